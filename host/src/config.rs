@@ -1,0 +1,213 @@
+//! What the proxy was asked to do, checked once and never re-interpreted.
+//!
+//! `file` is `proxy.toml` as written, `crate::cli` the flags as given; `load` merges the two (a flag wins over
+//! the file, the file over the default) into the [`Config`] the rest of the host reads. Whoever holds a
+//! `Config` need not check it again: numbers are in range, names are lower-case, durations are not zero.
+//! Whether a host name resolves or a library loads is left to those who try it.
+
+mod basic_auth;
+mod value;
+
+use std::env;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+pub use basic_auth::{BasicAuth, BasicAuthError};
+pub use value::{
+    Bounded, ByteLen, HeaderName, HeaderNames, LogLevel, Seconds, SecondsOrZero, ValueError,
+    WorkerCount,
+};
+
+/// Everything the host needs to start. [`Config::default`] is what `proxy` does without flags or a file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen: an IP literal without brackets, or a name that is resolved at start. Default `::1`.
+    pub hostname: String,
+    /// TCP port to listen on; 0 lets the system choose. Default 8899.
+    pub port: u16,
+    /// Worker threads. Default: the number of cores.
+    pub num_workers: NonZeroUsize,
+    /// Connections that may wait to be accepted, as given to listen(2). Default 100.
+    pub backlog: u32,
+    /// The plugins, in the order in which every hook is called.
+    pub plugins: Vec<PluginEntry>,
+    /// Where libraries are looked for: the given directories, then `plugins` beside the executable, then the
+    /// directory of the executable itself.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// What clients must present in `Proxy-Authorization`. Default: nothing.
+    pub basic_auth: Option<BasicAuth>,
+    /// Request fields that are not forwarded, in lower case.
+    pub disable_headers: Vec<String>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// How much of everything is accepted.
+    pub limits: Limits,
+    /// How host names become addresses.
+    pub dns: DnsConfig,
+    /// The name under which the proxy adds itself to `Via` (RFC 9110 §7.6.3). Default `proxy`.
+    pub via: String,
+    /// What is logged and where.
+    pub log: LogConfig,
+    /// Soft limit on open files to ask the system for; only ever raised. Default 1024.
+    pub open_file_limit: u64,
+    /// Where to write the process id. Default: nowhere.
+    pub pid_file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            hostname: "::1".to_owned(),
+            port: 8899,
+            num_workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            backlog: 100,
+            plugins: Vec::new(),
+            plugin_dirs: dirs_beside_executable(),
+            basic_auth: None,
+            disable_headers: Vec::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            dns: DnsConfig::default(),
+            via: "proxy".to_owned(),
+            log: LogConfig::default(),
+            open_file_limit: 1024,
+            pid_file: None,
+        }
+    }
+}
+
+fn dirs_beside_executable() -> Vec<PathBuf> {
+    let Some(dir) = env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(PathBuf::from))
+    else {
+        return Vec::new();
+    };
+    vec![dir.join("plugins"), dir]
+}
+
+/// One plugin to load, not yet looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginEntry {
+    /// As written, such as `path/lib.so:Name`.
+    pub spec: String,
+    /// The plugin's own table as TOML text; empty if it has none.
+    pub config: String,
+    /// Where the entry was written, such as `proxy.toml:12` or `--plugins`.
+    pub origin: String,
+}
+
+/// Deadlines; each is positive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a request head, from its first byte to its end; past it 408. Default 10 s.
+    pub header_read: Duration,
+    /// For a client that neither sends nor takes bytes, between exchanges or within one. Default 10 s.
+    pub client_idle: Duration,
+    /// For the connection to the upstream, resolving included; past it 504. Default 10 s.
+    pub connect: Duration,
+    /// From the end of the request to the response head; past it 504. Default 60 s.
+    pub upstream_response: Duration,
+    /// For an upstream that stalls within a response body. Default 60 s.
+    pub upstream_idle: Duration,
+    /// For a tunnel in which no byte moves either way. Default 600 s.
+    pub tunnel_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            header_read: Duration::from_secs(10),
+            client_idle: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            upstream_response: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+            tunnel_idle: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Bounds on what peers may send and on what the proxy keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest head, start line included, in bytes; past it 431 to a client, 502 for an upstream. Default 64 KiB.
+    pub max_head_len: usize,
+    /// Most field lines of a head; past it 431 or 502. Default 256, which is also the most.
+    pub max_fields: usize,
+    /// Longest request target in bytes; past it 414. Default 16 KiB.
+    pub max_target_len: usize,
+    /// Most bytes read from a client at once. Default 1 MiB.
+    pub client_read_len: usize,
+    /// Most bytes read from an upstream at once. Default 1 MiB.
+    pub server_read_len: usize,
+    /// Client connections open at once; 0 leaves it to the limit on open files. Default 0.
+    pub max_connections: usize,
+    /// Idle upstream connections kept for one authority, per worker. Default 64.
+    pub upstream_idle_per_host: usize,
+    /// Idle upstream connections kept in all, per worker. Default 512.
+    pub upstream_idle_total: usize,
+    /// How long an idle upstream connection is kept. Default 60 s.
+    pub upstream_idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_head_len: 64 * 1024,
+            max_fields: 256,
+            max_target_len: 16 * 1024,
+            client_read_len: 1024 * 1024,
+            server_read_len: 1024 * 1024,
+            max_connections: 0,
+            upstream_idle_per_host: 64,
+            upstream_idle_total: 512,
+            upstream_idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How host names become addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Who is asked. Default [`Resolver::Dns`].
+    pub resolver: Resolver,
+    /// Name servers to ask instead of the system's; read by [`Resolver::Dns`] only. Default: none.
+    pub servers: Vec<SocketAddr>,
+    /// Longest time an answer is kept, whatever its TTL says; zero keeps none. Default 300 s.
+    pub cache_ttl_max: Duration,
+    /// How long a failed look-up is remembered; zero forgets it at once. Default 5 s.
+    pub negative_ttl: Duration,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig {
+            resolver: Resolver::Dns,
+            servers: Vec::new(),
+            cache_ttl_max: Duration::from_secs(300),
+            negative_ttl: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Who turns a host name into addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolver {
+    /// The proxy itself, over DNS, with a cache; `/etc/hosts` is read.
+    Dns,
+    /// The system's `getaddrinfo`, with whatever the machine has configured for it.
+    System,
+}
+
+/// What is logged and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe level that is written. Default INFO.
+    pub level: LogLevel,
+    /// File to append to. Default: standard output.
+    pub file: Option<PathBuf>,
+}

@@ -1,0 +1,155 @@
+//! The one credential a client may have to present (RFC 7617).
+//!
+//! Keeps only what is compared: the credential as it looks on the wire. It is compared in constant time and
+//! never printed. Which requests need it, and the 407, are left to `connection`.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+/// A user and a password, as `--basic-auth user:password` gives them.
+#[derive(Clone)]
+pub struct BasicAuth {
+    /// Base64 of `user:password`.
+    encoded: Vec<u8>,
+}
+
+/// Why a credential cannot be used. Never shows the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BasicAuthError {
+    /// There is no colon between a user and a password.
+    #[error("has no colon; write user:password")]
+    ColonMissing,
+    /// Nothing stands before the colon.
+    #[error("has no user before the colon; write user:password")]
+    UserEmpty,
+    /// RFC 7617 §2 allows no control characters.
+    #[error("contains a control character")]
+    ControlCharacter,
+}
+
+impl BasicAuth {
+    /// Takes `user:password`; the password may be empty and may contain colons.
+    ///
+    /// # Errors
+    /// The text is no credential; the error does not repeat it.
+    pub fn new(credential: &str) -> Result<Self, BasicAuthError> {
+        let (user, _) = credential
+            .split_once(':')
+            .ok_or(BasicAuthError::ColonMissing)?;
+        if user.is_empty() {
+            return Err(BasicAuthError::UserEmpty);
+        }
+        if credential.chars().any(char::is_control) {
+            return Err(BasicAuthError::ControlCharacter);
+        }
+        Ok(BasicAuth {
+            encoded: base64(credential.as_bytes()),
+        })
+    }
+
+    /// Whether the value of a `Proxy-Authorization` field presents this credential. The time this takes tells
+    /// nothing about the credential but its length.
+    pub fn matches(&self, header_value: &[u8]) -> bool {
+        let Some((scheme, credential)) = header_value.split_at_checked("basic".len()) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case(b"basic")
+            && credential.first() == Some(&b' ')
+            && bool::from(self.encoded.ct_eq(credential.trim_ascii()))
+    }
+}
+
+impl fmt::Debug for BasicAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BasicAuth(..)")
+    }
+}
+
+/// Base64 with padding (RFC 4648 §4).
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let mut three = [0; 3];
+        three[..group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        for place in 0..4 {
+            let six = (bits >> (18 - 6 * place)) & 0x3f;
+            out.push(if place <= group.len() {
+                ALPHABET[six as usize]
+            } else {
+                b'='
+            });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_the_vectors_of_rfc_4648() {
+        for (plain, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), encoded.as_bytes());
+        }
+    }
+
+    #[test]
+    fn accepts_the_credential_with_the_scheme_in_any_case() {
+        let auth = BasicAuth::new("Aladdin:open sesame").unwrap();
+        assert!(auth.matches(b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        assert!(auth.matches(b"bASIC   QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        let auth = BasicAuth::new("user:pass").unwrap();
+        for value in [
+            &b""[..],
+            b"Basic",
+            b"Basic ",
+            b"BasicdXNlcjpwYXNz",
+            b"Bearer dXNlcjpwYXNz",
+            b"Basic dXNlcjpwYXN0",
+            b"Basic dXNlcjpwYXNzdXNlcjpwYXNz",
+            b"Basic user:pass",
+        ] {
+            assert!(!auth.matches(value), "{}", value.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn names_what_is_wrong_with_a_credential() {
+        assert_eq!(
+            BasicAuth::new("user").err(),
+            Some(BasicAuthError::ColonMissing)
+        );
+        assert_eq!(
+            BasicAuth::new(":pass").err(),
+            Some(BasicAuthError::UserEmpty)
+        );
+        assert_eq!(
+            BasicAuth::new("user:a\nb").err(),
+            Some(BasicAuthError::ControlCharacter)
+        );
+        assert!(BasicAuth::new("user:").is_ok());
+    }
+
+    #[test]
+    fn never_shows_the_credential() {
+        assert_eq!(
+            format!("{:?}", BasicAuth::new("user:pass").unwrap()),
+            "BasicAuth(..)"
+        );
+    }
+}

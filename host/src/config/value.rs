@@ -1,0 +1,402 @@
+//! The small types of single settings, each the same on the command line and in `proxy.toml`.
+//!
+//! A value of these types is in range. What they refuse they refuse in one clause that says what would do;
+//! naming the flag, or the file, line and key, is left to whoever asked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer};
+
+/// Why a setting cannot have the value that was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not a decimal number.
+    #[error("is not a number")]
+    NotANumber,
+    /// A duration that must be longer than zero.
+    #[error("must be greater than 0 seconds")]
+    NotPositive,
+    /// A duration that must not be negative.
+    #[error("must not be negative")]
+    Negative,
+    /// A duration beyond a year.
+    #[error("must be at most {MAX_SECONDS} seconds")]
+    TooLong,
+    /// Not a number of bytes.
+    #[error("is not a number of bytes; write one such as 65536, 64K or 1M")]
+    NotALength,
+    /// A number outside its bounds.
+    #[error("must be between {min} and {max}")]
+    OutOfRange {
+        /// The least that will do.
+        min: usize,
+        /// The most that will do.
+        max: usize,
+    },
+    /// Not a field name (RFC 9110 §5.1).
+    #[error("`{0}` is not a header name")]
+    NotAHeaderName(String),
+    /// Not a log level.
+    #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
+    NotALogLevel,
+}
+
+/// The longest duration that may be set: a year. It keeps every sum with a clock far from overflow.
+const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
+
+/// A duration longer than zero, written in seconds; decimals are fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+/// A duration that may be zero, written in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondsOrZero(pub Duration);
+
+impl TryFrom<f64> for Seconds {
+    type Error = ValueError;
+
+    fn try_from(seconds: f64) -> Result<Self, ValueError> {
+        match SecondsOrZero::try_from(seconds) {
+            // Less than a nanosecond rounds to zero.
+            Ok(SecondsOrZero(Duration::ZERO)) | Err(ValueError::Negative) => {
+                Err(ValueError::NotPositive)
+            }
+            Ok(SecondsOrZero(duration)) => Ok(Seconds(duration)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl TryFrom<f64> for SecondsOrZero {
+    type Error = ValueError;
+
+    fn try_from(seconds: f64) -> Result<Self, ValueError> {
+        if seconds.is_nan() {
+            return Err(ValueError::NotANumber);
+        }
+        if seconds < 0.0 {
+            return Err(ValueError::Negative);
+        }
+        if seconds > f64::from(MAX_SECONDS) {
+            return Err(ValueError::TooLong);
+        }
+        Duration::try_from_secs_f64(seconds)
+            .map(SecondsOrZero)
+            .map_err(|_| ValueError::TooLong)
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.trim()
+            .parse::<f64>()
+            .map_err(|_| ValueError::NotANumber)?
+            .try_into()
+    }
+}
+
+/// A number of bytes from 1 to 1 GiB, with or without a suffix `K`, `M` or `G` (powers of 1024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteLen(pub usize);
+
+impl ByteLen {
+    const MAX: usize = 1 << 30;
+
+    fn checked(len: Option<usize>) -> Result<Self, ValueError> {
+        match len {
+            Some(len @ 1..=Self::MAX) => Ok(ByteLen(len)),
+            _ => Err(ValueError::OutOfRange {
+                min: 1,
+                max: Self::MAX,
+            }),
+        }
+    }
+}
+
+impl FromStr for ByteLen {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+            Some(b'K') => (&text[..text.len() - 1], 10),
+            Some(b'M') => (&text[..text.len() - 1], 20),
+            Some(b'G') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ValueError::NotALength);
+        }
+        let number = digits.parse::<usize>().ok();
+        ByteLen::checked(number.and_then(|number| number.checked_mul(1 << shift)))
+    }
+}
+
+/// A number with bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded<const MIN: usize, const MAX: usize>(pub usize);
+
+impl<const MIN: usize, const MAX: usize> Bounded<MIN, MAX> {
+    fn checked(number: i128) -> Result<Self, ValueError> {
+        match usize::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Bounded(number)),
+            _ => Err(ValueError::OutOfRange { min: MIN, max: MAX }),
+        }
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> FromStr for Bounded<MIN, MAX> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.trim().parse::<i128>();
+        Bounded::checked(number.map_err(|_| ValueError::NotANumber)?)
+    }
+}
+
+/// A number of worker threads; 0 stands for the number of cores.
+pub type WorkerCount = Bounded<0, 1024>;
+
+/// A field name in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderName(pub String);
+
+impl FromStr for HeaderName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = text.trim();
+        if name.is_empty() || !name.bytes().all(is_token_byte) {
+            return Err(ValueError::NotAHeaderName(
+                name.escape_default().to_string(),
+            ));
+        }
+        Ok(HeaderName(name.to_ascii_lowercase()))
+    }
+}
+
+/// Field names separated by commas, as a flag takes them; spaces and empty members are skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderNames(pub Vec<HeaderName>);
+
+impl FromStr for HeaderNames {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let names = text.split(',').filter(|name| !name.trim().is_empty());
+        names
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(HeaderNames)
+    }
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// How severe an event must be to be written. The words are the command line's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Decisions and their reasons, too.
+    Debug,
+    /// The access log and the milestones of a run.
+    #[default]
+    Info,
+    /// What breaks a rule, or runs degraded.
+    Warning,
+    /// What someone must act on.
+    Error,
+    /// The same as [`LogLevel::Error`]: nothing of ours is more severe than an error.
+    Critical,
+}
+
+impl FromStr for LogLevel {
+    type Err = ValueError;
+
+    /// Takes the word or any beginning of it, so `d` and `warn` too, in any case.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let word = text.trim().to_ascii_uppercase();
+        [
+            ("DEBUG", LogLevel::Debug),
+            ("INFO", LogLevel::Info),
+            ("WARNING", LogLevel::Warning),
+            ("ERROR", LogLevel::Error),
+            ("CRITICAL", LogLevel::Critical),
+        ]
+        .into_iter()
+        .find(|(name, _)| !word.is_empty() && name.starts_with(&word))
+        .map(|(_, level)| level)
+        .ok_or(ValueError::NotALogLevel)
+    }
+}
+
+// ---- as they stand in proxy.toml
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Seconds::try_from(number(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecondsOrZero {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SecondsOrZero::try_from(number(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// An integer or a float; TOML keeps them apart, a person who writes a duration does not.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::Integer(number) => Ok(number as f64),
+        toml::Value::Float(number) => Ok(number),
+        other => Err(de::Error::custom(format_args!(
+            "expected a number of seconds, found a {}",
+            other.type_str()
+        ))),
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteLen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Integer(len) => ByteLen::checked(usize::try_from(len).ok()),
+            toml::Value::String(text) => text.parse(),
+            _ => Err(ValueError::NotALength),
+        }
+        .map_err(de::Error::custom)
+    }
+}
+
+impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Bounded<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        Bounded::checked(number.into()).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LogLevel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
+    }
+}
+
+/// A value that is a string in `proxy.toml` and reads like its flag.
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_take_decimals_and_refuse_zero_negative_and_endless() {
+        assert_eq!("2.5".parse(), Ok(Seconds(Duration::from_millis(2500))));
+        for (text, error) in [
+            ("0", ValueError::NotPositive),
+            ("-1", ValueError::NotPositive),
+            ("1e-30", ValueError::NotPositive),
+            ("inf", ValueError::TooLong),
+            ("1e300", ValueError::TooLong),
+            ("nan", ValueError::NotANumber),
+            ("ten", ValueError::NotANumber),
+            ("", ValueError::NotANumber),
+        ] {
+            assert_eq!(text.parse::<Seconds>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn byte_lengths_take_suffixes_and_refuse_zero_and_overflow() {
+        for (text, len) in [("1", 1), ("64K", 65536), ("1m", 1048576), ("1G", 1 << 30)] {
+            assert_eq!(text.parse(), Ok(ByteLen(len)), "{text}");
+        }
+        let out_of_range = ValueError::OutOfRange {
+            min: 1,
+            max: 1 << 30,
+        };
+        for text in [
+            "0",
+            "0K",
+            "2G",
+            "99999999999999999999",
+            "18014398509481984K",
+        ] {
+            assert_eq!(text.parse::<ByteLen>(), Err(out_of_range.clone()), "{text}");
+        }
+        for text in ["", "K", "-1", "+5", "1.5M", "1MB", "ä"] {
+            assert_eq!(
+                text.parse::<ByteLen>(),
+                Err(ValueError::NotALength),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounded_numbers_name_their_bounds() {
+        let error = ValueError::OutOfRange { min: 1, max: 9 };
+        for text in ["0", "10", "-1", "99999999999999999999"] {
+            assert_eq!(text.parse::<Bounded<1, 9>>(), Err(error.clone()), "{text}");
+        }
+        assert_eq!(
+            "-1".parse::<WorkerCount>(),
+            Err(ValueError::OutOfRange { min: 0, max: 1024 })
+        );
+        assert_eq!("9".parse::<Bounded<1, 9>>(), Ok(Bounded(9)));
+    }
+
+    #[test]
+    fn header_names_are_trimmed_and_lowered() {
+        let names: HeaderNames = " Cookie, x-Trace ,,".parse().unwrap();
+        assert_eq!(
+            names.0,
+            [
+                HeaderName("cookie".to_owned()),
+                HeaderName("x-trace".to_owned())
+            ]
+        );
+        assert_eq!(
+            "a b".parse::<HeaderNames>(),
+            Err(ValueError::NotAHeaderName("a b".to_owned()))
+        );
+    }
+
+    #[test]
+    fn log_levels_are_words_in_any_case_or_their_beginning() {
+        for (text, level) in [
+            ("d", LogLevel::Debug),
+            ("Info", LogLevel::Info),
+            ("WARN", LogLevel::Warning),
+            ("e", LogLevel::Error),
+            ("critical", LogLevel::Critical),
+        ] {
+            assert_eq!(text.parse(), Ok(level), "{text}");
+        }
+        for text in ["", "verbose", "debugging", "trace"] {
+            assert_eq!(
+                text.parse::<LogLevel>(),
+                Err(ValueError::NotALogLevel),
+                "{text}"
+            );
+        }
+    }
+}
