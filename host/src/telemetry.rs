@@ -1,0 +1,168 @@
+//! What the proxy says about itself: diagnostics by `tracing`, and one access line per exchange.
+//!
+//! A line looks like `2019-09-27 12:44:02,212 - INFO - pid:7077 - access_log:71 - <message and fields>`, in
+//! local time. Every line leaves through one writer thread with a bounded queue, so that no worker ever waits
+//! for a disk or a terminal; what does not fit is dropped, counted and reported. Level checks cost one load.
+//! What is worth a line is left to those who know; when a worker's batch is handed over is left to the worker.
+
+mod access;
+mod clock;
+mod escape;
+mod line;
+mod writer;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::config::{LogConfig, LogLevel};
+use line::LineFormat;
+use writer::Writer;
+
+pub use access::{AccessLog, AccessRecord};
+pub use writer::LogSink;
+
+/// Why no log can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log file cannot be opened or created.
+    #[error("log file {}: {source}; choose another with --log-file", .path.display())]
+    LogFile {
+        /// The file as it was given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system refuses the writer its thread.
+    #[error("log writer: {0}; free some memory or raise the limit on threads")]
+    Thread(#[source] io::Error),
+    /// Someone else in this process has already installed a subscriber.
+    #[error("log: this process already has a tracing subscriber; start the log once")]
+    AlreadyStarted,
+}
+
+/// The running log. Dropping it writes what is still queued; whoever logs afterwards is not heard.
+#[derive(Debug)]
+pub struct Telemetry {
+    writer: Writer,
+}
+
+impl Telemetry {
+    /// The way for whole lines, such as batches of access lines, into the log.
+    pub fn sink(&self) -> LogSink {
+        self.writer.sink()
+    }
+}
+
+/// Opens the destination, starts the writer and installs the process's `tracing` subscriber.
+///
+/// # Errors
+/// The log file cannot be written, or the process already has a subscriber.
+pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
+    let writer =
+        Writer::start(destination(config)?, config.level).map_err(TelemetryError::Thread)?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .event_format(LineFormat)
+        .with_writer(writer.sink());
+    let subscriber = tracing_subscriber::registry()
+        .with(enabled_targets(config.level))
+        .with(lines);
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|_| TelemetryError::AlreadyStarted)?;
+    Ok(Telemetry { writer })
+}
+
+fn destination(config: &LogConfig) -> Result<Box<dyn Write + Send>, TelemetryError> {
+    let Some(path) = &config.file else {
+        return Ok(Box::new(io::stdout()));
+    };
+    match OpenOptions::new().append(true).create(true).open(path) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(source) => Err(TelemetryError::LogFile {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+/// Ours and the plugins' events from the level that was asked for; of other libraries only what is wrong, since
+/// their inner workings would bury ours.
+fn enabled_targets(level: LogLevel) -> Targets {
+    let ours = level_filter(level);
+    Targets::new()
+        .with_target("proxy", ours)
+        .with_target("plugin", ours)
+        .with_default(ours.min(LevelFilter::WARN))
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogSink {
+    type Writer = EventWriter<'a>;
+
+    fn make_writer(&'a self) -> EventWriter<'a> {
+        EventWriter(self)
+    }
+}
+
+/// Takes the one `write` that the subscriber makes for an event.
+#[derive(Debug)]
+pub struct EventWriter<'a>(&'a LogSink);
+
+impl Write for EventWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.send(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_log_file_that_cannot_be_written() {
+        let config = LogConfig {
+            level: LogLevel::Info,
+            file: Some("/nonexistent/proxy.log".into()),
+        };
+        let error = start(&config).err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some(
+                "log file /nonexistent/proxy.log: No such file or directory (os error 2); \
+                 choose another with --log-file"
+            )
+        );
+    }
+
+    #[test]
+    fn keeps_the_details_of_other_libraries_out() {
+        use tracing::Level;
+        let enabled = enabled_targets(LogLevel::Debug);
+        assert!(enabled.would_enable("proxy_host::exchange", &Level::DEBUG));
+        assert!(enabled.would_enable("plugin", &Level::DEBUG));
+        assert!(enabled.would_enable("hickory_resolver", &Level::WARN));
+        assert!(!enabled.would_enable("hickory_resolver", &Level::INFO));
+        let enabled = enabled_targets(LogLevel::Critical);
+        assert!(enabled.would_enable("proxy", &Level::ERROR));
+        assert!(!enabled.would_enable("hickory_resolver", &Level::WARN));
+    }
+}

@@ -1,0 +1,292 @@
+//! The one thread that writes the log.
+//!
+//! Others hand it whole lines through a bounded queue and never wait. What finds the queue full, or cannot be
+//! written, is dropped and counted; the count is reported as a line as soon as lines get through again.
+//! Opening the destination is left to `telemetry`.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use super::line::write_prefix;
+use crate::config::LogLevel;
+
+/// Batches that may wait; with batches of 32 KiB at most 32 MiB.
+const QUEUE_LEN: usize = 1024;
+
+/// How long the end of the process waits for a destination that takes nothing.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+enum Message {
+    Lines(Vec<u8>),
+    Stop,
+}
+
+/// The way into the log, cheap to clone.
+#[derive(Clone)]
+pub struct LogSink {
+    queue: Option<SyncSender<Message>>,
+    lost: Arc<AtomicU64>,
+    level: LogLevel,
+}
+
+impl LogSink {
+    /// A sink that drops everything, for those who embed the proxy without a log.
+    pub fn discard() -> Self {
+        LogSink {
+            queue: None,
+            lost: Arc::default(),
+            level: LogLevel::Critical,
+        }
+    }
+
+    /// Queues whole lines, each with its line end. Never waits: they are dropped and counted if the queue is full.
+    pub fn send(&self, lines: Vec<u8>) {
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        if let Err(TrySendError::Full(Message::Lines(lines))) =
+            queue.try_send(Message::Lines(lines))
+        {
+            self.lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether lines of level INFO, and so access lines, are wanted.
+    pub fn enabled_info(&self) -> bool {
+        self.level <= LogLevel::Info
+    }
+}
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSink")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running thread. Dropping it has everything written that was queued before.
+#[derive(Debug)]
+pub(super) struct Writer {
+    sink: LogSink,
+    /// Closed by the thread when it ends.
+    ended: Receiver<()>,
+}
+
+impl Writer {
+    pub(super) fn start(destination: Box<dyn Write + Send>, level: LogLevel) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE_LEN);
+        let (ending, ended) = channel();
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut log = Log {
+            destination,
+            lost: Arc::clone(&lost),
+            failing: false,
+        };
+        let thread = thread::Builder::new().name("log".to_owned());
+        thread.spawn(move || log.write_all(&messages, ending))?;
+        Ok(Writer {
+            sink: LogSink {
+                queue: Some(queue),
+                lost,
+                level,
+            },
+            ended,
+        })
+    }
+
+    pub(super) fn sink(&self) -> LogSink {
+        self.sink.clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let give_up_at = Instant::now() + LAST_WORDS;
+        let Some(queue) = &self.sink.queue else {
+            return;
+        };
+        while let Err(TrySendError::Full(_)) = queue.try_send(Message::Stop) {
+            if Instant::now() >= give_up_at {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Either the thread has ended, or it is stuck in a write that nobody can interrupt.
+        let _ = self
+            .ended
+            .recv_timeout(give_up_at.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The thread's own: the destination and what it knows about it.
+struct Log {
+    destination: Box<dyn Write + Send>,
+    lost: Arc<AtomicU64>,
+    /// The last write failed, and standard error has been told.
+    failing: bool,
+}
+
+impl Log {
+    fn write_all(&mut self, messages: &Receiver<Message>, _ending: Sender<()>) {
+        while let Ok(Message::Lines(lines)) = messages.recv() {
+            self.write(&lines);
+            self.report_loss();
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) {
+        let written = self
+            .destination
+            .write_all(lines)
+            .and_then(|()| self.destination.flush());
+        match written {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.lost.fetch_add(count_lines(lines), Ordering::Relaxed);
+                self.complain(&error);
+            }
+        }
+    }
+
+    /// Tells standard error, once until lines get through again.
+    fn complain(&mut self, error: &io::Error) {
+        if !self.failing {
+            self.failing = true;
+            let _ = writeln!(
+                io::stderr(),
+                "proxy: log: {error}; lines are dropped until it can be written"
+            );
+        }
+    }
+
+    fn report_loss(&mut self) {
+        if self.failing || self.lost.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let mut line = String::new();
+        // Writing to a String cannot fail.
+        let _ = write_prefix(&mut line, "WARNING");
+        line.push_str(&format!(
+            "log:{} - log was too slow, lines dropped count={lost}\n",
+            line!()
+        ));
+        self.write(line.as_bytes());
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A destination that takes one write per permission.
+    struct Gate {
+        permissions: Receiver<()>,
+        taken: Arc<Mutex<String>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // After the test has dropped its end, everything passes.
+            let _ = self.permissions.recv();
+            self.taken
+                .lock()
+                .unwrap()
+                .push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Writer, Sender<()>, Arc<Mutex<String>>) {
+        let (permit, permissions) = channel();
+        let taken = Arc::<Mutex<String>>::default();
+        let gate = Gate {
+            permissions,
+            taken: Arc::clone(&taken),
+        };
+        (
+            Writer::start(Box::new(gate), LogLevel::Info).unwrap(),
+            permit,
+            taken,
+        )
+    }
+
+    #[test]
+    fn writes_what_is_queued_before_it_ends() {
+        let (writer, permit, taken) = gated();
+        for number in 0..500 {
+            writer.sink().send(format!("{number}\n").into_bytes());
+        }
+        drop(permit);
+        drop(writer);
+        assert_eq!(taken.lock().unwrap().lines().count(), 500);
+    }
+
+    #[test]
+    fn drops_and_counts_what_finds_the_queue_full() {
+        let (writer, permit, taken) = gated();
+        let sink = writer.sink();
+        // One batch is in the stuck write at most, the queue holds the rest.
+        for _ in 0..QUEUE_LEN + 10 {
+            sink.send(b"a\nb\n".to_vec());
+        }
+        let lost = sink.lost.load(Ordering::Relaxed);
+        assert!((18..=20).contains(&lost), "{lost}");
+        drop(permit);
+        drop(writer);
+        let taken = taken.lock().unwrap();
+        assert!(
+            taken.contains(&format!("lines dropped count={lost}\n")),
+            "not reported"
+        );
+        assert_eq!(
+            taken.lines().filter(|line| *line == "a").count() as u64,
+            1034 - lost / 2
+        );
+    }
+
+    #[test]
+    fn a_destination_that_fails_stops_nobody() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writer = Writer::start(Box::new(Broken), LogLevel::Info).unwrap();
+        let sink = writer.sink();
+        sink.send(b"a\n".to_vec());
+        sink.send(b"b\n".to_vec());
+        drop(writer);
+        assert_eq!(sink.lost.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_sink_outlives_its_log() {
+        let (writer, permit, _) = gated();
+        let sink = writer.sink();
+        drop(permit);
+        drop(writer);
+        sink.send(b"late\n".to_vec());
+        LogSink::discard().send(b"nowhere\n".to_vec());
+    }
+}
