@@ -1,0 +1,445 @@
+//! Load for `scripts/bench`: an origin, and clients that reach it through a proxy.
+//!
+//! One program and one thread, so that the same client and the same origin stand around every proxy that is
+//! compared. Every answer is checked for its status and its length: a proxy that drops bytes scores errors, not
+//! speed. Starting the proxies and reading what they cost is the script's part.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::LocalSet;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What one read or write moves at most, in bytes.
+const CHUNK: usize = 128 * 1024;
+/// How long answers that are under way may still take once the time of a run is over.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Origin and clients for measuring a proxy. Results are one line of JSON.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer GET /N with N bytes, and any POST once its content is read
+    Origin {
+        /// Port on 127.0.0.1; 0 takes a free one. The address is printed
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+    /// Send requests to the proxy in absolute-form
+    Forward(Plan),
+    /// Send requests through CONNECT tunnels
+    Tunnel(Plan),
+    /// Send requests through a TCP relay, which has no CONNECT
+    Relay(Plan),
+}
+
+#[derive(Args, Clone)]
+struct Plan {
+    /// Address of the proxy
+    #[arg(long)]
+    proxy: SocketAddr,
+    /// Address of the origin
+    #[arg(long)]
+    origin: SocketAddr,
+    /// Connections open at the same time
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Requests in all
+    #[arg(long, default_value_t = 1)]
+    requests: u64,
+    /// Requests on a connection before it is closed; 0: no limit
+    #[arg(long, default_value_t = 0)]
+    per_connection: u64,
+    /// Bytes in each response
+    #[arg(long, default_value_t = 80)]
+    download: u64,
+    /// Bytes in each request; above 0 the method is POST
+    #[arg(long, default_value_t = 0)]
+    upload: u64,
+    /// No new request after this many seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// One request on each connection, then print, and keep all open until standard input ends
+    #[arg(long)]
+    hold: bool,
+}
+
+/// How the clients get past the proxy.
+#[derive(Clone, Copy, PartialEq)]
+enum Route {
+    Forward,
+    Tunnel,
+    Relay,
+}
+
+fn main() -> Outcome<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async {
+        match cli.command {
+            Command::Origin { port } => origin(port).await,
+            Command::Forward(plan) => clients(Route::Forward, plan).await,
+            Command::Tunnel(plan) => clients(Route::Tunnel, plan).await,
+            Command::Relay(plan) => clients(Route::Relay, plan).await,
+        }
+    })
+}
+
+async fn origin(port: u16) -> Outcome<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    let listener = socket.listen(16_384)?;
+    println!("{}", listener.local_addr()?);
+    io::stdout().flush()?;
+    loop {
+        // A full table of open files passes: the next accept waits for the same connection.
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        tokio::task::spawn_local(async move {
+            // A client that leaves early is the client's affair: it counts the error.
+            let _ = answer_all(stream).await;
+        });
+    }
+}
+
+async fn answer_all(stream: TcpStream) -> Outcome<()> {
+    stream.set_nodelay(true)?;
+    let mut wire = Wire::new(stream);
+    while let Some(request) = wire.read_request().await? {
+        wire.skip(request.content_len).await?;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+            request.answer_len
+        );
+        wire.write(head.into_bytes(), request.answer_len).await?;
+    }
+    Ok(())
+}
+
+/// What all clients of a run share.
+struct Run {
+    route: Route,
+    plan: Plan,
+    started_at: Instant,
+    unsent: Cell<u64>,
+    /// Bounds how many connections of a held set are opened at once, so that no listener's backlog overflows.
+    opening: Semaphore,
+    score: RefCell<Score>,
+}
+
+#[derive(Default)]
+struct Score {
+    latencies_us: Vec<u32>,
+    bytes: u64,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+impl Run {
+    /// Takes one request off what is still to be sent.
+    fn take(&self) -> bool {
+        let left = self.unsent.get();
+        let may_send =
+            left > 0 && self.started_at.elapsed() < Duration::from_secs(self.plan.seconds);
+        self.unsent.set(if may_send { left - 1 } else { left });
+        may_send
+    }
+
+    fn count_error(&self, error: &dyn Error) {
+        let mut score = self.score.borrow_mut();
+        score.errors += 1;
+        score.first_error.get_or_insert_with(|| error.to_string());
+    }
+}
+
+async fn clients(route: Route, plan: Plan) -> Outcome<()> {
+    let unsent = Cell::new(if plan.hold {
+        plan.connections as u64
+    } else {
+        plan.requests
+    });
+    let opening = Semaphore::new(if plan.hold { 50 } else { plan.connections });
+    let run = Rc::new(Run {
+        route,
+        plan,
+        started_at: Instant::now(),
+        unsent,
+        opening,
+        score: RefCell::default(),
+    });
+    let open: Vec<_> = (0..run.plan.connections)
+        .map(|_| tokio::task::spawn_local(Rc::clone(&run).client()))
+        .collect();
+    let mut held = Vec::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(run.plan.seconds) + GRACE;
+    for client in open {
+        match tokio::time::timeout_at(deadline, client).await {
+            Ok(wire) => held.extend(wire?),
+            Err(late) => run.count_error(&late),
+        }
+    }
+    report(&run, held.len())?;
+    if run.plan.hold {
+        io::stdin().read_to_end(&mut Vec::new())?;
+    }
+    Ok(())
+}
+
+impl Run {
+    /// Sends requests until none is left; hands back the connection it has open then.
+    async fn client(self: Rc<Self>) -> Option<Wire> {
+        let _turn = self.opening.acquire().await;
+        let mut open: Option<(Wire, u64)> = None;
+        while self.take() {
+            let asked_at = Instant::now();
+            let (wire, used) = open.take().unzip();
+            match self.ask(wire).await {
+                Ok(wire) => {
+                    self.count(asked_at.elapsed());
+                    let used = used.unwrap_or(0) + 1;
+                    open = (used != self.plan.per_connection).then_some((wire, used));
+                }
+                Err(error) => self.count_error(&*error),
+            }
+            if self.plan.hold {
+                break;
+            }
+        }
+        open.map(|(wire, _)| wire)
+    }
+
+    /// One request and its whole answer, on a new connection if there is none.
+    async fn ask(&self, wire: Option<Wire>) -> Outcome<Wire> {
+        let mut wire = match wire {
+            Some(wire) => wire,
+            None => self.connect().await?,
+        };
+        wire.write(self.request_head(), self.plan.upload).await?;
+        let content_len = wire.read_response().await?;
+        if content_len != self.plan.download {
+            return Err(format!("{content_len} bytes instead of {}", self.plan.download).into());
+        }
+        wire.skip(content_len).await?;
+        Ok(wire)
+    }
+
+    async fn connect(&self) -> Outcome<Wire> {
+        let stream = TcpStream::connect(self.plan.proxy).await?;
+        stream.set_nodelay(true)?;
+        let mut wire = Wire::new(stream);
+        if self.route == Route::Tunnel {
+            let origin = self.plan.origin;
+            wire.write(
+                format!("CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n").into_bytes(),
+                0,
+            )
+            .await?;
+            wire.read_established().await?;
+        }
+        Ok(wire)
+    }
+
+    fn request_head(&self) -> Vec<u8> {
+        let Plan {
+            origin,
+            upload,
+            download,
+            ..
+        } = self.plan;
+        let scheme_and_host = if self.route == Route::Forward {
+            format!("http://{origin}")
+        } else {
+            String::new()
+        };
+        let (method, length) = match upload {
+            0 => ("GET", String::new()),
+            _ => ("POST", format!("Content-Length: {upload}\r\n")),
+        };
+        format!(
+            "{method} {scheme_and_host}/{download} HTTP/1.1\r\nHost: {origin}\r\nUser-Agent: load\r\nAccept: */*\r\n{length}\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn count(&self, latency: Duration) {
+        let mut score = self.score.borrow_mut();
+        score.bytes += self.plan.download + self.plan.upload;
+        score
+            .latencies_us
+            .push(latency.as_micros().try_into().unwrap_or(u32::MAX));
+    }
+}
+
+fn report(run: &Run, open: usize) -> io::Result<()> {
+    let seconds = run.started_at.elapsed().as_secs_f64();
+    let mut score = run.score.borrow_mut();
+    score.latencies_us.sort_unstable();
+    let latencies = &score.latencies_us;
+    let quantile = |share: usize| {
+        latencies
+            .get(latencies.len() * share / 100)
+            .copied()
+            .unwrap_or(0)
+    };
+    println!(
+        "{{\"requests\":{},\"errors\":{},\"bytes\":{},\"open\":{open},\"seconds\":{seconds:.6},\"p50_us\":{},\"p99_us\":{},\"first_error\":{:?}}}",
+        latencies.len(),
+        score.errors,
+        score.bytes,
+        quantile(50),
+        quantile(99),
+        score.first_error.as_deref().unwrap_or(""),
+    );
+    io::stdout().flush()
+}
+
+/// A request as the origin needs it.
+struct Asked {
+    content_len: u64,
+    answer_len: u64,
+}
+
+/// A connection with what was read ahead of it.
+struct Wire {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    /// The next request; `None` when the peer has closed between two.
+    async fn read_request(&mut self) -> Outcome<Option<Asked>> {
+        loop {
+            let mut fields = [httparse::EMPTY_HEADER; 64];
+            let mut request = httparse::Request::new(&mut fields);
+            if let httparse::Status::Complete(head_len) = request.parse(&self.read)? {
+                let target = request.path.unwrap_or("/");
+                let path = target.rsplit_once('/').map_or("", |(_, path)| path);
+                let asked = Asked {
+                    content_len: content_length(request.headers)?.unwrap_or(0),
+                    answer_len: path.parse().unwrap_or(0),
+                };
+                self.read.drain(..head_len);
+                return Ok(Some(asked));
+            }
+            if self.fill().await? == 0 {
+                return if self.read.is_empty() {
+                    Ok(None)
+                } else {
+                    Err("request cut off".into())
+                };
+            }
+        }
+    }
+
+    /// The head of a 200 answer; gives the length of its content.
+    async fn read_response(&mut self) -> Outcome<u64> {
+        self.read_head()
+            .await?
+            .ok_or_else(|| "answer without Content-Length".into())
+    }
+
+    /// The answer to CONNECT: a head and nothing else.
+    async fn read_established(&mut self) -> Outcome<()> {
+        self.read_head().await.map(drop)
+    }
+
+    async fn read_head(&mut self) -> Outcome<Option<u64>> {
+        loop {
+            let mut fields = [httparse::EMPTY_HEADER; 64];
+            let mut response = httparse::Response::new(&mut fields);
+            if let httparse::Status::Complete(head_len) = response.parse(&self.read)? {
+                let status = response.code.unwrap_or(0);
+                if status != 200 {
+                    return Err(format!("status {status}").into());
+                }
+                let length = content_length(response.headers)?;
+                self.read.drain(..head_len);
+                return Ok(length);
+            }
+            if self.fill().await? == 0 {
+                return Err("closed before the answer".into());
+            }
+        }
+    }
+
+    /// Reads and drops `len` bytes of content.
+    async fn skip(&mut self, len: u64) -> Outcome<()> {
+        let ahead = self.read.len().min(usize::try_from(len)?);
+        self.read.drain(..ahead);
+        let mut left = len - ahead as u64;
+        let mut sink = if left > 0 {
+            vec![0; CHUNK.min(usize::try_from(left)?)]
+        } else {
+            Vec::new()
+        };
+        while left > 0 {
+            let room = sink.len().min(usize::try_from(left)?);
+            match self.stream.read(&mut sink[..room]).await? {
+                0 => return Err(format!("closed {left} bytes before the end").into()),
+                count => left -= count as u64,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a head and `len` bytes of content, the beginning of it together with the head.
+    async fn write(&mut self, mut head: Vec<u8>, len: u64) -> io::Result<()> {
+        let first = len.min(16 * 1024);
+        head.resize(head.len() + first as usize, b'x');
+        self.stream.write_all(&head).await?;
+        let mut left = len - first;
+        let content = if left > 0 {
+            vec![b'x'; CHUNK]
+        } else {
+            Vec::new()
+        };
+        while left > 0 {
+            let count = left.min(CHUNK as u64);
+            self.stream.write_all(&content[..count as usize]).await?;
+            left -= count;
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        self.read.reserve(4096);
+        self.stream.read_buf(&mut self.read).await
+    }
+}
+
+fn content_length(fields: &[httparse::Header<'_>]) -> Outcome<Option<u64>> {
+    let found = fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    Ok(found
+        .map(|field| str::from_utf8(field.value))
+        .transpose()?
+        .map(str::parse)
+        .transpose()?)
+}
