@@ -9,6 +9,10 @@
 //! optional to the other side. Names of types, fields and this crate are part of the layout. Plain structs never
 //! change within a major version, hence their reserved words. Not frozen yet: all of it may still grow before
 //! 1.0 is published.
+#![allow(
+    clippy::should_implement_trait,
+    reason = "a waker's functions are called as in std"
+)]
 
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;

@@ -1,0 +1,91 @@
+//! Keeps panics inside the library they happen in.
+//!
+//! Every library has its own standard library, so the proxy could not catch a plugin's panic; one that reached the
+//! boundary would end the process. [`guarded`] turns it into text. The place is known to the panic hook alone,
+//! which [`watch`] installs once per library: it notes the place of panics within [`guarded`] and logs those of
+//! threads the plugin started itself.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `body`; a panic becomes its message and place.
+///
+/// What `body` changed by reference may be left half done. Callers either drop that or end the exchange.
+#[inline]
+pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    let outer = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(body));
+    GUARDED.set(outer);
+    result.map_err(describe)
+}
+
+/// Has this library's panics noted instead of printed.
+pub(crate) fn watch() {
+    std::panic::set_hook(Box::new(note));
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    let place = info
+        .location()
+        .map(|at| format!("{}:{}", at.file(), at.line()))
+        .unwrap_or_default();
+    if GUARDED.get() {
+        // Gone only while the thread ends; then nobody would read it either.
+        let _ = PLACE.try_with(|noted| noted.replace(place));
+    } else {
+        let message = text(info.payload()).unwrap_or("a value that is no text");
+        crate::error!("a thread of the plugin panicked: {message} (at {place})");
+    }
+}
+
+#[cold]
+fn describe(payload: Box<dyn Any + Send>) -> String {
+    let message = text(&*payload)
+        .unwrap_or("panicked with a value that is no text")
+        .to_owned();
+    // The payload may be of the author's making and panic in turn when dropped; what that leaves is leaked.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    let place = PLACE.try_with(RefCell::take).unwrap_or_default();
+    if place.is_empty() {
+        message
+    } else {
+        format!("{message} (at {place})")
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+
+    #[test]
+    fn tells_the_message_of_a_panic() {
+        let formatted = guarded(|| panic!("boom {}", 7)).map(|()| "no panic");
+        assert!(formatted.unwrap_err().starts_with("boom 7"));
+    }
+
+    #[test]
+    fn survives_a_payload_that_panics_when_dropped() {
+        let result = guarded(|| std::panic::panic_any(PanicsWhenDropped)).map(|()| "no panic");
+        assert!(result.unwrap_err().starts_with("panicked with a value"));
+    }
+}

@@ -1,0 +1,518 @@
+//! An exchange without a proxy: the views a hook reads and the callbacks it edits by.
+//!
+//! Keeps everything owned and rebuilds the views after each edit. Refuses what the proxy refuses: bad names and
+//! values, fields that belong to the proxy, and edits in the wrong hook.
+#![expect(unsafe_code, reason = "plays the host's part of the boundary")]
+
+use crate::Reply;
+use crate::abi::{
+    Address, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot, RequestView,
+    ResponseView, code, edit, head, hook,
+};
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::std_types::{RSlice, RStr};
+use core::ffi::c_void;
+use std::net::{IpAddr, SocketAddr};
+use std::ptr;
+
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
+
+/// Fields that only the proxy writes: framing, Host, and what is meant for one connection.
+const HOST_OWNED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+const REQUEST_HOOKS: u64 = hook::BEFORE_UPSTREAM_CONNECTION | hook::HANDLE_CLIENT_REQUEST;
+const RESPONSE_HOOKS: u64 = hook::HANDLE_UPSTREAM_RESPONSE;
+
+pub(super) struct FakeRequest {
+    pub(super) method: String,
+    pub(super) target: String,
+    pub(super) scheme: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) path: String,
+    pub(super) fields: Fields,
+}
+
+impl FakeRequest {
+    pub(super) fn new(method: &str, url: &str) -> Self {
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None if method == "CONNECT" => ("", url),
+            None => ("http", url),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = split_authority(authority);
+        let path = match path {
+            "" if method == "CONNECT" => String::new(),
+            path if path.starts_with('/') => path.to_owned(),
+            query => format!("/{query}"),
+        };
+        Self {
+            method: method.to_owned(),
+            target: url.to_owned(),
+            scheme: scheme.to_ascii_lowercase(),
+            host: host.to_ascii_lowercase(),
+            port: port.unwrap_or(if scheme == "http" { 80 } else { 443 }),
+            path,
+            fields: vec![("Host".to_owned(), authority.as_bytes().to_vec())],
+        }
+    }
+}
+
+fn split_authority(authority: &str) -> (&str, Option<u16>) {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
+pub(super) struct FakeResponse {
+    pub(super) status: u16,
+    pub(super) reason: String,
+    pub(super) fields: Fields,
+}
+
+impl FakeResponse {
+    pub(super) fn new(status: u16, fields: &[(&str, &str)]) -> Self {
+        let owned = |field: &(&str, &str)| (field.0.to_owned(), field.1.as_bytes().to_vec());
+        Self {
+            status,
+            reason: String::new(),
+            fields: fields.iter().map(owned).collect(),
+        }
+    }
+}
+
+/// The first field of this name, if it is text.
+pub(super) fn find<'x>(fields: &'x Fields, name: &str) -> Option<&'x str> {
+    let (_, value) = fields
+        .iter()
+        .find(|field| field.0.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(value).ok()
+}
+
+/// What the host knows of one exchange. Hooks reach it by address only.
+pub(super) struct Fake {
+    pub(super) request: FakeRequest,
+    pub(super) response: Option<FakeResponse>,
+    pub(super) upstream: (String, u16),
+    pub(super) reply: Option<Reply>,
+    pub(super) emitted: Vec<u8>,
+    pub(super) log_fields: Vec<(String, String)>,
+    pub(super) failure: Option<String>,
+    client: SocketAddr,
+    running: u64,
+    views: Option<Views>,
+}
+
+struct Views {
+    exchange: ExchangeView,
+    request: RequestView,
+    request_slots: Vec<FieldSlot>,
+    response: ResponseView,
+    response_slots: Vec<FieldSlot>,
+}
+
+impl Fake {
+    pub(super) fn new(request: FakeRequest, client: SocketAddr) -> Self {
+        Self {
+            upstream: (request.host.clone(), request.port),
+            request,
+            response: None,
+            reply: None,
+            emitted: Vec::new(),
+            log_fields: Vec::new(),
+            failure: None,
+            client,
+            running: 0,
+            views: None,
+        }
+    }
+
+    /// Prepares the views for a call of the hook with this bit.
+    ///
+    /// # Safety
+    /// `fake` must be valid, and stay in place for as long as the result is used.
+    pub(super) unsafe fn lend(fake: *mut Self, bit: u64) -> *mut ExchangeView {
+        unsafe {
+            (*fake).running = bit;
+            if (*fake).views.is_none() {
+                (*fake).views = Some(Views::empty());
+            }
+            Self::refresh(fake)
+        }
+    }
+
+    /// Writes the views anew, at their old addresses.
+    ///
+    /// # Safety
+    /// As for `lend`, which must have been called.
+    unsafe fn refresh(fake: *mut Self) -> *mut ExchangeView {
+        // SAFETY: all pointers derive from `fake`, so that none of them invalidates another.
+        unsafe {
+            let Some(views) = &mut (*fake).views else {
+                return ptr::null_mut();
+            };
+            let views = &raw mut *views;
+            (*views).request_slots = slots(&(*fake).request.fields);
+            (*views).request = request_view(&(*fake).request, &(*views).request_slots);
+            let mut response = ptr::null();
+            if let Some(arrived) = &(*fake).response {
+                (*views).response_slots = slots(&arrived.fields);
+                (*views).response = response_view(arrived, &(*views).response_slots);
+                response = &raw const (*views).response;
+            }
+            (*views).exchange = ExchangeView {
+                host: fake.cast(),
+                callbacks: Callbacks::REF,
+                request: &raw const (*views).request,
+                response,
+                upstream_host: lent(&(*fake).upstream.0),
+                upstream_port: (*fake).upstream.1.into(),
+                hook: (*fake).running.trailing_zeros(),
+                connection_id: 1,
+                exchange_id: 1,
+                client: address((*fake).client),
+                reserved: [0; 4],
+            };
+            &raw mut (*views).exchange
+        }
+    }
+
+    fn fields(&mut self, which: u32) -> Option<&mut Fields> {
+        match which {
+            head::REQUEST if self.running & REQUEST_HOOKS != 0 => Some(&mut self.request.fields),
+            head::RESPONSE if self.running & RESPONSE_HOOKS != 0 => {
+                self.response.as_mut().map(|response| &mut response.fields)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Views {
+    fn empty() -> Self {
+        let request = FakeRequest::new("", "");
+        let response = FakeResponse::new(0, &[]);
+        Self {
+            exchange: ExchangeView {
+                host: ptr::null_mut(),
+                callbacks: Callbacks::REF,
+                request: ptr::null(),
+                response: ptr::null(),
+                upstream_host: RStr::from_str(""),
+                upstream_port: 0,
+                hook: 0,
+                connection_id: 0,
+                exchange_id: 0,
+                client: Address {
+                    ip: [0; 16],
+                    port: 0,
+                    family: 0,
+                    reserved: 0,
+                },
+                reserved: [0; 4],
+            },
+            request: request_view(&request, &[]),
+            request_slots: Vec::new(),
+            response: response_view(&response, &[]),
+            response_slots: Vec::new(),
+        }
+    }
+}
+
+/// `text` with the lifetime the views are declared with; what it is really valid for stands there.
+fn lent(text: &str) -> RStr<'static> {
+    // SAFETY: hooks read it only until the next edit, which refreshes the views.
+    unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
+}
+
+fn slots(fields: &Fields) -> Vec<FieldSlot> {
+    let slot = |(name, value): &(String, Vec<u8>)| FieldSlot {
+        name: lent(name),
+        // SAFETY: as for `lent`.
+        value: unsafe { RSlice::from_raw_parts(value.as_ptr(), value.len()) },
+    };
+    fields.iter().map(slot).collect()
+}
+
+fn request_view(request: &FakeRequest, slots: &[FieldSlot]) -> RequestView {
+    RequestView {
+        method: lent(&request.method),
+        target: lent(&request.target),
+        scheme: lent(&request.scheme),
+        host: lent(&request.host),
+        path: lent(&request.path),
+        port: request.port.into(),
+        version: 11,
+        fields: slots.as_ptr(),
+        field_count: slots.len(),
+        reserved: [0; 4],
+    }
+}
+
+fn response_view(response: &FakeResponse, slots: &[FieldSlot]) -> ResponseView {
+    ResponseView {
+        status: response.status.into(),
+        version: 11,
+        reason: lent(&response.reason),
+        fields: slots.as_ptr(),
+        field_count: slots.len(),
+        reserved: [0; 4],
+    }
+}
+
+fn address(client: SocketAddr) -> Address {
+    let (ip, family) = match client.ip() {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped(), 4),
+        IpAddr::V6(ip) => (ip, 6),
+    };
+    Address {
+        ip: ip.octets(),
+        port: client.port(),
+        family,
+        reserved: 0,
+    }
+}
+
+struct Callbacks;
+
+impl Callbacks {
+    abi_stable::staticref!(
+        const TABLE: WithMetadata<ExchangeCallbacks> = WithMetadata::new(ExchangeCallbacks {
+            set_field,
+            append_field,
+            remove_field,
+            set_path,
+            set_status,
+            set_upstream,
+            reply,
+            reply_field,
+            reply_body,
+            emit_chunk,
+            add_log_field,
+            fail,
+        })
+    );
+    const REF: ExchangeCallbacksRef = ExchangeCallbacksRef(Self::TABLE.as_prefix());
+}
+
+/// Makes a change to the exchange behind a handle and refreshes its views.
+///
+/// # Safety
+/// `host` must be the handle of a lent `Fake`.
+unsafe fn change(host: *mut c_void, make: impl FnOnce(&mut Fake) -> u32) -> u32 {
+    let fake = host.cast::<Fake>();
+    unsafe {
+        let answer = make(&mut *fake);
+        Fake::refresh(fake);
+        answer
+    }
+}
+
+// SAFETY, for all callbacks: hooks pass the handle they were lent.
+
+unsafe extern "C" fn set_field(
+    host: *mut c_void,
+    which: u32,
+    name: RStr<'_>,
+    value: RSlice<'_, u8>,
+) -> u32 {
+    let set = |fields: &mut Fields| {
+        let line = (name.to_string(), value.to_vec());
+        let is_named = |field: &(String, Vec<u8>)| field.0.eq_ignore_ascii_case(&name);
+        let place = fields.iter().position(is_named).unwrap_or(fields.len());
+        fields.retain(|field| !is_named(field));
+        fields.insert(place, line);
+    };
+    unsafe {
+        change(host, |fake| {
+            edit_field(fake, which, &name, Some(&value), set)
+        })
+    }
+}
+
+unsafe extern "C" fn append_field(
+    host: *mut c_void,
+    which: u32,
+    name: RStr<'_>,
+    value: RSlice<'_, u8>,
+) -> u32 {
+    let append = |fields: &mut Fields| fields.push((name.to_string(), value.to_vec()));
+    unsafe {
+        change(host, |fake| {
+            edit_field(fake, which, &name, Some(&value), append)
+        })
+    }
+}
+
+unsafe extern "C" fn remove_field(host: *mut c_void, which: u32, name: RStr<'_>) -> u32 {
+    let remove = |fields: &mut Fields| fields.retain(|field| !field.0.eq_ignore_ascii_case(&name));
+    unsafe { change(host, |fake| edit_field(fake, which, &name, None, remove)) }
+}
+
+fn edit_field(
+    fake: &mut Fake,
+    which: u32,
+    name: &str,
+    value: Option<&[u8]>,
+    make: impl FnOnce(&mut Fields),
+) -> u32 {
+    match fake.fields(which) {
+        None => edit::STALE,
+        Some(_) if !is_token(name) => edit::BAD_NAME,
+        Some(_) if !value.is_none_or(is_value) => edit::BAD_VALUE,
+        Some(_) if is_host_owned(name) => edit::HOST_OWNED,
+        Some(fields) => {
+            make(fields);
+            edit::OK
+        }
+    }
+}
+
+unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
+    let is_path = path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+    let set = |fake: &mut Fake| match fake.running & REQUEST_HOOKS {
+        0 => edit::STALE,
+        _ if !is_path => edit::BAD_VALUE,
+        _ => {
+            fake.request.path = path.to_string();
+            edit::OK
+        }
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    let set = |fake: &mut Fake| match (&mut fake.response, checked_status(status)) {
+        (Some(response), Some(status)) if fake.running & RESPONSE_HOOKS != 0 => {
+            response.status = status;
+            response.reason = reason.to_string();
+            edit::OK
+        }
+        (Some(_), None) => edit::BAD_VALUE,
+        _ => edit::STALE,
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
+    let set = |fake: &mut Fake| match (fake.running & REQUEST_HOOKS, u16::try_from(port)) {
+        (0, _) => edit::STALE,
+        _ if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) => edit::BAD_NAME,
+        (_, Ok(port)) if port != 0 => {
+            fake.upstream = (name.to_ascii_lowercase(), port);
+            edit::OK
+        }
+        _ => edit::BAD_VALUE,
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    let start = |fake: &mut Fake| match checked_status(status) {
+        _ if fake.running & (REQUEST_HOOKS | RESPONSE_HOOKS) == 0 => edit::STALE,
+        Some(status) if is_value(reason.as_bytes()) => {
+            fake.reply = Some(Reply::new(status).reason(reason.to_string()));
+            edit::OK
+        }
+        _ => edit::BAD_VALUE,
+    };
+    unsafe { change(host, start) }
+}
+
+unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    let add = |fake: &mut Fake| match fake.reply.take() {
+        None => edit::STALE,
+        Some(_) if !is_token(&name) => edit::BAD_NAME,
+        Some(_) if !is_value(&value) => edit::BAD_VALUE,
+        Some(_) if is_host_owned(&name) => edit::HOST_OWNED,
+        Some(reply) => {
+            fake.reply = Some(reply.field(name.to_string(), value.to_vec()));
+            edit::OK
+        }
+    };
+    unsafe { change(host, add) }
+}
+
+unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    let add = |fake: &mut Fake| match &mut fake.reply {
+        None => edit::STALE,
+        Some(reply) => {
+            reply.body.to_mut().extend_from_slice(&content);
+            edit::OK
+        }
+    };
+    unsafe { change(host, add) }
+}
+
+unsafe extern "C" fn emit_chunk(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    let emit = |fake: &mut Fake| match fake.running {
+        hook::HANDLE_UPSTREAM_CHUNK => {
+            fake.emitted.extend_from_slice(&content);
+            edit::OK
+        }
+        _ => edit::STALE,
+    };
+    unsafe { change(host, emit) }
+}
+
+unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
+    let add = |fake: &mut Fake| match is_token(&key) {
+        true => {
+            fake.log_fields.push((key.to_string(), value.to_string()));
+            edit::OK
+        }
+        false => edit::BAD_NAME,
+    };
+    unsafe { change(host, add) }
+}
+
+unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
+    let note = |fake: &mut Fake| {
+        let text = message.to_string();
+        fake.failure = Some(if kind == code::PANIC {
+            format!("panicked: {text}")
+        } else {
+            text
+        });
+        edit::OK
+    };
+    unsafe { change(host, note) };
+}
+
+fn is_host_owned(name: &str) -> bool {
+    HOST_OWNED
+        .iter()
+        .any(|owned| owned.eq_ignore_ascii_case(name))
+}
+
+fn checked_status(status: u32) -> Option<u16> {
+    u16::try_from(status)
+        .ok()
+        .filter(|status| (200..600).contains(status))
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(name: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_tchar)
+}
+
+/// RFC 9110 §5.5: visible characters, with spaces and tabs between them.
+fn is_value(value: &[u8]) -> bool {
+    let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+    !value.iter().any(is_control) && value.trim_ascii() == value
+}
