@@ -6,6 +6,9 @@
 //! Whether a host name resolves or a library loads is left to those who try it.
 
 mod basic_auth;
+mod file;
+mod load;
+mod plugins;
 mod value;
 
 use std::env;
@@ -16,9 +19,11 @@ use std::thread;
 use std::time::Duration;
 
 pub use basic_auth::{BasicAuth, BasicAuthError};
+pub use file::FileError;
+pub use load::ConfigError;
 pub use value::{
-    Bounded, ByteLen, HeaderName, HeaderNames, LogLevel, Seconds, SecondsOrZero, ValueError,
-    WorkerCount,
+    Backlog, Bounded, ByteLen, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port,
+    Seconds, ValueError, WorkerCount,
 };
 
 /// Everything the host needs to start. [`Config::default`] is what `proxy` does without flags or a file.

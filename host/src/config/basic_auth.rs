@@ -4,6 +4,7 @@
 //! never printed. Which requests need it, and the 407, are left to `connection`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use subtle::ConstantTimeEq;
 
@@ -57,6 +58,14 @@ impl BasicAuth {
         scheme.eq_ignore_ascii_case(b"basic")
             && credential.first() == Some(&b' ')
             && bool::from(self.encoded.ct_eq(credential.trim_ascii()))
+    }
+}
+
+impl FromStr for BasicAuth {
+    type Err = BasicAuthError;
+
+    fn from_str(credential: &str) -> Result<Self, BasicAuthError> {
+        BasicAuth::new(credential)
     }
 }
 

@@ -3,11 +3,13 @@
 //! A value of these types is in range. What they refuse they refuse in one clause that says what would do;
 //! naming the flag, or the file, line and key, is left to whoever asked.
 
-use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer};
+
+use super::BasicAuth;
 
 /// Why a setting cannot have the value that was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +40,15 @@ pub enum ValueError {
     /// Not a field name (RFC 9110 §5.1).
     #[error("`{0}` is not a header name")]
     NotAHeaderName(String),
+    /// Not something to listen on.
+    #[error("is not an address; use an IP literal such as ::1 or a name such as localhost")]
+    NotAHost,
+    /// Not a name server's address.
+    #[error("is not a name server; use an IP literal, with or without a port")]
+    NotANameServer,
+    /// Not a name for `Via` (RFC 9110 §7.6.3).
+    #[error("is not a name for Via; use letters, digits, `.`, `-`, `_` and `:`")]
+    NotAPseudonym,
     /// Not a log level.
     #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
     NotALogLevel,
@@ -52,7 +63,7 @@ pub struct Seconds(pub Duration);
 
 /// A duration that may be zero, written in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecondsOrZero(pub Duration);
+pub(super) struct SecondsOrZero(pub(super) Duration);
 
 impl TryFrom<f64> for Seconds {
     type Error = ValueError;
@@ -161,6 +172,15 @@ impl<const MIN: usize, const MAX: usize> FromStr for Bounded<MIN, MAX> {
 /// A number of worker threads; 0 stands for the number of cores.
 pub type WorkerCount = Bounded<0, 1024>;
 
+/// A TCP port; 0 stands for any free one.
+pub type Port = Bounded<0, 65_535>;
+
+/// A number of open files.
+pub type OpenFileLimit = Bounded<0, 1_073_741_824>;
+
+/// Connections that may wait to be accepted; systems cap it, usually at 4096.
+pub type Backlog = Bounded<0, 65_535>;
+
 /// A field name in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderName(pub String);
@@ -196,8 +216,61 @@ impl FromStr for HeaderNames {
 }
 
 /// RFC 9110 §5.6.2.
-pub(super) fn is_token_byte(byte: u8) -> bool {
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// An IP literal without brackets, or a name that may resolve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hostname(pub String);
+
+impl FromStr for Hostname {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let unbracketed = text
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = unbracketed.unwrap_or(text);
+        // A zone, as in `fe80::1%eth0`, is left to the resolver.
+        let may_resolve = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+        if host.is_empty() || !host.bytes().all(may_resolve) {
+            return Err(ValueError::NotAHost);
+        }
+        Ok(Hostname(host.to_owned()))
+    }
+}
+
+/// The address of a name server; port 53 unless it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameServer(pub(super) SocketAddr);
+
+impl FromStr for NameServer {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let with_port = text.parse::<SocketAddr>();
+        let address = with_port.or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, 53).into()));
+        address
+            .map(NameServer)
+            .map_err(|_| ValueError::NotANameServer)
+    }
+}
+
+/// The name by which the proxy goes in `Via`: a host with or without a port, or a made-up one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pseudonym(pub(super) String);
+
+impl FromStr for Pseudonym {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let may_stand = |byte: u8| byte == b':' || is_token_byte(byte);
+        if text.is_empty() || !text.bytes().all(may_stand) {
+            return Err(ValueError::NotAPseudonym);
+        }
+        Ok(Pseudonym(text.to_owned()))
+    }
 }
 
 /// How severe an event must be to be written. The words are the command line's.
@@ -256,7 +329,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         toml::Value::Integer(number) => Ok(number as f64),
         toml::Value::Float(number) => Ok(number),
         other => Err(de::Error::custom(format_args!(
-            "expected a number of seconds, found a {}",
+            "expected a number of seconds, found {}",
             other.type_str()
         ))),
     }
@@ -275,33 +348,32 @@ impl<'de> Deserialize<'de> for ByteLen {
 
 impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Bounded<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
-        Bounded::checked(number.into()).map_err(de::Error::custom)
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Integer(number) => {
+                Bounded::checked(number.into()).map_err(de::Error::custom)
+            }
+            other => Err(de::Error::custom(format_args!(
+                "expected a whole number, found {}",
+                other.type_str()
+            ))),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for HeaderName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
-    }
+/// Types that are strings in `proxy.toml` and read like their flags.
+macro_rules! deserialize_as_parsed {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
 }
 
-impl<'de> Deserialize<'de> for LogLevel {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
-    }
-}
-
-/// A value that is a string in `proxy.toml` and reads like its flag.
-pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: fmt::Display>,
-{
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(de::Error::custom)
-}
+deserialize_as_parsed!(
+    BasicAuth, HeaderName, Hostname, LogLevel, NameServer, Pseudonym
+);
 
 #[cfg(test)]
 mod tests {
@@ -377,6 +449,36 @@ mod tests {
         assert_eq!(
             "a b".parse::<HeaderNames>(),
             Err(ValueError::NotAHeaderName("a b".to_owned()))
+        );
+    }
+
+    #[test]
+    fn hosts_are_literals_or_names() {
+        for (text, host) in [("::", "::"), ("[::1]", "::1"), ("localhost", "localhost")] {
+            assert_eq!(text.parse(), Ok(Hostname(host.to_owned())));
+        }
+        for text in ["", "[]", "a b", "http://x", "x\n"] {
+            assert_eq!(
+                text.parse::<Hostname>(),
+                Err(ValueError::NotAHost),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn name_servers_need_no_port() {
+        for (text, address) in [
+            ("9.9.9.9", "9.9.9.9:53"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(text.parse::<NameServer>().unwrap().0.to_string(), address);
+        }
+        assert_eq!(
+            "dns.example".parse::<NameServer>(),
+            Err(ValueError::NotANameServer)
         );
     }
 

@@ -1,0 +1,237 @@
+//! The command line: flags and their help, no behaviour.
+//!
+//! A flag that was not given is `None`, so that `config` can let the file speak instead. Values are of the same
+//! types as in `proxy.toml`, so what is refused here is refused there in the same words. Names may be
+//! abbreviated as long as they stay unambiguous, and of a flag given twice the last one counts.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config::{
+    Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, WorkerCount,
+};
+
+/// The flags as they were given.
+#[derive(Parser, Default)]
+#[command(
+    name = "proxy",
+    about = "A programmable HTTP(S) forward proxy that loads its filters from shared libraries.",
+    after_help = AFTER_HELP,
+    disable_version_flag = true,
+    infer_long_args = true,
+    args_override_self = true,
+    next_line_help = true
+)]
+pub struct Cli {
+    /// Read settings from this file; a flag given here wins over it. Default: no file.
+    #[arg(long, value_name = "FILE", env = "PROXY_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Plugins to load, in the order in which their hooks are called; separated by commas, may be repeated.
+    /// LIBRARY is a shared library, NAME a plugin in it, which may be left out if there is only one.
+    /// Replaces the file's list. Default: none.
+    #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin")]
+    pub plugins: Vec<String>,
+
+    /// Directory in which plugin libraries are looked for, may be repeated. Always looked into: `plugins`
+    /// beside the executable, then the executable's own directory.
+    #[arg(long, value_name = "DIR")]
+    pub plugin_dir: Vec<PathBuf>,
+
+    /// One setting of one plugin, may be repeated. VALUE is TOML; what is not is taken as a string. Default: none.
+    #[arg(long, value_name = "NAME.KEY=VALUE")]
+    pub plugin_config: Vec<String>,
+
+    /// Address to listen on: an IP literal or a name such as localhost. Default: ::1.
+    #[arg(long, value_name = "ADDRESS")]
+    pub hostname: Option<Hostname>,
+
+    /// TCP port to listen on; 0 chooses a free one, which the log names. Default: 8899.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<Port>,
+
+    /// Number of worker threads; 0 for one per CPU core. Default: the number of CPU cores.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub num_workers: Option<WorkerCount>,
+
+    /// Accepted for compatibility: connections are always tasks of a worker, never threads.
+    #[arg(long)]
+    pub threadless: bool,
+
+    /// Number of connections that may wait to be accepted. Default: 100.
+    #[arg(long, value_name = "N")]
+    pub backlog: Option<Backlog>,
+
+    /// Seconds after which a client that sends and takes nothing is dropped; decimals are fine. Default: 10.
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub timeout: Option<Seconds>,
+
+    /// Most bytes read from a client at once; K, M and G are understood. Default: 1M.
+    #[arg(long, value_name = "BYTES")]
+    pub client_recvbuf_size: Option<ByteLen>,
+
+    /// Most bytes read from an upstream server at once; K, M and G are understood. Default: 1M.
+    #[arg(long, value_name = "BYTES")]
+    pub server_recvbuf_size: Option<ByteLen>,
+
+    /// Request headers not to forward, separated by commas, may be repeated. Default: none.
+    #[arg(long, value_name = "NAME,...")]
+    pub disable_headers: Vec<HeaderNames>,
+
+    /// Ask every client for this credential. Given as the environment variable it stays out of the list of
+    /// processes. Default: no authentication.
+    // Checked by `config`, whose errors do not repeat it.
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "PROXY_BASIC_AUTH",
+        hide_env_values = true
+    )]
+    pub basic_auth: Option<String>,
+
+    /// Least severe level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case, or the first letter.
+    /// Default: INFO.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+
+    /// File to append the log to. Default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Number of files and sockets the proxy may have open; raises the soft limit, never lowers it. Default: 1024.
+    #[arg(long, value_name = "N")]
+    pub open_file_limit: Option<OpenFileLimit>,
+
+    /// File to write the process id to; removed at exit. Default: none.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Print the version and exit.
+    #[arg(short = 'v', long)]
+    pub version: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+   0  ended cleanly
+   1  the system refused something, such as the port or the log file
+   2  the command line is wrong
+  78  the configuration file or a plugin cannot be used";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Bounded;
+    use clap::CommandFactory;
+    use std::time::Duration;
+
+    fn parse(args: &[&str]) -> Cli {
+        Cli::try_parse_from([&["proxy"], args].concat()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        match Cli::try_parse_from([&["proxy"], args].concat()) {
+            Ok(_) => panic!("{args:?} is accepted"),
+            Err(error) => error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn unambiguous_abbreviations_are_understood() {
+        let cli = parse(&[
+            "--host", "::", "--plugin", "a.so:A", "--log-l", "d", "--num=3",
+        ]);
+        assert_eq!(cli.hostname, Some(Hostname("::".to_owned())));
+        assert_eq!(cli.plugins, ["a.so:A"]);
+        assert_eq!(cli.log_level, Some(LogLevel::Debug));
+        assert_eq!(cli.num_workers, Some(Bounded(3)));
+        assert!(refusal(&["--log", "x"]).contains("--log"));
+    }
+
+    #[test]
+    fn the_last_of_repeated_flags_counts_and_lists_grow() {
+        let cli = parse(&[
+            "--port",
+            "1",
+            "--port=2",
+            "--plugins",
+            "a,b",
+            "--plugins",
+            "c",
+            "--plugin-dir=x",
+            "--plugin-dir=y",
+        ]);
+        assert_eq!(cli.port, Some(Bounded(2)));
+        assert_eq!(cli.plugins, ["a,b", "c"]);
+        assert_eq!(cli.plugin_dir.len(), 2);
+    }
+
+    #[test]
+    fn values_have_units() {
+        let cli = parse(&[
+            "--timeout",
+            "0.5",
+            "--client-recvbuf-size",
+            "64K",
+            "--server-recvbuf-size",
+            "1M",
+        ]);
+        assert_eq!(cli.timeout, Some(Seconds(Duration::from_millis(500))));
+        assert_eq!(cli.client_recvbuf_size, Some(ByteLen(65536)));
+        assert_eq!(cli.server_recvbuf_size, Some(ByteLen(1 << 20)));
+    }
+
+    #[test]
+    fn a_refused_value_is_named_with_its_flag_and_reason() {
+        for (args, line) in [
+            (
+                ["--port", "70000"],
+                "error: invalid value '70000' for '--port <PORT>': must be between 0 and 65535",
+            ),
+            (
+                ["--timeout", "-1"],
+                "error: invalid value '-1' for '--timeout <SECONDS>': must be greater than 0 seconds",
+            ),
+            (
+                ["--num-workers", "-1"],
+                "error: invalid value '-1' for '--num-workers <N>': must be between 0 and 1024",
+            ),
+            (
+                ["--log-level", "loud"],
+                "error: invalid value 'loud' for '--log-level <LEVEL>': is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter",
+            ),
+        ] {
+            assert_eq!(refusal(&args), line);
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_default_and_the_exit_status() {
+        let mut command = Cli::command();
+        let help = command.render_long_help().to_string();
+        for flag in command
+            .get_arguments()
+            .filter(|flag| flag.get_action().takes_values())
+        {
+            let text = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_list_of_dirs = flag.get_id() == "plugin_dir";
+            assert!(
+                text.contains("Default") || is_list_of_dirs,
+                "{}",
+                flag.get_id()
+            );
+        }
+        assert!(help.contains("78  the configuration file"));
+    }
+}

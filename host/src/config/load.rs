@@ -1,0 +1,319 @@
+//! From flags and file to the [`Config`].
+//!
+//! For each setting the flag wins over the file and the file over the default. Nothing is read from anywhere
+//! else. Opening what the settings name (log file, pid file, plugins, the port) is left to its user.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use super::file::{FileConfig, FileDns, FileError, FileLimits, FileTimeouts};
+use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
+use super::{BasicAuth, BasicAuthError, Config, DnsConfig, Limits, LogConfig, Timeouts, plugins};
+use crate::cli::Cli;
+
+/// Why there is no configuration. Each is one line that names the place.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by `--config` cannot be read.
+    #[error("{}: {source}; name a readable file with --config", .path.display())]
+    Unreadable {
+        /// The file as it was given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file says something that is not understood.
+    #[error("{}:{error}", .path.display())]
+    File {
+        /// The file as it was given.
+        path: PathBuf,
+        /// What, and where in it.
+        error: FileError,
+    },
+    /// `--basic-auth`, or the environment variable in its place, is no credential.
+    #[error("--basic-auth (or PROXY_BASIC_AUTH): {0}")]
+    BasicAuth(BasicAuthError),
+    /// A `--plugin-config` cannot be applied.
+    #[error("--plugin-config {setting}: {reason}")]
+    PluginConfig {
+        /// As it was given, up to the `=`.
+        setting: String,
+        /// What would do instead.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// Whether the command line is at fault, not the file.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            ConfigError::BasicAuth(_) | ConfigError::PluginConfig { .. }
+        )
+    }
+}
+
+impl Config {
+    /// Reads the file that the flags name, if they name one, and merges both over the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read or understood, or a flag that needs more than its own text makes no sense.
+    pub fn load(cli: Cli) -> Result<Config, ConfigError> {
+        match cli
+            .config
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
+            Some(path) => {
+                let text = read(&path)?;
+                Config::merge(cli, &path, &text)
+            }
+            None => Config::merge(cli, Path::new(""), ""),
+        }
+    }
+
+    fn merge(cli: Cli, path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let file = FileConfig::parse(text).map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            error,
+        })?;
+        let default = Config::default();
+        let num_workers = cli.num_workers.or(file.num_workers);
+        Ok(Config {
+            plugins: plugins::entries(&cli, &file.plugins, path, text)?,
+            basic_auth: basic_auth(cli.basic_auth.as_deref())?.or(file.basic_auth),
+            hostname: cli
+                .hostname
+                .or(file.hostname)
+                .map_or(default.hostname, |host| host.0),
+            port: cli
+                .port
+                .or(file.port)
+                .map_or(default.port, |port| port.0 as u16),
+            num_workers: num_workers
+                .and_then(|count| NonZeroUsize::new(count.0))
+                .unwrap_or(default.num_workers),
+            backlog: cli
+                .backlog
+                .or(file.backlog)
+                .map_or(default.backlog, |backlog| backlog.0 as u32),
+            plugin_dirs: [cli.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
+            disable_headers: names(cli.disable_headers.into_iter().flat_map(|names| names.0))
+                .unwrap_or_else(|| names(file.disable_headers).unwrap_or_default()),
+            timeouts: timeouts(cli.timeout, file.timeout, &file.timeouts),
+            limits: limits(
+                cli.client_recvbuf_size.or(file.client_recvbuf_size),
+                cli.server_recvbuf_size.or(file.server_recvbuf_size),
+                &file.limits,
+            ),
+            dns: dns(&file.dns),
+            via: file.via.map_or(default.via, |via| via.0),
+            log: LogConfig {
+                level: cli.log_level.or(file.log_level).unwrap_or_default(),
+                file: cli.log_file.or(file.log_file),
+            },
+            open_file_limit: cli
+                .open_file_limit
+                .or(file.open_file_limit)
+                .map_or(default.open_file_limit, |limit| limit.0 as u64),
+            pid_file: cli.pid_file.or(file.pid_file),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// An empty variable in the environment is as good as none.
+fn basic_auth(flag: Option<&str>) -> Result<Option<BasicAuth>, ConfigError> {
+    let given = flag.filter(|credential| !credential.is_empty());
+    given
+        .map(BasicAuth::new)
+        .transpose()
+        .map_err(ConfigError::BasicAuth)
+}
+
+/// The names, or `None` if there are none.
+fn names(names: impl IntoIterator<Item = HeaderName>) -> Option<Vec<String>> {
+    let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        header_read: seconds(file.header_read, default.header_read),
+        client_idle: seconds(flag.or(file.idle).or(general), default.client_idle),
+        connect: seconds(file.connect, default.connect),
+        upstream_response: seconds(file.upstream_response, default.upstream_response),
+        upstream_idle: seconds(file.upstream_idle, default.upstream_idle),
+        tunnel_idle: seconds(file.tunnel_idle, default.tunnel_idle),
+    }
+}
+
+fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
+    given.map_or(default, |seconds| seconds.0)
+}
+
+fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -> Limits {
+    let default = Limits::default();
+    Limits {
+        max_head_len: bounded(file.max_head_len, default.max_head_len),
+        max_fields: bounded(file.max_fields, default.max_fields),
+        max_target_len: bounded(file.max_target_len, default.max_target_len),
+        client_read_len: client.map_or(default.client_read_len, |len| len.0),
+        server_read_len: server.map_or(default.server_read_len, |len| len.0),
+        max_connections: bounded(file.max_connections, default.max_connections),
+        upstream_idle_per_host: bounded(
+            file.upstream_idle_per_host,
+            default.upstream_idle_per_host,
+        ),
+        upstream_idle_total: bounded(file.upstream_idle_total, default.upstream_idle_total),
+        upstream_idle_timeout: seconds(file.upstream_idle_timeout, default.upstream_idle_timeout),
+    }
+}
+
+fn bounded<const MIN: usize, const MAX: usize>(
+    given: Option<Bounded<MIN, MAX>>,
+    default: usize,
+) -> usize {
+    given.map_or(default, |number| number.0)
+}
+
+fn dns(file: &FileDns) -> DnsConfig {
+    let default = DnsConfig::default();
+    let ttl = |given: Option<SecondsOrZero>, default| given.map_or(default, |seconds| seconds.0);
+    DnsConfig {
+        resolver: file.resolver.unwrap_or(default.resolver),
+        servers: file.servers.iter().map(|server| server.0).collect(),
+        cache_ttl_max: ttl(file.cache_ttl_max, default.cache_ttl_max),
+        negative_ttl: ttl(file.negative_ttl, default.negative_ttl),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogLevel, Resolver};
+    use clap::Parser;
+
+    fn load(args: &[&str], text: &str) -> Result<Config, String> {
+        let cli =
+            Cli::try_parse_from([&["proxy"], args].concat()).map_err(|error| error.to_string())?;
+        Config::merge(cli, Path::new("proxy.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_default_file_says_what_no_file_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
+        let shown = fs::read_to_string(path).unwrap();
+        let default = format!("{:?}", Config::default());
+        assert_eq!(format!("{:?}", load(&[], &shown).unwrap()), default);
+        assert_eq!(format!("{:?}", load(&[], "").unwrap()), default);
+    }
+
+    #[test]
+    fn every_commented_setting_of_the_default_file_is_understood() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
+        let shown = fs::read_to_string(path).unwrap();
+        let uncommented: String = shown
+            .lines()
+            .map(|line| {
+                line.strip_prefix("#")
+                    .filter(|rest| !rest.starts_with(' '))
+                    .unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = load(&[], &uncommented).unwrap();
+        assert!(config.basic_auth.is_some());
+        assert_eq!(config.plugins.len(), 1);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let text = "hostname = \"::\"\nport = 1\nlog_level = \"debug\"\nvia = \"edge\"\nbasic_auth = \"a:b\"";
+        let config = load(&["--port", "2", "--basic-auth", "c:d"], text).unwrap();
+        assert_eq!((config.hostname.as_str(), config.port), ("::", 2));
+        assert_eq!(config.log.level, LogLevel::Debug);
+        assert_eq!((config.via.as_str(), config.backlog), ("edge", 100));
+        assert!(config.basic_auth.unwrap().matches(b"Basic Yzpk"));
+    }
+
+    #[test]
+    fn the_idle_timeout_is_the_most_specific_one() {
+        let idle = |args: &[&str], text| load(args, text).unwrap().timeouts.client_idle.as_secs();
+        assert_eq!(idle(&[], ""), 10);
+        assert_eq!(idle(&[], "timeout = 20"), 20);
+        assert_eq!(idle(&[], "timeout = 20\n[timeouts]\nidle = 30"), 30);
+        assert_eq!(
+            idle(&["--timeout", "40"], "timeout = 20\n[timeouts]\nidle = 30"),
+            40
+        );
+    }
+
+    #[test]
+    fn tables_of_the_file_arrive() {
+        let config = load(
+            &["--disable-headers", "A, b", "--num-workers", "0"],
+            "disable_headers = [\"x\"]\nnum_workers = 3\n\
+             [timeouts]\nconnect = 0.25\n[limits]\nupstream_idle_per_host = 0\n\
+             [dns]\nresolver = \"system\"\nservers = [\"9.9.9.9\"]\nnegative_ttl = 0",
+        )
+        .unwrap();
+        assert_eq!(config.disable_headers, ["a", "b"]);
+        assert_eq!(config.num_workers, Config::default().num_workers);
+        assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+        assert_eq!(config.limits.upstream_idle_per_host, 0);
+        assert_eq!(config.dns.resolver, Resolver::System);
+        assert_eq!(config.dns.servers, ["9.9.9.9:53".parse().unwrap()]);
+        assert_eq!(config.dns.negative_ttl, Duration::ZERO);
+    }
+
+    #[test]
+    fn given_directories_come_before_those_beside_the_executable() {
+        let dirs = load(&["--plugin-dir", "a"], "plugin_dirs = [\"b\"]")
+            .unwrap()
+            .plugin_dirs;
+        assert_eq!(dirs[..2], [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(dirs[2..], Config::default().plugin_dirs);
+    }
+
+    #[test]
+    fn errors_are_one_line_that_names_the_place() {
+        for (args, text, error) in [
+            (
+                &[][..],
+                "port = -1",
+                "proxy.toml:1:8: port: must be between 0 and 65535",
+            ),
+            (
+                &["--basic-auth", "secret"],
+                "",
+                "--basic-auth (or PROXY_BASIC_AUTH): has no colon; write user:password",
+            ),
+        ] {
+            assert_eq!(load(args, text).err().as_deref(), Some(error));
+        }
+        let cli = Cli {
+            config: Some("/nonexistent/proxy.toml".into()),
+            ..Cli::default()
+        };
+        assert_eq!(
+            Config::load(cli)
+                .err()
+                .map(|error| error.to_string())
+                .as_deref(),
+            Some(
+                "/nonexistent/proxy.toml: No such file or directory (os error 2); \
+                 name a readable file with --config"
+            )
+        );
+    }
+}

@@ -1,0 +1,426 @@
+//! Which plugins are loaded, and with which settings.
+//!
+//! `--plugins` replaces the file's list, but a plugin that stands in both keeps the file's table; then every
+//! `--plugin-config` is put into the table of the plugin it names. The result is text again, since only the
+//! plugin knows what its table means. Finding and loading libraries is left to `crate::plugins`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::file::{FilePlugin, position};
+use super::{ConfigError, PluginEntry};
+use crate::cli::Cli;
+
+/// A plugin on its way to its entry.
+#[derive(Clone)]
+struct Draft {
+    spec: String,
+    table: Table,
+    origin: String,
+}
+
+pub(super) fn entries(
+    cli: &Cli,
+    file: &[FilePlugin],
+    path: &Path,
+    text: &str,
+) -> Result<Vec<PluginEntry>, ConfigError> {
+    let of_file: Vec<Draft> = file
+        .iter()
+        .map(|plugin| draft(plugin, path, text))
+        .collect();
+    let mut drafts = if cli.plugins.is_empty() {
+        of_file
+    } else {
+        chosen(&cli.plugins, &of_file)
+    };
+    for setting in &cli.plugin_config {
+        apply(setting, &mut drafts)?;
+    }
+    Ok(drafts.into_iter().map(Draft::into_entry).collect())
+}
+
+fn draft(plugin: &FilePlugin, path: &Path, text: &str) -> Draft {
+    let library = plugin.library.get_ref();
+    let (line, _) = position(text, plugin.library.span().start);
+    Draft {
+        spec: match &plugin.name {
+            Some(name) => format!("{library}:{name}"),
+            None => library.clone(),
+        },
+        table: plugin.config.clone(),
+        origin: format!("{}:{line}", path.display()),
+    }
+}
+
+/// The plugins of the command line, each with the table that the file has for it.
+fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
+    let specs = flags.iter().flat_map(|flag| flag.split(',')).map(str::trim);
+    specs
+        .filter(|spec| !spec.is_empty())
+        .map(|spec| {
+            let mut draft = Draft {
+                spec: spec.to_owned(),
+                table: Table::new(),
+                origin: "--plugins".to_owned(),
+            };
+            if let Some(known) = of_file.iter().find(|known| known.is_same_plugin(spec)) {
+                draft.table.clone_from(&known.table);
+                draft.note_origin(&known.origin);
+            }
+            draft
+        })
+        .collect()
+}
+
+/// Puts one `NAME.key=value` into the table it is meant for.
+fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
+    let refused = |reason: String| {
+        let shown = setting.split('=').next().unwrap_or(setting).to_owned();
+        ConfigError::PluginConfig {
+            setting: shown,
+            reason,
+        }
+    };
+    let (path, value) = setting
+        .split_once('=')
+        .ok_or_else(|| refused("has no `=`; write NAME.key=value".to_owned()))?;
+    let (name, keys) = path
+        .split_once('.')
+        .ok_or_else(|| refused("has no key; write NAME.key=value".to_owned()))?;
+    let specs = spec_list(drafts);
+    let Some(draft) = drafts.iter_mut().find(|draft| draft.is_called(name)) else {
+        return Err(refused(format!(
+            "no plugin is called {name}; to be loaded: {specs}"
+        )));
+    };
+    put(&mut draft.table, keys, value_of(value)).map_err(refused)?;
+    draft.note_origin("--plugin-config");
+    Ok(())
+}
+
+fn spec_list(drafts: &[Draft]) -> String {
+    match drafts {
+        [] => "none".to_owned(),
+        _ => drafts
+            .iter()
+            .map(|draft| draft.spec.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+/// Sets the value at a dotted key, making tables on the way.
+fn put(table: &mut Table, keys: &str, value: Value) -> Result<(), String> {
+    let (key, rest) = match keys.split_once('.') {
+        Some((key, rest)) => (key, Some(rest)),
+        None => (keys, None),
+    };
+    if key.trim().is_empty() {
+        return Err("has an empty key; write NAME.key=value".to_owned());
+    }
+    let key = key.trim().to_owned();
+    let Some(rest) = rest else {
+        table.insert(key, value);
+        return Ok(());
+    };
+    match table
+        .entry(key.clone())
+        .or_insert_with(|| Table::new().into())
+    {
+        Value::Table(inner) => put(inner, rest, value),
+        other => Err(format!("{key} is not a table but {}", other.type_str())),
+    }
+}
+
+/// The value as TOML, or as the string it is.
+fn value_of(text: &str) -> Value {
+    text.trim()
+        .parse()
+        .unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+impl Draft {
+    fn is_same_plugin(&self, spec: &str) -> bool {
+        self.spec == spec
+            || name_in(spec).is_some_and(|name| self.is_called(name))
+            || name_in(&self.spec).is_some_and(|name| is_called(spec, name))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        is_called(&self.spec, name)
+    }
+
+    fn note_origin(&mut self, origin: &str) {
+        if !self.origin.ends_with(origin) {
+            self.origin.push_str(", ");
+            self.origin.push_str(origin);
+        }
+    }
+
+    fn into_entry(self) -> PluginEntry {
+        let mut config = String::new();
+        for (key, value) in &self.table {
+            write_key(key, &mut config);
+            config.push_str(" = ");
+            write_value(value, &mut config);
+            config.push('\n');
+        }
+        PluginEntry {
+            spec: self.spec,
+            config,
+            origin: self.origin,
+        }
+    }
+}
+
+/// Whether a spec means the plugin of this name, as far as the text can tell: a library without a name is
+/// taken to hold the plugin that its file is named after.
+fn is_called(spec: &str, name: &str) -> bool {
+    let short = |name: &str| name.strip_suffix("Plugin").unwrap_or(name).to_owned();
+    match name_in(spec) {
+        Some(own) => short(own) == short(name),
+        None => library_stem(spec) == snake_case(&short(name)),
+    }
+}
+
+/// The plugin's name in `path/lib.so:Name` or `path/lib.Name`.
+fn name_in(spec: &str) -> Option<&str> {
+    let is_name = |name: &&str| !name.is_empty() && !name.contains(['/', '\\']);
+    if let Some(name) = spec.rsplit_once(':').map(|(_, name)| name).filter(is_name) {
+        return Some(name);
+    }
+    let is_suffix = |name: &&str| ["so", "dylib", "dll"].contains(name);
+    spec.rsplit_once('.')
+        .map(|(_, name)| name)
+        .filter(is_name)
+        .filter(|name| !is_suffix(name))
+}
+
+fn library_stem(spec: &str) -> &str {
+    let file = spec.rsplit(['/', '\\']).next().unwrap_or(spec);
+    let stem = file.split('.').next().unwrap_or(file);
+    stem.strip_prefix("lib").unwrap_or(stem)
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for (at, letter) in name.chars().enumerate() {
+        if letter.is_uppercase() && at > 0 {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+fn write_value(value: &Value, out: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = match value {
+        Value::String(text) => return write_string(text, out),
+        Value::Array(values) => return write_array(values, out),
+        Value::Table(table) => return write_inline_table(table, out),
+        Value::Integer(number) => write!(out, "{number}"),
+        // Debug keeps the point or exponent that makes it a float; TOML spells NaN small.
+        Value::Float(number) if number.is_nan() => write!(out, "nan"),
+        Value::Float(number) => write!(out, "{number:?}"),
+        Value::Boolean(truth) => write!(out, "{truth}"),
+        Value::Datetime(time) => write!(out, "{time}"),
+    };
+}
+
+fn write_array(values: &[Value], out: &mut String) {
+    out.push('[');
+    for (at, value) in values.iter().enumerate() {
+        out.push_str(if at > 0 { ", " } else { "" });
+        write_value(value, out);
+    }
+    out.push(']');
+}
+
+fn write_inline_table(table: &Table, out: &mut String) {
+    out.push('{');
+    for (at, (key, value)) in table.iter().enumerate() {
+        out.push_str(if at > 0 { ", " } else { "" });
+        write_key(key, out);
+        out.push_str(" = ");
+        write_value(value, out);
+    }
+    out.push('}');
+}
+
+fn write_key(key: &str, out: &mut String) {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !key.is_empty() && key.bytes().all(is_bare) {
+        out.push_str(key);
+    } else {
+        write_string(key, out);
+    }
+}
+
+fn write_string(text: &str, out: &mut String) {
+    out.push('"');
+    for letter in text.chars() {
+        let _ = match letter {
+            '"' | '\\' => write!(out, "\\{letter}"),
+            control if control.is_control() => write!(out, "\\u{:04X}", u32::from(control)),
+            letter => write!(out, "{letter}"),
+        };
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::FileConfig;
+    use clap::Parser;
+
+    fn load(args: &[&str], text: &str) -> Result<Vec<PluginEntry>, String> {
+        let cli =
+            Cli::try_parse_from([&["proxy"], args].concat()).map_err(|error| error.to_string())?;
+        let file = FileConfig::parse(text).map_err(|error| error.to_string())?;
+        entries(&cli, &file.plugins, Path::new("proxy.toml"), text)
+            .map_err(|error| error.to_string())
+    }
+
+    fn entry(spec: &str, config: &str, origin: &str) -> PluginEntry {
+        PluginEntry {
+            spec: spec.to_owned(),
+            config: config.to_owned(),
+            origin: origin.to_owned(),
+        }
+    }
+
+    const FILE: &str = "[[plugins]]\nlibrary = \"a.so\"\nname = \"A\"\nconfig = { hosts = [\"x\", \"y\"] }\n\
+                        [[plugins]]\nlibrary = \"lib_b.so\"\n[plugins.config.inner]\nn = 1\n";
+
+    #[test]
+    fn the_files_plugins_keep_order_tables_and_lines() {
+        assert_eq!(
+            load(&[], FILE).unwrap(),
+            [
+                entry("a.so:A", "hosts = [\"x\", \"y\"]\n", "proxy.toml:2"),
+                entry("lib_b.so", "inner = {n = 1}\n", "proxy.toml:6"),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_flag_replaces_the_list_but_not_the_tables() {
+        assert_eq!(
+            load(
+                &["--plugins", "c.so:C, other/a.so:A", "--plugins", ""],
+                FILE
+            )
+            .unwrap(),
+            [
+                entry("c.so:C", "", "--plugins"),
+                entry(
+                    "other/a.so:A",
+                    "hosts = [\"x\", \"y\"]\n",
+                    "--plugins, proxy.toml:2"
+                ),
+            ]
+        );
+        assert_eq!(load(&["--plugins", ""], FILE).unwrap(), []);
+    }
+
+    #[test]
+    fn settings_go_to_the_plugin_they_name() {
+        let settings = [
+            "--plugins",
+            "x.so:A,plugin_examples/shortlink.ShortLinkPlugin,libredirect_all.so",
+        ];
+        let entries = load(
+            &[
+                &settings[..],
+                &[
+                    "--plugin-config",
+                    "A.deep.port=8899",
+                    "--plugin-config",
+                    "A.deep.server=localhost:8899",
+                ],
+                &[
+                    "--plugin-config",
+                    "ShortLink.on=true",
+                    "--plugin-config",
+                    "RedirectAll.note=a=b \"q\"",
+                ],
+            ]
+            .concat(),
+            "",
+        )
+        .unwrap();
+        let configs: Vec<_> = entries.iter().map(|entry| entry.config.as_str()).collect();
+        assert_eq!(
+            configs,
+            [
+                "deep = {port = 8899, server = \"localhost:8899\"}\n",
+                "on = true\n",
+                "note = \"a=b \\\"q\\\"\"\n",
+            ]
+        );
+        assert_eq!(entries[0].origin, "--plugins, --plugin-config");
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_applied_is_refused() {
+        for (setting, error) in [
+            (
+                "A.x",
+                "--plugin-config A.x: has no `=`; write NAME.key=value",
+            ),
+            ("A=1", "--plugin-config A: has no key; write NAME.key=value"),
+            (
+                "A.=1",
+                "--plugin-config A.: has an empty key; write NAME.key=value",
+            ),
+            (
+                "A.hosts.x=1",
+                "--plugin-config A.hosts.x: hosts is not a table but array",
+            ),
+            (
+                "Z.x=1",
+                "--plugin-config Z.x: no plugin is called Z; to be loaded: a.so:A, lib_b.so",
+            ),
+        ] {
+            assert_eq!(
+                load(&["--plugin-config", setting], FILE).err().as_deref(),
+                Some(error)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_as_the_same_table() {
+        let text = "a = 1.0\nb = 1e300\nc = inf\nd = -inf\ne = 1979-05-27T07:32:00Z\nf = [[], {x = \"\"}]\n\
+                    \"g h\" = \"tab\\t quote\\\" slash\\\\ nul\\u0000 ü\"\ni = false\nj = -5\n[k]\n";
+        let table: Table = toml::from_str(text).unwrap();
+        let draft = Draft {
+            spec: String::new(),
+            table: table.clone(),
+            origin: String::new(),
+        };
+        assert_eq!(
+            toml::from_str::<Table>(&draft.into_entry().config).unwrap(),
+            table
+        );
+    }
+
+    #[test]
+    fn names_are_read_off_specs() {
+        for (spec, name) in [
+            ("path/lib.so:Name", Some("Name")),
+            ("path/lib.so", None),
+            ("path.d/lib", None),
+            ("path/lib.Name", Some("Name")),
+            ("C:\\x.dll", None),
+            ("C:\\x.dll:Name", Some("Name")),
+        ] {
+            assert_eq!(name_in(spec), name, "{spec}");
+        }
+    }
+}
