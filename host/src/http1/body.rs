@@ -1,0 +1,288 @@
+//! Message bodies, read and written, for each way to frame them (RFC 9112 §6, §7).
+//!
+//! The decoder says which bytes of the caller's buffer are content and never copies them; the encoder writes only
+//! what goes between the caller's slices. Whether the bytes came in time, and what an incomplete body means for the
+//! connection, is for the caller; here it is merely never taken for a complete one.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use super::chunked::{ChunkedDecoder, Trailers};
+use super::encode::push_hexadecimal;
+use super::framing::BodyFraming;
+
+/// How a body is wrong. After any of these the decoder is spent and the connection has to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BodyError {
+    /// A chunk size line that is not hexadecimal digits and CRLF (RFC 9112 §7.1).
+    #[error("a chunk size is malformed")]
+    ChunkSizeInvalid,
+    /// A chunk size past `i64::MAX` or of more than 16 digits.
+    #[error("a chunk size is too large")]
+    ChunkSizeTooLarge,
+    /// A control character in a chunk extension (RFC 9112 §7.1.1).
+    #[error("a chunk extension has a control character")]
+    ChunkExtensionInvalid,
+    /// More than 4 KiB of extensions on a line or 16 KiB in a body.
+    #[error("chunk extensions are too long")]
+    ChunkExtensionTooLong,
+    /// No CRLF after the data of a chunk (RFC 9112 §7.1).
+    #[error("a chunk does not end where its size says")]
+    ChunkEndInvalid,
+    /// A malformed trailer section (RFC 9112 §7.1.2).
+    #[error("the trailer section is malformed")]
+    TrailerInvalid,
+    /// A trailer section of more than 16 KiB or 64 lines.
+    #[error("the trailer section is too long")]
+    TrailerTooLong,
+    /// The input ended before the body did (RFC 9112 §8).
+    #[error("the body ended early")]
+    Truncated,
+}
+
+/// What one call of [`BodyDecoder::decode`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of the input that are done with, content included. 0 without `end`: more input is needed.
+    pub consumed: usize,
+    /// Where in the input the content stands; may be empty.
+    pub content: Range<usize>,
+    /// The body is complete.
+    pub end: bool,
+}
+
+/// Reads one message body.
+#[derive(Debug)]
+pub struct BodyDecoder {
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Length { left: u64 },
+    Chunked(ChunkedDecoder),
+    UntilClose,
+    Complete,
+}
+
+impl BodyDecoder {
+    /// A decoder for a body that is framed like this.
+    pub fn new(framing: BodyFraming) -> Self {
+        let reading = match framing {
+            BodyFraming::Empty | BodyFraming::Length(0) => Reading::Complete,
+            BodyFraming::Length(left) => Reading::Length { left },
+            BodyFraming::Chunked => Reading::Chunked(ChunkedDecoder::new()),
+            BodyFraming::UntilClose => Reading::UntilClose,
+        };
+        Self { reading }
+    }
+
+    /// Reads on in `input`, which begins where the last call stopped consuming; at most one slice of content.
+    ///
+    /// # Errors
+    /// The sender broke the chunked coding.
+    pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+        let len = match &mut self.reading {
+            Reading::Chunked(decoder) => return decoder.decode(input),
+            Reading::Complete => 0,
+            Reading::UntilClose => input.len(),
+            Reading::Length { left } => {
+                let len = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= len as u64;
+                len
+            }
+        };
+        if matches!(self.reading, Reading::Length { left: 0 }) {
+            self.reading = Reading::Complete;
+        }
+        Ok(Step {
+            consumed: len,
+            content: 0..len,
+            end: self.is_complete(),
+        })
+    }
+
+    /// Whether the end of the body was seen.
+    pub fn is_complete(&self) -> bool {
+        match &self.reading {
+            Reading::Complete => true,
+            Reading::Chunked(decoder) => decoder.is_complete(),
+            Reading::Length { .. } | Reading::UntilClose => false,
+        }
+    }
+
+    /// The sender has closed its side.
+    ///
+    /// # Errors
+    /// `Truncated`, unless the body is complete or this is how it ends.
+    pub fn end_of_input(&mut self) -> Result<(), BodyError> {
+        if matches!(self.reading, Reading::UntilClose) {
+            self.reading = Reading::Complete;
+        }
+        match self.is_complete() {
+            true => Ok(()),
+            false => Err(BodyError::Truncated),
+        }
+    }
+
+    /// The trailer fields that may travel, once the body is complete and when there are any.
+    pub fn trailers(&self) -> Option<&Trailers> {
+        match &self.reading {
+            Reading::Chunked(decoder) => decoder.trailers(),
+            _ => None,
+        }
+    }
+
+    /// How many bytes are still to come, where the head said it; 0 once a body without chunks is complete.
+    pub fn remaining_length(&self) -> Option<u64> {
+        match self.reading {
+            Reading::Length { left } => Some(left),
+            Reading::Complete => Some(0),
+            Reading::Chunked(_) | Reading::UntilClose => None,
+        }
+    }
+
+    /// Takes `len` bytes of content as read that went past the decoder, as with splice(2). Only up to
+    /// [`remaining_length`](Self::remaining_length); without one this does nothing.
+    pub fn skip(&mut self, len: u64) {
+        if let Reading::Length { left } = &mut self.reading {
+            debug_assert!(len <= *left);
+            *left = left.saturating_sub(len);
+            if *left == 0 {
+                self.reading = Reading::Complete;
+            }
+        }
+    }
+}
+
+/// Writes what frames a body; the content itself is written by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEncoder {
+    /// Content as it is: of known length, or until close.
+    Identity,
+    /// Each slice of content becomes a chunk.
+    Chunked,
+}
+
+impl BodyEncoder {
+    /// Writes what stands before `len` bytes of content; `len` is not 0, which would end the body.
+    pub fn begin_chunk(self, out: &mut Vec<u8>, len: usize) {
+        debug_assert!(len > 0);
+        if self == Self::Chunked {
+            push_hexadecimal(out, len as u64);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Writes what stands after the content of a chunk.
+    pub fn end_chunk(self, out: &mut Vec<u8>) {
+        if self == Self::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Writes the end of the body.
+    pub fn finish(self, out: &mut Vec<u8>, trailers: Option<&Trailers>) {
+        if self == Self::Identity {
+            return;
+        }
+        out.extend_from_slice(b"0\r\n");
+        if let Some(trailers) = trailers {
+            trailers.write(out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(consumed: usize, content: Range<usize>, end: bool) -> Result<Step, BodyError> {
+        Ok(Step {
+            consumed,
+            content,
+            end,
+        })
+    }
+
+    #[test]
+    fn a_length_takes_so_many_bytes_and_no_more() {
+        let mut decoder = BodyDecoder::new(BodyFraming::Length(5));
+        assert_eq!(decoder.decode(b""), step(0, 0..0, false));
+        assert_eq!(decoder.decode(b"abc"), step(3, 0..3, false));
+        assert_eq!(decoder.remaining_length(), Some(2));
+        assert_eq!(decoder.end_of_input(), Err(BodyError::Truncated));
+        assert_eq!(decoder.decode(b"deGET"), step(2, 0..2, true));
+        assert_eq!(decoder.decode(b"GET"), step(0, 0..0, true));
+        assert_eq!(decoder.end_of_input(), Ok(()));
+    }
+
+    #[test]
+    fn an_empty_body_is_complete_from_the_start() {
+        for framing in [BodyFraming::Empty, BodyFraming::Length(0)] {
+            let mut decoder = BodyDecoder::new(framing);
+            assert!(decoder.is_complete());
+            assert_eq!(decoder.decode(b"GET"), step(0, 0..0, true));
+            assert_eq!(decoder.end_of_input(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn until_close_ends_with_the_input_only() {
+        let mut decoder = BodyDecoder::new(BodyFraming::UntilClose);
+        assert_eq!(decoder.decode(b"abc"), step(3, 0..3, false));
+        assert_eq!(decoder.remaining_length(), None);
+        assert!(!decoder.is_complete());
+        assert_eq!(decoder.end_of_input(), Ok(()));
+        assert!(decoder.is_complete());
+    }
+
+    #[test]
+    fn a_chunked_body_may_not_end_early() {
+        let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
+        assert_eq!(decoder.decode(b"3\r\nabc\r\n0\r\n"), step(11, 3..6, false));
+        assert_eq!(decoder.end_of_input(), Err(BodyError::Truncated));
+        assert_eq!(decoder.decode(b"\r\nGET"), step(2, 0..0, true));
+        assert_eq!(decoder.end_of_input(), Ok(()));
+        assert!(decoder.trailers().is_none());
+    }
+
+    #[test]
+    fn skipped_content_counts() {
+        let mut decoder = BodyDecoder::new(BodyFraming::Length(5));
+        decoder.skip(4);
+        assert_eq!(decoder.remaining_length(), Some(1));
+        decoder.skip(1);
+        assert!(decoder.is_complete());
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same() {
+        let mut out = Vec::new();
+        for content in [&b"hello"[..], &[b'x'; 300]] {
+            BodyEncoder::Chunked.begin_chunk(&mut out, content.len());
+            out.extend_from_slice(content);
+            BodyEncoder::Chunked.end_chunk(&mut out);
+        }
+        let mut source = BodyDecoder::new(BodyFraming::Chunked);
+        let end = source.decode(b"0\r\nX: y\r\nHost: a\r\n\r\n").unwrap().end;
+        assert!(end);
+        BodyEncoder::Chunked.finish(&mut out, source.trailers());
+        let expected = format!(
+            "5\r\nhello\r\n12c\r\n{}\r\n0\r\nX: y\r\n\r\n",
+            "x".repeat(300)
+        );
+        assert_eq!(out, expected.as_bytes());
+    }
+
+    #[test]
+    fn identity_writes_nothing() {
+        let mut out = Vec::new();
+        BodyEncoder::Identity.begin_chunk(&mut out, 5);
+        BodyEncoder::Identity.end_chunk(&mut out);
+        BodyEncoder::Identity.finish(&mut out, None);
+        assert!(out.is_empty());
+    }
+}

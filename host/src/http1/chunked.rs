@@ -1,0 +1,468 @@
+//! The chunked transfer coding, read (RFC 9112 §7.1): one enum, one short step per state, byte by byte if need be.
+//!
+//! Exactly the grammar, since what two readers take differently here becomes a smuggled request: digits without
+//! sign or gap, CRLF and nothing else after a size and after data. Extensions are checked, bounded and dropped.
+//! The trailer section is kept without the fields that must not travel in one. Writing is in `body`.
+
+use httparse::Status;
+
+use super::body::{BodyError, Step};
+use super::encode::write_line;
+use super::fields::{FieldId, FieldLine, Fields};
+use super::parse::span_in;
+
+/// Longest chunk extension with the whitespace before it, in bytes.
+const EXTENSION_BOUND: usize = 4 * 1024;
+
+/// Most bytes of chunk extensions in one body.
+const EXTENSIONS_BOUND: usize = 16 * 1024;
+
+/// Longest trailer section in bytes.
+const TRAILER_LEN_BOUND: usize = 16 * 1024;
+
+/// Most lines of a trailer section.
+const TRAILER_LINES_BOUND: usize = 64;
+
+/// Most digits of a chunk size; leading zeros count.
+const SIZE_DIGITS_BOUND: u8 = 16;
+
+/// The fields of a trailer section that may travel to the next hop.
+#[derive(Debug)]
+pub struct Trailers {
+    text: Vec<u8>,
+    lines: Vec<FieldLine>,
+}
+
+impl Trailers {
+    /// The fields, in order.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.text, &self.lines)
+    }
+
+    /// Writes the lines, without the empty one that ends the section.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.fields().lines().for_each(|line| write_line(out, line));
+    }
+
+    /// Reads a whole section; `None` when nothing in it may travel.
+    fn parse(text: Vec<u8>) -> Result<Option<Box<Self>>, BodyError> {
+        let mut table = [httparse::EMPTY_HEADER; TRAILER_LINES_BOUND];
+        let headers = match httparse::parse_headers(&text, &mut table) {
+            Ok(Status::Complete((len, headers))) if len == text.len() => headers,
+            Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TrailerTooLong),
+            _ => return Err(BodyError::TrailerInvalid),
+        };
+        let lines: Vec<_> = headers
+            .iter()
+            .filter(|header| may_travel(header.name))
+            .map(|header| {
+                let name = span_in(&text, header.name.as_bytes());
+                FieldLine::new(&text, name, span_in(&text, header.value))
+            })
+            .collect();
+        Ok((!lines.is_empty()).then(|| Box::new(Self { text, lines })))
+    }
+}
+
+/// Whether a trailer field may go on: nothing that frames, routes, authenticates or says how to read the content
+/// (RFC 9110 §6.5.1), nothing that is for one hop.
+fn may_travel(name: &str) -> bool {
+    const STAY: [&str; 9] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "set-cookie",
+        "pragma",
+        "range",
+    ];
+    let is_proxy_field = name
+        .get(..6)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case("proxy-"));
+    FieldId::of(name.as_bytes()) == FieldId::Other
+        && !is_proxy_field
+        && !STAY.iter().any(|stay| name.eq_ignore_ascii_case(stay))
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size { size: u64, digits: u8 },
+    Padding { size: u64, len: usize },
+    Extension { size: u64, len: usize },
+    SizeLineFeed { size: u64 },
+    Data { left: u64 },
+    DataReturn,
+    DataLineFeed,
+    TrailerLineStart,
+    TrailerLine,
+    LastLineFeed,
+    End,
+}
+
+impl State {
+    const START: Self = Self::Size { size: 0, digits: 0 };
+}
+
+/// Reads one chunked body.
+#[derive(Debug)]
+pub(super) struct ChunkedDecoder {
+    state: State,
+    extensions_len: usize,
+    section: Vec<u8>,
+    trailers: Option<Box<Trailers>>,
+}
+
+impl ChunkedDecoder {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::START,
+            extensions_len: 0,
+            section: Vec::new(),
+            trailers: None,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.state == State::End
+    }
+
+    pub(super) fn trailers(&self) -> Option<&Trailers> {
+        self.trailers.as_deref()
+    }
+
+    /// Reads on: past framing, through at most one slice of content, and past what frames its end.
+    pub(super) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+        let mut content = 0..0;
+        let mut at = 0;
+        while at < input.len() && self.state != State::End {
+            if let State::Data { left } = self.state {
+                if !content.is_empty() {
+                    break;
+                }
+                let len =
+                    usize::try_from(left).map_or(input.len() - at, |l| l.min(input.len() - at));
+                self.state = after_data(left - len as u64);
+                content = at..at + len;
+                at += len;
+            } else {
+                self.state = self.after(input[at])?;
+                at += 1;
+            }
+        }
+        Ok(Step {
+            consumed: at,
+            content,
+            end: self.is_complete(),
+        })
+    }
+
+    /// The state after a byte of framing.
+    fn after(&mut self, byte: u8) -> Result<State, BodyError> {
+        match self.state {
+            State::Size { size, digits } => after_size(size, digits, byte),
+            State::Padding { size, len } => self.after_padding(size, len, byte),
+            State::Extension { size, len } => self.after_extension(size, len, byte),
+            State::SizeLineFeed { size } => {
+                expect(byte, b'\n', BodyError::ChunkSizeInvalid)?;
+                Ok(after_size_line(size))
+            }
+            State::DataReturn => {
+                expect(byte, b'\r', BodyError::ChunkEndInvalid)?;
+                Ok(State::DataLineFeed)
+            }
+            State::DataLineFeed => {
+                expect(byte, b'\n', BodyError::ChunkEndInvalid)?;
+                Ok(State::START)
+            }
+            State::TrailerLineStart if byte == b'\r' => Ok(State::LastLineFeed),
+            State::TrailerLineStart | State::TrailerLine => self.after_trailer_byte(byte),
+            State::LastLineFeed => {
+                expect(byte, b'\n', BodyError::TrailerInvalid)?;
+                self.finish()
+            }
+            state @ (State::Data { .. } | State::End) => Ok(state),
+        }
+    }
+
+    fn after_padding(&mut self, size: u64, len: usize, byte: u8) -> Result<State, BodyError> {
+        match byte {
+            b'\r' => Ok(State::SizeLineFeed { size }),
+            b' ' | b'\t' => Ok(State::Padding {
+                size,
+                len: self.count_extension(len)?,
+            }),
+            b';' => Ok(State::Extension { size, len }),
+            _ => Err(BodyError::ChunkSizeInvalid),
+        }
+    }
+
+    fn after_extension(&mut self, size: u64, len: usize, byte: u8) -> Result<State, BodyError> {
+        match byte {
+            b'\r' => Ok(State::SizeLineFeed { size }),
+            b'\t' | b' '..=b'~' | 0x80.. => Ok(State::Extension {
+                size,
+                len: self.count_extension(len)?,
+            }),
+            _ => Err(BodyError::ChunkExtensionInvalid),
+        }
+    }
+
+    fn count_extension(&mut self, len: usize) -> Result<usize, BodyError> {
+        self.extensions_len += 1;
+        if len >= EXTENSION_BOUND || self.extensions_len > EXTENSIONS_BOUND {
+            return Err(BodyError::ChunkExtensionTooLong);
+        }
+        Ok(len + 1)
+    }
+
+    fn after_trailer_byte(&mut self, byte: u8) -> Result<State, BodyError> {
+        if self.section.len() >= TRAILER_LEN_BOUND {
+            return Err(BodyError::TrailerTooLong);
+        }
+        if byte == b'\n' && self.section.last() != Some(&b'\r') {
+            return Err(BodyError::TrailerInvalid);
+        }
+        self.section.push(byte);
+        Ok(match byte {
+            b'\n' => State::TrailerLineStart,
+            _ => State::TrailerLine,
+        })
+    }
+
+    fn finish(&mut self) -> Result<State, BodyError> {
+        if !self.section.is_empty() {
+            let mut section = std::mem::take(&mut self.section);
+            section.extend_from_slice(b"\r\n");
+            self.trailers = Trailers::parse(section)?;
+        }
+        Ok(State::End)
+    }
+}
+
+fn after_size(size: u64, digits: u8, byte: u8) -> Result<State, BodyError> {
+    let digit = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        b'A'..=b'F' => byte - b'A' + 10,
+        _ if digits == 0 => return Err(BodyError::ChunkSizeInvalid),
+        b'\r' => return Ok(State::SizeLineFeed { size }),
+        b' ' | b'\t' => return Ok(State::Padding { size, len: 1 }),
+        b';' => return Ok(State::Extension { size, len: 0 }),
+        _ => return Err(BodyError::ChunkSizeInvalid),
+    };
+    if digits == SIZE_DIGITS_BOUND || size > (i64::MAX as u64) >> 4 {
+        return Err(BodyError::ChunkSizeTooLarge);
+    }
+    Ok(State::Size {
+        size: size << 4 | u64::from(digit),
+        digits: digits + 1,
+    })
+}
+
+fn after_size_line(size: u64) -> State {
+    match size {
+        0 => State::TrailerLineStart,
+        left => State::Data { left },
+    }
+}
+
+fn after_data(left: u64) -> State {
+    match left {
+        0 => State::DataReturn,
+        left => State::Data { left },
+    }
+}
+
+fn expect(byte: u8, expected: u8, error: BodyError) -> Result<(), BodyError> {
+    match byte == expected {
+        true => Ok(()),
+        false => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BodyError::*;
+    use super::*;
+
+    /// The content and the number of bytes the body took, or what is wrong, fed in pieces that end at `cuts`.
+    fn decode(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, usize)>, BodyError> {
+        let mut decoder = ChunkedDecoder::new();
+        let (mut content, mut at) = (Vec::new(), 0);
+        for &cut in cuts {
+            while at < cut {
+                let step = decoder.decode(&input[at..cut])?;
+                content.extend_from_slice(&input[at..cut][step.content.clone()]);
+                at += step.consumed;
+                if step.end {
+                    return Ok(Some((content, at)));
+                }
+                assert!(step.consumed > 0);
+            }
+        }
+        Ok(None)
+    }
+
+    fn whole(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, BodyError> {
+        decode(input, &[input.len()])
+    }
+
+    const BODIES: &[(&str, &str)] = &[
+        ("0\r\n\r\n", ""),
+        ("000000\r\n\r\n", ""),
+        ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello"),
+        (
+            "5\r\nhello\r\nA\r\n, wonderfu\r\n1\r\nl\r\n0\r\n\r\n",
+            "hello, wonderful",
+        ),
+        ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
+        ("5 \t\r\nhello\r\n0 \r\n\r\n", "hello"),
+        ("5;a=b\r\nhello\r\n0;c=\"\u{e9} \t;\"\r\n\r\n", "hello"),
+        ("5 ;a\r\nhello\r\n0;\r\n\r\n", "hello"),
+        ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
+        ("1\r\na\r\n0\r\nX: y\r\nZ:\r\n\r\n", "a"),
+    ];
+
+    #[test]
+    fn reads_the_same_at_every_split() {
+        for (body, content) in BODIES {
+            let input = [body.as_bytes(), b"GET /"].concat();
+            let expected = Ok(Some((content.as_bytes().to_vec(), body.len())));
+            let bytewise: Vec<_> = (1..=input.len()).collect();
+            assert_eq!(decode(&input, &bytewise), expected, "{body:?}");
+            for first in 0..=body.len() {
+                for second in first..=body.len() {
+                    let cuts = [first, second, input.len()];
+                    assert_eq!(decode(&input, &cuts), expected, "{body:?} {cuts:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_prefix_is_complete() {
+        for (body, _) in BODIES {
+            for len in 0..body.len() {
+                assert_eq!(whole(&body.as_bytes()[..len]), Ok(None), "{body:?} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_the_grammar() {
+        for (body, expected) in [
+            ("\r\n", ChunkSizeInvalid),
+            (" 5\r\n", ChunkSizeInvalid),
+            (";a\r\n", ChunkSizeInvalid),
+            ("g\r\n", ChunkSizeInvalid),
+            ("+5\r\n", ChunkSizeInvalid),
+            ("-5\r\n", ChunkSizeInvalid),
+            ("0x5\r\n", ChunkSizeInvalid),
+            ("5_0\r\n", ChunkSizeInvalid),
+            ("5,\r\n", ChunkSizeInvalid),
+            ("5 5\r\n", ChunkSizeInvalid),
+            ("5\n", ChunkSizeInvalid),
+            ("5\r5", ChunkSizeInvalid),
+            ("5\r\r\n", ChunkSizeInvalid),
+            ("5;a\r \n", ChunkSizeInvalid),
+            ("5;a\n", ChunkExtensionInvalid),
+            ("5;\0\r\n", ChunkExtensionInvalid),
+            ("5;\x7f\r\n", ChunkExtensionInvalid),
+            ("8000000000000000\r\n", ChunkSizeTooLarge),
+            ("ffffffffffffffff\r\n", ChunkSizeTooLarge),
+            ("10000000000000000\r\n", ChunkSizeTooLarge),
+            ("00000000000000005\r\n", ChunkSizeTooLarge),
+            ("00000000000000000\r\n", ChunkSizeTooLarge),
+            ("5\r\nhello5\r\n", ChunkEndInvalid),
+            ("5\r\nhello\n", ChunkEndInvalid),
+            ("5\r\nhello\r\r\n", ChunkEndInvalid),
+            ("5\r\nhell\r\n0\r\n", ChunkEndInvalid),
+            ("0\r\n\n", TrailerInvalid),
+            ("0\r\n\rX", TrailerInvalid),
+            ("0\r\nX: y\n\r\n", TrailerInvalid),
+            ("0\r\nX: y\r\n\n", TrailerInvalid),
+            ("0\r\nX y\r\n\r\n", TrailerInvalid),
+            ("0\r\nX : y\r\n\r\n", TrailerInvalid),
+            ("0\r\nX: y\r\n z\r\n\r\n", TrailerInvalid),
+            ("0\r\nX: y\rz\r\n\r\n", TrailerInvalid),
+            ("0\r\nGET / HTTP/1.1\r\n\r\n", TrailerInvalid),
+        ] {
+            let input = body.as_bytes();
+            assert_eq!(whole(input), Err(expected), "{body:?}");
+            let bytewise: Vec<_> = (1..=input.len()).collect();
+            assert_eq!(decode(input, &bytewise), Err(expected), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_size_is_the_largest_length() {
+        let mut decoder = ChunkedDecoder::new();
+        let step = decoder.decode(b"7fffffffffffffff\r\nabc").unwrap();
+        assert_eq!((step.consumed, step.content), (21, 18..21));
+        let left = i64::MAX as u64 - 3;
+        assert_eq!(decoder.state, State::Data { left });
+    }
+
+    #[test]
+    fn extensions_are_bounded_by_line_and_by_body() {
+        let line = |len| format!("1;{}\r\nx\r\n", "e".repeat(len));
+        let body = |lines: &[usize]| {
+            let chunks: String = lines.iter().map(|&len| line(len)).collect();
+            whole(format!("{chunks}0\r\n\r\n").as_bytes()).map(|_| ())
+        };
+        assert_eq!(body(&[4096; 4]), Ok(()));
+        assert_eq!(body(&[4097]), Err(ChunkExtensionTooLong));
+        assert_eq!(
+            body(&[4096, 4096, 4096, 4096, 1]),
+            Err(ChunkExtensionTooLong)
+        );
+        let padding = format!("1{}\r\n", " ".repeat(4097));
+        assert_eq!(whole(padding.as_bytes()), Err(ChunkExtensionTooLong));
+    }
+
+    #[test]
+    fn trailer_sections_are_bounded() {
+        let lines = |count| format!("0\r\n{}\r\n", "a:b\r\n".repeat(count));
+        assert!(whole(lines(64).as_bytes()).is_ok());
+        assert_eq!(whole(lines(65).as_bytes()), Err(TrailerTooLong));
+        let long = |len| format!("0\r\nA:{}\r\n\r\n", "b".repeat(len));
+        assert!(whole(long(16 * 1024 - 4).as_bytes()).is_ok());
+        assert_eq!(whole(long(16 * 1024 - 3).as_bytes()), Err(TrailerTooLong));
+    }
+
+    #[test]
+    fn only_trailers_that_may_travel_are_kept() {
+        let stay = [
+            "Content-Length",
+            "transfer-encoding",
+            "Host",
+            "Connection",
+            "keep-alive",
+            "Authorization",
+            "Content-Type",
+            "Set-Cookie",
+            "Proxy-Anything",
+            "TE",
+            "Via",
+            "Max-Forwards",
+        ];
+        let stay: String = stay.iter().map(|name| format!("{name}: 1\r\n")).collect();
+        let kept = |section: &str| {
+            let mut decoder = ChunkedDecoder::new();
+            let body = format!("0\r\n{section}\r\n");
+            assert!(decoder.decode(body.as_bytes()).unwrap().end);
+            let mut out = Vec::new();
+            let trailers = decoder.trailers()?;
+            trailers.write(&mut out);
+            String::from_utf8(out).ok()
+        };
+        assert_eq!(kept(""), None);
+        assert_eq!(kept(&stay), None);
+        let some = kept(&format!("ETag:a\r\n{stay}Proxyless:\tb \r\n"));
+        assert_eq!(some.as_deref(), Some("ETag: a\r\nProxyless: b\r\n"));
+    }
+}

@@ -1,0 +1,671 @@
+//! What an intermediary must change in a head (RFC 9110 §7.6, RFC 9112 §3.2.2), written straight to the next hop.
+//!
+//! Received lines keep order, spelling and repeats. What belongs to one hop is left out, with the fields that
+//! Connection nominates; Host, framing, Via and the connection fields are the proxy's own and written anew, so
+//! that no edit and no peer can make the head say another framing than the body has. Decides nothing about
+//! policy: what is upgraded, kept alive or chunked comes in the options.
+
+use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
+use super::fields::{ConnectionOptions, FieldId, FieldView, Fields};
+use super::framing::{BodyFraming, content_length, decimal, request_framing};
+use super::head::{RequestHead, ResponseHead, Version};
+
+/// Room for the lines that are the proxy's own.
+const OWN_LINES_LEN: usize = 256;
+
+/// How a request is forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestForward<'a> {
+    /// The pseudonym in Via; empty for no Via line.
+    pub via: &'a str,
+    /// Names of fields that are left out, in lower case.
+    pub drop_fields: &'a [String],
+    /// How the forwarded body is framed. A length of 0 is only written when the client sent one; `UntilClose`
+    /// cannot be.
+    pub framing: BodyFraming,
+    /// The upgrade that is offered to the origin, if it may accept one.
+    pub upgrade: Option<RequestedUpgrade<'a>>,
+}
+
+/// How a forwarded response is framed toward the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutFraming {
+    /// No framing field at all: 1xx, 204, and 2xx to CONNECT.
+    None,
+    /// The length the origin announced, for a body that is not sent: HEAD and 304.
+    Keep,
+    /// Content-Length.
+    Length(u64),
+    /// Transfer-Encoding: chunked.
+    Chunked,
+    /// No framing field; the body ends when the proxy closes.
+    UntilClose,
+}
+
+/// What a forwarded response says about the connection to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionAnnouncement {
+    /// Nothing: it is kept.
+    Nothing,
+    /// It ends after this response.
+    Close,
+    /// It changes to the protocol that Upgrade names.
+    Upgrade,
+}
+
+/// How a response is forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseForward<'a> {
+    /// The pseudonym in Via; empty for no Via line.
+    pub via: &'a str,
+    /// How the forwarded body is framed.
+    pub framing: OutFraming,
+    /// What is said about the connection.
+    pub connection: ConnectionAnnouncement,
+    /// The date (IMF-fixdate) that is written when the origin sent none.
+    pub date: Option<&'a str>,
+    /// Whether a trailer section will be forwarded, and so may be announced.
+    pub trailers: bool,
+}
+
+/// The protocols that a client asks to change to and that may pass.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestedUpgrade<'a> {
+    fields: Fields<'a>,
+}
+
+impl<'a> RequestedUpgrade<'a> {
+    /// The protocols, in the client's order: never HTTP/2 in clear, another HTTP or TLS, under which the proxy
+    /// would no longer understand what it forwards.
+    pub fn protocols(self) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .members(FieldId::Upgrade)
+            .filter(|protocol| may_pass(protocol))
+    }
+}
+
+/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 without content, not CONNECT.
+pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
+    let fields = head.fields();
+    if head.version() != Version::Http11
+        || head.is_method("CONNECT")
+        || !fields.connection_options().upgrade
+        || !matches!(
+            request_framing(head),
+            Ok(BodyFraming::Empty | BodyFraming::Length(0))
+        )
+    {
+        return None;
+    }
+    let upgrade = RequestedUpgrade { fields };
+    upgrade.protocols().next().is_some().then_some(upgrade)
+}
+
+/// Whether the origin changes the protocol; only to be believed where an upgrade was offered to it.
+pub fn upgrade_accepted(head: &ResponseHead) -> bool {
+    let fields = head.fields();
+    head.status() == 101
+        && fields.connection_options().upgrade
+        && fields.members(FieldId::Upgrade).next().is_some()
+}
+
+/// How often an OPTIONS or TRACE may still be forwarded (RFC 9110 §7.6.2); `None` when it does not say, or not so
+/// that it can be read.
+pub fn max_forwards(head: &RequestHead) -> Option<u64> {
+    if !head.is_method("OPTIONS") && !head.is_method("TRACE") {
+        return None;
+    }
+    let mut values = head.fields().all(FieldId::MaxForwards);
+    let value = decimal(values.next()?)?;
+    values.next().is_none().then_some(value)
+}
+
+/// Writes the request head for the origin.
+pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &mut Vec<u8>) {
+    let fields = head.fields();
+    let connection = fields.connection_options();
+    let host_at = fields.first_index(FieldId::Host);
+    let via_at = fields.last_index(FieldId::Via);
+    let forwards_left = max_forwards(head).map(|left| left.saturating_sub(1));
+
+    write_request_line(head, out);
+    if host_at.is_none() {
+        write_host(head, "Host", out);
+    }
+    for (index, line) in fields.lines().enumerate() {
+        if host_at == Some(index) {
+            write_host(head, line.name, out);
+        } else if !request_line_travels(fields, connection, options, line) {
+            // Meant for this hop.
+        } else if let (FieldId::MaxForwards, Some(left)) = (line.id, forwards_left) {
+            write_decimal(out, line.name, left);
+        } else {
+            write_line(out, line);
+        }
+        if via_at == Some(index) {
+            write_via(options.via, head.version(), out);
+        }
+    }
+    if via_at.is_none() {
+        write_via(options.via, head.version(), out);
+    }
+    write_request_framing(fields, options.framing, out);
+    write_request_connection(fields, connection, options.upgrade, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the response head for the client.
+pub fn forward_response(head: &ResponseHead, options: &ResponseForward<'_>, out: &mut Vec<u8>) {
+    let fields = head.fields();
+    let connection = fields.connection_options();
+    let via_at = fields.last_index(FieldId::Via);
+    let upgrade = announces_upgrade(head, options);
+
+    out.reserve(OWN_LINES_LEN);
+    write_status_line(out, head.status(), head.reason());
+    for (index, line) in fields.lines().enumerate() {
+        if response_line_travels(fields, connection, options, upgrade, line) {
+            write_line(out, line);
+        }
+        if via_at == Some(index) {
+            write_via(options.via, head.version(), out);
+        }
+    }
+    if via_at.is_none() {
+        write_via(options.via, head.version(), out);
+    }
+    if let (Some(date), false) = (options.date, fields.has(FieldId::Date)) {
+        write_field(out, "Date", date.as_bytes());
+    }
+    write_response_framing(fields, options.framing, out);
+    let close = options.connection == ConnectionAnnouncement::Close;
+    write_connection(&[("close", close), ("Upgrade", upgrade)], out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn request_line_travels(
+    fields: Fields<'_>,
+    connection: ConnectionOptions,
+    options: &RequestForward<'_>,
+    line: FieldView<'_>,
+) -> bool {
+    let kept = match line.id {
+        FieldId::Other => true,
+        FieldId::Host | FieldId::ProxyAuthorization | FieldId::ProxyAuthenticate => false,
+        FieldId::Trailer => options.framing == BodyFraming::Chunked,
+        id => !is_for_one_hop(id),
+    };
+    kept && !is_nominated(fields, connection, line) && !is_dropped(options.drop_fields, line.name)
+}
+
+fn response_line_travels(
+    fields: Fields<'_>,
+    connection: ConnectionOptions,
+    options: &ResponseForward<'_>,
+    upgrade: bool,
+    line: FieldView<'_>,
+) -> bool {
+    let kept = match line.id {
+        FieldId::Other => true,
+        FieldId::Upgrade => upgrade,
+        FieldId::Trailer => options.trailers && options.framing == OutFraming::Chunked,
+        id => !is_for_one_hop(id),
+    };
+    kept && !is_nominated(fields, connection, line)
+}
+
+/// Fields that say something about this hop alone, or that the proxy writes itself (RFC 9110 §7.6.1).
+fn is_for_one_hop(id: FieldId) -> bool {
+    matches!(
+        id,
+        FieldId::Connection
+            | FieldId::KeepAlive
+            | FieldId::ProxyConnection
+            | FieldId::Te
+            | FieldId::TransferEncoding
+            | FieldId::ContentLength
+            | FieldId::Upgrade
+            | FieldId::Http2Settings
+    )
+}
+
+/// Whether Connection names this field; Via stays, a chain of proxies is not the sender's to hide.
+fn is_nominated(fields: Fields<'_>, connection: ConnectionOptions, line: FieldView<'_>) -> bool {
+    connection.nominates
+        && line.id != FieldId::Via
+        && fields
+            .members(FieldId::Connection)
+            .any(|option| option.eq_ignore_ascii_case(line.name.as_bytes()))
+}
+
+fn is_dropped(drop_fields: &[String], name: &str) -> bool {
+    drop_fields
+        .iter()
+        .any(|drop| drop.eq_ignore_ascii_case(name))
+}
+
+/// Whether the response offers or makes a change of protocol; 426 has to name what it wants (RFC 9110 §15.5.22).
+fn announces_upgrade(head: &ResponseHead, options: &ResponseForward<'_>) -> bool {
+    options.connection == ConnectionAnnouncement::Upgrade
+        || (head.status() == 426 && head.fields().has(FieldId::Upgrade))
+}
+
+/// Whether this protocol may pass in an upgrade.
+fn may_pass(protocol: &[u8]) -> bool {
+    !["h2", "http/", "tls/"].iter().any(|refused| {
+        protocol
+            .get(..refused.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(refused.as_bytes()))
+    })
+}
+
+fn write_request_line(head: &RequestHead, out: &mut Vec<u8>) {
+    let path = match head.path() {
+        b"" => head.raw_target(),
+        path => path,
+    };
+    out.reserve(path.len() + OWN_LINES_LEN);
+    out.extend_from_slice(head.method().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn write_host(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    head.write_authority(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The version in Via is the one that was received (RFC 9110 §7.6.3).
+fn write_via(pseudonym: &str, received: Version, out: &mut Vec<u8>) {
+    if pseudonym.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b"Via: ");
+    out.extend_from_slice(received.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(pseudonym.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_request_framing(fields: Fields<'_>, framing: BodyFraming, out: &mut Vec<u8>) {
+    debug_assert_ne!(framing, BodyFraming::UntilClose);
+    match framing {
+        BodyFraming::Length(0) if !fields.has(FieldId::ContentLength) => {}
+        BodyFraming::Length(length) => write_decimal(out, "Content-Length", length),
+        BodyFraming::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
+        BodyFraming::Empty | BodyFraming::UntilClose => {}
+    }
+}
+
+fn write_response_framing(fields: Fields<'_>, framing: OutFraming, out: &mut Vec<u8>) {
+    match framing {
+        OutFraming::Length(length) => write_decimal(out, "Content-Length", length),
+        OutFraming::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
+        OutFraming::Keep => {
+            if let Ok(Some(length)) = content_length(fields) {
+                write_decimal(out, "Content-Length", length);
+            }
+        }
+        OutFraming::None | OutFraming::UntilClose => {}
+    }
+}
+
+/// TE and Upgrade for the next hop, and the Connection that goes with them (RFC 9110 §10.1.4, §7.8).
+fn write_request_connection(
+    fields: Fields<'_>,
+    connection: ConnectionOptions,
+    upgrade: Option<RequestedUpgrade<'_>>,
+    out: &mut Vec<u8>,
+) {
+    let te = connection.te
+        && fields
+            .members(FieldId::Te)
+            .any(|member| member.eq_ignore_ascii_case(b"trailers"));
+    if te {
+        write_field(out, "TE", b"trailers");
+    }
+    if let Some(upgrade) = upgrade {
+        write_upgrade(upgrade, out);
+    }
+    write_connection(&[("TE", te), ("Upgrade", upgrade.is_some())], out);
+}
+
+fn write_upgrade(upgrade: RequestedUpgrade<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Upgrade: ");
+    for (index, protocol) in upgrade.protocols().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes Connection with the options that hold, or nothing when none does.
+fn write_connection(options: &[(&str, bool)], out: &mut Vec<u8>) {
+    let mut separator = "Connection: ";
+    for (option, _) in options.iter().filter(|(_, holds)| *holds) {
+        out.extend_from_slice(separator.as_bytes());
+        out.extend_from_slice(option.as_bytes());
+        separator = ", ";
+    }
+    if separator == ", " {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::{request, response};
+    use super::*;
+
+    const REQUEST: RequestForward<'_> = RequestForward {
+        via: "p",
+        drop_fields: &[],
+        framing: BodyFraming::Empty,
+        upgrade: None,
+    };
+
+    const RESPONSE: ResponseForward<'_> = ResponseForward {
+        via: "p",
+        framing: OutFraming::Length(3),
+        connection: ConnectionAnnouncement::Nothing,
+        date: None,
+        trailers: false,
+    };
+
+    /// The head as it is forwarded with the framing and the upgrade that it asks for.
+    fn forwarded(text: &str, options: RequestForward<'_>) -> String {
+        let head = request(text);
+        let options = RequestForward {
+            framing: request_framing(&head).unwrap(),
+            upgrade: requested_upgrade(&head),
+            ..options
+        };
+        let mut out = Vec::new();
+        forward_request(&head, &options, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn returned(text: &str, options: ResponseForward<'_>) -> String {
+        let mut out = Vec::new();
+        forward_response(&response(text), &options, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_forwards(received: &str, sent: &str) {
+        assert_eq!(forwarded(received, REQUEST), sent);
+    }
+
+    #[test]
+    fn a_request_goes_to_the_origin_in_origin_form() {
+        assert_forwards(
+            "GET http://Example.com:8080/a?b HTTP/1.1\r\nUser-Agent: x\r\nhOST: other\r\nAccept:*/*\r\naccept: b\r\n\r\n",
+            "GET /a?b HTTP/1.1\r\nUser-Agent: x\r\nhOST: example.com:8080\r\nAccept: */*\r\naccept: b\r\nVia: 1.1 p\r\n\r\n",
+        );
+        assert_forwards(
+            "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn a_request_without_host_gets_one() {
+        assert_forwards(
+            "GET http://a/ HTTP/1.0\r\nA: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nVia: 1.0 p\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn via_follows_the_last_one_received() {
+        assert_forwards(
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nVia: 1.0 x\r\nB: c\r\nvia: 1.1 y\r\nD: e\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 x\r\nB: c\r\nvia: 1.1 y\r\nVia: 1.1 p\r\nD: e\r\n\r\n",
+        );
+        let options = RequestForward { via: "", ..REQUEST };
+        assert_eq!(
+            forwarded("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", options),
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn what_is_for_one_hop_stays_there() {
+        assert_forwards(
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop\r\nconnection: y-hop, via, host\r\n\
+             Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\
+             Proxy-Authenticate: x\r\nTE: trailers\r\nUpgrade: websocket\r\nHTTP2-Settings: x\r\nTrailer: x\r\n\
+             x-hop: 1\r\nX-Hop: 2\r\nY-Hop: 3\r\nVia: 1.1 q\r\nX-Stay: 4\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 q\r\nVia: 1.1 p\r\nX-Stay: 4\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn the_body_keeps_its_framing_and_nothing_else_may_name_one() {
+        assert_forwards(
+            "POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 005, 5\r\nTrailer: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nContent-Length: 5\r\n\r\n",
+        );
+        assert_forwards(
+            "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: transfer-encoding\r\n\
+             transfer-encoding: CHUNKED\r\nTrailer: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTrailer: x\r\nVia: 1.1 p\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        assert_forwards(
+            "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nContent-Length: 0\r\n\r\n",
+        );
+        let head = request("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
+        let framing = BodyFraming::Length(0);
+        let mut out = Vec::new();
+        forward_request(&head, &RequestForward { framing, ..REQUEST }, &mut out);
+        assert_eq!(out, b"GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n");
+    }
+
+    #[test]
+    fn te_goes_on_when_it_says_trailers_and_connection_lists_it() {
+        assert_forwards(
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nTE: gzip;q=0.5, Trailers\r\nConnection: te\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nTE: trailers\r\nConnection: TE\r\n\r\n",
+        );
+        assert_forwards(
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nTE: gzip\r\nConnection: te\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_offered_with_the_protocols_that_may_pass() {
+        assert_forwards(
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, websocket, TLS/1.0\r\nUpgrade: http/3, x/2\r\n\
+             Connection: upgrade, HTTP2-Settings, te\r\nHTTP2-Settings: x\r\nTE: trailers\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nTE: trailers\r\nUpgrade: websocket, x/2\r\n\
+             Connection: TE, Upgrade\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn no_upgrade_without_all_it_needs() {
+        for head in [
+            "GET http://a/ HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: H2C\r\n\r\n",
+            "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        ] {
+            assert!(requested_upgrade(&request(head)).is_none(), "{head}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_accepted_by_101_with_both_fields() {
+        let accepted = |text: &str| upgrade_accepted(&response(text));
+        assert!(accepted(
+            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
+        ));
+        assert!(!accepted(
+            "HTTP/1.1 200 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
+        ));
+        assert!(!accepted("HTTP/1.1 101 x\r\nUpgrade: a\r\n\r\n"));
+        assert!(!accepted("HTTP/1.1 101 x\r\nConnection: Upgrade\r\n\r\n"));
+    }
+
+    #[test]
+    fn max_forwards_counts_down_for_options_and_trace_only() {
+        for (method, value, left, sent) in [
+            ("OPTIONS", "10", Some(10), "9"),
+            ("TRACE", "1", Some(1), "0"),
+            ("TRACE", "0", Some(0), "0"),
+            ("GET", "10", None, "10"),
+            ("TRACE", "-1", None, "-1"),
+            ("TRACE", "x", None, "x"),
+        ] {
+            let text =
+                format!("{method} http://a/ HTTP/1.1\r\nHost: a\r\nmax-forwards: {value}\r\n\r\n");
+            assert_eq!(max_forwards(&request(&text)), left, "{text}");
+            let line = format!("\r\nmax-forwards: {sent}\r\n");
+            assert!(forwarded(&text, REQUEST).contains(&line), "{text}");
+        }
+    }
+
+    #[test]
+    fn configured_fields_are_dropped() {
+        let drop_fields = &["user-agent".to_owned(), "host".to_owned()];
+        let options = RequestForward {
+            drop_fields,
+            ..REQUEST
+        };
+        assert_eq!(
+            forwarded(
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n\r\n",
+                options
+            ),
+            "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn edits_cannot_add_a_second_host_or_another_framing() {
+        let mut head = request("GET http://a/ HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");
+        let mut fields = head.fields_mut();
+        fields.append("Host", b"b").unwrap();
+        fields.append("Content-Length", b"7").unwrap();
+        fields.set("Transfer-Encoding", b"chunked").unwrap();
+        fields.set("X", b"2").unwrap();
+        let mut out = Vec::new();
+        forward_request(&head, &REQUEST, &mut out);
+        assert_eq!(
+            out,
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: 2\r\nVia: 1.1 p\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_response_loses_what_is_for_one_hop() {
+        assert_eq!(
+            returned(
+                "HTTP/1.0 200 Fine\r\nConnection: X-Hop, close\r\nKeep-Alive: 1\r\nProxy-Connection: x\r\n\
+                 TE: x\r\nUpgrade: x\r\nTrailer: x\r\nx-hop: 1\r\nContent-Length: 3\r\nX-A : 1\r\nSet-Cookie: a\r\n\
+                 Set-Cookie: b\r\nProxy-Authenticate: x\r\n\r\n",
+                RESPONSE
+            ),
+            "HTTP/1.1 200 Fine\r\nX-A: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nProxy-Authenticate: x\r\n\
+             Via: 1.0 p\r\nContent-Length: 3\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_response_is_framed_as_it_will_be_sent() {
+        for (framing, line) in [
+            (OutFraming::None, ""),
+            (OutFraming::Keep, "Content-Length: 12\r\n"),
+            (OutFraming::Length(7), "Content-Length: 7\r\n"),
+            (OutFraming::Chunked, "Transfer-Encoding: chunked\r\n"),
+            (OutFraming::UntilClose, ""),
+        ] {
+            let received = "HTTP/1.1 200 OK\r\nContent-Length: 012, 12\r\n\r\n";
+            let options = ResponseForward {
+                framing,
+                ..RESPONSE
+            };
+            let sent = format!("HTTP/1.1 200 OK\r\nVia: 1.1 p\r\n{line}\r\n");
+            assert_eq!(returned(received, options), sent);
+        }
+        let options = ResponseForward {
+            framing: OutFraming::Keep,
+            ..RESPONSE
+        };
+        assert_eq!(
+            returned(
+                "HTTP/1.1 304 x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                options
+            ),
+            "HTTP/1.1 304 x\r\nVia: 1.1 p\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn trailer_is_announced_only_when_trailers_follow() {
+        let received = "HTTP/1.1 200 OK\r\nTrailer: x\r\n\r\n";
+        for (framing, trailers, announced) in [
+            (OutFraming::Chunked, true, true),
+            (OutFraming::Chunked, false, false),
+            (OutFraming::UntilClose, true, false),
+        ] {
+            let options = ResponseForward {
+                framing,
+                trailers,
+                ..RESPONSE
+            };
+            let sent = returned(received, options);
+            assert_eq!(sent.contains("Trailer: x\r\n"), announced);
+        }
+    }
+
+    #[test]
+    fn a_date_is_added_when_the_origin_sent_none() {
+        let options = ResponseForward {
+            date: Some("now"),
+            ..RESPONSE
+        };
+        let sent = returned("HTTP/1.1 200 OK\r\n\r\n", options);
+        assert!(sent.contains("\r\nDate: now\r\n"));
+        let sent = returned("HTTP/1.1 200 OK\r\ndate: then\r\n\r\n", options);
+        assert!(sent.contains("\r\ndate: then\r\n") && !sent.contains("now"));
+    }
+
+    #[test]
+    fn the_connection_is_announced_by_the_proxy_alone() {
+        let options = |connection| ResponseForward {
+            framing: OutFraming::None,
+            connection,
+            ..RESPONSE
+        };
+        let switching =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n";
+        assert_eq!(
+            returned(switching, options(ConnectionAnnouncement::Upgrade)),
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nVia: 1.1 p\r\nConnection: Upgrade\r\n\r\n"
+        );
+        let required = "HTTP/1.1 426 \r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n";
+        assert_eq!(
+            returned(required, options(ConnectionAnnouncement::Close)),
+            "HTTP/1.1 426 \r\nUpgrade: a\r\nVia: 1.1 p\r\nConnection: close, Upgrade\r\n\r\n"
+        );
+        let plain = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(
+            returned(plain, options(ConnectionAnnouncement::Close)),
+            "HTTP/1.1 200 OK\r\nVia: 1.1 p\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            returned(plain, options(ConnectionAnnouncement::Nothing)),
+            "HTTP/1.1 200 OK\r\nVia: 1.1 p\r\n\r\n"
+        );
+    }
+}

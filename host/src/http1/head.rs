@@ -1,0 +1,671 @@
+//! What a start line and a field section say: [`RequestHead`] and [`ResponseHead`] (RFC 9112 §3–5, RFC 9110 §7.1).
+//!
+//! A head owns the bytes that were received and remembers where things stand in them; edits are pushed behind.
+//! Both of its buffers come from the caller and go back to it, also on refusal, so that a connection needs no
+//! allocation per exchange. A request head that exists has a valid target and, in HTTP/1.1, one valid Host.
+
+use super::encode::push_decimal;
+use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, push_text};
+use super::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
+use super::target::{Authority, Scheme, Target, TargetError, TargetForm, check_path};
+
+/// The versions that are spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+impl Version {
+    /// The number alone, as Via wants it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+        }
+    }
+}
+
+/// A head that was refused, with the buffers it was to be made of.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub error: HeadError,
+    /// The text as it was given.
+    pub text: Vec<u8>,
+    /// The allocation for the lines.
+    pub lines: Vec<FieldLine>,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct RequestHead {
+    text: Vec<u8>,
+    lines: Vec<FieldLine>,
+    method: Span,
+    raw_target: Span,
+    target: Target,
+    version: Version,
+}
+
+impl RequestHead {
+    /// Reads the head that stands from `start` to the end of `text`, as a
+    /// [`HeadScanner`](super::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used.
+    ///
+    /// # Errors
+    /// The client broke the rules: 400, 414, 431 or 505 by the variant. Gives the buffers back.
+    pub fn parse(
+        mut text: Vec<u8>,
+        start: usize,
+        mut lines: Vec<FieldLine>,
+        limits: &HeadLimits,
+    ) -> Result<Self, Box<Refused>> {
+        match read_request(&mut text, start, &mut lines, limits) {
+            Ok((line, target)) => Ok(Self {
+                text,
+                lines,
+                method: line.method,
+                raw_target: line.target,
+                target,
+                version: line.version,
+            }),
+            Err(error) => Err(Box::new(Refused { error, text, lines })),
+        }
+    }
+
+    /// Gives the buffers back, to be used for the next head.
+    pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
+        (self.text, self.lines)
+    }
+
+    /// The method, a token; its case matters (RFC 9110 §9.1).
+    pub fn method(&self) -> &str {
+        self.method.str_of(&self.text)
+    }
+
+    /// Whether this is the method.
+    pub fn is_method(&self, method: &str) -> bool {
+        self.method.of(&self.text) == method.as_bytes()
+    }
+
+    /// The request target as it was received, but for its host, which is in lower case.
+    pub fn raw_target(&self) -> &[u8] {
+        self.raw_target.of(&self.text)
+    }
+
+    /// The request target taken apart.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The version the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The field section.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.text, &self.lines)
+    }
+
+    /// The field section, to be edited. Host, framing and hop-by-hop fields are written anew when the head is
+    /// forwarded, whatever is set here.
+    pub fn fields_mut(&mut self) -> FieldsMut<'_> {
+        FieldsMut::new(&mut self.text, &mut self.lines)
+    }
+
+    /// The host in lower case, IPv6 without brackets. From Host when the target names none; empty when that
+    /// names none either.
+    pub fn host(&self) -> &str {
+        self.target.host.str_of(&self.text)
+    }
+
+    /// The port, or the default of the scheme; without a scheme 80.
+    pub fn port(&self) -> u16 {
+        match self.target.port {
+            0 => self.target.scheme.unwrap_or(Scheme::Http).default_port(),
+            port => port,
+        }
+    }
+
+    /// Path and query as they go to the origin, or `*`; empty for CONNECT.
+    pub fn path(&self) -> &[u8] {
+        self.target.path.of(&self.text)
+    }
+
+    /// Sends the request to another path and query of the same authority.
+    ///
+    /// # Errors
+    /// The path does not begin with `/`, or has a space, a control character or `#`.
+    pub fn set_path(&mut self, path: &[u8]) -> Result<(), TargetError> {
+        check_path(path)?;
+        if u32::try_from(self.text.len() + path.len()).is_err() {
+            return Err(TargetError::PathInvalid);
+        }
+        self.target.path = push_text(&mut self.text, path);
+        Ok(())
+    }
+
+    /// Names the scheme where the connection decides it and not the target, as inside of intercepted TLS.
+    pub fn set_scheme(&mut self, scheme: Scheme) {
+        self.target.scheme = Some(scheme);
+    }
+
+    /// Writes the authority as Host says it: brackets around IPv6, the port unless it is the scheme's default.
+    pub fn write_authority(&self, out: &mut Vec<u8>) {
+        let host = self.target.host.of(&self.text);
+        if host.contains(&b':') {
+            out.push(b'[');
+            out.extend_from_slice(host);
+            out.push(b']');
+        } else {
+            out.extend_from_slice(host);
+        }
+        if self.names_port() {
+            out.push(b':');
+            push_decimal(out, u64::from(self.port()));
+        }
+    }
+
+    fn names_port(&self) -> bool {
+        let default = match self.target.form {
+            TargetForm::Authority => None,
+            _ => Some(self.target.scheme.unwrap_or(Scheme::Http).default_port()),
+        };
+        self.target.port != 0 && Some(self.target.port) != default
+    }
+}
+
+fn read_request(
+    text: &mut Vec<u8>,
+    start: usize,
+    lines: &mut Vec<FieldLine>,
+    limits: &HeadLimits,
+) -> Result<(RequestLine, Target), HeadError> {
+    let line = parse::request(text, start, lines, limits)?;
+    let method = line.method.of(text);
+    let mut target = Target::parse(method, text, line.target)?;
+    let host_field = check_host_field(text, lines, line.version)?;
+    if target.host.is_empty()
+        && let Some(authority) = host_field
+    {
+        (target.host, target.port) = (authority.host, authority.port);
+    }
+    if target.form == TargetForm::Absolute {
+        let is_options = method == b"OPTIONS";
+        target.path = complete_path(text, target.path, is_options);
+    }
+    let host = target.host.start as usize..(target.host.start + target.host.len) as usize;
+    text[host].make_ascii_lowercase();
+    Ok((line, target))
+}
+
+/// The authority that Host names, if it names one.
+fn check_host_field(
+    text: &[u8],
+    lines: &[FieldLine],
+    version: Version,
+) -> Result<Option<Authority>, HeadError> {
+    let mut hosts = lines.iter().filter(|line| line.id() == FieldId::Host);
+    let Some(host) = hosts.next() else {
+        return match version {
+            Version::Http11 => Err(HeadError::HostMissing),
+            Version::Http10 => Ok(None),
+        };
+    };
+    if hosts.next().is_some() {
+        return Err(HeadError::HostRepeated);
+    }
+    if host.value().is_empty() {
+        return Ok(None);
+    }
+    Authority::parse(text, host.value())
+        .map(Some)
+        .map_err(|_| HeadError::HostInvalid)
+}
+
+/// The path as the origin wants it, when the absolute form left it out (RFC 9112 §3.2.1, §3.2.4).
+fn complete_path(text: &mut Vec<u8>, path: Span, is_options: bool) -> Span {
+    match path.of(text).first() {
+        Some(b'/') => path,
+        None if is_options => push_text(text, b"*"),
+        None => push_text(text, b"/"),
+        Some(_) => {
+            let slash = push_text(text, b"/");
+            let query = path.start as usize..(path.start + path.len) as usize;
+            text.extend_from_within(query);
+            Span::between(slash.start as usize, text.len())
+        }
+    }
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct ResponseHead {
+    text: Vec<u8>,
+    lines: Vec<FieldLine>,
+    version: Version,
+    status: u16,
+    reason: Span,
+}
+
+impl ResponseHead {
+    /// Reads the head that stands from `start` to the end of `text`, as a
+    /// [`HeadScanner`](super::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used.
+    ///
+    /// # Errors
+    /// The origin broke the rules: 502. Gives the buffers back.
+    pub fn parse(
+        text: Vec<u8>,
+        start: usize,
+        mut lines: Vec<FieldLine>,
+        limits: &HeadLimits,
+    ) -> Result<Self, Box<Refused>> {
+        match parse::response(&text, start, &mut lines, limits) {
+            Ok(StatusLine {
+                version,
+                status,
+                reason,
+            }) => Ok(Self {
+                text,
+                lines,
+                version,
+                status,
+                reason,
+            }),
+            Err(error) => Err(Box::new(Refused { error, text, lines })),
+        }
+    }
+
+    /// Gives the buffers back, to be used for the next head.
+    pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
+        (self.text, self.lines)
+    }
+
+    /// The status code, 100 to 999.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason phrase; may be empty.
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of(&self.text)
+    }
+
+    /// The version the origin speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The field section.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.text, &self.lines)
+    }
+
+    /// The field section, to be edited. Framing and hop-by-hop fields are written anew when the head is
+    /// forwarded, whatever is set here.
+    pub fn fields_mut(&mut self) -> FieldsMut<'_> {
+        FieldsMut::new(&mut self.text, &mut self.lines)
+    }
+
+    /// Replaces status and reason phrase.
+    ///
+    /// # Errors
+    /// A status outside of 100 to 999, or a reason phrase with a control character.
+    pub fn set_status(&mut self, status: u16, reason: &[u8]) -> Result<(), HeadError> {
+        let fits = u32::try_from(self.text.len() + reason.len()).is_ok();
+        if !(100..=999).contains(&status) || !is_text(reason) || !fits {
+            return Err(HeadError::StatusLineInvalid);
+        }
+        self.status = status;
+        self.reason = push_text(&mut self.text, reason);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::http1::parse::{HeadKind, HeadScanner};
+    use HeadError::*;
+
+    /// The head in `text`, which has to be a good one.
+    pub(in super::super) fn request(text: &str) -> RequestHead {
+        parse_request(text.as_bytes()).unwrap()
+    }
+
+    /// The head in `text`, which has to be a good one.
+    pub(in super::super) fn response(text: &str) -> ResponseHead {
+        parse_response(text.as_bytes()).unwrap()
+    }
+
+    fn parse_request(text: &[u8]) -> Result<RequestHead, HeadError> {
+        let limits = HeadLimits::default();
+        let bounds = HeadScanner::default().scan(text, HeadKind::Request, &limits)?;
+        let bounds = bounds.ok_or(Incomplete)?;
+        let text = text[..bounds.end].to_vec();
+        RequestHead::parse(text, bounds.start, Vec::new(), &limits).map_err(|no| no.error)
+    }
+
+    fn parse_response(text: &[u8]) -> Result<ResponseHead, HeadError> {
+        let limits = HeadLimits::default();
+        let bounds = HeadScanner::default().scan(text, HeadKind::Response, &limits)?;
+        let bounds = bounds.ok_or(Incomplete)?;
+        let text = text[..bounds.end].to_vec();
+        ResponseHead::parse(text, bounds.start, Vec::new(), &limits).map_err(|no| no.error)
+    }
+
+    #[test]
+    fn a_request_says_what_was_written() {
+        let head = request(
+            "\r\nGET http://EXAMPLE.com:8080/a?b HTTP/1.1\r\nhost: Other\r\nX-A:\t 1 \r\nx-a:2\r\nEmpty:\r\n\r\n",
+        );
+        assert_eq!(head.method(), "GET");
+        assert!(head.is_method("GET") && !head.is_method("get"));
+        assert_eq!(head.raw_target(), b"http://example.com:8080/a?b");
+        assert_eq!(head.version(), Version::Http11);
+        assert_eq!((head.host(), head.port()), ("example.com", 8080));
+        assert_eq!(head.path(), b"/a?b");
+        let lines: Vec<_> = head.fields().iter().collect();
+        let expected: [(&str, &[u8]); 4] = [
+            ("host", b"Other"),
+            ("X-A", b"1"),
+            ("x-a", b"2"),
+            ("Empty", b""),
+        ];
+        assert_eq!(lines, expected);
+        let named: Vec<_> = head.fields().named("x-A").collect();
+        assert_eq!(named, [b"1", b"2"]);
+    }
+
+    #[test]
+    fn a_response_says_what_was_written() {
+        let head = response("HTTP/1.0 404 Not  Found\r\nServer : x\r\n\r\n");
+        assert_eq!(head.status(), 404);
+        assert_eq!(head.reason(), b"Not  Found");
+        assert_eq!(head.version(), Version::Http10);
+        let lines: Vec<_> = head.fields().iter().collect();
+        assert_eq!(lines, [("Server", &b"x"[..])]);
+        for (line, reason) in [
+            (&b"HTTP/1.1 200\r\n\r\n"[..], &b""[..]),
+            (b"HTTP/1.1 200 \r\n\r\n", b""),
+            (b"HTTP/1.1 999 \xe9t\xe9\r\n\r\n", b"\xe9t\xe9"),
+        ] {
+            assert_eq!(parse_response(line).unwrap().reason(), reason);
+        }
+    }
+
+    #[test]
+    fn no_prefix_of_a_head_is_a_head() {
+        let whole = b"POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        for len in 0..whole.len() {
+            assert_eq!(parse_request(&whole[..len]).err(), Some(Incomplete));
+            let unscanned = whole[..len].to_vec();
+            let result = RequestHead::parse(unscanned, 0, Vec::new(), &HeadLimits::default());
+            assert!(result.is_err(), "{len}");
+        }
+        let whole = b"HTTP/1.1 200 OK\r\nServer : a\r\n\r\n";
+        for len in 0..whole.len() {
+            assert_eq!(parse_response(&whole[..len]).err(), Some(Incomplete));
+            let unscanned = whole[..len].to_vec();
+            let result = ResponseHead::parse(unscanned, 0, Vec::new(), &HeadLimits::default());
+            assert!(result.is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn refuses_malformed_requests() {
+        for (text, expected) in [
+            (
+                "GET  http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/  HTTP/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1 \r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            ("GET\thttp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", MethodInvalid),
+            ("GET http://a/\r\nHost: a\r\n\r\n", RequestLineInvalid),
+            ("GET\r\nHost: a\r\n\r\n", RequestLineInvalid),
+            ("G(T http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", MethodInvalid),
+            (
+                "GET http://a/ http/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.10\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/2.0\r\nHost: a\r\n\r\n",
+                VersionUnsupported,
+            ),
+            (
+                "GET http://a/ HTTP/1.2\r\nHost: a\r\n\r\n",
+                VersionUnsupported,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\n Host: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost : a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX\u{e9}: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            ("GET http://a/ HTTP/1.1\r\nX: a\r\n\r\n", HostMissing),
+            ("GET http://a/ HTTP/1.1\r\n\r\n", HostMissing),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+                HostRepeated,
+            ),
+            (
+                "GET http://a/ HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n",
+                HostRepeated,
+            ),
+            ("GET http://a/ HTTP/1.1\r\nHost: a, b\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: a/b\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: u@a\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: a:b\r\n\r\n", HostInvalid),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: http://a\r\n\r\n",
+                HostInvalid,
+            ),
+            (
+                "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                Target(TargetError::SchemeUnsupported),
+            ),
+        ] {
+            assert_eq!(
+                parse_request(text.as_bytes()).err(),
+                Some(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_malformed_responses() {
+        for (text, expected) in [
+            ("HTTP/1.2 200 OK\r\n\r\n", VersionUnsupported),
+            ("HTTP/1.1  200 OK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 099 OK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 20 OK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 2000 OK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 +20 OK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 200\tOK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 200 O\0K\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 200 O\rK\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1\r\n\r\n", StatusLineInvalid),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", FieldNameInvalid),
+            ("HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", FieldNameInvalid),
+            ("HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", FieldValueInvalid),
+        ] {
+            assert_eq!(
+                parse_response(text.as_bytes()).err(),
+                Some(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_number_of_fields_is_bounded() {
+        let head = |count: usize| {
+            let fields = "a:b\r\n".repeat(count - 1);
+            parse_request(format!("GET / HTTP/1.1\r\nHost:\r\n{fields}\r\n").as_bytes())
+        };
+        for count in [1, 39, 40, 41, 255, 256] {
+            assert_eq!(head(count).unwrap().fields().len(), count);
+        }
+        assert_eq!(head(257).err(), Some(TooManyFields));
+        let fields = "a:b\r\n".repeat(257);
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        assert_eq!(parse_response(text.as_bytes()).err(), Some(TooManyFields));
+    }
+
+    #[test]
+    fn limits_of_the_caller_hold() {
+        let limits = HeadLimits {
+            max_fields: 2,
+            max_target_len: 5,
+            ..HeadLimits::default()
+        };
+        for (text, expected) in [
+            ("GET /1234 HTTP/1.1\r\nHost: a\r\nb:c\r\n\r\n", None),
+            (
+                "GET /12345 HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some(TargetTooLong),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nb:c\r\nd:e\r\n\r\n",
+                Some(TooManyFields),
+            ),
+        ] {
+            let text = text.as_bytes().to_vec();
+            let result = RequestHead::parse(text, 0, Vec::new(), &limits);
+            assert_eq!(result.err().map(|no| no.error), expected);
+        }
+    }
+
+    #[test]
+    fn connection_may_not_list_options_without_end() {
+        let text = |count| {
+            let options = vec!["a"; count].join(",");
+            format!("HTTP/1.1 200 OK\r\nConnection: {options}\r\n\r\n")
+        };
+        assert!(parse_response(text(64).as_bytes()).is_ok());
+        let refused = parse_response(text(65).as_bytes()).err();
+        assert_eq!(refused, Some(TooManyConnectionOptions));
+    }
+
+    #[test]
+    fn a_refusal_gives_the_buffers_back() {
+        let text = b"GET / HTTP/3.0\r\n\r\n".to_vec();
+        let lines = Vec::with_capacity(17);
+        let refused = RequestHead::parse(text, 0, lines, &HeadLimits::default()).unwrap_err();
+        assert_eq!(refused.text, b"GET / HTTP/3.0\r\n\r\n");
+        assert!(refused.lines.capacity() >= 17);
+    }
+
+    #[test]
+    fn the_path_is_completed_for_the_origin() {
+        for (line, path) in [
+            ("GET http://a", "/"),
+            ("GET http://a?q=1", "/?q=1"),
+            ("GET http://a/", "/"),
+            ("OPTIONS http://a", "*"),
+            ("OPTIONS http://a/", "/"),
+            ("OPTIONS http://a?q", "/?q"),
+            ("OPTIONS *", "*"),
+            ("GET //x/?", "//x/?"),
+            ("CONNECT a:1", ""),
+        ] {
+            let head = request(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(head.path(), path.as_bytes(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_authority_is_written_as_host_says_it() {
+        for (line, host, authority, port) in [
+            ("GET http://A.b/", "x", "a.b", 80),
+            ("GET http://a:80/", "x", "a", 80),
+            ("GET http://a:443/", "x", "a:443", 443),
+            ("GET https://a:443/", "x", "a", 443),
+            ("GET https://a:/", "x", "a", 443),
+            ("GET http://[::A]:81/", "x", "[::a]:81", 81),
+            ("CONNECT A:443", "x", "a:443", 443),
+            ("GET /", "A.b:8080", "a.b:8080", 8080),
+            ("GET /", "[::1]", "[::1]", 80),
+            ("GET /", "", "", 80),
+            ("OPTIONS *", "A", "a", 80),
+        ] {
+            let head = request(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let mut written = Vec::new();
+            head.write_authority(&mut written);
+            assert_eq!(String::from_utf8_lossy(&written), authority, "{line}");
+            assert_eq!(head.port(), port, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_can_be_given_by_the_connection() {
+        let mut head = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        head.set_scheme(Scheme::Https);
+        assert_eq!((head.host(), head.port()), ("a", 443));
+    }
+
+    #[test]
+    fn edits_stand_beside_what_was_received() {
+        let mut head = request("GET http://a/old HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");
+        head.set_path(b"/new?q").unwrap();
+        head.fields_mut().set("x", b"longer than before").unwrap();
+        assert_eq!(head.set_path(b"no"), Err(TargetError::PathInvalid));
+        assert_eq!(head.path(), b"/new?q");
+        assert_eq!(head.raw_target(), b"http://a/old");
+        assert_eq!(
+            head.fields().named("X").next(),
+            Some(&b"longer than before"[..])
+        );
+
+        let mut head = response("HTTP/1.1 200 OK\r\n\r\n");
+        head.set_status(418, b"I'm a tea pot").unwrap();
+        assert_eq!(head.set_status(99, b""), Err(StatusLineInvalid));
+        assert_eq!(head.set_status(200, b"a\r\nb"), Err(StatusLineInvalid));
+        assert_eq!((head.status(), head.reason()), (418, &b"I'm a tea pot"[..]));
+    }
+}

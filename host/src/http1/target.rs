@@ -1,0 +1,419 @@
+//! The four request-target forms and the authority each leads to (RFC 9112 §3.2, RFC 3986 §3.2).
+//!
+//! Filters decide by host, so names and IPv4 addresses have one spelling here: lower case, a dotted quad. What
+//! some resolver would take for an address (`127.1`, `0x7f000001`), zones, percent-encoding and userinfo are
+//! refused. IPv6 is checked and loses its brackets, but is not brought to its shortest form. The path is not
+//! looked into. Resolving names is for the dialler.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use super::fields::Span;
+
+/// Which of the four forms a request target has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetForm {
+    /// `http://host:port/path?query`, how a client asks a proxy (RFC 9112 §3.2.2).
+    Absolute,
+    /// `host:port`, with CONNECT only (RFC 9112 §3.2.3).
+    Authority,
+    /// `/path?query`, how a client asks an origin (RFC 9112 §3.2.1).
+    Origin,
+    /// `*`, with OPTIONS only (RFC 9112 §3.2.4).
+    Asterisk,
+}
+
+/// The schemes that the proxy forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Scheme {
+    /// 80 or 443.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// The name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// How a request target is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// None of the four forms (RFC 9112 §3.2).
+    #[error("the request target has none of the four forms")]
+    FormInvalid,
+    /// CONNECT with anything but `host:port` (RFC 9112 §3.2.3).
+    #[error("CONNECT needs host:port as its target")]
+    ConnectNeedsAuthority,
+    /// `*` with another method than OPTIONS (RFC 9112 §3.2.4).
+    #[error("only OPTIONS may have * as its target")]
+    AsteriskNeedsOptions,
+    /// A space, a control character or a fragment (RFC 3986 §2, RFC 9112 §3.2).
+    #[error("the request target has a character that may not stand there")]
+    ByteInvalid,
+    /// Another scheme than http or https (RFC 9110 §4.2).
+    #[error("the scheme is neither http nor https")]
+    SchemeUnsupported,
+    /// `user@` before the host (RFC 9110 §4.2.4).
+    #[error("user information in a request target is refused")]
+    UserinfoRefused,
+    /// No host (RFC 9110 §4.2.1).
+    #[error("the request target has an empty host")]
+    HostMissing,
+    /// The host is neither a name, nor a dotted quad, nor an IPv6 address in brackets (RFC 3986 §3.2.2).
+    #[error("the host is neither a name nor an address")]
+    HostInvalid,
+    /// CONNECT without a port (RFC 9110 §9.3.6).
+    #[error("the request target needs a port")]
+    PortMissing,
+    /// A port that is no number from 1 to 65535.
+    #[error("the port is not a number from 1 to 65535")]
+    PortInvalid,
+    /// A path that does not begin with `/`.
+    #[error("the path does not begin with /")]
+    PathInvalid,
+}
+
+/// A request target taken apart; [`RequestHead`](super::RequestHead) has the text that it points into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Which form it has.
+    pub form: TargetForm,
+    /// The scheme of an absolute form; nothing where the connection decides.
+    pub scheme: Option<Scheme>,
+    /// The host without brackets; empty when the target names none.
+    pub(super) host: Span,
+    /// 0 when the target names none.
+    pub(super) port: u16,
+    /// Path and query; empty for CONNECT, and where the absolute form left out the `/`.
+    pub(super) path: Span,
+}
+
+/// Host and port as they stand in an authority or a Host field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Authority {
+    pub(super) host: Span,
+    /// 0 when none is named.
+    pub(super) port: u16,
+}
+
+impl Target {
+    /// Takes apart the target that stands at `span` of `text`.
+    pub(super) fn parse(method: &[u8], text: &[u8], span: Span) -> Result<Self, TargetError> {
+        let target = span.of(text);
+        if !is_target_text(target) {
+            return Err(TargetError::ByteInvalid);
+        }
+        match target {
+            _ if method == b"CONNECT" => Self::authority(text, span),
+            [b'/', ..] => Ok(Self::without_authority(TargetForm::Origin, span)),
+            b"*" if method == b"OPTIONS" => Ok(Self::without_authority(TargetForm::Asterisk, span)),
+            b"*" => Err(TargetError::AsteriskNeedsOptions),
+            _ => Self::absolute(text, span),
+        }
+    }
+
+    fn authority(text: &[u8], span: Span) -> Result<Self, TargetError> {
+        if span.of(text).iter().any(|byte| b"/?".contains(byte)) {
+            return Err(TargetError::ConnectNeedsAuthority);
+        }
+        let Authority { host, port } = Authority::parse(text, span)?;
+        if port == 0 {
+            return Err(TargetError::PortMissing);
+        }
+        Ok(Self {
+            form: TargetForm::Authority,
+            scheme: None,
+            host,
+            port,
+            path: Span::default(),
+        })
+    }
+
+    fn absolute(text: &[u8], span: Span) -> Result<Self, TargetError> {
+        let target = span.of(text);
+        let colon = memchr::memchr(b':', target).ok_or(TargetError::FormInvalid)?;
+        let (scheme, rest) = (&target[..colon], &target[colon + 1..]);
+        if !is_scheme(scheme) || !rest.starts_with(b"//") {
+            return Err(TargetError::FormInvalid);
+        }
+        let scheme = supported(scheme).ok_or(TargetError::SchemeUnsupported)?;
+        let rest = &rest[2..];
+        let authority_len = rest.iter().position(|byte| b"/?".contains(byte));
+        let start = span.start as usize + colon + 3;
+        let path = start + authority_len.unwrap_or(rest.len());
+        let Authority { host, port } = Authority::parse(text, Span::between(start, path))?;
+        Ok(Self {
+            form: TargetForm::Absolute,
+            scheme: Some(scheme),
+            host,
+            port,
+            path: Span::between(path, (span.start + span.len) as usize),
+        })
+    }
+
+    fn without_authority(form: TargetForm, path: Span) -> Self {
+        Self {
+            form,
+            scheme: None,
+            host: Span::default(),
+            port: 0,
+            path,
+        }
+    }
+}
+
+impl Authority {
+    /// Takes apart `host[:port]` (RFC 3986 §3.2); an empty port counts as none.
+    pub(super) fn parse(text: &[u8], span: Span) -> Result<Self, TargetError> {
+        let authority = span.of(text);
+        if authority.contains(&b'@') {
+            return Err(TargetError::UserinfoRefused);
+        }
+        let bracketed = authority.first() == Some(&b'[');
+        let host_len = match bracketed {
+            true => memchr::memchr(b']', authority).ok_or(TargetError::HostInvalid)? + 1,
+            false => memchr::memchr(b':', authority).unwrap_or(authority.len()),
+        };
+        let (host, port) = authority.split_at(host_len);
+        check_host(host)?;
+        let start = span.start as usize + usize::from(bracketed);
+        let end = span.start as usize + host_len - usize::from(bracketed);
+        Ok(Self {
+            host: Span::between(start, end),
+            port: port_after_host(port)?,
+        })
+    }
+}
+
+/// Whether `path` may be sent as path and query: it begins with `/` and would survive as one request target.
+pub(super) fn check_path(path: &[u8]) -> Result<(), TargetError> {
+    match path {
+        [b'/', ..] if is_target_text(path) => Ok(()),
+        [b'/', ..] => Err(TargetError::ByteInvalid),
+        _ => Err(TargetError::PathInvalid),
+    }
+}
+
+fn is_target_text(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|&byte| byte > b' ' && byte != 0x7f && byte != b'#')
+}
+
+fn is_scheme(bytes: &[u8]) -> bool {
+    let mut bytes = bytes.iter();
+    bytes.next().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+}
+
+fn supported(scheme: &[u8]) -> Option<Scheme> {
+    [Scheme::Http, Scheme::Https]
+        .into_iter()
+        .find(|known| scheme.eq_ignore_ascii_case(known.as_str().as_bytes()))
+}
+
+fn check_host(host: &[u8]) -> Result<(), TargetError> {
+    let Ok(host) = str::from_utf8(host) else {
+        return Err(TargetError::HostInvalid);
+    };
+    let valid = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(is_address::<Ipv6Addr>),
+        None if host.is_empty() => return Err(TargetError::HostMissing),
+        None => is_name(host) && (!ends_in_number(host) || is_address::<Ipv4Addr>(host)),
+    };
+    valid.then_some(()).ok_or(TargetError::HostInvalid)
+}
+
+fn is_name(host: &str) -> bool {
+    host.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn is_address<A: std::str::FromStr>(host: &str) -> bool {
+    host.parse::<A>().is_ok()
+}
+
+/// Whether some resolver would take the name for an IPv4 address (WHATWG URL §3.5, "ends in a number").
+fn ends_in_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = host.rsplit('.').next().unwrap_or(host).as_bytes();
+    match label {
+        [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
+        _ => !label.is_empty() && label.iter().all(u8::is_ascii_digit),
+    }
+}
+
+fn port_after_host(bytes: &[u8]) -> Result<u16, TargetError> {
+    let digits = match bytes {
+        [] | [b':'] => return Ok(0),
+        [b':', digits @ ..] if digits.len() <= 5 => digits,
+        [b':', ..] => return Err(TargetError::PortInvalid),
+        _ => return Err(TargetError::HostInvalid),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(TargetError::PortInvalid);
+    }
+    let value = digits
+        .iter()
+        .fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
+    match u16::try_from(value) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(TargetError::PortInvalid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TargetError::*;
+
+    type Parts<'a> = (TargetForm, Option<Scheme>, &'a str, u16, &'a str);
+
+    fn parse<'a>(method: &str, target: &'a str) -> Result<Parts<'a>, TargetError> {
+        let text = target.as_bytes();
+        let found = Target::parse(method.as_bytes(), text, Span::between(0, text.len()))?;
+        Ok((
+            found.form,
+            found.scheme,
+            found.host.str_of(text),
+            found.port,
+            found.path.str_of(text),
+        ))
+    }
+
+    #[test]
+    fn takes_the_four_forms_apart() {
+        use TargetForm::*;
+        let (http, https) = (Some(Scheme::Http), Some(Scheme::Https));
+        for (method, target, expected) in [
+            ("GET", "http://a.b/c?d", (Absolute, http, "a.b", 0, "/c?d")),
+            ("GET", "HTTPS://a:8443", (Absolute, https, "a", 8443, "")),
+            ("GET", "http://a?q", (Absolute, http, "a", 0, "?q")),
+            ("GET", "http://a:/", (Absolute, http, "a", 0, "/")),
+            ("GET", "http://[::1]:80/", (Absolute, http, "::1", 80, "/")),
+            (
+                "GET",
+                "http://1.2.3.4/",
+                (Absolute, http, "1.2.3.4", 0, "/"),
+            ),
+            (
+                "GET",
+                "http://a//b@c:d",
+                (Absolute, http, "a", 0, "//b@c:d"),
+            ),
+            (
+                "GET",
+                "http://a_b.c-d./",
+                (Absolute, http, "a_b.c-d.", 0, "/"),
+            ),
+            (
+                "GET",
+                "http://1.2.3.4.a/",
+                (Absolute, http, "1.2.3.4.a", 0, "/"),
+            ),
+            ("CONNECT", "a:443", (Authority, None, "a", 443, "")),
+            (
+                "CONNECT",
+                "[2001:DB8::1]:1",
+                (Authority, None, "2001:DB8::1", 1, ""),
+            ),
+            ("GET", "/", (Origin, None, "", 0, "/")),
+            ("GET", "//x", (Origin, None, "", 0, "//x")),
+            ("OPTIONS", "*", (Asterisk, None, "", 0, "*")),
+        ] {
+            assert_eq!(parse(method, target), Ok(expected), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for (method, target, expected) in [
+            ("GET", "*", AsteriskNeedsOptions),
+            ("OPTIONS", "*x", FormInvalid),
+            ("GET", "a.b/c", FormInvalid),
+            ("GET", "a:80", FormInvalid),
+            ("GET", "http:/a", FormInvalid),
+            ("GET", "://a/", FormInvalid),
+            ("GET", "1http://a/", FormInvalid),
+            ("GET", "ftp://a/", SchemeUnsupported),
+            ("GET", "ws://a/", SchemeUnsupported),
+            ("GET", "http://", HostMissing),
+            ("GET", "http:///x", HostMissing),
+            ("GET", "http://:80/", HostMissing),
+            ("GET", "http://u@a/", UserinfoRefused),
+            ("GET", "http://u:p@a/", UserinfoRefused),
+            ("GET", "http://@a/", UserinfoRefused),
+            ("GET", "http://a/#f", ByteInvalid),
+            ("GET", "http://a/\u{1}", ByteInvalid),
+            ("GET", "/\u{7f}", ByteInvalid),
+            ("GET", "http://a:0/", PortInvalid),
+            ("GET", "http://a:00/", PortInvalid),
+            ("GET", "http://a:65536/", PortInvalid),
+            ("GET", "http://a:000080/", PortInvalid),
+            ("GET", "http://a:+80/", PortInvalid),
+            ("GET", "http://a:80:80/", PortInvalid),
+            ("GET", "http://::1/", HostMissing),
+            ("GET", "http://2001:db8::1/", HostInvalid),
+            ("GET", "http://db8::1/", PortInvalid),
+            ("GET", "http://[::1/", HostInvalid),
+            ("GET", "http://[::1]x/", HostInvalid),
+            ("GET", "http://[::1]80/", HostInvalid),
+            ("GET", "http://[fe80::1%25eth0]/", HostInvalid),
+            ("GET", "http://[v1.a]/", HostInvalid),
+            ("GET", "http://[]/", HostInvalid),
+            ("GET", "http://[127.0.0.1]/", HostInvalid),
+            ("GET", "http://a%2eb/", HostInvalid),
+            ("GET", "http://a\\b/", HostInvalid),
+            ("GET", "http://\u{e9}/", HostInvalid),
+            ("GET", "http://127.1/", HostInvalid),
+            ("GET", "http://2130706433/", HostInvalid),
+            ("GET", "http://0x7f000001/", HostInvalid),
+            ("GET", "http://127.0.0.0x1/", HostInvalid),
+            ("GET", "http://0x/", HostInvalid),
+            ("GET", "http://127.0.0.1./", HostInvalid),
+            ("GET", "http://127.0.0.01/", HostInvalid),
+            ("GET", "http://256.0.0.1/", HostInvalid),
+            ("GET", "http://1.2.3.4.5/", HostInvalid),
+            ("GET", "http://a.1/", HostInvalid),
+            ("CONNECT", "a", PortMissing),
+            ("CONNECT", "a:", PortMissing),
+            ("CONNECT", ":443", HostMissing),
+            ("CONNECT", "a:0", PortInvalid),
+            ("CONNECT", "a:65536", PortInvalid),
+            ("CONNECT", "u@a:443", UserinfoRefused),
+            ("CONNECT", "a:443/", ConnectNeedsAuthority),
+            ("CONNECT", "/", ConnectNeedsAuthority),
+            ("CONNECT", "http://a:443/", ConnectNeedsAuthority),
+            ("CONNECT", "*", HostInvalid),
+        ] {
+            assert_eq!(parse(method, target), Err(expected), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_path_begins_with_a_slash_and_stays_one_target() {
+        assert_eq!(check_path(b"/a?b//\xff"), Ok(()));
+        assert_eq!(check_path(b""), Err(PathInvalid));
+        assert_eq!(check_path(b"a"), Err(PathInvalid));
+        assert_eq!(check_path(b"*"), Err(PathInvalid));
+        assert_eq!(check_path(b"/a b"), Err(ByteInvalid));
+        assert_eq!(check_path(b"/a\r\nb"), Err(ByteInvalid));
+        assert_eq!(check_path(b"/a#b"), Err(ByteInvalid));
+    }
+}
