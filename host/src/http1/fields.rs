@@ -362,6 +362,20 @@ pub(super) fn push_text(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
     Span::between(start, text.len())
 }
 
+/// Whether a field may be sent.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldRefused> {
+    if !is_token(name.as_bytes()) {
+        return Err(FieldRefused::Name);
+    }
+    if !is_field_value(value) {
+        return Err(FieldRefused::Value);
+    }
+    Ok(())
+}
+
 /// Whether `bytes` are a token (RFC 9110 §5.6.2).
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))

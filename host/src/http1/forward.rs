@@ -5,7 +5,7 @@
 //! that no edit and no peer can make the head say another framing than the body has. Decides nothing about
 //! policy: what is upgraded, kept alive or chunked comes in the options.
 
-use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
+use super::encode::{write_decimal, write_field, write_line, write_status_line};
 use super::fields::{ConnectionOptions, FieldId, FieldView, Fields};
 use super::framing::{BodyFraming, content_length, decimal, request_framing};
 use super::head::{RequestHead, ResponseHead, Version};
@@ -107,6 +107,38 @@ pub fn upgrade_accepted(head: &ResponseHead) -> bool {
     head.status() == 101
         && fields.connection_options().upgrade
         && fields.members(FieldId::Upgrade).next().is_some()
+}
+
+/// Whether the connection that this response came on may carry another exchange (RFC 9112 §9.3).
+pub fn is_persistent(head: &ResponseHead) -> bool {
+    let connection = head.fields().connection_options();
+    match head.version() {
+        Version::Http11 => !connection.close,
+        Version::Http10 => connection.keep_alive && !connection.close,
+    }
+}
+
+/// What a TRACE gets back: the request as it was received, without the fields that hold secrets
+/// (RFC 9110 §9.3.8).
+pub fn trace_content(head: &RequestHead) -> Vec<u8> {
+    let mut content = Vec::new();
+    content.extend_from_slice(head.method().as_bytes());
+    content.push(b' ');
+    content.extend_from_slice(head.raw_target());
+    content.push(b' ');
+    content.extend_from_slice(b"HTTP/");
+    content.extend_from_slice(head.version().as_str().as_bytes());
+    content.extend_from_slice(b"\r\n");
+    for line in head.fields().lines() {
+        let is_secret = ["authorization", "proxy-authorization", "cookie"]
+            .iter()
+            .any(|secret| line.name.eq_ignore_ascii_case(secret));
+        if !is_secret {
+            write_line(&mut content, line);
+        }
+    }
+    content.extend_from_slice(b"\r\n");
+    content
 }
 
 /// How often an OPTIONS or TRACE may still be forwarded (RFC 9110 §7.6.2); `None` when it does not say, or not so

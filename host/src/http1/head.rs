@@ -138,10 +138,11 @@ impl RequestHead {
     /// Sends the request to another path and query of the same authority.
     ///
     /// # Errors
-    /// The path does not begin with `/`, or has a space, a control character or `#`.
+    /// The path does not begin with `/`, or has a space, a control character or `#`; or this is a CONNECT.
     pub fn set_path(&mut self, path: &[u8]) -> Result<(), TargetError> {
         check_path(path)?;
-        if u32::try_from(self.text.len() + path.len()).is_err() {
+        let fits = u32::try_from(self.text.len() + path.len()).is_ok();
+        if self.target.form == TargetForm::Authority || !fits {
             return Err(TargetError::PathInvalid);
         }
         self.target.path = push_text(&mut self.text, path);
@@ -655,6 +656,8 @@ pub(super) mod tests {
         head.set_path(b"/new?q").unwrap();
         head.fields_mut().set("x", b"longer than before").unwrap();
         assert_eq!(head.set_path(b"no"), Err(TargetError::PathInvalid));
+        let mut connect = request("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(connect.set_path(b"/"), Err(TargetError::PathInvalid));
         assert_eq!(head.path(), b"/new?q");
         assert_eq!(head.raw_target(), b"http://a/old");
         assert_eq!(

@@ -25,13 +25,179 @@ pub use encode::{
     push_decimal, push_hexadecimal, reason_phrase, write_decimal, write_field, write_status_line,
 };
 pub use fields::{
-    ConnectionOptions, FieldId, FieldLine, FieldRefused, FieldView, Fields, FieldsMut, Span,
+    ConnectionOptions, FieldId, FieldLine, FieldRefused, FieldView, Fields, FieldsMut, Span, check_field,
 };
 pub use forward::{
     ConnectionAnnouncement, OutFraming, RequestForward, RequestedUpgrade, ResponseForward,
-    forward_request, forward_response, max_forwards, requested_upgrade, upgrade_accepted,
+    forward_request, forward_response, is_persistent, max_forwards, requested_upgrade, trace_content, upgrade_accepted,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm};
+
+#[cfg(test)]
+mod tests {
+    //! What holds for every message, tried on good ones with random faults.
+
+    use super::*;
+
+    const REQUESTS: &[&str] = &[
+        "GET http://Example.com:8080/a?b HTTP/1.1\r\nHost: example.com:8080\r\nConnection: x-a, te\r\nTE: trailers\r\nX-A: b\r\n\r\n",
+        "\r\nPOST http://[::1]?q HTTP/1.1\r\nhost:\r\nContent-Length: 5, 5\r\nVia: 1.1 x\r\n\r\n",
+        "PUT http://1.2.3.4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a:1\r\nMax-Forwards: 7\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ];
+    const RESPONSES: &[&str] = &[
+        "HTTP/1.1 200 OK\r\nServer : x\r\nContent-Length: 5\r\nConnection: x\r\n\r\n",
+        "HTTP/1.0 404 \r\nTransfer-Encoding: chunked\r\nVia: 1.0 a\r\n\r\n",
+        "HTTP/1.1 426\r\nUpgrade: a\r\nConnection: Upgrade, close\r\nDate: x\r\n\r\n",
+    ];
+    const BODY: &str = "5;a=b\r\nhello\r\n0a \r\n0123456789\r\n0\r\nX: y\r\nHost: z\r\n\r\n";
+
+    /// A small generator (xorshift), so that a failure can be repeated.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        /// The text with up to three bytes replaced, removed, inserted or doubled.
+        fn mutated(&mut self, text: &str) -> Vec<u8> {
+            const BYTES: &[u8] = b"\r\n\0\t :,;/?#@[].0129afx\x7f\x80\xff";
+            let mut text = text.as_bytes().to_vec();
+            for _ in 0..self.below(4) {
+                let at = self.below(text.len());
+                let byte = BYTES[self.below(BYTES.len())];
+                match self.below(4) {
+                    0 => text[at] = byte,
+                    1 => drop(text.remove(at)),
+                    2 => text.insert(at, byte),
+                    _ => text.insert(at, text[at]),
+                }
+            }
+            text
+        }
+    }
+
+    fn bounds(text: &[u8], kind: HeadKind) -> Option<HeadBounds> {
+        let limits = HeadLimits::default();
+        let whole = HeadScanner::default().scan(text, kind, &limits);
+        let mut scanner = HeadScanner::default();
+        let mut bytewise = (0..=text.len()).map(|len| scanner.scan(&text[..len], kind, &limits));
+        let first = bytewise.find(|step| *step != Ok(None)).unwrap_or(Ok(None));
+        assert_eq!(whole, first, "{}", text.escape_ascii());
+        whole.ok().flatten()
+    }
+
+    fn request(text: &[u8]) -> Option<RequestHead> {
+        let HeadBounds { start, end } = bounds(text, HeadKind::Request)?;
+        RequestHead::parse(
+            text[..end].to_vec(),
+            start,
+            Vec::new(),
+            &HeadLimits::default(),
+        )
+        .ok()
+    }
+
+    fn response(text: &[u8]) -> Option<ResponseHead> {
+        let HeadBounds { start, end } = bounds(text, HeadKind::Response)?;
+        ResponseHead::parse(
+            text[..end].to_vec(),
+            start,
+            Vec::new(),
+            &HeadLimits::default(),
+        )
+        .ok()
+    }
+
+    #[test]
+    fn a_forwarded_request_says_what_was_understood() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for round in 0..40_000 {
+            let text = random.mutated(REQUESTS[round % REQUESTS.len()]);
+            let Some(head) = request(&text) else { continue };
+            let Ok(framing) = request_framing(&head) else {
+                continue;
+            };
+            let options = RequestForward {
+                via: "p",
+                drop_fields: &[],
+                framing,
+                upgrade: requested_upgrade(&head),
+            };
+            let mut out = Vec::new();
+            forward_request(&head, &options, &mut out);
+            let again = request(&out).expect("a forwarded head is a good one");
+            let shown = text.escape_ascii();
+            assert_eq!(again.method(), head.method(), "{shown}");
+            assert_eq!(again.host(), head.host(), "{shown}");
+            assert_eq!(again.path(), head.path(), "{shown}");
+            assert_eq!(request_framing(&again), Ok(framing), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_forwarded_response_says_what_was_understood() {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        for round in 0..40_000 {
+            let text = random.mutated(RESPONSES[round % RESPONSES.len()]);
+            let Some(head) = response(&text) else {
+                continue;
+            };
+            let Ok(framing) = response_framing(&head, "GET") else {
+                continue;
+            };
+            let framing_out = match framing {
+                BodyFraming::Empty => OutFraming::None,
+                BodyFraming::Length(length) => OutFraming::Length(length),
+                BodyFraming::Chunked => OutFraming::Chunked,
+                BodyFraming::UntilClose => OutFraming::UntilClose,
+            };
+            let options = ResponseForward {
+                via: "p",
+                framing: framing_out,
+                connection: ConnectionAnnouncement::Nothing,
+                date: Some("now"),
+                trailers: true,
+            };
+            let mut out = Vec::new();
+            forward_response(&head, &options, &mut out);
+            let again = response(&out).expect("a forwarded head is a good one");
+            let shown = text.escape_ascii();
+            assert_eq!(again.status(), head.status(), "{shown}");
+            assert_eq!(again.reason(), head.reason(), "{shown}");
+            assert_eq!(response_framing(&again, "GET"), Ok(framing), "{shown}");
+        }
+    }
+
+    /// Content and length of a chunked body that is fed in pieces of at most `piece` bytes.
+    fn content(input: &[u8], piece: usize) -> Result<(Vec<u8>, usize, bool), BodyError> {
+        let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
+        let (mut content, mut at) = (Vec::new(), 0);
+        while at < input.len() && !decoder.is_complete() {
+            let window = &input[at..input.len().min(at + piece)];
+            let step = decoder.decode(window)?;
+            content.extend_from_slice(&window[step.content]);
+            at += step.consumed;
+        }
+        Ok((content, at, decoder.is_complete()))
+    }
+
+    #[test]
+    fn a_chunked_body_is_the_same_in_whatever_pieces_it_comes() {
+        let mut random = Random(0x1234_5678_9abc_def1);
+        for _ in 0..40_000 {
+            let body = random.mutated(BODY);
+            let whole = content(&body, usize::MAX - body.len());
+            for piece in [1, 1 + random.below(body.len())] {
+                assert_eq!(content(&body, piece), whole, "{}", body.escape_ascii());
+            }
+        }
+    }
+}

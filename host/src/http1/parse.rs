@@ -23,6 +23,9 @@ const FIELDS_USUAL: usize = 40;
 /// The most options that Connection may list: each is compared with the name of every line.
 const CONNECTION_OPTIONS_BOUND: usize = 64;
 
+/// Longest text that spans can point into with room for edits, whatever the limits say.
+const TEXT_BOUND: usize = u32::MAX as usize / 2;
+
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
@@ -188,7 +191,7 @@ impl HeadScanner {
 
     fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
         let unseen = self.scanned;
-        for offset in memchr_iter(b'\n', &bytes[unseen..]) {
+        for offset in memchr_iter(b'\n', bytes.get(unseen..).unwrap_or_default()) {
             let at = unseen + offset;
             if at == self.line_start || bytes[at - 1] != b'\r' {
                 return Err(HeadError::BareLineFeed);
@@ -275,7 +278,7 @@ pub(super) fn response(
 /// The offset after the CRLF of the line at `start`.
 fn line_end(text: &[u8], start: usize) -> Result<usize, HeadError> {
     let line = text.get(start..).ok_or(HeadError::Incomplete)?;
-    if u32::try_from(text.len()).is_err() {
+    if text.len() > TEXT_BOUND {
         return Err(HeadError::HeadTooLong);
     }
     match memchr(b'\n', line) {

@@ -84,8 +84,8 @@ pub enum TargetError {
     /// A port that is no number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     PortInvalid,
-    /// A path that does not begin with `/`.
-    #[error("the path does not begin with /")]
+    /// A path that does not begin with `/`, or one for CONNECT.
+    #[error("the path does not begin with / or the request has none")]
     PathInvalid,
 }
 
