@@ -1,2 +1,151 @@
-//! Placeholder.
-fn main() {}
+//! The `proxy` executable: flags and file in, server run, outcome turned into an exit status.
+//!
+//! Whatever prevents the start is one line on standard error that says what, why and what to do. The statuses
+//! are in the help. Everything that serves is in the library.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::{fmt, io};
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use proxy_host::cli::Cli;
+use proxy_host::config::{Config, ConfigError};
+use proxy_host::open_files;
+use proxy_host::pid_file::PidFile;
+use proxy_host::server::{self, StartError};
+use proxy_host::telemetry;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) if cli.version => print_version(),
+        Ok(cli) => run(cli).unwrap_or_else(Failure::report),
+        Err(error) => answer(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let config = Config::load(cli)?;
+    let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
+    open_files::raise_limit(config.open_file_limit);
+    let pid_file = config.pid_file.as_deref().map(PidFile::create);
+    let _pid_file = pid_file.transpose().map_err(Failure::system)?;
+    server::run(config, telemetry.sink())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The system refused something.
+const REFUSED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// The configuration or a plugin cannot be used (`EX_CONFIG` of sysexits).
+const CONFIG: u8 = 78;
+
+/// The last line of a proxy that could not start.
+struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    fn system(error: impl fmt::Display) -> Self {
+        Failure {
+            message: error.to_string(),
+            status: REFUSED,
+        }
+    }
+
+    fn report(self) -> ExitCode {
+        // If standard error is gone, the status still tells.
+        let _ = writeln!(io::stderr(), "proxy: {}", self.message);
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let status = if error.is_usage() { USAGE } else { CONFIG };
+        Failure {
+            message: error.to_string(),
+            status,
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let status = if error.is_configuration() {
+            CONFIG
+        } else {
+            REFUSED
+        };
+        Failure {
+            message: error.to_string(),
+            status,
+        }
+    }
+}
+
+fn print_version() -> ExitCode {
+    let _ = writeln!(io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
+/// Prints the help, or what is wrong with the flags in one line.
+fn answer(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayHelp {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    Failure {
+        message: in_one_line(&error.to_string()),
+        status: USAGE,
+    }
+    .report()
+}
+
+/// What clap says in several lines: `error: <what>`, often a `tip: <what to do>`, then the usage.
+fn in_one_line(text: &str) -> String {
+    let what: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let what = what.join(" ");
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
+    format!(
+        "{}; {}",
+        what.trim_start_matches("error: "),
+        tip.unwrap_or("see proxy --help")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(args: &[&str]) -> String {
+        match Cli::try_parse_from([&["proxy"], args].concat()) {
+            Ok(_) => panic!("{args:?} is accepted"),
+            Err(error) => in_one_line(&error.to_string()),
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_one_line() {
+        assert_eq!(
+            refusal(&["--prt", "1"]),
+            "unexpected argument '--prt' found; a similar argument exists: '--port'"
+        );
+        assert_eq!(
+            refusal(&["--port", "70000"]),
+            "invalid value '70000' for '--port <PORT>': must be between 0 and 65535; see proxy --help"
+        );
+        assert_eq!(
+            refusal(&["--port"]),
+            "a value is required for '--port <PORT>' but none was supplied; see proxy --help"
+        );
+    }
+}

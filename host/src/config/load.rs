@@ -130,11 +130,10 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// An empty variable in the environment is as good as none.
+/// An empty credential is refused like any other without a colon: it is more likely a secret that got lost on
+/// its way than a wish for an open proxy.
 fn basic_auth(flag: Option<&str>) -> Result<Option<BasicAuth>, ConfigError> {
-    let given = flag.filter(|credential| !credential.is_empty());
-    given
-        .map(BasicAuth::new)
+    flag.map(BasicAuth::new)
         .transpose()
         .map_err(ConfigError::BasicAuth)
 }
@@ -292,6 +291,11 @@ mod tests {
                 &[][..],
                 "port = -1",
                 "proxy.toml:1:8: port: must be between 0 and 65535",
+            ),
+            (
+                &["--basic-auth", ""],
+                "",
+                "--basic-auth (or PROXY_BASIC_AUTH): has no colon; write user:password",
             ),
             (
                 &["--basic-auth", "secret"],
