@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process;
 use std::time::{Duration, SystemTime};
 
@@ -116,29 +116,73 @@ impl Drop for AccessLog {
 
 fn write_record(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     let is_connect = record.method == "CONNECT";
-    // Writing to a Vec cannot fail.
-    let _ = write!(
-        line,
-        "{}:{} - ",
-        record.client.ip().to_canonical(),
-        record.client.port()
-    );
+    push_address(record.client, line);
+    line.extend_from_slice(b" - ");
     push_escaped(record.method.as_bytes(), line);
     line.push(b' ');
-    write_upstream(record.upstream, line);
+    push_upstream(record.upstream, line);
     if !is_connect {
         push_escaped(record.path, line);
     }
     if !is_connect || record.status.is_some_and(|status| status >= 300) {
-        write_status(record.status, record.reason, line);
+        push_status(record.status, record.reason, line);
     }
-    let micros = record.elapsed.as_micros();
-    let (millis, hundredths) = (micros / 1000, micros % 1000 / 10);
-    let _ = write!(
-        line,
-        " - {} bytes - {millis}.{hundredths:02} ms",
-        record.response_bytes
-    );
+    line.extend_from_slice(b" - ");
+    push_decimal(record.response_bytes, 1, line);
+    line.extend_from_slice(b" bytes - ");
+    push_millis(record.elapsed, line);
+    push_notes(record, line);
+}
+
+fn push_address(client: SocketAddr, line: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = match client.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            for (number, after) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
+                push_decimal(number.into(), 1, line);
+                line.push(after);
+            }
+            Ok(())
+        }
+        IpAddr::V6(ip) => write!(line, "{ip}:"),
+    };
+    push_decimal(client.port().into(), 1, line);
+}
+
+fn push_upstream(upstream: Option<(&str, u16)>, line: &mut Vec<u8>) {
+    match upstream {
+        Some((host, port)) => {
+            push_escaped(host.as_bytes(), line);
+            line.push(b':');
+            push_decimal(port.into(), 1, line);
+        }
+        None => line.extend_from_slice(b"None:None"),
+    }
+}
+
+fn push_status(status: Option<u16>, reason: &[u8], line: &mut Vec<u8>) {
+    line.extend_from_slice(b" - ");
+    match status {
+        Some(status) => {
+            push_decimal(status.into(), 1, line);
+            line.push(b' ');
+            push_escaped(reason, line);
+        }
+        None => line.extend_from_slice(b"None None"),
+    }
+}
+
+/// Milliseconds with two decimals, the rest cut off.
+fn push_millis(elapsed: Duration, line: &mut Vec<u8>) {
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    push_decimal(micros / 1000, 1, line);
+    line.push(b'.');
+    push_decimal(micros % 1000 / 10, 2, line);
+    line.extend_from_slice(b" ms");
+}
+
+fn push_notes(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     if let Some(note) = record.note {
         line.extend_from_slice(b" - ");
         push_escaped(note.as_bytes(), line);
@@ -151,24 +195,18 @@ fn write_record(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     }
 }
 
-fn write_upstream(upstream: Option<(&str, u16)>, line: &mut Vec<u8>) {
-    match upstream {
-        Some((host, port)) => {
-            push_escaped(host.as_bytes(), line);
-            let _ = write!(line, ":{port}");
-        }
-        None => line.extend_from_slice(b"None:None"),
+/// A number with at least `min_digits` digits. Formatting through `core::fmt` takes as long as all the
+/// rest of a line.
+fn push_decimal(number: u64, min_digits: usize, line: &mut Vec<u8>) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    let mut rest = number;
+    while rest > 0 || digits.len() - first < min_digits {
+        first -= 1;
+        digits[first] += (rest % 10) as u8;
+        rest /= 10;
     }
-}
-
-fn write_status(status: Option<u16>, reason: &[u8], line: &mut Vec<u8>) {
-    match status {
-        Some(status) => {
-            let _ = write!(line, " - {status} ");
-            push_escaped(reason, line);
-        }
-        None => line.extend_from_slice(b" - None None"),
-    }
+    line.extend_from_slice(&digits[first..]);
 }
 
 #[cfg(test)]
@@ -266,6 +304,20 @@ mod tests {
             "::1:49911 - GET google.com:80/a\\r\\nb\\x1b - 200 OK - 556 bytes - 12.34 ms \
              - answered 418 by FilterByUpstreamHost - k=v\\nw - x=1"
         );
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        for (number, min_digits, text) in [
+            (0, 1, "0"),
+            (7, 2, "07"),
+            (10, 1, "10"),
+            (u64::MAX, 1, "18446744073709551615"),
+        ] {
+            let mut line = Vec::new();
+            push_decimal(number, min_digits, &mut line);
+            assert_eq!(line, text.as_bytes());
+        }
     }
 
     #[test]

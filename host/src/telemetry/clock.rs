@@ -42,8 +42,9 @@ impl Clock {
             self.turn_to(second);
         }
         self.text.truncate(UP_TO_SECOND);
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{:03}", since_1970.subsec_millis());
+        let millis = since_1970.subsec_millis();
+        self.text
+            .extend([millis / 100, millis / 10 % 10, millis % 10].map(digit));
         &self.text
     }
 
@@ -52,6 +53,7 @@ impl Clock {
         let local = self.zone.to_datetime(utc);
         self.second = second;
         self.text.clear();
+        // Writing to a String cannot fail.
         let _ = write!(
             self.text,
             "{:04}-{:02}-{:02} {:02}:{:02}:{:02},",
@@ -63,6 +65,11 @@ impl Clock {
             local.second()
         );
     }
+}
+
+/// The digit for a number below 10.
+fn digit(number: u32) -> char {
+    char::from_digit(number, 10).unwrap_or('?')
 }
 
 #[cfg(test)]

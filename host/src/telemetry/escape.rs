@@ -26,13 +26,13 @@ impl Write for Escaped<'_> {
 
 /// Appends what a peer sent; all but printable ASCII becomes an escape such as `\x1b`.
 pub(super) fn push_escaped(bytes: &[u8], line: &mut Vec<u8>) {
-    for &byte in bytes {
-        if matches!(byte, b' '..=b'~') {
-            line.push(byte);
-        } else {
-            line.extend(std::ascii::escape_default(byte));
-        }
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
+        line.extend_from_slice(&rest[..at]);
+        line.extend(std::ascii::escape_default(rest[at]));
+        rest = &rest[at + 1..];
     }
+    line.extend_from_slice(rest);
 }
 
 #[cfg(test)]
