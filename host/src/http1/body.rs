@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::chunked::{ChunkedDecoder, Trailers};
+use super::chunked::{ChunkedDecoder, Trailers, within};
 use super::encode::push_hexadecimal;
 use super::framing::BodyFraming;
 
@@ -81,14 +81,14 @@ impl BodyDecoder {
     /// Reads on in `input`, which begins where the last call stopped consuming; at most one slice of content.
     ///
     /// # Errors
-    /// The sender broke the chunked coding.
+    /// The sender broke the chunked coding. Content before the fault came first; every later call fails too.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let len = match &mut self.reading {
             Reading::Chunked(decoder) => return decoder.decode(input),
             Reading::Complete => 0,
             Reading::UntilClose => input.len(),
             Reading::Length { left } => {
-                let len = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                let len = within(*left, input.len());
                 *left -= len as u64;
                 len
             }

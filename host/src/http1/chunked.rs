@@ -100,6 +100,7 @@ enum State {
     TrailerLine,
     LastLineFeed,
     End,
+    Failed(BodyError),
 }
 
 impl State {
@@ -133,23 +134,25 @@ impl ChunkedDecoder {
         self.trailers.as_deref()
     }
 
-    /// Reads on: past framing, through at most one slice of content, and past what frames its end.
+    /// Reads on: past framing, through at most one slice of content, and past what frames its end. Content before a
+    /// fault is returned first, so that it does not depend on how the input was split; every later call fails.
     pub(super) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let mut content = 0..0;
         let mut at = 0;
-        while at < input.len() && self.state != State::End {
-            if let State::Data { left } = self.state {
-                if !content.is_empty() {
-                    break;
+        while at < input.len() {
+            match self.state {
+                State::End => break,
+                State::Data { .. } | State::Failed(_) if !content.is_empty() => break,
+                State::Failed(error) => return Err(error),
+                State::Data { left } => {
+                    content = at..at + within(left, input.len() - at);
+                    self.state = after_data(left - content.len() as u64);
+                    at = content.end;
                 }
-                let len =
-                    usize::try_from(left).map_or(input.len() - at, |l| l.min(input.len() - at));
-                self.state = after_data(left - len as u64);
-                content = at..at + len;
-                at += len;
-            } else {
-                self.state = self.after(input[at])?;
-                at += 1;
+                _ => match self.after(input[at]) {
+                    Ok(state) => (self.state, at) = (state, at + 1),
+                    Err(error) => self.state = State::Failed(error),
+                },
             }
         }
         Ok(Step {
@@ -183,7 +186,7 @@ impl ChunkedDecoder {
                 expect(byte, b'\n', BodyError::TrailerInvalid)?;
                 self.finish()
             }
-            state @ (State::Data { .. } | State::End) => Ok(state),
+            state @ (State::Data { .. } | State::End | State::Failed(_)) => Ok(state),
         }
     }
 
@@ -267,6 +270,11 @@ fn after_size_line(size: u64) -> State {
         0 => State::TrailerLineStart,
         left => State::Data { left },
     }
+}
+
+/// As much of `left` as there is in `available` bytes.
+pub(super) fn within(left: u64, available: usize) -> usize {
+    usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
 fn after_data(left: u64) -> State {
@@ -395,6 +403,18 @@ mod tests {
             assert_eq!(whole(input), Err(expected), "{body:?}");
             let bytewise: Vec<_> = (1..=input.len()).collect();
             assert_eq!(decode(input, &bytewise), Err(expected), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn content_before_a_fault_comes_first_and_nothing_after_it() {
+        let mut decoder = ChunkedDecoder::new();
+        let input = b"2\r\nhi!\r\n0\r\n\r\n";
+        let step = decoder.decode(input).unwrap();
+        assert_eq!((step.consumed, step.content, step.end), (5, 3..5, false));
+        for rest in [&input[5..], b"\r\n0\r\n\r\n"] {
+            assert_eq!(decoder.decode(rest), Err(ChunkEndInvalid));
+            assert!(!decoder.is_complete());
         }
     }
 
