@@ -39,7 +39,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
     /// What the filter keeps for one exchange, from hook to hook: [`Exchange::state`].
     type State: Default + 'static;
 
-    /// Called once for each time the plugin is listed, before the first exchange; may block.
+    /// Called once, before the first exchange; may block.
     ///
     /// # Errors
     /// An error keeps the proxy from starting, with its text.

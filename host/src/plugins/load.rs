@@ -1,0 +1,304 @@
+//! From what the operator wrote to plugins that are ready to be called.
+//!
+//! All or nothing: the first thing that is wrong is the answer, in one line. Libraries are opened in `library`;
+//! here the plugins asked for are picked and given their configuration. Calling them is left to the chain.
+#![expect(
+    unsafe_code,
+    reason = "calls the plugins' own functions to make and end them"
+)]
+
+mod error;
+mod library;
+
+pub use error::{LoadError, LoadProblem};
+
+use super::spec::{PluginSpec, find};
+use abi_stable::std_types::RStr;
+use core::ffi::c_void;
+use plugin_api::abi::{
+    ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef,
+};
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+/// What a plugin is asked for with.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    /// Which one.
+    pub spec: PluginSpec,
+    /// Its table, as TOML.
+    pub config: String,
+    /// Where that stands, for messages: `proxy.toml: plugins[0]`.
+    pub config_origin: String,
+}
+
+/// A configured plugin, ready to be called. Ended when dropped.
+pub struct LoadedPlugin {
+    /// File name of its library, for the log.
+    pub library: String,
+    /// Its name in that library.
+    pub name: String,
+    /// Version of its crate.
+    pub version: String,
+    /// What its crate says it is.
+    pub description: String,
+    /// Bits of the hooks to call.
+    pub hooks: u64,
+    /// Those that may answer PENDING.
+    pub async_hooks: u64,
+    /// 0 if it keeps nothing for an exchange.
+    pub needs_state: u32,
+    /// The plugin itself, first argument of most of its functions.
+    pub object: *mut c_void,
+    /// Its functions.
+    pub table: FilterTableRef,
+}
+
+// SAFETY: `object` is a `Filter`, which is Send and Sync, and the table's functions say what they need beyond that.
+unsafe impl Send for LoadedPlugin {}
+// SAFETY: see above.
+unsafe impl Sync for LoadedPlugin {}
+
+impl Drop for LoadedPlugin {
+    fn drop(&mut self) {
+        // SAFETY: made by this table, and dropped after all that uses it.
+        unsafe { self.table.destroy()(self.object) }
+    }
+}
+
+impl fmt::Debug for LoadedPlugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} {}", self.library, self.name, self.version)
+    }
+}
+
+/// Loads what is asked for, in that order. A library is opened once however often it is named; a request without
+/// a plugin's name gives all of its library.
+///
+/// # Errors
+/// The first thing that is wrong. What was loaded before is ended; its libraries stay in memory.
+pub fn load(
+    requests: &[LoadRequest],
+    dirs: &[PathBuf],
+    host: HostTableRef,
+) -> Result<Vec<LoadedPlugin>, LoadError> {
+    let mut libraries: Vec<Library> = Vec::new();
+    let mut taken: Vec<(FileId, &str)> = Vec::new();
+    let mut plugins = Vec::new();
+    for request in requests {
+        let library = Library::open(&request.spec, dirs, host, &mut libraries)?;
+        for declaration in library.declared(&request.spec)? {
+            let name = declaration.name().as_str();
+            let id = (library.id.clone(), name);
+            if taken.contains(&id) {
+                return Err(library.error(LoadProblem::Twice(name.to_owned())));
+            }
+            taken.push(id);
+            plugins.push(library.configured(declaration, request)?);
+        }
+    }
+    Ok(plugins)
+}
+
+/// Tells one file from another, whatever path leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
+
+/// An open library.
+#[derive(Clone)]
+struct Library {
+    path: PathBuf,
+    id: FileId,
+    root: PluginLibraryRef,
+}
+
+impl Library {
+    /// Opens the library that is meant, unless it is among those already `open`.
+    fn open(
+        spec: &PluginSpec,
+        dirs: &[PathBuf],
+        host: HostTableRef,
+        open: &mut Vec<Self>,
+    ) -> Result<Self, LoadError> {
+        let path = find(spec, dirs)?;
+        let failed = |problem| LoadError::new(path.display().to_string(), problem);
+        let id = FileId::of(&path).map_err(|error| failed(LoadProblem::Unreadable(error)))?;
+        if let Some(library) = open.iter().find(|library| library.id == id) {
+            return Ok(library.clone());
+        }
+        let root = library::open(&path, host).map_err(failed)?;
+        let library = Self {
+            path: path.clone(),
+            id,
+            root,
+        };
+        open.push(library.clone());
+        Ok(library)
+    }
+
+    /// The plugins that are meant; at least one.
+    fn declared(&self, spec: &PluginSpec) -> Result<Vec<PluginDeclarationRef>, LoadError> {
+        // SAFETY: may be called at any time after `init`.
+        let declarations = unsafe { self.root.plugins()() };
+        let is_meant = |declared: &&PluginDeclarationRef| spec.means(declared.name().as_str());
+        let meant: Vec<_> = declarations.iter().filter(is_meant).copied().collect();
+        if meant.is_empty() {
+            let name = spec.name.clone().unwrap_or_default();
+            let has = declarations
+                .iter()
+                .map(|declared| declared.name().to_string())
+                .collect();
+            return Err(self.error(LoadProblem::UnknownName { name, has }));
+        }
+        Ok(meant)
+    }
+
+    fn configured(
+        &self,
+        declaration: PluginDeclarationRef,
+        request: &LoadRequest,
+    ) -> Result<LoadedPlugin, LoadError> {
+        let table = declaration.filter();
+        let name = declaration.name().to_string();
+        let object = create(table, &request.config)
+            .map_err(|reason| self.error(refusal(&name, &request.config_origin, &reason)))?;
+        let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        Ok(LoadedPlugin {
+            library: file_name.to_string_lossy().into_owned(),
+            name,
+            version: declaration.version().to_string(),
+            description: declaration.description().to_string(),
+            hooks: declaration.hooks(),
+            async_hooks: declaration.async_hooks(),
+            needs_state: declaration.needs_state(),
+            object,
+            table,
+        })
+    }
+
+    fn error(&self, problem: LoadProblem) -> LoadError {
+        LoadError::new(self.path.display().to_string(), problem)
+    }
+}
+
+/// Makes a plugin, or tells in its own words why not.
+fn create(table: FilterTableRef, config: &str) -> Result<*mut c_void, String> {
+    let mut reason = String::new();
+    let errors = ErrorSink {
+        context: (&raw mut reason).cast(),
+        report,
+    };
+    // SAFETY: the sink lives through the call.
+    let object = unsafe { table.create()(config.into(), &errors) };
+    if object.is_null() {
+        Err(reason)
+    } else {
+        Ok(object)
+    }
+}
+
+unsafe extern "C" fn report(context: *mut c_void, message: RStr<'_>) {
+    // SAFETY: `create` passes the address of a String that outlives the call.
+    let reason = unsafe { &mut *context.cast::<String>() };
+    *reason = error::one_line(&message);
+}
+
+fn refusal(name: &str, origin: &str, reason: &str) -> LoadProblem {
+    let (name, origin, reason) = (name.to_owned(), origin.to_owned(), reason.to_owned());
+    match reason.starts_with("panicked") {
+        true => LoadProblem::Panicked {
+            name,
+            origin,
+            reason,
+        },
+        false => LoadProblem::Config {
+            name,
+            origin,
+            reason,
+        },
+    }
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(path)?;
+        Ok(Self((metadata.dev(), metadata.ino())))
+    }
+
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::canonicalize(path).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LoadRequest, load};
+    use crate::plugins::host_table::HOST_TABLE;
+    use crate::plugins::spec::PluginSpec;
+    use std::path::{Path, PathBuf};
+    use std::{env, fs, process};
+
+    /// A directory of this test's own, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = env::temp_dir().join(format!("proxy-load-{}-{name}", process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, content).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn refusal(library: &Path) -> String {
+        let request = LoadRequest {
+            spec: PluginSpec::parse(&format!("{}:Name", library.display())).unwrap(),
+            config: String::new(),
+            config_origin: "test".to_owned(),
+        };
+        let text = load(&[request], &[], HOST_TABLE).unwrap_err().to_string();
+        assert_eq!(text.lines().count(), 1);
+        let file = library.display().to_string();
+        assert!(text.starts_with(&file), "{text}");
+        text[file.len()..].to_owned()
+    }
+
+    #[test]
+    fn refuses_what_is_no_library() {
+        let scratch = Scratch::new("no-library");
+        let text = scratch.file("text.so", b"hello");
+        assert!(refusal(&text).starts_with(": is not a shared library"));
+        let empty = scratch.file("empty.so", b"");
+        assert!(refusal(&empty).starts_with(": is not a shared library"));
+        assert!(refusal(&scratch.0).starts_with(": is a directory"));
+        let missing = scratch.0.join("missing.so");
+        assert!(refusal(&missing).starts_with(":Name: there is no such library"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn refuses_a_program_that_is_no_plugin_and_what_is_left_of_it() {
+        // This test itself: a program, but of the same format as a library.
+        let program = env::current_exe().unwrap();
+        let content = fs::read(&program).unwrap();
+        let scratch = Scratch::new("program");
+        for len in [5, 63, 64, 200, 5000, content.len() / 2, content.len() - 1] {
+            let cut = scratch.file("cut.so", &content[..len]);
+            assert!(refusal(&cut).starts_with(": is cut off"), "{len}");
+        }
+    }
+}

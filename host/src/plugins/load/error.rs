@@ -1,0 +1,166 @@
+//! Why plugins cannot be loaded, each time in one line: which file, what is wrong, what to do.
+//!
+//! The reader is a person who has just tried to start the proxy.
+
+use crate::plugins::file_check::FileFault;
+use plugin_api::abi::{API_MAJOR, API_MINOR};
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a plugin cannot be loaded.
+#[derive(Debug, Error)]
+#[error("{file}: {problem}")]
+pub struct LoadError {
+    /// The library's path, or the specification if there is none.
+    file: String,
+    #[source]
+    problem: LoadProblem,
+}
+
+/// What is wrong with a library or one of its plugins.
+#[derive(Debug, Error)]
+pub enum LoadProblem {
+    /// The specification names nothing.
+    #[error("names no plugin: write path/library.so:Name")]
+    NotASpec,
+    /// Nothing of that name is where it was looked for.
+    #[error(
+        "there is no such library (looked at {}): check the path, or name its directory with --plugin-dir",
+        listed(.0)
+    )]
+    Missing(Vec<PathBuf>),
+    /// A directory in the place of a file.
+    #[error("is a directory: name the library in it")]
+    Directory,
+    /// The system does not let us read it.
+    #[error("cannot be read: {0}: make it a file that the proxy's user may read")]
+    Unreadable(io::Error),
+    /// Its own headers speak against it.
+    #[error(transparent)]
+    File(#[from] FileFault),
+    /// A library, but not one of ours.
+    #[error("is not a proxy plugin: export it with export_plugins!")]
+    NotAPlugin,
+    /// A plugin for another kind of proxy.
+    #[error(
+        "is built with plugin-api {}.{}, and this proxy has {API_MAJOR}.{API_MINOR}: rebuild it with \
+         proxy-plugin-api {API_MAJOR}",
+        .0.0, .0.1
+    )]
+    OtherApi((u16, u16)),
+    /// The version is right and the layout is not.
+    #[error(
+        "does not fit this proxy's plugin-api ({0}): rebuild it with the proxy-plugin-api of this proxy"
+    )]
+    Layout(String),
+    /// A panic in it could not be contained.
+    #[error(
+        "is built with panic = \"abort\", and a panic in it would end the proxy: rebuild it with \"unwind\""
+    )]
+    AbortsOnPanic,
+    /// The system's loader refused it.
+    #[error("cannot be loaded: {0}")]
+    CannotOpen(String),
+    /// Its initialisation failed without a reason.
+    #[error("refuses to start: rebuild it with the proxy-plugin-api of this proxy")]
+    InitFailed,
+    /// The plugin asked for is not in it.
+    #[error("has no plugin named {name}: it has {}", .has.join(", "))]
+    UnknownName {
+        /// What was asked for.
+        name: String,
+        /// What could have been.
+        has: Vec<String>,
+    },
+    /// A plugin is in the chain once at most.
+    #[error("{0} is listed twice: list it once")]
+    Twice(String),
+    /// The plugin did not accept its configuration.
+    #[error("{name} refuses its configuration ({origin}): {reason}")]
+    Config {
+        /// The plugin.
+        name: String,
+        /// Where the configuration stands.
+        origin: String,
+        /// What the plugin says.
+        reason: String,
+    },
+    /// The plugin panicked when it was made.
+    #[error("{name} {reason}: check its configuration ({origin}), or report it to its author")]
+    Panicked {
+        /// The plugin.
+        name: String,
+        /// Where the configuration stands.
+        origin: String,
+        /// Message and place.
+        reason: String,
+    },
+}
+
+impl LoadError {
+    pub(crate) fn new(file: impl Into<String>, problem: impl Into<LoadProblem>) -> Self {
+        Self {
+            file: file.into(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn missing(written: &str, places: Vec<PathBuf>) -> Self {
+        Self::new(written, LoadProblem::Missing(places))
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> &LoadProblem {
+        &self.problem
+    }
+}
+
+fn listed(places: &[PathBuf]) -> String {
+    let places: Vec<_> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    places.join(", ")
+}
+
+/// The texts of an error and all its causes; libraries of the system keep what matters in the cause.
+pub(super) fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    one_line(&text)
+}
+
+/// Text from elsewhere, made fit for the middle of a line.
+pub(super) fn one_line(text: &str) -> String {
+    let parts = text.split(char::is_control).map(str::trim);
+    parts
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LoadError, LoadProblem, one_line};
+
+    #[test]
+    fn an_other_version_is_told_with_both() {
+        let text = LoadError::new("x.so", LoadProblem::OtherApi((2, 1))).to_string();
+        assert_eq!(
+            text,
+            "x.so: is built with plugin-api 2.1, and this proxy has 1.0: rebuild it with proxy-plugin-api 1"
+        );
+    }
+
+    #[test]
+    fn foreign_text_becomes_one_line() {
+        assert_eq!(one_line("a:\n  b\r\n\tc\n"), "a: b c");
+    }
+}
