@@ -1,6 +1,32 @@
-//! Placeholder.
-pub mod config;
-pub mod telemetry;
+//! A programmable HTTP forward proxy.
+//!
+//! One request, in the order of the modules below: `server` binds and starts the workers; a `worker` accepts; a
+//! `connection` serves exchange after exchange; an `exchange` reads a request through `stream` and [`http1`], asks the
+//! [`plugins`], dials or reuses an `upstream`, and `relay`s the response back, or hands over to a `tunnel`. Failures
+//! are values of `error` and become responses in `reply`. Nothing points back up: what an inner module has to say to
+//! an outer one is a return value.
+
 pub mod cli;
+pub mod config;
+pub mod server;
+
+mod connection;
+mod exchange;
+mod worker;
+
+pub mod http1;
+pub mod plugins;
+mod relay;
+mod splice;
+mod stream;
+mod tunnel;
+mod upstream;
+
+mod buffers;
+mod deadline;
+mod error;
+mod reply;
+
 pub mod open_files;
 pub mod pid_file;
+pub mod telemetry;

@@ -1,0 +1,132 @@
+//! One client connection: exchange after exchange, until either side has had enough.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::exchange::{self, Exchange};
+use crate::stream::MessageStream;
+use crate::tunnel::{self, TunnelEnd};
+use crate::worker::{Counted, Worker};
+
+/// How long a client that still sends may take to notice that it has been answered.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A client connection as its exchanges see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) client: SocketAddr,
+    pub(crate) id: u64,
+}
+
+/// What becomes of the connection after an exchange.
+pub(crate) enum Next {
+    /// It waits for the next request.
+    Again,
+    /// It is closed.
+    Close(CloseReason),
+    /// It has become a tunnel.
+    Tunnel(Box<TunnelStart>),
+}
+
+/// Why a client connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// It said so, or it is gone.
+    Client,
+    /// HTTP/1.0 connections carry one exchange (RFC 9112 §9.3).
+    Http10,
+    /// The answer came before the request was over; the rest of it is not read.
+    BodyUnread,
+    /// What the client sent cannot be understood, so nobody knows where the next request begins.
+    Malformed,
+    /// The response could not be finished: what was sent of it must not look whole.
+    ResponseCutOff { framed: bool },
+    /// A plugin wants it closed.
+    Plugin,
+    /// The proxy is shutting down.
+    Draining,
+}
+
+/// An exchange that has become a tunnel: what it needs to go on.
+pub(crate) struct TunnelStart {
+    pub(crate) exchange: Exchange,
+    pub(crate) upstream: MessageStream,
+}
+
+/// Serves an accepted connection to its end.
+pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, worker: Rc<Worker>) {
+    let counted = worker.count_connection();
+    let mut stream = MessageStream::new(
+        socket,
+        &worker.deadlines,
+        worker.config.limits.client_read_len,
+    );
+    let connection = Connection {
+        id: worker.next_id(),
+        client,
+        worker,
+    };
+    loop {
+        if !has_another_request(&mut stream, &connection.worker).await {
+            return;
+        }
+        match exchange::serve(&mut stream, &connection).await {
+            Next::Again => {}
+            Next::Close(reason) => {
+                tracing::trace!(client.address = %client, ?reason, "closing the client connection");
+                return close(&mut stream, reason).await;
+            }
+            Next::Tunnel(start) => {
+                // A task of its own: the tunnel's future is much smaller than this one.
+                tokio::task::spawn_local(run_tunnel(stream, start, connection.worker, counted));
+                return;
+            }
+        }
+    }
+}
+
+async fn has_another_request(stream: &mut MessageStream, worker: &Worker) -> bool {
+    let idle = worker.config.timeouts.client_idle;
+    stream
+        .wait_for_bytes(idle, || worker.is_draining())
+        .await
+        .unwrap_or(false)
+}
+
+async fn close(stream: &mut MessageStream, reason: CloseReason) {
+    match reason {
+        CloseReason::BodyUnread | CloseReason::Malformed => Box::pin(stream.linger(LINGER)).await,
+        CloseReason::ResponseCutOff { framed: false } => stream.reset_on_close(),
+        _ if stream.has_buffered() => Box::pin(stream.linger(LINGER)).await,
+        _ => {}
+    }
+}
+
+async fn run_tunnel(
+    client: MessageStream,
+    start: Box<TunnelStart>,
+    worker: Rc<Worker>,
+    counted: Counted,
+) {
+    let TunnelStart { exchange, upstream } = *start;
+    let limits = &worker.config.limits;
+    let client = tunnel_end(client, limits.client_read_len);
+    let upstream = tunnel_end(upstream, limits.server_read_len);
+    let idle = worker.config.timeouts.tunnel_idle;
+    let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle).await;
+    exchange.finish_tunnel(&relayed);
+    drop(counted);
+}
+
+fn tunnel_end(stream: MessageStream, read_len: usize) -> TunnelEnd {
+    let (socket, received) = stream.into_parts();
+    TunnelEnd {
+        socket,
+        received,
+        read_len,
+    }
+}

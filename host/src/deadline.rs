@@ -1,0 +1,213 @@
+//! Deadlines of a worker's connections, kept coarsely so that they cost nothing on the path of a request.
+//!
+//! Setting one is a store into a table; a ticker walks the table every [`TICK`] and wakes whoever is late. There is
+//! no timer per connection, no clock is read on the way, and the ticker sleeps while no connection exists. A deadline
+//! is therefore late by up to two ticks and never early. One slot belongs to one direction of one socket, whose
+//! task is the only one to wait on it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How often late connections are looked for.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A slot whose deadline is not set.
+const UNSET: u32 = u32::MAX;
+/// A slot whose deadline has passed.
+const PASSED: u32 = 0;
+
+/// The deadlines of one worker.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    slots: RefCell<Slots>,
+    started_at: Instant,
+    /// Ticks since the start, as of the ticker's last round.
+    now: Cell<u32>,
+    in_use: Cell<usize>,
+    first_slot: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    due: Vec<u32>,
+    wakers: Vec<Option<Waker>>,
+    free: Vec<u32>,
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            slots: RefCell::default(),
+            started_at: Instant::now(),
+            now: Cell::new(1),
+            in_use: Cell::new(0),
+            first_slot: Notify::new(),
+        })
+    }
+
+    /// A new slot with no deadline set.
+    pub(crate) fn slot(self: &Rc<Self>) -> Deadline {
+        if self.in_use.replace(self.in_use.get() + 1) == 0 {
+            self.now.set(self.clock());
+            self.first_slot.notify_one();
+        }
+        let mut slots = self.slots.borrow_mut();
+        let index = slots.free.pop().unwrap_or_else(|| {
+            slots.due.push(UNSET);
+            slots.wakers.push(None);
+            (slots.due.len() - 1) as u32
+        });
+        Deadline {
+            table: Rc::clone(self),
+            index,
+        }
+    }
+
+    /// Wakes late slots for ever; `each_tick` runs once per round for the worker's other slow chores.
+    pub(crate) async fn run(&self, mut each_tick: impl FnMut()) {
+        let mut late = Vec::new();
+        loop {
+            if self.in_use.get() == 0 {
+                each_tick();
+                self.first_slot.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.now.set(self.clock());
+            self.collect_late(&mut late);
+            late.drain(..).for_each(Waker::wake);
+            each_tick();
+        }
+    }
+
+    /// Wakes everybody who waits, so that they notice a change of the worker's state.
+    pub(crate) fn wake_all(&self) {
+        let wakers: Vec<Waker> = self
+            .slots
+            .borrow()
+            .wakers
+            .iter()
+            .flatten()
+            .cloned()
+            .collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn collect_late(&self, late: &mut Vec<Waker>) {
+        let now = self.now.get();
+        let slots = &mut *self.slots.borrow_mut();
+        for (due, waker) in slots.due.iter_mut().zip(&mut slots.wakers) {
+            if *due <= now && *due != PASSED {
+                *due = PASSED;
+                late.extend(waker.take());
+            }
+        }
+    }
+
+    fn clock(&self) -> u32 {
+        let ticks = self.started_at.elapsed().as_millis() / TICK.as_millis();
+        u32::try_from(ticks).map_or(UNSET - 1, |ticks| (ticks + 1).min(UNSET - 1))
+    }
+}
+
+/// One slot; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    table: Rc<Deadlines>,
+    index: u32,
+}
+
+impl Deadline {
+    /// The deadline is `after` from now, whatever it was.
+    pub(crate) fn arm(&self, after: Duration) {
+        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        let ticks = u32::try_from(ticks).unwrap_or(UNSET);
+        let due = self.table.now.get().saturating_add(ticks).saturating_add(1);
+        self.set(due.min(UNSET - 1));
+    }
+
+    /// There is no deadline.
+    pub(crate) fn disarm(&self) {
+        self.set(UNSET);
+    }
+
+    /// Ready once the deadline has passed; otherwise the task is woken when it does.
+    pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
+        let slots = &mut *self.table.slots.borrow_mut();
+        let index = self.index as usize;
+        if slots.due[index] == PASSED {
+            return Poll::Ready(());
+        }
+        match &mut slots.wakers[index] {
+            Some(waker) => waker.clone_from(cx.waker()),
+            empty => *empty = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// `future`, or `None` once the deadline has passed; the future is dropped then.
+    pub(crate) async fn bound<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll_passed(cx).map(|()| None),
+        })
+        .await
+    }
+
+    fn set(&self, due: u32) {
+        self.table.slots.borrow_mut().due[self.index as usize] = due;
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let waker = {
+            let slots = &mut *self.table.slots.borrow_mut();
+            slots.due[self.index as usize] = UNSET;
+            slots.free.push(self.index);
+            slots.wakers[self.index as usize].take()
+        };
+        drop(waker);
+        self.table.in_use.set(self.table.in_use.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_worker(future: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build_local(Default::default())
+            .expect("a runtime")
+            .block_on(future);
+    }
+
+    #[test]
+    fn a_late_wait_ends_and_a_timely_one_does_not() {
+        on_worker(async {
+            let deadlines = Deadlines::new();
+            let ticker = Rc::clone(&deadlines);
+            tokio::task::spawn_local(async move { ticker.run(|| ()).await });
+            let slot = deadlines.slot();
+            slot.arm(Duration::from_millis(50));
+            assert_eq!(slot.bound(std::future::pending::<()>()).await, None);
+            slot.arm(Duration::from_secs(60));
+            assert_eq!(slot.bound(async { 7 }).await, Some(7));
+        });
+    }
+
+    #[test]
+    fn a_slot_is_used_again() {
+        let deadlines = Deadlines::new();
+        let first = deadlines.slot();
+        let index = first.index;
+        drop(first);
+        assert_eq!(deadlines.slot().index, index);
+    }
+}

@@ -1,0 +1,168 @@
+//! What ends an exchange early: whose fault it was, at which step, and why.
+//!
+//! The call site knows whose socket it was, so there is no blanket conversion from `io::Error`. Which status the
+//! client sees is decided in one place, `reply.rs`.
+
+use std::io;
+
+use crate::http1::{BodyError, FramingError, HeadError};
+use crate::stream::ReadHeadError;
+use crate::upstream::DialError;
+
+/// Why an exchange could not be finished.
+#[derive(Debug, thiserror::Error)]
+#[error("{peer}, {step}: {cause}")]
+pub(crate) struct ExchangeError {
+    pub(crate) peer: Peer,
+    pub(crate) step: Step,
+    #[source]
+    pub(crate) cause: Cause,
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Client,
+    Upstream,
+    /// A plugin; the cause names it.
+    Plugin,
+    /// The proxy itself.
+    Proxy,
+}
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    ReadHead,
+    Route,
+    Hook,
+    Dial,
+    SendHead,
+    SendBody,
+    ReadBody,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    Framing(#[from] FramingError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Plugin(#[from] PluginFailure),
+    /// The peer closed in the middle of a message, or before it began.
+    #[error("the connection ended early")]
+    Closed,
+    /// The peer did nothing for as long as it may.
+    #[error("nothing happened within the time limit")]
+    TimedOut,
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+/// Requests that the proxy understands and does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// No credentials, or wrong ones.
+    #[error("this proxy asks for a user name and a password")]
+    Unauthorized,
+    /// Origin-form: the client took the proxy for a web server.
+    #[error(
+        "this is a proxy: the request target must be an absolute URL such as http://example.com/, or a CONNECT"
+    )]
+    NotAProxyRequest,
+    /// An https target in absolute-form: sending it on in clear would betray the client.
+    #[error("https targets are reached with CONNECT, never in clear")]
+    SecureTarget,
+    /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
+    #[error("the upstream switched protocols without being asked")]
+    UnaskedUpgrade,
+    /// More interim responses than anybody needs.
+    #[error("the upstream sent too many interim responses")]
+    TooManyInterim,
+    /// The proxy is about to end and takes no new tunnels.
+    #[error("the proxy is shutting down")]
+    Draining,
+}
+
+/// A plugin that failed in a hook.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("plugin {plugin} failed in {hook}: {message}")]
+pub(crate) struct PluginFailure {
+    pub(crate) plugin: String,
+    pub(crate) hook: &'static str,
+    pub(crate) message: String,
+    pub(crate) kind: PluginFailureKind,
+}
+
+/// How a plugin failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PluginFailureKind {
+    /// It returned an error or panicked.
+    Broken,
+    /// An asynchronous hook did not end within its time.
+    Late,
+}
+
+impl ExchangeError {
+    pub(crate) fn new(peer: Peer, step: Step, cause: impl Into<Cause>) -> Self {
+        Self {
+            peer,
+            step,
+            cause: cause.into(),
+        }
+    }
+
+    pub(crate) fn io(peer: Peer, step: Step, error: io::Error) -> Self {
+        let cause = match error.kind() {
+            io::ErrorKind::TimedOut => Cause::TimedOut,
+            _ => Cause::Io(error),
+        };
+        Self { peer, step, cause }
+    }
+
+    pub(crate) fn head(peer: Peer, error: ReadHeadError) -> Self {
+        let step = Step::ReadHead;
+        match error {
+            ReadHeadError::Head(error) => Self::new(peer, step, error),
+            ReadHeadError::Io(error) => Self::io(peer, step, error),
+            ReadHeadError::Closed | ReadHeadError::CutOff => Self {
+                peer,
+                step,
+                cause: Cause::Closed,
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Plugin => "plugin",
+            Self::Proxy => "proxy",
+        })
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadHead => "reading a head",
+            Self::Route => "finding the way",
+            Self::Hook => "running a hook",
+            Self::Dial => "connecting",
+            Self::SendHead => "sending a head",
+            Self::SendBody => "sending a body",
+            Self::ReadBody => "reading a body",
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! What a running hook may ask of its exchange: the functions behind [`ExchangeView::callbacks`].
+//!
+//! Each checks what it is given, answers with a code of [`edit`], and never lets a panic cross into the plugin. Fields
+//! that frame the message or belong to one connection are the host's alone.
+//!
+//! [`ExchangeView::callbacks`]: plugin_api::abi::ExchangeView::callbacks
+#![expect(
+    unsafe_code,
+    reason = "functions that plugins call across the binary boundary"
+)]
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::staticref;
+use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::{ExchangeCallbacks, ExchangeCallbacksRef, edit};
+
+use super::Hook;
+use super::session::{Inner, PluginReply};
+use crate::http1::{FieldId, FieldRefused, FieldsMut, check_field};
+
+/// The table that every exchange hands to its plugins.
+pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
+
+/// The most that plugins may add to the log line of one exchange, in fields.
+const MAX_LOG_FIELDS: usize = 64;
+
+struct Table;
+
+impl Table {
+    staticref!(const VALUE: WithMetadata<ExchangeCallbacks> = WithMetadata::new(ExchangeCallbacks {
+        set_field,
+        append_field,
+        remove_field,
+        set_path,
+        set_status,
+        set_upstream,
+        reply,
+        reply_field,
+        reply_body,
+        emit_chunk,
+        add_log_field,
+        fail,
+    }));
+}
+
+/// Runs `work` on the session's inner part; `STALE` when it panics.
+///
+/// # Safety
+/// `host` is the pointer that the running hook was given.
+unsafe fn with_inner(host: *mut c_void, work: impl FnOnce(&mut Inner) -> u32) -> u32 {
+    // SAFETY: the session put its inner part there, and no reference to it is alive while a hook runs.
+    let inner = unsafe { &mut *host.cast::<Inner>() };
+    catch_unwind(AssertUnwindSafe(|| work(inner))).unwrap_or(edit::STALE)
+}
+
+unsafe extern "C" fn set_field(
+    host: *mut c_void,
+    which: u32,
+    name: RStr<'_>,
+    value: RSlice<'_, u8>,
+) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            edit_fields(inner, which, name.as_str(), |fields| {
+                fields.set(name.as_str(), value.as_slice())
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn append_field(
+    host: *mut c_void,
+    which: u32,
+    name: RStr<'_>,
+    value: RSlice<'_, u8>,
+) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            edit_fields(inner, which, name.as_str(), |fields| {
+                fields.append(name.as_str(), value.as_slice())
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn remove_field(host: *mut c_void, which: u32, name: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            edit_fields(inner, which, name.as_str(), |fields| {
+                fields.remove(name.as_str());
+                Ok(())
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if !may_edit_request(inner.hook) {
+                return edit::STALE;
+            }
+            let Some(head) = inner.request.as_mut() else {
+                return edit::STALE;
+            };
+            if head.set_path(path.as_str().as_bytes()).is_err() {
+                return edit::BAD_VALUE;
+            }
+            inner.refresh_request();
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if inner.hook != Hook::HandleUpstreamResponse {
+                return edit::STALE;
+            }
+            let Some(head) = inner.response.as_mut() else {
+                return edit::STALE;
+            };
+            let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+                return edit::BAD_VALUE;
+            };
+            if head.set_status(status, reason.as_str().as_bytes()).is_err() {
+                return edit::BAD_VALUE;
+            }
+            inner.refresh_response();
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if !may_edit_request(inner.hook) {
+                return edit::STALE;
+            }
+            let name = name.as_str().trim_start_matches('[').trim_end_matches(']');
+            let is_host = !name.is_empty()
+                && name.len() <= 255
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte));
+            match u16::try_from(port) {
+                Ok(port) if port > 0 && is_host => {
+                    inner.redirected_to = Some((name.to_ascii_lowercase(), port));
+                    inner.refresh_request();
+                    edit::OK
+                }
+                _ => edit::BAD_VALUE,
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if !may_reply(inner.hook) {
+                return edit::STALE;
+            }
+            let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+                return edit::BAD_VALUE;
+            };
+            let reason = reason.as_str().to_owned();
+            inner.reply = Some(PluginReply {
+                status,
+                reason,
+                ..PluginReply::default()
+            });
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            let Some(reply) = inner.reply.as_mut() else {
+                return edit::STALE;
+            };
+            if is_host_owned(name.as_str()) {
+                return edit::HOST_OWNED;
+            }
+            if let Err(refused) = check_field(name.as_str(), value.as_slice()) {
+                return refusal_code(refused);
+            }
+            reply.fields.push((name.to_string(), value.to_vec()));
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn reply_body(host: *mut c_void, body: RSlice<'_, u8>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| match inner.reply.as_mut() {
+            Some(reply) => {
+                reply.body.extend_from_slice(body.as_slice());
+                edit::OK
+            }
+            None => edit::STALE,
+        })
+    }
+}
+
+unsafe extern "C" fn emit_chunk(host: *mut c_void, chunk: RSlice<'_, u8>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if inner.hook != Hook::HandleUpstreamChunk {
+                return edit::STALE;
+            }
+            inner.emitted.extend_from_slice(chunk.as_slice());
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if inner.log_fields.len() >= MAX_LOG_FIELDS {
+                return edit::STALE;
+            }
+            let is_key = |key: &str| {
+                !key.is_empty()
+                    && key
+                        .bytes()
+                        .all(|byte| byte.is_ascii_graphic() && byte != b'=')
+            };
+            if !is_key(key.as_str()) {
+                return edit::BAD_NAME;
+            }
+            inner.log_fields.push((key.to_string(), value.to_string()));
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            inner.failure.clear();
+            inner.failure.push_str(message.as_str());
+            edit::OK
+        });
+    }
+}
+
+/// Edits the fields of the request (`which` 0) or the response (1), then shows the plugin the result.
+fn edit_fields(
+    inner: &mut Inner,
+    which: u32,
+    name: &str,
+    change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
+) -> u32 {
+    if is_host_owned(name) {
+        return edit::HOST_OWNED;
+    }
+    // SAFETY: set while a hook runs, from heads that stay borrowed for as long.
+    let changed = unsafe {
+        match which {
+            0 if may_edit_request(inner.hook) => inner
+                .request
+                .as_mut()
+                .map(|head| change(&mut head.fields_mut())),
+            1 if inner.hook == Hook::HandleUpstreamResponse => inner
+                .response
+                .as_mut()
+                .map(|head| change(&mut head.fields_mut())),
+            _ => None,
+        }
+    };
+    match changed {
+        None => edit::STALE,
+        Some(Err(refused)) => refusal_code(refused),
+        Some(Ok(())) => {
+            inner.refresh_request();
+            inner.refresh_response();
+            edit::OK
+        }
+    }
+}
+
+fn may_edit_request(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::BeforeUpstreamConnection | Hook::HandleClientRequest
+    )
+}
+
+fn may_reply(hook: Hook) -> bool {
+    may_edit_request(hook) || hook == Hook::HandleUpstreamResponse
+}
+
+/// Framing, routing and hop-by-hop fields: written by the host from what it knows.
+fn is_host_owned(name: &str) -> bool {
+    matches!(
+        FieldId::of(name.as_bytes()),
+        FieldId::Host
+            | FieldId::Connection
+            | FieldId::KeepAlive
+            | FieldId::ProxyConnection
+            | FieldId::Te
+            | FieldId::Trailer
+            | FieldId::TransferEncoding
+            | FieldId::Upgrade
+            | FieldId::ContentLength
+    )
+}
+
+fn final_status(status: u32) -> Option<u16> {
+    u16::try_from(status)
+        .ok()
+        .filter(|status| (200..=599).contains(status))
+}
+
+fn is_reason(reason: &str) -> bool {
+    reason
+        .bytes()
+        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+}
+
+fn refusal_code(refused: FieldRefused) -> u32 {
+    match refused {
+        FieldRefused::Name => edit::BAD_NAME,
+        FieldRefused::Value => edit::BAD_VALUE,
+    }
+}

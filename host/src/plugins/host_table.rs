@@ -1,0 +1,52 @@
+//! What a plugin library may ask of the process outside of any exchange: logging.
+#![expect(
+    unsafe_code,
+    reason = "functions that plugins call across the binary boundary"
+)]
+
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::staticref;
+use abi_stable::std_types::RStr;
+use plugin_api::abi::{HostTable, HostTableRef};
+use tracing::Level;
+
+/// The table that every library gets when it is loaded.
+pub(crate) const HOST_TABLE: HostTableRef = HostTableRef(Table::VALUE.as_prefix());
+
+struct Table;
+
+impl Table {
+    staticref!(const VALUE: WithMetadata<HostTable> = WithMetadata::new(HostTable { log_enabled, log }));
+}
+
+unsafe extern "C" fn log_enabled(level: u32) -> u32 {
+    u32::from(tracing_level(level) <= tracing::level_filters::LevelFilter::current())
+}
+
+unsafe extern "C" fn log(
+    level: u32,
+    target: RStr<'_>,
+    message: RStr<'_>,
+    file: RStr<'_>,
+    line: u32,
+) {
+    let (plugin, message, file) = (target.as_str(), message.as_str(), file.as_str());
+    // A panic must not cross into the plugin.
+    let _ = std::panic::catch_unwind(|| match tracing_level(level) {
+        Level::ERROR => tracing::error!(plugin, file, line, "{message}"),
+        Level::WARN => tracing::warn!(plugin, file, line, "{message}"),
+        Level::INFO => tracing::info!(plugin, "{message}"),
+        Level::DEBUG => tracing::debug!(plugin, file, line, "{message}"),
+        Level::TRACE => tracing::trace!(plugin, file, line, "{message}"),
+    });
+}
+
+fn tracing_level(level: u32) -> Level {
+    match level {
+        0 | 1 => Level::ERROR,
+        2 => Level::WARN,
+        3 => Level::INFO,
+        4 => Level::DEBUG,
+        _ => Level::TRACE,
+    }
+}

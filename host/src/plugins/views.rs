@@ -1,0 +1,96 @@
+//! Our heads as plugins see them: the only file that knows both forms.
+//!
+//! A view borrows the head's bytes without saying so in its type; the session rebuilds it before a hook runs and
+//! after each edit, and plugins look at it only while a hook runs.
+#![expect(
+    unsafe_code,
+    reason = "views cross the binary boundary without lifetimes"
+)]
+
+use std::net::SocketAddr;
+
+use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::{Address, FieldSlot, RequestView, ResponseView};
+
+use crate::http1::{Fields, RequestHead, ResponseHead, Scheme, TargetForm, Version};
+
+/// A view of `head`; `slots` keeps its field list.
+pub(super) fn request_view(head: &RequestHead, slots: &mut Vec<FieldSlot>) -> RequestView {
+    fill_slots(head.fields(), slots);
+    let scheme = match head.target().scheme {
+        Some(Scheme::Https) => "https",
+        Some(Scheme::Http) => "http",
+        None if head.target().form == TargetForm::Authority => "",
+        None => "http",
+    };
+    RequestView {
+        method: text(head.method().as_bytes()),
+        target: text(head.raw_target()),
+        scheme: text(scheme.as_bytes()),
+        host: text(head.host().as_bytes()),
+        path: text(head.path()),
+        port: u32::from(head.port()),
+        version: version(head.version()),
+        fields: slots.as_ptr(),
+        field_count: slots.len(),
+        reserved: [0; 4],
+    }
+}
+
+/// As [`request_view`].
+pub(super) fn response_view(head: &ResponseHead, slots: &mut Vec<FieldSlot>) -> ResponseView {
+    fill_slots(head.fields(), slots);
+    ResponseView {
+        status: u32::from(head.status()),
+        version: version(head.version()),
+        reason: text(head.reason()),
+        fields: slots.as_ptr(),
+        field_count: slots.len(),
+        reserved: [0; 4],
+    }
+}
+
+pub(super) fn address(client: SocketAddr) -> Address {
+    let (ip, family) = match client {
+        SocketAddr::V4(address) => (address.ip().to_ipv6_mapped().octets(), 4),
+        SocketAddr::V6(address) => (address.ip().octets(), 6),
+    };
+    Address {
+        ip,
+        port: client.port(),
+        family,
+        reserved: 0,
+    }
+}
+
+/// Text without a lifetime; bytes that are no UTF-8 are shown up to the first of them.
+pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    // SAFETY: only the lifetime changes. A view is read while a hook runs, and the session rebuilds it before each
+    // walk and after each edit, from bytes that stay where they are meanwhile.
+    unsafe { std::mem::transmute::<RStr<'_>, RStr<'static>>(RStr::from_str(text)) }
+}
+
+fn fill_slots(fields: Fields<'_>, slots: &mut Vec<FieldSlot>) {
+    slots.clear();
+    for (name, value) in fields.iter() {
+        // SAFETY: as in `text`.
+        let value = unsafe {
+            std::mem::transmute::<RSlice<'_, u8>, RSlice<'static, u8>>(RSlice::from_slice(value))
+        };
+        slots.push(FieldSlot {
+            name: text(name.as_bytes()),
+            value,
+        });
+    }
+}
+
+fn version(version: Version) -> u32 {
+    match version {
+        Version::Http10 => 10,
+        Version::Http11 => 11,
+    }
+}

@@ -1,0 +1,248 @@
+//! A message body on its way from one connection to the other: decoded, checked, framed anew.
+//!
+//! Streams with back-pressure: no more is read before what was read has been written. A body that breaks its framing
+//! or ends early is never completed towards the other side. Content goes out in one write with whatever is still
+//! unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read into.
+
+use std::io;
+use std::time::Duration;
+
+use crate::buffers;
+use crate::error::{Cause, PluginFailure};
+use crate::http1::{BodyDecoder, BodyEncoder};
+use crate::splice;
+use crate::stream::{Reader, Writer};
+
+/// Who looks at content on its way.
+pub(crate) trait ContentHook {
+    /// Sees one piece of content, or the end with an empty one. `Replaced`: `replacement` holds what goes on instead.
+    fn see(
+        &mut self,
+        content: &[u8],
+        is_end: bool,
+        replacement: &mut Vec<u8>,
+    ) -> Result<Seen, PluginFailure>;
+}
+
+/// What a [`ContentHook`] made of a piece of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Unchanged,
+    Replaced,
+}
+
+/// How long each side may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) sender: Duration,
+    pub(crate) receiver: Duration,
+}
+
+/// Whose side a relay failed on.
+#[derive(Debug)]
+pub(crate) enum RelayError {
+    Sender(Cause),
+    Receiver(io::Error),
+    Hook(PluginFailure),
+}
+
+/// One body under way.
+pub(crate) struct BodyRelay<'a> {
+    pub(crate) decoder: BodyDecoder,
+    pub(crate) encoder: BodyEncoder,
+    /// What has to be written before the body; afterwards the bytes not yet written.
+    pub(crate) out: Vec<u8>,
+    pub(crate) hook: Option<&'a mut dyn ContentHook>,
+    pub(crate) patience: Patience,
+    /// Bytes written so far, kept up to date for whoever reports a failure.
+    pub(crate) written: &'a mut u64,
+}
+
+impl BodyRelay<'_> {
+    /// Relays to the end of the body. `on_progress` runs whenever bytes have moved.
+    pub(crate) async fn run(
+        mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        on_progress: impl Fn(),
+    ) -> Result<(), RelayError> {
+        let result = self.relay(from, to, on_progress).await;
+        buffers::give_back(self.out);
+        result
+    }
+
+    async fn relay(
+        &mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        on_progress: impl Fn(),
+    ) -> Result<(), RelayError> {
+        loop {
+            if self.pass_buffered(from, to).await? {
+                return self.flush(to).await;
+            }
+            self.flush(to).await?;
+            if self.may_splice(from) {
+                self.splice(from, to, &on_progress).await?;
+                continue;
+            }
+            from.deadline().arm(self.patience.sender);
+            let len = from.fill().await.map_err(RelayError::sender)?;
+            on_progress();
+            if len == 0 {
+                self.decoder
+                    .end_of_input()
+                    .map_err(|_| RelayError::Sender(Cause::Closed))?;
+                self.finish()?;
+                return self.flush(to).await;
+            }
+        }
+    }
+
+    /// Passes on everything that is buffered; `true` at the end of the body.
+    async fn pass_buffered(
+        &mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+    ) -> Result<bool, RelayError> {
+        loop {
+            let step = self
+                .decoder
+                .decode(from.buffered())
+                .map_err(|error| RelayError::Sender(error.into()))?;
+            let content = &from.buffered()[step.content.clone()];
+            if !content.is_empty() {
+                self.pass(content, step.end, to).await?;
+            }
+            from.consume(step.consumed);
+            if step.end {
+                if step.content.is_empty() {
+                    self.finish()?;
+                } else {
+                    self.encoder.finish(&mut self.out, self.decoder.trailers());
+                }
+                return Ok(true);
+            }
+            if step.consumed == 0 {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn pass(
+        &mut self,
+        content: &[u8],
+        is_end: bool,
+        to: &mut Writer<'_>,
+    ) -> Result<(), RelayError> {
+        let Some(hook) = self.hook.as_deref_mut() else {
+            return self.send(content, to).await;
+        };
+        let mut replacement = Vec::new();
+        match hook
+            .see(content, is_end, &mut replacement)
+            .map_err(RelayError::Hook)?
+        {
+            Seen::Unchanged => self.send(content, to).await,
+            Seen::Replaced => self.send(&replacement, to).await,
+        }
+    }
+
+    async fn send(&mut self, content: &[u8], to: &mut Writer<'_>) -> Result<(), RelayError> {
+        if content.is_empty() {
+            return Ok(());
+        }
+        self.encoder.begin_chunk(&mut self.out, content.len());
+        if self.out.len() + content.len() <= buffers::SMALL - 2 {
+            self.out.extend_from_slice(content);
+            self.encoder.end_chunk(&mut self.out);
+            return Ok(());
+        }
+        let chunk_end: &[u8] = match self.encoder {
+            BodyEncoder::Identity => b"",
+            BodyEncoder::Chunked => b"\r\n",
+        };
+        let mut slices = [
+            io::IoSlice::new(&self.out),
+            io::IoSlice::new(content),
+            io::IoSlice::new(chunk_end),
+        ];
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        to.write_all_vectored(&mut slices, self.patience.receiver)
+            .await
+            .map_err(RelayError::Receiver)?;
+        *self.written += len as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// The end of a body that came without content: hooks may still add some.
+    fn finish(&mut self) -> Result<(), RelayError> {
+        if let Some(hook) = self.hook.as_deref_mut() {
+            let mut last = Vec::new();
+            let seen = hook.see(b"", true, &mut last).map_err(RelayError::Hook)?;
+            if seen == Seen::Replaced && !last.is_empty() {
+                self.encoder.begin_chunk(&mut self.out, last.len());
+                self.out.extend_from_slice(&last);
+                self.encoder.end_chunk(&mut self.out);
+            }
+        }
+        self.encoder.finish(&mut self.out, self.decoder.trailers());
+        Ok(())
+    }
+
+    async fn flush(&mut self, to: &mut Writer<'_>) -> Result<(), RelayError> {
+        to.write_all(&self.out, self.patience.receiver)
+            .await
+            .map_err(RelayError::Receiver)?;
+        *self.written += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Whether the rest of the body can go from socket to socket without passing through this process.
+    fn may_splice(&self, from: &Reader<'_>) -> bool {
+        let is_long = self
+            .decoder
+            .remaining_length()
+            .is_some_and(|len| len >= splice::WORTH_IT);
+        let is_plain = matches!(self.encoder, BodyEncoder::Identity) && self.hook.is_none();
+        splice::IS_AVAILABLE && is_long && is_plain && from.buffered().is_empty()
+    }
+
+    async fn splice(
+        &mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        on_progress: &impl Fn(),
+    ) -> Result<(), RelayError> {
+        let mut left = self.decoder.remaining_length().unwrap_or(0);
+        let mut pipe = splice::PipeInUse::default();
+        while left > 0 {
+            from.deadline().arm(self.patience.sender);
+            let len = splice::fill(from, &mut pipe, left)
+                .await
+                .map_err(RelayError::sender)?;
+            if len == 0 {
+                return Err(RelayError::Sender(Cause::Closed));
+            }
+            splice::empty(&mut pipe, to, self.patience.receiver)
+                .await
+                .map_err(RelayError::Receiver)?;
+            left -= len;
+            *self.written += len;
+            self.decoder.skip(len);
+            on_progress();
+        }
+        Ok(())
+    }
+}
+
+impl RelayError {
+    fn sender(error: io::Error) -> Self {
+        Self::Sender(match error.kind() {
+            io::ErrorKind::TimedOut => Cause::TimedOut,
+            _ => Cause::Io(error),
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! Responses that the proxy itself writes, and the only table from an error to a status.
+//!
+//! A reply says in its body, in words, what went wrong, and in `Proxy-Status` (RFC 9209) the same for programs.
+
+use std::fmt::Write as _;
+use std::io;
+
+use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
+use crate::http1::{self, FramingError, HeadError};
+use crate::plugins::PluginReply;
+use crate::upstream::DialError;
+use crate::upstream::resolve::ResolveError;
+
+/// How the proxy names itself in `Proxy-agent`.
+const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
+
+/// A whole response, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    reason: String,
+    fields: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+/// What the client's request asks of the reply's form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyForm {
+    /// The request was HEAD: the body is left out, its length is not.
+    pub(crate) is_head: bool,
+    /// The connection closes after the reply.
+    pub(crate) is_last: bool,
+}
+
+impl Reply {
+    /// A short text for a person.
+    pub(crate) fn text(status: u16, text: &str) -> Self {
+        Self {
+            status,
+            reason: http1::reason_phrase(status).to_owned(),
+            fields: vec![field("Content-Type", "text/plain; charset=utf-8")],
+            body: format!("{text}\n").into_bytes(),
+        }
+    }
+
+    /// What the client is told about a failure. `pseudonym` names this proxy in `Proxy-Status`.
+    pub(crate) fn for_error(error: &ExchangeError, pseudonym: &str) -> Self {
+        let (status, error_type) = classify(error);
+        let text = match &error.cause {
+            Cause::Plugin(_) => "A plugin of this proxy failed.".to_owned(),
+            _ => sentence(error),
+        };
+        let mut reply = Self::text(
+            status,
+            &format!("{status} {}: {text}", http1::reason_phrase(status)),
+        );
+        let mut value = format!("{pseudonym}; error={error_type}; details=\"");
+        value.extend(
+            text.chars()
+                .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')),
+        );
+        value.push('"');
+        reply.fields.push(field("Proxy-Status", &value));
+        if status == 407 {
+            reply
+                .fields
+                .push(field("Proxy-Authenticate", "Basic realm=\"proxy\""));
+        }
+        if status == 405 {
+            reply.fields.push(field("Allow", ALLOWED));
+        }
+        reply
+    }
+
+    /// The answer to OPTIONS that is meant for the proxy.
+    pub(crate) fn options() -> Self {
+        Self {
+            status: 200,
+            reason: "OK".to_owned(),
+            fields: vec![field("Allow", ALLOWED)],
+            body: Vec::new(),
+        }
+    }
+
+    /// The answer to TRACE that is meant for the proxy: the request as it was received (RFC 9110 §9.3.8).
+    pub(crate) fn trace(request: Vec<u8>) -> Self {
+        Self {
+            status: 200,
+            reason: "OK".to_owned(),
+            fields: vec![field("Content-Type", "message/http")],
+            body: request,
+        }
+    }
+
+    /// What a plugin has answered.
+    pub(crate) fn from_plugin(reply: PluginReply) -> Self {
+        let reason = if reply.reason.is_empty() {
+            http1::reason_phrase(reply.status).to_owned()
+        } else {
+            reply.reason
+        };
+        Self {
+            status: reply.status,
+            reason,
+            fields: reply.fields,
+            body: reply.body,
+        }
+    }
+
+    /// Appends the reply's bytes to `out`.
+    pub(crate) fn encode(&self, form: ReplyForm, date: &str, out: &mut Vec<u8>) {
+        http1::write_status_line(out, self.status, self.reason.as_bytes());
+        http1::write_field(out, "Proxy-agent", AGENT.as_bytes());
+        http1::write_field(out, "Date", date.as_bytes());
+        for (name, value) in &self.fields {
+            http1::write_field(out, name, value);
+        }
+        let may_have_content = !matches!(self.status, 204 | 304);
+        if may_have_content {
+            http1::write_decimal(out, "Content-Length", self.body.len() as u64);
+        }
+        if form.is_last {
+            http1::write_field(out, "Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
+        if may_have_content && !form.is_head {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// The methods that the proxy itself knows something about; any other is passed on as well.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH";
+
+fn field(name: &str, value: &str) -> (String, Vec<u8>) {
+    (name.to_owned(), value.as_bytes().to_vec())
+}
+
+fn sentence(error: &ExchangeError) -> String {
+    let subject = match error.peer {
+        Peer::Client => "the request",
+        Peer::Upstream => "the upstream",
+        Peer::Plugin => "a plugin",
+        Peer::Proxy => "this proxy",
+    };
+    let mut text = match (&error.cause, error.peer) {
+        (Cause::Refused(refusal), _) => refusal.to_string(),
+        (cause, _) => format!("{subject}: {cause}"),
+    };
+    if error.peer == Peer::Upstream {
+        let _ = write!(text, " (while {})", error.step);
+    }
+    text
+}
+
+/// The status and the RFC 9209 error type of a failure.
+pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
+    match (&error.cause, error.peer) {
+        (Cause::Refused(refusal), _) => refused(*refusal),
+        (Cause::Plugin(failure), _) => match failure.kind {
+            PluginFailureKind::Broken => (500, "proxy_internal_error"),
+            PluginFailureKind::Late => (504, "proxy_internal_error"),
+        },
+        (Cause::Dial(error), _) => dial(error),
+        (Cause::Head(error), Peer::Client) => request_head(*error),
+        (Cause::Head(HeadError::HeadTooLong | HeadError::TooManyFields), _) => {
+            (502, "http_response_header_section_size")
+        }
+        (Cause::Framing(FramingError::TransferCodingUnsupported), Peer::Client) => {
+            (501, "http_request_error")
+        }
+        (Cause::Framing(_) | Cause::Body(_), Peer::Client) => (400, "http_request_error"),
+        (Cause::Head(_) | Cause::Framing(_) | Cause::Body(_), _) => (502, "http_protocol_error"),
+        (Cause::TimedOut, Peer::Client) => (408, "http_request_error"),
+        (Cause::TimedOut, _) => match error.step {
+            Step::SendHead | Step::SendBody => (504, "connection_write_timeout"),
+            _ => (504, "http_response_timeout"),
+        },
+        (Cause::Closed, Peer::Client) => (400, "http_request_error"),
+        (Cause::Closed, _) => (502, "http_response_incomplete"),
+        (Cause::Io(_), Peer::Client) => (400, "http_request_error"),
+        (Cause::Io(_), _) => (502, "connection_terminated"),
+    }
+}
+
+fn refused(refusal: Refusal) -> (u16, &'static str) {
+    match refusal {
+        Refusal::Unauthorized => (407, "http_request_denied"),
+        Refusal::NotAProxyRequest => (400, "http_request_error"),
+        Refusal::SecureTarget => (501, "http_request_error"),
+        Refusal::UnaskedUpgrade => (502, "http_upgrade_failed"),
+        Refusal::TooManyInterim => (502, "http_protocol_error"),
+        Refusal::Draining => (503, "connection_limit_reached"),
+    }
+}
+
+fn request_head(error: HeadError) -> (u16, &'static str) {
+    let status = match error {
+        HeadError::TargetTooLong => 414,
+        HeadError::HeadTooLong | HeadError::TooManyFields => 431,
+        HeadError::VersionUnsupported => 505,
+        _ => 400,
+    };
+    (status, "http_request_error")
+}
+
+fn dial(error: &DialError) -> (u16, &'static str) {
+    match error {
+        DialError::TimedOut(_) => (504, "connection_timeout"),
+        DialError::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
+        DialError::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
+        DialError::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
+        DialError::Connect(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => (502, "connection_refused"),
+            io::ErrorKind::TimedOut => (504, "connection_timeout"),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                (502, "destination_ip_unroutable")
+            }
+            _ => (502, "destination_unavailable"),
+        },
+    }
+}

@@ -1,0 +1,289 @@
+//! Start and end: load the plugins, bind, run the workers, and drain them when told to stop.
+//!
+//! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
+//! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
+//! close. A second signal, or [`DRAIN_LIMIT`], ends the process at once.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::plugins::Chain;
+use crate::plugins::host_table::HOST_TABLE;
+use crate::plugins::load::{LoadError, LoadRequest, LoadedPlugin, load};
+use crate::plugins::spec::PluginSpec;
+use crate::telemetry::LogSink;
+use crate::worker::{self, WorkerStart};
+
+/// How long exchanges may take to finish once the proxy has been told to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why the proxy could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A plugin cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] LoadError),
+    /// The host name has no address.
+    #[error(
+        "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
+    )]
+    Hostname {
+        /// As configured.
+        hostname: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {remedy}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A thread or a runtime could not be made, or a worker failed.
+    #[error("a worker cannot run: {0}")]
+    Worker(io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration or a plugin is at fault, rather than the system.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Plugin(_) | Self::Hostname { .. })
+    }
+}
+
+/// Runs the proxy until a signal ends it. Blocks.
+///
+/// # Errors
+/// Nothing has been served when this fails at the start; see [`StartError`].
+pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    let plugins = load_plugins(&config)?;
+    for plugin in &plugins {
+        tracing::info!(
+            "Loaded plugin {}:{} {}",
+            plugin.library,
+            plugin.name,
+            plugin.version
+        );
+    }
+    let chain = Arc::new(Chain::new(plugins));
+    let workers = config.num_workers.get();
+    let (addresses, listeners) = listen(&config)?;
+    let (drain, drain_receiver) = watch::channel(false);
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let start = WorkerStart {
+            number,
+            listeners,
+            config: Arc::clone(&config),
+            chain: Arc::clone(&chain),
+            log: log.clone(),
+            drain: drain_receiver.clone(),
+        };
+        start_worker(start, ended.clone()).map_err(StartError::Worker)?;
+    }
+    drop(ended);
+    tracing::info!("Started {workers} workers");
+    for address in addresses {
+        tracing::info!("Started server on {}", shown(address));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Worker)?;
+    runtime.block_on(supervise(&drain, &mut endings, workers))
+}
+
+fn load_plugins(config: &Config) -> Result<Vec<LoadedPlugin>, LoadError> {
+    let requests = config
+        .plugins
+        .iter()
+        .map(|entry| {
+            Ok(LoadRequest {
+                spec: PluginSpec::parse(&entry.spec)?,
+                config: entry.config.clone(),
+                config_origin: entry.origin.clone(),
+            })
+        })
+        .collect::<Result<Vec<_>, LoadError>>()?;
+    load(&requests, &config.plugin_dirs, HOST_TABLE)
+}
+
+/// Binds every address of the host name once per worker; port 0 becomes the same free port everywhere.
+fn listen(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let hostname = config
+        .hostname
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let resolved = (hostname, config.port)
+        .to_socket_addrs()
+        .map_err(|source| StartError::Hostname {
+            hostname: config.hostname.clone(),
+            source,
+        })?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in resolved {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    let mut per_worker: Vec<Vec<TcpListener>> =
+        (0..config.num_workers.get()).map(|_| Vec::new()).collect();
+    let mut chosen_port = config.port;
+    for address in &mut addresses {
+        address.set_port(chosen_port);
+        let failed = |source| not_listening(*address, source);
+        refuse_if_taken(*address).map_err(failed)?;
+        for listeners in &mut per_worker {
+            address.set_port(chosen_port);
+            let listener =
+                bind(*address, config.backlog).map_err(|source| not_listening(*address, source))?;
+            chosen_port = listener.local_addr().map_err(StartError::Worker)?.port();
+            listeners.push(listener);
+        }
+        address.set_port(chosen_port);
+    }
+    Ok((addresses, per_worker))
+}
+
+/// SO_REUSEPORT would let a second proxy take half of the first one's connections: one bind without it tells.
+fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if cfg!(unix) {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    #[cfg(unix)]
+    {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted connections inherit it: a message is written whole, waiting for more would only delay it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there: stop it, or choose another --port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege: choose a higher --port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "it is no address of this machine: choose another --hostname"
+        }
+        _ => "choose another --hostname or --port",
+    };
+    StartError::Listen {
+        address,
+        source,
+        remedy,
+    }
+}
+
+fn start_worker(
+    start: WorkerStart,
+    ended: mpsc::UnboundedSender<io::Result<()>>,
+) -> io::Result<()> {
+    let name = format!("worker-{}", start.number);
+    thread::Builder::new().name(name).spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(start)));
+        let result = result.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        // Nobody listens any more when the process ends.
+        let _ = ended.send(result);
+    })?;
+    Ok(())
+}
+
+/// Waits for a signal, or for a worker that fails; then drains the workers.
+async fn supervise(
+    drain: &watch::Sender<bool>,
+    endings: &mut mpsc::UnboundedReceiver<io::Result<()>>,
+    workers: usize,
+) -> Result<(), StartError> {
+    let mut outcome = Ok(());
+    let mut running = workers;
+    tokio::select! {
+        signal = stop_signal() => tracing::info!("Shutting down {workers} workers ({signal})"),
+        Some(ending) = endings.recv() => {
+            running -= 1;
+            if let Err(error) = ending {
+                tracing::error!(%error, "a worker ended, shutting down");
+                outcome = Err(StartError::Worker(error));
+            }
+        }
+    }
+    drain.send_replace(true);
+    let drained = async {
+        while running > 0 && endings.recv().await.is_some() {
+            running -= 1;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        signal = stop_signal() => tracing::warn!("{signal} again: not waiting for what is under way"),
+        () = tokio::time::sleep(DRAIN_LIMIT) => tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}"),
+    }
+    outcome
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).ok();
+    let (Some(mut interrupt), Some(mut terminate)) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+    ) else {
+        tracing::warn!("signals cannot be handled: the proxy will end without draining");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> &'static str {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => "Ctrl-C",
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// An address as the start-up line shows it: `::1:8899`, `127.0.0.1:8899`.
+fn shown(address: SocketAddr) -> String {
+    format!("{}:{}", address.ip(), address.port())
+}

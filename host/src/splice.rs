@@ -1,0 +1,248 @@
+//! Bytes from socket to socket inside the kernel: splice(2) through a pipe of the worker's pool.
+//!
+//! A pipe is held only while data flows. Short streams are cheaper copied, so callers switch over after
+//! [`WORTH_IT`] bytes. Where splice does not exist nothing here is used, and callers copy.
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll_fill};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use portable::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll_fill};
+
+/// From how many bytes on a stream is spliced. Making a pipe costs more than copying a few records.
+pub(crate) const WORTH_IT: u64 = 512 * 1024;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::cell::RefCell;
+    use std::io;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::task::{Context, Poll, ready};
+    use std::time::Duration;
+
+    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+    use tokio::io::Interest;
+    use tokio::net::TcpStream;
+
+    use crate::stream::{Reader, Writer};
+
+    pub(crate) const IS_AVAILABLE: bool = true;
+
+    /// The most that one call moves, and the size that is asked for a pipe.
+    const PIPE_LEN: usize = 1024 * 1024;
+    const PIPES_KEPT: usize = 32;
+
+    #[derive(Debug)]
+    struct Pipe {
+        read_end: OwnedFd,
+        write_end: OwnedFd,
+    }
+
+    thread_local! {
+        static PIPES: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// A pipe for as long as there are bytes in it, and how many.
+    #[derive(Debug, Default)]
+    pub(crate) struct PipeInUse {
+        pipe: Option<Pipe>,
+        len: u64,
+    }
+
+    impl PipeInUse {
+        pub(crate) fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
+        fn get(&mut self) -> io::Result<&Pipe> {
+            if self.pipe.is_none() {
+                self.pipe = Some(match PIPES.with_borrow_mut(Vec::pop) {
+                    Some(pipe) => pipe,
+                    None => new_pipe()?,
+                });
+            }
+            self.pipe
+                .as_ref()
+                .ok_or_else(|| io::ErrorKind::Other.into())
+        }
+
+        /// Gives an empty pipe back; one with bytes in it is closed.
+        fn release(&mut self) {
+            let Some(pipe) = self.pipe.take() else { return };
+            if self.len > 0 {
+                return;
+            }
+            // While the thread ends the pool may be gone: then the pipe is closed.
+            let _ = PIPES.try_with(|pipes| {
+                let pipes = &mut *pipes.borrow_mut();
+                if pipes.len() < PIPES_KEPT {
+                    pipes.push(pipe);
+                }
+            });
+        }
+    }
+
+    impl Drop for PipeInUse {
+        fn drop(&mut self) {
+            self.release();
+        }
+    }
+
+    fn new_pipe() -> io::Result<Pipe> {
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Past the user's allowance the kernel refuses the larger size; the pipe works all the same.
+        let _ = fcntl_setpipe_size(&write_end, PIPE_LEN);
+        Ok(Pipe {
+            read_end,
+            write_end,
+        })
+    }
+
+    /// Moves up to `limit` bytes from a socket into the empty pipe. `Ok(0)`: the peer closed.
+    pub(crate) fn poll_fill(
+        from: &TcpStream,
+        pipe: &mut PipeInUse,
+        limit: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<u64>> {
+        debug_assert!(
+            pipe.is_empty(),
+            "otherwise a full pipe would look like a quiet socket"
+        );
+        let limit = usize::try_from(limit).unwrap_or(PIPE_LEN).min(PIPE_LEN);
+        loop {
+            let write_end = &pipe.get()?.write_end;
+            let moved = from.try_io(Interest::READABLE, || move_bytes(from, write_end, limit));
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pipe.release();
+                    ready!(from.poll_read_ready(cx))?;
+                }
+                Ok(len) => {
+                    pipe.len = len;
+                    return Poll::Ready(Ok(len));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Moves the pipe's bytes to a socket until none is left; `progress` hears of each part.
+    pub(crate) fn poll_empty(
+        pipe: &mut PipeInUse,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+        mut progress: impl FnMut(),
+    ) -> Poll<io::Result<()>> {
+        while pipe.len > 0 {
+            let limit = usize::try_from(pipe.len).unwrap_or(PIPE_LEN);
+            let read_end = &pipe.get()?.read_end;
+            match to.try_io(Interest::WRITABLE, || move_bytes(read_end, to, limit)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(to.poll_write_ready(cx))?
+                }
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(len) => {
+                    pipe.len -= len;
+                    progress();
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`poll_fill`], bounded by the reader's deadline, which the caller has set.
+    pub(crate) async fn fill(
+        from: &Reader<'_>,
+        pipe: &mut PipeInUse,
+        limit: u64,
+    ) -> io::Result<u64> {
+        std::future::poll_fn(|cx| match poll_fill(from.socket(), pipe, limit, cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => from
+                .deadline()
+                .poll_passed(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
+    }
+
+    /// As [`poll_empty`]; `TimedOut` when the peer takes nothing for as long as `stall`.
+    pub(crate) async fn empty(
+        pipe: &mut PipeInUse,
+        to: &Writer<'_>,
+        stall: Duration,
+    ) -> io::Result<()> {
+        to.deadline().arm(stall);
+        std::future::poll_fn(|cx| {
+            match poll_empty(pipe, to.socket(), cx, || to.deadline().arm(stall)) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => to
+                    .deadline()
+                    .poll_passed(cx)
+                    .map(|()| Err(io::ErrorKind::TimedOut.into())),
+            }
+        })
+        .await
+    }
+
+    fn move_bytes(from: impl AsFd, to: impl AsFd, limit: usize) -> io::Result<u64> {
+        loop {
+            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+            match splice(&from, None, &to, None, limit, flags) {
+                Ok(len) => return Ok(len as u64),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use std::io;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+
+    use crate::stream::{Reader, Writer};
+
+    pub(crate) const IS_AVAILABLE: bool = false;
+
+    /// Stands in for a pipe where there is no splice; never filled.
+    #[derive(Debug, Default)]
+    pub(crate) struct PipeInUse;
+
+    impl PipeInUse {
+        pub(crate) fn is_empty(&self) -> bool {
+            true
+        }
+    }
+
+    pub(crate) fn poll_fill(
+        _: &TcpStream,
+        _: &mut PipeInUse,
+        _: u64,
+        _: &mut Context<'_>,
+    ) -> Poll<io::Result<u64>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    pub(crate) fn poll_empty(
+        _: &mut PipeInUse,
+        _: &TcpStream,
+        _: &mut Context<'_>,
+        _: impl FnMut(),
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) async fn fill(_: &Reader<'_>, _: &mut PipeInUse, _: u64) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) async fn empty(_: &mut PipeInUse, _: &Writer<'_>, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}

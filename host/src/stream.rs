@@ -1,0 +1,392 @@
+//! The one place where a socket, a buffer and a deadline meet the parser.
+//!
+//! A [`MessageStream`] reads heads and bytes and writes bytes. It holds a buffer only while there are bytes in it:
+//! waiting for a peer costs no memory. Every wait is bounded by the deadline that its caller has set.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio_util::io::poll_read_buf;
+
+use crate::buffers;
+use crate::deadline::{Deadline, Deadlines};
+use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
+
+/// A connection that carries HTTP messages.
+#[derive(Debug)]
+pub(crate) struct MessageStream {
+    socket: TcpStream,
+    received: Received,
+    reading: Deadline,
+    writing: Deadline,
+    read_len: usize,
+}
+
+/// The bytes of one head, and where the head begins in them (empty lines may come before it).
+#[derive(Debug)]
+pub(crate) struct HeadText {
+    pub(crate) text: Vec<u8>,
+    pub(crate) start: usize,
+}
+
+/// Why no head could be read.
+#[derive(Debug)]
+pub(crate) enum ReadHeadError {
+    /// The peer broke the protocol; the connection is of no further use.
+    Head(HeadError),
+    /// The socket failed, or the deadline passed.
+    Io(io::Error),
+    /// The peer closed before the first byte of a head.
+    Closed,
+    /// The peer closed in the middle of a head.
+    CutOff,
+}
+
+impl MessageStream {
+    /// `read_len` is the most that one read takes, in bytes.
+    pub(crate) fn new(socket: TcpStream, deadlines: &Rc<Deadlines>, read_len: usize) -> Self {
+        Self {
+            socket,
+            received: Received::default(),
+            reading: deadlines.slot(),
+            writing: deadlines.slot(),
+            read_len,
+        }
+    }
+
+    /// The two directions, to be used at the same time.
+    pub(crate) fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
+        let (read_half, write_half) = self.socket.split();
+        let reader = Reader {
+            socket: read_half,
+            received: &mut self.received,
+            deadline: &self.reading,
+            read_len: self.read_len,
+        };
+        let writer = Writer {
+            socket: write_half,
+            deadline: &self.writing,
+        };
+        (reader, writer)
+    }
+
+    pub(crate) fn reader(&mut self) -> Reader<'_> {
+        self.split().0
+    }
+
+    pub(crate) fn writer(&mut self) -> Writer<'_> {
+        self.split().1
+    }
+
+    /// Whether received bytes wait to be read.
+    pub(crate) fn has_buffered(&self) -> bool {
+        !self.received.is_empty()
+    }
+
+    /// Waits until there is a byte to read, holding no buffer meanwhile. `Ok(false)`: the peer closed.
+    /// `stop` is asked again whenever the wait is woken; `true` ends it as if the peer had closed.
+    pub(crate) async fn wait_for_bytes(
+        &mut self,
+        within: Duration,
+        stop: impl Fn() -> bool,
+    ) -> io::Result<bool> {
+        if self.has_buffered() {
+            return Ok(true);
+        }
+        self.reading.arm(within);
+        let mut reader = self.reader();
+        std::future::poll_fn(|cx| {
+            if stop() {
+                return Poll::Ready(Ok(false));
+            }
+            reader.poll_fill(cx).map_ok(|len| len > 0)
+        })
+        .await
+    }
+
+    /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
+    /// Looks at the readiness that the event loop already knows, which costs no system call while all is quiet.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let would_block = |result: io::Result<usize>| {
+            result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        !self.has_buffered() && would_block(self.socket.try_read(&mut [0]))
+    }
+
+    /// As [`is_quiet`](Self::is_quiet), but asks the kernel: for a request that could not be sent a second time.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = socket2::SockRef::from(&self.socket).peek(&mut byte);
+        !self.has_buffered() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The socket and the bytes that were received and not yet consumed.
+    pub(crate) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+        let rest = self.received.take_rest();
+        (self.socket, rest)
+    }
+
+    /// Says goodbye so that the peer can read what was sent last although it is still sending: closes our
+    /// direction, then swallows what comes until the peer closes too, at most for `limit` (RFC 9112 §9.6).
+    pub(crate) async fn linger(&mut self, limit: Duration) {
+        if socket2::SockRef::from(&self.socket)
+            .shutdown(Shutdown::Write)
+            .is_err()
+        {
+            return;
+        }
+        self.reading.arm(limit);
+        let mut reader = self.reader();
+        loop {
+            reader.received.clear();
+            match reader.fill().await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// The receiving direction of a [`MessageStream`].
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    socket: ReadHalf<'a>,
+    received: &'a mut Received,
+    deadline: &'a Deadline,
+    read_len: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// What bounds the waits of this direction.
+    pub(crate) fn deadline(&self) -> &'a Deadline {
+        self.deadline
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.socket.as_ref()
+    }
+
+    /// The bytes received and not yet consumed.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        self.received.rest()
+    }
+
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.received.consume(len);
+    }
+
+    /// Reads once, behind what is buffered. `Ok(0)`: the peer closed its direction. The caller has set the deadline;
+    /// past it the error is `TimedOut`. Cancel safe: no byte is lost.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.received.make_room();
+        let mut room = (&mut self.received.bytes).limit(self.read_len);
+        match poll_read_buf(Pin::new(&mut self.socket), cx, &mut room) {
+            Poll::Ready(result) => {
+                if matches!(result, Ok(0) | Err(_)) {
+                    self.received.release_if_empty();
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                self.received.release_if_empty();
+                ready!(self.deadline.poll_passed(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    /// Reads up to the end of a head and hands the head's bytes over; what came behind it stays buffered.
+    pub(crate) async fn read_head(
+        &mut self,
+        kind: HeadKind,
+        limits: &HeadLimits,
+    ) -> Result<HeadText, ReadHeadError> {
+        let mut scanner = HeadScanner::default();
+        loop {
+            let found = scanner
+                .scan(self.buffered(), kind, limits)
+                .map_err(ReadHeadError::Head)?;
+            if let Some(bounds) = found {
+                return Ok(self.received.take_head(&bounds));
+            }
+            if self.fill().await.map_err(ReadHeadError::Io)? == 0 {
+                return Err(if self.buffered().is_empty() {
+                    ReadHeadError::Closed
+                } else {
+                    ReadHeadError::CutOff
+                });
+            }
+        }
+    }
+}
+
+/// The sending direction of a [`MessageStream`].
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    socket: WriteHalf<'a>,
+    deadline: &'a Deadline,
+}
+
+impl Writer<'_> {
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.socket.as_ref()
+    }
+
+    pub(crate) fn deadline(&self) -> &Deadline {
+        self.deadline
+    }
+
+    /// Writes all of `bytes`; `TimedOut` when the peer takes nothing for as long as `stall`.
+    pub(crate) async fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self
+                .write_some(stall, |socket, cx| socket.poll_write(cx, bytes))
+                .await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// As [`write_all`](Self::write_all), for bytes that lie in several places.
+    pub(crate) async fn write_all_vectored(
+        &mut self,
+        mut slices: &mut [io::IoSlice<'_>],
+        stall: Duration,
+    ) -> io::Result<()> {
+        io::IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let written = self
+                .write_some(stall, |socket, cx| socket.poll_write_vectored(cx, slices))
+                .await?;
+            io::IoSlice::advance_slices(&mut slices, written);
+        }
+        Ok(())
+    }
+
+    async fn write_some(
+        &mut self,
+        stall: Duration,
+        mut write: impl FnMut(Pin<&mut WriteHalf<'_>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> io::Result<usize> {
+        self.deadline.arm(stall);
+        std::future::poll_fn(|cx| match write(Pin::new(&mut self.socket), cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self
+                .deadline
+                .poll_passed(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
+    }
+}
+
+/// Bytes received and not yet consumed. Owns a buffer only while it is not empty, or while a read is under way.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+    start: usize,
+    /// The last read filled the buffer: more is coming, a larger one pays.
+    is_filling: bool,
+}
+
+impl Received {
+    fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.start += len;
+        debug_assert!(self.start <= self.bytes.len());
+        if self.is_empty() {
+            self.is_filling = self.bytes.len() == self.bytes.capacity();
+            self.release();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.consume(self.bytes.len() - self.start);
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = if self.is_filling {
+                buffers::large()
+            } else {
+                buffers::small()
+            };
+        } else if self.bytes.len() == self.bytes.capacity() {
+            if self.start > 0 {
+                self.bytes.drain(..self.start);
+                self.start = 0;
+            } else {
+                self.bytes.reserve(self.bytes.len());
+            }
+        }
+    }
+
+    fn release_if_empty(&mut self) {
+        if self.is_empty() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        self.start = 0;
+        if self.bytes.capacity() > 0 {
+            buffers::give_back(std::mem::take(&mut self.bytes));
+        }
+    }
+
+    fn take_head(&mut self, bounds: &HeadBounds) -> HeadText {
+        let mut text = std::mem::take(&mut self.bytes);
+        if self.start > 0 {
+            text.drain(..self.start);
+            self.start = 0;
+        }
+        if bounds.end < text.len() {
+            let mut rest = buffers::small();
+            rest.extend_from_slice(&text[bounds.end..]);
+            self.bytes = rest;
+            text.truncate(bounds.end);
+        }
+        HeadText {
+            text,
+            start: bounds.start,
+        }
+    }
+
+    fn take_rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.bytes);
+        rest.drain(..self.start);
+        self.start = 0;
+        rest
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

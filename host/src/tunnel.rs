@@ -1,0 +1,244 @@
+//! CONNECT and upgraded connections: bytes both ways, unseen (RFC 9110 §9.3.6).
+//!
+//! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes. A half-close is passed on and
+//! the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
+//! whole one. A tunnel through which nothing moves for the idle limit is closed. Nothing is held while nothing moves.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio_util::io::poll_read_buf;
+
+use crate::buffers;
+use crate::deadline::Deadlines;
+use crate::splice::{self, PipeInUse};
+
+/// How many pieces one direction moves before other connections of the worker get their turn.
+const PIECES_PER_TURN: u32 = 16;
+
+/// One end of a tunnel: the socket, and bytes that have already been received from it.
+pub(crate) struct TunnelEnd {
+    pub(crate) socket: TcpStream,
+    pub(crate) received: Vec<u8>,
+    /// The most that one read takes, in bytes.
+    pub(crate) read_len: usize,
+}
+
+/// What went through a tunnel.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    pub(crate) to_upstream: u64,
+    pub(crate) to_client: u64,
+    pub(crate) end: TunnelEndReason,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug)]
+pub(crate) enum TunnelEndReason {
+    /// Both sides closed.
+    Closed,
+    /// Nothing moved for the idle limit.
+    Idle,
+    /// A connection failed.
+    Failed(io::Error),
+}
+
+/// Relays until both sides have closed, one fails, or nothing moves for `idle`.
+pub(crate) async fn relay(
+    mut client: TunnelEnd,
+    mut upstream: TunnelEnd,
+    deadlines: &Rc<Deadlines>,
+    idle: Duration,
+) -> Relayed {
+    let (client_reader, client_writer) = client.socket.split();
+    let (upstream_reader, upstream_writer) = upstream.socket.split();
+    let mut inbound = Direction::new(
+        client_reader,
+        upstream_writer,
+        client.received,
+        client.read_len,
+    );
+    let mut outbound = Direction::new(
+        upstream_reader,
+        client_writer,
+        upstream.received,
+        upstream.read_len,
+    );
+    let deadline = deadlines.slot();
+    deadline.arm(idle);
+    let result: io::Result<()> = std::future::poll_fn(|cx| {
+        let inbound_is_over = inbound.poll_relay(cx)?.is_ready();
+        let outbound_is_over = outbound.poll_relay(cx)?.is_ready();
+        if inbound_is_over && outbound_is_over {
+            return Poll::Ready(Ok(()));
+        }
+        if inbound.take_activity() | outbound.take_activity() {
+            deadline.arm(idle);
+        }
+        deadline
+            .poll_passed(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    })
+    .await;
+    let (to_upstream, to_client) = (inbound.moved, outbound.moved);
+    let end = match result {
+        Ok(()) => TunnelEndReason::Closed,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => TunnelEndReason::Idle,
+        Err(error) => {
+            inbound.reset_on_close();
+            outbound.reset_on_close();
+            TunnelEndReason::Failed(error)
+        }
+    };
+    Relayed {
+        to_upstream,
+        to_client,
+        end,
+    }
+}
+
+/// One direction of a tunnel.
+struct Direction<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    state: State,
+    pending: Vec<u8>,
+    written: usize,
+    pipe: PipeInUse,
+    moved: u64,
+    is_active: bool,
+    read_len: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Copying,
+    Splicing,
+    /// The sender has closed; what is pending still goes out.
+    Draining,
+    Over,
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, received: Vec<u8>, read_len: usize) -> Self {
+        Self {
+            from,
+            to,
+            state: State::Copying,
+            moved: received.len() as u64,
+            pending: received,
+            written: 0,
+            pipe: PipeInUse::default(),
+            is_active: false,
+            read_len,
+        }
+    }
+
+    /// Makes the coming close of the receiver a reset.
+    fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(self.to.as_ref()).set_linger(Some(Duration::ZERO));
+    }
+
+    fn take_activity(&mut self) -> bool {
+        std::mem::take(&mut self.is_active)
+    }
+
+    /// Ready once the sender's end of stream has been passed on.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..PIECES_PER_TURN {
+            ready!(self.poll_write_pending(cx))?;
+            match self.state {
+                State::Copying => ready!(self.poll_read(cx))?,
+                State::Splicing => ready!(self.poll_splice(cx))?,
+                State::Draining => {
+                    self.state = State::Over;
+                    // A peer that is gone already needs no notice.
+                    let _ = socket2::SockRef::from(self.to.as_ref()).shutdown(Shutdown::Write);
+                }
+                State::Over => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.pending.len() {
+            let rest = &self.pending[self.written..];
+            let len = ready!(Pin::new(&mut self.to).poll_write(cx, rest))?;
+            if len == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += len;
+            self.is_active = true;
+        }
+        self.release();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut buffer = buffers::large();
+        let mut room = (&mut buffer).limit(self.read_len);
+        let result = poll_read_buf(Pin::new(&mut self.from), cx, &mut room);
+        self.pending = buffer;
+        match result {
+            Poll::Ready(Ok(0)) => self.state = State::Draining,
+            Poll::Ready(Ok(len)) => self.count(len as u64),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.release();
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_active = &mut self.is_active;
+        ready!(splice::poll_empty(
+            &mut self.pipe,
+            self.to.as_ref(),
+            cx,
+            || *is_active = true
+        ))?;
+        match ready!(splice::poll_fill(
+            self.from.as_ref(),
+            &mut self.pipe,
+            u64::MAX,
+            cx
+        ))? {
+            0 => self.state = State::Draining,
+            len => self.count(len),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn count(&mut self, len: u64) {
+        self.is_active = true;
+        self.moved += len;
+        if splice::IS_AVAILABLE && self.moved >= splice::WORTH_IT {
+            self.state = State::Splicing;
+        }
+    }
+
+    fn release(&mut self) {
+        self.written = 0;
+        if self.pending.capacity() > 0 {
+            buffers::give_back(std::mem::take(&mut self.pending));
+        }
+    }
+}
+
+impl Drop for Direction<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

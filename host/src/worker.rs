@@ -1,0 +1,246 @@
+//! One worker: a thread, a single-threaded runtime, and everything its connections use. Nothing here is shared.
+//!
+//! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
+//! own access log batch. What all workers share is immutable: the configuration and the plugin chain.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::connection;
+use crate::deadline::Deadlines;
+use crate::http1::HeadLimits;
+use crate::plugins::Chain;
+use crate::telemetry::{AccessLog, AccessRecord, LogSink};
+use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::resolve::Resolver;
+
+/// How often access lines are handed to the writer.
+const LOG_INTERVAL: Duration = Duration::from_millis(50);
+/// How long accepting rests when the process has no descriptor or memory left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a worker's connections use.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) head_limits: HeadLimits,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) pool: Pool,
+    pub(crate) resolver: Resolver,
+    access_log: AccessLog,
+    access_lines: Notify,
+    is_draining: Cell<bool>,
+    connections: Cell<usize>,
+    next_id: Cell<u64>,
+    date: RefCell<DateText>,
+}
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub(crate) struct WorkerStart {
+    pub(crate) number: usize,
+    pub(crate) listeners: Vec<std::net::TcpListener>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) log: LogSink,
+    /// Turns true once: finish what is under way, take nothing new.
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+/// Runs a worker on the calling thread until it has drained.
+pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(Default::default())?;
+    runtime.block_on(serve(start))
+}
+
+async fn serve(start: WorkerStart) -> io::Result<()> {
+    let worker = Rc::new(Worker::new(&start)?);
+    let housekeeper = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        let mut ticks = 0_u32;
+        let deadlines = Rc::clone(&housekeeper.deadlines);
+        deadlines
+            .run(|| {
+                ticks = ticks.wrapping_add(1);
+                if ticks % 10 == 0 {
+                    housekeeper.pool.sweep();
+                }
+            })
+            .await;
+    });
+    let log_writer = Rc::clone(&worker);
+    tokio::task::spawn_local(async move { log_writer.write_access_log().await });
+    for listener in start.listeners {
+        let listener = TcpListener::from_std(listener)?;
+        let acceptor = Rc::clone(&worker);
+        let drain = start.drain.clone();
+        tokio::task::spawn_local(async move { acceptor.accept(listener, drain).await });
+    }
+    worker.drained(start.drain).await;
+    worker.access_log.flush();
+    Ok(())
+}
+
+impl Worker {
+    fn new(start: &WorkerStart) -> io::Result<Self> {
+        let limits = &start.config.limits;
+        Ok(Self {
+            head_limits: HeadLimits {
+                max_head_len: limits.max_head_len,
+                max_fields: limits.max_fields,
+                max_target_len: limits.max_target_len,
+            },
+            deadlines: Deadlines::new(),
+            pool: Pool::new(PoolLimits {
+                per_host: limits.upstream_idle_per_host,
+                total: limits.upstream_idle_total,
+                idle: limits.upstream_idle_timeout,
+            }),
+            resolver: Resolver::new(&start.config.dns)?,
+            access_log: AccessLog::new(start.log.clone()),
+            access_lines: Notify::new(),
+            is_draining: Cell::new(false),
+            connections: Cell::new(0),
+            // Ids are unique in the process: the worker's number is above what it will ever count.
+            next_id: Cell::new((start.number as u64) << 48),
+            date: RefCell::default(),
+            config: Arc::clone(&start.config),
+            chain: Arc::clone(&start.chain),
+        })
+    }
+
+    /// Whether exchanges shall be the last of their connection.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// A number for a connection or an exchange that no other has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.replace(self.next_id.get() + 1) + 1
+    }
+
+    /// Runs `use_date` with the time as fields give it (RFC 9110 §5.6.7).
+    pub(crate) fn with_date<R>(&self, use_date: impl FnOnce(&str) -> R) -> R {
+        let mut date = self.date.borrow_mut();
+        date.refresh();
+        use_date(&date.text)
+    }
+
+    /// Whether anybody reads the access log.
+    pub(crate) fn logs_access(&self) -> bool {
+        self.access_log.is_enabled()
+    }
+
+    /// Puts one line into the access log.
+    pub(crate) fn log_access(&self, record: &AccessRecord<'_>) {
+        self.access_log.record(record);
+        if self.access_log.is_batch_full() {
+            self.access_log.flush();
+        } else {
+            self.access_lines.notify_one();
+        }
+    }
+
+    /// Counts a connection for as long as the returned value lives.
+    pub(crate) fn count_connection(self: &Rc<Self>) -> Counted {
+        self.connections.set(self.connections.get() + 1);
+        Counted(Rc::clone(self))
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, mut drain: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = drain.wait_for(|is_draining| *is_draining) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, client)) => self.begin(socket, client),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections, trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, socket: TcpStream, client: SocketAddr) {
+        let limit = self.config.limits.max_connections;
+        if limit > 0 && self.connections.get() >= limit.div_ceil(self.config.num_workers.get()) {
+            tracing::warn!(%client, limit, "too many connections, closing a new one");
+            return;
+        }
+        tokio::task::spawn_local(connection::serve(socket, client, Rc::clone(self)));
+    }
+
+    /// Waits for the order to drain, and then for the connections to end.
+    async fn drained(&self, mut drain: watch::Receiver<bool>) {
+        // An error means that the server is gone, which is an order too.
+        let _ = drain.wait_for(|is_draining| *is_draining).await;
+        self.is_draining.set(true);
+        self.pool.clear();
+        while self.connections.get() > 0 {
+            self.deadlines.wake_all();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn write_access_log(&self) {
+        loop {
+            self.access_lines.notified().await;
+            tokio::time::sleep(LOG_INTERVAL).await;
+            self.access_log.flush();
+        }
+    }
+}
+
+/// A connection that is open, counted.
+#[derive(Debug)]
+pub(crate) struct Counted(Rc<Worker>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
+
+/// Errors of accept(2) that say something about the connection, not about us.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+#[derive(Debug, Default)]
+struct DateText {
+    second: u64,
+    text: String,
+}
+
+impl DateText {
+    fn refresh(&mut self) {
+        let now = SystemTime::now();
+        let second = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text = httpdate::fmt_http_date(now);
+        }
+    }
+}
