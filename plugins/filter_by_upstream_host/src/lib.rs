@@ -1,0 +1,89 @@
+//! Denies requests by the host they would go to.
+//!
+//! ```toml
+//! [[plugins]]
+//! library = "libfilter_by_upstream_host.so"
+//! name = "FilterByUpstreamHost"
+//! config = { hosts = ["google.com", "www.google.com"] }   # the default
+//! ```
+//!
+//! ```text
+//! > GET http://google.com/ HTTP/1.1        > CONNECT google.com:443 HTTP/1.1
+//! < HTTP/1.1 418 I'm a tea pot             < HTTP/1.1 418 I'm a tea pot
+//! ```
+//!
+//! What counts is where the exchange is going when this plugin is asked: after a plugin that redirects it, that
+//! is the redirect's destination. So list this one first to filter by what the client asked for.
+
+mod config;
+mod rule;
+
+use config::Config;
+use plugin_api::prelude::*;
+use rule::HostList;
+
+struct FilterByUpstreamHost {
+    denied: HostList,
+}
+
+#[filter]
+impl Filter for FilterByUpstreamHost {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Error> {
+        let denied = HostList::new(&config.hosts)?;
+        Ok(Self { denied })
+    }
+
+    fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        if self.denied.contains(exchange.upstream().host()) {
+            return reject(418, "I'm a tea pot");
+        }
+        proceed()
+    }
+}
+
+export_plugins!(FilterByUpstreamHost);
+
+#[cfg(test)]
+mod tests {
+    use super::FilterByUpstreamHost;
+    use plugin_api::testing::{configured, get, request};
+
+    #[test]
+    fn denies_listed_hosts_to_requests_and_tunnels() {
+        let filter: FilterByUpstreamHost = configured("").unwrap();
+        for (method, url) in [
+            ("GET", "http://google.com/a"),
+            ("CONNECT", "www.google.com:443"),
+        ] {
+            let denied = request(method, url).run(&filter);
+            let reply = denied.reply().unwrap();
+            assert_eq!((reply.status, &*reply.reason), (418, "I'm a tea pot"));
+        }
+    }
+
+    #[test]
+    fn lets_other_hosts_pass() {
+        let filter: FilterByUpstreamHost = configured("hosts = ['a.example']").unwrap();
+        for url in [
+            "http://google.com/",
+            "http://b.a.example/",
+            "http://a.example.org/",
+        ] {
+            assert_eq!(get(url).run(&filter).reply(), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_list_that_would_deny_nothing() {
+        let refused = configured::<FilterByUpstreamHost>("hosts = ['http://a/']")
+            .err()
+            .unwrap();
+        assert_eq!(refused.message(), "hosts: `http://a/` is not a host name");
+        let misspelt = configured::<FilterByUpstreamHost>("host = ['a']")
+            .err()
+            .unwrap();
+        assert_eq!(misspelt.message(), "unknown field `host`, expected `hosts`");
+    }
+}
