@@ -78,7 +78,7 @@ unsafe extern "C" fn create<F: Filter>(config: RStr<'_>, errors: &ErrorSink) -> 
 
 unsafe extern "C" fn destroy<F: Filter>(filter: *mut c_void) {
     let ended = guarded(|| drop(unsafe { Box::from_raw(filter.cast::<F>()) }));
-    report_panicked_end(ended);
+    report_panicked_end::<F>(ended);
 }
 
 unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
@@ -92,7 +92,10 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
     match made {
         Ok(kept) => kept.cast(),
         Err(panic) => {
-            crate::error!("the state of an exchange cannot be made: {panic}");
+            crate::error!(
+                "{} cannot make its state: {panic}",
+                std::any::type_name::<F>()
+            );
             ptr::null_mut()
         }
     }
@@ -101,7 +104,7 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
 unsafe extern "C" fn state_drop<F: Filter>(state: *mut c_void) {
     unsafe { cancel::<F>(state) };
     let ended = guarded(|| drop(unsafe { Box::from_raw(state.cast::<Kept<F>>()) }));
-    report_panicked_end(ended);
+    report_panicked_end::<F>(ended);
 }
 
 unsafe extern "C" fn before_upstream_connection<F: Filter>(
@@ -285,7 +288,7 @@ unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
     else {
         return;
     };
-    report_panicked_end(guarded(|| drop(pending)));
+    report_panicked_end::<F>(guarded(|| drop(pending)));
 }
 
 /// Runs a hook and turns its answer into a code by `settle`; both are guarded.
@@ -416,8 +419,9 @@ unsafe fn editor<'x>(exchange: *mut ExchangeView) -> Editor<'x> {
 }
 
 /// Nobody waits for the end of a state, a filter or a dropped hook, so its panic can only be logged.
-fn report_panicked_end(ended: Result<(), String>) {
+fn report_panicked_end<F>(ended: Result<(), String>) {
     if let Err(panic) = ended {
-        crate::error!("the plugin panicked while cleaning up: {panic}");
+        let plugin = std::any::type_name::<F>();
+        crate::error!("{plugin} panicked while cleaning up: {panic}");
     }
 }

@@ -16,7 +16,6 @@ use thiserror::Error;
 pub struct LoadError {
     /// The library's path, or the specification if there is none.
     file: String,
-    #[source]
     problem: LoadProblem,
 }
 
