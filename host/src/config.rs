@@ -106,7 +106,7 @@ pub struct PluginEntry {
 }
 
 /// Deadlines; each is positive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a request head, from its first byte to its end; past it 408. Default 10 s.
     pub header_read: Duration,

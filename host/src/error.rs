@@ -26,8 +26,6 @@ pub(crate) enum Peer {
     Upstream,
     /// A plugin; the cause names it.
     Plugin,
-    /// The proxy itself.
-    Proxy,
 }
 
 /// What was being done.
@@ -87,9 +85,6 @@ pub(crate) enum Refusal {
     /// More interim responses than anybody needs.
     #[error("the upstream sent too many interim responses")]
     TooManyInterim,
-    /// The proxy is about to end and takes no new tunnels.
-    #[error("the proxy is shutting down")]
-    Draining,
 }
 
 /// A plugin that failed in a hook.
@@ -148,7 +143,6 @@ impl std::fmt::Display for Peer {
             Self::Client => "client",
             Self::Upstream => "upstream",
             Self::Plugin => "plugin",
-            Self::Proxy => "proxy",
         })
     }
 }

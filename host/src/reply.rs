@@ -141,7 +141,6 @@ fn sentence(error: &ExchangeError) -> String {
         Peer::Client => "the request",
         Peer::Upstream => "the upstream",
         Peer::Plugin => "a plugin",
-        Peer::Proxy => "this proxy",
     };
     let mut text = match (&error.cause, error.peer) {
         (Cause::Refused(refusal), _) => refusal.to_string(),
@@ -190,7 +189,6 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::UnaskedUpgrade => (502, "http_upgrade_failed"),
         Refusal::TooManyInterim => (502, "http_protocol_error"),
-        Refusal::Draining => (503, "connection_limit_reached"),
     }
 }
 

@@ -47,8 +47,18 @@ pub(crate) enum TunnelEndReason {
     Closed,
     /// Nothing moved for the idle limit.
     Idle,
-    /// A connection failed.
-    Failed(io::Error),
+    /// A connection failed, by this kind of error.
+    Failed(io::ErrorKind),
+}
+
+impl std::fmt::Display for TunnelEndReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Closed => f.write_str("both sides closed"),
+            Self::Idle => f.write_str("nothing moved"),
+            Self::Failed(kind) => write!(f, "{kind}"),
+        }
+    }
 }
 
 /// Relays until both sides have closed, one fails, or nothing moves for `idle`.
@@ -95,7 +105,7 @@ pub(crate) async fn relay(
         Err(error) => {
             inbound.reset_on_close();
             outbound.reset_on_close();
-            TunnelEndReason::Failed(error)
+            TunnelEndReason::Failed(error.kind())
         }
     };
     Relayed {

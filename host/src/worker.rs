@@ -61,7 +61,7 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build_local(Default::default())?;
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(start))
 }
 

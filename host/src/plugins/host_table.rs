@@ -30,14 +30,14 @@ unsafe extern "C" fn log(
     file: RStr<'_>,
     line: u32,
 ) {
-    let (plugin, message, file) = (target.as_str(), message.as_str(), file.as_str());
-    // A panic must not cross into the plugin.
+    let (target, message, file) = (target.as_str(), message.as_str(), file.as_str());
+    // A panic must not cross into the plugin. The line is shown where the plugin wrote it, not here.
     let _ = std::panic::catch_unwind(|| match tracing_level(level) {
-        Level::ERROR => tracing::error!(plugin, file, line, "{message}"),
-        Level::WARN => tracing::warn!(plugin, file, line, "{message}"),
-        Level::INFO => tracing::info!(plugin, "{message}"),
-        Level::DEBUG => tracing::debug!(plugin, file, line, "{message}"),
-        Level::TRACE => tracing::trace!(plugin, file, line, "{message}"),
+        Level::ERROR => tracing::error!(log.target = target, log.line = line, file, "{message}"),
+        Level::WARN => tracing::warn!(log.target = target, log.line = line, file, "{message}"),
+        Level::INFO => tracing::info!(log.target = target, log.line = line, "{message}"),
+        Level::DEBUG => tracing::debug!(log.target = target, log.line = line, "{message}"),
+        Level::TRACE => tracing::trace!(log.target = target, log.line = line, "{message}"),
     });
 }
 

@@ -1,0 +1,105 @@
+//! The end of every exchange: what the access log and the plugins are told.
+
+use std::time::Instant;
+
+use super::Exchange;
+use crate::buffers;
+use crate::http1::ResponseHead;
+use crate::plugins::{Hook, Session};
+use crate::telemetry::AccessRecord;
+use crate::tunnel::Relayed;
+
+/// What the access log says of an exchange.
+pub(super) struct Record {
+    pub(super) started_at: Instant,
+    /// A connection to the upstream was made.
+    pub(super) has_upstream: bool,
+    /// The upstream's final response; `None` when the answer was ours.
+    pub(super) status: Option<u16>,
+    pub(super) reason: Vec<u8>,
+    /// Bytes sent to the client.
+    pub(super) sent: u64,
+    pub(super) note: Option<String>,
+}
+
+impl Record {
+    pub(super) fn new() -> Self {
+        Self {
+            started_at: Instant::now(),
+            has_upstream: false,
+            status: None,
+            reason: Vec::new(),
+            sent: 0,
+            note: None,
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn note_response(&mut self, head: &ResponseHead) {
+        self.record.status = Some(head.status());
+        if self.worker.logs_access() {
+            self.record.reason.clear();
+            self.record.reason.extend_from_slice(head.reason());
+        }
+    }
+
+    pub(super) fn keep_response(&mut self, head: ResponseHead) {
+        match &mut self.session {
+            Some(session) => session.keep_response(head),
+            None => buffers::give_back_head(head.into_buffers()),
+        }
+    }
+
+    /// Ends an exchange that has become a tunnel.
+    pub(crate) fn finish_tunnel(mut self, relayed: &Relayed) {
+        self.record.sent = relayed.to_client;
+        tracing::debug!(
+            client.address = %self.facts.client,
+            to_upstream = relayed.to_upstream,
+            to_client = relayed.to_client,
+            end = %relayed.end,
+            "tunnel ended"
+        );
+        self.finish();
+    }
+
+    /// Tells the plugins and the access log, and gives the head's buffers back.
+    pub(super) fn finish(mut self) {
+        let may_log = match &mut self.session {
+            Some(session) => session.run_at_end(Hook::OnAccessLog, &mut self.head),
+            None => true,
+        };
+        if may_log && self.worker.logs_access() {
+            self.log();
+        }
+        if let Some(session) = &mut self.session
+            && self.record.has_upstream
+        {
+            session.run_at_end(Hook::OnUpstreamConnectionClose, &mut self.head);
+        }
+        drop(self.session.take());
+        buffers::give_back_head(self.head.into_buffers());
+    }
+
+    fn log(&mut self) {
+        let redirected = self.session.as_mut().and_then(Session::redirected_to);
+        let upstream = match &redirected {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (self.head.host(), self.head.port()),
+        };
+        let fields = self.session.as_mut().map_or(&[][..], Session::log_fields);
+        self.worker.log_access(&AccessRecord {
+            client: self.facts.client,
+            method: self.head.method(),
+            upstream: self.record.has_upstream.then_some(upstream),
+            path: self.head.path(),
+            status: self.record.status,
+            reason: &self.record.reason,
+            response_bytes: self.record.sent,
+            elapsed: self.record.started_at.elapsed(),
+            note: self.record.note.as_deref(),
+            fields,
+        });
+    }
+}

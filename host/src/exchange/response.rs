@@ -1,0 +1,308 @@
+//! The response's way back: interim responses, protocol switches, plugins, the body.
+
+use super::{AfterAnswer, Delivered, Exchange, Progress};
+use crate::buffers;
+use crate::connection::CloseReason;
+use crate::error::{ExchangeError, Peer, Refusal, Step};
+use crate::http1::{
+    self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, HeadKind, OutFraming,
+    ResponseForward, ResponseHead, Version,
+};
+use crate::plugins::{ChunkHooks, Hook, Subject, Verdict};
+use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
+use crate::reply::{Reply, ReplyForm};
+use crate::stream::{ReadHeadError, Reader, Writer};
+
+/// Interim responses that are passed on for one request.
+const MAX_INTERIM: usize = 100;
+
+impl Exchange {
+    /// Reads the response, interim ones included, and delivers it to the client.
+    pub(super) async fn receive(
+        &mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        let mut head = self.final_response(from, to, progress).await?;
+        if head.status() == 101 {
+            return self.upgrade(head, to, progress).await;
+        }
+        let framing = http1::response_framing(&head, self.head.method())
+            .map_err(|error| ExchangeError::new(Peer::Upstream, Step::ReadHead, error))?;
+        self.note_response(&head);
+        if let Some(delivered) = self.ask_plugins_about(&mut head, to, progress).await? {
+            return Ok(delivered);
+        }
+        self.deliver(head, framing, from, to, progress).await
+    }
+
+    /// The final response's head; interim responses on the way to it go to the client.
+    async fn final_response(
+        &mut self,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<ResponseHead, ExchangeError> {
+        let limits = self.worker.head_limits;
+        for _ in 0..=MAX_INTERIM {
+            let received = from.read_head(HeadKind::Response, &limits).await;
+            progress.has_answer |=
+                !matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
+                    || !from.buffered().is_empty();
+            let received = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
+            let head =
+                match ResponseHead::parse(received.text, received.start, buffers::lines(), &limits)
+                {
+                    Ok(head) => head,
+                    Err(refused) => {
+                        buffers::give_back_head((refused.text, refused.lines));
+                        return Err(ExchangeError::new(
+                            Peer::Upstream,
+                            Step::ReadHead,
+                            refused.error,
+                        ));
+                    }
+                };
+            if !(100..200).contains(&head.status()) || head.status() == 101 {
+                return Ok(head);
+            }
+            self.pass_interim(head, to).await?;
+            from.deadline()
+                .arm(self.worker.config.timeouts.upstream_response);
+        }
+        Err(ExchangeError::new(
+            Peer::Upstream,
+            Step::ReadHead,
+            Refusal::TooManyInterim,
+        ))
+    }
+
+    async fn pass_interim(
+        &mut self,
+        head: ResponseHead,
+        to: &mut Writer<'_>,
+    ) -> Result<(), ExchangeError> {
+        // An HTTP/1.0 client would take it for the answer (RFC 9110 §15.2).
+        if self.head.version() == Version::Http11 {
+            let options =
+                self.response_options(OutFraming::None, ConnectionAnnouncement::Nothing, None);
+            self.send_head(&head, &options, to).await?;
+        }
+        buffers::give_back_head(head.into_buffers());
+        Ok(())
+    }
+
+    async fn upgrade(
+        &mut self,
+        head: ResponseHead,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        if http1::requested_upgrade(&self.head).is_none() || !http1::upgrade_accepted(&head) {
+            return Err(ExchangeError::new(
+                Peer::Upstream,
+                Step::ReadHead,
+                Refusal::UnaskedUpgrade,
+            ));
+        }
+        self.note_response(&head);
+        progress.is_started = true;
+        let options =
+            self.response_options(OutFraming::None, ConnectionAnnouncement::Upgrade, None);
+        self.send_head(&head, &options, to).await?;
+        self.keep_response(head);
+        Ok(Delivered::Upgraded)
+    }
+
+    async fn ask_plugins_about(
+        &mut self,
+        head: &mut ResponseHead,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<Option<Delivered>, ExchangeError> {
+        let hook = Hook::HandleUpstreamResponse;
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| session.has_listeners(hook))
+        else {
+            return Ok(None);
+        };
+        let subject = Subject {
+            request: &mut self.head,
+            response: Some(head),
+        };
+        match session.run(hook, subject).await {
+            Verdict::Proceed => Ok(None),
+            Verdict::Reply(reply, plugin) => {
+                let reply = Reply::from_plugin(reply);
+                self.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                self.replace(&reply, to, progress).await.map(Some)
+            }
+            Verdict::Close(plugin) => {
+                self.record.note = Some(format!("closed by {plugin}"));
+                Ok(Some(Delivered::Replaced(AfterAnswer::Close(
+                    CloseReason::Plugin,
+                ))))
+            }
+            Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
+        }
+    }
+
+    /// Sends a plugin's reply instead of the upstream's response.
+    async fn replace(
+        &mut self,
+        reply: &Reply,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        let next = match self.reason_to_close() {
+            _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
+            Some(reason) => AfterAnswer::Close(reason),
+            None => AfterAnswer::Again,
+        };
+        let form = ReplyForm {
+            is_head: self.head.is_method("HEAD"),
+            is_last: next != AfterAnswer::Again,
+        };
+        let mut out = buffers::small();
+        self.worker
+            .with_date(|date| reply.encode(form, date, &mut out));
+        progress.is_started = true;
+        let sent = to
+            .write_all(&out, self.worker.config.timeouts.client_idle)
+            .await;
+        self.record.sent += out.len() as u64;
+        buffers::give_back(out);
+        sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
+        Ok(Delivered::Replaced(next))
+    }
+
+    /// Sends the final response on, head and body.
+    async fn deliver(
+        &mut self,
+        mut head: ResponseHead,
+        framing: BodyFraming,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        progress: &mut Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        let has_chunk_hooks = framing != BodyFraming::Empty
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.has_listeners(Hook::HandleUpstreamChunk));
+        let out_framing = self.out_framing(&head, framing, has_chunk_hooks);
+        progress.is_unframed = out_framing == OutFraming::UntilClose;
+        let is_last = progress.is_unframed || self.reason_to_close().is_some();
+        let announcement = if is_last {
+            ConnectionAnnouncement::Close
+        } else {
+            ConnectionAnnouncement::Nothing
+        };
+        let mut out = buffers::small();
+        self.worker.with_date(|date| {
+            let options = self.response_options(out_framing, announcement, Some(date));
+            http1::forward_response(&head, &options, &mut out);
+        });
+        let timeouts = self.worker.config.timeouts;
+        let mut chunk_hooks = match &mut self.session {
+            Some(session) if has_chunk_hooks => {
+                let subject = Subject {
+                    request: &mut self.head,
+                    response: Some(&mut head),
+                };
+                Some(ChunkHooks::new(session, subject))
+            }
+            _ => None,
+        };
+        progress.is_started = true;
+        let relay = BodyRelay {
+            decoder: BodyDecoder::new(framing),
+            encoder: match out_framing {
+                OutFraming::Chunked => BodyEncoder::Chunked,
+                _ => BodyEncoder::Identity,
+            },
+            out,
+            hook: chunk_hooks
+                .as_mut()
+                .map(|hooks| hooks as &mut dyn ContentHook),
+            patience: Patience {
+                sender: timeouts.upstream_idle,
+                receiver: timeouts.client_idle,
+            },
+            written: &mut self.record.sent,
+        };
+        let relayed = relay.run(from, to, || ()).await;
+        drop(chunk_hooks);
+        let upstream_is_reusable = framing != BodyFraming::UntilClose
+            && http1::is_persistent(&head)
+            && from.buffered().is_empty();
+        self.keep_response(head);
+        relayed.map_err(|error| response_error(error))?;
+        Ok(Delivered::Final {
+            upstream_is_reusable,
+            client_may_continue: true,
+        })
+    }
+
+    /// How the client will know where the response's body ends.
+    fn out_framing(
+        &self,
+        head: &ResponseHead,
+        framing: BodyFraming,
+        is_edited: bool,
+    ) -> OutFraming {
+        let is_chunkable = self.head.version() == Version::Http11;
+        match framing {
+            BodyFraming::Empty if matches!(head.status(), 204 | 205) => OutFraming::None,
+            BodyFraming::Empty => OutFraming::Keep,
+            BodyFraming::Length(len) if !is_edited => OutFraming::Length(len),
+            _ if is_chunkable => OutFraming::Chunked,
+            _ => OutFraming::UntilClose,
+        }
+    }
+
+    fn response_options<'a>(
+        &'a self,
+        framing: OutFraming,
+        connection: ConnectionAnnouncement,
+        date: Option<&'a str>,
+    ) -> ResponseForward<'a> {
+        ResponseForward {
+            via: &self.worker.config.via,
+            framing,
+            connection,
+            date,
+            trailers: true,
+        }
+    }
+
+    async fn send_head(
+        &self,
+        head: &ResponseHead,
+        options: &ResponseForward<'_>,
+        to: &mut Writer<'_>,
+    ) -> Result<(), ExchangeError> {
+        let mut out = buffers::small();
+        http1::forward_response(head, options, &mut out);
+        let sent = to
+            .write_all(&out, self.worker.config.timeouts.client_idle)
+            .await;
+        buffers::give_back(out);
+        sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
+    }
+}
+
+fn response_error(error: RelayError) -> ExchangeError {
+    match error {
+        RelayError::Sender(cause) => ExchangeError {
+            peer: Peer::Upstream,
+            step: Step::ReadBody,
+            cause,
+        },
+        RelayError::Receiver(error) => ExchangeError::io(Peer::Client, Step::SendBody, error),
+        RelayError::Hook(failure) => ExchangeError::new(Peer::Plugin, Step::Hook, failure),
+    }
+}
