@@ -1,0 +1,32 @@
+//! What the proxy does, seen from outside.
+//!
+//! Every test starts the real binary on a free loopback port, speaks to it over raw sockets, and stands in for
+//! the origins behind it. Nothing here knows how the proxy is built; a test reads *origin, proxy, client, assert*.
+//! Rules that need no socket are tested beside the code that holds them.
+
+/// Start-up, flags, the configuration file, exit codes.
+mod cli;
+/// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.
+mod conformance;
+/// Ten thousand requests against origins that fail at random.
+mod faults;
+/// Requests and responses that pass through whole: routing, bodies, reuse, retries.
+mod forwarding;
+/// Attacks on where a message ends, fed in every split.
+mod framing;
+/// Bounds on heads, fields, memory and connections.
+mod limits;
+/// What one exchange leaves in the log.
+mod logs;
+/// The order of plugins on the command line is the order of calls.
+mod ordering;
+/// Loading filters from shared libraries, and what they may do to an exchange.
+mod plugins;
+/// The end of the process: signals, exchanges in flight, what is left behind.
+mod shutdown;
+/// The vocabulary of these tests.
+mod support;
+/// Peers that are slow or silent, and the status each one earns.
+mod timeouts;
+/// CONNECT and upgraded connections: bytes that are nobody's business.
+mod tunnel;

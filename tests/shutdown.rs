@@ -1,0 +1,152 @@
+//! The end of the process: in order on the first signal, at once on the second.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{End, OK, Origin, Proxy, get};
+
+#[test]
+fn ends_in_order_on_sigterm_and_sigint() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let proxy = Proxy::command().args(["--num-workers", "2"]).start();
+        let address = proxy.address();
+        assert_eq!(proxy.get(&Origin::answering(OK), "/").status(), 200);
+        let started = Instant::now();
+        proxy.signal(signal);
+        let exit = proxy.wait();
+        assert_eq!((exit.code, exit.signal), (Some(0), None), "{}", exit.stderr);
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "{signal:?} takes {:?}",
+            started.elapsed()
+        );
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "the port is free again"
+        );
+    }
+}
+
+#[test]
+fn closes_idle_connections_at_once() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::start();
+    let (mut idle, mut fresh) = (proxy.client(), proxy.client());
+    assert_eq!(idle.ask(get(&origin, "/")).status(), 200);
+    proxy.signal(Signal::TERM);
+    assert_eq!(idle.read_to_end(), End::Closed);
+    fresh.read_to_end();
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn lets_an_exchange_under_way_finish() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        peer.pause(700);
+        peer.send("world");
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    client.send(get(&origin, "/"));
+    client.read_until(b"hello");
+    proxy.signal(Signal::TERM);
+    assert_eq!(client.response().text(), "helloworld");
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn announces_the_close_when_it_answers_after_the_signal() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.pause(500);
+        peer.send(OK);
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    client.send(get(&origin, "/"));
+    origin.wait_for(b"GET /");
+    proxy.signal(Signal::TERM);
+    let answer = client.response();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.field("Connection").as_deref(), Some("close"));
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn takes_no_new_connection_while_it_drains() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.pause(700);
+        peer.send(OK);
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    client.send(get(&origin, "/"));
+    origin.wait_for(b"GET /");
+    proxy.signal(Signal::TERM);
+    let mut refused = false;
+    let deadline = Instant::now() + Duration::from_millis(600);
+    while !refused && Instant::now() < deadline {
+        refused = TcpStream::connect(proxy.address()).is_err();
+    }
+    assert!(refused, "a draining proxy accepts");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn ends_at_once_on_a_second_signal() {
+    let origin = Origin::silent();
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    client.send(get(&origin, "/"));
+    origin.wait_for(b"GET /");
+    let mut tunnel = proxy.tunnel(&origin);
+    let started = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert!(
+        client.stays_quiet(Duration::from_millis(200)),
+        "the exchange is still waited for"
+    );
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    assert!(started.elapsed() < Duration::from_secs(3));
+    client.read_to_end();
+    tunnel.read_to_end();
+}
+
+#[test]
+fn survives_a_hangup_of_every_client() {
+    let origin = Origin::silent();
+    let proxy = Proxy::start();
+    for _ in 0..50 {
+        let mut client = proxy.client();
+        client.send(get(&origin, "/"));
+        client.reset();
+    }
+    assert_eq!(proxy.get(&Origin::answering(OK), "/").status(), 200);
+}
+
+#[test]
+fn the_log_is_whole_at_the_end() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    for number in 0..50 {
+        client.ask(get(&origin, &format!("/number/{number}")));
+    }
+    proxy.signal(Signal::TERM);
+    let exit = proxy.wait();
+    let count = exit
+        .stdout
+        .lines()
+        .filter(|line| line.contains("/number/"))
+        .count();
+    assert_eq!(count, 50);
+}

@@ -1,0 +1,337 @@
+//! The proxy as a process.
+//!
+//! Started on a free port of 127.0.0.1; ready once it says so; killed when dropped. A proxy that ends by itself
+//! fails its test, unless the test waited for that. The log is printed when the test fails.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::log::Log;
+use super::{Client, HANG, Message, Origin, Scratch, binaries};
+
+/// A command line that is being put together.
+pub(crate) struct ProxyCommand {
+    command: Command,
+    scratch: Scratch,
+    plugins: Vec<OsString>,
+    config: String,
+}
+
+impl ProxyCommand {
+    /// Adds arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(
+        mut self,
+        args: impl IntoIterator<Item = A>,
+    ) -> ProxyCommand {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> ProxyCommand {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Adds text to the configuration file that the proxy is given.
+    pub(crate) fn config(mut self, toml: &str) -> ProxyCommand {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// Loads one plugin of a library: `("zoo", "Upper")`. Repeated calls keep their order.
+    pub(crate) fn plugin(mut self, package: &str, name: &str) -> ProxyCommand {
+        let mut spec = binaries::plugin_library(package).into_os_string();
+        spec.push(":");
+        spec.push(name);
+        self.plugins.push(spec);
+        self
+    }
+
+    /// Sets a key of a plugin: `"AddField.name=x-a"`.
+    pub(crate) fn plugin_config(self, setting: &str) -> ProxyCommand {
+        self.args(["--plugin-config", setting])
+    }
+
+    /// Starts the proxy and waits until it listens.
+    pub(crate) fn start(mut self) -> Proxy {
+        self.complete();
+        Proxy::launch(self.command, self.scratch)
+    }
+
+    /// Runs a proxy that must end by itself.
+    pub(crate) fn run(mut self) -> Exit {
+        self.complete();
+        let mut child = self.command.spawn().expect("the proxy can be run");
+        let (stdout, stderr) = logs_of(&mut child);
+        let status = wait(&mut child).unwrap_or_else(|| {
+            drop(child.kill());
+            drop(child.wait());
+            panic!(
+                "the proxy runs although it must not:\n{}",
+                stdout.lines().join("\n")
+            )
+        });
+        Exit::new(status, &stdout, &stderr)
+    }
+
+    fn complete(&mut self) {
+        if !self.plugins.is_empty() {
+            self.command
+                .arg("--plugins")
+                .arg(self.plugins.join(OsStr::new(",")));
+        }
+        if !self.config.is_empty() {
+            self.command
+                .arg("--config")
+                .arg(self.scratch.write("proxy.toml", &self.config));
+        }
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+    }
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// The exit code, if it ended by itself.
+    pub(crate) code: Option<i32>,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Exit {
+    fn new(status: ExitStatus, stdout: &Log, stderr: &Log) -> Exit {
+        let (stdout, stderr) = (stdout.wait_for_end(), stderr.wait_for_end());
+        Exit {
+            code: status.code(),
+            signal: status.signal(),
+            stdout,
+            stderr,
+        }
+    }
+}
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    stdout: Log,
+    stderr: Log,
+    has_ended: bool,
+    /// Holds the configuration file for as long as the process runs.
+    _scratch: Scratch,
+}
+
+impl Proxy {
+    /// The bare executable: every argument is the test's own.
+    pub(crate) fn bare() -> ProxyCommand {
+        let mut command = Command::new(binaries::proxy_binary());
+        command
+            .env_remove("PROXY_CONFIG")
+            .env_remove("PROXY_BASIC_AUTH");
+        ProxyCommand {
+            command,
+            scratch: Scratch::new(),
+            plugins: Vec::new(),
+            config: String::new(),
+        }
+    }
+
+    /// One worker on a free port of 127.0.0.1, plus what the test adds.
+    pub(crate) fn command() -> ProxyCommand {
+        Proxy::bare().args([
+            "--hostname",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--num-workers",
+            "1",
+        ])
+    }
+
+    /// A proxy with nothing but defaults.
+    pub(crate) fn start() -> Proxy {
+        Proxy::command().start()
+    }
+
+    fn launch(mut command: Command, scratch: Scratch) -> Proxy {
+        let mut child = command.spawn().expect("the proxy can be run");
+        let (stdout, stderr) = logs_of(&mut child);
+        let line = stdout.wait_for(|line| line.contains(" - Started server on "));
+        let address = line.as_deref().and_then(address_in);
+        let Some(address) = address else {
+            drop(child.kill());
+            drop(child.wait());
+            panic!(
+                "the proxy did not start:\n{}\n{}",
+                stdout.wait_for_end(),
+                stderr.wait_for_end()
+            );
+        };
+        Proxy {
+            child,
+            address,
+            stdout,
+            stderr,
+            has_ended: false,
+            _scratch: scratch,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new connection to it.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own, and its final response.
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        self.client().ask(request)
+    }
+
+    /// A GET for `path` at `origin`, on a connection of its own.
+    pub(crate) fn get(&self, origin: &Origin, path: &str) -> Message {
+        self.ask(super::get(origin, path))
+    }
+
+    /// An open tunnel to `origin`.
+    pub(crate) fn tunnel(&self, origin: &Origin) -> Client {
+        let mut client = self.client();
+        let authority = origin.authority();
+        client.send(format!(
+            "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+        ));
+        let answer = client.response_to("CONNECT");
+        assert_eq!(answer.status(), 200, "no tunnel: {}", answer.start);
+        client
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The first line of the log that contains `text`, waited for.
+    pub(crate) fn wait_for_line(&self, text: &str) -> String {
+        self.stdout
+            .wait_for(|line| line.contains(text))
+            .unwrap_or_else(|| panic!("no line with {text:?} in the log"))
+    }
+
+    /// The log so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.stdout.lines()
+    }
+
+    /// How many file descriptors the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// Waits until at most `count` descriptors are open; returns what is open then.
+    pub(crate) fn wait_for_open_files(&self, count: usize) -> usize {
+        let deadline = Instant::now() + HANG;
+        while self.open_files() > count && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.open_files()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap_or("");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("the kernel states the resident size")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the proxy is ours to signal");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(mut self) -> Exit {
+        let status = wait(&mut self.child).expect("the proxy ends in time");
+        self.has_ended = true;
+        Exit::new(status, &self.stdout, &self.stderr)
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let ended_by_itself = !self.has_ended && !self.is_running();
+        drop(self.child.kill());
+        let status = self.child.wait();
+        if thread::panicking() {
+            eprintln!(
+                "--- log of the proxy\n{}\n{}---",
+                self.stdout.wait_for_end(),
+                self.stderr.wait_for_end()
+            );
+        } else {
+            assert!(
+                !ended_by_itself,
+                "the proxy ended by itself: {status:?}\n{}",
+                self.stderr.wait_for_end()
+            );
+        }
+    }
+}
+
+fn logs_of(child: &mut Child) -> (Log, Log) {
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let stderr = child.stderr.take().expect("stderr is piped");
+    (Log::of(stdout), Log::of(stderr))
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, written) = line.split_once("Started server on ")?;
+    let written = written.split_whitespace().next()?;
+    let (host, port) = written.rsplit_once(':')?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()?;
+    Some(SocketAddr::new(host, port.parse().ok()?))
+}
+
+/// The end of `child`, if it comes in time.
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + HANG;
+    while Instant::now() < deadline {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    None
+}

@@ -1,0 +1,244 @@
+//! Peers that are slow or silent: each deadline has its own consequence, and none of them is a hang.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{End, HANG, OK, Origin, Proxy, get, request};
+
+#[test]
+fn a_head_that_does_not_come_to_its_end_is_408() {
+    let proxy = Proxy::command()
+        .config("[timeouts]\nheader_read = 0.5")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127");
+    let answer = client.response();
+    assert_eq!(answer.status(), 408);
+    assert!(answer.field("Proxy-Status").is_some());
+    assert_eq!(client.read_to_end(), End::Closed);
+}
+
+#[test]
+fn a_head_that_is_dribbled_is_408() {
+    let proxy = Proxy::command()
+        .config("[timeouts]\nheader_read = 0.5\nidle = 5")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    let started = Instant::now();
+    let mut sent = 0;
+    while sent < 100_000
+        && client.stays_quiet(Duration::from_millis(20))
+        && client.try_send("X: y\r\n")
+    {
+        sent += 6;
+    }
+    assert_eq!(client.response().status(), 408, "after {sent} bytes");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_connection_without_a_request_is_closed_silently() {
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.client();
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(client.received(), b"");
+}
+
+#[test]
+fn an_idle_connection_is_closed_silently() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.client();
+    assert_eq!(client.ask(get(&origin, "/")).status(), 200);
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
+fn a_client_that_stalls_within_a_body_ends_its_request() {
+    let origin = Origin::silent();
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.client();
+    client.send(request("POST", &origin, "/", "Content-Length: 100\r\n") + "only this");
+    client.read_to_end();
+    let answer = client.rest();
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 408 "),
+        "{}",
+        answer.escape_ascii()
+    );
+    origin.wait_for_end();
+    assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            1 << 30
+        ));
+        while peer.send([b'd'; 65536]) {}
+    });
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.client();
+    client.send(get(&origin, "/"));
+    origin.wait_for(b"GET /");
+    thread::sleep(Duration::from_secs(2));
+    let started = Instant::now();
+    while client.end().is_none() && started.elapsed() < HANG {
+        client.fill(started + HANG);
+    }
+    assert!(
+        client.end().is_some() && client.received().len() < 1 << 28,
+        "the connection is still served"
+    );
+}
+
+#[test]
+fn an_origin_that_does_not_accept_is_504() {
+    let (listener, address) = black_hole();
+    let proxy = Proxy::command().config("[timeouts]\nconnect = 0.5").start();
+    let started = Instant::now();
+    let answer = proxy.ask(format!(
+        "GET http://{address}/ HTTP/1.1\r\nHost: {address}\r\n\r\n"
+    ));
+    assert_eq!(answer.status(), 504);
+    let status = answer.field("Proxy-Status").unwrap_or_default();
+    assert!(status.contains("connection_timeout"), "{status}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    drop(listener);
+}
+
+#[test]
+fn a_tunnel_to_an_origin_that_does_not_accept_is_504() {
+    let (listener, address) = black_hole();
+    let proxy = Proxy::command().config("[timeouts]\nconnect = 0.5").start();
+    let answer = proxy.ask(format!(
+        "CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n"
+    ));
+    assert_eq!(answer.status(), 504);
+    drop(listener);
+}
+
+/// A listener whose queue is full: a connection to it is neither accepted nor refused.
+fn black_hole() -> ((Socket, Vec<TcpStream>), SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets can be made");
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .expect("loopback has a free port");
+    socket.listen(0).expect("a bound socket can listen");
+    let address = socket
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_socket())
+        .expect("it has an address");
+    let mut filling = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        filling.push(stream);
+    }
+    ((socket, filling), address)
+}
+
+#[test]
+fn an_origin_that_never_answers_is_504() {
+    let origin = Origin::silent();
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_response = 0.5")
+        .start();
+    let answer = proxy.get(&origin, "/");
+    assert_eq!(answer.status(), 504);
+    let status = answer.field("Proxy-Status").unwrap_or_default();
+    assert!(status.contains("http_response_timeout"), "{status}");
+    origin.wait_for_end();
+}
+
+#[test]
+fn an_origin_that_answers_after_the_idle_limit_of_clients_is_waited_for() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.pause(1500);
+        peer.send(OK);
+    });
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    assert_eq!(proxy.get(&origin, "/").status(), 200);
+}
+
+#[test]
+fn an_origin_that_stalls_within_a_body_is_cut_off_visibly() {
+    for head in [
+        "Content-Length: 100\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\n",
+        "\r\n",
+    ] {
+        let origin = Origin::serve(move |peer| {
+            peer.request();
+            peer.send(format!("HTTP/1.1 200 OK\r\n{head}hello"));
+            peer.park();
+        });
+        let proxy = Proxy::command()
+            .config("[timeouts]\nupstream_idle = 0.5")
+            .start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/"));
+        let answer = client.response();
+        let end = client.read_to_end();
+        assert!(
+            !answer.complete || end == End::Reset,
+            "{head:?} looks whole"
+        );
+    }
+}
+
+#[test]
+fn an_origin_that_is_slow_but_steady_is_not_cut_off() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+        for _ in 0..10 {
+            peer.pause(200);
+            peer.send("x");
+        }
+    });
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_idle = 1\nidle = 1\nupstream_response = 1")
+        .start();
+    assert_eq!(proxy.get(&origin, "/").text(), "x".repeat(10));
+}
+
+#[test]
+fn a_tunnel_in_which_nothing_moves_is_closed() {
+    let origin = Origin::silent();
+    let proxy = Proxy::command()
+        .config("[timeouts]\ntunnel_idle = 0.5")
+        .start();
+    let mut client = proxy.tunnel(&origin);
+    client.send("hello");
+    client.read_to_end();
+    origin.wait_for_end();
+}
+
+#[test]
+fn a_tunnel_outlives_the_idle_limit_of_clients() {
+    let origin = Origin::echoing();
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.tunnel(&origin);
+    thread::sleep(Duration::from_millis(1500));
+    client.send("still here");
+    assert_eq!(client.read_exact(10), b"still here");
+}
+
+#[test]
+fn an_idle_upstream_connection_is_closed() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .config("[limits]\nupstream_idle_timeout = 0.5")
+        .start();
+    assert_eq!(proxy.get(&origin, "/").status(), 200);
+    origin.wait_for_end();
+}
