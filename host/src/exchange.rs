@@ -16,7 +16,7 @@ use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
 use crate::plugins::{ExchangeFacts, Hook, Session, Subject, Verdict};
-use crate::reply::{Reply, ReplyForm};
+use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::telemetry::AccessRecord;
 use crate::upstream::{self, Freshness};
@@ -40,7 +40,7 @@ pub(crate) struct Exchange {
 struct Progress {
     /// Something has arrived from the upstream: the request must not be sent again.
     has_answer: bool,
-    /// The final response's head has been sent on: no other answer is possible.
+    /// Something of the final response has been sent on: no other answer is possible.
     is_started: bool,
     /// The response ends where the connection ends.
     is_unframed: bool,
@@ -159,7 +159,7 @@ async fn refuse(
             reason: b"",
             response_bytes: 0,
             elapsed: std::time::Duration::ZERO,
-            note: Some(&format!("answered {} ({error})", reply.status)),
+            note: Some(&format!("answered {}, {}", reply.status, classify(error).1)),
             fields: &[],
         });
     }
@@ -341,7 +341,7 @@ impl Exchange {
     ) -> AfterAnswer {
         self.report(error);
         if progress.is_started {
-            self.record.note = Some(format!("cut off ({error})"));
+            self.record.note = Some(format!("cut off by {}", classify(error).1));
             return AfterAnswer::Close(CloseReason::ResponseCutOff {
                 framed: !progress.is_unframed,
             });
@@ -351,7 +351,7 @@ impl Exchange {
             return AfterAnswer::Close(CloseReason::Client);
         }
         let reply = Reply::for_error(error, &self.worker.config.via);
-        self.record.note = Some(format!("answered {} ({error})", reply.status));
+        self.record.note = Some(format!("answered {}, {}", reply.status, classify(error).1));
         let is_malformed = error.peer == Peer::Client && !matches!(error.cause, Cause::Refused(_));
         if is_malformed {
             return self

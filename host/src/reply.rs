@@ -2,13 +2,12 @@
 //!
 //! A reply says in its body, in words, what went wrong, and in `Proxy-Status` (RFC 9209) the same for programs.
 
-use std::fmt::Write as _;
 use std::io;
 
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
 use crate::plugins::PluginReply;
-use crate::upstream::DialError;
+use crate::upstream::DialFailure;
 use crate::upstream::resolve::ResolveError;
 
 /// How the proxy names itself in `Proxy-agent`.
@@ -48,7 +47,7 @@ impl Reply {
         let (status, error_type) = classify(error);
         let text = match &error.cause {
             Cause::Plugin(_) => "A plugin of this proxy failed.".to_owned(),
-            _ => sentence(error),
+            _ => explain(error),
         };
         let mut reply = Self::text(
             status,
@@ -136,20 +135,18 @@ fn field(name: &str, value: &str) -> (String, Vec<u8>) {
     (name.to_owned(), value.as_bytes().to_vec())
 }
 
-fn sentence(error: &ExchangeError) -> String {
+fn explain(error: &ExchangeError) -> String {
     let subject = match error.peer {
         Peer::Client => "the request",
         Peer::Upstream => "the upstream",
         Peer::Plugin => "a plugin",
     };
-    let mut text = match (&error.cause, error.peer) {
-        (Cause::Refused(refusal), _) => refusal.to_string(),
-        (cause, _) => format!("{subject}: {cause}"),
-    };
-    if error.peer == Peer::Upstream {
-        let _ = write!(text, " (while {})", error.step);
+    match &error.cause {
+        Cause::Refused(refusal) => refusal.to_string(),
+        Cause::Dial(error) => error.to_string(),
+        cause if error.peer == Peer::Upstream => format!("{subject}, {}: {cause}", error.step),
+        cause => format!("{subject}: {cause}"),
     }
-    text
 }
 
 /// The status and the RFC 9209 error type of a failure.
@@ -160,7 +157,7 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
             PluginFailureKind::Broken => (500, "proxy_internal_error"),
             PluginFailureKind::Late => (504, "proxy_internal_error"),
         },
-        (Cause::Dial(error), _) => dial(error),
+        (Cause::Dial(error), _) => dial(&error.failure),
         (Cause::Head(error), Peer::Client) => request_head(*error),
         (Cause::Head(HeadError::HeadTooLong | HeadError::TooManyFields), _) => {
             (502, "http_response_header_section_size")
@@ -202,13 +199,13 @@ fn request_head(error: HeadError) -> (u16, &'static str) {
     (status, "http_request_error")
 }
 
-fn dial(error: &DialError) -> (u16, &'static str) {
-    match error {
-        DialError::TimedOut(_) => (504, "connection_timeout"),
-        DialError::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
-        DialError::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
-        DialError::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
-        DialError::Connect(error) => match error.kind() {
+fn dial(failure: &DialFailure) -> (u16, &'static str) {
+    match failure {
+        DialFailure::TimedOut(_) => (504, "connection_timeout"),
+        DialFailure::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
+        DialFailure::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
+        DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
+        DialFailure::Connect(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => (502, "connection_refused"),
             io::ErrorKind::TimedOut => (504, "connection_timeout"),
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {

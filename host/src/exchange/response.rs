@@ -5,8 +5,8 @@ use crate::buffers;
 use crate::connection::CloseReason;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
-    self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, HeadKind, OutFraming,
-    ResponseForward, ResponseHead, Version,
+    self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, FieldId, HeadKind,
+    OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{ChunkHooks, Hook, Subject, Verdict};
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
@@ -202,10 +202,15 @@ impl Exchange {
             ConnectionAnnouncement::Nothing
         };
         let mut out = buffers::small();
-        self.worker.with_date(|date| {
-            let options = self.response_options(out_framing, announcement, Some(date));
+        if head.fields().has(FieldId::Date) {
+            let options = self.response_options(out_framing, announcement, None);
             http1::forward_response(&head, &options, &mut out);
-        });
+        } else {
+            self.worker.with_date(|date| {
+                let options = self.response_options(out_framing, announcement, Some(date));
+                http1::forward_response(&head, &options, &mut out);
+            });
+        }
         let timeouts = self.worker.config.timeouts;
         let mut chunk_hooks = match &mut self.session {
             Some(session) if has_chunk_hooks => {
@@ -217,7 +222,6 @@ impl Exchange {
             }
             _ => None,
         };
-        progress.is_started = true;
         let relay = BodyRelay {
             decoder: BodyDecoder::new(framing),
             encoder: match out_framing {
@@ -236,11 +240,13 @@ impl Exchange {
         };
         let relayed = relay.run(from, to, || ()).await;
         drop(chunk_hooks);
+        // A body that breaks before anything was sent can still be answered with an error.
+        progress.is_started = self.record.sent > 0;
         let upstream_is_reusable = framing != BodyFraming::UntilClose
             && http1::is_persistent(&head)
             && from.buffered().is_empty();
         self.keep_response(head);
-        relayed.map_err(|error| response_error(error))?;
+        relayed.map_err(response_error)?;
         Ok(Delivered::Final {
             upstream_is_reusable,
             client_may_continue: true,

@@ -324,6 +324,7 @@ fn is_host_owned(name: &str) -> bool {
             | FieldId::TransferEncoding
             | FieldId::Upgrade
             | FieldId::ContentLength
+            | FieldId::Http2Settings
     )
 }
 

@@ -21,9 +21,19 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How long one attempt has before the next begins beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// There is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to {host}:{port}: {failure}")]
+pub(crate) struct DialError {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    #[source]
+    pub(crate) failure: DialFailure,
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
+pub(crate) enum DialFailure {
     /// The name could not be resolved.
     #[error(transparent)]
     Resolve(ResolveError),
@@ -31,7 +41,7 @@ pub(crate) enum DialError {
     #[error(transparent)]
     Connect(io::Error),
     /// Nothing answered within the limit, in seconds.
-    #[error("no connection within {} s", .0.as_secs_f32())]
+    #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
 }
 
@@ -48,13 +58,18 @@ pub(crate) async fn dial(
         match host.parse::<IpAddr>() {
             Ok(ip) => connect(SocketAddr::new(ip, port))
                 .await
-                .map_err(DialError::Connect),
+                .map_err(DialFailure::Connect),
             Err(_) => Race::new(port).run(resolver, host).await,
         }
     };
     tokio::time::timeout(limit, dialled)
         .await
-        .unwrap_or(Err(DialError::TimedOut(limit)))
+        .unwrap_or(Err(DialFailure::TimedOut(limit)))
+        .map_err(|failure| DialError {
+            host: host.to_owned(),
+            port,
+            failure,
+        })
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -94,7 +109,7 @@ impl Race {
         }
     }
 
-    async fn run(mut self, resolver: &Resolver, host: &str) -> Result<TcpStream, DialError> {
+    async fn run(mut self, resolver: &Resolver, host: &str) -> Result<TcpStream, DialFailure> {
         let mut v6_answer = std::pin::pin!(resolver.lookup(host, Family::V6));
         let mut v4_answer = std::pin::pin!(resolver.lookup(host, Family::V4));
         let (mut v6_is_open, mut v4_is_open) = (true, true);
@@ -166,11 +181,11 @@ impl Race {
         }
     }
 
-    fn failure(self, no_address: Option<ResolveError>) -> DialError {
+    fn failure(self, no_address: Option<ResolveError>) -> DialFailure {
         match (self.last_error, no_address) {
-            (Some(error), _) => DialError::Connect(error),
-            (None, Some(error)) => DialError::Resolve(error),
-            (None, None) => DialError::Resolve(ResolveError::NotFound),
+            (Some(error), _) => DialFailure::Connect(error),
+            (None, Some(error)) => DialFailure::Resolve(error),
+            (None, None) => DialFailure::Resolve(ResolveError::NotFound),
         }
     }
 }

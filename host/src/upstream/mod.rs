@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::stream::MessageStream;
 use crate::worker::Worker;
 
-pub(crate) use dial::DialError;
+pub(crate) use dial::{DialError, DialFailure};
 
 /// A connection to an upstream, in use by one exchange.
 #[derive(Debug)]
