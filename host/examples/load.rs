@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -164,7 +165,7 @@ impl Run {
         may_send
     }
 
-    fn count_error(&self, error: &dyn Error) {
+    fn count_error(&self, error: impl Display) {
         let mut score = self.score.borrow_mut();
         score.errors += 1;
         score.first_error.get_or_insert_with(|| error.to_string());
@@ -194,7 +195,7 @@ async fn clients(route: Route, plan: Plan) -> Outcome<()> {
     for client in open {
         match tokio::time::timeout_at(deadline, client).await {
             Ok(wire) => held.extend(wire?),
-            Err(late) => run.count_error(&late),
+            Err(_) => run.count_error("no whole answer in time"),
         }
     }
     report(&run, held.len())?;
@@ -218,7 +219,7 @@ impl Run {
                     let used = used.unwrap_or(0) + 1;
                     open = (used != self.plan.per_connection).then_some((wire, used));
                 }
-                Err(error) => self.count_error(&*error),
+                Err(error) => self.count_error(error),
             }
             if self.plan.hold {
                 break;
