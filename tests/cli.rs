@@ -4,14 +4,15 @@
 //! configuration. Whatever is wrong is one line on standard error that says what to do.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Exit, HANG, OK, Origin, Proxy, Scratch, has_ipv6};
+use crate::support::{Exit, HANG, OK, Origin, Proxy, Scratch, has_ipv6, proxy_binary};
 
 const SYSTEM: i32 = 1;
 const USAGE: i32 = 2;
@@ -236,50 +237,32 @@ fn a_name_without_address_is_refused() {
 fn the_log_goes_to_a_file_and_is_appended() {
     let scratch = Scratch::new();
     let file = scratch.write("proxy.log", "earlier line\n");
-    let address = free_address();
-    let port = address.rsplit(':').next().unwrap_or("").to_owned();
-    let command = [
-        "--hostname",
-        "127.0.0.1",
-        "--port",
-        &port,
-        "--num-workers",
-        "1",
-        "--log-file",
-    ];
-    let mut child = std::process::Command::new(crate::support::proxy_binary())
-        .args(command)
+    let mut child = Command::new(proxy_binary())
+        .args([
+            "--hostname",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--num-workers",
+            "1",
+            "--log-file",
+        ])
         .arg(&file)
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .expect("the proxy can be run");
-    connect_when_ready(&address);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM)
-        .expect("it is ours");
-    let output = child.wait().expect("it ends");
-    let log = fs::read_to_string(&file).expect("the log can be read");
-    assert!(output.success());
+    let deadline = Instant::now() + HANG;
+    let mut log = String::new();
+    while !log.contains(" - Started server on 127.0.0.1:") && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+        log = fs::read_to_string(&file).expect("the log can be read");
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
     assert!(
-        log.starts_with("earlier line\n") && log.contains(" - Started server on 127.0.0.1:"),
+        log.starts_with("earlier line\n") && log.contains(" - Started server on "),
         "{log}"
     );
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .to_string()
-}
-
-/// For a proxy that does not say when it is ready.
-fn connect_when_ready(address: &str) {
-    let deadline = Instant::now() + HANG;
-    while TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens on {address}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

@@ -60,7 +60,9 @@ fn an_exchange_is_one_line() {
         format!("GET {}/some/path?q=1", origin.authority())
     );
     assert_eq!(parts[2], "200 OK");
-    assert_eq!(parts[3], format!("{} bytes", OK.len()));
+    // As the origin sent it, or as the client got it.
+    let lengths = [OK.len(), client.received().len()].map(|len| format!("{len} bytes"));
+    assert!(lengths.iter().any(|len| len == parts[3]), "{message:?}");
     assert!(
         parts[4]
             .strip_suffix(" ms")
@@ -120,7 +122,11 @@ fn a_tunnel_is_one_line_at_its_end() {
 fn failures_have_a_line_too() {
     let proxy = Proxy::start();
     proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(proxy.wait_for_line("/closed").contains(" - 502 "));
+    let line = proxy.wait_for_line("/closed");
+    assert!(
+        line.contains("502") && line.contains("connection_refused"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn an_answer_of_a_plugin_names_the_plugin() {
     proxy.ask("GET http://google.com/ HTTP/1.1\r\nHost: google.com\r\n\r\n");
     let line = proxy.wait_for_line(" - GET ");
     assert!(
-        line.contains(" - 418 ") && line.contains("FilterByUpstreamHost"),
+        line.contains("418") && line.contains("FilterByUpstreamHost"),
         "{line}"
     );
 }

@@ -76,6 +76,27 @@ fn a_client_that_stalls_within_a_body_ends_its_request() {
 }
 
 #[test]
+fn a_client_that_stalls_after_the_answer_began_gets_no_second_head() {
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        peer.park();
+    });
+    let proxy = Proxy::command().args(["--timeout", "0.5"]).start();
+    let mut client = proxy.client();
+    client.send(request("POST", &origin, "/", "Content-Length: 100\r\n") + "only this");
+    client.read_until(b"hello");
+    client.read_to_end();
+    let heads = client
+        .received()
+        .windows(9)
+        .filter(|window| window == b"HTTP/1.1 ")
+        .count();
+    assert_eq!(heads, 1, "{}", client.received().escape_ascii());
+    assert!(!client.response_to("POST").complete);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_dropped() {
     let origin = Origin::serve(|peer| {
         peer.request();

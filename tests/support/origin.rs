@@ -182,20 +182,25 @@ impl Origin {
 
     /// Waits until every connection was ended by the proxy.
     pub(crate) fn wait_for_end(&self) {
+        self.wait_for_open(0);
+    }
+
+    /// Waits until the proxy holds no more than `count` connections.
+    pub(crate) fn wait_for_open(&self, count: usize) {
         let deadline = Instant::now() + HANG;
         let mut state = self.shared.lock();
-        while !state.iter().all(|each| each.has_ended) {
+        loop {
+            let open = state.iter().filter(|each| !each.has_ended).count();
+            if open <= count {
+                return;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
                 !left.is_zero(),
-                "the proxy keeps a connection to the origin"
+                "the proxy keeps {open} connections to the origin"
             );
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let waiting = self.shared.changed.wait_timeout(state, left);
+            state = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
