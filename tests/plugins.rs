@@ -126,6 +126,18 @@ mod loading {
     }
 
     #[test]
+    fn a_library_for_another_api_shows_both_versions() {
+        let mut bytes = fs::read(plugin_library("zoo")).expect("the zoo is built");
+        let note = b"plugin-api=01.";
+        let at = crate::support::position(&bytes, note).expect("the library says what it is for");
+        bytes[at + note.len() - 2] = b'9';
+        let scratch = Scratch::new();
+        let path = scratch.write("libnewer.so", bytes);
+        let exit = run_with(&format!("{}:Nothing", path.display()));
+        assert_unusable(&exit, &["libnewer.so", "9.0", "1.0"]);
+    }
+
+    #[test]
     fn a_library_without_entry_point_is_told_how_to_get_one() {
         let path = plugin_library("not_a_plugin");
         assert_unusable(
