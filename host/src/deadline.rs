@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How often late connections are looked for.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLIS as u64);
+const TICK_MILLIS: u32 = 100;
 
 /// A slot whose deadline is not set.
 const UNSET: u32 = u32::MAX;
@@ -123,8 +124,11 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// The deadline is `after` from now, whatever it was.
     pub(crate) fn arm(&self, after: Duration) {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis());
-        let ticks = u32::try_from(ticks).unwrap_or(UNSET);
+        // In 32 bits: this runs for every read and write.
+        let seconds = u32::try_from(after.as_secs()).unwrap_or(UNSET);
+        let ticks = seconds
+            .saturating_mul(1000 / TICK_MILLIS)
+            .saturating_add(after.subsec_millis().div_ceil(TICK_MILLIS));
         let due = self.table.now.get().saturating_add(ticks).saturating_add(1);
         self.set(due.min(UNSET - 1));
     }

@@ -14,8 +14,8 @@ pub fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 }
 
 /// Writes one field line.
-pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
+    out.extend_from_slice(name.as_ref());
     out.push(b':');
     if !value.is_empty() {
         out.push(b' ');
@@ -30,8 +30,8 @@ pub(super) fn write_line(out: &mut Vec<u8>, line: FieldView<'_>) {
 }
 
 /// Writes a field line whose value is a number.
-pub fn write_decimal(out: &mut Vec<u8>, name: &str, value: u64) {
-    out.extend_from_slice(name.as_bytes());
+pub fn write_decimal(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: u64) {
+    out.extend_from_slice(name.as_ref());
     out.extend_from_slice(b": ");
     push_decimal(out, value);
     out.extend_from_slice(b"\r\n");

@@ -138,8 +138,8 @@ impl FieldLine {
 pub struct FieldView<'a> {
     /// Which field it is.
     pub id: FieldId,
-    /// The name as it was received.
-    pub name: &'a str,
+    /// The name as it was received, a token.
+    pub name: &'a [u8],
     /// The value without surrounding whitespace; never contains CR, LF or NUL.
     pub value: &'a [u8],
 }
@@ -173,14 +173,16 @@ impl<'a> Fields<'a> {
 
     /// Name and value of every line, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.lines().map(|line| (line.name, line.value))
+        self.lines
+            .iter()
+            .map(move |line| (line.name.str_of(self.text), line.value.of(self.text)))
     }
 
     /// Every line with its id, in order.
     pub fn lines(self) -> impl ExactSizeIterator<Item = FieldView<'a>> + use<'a> {
         self.lines.iter().map(move |line| FieldView {
             id: line.id,
-            name: line.name.str_of(self.text),
+            name: line.name.of(self.text),
             value: line.value.of(self.text),
         })
     }
@@ -247,6 +249,9 @@ impl<'a> Fields<'a> {
     /// What the Connection field lists.
     pub fn connection_options(self) -> ConnectionOptions {
         let mut options = ConnectionOptions::default();
+        if !self.has(FieldId::Connection) {
+            return options;
+        }
         for member in self.members(FieldId::Connection) {
             let known = match member.len() {
                 5 if member.eq_ignore_ascii_case(b"close") => &mut options.close,

@@ -132,7 +132,7 @@ pub fn trace_content(head: &RequestHead) -> Vec<u8> {
     for line in head.fields().lines() {
         let is_secret = ["authorization", "proxy-authorization", "cookie"]
             .iter()
-            .any(|secret| line.name.eq_ignore_ascii_case(secret));
+            .any(|secret| line.name.eq_ignore_ascii_case(secret.as_bytes()));
         if !is_secret {
             write_line(&mut content, line);
         }
@@ -162,7 +162,7 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
 
     write_request_line(head, out);
     if host_at.is_none() {
-        write_host(head, "Host", out);
+        write_host(head, b"Host", out);
     }
     for (index, line) in fields.lines().enumerate() {
         if host_at == Some(index) {
@@ -267,13 +267,13 @@ fn is_nominated(fields: Fields<'_>, connection: ConnectionOptions, line: FieldVi
         && line.id != FieldId::Via
         && fields
             .members(FieldId::Connection)
-            .any(|option| option.eq_ignore_ascii_case(line.name.as_bytes()))
+            .any(|option| option.eq_ignore_ascii_case(line.name))
 }
 
-fn is_dropped(drop_fields: &[String], name: &str) -> bool {
+fn is_dropped(drop_fields: &[String], name: &[u8]) -> bool {
     drop_fields
         .iter()
-        .any(|drop| drop.eq_ignore_ascii_case(name))
+        .any(|drop| drop.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Whether the response offers or makes a change of protocol; 426 has to name what it wants (RFC 9110 §15.5.22).
@@ -303,8 +303,8 @@ fn write_request_line(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-fn write_host(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
+fn write_host(head: &RequestHead, name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     head.write_authority(out);
     out.extend_from_slice(b"\r\n");

@@ -103,6 +103,9 @@ fn announced(fields: Fields<'_>, version: Version) -> Result<BodyFraming, Framin
 /// The length that all Content-Length members agree on.
 pub(super) fn content_length(fields: Fields<'_>) -> Result<Option<u64>, FramingError> {
     let mut agreed = None;
+    if !fields.has(FieldId::ContentLength) {
+        return Ok(agreed);
+    }
     for member in fields.raw_members(FieldId::ContentLength) {
         let length = decimal(member).ok_or(FramingError::LengthInvalid)?;
         if agreed.is_some_and(|earlier| earlier != length) {

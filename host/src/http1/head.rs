@@ -188,7 +188,7 @@ fn read_request(
     let line = parse::request(text, start, lines, limits)?;
     let method = line.method.of(text);
     let mut target = Target::parse(method, text, line.target)?;
-    let host_field = check_host_field(text, lines, line.version)?;
+    let host_field = check_host_field(text, lines, line.version, &target)?;
     if target.host.is_empty()
         && let Some(authority) = host_field
     {
@@ -208,6 +208,7 @@ fn check_host_field(
     text: &[u8],
     lines: &[FieldLine],
     version: Version,
+    target: &Target,
 ) -> Result<Option<Authority>, HeadError> {
     let mut hosts = lines.iter().filter(|line| line.id() == FieldId::Host);
     let Some(host) = hosts.next() else {
@@ -219,12 +220,23 @@ fn check_host_field(
     if hosts.next().is_some() {
         return Err(HeadError::HostRepeated);
     }
-    if host.value().is_empty() {
+    if host.value().is_empty() || repeats_authority(text, target, host.value().of(text)) {
         return Ok(None);
     }
     Authority::parse(text, host.value())
         .map(Some)
         .map_err(|_| HeadError::HostInvalid)
+}
+
+/// Whether Host says just what an absolute target says, which has been checked already: the usual case.
+fn repeats_authority(text: &[u8], target: &Target, host: &[u8]) -> bool {
+    let authority_end = target.path.start as usize;
+    let Some(starts_at) = authority_end.checked_sub(host.len()) else {
+        return false;
+    };
+    target.form == TargetForm::Absolute
+        && text[..authority_end].ends_with(host)
+        && text[..starts_at].ends_with(b"://")
 }
 
 /// The path as the origin wants it, when the absolute form left it out (RFC 9112 §3.2.1, §3.2.4).

@@ -400,6 +400,9 @@ pub(super) fn span_in(text: &[u8], part: &[u8]) -> Span {
 }
 
 fn check_connection_options(fields: Fields<'_>) -> Result<(), HeadError> {
+    if !fields.has(FieldId::Connection) {
+        return Ok(());
+    }
     let commas = |value| 1 + memchr_iter(b',', value).count();
     let options: usize = fields.all(FieldId::Connection).map(commas).sum();
     match options > CONNECTION_OPTIONS_BOUND {

@@ -251,8 +251,9 @@ fn is_address<A: std::str::FromStr>(host: &str) -> bool {
 
 /// Whether some resolver would take the name for an IPv4 address (WHATWG URL §3.5, "ends in a number").
 fn ends_in_number(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let label = host.rsplit('.').next().unwrap_or(host).as_bytes();
+    let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
+    let dot = host.iter().rposition(|&byte| byte == b'.');
+    let label = &host[dot.map_or(0, |dot| dot + 1)..];
     match label {
         [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
         _ => !label.is_empty() && label.iter().all(u8::is_ascii_digit),
