@@ -3,7 +3,10 @@
 //! Buffers go round as in a connection's steady state, so an allocation that creeps into the path shows here. What a
 //! whole exchange costs is measured by `scripts/bench`.
 
-#![expect(clippy::unwrap_used, reason = "the messages are constants of this file")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the messages are constants of this file"
+)]
 
 use std::hint::black_box;
 
