@@ -13,6 +13,8 @@ use crate::worker::{Counted, Worker};
 
 /// How long a client that still sends may take to notice that it has been answered.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may take to close after we have, when all it sent has been read.
+const SHORT_LINGER: Duration = Duration::from_secs(1);
 
 /// A client connection as its exchanges see it.
 #[derive(Debug)]
@@ -35,7 +37,9 @@ pub(crate) enum Next {
 /// Why a client connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// It said so, or it is gone.
+    /// It has gone.
+    Gone,
+    /// It asked for it.
     Client,
     /// HTTP/1.0 connections carry one exchange (RFC 9112 §9.3).
     Http10,
@@ -58,8 +62,8 @@ pub(crate) struct TunnelStart {
 }
 
 /// Serves an accepted connection to its end.
-pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, worker: Rc<Worker>) {
-    let counted = worker.count_connection();
+pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counted) {
+    let worker = Rc::clone(counted.worker());
     let mut stream = MessageStream::new(
         socket,
         &worker.deadlines,
@@ -101,8 +105,9 @@ async fn close(stream: &mut MessageStream, reason: CloseReason) {
     match reason {
         CloseReason::BodyUnread | CloseReason::Malformed => Box::pin(stream.linger(LINGER)).await,
         CloseReason::ResponseCutOff { framed: false } => stream.reset_on_close(),
-        _ if stream.has_buffered() => Box::pin(stream.linger(LINGER)).await,
-        _ => {}
+        CloseReason::Gone => {}
+        // A close while bytes arrive would be a reset, which takes back what the client has not read yet.
+        _ => Box::pin(stream.linger(SHORT_LINGER)).await,
     }
 }
 

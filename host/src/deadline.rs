@@ -133,6 +133,11 @@ impl Deadline {
         self.set(due.min(UNSET - 1));
     }
 
+    /// There is no deadline.
+    pub(crate) fn disarm(&self) {
+        self.set(UNSET);
+    }
+
     /// Ready once the deadline has passed; otherwise the task is woken when it does.
     pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         let slots = &mut *self.table.slots.borrow_mut();

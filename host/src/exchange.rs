@@ -8,6 +8,7 @@ mod converse;
 mod record;
 mod response;
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -19,7 +20,7 @@ use crate::plugins::{ExchangeFacts, Hook, Session, Subject, Verdict};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::telemetry::AccessRecord;
-use crate::upstream::{self, Freshness};
+use crate::upstream::{self, Freshness, Upstream};
 use crate::worker::Worker;
 
 use record::Record;
@@ -39,11 +40,15 @@ pub(crate) struct Exchange {
 #[derive(Default)]
 struct Progress {
     /// Something has arrived from the upstream: the request must not be sent again.
-    has_answer: bool,
+    has_answer: Cell<bool>,
     /// Something of the final response has been sent on: no other answer is possible.
-    is_started: bool,
+    is_started: Cell<bool>,
     /// The response ends where the connection ends.
-    is_unframed: bool,
+    is_unframed: Cell<bool>,
+    /// The request has been sent whole.
+    is_sent: Cell<bool>,
+    /// The final response's head has arrived.
+    is_answered: Cell<bool>,
 }
 
 /// How a response was delivered.
@@ -72,7 +77,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
     let worker = &connection.worker;
     let head = match read_request(client, worker).await {
         Ok(Some(head)) => head,
-        Ok(None) => return Next::Close(CloseReason::Client),
+        Ok(None) => return Next::Close(CloseReason::Gone),
         Err(error) => return refuse(client, connection, &error).await,
     };
     let mut exchange = Exchange::new(connection, head);
@@ -278,7 +283,8 @@ impl Exchange {
                 request: &mut self.head,
                 response: None,
             };
-            match session.run(hook, subject).await {
+            let walk = async { Ok(session.run(hook, subject).await) };
+            match unless_reset(client.reset(), walk).await? {
                 Verdict::Proceed => {}
                 Verdict::Reply(reply, plugin) => {
                     let reply = Reply::from_plugin(reply);
@@ -328,7 +334,7 @@ impl Exchange {
         }
         match result {
             Ok(()) => next,
-            Err(_) => AfterAnswer::Close(CloseReason::Client),
+            Err(_) => AfterAnswer::Close(CloseReason::Gone),
         }
     }
 
@@ -340,15 +346,18 @@ impl Exchange {
         progress: &Progress,
     ) -> AfterAnswer {
         self.report(error);
-        if progress.is_started {
+        // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
+        let is_torn =
+            error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
+        if progress.is_started.get() || is_torn {
             self.record.note = Some(format!("cut off by {}", classify(error).1));
             return AfterAnswer::Close(CloseReason::ResponseCutOff {
-                framed: !progress.is_unframed,
+                framed: !progress.is_unframed.get(),
             });
         }
         if error.peer == Peer::Client && matches!(error.cause, Cause::Io(_)) {
             self.record.note = Some("the client has gone".to_owned());
-            return AfterAnswer::Close(CloseReason::Client);
+            return AfterAnswer::Close(CloseReason::Gone);
         }
         let reply = Reply::for_error(error, &self.worker.config.via);
         self.record.note = Some(format!("answered {}, {}", reply.status, classify(error).1));
@@ -387,10 +396,10 @@ impl Exchange {
 
     /// Connects, and only then promises a tunnel.
     async fn connect(&mut self, client: &mut MessageStream) -> Result<Outcome, ExchangeError> {
+        self.record.seeks_upstream = true;
         let (host, port) = self.destination();
-        let upstream = upstream::obtain(&self.worker, &host, port, Freshness::New)
-            .await
-            .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))?;
+        let obtained = obtain(&self.worker, &host, port, Freshness::New);
+        let upstream = unless_reset(client.reset(), obtained).await?;
         self.record.has_upstream = true;
         let stall = self.worker.config.timeouts.client_idle;
         client
@@ -407,6 +416,7 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
         let may_repeat = self.framing == BodyFraming::Empty && is_idempotent(self.head.method());
+        self.record.seeks_upstream = true;
         let mut freshness = if may_repeat {
             Freshness::Any
         } else {
@@ -414,25 +424,18 @@ impl Exchange {
         };
         let redirected = self.session.as_mut().and_then(Session::redirected_to);
         loop {
-            let mut progress = Progress::default();
+            let progress = Progress::default();
             let (host, port) = match &redirected {
                 Some((host, port)) => (host.as_str(), *port),
                 None => (self.head.host(), self.head.port()),
             };
-            let mut upstream = match upstream::obtain(&self.worker, host, port, freshness).await {
+            let obtained = obtain(&self.worker, host, port, freshness);
+            let mut upstream = match unless_reset(client.reset(), obtained).await {
                 Ok(upstream) => upstream,
-                Err(error) => {
-                    return Err((
-                        ExchangeError::new(Peer::Upstream, Step::Dial, error),
-                        progress,
-                    ));
-                }
+                Err(error) => return Err((error, progress)),
             };
             self.record.has_upstream = true;
-            match self
-                .converse(client, &mut upstream.stream, &mut progress)
-                .await
-            {
+            match self.converse(client, &mut upstream.stream, &progress).await {
                 Ok(delivered) => {
                     return Ok(self.conclude(delivered, upstream.stream, redirected.as_ref()));
                 }
@@ -493,6 +496,37 @@ impl Exchange {
     }
 }
 
+/// `work`, or an error as soon as the client has reset its connection: nobody waits for the result any more.
+async fn unless_reset<T>(
+    reset: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = reset => Err(client_has_gone()),
+    }
+}
+
+fn client_has_gone() -> ExchangeError {
+    ExchangeError {
+        peer: Peer::Client,
+        step: Step::Route,
+        cause: Cause::Io(io::ErrorKind::ConnectionReset.into()),
+    }
+}
+
+async fn obtain(
+    worker: &Rc<Worker>,
+    host: &str,
+    port: u16,
+    freshness: Freshness,
+) -> Result<Upstream, ExchangeError> {
+    upstream::obtain(worker, host, port, freshness)
+        .await
+        .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+}
+
 /// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
 fn is_idempotent(method: &str) -> bool {
     matches!(
@@ -504,7 +538,7 @@ fn is_idempotent(method: &str) -> bool {
 /// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
 fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
     error.peer == Peer::Upstream
-        && !progress.has_answer
-        && !progress.is_started
+        && !progress.has_answer.get()
+        && !progress.is_started.get()
         && matches!(error.cause, Cause::Closed | Cause::Io(_))
 }

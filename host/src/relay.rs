@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::buffers;
 use crate::error::{Cause, PluginFailure};
 use crate::http1::{BodyDecoder, BodyEncoder};
-use crate::splice;
+use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
 
 /// Who looks at content on its way.
@@ -54,19 +54,20 @@ pub(crate) struct BodyRelay<'a> {
     pub(crate) out: Vec<u8>,
     pub(crate) hook: Option<&'a mut dyn ContentHook>,
     pub(crate) patience: Patience,
+    /// Whether a pipe can be had; begins as [`splice::IS_AVAILABLE`].
+    pub(crate) may_splice: bool,
     /// Bytes written so far, kept up to date for whoever reports a failure.
     pub(crate) written: &'a mut u64,
 }
 
 impl BodyRelay<'_> {
-    /// Relays to the end of the body. `on_progress` runs whenever bytes have moved.
+    /// Relays to the end of the body.
     pub(crate) async fn run(
         mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        on_progress: impl Fn(),
     ) -> Result<(), RelayError> {
-        let result = self.relay(from, to, on_progress).await;
+        let result = self.relay(from, to).await;
         buffers::give_back(self.out);
         result
     }
@@ -75,20 +76,18 @@ impl BodyRelay<'_> {
         &mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        on_progress: impl Fn(),
     ) -> Result<(), RelayError> {
         loop {
             if self.pass_buffered(from, to).await? {
                 return self.flush(to).await;
             }
             self.flush(to).await?;
-            if self.may_splice(from) {
-                self.splice(from, to, &on_progress).await?;
+            if self.pays_to_splice(from) {
+                self.splice(from, to).await?;
                 continue;
             }
             from.deadline().arm(self.patience.sender);
             let len = from.fill().await.map_err(RelayError::sender)?;
-            on_progress();
             if len == 0 {
                 self.decoder
                     .end_of_input()
@@ -201,38 +200,46 @@ impl BodyRelay<'_> {
     }
 
     /// Whether the rest of the body can go from socket to socket without passing through this process.
-    fn may_splice(&self, from: &Reader<'_>) -> bool {
+    fn pays_to_splice(&self, from: &Reader<'_>) -> bool {
         let is_long = self
             .decoder
             .remaining_length()
             .is_some_and(|len| len >= splice::WORTH_IT);
         let is_plain = matches!(self.encoder, BodyEncoder::Identity) && self.hook.is_none();
-        splice::IS_AVAILABLE && is_long && is_plain && from.buffered().is_empty()
+        self.may_splice && is_long && is_plain && from.buffered().is_empty()
     }
 
     async fn splice(
         &mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        on_progress: &impl Fn(),
     ) -> Result<(), RelayError> {
         let mut left = self.decoder.remaining_length().unwrap_or(0);
         let mut pipe = splice::PipeInUse::default();
+        let mut pieces = 0_u32;
         while left > 0 {
             from.deadline().arm(self.patience.sender);
-            let len = splice::fill(from, &mut pipe, left)
+            let filled = splice::fill(from, &mut pipe, left)
                 .await
                 .map_err(RelayError::sender)?;
-            if len == 0 {
-                return Err(RelayError::Sender(Cause::Closed));
-            }
+            let len = match filled {
+                Filled::Bytes(0) => return Err(RelayError::Sender(Cause::Closed)),
+                Filled::Bytes(len) => len,
+                Filled::NoPipe => {
+                    self.may_splice = false;
+                    return Ok(());
+                }
+            };
             splice::empty(&mut pipe, to, self.patience.receiver)
                 .await
                 .map_err(RelayError::Receiver)?;
             left -= len;
             *self.written += len;
             self.decoder.skip(len);
-            on_progress();
+            pieces += 1;
+            if pieces.is_multiple_of(PIECES_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

@@ -94,15 +94,20 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         start_worker(start, ended.clone()).map_err(StartError::Worker)?;
     }
     drop(ended);
-    tracing::info!("Started {workers} workers");
-    for address in addresses {
-        tracing::info!("Started server on {}", shown(address));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(StartError::Worker)?;
-    runtime.block_on(supervise(&drain, &mut endings, workers))
+    // Before anybody is told that the proxy runs: from then on a signal drains.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::listen().map_err(StartError::Worker)?
+    };
+    tracing::info!("Started {workers} workers");
+    for address in addresses {
+        tracing::info!("Started server on {}", shown(address));
+    }
+    runtime.block_on(supervise(&drain, &mut endings, workers, signals))
 }
 
 fn load_plugins(config: &Config) -> Result<Vec<LoadedPlugin>, LoadError> {
@@ -231,11 +236,12 @@ async fn supervise(
     drain: &watch::Sender<bool>,
     endings: &mut mpsc::UnboundedReceiver<io::Result<()>>,
     workers: usize,
+    mut signals: Signals,
 ) -> Result<(), StartError> {
     let mut outcome = Ok(());
     let mut running = workers;
     tokio::select! {
-        signal = stop_signal() => tracing::info!("Shutting down {workers} workers ({signal})"),
+        signal = signals.next() => tracing::info!("Shutting down {workers} workers ({signal})"),
         Some(ending) = endings.recv() => {
             running -= 1;
             if let Err(error) = ending {
@@ -252,34 +258,55 @@ async fn supervise(
     };
     tokio::select! {
         () = drained => {}
-        signal = stop_signal() => tracing::warn!("{signal} again: not waiting for what is under way"),
+        signal = signals.next() => tracing::warn!("{signal} again: not waiting for what is under way"),
         () = tokio::time::sleep(DRAIN_LIMIT) => tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}"),
     }
     outcome
 }
 
+/// The signals that end the proxy.
 #[cfg(unix)]
-async fn stop_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).ok();
-    let (Some(mut interrupt), Some(mut terminate)) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-    ) else {
-        tracing::warn!("signals cannot be handled: the proxy will end without draining");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// From here on they no longer end the process by themselves. Called inside a runtime.
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
 
+/// What ends the proxy where there are no signals.
 #[cfg(not(unix))]
-async fn stop_signal() -> &'static str {
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => "Ctrl-C",
-        Err(_) => std::future::pending().await,
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for the next one. Cancel safe.
+    async fn next(&mut self) -> &'static str {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "Ctrl-C",
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -11,6 +11,18 @@ pub(crate) use portable::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll
 /// From how many bytes on a stream is spliced. Making a pipe costs more than copying a few records.
 pub(crate) const WORTH_IT: u64 = 512 * 1024;
 
+/// How many pieces one stream moves before other connections of the worker get their turn.
+pub(crate) const PIECES_PER_TURN: u32 = 16;
+
+/// What came of filling a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes are in it; 0: the peer closed.
+    Bytes(u64),
+    /// The process can have no pipe now: the stream goes on by copying.
+    NoPipe,
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::cell::RefCell;
@@ -23,6 +35,7 @@ mod linux {
     use tokio::io::Interest;
     use tokio::net::TcpStream;
 
+    use super::Filled;
     use crate::stream::{Reader, Writer};
 
     pub(crate) const IS_AVAILABLE: bool = true;
@@ -103,14 +116,16 @@ mod linux {
         pipe: &mut PipeInUse,
         limit: u64,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<u64>> {
+    ) -> Poll<io::Result<Filled>> {
         debug_assert!(
             pipe.is_empty(),
             "otherwise a full pipe would look like a quiet socket"
         );
         let limit = usize::try_from(limit).unwrap_or(PIPE_LEN).min(PIPE_LEN);
         loop {
-            let write_end = &pipe.get()?.write_end;
+            let Ok(Pipe { write_end, .. }) = pipe.get() else {
+                return Poll::Ready(Ok(Filled::NoPipe));
+            };
             let moved = from.try_io(Interest::READABLE, || move_bytes(from, write_end, limit));
             match moved {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -119,7 +134,7 @@ mod linux {
                 }
                 Ok(len) => {
                     pipe.len = len;
-                    return Poll::Ready(Ok(len));
+                    return Poll::Ready(Ok(Filled::Bytes(len)));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -156,7 +171,7 @@ mod linux {
         from: &Reader<'_>,
         pipe: &mut PipeInUse,
         limit: u64,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Filled> {
         std::future::poll_fn(|cx| match poll_fill(from.socket(), pipe, limit, cx) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => from
@@ -206,6 +221,7 @@ mod portable {
 
     use tokio::net::TcpStream;
 
+    use super::Filled;
     use crate::stream::{Reader, Writer};
 
     pub(crate) const IS_AVAILABLE: bool = false;
@@ -225,8 +241,8 @@ mod portable {
         _: &mut PipeInUse,
         _: u64,
         _: &mut Context<'_>,
-    ) -> Poll<io::Result<u64>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    ) -> Poll<io::Result<Filled>> {
+        Poll::Ready(Ok(Filled::NoPipe))
     }
 
     pub(crate) fn poll_empty(
@@ -238,8 +254,8 @@ mod portable {
         Poll::Ready(Ok(()))
     }
 
-    pub(crate) async fn fill(_: &Reader<'_>, _: &mut PipeInUse, _: u64) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub(crate) async fn fill(_: &Reader<'_>, _: &mut PipeInUse, _: u64) -> io::Result<Filled> {
+        Ok(Filled::NoPipe)
     }
 
     pub(crate) async fn empty(_: &mut PipeInUse, _: &Writer<'_>, _: Duration) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio_util::io::poll_read_buf;
@@ -44,7 +44,7 @@ pub(crate) enum ReadHeadError {
     Head(HeadError),
     /// The socket failed, or the deadline passed.
     Io(io::Error),
-    /// The peer closed before the first byte of a head.
+    /// The peer closed before a head began; empty lines do not begin one.
     Closed,
     /// The peer closed in the middle of a head.
     CutOff,
@@ -103,13 +103,17 @@ impl MessageStream {
         }
         self.reading.arm(within);
         let mut reader = self.reader();
-        std::future::poll_fn(|cx| {
-            if stop() {
-                return Poll::Ready(Ok(false));
-            }
-            reader.poll_fill(cx).map_ok(|len| len > 0)
+        std::future::poll_fn(|cx| match reader.poll_fill(cx) {
+            Poll::Pending if stop() => Poll::Ready(Ok(false)),
+            polled => polled.map_ok(|len| len > 0),
         })
         .await
+    }
+
+    /// Ends when the peer has reset the connection. A peer that only closed its direction still reads.
+    /// Uses the deadline of the receiving direction. Cancel safe.
+    pub(crate) async fn reset(&self) {
+        wait_for_reset(&self.socket, &self.reading).await;
     }
 
     /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
@@ -160,6 +164,14 @@ impl MessageStream {
     }
 }
 
+/// Begins to watch at the next tick only: most waits are over by then, and watching costs more than they do.
+async fn wait_for_reset(socket: &TcpStream, deadline: &Deadline) {
+    deadline.arm(Duration::ZERO);
+    std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
+    // An error here means that the connection is of no use either.
+    let _ = socket.ready(Interest::ERROR).await;
+}
+
 /// The receiving direction of a [`MessageStream`].
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
@@ -177,6 +189,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn socket(&self) -> &TcpStream {
         self.socket.as_ref()
+    }
+
+    /// As [`MessageStream::reset`].
+    pub(crate) async fn reset(&self) {
+        wait_for_reset(self.socket(), self.deadline).await;
     }
 
     /// The bytes received and not yet consumed.
@@ -226,8 +243,12 @@ impl<'a> Reader<'a> {
             if let Some(bounds) = found {
                 return Ok(self.received.take_head(&bounds));
             }
-            if self.fill().await.map_err(ReadHeadError::Io)? == 0 {
-                return Err(if self.buffered().is_empty() {
+            let filled = self.fill().await;
+            if is_idle_request(kind, &scanner, &filled) {
+                return Err(ReadHeadError::Closed);
+            }
+            if filled.map_err(ReadHeadError::Io)? == 0 {
+                return Err(if !scanner.has_begun() {
                     ReadHeadError::Closed
                 } else {
                     ReadHeadError::CutOff
@@ -235,6 +256,12 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Whether a client that has sent no more than empty lines has run out of time: it has asked nothing.
+fn is_idle_request(kind: HeadKind, scanner: &HeadScanner, filled: &io::Result<usize>) -> bool {
+    let is_late = matches!(filled, Err(error) if error.kind() == io::ErrorKind::TimedOut);
+    is_late && kind == HeadKind::Request && !scanner.has_begun()
 }
 
 /// The sending direction of a [`MessageStream`].

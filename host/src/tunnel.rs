@@ -19,10 +19,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
 use crate::deadline::Deadlines;
-use crate::splice::{self, PipeInUse};
-
-/// How many pieces one direction moves before other connections of the worker get their turn.
-const PIECES_PER_TURN: u32 = 16;
+use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
 
 /// One end of a tunnel: the socket, and bytes that have already been received from it.
 pub(crate) struct TunnelEnd {
@@ -85,8 +82,8 @@ pub(crate) async fn relay(
     let deadline = deadlines.slot();
     deadline.arm(idle);
     let result: io::Result<()> = std::future::poll_fn(|cx| {
-        let inbound_is_over = inbound.poll_relay(cx)?.is_ready();
-        let outbound_is_over = outbound.poll_relay(cx)?.is_ready();
+        let inbound_is_over = inbound.poll_until_over(cx, &outbound)?.is_ready();
+        let outbound_is_over = outbound.poll_until_over(cx, &inbound)?.is_ready();
         if inbound_is_over && outbound_is_over {
             return Poll::Ready(Ok(()));
         }
@@ -125,6 +122,8 @@ struct Direction<'a> {
     pipe: PipeInUse,
     moved: u64,
     is_active: bool,
+    /// Whether a pipe can be had.
+    may_splice: bool,
     read_len: usize,
 }
 
@@ -134,6 +133,8 @@ enum State {
     Splicing,
     /// The sender has closed; what is pending still goes out.
     Draining,
+    /// The receiver takes no more, but the sender may still be reading what it got: its bytes are dropped.
+    Discarding,
     Over,
 }
 
@@ -148,6 +149,7 @@ impl<'a> Direction<'a> {
             written: 0,
             pipe: PipeInUse::default(),
             is_active: false,
+            may_splice: splice::IS_AVAILABLE,
             read_len,
         }
     }
@@ -161,6 +163,22 @@ impl<'a> Direction<'a> {
         std::mem::take(&mut self.is_active)
     }
 
+    /// As [`poll_relay`](Self::poll_relay). A receiver that takes no more after it has said all it had to say ends this
+    /// direction only: a reset now could take its last words back.
+    fn poll_until_over(&mut self, cx: &mut Context<'_>, other: &Self) -> Poll<io::Result<()>> {
+        match self.poll_relay(cx) {
+            Poll::Ready(Err(_))
+                if other.state == State::Over && self.state != State::Discarding =>
+            {
+                self.release();
+                self.pipe = PipeInUse::default();
+                self.state = State::Discarding;
+                self.poll_relay(cx)
+            }
+            result => result,
+        }
+    }
+
     /// Ready once the sender's end of stream has been passed on.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..PIECES_PER_TURN {
@@ -168,6 +186,10 @@ impl<'a> Direction<'a> {
             match self.state {
                 State::Copying => ready!(self.poll_read(cx))?,
                 State::Splicing => ready!(self.poll_splice(cx))?,
+                State::Discarding => {
+                    ready!(self.poll_read(cx))?;
+                    self.release();
+                }
                 State::Draining => {
                     self.state = State::Over;
                     // A peer that is gone already needs no notice.
@@ -219,14 +241,14 @@ impl<'a> Direction<'a> {
             cx,
             || *is_active = true
         ))?;
-        match ready!(splice::poll_fill(
-            self.from.as_ref(),
-            &mut self.pipe,
-            u64::MAX,
-            cx
-        ))? {
-            0 => self.state = State::Draining,
-            len => self.count(len),
+        let filled = splice::poll_fill(self.from.as_ref(), &mut self.pipe, u64::MAX, cx);
+        match ready!(filled)? {
+            Filled::Bytes(0) => self.state = State::Draining,
+            Filled::Bytes(len) => self.count(len),
+            Filled::NoPipe => {
+                self.may_splice = false;
+                self.state = State::Copying;
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -234,7 +256,7 @@ impl<'a> Direction<'a> {
     fn count(&mut self, len: u64) {
         self.is_active = true;
         self.moved += len;
-        if splice::IS_AVAILABLE && self.moved >= splice::WORTH_IT {
+        if self.may_splice && self.state == State::Copying && self.moved >= splice::WORTH_IT {
             self.state = State::Splicing;
         }
     }

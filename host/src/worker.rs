@@ -74,7 +74,7 @@ async fn serve(start: WorkerStart) -> io::Result<()> {
         deadlines
             .run(|| {
                 ticks = ticks.wrapping_add(1);
-                if ticks % 10 == 0 {
+                if ticks.is_multiple_of(10) {
                     housekeeper.pool.sweep();
                 }
             })
@@ -154,7 +154,7 @@ impl Worker {
     }
 
     /// Counts a connection for as long as the returned value lives.
-    pub(crate) fn count_connection(self: &Rc<Self>) -> Counted {
+    fn count_connection(self: &Rc<Self>) -> Counted {
         self.connections.set(self.connections.get() + 1);
         Counted(Rc::clone(self))
     }
@@ -183,7 +183,8 @@ impl Worker {
             tracing::warn!(%client, limit, "too many connections, closing a new one");
             return;
         }
-        tokio::task::spawn_local(connection::serve(socket, client, Rc::clone(self)));
+        let counted = self.count_connection();
+        tokio::task::spawn_local(connection::serve(socket, client, counted));
     }
 
     /// Waits for the order to drain, and then for the connections to end.
@@ -210,6 +211,12 @@ impl Worker {
 /// A connection that is open, counted.
 #[derive(Debug)]
 pub(crate) struct Counted(Rc<Worker>);
+
+impl Counted {
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.0
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

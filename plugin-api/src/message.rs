@@ -181,7 +181,8 @@ impl ResponseMut<'_> {
     /// Changes the status code and the reason phrase.
     ///
     /// # Errors
-    /// See [`set`](Self::set).
+    /// See [`set`](Self::set). A status with content cannot become 204 or 304, nor the other way round: the body is
+    /// framed already.
     pub fn set_status(&mut self, status: u16, reason: &str) -> Result<(), EditError> {
         self.editor.set_status(status, reason)
     }

@@ -3,21 +3,22 @@
 //! A request without content goes out in one write and its response is read after it. Content is relayed beside the
 //! response: an upstream may answer early, and its answer gets through while the client is still sending.
 
-use super::{Delivered, Exchange, Progress};
+use std::convert::Infallible;
+
+use super::{Delivered, Exchange, Progress, client_has_gone, unless_reset};
 use crate::buffers;
-use crate::error::{Cause, ExchangeError, Peer, Step};
+use crate::error::{ExchangeError, Peer, Step};
 use crate::http1::{self, BodyDecoder, BodyEncoder, BodyFraming, RequestForward};
 use crate::relay::{BodyRelay, Patience, RelayError};
+use crate::splice;
 use crate::stream::{MessageStream, Reader, Writer};
 
-/// What became of a request's content.
-enum Upload {
-    /// It was sent whole.
-    Done,
+/// Why a request's content was not sent whole.
+enum NotSent {
     /// The upstream takes no more of it; it may still answer.
-    Refused,
-    /// The client did not send it whole, or not correctly.
-    Failed(ExchangeError),
+    UpstreamRefused,
+    /// The client did not send it whole, or not correctly, or it has gone.
+    ByClient(ExchangeError),
 }
 
 impl Exchange {
@@ -26,7 +27,7 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
         upstream: &mut MessageStream,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut out = buffers::small();
         let options = RequestForward {
@@ -45,9 +46,11 @@ impl Exchange {
         let sent = to_upstream.write_all(&out, timeouts.upstream_idle).await;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
+        progress.is_sent.set(true);
         from_upstream.deadline().arm(timeouts.upstream_response);
-        self.receive(&mut from_upstream, &mut client.writer(), progress)
-            .await
+        let (from_client, mut to_client) = client.split();
+        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
+        unless_reset(from_client.reset(), download).await
     }
 
     async fn converse_with_content(
@@ -55,38 +58,40 @@ impl Exchange {
         out: Vec<u8>,
         client: &mut MessageStream,
         upstream: &mut MessageStream,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let timeouts = self.worker.config.timeouts;
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
+        // The upstream's time begins when it has the request; until then the upload has its own limits.
         let answer_within = from_upstream.deadline();
-        answer_within.arm(timeouts.upstream_response);
+        answer_within.disarm();
         let patience = Patience {
             sender: timeouts.client_idle,
             receiver: timeouts.upstream_idle,
         };
-        let upload = send_content(
-            out,
-            self.framing,
-            patience,
-            &mut from_client,
-            &mut to_upstream,
-            || {
+        let framing = self.framing;
+        let upload = async {
+            let sent =
+                send_content(out, framing, patience, &mut from_client, &mut to_upstream).await;
+            if !progress.is_answered.get() {
                 answer_within.arm(timeouts.upstream_response);
-            },
-        );
+            }
+            sent?;
+            progress.is_sent.set(true);
+            from_client.reset().await;
+            Err(NotSent::ByClient(client_has_gone()))
+        };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
-        match both(upload, download).await {
-            (Some(Upload::Failed(error)), _) => Err(error),
-            (Some(Upload::Done), delivered) => delivered,
+        let delivered = both(upload, download).await?;
+        Ok(match delivered {
             // Answered before the request was over: neither connection can be used again.
-            (_, Ok(Delivered::Final { .. })) => Ok(Delivered::Final {
+            Delivered::Final { .. } if !progress.is_sent.get() => Delivered::Final {
                 upstream_is_reusable: false,
                 client_may_continue: false,
-            }),
-            (_, other) => other,
-        }
+            },
+            delivered => delivered,
+        })
     }
 }
 
@@ -97,8 +102,7 @@ async fn send_content(
     patience: Patience,
     from: &mut Reader<'_>,
     to: &mut Writer<'_>,
-    on_progress: impl Fn(),
-) -> Upload {
+) -> Result<(), NotSent> {
     let mut written = 0;
     let relay = BodyRelay {
         decoder: BodyDecoder::new(framing),
@@ -109,41 +113,38 @@ async fn send_content(
         out,
         hook: None,
         patience,
+        may_splice: splice::IS_AVAILABLE,
         written: &mut written,
     };
-    match relay.run(from, to, on_progress).await {
-        Ok(()) => Upload::Done,
-        Err(RelayError::Receiver(_)) => Upload::Refused,
-        Err(RelayError::Sender(cause)) => Upload::Failed(ExchangeError {
+    relay.run(from, to).await.map_err(|error| match error {
+        RelayError::Receiver(_) => NotSent::UpstreamRefused,
+        RelayError::Sender(cause) => NotSent::ByClient(ExchangeError {
             peer: Peer::Client,
             step: Step::ReadBody,
             cause,
         }),
-        Err(RelayError::Hook(failure)) => {
-            Upload::Failed(ExchangeError::new(Peer::Plugin, Step::Hook, failure))
+        RelayError::Hook(failure) => {
+            NotSent::ByClient(ExchangeError::new(Peer::Plugin, Step::Hook, failure))
         }
-    }
+    })
 }
 
-/// Runs the upload beside the download. Ends with the download, or when the client fails to send its body.
+/// Runs the upload beside the download. Ends with the download, or when the client fails.
 async fn both(
-    upload: impl Future<Output = Upload>,
+    upload: impl Future<Output = Result<Infallible, NotSent>>,
     download: impl Future<Output = Result<Delivered, ExchangeError>>,
-) -> (Option<Upload>, Result<Delivered, ExchangeError>) {
+) -> Result<Delivered, ExchangeError> {
     let mut upload = std::pin::pin!(upload);
     let mut download = std::pin::pin!(download);
-    let mut sent = None;
+    let mut is_uploading = true;
     loop {
         tokio::select! {
             biased;
-            end = &mut upload, if sent.is_none() => {
-                if let Upload::Failed(_) = end {
-                    let never = ExchangeError { peer: Peer::Client, step: Step::ReadBody, cause: Cause::Closed };
-                    return (Some(end), Err(never));
-                }
-                sent = Some(end);
-            }
-            delivered = &mut download => return (sent, delivered),
+            Err(end) = &mut upload, if is_uploading => match end {
+                NotSent::UpstreamRefused => is_uploading = false,
+                NotSent::ByClient(error) => return Err(error),
+            },
+            delivered = &mut download => return delivered,
         }
     }
 }

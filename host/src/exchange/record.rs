@@ -12,6 +12,8 @@ use crate::tunnel::Relayed;
 /// What the access log says of an exchange.
 pub(super) struct Record {
     pub(super) started_at: Instant,
+    /// The request was for the upstream, whether or not it got there; the log names it then.
+    pub(super) seeks_upstream: bool,
     /// A connection to the upstream was made.
     pub(super) has_upstream: bool,
     /// The upstream's final response; `None` when the answer was ours.
@@ -26,6 +28,7 @@ impl Record {
     pub(super) fn new() -> Self {
         Self {
             started_at: Instant::now(),
+            seeks_upstream: false,
             has_upstream: false,
             status: None,
             reason: Vec::new(),
@@ -92,7 +95,7 @@ impl Exchange {
         self.worker.log_access(&AccessRecord {
             client: self.facts.client,
             method: self.head.method(),
-            upstream: self.record.has_upstream.then_some(upstream),
+            upstream: self.record.seeks_upstream.then_some(upstream),
             path: self.head.path(),
             status: self.record.status,
             reason: &self.record.reason,

@@ -11,6 +11,7 @@ use crate::http1::{
 use crate::plugins::{ChunkHooks, Hook, Subject, Verdict};
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
+use crate::splice;
 use crate::stream::{ReadHeadError, Reader, Writer};
 
 /// Interim responses that are passed on for one request.
@@ -22,7 +23,7 @@ impl Exchange {
         &mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut head = self.final_response(from, to, progress).await?;
         if head.status() == 101 {
@@ -42,14 +43,16 @@ impl Exchange {
         &mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<ResponseHead, ExchangeError> {
         let limits = self.worker.head_limits;
         for _ in 0..=MAX_INTERIM {
             let received = from.read_head(HeadKind::Response, &limits).await;
-            progress.has_answer |=
-                !matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
-                    || !from.buffered().is_empty();
+            let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
+                && from.buffered().is_empty();
+            progress
+                .has_answer
+                .set(progress.has_answer.get() || !is_silence);
             let received = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
             let head =
                 match ResponseHead::parse(received.text, received.start, buffers::lines(), &limits)
@@ -65,11 +68,14 @@ impl Exchange {
                     }
                 };
             if !(100..200).contains(&head.status()) || head.status() == 101 {
+                progress.is_answered.set(true);
                 return Ok(head);
             }
             self.pass_interim(head, to).await?;
-            from.deadline()
-                .arm(self.worker.config.timeouts.upstream_response);
+            if progress.is_sent.get() {
+                from.deadline()
+                    .arm(self.worker.config.timeouts.upstream_response);
+            }
         }
         Err(ExchangeError::new(
             Peer::Upstream,
@@ -97,9 +103,11 @@ impl Exchange {
         &mut self,
         head: ResponseHead,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        if http1::requested_upgrade(&self.head).is_none() || !http1::upgrade_accepted(&head) {
+        if http1::requested_upgrade(&self.head).is_none()
+            || !http1::upgrade_accepted(&head, &self.head)
+        {
             return Err(ExchangeError::new(
                 Peer::Upstream,
                 Step::ReadHead,
@@ -107,7 +115,7 @@ impl Exchange {
             ));
         }
         self.note_response(&head);
-        progress.is_started = true;
+        progress.is_started.set(true);
         let options =
             self.response_options(OutFraming::None, ConnectionAnnouncement::Upgrade, None);
         self.send_head(&head, &options, to).await?;
@@ -119,7 +127,7 @@ impl Exchange {
         &mut self,
         head: &mut ResponseHead,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Option<Delivered>, ExchangeError> {
         let hook = Hook::HandleUpstreamResponse;
         let Some(session) = self
@@ -155,10 +163,10 @@ impl Exchange {
         &mut self,
         reply: &Reply,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let next = match self.reason_to_close() {
-            _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
+            _ if !progress.is_sent.get() => AfterAnswer::Close(CloseReason::BodyUnread),
             Some(reason) => AfterAnswer::Close(reason),
             None => AfterAnswer::Again,
         };
@@ -169,7 +177,7 @@ impl Exchange {
         let mut out = buffers::small();
         self.worker
             .with_date(|date| reply.encode(form, date, &mut out));
-        progress.is_started = true;
+        progress.is_started.set(true);
         let sent = to
             .write_all(&out, self.worker.config.timeouts.client_idle)
             .await;
@@ -186,7 +194,7 @@ impl Exchange {
         framing: BodyFraming,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let has_chunk_hooks = framing != BodyFraming::Empty
             && self
@@ -194,8 +202,9 @@ impl Exchange {
                 .as_ref()
                 .is_some_and(|session| session.has_listeners(Hook::HandleUpstreamChunk));
         let out_framing = self.out_framing(&head, framing, has_chunk_hooks);
-        progress.is_unframed = out_framing == OutFraming::UntilClose;
-        let is_last = progress.is_unframed || self.reason_to_close().is_some();
+        let is_unframed = out_framing == OutFraming::UntilClose;
+        progress.is_unframed.set(is_unframed);
+        let is_last = is_unframed || !progress.is_sent.get() || self.reason_to_close().is_some();
         let announcement = if is_last {
             ConnectionAnnouncement::Close
         } else {
@@ -222,6 +231,7 @@ impl Exchange {
             }
             _ => None,
         };
+        progress.is_started.set(true);
         let relay = BodyRelay {
             decoder: BodyDecoder::new(framing),
             encoder: match out_framing {
@@ -236,14 +246,18 @@ impl Exchange {
                 sender: timeouts.upstream_idle,
                 receiver: timeouts.client_idle,
             },
+            may_splice: splice::IS_AVAILABLE,
             written: &mut self.record.sent,
         };
-        let relayed = relay.run(from, to, || ()).await;
+        let relayed = relay.run(from, to).await;
         drop(chunk_hooks);
-        // A body that breaks before anything was sent can still be answered with an error.
-        progress.is_started = self.record.sent > 0;
+        // A body that breaks before anything of the response was sent can still be answered with an error.
+        let is_started = self.record.sent > 0
+            || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
+        progress.is_started.set(is_started);
         let upstream_is_reusable = framing != BodyFraming::UntilClose
             && http1::is_persistent(&head)
+            && !http1::is_connection_bound(&self.head)
             && from.buffered().is_empty();
         self.keep_response(head);
         relayed.map_err(response_error)?;

@@ -101,12 +101,34 @@ pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
     upgrade.protocols().next().is_some().then_some(upgrade)
 }
 
-/// Whether the origin changes the protocol; only to be believed where an upgrade was offered to it.
-pub fn upgrade_accepted(head: &ResponseHead) -> bool {
+/// Whether the origin changes to a protocol that `request` asked for (RFC 9110 §7.8).
+pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
     let fields = head.fields();
+    let Some(offer) = requested_upgrade(request) else {
+        return false;
+    };
+    let mut chosen = fields.members(FieldId::Upgrade).peekable();
     head.status() == 101
         && fields.connection_options().upgrade
-        && fields.members(FieldId::Upgrade).next().is_some()
+        && chosen.peek().is_some()
+        && chosen.all(|protocol| {
+            offer
+                .protocols()
+                .any(|offered| offered.eq_ignore_ascii_case(protocol))
+        })
+}
+
+/// Whether the origin may take the connection for this client's own after such a request (RFC 4559, NTLM): another
+/// client must never get it.
+pub fn is_connection_bound(head: &RequestHead) -> bool {
+    let binds = |scheme: &str, value: &[u8]| {
+        value
+            .get(..scheme.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme.as_bytes()))
+    };
+    head.fields()
+        .named("authorization")
+        .any(|value| binds("NTLM", value) || binds("Negotiate", value))
 }
 
 /// Whether the connection that this response came on may carry another exchange (RFC 9112 §9.3).
@@ -167,8 +189,10 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
     for (index, line) in fields.lines().enumerate() {
         if host_at == Some(index) {
             write_host(head, line.name, out);
-        } else if !request_line_travels(fields, connection, options, line) {
-            // Meant for this hop.
+        } else if !request_line_travels(fields, connection, options, line)
+            || (line.id == FieldId::Expect && head.version() == Version::Http10)
+        {
+            // Meant for this hop, or an expectation that HTTP/1.0 does not have (RFC 9110 §10.1.1).
         } else if let (FieldId::MaxForwards, Some(left)) = (line.id, forwards_left) {
             write_decimal(out, line.name, left);
         } else {
@@ -537,7 +561,13 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_accepted_by_101_with_both_fields() {
-        let accepted = |text: &str| upgrade_accepted(&response(text));
+        let asked = request(
+            "GET http://o/ HTTP/1.1\r\nHost: o\r\nConnection: upgrade\r\nUpgrade: A, b\r\n\r\n",
+        );
+        let accepted = |text: &str| upgrade_accepted(&response(text), &asked);
+        assert!(!accepted(
+            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: c\r\n\r\n"
+        ));
         assert!(accepted(
             "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
         ));

@@ -132,6 +132,9 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
             let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
                 return edit::BAD_VALUE;
             };
+            if has_content(head.status()) != has_content(status) {
+                return edit::BAD_VALUE;
+            }
             if head.set_status(status, reason.as_str().as_bytes()).is_err() {
                 return edit::BAD_VALUE;
             }
@@ -326,6 +329,12 @@ fn is_host_owned(name: &str) -> bool {
             | FieldId::ContentLength
             | FieldId::Http2Settings
     )
+}
+
+/// Whether a response of this status has content: a change would leave the body without its frame, or the frame
+/// without its body (RFC 9112 §6.3).
+fn has_content(status: u16) -> bool {
+    !matches!(status, 204 | 304)
 }
 
 fn final_status(status: u32) -> Option<u16> {

@@ -5,6 +5,7 @@
 //! the hook works on; a hook that waits keeps them borrowed, and dropping the wait cancels it first.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::net::SocketAddr;
 use std::ptr::NonNull;
@@ -24,10 +25,18 @@ use plugin_api::abi::{
 use super::callbacks::CALLBACKS;
 use super::load::LoadedPlugin;
 use super::{Chain, Hook, views};
+use crate::buffers;
 use crate::deadline::Deadlines;
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::{RequestHead, ResponseHead};
 use crate::relay::{ContentHook, Seen};
+
+/// Sessions kept for reuse per worker.
+const SPARE_KEPT: usize = 128;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How long an asynchronous hook may take.
 const HOOK_LIMIT: Duration = Duration::from_secs(5);
@@ -108,9 +117,11 @@ enum PluginState {
 
 impl Session {
     pub(crate) fn new(chain: &Arc<Chain>, deadlines: &Rc<Deadlines>, facts: ExchangeFacts) -> Self {
-        let inner = NonNull::from(Box::leak(Box::new(Inner::new(chain.plugins.len(), facts))));
-        // SAFETY: just made, and nobody else knows it.
-        unsafe { (*inner.as_ptr()).view.host = inner.as_ptr().cast() };
+        let mut inner = SPARE
+            .with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| Box::new(Inner::new()));
+        inner.begin(chain.plugins.len(), facts);
+        let inner = NonNull::from(Box::leak(inner));
         Self {
             chain: Arc::clone(chain),
             deadlines: Rc::clone(deadlines),
@@ -123,13 +134,15 @@ impl Session {
     /// Cancel safe: a hook that waits is cancelled.
     pub(crate) async fn run(&mut self, hook: Hook, subject: Subject<'_>) -> Verdict {
         self.inner().attach(hook, subject);
-        let verdict = self.walk(hook).await;
-        self.inner().detach();
-        verdict
+        let _detached_at_the_end = Detach(self.inner);
+        self.walk(hook).await
     }
 
     /// As [`run`](Self::run), for the hooks that end an exchange and cannot wait. `false`: suppress the log line.
     pub(crate) fn run_at_end(&mut self, hook: Hook, request: &mut RequestHead) -> bool {
+        if !self.chain.has_listeners(hook) {
+            return true;
+        }
         let mut kept = self.inner().kept_response.take();
         self.inner().attach(
             hook,
@@ -338,13 +351,21 @@ impl Drop for Session {
         for index in 0..self.chain.plugins.len() {
             self.drop_state(index);
         }
-        // SAFETY: allocated in `new` as a box; plugins have no state of this exchange any more.
-        drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
+        // SAFETY: a box until `new`; plugins have no state of this exchange any more.
+        let mut inner = unsafe { Box::from_raw(self.inner.as_ptr()) };
+        inner.end();
+        // While the thread ends the pool may be gone already.
+        let _ = SPARE.try_with(|spare| {
+            let spare = &mut *spare.borrow_mut();
+            if spare.len() < SPARE_KEPT {
+                spare.push(inner);
+            }
+        });
     }
 }
 
 impl Inner {
-    fn new(plugins: usize, facts: ExchangeFacts) -> Self {
+    fn new() -> Self {
         let empty = views::text(b"");
         Self {
             view: ExchangeView {
@@ -355,9 +376,9 @@ impl Inner {
                 upstream_host: empty,
                 upstream_port: 0,
                 hook: 0,
-                connection_id: facts.connection_id,
-                exchange_id: facts.exchange_id,
-                client: views::address(facts.client),
+                connection_id: 0,
+                exchange_id: 0,
+                client: views::NO_ADDRESS,
                 reserved: [0; 4],
             },
             hook: Hook::BeforeUpstreamConnection,
@@ -390,8 +411,31 @@ impl Inner {
             },
             request_slots: Vec::new(),
             response_slots: Vec::new(),
-            states: vec![PluginState::NotMade; plugins],
+            states: Vec::new(),
             kept_response: None,
+        }
+    }
+
+    /// Makes it the part of a new exchange.
+    fn begin(&mut self, plugins: usize, facts: ExchangeFacts) {
+        self.view.host = std::ptr::from_mut(self).cast();
+        self.view.connection_id = facts.connection_id;
+        self.view.exchange_id = facts.exchange_id;
+        self.view.client = views::address(facts.client);
+        self.states.resize(plugins, PluginState::NotMade);
+    }
+
+    /// Forgets the exchange, keeps the allocations.
+    fn end(&mut self) {
+        self.detach();
+        self.reply = None;
+        self.emitted.clear();
+        self.failure.clear();
+        self.log_fields.clear();
+        self.redirected_to = None;
+        self.states.clear();
+        if let Some(head) = self.kept_response.take() {
+            buffers::give_back_head(head.into_buffers());
         }
     }
 
@@ -437,6 +481,16 @@ impl Inner {
             }
             None => self.view.response = std::ptr::null(),
         }
+    }
+}
+
+/// Detaches the heads when a walk ends, also when it is dropped while a hook waits.
+struct Detach(NonNull<Inner>);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        // SAFETY: lives inside of a call on the session that owns it; a waiting hook has been cancelled before.
+        unsafe { self.0.as_mut() }.detach();
     }
 }
 

@@ -24,10 +24,10 @@ pub(super) fn request_view(head: &RequestHead, slots: &mut Vec<FieldSlot>) -> Re
         None => "http",
     };
     RequestView {
-        method: text(head.method().as_bytes()),
+        method: without_lifetime(head.method()),
         target: text(head.raw_target()),
-        scheme: text(scheme.as_bytes()),
-        host: text(head.host().as_bytes()),
+        scheme: without_lifetime(scheme),
+        host: without_lifetime(head.host()),
         path: text(head.path()),
         port: u32::from(head.port()),
         version: version(head.version()),
@@ -50,6 +50,14 @@ pub(super) fn response_view(head: &ResponseHead, slots: &mut Vec<FieldSlot>) -> 
     }
 }
 
+/// The address of nobody.
+pub(super) const NO_ADDRESS: Address = Address {
+    ip: [0; 16],
+    port: 0,
+    family: 0,
+    reserved: 0,
+};
+
 pub(super) fn address(client: SocketAddr) -> Address {
     let (ip, family) = match client {
         SocketAddr::V4(address) => (address.ip().to_ipv6_mapped().octets(), 4),
@@ -69,6 +77,10 @@ pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
     };
+    without_lifetime(text)
+}
+
+fn without_lifetime(text: &str) -> RStr<'static> {
     // SAFETY: only the lifetime changes. A view is read while a hook runs, and the session rebuilds it before each
     // walk and after each edit, from bytes that stay where they are meanwhile.
     unsafe { std::mem::transmute::<RStr<'_>, RStr<'static>>(RStr::from_str(text)) }
@@ -76,16 +88,15 @@ pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
 
 fn fill_slots(fields: Fields<'_>, slots: &mut Vec<FieldSlot>) {
     slots.clear();
-    for (name, value) in fields.iter() {
-        // SAFETY: as in `text`.
-        let value = unsafe {
-            std::mem::transmute::<RSlice<'_, u8>, RSlice<'static, u8>>(RSlice::from_slice(value))
-        };
-        slots.push(FieldSlot {
-            name: text(name.as_bytes()),
-            value,
-        });
-    }
+    slots.extend(fields.lines().map(|line| {
+        debug_assert!(line.name.is_ascii());
+        // SAFETY: a field name is a token, checked when the head was read or the field was set, hence ASCII.
+        let name = without_lifetime(unsafe { std::str::from_utf8_unchecked(line.name) });
+        let value = RSlice::from_slice(line.value);
+        // SAFETY: as in `without_lifetime`.
+        let value = unsafe { std::mem::transmute::<RSlice<'_, u8>, RSlice<'static, u8>>(value) };
+        FieldSlot { name, value }
+    }));
 }
 
 fn version(version: Version) -> u32 {

@@ -30,7 +30,7 @@ pub struct AccessRecord<'a> {
     pub status: Option<u16>,
     /// The final response's reason phrase.
     pub reason: &'a [u8],
-    /// Bytes of the response: head and body as received or made, or what the tunnel brought to the client.
+    /// Bytes of the response: head and body as sent, or what the tunnel brought to the client.
     pub response_bytes: u64,
     /// From the first byte of the request to the end of the exchange.
     pub elapsed: Duration,

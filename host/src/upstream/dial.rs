@@ -124,8 +124,12 @@ impl Race {
                 answer = &mut v6_answer, if v6_is_open => {
                     v6_is_open = false;
                     match answer {
-                        Ok(found) => self.answered_v6(found),
+                        Ok(found) => self.v6 = found.into(),
                         Err(error) => no_address = worse(no_address, error),
+                    }
+                    // Nobody has to wait for this answer any more.
+                    if self.attempts.is_empty() {
+                        self.next_at = Instant::now();
                     }
                 }
                 answer = &mut v4_answer, if v4_is_open => {
@@ -144,13 +148,6 @@ impl Race {
                 },
                 () = sleep_until(self.next_at), if is_waiting => self.begin_next(),
             }
-        }
-    }
-
-    fn answered_v6(&mut self, found: Vec<IpAddr>) {
-        self.v6 = found.into();
-        if self.attempts.is_empty() {
-            self.next_at = Instant::now();
         }
     }
 

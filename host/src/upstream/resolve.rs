@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 
 use crate::config::{DnsConfig, Resolver as ResolverKind};
 
@@ -67,9 +67,7 @@ impl Resolver {
             ResolverKind::System => Source::System,
             ResolverKind::Dns if config.servers.is_empty() => {
                 match TokioResolver::builder_tokio() {
-                    Ok(builder) => {
-                        Source::Dns(Box::new(builder.build().map_err(io::Error::other)?))
-                    }
+                    Ok(builder) => Source::Dns(Box::new(without_cache(builder)?)),
                     Err(error) => {
                         tracing::warn!(%error, "no usable resolv.conf, asking the system's resolver");
                         Source::System
@@ -150,9 +148,16 @@ fn with_servers(servers: &[SocketAddr]) -> io::Result<TokioResolver> {
         }
         config.add_name_server(name_server);
     }
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .build()
-        .map_err(io::Error::other)
+    without_cache(TokioResolver::builder_with_config(
+        config,
+        TokioRuntimeProvider::default(),
+    ))
+}
+
+/// The bounds of the configuration hold for our cache; a second one below it would know nothing of them.
+fn without_cache(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> io::Result<TokioResolver> {
+    builder.options_mut().cache_size = 0;
+    builder.build().map_err(io::Error::other)
 }
 
 async fn ask_dns(
