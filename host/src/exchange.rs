@@ -84,6 +84,8 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
     let next = match exchange.run(client).await {
         Ok(Outcome::Next(next)) => next,
         Ok(Outcome::Tunnel(upstream)) => {
+            // Tunnels live long and may be many.
+            buffers::give_back_head(exchange.head.compact());
             return Next::Tunnel(Box::new(TunnelStart { exchange, upstream }));
         }
         Err((error, progress)) => exchange.answer_failure(client, &error, &progress).await,

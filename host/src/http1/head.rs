@@ -75,6 +75,15 @@ impl RequestHead {
         }
     }
 
+    /// Moves the head to buffers of just its size and gives the old ones back: for a head that is kept for long.
+    pub fn compact(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
+        let (text, lines) = (self.text.to_vec(), self.lines.to_vec());
+        (
+            std::mem::replace(&mut self.text, text),
+            std::mem::replace(&mut self.lines, lines),
+        )
+    }
+
     /// Gives the buffers back, to be used for the next head.
     pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
         (self.text, self.lines)
