@@ -34,8 +34,11 @@ use crate::relay::{ContentHook, Seen};
 /// Sessions kept for reuse per worker.
 const SPARE_KEPT: usize = 128;
 
+/// Boxed, because plugins are given the address while one is in use.
+type Spare = Vec<Box<Inner>>;
+
 thread_local! {
-    static SPARE: RefCell<Vec<Box<Inner>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Spare> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long an asynchronous hook may take.
@@ -301,6 +304,7 @@ impl Session {
             code::PANIC => format!("it panicked: {said}"),
             code::ERROR if !said.is_empty() => said,
             code::ERROR => "it failed without saying why".to_owned(),
+            code::CLOSE => "it closed the exchange in the middle of the body".to_owned(),
             unknown => format!("it returned {unknown}, which this proxy does not know"),
         };
         PluginFailure {
