@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     End, HANG, OK, Origin, Proxy, contains, get, has_ipv6, pattern, request, response,
@@ -240,6 +240,161 @@ fn sends_the_answer_back_while_the_upload_is_still_running() {
     client.send(vec![b'u'; 100_000]);
     let answer = client.response_to("POST");
     assert_eq!((answer.status(), answer.text().as_str()), (413, "no"));
+}
+
+#[test]
+fn an_answer_that_overtakes_the_upload_announces_the_close() {
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        peer.send(response("200 OK", "early"));
+        peer.park();
+    });
+    let proxy = Proxy::start();
+    for framing in ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let mut client = proxy.client();
+        client.send(request("POST", &origin, "/", framing));
+        let answer = client.response_to("POST");
+        assert_eq!(answer.text(), "early");
+        assert_eq!(answer.field("Connection").as_deref(), Some("close"));
+        assert_eq!(client.read_to_end(), End::Closed);
+    }
+}
+
+#[test]
+fn an_answer_is_whole_although_stray_bytes_came_before_the_close() {
+    let body = Arc::new(pattern(1_500_000));
+    let sent = body.clone();
+    let origin = Origin::serve(move |peer| {
+        while peer.request().is_some() {
+            peer.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                sent.len()
+            ));
+            peer.send(&*sent);
+        }
+    });
+    let proxy = Proxy::start();
+    for pause in [0, 300] {
+        let mut client = proxy.client();
+        client.receive_little();
+        let authority = origin.authority();
+        client.send(format!(
+            "POST http://{authority}/ HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
+        ));
+        thread::sleep(Duration::from_millis(pause));
+        client.send("\r\n");
+        thread::sleep(Duration::from_millis(300));
+        client.read_slowly_to_end();
+        let answer = client.response_to("POST");
+        assert!(
+            answer.is_sound() && answer.body == *body,
+            "{} of {} bytes, end {:?}",
+            answer.body.len(),
+            body.len(),
+            client.end()
+        );
+    }
+}
+
+#[test]
+fn passes_many_chunks_whose_sizes_are_padded() {
+    const CHUNKS: usize = 9000;
+    let data = pattern(0x400);
+    let coded = [b"400   \r\n", &data[..], b"\r\n"].concat().repeat(CHUNKS);
+    let coded = Arc::new([&coded[..], b"0   \r\n\r\n"].concat());
+    let answer = coded.clone();
+    let origin = Origin::serve(move |peer| {
+        while !peer.received().ends_with(b"0\r\n\r\n") && peer.read_more() {}
+        peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.send(&*answer);
+        peer.park();
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    let fields = "Transfer-Encoding: chunked\r\nConnection: close\r\n";
+    client.send(request("POST", &origin, "/", fields));
+    client.send(&*coded);
+    client.read_to_end();
+    let (answer, body) = (client.response_to("POST"), data.repeat(CHUNKS));
+    assert_eq!(answer.status(), 200);
+    assert!(
+        answer.is_sound() && answer.body == body,
+        "{:?}",
+        answer.fault
+    );
+    assert!(origin.only_request().body == body);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn carries_a_large_body_when_there_is_no_descriptor_left() {
+    for (head, fields) in [
+        (format!("Content-Length: {LARGE}\r\n"), ""),
+        (String::new(), "Connection: close\r\n"),
+    ] {
+        let (release, wait) = mpsc::channel::<()>();
+        let wait = std::sync::Mutex::new(wait);
+        let origin = Origin::serve(move |peer| {
+            peer.request();
+            drop(wait.lock().map(|wait| wait.recv()));
+            peer.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n"));
+            peer.send(pattern(LARGE));
+        });
+        let proxy = Proxy::start();
+        let mut client = proxy.client();
+        client.send(request("GET", &origin, "/", fields));
+        origin.wait_for(b"GET /");
+        proxy.forbid_new_files();
+        release.send(()).expect("the origin waits");
+        let answer = client.response();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.is_sound() && answer.body == pattern(LARGE));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn carries_a_large_upload_when_there_is_no_descriptor_left() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send(OK);
+        peer.park();
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.client();
+    let fields = format!("Content-Length: {LARGE}\r\n");
+    client.send(request("PUT", &origin, "/", &fields));
+    origin.wait_for(b"PUT /");
+    proxy.forbid_new_files();
+    client.send(pattern(LARGE));
+    assert_eq!(client.response_to("PUT").status(), 200);
+    assert!(origin.only_request().body == pattern(LARGE));
+}
+
+#[test]
+fn does_not_reuse_a_connection_that_a_client_may_have_authenticated() {
+    let schemes = [
+        "NTLM TlRMTVNTUAAB",
+        "ntlm x",
+        "Negotiate YII",
+        "negotiate x",
+    ];
+    for scheme in schemes {
+        let origin = Origin::answering(OK);
+        let proxy = Proxy::start();
+        let fields = format!("Authorization: {scheme}\r\n");
+        let bound = request("GET", &origin, "/bound", &fields);
+        assert_eq!(proxy.ask(bound).status(), 200);
+        assert_eq!(proxy.get(&origin, "/other").status(), 200);
+        let connections = origin.connections();
+        assert!(
+            connections.len() == 2
+                && contains(&connections[0], b"GET /bound ")
+                && !contains(&connections[0], b"GET /other "),
+            "{scheme}: {} connections",
+            connections.len()
+        );
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Bounds: what is too long is refused in words, and what is large does not grow the process.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{End, OK, Origin, Proxy, get, request, response};
+use crate::support::{End, HANG, OK, Origin, Proxy, get, request, response};
 
 #[test]
 fn refuses_a_field_line_of_65_kib_and_says_so() {
@@ -143,6 +143,26 @@ fn a_connection_past_the_cap_is_not_served_until_another_ends() {
     }
     proxy.wait_for_line("/ - 200 OK");
     assert_eq!(proxy.get(&origin, "/fourth").status(), 200);
+}
+
+#[test]
+fn the_cap_holds_in_a_burst() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .config("[limits]\nmax_connections = 2")
+        .start();
+    let mut clients: Vec<_> = (0..40).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.try_send(get(&origin, "/"));
+    }
+    let mut served = 0;
+    for client in &mut clients {
+        while client.end().is_none() && client.received().is_empty() {
+            client.fill(Instant::now() + HANG);
+        }
+        served += usize::from(client.received().starts_with(b"HTTP/1.1 200 "));
+    }
+    assert_eq!((served, origin.requests().len()), (2, 2));
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{End, HANG, OK, Origin, Proxy, get, request};
+use crate::support::{
+    End, HANG, OK, Origin, Proxy, contains, get, parse_all, pattern, request, response,
+};
 
 #[test]
 fn a_head_that_does_not_come_to_its_end_is_408() {
@@ -122,6 +124,50 @@ fn a_client_that_does_not_read_is_dropped() {
 }
 
 #[test]
+fn a_client_that_stalls_within_a_pipeline_gets_no_head_within_a_body() {
+    const REQUESTS: usize = 1000;
+    const LEN: usize = 15_000;
+    let origin = Origin::answering(
+        [
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n").into_bytes(),
+            pattern(LEN),
+        ]
+        .concat(),
+    );
+    let proxy = Proxy::command().args(["--timeout", "1"]).start();
+    let mut client = proxy.client();
+    client.receive_little();
+    client.send(get(&origin, "/").repeat(REQUESTS));
+    // Past the limit once, not twice: an answer to the stall would now find room.
+    thread::sleep(Duration::from_millis(1600));
+    client.read_to_end();
+    let methods = ["GET"; REQUESTS];
+    let (answers, rest) = parse_all(client.received(), &methods, false);
+    assert!(answers.len() < REQUESTS, "the client never stalled");
+    let body = pattern(LEN);
+    for (at, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status(), 200, "answer {at}: {}", answer.start);
+        assert!(answer.fault.is_none() && body.starts_with(&answer.body));
+        assert!(answer.complete || at + 1 == answers.len());
+    }
+    assert!(!contains(client.received(), b"HTTP/1.1 408"));
+    assert!(b"HTTP/1.1 200".starts_with(&rest[..rest.len().min(12)]));
+}
+
+#[test]
+fn a_stray_line_end_on_an_idle_connection_is_not_answered() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .config("[timeouts]\nheader_read = 0.5\nidle = 60")
+        .start();
+    let mut client = proxy.client();
+    assert_eq!(client.ask(get(&origin, "/")).status(), 200);
+    client.send("\r\n");
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
 fn an_origin_that_does_not_accept_is_504() {
     let (listener, address) = black_hole();
     let proxy = Proxy::command().config("[timeouts]\nconnect = 0.5").start();
@@ -230,6 +276,99 @@ fn an_origin_that_is_slow_but_steady_is_not_cut_off() {
         .config("[timeouts]\nupstream_idle = 1\nidle = 1\nupstream_response = 1")
         .start();
     assert_eq!(proxy.get(&origin, "/").text(), "x".repeat(10));
+}
+
+#[test]
+fn an_upload_that_the_origin_reads_slowly_is_not_cut_off() {
+    // More than the kernel takes on the way while the origin is slow.
+    const LEN: usize = 40 << 20;
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        for _ in 0..15 {
+            peer.discard(1 << 20);
+            peer.pause(200);
+        }
+        peer.discard(24 << 20);
+        peer.wait_for(b"the end");
+        peer.send(response("200 OK", "read"));
+        peer.park();
+    });
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_response = 1")
+        .start();
+    let mut client = proxy.client();
+    client.send(request(
+        "POST",
+        &origin,
+        "/",
+        &format!("Content-Length: {LEN}\r\n"),
+    ));
+    client.send(vec![b'u'; LEN - 7]);
+    client.send("the end");
+    assert_eq!(client.response_to("POST").text(), "read");
+}
+
+#[test]
+fn a_client_that_uploads_slowly_is_not_cut_off() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_response = 0.5\nupstream_idle = 0.5\nidle = 2")
+        .start();
+    let mut client = proxy.client();
+    client.send(request("POST", &origin, "/", "Content-Length: 4\r\n"));
+    for _ in 0..4 {
+        assert!(client.stays_quiet(Duration::from_millis(800)));
+        client.send("u");
+    }
+    assert_eq!(client.response_to("POST").status(), 200);
+    assert_eq!(origin.only_request().text(), "uuuu");
+}
+
+#[test]
+fn an_upload_does_not_shorten_the_time_of_an_answers_body() {
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        peer.wait_for(b"\r\n\r\nu");
+        peer.pause(2000);
+        peer.send("later");
+        peer.park();
+    });
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_response = 1\nupstream_idle = 10")
+        .start();
+    let mut client = proxy.client();
+    client.send(request("POST", &origin, "/", "Content-Length: 100\r\n"));
+    client.read_until(b"first");
+    client.send("u");
+    let answer = client.response_to("POST");
+    assert!(answer.is_sound(), "{:?}", answer.text());
+    assert_eq!(answer.text(), "firstlater");
+}
+
+#[test]
+fn an_upload_does_not_prolong_the_time_of_an_answers_body() {
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        peer.park();
+    });
+    let proxy = Proxy::command()
+        .config("[timeouts]\nupstream_response = 20\nupstream_idle = 0.5")
+        .start();
+    let mut client = proxy.client();
+    client.send(request("POST", &origin, "/", "Content-Length: 1000\r\n"));
+    client.read_until(b"first");
+    let started = Instant::now();
+    while client.end().is_none() && started.elapsed() < HANG {
+        client.stays_quiet(Duration::from_millis(50));
+        client.try_send("u");
+    }
+    assert!(
+        client.end().is_some() && started.elapsed() < Duration::from_secs(5),
+        "the upload keeps a dead answer alive"
+    );
+    assert!(!client.response_to("POST").complete);
 }
 
 #[test]

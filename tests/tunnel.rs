@@ -136,6 +136,39 @@ fn waits_for_a_reader_that_is_slow() {
 }
 
 #[test]
+fn delivers_everything_although_the_client_writes_to_an_origin_that_has_gone() {
+    const LEN: usize = 1_500_000;
+    let origin = Origin::serve(|peer| {
+        peer.send(pattern(LEN));
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.tunnel(&origin);
+    origin.wait_for_end();
+    for _ in 0..2 {
+        thread::sleep(Duration::from_millis(300));
+        client.try_send("x");
+    }
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.read_slowly_to_end(), End::Closed);
+    assert_eq!(client.rest().len(), LEN);
+    assert!(client.rest() == pattern(LEN));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn carries_bulk_when_there_is_no_descriptor_left() {
+    let origin = Origin::serve(|peer| {
+        peer.wait_for(b"go");
+        peer.send(pattern(BULK));
+    });
+    let proxy = Proxy::start();
+    let mut client = proxy.tunnel(&origin);
+    proxy.forbid_new_files();
+    client.send("go");
+    assert!(client.read_exact(BULK) == pattern(BULK));
+}
+
+#[test]
 fn leaves_no_descriptor_behind() {
     let origin = Origin::echoing();
     let proxy = Proxy::start();

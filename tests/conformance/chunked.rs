@@ -2,7 +2,8 @@
 //!
 //! A fault in the coding may show after the head was forwarded; then the origin must never see a complete request.
 
-use super::case::{Case, chunked_post};
+use super::case::Act::{Early, WaitFor};
+use super::case::{Case, chunked_post, say};
 
 const CHUNK: &str = "9112 7.1";
 const EXT: &str = "9112 7.1.1";
@@ -16,6 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
         extensions(),
         trailers(),
         cut_off(),
+        overtaken(),
     ]
     .into_iter()
     .flatten()
@@ -198,5 +200,30 @@ fn cut_off() -> Vec<Case> {
         cut("cut_off_between_chunks", "5\r\nhello\r\n"),
         cut("cut_off_after_the_last_chunk", "5\r\nhello\r\n0\r\n"),
         cut("cut_off_in_a_trailer", "5\r\nhello\r\n0\r\nX-T: 1\r\n"),
+    ]
+}
+
+/// The answer began before the fault showed: nothing but its end can be said any more.
+fn overtaken() -> Vec<Case> {
+    let begun = |id, framing: &str| {
+        let first = format!("HTTP/1.1 200 OK\r\n{framing}0123456789");
+        chunked_post(id, "9112 8", "5\r\nhello\r\n")
+            .origin([Early, say(first), WaitFor(b"never".to_vec())])
+            .wait_for("0123456789")
+    };
+    let cut = |row: Case| {
+        row.closes()
+            .status_in(&[200])
+            .truncated()
+            .client_lacks("HTTP/1.1 4")
+    };
+    let length = "Content-Length: 100\r\n\r\n";
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n64\r\n";
+    vec![
+        cut(begun("bad_size_after_the_answer_began", length).send("ZZ\r\n")),
+        cut(begun("bad_size_after_a_chunked_answer_began", chunks).send("ZZ\r\n")),
+        cut(begun("bad_size_after_an_unframed_answer_began", "\r\n").send("ZZ\r\n")),
+        cut(begun("cut_off_after_the_answer_began", length).finish()),
+        cut(begun("cut_off_after_a_chunked_answer_began", chunks).finish()),
     ]
 }

@@ -126,6 +126,13 @@ fn others() -> Vec<Case> {
         )
         .statuses(&[200])
         .origin_line("Authorization: Basic YTpi"),
+        case("expectations_are_not_for_1.0", "9110 10.1.1")
+            .methods(&["POST"])
+            .send("POST {T}/ HTTP/1.0\r\nHost: {H}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
+            .statuses(&[200])
+            .interim(&[])
+            .origin_no_field("Expect")
+            .origin_body("hello"),
         get_with(
             "http2_settings",
             "9113 3.2.1",

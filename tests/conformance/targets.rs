@@ -225,6 +225,9 @@ fn paths() -> Vec<Case> {
         target("path_with_high_bytes", TARGET, b"http://{H}/\xc3\xa4")
             .statuses(&[200])
             .origin_has(b"GET /\xc3\xa4 HTTP/1.1\r\n"),
+        target("path_that_is_no_utf8", TARGET, b"http://{H}/a\xffb").refused(400),
+        target("path_with_half_a_character", TARGET, b"http://{H}/a\xc3").refused(400),
+        target("query_that_is_no_utf8", TARGET, b"http://{H}/?q=\xe4").refused(400),
         target("fragment", "9110 4.2.5", "http://{H}/a#b").refused(400),
         target(
             "fragment_before_the_path",

@@ -55,6 +55,14 @@ fn declined() -> Vec<Case> {
         get_with("switch_without_upgrade_field", "9110 15.2.2", ASK)
             .origin([say("HTTP/1.1 101 Switching Protocols\r\n\r\nraw")])
             .bad_gateway(),
+        get_with("switch_to_another_protocol", RULE, ASK)
+            .origin([say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: frob\r\n\r\nraw")])
+            .bad_gateway()
+            .client_lacks("101 Switching"),
+        get_with("switch_to_one_protocol_too_many", RULE, ASK)
+            .origin([say("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket, frob\r\n\r\nraw")])
+            .bad_gateway()
+            .client_lacks("101 Switching"),
     ]
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -79,6 +80,25 @@ impl Client {
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
         drop(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+    }
+
+    /// Lets little lie in the kernel that was not read yet; less than two segments of the loopback would stall it.
+    pub(crate) fn receive_little(&self) {
+        SockRef::from(&self.stream)
+            .set_recv_buffer_size(128 * 1024)
+            .expect("a TCP socket has this option");
+    }
+
+    /// Reads to the end, a little at a time with pauses in between.
+    pub(crate) fn read_slowly_to_end(&mut self) -> End {
+        let deadline = Instant::now() + 2 * HANG;
+        loop {
+            match self.end {
+                Some(end) => return end,
+                None => self.fill_before(deadline, "the end of the connection"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The socket, for options.

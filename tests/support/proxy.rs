@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::log::Log;
 use super::{Client, HANG, Message, Origin, Scratch, binaries};
@@ -242,6 +244,17 @@ impl Proxy {
     /// How many file descriptors the process has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// From here on the process gets no further descriptor; those it has stay.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn forbid_new_files(&self) {
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, none)
+            .expect("the proxy is ours to limit");
     }
 
     /// Waits until at most `count` descriptors are open; returns what is open then.

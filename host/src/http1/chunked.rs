@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn padding_of_many_sizes_is_bounded_by_the_line_alone() {
+        let body = |len: usize, count: usize| {
+            let chunk = format!("1{}\r\nx\r\n", " ".repeat(len));
+            let body = format!("{}0   \r\n\r\n", chunk.repeat(count));
+            whole(body.as_bytes()).map(|found| found.map(|(content, _)| content.len()))
+        };
+        assert_eq!(body(3, 9000), Ok(Some(9000)));
+        assert_eq!(body(4096, 10), Ok(Some(10)));
+        assert_eq!(body(4097, 1), Err(ChunkExtensionTooLong));
+    }
+
+    #[test]
     fn trailer_sections_are_bounded() {
         let lines = |count| format!("0\r\n{}\r\n", "a:b\r\n".repeat(count));
         assert!(whole(lines(64).as_bytes()).is_ok());

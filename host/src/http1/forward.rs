@@ -579,6 +579,29 @@ mod tests {
     }
 
     #[test]
+    fn credentials_of_a_connection_bind_it_to_its_client() {
+        for (fields, expected) in [
+            ("Authorization: NTLM x\r\n", true),
+            ("authorization: ntlm\r\n", true),
+            ("Authorization: Negotiate x\r\n", true),
+            (
+                "A: b\r\nAuthorization: Basic x\r\nAuthorization: negotiate x\r\n",
+                true,
+            ),
+            ("Authorization: Basic NTLM\r\n", false),
+            ("Authorization: NT\r\n", false),
+            ("Authorization:\r\n", false),
+            ("Proxy-Authorization: NTLM x\r\n", false),
+            ("", false),
+        ] {
+            let head = request(&format!(
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\n{fields}\r\n"
+            ));
+            assert_eq!(is_connection_bound(&head), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
     fn max_forwards_counts_down_for_options_and_trace_only() {
         for (method, value, left, sent) in [
             ("OPTIONS", "10", Some(10), "9"),
