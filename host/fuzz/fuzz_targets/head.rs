@@ -125,12 +125,12 @@ fn parse_response(text: &[u8], start: usize) -> Option<ResponseHead> {
 }
 
 /// The fields that no rule of forwarding speaks about, in order and spelling.
-fn end_to_end(fields: Fields<'_>) -> Vec<(&str, &[u8])> {
+fn end_to_end(fields: Fields<'_>) -> Vec<(&[u8], &[u8])> {
     let nominated: Vec<_> = fields.members(FieldId::Connection).collect();
-    let is_nominated = |name: &str| {
+    let is_nominated = |name: &[u8]| {
         nominated
             .iter()
-            .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+            .any(|option| option.eq_ignore_ascii_case(name))
     };
     let unknown = fields
         .lines()
