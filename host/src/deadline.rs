@@ -2,8 +2,8 @@
 //!
 //! Setting one is a store into a table; a ticker walks the table every [`TICK`] and wakes whoever is late. There is
 //! no timer per connection, no clock is read on the way, and the ticker sleeps while no connection exists. A deadline
-//! is therefore late by up to two ticks and never early. One slot belongs to one direction of one socket, whose
-//! task is the only one to wait on it.
+//! is therefore late by up to two ticks, and early only by as long as something has kept the worker from its ticker.
+//! One slot belongs to one direction of one socket, whose task is the only one to wait on it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -151,12 +151,7 @@ async fn refuse(
         is_head: false,
         is_last: true,
     };
-    let mut sent = 0;
-    if send_reply(client, worker, &reply, form, &mut sent)
-        .await
-        .is_ok()
-        && worker.logs_access()
-    {
+    if send_reply(client, worker, &reply, form).await.is_ok() && worker.logs_access() {
         worker.log_access(&AccessRecord {
             client: connection.client,
             method: "-",
@@ -178,7 +173,6 @@ async fn send_reply(
     worker: &Worker,
     reply: &Reply,
     form: ReplyForm,
-    sent: &mut u64,
 ) -> io::Result<()> {
     let mut out = buffers::small();
     worker.with_date(|date| reply.encode(form, date, &mut out));
@@ -186,9 +180,6 @@ async fn send_reply(
         .writer()
         .write_all(&out, worker.config.timeouts.client_idle)
         .await;
-    if result.is_ok() {
-        *sent += out.len() as u64;
-    }
     buffers::give_back(out);
     result
 }
@@ -329,8 +320,7 @@ impl Exchange {
             is_head: self.head.is_method("HEAD"),
             is_last: next != AfterAnswer::Again,
         };
-        let mut sent = 0;
-        let result = send_reply(client, &self.worker, reply, form, &mut sent).await;
+        let result = send_reply(client, &self.worker, reply, form).await;
         if self.record.note.is_none() {
             self.record.note = Some(format!("answered {}", reply.status));
         }
@@ -390,17 +380,25 @@ impl Exchange {
 
     // ---- requests that go on -------------------------------------------------------------------------------------
 
-    /// The host and port to dial: the request's, unless a plugin has chosen others.
-    fn destination(&mut self) -> (String, u16) {
-        let redirected = self.session.as_mut().and_then(Session::redirected_to);
-        redirected.unwrap_or_else(|| (self.head.host().to_owned(), self.head.port()))
+    /// Where a plugin has sent the request instead of its own host and port.
+    fn redirected(&mut self) -> Option<(String, u16)> {
+        self.session.as_mut().and_then(Session::redirected_to)
+    }
+
+    /// The host and port to dial: the request's own, unless it was redirected.
+    fn destination<'a>(&'a self, redirected: Option<&'a (String, u16)>) -> (&'a str, u16) {
+        match redirected {
+            Some((host, port)) => (host, *port),
+            None => (self.head.host(), self.head.port()),
+        }
     }
 
     /// Connects, and only then promises a tunnel.
     async fn connect(&mut self, client: &mut MessageStream) -> Result<Outcome, ExchangeError> {
         self.record.seeks_upstream = true;
-        let (host, port) = self.destination();
-        let obtained = obtain(&self.worker, &host, port, Freshness::New);
+        let redirected = self.redirected();
+        let (host, port) = self.destination(redirected.as_ref());
+        let obtained = obtain(&self.worker, host, port, Freshness::New);
         let upstream = unless_reset(client.reset(), obtained).await?;
         self.record.has_upstream = true;
         let stall = self.worker.config.timeouts.client_idle;
@@ -424,13 +422,10 @@ impl Exchange {
         } else {
             Freshness::Verified
         };
-        let redirected = self.session.as_mut().and_then(Session::redirected_to);
+        let redirected = self.redirected();
         loop {
             let progress = Progress::default();
-            let (host, port) = match &redirected {
-                Some((host, port)) => (host.as_str(), *port),
-                None => (self.head.host(), self.head.port()),
-            };
+            let (host, port) = self.destination(redirected.as_ref());
             let obtained = obtain(&self.worker, host, port, freshness);
             let mut upstream = match unless_reset(client.reset(), obtained).await {
                 Ok(upstream) => upstream,
@@ -452,7 +447,7 @@ impl Exchange {
 
     /// What follows a delivered response, for both connections.
     fn conclude(
-        &mut self,
+        &self,
         delivered: Delivered,
         upstream: MessageStream,
         redirected: Option<&(String, u16)>,
@@ -465,10 +460,7 @@ impl Exchange {
                 client_may_continue,
             } => {
                 if upstream_is_reusable && !self.worker.is_draining() {
-                    let (host, port) = match redirected {
-                        Some((host, port)) => (host.as_str(), *port),
-                        None => (self.head.host(), self.head.port()),
-                    };
+                    let (host, port) = self.destination(redirected);
                     self.worker.pool.put(host, port, upstream);
                 }
                 Outcome::Next(match self.reason_to_close() {

@@ -86,7 +86,7 @@ impl Exchange {
     }
 
     fn log(&mut self) {
-        let redirected = self.session.as_mut().and_then(Session::redirected_to);
+        let redirected = self.redirected();
         let upstream = match &redirected {
             Some((host, port)) => (host.as_str(), *port),
             None => (self.head.host(), self.head.port()),
