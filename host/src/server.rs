@@ -82,6 +82,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     let (addresses, listeners) = listen(&config)?;
     let (drain, drain_receiver) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
+    let (ready, ready_workers) = std::sync::mpsc::channel();
     for (number, listeners) in listeners.into_iter().enumerate() {
         let start = WorkerStart {
             number,
@@ -90,10 +91,14 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             chain: Arc::clone(&chain),
             log: log.clone(),
             drain: drain_receiver.clone(),
+            ready: ready.clone(),
         };
         start_worker(start, ended.clone()).map_err(StartError::Worker)?;
     }
-    drop(ended);
+    drop((ended, ready));
+    if ready_workers.iter().take(workers).count() < workers {
+        return Err(StartError::Worker(first_failure(&mut endings)));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -229,6 +234,12 @@ fn start_worker(
         let _ = ended.send(result);
     })?;
     Ok(())
+}
+
+/// Why a worker ended before it was ready.
+fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<()>>) -> io::Error {
+    let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
+    failure.unwrap_or_else(|| io::Error::other("it ended before it was ready"))
 }
 
 /// Waits for a signal, or for a worker that fails; then drains the workers.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -54,6 +54,8 @@ pub(crate) struct WorkerStart {
     pub(crate) log: LogSink,
     /// Turns true once: finish what is under way, take nothing new.
     pub(crate) drain: watch::Receiver<bool>,
+    /// Told once when the worker takes connections; dropped untold when it cannot.
+    pub(crate) ready: mpsc::Sender<()>,
 }
 
 /// Runs a worker on the calling thread until it has drained.
@@ -88,6 +90,9 @@ async fn serve(start: WorkerStart) -> io::Result<()> {
         let drain = start.drain.clone();
         tokio::task::spawn_local(async move { acceptor.accept(listener, drain).await });
     }
+    // The server may have given up waiting because another worker failed.
+    let _ = start.ready.send(());
+    drop(start.ready);
     worker.drained(start.drain).await;
     worker.access_log.flush();
     Ok(())

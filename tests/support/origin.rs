@@ -254,9 +254,6 @@ fn accept(
     script: Arc<impl Fn(&mut Peer) + Send + Sync + 'static>,
 ) {
     while let Ok((stream, _)) = listener.accept() {
-        if shared.is_stopping.load(Ordering::SeqCst) {
-            return;
-        }
         let Some(mut peer) = Peer::new(stream, shared) else {
             continue;
         };
@@ -286,6 +283,10 @@ impl Peer {
             stream: Some(stream.try_clone().ok()?),
         };
         let mut connections = shared.lock();
+        // Under the lock: the end of the origin finds every connection that was recorded, and no other is served.
+        if shared.is_stopping.load(Ordering::SeqCst) {
+            return None;
+        }
         connections.push(record);
         let index = connections.len() - 1;
         Some(Peer {
