@@ -3,19 +3,10 @@
 //! `PROXY_BIN` and `PLUGIN_DIR` name what is already built. Without them everything is built once per run, with the
 //! profile `fast`, into the target directory this test was built into.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-
-/// The packages whose libraries the tests load.
-const PLUGINS: [&str; 5] = [
-    "filter_by_upstream_host",
-    "redirect_to_custom_server",
-    "shortlink",
-    "zoo",
-    "not_a_plugin",
-];
+use std::{env, fs};
 
 struct Binaries {
     proxy: PathBuf,
@@ -58,7 +49,9 @@ fn build() -> Binaries {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo.args(["build", "--profile", "fast", "--package", "proxy"]);
-    cargo.args(PLUGINS.iter().flat_map(|plugin| ["--package", plugin]));
+    for plugin in plugin_packages() {
+        cargo.args(["--package", &plugin]);
+    }
     cargo.arg("--target-dir").arg(&target);
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "the proxy and its plugins do not build");
@@ -67,6 +60,18 @@ fn build() -> Binaries {
         proxy: built.join(format!("proxy{}", env::consts::EXE_SUFFIX)),
         plugins: built,
     }
+}
+
+/// The packages whose libraries the tests load: each has a directory of its own name.
+fn plugin_packages() -> Vec<String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    [tests.join("../plugins"), tests.join("fixtures")]
+        .iter()
+        .flat_map(|directory| fs::read_dir(directory).expect("the plugins are in the tree"))
+        .map(|entry| entry.expect("a directory can be listed").path())
+        .filter(|path| path.join("Cargo.toml").is_file())
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect()
 }
 
 /// This test's executable is `<target>/<profile>/deps/<name>`.

@@ -1,0 +1,6 @@
+//! The bundled plugins at work: the real binary, the real library, and stand-ins for the named hosts.
+//!
+//! One module per plugin. What its rule decides is tested beside the rule; here stands what a client and an origin
+//! see of it.
+
+mod shortlink;
