@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::exchange::{self, Exchange};
 use crate::stream::MessageStream;
+use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd};
 use crate::worker::{Counted, Worker};
 
@@ -65,7 +66,7 @@ pub(crate) struct TunnelStart {
 pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counted) {
     let worker = Rc::clone(counted.worker());
     let mut stream = MessageStream::new(
-        socket,
+        Transport::Plain(socket),
         &worker.deadlines,
         worker.config.limits.client_read_len,
     );
@@ -128,9 +129,9 @@ async fn run_tunnel(
 }
 
 fn tunnel_end(stream: MessageStream, read_len: usize) -> TunnelEnd {
-    let (socket, received) = stream.into_parts();
+    let (transport, received) = stream.into_parts();
     TunnelEnd {
-        socket,
+        transport,
         received,
         read_len,
     }

@@ -19,6 +19,7 @@ pub mod plugins;
 mod relay;
 mod splice;
 mod stream;
+mod transport;
 mod tunnel;
 mod upstream;
 

@@ -82,7 +82,7 @@ impl BodyRelay<'_> {
                 return self.flush(to).await;
             }
             self.flush(to).await?;
-            if self.pays_to_splice(from) {
+            if self.pays_to_splice(from, to) {
                 self.splice(from, to).await?;
                 continue;
             }
@@ -200,13 +200,18 @@ impl BodyRelay<'_> {
     }
 
     /// Whether the rest of the body can go from socket to socket without passing through this process.
-    fn pays_to_splice(&self, from: &Reader<'_>) -> bool {
+    fn pays_to_splice(&self, from: &Reader<'_>, to: &Writer<'_>) -> bool {
         let is_long = self
             .decoder
             .remaining_length()
             .is_some_and(|len| len >= splice::WORTH_IT);
         let is_plain = matches!(self.encoder, BodyEncoder::Identity) && self.hook.is_none();
-        self.may_splice && is_long && is_plain && from.buffered().is_empty()
+        self.may_splice
+            && is_long
+            && is_plain
+            && from.buffered().is_empty()
+            && from.plain_socket().is_some()
+            && to.plain_socket().is_some()
     }
 
     async fn splice(

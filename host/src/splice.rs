@@ -172,7 +172,10 @@ mod linux {
         pipe: &mut PipeInUse,
         limit: u64,
     ) -> io::Result<Filled> {
-        std::future::poll_fn(|cx| match poll_fill(from.socket(), pipe, limit, cx) {
+        let Some(socket) = from.plain_socket() else {
+            return Ok(Filled::NoPipe);
+        };
+        std::future::poll_fn(|cx| match poll_fill(socket, pipe, limit, cx) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => from
                 .deadline()
@@ -188,9 +191,13 @@ mod linux {
         to: &Writer<'_>,
         stall: Duration,
     ) -> io::Result<()> {
+        let Some(socket) = to.plain_socket() else {
+            // Nothing of the stream may go around its encryption.
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         to.deadline().arm(stall);
         std::future::poll_fn(|cx| {
-            match poll_empty(pipe, to.socket(), cx, || to.deadline().arm(stall)) {
+            match poll_empty(pipe, socket, cx, || to.deadline().arm(stall)) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => to
                     .deadline()

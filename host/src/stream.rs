@@ -4,26 +4,23 @@
 //! waiting for a peer costs no memory. Every wait is bounded by the deadline that its caller has set.
 
 use std::io;
-use std::net::Shutdown;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::io::{AsyncWrite, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
+use crate::transport::{ReadHalf, Transport, WriteHalf};
 
 /// A connection that carries HTTP messages.
 #[derive(Debug)]
 pub(crate) struct MessageStream {
-    socket: TcpStream,
+    transport: Transport,
     received: Received,
     reading: Deadline,
     writing: Deadline,
@@ -52,9 +49,9 @@ pub(crate) enum ReadHeadError {
 
 impl MessageStream {
     /// `read_len` is the most that one read takes, in bytes.
-    pub(crate) fn new(socket: TcpStream, deadlines: &Rc<Deadlines>, read_len: usize) -> Self {
+    pub(crate) fn new(transport: Transport, deadlines: &Rc<Deadlines>, read_len: usize) -> Self {
         Self {
-            socket,
+            transport,
             received: Received::default(),
             reading: deadlines.slot(),
             writing: deadlines.slot(),
@@ -64,15 +61,15 @@ impl MessageStream {
 
     /// The two directions, to be used at the same time.
     pub(crate) fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
-        let (read_half, write_half) = self.socket.split();
+        let (read_half, write_half) = self.transport.split();
         let reader = Reader {
-            socket: read_half,
+            half: read_half,
             received: &mut self.received,
             deadline: &self.reading,
             read_len: self.read_len,
         };
         let writer = Writer {
-            socket: write_half,
+            half: write_half,
             deadline: &self.writing,
         };
         (reader, writer)
@@ -113,42 +110,36 @@ impl MessageStream {
     /// Ends when the peer has reset the connection. A peer that only closed its direction still reads.
     /// Uses the deadline of the receiving direction. Cancel safe.
     pub(crate) async fn reset(&self) {
-        wait_for_reset(&self.socket, &self.reading).await;
+        wait_for_reset(self.transport.socket(), &self.reading).await;
     }
 
     /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
     /// Looks at the readiness that the event loop already knows, which costs no system call while all is quiet.
     pub(crate) fn is_quiet(&self) -> bool {
-        let would_block = |result: io::Result<usize>| {
-            result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-        };
-        !self.has_buffered() && would_block(self.socket.try_read(&mut [0]))
+        !self.has_buffered() && self.transport.is_quiet()
     }
 
     /// As [`is_quiet`](Self::is_quiet), but asks the kernel: for a request that could not be sent a second time.
     pub(crate) fn is_quiet_now(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = socket2::SockRef::from(&self.socket).peek(&mut byte);
-        !self.has_buffered() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let peeked = socket2::SockRef::from(self.transport.socket()).peek(&mut byte);
+        self.is_quiet() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// The socket and the bytes that were received and not yet consumed.
-    pub(crate) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+    /// The connection and the bytes that were received and not yet consumed.
+    pub(crate) fn into_parts(mut self) -> (Transport, Vec<u8>) {
         let rest = self.received.take_rest();
-        (self.socket, rest)
+        (self.transport, rest)
     }
 
     /// Says goodbye so that the peer can read what was sent last although it is still sending: closes our
     /// direction, then swallows what comes until the peer closes too, at most for `limit` (RFC 9112 §9.6).
     pub(crate) async fn linger(&mut self, limit: Duration) {
-        if socket2::SockRef::from(&self.socket)
-            .shutdown(Shutdown::Write)
-            .is_err()
-        {
+        let (mut reader, mut writer) = self.split();
+        if writer.close(limit).await.is_err() {
             return;
         }
-        self.reading.arm(limit);
-        let mut reader = self.reader();
+        reader.deadline.arm(limit);
         loop {
             reader.received.clear();
             match reader.fill().await {
@@ -160,7 +151,7 @@ impl MessageStream {
 
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.transport.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -175,7 +166,7 @@ async fn wait_for_reset(socket: &TcpStream, deadline: &Deadline) {
 /// The receiving direction of a [`MessageStream`].
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    socket: ReadHalf<'a>,
+    half: ReadHalf<'a>,
     received: &'a mut Received,
     deadline: &'a Deadline,
     read_len: usize,
@@ -187,13 +178,14 @@ impl<'a> Reader<'a> {
         self.deadline
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        self.socket.as_ref()
+    /// The socket, if its bytes are the message's own and not TLS.
+    pub(crate) fn plain_socket(&self) -> Option<&TcpStream> {
+        self.half.plain()
     }
 
     /// As [`MessageStream::reset`].
     pub(crate) async fn reset(&self) {
-        wait_for_reset(self.socket(), self.deadline).await;
+        wait_for_reset(self.half.socket(), self.deadline).await;
     }
 
     /// The bytes received and not yet consumed.
@@ -214,7 +206,7 @@ impl<'a> Reader<'a> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.received.make_room();
         let mut room = (&mut self.received.bytes).limit(self.read_len);
-        match poll_read_buf(Pin::new(&mut self.socket), cx, &mut room) {
+        match self.half.poll_read(cx, &mut room) {
             Poll::Ready(result) => {
                 if matches!(result, Ok(0) | Err(_)) {
                     self.received.release_if_empty();
@@ -267,13 +259,14 @@ fn is_idle_request(kind: HeadKind, scanner: &HeadScanner, filled: &io::Result<us
 /// The sending direction of a [`MessageStream`].
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
-    socket: WriteHalf<'a>,
+    half: WriteHalf<'a>,
     deadline: &'a Deadline,
 }
 
-impl Writer<'_> {
-    pub(crate) fn socket(&self) -> &TcpStream {
-        self.socket.as_ref()
+impl<'a> Writer<'a> {
+    /// As [`Reader::plain_socket`].
+    pub(crate) fn plain_socket(&self) -> Option<&TcpStream> {
+        self.half.plain()
     }
 
     pub(crate) fn deadline(&self) -> &Deadline {
@@ -284,11 +277,11 @@ impl Writer<'_> {
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self
-                .write_some(stall, |socket, cx| socket.poll_write(cx, bytes))
+                .write_some(stall, |half, cx| half.poll_write(cx, bytes))
                 .await?;
             bytes = &bytes[written..];
         }
-        Ok(())
+        self.flush(stall).await
     }
 
     /// As [`write_all`](Self::write_all), for bytes that lie in several places.
@@ -300,21 +293,46 @@ impl Writer<'_> {
         io::IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let written = self
-                .write_some(stall, |socket, cx| socket.poll_write_vectored(cx, slices))
+                .write_some(stall, |half, cx| half.poll_write_vectored(cx, slices))
                 .await?;
             io::IoSlice::advance_slices(&mut slices, written);
         }
-        Ok(())
+        self.flush(stall).await
+    }
+
+    /// What TLS could not hand to the socket at once.
+    async fn flush(&mut self, stall: Duration) -> io::Result<()> {
+        if self.half.plain().is_some() {
+            return Ok(());
+        }
+        self.bounded(stall, WriteHalf::poll_flush).await
+    }
+
+    /// Closes this direction; the peer has at most `limit` to take what is still under way to it.
+    async fn close(&mut self, limit: Duration) -> io::Result<()> {
+        self.bounded(limit, WriteHalf::poll_shutdown).await
     }
 
     async fn write_some(
         &mut self,
         stall: Duration,
-        mut write: impl FnMut(Pin<&mut WriteHalf<'_>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        mut write: impl FnMut(&mut WriteHalf<'_>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> io::Result<usize> {
-        self.deadline.arm(stall);
-        std::future::poll_fn(|cx| match write(Pin::new(&mut self.socket), cx) {
+        self.bounded(stall, |half, cx| match write(half, cx) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            polled => polled,
+        })
+        .await
+    }
+
+    /// `TimedOut` when the peer makes `step` wait for as long as `stall`.
+    async fn bounded<T>(
+        &mut self,
+        stall: Duration,
+        mut step: impl FnMut(&mut WriteHalf<'a>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        self.deadline.arm(stall);
+        std::future::poll_fn(|cx| match step(&mut self.half, cx) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => self
                 .deadline

@@ -1,29 +1,24 @@
 //! CONNECT and upgraded connections: bytes both ways, unseen (RFC 9110 §9.3.6).
 //!
-//! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes. A half-close is passed on and
-//! the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
+//! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes, unless an end is TLS. A
+//! half-close is passed on, to TLS as `close_notify`, and the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
 //! whole one. A tunnel through which nothing moves for the idle limit is closed. Nothing is held while nothing moves.
 
 use std::io;
-use std::net::Shutdown;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
 use crate::deadline::Deadlines;
 use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
+use crate::transport::{ReadHalf, Transport, WriteHalf};
 
-/// One end of a tunnel: the socket, and bytes that have already been received from it.
+/// One end of a tunnel: the connection, and bytes that have already been received from it.
 pub(crate) struct TunnelEnd {
-    pub(crate) socket: TcpStream,
+    pub(crate) transport: Transport,
     pub(crate) received: Vec<u8>,
     /// The most that one read takes, in bytes.
     pub(crate) read_len: usize,
@@ -65,8 +60,8 @@ pub(crate) async fn relay(
     deadlines: &Rc<Deadlines>,
     idle: Duration,
 ) -> Relayed {
-    let (client_reader, client_writer) = client.socket.split();
-    let (upstream_reader, upstream_writer) = upstream.socket.split();
+    let (client_reader, client_writer) = client.transport.split();
+    let (upstream_reader, upstream_writer) = upstream.transport.split();
     let mut inbound = Direction::new(
         client_reader,
         upstream_writer,
@@ -122,7 +117,7 @@ struct Direction<'a> {
     pipe: PipeInUse,
     moved: u64,
     is_active: bool,
-    /// Whether a pipe can be had.
+    /// Whether a pipe can be had, and leads from socket to socket.
     may_splice: bool,
     read_len: usize,
 }
@@ -140,6 +135,7 @@ enum State {
 
 impl<'a> Direction<'a> {
     fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, received: Vec<u8>, read_len: usize) -> Self {
+        let is_plain = from.plain().is_some() && to.plain().is_some();
         Self {
             from,
             to,
@@ -149,14 +145,14 @@ impl<'a> Direction<'a> {
             written: 0,
             pipe: PipeInUse::default(),
             is_active: false,
-            may_splice: splice::IS_AVAILABLE,
+            may_splice: splice::IS_AVAILABLE && is_plain,
             read_len,
         }
     }
 
     /// Makes the coming close of the receiver a reset.
     fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(self.to.as_ref()).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.to.socket()).set_linger(Some(Duration::ZERO));
     }
 
     fn take_activity(&mut self) -> bool {
@@ -191,9 +187,9 @@ impl<'a> Direction<'a> {
                     self.release();
                 }
                 State::Draining => {
-                    self.state = State::Over;
                     // A peer that is gone already needs no notice.
-                    let _ = socket2::SockRef::from(self.to.as_ref()).shutdown(Shutdown::Write);
+                    let _ = ready!(self.to.poll_shutdown(cx));
+                    self.state = State::Over;
                 }
                 State::Over => return Poll::Ready(Ok(())),
             }
@@ -205,7 +201,7 @@ impl<'a> Direction<'a> {
     fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.pending.len() {
             let rest = &self.pending[self.written..];
-            let len = ready!(Pin::new(&mut self.to).poll_write(cx, rest))?;
+            let len = ready!(self.to.poll_write(cx, rest))?;
             if len == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -213,13 +209,13 @@ impl<'a> Direction<'a> {
             self.is_active = true;
         }
         self.release();
-        Poll::Ready(Ok(()))
+        self.to.poll_flush(cx)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = buffers::large();
         let mut room = (&mut buffer).limit(self.read_len);
-        let result = poll_read_buf(Pin::new(&mut self.from), cx, &mut room);
+        let result = self.from.poll_read(cx, &mut room);
         self.pending = buffer;
         match result {
             Poll::Ready(Ok(0)) => self.state = State::Draining,
@@ -234,14 +230,13 @@ impl<'a> Direction<'a> {
     }
 
     fn poll_splice(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(from), Some(to)) = (self.from.plain(), self.to.plain()) else {
+            self.state = State::Copying;
+            return Poll::Ready(Ok(()));
+        };
         let is_active = &mut self.is_active;
-        ready!(splice::poll_empty(
-            &mut self.pipe,
-            self.to.as_ref(),
-            cx,
-            || *is_active = true
-        ))?;
-        let filled = splice::poll_fill(self.from.as_ref(), &mut self.pipe, u64::MAX, cx);
+        ready!(splice::poll_empty(&mut self.pipe, to, cx, || *is_active = true))?;
+        let filled = splice::poll_fill(from, &mut self.pipe, u64::MAX, cx);
         match ready!(filled)? {
             Filled::Bytes(0) => self.state = State::Draining,
             Filled::Bytes(len) => self.count(len),

@@ -52,7 +52,7 @@ pub(crate) async fn obtain(
     let limit = worker.config.timeouts.connect;
     let socket = Box::pin(dial::dial(&worker.resolver, host, port, limit)).await?;
     let stream = MessageStream::new(
-        socket,
+        crate::transport::Transport::Plain(socket),
         &worker.deadlines,
         worker.config.limits.server_read_len,
     );

@@ -1,0 +1,299 @@
+//! What bytes travel over: TCP, or TLS on top of it.
+//!
+//! The one place where reading and writing know the difference. Plain TCP goes straight to the socket. TLS keeps its
+//! socket beside its session, so that whatever is asked of the connection itself (was it reset, is it open, make the
+//! close a reset) is asked of a socket in both cases. An end of TLS without `close_notify` is the error
+//! `UnexpectedEof`: what came before may be only a part (RFC 8446 §6.1, RFC 9112 §9.8). Handshakes, certificates and
+//! deadlines are left to others.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp;
+use tokio_rustls::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// A connection to a peer.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    /// Boxed: a session is large, and most connections have none.
+    Tls(Box<Tls>),
+}
+
+/// A TLS connection, as its client or its server.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    /// Borrowed within single polls only: both directions share one session.
+    session: RefCell<TlsStream<Layer>>,
+    socket: Rc<TcpStream>,
+}
+
+/// What TLS runs on: a socket, or TLS again (through a parent proxy that is itself reached by TLS).
+#[derive(Debug)]
+pub(crate) enum Layer {
+    Socket(Rc<TcpStream>),
+    Tls(Box<TlsStream<Layer>>),
+}
+
+impl Transport {
+    /// The connection as TLS needs it, to begin a handshake on.
+    pub(crate) fn into_layer(self) -> (Layer, Rc<TcpStream>) {
+        match self {
+            Self::Plain(socket) => {
+                let socket = Rc::new(socket);
+                (Layer::Socket(Rc::clone(&socket)), socket)
+            }
+            Self::Tls(tls) => {
+                let Tls { session, socket } = *tls;
+                (Layer::Tls(Box::new(session.into_inner())), socket)
+            }
+        }
+    }
+
+    /// TLS whose handshake is over; `socket` is the one that came with its layer.
+    pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, socket: Rc<TcpStream>) -> Self {
+        Self::Tls(Box::new(Tls {
+            session: RefCell::new(session.into()),
+            socket,
+        }))
+    }
+
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// The two directions, to be used at the same time within one task.
+    pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match self {
+            Self::Plain(socket) => {
+                let (read_half, write_half) = socket.split();
+                (ReadHalf::Plain(read_half), WriteHalf::Plain(write_half))
+            }
+            Self::Tls(tls) => (ReadHalf::Tls(tls), WriteHalf::Tls(tls)),
+        }
+    }
+
+    /// Whether nothing has arrived, no close either. Plain TCP looks at the readiness that the event loop already
+    /// knows; TLS also takes in what is not meant for anybody, such as session tickets.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket
+                .try_read(&mut [0])
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            Self::Tls(tls) => tls.is_quiet(),
+        }
+    }
+}
+
+impl Tls {
+    fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = std::future::poll_fn(|cx| {
+            let mut session = self.session.borrow_mut();
+            Pin::new(&mut *session).poll_read(cx, &mut ReadBuf::new(&mut byte))
+        });
+        // Out of turns is not the same as quiet.
+        let read = pin!(tokio::task::coop::unconstrained(read));
+        read.poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    }
+
+    fn poll<R>(&self, poll: impl FnOnce(Pin<&mut TlsStream<Layer>>) -> R) -> R {
+        poll(Pin::new(&mut *self.session.borrow_mut()))
+    }
+}
+
+/// The receiving direction of a [`Transport`].
+#[derive(Debug)]
+pub(crate) enum ReadHalf<'a> {
+    Plain(tcp::ReadHalf<'a>),
+    Tls(&'a Tls),
+}
+
+impl ReadHalf<'_> {
+    /// Reads once into the spare room of `buffer`. `Ok(0)`: the peer closed its direction, and meant to.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(half) => poll_read_buf(Pin::new(half), cx, buffer),
+            Self::Tls(tls) => tls.poll(|session| poll_read_buf(session, cx, buffer)),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(half) => half.as_ref(),
+            Self::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// The socket, if its bytes are the message's own, for those who move bytes inside the kernel.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+/// The sending direction of a [`Transport`].
+#[derive(Debug)]
+pub(crate) enum WriteHalf<'a> {
+    Plain(tcp::WriteHalf<'a>),
+    Tls(&'a Tls),
+}
+
+impl WriteHalf<'_> {
+    /// Writes some of `bytes`. Under TLS they may still wait in the session afterwards, see
+    /// [`poll_flush`](Self::poll_flush).
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(half) => Pin::new(half).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll(|session| session.poll_write(cx, bytes)),
+        }
+    }
+
+    /// As [`poll_write`](Self::poll_write), for bytes that lie in several places.
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(half) => Pin::new(half).poll_write_vectored(cx, slices),
+            Self::Tls(tls) => tls.poll(|session| session.poll_write_vectored(cx, slices)),
+        }
+    }
+
+    /// Hands to the kernel what was written. A plain socket holds nothing back.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll(|session| session.poll_flush(cx)),
+        }
+    }
+
+    /// Closes this direction, under TLS with a `close_notify` before it. The other one goes on.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(half) => Poll::Ready(close_direction(half.as_ref())),
+            Self::Tls(tls) => tls.poll(|session| session.poll_shutdown(cx)),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(half) => half.as_ref(),
+            Self::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// As [`ReadHalf::plain`].
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+fn close_direction(socket: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(socket).shutdown(Shutdown::Write)
+}
+
+impl AsyncRead for Layer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Socket(socket) => loop {
+                ready!(socket.poll_read_ready(cx))?;
+                match socket.try_read(buffer.initialize_unfilled()) {
+                    Ok(len) => {
+                        buffer.advance(len);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            },
+            Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Layer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored_mut(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored_mut(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Socket(_) => Poll::Ready(Ok(())),
+            Self::Tls(outer) => Pin::new(&mut **outer).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Socket(socket) => Poll::Ready(close_direction(socket)),
+            Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Layer {
+    fn poll_write_vectored_mut(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Socket(socket) => loop {
+                ready!(socket.poll_write_ready(cx))?;
+                match socket.try_write_vectored(slices) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
+        }
+    }
+}
