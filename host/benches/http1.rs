@@ -13,8 +13,8 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proxy_host::http1::{
     BodyDecoder, BodyFraming, ConnectionAnnouncement, FieldLine, HeadKind, HeadLimits, HeadScanner,
-    OutFraming, RequestForward, RequestHead, ResponseForward, ResponseHead, forward_request,
-    forward_response,
+    OutFraming, RequestForm, RequestForward, RequestHead, ResponseForward, ResponseHead,
+    forward_request, forward_response,
 };
 
 const REQUEST: &[u8] =
@@ -76,6 +76,7 @@ fn forward(c: &mut Criterion) {
             drop_fields: &[],
             framing: BodyFraming::Empty,
             upgrade: None,
+            form: RequestForm::Origin,
         };
         bencher.iter(|| {
             out.clear();

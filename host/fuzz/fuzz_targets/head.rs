@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use proxy_host::http1::{
     BodyFraming, ConnectionAnnouncement, FieldId, Fields, HeadBounds, HeadError, HeadKind,
-    HeadLimits, HeadScanner, OutFraming, RequestForward, RequestHead, ResponseForward,
+    HeadLimits, HeadScanner, OutFraming, RequestForm, RequestForward, RequestHead, ResponseForward,
     ResponseHead, TargetForm, forward_request, forward_response, request_framing, response_framing,
 };
 
@@ -65,6 +65,7 @@ fn forwards_the_request(text: &[u8], start: usize) {
         drop_fields: &[],
         framing,
         upgrade: None,
+        form: RequestForm::Origin,
     };
     forward_request(&head, &options, &mut out);
 

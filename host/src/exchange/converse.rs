@@ -35,6 +35,7 @@ impl Exchange {
             drop_fields: &self.worker.config.disable_headers,
             framing: self.framing,
             upgrade: http1::requested_upgrade(&self.head),
+            form: http1::RequestForm::Origin,
         };
         http1::forward_request(&self.head, &options, &mut out);
         if self.has_content() {

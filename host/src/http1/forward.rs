@@ -5,10 +5,11 @@
 //! that no edit and no peer can make the head say another framing than the body has. Decides nothing about
 //! policy: what is upgraded, kept alive or chunked comes in the options.
 
-use super::encode::{write_decimal, write_field, write_line, write_status_line};
+use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
 use super::fields::{ConnectionOptions, FieldId, FieldView, Fields};
 use super::framing::{BodyFraming, content_length, decimal, request_framing};
 use super::head::{RequestHead, ResponseHead, Version};
+use super::target::Scheme;
 
 /// Room for the lines that are the proxy's own.
 const OWN_LINES_LEN: usize = 256;
@@ -25,6 +26,24 @@ pub struct RequestForward<'a> {
     pub framing: BodyFraming,
     /// The upgrade that is offered to the origin, if it may accept one.
     pub upgrade: Option<RequestedUpgrade<'a>>,
+    /// Whom the next hop takes the proxy for.
+    pub form: RequestForm<'a>,
+}
+
+/// The form of a forwarded request target (RFC 9112 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestForm<'a> {
+    /// Path and query, to the origin.
+    Origin,
+    /// An `http` URL, to another proxy, which goes by it alone; Host says the same.
+    Absolute {
+        /// A name or an IP literal without brackets.
+        host: &'a str,
+        /// Left out of the URL where it is 80.
+        port: u16,
+        /// What the other proxy asks of this one. The client's own credentials never go on.
+        proxy_authorization: Option<&'a [u8]>,
+    },
 }
 
 /// How a forwarded response is framed toward the client.
@@ -182,13 +201,13 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
     let via_at = fields.last_index(FieldId::Via);
     let forwards_left = max_forwards(head).map(|left| left.saturating_sub(1));
 
-    write_request_line(head, out);
+    write_request_line(head, options.form, out);
     if host_at.is_none() {
-        write_host(head, b"Host", out);
+        write_host(head, options.form, b"Host", out);
     }
     for (index, line) in fields.lines().enumerate() {
         if host_at == Some(index) {
-            write_host(head, line.name, out);
+            write_host(head, options.form, line.name, out);
         } else if !request_line_travels(fields, connection, options, line)
             || (line.id == FieldId::Expect && head.version() == Version::Http10)
         {
@@ -204,6 +223,13 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
     }
     if via_at.is_none() {
         write_via(options.via, head.version(), out);
+    }
+    if let RequestForm::Absolute {
+        proxy_authorization: Some(value),
+        ..
+    } = options.form
+    {
+        write_field(out, "Proxy-Authorization", value);
     }
     write_request_framing(fields, options.framing, out);
     write_request_connection(fields, connection, options.upgrade, out);
@@ -315,7 +341,7 @@ fn may_pass(protocol: &[u8]) -> bool {
     })
 }
 
-fn write_request_line(head: &RequestHead, out: &mut Vec<u8>) {
+fn write_request_line(head: &RequestHead, form: RequestForm<'_>, out: &mut Vec<u8>) {
     let path = match head.path() {
         b"" => head.raw_target(),
         path => path,
@@ -323,15 +349,42 @@ fn write_request_line(head: &RequestHead, out: &mut Vec<u8>) {
     out.reserve(path.len() + OWN_LINES_LEN);
     out.extend_from_slice(head.method().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(path);
+    match form {
+        RequestForm::Origin => out.extend_from_slice(path),
+        RequestForm::Absolute { host, port, .. } => {
+            out.extend_from_slice(b"http://");
+            write_authority(host, port, out);
+            // The last proxy makes the asterisk of OPTIONS out of a missing path (RFC 9112 §3.2.4).
+            if path != b"*" {
+                out.extend_from_slice(path);
+            }
+        }
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-fn write_host(head: &RequestHead, name: &[u8], out: &mut Vec<u8>) {
+fn write_host(head: &RequestHead, form: RequestForm<'_>, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    head.write_authority(out);
+    match form {
+        RequestForm::Origin => head.write_authority(out),
+        RequestForm::Absolute { host, port, .. } => write_authority(host, port, out),
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+fn write_authority(host: &str, port: u16, out: &mut Vec<u8>) {
+    if host.contains(':') {
+        out.push(b'[');
+        out.extend_from_slice(host.as_bytes());
+        out.push(b']');
+    } else {
+        out.extend_from_slice(host.as_bytes());
+    }
+    if port != Scheme::Http.default_port() {
+        out.push(b':');
+        push_decimal(out, u64::from(port));
+    }
 }
 
 /// The version in Via is the one that was received (RFC 9110 §7.6.3).
@@ -423,6 +476,7 @@ mod tests {
         drop_fields: &[],
         framing: BodyFraming::Empty,
         upgrade: None,
+        form: RequestForm::Origin,
     };
 
     const RESPONSE: ResponseForward<'_> = ResponseForward {
@@ -466,6 +520,43 @@ mod tests {
         assert_forwards(
             "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn a_request_goes_to_a_parent_in_absolute_form_with_credentials_of_our_own() {
+        let to_parent = |host, port, proxy_authorization| RequestForward {
+            form: RequestForm::Absolute {
+                host,
+                port,
+                proxy_authorization,
+            },
+            ..REQUEST
+        };
+        let received =
+            "GET http://a/b?c HTTP/1.1\r\nhost: a\r\nProxy-Authorization: Basic x\r\n\r\n";
+        assert_eq!(
+            forwarded(received, to_parent("a", 80, None)),
+            "GET http://a/b?c HTTP/1.1\r\nhost: a\r\nVia: 1.1 p\r\n\r\n"
+        );
+        assert_eq!(
+            forwarded(received, to_parent("::1", 81, Some(b"Basic own"))),
+            "GET http://[::1]:81/b?c HTTP/1.1\r\nhost: [::1]:81\r\nVia: 1.1 p\r\n\
+             Proxy-Authorization: Basic own\r\n\r\n"
+        );
+        assert_eq!(
+            forwarded(
+                "OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+                to_parent("a", 80, None)
+            ),
+            "OPTIONS http://a HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n"
+        );
+        assert_eq!(
+            forwarded(
+                "GET http://a HTTP/1.1\r\nHost: a\r\n\r\n",
+                to_parent("a", 80, None)
+            ),
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n"
         );
     }
 

@@ -29,9 +29,9 @@ pub use fields::{
     check_field,
 };
 pub use forward::{
-    ConnectionAnnouncement, OutFraming, RequestForward, RequestedUpgrade, ResponseForward,
-    forward_request, forward_response, is_connection_bound, is_persistent, max_forwards,
-    requested_upgrade, trace_content, upgrade_accepted,
+    ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, RequestedUpgrade,
+    ResponseForward, forward_request, forward_response, is_connection_bound, is_persistent,
+    max_forwards, requested_upgrade, trace_content, upgrade_accepted,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};
@@ -132,6 +132,7 @@ mod tests {
                 drop_fields: &[],
                 framing,
                 upgrade: requested_upgrade(&head),
+                form: RequestForm::Origin,
             };
             let mut out = Vec::new();
             forward_request(&head, &options, &mut out);
