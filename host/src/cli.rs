@@ -90,6 +90,11 @@ pub struct Cli {
     )]
     pub basic_auth: Option<String>,
 
+    /// PEM file of certificates that upstream servers may be verified with, besides those that the system trusts; may
+    /// be repeated. Default: none.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Vec<PathBuf>,
+
     /// Least severe level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case, or the first letter.
     /// Default: INFO.
     #[arg(long, value_name = "LEVEL")]

@@ -52,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// How host names become addresses.
     pub dns: DnsConfig,
+    /// What is trusted.
+    pub tls: TlsConfig,
     /// The name under which the proxy adds itself to `Via` (RFC 9110 §7.6.3). Default `proxy`.
     pub via: String,
     /// What is logged and where.
@@ -76,6 +78,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             dns: DnsConfig::default(),
+            tls: TlsConfig::default(),
             via: "proxy".to_owned(),
             log: LogConfig::default(),
             open_file_limit: 1024,
@@ -206,6 +209,20 @@ pub enum Resolver {
     Dns,
     /// The system's `getaddrinfo`, with whatever the machine has configured for it.
     System,
+}
+
+/// TLS on either side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Towards origins and parent proxies.
+    pub upstream: UpstreamTls,
+}
+
+/// TLS towards origins and parent proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM files of certificates that are trusted besides the system's; read at the start. Default: none.
+    pub extra_ca_files: Vec<PathBuf>,
 }
 
 /// What is logged and where.

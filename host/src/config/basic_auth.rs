@@ -49,6 +49,11 @@ impl BasicAuth {
         })
     }
 
+    /// The value of a `Proxy-Authorization` field that presents this credential.
+    pub(crate) fn field_value(&self) -> Vec<u8> {
+        [b"Basic ", self.encoded.as_slice()].concat()
+    }
+
     /// Whether the value of a `Proxy-Authorization` field presents this credential. The time this takes tells
     /// nothing about the credential but its length.
     pub fn matches(&self, header_value: &[u8]) -> bool {

@@ -40,6 +40,7 @@ pub(super) struct FileConfig {
     pub(super) timeouts: FileTimeouts,
     pub(super) limits: FileLimits,
     pub(super) dns: FileDns,
+    pub(super) tls: FileTls,
     pub(super) plugins: Vec<FilePlugin>,
 }
 
@@ -73,6 +74,18 @@ pub(super) struct FileDns {
     pub(super) servers: Vec<NameServer>,
     pub(super) cache_ttl_max: Option<SecondsOrZero>,
     pub(super) negative_ttl: Option<SecondsOrZero>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileTls {
+    pub(super) upstream: FileUpstreamTls,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileUpstreamTls {
+    pub(super) extra_ca_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

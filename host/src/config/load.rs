@@ -10,7 +10,10 @@ use std::{fs, io};
 
 use super::file::{FileConfig, FileDns, FileError, FileLimits, FileTimeouts};
 use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
-use super::{BasicAuth, BasicAuthError, Config, DnsConfig, Limits, LogConfig, Timeouts, plugins};
+use super::{
+    BasicAuth, BasicAuthError, Config, DnsConfig, Limits, LogConfig, Timeouts, TlsConfig,
+    UpstreamTls, plugins,
+};
 use crate::cli::Cli;
 
 /// Why there is no configuration. Each is one line that names the place.
@@ -109,6 +112,11 @@ impl Config {
                 &file.limits,
             ),
             dns: dns(&file.dns),
+            tls: TlsConfig {
+                upstream: UpstreamTls {
+                    extra_ca_files: [cli.ca_file, file.tls.upstream.extra_ca_files].concat(),
+                },
+            },
             via: file.via.map_or(default.via, |via| via.0),
             log: LogConfig {
                 level: cli.log_level.or(file.log_level).unwrap_or_default(),
@@ -282,6 +290,16 @@ mod tests {
             .plugin_dirs;
         assert_eq!(dirs[..2], [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(dirs[2..], Config::default().plugin_dirs);
+    }
+
+    #[test]
+    fn files_of_trusted_certificates_add_up() {
+        let text = "[tls.upstream]\nextra_ca_files = [\"c\"]";
+        let tls = load(&["--ca-file", "a", "--ca-file=b"], text).unwrap().tls;
+        assert_eq!(
+            tls.upstream.extra_ca_files,
+            ["a", "b", "c"].map(PathBuf::from)
+        );
     }
 
     #[test]
