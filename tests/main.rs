@@ -32,3 +32,5 @@ mod support;
 mod timeouts;
 /// CONNECT and upgraded connections: bytes that are nobody's business.
 mod tunnel;
+/// Ways to upstreams, as far as the configuration names them.
+mod upstreams;

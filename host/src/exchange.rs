@@ -20,7 +20,7 @@ use crate::plugins::{ExchangeFacts, Hook, Session, Subject, Verdict};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::telemetry::AccessRecord;
-use crate::upstream::{self, Freshness, Upstream};
+use crate::upstream::{self, Freshness, Route, Upstream};
 use crate::worker::Worker;
 
 use record::Record;
@@ -385,11 +385,15 @@ impl Exchange {
         self.session.as_mut().and_then(Session::redirected_to)
     }
 
-    /// The host and port to dial: the request's own, unless it was redirected.
-    fn destination<'a>(&'a self, redirected: Option<&'a (String, u16)>) -> (&'a str, u16) {
-        match redirected {
-            Some((host, port)) => (host, *port),
+    /// The way to the request's own destination, unless it was redirected.
+    fn route<'a>(&'a self, redirected: Option<&'a (String, u16)>) -> Route<'a> {
+        let (host, port) = match redirected {
+            Some((host, port)) => (host.as_str(), *port),
             None => (self.head.host(), self.head.port()),
+        };
+        Route {
+            is_tunnel: self.head.is_method("CONNECT"),
+            ..Route::direct(host, port)
         }
     }
 
@@ -397,8 +401,8 @@ impl Exchange {
     async fn connect(&mut self, client: &mut MessageStream) -> Result<Outcome, ExchangeError> {
         self.record.seeks_upstream = true;
         let redirected = self.redirected();
-        let (host, port) = self.destination(redirected.as_ref());
-        let obtained = obtain(&self.worker, host, port, Freshness::New);
+        let route = self.route(redirected.as_ref());
+        let obtained = obtain(&self.worker, &route, Freshness::New);
         let upstream = unless_reset(client.reset(), obtained).await?;
         self.record.has_upstream = true;
         let stall = self.worker.config.timeouts.client_idle;
@@ -425,8 +429,8 @@ impl Exchange {
         let redirected = self.redirected();
         loop {
             let progress = Progress::default();
-            let (host, port) = self.destination(redirected.as_ref());
-            let obtained = obtain(&self.worker, host, port, freshness);
+            let route = self.route(redirected.as_ref());
+            let obtained = obtain(&self.worker, &route, freshness);
             let mut upstream = match unless_reset(client.reset(), obtained).await {
                 Ok(upstream) => upstream,
                 Err(error) => return Err((error, progress)),
@@ -460,8 +464,7 @@ impl Exchange {
                 client_may_continue,
             } => {
                 if upstream_is_reusable && !self.worker.is_draining() {
-                    let (host, port) = self.destination(redirected);
-                    self.worker.pool.put(host, port, upstream);
+                    self.worker.pool.put(&self.route(redirected), upstream);
                 }
                 Outcome::Next(match self.reason_to_close() {
                     _ if !client_may_continue => AfterAnswer::Close(CloseReason::BodyUnread),
@@ -512,11 +515,10 @@ fn client_has_gone() -> ExchangeError {
 
 async fn obtain(
     worker: &Rc<Worker>,
-    host: &str,
-    port: u16,
+    route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, ExchangeError> {
-    upstream::obtain(worker, host, port, freshness)
+    upstream::obtain(worker, route, freshness)
         .await
         .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
 }

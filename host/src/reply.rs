@@ -7,8 +7,8 @@ use std::io;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
 use crate::plugins::PluginReply;
-use crate::upstream::DialFailure;
 use crate::upstream::resolve::ResolveError;
+use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault};
 
 /// How the proxy names itself in `Proxy-agent`.
 const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
@@ -205,6 +205,28 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         DialFailure::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
         DialFailure::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
         DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
+        DialFailure::Tls(failure) => match failure.fault {
+            TlsFault::Certificate(_) | TlsFault::NameInvalid => (502, "tls_certificate_error"),
+            TlsFault::Alert(_) => (502, "tls_alert_received"),
+            TlsFault::Protocol(_) | TlsFault::SpokeFirst => (502, "tls_protocol_error"),
+            TlsFault::Ended(_) => (502, "connection_terminated"),
+        },
+        // A 407 of the parent's is not the client's to answer.
+        DialFailure::Parent(failure) => match failure {
+            ParentFailure::Refused(_) => (502, "destination_unavailable"),
+            ParentFailure::Socks(SocksError::Refused(3 | 4)) => (502, "destination_ip_unroutable"),
+            ParentFailure::Socks(SocksError::Refused(5)) => (502, "connection_refused"),
+            ParentFailure::Socks(SocksError::Refused(_) | SocksError::NameTooLong) => {
+                (502, "destination_unavailable")
+            }
+            ParentFailure::Socks(SocksError::NoMethod | SocksError::Unauthorized) => {
+                (502, "destination_unavailable")
+            }
+            ParentFailure::Socks(SocksError::VersionInvalid | SocksError::AddressTypeInvalid)
+            | ParentFailure::Head(_)
+            | ParentFailure::TooManyInterim => (502, "http_protocol_error"),
+            ParentFailure::Closed | ParentFailure::Io(_) => (502, "connection_terminated"),
+        },
         DialFailure::Connect(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => (502, "connection_refused"),
             io::ErrorKind::TimedOut => (504, "connection_timeout"),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, LoadedPlugin, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
+use crate::upstream::tls::{CaFileError, TlsClient};
 use crate::worker::{self, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
@@ -30,6 +32,16 @@ pub enum StartError {
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] LoadError),
+    /// A file of certificates to trust cannot be used.
+    #[error(
+        "{}: {source}; name files of PEM certificates with --ca-file or tls.upstream.extra_ca_files", .path.display()
+    )]
+    CaFile {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -58,7 +70,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration or a plugin is at fault, rather than the system.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Plugin(_) | Self::Hostname { .. })
+        matches!(
+            self,
+            Self::Plugin(_) | Self::CaFile { .. } | Self::Hostname { .. }
+        )
     }
 }
 
@@ -78,6 +93,12 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         );
     }
     let chain = Arc::new(Chain::new(plugins));
+    let tls_client = TlsClient::new(&config.tls.upstream.extra_ca_files)
+        .map(Arc::new)
+        .map_err(|CaFileError { path, reason }| StartError::CaFile {
+            path,
+            source: reason,
+        })?;
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
     let (drain, drain_receiver) = watch::channel(false);
@@ -89,6 +110,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             listeners,
             config: Arc::clone(&config),
             chain: Arc::clone(&chain),
+            tls_client: Arc::clone(&tls_client),
             log: log.clone(),
             drain: drain_receiver.clone(),
             ready: ready.clone(),

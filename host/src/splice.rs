@@ -196,15 +196,15 @@ mod linux {
             return Err(io::ErrorKind::Unsupported.into());
         };
         to.deadline().arm(stall);
-        std::future::poll_fn(|cx| {
-            match poll_empty(pipe, socket, cx, || to.deadline().arm(stall)) {
+        std::future::poll_fn(
+            |cx| match poll_empty(pipe, socket, cx, || to.deadline().arm(stall)) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => to
                     .deadline()
                     .poll_passed(cx)
                     .map(|()| Err(io::ErrorKind::TimedOut.into())),
-            }
-        })
+            },
+        )
         .await
     }
 

@@ -1,7 +1,8 @@
 //! One worker: a thread, a single-threaded runtime, and everything its connections use. Nothing here is shared.
 //!
 //! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
-//! own access log batch. What all workers share is immutable: the configuration and the plugin chain.
+//! own access log batch. What all workers share is immutable: the configuration, the plugin chain
+//! and the trust in upstreams.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,6 +22,7 @@ use crate::plugins::Chain;
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
+use crate::upstream::tls::TlsClient;
 
 /// How often access lines are handed to the writer.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -36,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
+    pub(crate) tls_client: Arc<TlsClient>,
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
@@ -51,6 +54,7 @@ pub(crate) struct WorkerStart {
     pub(crate) listeners: Vec<std::net::TcpListener>,
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
+    pub(crate) tls_client: Arc<TlsClient>,
     pub(crate) log: LogSink,
     /// Turns true once: finish what is under way, take nothing new.
     pub(crate) drain: watch::Receiver<bool>,
@@ -123,6 +127,7 @@ impl Worker {
             date: RefCell::default(),
             config: Arc::clone(&start.config),
             chain: Arc::clone(&start.chain),
+            tls_client: Arc::clone(&start.tls_client),
         })
     }
 

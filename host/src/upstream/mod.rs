@@ -1,15 +1,27 @@
-//! The next hop of an exchange: a pooled connection or a new one.
+//! The next hop of an exchange: a pooled connection or a new one, straight or through a parent proxy, in clear or not.
 
+mod connect;
 pub(crate) mod dial;
+pub(crate) mod parent;
 pub(crate) mod pool;
+mod race;
 pub(crate) mod resolve;
+mod route;
+mod socks5;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tls;
 
 use std::rc::Rc;
 
 use crate::stream::MessageStream;
 use crate::worker::Worker;
 
-pub(crate) use dial::{DialError, DialFailure};
+use dial::Dialer;
+pub(crate) use dial::{DialError, DialFailure, ParentFailure};
+pub(crate) use route::Route;
+pub(crate) use socks5::SocksError;
+pub(crate) use tls::TlsFault;
 
 /// A connection to an upstream, in use by one exchange.
 #[derive(Debug)]
@@ -30,16 +42,16 @@ pub(crate) enum Freshness {
     New,
 }
 
-/// A connection to `host` and `port`: an idle one if there is one and `freshness` allows it, else a new one.
+/// A connection along `route`: an idle one if there is one and `freshness` allows it, else a new one. How requests are
+/// written on it is [`Route::request_form`].
 pub(crate) async fn obtain(
     worker: &Rc<Worker>,
-    host: &str,
-    port: u16,
+    route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, DialError> {
     let pooled = match freshness {
-        Freshness::Any => worker.pool.take(host, port, MessageStream::is_quiet),
-        Freshness::Verified => worker.pool.take(host, port, MessageStream::is_quiet_now),
+        Freshness::Any => worker.pool.take(route, MessageStream::is_quiet),
+        Freshness::Verified => worker.pool.take(route, MessageStream::is_quiet_now),
         Freshness::New => None,
     };
     if let Some(stream) = pooled {
@@ -48,14 +60,16 @@ pub(crate) async fn obtain(
             is_reused: true,
         });
     }
+    let dialer = Dialer {
+        resolver: &worker.resolver,
+        tls: &worker.tls_client,
+        deadlines: &worker.deadlines,
+        head_limits: worker.head_limits,
+        read_len: worker.config.limits.server_read_len,
+        limit: worker.config.timeouts.connect,
+    };
     // Boxed: dialling is rare, and its future would make every idle connection larger.
-    let limit = worker.config.timeouts.connect;
-    let socket = Box::pin(dial::dial(&worker.resolver, host, port, limit)).await?;
-    let stream = MessageStream::new(
-        crate::transport::Transport::Plain(socket),
-        &worker.deadlines,
-        worker.config.limits.server_read_len,
-    );
+    let stream = Box::pin(dialer.dial(route)).await?;
     Ok(Upstream {
         stream,
         is_reused: false,

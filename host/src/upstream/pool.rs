@@ -1,20 +1,26 @@
-//! Idle connections to upstreams, by host and port: one pool per worker, shared by all its client connections.
+//! Idle connections to upstreams, by all that makes them what they are: one pool per worker, shared by all its client
+//! connections. Asking allocates nothing.
 //!
 //! The newest idle connection is handed out first. A connection on which something happened while it was idle, a
 //! close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out. The pool is bounded per host and in
 //! total; past a bound the connection that comes back is closed.
 
 use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hashbrown::{Equivalent, HashMap};
 
+use super::parent::Parent;
+use super::route::Route;
+use crate::http1::Scheme;
 use crate::stream::MessageStream;
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolLimits {
-    /// Idle connections kept per host and port.
+    /// Idle connections kept for one destination.
     pub(crate) per_host: usize,
     /// Idle connections kept in all.
     pub(crate) total: usize,
@@ -31,7 +37,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Hosts {
-    by_address: HashMap<HostPort, Vec<Idle>>,
+    by_key: HashMap<Key, Vec<Idle>>,
     total: usize,
 }
 
@@ -41,21 +47,106 @@ struct Idle {
     since: Instant,
 }
 
-#[derive(Debug, Hash, PartialEq, Eq)]
-struct HostPort {
-    host: String,
-    port: u16,
-}
-
-#[derive(Hash)]
-struct HostPortRef<'a> {
+/// What a connection is kept under: two routes with the same key may share connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KeyRef<'a> {
+    /// Empty for a parent that is sent requests for any host.
     host: &'a str,
     port: u16,
+    scheme: Scheme,
+    parent: Option<&'a Parent>,
+    addresses: &'a [IpAddr],
+    source: Option<IpAddr>,
 }
 
-impl Equivalent<HostPort> for HostPortRef<'_> {
-    fn equivalent(&self, key: &HostPort) -> bool {
-        self.port == key.port && self.host == key.host
+#[derive(Debug)]
+struct Key {
+    host: String,
+    port: u16,
+    scheme: Scheme,
+    parent: Option<Parent>,
+    addresses: Vec<IpAddr>,
+    source: Option<IpAddr>,
+}
+
+impl<'a> KeyRef<'a> {
+    fn of(route: &Route<'a>) -> Self {
+        let (host, port) = match route.is_absolute_form() {
+            true => ("", 0),
+            false => (route.host, route.port),
+        };
+        Self {
+            host,
+            port,
+            scheme: route.scheme,
+            parent: route.parent,
+            addresses: match route.parent {
+                Some(_) => &[],
+                None => route.addresses,
+            },
+            source: route.source,
+        }
+    }
+
+    fn to_key(self) -> Key {
+        Key {
+            host: self.host.to_owned(),
+            port: self.port,
+            scheme: self.scheme,
+            parent: self.parent.cloned(),
+            addresses: self.addresses.to_vec(),
+            source: self.source,
+        }
+    }
+}
+
+impl Key {
+    fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            host: &self.host,
+            port: self.port,
+            scheme: self.scheme,
+            parent: self.parent.as_ref(),
+            addresses: &self.addresses,
+            source: self.source,
+        }
+    }
+}
+
+/// Over what differs between ordinary routes, and over the rest only where there is any.
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.host.hash(state);
+        self.port.hash(state);
+        if let Some(parent) = self.parent {
+            parent.hash(state);
+        }
+        if let Some(source) = self.source {
+            source.hash(state);
+        }
+        if !self.addresses.is_empty() {
+            self.addresses.hash(state);
+        }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Key {}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self == key.as_ref()
     }
 }
 
@@ -70,12 +161,11 @@ impl Pool {
     /// An idle connection for which `is_usable` holds; unusable ones on the way to it are closed.
     pub(crate) fn take(
         &self,
-        host: &str,
-        port: u16,
+        route: &Route<'_>,
         is_usable: impl Fn(&MessageStream) -> bool,
     ) -> Option<MessageStream> {
         let hosts = &mut *self.hosts.borrow_mut();
-        let idle = hosts.by_address.get_mut(&HostPortRef { host, port })?;
+        let idle = hosts.by_key.get_mut(&KeyRef::of(route))?;
         while let Some(Idle { stream, .. }) = idle.pop() {
             hosts.total -= 1;
             if is_usable(&stream) {
@@ -86,7 +176,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose last exchange is over and complete.
-    pub(crate) fn put(&self, host: &str, port: u16, stream: MessageStream) {
+    pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
         let hosts = &mut *self.hosts.borrow_mut();
         if hosts.total >= self.limits.total || !stream.is_quiet() {
             return;
@@ -95,18 +185,15 @@ impl Pool {
             stream,
             since: Instant::now(),
         };
-        let key = HostPortRef { host, port };
-        if let Some(idle) = hosts.by_address.get_mut(&key) {
+        let key = KeyRef::of(route);
+        if let Some(idle) = hosts.by_key.get_mut(&key) {
             if idle.len() < self.limits.per_host {
                 idle.push(entry);
                 hosts.total += 1;
             }
             return;
         }
-        let host = host.to_owned();
-        hosts
-            .by_address
-            .insert(HostPort { host, port }, vec![entry]);
+        hosts.by_key.insert(key.to_key(), vec![entry]);
         hosts.total += 1;
     }
 
@@ -115,7 +202,7 @@ impl Pool {
         let hosts = &mut *self.hosts.borrow_mut();
         let now = Instant::now();
         let mut total = 0;
-        hosts.by_address.retain(|_, idle| {
+        hosts.by_key.retain(|_, idle| {
             idle.retain(|entry| {
                 now.duration_since(entry.since) < self.limits.idle && entry.stream.is_quiet()
             });
@@ -128,5 +215,91 @@ impl Pool {
     /// Closes every idle connection.
     pub(crate) fn clear(&self) {
         *self.hosts.borrow_mut() = Hosts::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(key: impl Hash) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn share(one: &Route<'_>, other: &Route<'_>) -> bool {
+        let (one, other) = (KeyRef::of(one), KeyRef::of(other));
+        assert_eq!(hash(one), hash(one.to_key()));
+        assert!(one.equivalent(&one.to_key()));
+        one.equivalent(&other.to_key())
+    }
+
+    #[test]
+    fn routes_share_connections_only_if_everything_is_the_same() {
+        let parent = |url| Parent::parse(url).unwrap();
+        let (http, named) = (parent("http://p:1"), parent("http://u:a@p:1"));
+        let (other_user, other_port) = (parent("http://v:a@p:1"), parent("http://p:2"));
+        let (socks, tls) = (parent("socks5://p:1"), parent("https://p:1"));
+        let addresses = ["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
+        let direct = Route::direct("a", 80);
+        let secure = Route {
+            scheme: Scheme::Https,
+            ..direct
+        };
+        let through = |parent| Route {
+            parent: Some(parent),
+            ..direct
+        };
+        let over = |addresses| Route {
+            addresses,
+            ..direct
+        };
+        let from = |address: &str| Route {
+            source: address.parse().ok(),
+            ..direct
+        };
+        let tunnel = Route {
+            is_tunnel: true,
+            ..through(&http)
+        };
+        let routes = [
+            direct,
+            Route::direct("b", 80),
+            Route::direct("a", 81),
+            secure,
+            through(&http),
+            through(&named),
+            through(&other_user),
+            through(&other_port),
+            through(&socks),
+            through(&tls),
+            Route {
+                parent: Some(&http),
+                ..secure
+            },
+            tunnel,
+            over(&addresses),
+            over(&addresses[1..]),
+            from("127.0.0.1"),
+            from("::1"),
+        ];
+        for (row, one) in routes.iter().enumerate() {
+            for (column, other) in routes.iter().enumerate() {
+                assert_eq!(share(one, other), row == column, "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_parent_that_is_sent_requests_serves_every_host() {
+        let parent = Parent::parse("http://p:1").unwrap();
+        let to = |host, scheme| Route {
+            scheme,
+            parent: Some(&parent),
+            ..Route::direct(host, 80)
+        };
+        assert!(share(&to("a", Scheme::Http), &to("b", Scheme::Http)));
+        assert!(!share(&to("a", Scheme::Https), &to("b", Scheme::Https)));
     }
 }

@@ -1,0 +1,364 @@
+//! A parent proxy: where it is, what it speaks, and what it is told about who we are.
+//!
+//! Read from a URL such as `http://user:password@proxy:3128`, checked once. Nothing of the credentials is ever shown.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::config::BasicAuth;
+
+/// Longest user name and password of SOCKS5, in bytes (RFC 1929 §2).
+const MAX_SOCKS_CREDENTIAL: usize = 255;
+/// Longest name that the DNS knows, in bytes.
+const MAX_NAME_LEN: usize = 253;
+
+/// A proxy that connects or forwards for us.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Parent {
+    scheme: ParentScheme,
+    host: String,
+    port: u16,
+    credentials: Option<Credentials>,
+    /// The value of `Proxy-Authorization`, for a parent that speaks HTTP.
+    authorization: Option<Vec<u8>>,
+}
+
+/// What a parent proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ParentScheme {
+    /// HTTP in clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// SOCKS version 5.
+    Socks5,
+}
+
+/// Who we are to a parent proxy. Never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+/// What is wrong with the URL of a parent proxy. Never shows the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ParentError {
+    /// It does not begin with a scheme that we speak.
+    #[error("does not begin with http://, https://, socks5:// or socks5h://")]
+    SchemeUnsupported,
+    /// The host is neither a name nor an address.
+    #[error("has no host, or one that is neither a name nor an address; IPv6 stands in brackets")]
+    HostInvalid,
+    /// The port is no number from 1 to 65535.
+    #[error("has a port that is not a number from 1 to 65535")]
+    PortInvalid,
+    /// Something follows the port.
+    #[error("has a path, a query or a fragment")]
+    PathUnexpected,
+    /// The user name or the password cannot be sent.
+    #[error("has a user name or password that cannot be sent; write special characters as %XX")]
+    CredentialsInvalid,
+}
+
+impl Parent {
+    /// Reads a URL. The port may be left out: 80, 443 and 1080 are meant.
+    ///
+    /// # Errors
+    /// The URL says no proxy that can be used.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "parents are for plugins to name")
+    )]
+    pub(crate) fn parse(url: &str) -> Result<Self, ParentError> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or(ParentError::SchemeUnsupported)?;
+        let scheme = ParentScheme::parse(scheme).ok_or(ParentError::SchemeUnsupported)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if !matches!(path, "" | "/") {
+            return Err(ParentError::PathUnexpected);
+        }
+        let (userinfo, authority) = match authority.rsplit_once('@') {
+            Some((userinfo, authority)) => (Some(userinfo), authority),
+            None => (None, authority),
+        };
+        let (host, port) = split_authority(authority).ok_or(ParentError::HostInvalid)?;
+        let credentials = match userinfo {
+            Some(userinfo) => Some(Credentials::parse(userinfo, scheme)?),
+            None => None,
+        };
+        let authorization = match &credentials {
+            Some(credentials) if scheme != ParentScheme::Socks5 => Some(credentials.basic()?),
+            _ => None,
+        };
+        Ok(Self {
+            scheme,
+            host: checked_host(host).ok_or(ParentError::HostInvalid)?,
+            port: match port {
+                "" => scheme.default_port(),
+                port => checked_port(port).ok_or(ParentError::PortInvalid)?,
+            },
+            credentials,
+            authorization,
+        })
+    }
+
+    pub(crate) fn scheme(&self) -> ParentScheme {
+        self.scheme
+    }
+
+    /// A name in lower case or an IP literal, IPv6 without brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// The value of `Proxy-Authorization` for it, if it speaks HTTP and we have credentials.
+    pub(super) fn authorization(&self) -> Option<&[u8]> {
+        self.authorization.as_deref()
+    }
+}
+
+impl ParentScheme {
+    /// `socks5h` is what others call SOCKS5 whose proxy resolves names; ours always does.
+    fn parse(scheme: &str) -> Option<Self> {
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        match () {
+            () if is("http") => Some(Self::Http),
+            () if is("https") => Some(Self::Https),
+            () if is("socks5") || is("socks5h") => Some(Self::Socks5),
+            () => None,
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+            Self::Socks5 => 1080,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+        }
+    }
+}
+
+impl Credentials {
+    fn parse(userinfo: &str, scheme: ParentScheme) -> Result<Self, ParentError> {
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let decode = |text| percent_decoded(text).ok_or(ParentError::CredentialsInvalid);
+        let (user, password) = (decode(user)?, decode(password)?);
+        let is_too_long = |text: &str| text.len() > MAX_SOCKS_CREDENTIAL;
+        let is_refused = match scheme {
+            // The first colon ends the user name (RFC 7617 §2).
+            ParentScheme::Http | ParentScheme::Https => user.contains(':'),
+            ParentScheme::Socks5 => is_too_long(&user) || is_too_long(&password),
+        };
+        if user.is_empty() || is_refused {
+            return Err(ParentError::CredentialsInvalid);
+        }
+        Ok(Self { user, password })
+    }
+
+    fn basic(&self) -> Result<Vec<u8>, ParentError> {
+        BasicAuth::new(&format!("{}:{}", self.user, self.password))
+            .map(|basic| basic.field_value())
+            .map_err(|_| ParentError::CredentialsInvalid)
+    }
+}
+
+/// Host and port as they are written; the port may be empty. Brackets stay.
+fn split_authority(authority: &str) -> Option<(&str, &str)> {
+    let end = match authority.starts_with('[') {
+        true => authority.find(']')? + 1,
+        false => authority.find(':').unwrap_or(authority.len()),
+    };
+    match authority.split_at(end) {
+        (host, "") => Some((host, "")),
+        (host, port) => Some((host, port.strip_prefix(':')?)),
+    }
+}
+
+fn checked_host(host: &str) -> Option<String> {
+    if let Some(bracketed) = host.strip_prefix('[') {
+        let ip: Ipv6Addr = bracketed.strip_suffix(']')?.parse().ok()?;
+        return Some(ip.to_string());
+    }
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let last_label = host.trim_end_matches('.').rsplit('.').next()?;
+    // What ends in a number is an address, and some resolvers would read `127.1` as one.
+    let looks_like_ip = last_label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = host.bytes().all(is_name_byte) && !host.starts_with('.') && !looks_like_ip;
+    let is_host = host.parse::<Ipv4Addr>().is_ok() || is_name;
+    (is_host && host.len() <= MAX_NAME_LEN).then(|| host.to_ascii_lowercase())
+}
+
+fn checked_port(port: &str) -> Option<u16> {
+    let is_decimal = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|port| is_decimal && *port != 0)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let [high, low, behind @ ..] = rest else {
+            return None;
+        };
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
+        rest = behind;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}"),
+            false => write!(f, "{scheme}://{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parent({self})")
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_refused(url: &str, error: ParentError) {
+        assert_eq!(Parent::parse(url), Err(error), "{url}");
+    }
+
+    #[test]
+    fn a_url_says_what_the_parent_speaks_and_where_it_is() {
+        for (url, shown) in [
+            ("http://Proxy:3128", "http://proxy:3128"),
+            ("http://proxy", "http://proxy:80"),
+            ("HTTPS://proxy/", "https://proxy:443"),
+            ("socks5://10.0.0.1", "socks5://10.0.0.1:1080"),
+            ("socks5h://a_b.c-d.:9", "socks5://a_b.c-d.:9"),
+            ("http://[2001:DB8::1]:3128/", "http://[2001:db8::1]:3128"),
+            ("http://[::1]", "http://[::1]:80"),
+            ("http://u:p@[::1]:8", "http://[::1]:8"),
+        ] {
+            let parent = Parent::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(parent.to_string(), shown);
+        }
+        assert_eq!(Parent::parse("http://[::1]").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_sent() {
+        let parent = Parent::parse("http://us%65r:p%40s:s@p").unwrap();
+        let credentials = parent.credentials().unwrap();
+        assert_eq!(credentials.user, "user");
+        assert_eq!(credentials.password, "p@s:s");
+        let expected = BasicAuth::new("user:p@s:s").unwrap();
+        assert!(expected.matches(parent.authorization().unwrap()));
+        let socks = Parent::parse("socks5://u:%C3%A4@p").unwrap();
+        assert_eq!(socks.credentials().unwrap().password, "ä");
+        assert_eq!(socks.authorization(), None);
+        let without_password = Parent::parse("http://u@p").unwrap();
+        assert_eq!(without_password.credentials().unwrap().password, "");
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let parent = Parent::parse("http://user:hidden@proxy:1").unwrap();
+        for shown in [
+            parent.to_string(),
+            format!("{parent:?}"),
+            format!("{:?}", parent.credentials()),
+        ] {
+            assert!(
+                !shown.contains("hidden") && !shown.contains("aGlkZGVu"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_no_proxy_is_refused_with_its_reason() {
+        use ParentError::*;
+        for url in ["", "proxy:3128", "ftp://p", "socks4://p", "//p"] {
+            assert_refused(url, SchemeUnsupported);
+        }
+        for url in [
+            "http://",
+            "http://:80",
+            "http://a b",
+            "http://[::1",
+            "http://[127.0.0.1]",
+            "http://::1",
+            "http://127.1",
+            "http://1.2.3.4.5",
+            "http://[::1]x",
+            "http://.a",
+            "http://u:p@",
+            "http://ä",
+        ] {
+            assert_refused(url, HostInvalid);
+        }
+        for url in [
+            "http://a:0",
+            "http://a:+1",
+            "http://a:65536",
+            "http://a:b",
+            "http://a:1:2",
+        ] {
+            assert_refused(url, PortInvalid);
+        }
+        for url in ["http://a/b", "http://a?b", "http://a:1/#", "http://a/b@c"] {
+            assert_refused(url, PathUnexpected);
+        }
+        for url in [
+            "http://@a",
+            "http://:p@a",
+            "http://a%3Ab:p@a",
+            "http://u:%zz@a",
+            "http://u:%1@a",
+            "http://u:%ff@a",
+            "http://u:%0a@a",
+            "http://u:%@a",
+        ] {
+            assert_refused(url, CredentialsInvalid);
+        }
+        assert_refused(
+            &format!("socks5://{}:p@a", "u".repeat(256)),
+            CredentialsInvalid,
+        );
+    }
+}

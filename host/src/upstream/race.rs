@@ -1,0 +1,204 @@
+//! A new TCP connection: resolve, then try addresses side by side (RFC 8305, Happy Eyeballs version 2).
+//!
+//! Both families are asked for at once. Connecting begins with the first IPv6 answer, or with IPv4 once IPv6 had
+//! [`RESOLUTION_DELAY`] to answer. Families take turns; a further address is tried when the one before has failed or
+//! has not answered within [`ATTEMPT_DELAY`]. The first connection wins, the others are dropped.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep_until};
+
+use super::dial::DialFailure;
+use super::resolve::{Family, ResolveError, Resolver};
+
+/// How long IPv4 addresses wait for the answer about IPv6 (RFC 8305 §3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How long one attempt has before the next begins beside it (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Where a TCP connection goes to, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destination<'a> {
+    /// A name or an IP literal.
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    /// The addresses of `host`, if somebody knows them already.
+    pub(super) addresses: &'a [IpAddr],
+    /// The address that the socket is bound to. Addresses of the other family cannot be reached from it.
+    pub(super) source: Option<IpAddr>,
+}
+
+/// Connects. Cancel safe: a dropped call closes what it had begun.
+pub(super) async fn connect(
+    resolver: &Resolver,
+    to: Destination<'_>,
+) -> Result<TcpStream, DialFailure> {
+    if !to.addresses.is_empty() {
+        return Race::over(to).run(None).await;
+    }
+    match to.host.parse::<IpAddr>() {
+        Ok(ip) => attempt(SocketAddr::new(ip, to.port), to.source)
+            .await
+            .map_err(DialFailure::Connect),
+        Err(_) => Race::new(to).run(Some((resolver, to.host))).await,
+    }
+}
+
+async fn attempt(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A message is written whole: waiting for more to send would only delay it.
+    socket.set_nodelay(true)?;
+    if let Some(source) = source {
+        if source.is_ipv4() != address.is_ipv4() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(address).await
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
+
+/// The addresses of one name, on their way from answer to connection.
+struct Race {
+    port: u16,
+    source: Option<IpAddr>,
+    v6: VecDeque<IpAddr>,
+    v4: VecDeque<IpAddr>,
+    last_family: Option<Family>,
+    attempts: FuturesUnordered<Attempt>,
+    /// When the next address may be tried beside the running attempts.
+    next_at: Instant,
+    last_error: Option<io::Error>,
+}
+
+impl Race {
+    fn new(to: Destination<'_>) -> Self {
+        Self {
+            port: to.port,
+            source: to.source,
+            v6: VecDeque::new(),
+            v4: VecDeque::new(),
+            last_family: None,
+            attempts: FuturesUnordered::new(),
+            next_at: Instant::now(),
+            last_error: None,
+        }
+    }
+
+    /// Between addresses that are known already; the family of the first one begins.
+    fn over(to: Destination<'_>) -> Self {
+        let (v6, v4) = to.addresses.iter().partition(|ip| ip.is_ipv6());
+        let begins_with_v4 = to.addresses.first().is_some_and(IpAddr::is_ipv4);
+        Self {
+            v6,
+            v4,
+            last_family: begins_with_v4.then_some(Family::V6),
+            ..Self::new(to)
+        }
+    }
+
+    async fn run(
+        mut self,
+        unresolved: Option<(&Resolver, &str)>,
+    ) -> Result<TcpStream, DialFailure> {
+        let ask = async |family| match unresolved {
+            Some((resolver, host)) => resolver.lookup(host, family).await,
+            None => Err(ResolveError::NotFound),
+        };
+        let mut v6_answer = std::pin::pin!(ask(Family::V6));
+        let mut v4_answer = std::pin::pin!(ask(Family::V4));
+        let (mut v6_is_open, mut v4_is_open) = (unresolved.is_some(), unresolved.is_some());
+        let mut no_address = None;
+        loop {
+            let is_waiting = !(self.v6.is_empty() && self.v4.is_empty());
+            if self.attempts.is_empty() && !is_waiting && !v6_is_open && !v4_is_open {
+                return Err(self.failure(no_address));
+            }
+            tokio::select! {
+                biased;
+                answer = &mut v6_answer, if v6_is_open => {
+                    v6_is_open = false;
+                    match answer {
+                        Ok(found) => self.v6 = found.into(),
+                        Err(error) => no_address = worse(no_address, error),
+                    }
+                    // Nobody has to wait for this answer any more.
+                    if self.attempts.is_empty() {
+                        self.next_at = Instant::now();
+                    }
+                }
+                answer = &mut v4_answer, if v4_is_open => {
+                    v4_is_open = false;
+                    match answer {
+                        Ok(found) => self.answered_v4(found, v6_is_open),
+                        Err(error) => no_address = worse(no_address, error),
+                    }
+                }
+                Some(attempt) = self.attempts.next() => match attempt {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => {
+                        // What another address said tells more than that this one is out of the source's reach.
+                        if self.last_error.is_none() || error.kind() != io::ErrorKind::AddrNotAvailable {
+                            self.last_error = Some(error);
+                        }
+                        self.next_at = Instant::now();
+                    }
+                },
+                () = sleep_until(self.next_at), if is_waiting => self.begin_next(),
+            }
+        }
+    }
+
+    fn answered_v4(&mut self, found: Vec<IpAddr>, v6_is_open: bool) {
+        self.v4 = found.into();
+        if self.attempts.is_empty() && self.v6.is_empty() && v6_is_open {
+            self.next_at = Instant::now() + RESOLUTION_DELAY;
+        }
+    }
+
+    fn begin_next(&mut self) {
+        let (first, second) = match self.last_family {
+            Some(Family::V6) => (Family::V4, Family::V6),
+            _ => (Family::V6, Family::V4),
+        };
+        for family in [first, second] {
+            let waiting = match family {
+                Family::V6 => &mut self.v6,
+                Family::V4 => &mut self.v4,
+            };
+            if let Some(ip) = waiting.pop_front() {
+                self.last_family = Some(family);
+                let address = SocketAddr::new(ip, self.port);
+                self.attempts.push(Box::pin(attempt(address, self.source)));
+                self.next_at = Instant::now() + ATTEMPT_DELAY;
+                return;
+            }
+        }
+    }
+
+    fn failure(self, no_address: Option<ResolveError>) -> DialFailure {
+        match (self.last_error, no_address) {
+            (Some(error), _) => DialFailure::Connect(error),
+            (None, Some(error)) => DialFailure::Resolve(error),
+            (None, None) => DialFailure::Resolve(ResolveError::NotFound),
+        }
+    }
+}
+
+/// Of two reasons for having no address the one that says more: a failure tells more than an absence.
+fn worse(earlier: Option<ResolveError>, later: ResolveError) -> Option<ResolveError> {
+    match (earlier, later) {
+        (Some(earlier), ResolveError::NotFound) => Some(earlier),
+        (_, later) => Some(later),
+    }
+}

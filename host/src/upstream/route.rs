@@ -1,0 +1,72 @@
+//! The way to an upstream: what to reach, and how.
+
+use std::net::IpAddr;
+
+use super::parent::{Parent, ParentScheme};
+use crate::http1::{RequestForm, Scheme};
+
+/// Where an exchange goes, and on which way. Borrows everything: the ordinary route costs nothing to make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route<'a> {
+    /// The destination: a name or an IP literal without brackets, in lower case.
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    /// `Https`: TLS with the destination, verified as `host`.
+    pub(crate) scheme: Scheme,
+    /// The proxy to go through.
+    pub(crate) parent: Option<&'a Parent>,
+    /// The client wants to send bytes of its own (CONNECT): parents connect through, whatever the scheme.
+    pub(crate) is_tunnel: bool,
+    /// Addresses of `host` that need no resolving, if there are any. Families take turns, beginning with that of the
+    /// first. Not used with a parent, which resolves by itself.
+    pub(crate) addresses: &'a [IpAddr],
+    /// The address that the outgoing socket is bound to.
+    pub(crate) source: Option<IpAddr>,
+}
+
+impl<'a> Route<'a> {
+    /// Straight to `host` in clear, as most requests go.
+    pub(crate) fn direct(host: &'a str, port: u16) -> Self {
+        Self {
+            host,
+            port,
+            scheme: Scheme::Http,
+            parent: None,
+            is_tunnel: false,
+            addresses: &[],
+            source: None,
+        }
+    }
+
+    /// How requests are written on this way.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "parents are for plugins to name")
+    )]
+    pub(crate) fn request_form(&self) -> RequestForm<'a> {
+        match self.parent {
+            Some(parent) if self.is_absolute_form() => RequestForm::Absolute {
+                host: self.host,
+                port: self.port,
+                proxy_authorization: parent.authorization(),
+            },
+            _ => RequestForm::Origin,
+        }
+    }
+
+    /// Whether the parent is sent the requests themselves, and not asked for a connection to their destination.
+    pub(super) fn is_absolute_form(&self) -> bool {
+        let speaks_http = self
+            .parent
+            .is_some_and(|parent| parent.scheme() != ParentScheme::Socks5);
+        speaks_http && !self.is_tunnel && self.scheme == Scheme::Http
+    }
+
+    /// Writes `host:port` as CONNECT needs it.
+    pub(super) fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! SOCKS version 5 as its client (RFC 1928), with user name and password (RFC 1929).
+//!
+//! Names go to the proxy as names, so that it resolves them. Answers are decoded from what has been received so far:
+//! `None` is "not yet". What the proxy sends behind its last answer comes from the destination and stays buffered.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::dial::ParentFailure;
+use super::parent::Credentials;
+use super::route::Route;
+use crate::stream::{MessageStream, Reader};
+
+const VERSION: u8 = 5;
+/// The version of the exchange of RFC 1929.
+const PASSWORD_VERSION: u8 = 1;
+const NO_AUTHENTICATION: u8 = 0;
+const PASSWORD: u8 = 2;
+const NONE_ACCEPTABLE: u8 = 0xff;
+const CONNECT: u8 = 1;
+const IPV4: u8 = 1;
+const NAME: u8 = 3;
+const IPV6: u8 = 4;
+
+/// How a SOCKS proxy refused or broke the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SocksError {
+    /// An answer of another version (RFC 1928 §3).
+    #[error("the parent proxy does not speak SOCKS5")]
+    VersionInvalid,
+    /// It wants what we have not offered: credentials, or others.
+    #[error("the parent proxy accepts no way of authentication that it was offered")]
+    NoMethod,
+    /// It did not accept the user name and password (RFC 1929 §2).
+    #[error("the parent proxy did not accept the user name and password")]
+    Unauthorized,
+    /// It reached nothing (RFC 1928 §6).
+    #[error("the parent proxy answered: {}", meaning(*.0))]
+    Refused(u8),
+    /// Its answer has an address of an unknown type.
+    #[error("the parent proxy sent an address of an unknown type")]
+    AddressTypeInvalid,
+    /// The destination's name has more than 255 bytes.
+    #[error("the name is too long for SOCKS5")]
+    NameTooLong,
+}
+
+/// Asks for a connection to the destination of `route`. The caller bounds the whole; `stall` bounds single writes.
+pub(super) async fn handshake(
+    stream: &mut MessageStream,
+    route: &Route<'_>,
+    credentials: Option<&Credentials>,
+    stall: Duration,
+) -> Result<(), ParentFailure> {
+    let (mut reader, mut writer) = stream.split();
+    let mut send = async |bytes: Vec<u8>| {
+        let sent = writer.write_all(&bytes, stall).await;
+        sent.map_err(ParentFailure::Io)
+    };
+    let request = request(route.host, route.port)?;
+    send(greeting(credentials)).await?;
+    match (receive(&mut reader, decode_method).await?, credentials) {
+        (NO_AUTHENTICATION, _) => {}
+        (PASSWORD, Some(credentials)) => {
+            send(login(credentials)).await?;
+            receive(&mut reader, decode_login).await?;
+        }
+        _ => return Err(SocksError::NoMethod.into()),
+    }
+    send(request).await?;
+    receive(&mut reader, decode_reply).await
+}
+
+/// Reads until `decode` has its value, and consumes no more than that value's bytes.
+async fn receive<T>(
+    reader: &mut Reader<'_>,
+    decode: impl Fn(&[u8]) -> Decoded<T>,
+) -> Result<T, ParentFailure> {
+    loop {
+        if let Some((value, len)) = decode(reader.buffered())? {
+            reader.consume(len);
+            return Ok(value);
+        }
+        if reader.fill().await.map_err(ParentFailure::Io)? == 0 {
+            return Err(ParentFailure::Closed);
+        }
+    }
+}
+
+/// A value and the bytes it took, or nothing as long as bytes are missing.
+type Decoded<T> = Result<Option<(T, usize)>, SocksError>;
+
+fn greeting(credentials: Option<&Credentials>) -> Vec<u8> {
+    match credentials {
+        None => vec![VERSION, 1, NO_AUTHENTICATION],
+        Some(_) => vec![VERSION, 2, NO_AUTHENTICATION, PASSWORD],
+    }
+}
+
+fn login(credentials: &Credentials) -> Vec<u8> {
+    let mut login = vec![PASSWORD_VERSION];
+    for text in [&credentials.user, &credentials.password] {
+        push_short(&mut login, text.as_bytes());
+    }
+    login
+}
+
+fn request(host: &str, port: u16) -> Result<Vec<u8>, SocksError> {
+    let mut request = vec![VERSION, CONNECT, 0];
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => {
+            request.push(IPV4);
+            request.extend(ip.octets());
+        }
+        Ok(IpAddr::V6(ip)) => {
+            request.push(IPV6);
+            request.extend(ip.octets());
+        }
+        Err(_) if host.len() > usize::from(u8::MAX) => return Err(SocksError::NameTooLong),
+        Err(_) => {
+            request.push(NAME);
+            push_short(&mut request, host.as_bytes());
+        }
+    }
+    request.extend(port.to_be_bytes());
+    Ok(request)
+}
+
+/// Writes bytes behind their number. Longer ones are refused where they come from.
+fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    out.push(len);
+    out.extend_from_slice(&bytes[..usize::from(len)]);
+}
+
+fn decode_method(received: &[u8]) -> Decoded<u8> {
+    match *received {
+        [VERSION, NONE_ACCEPTABLE, ..] => Err(SocksError::NoMethod),
+        [VERSION, method, ..] => Ok(Some((method, 2))),
+        [] | [VERSION] => Ok(None),
+        _ => Err(SocksError::VersionInvalid),
+    }
+}
+
+fn decode_login(received: &[u8]) -> Decoded<()> {
+    match *received {
+        [PASSWORD_VERSION, 0, ..] => Ok(Some(((), 2))),
+        [PASSWORD_VERSION, _, ..] => Err(SocksError::Unauthorized),
+        [] | [PASSWORD_VERSION] => Ok(None),
+        _ => Err(SocksError::VersionInvalid),
+    }
+}
+
+/// The address in the answer is of no use to us, but it has to be read over.
+fn decode_reply(received: &[u8]) -> Decoded<()> {
+    match *received {
+        [] | [VERSION] => return Ok(None),
+        [VERSION, 0, ..] => {}
+        [VERSION, refused, ..] => return Err(SocksError::Refused(refused)),
+        _ => return Err(SocksError::VersionInvalid),
+    }
+    let len = match *received {
+        [_, _, _, IPV4, ..] => 4 + 4 + 2,
+        [_, _, _, IPV6, ..] => 4 + 16 + 2,
+        [_, _, _, NAME, len, ..] => 5 + usize::from(len) + 2,
+        [_, _, _, NAME] => return Ok(None),
+        [_, _, _, _, ..] => return Err(SocksError::AddressTypeInvalid),
+        _ => return Ok(None),
+    };
+    Ok((received.len() >= len).then_some(((), len)))
+}
+
+fn meaning(reply: u8) -> &'static str {
+    match reply {
+        1 => "general failure",
+        2 => "not allowed by its rules",
+        3 => "network unreachable",
+        4 => "host unreachable",
+        5 => "connection refused",
+        6 => "time to live expired",
+        7 => "command not supported",
+        8 => "address type not supported",
+        _ => "an unknown failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every true prefix is "not yet", the whole is decoded, and bytes behind it are left.
+    fn assert_decodes<T: PartialEq + std::fmt::Debug>(
+        decode: impl Fn(&[u8]) -> Decoded<T>,
+        answer: &[u8],
+        value: T,
+    ) {
+        for end in 0..answer.len() {
+            assert_eq!(decode(&answer[..end]), Ok(None), "{:?}", &answer[..end]);
+        }
+        let followed = [answer, b"banner"].concat();
+        assert_eq!(decode(&followed), Ok(Some((value, answer.len()))));
+    }
+
+    #[test]
+    fn answers_are_understood_in_whatever_pieces_they_come() {
+        assert_decodes(decode_method, &[5, 0], 0);
+        assert_decodes(decode_method, &[5, 2], 2);
+        assert_decodes(decode_login, &[1, 0], ());
+        assert_decodes(decode_reply, &[5, 0, 0, 1, 127, 0, 0, 1, 0, 80], ());
+        assert_decodes(decode_reply, b"\x05\0\0\x03\x02ab\0\x50", ());
+        assert_decodes(decode_reply, b"\x05\0\0\x03\0\0\x50", ());
+        let v6 = [&[5, 0, 0, 4][..], &[0; 18]].concat();
+        assert_decodes(decode_reply, &v6, ());
+    }
+
+    #[test]
+    fn refusals_and_foreign_answers_are_told_apart() {
+        assert_eq!(decode_method(&[5, 0xff]), Err(SocksError::NoMethod));
+        assert_eq!(decode_method(b"HT"), Err(SocksError::VersionInvalid));
+        assert_eq!(decode_method(&[4]), Err(SocksError::VersionInvalid));
+        assert_eq!(decode_login(&[1, 1]), Err(SocksError::Unauthorized));
+        assert_eq!(decode_login(&[5, 0]), Err(SocksError::VersionInvalid));
+        assert_eq!(decode_reply(&[5, 5]), Err(SocksError::Refused(5)));
+        assert_eq!(decode_reply(&[0, 0]), Err(SocksError::VersionInvalid));
+        let unknown = [5, 0, 0, 2, 0, 0];
+        assert_eq!(decode_reply(&unknown), Err(SocksError::AddressTypeInvalid));
+    }
+
+    #[test]
+    fn names_are_sent_as_names_and_addresses_as_addresses() {
+        assert_eq!(
+            request("a.b", 443).unwrap(),
+            b"\x05\x01\0\x03\x03a.b\x01\xbb"
+        );
+        assert_eq!(
+            request("127.0.0.1", 80).unwrap(),
+            [5, 1, 0, 1, 127, 0, 0, 1, 0, 80]
+        );
+        let v6 = request("::1", 80).unwrap();
+        assert_eq!((v6[3], v6[19], v6.len()), (IPV6, 1, 22));
+        assert_eq!(request(&"a".repeat(255), 1).unwrap().len(), 5 + 255 + 2);
+        assert_eq!(request(&"a".repeat(256), 1), Err(SocksError::NameTooLong));
+    }
+
+    #[test]
+    fn credentials_are_offered_and_sent_only_if_there_are_any() {
+        let credentials = Credentials {
+            user: "u".to_owned(),
+            password: String::new(),
+        };
+        assert_eq!(greeting(None), [5, 1, 0]);
+        assert_eq!(greeting(Some(&credentials)), [5, 2, 0, 2]);
+        assert_eq!(login(&credentials), [1, 1, b'u', 0]);
+    }
+}
