@@ -281,7 +281,10 @@ impl<'a> Writer<'a> {
                 .await?;
             bytes = &bytes[written..];
         }
-        self.flush(stall).await
+        if self.half.may_hold_back() {
+            self.flush(stall).await?;
+        }
+        Ok(())
     }
 
     /// As [`write_all`](Self::write_all), for bytes that lie in several places.
@@ -297,14 +300,14 @@ impl<'a> Writer<'a> {
                 .await?;
             io::IoSlice::advance_slices(&mut slices, written);
         }
-        self.flush(stall).await
+        if self.half.may_hold_back() {
+            self.flush(stall).await?;
+        }
+        Ok(())
     }
 
     /// What TLS could not hand to the socket at once.
     async fn flush(&mut self, stall: Duration) -> io::Result<()> {
-        if self.half.plain().is_some() {
-            return Ok(());
-        }
         self.bounded(stall, WriteHalf::poll_flush).await
     }
 

@@ -184,6 +184,11 @@ impl WriteHalf<'_> {
         }
     }
 
+    /// Whether written bytes may still wait for a [`poll_flush`](Self::poll_flush).
+    pub(crate) fn may_hold_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Hands to the kernel what was written. A plain socket holds nothing back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -48,12 +48,19 @@ struct Idle {
 }
 
 /// What a connection is kept under: two routes with the same key may share connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct KeyRef<'a> {
     /// Empty for a parent that is sent requests for any host.
     host: &'a str,
     port: u16,
     scheme: Scheme,
+    /// None for most routes, so that those are looked up by host, port and scheme alone.
+    detour: Option<DetourRef<'a>>,
+}
+
+/// What is unusual about a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct DetourRef<'a> {
     parent: Option<&'a Parent>,
     addresses: &'a [IpAddr],
     source: Option<IpAddr>,
@@ -64,6 +71,11 @@ struct Key {
     host: String,
     port: u16,
     scheme: Scheme,
+    detour: Option<Box<Detour>>,
+}
+
+#[derive(Debug)]
+struct Detour {
     parent: Option<Parent>,
     addresses: Vec<IpAddr>,
     source: Option<IpAddr>,
@@ -75,16 +87,20 @@ impl<'a> KeyRef<'a> {
             true => ("", 0),
             false => (route.host, route.port),
         };
+        let is_unusual =
+            route.parent.is_some() || route.source.is_some() || !route.addresses.is_empty();
         Self {
             host,
             port,
             scheme: route.scheme,
-            parent: route.parent,
-            addresses: match route.parent {
-                Some(_) => &[],
-                None => route.addresses,
-            },
-            source: route.source,
+            detour: is_unusual.then(|| DetourRef {
+                parent: route.parent,
+                addresses: match route.parent {
+                    Some(_) => &[],
+                    None => route.addresses,
+                },
+                source: route.source,
+            }),
         }
     }
 
@@ -93,9 +109,13 @@ impl<'a> KeyRef<'a> {
             host: self.host.to_owned(),
             port: self.port,
             scheme: self.scheme,
-            parent: self.parent.cloned(),
-            addresses: self.addresses.to_vec(),
-            source: self.source,
+            detour: self.detour.map(|detour| {
+                Box::new(Detour {
+                    parent: detour.parent.cloned(),
+                    addresses: detour.addresses.to_vec(),
+                    source: detour.source,
+                })
+            }),
         }
     }
 }
@@ -106,9 +126,11 @@ impl Key {
             host: &self.host,
             port: self.port,
             scheme: self.scheme,
-            parent: self.parent.as_ref(),
-            addresses: &self.addresses,
-            source: self.source,
+            detour: self.detour.as_deref().map(|detour| DetourRef {
+                parent: detour.parent.as_ref(),
+                addresses: &detour.addresses,
+                source: detour.source,
+            }),
         }
     }
 }
@@ -118,15 +140,21 @@ impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.host.hash(state);
         self.port.hash(state);
-        if let Some(parent) = self.parent {
-            parent.hash(state);
+        if let Some(detour) = &self.detour {
+            detour.hash(state);
         }
-        if let Some(source) = self.source {
-            source.hash(state);
-        }
-        if !self.addresses.is_empty() {
-            self.addresses.hash(state);
-        }
+    }
+}
+
+impl PartialEq for KeyRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_end =
+            self.port == other.port && self.scheme == other.scheme && self.host == other.host;
+        is_same_end
+            && match (&self.detour, &other.detour) {
+                (None, None) => true,
+                (one, other) => one == other,
+            }
     }
 }
 
