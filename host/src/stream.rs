@@ -121,9 +121,7 @@ impl MessageStream {
 
     /// As [`is_quiet`](Self::is_quiet), but asks the kernel: for a request that could not be sent a second time.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = socket2::SockRef::from(self.transport.socket()).peek(&mut byte);
-        self.is_quiet() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        !self.has_buffered() && self.transport.is_quiet_now()
     }
 
     /// The connection and the bytes that were received and not yet consumed.
@@ -306,7 +304,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// What TLS could not hand to the socket at once.
+    /// What TLS could not hand to the socket at once, at most the 64 KiB that a session buffers.
     async fn flush(&mut self, stall: Duration) -> io::Result<()> {
         self.bounded(stall, WriteHalf::poll_flush).await
     }

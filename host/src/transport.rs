@@ -20,6 +20,8 @@ use tokio::net::tcp;
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::buffers;
+
 /// A connection to a peer.
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -33,22 +35,39 @@ pub(crate) enum Transport {
 pub(crate) struct Tls {
     /// Borrowed within single polls only: both directions share one session.
     session: RefCell<TlsStream<Layer>>,
-    socket: Rc<TcpStream>,
+    socket: Rc<TlsSocket>,
 }
 
 /// What TLS runs on: a socket, or TLS again (through a parent proxy that is itself reached by TLS).
 #[derive(Debug)]
 pub(crate) enum Layer {
-    Socket(Rc<TcpStream>),
+    Socket(Rc<TlsSocket>),
     Tls(Box<TlsStream<Layer>>),
+}
+
+/// The socket below TLS. Reads ahead, because rustls asks for 4 KiB at a time.
+#[derive(Debug)]
+pub(crate) struct TlsSocket {
+    stream: TcpStream,
+    /// Holds a buffer only while there are bytes in it.
+    ahead: RefCell<Ahead>,
+}
+
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Vec<u8>,
+    start: usize,
 }
 
 impl Transport {
     /// The connection as TLS needs it, to begin a handshake on.
-    pub(crate) fn into_layer(self) -> (Layer, Rc<TcpStream>) {
+    pub(crate) fn into_layer(self) -> (Layer, Rc<TlsSocket>) {
         match self {
-            Self::Plain(socket) => {
-                let socket = Rc::new(socket);
+            Self::Plain(stream) => {
+                let socket = Rc::new(TlsSocket {
+                    stream,
+                    ahead: RefCell::default(),
+                });
                 (Layer::Socket(Rc::clone(&socket)), socket)
             }
             Self::Tls(tls) => {
@@ -59,7 +78,7 @@ impl Transport {
     }
 
     /// TLS whose handshake is over; `socket` is the one that came with its layer.
-    pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, socket: Rc<TcpStream>) -> Self {
+    pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, socket: Rc<TlsSocket>) -> Self {
         Self::Tls(Box::new(Tls {
             session: RefCell::new(session.into()),
             socket,
@@ -70,7 +89,7 @@ impl Transport {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => &tls.socket,
+            Self::Tls(tls) => &tls.socket.stream,
         }
     }
 
@@ -94,6 +113,19 @@ impl Transport {
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
             Self::Tls(tls) => tls.is_quiet(),
         }
+    }
+
+    /// As [`is_quiet`](Self::is_quiet), but asks the kernel.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let is_known_to_be_quiet = match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.is_quiet(),
+        };
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        is_known_to_be_quiet
+            && socket2::SockRef::from(self.socket())
+                .peek(&mut byte)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -138,7 +170,7 @@ impl ReadHalf<'_> {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(half) => half.as_ref(),
-            Self::Tls(tls) => &tls.socket,
+            Self::Tls(tls) => &tls.socket.stream,
         }
     }
 
@@ -208,7 +240,7 @@ impl WriteHalf<'_> {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(half) => half.as_ref(),
-            Self::Tls(tls) => &tls.socket,
+            Self::Tls(tls) => &tls.socket.stream,
         }
     }
 
@@ -218,6 +250,66 @@ impl WriteHalf<'_> {
             Self::Plain(half) => Some(half.as_ref()),
             Self::Tls(_) => None,
         }
+    }
+}
+
+impl TlsSocket {
+    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut ahead = self.ahead.borrow_mut();
+        if ahead.bytes.is_empty() {
+            ready!(self.poll_read_ahead(cx, &mut ahead))?;
+        }
+        ahead.take(out);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_ahead(&self, cx: &mut Context<'_>, ahead: &mut Ahead) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            ahead.bytes = buffers::large();
+            match self.stream.try_read_buf(&mut ahead.bytes) {
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err(error) => {
+                    ahead.release();
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl Ahead {
+    fn take(&mut self, out: &mut ReadBuf<'_>) {
+        let rest = &self.bytes[self.start..];
+        let len = rest.len().min(out.remaining());
+        out.put_slice(&rest[..len]);
+        self.start += len;
+        if self.start == self.bytes.len() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        self.start = 0;
+        buffers::give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -232,17 +324,7 @@ impl AsyncRead for Layer {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Socket(socket) => loop {
-                ready!(socket.poll_read_ready(cx))?;
-                match socket.try_read(buffer.initialize_unfilled()) {
-                    Ok(len) => {
-                        buffer.advance(len);
-                        return Poll::Ready(Ok(()));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            },
+            Self::Socket(socket) => socket.poll_read(cx, buffer),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
         }
     }
@@ -278,7 +360,7 @@ impl AsyncWrite for Layer {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Socket(socket) => Poll::Ready(close_direction(socket)),
+            Self::Socket(socket) => Poll::Ready(close_direction(&socket.stream)),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
         }
     }
@@ -291,13 +373,7 @@ impl Layer {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Socket(socket) => loop {
-                ready!(socket.poll_write_ready(cx))?;
-                match socket.try_write_vectored(slices) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return Poll::Ready(result),
-                }
-            },
+            Self::Socket(socket) => socket.poll_write(cx, slices),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
         }
     }

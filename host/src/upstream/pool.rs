@@ -93,7 +93,7 @@ impl<'a> KeyRef<'a> {
             host,
             port,
             scheme: route.scheme,
-            detour: is_unusual.then(|| DetourRef {
+            detour: is_unusual.then_some(DetourRef {
                 parent: route.parent,
                 addresses: match route.parent {
                     Some(_) => &[],

@@ -295,6 +295,23 @@ fn tls_carries_bytes_both_ways_at_once_and_says_goodbye() {
 }
 
 #[test]
+fn a_peer_that_takes_nothing_stops_a_write() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::new(&authority);
+        let (port, _open) = origin(authority.acceptor(&[ORIGIN]), async |stream| stream).await;
+        let mut stream = means.dial(&https(ORIGIN, port)).await.unwrap();
+        let more_than_kernels_buffer = vec![0; 32 * 1024 * 1024];
+        let error = stream
+            .writer()
+            .write_all(&more_than_kernels_buffer, Duration::from_millis(100))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
 fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
     on_worker(async {
         let (authority, stranger) = (Authority::new(), Authority::named("a stranger"));
