@@ -1,5 +1,5 @@
-//! The content decoders: no input panics, every split gives the same content and the same end, memory stays bounded
-//! by the ratio, and content survives being encoded.
+//! The content decoders: no input panics, every split gives the same content and the same end (but for one leniency
+//! of zstd, told in its file), memory stays bounded by the ratio, and content survives being encoded.
 //!
 //! The first byte chooses the coding, the rest is both coded content to try and content to encode.
 
@@ -27,9 +27,11 @@ fuzz_target!(|input: &[u8]| {
     let (whole, end) = decode_in_pieces(coding, input, input.len().max(1));
     for piece in [1, 2, 3, 7] {
         let (split, split_end) = decode_in_pieces(coding, input, piece);
-        assert_eq!(split_end.is_ok(), end.is_ok(), "in pieces of {piece}");
         if end.is_ok() {
+            assert_eq!(split_end, end, "in pieces of {piece}");
             assert_eq!(split, whole, "in pieces of {piece}");
+        } else if coding != Coding::Zstd {
+            assert!(split_end.is_err(), "in pieces of {piece}");
         }
     }
     let coded = encode_in_pieces(coding, input, 1 + usize::from(*choice));

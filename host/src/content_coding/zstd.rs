@@ -3,6 +3,10 @@
 //! The one library here that needs a C compiler: no Rust port is out of its trial stage.
 //! About seven seconds of a clean debug build on two cores. A decoder holds some 450 KiB with the windows that encoders
 //! choose, and up to 9 MiB if the content asks for more; an encoder holds up to 1.3 MiB.
+//!
+//! Where the last block of a frame is empty the library holds the content against the length that the frame declares
+//! only if the frame came in one piece. So a frame that declares a wrong length may pass: the content is what its blocks
+//! say.
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
