@@ -14,6 +14,7 @@ mod connection;
 mod exchange;
 mod worker;
 
+pub mod content_coding;
 pub mod http1;
 pub mod plugins;
 mod relay;
