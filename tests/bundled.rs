@@ -4,4 +4,5 @@
 //! see of it.
 
 mod filter_by_client_ip;
+mod filter_by_url_regex;
 mod shortlink;
