@@ -5,4 +5,5 @@
 
 mod filter_by_client_ip;
 mod filter_by_url_regex;
+mod modify_request_header;
 mod shortlink;
