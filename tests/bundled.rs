@@ -7,5 +7,6 @@ mod filter_by_client_ip;
 mod filter_by_url_regex;
 mod mock_rest_api;
 mod modify_request_header;
+mod program_name;
 mod rate_limit;
 mod shortlink;
