@@ -3,4 +3,10 @@
 //! One module per plugin. What its rule decides is tested beside the rule; here stands what a client and an origin
 //! see of it.
 
+mod filter_by_client_ip;
+mod filter_by_url_regex;
+mod mock_rest_api;
+mod modify_request_header;
+mod program_name;
+mod rate_limit;
 mod shortlink;

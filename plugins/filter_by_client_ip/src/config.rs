@@ -1,0 +1,46 @@
+//! The plugin's table. Without one, nobody is denied.
+
+use plugin_api::Error;
+use serde::Deserialize;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Addresses and prefixes of the only clients to serve; when empty, all are served.
+    pub(crate) allow: Vec<String>,
+    /// Addresses and prefixes of clients to deny, whatever `allow` says.
+    pub(crate) deny: Vec<String>,
+    /// Status code of the answer, 400 to 599.
+    pub(crate) status: u16,
+    /// Reason phrase of the answer; when empty, the usual one for the status.
+    pub(crate) reason: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            status: 418,
+            reason: "I'm a tea pot".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// A status that denies nothing, a reason that would end its line.
+    pub(crate) fn check_answer(&self) -> Result<(), Error> {
+        if !(400..=599).contains(&self.status) {
+            let status = self.status;
+            return Err(Error::new(format!(
+                "status: {status} is not from 400 to 599"
+            )));
+        }
+        if self.reason.chars().any(char::is_control) {
+            return Err(Error::new("reason: holds a control character"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! The plugin's table. Without one, `api.example.com` lists its two users.
+
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The host that is answered for, without port.
+    pub(crate) host: String,
+    /// Answers by path; a table given here takes the place of the default one.
+    pub(crate) routes: HashMap<String, Route>,
+}
+
+/// The answer to one path.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    /// Status code, 200 to 599.
+    #[serde(default = "default_status")]
+    pub(crate) status: u16,
+    /// JSON text, sent as it is written.
+    pub(crate) json: String,
+}
+
+fn default_status() -> u16 {
+    200
+}
+
+const USERS: &str = concat!(
+    r#"{"count": 2, "next": null, "previous": null, "results": ["#,
+    r#"{"email": "you@example.com", "groups": [], "#,
+    r#""url": "api.example.com/v1/users/1/", "username": "admin"}, "#,
+    r#"{"email": "someone@example.com", "groups": [], "#,
+    r#""url": "api.example.com/v1/users/2/", "username": "admin"}]}"#,
+);
+
+impl Default for Config {
+    fn default() -> Self {
+        let users = Route {
+            status: default_status(),
+            json: USERS.to_owned(),
+        };
+        Self {
+            host: "api.example.com".to_owned(),
+            routes: HashMap::from([("/v1/users/".to_owned(), users)]),
+        }
+    }
+}

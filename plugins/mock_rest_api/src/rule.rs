@@ -1,0 +1,106 @@
+//! What the mocked API answers to which path.
+
+use crate::config::Route;
+use plugin_api::Error;
+use serde::de::IgnoredAny;
+use std::collections::HashMap;
+
+/// The API of one host.
+pub(crate) struct Api {
+    host: String,
+    routes: HashMap<String, Route>,
+}
+
+impl Api {
+    /// The API of `host`, with answers by path.
+    ///
+    /// # Errors
+    /// A host or a path that no request can have, a status that ends no exchange, text that is not JSON.
+    pub(crate) fn new(host: &str, routes: HashMap<String, Route>) -> Result<Self, Error> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+        if host.is_empty() || !host.bytes().all(is_letter) {
+            return Err(Error::new(format!("host: `{host}` is not a host name")));
+        }
+        for (path, route) in &routes {
+            check(path, route).map_err(|reason| Error::new(format!("routes.{path}: {reason}")))?;
+        }
+        Ok(Self {
+            host: host.to_ascii_lowercase(),
+            routes,
+        })
+    }
+
+    /// Whether requests for `host`, in lower case, are answered.
+    pub(crate) fn is_at(&self, host: &str) -> bool {
+        host.strip_suffix('.').unwrap_or(host) == self.host
+    }
+
+    /// The answer to `path`, whose query does not matter.
+    pub(crate) fn route(&self, path: &str) -> Option<&Route> {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        self.routes.get(path)
+    }
+}
+
+fn check(path: &str, route: &Route) -> Result<(), String> {
+    if !path.starts_with('/') || path.contains(['?', '#']) {
+        return Err("is not a path without query, such as /v1/users/".to_owned());
+    }
+    if !(200..=599).contains(&route.status) {
+        let status = route.status;
+        return Err(format!("status: {status} is not from 200 to 599"));
+    }
+    match serde_json::from_str::<IgnoredAny>(&route.json) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("json: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Api;
+    use crate::config::Route;
+    use std::collections::HashMap;
+
+    fn api(host: &str, path: &str, status: u16, json: &str) -> Result<Api, plugin_api::Error> {
+        let json = json.to_owned();
+        Api::new(
+            host,
+            HashMap::from([(path.to_owned(), Route { status, json })]),
+        )
+    }
+
+    #[test]
+    fn finds_a_route_by_its_path_alone() {
+        let api = api("Api.Example", "/a/", 201, "[]").unwrap();
+        assert!(api.is_at("api.example") && api.is_at("api.example."));
+        assert!(!api.is_at("b.api.example") && !api.is_at("example"));
+        for (path, is_route) in [
+            ("/a/", true),
+            ("/a/?page=2", true),
+            ("/a", false),
+            ("/a//", false),
+            ("/", false),
+            ("/?/a/", false),
+        ] {
+            assert_eq!(api.route(path).is_some(), is_route, "{path}");
+        }
+    }
+
+    #[test]
+    fn refuses_routes_that_cannot_be_answered() {
+        let refused = |path, status, json| {
+            let refused = api("a", path, status, json).err().unwrap();
+            refused.message().to_owned()
+        };
+        let no_path = "routes.a: is not a path without query, such as /v1/users/";
+        assert_eq!(refused("a", 200, "1"), no_path);
+        assert!(refused("/a?b", 200, "1").contains("without query"));
+        let status = "routes./a: status: 100 is not from 200 to 599";
+        assert_eq!(refused("/a", 100, "1"), status);
+        let json = refused("/a", 200, "{'a': 1}");
+        assert!(json.starts_with("routes./a: json: "), "{json}");
+        assert!(refused("/a", 200, "1 2").contains("trailing characters"));
+        assert!(api("a b", "/", 200, "1").is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Which fields are changed, and which changes the proxy would refuse.
+//!
+//! Everything is checked at the start, with the proxy's own rules, so that no request fails over a misprint.
+
+use crate::config::Config;
+use plugin_api::Error;
+use std::collections::HashSet;
+
+/// One change of a request's fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// No field of this name is left.
+    Remove(String),
+    /// One field of this name is left, with this value.
+    Set(String, String),
+    /// A field is added behind the others.
+    Append(String, String),
+}
+
+/// The changes of `config`, in the order in which they are made.
+///
+/// # Errors
+/// Names and values that no field has, and fields that belong to the proxy; with the key they stand under.
+pub(crate) fn changes(config: Config) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    for name in config.remove {
+        check_name("remove", &name)?;
+        changes.push(Change::Remove(name));
+    }
+    let mut names = HashSet::new();
+    for (name, value) in config.set {
+        check("set", &name, &value)?;
+        if !names.insert(name.to_ascii_lowercase()) {
+            return Err(Error::new(format!(
+                "set: `{name}` is there twice, in two spellings"
+            )));
+        }
+        changes.push(Change::Set(name, value));
+    }
+    for (name, value) in config.append {
+        check("append", &name, &value)?;
+        changes.push(Change::Append(name, value));
+    }
+    Ok(changes)
+}
+
+/// Fields that frame the message or belong to one connection; only the proxy writes them.
+const HOST_OWNED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn check(key: &str, name: &str, value: &str) -> Result<(), Error> {
+    check_name(key, name)?;
+    if is_value(value) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{key}.{name}: the value holds control characters, or spaces at an end"
+    )))
+}
+
+fn check_name(key: &str, name: &str) -> Result<(), Error> {
+    let is_owned = |owned: &&str| owned.eq_ignore_ascii_case(name);
+    if !is_token(name) {
+        return Err(Error::new(format!("{key}: `{name}` is not a field name")));
+    }
+    if HOST_OWNED.iter().any(is_owned) {
+        return Err(Error::new(format!(
+            "{key}: `{name}` is written by the proxy itself"
+        )));
+    }
+    Ok(())
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(name: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_tchar)
+}
+
+/// RFC 9110 §5.5: visible characters, with spaces and tabs between them.
+fn is_value(value: &str) -> bool {
+    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    !value.bytes().any(is_control) && value.as_bytes().trim_ascii() == value.as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, HOST_OWNED, changes};
+    use crate::config::Config;
+    use std::collections::BTreeMap;
+
+    fn config(set: &[(&str, &str)], append: &[(&str, &str)], remove: &[&str]) -> Config {
+        let map = |pairs: &[(&str, &str)]| {
+            let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
+            pairs.iter().map(owned).collect::<BTreeMap<_, _>>()
+        };
+        Config {
+            set: map(set),
+            append: map(append),
+            remove: remove.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn refused(config: Config) -> String {
+        changes(config).err().unwrap().message().to_owned()
+    }
+
+    #[test]
+    fn removes_then_sets_then_appends() {
+        let config = config(&[("b", "1"), ("a", "")], &[("a", "2")], &["Z"]);
+        let expected = [
+            Change::Remove("Z".to_owned()),
+            Change::Set("a".to_owned(), String::new()),
+            Change::Set("b".to_owned(), "1".to_owned()),
+            Change::Append("a".to_owned(), "2".to_owned()),
+        ];
+        assert_eq!(changes(config).unwrap(), expected);
+    }
+
+    #[test]
+    fn refuses_what_belongs_to_the_proxy() {
+        for name in HOST_OWNED {
+            let name = name.to_ascii_uppercase();
+            for (key, config) in [
+                ("set", config(&[(&name, "x")], &[], &[])),
+                ("append", config(&[], &[(&name, "x")], &[])),
+                ("remove", config(&[], &[], &[&name])),
+            ] {
+                let reason = format!("{key}: `{name}` is written by the proxy itself");
+                assert_eq!(refused(config), reason);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_names_and_values_that_no_field_has() {
+        for name in ["", "a b", "a:", "ä", "a\r\n"] {
+            let reason = format!("append: `{name}` is not a field name");
+            assert_eq!(refused(config(&[], &[(name, "x")], &[])), reason);
+        }
+        for value in ["a\r\nb: c", " a", "a ", "a\0"] {
+            let reason = "set.a: the value holds control characters, or spaces at an end";
+            assert_eq!(refused(config(&[("a", value)], &[], &[])), reason);
+        }
+        let twice = refused(config(&[("A", "1"), ("a", "2")], &[], &[]));
+        assert_eq!(twice, "set: `a` is there twice, in two spellings");
+    }
+}

@@ -1,0 +1,93 @@
+//! Whose requests are counted together.
+
+use crate::config::Per;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What a bucket belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// A client; none for all without an address.
+    Client(Option<IpAddr>),
+    /// An upstream host.
+    Host(Box<str>),
+    /// A client's requests to a host.
+    ClientAndHost(Option<IpAddr>, Box<str>),
+}
+
+impl Key {
+    /// The key of a request.
+    pub(crate) fn new(per: Per, client: Option<IpAddr>, host: &str) -> Self {
+        let client = client.map(network);
+        match per {
+            Per::Client => Self::Client(client),
+            Per::Host => Self::Host(host.into()),
+            Per::ClientAndHost => Self::ClientAndHost(client, host.into()),
+        }
+    }
+}
+
+/// What one subscriber has: an IPv4 address, or the first 64 bits of an IPv6 address with zeros behind them, since
+/// whoever has one address of such a network has them all.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let first = u128::from(address) & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from(first))
+        }
+        v4 => v4,
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(client) => write_client(f, *client),
+            Self::Host(host) => f.write_str(host),
+            Self::ClientAndHost(client, host) => {
+                write_client(f, *client)?;
+                write!(f, " to {host}")
+            }
+        }
+    }
+}
+
+fn write_client(f: &mut fmt::Formatter<'_>, client: Option<IpAddr>) -> fmt::Result {
+    match client {
+        None => f.write_str("unknown"),
+        Some(IpAddr::V4(address)) => write!(f, "{address}"),
+        Some(IpAddr::V6(network)) => write!(f, "{network}/64"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Per};
+
+    fn key(per: Per, client: &str) -> String {
+        Key::new(per, client.parse().ok(), "a.example").to_string()
+    }
+
+    #[test]
+    fn groups_ipv6_clients_by_their_network() {
+        for (client, shown) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+            ("::1", "::/64"),
+            ("none", "unknown"),
+        ] {
+            assert_eq!(key(Per::Client, client), shown);
+        }
+    }
+
+    #[test]
+    fn counts_by_host_or_by_pair_when_told_to() {
+        assert_eq!(key(Per::Host, "192.0.2.7"), "a.example");
+        assert_eq!(
+            key(Per::ClientAndHost, "192.0.2.7"),
+            "192.0.2.7 to a.example"
+        );
+    }
+}
