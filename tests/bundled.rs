@@ -3,4 +3,5 @@
 //! One module per plugin. What its rule decides is tested beside the rule; here stands what a client and an origin
 //! see of it.
 
+mod egress_allowlist;
 mod shortlink;
