@@ -4,4 +4,6 @@
 //! see of it.
 
 mod egress_allowlist;
+
+mod secret_inject;
 mod shortlink;

@@ -59,10 +59,7 @@ fn a_tunnel_needs_a_rule_that_does_not_look_inside() {
 #[test]
 fn a_redirect_to_somewhere_else_is_denied() {
     let (allowed, elsewhere) = (Origin::answering(OK), Origin::answering(OK));
-    let redirect = format!(
-        "RedirectToCustomServer.server='{}'",
-        elsewhere.authority()
-    );
+    let redirect = format!("RedirectToCustomServer.server='{}'", elsewhere.authority());
     // Listed behind, so that it redirects what has been allowed already.
     let proxy = allowing(&allowed, "")
         .plugin("redirect_to_custom_server", "RedirectToCustomServer")
