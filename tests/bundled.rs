@@ -4,6 +4,6 @@
 //! see of it.
 
 mod egress_allowlist;
-
+mod record_har;
 mod secret_inject;
 mod shortlink;
