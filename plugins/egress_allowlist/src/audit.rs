@@ -303,14 +303,15 @@ mod tests {
         let (path, moved) = (scratch("rotated"), scratch("rotated.1"));
         let log = AuditLog::start(path.clone(), 8).unwrap();
         fs::rename(&path, &moved).unwrap();
+        log.put(&entry("first"));
         let deadline = Instant::now() + Duration::from_secs(10);
         while !path.exists() && Instant::now() < deadline {
-            log.put(&entry("a"));
             std::thread::yield_now();
         }
         log.put(&entry("last"));
         drop(log);
-        assert!(fs::read_to_string(&path).unwrap().contains("last"));
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "");
         fs::remove_file(&path).unwrap();
         fs::remove_file(&moved).unwrap();
     }

@@ -1,7 +1,11 @@
 //! The plugin's table. Without one, nothing is allowed.
 
+use plugin_api::Error;
 use serde::Deserialize;
 use std::path::PathBuf;
+
+/// Most lines that may wait; their places are allocated at the start.
+const MAX_QUEUE_LEN: usize = 1_000_000;
 
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
@@ -24,6 +28,21 @@ impl Default for Config {
             report_only: false,
             audit_log: None,
             queue: 4096,
+        }
+    }
+}
+
+impl Config {
+    /// The length of the queue.
+    ///
+    /// # Errors
+    /// It is no length a queue can have.
+    pub(crate) fn queue_len(&self) -> Result<usize, Error> {
+        match self.queue {
+            len @ 1..=MAX_QUEUE_LEN => Ok(len),
+            _ => Err(Error::new(format!(
+                "queue: needs 1 to {MAX_QUEUE_LEN} lines"
+            ))),
         }
     }
 }

@@ -54,9 +54,10 @@ impl Filter for EgressAllowlist {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {
+        let queue_len = config.queue_len()?;
         let audit = config
             .audit_log
-            .map(|path| AuditLog::start(path, config.queue));
+            .map(|path| AuditLog::start(path, queue_len));
         Ok(Self {
             allowed: Allowlist::new(config.allow)?,
             mode: match config.report_only {

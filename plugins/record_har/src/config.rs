@@ -1,7 +1,11 @@
 //! The plugin's table. Without one, exchanges are recorded into `proxy.har` where the proxy was started.
 
+use plugin_api::Error;
 use serde::Deserialize;
 use std::path::PathBuf;
+
+/// Most exchanges that may wait; their places are allocated at the start.
+const MAX_QUEUE_LEN: usize = 65536;
 
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
@@ -30,6 +34,21 @@ impl Default for Config {
             max_body: 1024 * 1024,
             redact_fields: redacted.map(str::to_owned).to_vec(),
             queue: 64,
+        }
+    }
+}
+
+impl Config {
+    /// The length of the queue.
+    ///
+    /// # Errors
+    /// It is no length a queue can have.
+    pub(crate) fn queue_len(&self) -> Result<usize, Error> {
+        match self.queue {
+            len @ 1..=MAX_QUEUE_LEN => Ok(len),
+            _ => Err(Error::new(format!(
+                "queue: needs 1 to {MAX_QUEUE_LEN} exchanges"
+            ))),
         }
     }
 }

@@ -42,9 +42,10 @@ impl Filter for RecordHar {
     type State = Recording;
 
     fn new(config: Config) -> Result<Self, Error> {
+        let queue_len = config.queue_len()?;
         Ok(Self {
             redaction: Redaction::new(config.redact_fields)?,
-            archive: Archive::start(config.file, config.queue)?,
+            archive: Archive::start(config.file, queue_len)?,
             max_body: config.max_body,
         })
     }
@@ -189,6 +190,12 @@ mod tests {
         );
         assert_eq!(response["comment"], "the response was cut off");
         assert_eq!(entries[0]["request"]["headers"][1]["value"], "shown");
+    }
+
+    #[test]
+    fn a_queue_without_places_refuses_the_start() {
+        let refused = configured::<RecordHar>("queue = 0").err().unwrap();
+        assert_eq!(refused.message(), "queue: needs 1 to 65536 exchanges");
     }
 
     #[test]
