@@ -9,4 +9,7 @@ mod mock_rest_api;
 mod modify_request_header;
 mod program_name;
 mod rate_limit;
+mod egress_allowlist;
+mod record_har;
+mod secret_inject;
 mod shortlink;

@@ -10,6 +10,8 @@ mod bundled;
 mod cli;
 /// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.
 mod conformance;
+/// The configurations that the repository shows, started as they stand there.
+mod examples;
 /// Ten thousand requests against origins that fail at random.
 mod faults;
 /// Requests and responses that pass through whole: routing, bodies, reuse, retries.

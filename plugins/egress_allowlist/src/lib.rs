@@ -1,0 +1,337 @@
+//! Lets requests out only to what is listed, and can keep an audit log of every decision.
+//!
+//! ```toml
+//! [[plugins]]
+//! library = "libegress_allowlist.so"
+//! name = "EgressAllowlist"
+//! config = { allow = [{ host = "api.example.com", methods = ["GET"], paths = ["/v1/*"] }], audit_log = "egress.jsonl" }
+//! ```
+//!
+//! ```text
+//! > GET http://evil.example/ HTTP/1.1      > CONNECT api.example.com:443 HTTP/1.1
+//! < HTTP/1.1 403 Forbidden                 < HTTP/1.1 403 Forbidden
+//! < X-Egress-Denied: host                  < X-Egress-Denied: tunnel
+//! ```
+//!
+//! Judged are the host that the client asked for and, if a plugin has redirected the exchange, also the one it is
+//! going to: both have to be allowed. That is done when a request comes in and again when all plugins have agreed to
+//! its upstream; only a plugin that redirects later still, in its `handle_client_request`, has to be listed before
+//! this one. In a tunnel and in an upgraded connection nothing is seen, so a rule that names methods or paths allows
+//! neither unless it says `tunnels = true`.
+
+mod audit;
+mod config;
+mod host;
+mod path;
+mod rule;
+
+use audit::{AuditLog, Entry};
+use config::Config;
+use plugin_api::Request;
+use plugin_api::prelude::*;
+use rule::{Allowlist, Decision, Demand, Denial, Form};
+
+struct EgressAllowlist {
+    allowed: Allowlist,
+    mode: Mode,
+    audit: Option<AuditLog>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Enforce,
+    Report,
+}
+
+/// A decision with what it was made about.
+struct Judgement<'x> {
+    demand: Demand<'x>,
+    decision: Decision,
+}
+
+#[filter]
+impl Filter for EgressAllowlist {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Error> {
+        let queue_len = config.queue_len()?;
+        let audit = config
+            .audit_log
+            .map(|path| AuditLog::start(path, queue_len));
+        Ok(Self {
+            allowed: Allowlist::new(config.allow)?,
+            mode: match config.report_only {
+                true => Mode::Report,
+                false => Mode::Enforce,
+            },
+            audit: audit.transpose()?,
+        })
+    }
+
+    fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        let judgement = self.judge(exchange);
+        match judgement.decision {
+            Decision::Denied(denial) if self.mode == Mode::Enforce => {
+                self.note(exchange, &judgement);
+                reply(forbidden(denial, judgement.demand))
+            }
+            // Not settled yet: another plugin may redirect or answer it.
+            _ => proceed(),
+        }
+    }
+
+    fn handle_client_request(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        let judgement = self.judge(exchange);
+        self.note(exchange, &judgement);
+        let Decision::Denied(denial) = judgement.decision else {
+            return proceed();
+        };
+        if self.mode == Mode::Enforce {
+            return reply(forbidden(denial, judgement.demand));
+        }
+        exchange.add_log_field("egress", format!("would_deny:{}", denial.as_str()));
+        proceed()
+    }
+}
+
+impl EgressAllowlist {
+    /// Judges the request's own host and, where it differs, the upstream.
+    fn judge<'x>(&self, exchange: &'x Exchange<'_, Self>) -> Judgement<'x> {
+        let (request, upstream) = (exchange.request(), exchange.upstream());
+        let target = Demand {
+            host: request.host(),
+            port: request.port(),
+            form: form(request),
+        };
+        let decision = self.allowed.judge(target);
+        let is_direct = (target.host, target.port) == (upstream.host(), upstream.port());
+        if is_direct || matches!(decision, Decision::Denied(_)) {
+            return Judgement {
+                demand: target,
+                decision,
+            };
+        }
+        let demand = Demand {
+            host: upstream.host(),
+            port: upstream.port(),
+            ..target
+        };
+        Judgement {
+            demand,
+            decision: self.allowed.judge(demand),
+        }
+    }
+
+    fn note(&self, exchange: &Exchange<'_, Self>, judgement: &Judgement<'_>) {
+        if let (Decision::Denied(denial), Mode::Report) = (judgement.decision, self.mode) {
+            let text = explanation(denial, judgement.demand);
+            info!("would deny: {text}");
+        }
+        if let Some(audit) = &self.audit {
+            audit.put(&self.entry(exchange, judgement.decision));
+        }
+    }
+
+    fn entry<'x>(&self, exchange: &'x Exchange<'_, Self>, decision: Decision) -> Entry<'x> {
+        let (request, upstream) = (exchange.request(), exchange.upstream());
+        let is_direct = (request.host(), request.port()) == (upstream.host(), upstream.port());
+        let (word, rule, reason) = match (decision, self.mode) {
+            (Decision::Allowed { rule }, _) => ("allowed", Some(rule), None),
+            (Decision::Denied(denial), Mode::Enforce) => ("denied", None, Some(denial.as_str())),
+            (Decision::Denied(denial), Mode::Report) => ("would_deny", None, Some(denial.as_str())),
+        };
+        Entry {
+            time: audit::now(),
+            client: exchange.client().map(|client| client.to_string()),
+            method: request.method(),
+            host: request.host(),
+            port: request.port(),
+            path: match form(request) {
+                Form::Request { path, .. } | Form::Upgrade { path, .. } => Some(path),
+                Form::Tunnel => None,
+            },
+            upstream: (!is_direct).then(|| format!("{}:{}", upstream.host(), upstream.port())),
+            decision: word,
+            rule,
+            reason,
+        }
+    }
+}
+
+fn form(request: Request<'_>) -> Form<'_> {
+    let method = request.method();
+    if method == "CONNECT" {
+        return Form::Tunnel;
+    }
+    let path = request.path().split('?').next().unwrap_or_default();
+    match request.field("Upgrade") {
+        Some(_) => Form::Upgrade { method, path },
+        None => Form::Request { method, path },
+    }
+}
+
+fn forbidden(denial: Denial, demand: Demand<'_>) -> Reply {
+    Reply::new(403)
+        .field("Content-Type", "text/plain; charset=utf-8")
+        .field("X-Egress-Denied", denial.as_str())
+        .body(format!("{}\n", explanation(denial, demand)))
+}
+
+/// Never repeats the path: it is the client's own text.
+fn explanation(denial: Denial, demand: Demand<'_>) -> String {
+    let Demand { host, port, form } = demand;
+    match (denial, form) {
+        (Denial::Host, _) => format!("{host} is not an allowed host"),
+        (Denial::Port, _) => format!("port {port} of {host} is not allowed"),
+        (Denial::Tunnel, _) => format!("a tunnel to {host} is not allowed"),
+        (Denial::Method, Form::Request { method, .. } | Form::Upgrade { method, .. }) => {
+            format!("{method} to {host} is not allowed")
+        }
+        (Denial::Method, Form::Tunnel) => format!("CONNECT to {host} is not allowed"),
+        (Denial::Path, _) => format!("this path of {host} is not allowed"),
+    }
+}
+
+export_plugins!(EgressAllowlist);
+
+#[cfg(test)]
+mod tests {
+    use super::EgressAllowlist;
+    use plugin_api::testing::{Run, configured, get, request};
+
+    const RULES: &str = "allow = [{ host = 'a.example' }, { host = 'b.example', methods = ['GET'], paths = ['/v1/*'] }]";
+
+    fn filter(config: &str) -> EgressAllowlist {
+        configured(config).unwrap()
+    }
+
+    /// Status, reason field and text of the reply, if there is one.
+    fn denial(run: &Run<'_, EgressAllowlist>) -> Option<(u16, String, String)> {
+        let reply = run.reply()?;
+        let (_, why) = reply
+            .fields
+            .iter()
+            .find(|field| field.0 == "X-Egress-Denied")?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Some((reply.status, text(why), text(&reply.body)))
+    }
+
+    #[test]
+    fn denies_everything_without_a_rule() {
+        let filter = filter("");
+        for (method, url) in [("GET", "http://a.example/"), ("CONNECT", "a.example:443")] {
+            let run = request(method, url).run(&filter);
+            let text = "a.example is not an allowed host\n".to_owned();
+            assert_eq!(
+                denial(&run),
+                Some((403, "host".to_owned(), text)),
+                "{method}"
+            );
+        }
+    }
+
+    #[test]
+    fn lets_out_what_is_listed() {
+        let filter = filter(RULES);
+        for (method, url) in [
+            ("POST", "http://a.example/x"),
+            ("CONNECT", "a.example:443"),
+            ("GET", "http://b.example/v1/x?y=../z"),
+        ] {
+            assert_eq!(
+                request(method, url).run(&filter).reply(),
+                None,
+                "{method} {url}"
+            );
+        }
+    }
+
+    #[test]
+    fn says_what_is_not_allowed() {
+        let filter = filter(RULES);
+        for (method, url, why, text) in [
+            (
+                "GET",
+                "http://192.0.2.1/",
+                "host",
+                "192.0.2.1 is not an allowed host\n",
+            ),
+            (
+                "GET",
+                "http://a.example:81/",
+                "port",
+                "port 81 of a.example is not allowed\n",
+            ),
+            (
+                "CONNECT",
+                "b.example:443",
+                "tunnel",
+                "a tunnel to b.example is not allowed\n",
+            ),
+            (
+                "PUT",
+                "http://b.example/v1/x",
+                "method",
+                "PUT to b.example is not allowed\n",
+            ),
+            (
+                "GET",
+                "http://b.example/v1/%2e%2e/x",
+                "path",
+                "this path of b.example is not allowed\n",
+            ),
+        ] {
+            let run = request(method, url).run(&filter);
+            let expected = (403, why.to_owned(), text.to_owned());
+            assert_eq!(denial(&run), Some(expected), "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_does_not_slip_through_a_path() {
+        let filter = filter(RULES);
+        let run = get("http://b.example/v1/x")
+            .field("Upgrade", "websocket")
+            .run(&filter);
+        assert_eq!(
+            denial(&run).map(|denial| denial.1).as_deref(),
+            Some("tunnel")
+        );
+        let run = get("http://a.example/")
+            .field("Upgrade", "websocket")
+            .run(&filter);
+        assert_eq!(run.reply(), None);
+    }
+
+    #[test]
+    fn only_reports_when_told_so() {
+        let filter = filter(&format!("{RULES}\nreport_only = true"));
+        let run = get("http://c.example/").run(&filter);
+        assert_eq!(run.reply(), None);
+        assert_eq!(
+            run.log_fields(),
+            [("egress".to_owned(), "would_deny:host".to_owned())]
+        );
+    }
+
+    #[test]
+    fn refuses_a_table_that_means_something_else() {
+        let refused = |text: &str| {
+            configured::<EgressAllowlist>(text)
+                .err()
+                .unwrap()
+                .message()
+                .to_owned()
+        };
+        assert!(
+            refused("allow = [{ host = '*' }]").starts_with("allow: rule 1: host: `*` is neither")
+        );
+        assert!(
+            refused("allow = [{ host = 'a', port = 1 }]")
+                .starts_with("allow: unknown field `port`")
+        );
+        assert!(
+            refused("audit_log = '/no/such/directory/x'").starts_with("audit_log: cannot open")
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! What is kept of one exchange while it goes on.
+//!
+//! The request is what the client sent, taken before any plugin puts a secret into it; the response is what the
+//! upstream sent, as far as plugins listed before this one left it alone.
+
+use crate::redaction::Redaction;
+use jiff::Timestamp;
+use plugin_api::{Request, Response};
+use std::time::{Duration, Instant};
+
+/// One exchange; begins when it is made.
+pub(crate) struct Recording {
+    pub(crate) started: Timestamp,
+    started_at: Instant,
+    /// All plugins have agreed: what follows is the upstream's time.
+    sent_at: Option<Instant>,
+    answered_at: Option<Instant>,
+    pub(crate) request: Option<RequestRecord>,
+    pub(crate) response: Option<ResponseRecord>,
+    pub(crate) content: Content,
+}
+
+/// A request head. There is no place for content yet: plugins do not see that of requests.
+pub(crate) struct RequestRecord {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) version: u32,
+    pub(crate) fields: Vec<(String, String)>,
+    /// None if only its end tells.
+    pub(crate) content_len: Option<u64>,
+}
+
+/// A response head.
+pub(crate) struct ResponseRecord {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) version: u32,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) media_type: String,
+    /// Kept apart, since its field may be redacted.
+    pub(crate) location: String,
+}
+
+/// The content of a response, or its beginning.
+#[derive(Default)]
+pub(crate) struct Content {
+    pub(crate) kept: Vec<u8>,
+    pub(crate) len: u64,
+    pub(crate) progress: Progress,
+}
+
+/// How much of the content has come.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing; there may be none to come.
+    #[default]
+    None,
+    Begun,
+    Ended,
+}
+
+/// Where the time of an exchange went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spans {
+    /// Until all plugins had agreed to the request.
+    pub(crate) send: Duration,
+    /// Until the head of the response came, with name resolution and connection.
+    pub(crate) wait: Duration,
+    /// Until the end.
+    pub(crate) receive: Duration,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            started: Timestamp::now(),
+            started_at: Instant::now(),
+            sent_at: None,
+            answered_at: None,
+            request: None,
+            response: None,
+            content: Content::default(),
+        }
+    }
+}
+
+impl Recording {
+    /// Takes the request's head, unless that has been done.
+    pub(crate) fn note_request(&mut self, request: Request<'_>, redaction: &Redaction) {
+        if self.request.is_none() {
+            self.request = Some(RequestRecord::new(request, redaction));
+        }
+    }
+
+    pub(crate) fn note_sent(&mut self) {
+        self.sent_at = Some(Instant::now());
+    }
+
+    /// Takes the response's head, unless that has been done.
+    pub(crate) fn note_response(&mut self, response: Response<'_>, redaction: &Redaction) {
+        if self.response.is_none() {
+            self.answered_at = Some(Instant::now());
+            self.response = Some(ResponseRecord::new(response, redaction));
+        }
+    }
+
+    /// The spans of an exchange that ends now.
+    pub(crate) fn spans(&self) -> Spans {
+        self.spans_until(Instant::now())
+    }
+
+    fn spans_until(&self, end: Instant) -> Spans {
+        let sent_at = self.sent_at.unwrap_or(end);
+        let answered_at = self.answered_at.unwrap_or(end);
+        Spans {
+            send: sent_at.saturating_duration_since(self.started_at),
+            wait: answered_at.saturating_duration_since(sent_at),
+            receive: end.saturating_duration_since(answered_at),
+        }
+    }
+}
+
+impl RequestRecord {
+    fn new(request: Request<'_>, redaction: &Redaction) -> Self {
+        let has_content = request.field("Transfer-Encoding").is_some();
+        let content_len = match request.field_str("Content-Length") {
+            Some(len) => len.parse().ok(),
+            None if has_content => None,
+            None => Some(0),
+        };
+        Self {
+            method: request.method().to_owned(),
+            url: url(request),
+            version: request.version(),
+            fields: shown(request.fields(), redaction),
+            content_len,
+        }
+    }
+}
+
+impl ResponseRecord {
+    fn new(response: Response<'_>, redaction: &Redaction) -> Self {
+        let text = |name| response.field_str(name).unwrap_or_default().to_owned();
+        Self {
+            status: response.status(),
+            reason: response.reason().to_owned(),
+            version: response.version(),
+            fields: shown(response.fields(), redaction),
+            media_type: text("Content-Type"),
+            location: text("Location"),
+        }
+    }
+}
+
+impl Content {
+    /// Adds a piece; keeps what fits into `max_len` bytes.
+    pub(crate) fn add(&mut self, piece: &[u8], is_last: bool, max_len: usize) {
+        let room = max_len.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.len += piece.len() as u64;
+        self.progress = match is_last {
+            true => Progress::Ended,
+            false => Progress::Begun,
+        };
+    }
+
+    /// Whether there was more than was kept.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.len > self.kept.len() as u64
+    }
+}
+
+fn shown<'x>(
+    fields: impl Iterator<Item = (&'x str, &'x [u8])>,
+    redaction: &Redaction,
+) -> Vec<(String, String)> {
+    fields
+        .map(|(name, value)| (name.to_owned(), redaction.shown(name, value)))
+        .collect()
+}
+
+/// The absolute URL; a tunnel has none, and is known by host and port.
+fn url(request: Request<'_>) -> String {
+    let (scheme, port) = (request.scheme(), request.port());
+    let host = match request.host() {
+        address if address.contains(':') => format!("[{address}]"),
+        name => name.to_owned(),
+    };
+    match (scheme, port) {
+        ("", port) => format!("{host}:{port}"),
+        ("http", 80) | ("https", 443) => format!("{scheme}://{host}{}", request.path()),
+        _ => format!("{scheme}://{host}:{port}{}", request.path()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, Progress, Recording};
+    use std::time::Duration;
+
+    #[test]
+    fn keeps_the_beginning_and_counts_the_rest() {
+        let mut content = Content::default();
+        assert_eq!(content.progress, Progress::None);
+        content.add(b"abc", false, 5);
+        assert!(!content.is_truncated());
+        content.add(b"def", false, 5);
+        content.add(b"", true, 5);
+        assert_eq!((&*content.kept, content.len), (&b"abcde"[..], 6));
+        assert!(content.is_truncated() && content.progress == Progress::Ended);
+    }
+
+    #[test]
+    fn time_without_a_response_is_waiting_and_without_a_hook_sending() {
+        let mut recording = Recording::default();
+        let at = |millis| recording.started_at + Duration::from_millis(millis);
+        let (sent, answered, end) = (at(1), at(3), at(7));
+        let spans = |recording: &Recording| {
+            let spans = recording.spans_until(end);
+            [spans.send, spans.wait, spans.receive].map(|span| span.as_millis())
+        };
+        assert_eq!(spans(&recording), [7, 0, 0]);
+        recording.sent_at = Some(sent);
+        assert_eq!(spans(&recording), [1, 6, 0]);
+        recording.answered_at = Some(answered);
+        assert_eq!(spans(&recording), [1, 2, 4]);
+    }
+}
