@@ -153,6 +153,9 @@ pub struct Limits {
     pub server_read_len: usize,
     /// Client connections open at once; 0 leaves it to the limit on open files. Default 0.
     pub max_connections: usize,
+    /// The most content of one message that is collected for plugins that want it whole, in bytes; a plugin that asks
+    /// for more gets bodies up to this. Default 16 MiB.
+    pub max_body_buffer: u64,
     /// Idle upstream connections kept for one authority, per worker. Default 64.
     pub upstream_idle_per_host: usize,
     /// Idle upstream connections kept in all, per worker. Default 512.
@@ -170,6 +173,7 @@ impl Default for Limits {
             client_read_len: 1024 * 1024,
             server_read_len: 1024 * 1024,
             max_connections: 0,
+            max_body_buffer: 16 * 1024 * 1024,
             upstream_idle_per_host: 64,
             upstream_idle_total: 512,
             upstream_idle_timeout: Duration::from_secs(60),

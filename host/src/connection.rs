@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::exchange::{self, Exchange};
+use crate::plugins::{ClientFacts, ClientPlugins};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
-use crate::tunnel::{self, TunnelEnd};
+use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
 use crate::worker::{Counted, Worker};
 
 /// How long a client that still sends may take to notice that it has been answered.
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: SocketAddr,
     pub(crate) id: u64,
+    /// None when no plugin is interested in connections.
+    pub(crate) plugins: Option<Rc<ClientPlugins>>,
 }
 
 /// What becomes of the connection after an exchange.
@@ -65,14 +68,25 @@ pub(crate) struct TunnelStart {
 /// Serves an accepted connection to its end.
 pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counted) {
     let worker = Rc::clone(counted.worker());
+    let id = worker.next_id();
+    let plugins = ClientPlugins::new(&worker.chain, || ClientFacts {
+        id,
+        client,
+        local: socket.local_addr().ok(),
+    });
+    if let Some(Err(plugin)) = plugins.as_ref().map(ClientPlugins::begin) {
+        tracing::debug!(client.address = %client, plugin, "a plugin does not want this client");
+        return;
+    }
     let mut stream = MessageStream::new(
         Transport::Plain(socket),
         &worker.deadlines,
         worker.config.limits.client_read_len,
     );
     let connection = Connection {
-        id: worker.next_id(),
+        id,
         client,
+        plugins: plugins.map(Rc::new),
         worker,
     };
     loop {
@@ -123,7 +137,10 @@ async fn run_tunnel(
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
     let idle = worker.config.timeouts.tunnel_idle;
-    let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle).await;
+    let hooks = exchange.tunnel_hooks();
+    let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
+    let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle, watcher).await;
+    drop(hooks);
     exchange.finish_tunnel(&relayed);
     drop(counted);
 }

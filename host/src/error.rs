@@ -5,7 +5,10 @@
 
 use std::io;
 
+use crate::content_coding::DecodeError;
 use crate::http1::{BodyError, FramingError, HeadError};
+use crate::plugins::ContentRefused;
+use crate::relay::ContentError;
 use crate::stream::ReadHeadError;
 use crate::upstream::DialError;
 
@@ -55,6 +58,18 @@ pub(crate) enum Cause {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Plugin(#[from] PluginFailure),
+    /// A plugin needs content that it cannot be given.
+    #[error(transparent)]
+    Content(#[from] ContentRefused),
+    /// A content coding had to be undone, and could not be.
+    #[error(transparent)]
+    Coded(#[from] DecodeError),
+    /// A content coding had to be redone, and could not be.
+    #[error("the content cannot be encoded again")]
+    NotEncoded,
+    /// A plugin wants the exchange to end here.
+    #[error("plugin {0} closed the exchange")]
+    ClosedByPlugin(String),
     /// The peer closed in the middle of a message, or before it began.
     #[error("the connection ended early")]
     Closed,
@@ -121,6 +136,18 @@ impl ExchangeError {
             _ => Cause::Io(error),
         };
         Self { peer, step, cause }
+    }
+
+    /// Content that could not pass; `sender` has sent it.
+    pub(crate) fn content(sender: Peer, error: ContentError) -> Self {
+        match error {
+            ContentError::Plugin(failure) => Self::new(Peer::Plugin, Step::Hook, failure),
+            ContentError::Closed(plugin) => {
+                Self::new(Peer::Plugin, Step::Hook, Cause::ClosedByPlugin(plugin))
+            }
+            ContentError::Coded(error) => Self::new(sender, Step::ReadBody, error),
+            ContentError::NotEncoded => Self::new(Peer::Plugin, Step::Hook, Cause::NotEncoded),
+        }
     }
 
     pub(crate) fn head(peer: Peer, error: ReadHeadError) -> Self {

@@ -5,8 +5,11 @@
 //! Every way out writes its line to the access log and tells the plugins.
 
 mod converse;
+mod decide;
+mod reach;
 mod record;
 mod response;
+mod upload;
 
 use std::cell::Cell;
 use std::io;
@@ -16,14 +19,14 @@ use crate::buffers;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
-use crate::plugins::{ExchangeFacts, Hook, Session, Subject, Verdict};
+use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::telemetry::AccessRecord;
-use crate::upstream::{self, Freshness, Route, Upstream};
 use crate::worker::Worker;
 
 use record::Record;
+use upload::Upload;
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
@@ -31,6 +34,8 @@ pub(crate) struct Exchange {
     facts: ExchangeFacts,
     head: RequestHead,
     framing: BodyFraming,
+    /// The request's content, where it is not simply passed on.
+    upload: Upload,
     /// None when no plugin is loaded.
     session: Option<Session>,
     record: Record,
@@ -85,6 +90,9 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
         Ok(Outcome::Next(next)) => next,
         Ok(Outcome::Tunnel(upstream)) => {
             // Tunnels live long and may be many.
+            if let Some(session) = &exchange.session {
+                session.forget_request();
+            }
             buffers::give_back_head(exchange.head.compact());
             return Next::Tunnel(Box::new(TunnelStart { exchange, upstream }));
         }
@@ -194,11 +202,15 @@ impl Exchange {
         };
         let has_plugins = !worker.chain.is_empty();
         Self {
-            session: has_plugins.then(|| Session::new(&worker.chain, &worker.deadlines, facts)),
+            session: has_plugins.then(|| {
+                let client = connection.plugins.as_ref();
+                Session::new(&worker.chain, &worker.deadlines, client, facts)
+            }),
             worker: Rc::clone(worker),
             facts,
             head,
             framing: BodyFraming::Empty,
+            upload: Upload::default(),
             record: Record::new(),
         }
     }
@@ -210,6 +222,9 @@ impl Exchange {
         let at_start = |error| (error, Progress::default());
         self.framing = http1::request_framing(&self.head)
             .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
+        if let Some(next) = self.authenticate(client).await.map_err(at_start)? {
+            return Ok(Outcome::Next(next));
+        }
         if let Some(reply) = self.own_answer().map_err(at_start)? {
             let next = self.answer(client, &reply).await;
             return Ok(Outcome::Next(next));
@@ -220,6 +235,9 @@ impl Exchange {
         if self.head.is_method("CONNECT") {
             return self.connect(client).await.map_err(at_start);
         }
+        if let Some(next) = self.take_content(client).await.map_err(at_start)? {
+            return Ok(Outcome::Next(next));
+        }
         self.forward(client).await
     }
 
@@ -228,9 +246,6 @@ impl Exchange {
     /// The answer to a request that is meant for the proxy itself, or the reason why it is not served.
     fn own_answer(&self) -> Result<Option<Reply>, ExchangeError> {
         let refuse = |refusal| Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
-        if !self.is_authorized() {
-            return refuse(Refusal::Unauthorized);
-        }
         match self.head.target().form {
             TargetForm::Asterisk => return Ok(Some(Reply::options())),
             TargetForm::Origin => return refuse(Refusal::NotAProxyRequest),
@@ -248,57 +263,9 @@ impl Exchange {
         Ok(None)
     }
 
-    fn is_authorized(&self) -> bool {
-        let Some(expected) = &self.worker.config.basic_auth else {
-            return true;
-        };
-        let mut given = self.head.fields().all(http1::FieldId::ProxyAuthorization);
-        match (given.next(), given.next()) {
-            (Some(credentials), None) => expected.matches(credentials),
-            _ => false,
-        }
-    }
-
-    /// Runs the hooks that see a request before it goes anywhere; the answer if one of them has it.
-    async fn ask_plugins(
-        &mut self,
-        client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
-        for hook in [Hook::BeforeUpstreamConnection, Hook::HandleClientRequest] {
-            let Some(session) = self
-                .session
-                .as_mut()
-                .filter(|session| session.has_listeners(hook))
-            else {
-                continue;
-            };
-            let subject = Subject {
-                request: &mut self.head,
-                response: None,
-            };
-            let walk = async { Ok(session.run(hook, subject).await) };
-            match unless_reset(client.reset(), walk).await? {
-                Verdict::Proceed => {}
-                Verdict::Reply(reply, plugin) => {
-                    let reply = Reply::from_plugin(reply);
-                    self.record.note = Some(format!("answered {} by {plugin}", reply.status));
-                    return Ok(Some(self.answer(client, &reply).await));
-                }
-                Verdict::Close(plugin) => {
-                    self.record.note = Some(format!("closed by {plugin}"));
-                    return Ok(Some(AfterAnswer::Close(CloseReason::Plugin)));
-                }
-                Verdict::Failed(failure) => {
-                    return Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// Sends an answer of our own. The connection goes on if the next request's beginning is known.
     async fn answer(&mut self, client: &mut MessageStream, reply: &Reply) -> AfterAnswer {
-        let next = if self.has_content() {
+        let next = if self.has_content() && !self.upload.is_read() {
             AfterAnswer::Close(CloseReason::BodyUnread)
         } else if self.head.is_method("CONNECT") && client.has_buffered() {
             // Meant for a tunnel that there will not be.
@@ -347,13 +314,18 @@ impl Exchange {
                 framed: !progress.is_unframed.get(),
             });
         }
+        if let Cause::ClosedByPlugin(plugin) = &error.cause {
+            self.record.note = Some(format!("closed by {plugin}"));
+            return AfterAnswer::Close(CloseReason::Plugin);
+        }
         if error.peer == Peer::Client && matches!(error.cause, Cause::Io(_)) {
             self.record.note = Some("the client has gone".to_owned());
             return AfterAnswer::Close(CloseReason::Gone);
         }
         let reply = Reply::for_error(error, &self.worker.config.via);
         self.record.note = Some(format!("answered {}, {}", reply.status, classify(error).1));
-        let is_malformed = error.peer == Peer::Client && !matches!(error.cause, Cause::Refused(_));
+        let is_about_policy = matches!(error.cause, Cause::Refused(_) | Cause::Content(_));
+        let is_malformed = error.peer == Peer::Client && !is_about_policy;
         if is_malformed {
             return self
                 .send_answer(client, &reply, AfterAnswer::Close(CloseReason::Malformed))
@@ -374,103 +346,6 @@ impl Exchange {
             }
             Peer::Plugin => {
                 tracing::error!(client.address = %client, method, host, port, %error, "exchange failed");
-            }
-        }
-    }
-
-    // ---- requests that go on -------------------------------------------------------------------------------------
-
-    /// Where a plugin has sent the request instead of its own host and port.
-    fn redirected(&mut self) -> Option<(String, u16)> {
-        self.session.as_mut().and_then(Session::redirected_to)
-    }
-
-    /// The way to the request's own destination, unless it was redirected.
-    fn route<'a>(&'a self, redirected: Option<&'a (String, u16)>) -> Route<'a> {
-        let (host, port) = match redirected {
-            Some((host, port)) => (host.as_str(), *port),
-            None => (self.head.host(), self.head.port()),
-        };
-        Route {
-            is_tunnel: self.head.is_method("CONNECT"),
-            ..Route::direct(host, port)
-        }
-    }
-
-    /// Connects, and only then promises a tunnel.
-    async fn connect(&mut self, client: &mut MessageStream) -> Result<Outcome, ExchangeError> {
-        self.record.seeks_upstream = true;
-        let redirected = self.redirected();
-        let route = self.route(redirected.as_ref());
-        let obtained = obtain(&self.worker, &route, Freshness::New);
-        let upstream = unless_reset(client.reset(), obtained).await?;
-        self.record.has_upstream = true;
-        let stall = self.worker.config.timeouts.client_idle;
-        client
-            .writer()
-            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
-            .await
-            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
-        Ok(Outcome::Tunnel(upstream.stream))
-    }
-
-    /// Sends the request on and delivers the response, on a second connection if a reused one turns out to be dead.
-    async fn forward(
-        &mut self,
-        client: &mut MessageStream,
-    ) -> Result<Outcome, (ExchangeError, Progress)> {
-        let may_repeat = self.framing == BodyFraming::Empty && is_idempotent(self.head.method());
-        self.record.seeks_upstream = true;
-        let mut freshness = if may_repeat {
-            Freshness::Any
-        } else {
-            Freshness::Verified
-        };
-        let redirected = self.redirected();
-        loop {
-            let progress = Progress::default();
-            let route = self.route(redirected.as_ref());
-            let obtained = obtain(&self.worker, &route, freshness);
-            let mut upstream = match unless_reset(client.reset(), obtained).await {
-                Ok(upstream) => upstream,
-                Err(error) => return Err((error, progress)),
-            };
-            self.record.has_upstream = true;
-            match self.converse(client, &mut upstream.stream, &progress).await {
-                Ok(delivered) => {
-                    return Ok(self.conclude(delivered, upstream.stream, redirected.as_ref()));
-                }
-                Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
-                    tracing::debug!(%error, "the idle connection was dead, trying a new one");
-                    freshness = Freshness::New;
-                }
-                Err(error) => return Err((error, progress)),
-            }
-        }
-    }
-
-    /// What follows a delivered response, for both connections.
-    fn conclude(
-        &self,
-        delivered: Delivered,
-        upstream: MessageStream,
-        redirected: Option<&(String, u16)>,
-    ) -> Outcome {
-        match delivered {
-            Delivered::Upgraded => Outcome::Tunnel(upstream),
-            Delivered::Replaced(next) => Outcome::Next(next),
-            Delivered::Final {
-                upstream_is_reusable,
-                client_may_continue,
-            } => {
-                if upstream_is_reusable && !self.worker.is_draining() {
-                    self.worker.pool.put(&self.route(redirected), upstream);
-                }
-                Outcome::Next(match self.reason_to_close() {
-                    _ if !client_may_continue => AfterAnswer::Close(CloseReason::BodyUnread),
-                    Some(reason) => AfterAnswer::Close(reason),
-                    None => AfterAnswer::Again,
-                })
             }
         }
     }
@@ -511,30 +386,4 @@ fn client_has_gone() -> ExchangeError {
         step: Step::Route,
         cause: Cause::Io(io::ErrorKind::ConnectionReset.into()),
     }
-}
-
-async fn obtain(
-    worker: &Rc<Worker>,
-    route: &Route<'_>,
-    freshness: Freshness,
-) -> Result<Upstream, ExchangeError> {
-    upstream::obtain(worker, route, freshness)
-        .await
-        .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
-}
-
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
-fn is_idempotent(method: &str) -> bool {
-    matches!(
-        method,
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-    )
-}
-
-/// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
-fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
-    error.peer == Peer::Upstream
-        && !progress.has_answer.get()
-        && !progress.is_started.get()
-        && matches!(error.cause, Cause::Closed | Cause::Io(_))
 }

@@ -14,6 +14,8 @@ mod connection;
 mod exchange;
 mod worker;
 
+mod call_out;
+mod collect;
 pub mod content_coding;
 pub mod http1;
 pub mod plugins;

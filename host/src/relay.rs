@@ -4,24 +4,45 @@
 //! or ends early is never completed towards the other side. Content goes out in one write with whatever is still
 //! unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read into.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffers;
+use crate::content_coding::DecodeError;
 use crate::error::{Cause, PluginFailure};
-use crate::http1::{BodyDecoder, BodyEncoder};
+use crate::http1::{BodyDecoder, BodyEncoder, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
 
 /// Who looks at content on its way.
 pub(crate) trait ContentHook {
+    /// Ready when it can be given content.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Sees one piece of content, or the end with an empty one. `Replaced`: `replacement` holds what goes on instead.
     fn see(
         &mut self,
         content: &[u8],
         is_end: bool,
         replacement: &mut Vec<u8>,
-    ) -> Result<Seen, PluginFailure>;
+    ) -> Result<Seen, ContentError>;
+
+    /// Sees the trailers that are about to be sent on.
+    fn see_trailers(&mut self, trailers: &mut Trailers) -> Result<(), ContentError>;
+}
+
+/// Why content does not go on.
+#[derive(Debug)]
+pub(crate) enum ContentError {
+    Plugin(PluginFailure),
+    /// The plugin of this name wants it to end.
+    Closed(String),
+    /// It does not match its content coding.
+    Coded(DecodeError),
+    /// There is no memory to code it anew.
+    NotEncoded,
 }
 
 /// What a [`ContentHook`] made of a piece of content.
@@ -43,7 +64,7 @@ pub(crate) struct Patience {
 pub(crate) enum RelayError {
     Sender(Cause),
     Receiver(io::Error),
-    Hook(PluginFailure),
+    Hook(ContentError),
 }
 
 /// One body under way.
@@ -52,6 +73,8 @@ pub(crate) struct BodyRelay<'a> {
     pub(crate) encoder: BodyEncoder,
     /// What has to be written before the body; afterwards the bytes not yet written.
     pub(crate) out: Vec<u8>,
+    /// Content that was read before and goes first.
+    pub(crate) begun: Vec<u8>,
     pub(crate) hook: Option<&'a mut dyn ContentHook>,
     pub(crate) patience: Patience,
     /// Whether a pipe can be had; begins as [`splice::IS_AVAILABLE`].
@@ -77,6 +100,10 @@ impl BodyRelay<'_> {
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
     ) -> Result<(), RelayError> {
+        let begun = std::mem::take(&mut self.begun);
+        if !begun.is_empty() {
+            self.pass(&begun, false, to).await?;
+        }
         loop {
             if self.pass_buffered(from, to).await? {
                 return self.flush(to).await;
@@ -92,7 +119,7 @@ impl BodyRelay<'_> {
                 self.decoder
                     .end_of_input()
                     .map_err(|_| RelayError::Sender(Cause::Closed))?;
-                self.finish()?;
+                self.finish().await?;
                 return self.flush(to).await;
             }
         }
@@ -116,9 +143,9 @@ impl BodyRelay<'_> {
             from.consume(step.consumed);
             if step.end {
                 if step.content.is_empty() {
-                    self.finish()?;
+                    self.finish().await?;
                 } else {
-                    self.encoder.finish(&mut self.out, self.decoder.trailers());
+                    self.end()?;
                 }
                 return Ok(true);
             }
@@ -137,6 +164,7 @@ impl BodyRelay<'_> {
         let Some(hook) = self.hook.as_deref_mut() else {
             return self.send(content, to).await;
         };
+        poll_fn(|cx| hook.poll_ready(cx)).await;
         let mut replacement = Vec::new();
         match hook
             .see(content, is_end, &mut replacement)
@@ -176,8 +204,9 @@ impl BodyRelay<'_> {
     }
 
     /// The end of a body that came without content: hooks may still add some.
-    fn finish(&mut self) -> Result<(), RelayError> {
+    async fn finish(&mut self) -> Result<(), RelayError> {
         if let Some(hook) = self.hook.as_deref_mut() {
+            poll_fn(|cx| hook.poll_ready(cx)).await;
             let mut last = Vec::new();
             let seen = hook.see(b"", true, &mut last).map_err(RelayError::Hook)?;
             if seen == Seen::Replaced && !last.is_empty() {
@@ -185,6 +214,15 @@ impl BodyRelay<'_> {
                 self.out.extend_from_slice(&last);
                 self.encoder.end_chunk(&mut self.out);
             }
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), RelayError> {
+        if let (Some(hook), Some(trailers)) =
+            (self.hook.as_deref_mut(), self.decoder.trailers_mut())
+        {
+            hook.see_trailers(trailers).map_err(RelayError::Hook)?;
         }
         self.encoder.finish(&mut self.out, self.decoder.trailers());
         Ok(())
@@ -251,7 +289,7 @@ impl BodyRelay<'_> {
 }
 
 impl RelayError {
-    fn sender(error: io::Error) -> Self {
+    pub(crate) fn sender(error: io::Error) -> Self {
         Self::Sender(match error.kind() {
             io::ErrorKind::TimedOut => Cause::TimedOut,
             _ => Cause::Io(error),

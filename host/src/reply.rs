@@ -4,9 +4,10 @@
 
 use std::io;
 
+use crate::content_coding::DecodeError;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
-use crate::plugins::PluginReply;
+use crate::plugins::{ContentRefusedReason, PluginReply};
 use crate::upstream::resolve::ResolveError;
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault};
 
@@ -157,6 +158,11 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
             PluginFailureKind::Broken => (500, "proxy_internal_error"),
             PluginFailureKind::Late => (504, "proxy_internal_error"),
         },
+        (Cause::Content(refused), peer) => content(refused.reason, peer),
+        (Cause::Coded(DecodeError::Bomb), Peer::Client) => (413, "http_request_error"),
+        (Cause::Coded(_), Peer::Client) => (400, "http_request_error"),
+        (Cause::Coded(_), _) => (502, "http_response_content_coding"),
+        (Cause::NotEncoded | Cause::ClosedByPlugin(_), _) => (500, "proxy_internal_error"),
         (Cause::Dial(error), _) => dial(&error.failure),
         (Cause::Head(error), Peer::Client) => request_head(*error),
         (Cause::Head(HeadError::HeadTooLong | HeadError::TooManyFields), _) => {
@@ -176,6 +182,15 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Closed, _) => (502, "http_response_incomplete"),
         (Cause::Io(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Io(_), _) => (502, "connection_terminated"),
+    }
+}
+
+fn content(reason: ContentRefusedReason, peer: Peer) -> (u16, &'static str) {
+    match (reason, peer) {
+        (ContentRefusedReason::TooLong(_), Peer::Client) => (413, "http_request_error"),
+        (ContentRefusedReason::Coding, Peer::Client) => (415, "http_request_error"),
+        (ContentRefusedReason::TooLong(_), _) => (502, "http_response_body_size"),
+        (ContentRefusedReason::Coding, _) => (502, "http_response_content_coding"),
     }
 }
 

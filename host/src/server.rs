@@ -91,8 +91,14 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             plugin.name,
             plugin.version
         );
+        for hook in plugin.uncalled_hooks() {
+            tracing::warn!(
+                "plugin {} implements {hook}, which this version of the proxy never calls",
+                plugin.name
+            );
+        }
     }
-    let chain = Arc::new(Chain::new(plugins));
+    let chain = Arc::new(Chain::new(plugins, config.limits.max_body_buffer));
     let tls_client = TlsClient::new(&config.tls.upstream.extra_ca_files)
         .map(Arc::new)
         .map_err(|CaFileError { path, reason }| StartError::CaFile {

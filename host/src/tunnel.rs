@@ -13,6 +13,7 @@ use bytes::BufMut;
 
 use crate::buffers;
 use crate::deadline::Deadlines;
+use crate::plugins::Way;
 use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
 use crate::transport::{ReadHalf, Transport, WriteHalf};
 
@@ -59,6 +60,7 @@ pub(crate) async fn relay(
     mut upstream: TunnelEnd,
     deadlines: &Rc<Deadlines>,
     idle: Duration,
+    watcher: Option<&dyn TunnelWatcher>,
 ) -> Relayed {
     let (client_reader, client_writer) = client.transport.split();
     let (upstream_reader, upstream_writer) = upstream.transport.split();
@@ -67,12 +69,20 @@ pub(crate) async fn relay(
         upstream_writer,
         client.received,
         client.read_len,
+        watcher.map(|watcher| Watch {
+            watcher,
+            from: Way::Client,
+        }),
     );
     let mut outbound = Direction::new(
         upstream_reader,
         client_writer,
         upstream.received,
         upstream.read_len,
+        watcher.map(|watcher| Watch {
+            watcher,
+            from: Way::Upstream,
+        }),
     );
     let deadline = deadlines.slot();
     deadline.arm(idle);
@@ -107,6 +117,21 @@ pub(crate) async fn relay(
     }
 }
 
+/// Who sees the bytes of a tunnel.
+pub(crate) trait TunnelWatcher {
+    /// Sees bytes; gives what goes on in their place, if it is something else.
+    ///
+    /// # Errors
+    /// The tunnel ends here.
+    fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
+}
+
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    watcher: &'a dyn TunnelWatcher,
+    from: Way,
+}
+
 /// One direction of a tunnel.
 struct Direction<'a> {
     from: ReadHalf<'a>,
@@ -120,6 +145,9 @@ struct Direction<'a> {
     /// Whether a pipe can be had, and leads from socket to socket.
     may_splice: bool,
     read_len: usize,
+    watch: Option<Watch<'a>>,
+    /// What is pending was there before the tunnel and has not been seen.
+    is_unseen: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,7 +162,13 @@ enum State {
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, received: Vec<u8>, read_len: usize) -> Self {
+    fn new(
+        from: ReadHalf<'a>,
+        to: WriteHalf<'a>,
+        received: Vec<u8>,
+        read_len: usize,
+        watch: Option<Watch<'a>>,
+    ) -> Self {
         let is_plain = from.plain().is_some() && to.plain().is_some();
         Self {
             from,
@@ -145,8 +179,10 @@ impl<'a> Direction<'a> {
             written: 0,
             pipe: PipeInUse::default(),
             is_active: false,
-            may_splice: splice::IS_AVAILABLE && is_plain,
+            may_splice: splice::IS_AVAILABLE && is_plain && watch.is_none(),
             read_len,
+            watch,
+            is_unseen: true,
         }
     }
 
@@ -199,6 +235,9 @@ impl<'a> Direction<'a> {
     }
 
     fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.is_unseen) {
+            self.show_pending()?;
+        }
         while self.written < self.pending.len() {
             let rest = &self.pending[self.written..];
             let len = ready!(self.to.poll_write(cx, rest))?;
@@ -219,7 +258,12 @@ impl<'a> Direction<'a> {
         self.pending = buffer;
         match result {
             Poll::Ready(Ok(0)) => self.state = State::Draining,
-            Poll::Ready(Ok(len)) => self.count(len as u64),
+            Poll::Ready(Ok(len)) => {
+                self.count(len as u64);
+                if self.state != State::Discarding {
+                    self.show_pending()?;
+                }
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 self.release();
@@ -246,6 +290,21 @@ impl<'a> Direction<'a> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the watcher see what is about to be written.
+    fn show_pending(&mut self) -> io::Result<()> {
+        let Some(Watch { watcher, from }) = self.watch else {
+            return Ok(());
+        };
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Some(replacement) = watcher.see(from, &self.pending)? {
+            self.release();
+            self.pending = replacement;
+        }
+        Ok(())
     }
 
     fn count(&mut self, len: u64) {

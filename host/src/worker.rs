@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +28,21 @@ use crate::upstream::tls::TlsClient;
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 /// How long accepting rests when the process has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most threads that blocking work of plugins may take, per worker; further work waits.
+const MAX_BLOCKING_THREADS: usize = 16;
+
+thread_local! {
+    static CURRENT: RefCell<Weak<Worker>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The worker on whose thread this is called.
+pub(crate) fn current() -> Option<Rc<Worker>> {
+    CURRENT
+        .try_with(|current| current.borrow().upgrade())
+        .ok()
+        .flatten()
+}
 
 /// What a worker's connections use.
 #[derive(Debug)]
@@ -67,12 +82,14 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(start))
 }
 
 async fn serve(start: WorkerStart) -> io::Result<()> {
     let worker = Rc::new(Worker::new(&start)?);
+    CURRENT.set(Rc::downgrade(&worker));
     let housekeeper = Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let mut ticks = 0_u32;

@@ -44,8 +44,14 @@ pub mod code {
     pub const PANIC: u32 = 5;
     /// `on_access_log` only: write no line for this exchange.
     pub const SUPPRESS: u32 = 6;
-    /// `handle_upstream_chunk` only: send what was emitted, possibly nothing, in place of the chunk.
+    /// Chunk and message hooks only: send what was emitted, possibly nothing, in place of what came.
     pub const REPLACED: u32 = 7;
+    /// `on_upstream_failed` only: try again, with the upstream as it is set now.
+    pub const RETRY: u32 = 8;
+    /// `do_intercept` only: end the client's TLS here.
+    pub const INTERCEPT: u32 = 9;
+    /// `do_intercept` only: relay the tunnel unseen.
+    pub const TUNNEL: u32 = 10;
 }
 
 /// What a callback that edits the exchange answers.
@@ -62,28 +68,73 @@ pub mod edit {
     pub const STALE: u32 = 4;
 }
 
-/// One bit per hook; a declaration's mask tells the host which hooks to call at all.
+/// One bit per hook, in the order in which they happen; a declaration's mask tells the host which hooks to call.
 pub mod hook {
+    /// A client has connected.
+    pub const ON_CLIENT_CONNECTION: u64 = 1 << 0;
+    /// Who the client is, and whether it may use the proxy.
+    pub const AUTHENTICATE: u64 = 1 << 1;
     /// Before an upstream is looked for.
-    pub const BEFORE_UPSTREAM_CONNECTION: u64 = 1 << 0;
+    pub const BEFORE_UPSTREAM_CONNECTION: u64 = 1 << 2;
     /// The request as it will be sent.
-    pub const HANDLE_CLIENT_REQUEST: u64 = 1 << 1;
+    pub const HANDLE_CLIENT_REQUEST: u64 = 1 << 3;
+    /// The first TLS message inside of a tunnel.
+    pub const HANDLE_TLS_HELLO: u64 = 1 << 4;
+    /// Whether the TLS of a tunnel ends at the proxy.
+    pub const DO_INTERCEPT: u64 = 1 << 5;
+    /// The request's whole content.
+    pub const HANDLE_CLIENT_BODY: u64 = 1 << 6;
+    /// A new upstream connection needs addresses.
+    pub const RESOLVE_DNS: u64 = 1 << 7;
+    /// There is an upstream connection.
+    pub const ON_UPSTREAM_CONNECTED: u64 = 1 << 8;
+    /// There is none, or it did not answer.
+    pub const ON_UPSTREAM_FAILED: u64 = 1 << 9;
+    /// Each piece of the request's content.
+    pub const HANDLE_CLIENT_CHUNK: u64 = 1 << 10;
+    /// The trailer section of the request.
+    pub const HANDLE_CLIENT_TRAILERS: u64 = 1 << 11;
     /// The head of the final response.
-    pub const HANDLE_UPSTREAM_RESPONSE: u64 = 1 << 2;
+    pub const HANDLE_UPSTREAM_RESPONSE: u64 = 1 << 12;
+    /// The response's whole content.
+    pub const HANDLE_UPSTREAM_BODY: u64 = 1 << 13;
     /// Each piece of the response's content.
-    pub const HANDLE_UPSTREAM_CHUNK: u64 = 1 << 3;
+    pub const HANDLE_UPSTREAM_CHUNK: u64 = 1 << 14;
+    /// The trailer section of the response.
+    pub const HANDLE_UPSTREAM_TRAILERS: u64 = 1 << 15;
+    /// Bytes of a tunnel, either way.
+    pub const HANDLE_TUNNEL_CHUNK: u64 = 1 << 16;
+    /// A WebSocket message, either way.
+    pub const HANDLE_WEBSOCKET_MESSAGE: u64 = 1 << 17;
     /// The exchange is over and about to be logged.
-    pub const ON_ACCESS_LOG: u64 = 1 << 4;
+    pub const ON_ACCESS_LOG: u64 = 1 << 18;
     /// The upstream connection was given up or went back to the pool.
-    pub const ON_UPSTREAM_CONNECTION_CLOSE: u64 = 1 << 5;
+    pub const ON_UPSTREAM_CONNECTION_CLOSE: u64 = 1 << 19;
+    /// The client's connection is over.
+    pub const ON_CLIENT_CONNECTION_CLOSE: u64 = 1 << 20;
     /// The hooks' names, indexed by bit.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 21] = [
+        "on_client_connection",
+        "authenticate",
         "before_upstream_connection",
         "handle_client_request",
+        "handle_tls_hello",
+        "do_intercept",
+        "handle_client_body",
+        "resolve_dns",
+        "on_upstream_connected",
+        "on_upstream_failed",
+        "handle_client_chunk",
+        "handle_client_trailers",
         "handle_upstream_response",
+        "handle_upstream_body",
         "handle_upstream_chunk",
+        "handle_upstream_trailers",
+        "handle_tunnel_chunk",
+        "handle_websocket_message",
         "on_access_log",
         "on_upstream_connection_close",
+        "on_client_connection_close",
     ];
 }
 
@@ -93,6 +144,44 @@ pub mod head {
     pub const REQUEST: u32 = 0;
     /// The response.
     pub const RESPONSE: u32 = 1;
+    /// The trailer section that is passing; only in the trailer hooks.
+    pub const TRAILERS: u32 = 2;
+}
+
+/// Which way content or bytes go.
+pub mod direction {
+    /// From the client.
+    pub const CLIENT: u32 = 0;
+    /// From the upstream.
+    pub const UPSTREAM: u32 = 1;
+}
+
+/// Flags of a call with data.
+pub mod flag {
+    /// Chunk hooks: the last call for this body; its data may be empty.
+    pub const END: u32 = 1 << 0;
+    /// Tunnel and message hooks: the data comes from the upstream rather than the client.
+    pub const FROM_UPSTREAM: u32 = 1 << 1;
+    /// Message hooks: the message is binary rather than text.
+    pub const BINARY: u32 = 1 << 2;
+}
+
+/// How a plugin gets a body: the values of [`BodyMode::delivery`](super::abi::BodyMode).
+pub mod delivery {
+    /// Not at all.
+    pub const SKIP: u32 = 0;
+    /// Piece by piece, as it passes.
+    pub const STREAM: u32 = 1;
+    /// Whole, before anything of it is sent on.
+    pub const WHOLE: u32 = 2;
+}
+
+/// What happens to a body that is larger than its limit: the values of [`BodyMode::over`](super::abi::BodyMode).
+pub mod over {
+    /// 413 to a request, 502 for a response.
+    pub const REFUSE: u32 = 0;
+    /// It passes; the plugin gets its pieces, if it listens to them, but never the whole.
+    pub const PASS: u32 = 1;
 }
 
 /// Levels of a log line; smaller is more urgent.
@@ -132,6 +221,54 @@ pub struct Address {
     pub family: u16,
     /// Zero.
     pub reserved: u32,
+}
+
+/// How a plugin wants to get the bodies of one direction.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyMode {
+    /// A value of [`delivery`].
+    pub delivery: u32,
+    /// A value of [`over`]; counts for whole bodies.
+    pub over: u32,
+    /// The most that is collected for a whole body, in bytes after decoding.
+    pub limit: u64,
+    /// 1: undo gzip, deflate, br and zstd first, and redo it afterwards.
+    pub decode: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a client says first when it speaks TLS. Valid like [`FieldSlot`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct TlsHelloView {
+    /// The server name it asks for, possibly empty.
+    pub server_name: RStr<'static>,
+    /// The protocols it offers (ALPN), separated by commas.
+    pub protocols: RStr<'static>,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// One client connection as a connection hook sees it; valid for the call.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct ConnectionView {
+    /// First argument of `fail`.
+    pub host: *mut c_void,
+    /// `(host, code::ERROR or code::PANIC, message)`: says why the hook is about to answer that code.
+    pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
+    /// Counts client connections since the proxy started.
+    pub connection_id: u64,
+    /// Who has connected.
+    pub client: Address,
+    /// Where it has connected to.
+    pub local: Address,
+    /// Bit index of the running hook.
+    pub hook: u32,
+    /// Zero.
+    pub reserved: [u64; 4],
 }
 
 /// The request as far as it has been edited. Valid like [`FieldSlot`].
@@ -193,6 +330,8 @@ pub struct ExchangeView {
     pub response: *const ResponseView,
     /// Where the exchange is going: the target's host, or what `set_upstream` said.
     pub upstream_host: RStr<'static>,
+    /// `http` or `https`; empty for a tunnel.
+    pub upstream_scheme: RStr<'static>,
     /// The port that belongs to it.
     pub upstream_port: u32,
     /// Bit index of the running hook.
@@ -203,8 +342,22 @@ pub struct ExchangeView {
     pub exchange_id: u64,
     /// Who sent the request.
     pub client: Address,
+    /// What `connection_new` gave for the client's connection; null if the declaration needs none.
+    pub connection_state: *mut c_void,
+    /// The name the client has authenticated with, possibly empty.
+    pub user: RStr<'static>,
+    /// The whole content; only in the body hooks.
+    pub body: RSlice<'static, u8>,
+    /// The first of `trailer_count` field lines; only in the trailer hooks.
+    pub trailers: *const FieldSlot,
+    /// How many trailer lines there are.
+    pub trailer_count: usize,
+    /// Why there is no upstream; only in `on_upstream_failed`.
+    pub failure: RStr<'static>,
+    /// Null but in `handle_tls_hello` and `do_intercept`.
+    pub tls_hello: *const TlsHelloView,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 8],
 }
 
 /// What a hook may do to its exchange, until it returns or, for an async hook, until `poll` has answered.
@@ -225,13 +378,27 @@ pub struct ExchangeCallbacks {
     pub set_status: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>) -> u32,
     /// `(host, upstream host, port)`: where to connect instead; the request's own target and Host stay.
     pub set_upstream: unsafe extern "C" fn(*mut c_void, RStr<'_>, u32) -> u32,
+    /// `(host, scheme)`: `http` or `https`, how to speak to the upstream.
+    pub set_upstream_scheme: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
+    /// `(host, URL)`: the parent proxy to go through; empty for none.
+    pub set_parent: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
+    /// `(host, address)`: one more address of the upstream, in `resolve_dns`.
+    pub add_address: unsafe extern "C" fn(*mut c_void, &Address) -> u32,
+    /// `(host, address)`: the local address to connect from, in `resolve_dns`.
+    pub set_source_address: unsafe extern "C" fn(*mut c_void, &Address) -> u32,
+    /// `(host, name)`: who the client is, in `authenticate`.
+    pub set_user: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
+    /// `(host, direction, mode)`: how this plugin wants this exchange's body of that [`direction`].
+    pub set_body_mode: unsafe extern "C" fn(*mut c_void, u32, &BodyMode) -> u32,
+    /// `(host, content)`: what goes on in place of the whole content, in the body hooks.
+    pub set_body: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
     /// `(host, status, reason)`: starts a reply and forgets an earlier one.
     pub reply: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>) -> u32,
     /// `(host, name, value)`: adds a field line to the reply.
     pub reply_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RSlice<'_, u8>) -> u32,
     /// `(host, content)`: appends to the reply's content.
     pub reply_body: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
-    /// `(host, content)`: appends to what replaces the chunk; counts only with [`code::REPLACED`].
+    /// `(host, content)`: appends to what replaces the data of the call; counts only with [`code::REPLACED`].
     pub emit_chunk: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
     /// `(host, key, value)`: adds to the exchange's line in the access log.
     pub add_log_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RStr<'_>) -> u32,
@@ -249,9 +416,84 @@ pub struct HostTable {
     /// `(level)`: 1 if a line of that [`level`] would be written, else 0.
     pub log_enabled: unsafe extern "C" fn(u32) -> u32,
     /// `(level, target, message, file, line)`: one line of log.
-    #[sabi(last_prefix_field)]
     pub log: unsafe extern "C" fn(u32, RStr<'_>, RStr<'_>, RStr<'_>, u32),
+    /// `(milliseconds)`: a job that is over after that time; null where there is no worker.
+    pub sleep: unsafe extern "C" fn(u64) -> *mut c_void,
+    /// `(request)`: a job that makes an HTTP request, copied during the call; null where there is no worker.
+    pub call_out: unsafe extern "C" fn(&CallOut) -> *mut c_void,
+    /// `(work)`: a job that runs it once, on a thread that may block; null where there is no worker, and then it
+    /// never runs.
+    pub run_blocking: unsafe extern "C" fn(&Work) -> *mut c_void,
+    /// `(job, waker)`: PENDING, PROCEED when it is over, or ERROR.
+    pub poll_job: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
+    /// `(job, answer)`: what a call-out that is over came to; valid until the job is released.
+    pub call_out_answer: unsafe extern "C" fn(*mut c_void, &mut CallOutAnswer),
+    /// `(job)`: gives it up, over or not.
+    pub release_job: unsafe extern "C" fn(*mut c_void),
+    /// `(task)`: polls it on this worker until it is over; 0 where there is no worker, and then it stays the caller's.
+    #[sabi(last_prefix_field)]
+    pub spawn: unsafe extern "C" fn(&Task) -> u32,
     // New services go here, below the last one of the released version.
+}
+
+/// An HTTP request that a plugin makes through the proxy's own client.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct CallOut {
+    /// The method.
+    pub method: RStr<'static>,
+    /// An absolute http or https URL.
+    pub url: RStr<'static>,
+    /// The first of `field_count` field lines.
+    pub fields: *const FieldSlot,
+    /// How many field lines there are.
+    pub field_count: usize,
+    /// The content.
+    pub body: RSlice<'static, u8>,
+    /// The most that the whole may take, in milliseconds.
+    pub timeout: u64,
+    /// The most content that is taken, in bytes; beyond it the call fails.
+    pub max_body: u64,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// What a call-out came to.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct CallOutAnswer {
+    /// The status code; 0 when there is no answer.
+    pub status: u32,
+    /// Why there is none.
+    pub error: RStr<'static>,
+    /// The first of `field_count` field lines.
+    pub fields: *const FieldSlot,
+    /// How many field lines there are.
+    pub field_count: usize,
+    /// The content.
+    pub body: RSlice<'static, u8>,
+}
+
+/// A function of the plugin that may block.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct Work {
+    /// First argument of `run`.
+    pub data: *mut c_void,
+    /// `(data)`: does the work; called once, even if the job was released.
+    pub run: unsafe extern "C" fn(*mut c_void),
+}
+
+/// A future of the plugin that the host polls.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct Task {
+    /// First argument of both functions.
+    pub data: *mut c_void,
+    /// `(data, waker)`: PENDING, or anything else when it is over.
+    pub poll: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
+    /// `(data)`: ends it, over or not; called once.
+    pub drop: unsafe extern "C" fn(*mut c_void),
 }
 
 /// The host's waker, lent for one `poll`.
@@ -299,40 +541,34 @@ pub struct FilterTable {
     pub create: unsafe extern "C" fn(RStr<'_>, &ErrorSink) -> *mut c_void,
     /// `(filter)`: ends it; no exchange uses it any more.
     pub destroy: unsafe extern "C" fn(*mut c_void),
+    /// `(filter)`: the state of one client connection, or null if making it panicked.
+    pub connection_new: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    /// `(connection state)`: ends it; every exchange of the connection is over.
+    pub connection_drop: unsafe extern "C" fn(*mut c_void),
     /// `(filter)`: the state of one exchange, or null if making it panicked.
     pub state_new: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     /// `(state)`: ends it; what is pending in it is cancelled.
     pub state_drop: unsafe extern "C" fn(*mut c_void),
-    /// `(filter, state, exchange)`: a [`code`].
-    pub before_upstream_connection:
-        unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
-    /// `(filter, state, exchange)`: a [`code`].
-    pub handle_client_request:
-        unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
-    /// `(filter, state, exchange)`: a [`code`].
-    pub handle_upstream_response:
-        unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
-    /// `(filter, state, exchange, chunk, end)`: PROCEED (the chunk as it is), REPLACED, CLOSE, ERROR or PANIC.
-    /// `end` is 1 on the last call, whose chunk may be empty.
-    pub handle_upstream_chunk: unsafe extern "C" fn(
+    /// `(filter, state, exchange)`: the hook that the view names, of those without data. Answers a [`code`].
+    pub call: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
+    /// `(filter, state, exchange, data, flags)`: the hook that the view names, of those with data; [`flag`] says
+    /// what it is. PROCEED (the data as it is), REPLACED, CLOSE, ERROR or PANIC.
+    pub call_with: unsafe extern "C" fn(
         *mut c_void,
         *mut c_void,
         *mut ExchangeView,
         RSlice<'_, u8>,
         u32,
     ) -> u32,
-    /// `(filter, state, exchange)`: PROCEED, SUPPRESS, ERROR or PANIC.
-    pub on_access_log: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
-    /// `(filter, state, exchange)`: PROCEED, ERROR or PANIC.
-    pub on_upstream_connection_close:
-        unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ExchangeView) -> u32,
+    /// `(filter, connection state, connection)`: the hook that the view names. PROCEED, CLOSE, ERROR or PANIC.
+    pub call_connection: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut ConnectionView) -> u32,
     /// `(state, waker)`: goes on with the hook that answered PENDING. Until this answers something else or
     /// `cancel` has returned, filter, state and exchange stay where they are and the host leaves the heads alone.
     pub poll: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
     /// `(state)`: drops the pending hook, if any.
     #[sabi(last_prefix_field)]
     pub cancel: unsafe extern "C" fn(*mut c_void),
-    // New hooks go here, below the last one of the released version.
+    // New functions go here, below the last one of the released version. A new hook needs none: it is a new bit.
 }
 
 /// One plugin of a library, before it is configured.
@@ -346,7 +582,7 @@ pub struct PluginDeclaration {
     pub version: RStr<'static>,
     /// Description of the crate it comes from, possibly empty.
     pub description: RStr<'static>,
-    /// Reserved for a schema of its configuration; empty for now.
+    /// JSON Schema of its configuration, possibly empty.
     pub config_schema: RStr<'static>,
     /// The [`hook`] bits to call.
     pub hooks: u64,
@@ -354,6 +590,12 @@ pub struct PluginDeclaration {
     pub async_hooks: u64,
     /// 0: pass a null state and never call `state_new`.
     pub needs_state: u32,
+    /// 0: pass a null connection state and never call `connection_new`.
+    pub needs_connection_state: u32,
+    /// How it wants request bodies, unless it says otherwise for an exchange.
+    pub client_body: BodyMode,
+    /// How it wants response bodies, unless it says otherwise for an exchange.
+    pub upstream_body: BodyMode,
     /// Its functions.
     #[sabi(last_prefix_field)]
     pub filter: FilterTableRef,

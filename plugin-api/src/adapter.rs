@@ -5,13 +5,16 @@
 //! side of the bargain and stand in [`abi::FilterTable`](crate::abi::FilterTable).
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
-use crate::abi::{ErrorSink, ExchangeView, FilterTable, FilterTableRef, RawWaker, code};
+use crate::abi::{
+    ConnectionView, ErrorSink, ExchangeView, FilterTable, FilterTableRef, RawWaker, code, flag,
+    hook,
+};
 use crate::configuration::configure;
 use crate::guard::guarded;
 use crate::message::Editor;
 use crate::{
-    Chunk, ChunkOutcome, EditError, Error, Exchange, Filter, Flow, Hooks, LogLine, Outcome, Reply,
-    waker,
+    Chunk, ChunkOutcome, ClientConnection, Direction, EditError, Error, Exchange, Filter, Flow,
+    Hooks, Interception, LogLine, Outcome, Reply, WebSocketMessage, connection, waker,
 };
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -27,6 +30,11 @@ use std::task::{Context, Poll};
 /// hooks are all decided at once.
 pub const fn needs_state<F: Filter>() -> bool {
     size_of::<F::State>() != 0 || std::mem::needs_drop::<F::State>() || !F::ASYNC_HOOKS.is_empty()
+}
+
+/// Whether the host has to keep something for each connection.
+pub const fn needs_connection_state<F: Filter>() -> bool {
+    size_of::<F::Connection>() != 0 || std::mem::needs_drop::<F::Connection>()
 }
 
 /// What one filter keeps for one exchange. Only ever borrowed shared: a pending hook holds on to `state`.
@@ -48,14 +56,13 @@ impl<F: Filter> Table<F> {
     abi_stable::staticref!(const TABLE: WithMetadata<FilterTable> = WithMetadata::new(FilterTable {
         create: create::<F>,
         destroy: destroy::<F>,
+        connection_new: connection_new::<F>,
+        connection_drop: connection_drop::<F>,
         state_new: state_new::<F>,
         state_drop: state_drop::<F>,
-        before_upstream_connection: before_upstream_connection::<F>,
-        handle_client_request: handle_client_request::<F>,
-        handle_upstream_response: handle_upstream_response::<F>,
-        handle_upstream_chunk: handle_upstream_chunk::<F>,
-        on_access_log: on_access_log::<F>,
-        on_upstream_connection_close: on_upstream_connection_close::<F>,
+        call: call::<F>,
+        call_with: call_with::<F>,
+        call_connection: call_connection::<F>,
         poll: poll::<F>,
         cancel: cancel::<F>,
     }));
@@ -107,146 +114,190 @@ unsafe extern "C" fn state_drop<F: Filter>(state: *mut c_void) {
     report_panicked_end::<F>(ended);
 }
 
-unsafe extern "C" fn before_upstream_connection<F: Filter>(
-    filter: *mut c_void,
-    state: *mut c_void,
-    exchange: *mut ExchangeView,
-) -> u32 {
-    const HOOK: Hooks = Hooks::BEFORE_UPSTREAM_CONNECTION;
-    unsafe {
-        call::<F, _>(
-            filter,
-            state,
-            exchange,
-            F::before_upstream_connection,
-            |outcome| {
-                settle_or_start::<F>(
-                    filter,
-                    state,
-                    exchange,
-                    HOOK,
-                    outcome,
-                    |filter, mut exchange| {
-                        Box::pin(async move {
-                            filter.before_upstream_connection_async(&mut exchange).await
-                        })
-                    },
-                )
-            },
-        )
+unsafe extern "C" fn connection_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
+    match guarded(|| Box::into_raw(Box::new(F::Connection::default()))) {
+        Ok(kept) => kept.cast(),
+        Err(panic) => {
+            crate::error!(
+                "{} cannot make its connection state: {panic}",
+                std::any::type_name::<F>()
+            );
+            ptr::null_mut()
+        }
     }
 }
 
-unsafe extern "C" fn handle_client_request<F: Filter>(
-    filter: *mut c_void,
-    state: *mut c_void,
-    exchange: *mut ExchangeView,
-) -> u32 {
-    const HOOK: Hooks = Hooks::HANDLE_CLIENT_REQUEST;
-    unsafe {
-        call::<F, _>(
-            filter,
-            state,
-            exchange,
-            F::handle_client_request,
-            |outcome| {
-                settle_or_start::<F>(
-                    filter,
-                    state,
-                    exchange,
-                    HOOK,
-                    outcome,
-                    |filter, mut exchange| {
-                        Box::pin(
-                            async move { filter.handle_client_request_async(&mut exchange).await },
-                        )
-                    },
-                )
-            },
-        )
-    }
+unsafe extern "C" fn connection_drop<F: Filter>(kept: *mut c_void) {
+    let ended = guarded(|| drop(unsafe { Box::from_raw(kept.cast::<F::Connection>()) }));
+    report_panicked_end::<F>(ended);
 }
 
-unsafe extern "C" fn handle_upstream_response<F: Filter>(
-    filter: *mut c_void,
-    state: *mut c_void,
-    exchange: *mut ExchangeView,
-) -> u32 {
-    const HOOK: Hooks = Hooks::HANDLE_UPSTREAM_RESPONSE;
-    unsafe {
-        call::<F, _>(
-            filter,
-            state,
-            exchange,
-            F::handle_upstream_response,
-            |outcome| {
-                settle_or_start::<F>(
-                    filter,
-                    state,
-                    exchange,
-                    HOOK,
-                    outcome,
-                    |filter, mut exchange| {
-                        Box::pin(async move {
-                            filter.handle_upstream_response_async(&mut exchange).await
-                        })
-                    },
-                )
-            },
-        )
-    }
-}
-
-unsafe extern "C" fn handle_upstream_chunk<F: Filter>(
-    filter: *mut c_void,
-    state: *mut c_void,
-    exchange: *mut ExchangeView,
-    chunk: RSlice<'_, u8>,
-    end: u32,
-) -> u32 {
-    let hook = |filter: &F, exchange: &mut Exchange<'_, F>| {
-        filter.handle_upstream_chunk(exchange, chunk.as_slice(), end != 0)
-    };
-    unsafe {
-        call(filter, state, exchange, hook, |outcome| {
-            settle_chunk(exchange, outcome)
+/// One hook that answers an outcome, and its async twin.
+macro_rules! decide {
+    ($lent:expr, $bit:ident, $hook:ident, $twin:ident) => {
+        decided::<F>($lent, Hooks::$bit, F::$hook, |filter, mut exchange| {
+            Box::pin(async move { filter.$twin(&mut exchange).await })
         })
-    }
+    };
 }
 
-unsafe extern "C" fn on_access_log<F: Filter>(
+unsafe extern "C" fn call<F: Filter>(
     filter: *mut c_void,
     state: *mut c_void,
     exchange: *mut ExchangeView,
 ) -> u32 {
+    let lent = Lent {
+        filter,
+        state,
+        exchange,
+    };
+    let told = |()| code::PROCEED;
     unsafe {
-        call(
-            filter,
-            state,
-            exchange,
-            F::on_access_log,
-            |line| match line {
+        match lent.hook() {
+            hook::AUTHENTICATE => decide!(lent, AUTHENTICATE, authenticate, authenticate_async),
+            hook::BEFORE_UPSTREAM_CONNECTION => decide!(
+                lent,
+                BEFORE_UPSTREAM_CONNECTION,
+                before_upstream_connection,
+                before_upstream_connection_async
+            ),
+            hook::HANDLE_CLIENT_REQUEST => decide!(
+                lent,
+                HANDLE_CLIENT_REQUEST,
+                handle_client_request,
+                handle_client_request_async
+            ),
+            hook::HANDLE_TLS_HELLO => decide!(
+                lent,
+                HANDLE_TLS_HELLO,
+                handle_tls_hello,
+                handle_tls_hello_async
+            ),
+            hook::HANDLE_CLIENT_BODY => decide!(
+                lent,
+                HANDLE_CLIENT_BODY,
+                handle_client_body,
+                handle_client_body_async
+            ),
+            hook::RESOLVE_DNS => decide!(lent, RESOLVE_DNS, resolve_dns, resolve_dns_async),
+            hook::ON_UPSTREAM_FAILED => decide!(
+                lent,
+                ON_UPSTREAM_FAILED,
+                on_upstream_failed,
+                on_upstream_failed_async
+            ),
+            hook::HANDLE_UPSTREAM_RESPONSE => decide!(
+                lent,
+                HANDLE_UPSTREAM_RESPONSE,
+                handle_upstream_response,
+                handle_upstream_response_async
+            ),
+            hook::HANDLE_UPSTREAM_BODY => decide!(
+                lent,
+                HANDLE_UPSTREAM_BODY,
+                handle_upstream_body,
+                handle_upstream_body_async
+            ),
+            hook::DO_INTERCEPT => lent.run(F::do_intercept, |answer| match answer {
+                Interception::Default => code::PROCEED,
+                Interception::Intercept => code::INTERCEPT,
+                Interception::Tunnel => code::TUNNEL,
+            }),
+            hook::HANDLE_CLIENT_TRAILERS => {
+                lent.run(F::handle_client_trailers, |answer| lent.told(answer))
+            }
+            hook::HANDLE_UPSTREAM_TRAILERS => {
+                lent.run(F::handle_upstream_trailers, |answer| lent.told(answer))
+            }
+            hook::ON_UPSTREAM_CONNECTED => lent.run(F::on_upstream_connected, told),
+            hook::ON_ACCESS_LOG => lent.run(F::on_access_log, |line| match line {
                 LogLine::Write => code::PROCEED,
                 LogLine::Suppress => code::SUPPRESS,
-            },
-        )
+            }),
+            hook::ON_UPSTREAM_CONNECTION_CLOSE => lent.run(F::on_upstream_connection_close, told),
+            _ => code::ERROR,
+        }
     }
 }
 
-unsafe extern "C" fn on_upstream_connection_close<F: Filter>(
+unsafe extern "C" fn call_with<F: Filter>(
     filter: *mut c_void,
     state: *mut c_void,
     exchange: *mut ExchangeView,
+    data: RSlice<'_, u8>,
+    flags: u32,
 ) -> u32 {
+    let lent = Lent {
+        filter,
+        state,
+        exchange,
+    };
+    let data = data.as_slice();
+    let is_end = flags & flag::END != 0;
+    let from = match flags & flag::FROM_UPSTREAM {
+        0 => Direction::Client,
+        _ => Direction::Upstream,
+    };
+    let message = WebSocketMessage {
+        from,
+        is_binary: flags & flag::BINARY != 0,
+        data,
+    };
     unsafe {
-        call(
-            filter,
-            state,
-            exchange,
-            F::on_upstream_connection_close,
-            |()| code::PROCEED,
-        )
+        let settle = |outcome| settle_chunk(exchange, outcome);
+        match lent.hook() {
+            hook::HANDLE_CLIENT_CHUNK => lent.run(
+                |filter: &F, exchange| filter.handle_client_chunk(exchange, data, is_end),
+                settle,
+            ),
+            hook::HANDLE_UPSTREAM_CHUNK => lent.run(
+                |filter: &F, exchange| filter.handle_upstream_chunk(exchange, data, is_end),
+                settle,
+            ),
+            hook::HANDLE_TUNNEL_CHUNK => lent.run(
+                |filter: &F, exchange| filter.handle_tunnel_chunk(exchange, from, data),
+                settle,
+            ),
+            hook::HANDLE_WEBSOCKET_MESSAGE => lent.run(
+                |filter: &F, exchange| filter.handle_websocket_message(exchange, &message),
+                settle,
+            ),
+            _ => code::ERROR,
+        }
     }
+}
+
+unsafe extern "C" fn call_connection<F: Filter>(
+    filter: *mut c_void,
+    state: *mut c_void,
+    connection: *mut ConnectionView,
+) -> u32 {
+    let view = unsafe { &*connection };
+    let called = guarded(|| {
+        let filter = unsafe { &*filter.cast::<F>() };
+        let state = unsafe { connection::state::<F>(state) };
+        let mut connection = ClientConnection::<F>::new(view, state);
+        match 1_u64.checked_shl(view.hook).unwrap_or(0) {
+            hook::ON_CLIENT_CONNECTION => filter.on_client_connection(&mut connection),
+            hook::ON_CLIENT_CONNECTION_CLOSE => {
+                filter.on_client_connection_close(&mut connection);
+                crate::proceed()
+            }
+            _ => Err(Error::new("this plugin does not know that hook")),
+        }
+    });
+    let (kind, message) = match called {
+        Ok(Ok(Flow::Proceed)) => return code::PROCEED,
+        Ok(Ok(Flow::Close)) => return code::CLOSE,
+        Ok(Ok(_)) => (
+            code::ERROR,
+            "a connection can be closed, and nothing else".to_owned(),
+        ),
+        Ok(Err(error)) => (code::ERROR, error.message().to_owned()),
+        Err(panic) => (code::PANIC, panic),
+    };
+    unsafe { (view.fail)(view.host, kind, message.as_str().into()) };
+    kind
 }
 
 unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u32 {
@@ -291,67 +342,91 @@ unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
     report_panicked_end::<F>(guarded(|| drop(pending)));
 }
 
-/// Runs a hook and turns its answer into a code by `settle`; both are guarded.
-///
-/// # Safety
-/// As for the functions of the table.
-#[inline]
-unsafe fn call<F: Filter, A>(
+/// What the host lends for one call.
+#[derive(Clone, Copy)]
+struct Lent {
     filter: *mut c_void,
     state: *mut c_void,
     exchange: *mut ExchangeView,
-    hook: impl FnOnce(&F, &mut Exchange<'_, F>) -> A,
-    settle: impl FnOnce(A) -> u32,
-) -> u32 {
-    let called = guarded(|| {
-        let filter = unsafe { &*filter.cast::<F>() };
-        let view = unsafe { NonNull::new_unchecked(exchange) };
-        let answer = match unsafe { state.cast::<Kept<F>>().as_ref() } {
-            Some(kept) => {
-                // No hook is pending while another one is called, so nobody else holds the state.
-                let state = unsafe { &mut *kept.state.get() };
-                hook(filter, &mut unsafe { Exchange::new(view, state) })
-            }
-            // `needs_state` says that a fresh one is as good as a kept one.
-            None => {
-                let mut state = F::State::default();
-                hook(filter, &mut unsafe { Exchange::new(view, &mut state) })
-            }
-        };
-        settle(answer)
-    });
-    match called {
-        Ok(code) => code,
-        Err(panic) => unsafe { fail(exchange, code::PANIC, &panic) },
+}
+
+// SAFETY, for all functions: as for the functions of the table.
+impl Lent {
+    /// The bit of the hook to run.
+    unsafe fn hook(self) -> u64 {
+        1_u64
+            .checked_shl(unsafe { (*self.exchange).hook })
+            .unwrap_or(0)
+    }
+
+    /// Runs a hook and turns its answer into a code by `settle`; both are guarded.
+    #[inline]
+    unsafe fn run<F: Filter, A>(
+        self,
+        hook: impl FnOnce(&F, &mut Exchange<'_, F>) -> A,
+        settle: impl FnOnce(A) -> u32,
+    ) -> u32 {
+        let called = guarded(|| {
+            let filter = unsafe { &*self.filter.cast::<F>() };
+            let view = unsafe { NonNull::new_unchecked(self.exchange) };
+            let answer = match unsafe { self.state.cast::<Kept<F>>().as_ref() } {
+                Some(kept) => {
+                    // No hook is pending while another one is called, so nobody else holds the state.
+                    let state = unsafe { &mut *kept.state.get() };
+                    hook(filter, &mut unsafe { Exchange::new(view, state) })
+                }
+                // `needs_state` says that a fresh one is as good as a kept one.
+                None => {
+                    let mut state = F::State::default();
+                    hook(filter, &mut unsafe { Exchange::new(view, &mut state) })
+                }
+            };
+            settle(answer)
+        });
+        match called {
+            Ok(code) => code,
+            Err(panic) => unsafe { fail(self.exchange, code::PANIC, &panic) },
+        }
+    }
+
+    /// The code for a hook that can only fail.
+    unsafe fn told(self, answer: Result<(), Error>) -> u32 {
+        match answer {
+            Ok(()) => code::PROCEED,
+            Err(error) => unsafe { fail(self.exchange, code::ERROR, error.message()) },
+        }
     }
 }
 
-/// The code for `outcome`; if it asks for the async twin, that is started and the code is PENDING.
+type Twin<F> = fn(&'static F, Exchange<'static, F>) -> Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Runs a hook that answers an outcome; if it asks for the async twin, that is started and the code is PENDING.
 ///
 /// # Safety
 /// As for the functions of the table.
 #[inline]
-unsafe fn settle_or_start<F: Filter>(
-    filter: *mut c_void,
-    state: *mut c_void,
-    exchange: *mut ExchangeView,
+unsafe fn decided<F: Filter>(
+    lent: Lent,
     hook: Hooks,
-    outcome: Outcome,
-    twin: impl FnOnce(&'static F, Exchange<'static, F>) -> Pin<Box<dyn Future<Output = Outcome>>>,
+    decide: impl FnOnce(&F, &mut Exchange<'_, F>) -> Outcome,
+    twin: Twin<F>,
 ) -> u32 {
-    let kept = unsafe { state.cast::<Kept<F>>().as_ref() };
-    let (true, Ok(Flow::Async), Some(kept)) = (F::ASYNC_HOOKS.has(hook), &outcome, kept) else {
-        return unsafe { settle(exchange, outcome) };
+    let settle = |outcome| {
+        let kept = unsafe { lent.state.cast::<Kept<F>>().as_ref() };
+        let (true, Ok(Flow::Async), Some(kept)) = (F::ASYNC_HOOKS.has(hook), &outcome, kept) else {
+            return unsafe { settle(lent.exchange, outcome) };
+        };
+        // SAFETY: the lifetimes end when `pending` is taken, and until then the host keeps all three in place.
+        let (filter, own) = unsafe { (&*lent.filter.cast::<F>(), &mut *kept.state.get()) };
+        let view = unsafe { NonNull::new_unchecked(lent.exchange) };
+        let future = twin(filter, unsafe { Exchange::new(view, own) });
+        *kept.pending.borrow_mut() = Some(Pending {
+            exchange: view,
+            future,
+        });
+        code::PENDING
     };
-    // SAFETY: the lifetimes end when `pending` is taken, and until then the host keeps all three in place.
-    let (filter, own) = unsafe { (&*filter.cast::<F>(), &mut *kept.state.get()) };
-    let view = unsafe { NonNull::new_unchecked(exchange) };
-    let future = twin(filter, unsafe { Exchange::new(view, own) });
-    *kept.pending.borrow_mut() = Some(Pending {
-        exchange: view,
-        future,
-    });
-    code::PENDING
+    unsafe { lent.run(decide, settle) }
 }
 
 /// # Safety
@@ -360,6 +435,7 @@ unsafe fn settle(exchange: *mut ExchangeView, outcome: Outcome) -> u32 {
     let sent = match outcome {
         Ok(Flow::Proceed) => return code::PROCEED,
         Ok(Flow::Close) => return code::CLOSE,
+        Ok(Flow::Retry) => return code::RETRY,
         Ok(Flow::Reply(reply)) => send(unsafe { editor(exchange) }, &reply).map(|()| code::RESPOND),
         Ok(Flow::Async) => Err(Error::new(
             "the hook answered Flow::Async and has no async twin",
@@ -375,6 +451,7 @@ unsafe fn settle_chunk(exchange: *mut ExchangeView, outcome: ChunkOutcome) -> u3
     let sent = match outcome {
         Ok(Chunk::Pass) => return code::PROCEED,
         Ok(Chunk::Drop) => return code::REPLACED,
+        Ok(Chunk::Close) => return code::CLOSE,
         Ok(Chunk::Replace(content)) => unsafe { editor(exchange) }
             .emit_chunk(&content)
             .map_err(Error::from),

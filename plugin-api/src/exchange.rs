@@ -4,9 +4,12 @@
 //! Nothing of the exchange can be kept beyond the hook; what shall be kept goes into the state.
 #![expect(unsafe_code, reason = "reads the host's view of the exchange")]
 
-use crate::abi::{Address, ExchangeView};
+use crate::abi::{Address, ExchangeView, TlsHelloView, direction};
 use crate::message::Editor;
-use crate::{EditError, Filter, Request, RequestMut, Response, ResponseMut};
+use crate::{
+    BodyMode, EditError, Filter, Request, RequestMut, Response, ResponseMut, Trailers, TrailersMut,
+    connection,
+};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ptr::NonNull;
@@ -15,6 +18,8 @@ use std::ptr::NonNull;
 pub struct Exchange<'a, F: Filter> {
     /// What this filter keeps for this exchange; made by `Default` before the first hook, dropped after the last.
     pub state: &'a mut F::State,
+    /// What this filter keeps for the client's connection.
+    pub connection: &'a F::Connection,
     // Not a reference: the host writes to the view during callbacks.
     view: NonNull<ExchangeView>,
     _lent: PhantomData<&'a mut ExchangeView>,
@@ -24,8 +29,11 @@ impl<'a, F: Filter> Exchange<'a, F> {
     /// # Safety
     /// `view` and all it points to must be valid for `'a`, and be changed by nobody but the view's own callbacks.
     pub(crate) unsafe fn new(view: NonNull<ExchangeView>, state: &'a mut F::State) -> Self {
+        // SAFETY: the host keeps the connection's state longer than its exchanges.
+        let connection = unsafe { connection::state::<F>(view.as_ref().connection_state) };
         Self {
             state,
+            connection,
             view,
             _lent: PhantomData,
         }
@@ -87,6 +95,114 @@ impl<'a, F: Filter> Exchange<'a, F> {
         self.editor().set_upstream(host, port)
     }
 
+    /// Speaks `https` (TLS, verified against the upstream's name) or `http` to the upstream.
+    ///
+    /// # Errors
+    /// When the proxy refuses: another scheme, a tunnel, or it is too late.
+    pub fn set_upstream_scheme(&mut self, scheme: &str) -> Result<(), EditError> {
+        self.editor().set_upstream_scheme(scheme)
+    }
+
+    /// Goes through a parent proxy: `http://host:3128`, `https://user:password@host`, `socks5://host:1080`. An empty
+    /// text means none.
+    ///
+    /// # Errors
+    /// When the proxy refuses: it is no such URL, or it is too late.
+    pub fn set_parent(&mut self, url: &str) -> Result<(), EditError> {
+        self.editor().set_parent(url)
+    }
+
+    /// Says where the upstream's name leads. Counts for one connection.
+    ///
+    /// # Errors
+    /// When the proxy refuses: this is another hook than `resolve_dns`.
+    pub fn set_addresses(
+        &mut self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<(), EditError> {
+        addresses
+            .into_iter()
+            .try_for_each(|ip| self.editor().add_address(&raw_address(ip)))
+    }
+
+    /// Says which of this machine's addresses to connect from.
+    ///
+    /// # Errors
+    /// When the proxy refuses: this is another hook than `resolve_dns`.
+    pub fn set_source_address(&mut self, ip: IpAddr) -> Result<(), EditError> {
+        self.editor().set_source_address(&raw_address(ip))
+    }
+
+    /// The name that the client has authenticated with; none if nobody asked.
+    pub fn user(&self) -> Option<&str> {
+        Some(self.view().user.as_str()).filter(|user| !user.is_empty())
+    }
+
+    /// Names the user; later plugins and the access log see it.
+    ///
+    /// # Errors
+    /// When the proxy refuses: control characters, or another hook than `authenticate`.
+    pub fn set_user(&mut self, name: &str) -> Result<(), EditError> {
+        self.editor().set_user(name)
+    }
+
+    /// How this plugin wants the body of this request, in place of [`Filter::CLIENT_BODY`].
+    ///
+    /// # Errors
+    /// When it is too late: the request hooks are over.
+    pub fn set_client_body(&mut self, mode: BodyMode) -> Result<(), EditError> {
+        self.editor().set_body_mode(direction::CLIENT, &mode.0)
+    }
+
+    /// How this plugin wants the body of the response, in place of [`Filter::UPSTREAM_BODY`].
+    ///
+    /// # Errors
+    /// When it is too late: the response's hook is over.
+    pub fn set_upstream_body(&mut self, mode: BodyMode) -> Result<(), EditError> {
+        self.editor().set_body_mode(direction::UPSTREAM, &mode.0)
+    }
+
+    /// The whole content, in the body hooks; else empty. After a plugin before this one has replaced it, that.
+    pub fn body(&self) -> &[u8] {
+        self.view().body.as_slice()
+    }
+
+    /// Replaces the whole content.
+    ///
+    /// # Errors
+    /// When this is another hook than the body hooks.
+    pub fn set_body(&mut self, content: impl AsRef<[u8]>) -> Result<(), EditError> {
+        self.editor().set_body(content.as_ref())
+    }
+
+    /// The trailer section that is passing, in the trailer hooks; else empty.
+    pub fn trailers(&self) -> Trailers<'_> {
+        let view = self.view();
+        Trailers {
+            first: view.trailers,
+            count: view.trailer_count,
+            _view: PhantomData,
+        }
+    }
+
+    /// The way to edit the trailers.
+    pub fn trailers_mut(&mut self) -> TrailersMut<'_> {
+        TrailersMut {
+            editor: self.editor(),
+        }
+    }
+
+    /// Why there is no upstream, in `on_upstream_failed`; else empty.
+    pub fn failure(&self) -> &str {
+        self.view().failure.as_str()
+    }
+
+    /// What the client said first inside of its tunnel, in `handle_tls_hello` and `do_intercept`.
+    pub fn tls_hello(&self) -> Option<TlsHello<'_>> {
+        // SAFETY: null or valid until the hook returns.
+        unsafe { self.view().tls_hello.as_ref() }.map(|view| TlsHello { view })
+    }
+
     /// Adds `key=value` to this exchange's line in the access log. A key that is not a plain word is left out.
     pub fn add_log_field(&mut self, key: &str, value: impl AsRef<str>) {
         // A log line is no reason to fail an exchange.
@@ -102,6 +218,25 @@ impl<'a, F: Filter> Exchange<'a, F> {
     fn view(&self) -> &ExchangeView {
         // SAFETY: valid for `'a`; the host writes to it only during calls that need `&mut self`.
         unsafe { self.view.as_ref() }
+    }
+}
+
+/// The first message of a client that speaks TLS.
+#[derive(Clone, Copy)]
+pub struct TlsHello<'x> {
+    view: &'x TlsHelloView,
+}
+
+impl<'x> TlsHello<'x> {
+    /// The server name it asks for (SNI); none if it says none.
+    pub fn server_name(&self) -> Option<&'x str> {
+        Some(self.view.server_name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// The protocols it offers (ALPN), in its order.
+    pub fn protocols(&self) -> impl Iterator<Item = &'x str> + use<'x> {
+        let protocols = self.view.protocols.as_str().split(',');
+        protocols.filter(|protocol| !protocol.is_empty())
     }
 }
 
@@ -121,9 +256,27 @@ impl<'x> Upstream<'x> {
     pub fn port(&self) -> u16 {
         self.view.upstream_port as u16
     }
+
+    /// `http` or `https`; empty for a tunnel.
+    pub fn scheme(&self) -> &'x str {
+        self.view.upstream_scheme.as_str()
+    }
 }
 
-fn socket_address(address: &Address) -> Option<SocketAddr> {
+fn raw_address(ip: IpAddr) -> Address {
+    let (octets, family) = match ip {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), 4),
+        IpAddr::V6(ip) => (ip.octets(), 6),
+    };
+    Address {
+        ip: octets,
+        port: 0,
+        family,
+        reserved: 0,
+    }
+}
+
+pub(crate) fn socket_address(address: &Address) -> Option<SocketAddr> {
     let ip = Ipv6Addr::from(address.ip);
     match address.family {
         4 => Some(SocketAddr::new(

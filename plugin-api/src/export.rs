@@ -10,7 +10,7 @@
 use crate::abi::{
     API_MAJOR, API_MINOR, HostTableRef, PluginDeclarationRef, PluginLibrary, PluginLibraryRef,
 };
-use crate::{guard, log};
+use crate::{guard, host};
 use abi_stable::library::RootModuleResult;
 use abi_stable::prefix_type::{PrefixRefTrait, PrefixTypeTrait};
 use abi_stable::std_types::{RResult, RSlice};
@@ -85,10 +85,15 @@ macro_rules! plugin_declaration {
                         description: $crate::abi_stable::std_types::RStr::from_str(::core::env!(
                             "CARGO_PKG_DESCRIPTION"
                         )),
-                        config_schema: $crate::abi_stable::std_types::RStr::from_str(""),
+                        config_schema: $crate::abi_stable::std_types::RStr::from_str(
+                            <$filter as $crate::Filter>::CONFIG_SCHEMA,
+                        ),
                         hooks: <$filter as $crate::Filter>::HOOKS.bits(),
                         async_hooks: <$filter as $crate::Filter>::ASYNC_HOOKS.bits(),
                         needs_state: $crate::private::needs_state::<$filter>() as u32,
+                        needs_connection_state: $crate::private::needs_connection_state::<$filter>() as u32,
+                        client_body: $crate::private::raw_mode(<$filter as $crate::Filter>::CLIENT_BODY),
+                        upstream_body: $crate::private::raw_mode(<$filter as $crate::Filter>::UPSTREAM_BODY),
                         filter: $crate::private::Table::<$filter>::REF,
                     },
                 )
@@ -131,9 +136,9 @@ pub const fn checked_name(name: &str) -> &str {
     name
 }
 
-unsafe extern "C" fn init(host: HostTableRef) -> u32 {
+unsafe extern "C" fn init(table: HostTableRef) -> u32 {
     let ready = guard::guarded(|| {
-        log::connect(host);
+        host::connect(table);
         guard::watch();
     });
     ready.is_err().into()

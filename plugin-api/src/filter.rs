@@ -1,6 +1,9 @@
 //! The trait an author implements: plain Rust, and the contract of every hook.
 
-use crate::{Chunk, ChunkOutcome, Error, Exchange, Flow, Hooks, LogLine, Outcome, proceed};
+use crate::{
+    BodyMode, Chunk, ChunkOutcome, ClientConnection, Direction, Error, Exchange, Flow, Hooks,
+    Interception, LogLine, Outcome, WebSocketMessage, proceed,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -8,7 +11,8 @@ use std::future::Future;
 /// A configured plugin.
 ///
 /// Write `#[filter]` above the implementation and only the functions you need: the attribute fills in `HOOKS`,
-/// `ASYNC_HOOKS`, `type Config = Self`, `type State = ()` and `new`, and refuses a function that is no hook:
+/// `ASYNC_HOOKS`, `type Config = Self`, `type State = ()`, `type Connection = ()` and `new`, and refuses a function
+/// that is no hook:
 ///
 /// ```compile_fail
 /// # use plugin_api::prelude::*;
@@ -21,10 +25,11 @@ use std::future::Future;
 ///
 /// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other.
 /// A hook must not block for longer than about a millisecond, since many connections share its thread: what
-/// takes longer is an `async fn`. Those three hooks that answer an [`Outcome`] may be written so. Their futures
-/// run on the thread of the exchange, need not be `Send`, and are dropped when the client leaves. The proxy's
-/// timers and sockets are not within their reach; with the feature `tokio` the library has its own, and
-/// `tokio::time` and `tokio::net` work.
+/// takes longer is an `async fn`. Every hook that answers an [`Outcome`] may be written so. Their futures run on the
+/// thread of the exchange, need not be `Send`, are dropped when the client leaves, and have five seconds: then the
+/// exchange is answered 504 and the plugin named in the log. [`sleep`](crate::sleep), [`Call`](crate::Call),
+/// [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn) use the proxy's own timers, client and threads;
+/// with the feature `tokio` the library has its own, and `tokio::time` and `tokio::net` work.
 ///
 /// An error or a panic in a hook fails the exchange (500), is logged, and harms no other exchange.
 #[expect(unused_variables, reason = "the parameters' names are documentation")]
@@ -33,11 +38,20 @@ pub trait Filter: Sized + Send + Sync + 'static {
     const HOOKS: Hooks = Hooks::ALL;
     /// Those of them that are async. `#[filter]` names those that are written with `async`.
     const ASYNC_HOOKS: Hooks = Hooks::NONE;
+    /// How the body hooks get requests' bodies, unless [`Exchange::set_client_body`] says otherwise.
+    const CLIENT_BODY: BodyMode = BodyMode::DEFAULT;
+    /// How the body hooks get responses' bodies, unless [`Exchange::set_upstream_body`] says otherwise.
+    const UPSTREAM_BODY: BodyMode = BodyMode::DEFAULT;
+    /// A JSON Schema of the configuration, carried in the library for those who write or check one. None: empty.
+    const CONFIG_SCHEMA: &'static str = "";
     /// What the plugin's table in the configuration is read as; [`NoConfig`] takes none. Put
     /// `#[serde(deny_unknown_fields)]` on it, and misspelt keys are refused at the start.
     type Config: DeserializeOwned;
     /// What the filter keeps for one exchange, from hook to hook: [`Exchange::state`].
     type State: Default + 'static;
+    /// What the filter keeps for one client connection: [`Exchange::connection`]. Exchanges of one connection may be
+    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`.
+    type Connection: Default + 'static;
 
     /// Called once, before the first exchange; may block.
     ///
@@ -45,10 +59,49 @@ pub trait Filter: Sized + Send + Sync + 'static {
     /// An error keeps the proxy from starting, with its text.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
+    // ---- the client's connection ---------------------------------------------------------------------------------
+
+    /// A client has connected and nothing has been read. May close, which the client sees as a connection that ends
+    /// without a word; cannot reply, since nothing has been asked.
+    ///
+    /// # Errors
+    /// Close the connection.
+    fn on_client_connection(&self, connection: &mut ClientConnection<'_, Self>) -> Outcome {
+        proceed()
+    }
+
+    /// The client's connection is over, and so are all of its exchanges. Called for every connection for which
+    /// [`on_client_connection`](Self::on_client_connection) was, whoever closed it.
+    fn on_client_connection_close(&self, connection: &mut ClientConnection<'_, Self>) {}
+
+    // ---- the request ---------------------------------------------------------------------------------------------
+
+    /// A request head has arrived: who sends it, and may they? The credentials are in the request's
+    /// `Proxy-Authorization`, which goes no further than this proxy. Called after the proxy's own `basic_auth`,
+    /// for every request, before all other plugins' other hooks.
+    ///
+    /// May [name the user](Exchange::set_user) and reply, usually by [`challenge`](crate::challenge).
+    ///
+    /// # Errors
+    /// Fail the exchange.
+    fn authenticate(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::AUTHENTICATE)
+    }
+
+    /// What runs when [`authenticate`](Self::authenticate) answers [`Flow::Async`], and what `#[filter]` makes of an
+    /// `async fn` of that name. The other async twins are the same for their hooks.
+    fn authenticate_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
     /// The request head is complete and nothing has been looked up or dialled. The place to deny and to redirect;
     /// also called for CONNECT, with the tunnel's destination as upstream.
     ///
-    /// May edit the request, [set the upstream](Exchange::set_upstream), reply and close. A reply or close ends
+    /// May edit the request, [set the upstream](Exchange::set_upstream), its scheme and a
+    /// [parent proxy](Exchange::set_parent), say how it wants the bodies, reply and close. A reply or close ends
     /// the request: later plugins are not asked, later hooks but [`on_access_log`](Self::on_access_log) not called.
     ///
     /// # Errors
@@ -57,8 +110,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
         either_twin::<Self>(Hooks::BEFORE_UPSTREAM_CONNECTION)
     }
 
-    /// What runs when [`before_upstream_connection`](Self::before_upstream_connection) answers [`Flow::Async`],
-    /// and what `#[filter]` makes of an `async fn` of that name.
+    /// See [`authenticate_async`](Self::authenticate_async).
     fn before_upstream_connection_async(
         &self,
         exchange: &mut Exchange<'_, Self>,
@@ -66,8 +118,8 @@ pub trait Filter: Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// All plugins have agreed to the upstream; the request is about to be sent. The place to change it, and the
-    /// last one to set the upstream. Also called for CONNECT.
+    /// All plugins have agreed to the upstream; the request is about to be sent. The place to change it. Also called
+    /// for CONNECT.
     ///
     /// May do what [`before_upstream_connection`](Self::before_upstream_connection) may.
     ///
@@ -77,7 +129,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
         either_twin::<Self>(Hooks::HANDLE_CLIENT_REQUEST)
     }
 
-    /// What runs when [`handle_client_request`](Self::handle_client_request) answers [`Flow::Async`].
+    /// See [`authenticate_async`](Self::authenticate_async).
     fn handle_client_request_async(
         &self,
         exchange: &mut Exchange<'_, Self>,
@@ -85,10 +137,124 @@ pub trait Filter: Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
+    /// The client speaks TLS inside of its tunnel, and this is [what it said](Exchange::tls_hello). May close.
+    ///
+    /// # Errors
+    /// Close the tunnel.
+    fn handle_tls_hello(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::HANDLE_TLS_HELLO)
+    }
+
+    /// See [`authenticate_async`](Self::authenticate_async).
+    fn handle_tls_hello_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
+    /// Whether the proxy ends the TLS of this tunnel and lets plugins see what is in it, where interception is
+    /// configured. The first plugin that has an opinion decides.
+    fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
+        Interception::Default
+    }
+
+    /// The request's whole content has arrived, and nothing has been dialled: [`Exchange::body`] has it,
+    /// [`Exchange::set_body`] replaces it. Not called for a request without content, and not for one beyond the
+    /// limit of [`CLIENT_BODY`](Self::CLIENT_BODY).
+    ///
+    /// May do what [`before_upstream_connection`](Self::before_upstream_connection) may.
+    ///
+    /// # Errors
+    /// Fail the exchange.
+    fn handle_client_body(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::HANDLE_CLIENT_BODY)
+    }
+
+    /// See [`authenticate_async`](Self::authenticate_async).
+    fn handle_client_body_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
+    /// A piece of the request's content passes, after transfer decoding and as large as it happened to come. `end`
+    /// is set in the last call, whose `chunk` may be empty. Each plugin gets what the one before it made of the
+    /// piece. Framing is the proxy's: a body may change its length. Never called for a request without content.
+    ///
+    /// May read the request. Must not keep the exchange waiting; there is no async twin.
+    ///
+    /// # Errors
+    /// End the exchange; the upstream sees an incomplete request.
+    fn handle_client_chunk(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        chunk: &[u8],
+        end: bool,
+    ) -> ChunkOutcome {
+        Ok(Chunk::Pass)
+    }
+
+    /// The request's content is over and has [trailers](Exchange::trailers), which may be
+    /// [edited](Exchange::trailers_mut).
+    ///
+    /// # Errors
+    /// End the exchange; the upstream sees an incomplete request.
+    fn handle_client_trailers(&self, exchange: &mut Exchange<'_, Self>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    // ---- the upstream's connection -------------------------------------------------------------------------------
+
+    /// A new connection is about to be made to [`Exchange::upstream`] (or to the parent proxy), whose host is a
+    /// name. [`Exchange::set_addresses`] says where that is; the first plugin that does decides, and without one the
+    /// proxy resolves the name itself. [`Exchange::set_source_address`] says where to connect from. Connections are
+    /// kept and shared between exchanges, so this is not called for every one.
+    ///
+    /// May reply.
+    ///
+    /// # Errors
+    /// Fail the exchange.
+    fn resolve_dns(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::RESOLVE_DNS)
+    }
+
+    /// See [`authenticate_async`](Self::authenticate_async).
+    fn resolve_dns_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
+    /// There is a connection for this exchange, a new or a kept one, and the request is about to be sent on it.
+    fn on_upstream_connected(&self, exchange: &mut Exchange<'_, Self>) {}
+
+    /// There is no connection, for the reason in [`Exchange::failure`]. The client will be answered 502 or 504, unless
+    /// this hook replies, or sets another upstream or parent and answers [`Flow::Retry`], which is tried at most
+    /// four times for one exchange.
+    ///
+    /// # Errors
+    /// Fail the exchange.
+    fn on_upstream_failed(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::ON_UPSTREAM_FAILED)
+    }
+
+    /// See [`authenticate_async`](Self::authenticate_async).
+    fn on_upstream_failed_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
+    // ---- the response --------------------------------------------------------------------------------------------
+
     /// The head of the final response has arrived and nothing of it has been sent to the client. Not called for
     /// CONNECT, for upgraded connections, and for what the proxy or a plugin answers itself.
     ///
-    /// May edit the response, reply in its place, and close. The request is history.
+    /// May edit the response, say how it wants the body, reply in its place, and close. The request is history.
     ///
     /// # Errors
     /// Fail the exchange.
@@ -96,7 +262,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
         either_twin::<Self>(Hooks::HANDLE_UPSTREAM_RESPONSE)
     }
 
-    /// What runs when [`handle_upstream_response`](Self::handle_upstream_response) answers [`Flow::Async`].
+    /// See [`authenticate_async`](Self::authenticate_async).
     fn handle_upstream_response_async(
         &self,
         exchange: &mut Exchange<'_, Self>,
@@ -104,9 +270,29 @@ pub trait Filter: Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// A piece of the response's content has arrived, after transfer decoding and as large as it happened to come.
-    /// `end` is set in the last call, whose `chunk` may be empty. Each plugin gets what the one before it made of
-    /// the piece. Content codings such as gzip are not undone. Framing is the proxy's: a body may change its length.
+    /// The response's whole content has arrived, and nothing of the response has been sent to the client:
+    /// [`Exchange::body`] has it, [`Exchange::set_body`] replaces it. Not called for a response without content,
+    /// and not for one beyond the limit of [`UPSTREAM_BODY`](Self::UPSTREAM_BODY).
+    ///
+    /// May do what [`handle_upstream_response`](Self::handle_upstream_response) may.
+    ///
+    /// # Errors
+    /// Fail the exchange.
+    fn handle_upstream_body(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        either_twin::<Self>(Hooks::HANDLE_UPSTREAM_BODY)
+    }
+
+    /// See [`authenticate_async`](Self::authenticate_async).
+    fn handle_upstream_body_async(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+    ) -> impl Future<Output = Outcome> {
+        async { proceed() }
+    }
+
+    /// A piece of the response's content passes; as [`handle_client_chunk`](Self::handle_client_chunk), the other way.
+    /// Content codings such as gzip are undone only for a plugin whose [`BodyMode`] asks for it. Never called for a
+    /// response without content.
     ///
     /// May read both heads. Must not keep the exchange waiting; there is no async twin.
     ///
@@ -120,6 +306,46 @@ pub trait Filter: Sized + Send + Sync + 'static {
     ) -> ChunkOutcome {
         Ok(Chunk::Pass)
     }
+
+    /// The response's content is over and has [trailers](Exchange::trailers), which may be
+    /// [edited](Exchange::trailers_mut).
+    ///
+    /// # Errors
+    /// End the response where it is, visibly incomplete.
+    fn handle_upstream_trailers(&self, exchange: &mut Exchange<'_, Self>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    // ---- tunnels and WebSockets ----------------------------------------------------------------------------------
+
+    /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. They come as large
+    /// as they happened to arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced
+    /// in the kernel.
+    ///
+    /// # Errors
+    /// End the tunnel with a reset.
+    fn handle_tunnel_chunk(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        from: Direction,
+        chunk: &[u8],
+    ) -> ChunkOutcome {
+        Ok(Chunk::Pass)
+    }
+
+    /// A WebSocket message passes, put together from its frames and decompressed.
+    ///
+    /// # Errors
+    /// End the WebSocket.
+    fn handle_websocket_message(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        message: &WebSocketMessage<'_>,
+    ) -> ChunkOutcome {
+        Ok(Chunk::Pass)
+    }
+
+    // ---- the end of the exchange ---------------------------------------------------------------------------------
 
     /// The exchange is over, however it ended, and its line is about to be written to the access log. Called for
     /// all plugins, also for those that an earlier reply kept from being asked.

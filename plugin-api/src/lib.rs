@@ -65,38 +65,52 @@ extern crate self as plugin_api;
 
 pub mod abi;
 mod adapter;
+mod body;
+mod call;
 mod configuration;
+mod connection;
 mod error;
 mod exchange;
 mod export;
 mod filter;
 mod guard;
 mod hooks;
+mod host;
+mod job;
 mod log;
 mod message;
 mod note;
 mod outcome;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod task;
 pub mod testing;
-mod waker;
+#[doc(hidden)]
+pub mod waker;
 
+pub use body::BodyMode;
+pub use call::{Call, CallError, CallResponse};
+pub use connection::ClientConnection;
 pub use error::{EditError, Error};
-pub use exchange::{Exchange, Upstream};
+pub use exchange::{Exchange, TlsHello, Upstream};
 pub use filter::{Filter, NoConfig};
 pub use hooks::Hooks;
+pub use job::{RunBlocking, Sleep, run_blocking, sleep};
 pub use log::Level;
-pub use message::{Request, RequestMut, Response, ResponseMut};
+pub use message::{Request, RequestMut, Response, ResponseMut, Trailers, TrailersMut};
 pub use outcome::{
-    Chunk, ChunkOutcome, Flow, LogLine, Outcome, Reply, close, proceed, reject, reply,
+    Chunk, ChunkOutcome, Direction, Flow, Interception, LogLine, Outcome, Reply, WebSocketMessage,
+    challenge, close, proceed, reject, reply, retry,
 };
 pub use plugin_api_macros::filter;
+pub use task::spawn;
 
 /// What nearly every plugin needs; meant to be imported whole.
 pub mod prelude {
     pub use crate::{
-        Chunk, ChunkOutcome, Error, Exchange, Filter, Flow, LogLine, NoConfig, Outcome, Reply,
-        close, export_plugins, proceed, reject, reply,
+        BodyMode, Chunk, ChunkOutcome, ClientConnection, Direction, Error, Exchange, Filter, Flow,
+        Interception, LogLine, NoConfig, Outcome, Reply, WebSocketMessage, challenge, close,
+        export_plugins, proceed, reject, reply, retry,
     };
     pub use crate::{debug, error, info, warn};
     pub use plugin_api_macros::filter;
@@ -106,7 +120,8 @@ pub mod prelude {
 /// For the macros of this crate alone.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::adapter::{Table, needs_state};
+    pub use crate::adapter::{Table, needs_connection_state, needs_state};
+    pub use crate::body::raw_mode;
     pub use crate::export::{checked_name, root};
     pub use crate::log::write;
     pub use crate::note::Note;

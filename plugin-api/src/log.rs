@@ -3,12 +3,10 @@
 //! A line is formatted only if it will be written. Without a proxy, in unit tests, lines go to standard error.
 #![expect(unsafe_code, reason = "calls the host's log functions")]
 
-use crate::abi::{HostTableRef, level};
+use crate::abi::level;
+use crate::host;
 use abi_stable::std_types::RStr;
 use std::fmt;
-use std::sync::OnceLock;
-
-static HOST: OnceLock<HostTableRef> = OnceLock::new();
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +68,9 @@ macro_rules! log_line {
     };
 }
 
-/// From now on lines go to `host`; a second call changes nothing.
-pub(crate) fn connect(host: HostTableRef) {
-    let _ = HOST.set(host);
-}
-
 /// Writes one line; what the macros expand to.
 pub fn write(level: Level, target: &str, file: &str, line: u32, message: fmt::Arguments<'_>) {
-    let Some(host) = HOST.get() else {
+    let Some(host) = host::table() else {
         eprintln!("{level:?} {target}: {message}");
         return;
     };

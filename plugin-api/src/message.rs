@@ -5,7 +5,9 @@
 #![expect(unsafe_code, reason = "reads the host's views and calls its callbacks")]
 
 use crate::EditError;
-use crate::abi::{ExchangeCallbacksRef, FieldSlot, RequestView, ResponseView, head};
+use crate::abi::{
+    Address, BodyMode, ExchangeCallbacksRef, FieldSlot, RequestView, ResponseView, head,
+};
 use core::ffi::c_void;
 use std::marker::PhantomData;
 
@@ -188,6 +190,49 @@ impl ResponseMut<'_> {
     }
 }
 
+/// The trailer section of a message that is passing, as far as it has been edited.
+#[derive(Clone, Copy)]
+pub struct Trailers<'x> {
+    pub(crate) first: *const FieldSlot,
+    pub(crate) count: usize,
+    pub(crate) _view: PhantomData<&'x FieldSlot>,
+}
+
+impl<'x> Trailers<'x> {
+    /// The value of the first field of this name; case does not matter.
+    pub fn field(&self, name: &str) -> Option<&'x [u8]> {
+        find(slots(self.first, self.count), name)
+    }
+
+    /// All field lines in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&'x str, &'x [u8])> + use<'x> {
+        pairs(slots(self.first, self.count))
+    }
+}
+
+/// The way to edit trailers.
+pub struct TrailersMut<'x> {
+    pub(crate) editor: Editor<'x>,
+}
+
+impl TrailersMut<'_> {
+    /// Leaves exactly one field of this name, with this value.
+    ///
+    /// # Errors
+    /// When the proxy refuses; nothing is changed then.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), EditError> {
+        self.editor.set_field(head::TRAILERS, name, value.as_ref())
+    }
+
+    /// Removes all fields of this name, if there are any.
+    ///
+    /// # Errors
+    /// See [`set`](Self::set).
+    pub fn remove(&mut self, name: &str) -> Result<(), EditError> {
+        self.editor.remove_field(head::TRAILERS, name)
+    }
+}
+
 /// The callbacks of one exchange, with the handle they want.
 pub(crate) struct Editor<'x> {
     host: *mut c_void,
@@ -235,6 +280,35 @@ impl Editor<'_> {
     pub(crate) fn set_upstream(&mut self, host: &str, port: u16) -> Result<(), EditError> {
         let set_upstream = self.callbacks.set_upstream();
         EditError::check(unsafe { set_upstream(self.host, host.into(), port.into()) })
+    }
+
+    pub(crate) fn set_upstream_scheme(&mut self, scheme: &str) -> Result<(), EditError> {
+        let set_scheme = self.callbacks.set_upstream_scheme();
+        EditError::check(unsafe { set_scheme(self.host, scheme.into()) })
+    }
+
+    pub(crate) fn set_parent(&mut self, url: &str) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.set_parent()(self.host, url.into()) })
+    }
+
+    pub(crate) fn add_address(&mut self, address: &Address) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.add_address()(self.host, address) })
+    }
+
+    pub(crate) fn set_source_address(&mut self, address: &Address) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.set_source_address()(self.host, address) })
+    }
+
+    pub(crate) fn set_user(&mut self, name: &str) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.set_user()(self.host, name.into()) })
+    }
+
+    pub(crate) fn set_body_mode(&mut self, which: u32, mode: &BodyMode) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.set_body_mode()(self.host, which, mode) })
+    }
+
+    pub(crate) fn set_body(&mut self, content: &[u8]) -> Result<(), EditError> {
+        EditError::check(unsafe { self.callbacks.set_body()(self.host, content.into()) })
     }
 
     pub(crate) fn reply(&mut self, status: u16, reason: &str) -> Result<(), EditError> {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// What a hook answers: how to go on, or why it failed. A failed hook costs its exchange a 500.
 pub type Outcome = Result<Flow, Error>;
 
-/// What [`Filter::handle_upstream_chunk`](crate::Filter::handle_upstream_chunk) answers.
+/// What the hooks answer that see data pass.
 pub type ChunkOutcome = Result<Chunk, Error>;
 
 /// How the exchange goes on.
@@ -24,6 +24,8 @@ pub enum Flow {
     Close,
     /// Not sure yet: run the async twin of this hook. Only where there is one.
     Async,
+    /// Try to connect again, to the upstream as it is set now. Only from `on_upstream_failed`.
+    Retry,
 }
 
 /// [`Flow::Proceed`].
@@ -34,6 +36,23 @@ pub fn proceed() -> Outcome {
 /// [`Flow::Close`].
 pub fn close() -> Outcome {
     Ok(Flow::Close)
+}
+
+/// [`Flow::Retry`].
+pub fn retry() -> Outcome {
+    Ok(Flow::Retry)
+}
+
+/// A 407 that asks for credentials: `challenge("Basic realm=\"proxy\"")`.
+pub fn challenge(scheme: &str) -> Outcome {
+    let reason = "Proxy Authentication Required";
+    reply(
+        Reply::new(407)
+            .reason(reason)
+            .field("Proxy-Authenticate", scheme)
+            .field("Content-Type", "text/plain; charset=utf-8")
+            .body(reason),
+    )
 }
 
 /// [`Flow::Reply`].
@@ -117,6 +136,8 @@ pub enum Chunk {
     Replace(Cow<'static, [u8]>),
     /// Nothing goes on in its place.
     Drop,
+    /// The exchange ends here, visibly incomplete.
+    Close,
 }
 
 impl Chunk {
@@ -124,6 +145,37 @@ impl Chunk {
     pub fn replace(content: impl Into<Vec<u8>>) -> Self {
         Self::Replace(Cow::Owned(content.into()))
     }
+}
+
+/// Where data comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Client,
+    /// From the upstream.
+    Upstream,
+}
+
+/// A WebSocket message, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebSocketMessage<'x> {
+    /// Who sends it.
+    pub from: Direction,
+    /// Whether it is binary rather than text.
+    pub is_binary: bool,
+    /// What it says.
+    pub data: &'x [u8],
+}
+
+/// Whether the proxy ends a tunnel's TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interception {
+    /// As it is configured.
+    Default,
+    /// It does, and plugins see what is in the tunnel.
+    Intercept,
+    /// It does not: the tunnel is relayed unseen.
+    Tunnel,
 }
 
 /// What becomes of an exchange's line in the access log.

@@ -26,16 +26,22 @@
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 mod block_on;
+mod calls;
+mod connection;
 mod fake;
 
-use crate::abi::{FilterTableRef, code, hook};
+use crate::abi::{FilterTableRef, code, flag, hook};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
-use crate::{Error, Filter, Flow, LogLine, Outcome, Reply};
+use crate::{Direction, Error, Filter, Flow, Interception, LogLine, Outcome, Reply};
 use core::ffi::c_void;
 use fake::{Fake, FakeRequest, FakeResponse};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ptr;
+
+pub use calls::answer_calls;
+pub(crate) use calls::answer_to;
+pub use connection::Connection;
 
 /// Makes a filter as the proxy does, from the text of its table.
 ///
@@ -55,6 +61,8 @@ pub fn request(method: &str, url: &str) -> Call {
     Call {
         request: FakeRequest::new(method, url),
         client: SocketAddr::from(([127, 0, 0, 1], 50000)),
+        user: String::new(),
+        body: None,
     }
 }
 
@@ -62,6 +70,8 @@ pub fn request(method: &str, url: &str) -> Call {
 pub struct Call {
     request: FakeRequest,
     client: SocketAddr,
+    user: String,
+    body: Option<Vec<u8>>,
 }
 
 impl Call {
@@ -81,31 +91,47 @@ impl Call {
         self
     }
 
-    /// Runs `before_upstream_connection` and, if that proceeds, `handle_client_request`.
+    /// From a client that the proxy has authenticated.
+    #[must_use]
+    pub fn user(mut self, name: &str) -> Self {
+        self.user = name.to_owned();
+        self
+    }
+
+    /// With this content, whole, for `handle_client_body`.
+    #[must_use]
+    pub fn body(mut self, content: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(content.into());
+        self
+    }
+
+    /// Runs `authenticate`, `before_upstream_connection`, `handle_client_request` and, if there is a body,
+    /// `handle_client_body`, for as long as they proceed.
     pub fn run<F: Filter>(self, filter: &F) -> Run<'_, F> {
-        let mut run = Run::new(filter, Fake::new(self.request, self.client));
-        run.decide(
-            hook::BEFORE_UPSTREAM_CONNECTION,
-            run.table.before_upstream_connection(),
-        );
-        if run.outcome == Ok(Flow::Proceed) {
-            run.decide(
-                hook::HANDLE_CLIENT_REQUEST,
-                run.table.handle_client_request(),
-            );
-        }
+        let mut fake = Fake::new(self.request, self.client);
+        fake.user = self.user;
+        let mut run = Run::new(filter, fake, None);
+        run.begin(self.body);
+        run
+    }
+
+    /// As [`run`](Self::run), on a connection that other exchanges share.
+    pub fn run_on<'f, F: Filter>(self, connection: &'f Connection<'_, F>) -> Run<'f, F> {
+        let mut fake = Fake::new(self.request, connection.client());
+        fake.user = self.user;
+        let mut run = Run::new(connection.filter(), fake, Some(connection.state()));
+        run.begin(self.body);
         run
     }
 }
-
-type DecidingHook =
-    unsafe extern "C" fn(*mut c_void, *mut c_void, *mut crate::abi::ExchangeView) -> u32;
 
 /// An exchange under test, after its request hooks have run.
 pub struct Run<'f, F: Filter> {
     filter: &'f F,
     table: FilterTableRef,
     state: *mut c_void,
+    /// Null if it belongs to a [`Connection`] or is not needed.
+    own_connection_state: *mut c_void,
     // A pointer, since a pending hook keeps pointers into it.
     fake: *mut Fake,
     outcome: Outcome,
@@ -113,8 +139,13 @@ pub struct Run<'f, F: Filter> {
 
 // SAFETY, for all blocks below: `fake` and `state` live until the run is dropped, and calls go one after another.
 impl<'f, F: Filter> Run<'f, F> {
-    fn new(filter: &'f F, fake: Fake) -> Self {
+    fn new(filter: &'f F, mut fake: Fake, connection: Option<*mut c_void>) -> Self {
         let table = Table::<F>::REF;
+        let mut own_connection_state = ptr::null_mut();
+        fake.connection_state = connection.unwrap_or_else(|| {
+            own_connection_state = connection::new_state(filter);
+            own_connection_state
+        });
         let state = match adapter::needs_state::<F>() {
             true => unsafe { table.state_new()(ptr::from_ref(filter).cast_mut().cast()) },
             false => ptr::null_mut(),
@@ -124,8 +155,26 @@ impl<'f, F: Filter> Run<'f, F> {
             filter,
             table,
             state,
+            own_connection_state,
             fake,
             outcome: Ok(Flow::Proceed),
+        }
+    }
+
+    fn begin(&mut self, body: Option<Vec<u8>>) {
+        let hooks = [
+            hook::AUTHENTICATE,
+            hook::BEFORE_UPSTREAM_CONNECTION,
+            hook::HANDLE_CLIENT_REQUEST,
+        ];
+        for bit in hooks {
+            if self.outcome == Ok(Flow::Proceed) {
+                self.decide(bit);
+            }
+        }
+        if let Some(body) = body.filter(|_| self.outcome == Ok(Flow::Proceed)) {
+            self.fake_mut().body = body;
+            self.decide(hook::HANDLE_CLIENT_BODY);
         }
     }
 
@@ -146,6 +195,36 @@ impl<'f, F: Filter> Run<'f, F> {
     pub fn upstream(&self) -> (&str, u16) {
         let (host, port) = &self.fake().upstream;
         (host, *port)
+    }
+
+    /// How the upstream would be spoken to: `http`, `https`, or nothing for a tunnel.
+    pub fn upstream_scheme(&self) -> &str {
+        &self.fake().upstream_scheme
+    }
+
+    /// The parent proxy the exchange would go through.
+    pub fn parent(&self) -> Option<&str> {
+        self.fake().parent.as_deref()
+    }
+
+    /// Who the client is.
+    pub fn user(&self) -> Option<&str> {
+        Some(self.fake().user.as_str()).filter(|user| !user.is_empty())
+    }
+
+    /// What the whole body has become, after a body hook.
+    pub fn body(&self) -> &[u8] {
+        &self.fake().body
+    }
+
+    /// What this exchange said about request bodies, if it did.
+    pub fn client_body_mode(&self) -> Option<crate::BodyMode> {
+        self.fake().body_modes[0]
+    }
+
+    /// What this exchange said about response bodies, if it did.
+    pub fn upstream_body_mode(&self) -> Option<crate::BodyMode> {
+        self.fake().body_modes[1]
     }
 
     /// Path and query of the request.
@@ -179,28 +258,104 @@ impl<'f, F: Filter> Run<'f, F> {
     /// Lets the response arrive and runs `handle_upstream_response`.
     pub fn response(&mut self, status: u16, fields: &[(&str, &str)]) -> &Outcome {
         unsafe { (*self.fake).response = Some(FakeResponse::new(status, fields)) };
-        self.decide(
-            hook::HANDLE_UPSTREAM_RESPONSE,
-            self.table.handle_upstream_response(),
-        );
+        self.decide(hook::HANDLE_UPSTREAM_RESPONSE);
         &self.outcome
     }
 
-    /// Lets a piece of content arrive; gives what would go on to the client.
+    /// Lets the response's whole content arrive and runs `handle_upstream_body`; [`body`](Self::body) has what became
+    /// of it.
+    pub fn response_body(&mut self, content: impl Into<Vec<u8>>) -> &Outcome {
+        self.fake_mut().body = content.into();
+        self.decide(hook::HANDLE_UPSTREAM_BODY);
+        &self.outcome
+    }
+
+    /// Lets a new connection need addresses: runs `resolve_dns`. Gives the addresses, none if the plugin leaves it
+    /// to the proxy.
+    pub fn resolve(&mut self) -> &[IpAddr] {
+        self.fake_mut().addresses.clear();
+        self.decide(hook::RESOLVE_DNS);
+        &self.fake().addresses
+    }
+
+    /// The local address to connect from, if `resolve_dns` has said one.
+    pub fn source_address(&self) -> Option<IpAddr> {
+        self.fake().source
+    }
+
+    /// Lets a connection be made: runs `on_upstream_connected`.
+    ///
+    /// # Errors
+    /// What the hook panicked with.
+    pub fn upstream_connected(&mut self) -> Result<(), Error> {
+        self.tell(hook::ON_UPSTREAM_CONNECTED)
+    }
+
+    /// Lets connecting fail for this reason: runs `on_upstream_failed`.
+    pub fn upstream_failed(&mut self, reason: &str) -> &Outcome {
+        self.fake_mut().failure_reason = reason.to_owned();
+        self.decide(hook::ON_UPSTREAM_FAILED);
+        &self.outcome
+    }
+
+    /// Lets a client speak TLS in its tunnel: runs `handle_tls_hello`, then `do_intercept`.
+    ///
+    /// # Errors
+    /// What a hook failed with, or that it closed the tunnel.
+    pub fn tls_hello(&mut self, server_name: &str, protocols: &str) -> Result<Interception, Error> {
+        self.fake_mut().tls_hello = Some((server_name.to_owned(), protocols.to_owned()));
+        self.decide(hook::HANDLE_TLS_HELLO);
+        if self.outcome != Ok(Flow::Proceed) {
+            return Err(Error::new(format!("the hook answered {:?}", self.outcome)));
+        }
+        match self.ask(hook::DO_INTERCEPT) {
+            code::PROCEED => Ok(Interception::Default),
+            code::INTERCEPT => Ok(Interception::Intercept),
+            code::TUNNEL => Ok(Interception::Tunnel),
+            _ => Err(self.failure()),
+        }
+    }
+
+    /// Lets a piece of the response's content arrive; gives what would go on to the client.
     ///
     /// # Errors
     /// What the hook failed with.
     pub fn chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
-        if !self.is_wanted(hook::HANDLE_UPSTREAM_CHUNK) {
-            return Ok(chunk.to_vec());
+        self.pass(hook::HANDLE_UPSTREAM_CHUNK, chunk, u32::from(end))
+    }
+
+    /// Lets a piece of the request's content arrive; gives what would go on to the upstream.
+    ///
+    /// # Errors
+    /// What the hook failed with.
+    pub fn client_chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
+        self.pass(hook::HANDLE_CLIENT_CHUNK, chunk, u32::from(end))
+    }
+
+    /// Lets bytes pass through a tunnel; gives what would go on.
+    ///
+    /// # Errors
+    /// What the hook failed with.
+    pub fn tunnel_chunk(&mut self, from: Direction, chunk: &[u8]) -> Result<Vec<u8>, Error> {
+        let flags = match from {
+            Direction::Client => 0,
+            Direction::Upstream => flag::FROM_UPSTREAM,
+        };
+        self.pass(hook::HANDLE_TUNNEL_CHUNK, chunk, flags)
+    }
+
+    fn pass(&mut self, bit: u64, data: &[u8], flags: u32) -> Result<Vec<u8>, Error> {
+        if !self.is_wanted(bit) {
+            return Ok(data.to_vec());
         }
-        let view = unsafe { Fake::lend(self.fake, hook::HANDLE_UPSTREAM_CHUNK) };
-        let handle = self.table.handle_upstream_chunk();
-        let answer = unsafe { handle(self.filter(), self.state, view, chunk.into(), end.into()) };
-        let emitted = std::mem::take(unsafe { &mut (*self.fake).emitted });
+        let view = unsafe { Fake::lend(self.fake, bit) };
+        let call = self.table.call_with();
+        let answer = unsafe { call(self.filter(), self.state, view, data.into(), flags) };
+        let emitted = std::mem::take(&mut self.fake_mut().emitted);
         match answer {
-            code::PROCEED => Ok(chunk.to_vec()),
+            code::PROCEED => Ok(data.to_vec()),
             code::REPLACED => Ok(emitted),
+            code::CLOSE => Err(Error::new("the hook closed the exchange")),
             _ => Err(self.failure()),
         }
     }
@@ -210,7 +365,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook panicked with.
     pub fn access_log(&mut self) -> Result<LogLine, Error> {
-        match self.ask(hook::ON_ACCESS_LOG, self.table.on_access_log()) {
+        match self.ask(hook::ON_ACCESS_LOG) {
             code::PROCEED => Ok(LogLine::Write),
             code::SUPPRESS => Ok(LogLine::Suppress),
             _ => Err(self.failure()),
@@ -222,21 +377,25 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook panicked with.
     pub fn upstream_connection_close(&mut self) -> Result<(), Error> {
-        let close = self.table.on_upstream_connection_close();
-        match self.ask(hook::ON_UPSTREAM_CONNECTION_CLOSE, close) {
+        self.tell(hook::ON_UPSTREAM_CONNECTION_CLOSE)
+    }
+
+    fn tell(&mut self, bit: u64) -> Result<(), Error> {
+        match self.ask(bit) {
             code::PROCEED => Ok(()),
             _ => Err(self.failure()),
         }
     }
 
-    fn decide(&mut self, bit: u64, call: DecidingHook) {
-        let mut answer = self.ask(bit, call);
+    fn decide(&mut self, bit: u64) {
+        let mut answer = self.ask(bit);
         if answer == code::PENDING {
             answer = block_on::poll_to_end(self.table, self.state);
         }
         self.outcome = match answer {
             code::PROCEED => Ok(Flow::Proceed),
             code::CLOSE => Ok(Flow::Close),
+            code::RETRY => Ok(Flow::Retry),
             code::RESPOND => match unsafe { (*self.fake).reply.take() } {
                 Some(reply) => Ok(Flow::Reply(reply)),
                 None => Err(Error::new("the hook answered without a reply")),
@@ -245,11 +404,11 @@ impl<'f, F: Filter> Run<'f, F> {
         };
     }
 
-    fn ask(&mut self, bit: u64, call: DecidingHook) -> u32 {
+    fn ask(&mut self, bit: u64) -> u32 {
         if !self.is_wanted(bit) {
             return code::PROCEED;
         }
-        unsafe { call(self.filter(), self.state, Fake::lend(self.fake, bit)) }
+        unsafe { self.table.call()(self.filter(), self.state, Fake::lend(self.fake, bit)) }
     }
 
     fn is_wanted(&self, bit: u64) -> bool {
@@ -264,6 +423,10 @@ impl<'f, F: Filter> Run<'f, F> {
         unsafe { &*self.fake }
     }
 
+    fn fake_mut(&mut self) -> &mut Fake {
+        unsafe { &mut *self.fake }
+    }
+
     fn failure(&mut self) -> Error {
         let failure = unsafe { (*self.fake).failure.take() };
         failure.map_or_else(|| Error::new("the hook failed without a word"), Error::new)
@@ -274,6 +437,9 @@ impl<F: Filter> Drop for Run<'_, F> {
     fn drop(&mut self) {
         if !self.state.is_null() {
             unsafe { self.table.state_drop()(self.state) };
+        }
+        if !self.own_connection_state.is_null() {
+            unsafe { self.table.connection_drop()(self.own_connection_state) };
         }
         drop(unsafe { Box::from_raw(self.fake) });
     }

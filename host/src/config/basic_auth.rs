@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 /// A user and a password, as `--basic-auth user:password` gives them.
 #[derive(Clone)]
 pub struct BasicAuth {
+    user: String,
     /// Base64 of `user:password`.
     encoded: Vec<u8>,
 }
@@ -45,8 +46,14 @@ impl BasicAuth {
             return Err(BasicAuthError::ControlCharacter);
         }
         Ok(BasicAuth {
+            user: user.to_owned(),
             encoded: base64(credential.as_bytes()),
         })
+    }
+
+    /// The user it belongs to.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
     }
 
     /// The value of a `Proxy-Authorization` field that presents this credential.

@@ -62,6 +62,7 @@ pub(super) struct FileLimits {
     pub(super) max_fields: Option<Bounded<1, 256>>,
     pub(super) max_target_len: Option<Bounded<16, 16_777_216>>,
     pub(super) max_connections: Option<Bounded<0, 1_000_000_000>>,
+    pub(super) max_body_buffer: Option<Bounded<0, 1_073_741_824>>,
     pub(super) upstream_idle_per_host: Option<Bounded<0, 1_000_000>>,
     pub(super) upstream_idle_total: Option<Bounded<0, 1_000_000>>,
     pub(super) upstream_idle_timeout: Option<Seconds>,

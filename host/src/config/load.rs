@@ -177,6 +177,9 @@ fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -
         client_read_len: client.map_or(default.client_read_len, |len| len.0),
         server_read_len: server.map_or(default.server_read_len, |len| len.0),
         max_connections: bounded(file.max_connections, default.max_connections),
+        max_body_buffer: file
+            .max_body_buffer
+            .map_or(default.max_body_buffer, |len| len.0 as u64),
         upstream_idle_per_host: bounded(
             file.upstream_idle_per_host,
             default.upstream_idle_per_host,

@@ -4,12 +4,16 @@
 //! response: an upstream may answer early, and its answer gets through while the client is still sending.
 
 use std::convert::Infallible;
+use std::io;
 
+use super::reach::Destination;
 use super::{Delivered, Exchange, Progress, client_has_gone, unless_reset};
 use crate::buffers;
+use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
 use crate::http1::{self, BodyDecoder, BodyEncoder, BodyFraming, RequestForward};
-use crate::relay::{BodyRelay, Patience, RelayError};
+use crate::plugins::ContentHooks;
+use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::splice;
 use crate::stream::{MessageStream, Reader, Writer};
 
@@ -27,20 +31,23 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
         upstream: &mut MessageStream,
+        destination: &Destination,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut out = buffers::small();
+        let framing = self.outbound_framing();
         let options = RequestForward {
             via: &self.worker.config.via,
             drop_fields: &self.worker.config.disable_headers,
-            framing: self.framing,
+            framing,
             upgrade: http1::requested_upgrade(&self.head),
-            form: http1::RequestForm::Origin,
+            form: self.route(destination).request_form(),
         };
         http1::forward_request(&self.head, &options, &mut out);
         if self.has_content() {
             // Boxed: most requests have no content, and idle connections need not be large for those that have.
-            return Box::pin(self.converse_with_content(out, client, upstream, progress)).await;
+            let turn = self.converse_with_content(out, framing, client, upstream, progress);
+            return Box::pin(turn).await;
         }
         let timeouts = self.worker.config.timeouts;
         let (mut from_upstream, mut to_upstream) = upstream.split();
@@ -57,6 +64,7 @@ impl Exchange {
     async fn converse_with_content(
         &mut self,
         out: Vec<u8>,
+        framing: BodyFraming,
         client: &mut MessageStream,
         upstream: &mut MessageStream,
         progress: &Progress,
@@ -71,10 +79,43 @@ impl Exchange {
             sender: timeouts.client_idle,
             receiver: timeouts.upstream_idle,
         };
-        let framing = self.framing;
+        // Kept until the upstream has answered: it may have to be sent again.
+        let mut content = Content {
+            decoder: BodyDecoder::new(self.framing),
+            begun: Vec::new(),
+            hooks: None,
+        };
+        let mut whole = None;
+        match (self.upload.is_done, self.upload.collected.take()) {
+            (true, collected) => whole = collected,
+            (false, Some(collected)) => {
+                content.begun = collected.content;
+                content.decoder = collected.decoder;
+            }
+            (false, None) => {}
+        }
+        if let (Some(session), Some(plan)) = (&self.session, &self.upload.plan) {
+            content.hooks = Some(ContentHooks::new(session, plan, &self.head, None));
+        }
+        let kept = whole.as_mut();
         let upload = async {
-            let sent =
-                send_content(out, framing, patience, &mut from_client, &mut to_upstream).await;
+            let sent = match kept {
+                Some(whole) => {
+                    send_whole(
+                        out,
+                        whole,
+                        &mut content,
+                        framing,
+                        patience,
+                        &mut to_upstream,
+                    )
+                    .await
+                }
+                None => {
+                    let (from, to) = (&mut from_client, &mut to_upstream);
+                    send_content(out, content, framing, patience, from, to).await
+                }
+            };
             if !progress.is_answered.get() {
                 answer_within.arm(timeouts.upstream_response);
             }
@@ -84,21 +125,32 @@ impl Exchange {
             Err(NotSent::ByClient(client_has_gone()))
         };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
-        let delivered = both(upload, download).await?;
-        Ok(match delivered {
+        let delivered = both(upload, download).await;
+        let is_read = whole.is_some();
+        self.upload.collected = whole;
+        Ok(match delivered? {
             // Answered before the request was over: neither connection can be used again.
             Delivered::Final { .. } if !progress.is_sent.get() => Delivered::Final {
                 upstream_is_reusable: false,
-                client_may_continue: false,
+                client_may_continue: is_read,
             },
             delivered => delivered,
         })
     }
 }
 
+/// The content of a request that is passed on as it comes.
+struct Content {
+    decoder: BodyDecoder,
+    /// What was read of it before.
+    begun: Vec<u8>,
+    hooks: Option<ContentHooks>,
+}
+
 /// Sends the request, head and body, as the client's bytes arrive.
 async fn send_content(
     out: Vec<u8>,
+    mut content: Content,
     framing: BodyFraming,
     patience: Patience,
     from: &mut Reader<'_>,
@@ -106,13 +158,14 @@ async fn send_content(
 ) -> Result<(), NotSent> {
     let mut written = 0;
     let relay = BodyRelay {
-        decoder: BodyDecoder::new(framing),
-        encoder: match framing {
-            BodyFraming::Chunked => BodyEncoder::Chunked,
-            _ => BodyEncoder::Identity,
-        },
+        decoder: content.decoder,
+        encoder: encoder(framing),
         out,
-        hook: None,
+        begun: content.begun,
+        hook: content
+            .hooks
+            .as_mut()
+            .map(|hooks| hooks as &mut dyn ContentHook),
         patience,
         may_splice: splice::IS_AVAILABLE,
         written: &mut written,
@@ -124,10 +177,48 @@ async fn send_content(
             step: Step::ReadBody,
             cause,
         }),
-        RelayError::Hook(failure) => {
-            NotSent::ByClient(ExchangeError::new(Peer::Plugin, Step::Hook, failure))
-        }
+        RelayError::Hook(error) => NotSent::ByClient(ExchangeError::content(Peer::Client, error)),
     })
+}
+
+/// Sends a request whose content is all here.
+async fn send_whole(
+    mut out: Vec<u8>,
+    whole: &mut Collected,
+    content: &mut Content,
+    framing: BodyFraming,
+    patience: Patience,
+    to: &mut Writer<'_>,
+) -> Result<(), NotSent> {
+    if let (Some(hooks), Some(trailers)) = (&mut content.hooks, whole.decoder.trailers_mut()) {
+        hooks
+            .see_trailers(trailers)
+            .map_err(|error| NotSent::ByClient(ExchangeError::content(Peer::Client, error)))?;
+    }
+    let encoder = encoder(framing);
+    if !whole.content.is_empty() {
+        encoder.begin_chunk(&mut out, whole.content.len());
+    }
+    let mut end = Vec::new();
+    if !whole.content.is_empty() {
+        encoder.end_chunk(&mut end);
+    }
+    encoder.finish(&mut end, whole.decoder.trailers());
+    let mut slices = [
+        io::IoSlice::new(&out),
+        io::IoSlice::new(&whole.content),
+        io::IoSlice::new(&end),
+    ];
+    let sent = to.write_all_vectored(&mut slices, patience.receiver).await;
+    buffers::give_back(out);
+    sent.map_err(|_| NotSent::UpstreamRefused)
+}
+
+fn encoder(framing: BodyFraming) -> BodyEncoder {
+    match framing {
+        BodyFraming::Chunked => BodyEncoder::Chunked,
+        _ => BodyEncoder::Identity,
+    }
 }
 
 /// Runs the upload beside the download. Ends with the download, or when the client fails.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Exchange;
 use crate::buffers;
 use crate::http1::ResponseHead;
-use crate::plugins::{Hook, Session};
+use crate::plugins::{Hook, Session, TunnelHooks};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::Relayed;
 
@@ -48,10 +48,16 @@ impl Exchange {
     }
 
     pub(super) fn keep_response(&mut self, head: ResponseHead) {
-        match &mut self.session {
+        match &self.session {
             Some(session) => session.keep_response(head),
             None => buffers::give_back_head(head.into_buffers()),
         }
+    }
+
+    /// The plugins that see the bytes of the tunnel that this exchange has become.
+    pub(crate) fn tunnel_hooks(&self) -> Option<TunnelHooks> {
+        let session = self.session.as_ref()?;
+        TunnelHooks::new(session, &self.head)
     }
 
     /// Ends an exchange that has become a tunnel.
@@ -69,17 +75,17 @@ impl Exchange {
 
     /// Tells the plugins and the access log, and gives the head's buffers back.
     pub(super) fn finish(mut self) {
-        let may_log = match &mut self.session {
-            Some(session) => session.run_at_end(Hook::OnAccessLog, &mut self.head),
+        let may_log = match &self.session {
+            Some(session) => session.run_at_end(Hook::OnAccessLog, &self.head),
             None => true,
         };
         if may_log && self.worker.logs_access() {
             self.log();
         }
-        if let Some(session) = &mut self.session
+        if let Some(session) = &self.session
             && self.record.has_upstream
         {
-            session.run_at_end(Hook::OnUpstreamConnectionClose, &mut self.head);
+            session.run_at_end(Hook::OnUpstreamConnectionClose, &self.head);
         }
         drop(self.session.take());
         buffers::give_back_head(self.head.into_buffers());
@@ -91,7 +97,10 @@ impl Exchange {
             Some((host, port)) => (host.as_str(), *port),
             None => (self.head.host(), self.head.port()),
         };
-        let fields = self.session.as_mut().map_or(&[][..], Session::log_fields);
+        let fields = self
+            .session
+            .as_ref()
+            .map_or_else(Vec::new, Session::log_fields);
         self.worker.log_access(&AccessRecord {
             client: self.facts.client,
             method: self.head.method(),
@@ -102,7 +111,7 @@ impl Exchange {
             response_bytes: self.record.sent,
             elapsed: self.record.started_at.elapsed(),
             note: self.record.note.as_deref(),
-            fields,
+            fields: &fields,
         });
     }
 }

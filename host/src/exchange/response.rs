@@ -2,13 +2,16 @@
 
 use super::{AfterAnswer, Delivered, Exchange, Progress};
 use crate::buffers;
+use crate::collect::Collected;
 use crate::connection::CloseReason;
-use crate::error::{ExchangeError, Peer, Refusal, Step};
+use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, FieldId, HeadKind,
     OutFraming, ResponseForward, ResponseHead, Version,
 };
-use crate::plugins::{ChunkHooks, Hook, Subject, Verdict};
+use crate::plugins::{
+    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Subject, Verdict, Way, Whole,
+};
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
 use crate::splice;
@@ -35,7 +38,148 @@ impl Exchange {
         if let Some(delivered) = self.ask_plugins_about(&mut head, to, progress).await? {
             return Ok(delivered);
         }
-        self.deliver(head, framing, from, to, progress).await
+        let plan = self.download_plan(&head, framing)?;
+        match plan {
+            Some(plan) if plan.has_whole() => {
+                let turn = self.deliver_whole(head, framing, plan, from, to, progress);
+                Box::pin(turn).await
+            }
+            plan => {
+                let decoder = BodyDecoder::new(framing);
+                let body = Body {
+                    framing,
+                    plan,
+                    collected: Collected::new(decoder),
+                };
+                self.deliver(head, body, from, to, progress).await
+            }
+        }
+    }
+
+    /// Who wants the response's content, if it has any.
+    fn download_plan(
+        &self,
+        head: &ResponseHead,
+        framing: BodyFraming,
+    ) -> Result<Option<BodyPlan>, ExchangeError> {
+        let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|session| session.wants_bodies(Way::Upstream))
+        else {
+            return Ok(None);
+        };
+        let plan = session.body_plan(Way::Upstream, BodyFacts::of(head.fields()));
+        match (plan, framing) {
+            // What is refused here concerns content that does not come.
+            (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
+            (Ok(Some(mut plan)), BodyFraming::Length(len)) => {
+                plan.exceed_if_longer(len, session).map_err(refused)?;
+                Ok(Some(plan))
+            }
+            (plan, _) => plan.map_err(refused),
+        }
+    }
+
+    /// Collects the content for the plugins that want all of it, and delivers what they make of it.
+    async fn deliver_whole(
+        &mut self,
+        mut head: ResponseHead,
+        framing: BodyFraming,
+        mut plan: BodyPlan,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        progress: &Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        let mut collected = Collected::new(BodyDecoder::new(framing));
+        let patience = self.worker.config.timeouts.upstream_idle;
+        let session = match &self.session {
+            Some(session) if framing != BodyFraming::Empty => session.clone(),
+            _ => {
+                let body = Body {
+                    framing,
+                    plan: Some(plan),
+                    collected,
+                };
+                return self.deliver(head, body, from, to, progress).await;
+            }
+        };
+        while let Some(limit) = plan.largest_limit() {
+            let read = collected.read(from, limit, patience).await;
+            if !read.map_err(response_error)? {
+                let len = collected.content.len() as u64;
+                plan.exceed_if_longer(len, &session).map_err(refused)?;
+                continue;
+            }
+            if collected.content.is_empty() {
+                break;
+            }
+            let subject = Subject {
+                request: &mut self.head,
+                response: Some(&mut head),
+            };
+            let content = std::mem::take(&mut collected.content);
+            let run = session.run_whole(&plan, content, subject).await;
+            match run.map_err(|error| ExchangeError::content(Peer::Upstream, error))? {
+                Whole::Content(content) => {
+                    return self
+                        .deliver_collected(
+                            head,
+                            content,
+                            plan,
+                            collected.decoder,
+                            from,
+                            to,
+                            progress,
+                        )
+                        .await;
+                }
+                Whole::Ended(verdict) => {
+                    let answered = self.follow_instead(verdict, to, progress).await?;
+                    return answered.ok_or_else(|| {
+                        ExchangeError::new(Peer::Plugin, Step::Hook, Cause::Closed)
+                    });
+                }
+                Whole::TooLong { content, len } => {
+                    collected.content = content;
+                    plan.exceed_if_longer(len, &session).map_err(refused)?;
+                }
+            }
+        }
+        let body = Body {
+            framing,
+            plan: Some(plan),
+            collected,
+        };
+        self.deliver(head, body, from, to, progress).await
+    }
+
+    /// Delivers a response whose content is all here.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of a response, and both ends"
+    )]
+    async fn deliver_collected(
+        &mut self,
+        head: ResponseHead,
+        content: Vec<u8>,
+        mut plan: BodyPlan,
+        decoder: BodyDecoder,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+        progress: &Progress,
+    ) -> Result<Delivered, ExchangeError> {
+        plan.end_content();
+        let framing = match decoder.trailers() {
+            Some(_) => BodyFraming::Chunked,
+            None => BodyFraming::Length(content.len() as u64),
+        };
+        let body = Body {
+            framing,
+            plan: Some(plan),
+            collected: Collected { content, decoder },
+        };
+        self.deliver(head, body, from, to, progress).await
     }
 
     /// The final response's head; interim responses on the way to it go to the client.
@@ -132,7 +276,7 @@ impl Exchange {
         let hook = Hook::HandleUpstreamResponse;
         let Some(session) = self
             .session
-            .as_mut()
+            .clone()
             .filter(|session| session.has_listeners(hook))
         else {
             return Ok(None);
@@ -141,8 +285,19 @@ impl Exchange {
             request: &mut self.head,
             response: Some(head),
         };
-        match session.run(hook, subject).await {
-            Verdict::Proceed => Ok(None),
+        let verdict = session.run(hook, subject).await;
+        self.follow_instead(verdict, to, progress).await
+    }
+
+    /// Does what plugins have decided about a response; `None` when it is delivered.
+    async fn follow_instead(
+        &mut self,
+        verdict: Verdict,
+        to: &mut Writer<'_>,
+        progress: &Progress,
+    ) -> Result<Option<Delivered>, ExchangeError> {
+        match verdict {
+            Verdict::Proceed | Verdict::Retry => Ok(None),
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
                 self.record.note = Some(format!("answered {} by {plugin}", reply.status));
@@ -190,18 +345,19 @@ impl Exchange {
     /// Sends the final response on, head and body.
     async fn deliver(
         &mut self,
-        mut head: ResponseHead,
-        framing: BodyFraming,
+        head: ResponseHead,
+        body: Body,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let has_chunk_hooks = framing != BodyFraming::Empty
-            && self
-                .session
-                .as_ref()
-                .is_some_and(|session| session.has_listeners(Hook::HandleUpstreamChunk));
-        let out_framing = self.out_framing(&head, framing, has_chunk_hooks);
+        let Body {
+            framing,
+            plan,
+            collected,
+        } = body;
+        let is_edited = plan.as_ref().is_some_and(BodyPlan::may_edit);
+        let out_framing = self.out_framing(&head, framing, is_edited);
         let is_unframed = out_framing == OutFraming::UntilClose;
         progress.is_unframed.set(is_unframed);
         let is_last = is_unframed || !progress.is_sent.get() || self.reason_to_close().is_some();
@@ -221,27 +377,22 @@ impl Exchange {
             });
         }
         let timeouts = self.worker.config.timeouts;
-        let mut chunk_hooks = match &mut self.session {
-            Some(session) if has_chunk_hooks => {
-                let subject = Subject {
-                    request: &mut self.head,
-                    response: Some(&mut head),
-                };
-                Some(ChunkHooks::new(session, subject))
+        let mut hooks = match (&self.session, &plan) {
+            (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
+                Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
             }
             _ => None,
         };
         progress.is_started.set(true);
         let relay = BodyRelay {
-            decoder: BodyDecoder::new(framing),
+            decoder: collected.decoder,
             encoder: match out_framing {
                 OutFraming::Chunked => BodyEncoder::Chunked,
                 _ => BodyEncoder::Identity,
             },
             out,
-            hook: chunk_hooks
-                .as_mut()
-                .map(|hooks| hooks as &mut dyn ContentHook),
+            begun: collected.content,
+            hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
             patience: Patience {
                 sender: timeouts.upstream_idle,
                 receiver: timeouts.client_idle,
@@ -250,7 +401,7 @@ impl Exchange {
             written: &mut self.record.sent,
         };
         let relayed = relay.run(from, to).await;
-        drop(chunk_hooks);
+        drop(hooks);
         // A body that breaks before anything of the response was sent can still be answered with an error.
         let is_started = self.record.sent > 0
             || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
@@ -277,6 +428,8 @@ impl Exchange {
         let is_chunkable = self.head.version() == Version::Http11;
         match framing {
             BodyFraming::Empty if matches!(head.status(), 204 | 205) => OutFraming::None,
+            // The length that the origin tells is not that of what plugins would make of the content.
+            BodyFraming::Empty if is_edited => OutFraming::None,
             BodyFraming::Empty => OutFraming::Keep,
             BodyFraming::Length(len) if !is_edited => OutFraming::Length(len),
             _ if is_chunkable => OutFraming::Chunked,
@@ -323,6 +476,20 @@ fn response_error(error: RelayError) -> ExchangeError {
             cause,
         },
         RelayError::Receiver(error) => ExchangeError::io(Peer::Client, Step::SendBody, error),
-        RelayError::Hook(failure) => ExchangeError::new(Peer::Plugin, Step::Hook, failure),
+        RelayError::Hook(error) => ExchangeError::content(Peer::Upstream, error),
     }
+}
+
+fn refused(refused: ContentRefused) -> ExchangeError {
+    ExchangeError::new(Peer::Upstream, Step::ReadBody, refused)
+}
+
+/// A response's body on its way to the client.
+struct Body {
+    /// How it arrives, or would if it were not here already.
+    framing: BodyFraming,
+    /// The plugins that see it.
+    plan: Option<BodyPlan>,
+    /// What was read of it.
+    collected: Collected,
 }

@@ -134,6 +134,14 @@ impl BodyDecoder {
         }
     }
 
+    /// As [`trailers`](Self::trailers), to edit.
+    pub fn trailers_mut(&mut self) -> Option<&mut Trailers> {
+        match &mut self.reading {
+            Reading::Chunked(decoder) => decoder.trailers_mut(),
+            _ => None,
+        }
+    }
+
     /// How many bytes are still to come, where the head said it; 0 once a body without chunks is complete.
     pub fn remaining_length(&self) -> Option<u64> {
         match self.reading {

@@ -8,7 +8,7 @@ use httparse::Status;
 
 use super::body::{BodyError, Step};
 use super::encode::write_line;
-use super::fields::{FieldId, FieldLine, Fields};
+use super::fields::{FieldId, FieldLine, Fields, FieldsMut};
 use super::parse::span_in;
 
 /// Longest chunk extension with the whitespace before it, in bytes.
@@ -37,6 +37,11 @@ impl Trailers {
     /// The fields, in order.
     pub fn fields(&self) -> Fields<'_> {
         Fields::new(&self.text, &self.lines)
+    }
+
+    /// The fields, to edit.
+    pub fn fields_mut(&mut self) -> FieldsMut<'_> {
+        FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
     /// Writes the lines, without the empty one that ends the section.
@@ -132,6 +137,10 @@ impl ChunkedDecoder {
 
     pub(super) fn trailers(&self) -> Option<&Trailers> {
         self.trailers.as_deref()
+    }
+
+    pub(super) fn trailers_mut(&mut self) -> Option<&mut Trailers> {
+        self.trailers.as_deref_mut()
     }
 
     /// Reads on: past framing, through at most one slice of content, and past what frames its end. Content before a

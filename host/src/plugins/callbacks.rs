@@ -15,17 +15,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{ExchangeCallbacks, ExchangeCallbacksRef, edit};
+use plugin_api::abi::{
+    Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, head,
+};
 
-use super::Hook;
-use super::session::{Inner, PluginReply};
-use crate::http1::{FieldId, FieldRefused, FieldsMut, check_field};
+use super::inner::Inner;
+use super::session::PluginReply;
+use super::{Hook, Way, views};
+use crate::http1::{FieldId, FieldRefused, FieldsMut, Scheme, check_field};
+use crate::upstream::Parent;
 
 /// The table that every exchange hands to its plugins.
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
 
 /// The most that plugins may add to the log line of one exchange, in fields.
 const MAX_LOG_FIELDS: usize = 64;
+/// The most addresses that plugins may give one name.
+const MAX_ADDRESSES: usize = 64;
 
 struct Table;
 
@@ -37,6 +43,13 @@ impl Table {
         set_path,
         set_status,
         set_upstream,
+        set_upstream_scheme,
+        set_parent,
+        add_address,
+        set_source_address,
+        set_user,
+        set_body_mode,
+        set_body,
         reply,
         reply_field,
         reply_body,
@@ -123,7 +136,7 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if inner.hook != Hook::HandleUpstreamResponse {
+            if !may_edit_response(inner.hook) {
                 return edit::STALE;
             }
             let Some(head) = inner.response.as_mut() else {
@@ -148,7 +161,7 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_edit_request(inner.hook) {
+            if !may_choose_upstream(inner.hook) {
                 return edit::STALE;
             }
             let name = name.as_str().trim_start_matches('[').trim_end_matches(']');
@@ -160,11 +173,139 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
             match u16::try_from(port) {
                 Ok(port) if port > 0 && is_host => {
                     inner.redirected_to = Some((name.to_ascii_lowercase(), port));
-                    inner.refresh_request();
+                    inner.show_upstream();
                     edit::OK
                 }
                 _ => edit::BAD_VALUE,
             }
+        })
+    }
+}
+
+unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            // A tunnel has no scheme.
+            if !may_choose_upstream(inner.hook) || inner.view.upstream_scheme.is_empty() {
+                return edit::STALE;
+            }
+            inner.scheme = match scheme.as_str() {
+                "http" => Some(Scheme::Http),
+                "https" => Some(Scheme::Https),
+                _ => return edit::BAD_VALUE,
+            };
+            inner.show_upstream();
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if !may_choose_upstream(inner.hook) {
+                return edit::STALE;
+            }
+            if url.is_empty() {
+                inner.parent = None;
+                return edit::OK;
+            }
+            match Parent::parse(url.as_str()) {
+                Ok(parent) => {
+                    inner.parent = Some(parent);
+                    edit::OK
+                }
+                Err(_) => edit::BAD_VALUE,
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| match views::ip(address) {
+            _ if inner.hook != Hook::ResolveDns || inner.addresses.len() >= MAX_ADDRESSES => {
+                edit::STALE
+            }
+            None => edit::BAD_VALUE,
+            Some(ip) => {
+                inner.addresses.push(ip);
+                edit::OK
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| match views::ip(address) {
+            _ if inner.hook != Hook::ResolveDns => edit::STALE,
+            None => edit::BAD_VALUE,
+            Some(ip) => {
+                inner.source = Some(ip);
+                edit::OK
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if inner.hook != Hook::Authenticate {
+                return edit::STALE;
+            }
+            if name.chars().any(char::is_control) {
+                return edit::BAD_VALUE;
+            }
+            inner.set_user(name.as_str());
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMode) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            let is_before_body =
+                may_edit_request(inner.hook) && inner.hook != Hook::HandleClientBody;
+            let way = match which {
+                direction::CLIENT if is_before_body => Way::Client,
+                direction::UPSTREAM
+                    if may_edit_request(inner.hook)
+                        || inner.hook == Hook::HandleUpstreamResponse =>
+                {
+                    Way::Upstream
+                }
+                _ => return edit::STALE,
+            };
+            inner.body_modes.push((inner.running, way, *mode));
+            edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if !matches!(
+                inner.hook,
+                Hook::HandleClientBody | Hook::HandleUpstreamBody
+            ) {
+                return edit::STALE;
+            }
+            // The content may be a part of what it replaces.
+            inner.body = content.to_vec();
+            inner.has_new_body = true;
+            inner.refresh_body();
+            edit::OK
         })
     }
 }
@@ -226,7 +367,7 @@ unsafe extern "C" fn emit_chunk(host: *mut c_void, chunk: RSlice<'_, u8>) -> u32
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if inner.hook != Hook::HandleUpstreamChunk {
+            if !passes_data(inner.hook) {
                 return edit::STALE;
             }
             inner.emitted.extend_from_slice(chunk.as_slice());
@@ -268,7 +409,7 @@ unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
     }
 }
 
-/// Edits the fields of the request (`which` 0) or the response (1), then shows the plugin the result.
+/// Edits the fields of a head or of the trailers, then shows the plugin the result.
 fn edit_fields(
     inner: &mut Inner,
     which: u32,
@@ -281,14 +422,18 @@ fn edit_fields(
     // SAFETY: set while a hook runs, from heads that stay borrowed for as long.
     let changed = unsafe {
         match which {
-            0 if may_edit_request(inner.hook) => inner
+            head::REQUEST if may_edit_request(inner.hook) => inner
                 .request
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
-            1 if inner.hook == Hook::HandleUpstreamResponse => inner
+            head::RESPONSE if may_edit_response(inner.hook) => inner
                 .response
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
+            head::TRAILERS => inner
+                .trailers
+                .as_mut()
+                .map(|trailers| change(&mut trailers.fields_mut())),
             _ => None,
         }
     };
@@ -296,8 +441,11 @@ fn edit_fields(
         None => edit::STALE,
         Some(Err(refused)) => refusal_code(refused),
         Some(Ok(())) => {
-            inner.refresh_request();
-            inner.refresh_response();
+            match which {
+                head::REQUEST => inner.refresh_request(),
+                head::RESPONSE => inner.refresh_response(),
+                _ => inner.refresh_trailers(),
+            }
             edit::OK
         }
     }
@@ -306,12 +454,36 @@ fn edit_fields(
 fn may_edit_request(hook: Hook) -> bool {
     matches!(
         hook,
-        Hook::BeforeUpstreamConnection | Hook::HandleClientRequest
+        Hook::Authenticate
+            | Hook::BeforeUpstreamConnection
+            | Hook::HandleClientRequest
+            | Hook::HandleClientBody
+    )
+}
+
+fn may_choose_upstream(hook: Hook) -> bool {
+    may_edit_request(hook) || hook == Hook::OnUpstreamFailed
+}
+
+fn may_edit_response(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::HandleUpstreamResponse | Hook::HandleUpstreamBody
     )
 }
 
 fn may_reply(hook: Hook) -> bool {
-    may_edit_request(hook) || hook == Hook::HandleUpstreamResponse
+    may_choose_upstream(hook) || may_edit_response(hook) || hook == Hook::ResolveDns
+}
+
+fn passes_data(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::HandleClientChunk
+            | Hook::HandleUpstreamChunk
+            | Hook::HandleTunnelChunk
+            | Hook::HandleWebSocketMessage
+    )
 }
 
 /// Framing, routing and hop-by-hop fields: written by the host from what it knows.

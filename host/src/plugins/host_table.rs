@@ -1,4 +1,4 @@
-//! What a plugin library may ask of the process outside of any exchange: logging.
+//! What a plugin library may ask of the process outside of any exchange: logging, and the jobs of `job`.
 #![expect(
     unsafe_code,
     reason = "functions that plugins call across the binary boundary"
@@ -10,13 +10,25 @@ use abi_stable::std_types::RStr;
 use plugin_api::abi::{HostTable, HostTableRef};
 use tracing::Level;
 
+use super::job;
+
 /// The table that every library gets when it is loaded.
 pub(crate) const HOST_TABLE: HostTableRef = HostTableRef(Table::VALUE.as_prefix());
 
 struct Table;
 
 impl Table {
-    staticref!(const VALUE: WithMetadata<HostTable> = WithMetadata::new(HostTable { log_enabled, log }));
+    staticref!(const VALUE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
+        log_enabled,
+        log,
+        sleep: job::sleep,
+        call_out: job::call_out,
+        run_blocking: job::run_blocking,
+        poll_job: job::poll_job,
+        call_out_answer: job::call_out_answer,
+        release_job: job::release_job,
+        spawn: job::spawn,
+    }));
 }
 
 unsafe extern "C" fn log_enabled(level: u32) -> u32 {

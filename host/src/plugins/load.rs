@@ -12,11 +12,12 @@ mod library;
 
 pub use error::{LoadError, LoadProblem};
 
+use super::NEVER_CALLED;
 use super::spec::{PluginSpec, find};
 use abi_stable::std_types::RStr;
 use core::ffi::c_void;
 use plugin_api::abi::{
-    ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef,
+    BodyMode, ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef, hook,
 };
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -48,10 +49,30 @@ pub struct LoadedPlugin {
     pub async_hooks: u64,
     /// 0 if it keeps nothing for an exchange.
     pub needs_state: u32,
+    /// 0 if it keeps nothing for a client connection.
+    pub needs_connection_state: u32,
+    /// How it wants request bodies, unless it says otherwise for an exchange.
+    pub client_body: BodyMode,
+    /// How it wants response bodies, unless it says otherwise for an exchange.
+    pub upstream_body: BodyMode,
     /// The plugin itself, first argument of most of its functions.
     pub object: *mut c_void,
     /// Its functions.
     pub table: FilterTableRef,
+}
+
+impl LoadedPlugin {
+    /// The hooks it implements and that this version never calls.
+    pub fn uncalled_hooks(&self) -> impl Iterator<Item = String> + use<> {
+        let known = (1 << hook::NAMES.len()) - 1;
+        let uncalled = self.hooks & (NEVER_CALLED | !known);
+        (0..u64::BITS)
+            .filter(move |bit| uncalled >> bit & 1 == 1)
+            .map(|bit| match hook::NAMES.get(bit as usize) {
+                Some(name) => (*name).to_owned(),
+                None => format!("hook number {bit}"),
+            })
+    }
 }
 
 // SAFETY: `object` is a `Filter`, which is Send and Sync, and the table's functions say what they need beyond that.
@@ -171,6 +192,9 @@ impl Library {
             hooks: declaration.hooks(),
             async_hooks: declaration.async_hooks(),
             needs_state: declaration.needs_state(),
+            needs_connection_state: declaration.needs_connection_state(),
+            client_body: declaration.client_body(),
+            upstream_body: declaration.upstream_body(),
             object,
             table,
         })

@@ -1,85 +1,125 @@
 //! The plugin chain: every hook is called first to last, in the order of the command line.
 //!
 //! `spec`, `file_check` and `load` turn what an operator wrote into loaded plugins; a [`Chain`] is what the workers
-//! share afterwards, immutable. A [`Session`] runs one exchange through it. Which hooks a plugin implements is known
-//! when it is loaded: a hook that nobody listens to costs one look at an empty list.
+//! share afterwards, immutable. A [`ClientPlugins`] is one client connection in it, a [`Session`] one exchange, and
+//! [`ContentHooks`] one body. Which hooks a plugin implements is known when it is loaded: a hook that nobody listens
+//! to costs one look at an empty list.
 
 pub(crate) mod callbacks;
+mod client;
+mod content;
 pub mod file_check;
 pub(crate) mod host_table;
+mod inner;
+mod job;
 pub mod load;
+mod plan;
 pub(crate) mod session;
 pub mod spec;
+mod tunnel;
 pub(crate) mod views;
+mod waiting;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use load::LoadedPlugin;
 use plugin_api::abi::hook;
 
-pub(crate) use session::{ChunkHooks, ExchangeFacts, PluginReply, Session, Subject, Verdict};
+pub(crate) use client::{ClientFacts, ClientPlugins};
+pub(crate) use content::{ContentHooks, Whole};
+pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
+pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
+pub(crate) use tunnel::TunnelHooks;
 
-/// The moments at which plugins are called.
+/// The moments at which plugins are called, in the order of their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
+    OnClientConnection,
+    Authenticate,
     BeforeUpstreamConnection,
     HandleClientRequest,
+    HandleTlsHello,
+    DoIntercept,
+    HandleClientBody,
+    ResolveDns,
+    OnUpstreamConnected,
+    OnUpstreamFailed,
+    HandleClientChunk,
+    HandleClientTrailers,
     HandleUpstreamResponse,
+    HandleUpstreamBody,
     HandleUpstreamChunk,
+    HandleUpstreamTrailers,
+    HandleTunnelChunk,
+    HandleWebSocketMessage,
     OnAccessLog,
     OnUpstreamConnectionClose,
+    OnClientConnectionClose,
 }
 
 impl Hook {
-    const ALL: [Self; 6] = [
-        Self::BeforeUpstreamConnection,
-        Self::HandleClientRequest,
-        Self::HandleUpstreamResponse,
-        Self::HandleUpstreamChunk,
-        Self::OnAccessLog,
-        Self::OnUpstreamConnectionClose,
-    ];
+    /// How many there are.
+    const COUNT: usize = hook::NAMES.len();
 
     /// Its bit in a plugin's declaration.
-    const fn bit(self) -> u64 {
-        match self {
-            Self::BeforeUpstreamConnection => hook::BEFORE_UPSTREAM_CONNECTION,
-            Self::HandleClientRequest => hook::HANDLE_CLIENT_REQUEST,
-            Self::HandleUpstreamResponse => hook::HANDLE_UPSTREAM_RESPONSE,
-            Self::HandleUpstreamChunk => hook::HANDLE_UPSTREAM_CHUNK,
-            Self::OnAccessLog => hook::ON_ACCESS_LOG,
-            Self::OnUpstreamConnectionClose => hook::ON_UPSTREAM_CONNECTION_CLOSE,
-        }
+    pub(crate) const fn bit(self) -> u64 {
+        1 << self as usize
     }
 
     /// The name that authors know it by.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::BeforeUpstreamConnection => "before_upstream_connection",
-            Self::HandleClientRequest => "handle_client_request",
-            Self::HandleUpstreamResponse => "handle_upstream_response",
-            Self::HandleUpstreamChunk => "handle_upstream_chunk",
-            Self::OnAccessLog => "on_access_log",
-            Self::OnUpstreamConnectionClose => "on_upstream_connection_close",
-        }
+        hook::NAMES[self as usize]
     }
 }
+
+/// Hooks that plugins may have and that this version never calls.
+pub(crate) const NEVER_CALLED: u64 =
+    Hook::HandleTlsHello.bit() | Hook::DoIntercept.bit() | Hook::HandleWebSocketMessage.bit();
 
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     plugins: Vec<LoadedPlugin>,
     /// Per hook the plugins that listen to it, as positions in `plugins`.
-    listeners: [Vec<usize>; Hook::ALL.len()],
+    listeners: [Vec<usize>; Hook::COUNT],
+    /// Any plugin keeps something for a connection, or listens to its beginning or end.
+    has_connection_plugins: bool,
+    /// The most that is collected of one body, in bytes.
+    max_body_buffer: u64,
+    /// Somebody was told that a plugin asks for more than that.
+    has_told_limit: AtomicBool,
 }
 
 impl Chain {
-    pub(crate) fn new(plugins: Vec<LoadedPlugin>) -> Self {
-        let listeners = Hook::ALL.map(|hook| {
+    pub(crate) fn new(plugins: Vec<LoadedPlugin>, max_body_buffer: u64) -> Self {
+        let listeners = std::array::from_fn(|bit| {
             let listens = |(position, plugin): (usize, &LoadedPlugin)| {
-                (plugin.hooks & hook.bit() != 0).then_some(position)
+                (plugin.hooks >> bit & 1 == 1).then_some(position)
             };
             plugins.iter().enumerate().filter_map(listens).collect()
         });
-        Self { plugins, listeners }
+        let connection_hooks = Hook::OnClientConnection.bit() | Hook::OnClientConnectionClose.bit();
+        let has_connection_plugins = plugins.iter().any(|plugin| {
+            plugin.needs_connection_state != 0 || plugin.hooks & connection_hooks != 0
+        });
+        Self {
+            plugins,
+            listeners,
+            has_connection_plugins,
+            max_body_buffer,
+            has_told_limit: AtomicBool::new(false),
+        }
+    }
+
+    /// A chain without plugins.
+    const fn empty() -> Self {
+        Self {
+            plugins: Vec::new(),
+            listeners: [const { Vec::new() }; Hook::COUNT],
+            has_connection_plugins: false,
+            max_body_buffer: 0,
+            has_told_limit: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,5 +128,33 @@ impl Chain {
 
     pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
         !self.listeners[hook as usize].is_empty()
+    }
+
+    /// The limit that a plugin gets that asks to have up to `asked` bytes collected.
+    fn body_limit(&self, plugin: &str, asked: u64) -> u64 {
+        if asked > self.max_body_buffer && !self.has_told_limit.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                plugin,
+                asked,
+                max_body_buffer = self.max_body_buffer,
+                "a plugin wants larger bodies than this proxy collects; it gets those within the limit"
+            );
+        }
+        asked.min(self.max_body_buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hook;
+
+    #[test]
+    fn bits_and_names_are_those_of_the_boundary() {
+        assert_eq!(Hook::OnClientConnectionClose as usize + 1, Hook::COUNT);
+        assert_eq!(Hook::HandleTunnelChunk.name(), "handle_tunnel_chunk");
+        assert_eq!(
+            Hook::OnAccessLog.bit(),
+            plugin_api::abi::hook::ON_ACCESS_LOG
+        );
     }
 }

@@ -1,44 +1,35 @@
 //! One exchange on its way through the plugin chain.
 //!
 //! A session owns what plugins see of the exchange and what they ask for: edits, a reply, another upstream, log
-//! fields. It exists only when the chain is not empty. While a hook runs, nothing of the host touches the heads that
-//! the hook works on; a hook that waits keeps them borrowed, and dropping the wait cancels it first.
+//! fields. It exists only when the chain is not empty. Its clones are handles to the same exchange, for the two
+//! directions of its content. While a hook runs, nothing of the host touches the heads that the hook works on; a hook
+//! that waits keeps them borrowed, dropping the wait cancels it first, and no other hook of the exchange runs meanwhile.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
-use std::net::SocketAddr;
-use std::ptr::NonNull;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use abi_stable::prefix_type::WithMetadata;
-use abi_stable::staticref;
 use abi_stable::std_types::RSlice;
-use plugin_api::abi::{
-    ExchangeView, FieldSlot, FilterTableRef, RawWaker, RequestView, ResponseView, WakerTable,
-    WakerTableRef, code,
-};
+use plugin_api::abi::code;
 
-use super::callbacks::CALLBACKS;
-use super::load::LoadedPlugin;
-use super::{Chain, Hook, views};
-use crate::buffers;
+use super::inner::{Inner, PluginState};
+use super::waiting::WaitingHook;
+use super::{Chain, ClientPlugins, Hook};
 use crate::deadline::Deadlines;
 use crate::error::{PluginFailure, PluginFailureKind};
-use crate::http1::{RequestHead, ResponseHead};
-use crate::relay::{ContentHook, Seen};
+use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
+use crate::upstream::Parent;
 
 /// Sessions kept for reuse per worker.
 const SPARE_KEPT: usize = 128;
 
-/// Boxed, because plugins are given the address while one is in use.
-type Spare = Vec<Box<Inner>>;
-
 thread_local! {
-    static SPARE: RefCell<Spare> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Rc<Core>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long an asynchronous hook may take.
@@ -61,6 +52,8 @@ pub(crate) enum Verdict {
     Reply(PluginReply, String),
     /// Close without an answer.
     Close(String),
+    /// Connect again, to where the exchange goes now.
+    Retry,
     Failed(PluginFailure),
 }
 
@@ -79,84 +72,104 @@ pub(crate) struct ExchangeFacts {
 }
 
 /// One exchange in the chain.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Session {
-    chain: Arc<Chain>,
-    deadlines: Rc<Deadlines>,
-    /// Plugins hold this address while a hook waits, hence no `Box`: moving one would claim sole access.
-    inner: NonNull<Inner>,
+    core: Rc<Core>,
 }
 
-/// What the callbacks of a running hook reach.
-pub(super) struct Inner {
-    pub(super) view: ExchangeView,
-    pub(super) hook: Hook,
-    /// Set while a hook runs, null otherwise.
-    pub(super) request: *mut RequestHead,
-    pub(super) response: *mut ResponseHead,
-    pub(super) reply: Option<PluginReply>,
-    pub(super) emitted: Vec<u8>,
-    pub(super) failure: String,
-    pub(super) log_fields: Vec<(String, String)>,
-    pub(super) redirected_to: Option<(String, u16)>,
-    request_view: RequestView,
-    response_view: ResponseView,
-    request_slots: Vec<FieldSlot>,
-    response_slots: Vec<FieldSlot>,
-    states: Vec<PluginState>,
-    /// The final response, once the exchange is done with it.
-    kept_response: Option<ResponseHead>,
-}
-
-/// A plugin's own state for this exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PluginState {
-    NotMade,
-    /// Made; null where the plugin keeps none.
-    Made(*mut c_void),
-    /// The plugin panicked: it is not called again in this exchange.
-    Lost,
+/// What the handles of one exchange share. Plugins are given addresses in it, so it stays in its `Rc`.
+struct Core {
+    inner: UnsafeCell<Inner>,
+    /// A hook has not decided yet.
+    is_waiting: Cell<bool>,
+    /// Who waits for it to decide.
+    waiter: Cell<Option<Waker>>,
 }
 
 impl Session {
-    pub(crate) fn new(chain: &Arc<Chain>, deadlines: &Rc<Deadlines>, facts: ExchangeFacts) -> Self {
-        let mut inner = SPARE
-            .with_borrow_mut(Vec::pop)
-            .unwrap_or_else(|| Box::new(Inner::new()));
-        inner.begin(chain.plugins.len(), facts);
-        let inner = NonNull::from(Box::leak(inner));
-        Self {
-            chain: Arc::clone(chain),
-            deadlines: Rc::clone(deadlines),
-            inner,
-        }
+    pub(crate) fn new(
+        chain: &Arc<Chain>,
+        deadlines: &Rc<Deadlines>,
+        client: Option<&Rc<ClientPlugins>>,
+        facts: ExchangeFacts,
+    ) -> Self {
+        let core = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+            Rc::new(Core {
+                inner: UnsafeCell::new(Inner::new()),
+                is_waiting: Cell::new(false),
+                waiter: Cell::new(None),
+            })
+        });
+        let session = Self { core };
+        session.with(|inner| inner.begin(chain, deadlines, client, facts));
+        session
+    }
+
+    pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
+        self.chain().has_listeners(hook)
     }
 
     /// Calls `hook` of every plugin that listens to it, until one of them ends the walk.
     ///
     /// Cancel safe: a hook that waits is cancelled.
-    pub(crate) async fn run(&mut self, hook: Hook, subject: Subject<'_>) -> Verdict {
-        self.inner().attach(hook, subject);
-        let _detached_at_the_end = Detach(self.inner);
-        self.walk(hook).await
+    pub(crate) async fn run(&self, hook: Hook, subject: Subject<'_>) -> Verdict {
+        self.with(|inner| inner.attach(subject));
+        let _detached_at_the_end = Detach(self);
+        for position in 0..self.listeners(hook).len() {
+            let index = self.listeners(hook)[position];
+            match self.decide(index, hook).await {
+                Verdict::Proceed => {}
+                verdict => return verdict,
+            }
+        }
+        Verdict::Proceed
     }
 
-    /// As [`run`](Self::run), for the hooks that end an exchange and cannot wait. `false`: suppress the log line.
-    pub(crate) fn run_at_end(&mut self, hook: Hook, request: &mut RequestHead) -> bool {
-        if !self.chain.has_listeners(hook) {
+    /// As [`run`](Self::run), until a plugin has said where the upstream's name leads.
+    pub(crate) async fn resolve(&self, subject: Subject<'_>) -> Verdict {
+        let hook = Hook::ResolveDns;
+        self.with(|inner| {
+            inner.addresses.clear();
+            inner.attach(subject);
+        });
+        let _detached_at_the_end = Detach(self);
+        for position in 0..self.listeners(hook).len() {
+            let index = self.listeners(hook)[position];
+            match self.decide(index, hook).await {
+                Verdict::Proceed if self.with(|inner| inner.addresses.is_empty()) => {}
+                verdict => return verdict,
+            }
+        }
+        Verdict::Proceed
+    }
+
+    /// Tells the plugins something that they cannot change.
+    pub(crate) fn tell(&self, hook: Hook, request: &RequestHead) {
+        if !self.has_listeners(hook) {
+            return;
+        }
+        self.with(|inner| inner.show(request, None));
+        for position in 0..self.listeners(hook).len() {
+            let index = self.listeners(hook)[position];
+            if let Some(state) = self.state(index) {
+                match self.call(index, hook, state) {
+                    code::PROCEED => {}
+                    result => report(&self.failure(index, hook, result)),
+                }
+            }
+        }
+    }
+
+    /// Runs a hook that ends an exchange and cannot wait. `false`: suppress the log line.
+    pub(crate) fn run_at_end(&self, hook: Hook, request: &RequestHead) -> bool {
+        if !self.has_listeners(hook) {
             return true;
         }
-        let mut kept = self.inner().kept_response.take();
-        self.inner().attach(
-            hook,
-            Subject {
-                request,
-                response: kept.as_mut(),
-            },
-        );
+        let kept = self.with(|inner| inner.kept_response.take());
+        self.with(|inner| inner.show(request, kept.as_ref()));
         let mut may_log = true;
-        for position in 0..self.chain.listeners[hook as usize].len() {
-            let index = self.chain.listeners[hook as usize][position];
+        for position in 0..self.listeners(hook).len() {
+            let index = self.listeners(hook)[position];
             let Some(state) = self.state(index) else {
                 continue;
             };
@@ -166,149 +179,218 @@ impl Session {
                 result => report(&self.failure(index, hook, result)),
             }
         }
-        self.inner().detach();
-        self.inner().kept_response = kept;
+        self.with(|inner| {
+            inner.hide_response();
+            inner.kept_response = kept;
+        });
         may_log
     }
 
+    /// Lets plugins edit a trailer section.
+    pub(crate) fn run_trailers(
+        &self,
+        hook: Hook,
+        trailers: &mut Trailers,
+    ) -> Result<(), PluginFailure> {
+        self.with(|inner| {
+            inner.trailers = trailers;
+            inner.refresh_trailers();
+        });
+        let _detached_at_the_end = Detach(self);
+        for position in 0..self.listeners(hook).len() {
+            let index = self.listeners(hook)[position];
+            if let Some(state) = self.state(index) {
+                match self.call(index, hook, state) {
+                    code::PROCEED => {}
+                    result => return Err(self.failure(index, hook, result)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- what plugins have asked for ---------------------------------------------------------------------------------
+
     /// Where plugins have sent the exchange instead of the request's own host and port.
-    pub(crate) fn redirected_to(&mut self) -> Option<(String, u16)> {
-        self.inner().redirected_to.clone()
+    pub(crate) fn redirected_to(&self) -> Option<(String, u16)> {
+        self.with(|inner| inner.redirected_to.clone())
+    }
+
+    /// How plugins want the upstream to be spoken to.
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        self.with(|inner| inner.scheme)
+    }
+
+    /// The parent proxy that plugins want to be gone through.
+    pub(crate) fn parent(&self) -> Option<Parent> {
+        self.with(|inner| inner.parent.clone())
+    }
+
+    /// Where plugins say the upstream's name leads, and where to connect from.
+    pub(crate) fn addresses(&self) -> (Vec<IpAddr>, Option<IpAddr>) {
+        self.with(|inner| (std::mem::take(&mut inner.addresses), inner.source.take()))
     }
 
     /// What plugins want to be in the access log.
-    pub(crate) fn log_fields(&mut self) -> &[(String, String)] {
-        &self.inner().log_fields
+    pub(crate) fn log_fields(&self) -> Vec<(String, String)> {
+        self.with(|inner| std::mem::take(&mut inner.log_fields))
     }
+
+    // ---- what plugins are told ---------------------------------------------------------------------------------------
 
     /// Keeps the final response for the hooks that come last.
-    pub(crate) fn keep_response(&mut self, head: ResponseHead) {
-        self.inner().kept_response = Some(head);
+    pub(crate) fn keep_response(&self, head: ResponseHead) {
+        self.with(|inner| inner.kept_response = Some(head));
     }
 
-    pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
-        self.chain.has_listeners(hook)
+    /// The client has authenticated with the proxy.
+    pub(crate) fn set_user(&self, name: &str) {
+        self.with(|inner| inner.set_user(name));
     }
 
-    async fn walk(&mut self, hook: Hook) -> Verdict {
-        for position in 0..self.chain.listeners[hook as usize].len() {
-            let index = self.chain.listeners[hook as usize][position];
-            let Some(state) = self.state(index) else {
-                continue;
-            };
-            let result = match self.call(index, hook, state) {
-                code::PENDING => match self.wait(index, state).await {
-                    Some(result) => result,
-                    None => return Verdict::Failed(self.late(index, hook)),
-                },
-                result => result,
-            };
-            let name = || self.chain.plugins[index].name.clone();
-            match result {
-                code::PROCEED => {}
-                code::RESPOND => {
-                    let name = name();
-                    return match self.inner().reply.take() {
-                        Some(reply) => Verdict::Reply(reply, name),
-                        None => Verdict::Failed(self.failure(index, hook, code::ERROR)),
-                    };
-                }
-                code::CLOSE => return Verdict::Close(name()),
-                result => return Verdict::Failed(self.failure(index, hook, result)),
-            }
+    /// There is no upstream, for this reason.
+    pub(crate) fn set_failure_reason(&self, reason: &str) {
+        self.with(|inner| inner.set_failure_reason(reason));
+    }
+
+    /// The request's head has moved in memory.
+    pub(crate) fn forget_request(&self) {
+        self.with(Inner::forget_request);
+    }
+
+    // ---- calls -------------------------------------------------------------------------------------------------------
+
+    /// Calls one plugin's hook, to its decision.
+    pub(super) async fn decide(&self, index: usize, hook: Hook) -> Verdict {
+        let Some(state) = self.state(index) else {
+            return Verdict::Proceed;
+        };
+        let result = match self.call(index, hook, state) {
+            code::PENDING => match self.wait(index, state).await {
+                Some(result) => result,
+                None => return Verdict::Failed(self.late(index, hook)),
+            },
+            result => result,
+        };
+        let name = || self.chain().plugins[index].name.clone();
+        match result {
+            code::PROCEED => Verdict::Proceed,
+            code::RESPOND => match self.with(|inner| inner.reply.take()) {
+                Some(reply) => Verdict::Reply(reply, name()),
+                None => Verdict::Failed(self.failure(index, hook, code::ERROR)),
+            },
+            code::CLOSE => Verdict::Close(name()),
+            code::RETRY if hook == Hook::OnUpstreamFailed => Verdict::Retry,
+            result => Verdict::Failed(self.failure(index, hook, result)),
         }
-        Verdict::Proceed
     }
 
-    fn call(&mut self, index: usize, hook: Hook, state: *mut c_void) -> u32 {
-        let LoadedPlugin { object, table, .. } = &self.chain.plugins[index];
-        let function = match hook {
-            Hook::BeforeUpstreamConnection => table.before_upstream_connection(),
-            Hook::HandleClientRequest => table.handle_client_request(),
-            Hook::HandleUpstreamResponse => table.handle_upstream_response(),
-            Hook::OnAccessLog => table.on_access_log(),
-            Hook::OnUpstreamConnectionClose => table.on_upstream_connection_close(),
-            Hook::HandleUpstreamChunk => return code::ERROR,
+    fn call(&self, index: usize, hook: Hook, state: *mut c_void) -> u32 {
+        let plugin = &self.chain().plugins[index];
+        let Some(inner) = self.prepare(index, hook) else {
+            return code::ERROR;
         };
         // SAFETY: object and state are this plugin's own, the view lives as long as the session, and the heads that
         // its callbacks reach were attached by the caller and stay borrowed until they are detached.
-        unsafe { function(*object, state, &raw mut (*self.inner.as_ptr()).view) }
+        unsafe { plugin.table.call()(plugin.object, state, &raw mut (*inner).view) }
     }
 
-    fn call_with_chunk(
-        &mut self,
+    /// Calls a hook that is given data.
+    pub(super) fn call_with(
+        &self,
         index: usize,
+        hook: Hook,
         state: *mut c_void,
-        chunk: &[u8],
-        is_end: bool,
+        data: &[u8],
+        flags: u32,
     ) -> u32 {
-        let LoadedPlugin { object, table, .. } = &self.chain.plugins[index];
-        let chunk = RSlice::from_slice(chunk);
-        // SAFETY: as in `call`; the chunk is borrowed for the call only.
+        let plugin = &self.chain().plugins[index];
+        let Some(inner) = self.prepare(index, hook) else {
+            return code::ERROR;
+        };
+        // SAFETY: as in `call`; the data is borrowed for the call only.
         unsafe {
-            let view = &raw mut (*self.inner.as_ptr()).view;
-            (table.handle_upstream_chunk())(*object, state, view, chunk, u32::from(is_end))
+            (*inner).emitted.clear();
+            let view = &raw mut (*inner).view;
+            plugin.table.call_with()(plugin.object, state, view, RSlice::from_slice(data), flags)
         }
     }
 
+    /// Says whose hook runs. `None`: the plugin cannot keep what it needs for the connection.
+    fn prepare(&self, index: usize, hook: Hook) -> Option<*mut Inner> {
+        let inner = self.core.inner.get();
+        // SAFETY: no other reference into the core is alive.
+        unsafe {
+            (*inner).hook = hook;
+            (*inner).running = index;
+            (*inner).view.hook = hook as u32;
+            (*inner).view.connection_state = match &(*inner).client {
+                Some(client) => client.state(index)?,
+                None => std::ptr::null_mut(),
+            };
+        }
+        Some(inner)
+    }
+
     /// Polls a hook that waits; `None` when it took too long, after which it is cancelled.
-    async fn wait(&mut self, index: usize, state: *mut c_void) -> Option<u32> {
-        let deadline = self.deadlines.slot();
+    async fn wait(&self, index: usize, state: *mut c_void) -> Option<u32> {
+        let _others_wait = Waiting::begin(&self.core);
+        let deadline = self.with(|inner| inner.deadlines.as_ref().map(|all| all.slot()))?;
         deadline.arm(HOOK_LIMIT);
-        let waiting = WaitingHook {
-            table: self.chain.plugins[index].table,
-            state,
-            is_over: false,
-        };
+        let waiting = WaitingHook::new(self.chain().plugins[index].table, state);
         deadline.bound(waiting).await
     }
 
+    /// Ready when no hook of this exchange waits.
+    pub(super) fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.core.is_waiting.get() {
+            return Poll::Ready(());
+        }
+        self.core.waiter.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
     /// The plugin's state, made at first use; `None` when the plugin is out of this exchange.
-    fn state(&mut self, index: usize) -> Option<*mut c_void> {
-        match self.inner().states[index] {
+    pub(super) fn state(&self, index: usize) -> Option<*mut c_void> {
+        match self.with(|inner| inner.states[index]) {
             PluginState::Made(state) => return Some(state),
             PluginState::Lost => return None,
             PluginState::NotMade => {}
         }
-        let LoadedPlugin {
-            object,
-            table,
-            needs_state,
-            ..
-        } = &self.chain.plugins[index];
-        let made = if *needs_state == 0 {
+        let plugin = &self.chain().plugins[index];
+        let made = if plugin.needs_state == 0 {
             PluginState::Made(std::ptr::null_mut())
         } else {
             // SAFETY: the object is this plugin's own.
-            let state = unsafe { (table.state_new())(*object) };
+            let state = unsafe { plugin.table.state_new()(plugin.object) };
             if state.is_null() {
                 PluginState::Lost
             } else {
                 PluginState::Made(state)
             }
         };
-        self.inner().states[index] = made;
+        self.with(|inner| inner.states[index] = made);
         match made {
             PluginState::Made(state) => Some(state),
             _ => None,
         }
     }
 
-    fn failure(&mut self, index: usize, hook: Hook, result: u32) -> PluginFailure {
+    pub(super) fn failure(&self, index: usize, hook: Hook, result: u32) -> PluginFailure {
         if result == code::PANIC {
             self.drop_state(index);
-            self.inner().states[index] = PluginState::Lost;
+            self.with(|inner| inner.states[index] = PluginState::Lost);
         }
-        let said = std::mem::take(&mut self.inner().failure);
+        let said = self.with(|inner| std::mem::take(&mut inner.failure));
         let message = match result {
             code::PANIC => format!("it panicked: {said}"),
             code::ERROR if !said.is_empty() => said,
             code::ERROR => "it failed without saying why".to_owned(),
-            code::CLOSE => "it closed the exchange in the middle of the body".to_owned(),
-            unknown => format!("it returned {unknown}, which this proxy does not know"),
+            code::RETRY => "only on_upstream_failed can ask to try again".to_owned(),
+            unknown => format!("it returned {unknown}, which this proxy does not know here"),
         };
         PluginFailure {
-            plugin: self.chain.plugins[index].name.clone(),
+            plugin: self.chain().plugins[index].name.clone(),
             hook: hook.name(),
             message,
             kind: PluginFailureKind::Broken,
@@ -317,31 +399,48 @@ impl Session {
 
     fn late(&self, index: usize, hook: Hook) -> PluginFailure {
         PluginFailure {
-            plugin: self.chain.plugins[index].name.clone(),
+            plugin: self.chain().plugins[index].name.clone(),
             hook: hook.name(),
             message: format!("it did not end within {} s", HOOK_LIMIT.as_secs()),
             kind: PluginFailureKind::Late,
         }
     }
 
-    fn drop_state(&mut self, index: usize) {
-        let made = std::mem::replace(&mut self.inner().states[index], PluginState::NotMade);
+    fn drop_state(&self, index: usize) {
+        let made =
+            self.with(|inner| std::mem::replace(&mut inner.states[index], PluginState::NotMade));
         if let PluginState::Made(state) = made
             && !state.is_null()
         {
             // SAFETY: made by this plugin's `state_new`, dropped once.
-            unsafe { (self.chain.plugins[index].table.state_drop())(state) }
+            unsafe { self.chain().plugins[index].table.state_drop()(state) }
         }
     }
 
-    fn inner(&mut self) -> &mut Inner {
-        // SAFETY: allocated in `new`, freed in `drop`. Callbacks reach it only while a hook runs, and no reference
-        // made here is alive then.
-        unsafe { self.inner.as_mut() }
+    pub(super) fn listeners(&self, hook: Hook) -> &[usize] {
+        &self.chain().listeners[hook as usize]
+    }
+
+    pub(super) fn chain(&self) -> &Chain {
+        static NONE: Chain = Chain::empty();
+        // SAFETY: set from `new` until the last handle is dropped, and never changed in between.
+        unsafe { (*self.core.inner.get()).chain.as_deref() }.unwrap_or(&NONE)
+    }
+
+    /// Short access to what is shared; `work` calls no plugin and keeps no reference.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
+        // SAFETY: one thread, and no reference made here is alive while a plugin runs or another one is made.
+        work(unsafe { &mut *self.core.inner.get() })
     }
 }
 
-fn report(failure: &PluginFailure) {
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+pub(super) fn report(failure: &PluginFailure) {
     tracing::error!(
         plugin = failure.plugin,
         hook = failure.hook,
@@ -352,263 +451,52 @@ fn report(failure: &PluginFailure) {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for index in 0..self.chain.plugins.len() {
+        if Rc::strong_count(&self.core) > 1 {
+            return;
+        }
+        for index in 0..self.chain().plugins.len() {
             self.drop_state(index);
         }
-        // SAFETY: a box until `new`; plugins have no state of this exchange any more.
-        let mut inner = unsafe { Box::from_raw(self.inner.as_ptr()) };
-        inner.end();
+        self.with(Inner::end);
+        let core = Rc::clone(&self.core);
         // While the thread ends the pool may be gone already.
         let _ = SPARE.try_with(|spare| {
             let spare = &mut *spare.borrow_mut();
             if spare.len() < SPARE_KEPT {
-                spare.push(inner);
+                spare.push(core);
             }
         });
     }
 }
 
-impl Inner {
-    fn new() -> Self {
-        let empty = views::text(b"");
-        Self {
-            view: ExchangeView {
-                host: std::ptr::null_mut(),
-                callbacks: CALLBACKS,
-                request: std::ptr::null(),
-                response: std::ptr::null(),
-                upstream_host: empty,
-                upstream_port: 0,
-                hook: 0,
-                connection_id: 0,
-                exchange_id: 0,
-                client: views::NO_ADDRESS,
-                reserved: [0; 4],
-            },
-            hook: Hook::BeforeUpstreamConnection,
-            request: std::ptr::null_mut(),
-            response: std::ptr::null_mut(),
-            reply: None,
-            emitted: Vec::new(),
-            failure: String::new(),
-            log_fields: Vec::new(),
-            redirected_to: None,
-            request_view: RequestView {
-                method: empty,
-                target: empty,
-                scheme: empty,
-                host: empty,
-                path: empty,
-                port: 0,
-                version: 0,
-                fields: std::ptr::null(),
-                field_count: 0,
-                reserved: [0; 4],
-            },
-            response_view: ResponseView {
-                status: 0,
-                version: 0,
-                reason: empty,
-                fields: std::ptr::null(),
-                field_count: 0,
-                reserved: [0; 4],
-            },
-            request_slots: Vec::new(),
-            response_slots: Vec::new(),
-            states: Vec::new(),
-            kept_response: None,
-        }
-    }
+/// Marks that a hook waits, for as long as it lives.
+struct Waiting<'a>(&'a Core);
 
-    /// Makes it the part of a new exchange.
-    fn begin(&mut self, plugins: usize, facts: ExchangeFacts) {
-        self.view.host = std::ptr::from_mut(self).cast();
-        self.view.connection_id = facts.connection_id;
-        self.view.exchange_id = facts.exchange_id;
-        self.view.client = views::address(facts.client);
-        self.states.resize(plugins, PluginState::NotMade);
+impl<'a> Waiting<'a> {
+    fn begin(core: &'a Core) -> Self {
+        core.is_waiting.set(true);
+        Self(core)
     }
+}
 
-    /// Forgets the exchange, keeps the allocations.
-    fn end(&mut self) {
-        self.detach();
-        self.reply = None;
-        self.emitted.clear();
-        self.failure.clear();
-        self.log_fields.clear();
-        self.redirected_to = None;
-        self.states.clear();
-        if let Some(head) = self.kept_response.take() {
-            buffers::give_back_head(head.into_buffers());
-        }
-    }
-
-    fn attach(&mut self, hook: Hook, subject: Subject<'_>) {
-        self.hook = hook;
-        self.view.hook = hook.bit().trailing_zeros();
-        self.request = subject.request;
-        self.response = subject
-            .response
-            .map_or(std::ptr::null_mut(), std::ptr::from_mut);
-        self.refresh_request();
-        self.refresh_response();
-    }
-
-    fn detach(&mut self) {
-        self.request = std::ptr::null_mut();
-        self.response = std::ptr::null_mut();
-    }
-
-    /// Makes plugins see the request, and where it goes, as they are now.
-    pub(super) fn refresh_request(&mut self) {
-        // SAFETY: set by `attach`, whose caller keeps the head borrowed until `detach`.
-        let Some(head) = (unsafe { self.request.as_ref() }) else {
-            return;
-        };
-        self.request_view = views::request_view(head, &mut self.request_slots);
-        self.view.request = &raw const self.request_view;
-        let (host, port) = match &self.redirected_to {
-            Some((host, port)) => (views::text(host.as_bytes()), *port),
-            None => (self.request_view.host, head.port()),
-        };
-        self.view.upstream_host = host;
-        self.view.upstream_port = u32::from(port);
-    }
-
-    /// Makes plugins see the response as it is now.
-    pub(super) fn refresh_response(&mut self) {
-        // SAFETY: as in `refresh_request`.
-        match unsafe { self.response.as_ref() } {
-            Some(head) => {
-                self.response_view = views::response_view(head, &mut self.response_slots);
-                self.view.response = &raw const self.response_view;
-            }
-            None => self.view.response = std::ptr::null(),
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.is_waiting.set(false);
+        if let Some(waker) = self.0.waiter.take() {
+            waker.wake();
         }
     }
 }
 
 /// Detaches the heads when a walk ends, also when it is dropped while a hook waits.
-struct Detach(NonNull<Inner>);
+struct Detach<'a>(&'a Session);
 
-impl Drop for Detach {
+impl Drop for Detach<'_> {
     fn drop(&mut self) {
-        // SAFETY: lives inside of a call on the session that owns it; a waiting hook has been cancelled before.
-        unsafe { self.0.as_mut() }.detach();
+        // A waiting hook has been cancelled before.
+        self.0.with(|inner| {
+            inner.detach();
+            inner.hide_response();
+        });
     }
-}
-
-/// The chunk hooks of a session, while one body passes.
-pub(crate) struct ChunkHooks<'a> {
-    session: &'a mut Session,
-}
-
-impl<'a> ChunkHooks<'a> {
-    /// The heads stay borrowed while the body passes.
-    pub(crate) fn new(session: &'a mut Session, subject: Subject<'a>) -> Self {
-        session.inner().attach(Hook::HandleUpstreamChunk, subject);
-        Self { session }
-    }
-}
-
-impl Drop for ChunkHooks<'_> {
-    fn drop(&mut self) {
-        self.session.inner().detach();
-    }
-}
-
-impl ContentHook for ChunkHooks<'_> {
-    fn see(
-        &mut self,
-        content: &[u8],
-        is_end: bool,
-        replacement: &mut Vec<u8>,
-    ) -> Result<Seen, PluginFailure> {
-        let hook = Hook::HandleUpstreamChunk;
-        let session = &mut *self.session;
-        let mut seen = Seen::Unchanged;
-        for position in 0..session.chain.listeners[hook as usize].len() {
-            let index = session.chain.listeners[hook as usize][position];
-            let Some(state) = session.state(index) else {
-                continue;
-            };
-            let current: &[u8] = match seen {
-                Seen::Unchanged => content,
-                Seen::Replaced => replacement,
-            };
-            session.inner().emitted.clear();
-            match session.call_with_chunk(index, state, current, is_end) {
-                code::PROCEED => {}
-                code::REPLACED => {
-                    *replacement = std::mem::take(&mut session.inner().emitted);
-                    seen = Seen::Replaced;
-                }
-                result => return Err(session.failure(index, hook, result)),
-            }
-        }
-        Ok(seen)
-    }
-}
-
-/// A hook that waits; cancelled when dropped before its end.
-struct WaitingHook {
-    table: FilterTableRef,
-    state: *mut c_void,
-    is_over: bool,
-}
-
-impl Future for WaitingHook {
-    type Output = u32;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
-        let waker = RawWaker {
-            data: std::ptr::from_ref(cx.waker()).cast(),
-            table: WAKER_TABLE,
-        };
-        // SAFETY: the state belongs to this plugin, which said that its hook waits; the waker is borrowed for the call.
-        match unsafe { (self.table.poll())(self.state, &waker) } {
-            code::PENDING => Poll::Pending,
-            result => {
-                self.is_over = true;
-                Poll::Ready(result)
-            }
-        }
-    }
-}
-
-impl Drop for WaitingHook {
-    fn drop(&mut self) {
-        if !self.is_over {
-            // SAFETY: as in `poll`.
-            unsafe { (self.table.cancel())(self.state) }
-        }
-    }
-}
-
-const WAKER_TABLE: WakerTableRef = WakerTableRef(HostWaker::TABLE.as_prefix());
-
-struct HostWaker;
-
-impl HostWaker {
-    staticref!(const TABLE: WithMetadata<WakerTable> = WithMetadata::new(WakerTable {
-        clone: clone_waker,
-        wake_by_ref: wake,
-        drop: drop_waker,
-    }));
-}
-
-unsafe extern "C" fn clone_waker(waker: *const c_void) -> *const c_void {
-    // SAFETY: points to a `Waker`, lent by `poll` or made here.
-    let waker = unsafe { &*waker.cast::<Waker>() };
-    Box::into_raw(Box::new(waker.clone())).cast_const().cast()
-}
-
-unsafe extern "C" fn wake(waker: *const c_void) {
-    // SAFETY: as in `clone_waker`.
-    unsafe { &*waker.cast::<Waker>() }.wake_by_ref();
-}
-
-unsafe extern "C" fn drop_waker(waker: *const c_void) {
-    // SAFETY: made by `clone_waker`, dropped once.
-    drop(unsafe { Box::from_raw(waker.cast::<Waker>().cast_mut()) });
 }

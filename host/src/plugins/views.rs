@@ -7,7 +7,7 @@
     reason = "views cross the binary boundary without lifetimes"
 )]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{Address, FieldSlot, RequestView, ResponseView};
@@ -71,6 +71,16 @@ pub(super) fn address(client: SocketAddr) -> Address {
     }
 }
 
+/// The IP address that a plugin gives; `None` when it is none.
+pub(super) fn ip(address: &Address) -> Option<IpAddr> {
+    let ip = Ipv6Addr::from(address.ip);
+    match address.family {
+        4 => ip.to_ipv4_mapped().map(IpAddr::V4),
+        6 => Some(IpAddr::V6(ip)),
+        _ => None,
+    }
+}
+
 /// Text without a lifetime; bytes that are no UTF-8 are shown up to the first of them.
 pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
     let text = match std::str::from_utf8(bytes) {
@@ -80,13 +90,21 @@ pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
     without_lifetime(text)
 }
 
+/// Bytes without a lifetime.
+pub(super) fn bytes(content: &[u8]) -> RSlice<'static, u8> {
+    // SAFETY: as in `without_lifetime`.
+    unsafe {
+        std::mem::transmute::<RSlice<'_, u8>, RSlice<'static, u8>>(RSlice::from_slice(content))
+    }
+}
+
 fn without_lifetime(text: &str) -> RStr<'static> {
     // SAFETY: only the lifetime changes. A view is read while a hook runs, and the session rebuilds it before each
     // walk and after each edit, from bytes that stay where they are meanwhile.
     unsafe { std::mem::transmute::<RStr<'_>, RStr<'static>>(RStr::from_str(text)) }
 }
 
-fn fill_slots(fields: Fields<'_>, slots: &mut Vec<FieldSlot>) {
+pub(super) fn fill_slots(fields: Fields<'_>, slots: &mut Vec<FieldSlot>) {
     slots.clear();
     slots.extend(fields.lines().map(|line| {
         debug_assert!(line.name.is_ascii());

@@ -19,6 +19,7 @@ use crate::worker::Worker;
 
 use dial::Dialer;
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
+pub(crate) use parent::Parent;
 pub(crate) use route::Route;
 pub(crate) use socks5::SocksError;
 pub(crate) use tls::TlsFault;
@@ -49,17 +50,27 @@ pub(crate) async fn obtain(
     route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, DialError> {
-    let pooled = match freshness {
+    match idle(worker, route, freshness) {
+        Some(upstream) => Ok(upstream),
+        None => connect(worker, route).await,
+    }
+}
+
+/// An idle connection along `route`, if there is one that `freshness` allows.
+pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> Option<Upstream> {
+    let stream = match freshness {
         Freshness::Any => worker.pool.take(route, MessageStream::is_quiet),
         Freshness::Verified => worker.pool.take(route, MessageStream::is_quiet_now),
         Freshness::New => None,
-    };
-    if let Some(stream) = pooled {
-        return Ok(Upstream {
-            stream,
-            is_reused: true,
-        });
-    }
+    }?;
+    Some(Upstream {
+        stream,
+        is_reused: true,
+    })
+}
+
+/// A new connection along `route`.
+pub(crate) async fn connect(worker: &Worker, route: &Route<'_>) -> Result<Upstream, DialError> {
     let dialer = Dialer {
         resolver: &worker.resolver,
         tls: &worker.tls_client,

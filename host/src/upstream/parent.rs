@@ -66,10 +66,6 @@ impl Parent {
     ///
     /// # Errors
     /// The URL says no proxy that can be used.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "parents are for plugins to name")
-    )]
     pub(crate) fn parse(url: &str) -> Result<Self, ParentError> {
         let (scheme, rest) = url
             .split_once("://")

@@ -39,10 +39,6 @@ impl<'a> Route<'a> {
     }
 
     /// How requests are written on this way.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "parents are for plugins to name")
-    )]
     pub(crate) fn request_form(&self) -> RequestForm<'a> {
         match self.parent {
             Some(parent) if self.is_absolute_form() => RequestForm::Absolute {

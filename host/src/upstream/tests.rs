@@ -339,22 +339,6 @@ fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_given_file_is_trusted_besides_the_system() {
-    on_worker(async {
-        let authority = Authority::new();
-        let mut means = Means::new(&Authority::named("another"));
-        let file = format!("proxy-ca-{}.pem", std::process::id());
-        let path = std::env::temp_dir().join(file);
-        std::fs::write(&path, authority.0.pem()).unwrap();
-        let client = TlsClient::new(std::slice::from_ref(&path));
-        std::fs::remove_file(&path).unwrap();
-        means.tls = Arc::new(client.unwrap());
-        let (port, _) = origin(authority.acceptor(&[ORIGIN]), async |_| ()).await;
-        means.dial(&https(ORIGIN, port)).await.unwrap();
-    });
-}
-
-#[test]
 fn addresses_and_absolute_names_are_verified_as_such() {
     on_worker(async {
         let authority = Authority::new();
@@ -823,6 +807,7 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
             },
             &means.deadlines,
             STALL,
+            None,
         )
         .await;
         assert!(matches!(relayed.end, TunnelEndReason::Closed));

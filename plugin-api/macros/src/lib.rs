@@ -7,15 +7,30 @@
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
 /// Hooks that have an async twin, with the names of their constants.
-const OUTCOME_HOOKS: [(&str, &str); 3] = [
+const OUTCOME_HOOKS: [(&str, &str); 9] = [
+    ("authenticate", "AUTHENTICATE"),
     ("before_upstream_connection", "BEFORE_UPSTREAM_CONNECTION"),
     ("handle_client_request", "HANDLE_CLIENT_REQUEST"),
+    ("handle_tls_hello", "HANDLE_TLS_HELLO"),
+    ("handle_client_body", "HANDLE_CLIENT_BODY"),
+    ("resolve_dns", "RESOLVE_DNS"),
+    ("on_upstream_failed", "ON_UPSTREAM_FAILED"),
     ("handle_upstream_response", "HANDLE_UPSTREAM_RESPONSE"),
+    ("handle_upstream_body", "HANDLE_UPSTREAM_BODY"),
 ];
 
 /// Hooks that have none.
-const PLAIN_HOOKS: [(&str, &str); 3] = [
+const PLAIN_HOOKS: [(&str, &str); 12] = [
+    ("on_client_connection", "ON_CLIENT_CONNECTION"),
+    ("on_client_connection_close", "ON_CLIENT_CONNECTION_CLOSE"),
+    ("do_intercept", "DO_INTERCEPT"),
+    ("on_upstream_connected", "ON_UPSTREAM_CONNECTED"),
+    ("handle_client_chunk", "HANDLE_CLIENT_CHUNK"),
+    ("handle_client_trailers", "HANDLE_CLIENT_TRAILERS"),
     ("handle_upstream_chunk", "HANDLE_UPSTREAM_CHUNK"),
+    ("handle_upstream_trailers", "HANDLE_UPSTREAM_TRAILERS"),
+    ("handle_tunnel_chunk", "HANDLE_TUNNEL_CHUNK"),
+    ("handle_websocket_message", "HANDLE_WEBSOCKET_MESSAGE"),
     ("on_access_log", "ON_ACCESS_LOG"),
     (
         "on_upstream_connection_close",
@@ -26,7 +41,7 @@ const PLAIN_HOOKS: [(&str, &str); 3] = [
 /// Completes an `impl Filter for …` block.
 ///
 /// Adds `HOOKS` and `ASYNC_HOOKS` from the functions that are written, and where they are missing
-/// `type Config = Self`, `type State = ()` and a `new` that keeps its configuration. An `async fn` becomes the
+/// `type Config = Self`, `type State = ()`, `type Connection = ()` and a `new` that keeps its configuration. An `async fn` becomes the
 /// async twin of its hook.
 #[proc_macro_attribute]
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -125,7 +140,7 @@ impl Written {
             set(&self.hooks),
             set(&self.async_hooks),
         );
-        for (name, default) in [("Config", "Self"), ("State", "()")] {
+        for (name, default) in [("Config", "Self"), ("State", "()"), ("Connection", "()")] {
             if !self.types.iter().any(|written| written == name) {
                 items.push_str(&format!("type {name} = {default};"));
             }

@@ -6,8 +6,8 @@
 
 use crate::Reply;
 use crate::abi::{
-    Address, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot, RequestView,
-    ResponseView, code, edit, head, hook,
+    Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
+    RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
 };
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -31,8 +31,18 @@ const HOST_OWNED: [&str; 10] = [
     "upgrade",
 ];
 
-const REQUEST_HOOKS: u64 = hook::BEFORE_UPSTREAM_CONNECTION | hook::HANDLE_CLIENT_REQUEST;
-const RESPONSE_HOOKS: u64 = hook::HANDLE_UPSTREAM_RESPONSE;
+const REQUEST_HOOKS: u64 = hook::AUTHENTICATE
+    | hook::BEFORE_UPSTREAM_CONNECTION
+    | hook::HANDLE_CLIENT_REQUEST
+    | hook::HANDLE_CLIENT_BODY;
+const UPSTREAM_HOOKS: u64 = REQUEST_HOOKS | hook::ON_UPSTREAM_FAILED;
+const RESPONSE_HOOKS: u64 = hook::HANDLE_UPSTREAM_RESPONSE | hook::HANDLE_UPSTREAM_BODY;
+const REPLYING_HOOKS: u64 = UPSTREAM_HOOKS | RESPONSE_HOOKS | hook::RESOLVE_DNS;
+const BODY_HOOKS: u64 = hook::HANDLE_CLIENT_BODY | hook::HANDLE_UPSTREAM_BODY;
+const DATA_HOOKS: u64 = hook::HANDLE_CLIENT_CHUNK
+    | hook::HANDLE_UPSTREAM_CHUNK
+    | hook::HANDLE_TUNNEL_CHUNK
+    | hook::HANDLE_WEBSOCKET_MESSAGE;
 
 pub(super) struct FakeRequest {
     pub(super) method: String,
@@ -108,6 +118,16 @@ pub(super) struct Fake {
     pub(super) request: FakeRequest,
     pub(super) response: Option<FakeResponse>,
     pub(super) upstream: (String, u16),
+    pub(super) upstream_scheme: String,
+    pub(super) parent: Option<String>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) user: String,
+    pub(super) body: Vec<u8>,
+    pub(super) body_modes: [Option<crate::BodyMode>; 2],
+    pub(super) failure_reason: String,
+    pub(super) tls_hello: Option<(String, String)>,
+    pub(super) connection_state: *mut c_void,
     pub(super) reply: Option<Reply>,
     pub(super) emitted: Vec<u8>,
     pub(super) log_fields: Vec<(String, String)>,
@@ -119,6 +139,7 @@ pub(super) struct Fake {
 
 struct Views {
     exchange: ExchangeView,
+    tls_hello: TlsHelloView,
     request: RequestView,
     request_slots: Vec<FieldSlot>,
     response: ResponseView,
@@ -129,6 +150,16 @@ impl Fake {
     pub(super) fn new(request: FakeRequest, client: SocketAddr) -> Self {
         Self {
             upstream: (request.host.clone(), request.port),
+            upstream_scheme: request.scheme.clone(),
+            parent: None,
+            addresses: Vec::new(),
+            source: None,
+            user: String::new(),
+            body: Vec::new(),
+            body_modes: [None; 2],
+            failure_reason: String::new(),
+            tls_hello: None,
+            connection_state: ptr::null_mut(),
             request,
             response: None,
             reply: None,
@@ -174,18 +205,35 @@ impl Fake {
                 (*views).response = response_view(arrived, &(*views).response_slots);
                 response = &raw const (*views).response;
             }
+            let mut tls_hello = ptr::null();
+            if let Some((server_name, protocols)) = &(*fake).tls_hello {
+                (*views).tls_hello = TlsHelloView {
+                    server_name: lent(server_name),
+                    protocols: lent(protocols),
+                    reserved: [0; 4],
+                };
+                tls_hello = &raw const (*views).tls_hello;
+            }
             (*views).exchange = ExchangeView {
                 host: fake.cast(),
                 callbacks: Callbacks::REF,
                 request: &raw const (*views).request,
                 response,
                 upstream_host: lent(&(*fake).upstream.0),
+                upstream_scheme: lent(&(*fake).upstream_scheme),
                 upstream_port: (*fake).upstream.1.into(),
                 hook: (*fake).running.trailing_zeros(),
                 connection_id: 1,
                 exchange_id: 1,
                 client: address((*fake).client),
-                reserved: [0; 4],
+                connection_state: (*fake).connection_state,
+                user: lent(&(*fake).user),
+                body: lent_bytes(&(*fake).body),
+                trailers: ptr::null(),
+                trailer_count: 0,
+                failure: lent(&(*fake).failure_reason),
+                tls_hello,
+                reserved: [0; 8],
             };
             &raw mut (*views).exchange
         }
@@ -213,6 +261,7 @@ impl Views {
                 request: ptr::null(),
                 response: ptr::null(),
                 upstream_host: RStr::from_str(""),
+                upstream_scheme: RStr::from_str(""),
                 upstream_port: 0,
                 hook: 0,
                 connection_id: 0,
@@ -223,6 +272,18 @@ impl Views {
                     family: 0,
                     reserved: 0,
                 },
+                connection_state: ptr::null_mut(),
+                user: RStr::from_str(""),
+                body: RSlice::from_slice(&[]),
+                trailers: ptr::null(),
+                trailer_count: 0,
+                failure: RStr::from_str(""),
+                tls_hello: ptr::null(),
+                reserved: [0; 8],
+            },
+            tls_hello: TlsHelloView {
+                server_name: RStr::from_str(""),
+                protocols: RStr::from_str(""),
                 reserved: [0; 4],
             },
             request: request_view(&request, &[]),
@@ -239,11 +300,15 @@ fn lent(text: &str) -> RStr<'static> {
     unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
 }
 
+fn lent_bytes(bytes: &[u8]) -> RSlice<'static, u8> {
+    // SAFETY: as for `lent`.
+    unsafe { RSlice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
+}
+
 fn slots(fields: &Fields) -> Vec<FieldSlot> {
     let slot = |(name, value): &(String, Vec<u8>)| FieldSlot {
         name: lent(name),
-        // SAFETY: as for `lent`.
-        value: unsafe { RSlice::from_raw_parts(value.as_ptr(), value.len()) },
+        value: lent_bytes(value),
     };
     fields.iter().map(slot).collect()
 }
@@ -274,7 +339,7 @@ fn response_view(response: &FakeResponse, slots: &[FieldSlot]) -> ResponseView {
     }
 }
 
-fn address(client: SocketAddr) -> Address {
+pub(super) fn address(client: SocketAddr) -> Address {
     let (ip, family) = match client.ip() {
         IpAddr::V4(ip) => (ip.to_ipv6_mapped(), 4),
         IpAddr::V6(ip) => (ip, 6),
@@ -298,6 +363,13 @@ impl Callbacks {
             set_path,
             set_status,
             set_upstream,
+            set_upstream_scheme,
+            set_parent,
+            add_address,
+            set_source_address,
+            set_user,
+            set_body_mode,
+            set_body,
             reply,
             reply_field,
             reply_body,
@@ -409,7 +481,7 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
 }
 
 unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
-    let set = |fake: &mut Fake| match (fake.running & REQUEST_HOOKS, u16::try_from(port)) {
+    let set = |fake: &mut Fake| match (fake.running & UPSTREAM_HOOKS, u16::try_from(port)) {
         (0, _) => edit::STALE,
         _ if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) => edit::BAD_NAME,
         (_, Ok(port)) if port != 0 => {
@@ -421,9 +493,100 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
     unsafe { change(host, set) }
 }
 
+unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) -> u32 {
+    let set = |fake: &mut Fake| match scheme.as_str() {
+        _ if fake.running & UPSTREAM_HOOKS == 0 || fake.upstream_scheme.is_empty() => edit::STALE,
+        "http" | "https" => {
+            fake.upstream_scheme = scheme.to_string();
+            edit::OK
+        }
+        _ => edit::BAD_VALUE,
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
+    let is_known = ["http://", "https://", "socks5://", "socks5h://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme) && url.len() > scheme.len());
+    let set = |fake: &mut Fake| {
+        if fake.running & UPSTREAM_HOOKS == 0 {
+            return edit::STALE;
+        }
+        if !url.is_empty() && !is_known {
+            return edit::BAD_VALUE;
+        }
+        fake.parent = Some(url.to_string()).filter(|url| !url.is_empty());
+        edit::OK
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
+    resolve(host, address, |fake, ip| fake.addresses.push(ip))
+}
+
+unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) -> u32 {
+    resolve(host, address, |fake, ip| fake.source = Some(ip))
+}
+
+fn resolve(host: *mut c_void, address: &Address, set: impl FnOnce(&mut Fake, IpAddr)) -> u32 {
+    let make = |fake: &mut Fake| match crate::exchange::socket_address(address) {
+        _ if fake.running != hook::RESOLVE_DNS => edit::STALE,
+        None => edit::BAD_VALUE,
+        Some(address) => {
+            set(fake, address.ip());
+            edit::OK
+        }
+    };
+    // SAFETY: hooks pass the handle they were lent.
+    unsafe { change(host, make) }
+}
+
+unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
+    let set = |fake: &mut Fake| {
+        if fake.running != hook::AUTHENTICATE {
+            return edit::STALE;
+        }
+        if !is_value(name.as_bytes()) {
+            return edit::BAD_VALUE;
+        }
+        fake.user = name.to_string();
+        edit::OK
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMode) -> u32 {
+    let set = |fake: &mut Fake| {
+        let is_in_time = match which {
+            direction::CLIENT => fake.running & REQUEST_HOOKS != 0,
+            direction::UPSTREAM => fake.running & (UPSTREAM_HOOKS | RESPONSE_HOOKS) != 0,
+            _ => false,
+        };
+        if !is_in_time {
+            return edit::STALE;
+        }
+        fake.body_modes[which as usize] = Some(crate::BodyMode(*mode));
+        edit::OK
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    let set = |fake: &mut Fake| match fake.running & BODY_HOOKS {
+        0 => edit::STALE,
+        _ => {
+            fake.body = content.to_vec();
+            edit::OK
+        }
+    };
+    unsafe { change(host, set) }
+}
+
 unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
     let start = |fake: &mut Fake| match checked_status(status) {
-        _ if fake.running & (REQUEST_HOOKS | RESPONSE_HOOKS) == 0 => edit::STALE,
+        _ if fake.running & REPLYING_HOOKS == 0 => edit::STALE,
         Some(status) if is_value(reason.as_bytes()) => {
             fake.reply = Some(Reply::new(status).reason(reason.to_string()));
             edit::OK
@@ -459,12 +622,12 @@ unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u
 }
 
 unsafe extern "C" fn emit_chunk(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
-    let emit = |fake: &mut Fake| match fake.running {
-        hook::HANDLE_UPSTREAM_CHUNK => {
+    let emit = |fake: &mut Fake| match fake.running & DATA_HOOKS {
+        0 => edit::STALE,
+        _ => {
             fake.emitted.extend_from_slice(&content);
             edit::OK
         }
-        _ => edit::STALE,
     };
     unsafe { change(host, emit) }
 }

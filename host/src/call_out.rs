@@ -1,0 +1,252 @@
+//! HTTP requests that plugins make themselves: straight to their URL, over the worker's own pool of connections.
+//!
+//! Other plugins do not see them. The answer is taken whole, within the limits that the plugin has set; nothing is
+//! followed, decoded or cached.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::buffers;
+use crate::collect::Collected;
+use crate::http1::{
+    self, BodyDecoder, BodyFraming, HeadKind, RequestForward, RequestHead, ResponseHead, Scheme,
+    check_field,
+};
+use crate::stream::MessageStream;
+use crate::upstream::{self, Freshness, Route, Upstream};
+use crate::worker::Worker;
+
+/// Interim responses that are skipped for one request.
+const MAX_INTERIM: usize = 20;
+
+/// What a plugin asks.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    /// For all of it.
+    pub(crate) timeout: Duration,
+    /// The most content of the answer, in bytes.
+    pub(crate) max_body: u64,
+}
+
+/// What it is answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Asks, and waits for the whole answer.
+///
+/// Cancel safe: a dropped call closes its connection.
+///
+/// # Errors
+/// In words, for the plugin: a bad URL, no connection, no answer within the limits.
+pub(crate) async fn ask(worker: &Rc<Worker>, question: Question) -> Result<Answer, String> {
+    let within = question.timeout;
+    let head = head(worker, &question)?;
+    let asked = async {
+        let is_repeatable = question.body.is_empty();
+        let freshness = match is_repeatable {
+            true => Freshness::Any,
+            false => Freshness::Verified,
+        };
+        match attempt(worker, &head, &question, freshness).await {
+            Err(Failure { is_stale: true, .. }) if is_repeatable => {
+                attempt(worker, &head, &question, Freshness::New).await
+            }
+            result => result,
+        }
+    };
+    let answered = tokio::time::timeout(within, asked).await;
+    buffers::give_back_head(head.into_buffers());
+    match answered {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(failure)) => Err(failure.reason),
+        Err(_) => Err(format!(
+            "{}: no answer within {} s",
+            question.url,
+            within.as_secs_f32()
+        )),
+    }
+}
+
+/// Why one attempt has no answer.
+struct Failure {
+    reason: String,
+    /// The connection was an idle one, and had been closed before the request.
+    is_stale: bool,
+}
+
+/// The request as a head, read by the same rules as a client's.
+fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
+    let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url);
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| question.url.strip_prefix(scheme))
+        .ok_or_else(|| bad(&"is no http or https URL"))?;
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    if question.method.eq_ignore_ascii_case("CONNECT") {
+        return Err(bad(&"calls cannot be CONNECT"));
+    }
+    let url = question.url.split('#').next().unwrap_or_default();
+    let mut text = format!(
+        "{} {url} HTTP/1.1\r\nHost: {authority}\r\n",
+        question.method
+    )
+    .into_bytes();
+    for (name, value) in &question.fields {
+        check_field(name, value).map_err(|_| bad(&format_args!("{name} is no valid field")))?;
+        let is_ours = ["host", "content-length", "transfer-encoding", "expect"]
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours));
+        if !is_ours {
+            http1::write_field(&mut text, name, value);
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    RequestHead::parse(text, 0, buffers::lines(), &worker.head_limits).map_err(|refused| {
+        let reason = bad(&refused.error);
+        buffers::give_back_head((refused.text, refused.lines));
+        reason
+    })
+}
+
+async fn attempt(
+    worker: &Rc<Worker>,
+    head: &RequestHead,
+    question: &Question,
+    freshness: Freshness,
+) -> Result<Answer, Failure> {
+    let route = Route {
+        scheme: head.target().scheme.unwrap_or(Scheme::Http),
+        ..Route::direct(head.host(), head.port())
+    };
+    let Upstream {
+        mut stream,
+        is_reused,
+    } = upstream::obtain(worker, &route, freshness)
+        .await
+        .map_err(|error| Failure {
+            reason: error.to_string(),
+            is_stale: false,
+        })?;
+    match converse(worker, head, question, &mut stream).await {
+        Ok((answer, is_reusable)) => {
+            if is_reusable {
+                worker.pool.put(&route, stream);
+            }
+            Ok(answer)
+        }
+        Err(Broken { reason, is_silent }) => Err(Failure {
+            reason: format!("{}: {reason}", question.url),
+            is_stale: is_reused && is_silent,
+        }),
+    }
+}
+
+/// Why a conversation broke off.
+struct Broken {
+    reason: String,
+    /// Nothing had come of the answer.
+    is_silent: bool,
+}
+
+async fn converse(
+    worker: &Worker,
+    head: &RequestHead,
+    question: &Question,
+    stream: &mut MessageStream,
+) -> Result<(Answer, bool), Broken> {
+    let timeouts = worker.config.timeouts;
+    let mut out = buffers::small();
+    let options = RequestForward {
+        via: "",
+        drop_fields: &[],
+        framing: match question.body.is_empty() {
+            true => BodyFraming::Empty,
+            false => BodyFraming::Length(question.body.len() as u64),
+        },
+        upgrade: None,
+        form: http1::RequestForm::Origin,
+    };
+    http1::forward_request(head, &options, &mut out);
+    out.extend_from_slice(&question.body);
+    let (mut reader, mut writer) = stream.split();
+    let sent = writer.write_all(&out, timeouts.upstream_idle).await;
+    buffers::give_back(out);
+    sent.map_err(|error| Broken {
+        reason: error.to_string(),
+        is_silent: true,
+    })?;
+    for _ in 0..=MAX_INTERIM {
+        reader.deadline().arm(timeouts.upstream_response);
+        let received = reader
+            .read_head(HeadKind::Response, &worker.head_limits)
+            .await;
+        let is_silent = received.is_err() && reader.buffered().is_empty();
+        let received = received.map_err(|error| Broken {
+            reason: format!("no usable answer: {error:?}"),
+            is_silent,
+        })?;
+        let parsed = ResponseHead::parse(
+            received.text,
+            received.start,
+            buffers::lines(),
+            &worker.head_limits,
+        );
+        let response = parsed.map_err(|refused| Broken {
+            reason: refused.error.to_string(),
+            is_silent: false,
+        })?;
+        if response.status() >= 200 {
+            return take(worker, head, question, response, &mut reader).await;
+        }
+    }
+    Err(Broken {
+        reason: "too many interim responses".to_owned(),
+        is_silent: false,
+    })
+}
+
+async fn take(
+    worker: &Worker,
+    head: &RequestHead,
+    question: &Question,
+    response: ResponseHead,
+    reader: &mut crate::stream::Reader<'_>,
+) -> Result<(Answer, bool), Broken> {
+    let broken = |reason: String| Broken {
+        reason,
+        is_silent: false,
+    };
+    let framing = http1::response_framing(&response, head.method())
+        .map_err(|error| broken(error.to_string()))?;
+    let mut collected = Collected::new(BodyDecoder::new(framing));
+    let patience = worker.config.timeouts.upstream_idle;
+    let is_whole = collected
+        .read(reader, question.max_body, patience)
+        .await
+        .map_err(|error| broken(format!("the answer broke off: {error:?}")))?;
+    if !is_whole {
+        let limit = question.max_body;
+        return Err(broken(format!("the answer is longer than {limit} bytes")));
+    }
+    let is_reusable = framing != BodyFraming::UntilClose
+        && http1::is_persistent(&response)
+        && reader.buffered().is_empty();
+    let fields = response.fields().iter();
+    let answer = Answer {
+        status: response.status(),
+        fields: fields
+            .map(|(name, value)| (name.to_owned(), value.to_vec()))
+            .collect(),
+        body: collected.content,
+    };
+    buffers::give_back_head(response.into_buffers());
+    Ok((answer, is_reusable))
+}

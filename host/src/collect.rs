@@ -1,0 +1,66 @@
+//! A whole body in memory, for those who cannot decide on a part of it. Bounded by whoever asks.
+
+use std::time::Duration;
+
+use crate::error::Cause;
+use crate::http1::BodyDecoder;
+use crate::relay::RelayError;
+use crate::stream::Reader;
+
+/// A body that is being collected.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) content: Vec<u8>,
+    pub(crate) decoder: BodyDecoder,
+}
+
+impl Collected {
+    pub(crate) fn new(decoder: BodyDecoder) -> Self {
+        Self {
+            content: Vec::new(),
+            decoder,
+        }
+    }
+
+    /// Reads on until the body is over, which gives `true`, or until it is longer than `limit` bytes. A sender may do
+    /// nothing for `patience`.
+    ///
+    /// # Errors
+    /// The sender broke its framing, or went away, or was too slow.
+    pub(crate) async fn read(
+        &mut self,
+        from: &mut Reader<'_>,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<bool, RelayError> {
+        while !self.take_buffered(from)? {
+            if self.content.len() as u64 > limit {
+                return Ok(false);
+            }
+            from.deadline().arm(patience);
+            let len = from.fill().await.map_err(RelayError::sender)?;
+            if len == 0 {
+                self.decoder
+                    .end_of_input()
+                    .map_err(|_| RelayError::Sender(Cause::Closed))?;
+                break;
+            }
+        }
+        Ok(self.content.len() as u64 <= limit)
+    }
+
+    fn take_buffered(&mut self, from: &mut Reader<'_>) -> Result<bool, RelayError> {
+        loop {
+            let step = self
+                .decoder
+                .decode(from.buffered())
+                .map_err(|error| RelayError::Sender(error.into()))?;
+            self.content
+                .extend_from_slice(&from.buffered()[step.content.clone()]);
+            from.consume(step.consumed);
+            if step.end || step.consumed == 0 {
+                return Ok(step.end);
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What plugins decide about a request before it goes anywhere.
+
+use super::{AfterAnswer, Exchange, unless_reset};
+use crate::connection::CloseReason;
+use crate::error::{ExchangeError, Peer, Refusal, Step};
+use crate::http1::FieldId;
+use crate::plugins::{Hook, Subject, Verdict};
+use crate::reply::Reply;
+use crate::stream::MessageStream;
+
+impl Exchange {
+    /// Asks who the client is: the configured credential first, then the plugins. The answer, if it may not go on.
+    pub(super) async fn authenticate(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        if let Some(expected) = &self.worker.config.basic_auth {
+            let mut given = self.head.fields().all(FieldId::ProxyAuthorization);
+            let is_right = match (given.next(), given.next()) {
+                (Some(credentials), None) => expected.matches(credentials),
+                _ => false,
+            };
+            if !is_right {
+                return Err(ExchangeError::new(
+                    Peer::Client,
+                    Step::Route,
+                    Refusal::Unauthorized,
+                ));
+            }
+            if let Some(session) = &self.session {
+                session.set_user(expected.user());
+            }
+        }
+        self.ask(Hook::Authenticate, client).await
+    }
+
+    /// Runs the hooks that see a request before it goes anywhere; the answer if one of them has it.
+    pub(super) async fn ask_plugins(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        for hook in [Hook::BeforeUpstreamConnection, Hook::HandleClientRequest] {
+            if let Some(next) = self.ask(hook, client).await? {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask(
+        &mut self,
+        hook: Hook,
+        client: &mut MessageStream,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|session| session.has_listeners(hook))
+        else {
+            return Ok(None);
+        };
+        let subject = Subject {
+            request: &mut self.head,
+            response: None,
+        };
+        let walk = async { Ok(session.run(hook, subject).await) };
+        let verdict = unless_reset(client.reset(), walk).await?;
+        self.follow(verdict, client).await
+    }
+
+    /// Does what plugins have decided; `None` when the request goes on.
+    pub(super) async fn follow(
+        &mut self,
+        verdict: Verdict,
+        client: &mut MessageStream,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        match verdict {
+            Verdict::Proceed | Verdict::Retry => Ok(None),
+            Verdict::Reply(reply, plugin) => {
+                let reply = Reply::from_plugin(reply);
+                self.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                Ok(Some(self.answer(client, &reply).await))
+            }
+            Verdict::Close(plugin) => {
+                self.record.note = Some(format!("closed by {plugin}"));
+                Ok(Some(AfterAnswer::Close(CloseReason::Plugin)))
+            }
+            Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The way to the upstream: where plugins have sent the exchange, a connection there, another try when there is none.
+
+use std::net::IpAddr;
+
+use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
+use crate::connection::CloseReason;
+use crate::error::{Cause, ExchangeError, Peer, Step};
+use crate::http1::{BodyFraming, Scheme};
+use crate::plugins::{Hook, Session, Subject, Verdict};
+use crate::stream::MessageStream;
+use crate::upstream::{self, Freshness, Parent, Route, Upstream};
+
+/// How often a plugin may have the connection tried again for one exchange.
+const MAX_RETRIES: u32 = 4;
+
+/// Where an exchange goes, as far as plugins have changed that.
+#[derive(Debug, Default)]
+pub(super) struct Destination {
+    redirected_to: Option<(String, u16)>,
+    scheme: Option<Scheme>,
+    parent: Option<Parent>,
+}
+
+/// What looking for an upstream came to.
+enum Reached {
+    Upstream(Upstream),
+    /// A plugin has answered in its place.
+    Answered(AfterAnswer),
+}
+
+impl Exchange {
+    pub(super) fn destination(&self) -> Destination {
+        let Some(session) = &self.session else {
+            return Destination::default();
+        };
+        Destination {
+            redirected_to: session.redirected_to(),
+            scheme: session.scheme(),
+            parent: session.parent(),
+        }
+    }
+
+    /// The way to the request's own destination, or to where plugins have sent it.
+    pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
+        let (host, port) = match &destination.redirected_to {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (self.head.host(), self.head.port()),
+        };
+        Route {
+            scheme: destination.scheme.unwrap_or(Scheme::Http),
+            parent: destination.parent.as_ref(),
+            is_tunnel: self.head.is_method("CONNECT"),
+            ..Route::direct(host, port)
+        }
+    }
+
+    /// Connects, and only then promises a tunnel.
+    pub(super) async fn connect(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Outcome, ExchangeError> {
+        self.record.seeks_upstream = true;
+        let upstream = match self.reach(client, Freshness::New).await?.1 {
+            Reached::Upstream(upstream) => upstream,
+            Reached::Answered(next) => return Ok(Outcome::Next(next)),
+        };
+        let stall = self.worker.config.timeouts.client_idle;
+        client
+            .writer()
+            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
+            .await
+            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
+        Ok(Outcome::Tunnel(upstream.stream))
+    }
+
+    /// Sends the request on and delivers the response, on a second connection if a reused one turns out to be dead.
+    pub(super) async fn forward(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Outcome, (ExchangeError, Progress)> {
+        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_read();
+        let may_repeat = is_repeatable && is_idempotent(self.head.method());
+        self.record.seeks_upstream = true;
+        let mut freshness = if may_repeat {
+            Freshness::Any
+        } else {
+            Freshness::Verified
+        };
+        loop {
+            let progress = Progress::default();
+            let (destination, reached) = match self.reach(client, freshness).await {
+                Ok(reached) => reached,
+                Err(error) => return Err((error, progress)),
+            };
+            let mut upstream = match reached {
+                Reached::Upstream(upstream) => upstream,
+                Reached::Answered(next) => return Ok(Outcome::Next(next)),
+            };
+            match self
+                .converse(client, &mut upstream.stream, &destination, &progress)
+                .await
+            {
+                Ok(delivered) => {
+                    return Ok(self.conclude(delivered, upstream.stream, &destination));
+                }
+                Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
+                    tracing::debug!(%error, "the idle connection was dead, trying a new one");
+                    freshness = Freshness::New;
+                }
+                Err(error) => return Err((error, progress)),
+            }
+        }
+    }
+
+    /// A connection to where the exchange goes, and where that is. Plugins may have it tried elsewhere.
+    async fn reach(
+        &mut self,
+        client: &mut MessageStream,
+        freshness: Freshness,
+    ) -> Result<(Destination, Reached), ExchangeError> {
+        let mut tries = 0;
+        loop {
+            let destination = self.destination();
+            let error = match self.obtain(client, &destination, freshness).await {
+                Ok(Reached::Upstream(upstream)) => {
+                    self.record.has_upstream = true;
+                    if let Some(session) = &self.session {
+                        session.tell(Hook::OnUpstreamConnected, &self.head);
+                    }
+                    return Ok((destination, Reached::Upstream(upstream)));
+                }
+                Ok(answered) => return Ok((destination, answered)),
+                Err(error) => error,
+            };
+            let verdict = self.ask_about_failure(client, &error).await?;
+            let is_retry = matches!(verdict, Some(Verdict::Retry)) && tries < MAX_RETRIES;
+            tries += 1;
+            match verdict {
+                _ if is_retry => self.report(&error),
+                Some(verdict @ (Verdict::Reply(..) | Verdict::Close(_) | Verdict::Failed(_))) => {
+                    self.report(&error);
+                    match self.follow(verdict, client).await? {
+                        Some(next) => return Ok((destination, Reached::Answered(next))),
+                        None => return Err(error),
+                    }
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// What plugins say to a failed connection; `None` when nobody is asked.
+    async fn ask_about_failure(
+        &mut self,
+        client: &MessageStream,
+        error: &ExchangeError,
+    ) -> Result<Option<Verdict>, ExchangeError> {
+        let hook = Hook::OnUpstreamFailed;
+        let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|session| error.peer == Peer::Upstream && session.has_listeners(hook))
+        else {
+            return Ok(None);
+        };
+        session.set_failure_reason(&error.cause.to_string());
+        let subject = Subject {
+            request: &mut self.head,
+            response: None,
+        };
+        let walk = async { Ok(session.run(hook, subject).await) };
+        unless_reset(client.reset(), walk).await.map(Some)
+    }
+
+    async fn obtain(
+        &mut self,
+        client: &mut MessageStream,
+        destination: &Destination,
+        freshness: Freshness,
+    ) -> Result<Reached, ExchangeError> {
+        let route = self.route(destination);
+        if let Some(upstream) = upstream::idle(&self.worker, &route, freshness) {
+            return Ok(Reached::Upstream(upstream));
+        }
+        let (addresses, source) = match self.resolve(client, destination).await? {
+            Resolved::Answered(next) => return Ok(Reached::Answered(next)),
+            Resolved::Addresses(addresses, source) => (addresses, source),
+        };
+        let route = Route {
+            addresses: &addresses,
+            source,
+            ..self.route(destination)
+        };
+        let connected = async {
+            upstream::connect(&self.worker, &route)
+                .await
+                .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+        };
+        unless_reset(client.reset(), connected)
+            .await
+            .map(Reached::Upstream)
+    }
+
+    /// Asks the plugins where the upstream's name leads.
+    async fn resolve(
+        &mut self,
+        client: &mut MessageStream,
+        destination: &Destination,
+    ) -> Result<Resolved, ExchangeError> {
+        let is_name = self.route(destination).host.parse::<IpAddr>().is_err();
+        let nothing = Resolved::Addresses(Vec::new(), None);
+        let Some(session) = self.session.as_ref().filter(|session| {
+            is_name && destination.parent.is_none() && session.has_listeners(Hook::ResolveDns)
+        }) else {
+            return Ok(nothing);
+        };
+        let subject = Subject {
+            request: &mut self.head,
+            response: None,
+        };
+        let walk = async { Ok(session.resolve(subject).await) };
+        let verdict = unless_reset(client.reset(), walk).await?;
+        let (addresses, source) = session.addresses();
+        Ok(match self.follow(verdict, client).await? {
+            Some(next) => Resolved::Answered(next),
+            None => Resolved::Addresses(addresses, source),
+        })
+    }
+
+    /// What follows a delivered response, for both connections.
+    fn conclude(
+        &self,
+        delivered: Delivered,
+        upstream: MessageStream,
+        destination: &Destination,
+    ) -> Outcome {
+        match delivered {
+            Delivered::Upgraded => Outcome::Tunnel(upstream),
+            Delivered::Replaced(next) => Outcome::Next(next),
+            Delivered::Final {
+                upstream_is_reusable,
+                client_may_continue,
+            } => {
+                if upstream_is_reusable && !self.worker.is_draining() {
+                    self.worker.pool.put(&self.route(destination), upstream);
+                }
+                Outcome::Next(match self.reason_to_close() {
+                    _ if !client_may_continue => AfterAnswer::Close(CloseReason::BodyUnread),
+                    Some(reason) => AfterAnswer::Close(reason),
+                    None => AfterAnswer::Again,
+                })
+            }
+        }
+    }
+
+    /// Where plugins have sent the exchange instead of the request's own host and port.
+    pub(super) fn redirected(&self) -> Option<(String, u16)> {
+        self.session.as_ref().and_then(Session::redirected_to)
+    }
+}
+
+enum Resolved {
+    Addresses(Vec<IpAddr>, Option<IpAddr>),
+    Answered(AfterAnswer),
+}
+
+/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
+fn is_idempotent(method: &str) -> bool {
+    matches!(
+        method,
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+    )
+}
+
+/// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
+fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
+    error.peer == Peer::Upstream
+        && !progress.has_answer.get()
+        && !progress.is_started.get()
+        && matches!(error.cause, Cause::Closed | Cause::Io(_))
+}

@@ -1,0 +1,169 @@
+//! The request's content, for plugins that see it: whole before anything is dialled, or as it passes.
+
+use super::{AfterAnswer, Exchange, unless_reset};
+use crate::collect::Collected;
+use crate::error::{ExchangeError, Peer, Step};
+use crate::http1::{BodyDecoder, BodyFraming, FieldId, Version};
+use crate::plugins::{BodyFacts, BodyPlan, ContentRefused, Session, Subject, Way, Whole};
+use crate::relay::RelayError;
+use crate::stream::MessageStream;
+
+/// What is known of a request's content.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// The plugins that see it pass.
+    pub(super) plan: Option<BodyPlan>,
+    /// What was read of it.
+    pub(super) collected: Option<Collected>,
+    /// All of it was read, and seen by everybody who wants to see it.
+    pub(super) is_done: bool,
+}
+
+impl Upload {
+    /// Whether the client has been listened to, to the end of its request.
+    pub(super) fn is_read(&self) -> bool {
+        self.collected
+            .as_ref()
+            .is_some_and(|collected| collected.decoder.is_complete())
+    }
+}
+
+impl Exchange {
+    /// Finds out who wants the request's content, and collects it for those who want it whole. The answer, if a plugin
+    /// has one.
+    pub(super) async fn take_content(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        let Some(session) = self
+            .session
+            .clone()
+            .filter(|session| self.has_content() && session.wants_bodies(Way::Client))
+        else {
+            return Ok(None);
+        };
+        let facts = BodyFacts::of(self.head.fields());
+        let plan = session.body_plan(Way::Client, facts).map_err(refused)?;
+        let Some(mut plan) = plan else {
+            return Ok(None);
+        };
+        if let BodyFraming::Length(len) = self.framing {
+            plan.exceed_if_longer(len, &session).map_err(refused)?;
+        }
+        let next = match plan.has_whole() {
+            true => Box::pin(self.collect_content(client, &session, &mut plan)).await?,
+            false => None,
+        };
+        self.upload.plan = Some(plan);
+        Ok(next)
+    }
+
+    async fn collect_content(
+        &mut self,
+        client: &mut MessageStream,
+        session: &Session,
+        plan: &mut BodyPlan,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        self.invite_content(client, session).await?;
+        let patience = self.worker.config.timeouts.client_idle;
+        let mut collected = Collected::new(BodyDecoder::new(self.framing));
+        while let Some(limit) = plan.largest_limit() {
+            let read = collected.read(&mut client.reader(), limit, patience).await;
+            if !read.map_err(unread)? {
+                let len = collected.content.len() as u64;
+                plan.exceed_if_longer(len, session).map_err(refused)?;
+                continue;
+            }
+            let subject = Subject {
+                request: &mut self.head,
+                response: None,
+            };
+            let content = std::mem::take(&mut collected.content);
+            let run = async {
+                session
+                    .run_whole(plan, content, subject)
+                    .await
+                    .map_err(|error| ExchangeError::content(Peer::Client, error))
+            };
+            match unless_reset(client.reset(), run).await? {
+                Whole::Content(content) => {
+                    collected.content = content;
+                    self.upload.is_done = true;
+                    self.upload.collected = Some(collected);
+                    return Ok(None);
+                }
+                Whole::Ended(verdict) => {
+                    self.upload.collected = Some(collected);
+                    return self.follow(verdict, client).await;
+                }
+                Whole::TooLong { content, len } => {
+                    collected.content = content;
+                    plan.exceed_if_longer(len, session).map_err(refused)?;
+                }
+            }
+        }
+        self.upload.collected = Some(collected);
+        Ok(None)
+    }
+
+    /// Says that the content may come, to a client that waits for this word (RFC 9110 §10.1.1): the origin cannot,
+    /// since it is not asked before the content is here.
+    async fn invite_content(
+        &mut self,
+        client: &mut MessageStream,
+        session: &Session,
+    ) -> Result<(), ExchangeError> {
+        if !self.head.fields().has(FieldId::Expect) {
+            return Ok(());
+        }
+        let is_invited = self.head.version() == Version::Http11 && !client.has_buffered();
+        self.head.fields_mut().remove("expect");
+        session.forget_request();
+        if !is_invited {
+            return Ok(());
+        }
+        client
+            .writer()
+            .write_all(
+                b"HTTP/1.1 100 Continue\r\n\r\n",
+                self.worker.config.timeouts.client_idle,
+            )
+            .await
+            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
+    }
+
+    /// How the request's content will be framed.
+    pub(super) fn outbound_framing(&self) -> BodyFraming {
+        let Upload {
+            plan: Some(plan),
+            collected,
+            is_done,
+        } = &self.upload
+        else {
+            return self.framing;
+        };
+        match collected {
+            Some(collected) if *is_done && collected.decoder.trailers().is_none() => {
+                BodyFraming::Length(collected.content.len() as u64)
+            }
+            _ if plan.may_edit() => BodyFraming::Chunked,
+            _ => self.framing,
+        }
+    }
+}
+
+fn refused(refused: ContentRefused) -> ExchangeError {
+    ExchangeError::new(Peer::Client, Step::ReadBody, refused)
+}
+
+fn unread(error: RelayError) -> ExchangeError {
+    match error {
+        RelayError::Sender(cause) => ExchangeError {
+            peer: Peer::Client,
+            step: Step::ReadBody,
+            cause,
+        },
+        RelayError::Receiver(error) => ExchangeError::io(Peer::Client, Step::ReadBody, error),
+        RelayError::Hook(error) => ExchangeError::content(Peer::Client, error),
+    }
+}

@@ -1,0 +1,149 @@
+//! One client connection in the plugin chain: what plugins keep for it, and the hooks at its two ends.
+#![expect(unsafe_code, reason = "calls plugins through their tables")]
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use abi_stable::std_types::RStr;
+use plugin_api::abi::{ConnectionView, code};
+
+use super::load::LoadedPlugin;
+use super::{Chain, Hook, views};
+
+/// What plugins may know of a client connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientFacts {
+    pub(crate) id: u64,
+    pub(crate) client: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// A client connection in the chain. Shared with its exchanges; when the last of them has gone, plugins are told.
+#[derive(Debug)]
+pub(crate) struct ClientPlugins {
+    chain: Arc<Chain>,
+    facts: ClientFacts,
+    states: RefCell<Vec<ConnectionState>>,
+}
+
+/// A plugin's own state for this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConnectionState {
+    NotMade,
+    /// Made; null where the plugin keeps none.
+    Made(*mut c_void),
+    /// Making it panicked.
+    Lost,
+}
+
+impl ClientPlugins {
+    /// `None` when no plugin keeps anything for connections or listens to them.
+    pub(crate) fn new(chain: &Arc<Chain>, facts: impl FnOnce() -> ClientFacts) -> Option<Self> {
+        chain.has_connection_plugins.then(|| Self {
+            chain: Arc::clone(chain),
+            facts: facts(),
+            states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
+        })
+    }
+
+    /// Tells the plugins that the client has connected; the name of the one that does not want it.
+    pub(crate) fn begin(&self) -> Result<(), String> {
+        let hook = Hook::OnClientConnection;
+        for &index in &self.chain.listeners[hook as usize] {
+            let name = &self.chain.plugins[index].name;
+            match self.call(index, hook) {
+                code::PROCEED => {}
+                code::CLOSE => return Err(name.clone()),
+                _ => return Err(format!("{name}, which failed")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The plugin's state, made at first use; `None` when it could not be made.
+    pub(super) fn state(&self, index: usize) -> Option<*mut c_void> {
+        let known = self.states.borrow()[index];
+        let state = match known {
+            ConnectionState::Made(_) | ConnectionState::Lost => known,
+            ConnectionState::NotMade => {
+                let made = make(&self.chain.plugins[index]);
+                self.states.borrow_mut()[index] = made;
+                made
+            }
+        };
+        match state {
+            ConnectionState::Made(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    fn call(&self, index: usize, hook: Hook) -> u32 {
+        let plugin = &self.chain.plugins[index];
+        let Some(state) = self.state(index) else {
+            return code::ERROR;
+        };
+        let mut failure = String::new();
+        let mut view = ConnectionView {
+            host: (&raw mut failure).cast(),
+            fail,
+            connection_id: self.facts.id,
+            client: views::address(self.facts.client),
+            local: self.facts.local.map_or(views::NO_ADDRESS, views::address),
+            hook: hook as u32,
+            reserved: [0; 4],
+        };
+        // SAFETY: object and state are this plugin's own, the view and what it points to live through the call.
+        let result = unsafe { plugin.table.call_connection()(plugin.object, state, &raw mut view) };
+        if !matches!(result, code::PROCEED | code::CLOSE) {
+            tracing::error!(
+                plugin = plugin.name,
+                hook = hook.name(),
+                connection = self.facts.id,
+                "{failure}"
+            );
+        }
+        result
+    }
+}
+
+fn make(plugin: &LoadedPlugin) -> ConnectionState {
+    if plugin.needs_connection_state == 0 {
+        return ConnectionState::Made(std::ptr::null_mut());
+    }
+    // SAFETY: the object is this plugin's own.
+    let state = unsafe { plugin.table.connection_new()(plugin.object) };
+    if state.is_null() {
+        ConnectionState::Lost
+    } else {
+        ConnectionState::Made(state)
+    }
+}
+
+impl Drop for ClientPlugins {
+    fn drop(&mut self) {
+        let hook = Hook::OnClientConnectionClose;
+        for position in 0..self.chain.listeners[hook as usize].len() {
+            self.call(self.chain.listeners[hook as usize][position], hook);
+        }
+        for (plugin, state) in self.chain.plugins.iter().zip(self.states.get_mut()) {
+            if let ConnectionState::Made(state) = *state
+                && !state.is_null()
+            {
+                // SAFETY: made by this plugin's `connection_new`, dropped once, and nobody uses it any more.
+                unsafe { plugin.table.connection_drop()(state) }
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
+    // SAFETY: `call` passes the address of a String that outlives the call.
+    let failure = unsafe { &mut *host.cast::<String>() };
+    failure.clear();
+    if kind == code::PANIC {
+        failure.push_str("it panicked: ");
+    }
+    failure.push_str(message.as_str());
+}

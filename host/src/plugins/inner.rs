@@ -1,0 +1,332 @@
+//! What the callbacks of a running hook reach: the views that plugins read, and what they have asked for.
+#![expect(unsafe_code, reason = "keeps pointers to heads while a hook runs")]
+
+use std::ffi::c_void;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView};
+
+use super::callbacks::CALLBACKS;
+use super::session::{ExchangeFacts, PluginReply, Subject};
+use super::{Chain, ClientPlugins, Hook, Way, views};
+use crate::buffers;
+use crate::deadline::Deadlines;
+use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
+use crate::upstream::Parent;
+
+/// One exchange, as plugins and callbacks share it.
+pub(super) struct Inner {
+    pub(super) chain: Option<Arc<Chain>>,
+    pub(super) deadlines: Option<Rc<Deadlines>>,
+    pub(super) client: Option<Rc<ClientPlugins>>,
+    pub(super) view: ExchangeView,
+    pub(super) hook: Hook,
+    /// The plugin whose hook runs.
+    pub(super) running: usize,
+    /// Set while a hook runs that may edit, null otherwise.
+    pub(super) request: *mut RequestHead,
+    pub(super) response: *mut ResponseHead,
+    pub(super) trailers: *mut Trailers,
+    pub(super) reply: Option<PluginReply>,
+    pub(super) emitted: Vec<u8>,
+    pub(super) failure: String,
+    pub(super) log_fields: Vec<(String, String)>,
+    pub(super) redirected_to: Option<(String, u16)>,
+    pub(super) scheme: Option<Scheme>,
+    pub(super) parent: Option<Parent>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) user: String,
+    /// What plugins said about the bodies of this exchange.
+    pub(super) body_modes: Vec<(usize, Way, BodyMode)>,
+    /// The whole content, while body hooks run.
+    pub(super) body: Vec<u8>,
+    pub(super) has_new_body: bool,
+    pub(super) failure_reason: String,
+    pub(super) states: Vec<PluginState>,
+    /// The final response, once the exchange is done with it.
+    pub(super) kept_response: Option<ResponseHead>,
+    request_view: RequestView,
+    response_view: ResponseView,
+    request_slots: Vec<FieldSlot>,
+    response_slots: Vec<FieldSlot>,
+    trailer_slots: Vec<FieldSlot>,
+    is_request_shown: bool,
+}
+
+/// A plugin's own state for this exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PluginState {
+    NotMade,
+    /// Made; null where the plugin keeps none.
+    Made(*mut c_void),
+    /// The plugin panicked: it is not called again in this exchange.
+    Lost,
+}
+
+impl Inner {
+    pub(super) fn new() -> Self {
+        let empty = RStr::from_str("");
+        Self {
+            chain: None,
+            deadlines: None,
+            client: None,
+            view: ExchangeView {
+                host: std::ptr::null_mut(),
+                callbacks: CALLBACKS,
+                request: std::ptr::null(),
+                response: std::ptr::null(),
+                upstream_host: empty,
+                upstream_scheme: empty,
+                upstream_port: 0,
+                hook: 0,
+                connection_id: 0,
+                exchange_id: 0,
+                client: views::NO_ADDRESS,
+                connection_state: std::ptr::null_mut(),
+                user: empty,
+                body: RSlice::from_slice(&[]),
+                trailers: std::ptr::null(),
+                trailer_count: 0,
+                failure: empty,
+                tls_hello: std::ptr::null(),
+                reserved: [0; 8],
+            },
+            hook: Hook::BeforeUpstreamConnection,
+            running: 0,
+            request: std::ptr::null_mut(),
+            response: std::ptr::null_mut(),
+            trailers: std::ptr::null_mut(),
+            reply: None,
+            emitted: Vec::new(),
+            failure: String::new(),
+            log_fields: Vec::new(),
+            redirected_to: None,
+            scheme: None,
+            parent: None,
+            addresses: Vec::new(),
+            source: None,
+            user: String::new(),
+            body_modes: Vec::new(),
+            body: Vec::new(),
+            has_new_body: false,
+            failure_reason: String::new(),
+            states: Vec::new(),
+            kept_response: None,
+            request_view: RequestView {
+                method: empty,
+                target: empty,
+                scheme: empty,
+                host: empty,
+                path: empty,
+                port: 0,
+                version: 0,
+                fields: std::ptr::null(),
+                field_count: 0,
+                reserved: [0; 4],
+            },
+            response_view: ResponseView {
+                status: 0,
+                version: 0,
+                reason: empty,
+                fields: std::ptr::null(),
+                field_count: 0,
+                reserved: [0; 4],
+            },
+            request_slots: Vec::new(),
+            response_slots: Vec::new(),
+            trailer_slots: Vec::new(),
+            is_request_shown: false,
+        }
+    }
+
+    /// Makes it the part of a new exchange.
+    pub(super) fn begin(
+        &mut self,
+        chain: &Arc<Chain>,
+        deadlines: &Rc<Deadlines>,
+        client: Option<&Rc<ClientPlugins>>,
+        facts: ExchangeFacts,
+    ) {
+        self.view.host = std::ptr::from_mut(self).cast();
+        self.view.connection_id = facts.connection_id;
+        self.view.exchange_id = facts.exchange_id;
+        self.view.client = views::address(facts.client);
+        self.states
+            .resize(chain.plugins.len(), PluginState::NotMade);
+        self.chain = Some(Arc::clone(chain));
+        self.deadlines = Some(Rc::clone(deadlines));
+        self.client = client.map(Rc::clone);
+    }
+
+    /// Forgets the exchange, keeps the small allocations.
+    pub(super) fn end(&mut self) {
+        self.detach();
+        self.hide_response();
+        self.is_request_shown = false;
+        self.view.request = std::ptr::null();
+        self.view.user = RStr::from_str("");
+        self.view.failure = RStr::from_str("");
+        self.reply = None;
+        self.emitted.clear();
+        self.failure.clear();
+        self.log_fields.clear();
+        self.redirected_to = None;
+        self.scheme = None;
+        self.parent = None;
+        self.addresses.clear();
+        self.source = None;
+        self.user.clear();
+        self.body_modes.clear();
+        self.drop_body();
+        self.failure_reason.clear();
+        self.states.clear();
+        self.chain = None;
+        self.deadlines = None;
+        self.client = None;
+        if let Some(head) = self.kept_response.take() {
+            buffers::give_back_head(head.into_buffers());
+        }
+    }
+
+    /// Lets a hook see the heads and edit them.
+    pub(super) fn attach(&mut self, subject: Subject<'_>) {
+        self.request = subject.request;
+        if !self.is_request_shown {
+            self.refresh_request();
+        }
+        match subject.response {
+            Some(head) => {
+                self.response = head;
+                self.refresh_response();
+            }
+            None => self.hide_response(),
+        }
+    }
+
+    /// Lets hooks that only look see the heads.
+    pub(super) fn show(&mut self, request: &RequestHead, response: Option<&ResponseHead>) {
+        if !self.is_request_shown {
+            self.show_request(request);
+        }
+        match response {
+            Some(head) => self.show_response(head),
+            None => self.hide_response(),
+        }
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.request = std::ptr::null_mut();
+        self.response = std::ptr::null_mut();
+        self.trailers = std::ptr::null_mut();
+        self.view.trailers = std::ptr::null();
+        self.view.trailer_count = 0;
+    }
+
+    /// The response is no longer where it was shown.
+    pub(super) fn hide_response(&mut self) {
+        self.response = std::ptr::null_mut();
+        self.view.response = std::ptr::null();
+    }
+
+    /// The request is no longer where it was shown.
+    pub(super) fn forget_request(&mut self) {
+        self.is_request_shown = false;
+        self.view.request = std::ptr::null();
+    }
+
+    /// Makes plugins see the request, and where it goes, as they are now.
+    pub(super) fn refresh_request(&mut self) {
+        // SAFETY: set by `attach`, whose caller keeps the head borrowed until `detach`.
+        if let Some(head) = unsafe { self.request.as_ref() } {
+            self.show_request(head);
+        }
+    }
+
+    fn show_request(&mut self, head: &RequestHead) {
+        self.request_view = views::request_view(head, &mut self.request_slots);
+        self.view.request = &raw const self.request_view;
+        self.is_request_shown = true;
+        self.show_upstream();
+    }
+
+    /// Makes plugins see where the exchange goes.
+    pub(super) fn show_upstream(&mut self) {
+        let (host, port) = match &self.redirected_to {
+            Some((host, port)) => (views::text(host.as_bytes()), u32::from(*port)),
+            None => (self.request_view.host, self.request_view.port),
+        };
+        self.view.upstream_host = host;
+        self.view.upstream_port = port;
+        self.view.upstream_scheme = match self.scheme {
+            _ if self.request_view.scheme.is_empty() => self.request_view.scheme,
+            Some(Scheme::Https) => RStr::from_str("https"),
+            Some(Scheme::Http) => RStr::from_str("http"),
+            None => self.request_view.scheme,
+        };
+    }
+
+    /// Makes plugins see the response as it is now.
+    pub(super) fn refresh_response(&mut self) {
+        // SAFETY: as in `refresh_request`.
+        if let Some(head) = unsafe { self.response.as_ref() } {
+            self.show_response(head);
+        }
+    }
+
+    fn show_response(&mut self, head: &ResponseHead) {
+        self.response_view = views::response_view(head, &mut self.response_slots);
+        self.view.response = &raw const self.response_view;
+    }
+
+    /// Makes plugins see the trailers as they are now; nothing when there are none.
+    pub(super) fn refresh_trailers(&mut self) {
+        // SAFETY: set for the time of a trailer hook, from trailers that stay borrowed.
+        let count = match unsafe { self.trailers.as_ref() } {
+            Some(trailers) => {
+                views::fill_slots(trailers.fields(), &mut self.trailer_slots);
+                self.trailer_slots.len()
+            }
+            None => 0,
+        };
+        self.view.trailers = self.trailer_slots.as_ptr();
+        self.view.trailer_count = count;
+    }
+
+    /// Gives plugins the whole content to look at.
+    pub(super) fn show_body(&mut self, content: Vec<u8>) {
+        self.body = content;
+        self.has_new_body = false;
+        self.refresh_body();
+    }
+
+    pub(super) fn refresh_body(&mut self) {
+        self.view.body = views::bytes(&self.body);
+    }
+
+    /// Takes back the whole content.
+    pub(super) fn take_body(&mut self) -> Vec<u8> {
+        self.view.body = RSlice::from_slice(&[]);
+        std::mem::take(&mut self.body)
+    }
+
+    fn drop_body(&mut self) {
+        drop(self.take_body());
+        self.has_new_body = false;
+    }
+
+    pub(super) fn set_user(&mut self, name: &str) {
+        self.user.clear();
+        self.user.push_str(name);
+        self.view.user = views::text(self.user.as_bytes());
+    }
+
+    pub(super) fn set_failure_reason(&mut self, reason: &str) {
+        self.failure_reason.clear();
+        self.failure_reason.push_str(reason);
+        self.view.failure = views::text(self.failure_reason.as_bytes());
+    }
+}

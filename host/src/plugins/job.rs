@@ -1,0 +1,201 @@
+//! What a plugin may ask of the worker on whose thread it runs: timers, HTTP requests, blocking work, tasks.
+//!
+//! A job is a future of ours behind a pointer; the plugin polls it with a waker of its own. Where there is no worker
+//! nothing is begun. None of these functions lets a panic cross into the plugin.
+#![expect(
+    unsafe_code,
+    reason = "functions that plugins call across the binary boundary"
+)]
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::{CallOut, CallOutAnswer, FieldSlot, RawWaker, Task, Work, code};
+use plugin_api::waker;
+
+use crate::call_out::{self, Answer, Question};
+use crate::worker;
+
+/// Something a plugin waits for.
+struct Job {
+    future: Option<Pin<Box<dyn Future<Output = Outcome>>>>,
+    answer: Option<Outcome>,
+    slots: Vec<FieldSlot>,
+}
+
+enum Outcome {
+    Done,
+    Answer(Result<Answer, String>),
+}
+
+fn begin(future: impl Future<Output = Outcome> + 'static) -> *mut c_void {
+    let job = Job {
+        future: Some(Box::pin(future)),
+        answer: None,
+        slots: Vec::new(),
+    };
+    Box::into_raw(Box::new(job)).cast()
+}
+
+fn guarded<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
+}
+
+pub(super) unsafe extern "C" fn sleep(milliseconds: u64) -> *mut c_void {
+    guarded(std::ptr::null_mut(), || {
+        if worker::current().is_none() {
+            return std::ptr::null_mut();
+        }
+        let sleep = tokio::time::sleep(Duration::from_millis(milliseconds));
+        begin(async move {
+            sleep.await;
+            Outcome::Done
+        })
+    })
+}
+
+pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
+    guarded(std::ptr::null_mut(), || {
+        let Some(worker) = worker::current() else {
+            return std::ptr::null_mut();
+        };
+        // SAFETY: the plugin lends its slots for the time of this call.
+        let slots = match call.field_count {
+            0 => &[],
+            count => unsafe { std::slice::from_raw_parts(call.fields, count) },
+        };
+        let line = |slot: &FieldSlot| (slot.name.to_string(), slot.value.to_vec());
+        let question = Question {
+            method: call.method.to_string(),
+            url: call.url.to_string(),
+            fields: slots.iter().map(line).collect(),
+            body: call.body.to_vec(),
+            timeout: Duration::from_millis(call.timeout),
+            max_body: call.max_body,
+        };
+        begin(async move { Outcome::Answer(call_out::ask(&worker, question).await) })
+    })
+}
+
+/// Work on its way to another thread.
+struct Parcel(Work);
+
+// SAFETY: the plugin says that its work may run on any thread.
+unsafe impl Send for Parcel {}
+
+impl Parcel {
+    fn run(self) {
+        // SAFETY: the function fits the data, and the plugin guards it against panics.
+        unsafe { (self.0.run)(self.0.data) }
+    }
+}
+
+pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
+    guarded(std::ptr::null_mut(), || {
+        if worker::current().is_none() {
+            return std::ptr::null_mut();
+        }
+        let parcel = Parcel(*work);
+        let running = tokio::task::spawn_blocking(move || parcel.run());
+        begin(async move {
+            // The plugin has its own way to tell that its work has failed.
+            let _ = running.await;
+            Outcome::Done
+        })
+    })
+}
+
+pub(super) unsafe extern "C" fn poll_job(job: *mut c_void, waker: &RawWaker) -> u32 {
+    guarded(code::ERROR, || {
+        // SAFETY: made by `begin`, not yet released, and used by one thread.
+        let job = unsafe { &mut *job.cast::<Job>() };
+        let Some(future) = &mut job.future else {
+            return code::PROCEED;
+        };
+        match future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker::lent(waker)))
+        {
+            Poll::Pending => code::PENDING,
+            Poll::Ready(outcome) => {
+                job.future = None;
+                job.answer = Some(outcome);
+                code::PROCEED
+            }
+        }
+    })
+}
+
+pub(super) unsafe extern "C" fn call_out_answer(job: *mut c_void, to: &mut CallOutAnswer) {
+    guarded((), || {
+        // SAFETY: as in `poll_job`.
+        let job = unsafe { &mut *job.cast::<Job>() };
+        match &job.answer {
+            Some(Outcome::Answer(Ok(answer))) => {
+                let slot = |(name, value): &(String, Vec<u8>)| FieldSlot {
+                    name: text(name),
+                    value: bytes(value),
+                };
+                job.slots = answer.fields.iter().map(slot).collect();
+                to.status = u32::from(answer.status);
+                to.fields = job.slots.as_ptr();
+                to.field_count = job.slots.len();
+                to.body = bytes(&answer.body);
+            }
+            Some(Outcome::Answer(Err(reason))) => to.error = text(reason),
+            _ => {}
+        }
+    });
+}
+
+pub(super) unsafe extern "C" fn release_job(job: *mut c_void) {
+    // SAFETY: made by `begin`, released once.
+    guarded((), || drop(unsafe { Box::from_raw(job.cast::<Job>()) }));
+}
+
+pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
+    guarded(0, || {
+        if worker::current().is_none() {
+            return 0;
+        }
+        tokio::task::spawn_local(Spawned(*task));
+        1
+    })
+}
+
+/// A plugin's task, ended when dropped.
+struct Spawned(Task);
+
+impl Future for Spawned {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = waker::lend(cx.waker());
+        // SAFETY: the functions fit the data; the waker lives through the call.
+        match unsafe { (self.0.poll)(self.0.data, &waker) } {
+            code::PENDING => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        // SAFETY: called once.
+        unsafe { (self.0.drop)(self.0.data) }
+    }
+}
+
+fn text(text: &str) -> RStr<'static> {
+    // SAFETY: only the lifetime changes: valid until the job is released, as the boundary says.
+    unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
+}
+
+fn bytes(content: &[u8]) -> RSlice<'static, u8> {
+    // SAFETY: as in `text`.
+    unsafe { RSlice::from_raw_parts(content.as_ptr(), content.len()) }
+}

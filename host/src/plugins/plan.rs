@@ -1,0 +1,250 @@
+//! Which plugins see a body, in what form, and who has to wait for the whole of it.
+//!
+//! Made once the head is known and every plugin has said how it wants this body. A body that nobody wants has no plan,
+//! and goes on as if there were no plugins.
+
+use plugin_api::abi::{BodyMode, delivery, over};
+
+use super::{Hook, Session};
+use crate::content_coding::{Coding, Codings};
+use crate::http1::Fields;
+
+/// Which way a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the client.
+    Client,
+    /// From the upstream.
+    Upstream,
+}
+
+impl Way {
+    pub(super) const fn chunk_hook(self) -> Hook {
+        match self {
+            Self::Client => Hook::HandleClientChunk,
+            Self::Upstream => Hook::HandleUpstreamChunk,
+        }
+    }
+
+    pub(super) const fn body_hook(self) -> Hook {
+        match self {
+            Self::Client => Hook::HandleClientBody,
+            Self::Upstream => Hook::HandleUpstreamBody,
+        }
+    }
+
+    pub(super) const fn trailers_hook(self) -> Hook {
+        match self {
+            Self::Client => Hook::HandleClientTrailers,
+            Self::Upstream => Hook::HandleUpstreamTrailers,
+        }
+    }
+}
+
+/// What the head says about the content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyFacts {
+    pub(crate) codings: Codings,
+    /// A part of something (RFC 9110 §14.4): its coding cannot be undone.
+    pub(crate) is_partial: bool,
+}
+
+impl BodyFacts {
+    pub(crate) fn of(fields: Fields<'_>) -> Self {
+        Self {
+            codings: Codings::of(fields.named("content-encoding")),
+            is_partial: fields.named("content-range").next().is_some(),
+        }
+    }
+}
+
+/// Content that a plugin cannot be given, and that it does not let pass otherwise.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("plugin {plugin} needs the content, and {reason}")]
+pub(crate) struct ContentRefused {
+    pub(crate) plugin: String,
+    pub(crate) reason: ContentRefusedReason,
+}
+
+/// Why a plugin cannot be given the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContentRefusedReason {
+    #[error("it is longer than {0} bytes")]
+    TooLong(u64),
+    #[error("its content coding cannot be undone")]
+    Coding,
+}
+
+/// One plugin's part in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) plugin: usize,
+    pub(super) delivery: Delivery,
+    pub(super) is_decoded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Stream,
+    Whole { limit: u64, may_pass: bool },
+}
+
+/// What happens to one body.
+#[derive(Debug)]
+pub(crate) struct BodyPlan {
+    pub(super) way: Way,
+    pub(super) steps: Vec<Step>,
+    /// The coding that is undone for some.
+    pub(super) coding: Option<Coding>,
+    /// Somebody listens to trailers.
+    pub(super) has_trailer_hooks: bool,
+}
+
+impl Session {
+    /// What happens to the body that follows a head; `None` when no plugin wants any of it.
+    pub(crate) fn body_plan(
+        &self,
+        way: Way,
+        facts: BodyFacts,
+    ) -> Result<Option<BodyPlan>, ContentRefused> {
+        let has_trailer_hooks = self.has_listeners(way.trailers_hook());
+        if !self.wants_bodies(way) {
+            return Ok(None);
+        }
+        let mut plan = BodyPlan {
+            way,
+            steps: Vec::new(),
+            coding: match facts.codings {
+                Codings::One(coding) if !facts.is_partial => Some(coding),
+                _ => None,
+            },
+            has_trailer_hooks,
+        };
+        for plugin in 0..self.chain().plugins.len() {
+            if let Some(step) = self.step(way, plugin, facts)? {
+                plan.steps.push(step);
+            }
+        }
+        Ok((has_trailer_hooks || !plan.steps.is_empty()).then_some(plan))
+    }
+
+    /// Whether any plugin listens to bodies that go this way.
+    pub(crate) fn wants_bodies(&self, way: Way) -> bool {
+        [way.chunk_hook(), way.body_hook(), way.trailers_hook()]
+            .into_iter()
+            .any(|hook| self.has_listeners(hook))
+    }
+
+    fn step(
+        &self,
+        way: Way,
+        plugin: usize,
+        facts: BodyFacts,
+    ) -> Result<Option<Step>, ContentRefused> {
+        let loaded = &self.chain().plugins[plugin];
+        let streams = loaded.hooks & way.chunk_hook().bit() != 0;
+        let collects = loaded.hooks & way.body_hook().bit() != 0;
+        let mode = self.mode(way, plugin);
+        let may_pass = mode.over == over::PASS;
+        let delivery = match mode.delivery {
+            delivery::WHOLE if collects => Delivery::Whole {
+                limit: self.chain().body_limit(&loaded.name, mode.limit),
+                may_pass,
+            },
+            delivery::WHOLE | delivery::STREAM if streams => Delivery::Stream,
+            _ => return Ok(None),
+        };
+        let is_decoded = mode.decode != 0 && !matches!(facts.codings, Codings::Identity);
+        if is_decoded && (facts.is_partial || matches!(facts.codings, Codings::Unknown)) {
+            if may_pass || delivery == Delivery::Stream {
+                return Ok(None);
+            }
+            return Err(ContentRefused {
+                plugin: loaded.name.clone(),
+                reason: ContentRefusedReason::Coding,
+            });
+        }
+        Ok(Some(Step {
+            plugin,
+            delivery,
+            is_decoded,
+        }))
+    }
+
+    fn mode(&self, way: Way, plugin: usize) -> BodyMode {
+        let said = self.with(|inner| {
+            let of_plugin = |said: &&(usize, Way, BodyMode)| said.0 == plugin && said.1 == way;
+            inner
+                .body_modes
+                .iter()
+                .rev()
+                .find(of_plugin)
+                .map(|said| said.2)
+        });
+        let loaded = &self.chain().plugins[plugin];
+        said.unwrap_or(match way {
+            Way::Client => loaded.client_body,
+            Way::Upstream => loaded.upstream_body,
+        })
+    }
+}
+
+impl BodyPlan {
+    /// Whether anybody has to have the whole content before anything of it is sent on.
+    pub(crate) fn has_whole(&self) -> bool {
+        self.largest_limit().is_some()
+    }
+
+    /// Whether anybody may change the content.
+    pub(crate) fn may_edit(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// Everybody has seen the content; trailers may still come.
+    pub(crate) fn end_content(&mut self) {
+        self.steps.clear();
+    }
+
+    /// The most that has to be collected, in bytes.
+    pub(crate) fn largest_limit(&self) -> Option<u64> {
+        let limits = self.steps.iter().filter_map(|step| match step.delivery {
+            Delivery::Whole { limit, .. } => Some(limit),
+            Delivery::Stream => None,
+        });
+        limits.max()
+    }
+
+    /// The content has turned out to be of at least `len` bytes: those for whom that is too long and who let it pass get its pieces, if they listen
+    /// to them, and are not waited for any more.
+    ///
+    /// # Errors
+    /// When a plugin does not let it pass.
+    pub(crate) fn exceed_if_longer(
+        &mut self,
+        len: u64,
+        session: &Session,
+    ) -> Result<(), ContentRefused> {
+        let chunk_bit = self.way.chunk_hook().bit();
+        let mut refused = None;
+        self.steps.retain_mut(|step| {
+            let loaded = &session.chain().plugins[step.plugin];
+            match step.delivery {
+                Delivery::Whole { limit, may_pass } if limit < len => {
+                    if !may_pass && refused.is_none() {
+                        refused = Some(ContentRefused {
+                            plugin: loaded.name.clone(),
+                            reason: ContentRefusedReason::TooLong(limit),
+                        });
+                    }
+                    step.delivery = Delivery::Stream;
+                    loaded.hooks & chunk_bit != 0
+                }
+                _ => true,
+            }
+        });
+        match refused {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How a plugin wants to get a message's content.
+
+use crate::abi::{self, delivery, over};
+
+/// How a plugin wants to get the bodies of one direction: not at all, piece by piece, or whole.
+///
+/// The proxy alone writes Content-Length, Transfer-Encoding and the content coding; whatever a plugin makes of a body
+/// is framed anew.
+///
+/// ```
+/// use plugin_api::BodyMode;
+/// // Whole JSON documents of up to 64 KiB, without their compression; larger ones pass unseen.
+/// const DOCUMENTS: BodyMode = BodyMode::whole(64 * 1024).or_pass().decoded();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyMode(pub(crate) abi::BodyMode);
+
+impl BodyMode {
+    /// Whole bodies of up to 1 MiB for the body hooks, pieces for the chunk hooks, as they come.
+    pub const DEFAULT: Self = Self::whole(1024 * 1024);
+
+    /// No body hook is called.
+    pub const SKIP: Self = Self::new(delivery::SKIP, 0);
+
+    /// The chunk hooks get each piece as it passes, whatever the body's size.
+    pub const STREAM: Self = Self::new(delivery::STREAM, 0);
+
+    /// The body hooks get the whole content, of at most `limit` bytes. A larger request is answered 413, a larger
+    /// response 502, and nothing of it is sent on. The proxy has a limit of its own, which wins if it is smaller. A
+    /// plugin that has chunk hooks alone gets pieces.
+    pub const fn whole(limit: u64) -> Self {
+        Self::new(delivery::WHOLE, limit)
+    }
+
+    /// Content beyond the limit, and content whose coding cannot be undone, passes: in pieces through the chunk hooks,
+    /// if there are any.
+    #[must_use]
+    pub const fn or_pass(mut self) -> Self {
+        self.0.over = over::PASS;
+        self
+    }
+
+    /// Content codings (gzip, deflate, br, zstd) are undone before the hooks see the content, and redone afterwards.
+    /// The limit counts what they see. Content in another coding is refused (415 to a request, 502 for a response),
+    /// or passes unseen with [`or_pass`](Self::or_pass) and with [`STREAM`](Self::STREAM).
+    #[must_use]
+    pub const fn decoded(mut self) -> Self {
+        self.0.decode = 1;
+        self
+    }
+
+    const fn new(delivery: u32, limit: u64) -> Self {
+        Self(abi::BodyMode {
+            delivery,
+            over: over::REFUSE,
+            limit,
+            decode: 0,
+            reserved: 0,
+        })
+    }
+}
+
+/// The mode as it crosses the boundary.
+pub const fn raw_mode(mode: BodyMode) -> abi::BodyMode {
+    mode.0
+}

@@ -1,0 +1,229 @@
+//! What the host does for a plugin while its hook waits: timers and blocking work.
+//!
+//! A job belongs to the worker on whose thread it was begun. Where there is no worker, on a thread of the plugin's own
+//! and in unit tests, a thread does the same.
+#![expect(unsafe_code, reason = "calls the host's functions")]
+
+use crate::abi::{HostTableRef, Work, code};
+use crate::guard::guarded;
+use crate::{Error, host, waker};
+use core::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+/// A job of the host's, given up when dropped. Stays on its thread.
+pub(crate) struct Job {
+    pub(crate) host: HostTableRef,
+    pub(crate) handle: *mut c_void,
+}
+
+impl Job {
+    /// A job that `begin` has begun; none where there is no worker.
+    pub(crate) fn begin(begin: impl FnOnce(HostTableRef) -> *mut c_void) -> Option<Self> {
+        let host = host::table()?;
+        let handle = begin(host);
+        (!handle.is_null()).then_some(Self { host, handle })
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // SAFETY: the handle is valid until it is released; the waker lives through the call.
+        match unsafe { self.host.poll_job()(self.handle, &waker::lend(cx.waker())) } {
+            code::PENDING => Poll::Pending,
+            result => Poll::Ready(result == code::PROCEED),
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: released once.
+        unsafe { self.host.release_job()(self.handle) }
+    }
+}
+
+/// Waits for `duration`, on the proxy's timers.
+///
+/// ```
+/// # use plugin_api::prelude::*;
+/// # use std::time::Duration;
+/// # #[derive(Deserialize)] struct Delay { milliseconds: u64 }
+/// #[filter]
+/// impl Filter for Delay {
+///     async fn handle_client_request(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+///         plugin_api::sleep(Duration::from_millis(self.milliseconds)).await;
+///         proceed()
+///     }
+/// }
+/// # let filter: Delay = plugin_api::testing::configured("milliseconds = 1").unwrap();
+/// # assert!(plugin_api::testing::get("http://a/").run(&filter).outcome().is_ok());
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // SAFETY: may be called on any thread.
+    match Job::begin(|host| unsafe { host.sleep()(milliseconds) }) {
+        Some(job) => Sleep(Inner::Job(job)),
+        None => Sleep(Inner::Thread(on_a_thread(move || thread::sleep(duration)))),
+    }
+}
+
+/// Runs `work` on a thread that may block, one of a few that the proxy keeps for that, and waits for its result. Work
+/// that nobody waits for any more still runs to its end.
+///
+/// # Errors
+/// The message of its panic.
+pub fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> RunBlocking<T> {
+    let done = Arc::new(Done::default());
+    let for_work = Arc::clone(&done);
+    let parcel: Box<dyn FnOnce() + Send> = Box::new(move || for_work.set(guarded(work)));
+    let data = Box::into_raw(Box::new(Parcel(parcel))).cast::<c_void>();
+    let work = Work { data, run };
+    // SAFETY: `run` takes the parcel, once.
+    let job = Job::begin(|host| unsafe { host.run_blocking()(&work) });
+    if job.is_none() {
+        let data = data as usize;
+        // SAFETY: nobody else has taken the parcel.
+        thread::spawn(move || unsafe { run(data as *mut c_void) });
+    }
+    RunBlocking { done, _job: job }
+}
+
+struct Parcel(Box<dyn FnOnce() + Send>);
+
+unsafe extern "C" fn run(data: *mut c_void) {
+    // SAFETY: made by `run_blocking`, taken once.
+    let Parcel(work) = *unsafe { Box::from_raw(data.cast::<Parcel>()) };
+    // The work itself is guarded; what is left are the drops of what it captured.
+    if let Err(panic) = guarded(work) {
+        crate::error!("blocking work panicked while cleaning up: {panic}");
+    }
+}
+
+fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Arc<Done<T>> {
+    let done = Arc::new(Done::default());
+    let for_thread = Arc::clone(&done);
+    thread::spawn(move || for_thread.set(guarded(work)));
+    done
+}
+
+/// A result that arrives from another thread.
+struct Done<T>(Mutex<Waiting<T>>);
+
+struct Waiting<T> {
+    result: Option<Result<T, String>>,
+    waker: Option<Waker>,
+}
+
+impl<T> Default for Done<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Waiting {
+            result: None,
+            waker: None,
+        }))
+    }
+}
+
+impl<T> Done<T> {
+    fn set(&self, result: Result<T, String>) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.result = Some(result);
+        let waker = waiting.waker.take();
+        drop(waiting);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                waiting.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A wait, from [`sleep`]. Cancel safe.
+#[must_use = "a future does nothing unless awaited"]
+pub struct Sleep(Inner);
+
+enum Inner {
+    Job(Job),
+    Thread(Arc<Done<()>>),
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Inner::Job(job) => job.poll(cx).map(|_| ()),
+            Inner::Thread(done) => done.poll(cx).map(|_| ()),
+        }
+    }
+}
+
+/// Blocking work under way, from [`run_blocking`].
+#[must_use = "a future does nothing unless awaited"]
+pub struct RunBlocking<T> {
+    done: Arc<Done<T>>,
+    _job: Option<Job>,
+}
+
+impl<T> Future for RunBlocking<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.done.poll(cx);
+        polled.map(|result| result.map_err(|panic| Error::new(format!("panicked: {panic}"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{run_blocking, sleep};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::thread::{self, Thread};
+    use std::time::Duration;
+
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut future = pin!(future);
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(value) => return value,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    #[test]
+    fn blocking_work_gives_its_result_or_its_panic() {
+        assert_eq!(block_on(run_blocking(|| 7)).ok(), Some(7));
+        let failed = block_on(run_blocking(|| -> u32 { panic!("boom") }));
+        assert!(failed.is_err_and(|error| error.message().starts_with("panicked: boom")));
+    }
+
+    #[test]
+    fn a_wait_ends_without_a_proxy_too() {
+        block_on(sleep(Duration::from_millis(1)));
+    }
+}

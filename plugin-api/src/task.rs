@@ -1,0 +1,63 @@
+//! Work that goes on after its hook has answered.
+#![expect(unsafe_code, reason = "hands a future to the host by pointer")]
+
+use crate::abi::{self, RawWaker, code};
+use crate::guard::guarded;
+use crate::{Error, host, waker};
+use core::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+type Spawned = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Runs `future` on this worker, beside the exchange that has begun it and beyond its end. Dropped where it is when the
+/// proxy shuts down.
+///
+/// # Errors
+/// When there is no worker here: on a thread of the plugin's own, in [`Filter::new`](crate::Filter::new), or in a
+/// unit test.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
+    let spawned: Spawned = Box::pin(future);
+    let data = Box::into_raw(Box::new(spawned));
+    let task = abi::Task {
+        data: data.cast(),
+        poll,
+        drop: end,
+    };
+    // SAFETY: the functions fit the data.
+    let is_taken = host::table().is_some_and(|host| unsafe { host.spawn()(&task) } != 0);
+    if is_taken {
+        return Ok(());
+    }
+    // SAFETY: nobody has taken it.
+    drop(unsafe { Box::from_raw(data) });
+    Err(Error::new("tasks are spawned in hooks: here is no worker"))
+}
+
+// SAFETY, for both: `data` is a spawned future; the host calls them one after the other, `end` last.
+unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
+    let future = unsafe { &mut *data.cast::<Spawned>() };
+    let polled = guarded(|| {
+        #[cfg(feature = "tokio")]
+        let _entered = crate::runtime::enter();
+        future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker::lent(raw)))
+    });
+    match polled {
+        Ok(Poll::Pending) => code::PENDING,
+        Ok(Poll::Ready(())) => code::PROCEED,
+        Err(panic) => {
+            crate::error!("a spawned task panicked: {panic}");
+            code::PANIC
+        }
+    }
+}
+
+unsafe extern "C" fn end(data: *mut c_void) {
+    let ended = guarded(|| drop(unsafe { Box::from_raw(data.cast::<Spawned>()) }));
+    if let Err(panic) = ended {
+        crate::error!("a spawned task panicked while it was dropped: {panic}");
+    }
+}
