@@ -13,3 +13,4 @@ mod egress_allowlist;
 mod record_har;
 mod secret_inject;
 mod shortlink;
+mod modify_post_data;

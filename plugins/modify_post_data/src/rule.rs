@@ -1,0 +1,80 @@
+//! Which requests get another content, and which of their fields speak of the one they had.
+
+use crate::config::Config;
+use plugin_api::Error;
+
+/// Fields that describe the content as it came: its coding, its digests, its part of a whole.
+pub(crate) const OF_THE_OLD_CONTENT: [&str; 6] = [
+    "Content-Encoding",
+    "Content-MD5",
+    "Content-Digest",
+    "Digest",
+    "Repr-Digest",
+    "Content-Range",
+];
+
+/// What replaces the content of which requests.
+pub(crate) struct Replacement {
+    methods: Vec<String>,
+    pub(crate) body: String,
+    pub(crate) content_type: String,
+    pub(crate) max_body: u64,
+}
+
+impl Replacement {
+    /// A replacement as configured.
+    ///
+    /// # Errors
+    /// Methods that no request has, a Content-Type that cannot stand in a field, a limit that nothing meets.
+    pub(crate) fn new(config: Config) -> Result<Self, Error> {
+        let wrong = |reason: String| Err(Error::new(reason));
+        if let Some(method) = config.methods.iter().find(|method| !is_token(method)) {
+            return wrong(format!("methods: `{method}` is not a method"));
+        }
+        if !is_field_value(&config.content_type) {
+            let content_type = config.content_type.escape_debug();
+            return wrong(format!(
+                "content_type: `{content_type}` is not a media type"
+            ));
+        }
+        if config.max_body == 0 {
+            return wrong("max_body: 0 would refuse every request with content".to_owned());
+        }
+        Ok(Self {
+            methods: config.methods,
+            body: config.body,
+            content_type: config.content_type,
+            max_body: config.max_body,
+        })
+    }
+
+    /// Whether requests with this method are meant.
+    pub(crate) fn is_for(&self, method: &str) -> bool {
+        self.methods.iter().any(|chosen| chosen == method)
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_letter)
+}
+
+fn is_field_value(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Replacement;
+    use crate::config::Config;
+
+    #[test]
+    fn is_for_the_methods_as_written() {
+        let replacement = Replacement::new(Config::default()).ok().unwrap();
+        assert!(replacement.is_for("POST"));
+        for method in ["post", "PUT", "GET", ""] {
+            assert!(!replacement.is_for(method), "{method}");
+        }
+    }
+}
