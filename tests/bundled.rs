@@ -14,3 +14,4 @@ mod record_har;
 mod secret_inject;
 mod shortlink;
 mod modify_post_data;
+mod man_in_the_middle;

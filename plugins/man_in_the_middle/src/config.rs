@@ -1,0 +1,19 @@
+//! The plugin's table. Without one, responses greet from the man in the middle.
+
+use serde::Deserialize;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The content that responses get, as text.
+    pub(crate) body: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            body: "Hello from man in the middle".to_owned(),
+        }
+    }
+}
