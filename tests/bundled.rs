@@ -15,3 +15,4 @@ mod secret_inject;
 mod shortlink;
 mod modify_post_data;
 mod man_in_the_middle;
+mod modify_chunk_response;

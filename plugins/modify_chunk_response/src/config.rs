@@ -1,0 +1,20 @@
+//! The plugin's table. Without one, chunked responses become four words.
+
+use serde::Deserialize;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// What the content becomes: these texts, a line each.
+    pub(crate) chunks: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let words = ["modify", "chunk", "response", "plugin"];
+        Self {
+            chunks: words.map(str::to_owned).to_vec(),
+        }
+    }
+}
