@@ -16,3 +16,4 @@ mod shortlink;
 mod modify_post_data;
 mod man_in_the_middle;
 mod modify_chunk_response;
+mod cache_responses;

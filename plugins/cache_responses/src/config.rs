@@ -1,0 +1,66 @@
+//! The plugin's table. Without one, responses are written to the system's directory for temporary files.
+
+use plugin_api::Error;
+use serde::Deserialize;
+use std::env;
+use std::path::PathBuf;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Where the files are written; has to be there at the start.
+    pub(crate) directory: PathBuf,
+    /// What the files' names begin with, before the host.
+    pub(crate) prefix: String,
+    /// The longest file, in bytes; what would become longer is removed. Default 64 MiB.
+    pub(crate) max_file: u64,
+    /// The most that waits to be written, in bytes of memory; beyond it files are given up, and exchanges never
+    /// wait. Default 16 MiB.
+    pub(crate) max_waiting: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            directory: env::temp_dir(),
+            prefix: String::new(),
+            max_file: 64 * 1024 * 1024,
+            max_waiting: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Longer than any sensible prefix, and short enough to leave room for the host in a file name.
+const MAX_PREFIX_LEN: usize = 64;
+
+impl Config {
+    /// Refuses what could not work.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !self.directory.is_dir() {
+            let directory = self.directory.display();
+            return Err(Error::new(format!(
+                "directory: `{directory}` is not a directory"
+            )));
+        }
+        let is_part_of_a_name = |c: char| c != '/' && !c.is_control();
+        if self.prefix.len() > MAX_PREFIX_LEN || !self.prefix.chars().all(is_part_of_a_name) {
+            let prefix = self.prefix.escape_debug();
+            return Err(Error::new(format!(
+                "prefix: `{prefix}` is not the beginning of a file name"
+            )));
+        }
+        for (key, value) in [
+            ("max_file", self.max_file),
+            ("max_waiting", self.max_waiting),
+        ] {
+            if value == 0 {
+                return Err(Error::new(format!("{key}: 0 would keep no file")));
+            }
+        }
+        Ok(())
+    }
+}

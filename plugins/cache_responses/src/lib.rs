@@ -1,0 +1,285 @@
+//! Writes a copy of every response to a file; with a second plugin, also what comes out of tunnels.
+//!
+//! ```toml
+//! [[plugins]]
+//! library = "libcache_responses.so"
+//! name = "CacheResponses"
+//! config = { directory = "/var/tmp/responses", prefix = "", max_file = 67108864, max_waiting = 16777216 }
+//! ```
+//!
+//! ```text
+//! the client gets: HTTP/1.1 200 OK       …/httpbin.org-1569378301.407512.txt has: HTTP/1.1 200 OK
+//!                  Content-Length: 3                                              Content-Length: 3
+//!
+//!                  abc                                                            abc
+//! ```
+//!
+//! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding.
+//! The files are copies to look at, nothing is ever served from them. A file is there only if the response came to its
+//! end. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
+
+mod config;
+mod recording;
+mod rule;
+#[cfg(test)]
+mod scratch;
+mod writer;
+
+use config::Config;
+use plugin_api::prelude::*;
+use recording::{Recorder, Recording};
+use rule::{has_content, head, shown};
+
+/// Stores responses.
+struct CacheResponses {
+    recorder: Recorder,
+}
+
+#[filter]
+impl Filter for CacheResponses {
+    const UPSTREAM_BODY: BodyMode = BodyMode::STREAM;
+    type Config = Config;
+    type State = Option<Recording>;
+
+    fn new(config: Config) -> Result<Self, Error> {
+        let recorder = Recorder::new(config)?;
+        Ok(Self { recorder })
+    }
+
+    fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        let request = exchange.request();
+        if let Some(response) = exchange.response() {
+            let mut recording = self.recorder.begin(request.host(), head(response));
+            if !has_content(request, response) {
+                recording.finish();
+            }
+            *exchange.state = Some(recording);
+        }
+        proceed()
+    }
+
+    fn handle_upstream_chunk(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        chunk: &[u8],
+        end: bool,
+    ) -> ChunkOutcome {
+        if let Some(recording) = exchange.state {
+            recording.append(chunk);
+            if end {
+                recording.finish();
+            }
+        }
+        Ok(Chunk::Pass)
+    }
+
+    fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
+        name_file(exchange)
+    }
+}
+
+/// Stores what upstreams send through tunnels, undeciphered. A plugin apart, since listening to tunnels slows them.
+struct CacheTunnels {
+    recorder: Recorder,
+}
+
+#[filter]
+impl Filter for CacheTunnels {
+    type Config = Config;
+    type State = Option<Recording>;
+
+    fn new(config: Config) -> Result<Self, Error> {
+        let recorder = Recorder::new(config)?;
+        Ok(Self { recorder })
+    }
+
+    fn handle_tunnel_chunk(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        from: Direction,
+        chunk: &[u8],
+    ) -> ChunkOutcome {
+        if from == Direction::Upstream {
+            if exchange.state.is_none() {
+                let host = exchange.request().host();
+                let recording = self.recorder.begin(host, Vec::new());
+                *exchange.state = Some(recording);
+            }
+            if let Some(recording) = exchange.state {
+                recording.append(chunk);
+            }
+        }
+        Ok(Chunk::Pass)
+    }
+
+    fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
+        // A tunnel says nothing about where its content ends: what came is what there is.
+        if let Some(recording) = exchange.state {
+            recording.finish();
+        }
+        name_file(exchange)
+    }
+}
+
+/// Names the file in the exchange's line of the access log.
+fn name_file<F: Filter<State = Option<Recording>>>(exchange: &mut Exchange<'_, F>) -> LogLine {
+    let recording = exchange.state.as_ref();
+    if let Some(file) = recording.and_then(Recording::file).map(shown) {
+        exchange.add_log_field("cache_file", file);
+    }
+    LogLine::Write
+}
+
+export_plugins!(CacheResponses, CacheTunnels);
+
+#[cfg(test)]
+mod tests {
+    use super::{CacheResponses, CacheTunnels};
+    use crate::scratch::Scratch;
+    use plugin_api::Direction;
+    use plugin_api::testing::{configured, get, request};
+
+    fn recording_to(scratch: &Scratch, more: &str) -> CacheResponses {
+        configured(&(scratch.table() + more)).unwrap()
+    }
+
+    #[test]
+    fn a_response_is_stored_with_its_head() {
+        let scratch = Scratch::new();
+        let filter = recording_to(&scratch, "prefix = 'seen-'");
+        let mut run = get("http://httpbin.org/get").run(&filter);
+        let fields = [("Server", "nginx"), ("Transfer-Encoding", "chunked")];
+        assert!(run.response(404, &fields).is_ok());
+        assert_eq!(run.chunk(b"not ", false).unwrap(), b"not ");
+        assert_eq!(run.chunk(b"here", true).unwrap(), b"here");
+        run.access_log().unwrap();
+        let (key, logged) = run.log_fields()[0].clone();
+        drop(run);
+        drop(filter);
+        let (name, content) = scratch.only_file();
+        assert_eq!(content, b"HTTP/1.1 404 \r\nServer: nginx\r\n\r\nnot here");
+        assert!(name.starts_with("seen-httpbin.org-") && name.ends_with(".txt"));
+        assert_eq!(key, "cache_file");
+        assert!(logged.ends_with(&name), "{logged}");
+    }
+
+    #[test]
+    fn a_response_without_content_is_stored_at_once() {
+        for (method, status, fields) in [
+            ("HEAD", 200, [("Content-Length", "9")]),
+            ("GET", 304, [("ETag", "\"x\"")]),
+            ("GET", 200, [("Content-Length", "0")]),
+        ] {
+            let scratch = Scratch::new();
+            let filter = recording_to(&scratch, "");
+            let mut run = request(method, "http://a.example/").run(&filter);
+            assert!(run.response(status, &fields).is_ok());
+            drop(run);
+            drop(filter);
+            let (_, content) = scratch.only_file();
+            assert!(content.ends_with(b"\r\n\r\n"), "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_breaks_off_leaves_no_file() {
+        let scratch = Scratch::new();
+        let filter = recording_to(&scratch, "");
+        let mut run = get("http://a.example/").run(&filter);
+        assert!(run.response(200, &[("Content-Length", "9")]).is_ok());
+        run.chunk(b"part", false).unwrap();
+        run.access_log().unwrap();
+        assert_eq!(run.log_fields(), []);
+        drop(run);
+        drop(filter);
+        assert_eq!(scratch.names(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_passes_without_a_file() {
+        for limit in ["max_file = 40", "max_waiting = 170"] {
+            let scratch = Scratch::new();
+            let filter = recording_to(&scratch, limit);
+            let mut run = get("http://a.example/").run(&filter);
+            assert!(run.response(200, &[]).is_ok());
+            let long = [b'x'; 100];
+            assert_eq!(run.chunk(&long, false).unwrap(), long);
+            assert_eq!(run.chunk(b"", true).unwrap(), b"");
+            run.access_log().unwrap();
+            assert_eq!(run.log_fields(), [], "{limit}");
+            drop(run);
+            drop(filter);
+            assert_eq!(scratch.names(), [""; 0], "{limit}");
+        }
+    }
+
+    #[test]
+    fn responses_of_one_moment_get_files_of_their_own() {
+        let scratch = Scratch::new();
+        let filter = recording_to(&scratch, "");
+        for _ in 0..20 {
+            let mut run = get("http://a.example/").run(&filter);
+            assert!(run.response(204, &[]).is_ok());
+        }
+        drop(filter);
+        assert_eq!(scratch.names().len(), 20);
+    }
+
+    #[test]
+    fn a_tunnel_is_stored_as_the_upstream_sent_it() {
+        let scratch = Scratch::new();
+        let filter: CacheTunnels = configured(&scratch.table()).unwrap();
+        let mut run = request("CONNECT", "a.example:443").run(&filter);
+        for (from, bytes) in [
+            (Direction::Client, b"hello"),
+            (Direction::Upstream, b"\x16\x03\x01ab"),
+            (Direction::Client, b"again"),
+            (Direction::Upstream, b"\x17\x03\x01cd"),
+        ] {
+            assert_eq!(run.tunnel_chunk(from, bytes).unwrap(), bytes);
+        }
+        run.access_log().unwrap();
+        assert_eq!(run.log_fields().len(), 1);
+        drop(run);
+        drop(filter);
+        let (name, content) = scratch.only_file();
+        assert!(name.starts_with("a.example-"), "{name}");
+        assert_eq!(content, b"\x16\x03\x01ab\x17\x03\x01cd");
+    }
+
+    #[test]
+    fn a_tunnel_without_an_answer_leaves_no_file() {
+        let scratch = Scratch::new();
+        let filter: CacheTunnels = configured(&scratch.table()).unwrap();
+        let mut run = request("CONNECT", "a.example:443").run(&filter);
+        run.tunnel_chunk(Direction::Client, b"hello").unwrap();
+        run.access_log().unwrap();
+        assert_eq!(run.log_fields(), []);
+        drop(run);
+        drop(filter);
+        assert_eq!(scratch.names(), [""; 0]);
+    }
+
+    #[test]
+    fn refuses_a_table_that_would_keep_nothing() {
+        for (table, reason) in [
+            (
+                "directory = '/no/such/place'",
+                "directory: `/no/such/place` is not a directory",
+            ),
+            (
+                "prefix = '../a'",
+                "prefix: `../a` is not the beginning of a file name",
+            ),
+            ("max_file = 0", "max_file: 0 would keep no file"),
+            ("max_waiting = 0", "max_waiting: 0 would keep no file"),
+            (
+                "dir = '/tmp'",
+                "unknown field `dir`, expected one of `directory`, `prefix`, `max_file`, `max_waiting`",
+            ),
+        ] {
+            let refused = configured::<CacheResponses>(table).err().unwrap();
+            assert_eq!(refused.message(), reason);
+        }
+    }
+}
