@@ -17,3 +17,4 @@ mod modify_post_data;
 mod man_in_the_middle;
 mod modify_chunk_response;
 mod cache_responses;
+mod tls_intercept_conditionally;

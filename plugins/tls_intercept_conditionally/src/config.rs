@@ -1,0 +1,22 @@
+//! The plugin's table. Without one, the tunnels to httpbin.org are left closed.
+
+use serde::Deserialize;
+
+/// As written in `proxy.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Hosts that are never intercepted; `*.example.com` means all below `example.com`.
+    pub(crate) exclude: Vec<String>,
+    /// If any are named, all other hosts are not intercepted either.
+    pub(crate) include: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            exclude: vec!["httpbin.org".to_owned()],
+            include: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Keeps the tunnels to chosen hosts from being intercepted.
+//!
+//! ```toml
+//! [[plugins]]
+//! library = "libtls_intercept_conditionally.so"
+//! name = "TlsInterceptConditionally"
+//! config = { exclude = ["httpbin.org"], include = [] }   # the default
+//! ```
+//!
+//! ```text
+//! > CONNECT httpbin.org:443     relayed unseen: the client verifies the origin's own certificate
+//! > CONNECT a.example:443       as the proxy is configured
+//! ```
+//!
+//! It only ever says no: for other tunnels a plugin listed later, or the configuration, decides. Without interception
+//! there is nothing to decide, and it does nothing.
+
+mod config;
+mod rule;
+
+use config::Config;
+use plugin_api::prelude::*;
+use rule::Policy;
+
+struct TlsInterceptConditionally {
+    policy: Policy,
+}
+
+#[filter]
+impl Filter for TlsInterceptConditionally {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Error> {
+        let policy = Policy::new(&config)?;
+        Ok(Self { policy })
+    }
+
+    fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
+        let server_name = exchange.tls_hello().and_then(|hello| hello.server_name());
+        let host = exchange.upstream().host();
+        if self.policy.keeps_closed(host, server_name) {
+            return Interception::Tunnel;
+        }
+        Interception::Default
+    }
+}
+
+export_plugins!(TlsInterceptConditionally);
+
+#[cfg(test)]
+mod tests {
+    use super::TlsInterceptConditionally;
+    use plugin_api::Interception;
+    use plugin_api::testing::{configured, request};
+
+    fn decision(table: &str, to: &str, server_name: &str) -> Interception {
+        let filter: TlsInterceptConditionally = configured(table).unwrap();
+        let mut run = request("CONNECT", to).run(&filter);
+        run.tls_hello(server_name, "h2,http/1.1").unwrap()
+    }
+
+    #[test]
+    fn keeps_httpbin_closed_by_either_of_its_names() {
+        for (to, server_name) in [
+            ("httpbin.org:443", "httpbin.org"),
+            ("httpbin.org:443", ""),
+            ("192.0.2.1:443", "httpbin.org"),
+        ] {
+            assert_eq!(decision("", to, server_name), Interception::Tunnel, "{to}");
+        }
+    }
+
+    #[test]
+    fn leaves_other_tunnels_to_the_configuration() {
+        let decided = decision("", "a.example:443", "a.example");
+        assert_eq!(decided, Interception::Default);
+    }
+
+    #[test]
+    fn keeps_closed_what_is_not_included() {
+        let table = "include = ['*.corp.example', 'httpbin.org']";
+        for (host, expected) in [
+            ("a.corp.example", Interception::Default),
+            ("b.example", Interception::Tunnel),
+            ("httpbin.org", Interception::Tunnel),
+        ] {
+            let decided = decision(table, &format!("{host}:443"), host);
+            assert_eq!(decided, expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_pattern_that_matches_nothing() {
+        for (table, reason) in [
+            (
+                "exclude = ['https://a/']",
+                "exclude: `https://a/` is neither a host nor `*.domain`",
+            ),
+            (
+                "include = ['*']",
+                "include: `*` is neither a host nor `*.domain`",
+            ),
+            (
+                "hosts = []",
+                "unknown field `hosts`, expected `exclude` or `include`",
+            ),
+        ] {
+            let refused = configured::<TlsInterceptConditionally>(table)
+                .err()
+                .unwrap();
+            assert_eq!(refused.message(), reason);
+        }
+    }
+}

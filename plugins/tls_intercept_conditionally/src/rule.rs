@@ -1,0 +1,160 @@
+//! Which tunnels stay closed.
+//!
+//! A tunnel may have two names: the host it leads to, and the server name that the client asks for in its TLS. Either
+//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them.
+
+use crate::config::Config;
+use plugin_api::Error;
+use std::net::Ipv6Addr;
+
+/// What stays closed, by the names of a tunnel.
+pub(crate) struct Policy {
+    exclude: Vec<Pattern>,
+    include: Vec<Pattern>,
+}
+
+impl Policy {
+    /// A policy as configured.
+    ///
+    /// # Errors
+    /// A pattern that no host can equal, such as one with a port.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self {
+            exclude: patterns("exclude", &config.exclude)?,
+            include: patterns("include", &config.include)?,
+        })
+    }
+
+    /// Whether the tunnel to `host`, in which TLS asks for `server_name`, stays closed.
+    pub(crate) fn keeps_closed(&self, host: &str, server_name: Option<&str>) -> bool {
+        let is_on = |list: &[Pattern]| {
+            let names = || [Some(host), server_name].into_iter().flatten();
+            list.iter()
+                .any(|pattern| names().any(|name| pattern.matches(name)))
+        };
+        is_on(&self.exclude) || (!self.include.is_empty() && !is_on(&self.include))
+    }
+}
+
+fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, Error> {
+    let parse = |text: &String| {
+        let wrong = || Error::new(format!("{key}: `{text}` is neither a host nor `*.domain`"));
+        Pattern::parse(text).ok_or_else(wrong)
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Names in lower case, without the dot at the end.
+enum Pattern {
+    /// This host.
+    Host(String),
+    /// Every host below a domain; begins with the dot.
+    Below(String),
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("*.") {
+            Some(domain) if is_name(bare(domain)) => {
+                Some(Self::Below(format!(".{}", normal(domain))))
+            }
+            None if is_name(bare(text)) || bare(text).parse::<Ipv6Addr>().is_ok() => {
+                Some(Self::Host(normal(text)))
+            }
+            _ => None,
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let name = normal(name);
+        match self {
+            Self::Host(host) => name == *host,
+            Self::Below(domain) => name.len() > domain.len() && name.ends_with(domain),
+        }
+    }
+}
+
+fn normal(name: &str) -> String {
+    bare(name).to_ascii_lowercase()
+}
+
+fn bare(name: &str) -> &str {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name)
+}
+
+fn is_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && !text.starts_with('.') && text.bytes().all(is_letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Policy;
+    use crate::config::Config;
+
+    fn policy(exclude: &[&str], include: &[&str]) -> Result<Policy, plugin_api::Error> {
+        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        Policy::new(&Config {
+            exclude: owned(exclude),
+            include: owned(include),
+        })
+    }
+
+    #[test]
+    fn a_pattern_is_a_host_or_all_below_a_domain() {
+        let policy = policy(&["Bank.example.", "*.clinic.example", "[::1]"], &[]).unwrap();
+        for (host, expected) in [
+            ("bank.example", true),
+            ("BANK.EXAMPLE.", true),
+            ("www.bank.example", false),
+            ("clinic.example", false),
+            ("a.b.clinic.example", true),
+            ("notclinic.example", false),
+            ("::1", true),
+            ("", false),
+        ] {
+            assert_eq!(policy.keeps_closed(host, None), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn either_name_of_a_tunnel_counts() {
+        let policy = policy(&["bank.example"], &["*.corp.example"]).unwrap();
+        for (host, server_name, expected) in [
+            ("192.0.2.1", Some("bank.example"), true),
+            ("bank.example", Some("a.corp.example"), true),
+            ("192.0.2.1", Some("a.corp.example"), false),
+            ("a.corp.example", None, false),
+            ("192.0.2.1", None, true),
+            ("b.example", Some("b.example"), true),
+        ] {
+            let closed = policy.keeps_closed(host, server_name);
+            assert_eq!(closed, expected, "{host} {server_name:?}");
+        }
+    }
+
+    #[test]
+    fn without_lists_nothing_is_kept_closed() {
+        let policy = policy(&[], &[]).unwrap();
+        assert!(!policy.keeps_closed("a.example", Some("a.example")));
+    }
+
+    #[test]
+    fn refuses_what_no_host_can_equal() {
+        for pattern in [
+            "",
+            "*",
+            "*.",
+            "a.*.example",
+            "a.example:443",
+            "https://a/",
+            ".a",
+        ] {
+            assert!(policy(&[pattern], &[]).is_err(), "{pattern}");
+            assert!(policy(&[], &[pattern]).is_err(), "{pattern}");
+        }
+    }
+}
