@@ -18,3 +18,4 @@ mod man_in_the_middle;
 mod modify_chunk_response;
 mod cache_responses;
 mod tls_intercept_conditionally;
+mod proxy_pool;

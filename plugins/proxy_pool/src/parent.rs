@@ -1,0 +1,281 @@
+//! One parent proxy: where it is, how much it has to do, and whether it is up.
+//!
+//! All that changes is atomic: exchanges of several threads ask and tell at once, and none waits. Two that tell at
+//! once may count one failure too few; the next one makes up for it. Times are milliseconds since the pool was made.
+
+use plugin_api::Error;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::{fmt, io, vec};
+
+/// A proxy to go through.
+pub(crate) struct Parent {
+    url: String,
+    host: String,
+    port: u16,
+    /// Sets it apart from the others when one is chosen by host.
+    pub(crate) seed: u64,
+    /// Exchanges under way.
+    pub(crate) load: AtomicUsize,
+    /// Failures in a row.
+    fails: AtomicU32,
+    failed_at: AtomicU64,
+    /// 0 if it is up.
+    down_until: AtomicU64,
+}
+
+/// When a parent counts as down.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Failures until it is down; 0 for never.
+    pub(crate) max_fails: u32,
+    /// How long it is down, and how long a failure counts, in milliseconds.
+    pub(crate) fail_timeout: u64,
+}
+
+impl Parent {
+    /// The parent at `url`.
+    ///
+    /// # Errors
+    /// It is not the URL of a proxy. The text does not repeat the URL, which may hold a password.
+    pub(crate) fn new(url: &str) -> Result<Self, Error> {
+        let (host, port) = parse(url).map_err(Error::new)?;
+        Ok(Self {
+            url: url.to_owned(),
+            host,
+            port,
+            seed: hash(url),
+            load: AtomicUsize::new(0),
+            fails: AtomicU32::new(0),
+            failed_at: AtomicU64::new(0),
+            down_until: AtomicU64::new(0),
+        })
+    }
+
+    /// The URL as it was written, credentials included.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it listens at this host and port.
+    pub(crate) fn is_at(&self, host: &str, port: u16) -> bool {
+        self.port == port && self.host == host
+    }
+
+    /// Its addresses, looked up now; may block.
+    ///
+    /// # Errors
+    /// The name cannot be resolved.
+    pub(crate) fn addresses(&self) -> io::Result<vec::IntoIter<SocketAddr>> {
+        (self.host.as_str(), self.port).to_socket_addrs()
+    }
+
+    /// Whether exchanges may go through it.
+    pub(crate) fn is_up(&self, now: u64) -> bool {
+        now >= self.down_until.load(Relaxed)
+    }
+
+    /// Notes that it could not be connected to; whether that takes it down.
+    pub(crate) fn note_failure(&self, now: u64, limits: Limits) -> bool {
+        let is_old = now.saturating_sub(self.failed_at.swap(now, Relaxed)) > limits.fail_timeout;
+        // Once down, one more failure is enough: only a success starts a new count.
+        if is_old && self.fails.load(Relaxed) < limits.max_fails {
+            self.fails.store(0, Relaxed);
+        }
+        let fails = self.fails.fetch_add(1, Relaxed).saturating_add(1);
+        if limits.max_fails == 0 || fails < limits.max_fails {
+            return false;
+        }
+        let was_up = self.is_up(now);
+        let until = now.saturating_add(limits.fail_timeout).max(1);
+        self.down_until.store(until, Relaxed);
+        was_up
+    }
+
+    /// Notes that it was connected to; whether it was down before.
+    pub(crate) fn note_success(&self) -> bool {
+        // Nearly always; the line of memory then stays shared between the threads.
+        if self.fails.load(Relaxed) == 0 {
+            return false;
+        }
+        self.fails.store(0, Relaxed);
+        self.down_until.swap(0, Relaxed) != 0
+    }
+}
+
+/// Host and port, without the credentials.
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Host and port of a proxy's URL.
+fn parse(url: &str) -> Result<(String, u16), &'static str> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let default_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        "socks5" | "socks5h" => 1080,
+        _ => return Err("does not begin with http://, https://, socks5:// or socks5h://"),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
+        return Err("has a path, a query or a fragment; write special characters as %XX");
+    }
+    let authority = match rest.rsplit_once('@') {
+        Some((credentials, authority)) if are_credentials(credentials) => authority,
+        Some(_) => return Err("has credentials that are not user:password; write others as %XX"),
+        None => rest,
+    };
+    let (host, port) = split_port(authority);
+    let port = match port {
+        None => default_port,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            match digits.parse::<u16>() {
+                Ok(port) if port != 0 => port,
+                _ => return Err("has a port that is not a number from 1 to 65535"),
+            }
+        }
+        Some(_) => return Err("has a port that is not a number from 1 to 65535"),
+    };
+    let host = checked_host(host).ok_or("has no host; IPv6 stands in brackets")?;
+    Ok((host, port))
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+fn checked_host(host: &str) -> Option<String> {
+    if let Some(literal) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        let ip: Ipv6Addr = literal.parse().ok()?;
+        return Some(ip.to_string());
+    }
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    // What ends in a number is an address, and some resolvers would read `127.1` as one.
+    let last_label = host.trim_end_matches('.').rsplit('.').next()?;
+    let looks_like_ip = last_label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = host.bytes().all(is_letter) && !host.starts_with('.') && !looks_like_ip;
+    let is_host = host.parse::<Ipv4Addr>().is_ok() || is_name;
+    (is_host && host.len() <= 253).then(|| host.to_ascii_lowercase())
+}
+
+fn are_credentials(text: &str) -> bool {
+    let is_escaped = |escape: &str| {
+        let digits = escape.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    !text.is_empty()
+        && !text.starts_with(':')
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && text.split('%').skip(1).all(is_escaped)
+}
+
+/// FNV-1a: the same in every process, so that a host keeps its parent over restarts.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limits, Parent};
+
+    const LIMITS: Limits = Limits {
+        max_fails: 2,
+        fail_timeout: 1000,
+    };
+
+    fn parent() -> Parent {
+        Parent::new("http://a.example:3128").unwrap()
+    }
+
+    #[test]
+    fn shows_host_and_port_and_never_credentials() {
+        for (url, shown) in [
+            ("http://Proxy.Example", "proxy.example:80"),
+            ("https://user:p%40ss@proxy.example/", "proxy.example:443"),
+            ("socks5://[2001:db8::1]", "[2001:db8::1]:1080"),
+            ("SOCKS5H://127.0.0.1:9050", "127.0.0.1:9050"),
+        ] {
+            assert_eq!(Parent::new(url).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_url_of_a_proxy_without_repeating_it() {
+        for url in [
+            "",
+            "secret.example:80",
+            "ftp://secret.example",
+            "http://",
+            "http://secret.example:0",
+            "http://secret.example:65536",
+            "http://secret.example:+1",
+            "http://secret.example/path",
+            "http://:secret@a.example",
+            "http://a:secret%zz@a.example",
+            "http://2001:db8::1:80",
+            "http://se cret",
+            "http://127.1/secret",
+            "http://127.1",
+        ] {
+            let error = Parent::new(url).err().unwrap();
+            assert!(!error.message().contains("secret"), "{url}");
+        }
+    }
+
+    #[test]
+    fn is_down_after_so_many_failures_for_a_time() {
+        let parent = parent();
+        assert!(!parent.note_failure(0, LIMITS));
+        assert!(parent.is_up(1));
+        assert!(parent.note_failure(5, LIMITS), "goes down now");
+        assert!(!parent.note_failure(6, LIMITS), "is down already");
+        assert!(!parent.is_up(1005));
+        assert!(parent.is_up(1006));
+        assert!(parent.note_failure(1007, LIMITS), "once more is enough");
+        assert!(!parent.is_up(2006));
+    }
+
+    #[test]
+    fn a_success_takes_it_up_and_starts_a_new_count() {
+        let parent = parent();
+        assert!(!parent.note_success());
+        parent.note_failure(0, LIMITS);
+        parent.note_failure(0, LIMITS);
+        assert!(!parent.is_up(1));
+        assert!(parent.note_success());
+        assert!(parent.is_up(1));
+        assert!(!parent.note_failure(2, LIMITS));
+    }
+
+    #[test]
+    fn failures_far_apart_do_not_add_up() {
+        let parent = parent();
+        assert!(!parent.note_failure(0, LIMITS));
+        assert!(!parent.note_failure(1001, LIMITS));
+        assert!(parent.is_up(1002));
+    }
+
+    #[test]
+    fn is_never_down_when_failures_do_not_count() {
+        let parent = parent();
+        let limits = Limits {
+            max_fails: 0,
+            ..LIMITS
+        };
+        assert!((0..9).all(|now| !parent.note_failure(now, limits) && parent.is_up(now)));
+    }
+}
