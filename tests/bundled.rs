@@ -19,3 +19,4 @@ mod modify_chunk_response;
 mod cache_responses;
 mod tls_intercept_conditionally;
 mod proxy_pool;
+mod custom_dns_resolver;

@@ -1,0 +1,183 @@
+//! Which addresses a name has.
+//!
+//! Names are compared as DNS does, without regard to case and to a dot at the end. A name that is written counts
+//! before `*.domain`, the nearest domain before those above it.
+
+use plugin_api::Error;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+
+/// Addresses by name.
+#[derive(Default)]
+pub(crate) struct HostTable {
+    names: HashMap<String, Vec<IpAddr>>,
+    /// By the domain behind `*.`; of `*` that is nothing.
+    domains: HashMap<String, Vec<IpAddr>>,
+}
+
+impl HostTable {
+    /// The table as it is written in the configuration.
+    ///
+    /// # Errors
+    /// A name that no host can have, a name without addresses, a name that is written twice.
+    pub(crate) fn new(hosts: HashMap<String, Vec<IpAddr>>) -> Result<Self, Error> {
+        let mut table = Self::default();
+        for (pattern, addresses) in hosts {
+            let refused = |reason| Error::new(format!("hosts: `{pattern}` {reason}"));
+            if addresses.is_empty() {
+                return Err(refused("has no address"));
+            }
+            let slot = table
+                .slot(&pattern)
+                .ok_or_else(|| refused("is neither a name nor `*.domain`"))?;
+            match slot {
+                Entry::Vacant(slot) => slot.insert(addresses),
+                Entry::Occupied(_) => return Err(refused("is written twice")),
+            };
+        }
+        Ok(table)
+    }
+
+    /// Adds an address of a name from a hosts file; whether that can be the name of a host.
+    pub(crate) fn add(&mut self, name: &str, address: IpAddr) -> bool {
+        let Some(name) = Some(normal(name)).filter(|name| is_name(name)) else {
+            return false;
+        };
+        let addresses = self.names.entry(name).or_default();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+        true
+    }
+
+    /// The addresses of `host`; none if it is not in the table. The proxy gives hosts in lower case.
+    pub(crate) fn addresses(&self, host: &str) -> Option<&[IpAddr]> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let domains = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
+        let found = self.names.get(host).or_else(|| {
+            let mut domains = domains.chain([""]);
+            domains.find_map(|domain| self.domains.get(domain))
+        });
+        found.map(Vec::as_slice)
+    }
+
+    fn slot(&mut self, pattern: &str) -> Option<Entry<'_, String, Vec<IpAddr>>> {
+        if pattern == "*" {
+            return Some(self.domains.entry(String::new()));
+        }
+        let name = normal(pattern);
+        match name.strip_prefix("*.") {
+            Some(domain) if is_name(domain) => Some(self.domains.entry(domain.to_owned())),
+            None if is_name(&name) => Some(self.names.entry(name)),
+            _ => None,
+        }
+    }
+}
+
+/// Those of `addresses` that a socket bound to `source` can connect to; all of them if it can to none, so that the
+/// failure to connect says why.
+pub(crate) fn reachable_from(source: IpAddr, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let is_alike = |address: &&IpAddr| address.is_ipv4() == source.is_ipv4();
+    let alike: Vec<IpAddr> = addresses.iter().filter(is_alike).copied().collect();
+    if alike.is_empty() {
+        addresses.to_vec()
+    } else {
+        alike
+    }
+}
+
+fn normal(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether a host can be called so. An address is no name: nobody asks where it leads.
+fn is_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty()
+        && !text.starts_with('.')
+        && text.parse::<IpAddr>().is_err()
+        && text.bytes().all(is_letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostTable, reachable_from};
+    use plugin_api::Error;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    fn v4(last: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, last).into()
+    }
+
+    fn table(names: &[&str]) -> Result<HostTable, Error> {
+        let numbered = names.iter().zip(1..);
+        HostTable::new(
+            numbered
+                .map(|(name, last)| ((*name).to_owned(), vec![v4(last)]))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn the_nearest_pattern_counts() {
+        let table = table(&["a.dev.example", "*.dev.example", "*.Example.", "*"]).unwrap();
+        for (host, last) in [
+            ("a.dev.example", 1),
+            ("a.dev.example.", 1),
+            ("b.dev.example", 2),
+            ("c.b.dev.example", 2),
+            ("x.a.dev.example", 2),
+            ("dev.example", 3),
+            ("example", 4),
+            ("xdev.example", 3),
+            ("other", 4),
+        ] {
+            assert_eq!(table.addresses(host), Some(&[v4(last)][..]), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_written_has_no_addresses() {
+        let table = table(&["a.example", "*.b.example"]).unwrap();
+        for host in ["b.example", "x.a.example", "example", "", "."] {
+            assert_eq!(table.addresses(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn names_of_a_file_add_up() {
+        let mut table = HostTable::default();
+        assert!(table.add("A.example", v4(1)));
+        assert!(table.add("a.example.", V6));
+        assert!(table.add("a.example", v4(1)));
+        assert!(!table.add("*.example", v4(1)));
+        assert_eq!(table.addresses("a.example"), Some(&[v4(1), V6][..]));
+    }
+
+    #[test]
+    fn refuses_what_no_host_is_called() {
+        for name in [
+            "",
+            ".",
+            "*.",
+            "a b",
+            "http://a",
+            "a.*.b",
+            "127.0.0.1",
+            "::1",
+        ] {
+            assert!(table(&[name]).is_err(), "{name}");
+        }
+        assert!(table(&["a", "A."]).is_err(), "the same name twice");
+    }
+
+    #[test]
+    fn a_source_reaches_its_own_family() {
+        assert_eq!(reachable_from(v4(9), &[V6, v4(1)]), [v4(1)]);
+        assert_eq!(reachable_from(V6, &[V6, v4(1)]), [V6]);
+        assert_eq!(reachable_from(v4(9), &[V6]), [V6]);
+    }
+}
