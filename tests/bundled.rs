@@ -20,3 +20,4 @@ mod cache_responses;
 mod tls_intercept_conditionally;
 mod proxy_pool;
 mod custom_dns_resolver;
+mod cloudflare_dns_resolver;

@@ -1,0 +1,333 @@
+//! DNS messages (RFC 1035 §4), as far as a question for addresses needs them: bytes in, values out.
+//!
+//! Reads what a stranger has sent: everything is checked, nothing is repaired, and names that point in circles end,
+//! since a pointer may only lead backwards.
+
+use crate::config::Family;
+use std::fmt;
+use std::net::IpAddr;
+
+const TYPE_A: u16 = 1;
+const TYPE_CNAME: u16 = 5;
+const TYPE_SOA: u16 = 6;
+const TYPE_AAAA: u16 = 28;
+const CLASS_IN: u16 = 1;
+const HEADER_LEN: usize = 12;
+const FLAG_RESPONSE: u16 = 0x8000;
+const FLAG_TRUNCATED: u16 = 0x0200;
+const FLAG_RECURSION_DESIRED: u16 = 0x0100;
+const RCODE: u16 = 0x000f;
+const NAME_ERROR: u16 = 3;
+/// Longest name on the wire, in bytes (RFC 1035 §2.3.4).
+const MAX_NAME_LEN: usize = 255;
+const MAX_LABEL_LEN: usize = 63;
+/// Pointers in one name; as many as it can have labels, so that chains of them cost little.
+const MAX_POINTERS: usize = 127;
+/// Aliases that lead to an alias; more than any zone in earnest has.
+const MAX_ALIASES: usize = 16;
+
+/// What a response says of the name that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has these addresses, for so many seconds.
+    Addresses(Vec<IpAddr>, u32),
+    /// It has none of this family, or does not exist; for so many seconds if the response says how long (RFC 2308).
+    Nothing(Option<u32>),
+}
+
+/// Why a message is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageError {
+    /// It ends too early.
+    CutOff,
+    /// A name is too long, or points forwards, or has a label of an unknown kind.
+    BadName,
+    /// A record's data does not fit its type.
+    BadRecord,
+    /// It is no response, a truncated one, or one to another question.
+    NotAnAnswer,
+    /// The resolver reports a failure of its own: this response code.
+    Refused(u8),
+    /// Aliases go in circles, or on for too long.
+    TooManyAliases,
+}
+
+impl Answer {
+    /// The same after `seconds` in somebody's cache.
+    pub(crate) fn aged(self, seconds: u32) -> Self {
+        match self {
+            Self::Addresses(addresses, ttl) => {
+                Self::Addresses(addresses, ttl.saturating_sub(seconds))
+            }
+            Self::Nothing(ttl) => Self::Nothing(ttl.map(|ttl| ttl.saturating_sub(seconds))),
+        }
+    }
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CutOff => "its message is cut off",
+            Self::BadName => "its message has a name that is none",
+            Self::BadRecord => "its message has a record with data of another type",
+            Self::NotAnAnswer => "its message is no answer to the question",
+            Self::TooManyAliases => "it knows only aliases",
+            Self::Refused(code) => return write!(f, "it reports the failure {code}"),
+        })
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+impl Family {
+    fn record_type(self) -> u16 {
+        match self {
+            Self::Ipv4 => TYPE_A,
+            Self::Ipv6 => TYPE_AAAA,
+        }
+    }
+}
+
+/// A question for the addresses of `host`; none if that is no name that DNS can hold. The id is 0, so that equal
+/// questions are equal bytes (RFC 8484 §4.1).
+pub(crate) fn question(host: &str, family: Family) -> Option<Vec<u8>> {
+    let mut message = vec![0; HEADER_LEN];
+    message[2..4].copy_from_slice(&FLAG_RECURSION_DESIRED.to_be_bytes());
+    message[5] = 1;
+    message.extend(wire_name(host)?);
+    message.extend(family.record_type().to_be_bytes());
+    message.extend(CLASS_IN.to_be_bytes());
+    Some(message)
+}
+
+/// A name as length-prefixed labels in lower case, which is how names are compared here.
+fn wire_name(host: &str) -> Option<Vec<u8>> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let mut name = Vec::with_capacity(host.len() + 2);
+    for label in host.split('.') {
+        let len = u8::try_from(label.len()).ok()?;
+        if label.is_empty() || label.len() > MAX_LABEL_LEN {
+            return None;
+        }
+        name.push(len);
+        name.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
+    }
+    name.push(0);
+    (name.len() <= MAX_NAME_LEN).then_some(name)
+}
+
+/// What `response` answers to the question for the addresses of `host`.
+///
+/// # Errors
+/// It is no valid answer to that.
+pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<Answer, MessageError> {
+    let mut reader = Reader {
+        message: response,
+        at: 0,
+    };
+    let name = wire_name(host).ok_or(MessageError::BadName)?;
+    let header = Header::read(&mut reader)?;
+    if reader.name()? != name || reader.u16()? != family.record_type() || reader.u16()? != CLASS_IN
+    {
+        return Err(MessageError::NotAnAnswer);
+    }
+    let answers = reader.records(header.answers)?;
+    let authorities = reader.records(header.authorities)?;
+    let followed = follow(name, &answers)?;
+    Ok(match followed.addresses.is_empty() {
+        false => Answer::Addresses(followed.addresses, followed.ttl),
+        true => Answer::Nothing(negative_ttl(&authorities)),
+    })
+}
+
+struct Header {
+    answers: u16,
+    authorities: u16,
+}
+
+impl Header {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+        let (_id, flags, questions) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        let (answers, authorities, _additionals) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        if flags & FLAG_RESPONSE == 0 || flags & FLAG_TRUNCATED != 0 {
+            return Err(MessageError::NotAnAnswer);
+        }
+        match flags & RCODE {
+            0 | NAME_ERROR => {}
+            code => return Err(MessageError::Refused(code as u8)),
+        }
+        if questions != 1 {
+            return Err(MessageError::NotAnAnswer);
+        }
+        Ok(Self {
+            answers,
+            authorities,
+        })
+    }
+}
+
+/// A record of the types we know.
+struct Record {
+    owner: Vec<u8>,
+    ttl: u32,
+    data: Data,
+}
+
+enum Data {
+    Address(IpAddr),
+    Alias(Vec<u8>),
+    /// The start of a zone: how long its denials may be kept, in seconds.
+    Zone(u32),
+}
+
+struct Followed {
+    addresses: Vec<IpAddr>,
+    ttl: u32,
+}
+
+/// The addresses that `name` leads to, over its aliases. Lives as long as the first of the records ends.
+fn follow(mut name: Vec<u8>, records: &[Record]) -> Result<Followed, MessageError> {
+    let mut ttl = u32::MAX;
+    for _ in 0..=MAX_ALIASES {
+        let mut addresses = Vec::new();
+        let mut alias = None;
+        for record in records.iter().filter(|record| record.owner == name) {
+            match &record.data {
+                Data::Address(ip) => addresses.push(*ip),
+                Data::Alias(target) => alias = Some(target.clone()),
+                Data::Zone(_) => continue,
+            }
+            ttl = ttl.min(record.ttl);
+        }
+        match alias {
+            Some(target) if addresses.is_empty() => name = target,
+            _ => return Ok(Followed { addresses, ttl }),
+        }
+    }
+    Err(MessageError::TooManyAliases)
+}
+
+/// How long a denial may be kept, in seconds (RFC 2308 §5).
+fn negative_ttl(authorities: &[Record]) -> Option<u32> {
+    authorities.iter().find_map(|record| match record.data {
+        Data::Zone(minimum) => Some(record.ttl.min(minimum)),
+        _ => None,
+    })
+}
+
+/// A place in a message.
+struct Reader<'m> {
+    message: &'m [u8],
+    at: usize,
+}
+
+impl<'m> Reader<'m> {
+    fn take(&mut self, len: usize) -> Result<&'m [u8], MessageError> {
+        let rest = self.message.get(self.at..).unwrap_or_default();
+        let taken = rest.get(..len).ok_or(MessageError::CutOff)?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], MessageError> {
+        let taken = self.take(N)?.first_chunk();
+        taken.copied().ok_or(MessageError::CutOff)
+    }
+
+    fn u16(&mut self) -> Result<u16, MessageError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, MessageError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// A name, in lower case and with its pointers followed (RFC 1035 §4.1.4); the reader goes behind it.
+    fn name(&mut self) -> Result<Vec<u8>, MessageError> {
+        let mut name = Vec::new();
+        // Where a pointer must lead before: each goes further back, so that they come to an end.
+        let mut start = self.at;
+        let mut behind = None;
+        let mut pointers = 0;
+        loop {
+            let [len] = self.array()?;
+            match (len >> 6, len & 0x3f) {
+                (0, 0) => break,
+                (0, _) => {
+                    let label = self.take(len.into())?;
+                    name.push(len);
+                    name.extend(label.iter().map(u8::to_ascii_lowercase));
+                }
+                (3, high) => {
+                    let [low] = self.array()?;
+                    let target = usize::from(u16::from_be_bytes([high, low]));
+                    pointers += 1;
+                    if target >= start || pointers > MAX_POINTERS {
+                        return Err(MessageError::BadName);
+                    }
+                    behind.get_or_insert(self.at);
+                    (self.at, start) = (target, target);
+                }
+                _ => return Err(MessageError::BadName),
+            }
+            if name.len() >= MAX_NAME_LEN {
+                return Err(MessageError::BadName);
+            }
+        }
+        name.push(0);
+        self.at = behind.unwrap_or(self.at);
+        Ok(name)
+    }
+
+    /// So many records; those of other types and classes are passed over.
+    fn records(&mut self, count: u16) -> Result<Vec<Record>, MessageError> {
+        let mut records = Vec::new();
+        for _ in 0..count {
+            records.extend(self.record()?);
+        }
+        Ok(records)
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, MessageError> {
+        let owner = self.name()?;
+        let (kind, class, ttl, len) = (self.u16()?, self.u16()?, self.u32()?, self.u16()?);
+        let start = self.at;
+        let bytes = self.take(len.into())?;
+        let end = self.at;
+        if class != CLASS_IN {
+            return Ok(None);
+        }
+        let data = match kind {
+            TYPE_A => {
+                let octets = <[u8; 4]>::try_from(bytes).map_err(|_| MessageError::BadRecord)?;
+                Data::Address(IpAddr::from(octets))
+            }
+            TYPE_AAAA => {
+                let octets = <[u8; 16]>::try_from(bytes).map_err(|_| MessageError::BadRecord)?;
+                Data::Address(IpAddr::from(octets))
+            }
+            TYPE_CNAME => {
+                self.at = start;
+                Data::Alias(self.name()?)
+            }
+            TYPE_SOA => {
+                self.at = start;
+                // Primary server, mailbox, serial, refresh, retry, expire.
+                self.name()?;
+                self.name()?;
+                self.take(16)?;
+                Data::Zone(self.u32()?)
+            }
+            _ => return Ok(None),
+        };
+        if self.at != end {
+            return Err(MessageError::BadRecord);
+        }
+        // A number beyond 31 bits counts as 0 (RFC 2181 §8).
+        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
+        Ok(Some(Record { owner, ttl, data }))
+    }
+}
+
+#[cfg(test)]
+mod tests;
