@@ -18,6 +18,8 @@ mod faults;
 mod forwarding;
 /// Attacks on where a message ends, fed in every split.
 mod framing;
+/// Plugins that are no filters: protocols and subscribers.
+mod kinds;
 /// Bounds on heads, fields, memory and connections.
 mod limits;
 /// What one exchange leaves in the log.

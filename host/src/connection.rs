@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::events::{Note, NoteKind};
 use crate::exchange::{self, Exchange};
-use crate::plugins::{ClientFacts, ClientPlugins};
+use crate::plugins::{ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
@@ -69,15 +70,18 @@ pub(crate) struct TunnelStart {
 pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counted) {
     let worker = Rc::clone(counted.worker());
     let id = worker.next_id();
-    let plugins = ClientPlugins::new(&worker.chain, || ClientFacts {
+    let noted = Noted::open(&worker, id, client);
+    let facts = || ClientFacts {
         id,
         client,
         local: socket.local_addr().ok(),
-    });
+    };
+    let plugins = ClientPlugins::new(&worker.chain, facts);
     if let Some(Err(plugin)) = plugins.as_ref().map(ClientPlugins::begin) {
         tracing::debug!(client.address = %client, plugin, "a plugin does not want this client");
         return;
     }
+    let claimable = worker.chain.has_protocols().then(facts);
     let mut stream = MessageStream::new(
         Transport::Plain(socket),
         &worker.deadlines,
@@ -89,6 +93,11 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
         plugins: plugins.map(Rc::new),
         worker,
     };
+    if let Some(facts) = claimable
+        && Box::pin(serve_protocol(&mut stream, &connection, facts)).await
+    {
+        return close(&mut stream, CloseReason::Client).await;
+    }
     loop {
         if !has_another_request(&mut stream, &connection.worker).await {
             return;
@@ -101,10 +110,56 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
             }
             Next::Tunnel(start) => {
                 // A task of its own: the tunnel's future is much smaller than this one.
-                tokio::task::spawn_local(run_tunnel(stream, start, connection.worker, counted));
+                let ends = (counted, noted);
+                tokio::task::spawn_local(run_tunnel(stream, start, connection.worker, ends));
                 return;
             }
         }
+    }
+}
+
+/// Lets a plugin's own protocol have the connection, if one claims it; `false`: it is HTTP's.
+async fn serve_protocol(
+    stream: &mut MessageStream,
+    connection: &Connection,
+    facts: ClientFacts,
+) -> bool {
+    let worker = &connection.worker;
+    if !has_another_request(stream, worker).await {
+        return true;
+    }
+    let timeouts = worker.config.timeouts;
+    let Some(protocol) = worker.chain.claimed(stream, timeouts.header_read).await else {
+        return false;
+    };
+    protocol::serve(protocol, stream, facts, timeouts.client_idle).await;
+    true
+}
+
+/// Notes the beginning and the end of a connection for those who subscribe.
+struct Noted {
+    worker: Rc<Worker>,
+    id: u64,
+    client: SocketAddr,
+}
+
+impl Noted {
+    fn open(worker: &Rc<Worker>, id: u64, client: SocketAddr) -> Option<Self> {
+        let kind = NoteKind::ConnectionOpened;
+        worker.events.note(|| Note::new(kind, id, client));
+        worker.events.has_subscribers().then(|| Self {
+            worker: Rc::clone(worker),
+            id,
+            client,
+        })
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let kind = NoteKind::ConnectionClosed;
+        let note = || Note::new(kind, self.id, self.client);
+        self.worker.events.note(note);
     }
 }
 
@@ -130,7 +185,7 @@ async fn run_tunnel(
     client: MessageStream,
     start: Box<TunnelStart>,
     worker: Rc<Worker>,
-    counted: Counted,
+    ends: (Counted, Option<Noted>),
 ) {
     let TunnelStart { exchange, upstream } = *start;
     let limits = &worker.config.limits;
@@ -142,7 +197,7 @@ async fn run_tunnel(
     let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle, watcher).await;
     drop(hooks);
     exchange.finish_tunnel(&relayed);
-    drop(counted);
+    drop(ends);
 }
 
 fn tunnel_end(stream: MessageStream, read_len: usize) -> TunnelEnd {

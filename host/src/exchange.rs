@@ -18,6 +18,7 @@ use std::rc::Rc;
 use crate::buffers;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
+use crate::events::NoteKind;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
@@ -86,6 +87,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
         Err(error) => return refuse(client, connection, &error).await,
     };
     let mut exchange = Exchange::new(connection, head);
+    exchange.note_event(NoteKind::RequestStarted);
     let next = match exchange.run(client).await {
         Ok(Outcome::Next(next)) => next,
         Ok(Outcome::Tunnel(upstream)) => {

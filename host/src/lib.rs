@@ -29,6 +29,7 @@ mod upstream;
 mod buffers;
 mod deadline;
 mod error;
+mod events;
 mod reply;
 
 pub mod open_files;

@@ -15,9 +15,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::events::Herald;
 use crate::plugins::Chain;
 use crate::plugins::host_table::HOST_TABLE;
-use crate::plugins::load::{LoadError, LoadRequest, LoadedPlugin, load};
+use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
 use crate::upstream::tls::{CaFileError, TlsClient};
@@ -84,13 +85,10 @@ impl StartError {
 pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     let config = Arc::new(config);
     let plugins = load_plugins(&config)?;
-    for plugin in &plugins {
-        tracing::info!(
-            "Loaded plugin {}:{} {}",
-            plugin.library,
-            plugin.name,
-            plugin.version
-        );
+    for name in &plugins.names {
+        tracing::info!("Loaded plugin {name}");
+    }
+    for plugin in &plugins.filters {
         for hook in plugin.uncalled_hooks() {
             tracing::warn!(
                 "plugin {} implements {hook}, which this version of the proxy never calls",
@@ -98,7 +96,12 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             );
         }
     }
-    let chain = Arc::new(Chain::new(plugins, config.limits.max_body_buffer));
+    let chain = Arc::new(Chain::new(
+        plugins.filters,
+        plugins.protocols,
+        config.limits.max_body_buffer,
+    ));
+    let (herald, events) = Herald::start(plugins.subscribers).map_err(StartError::Worker)?;
     let tls_client = TlsClient::new(&config.tls.upstream.extra_ca_files)
         .map(Arc::new)
         .map_err(|CaFileError { path, reason }| StartError::CaFile {
@@ -117,6 +120,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             config: Arc::clone(&config),
             chain: Arc::clone(&chain),
             tls_client: Arc::clone(&tls_client),
+            events: events.clone(),
             log: log.clone(),
             drain: drain_receiver.clone(),
             ready: ready.clone(),
@@ -140,10 +144,14 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    runtime.block_on(supervise(&drain, &mut endings, workers, signals))
+    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals));
+    // Workers have dropped theirs when they have drained.
+    drop(events);
+    herald.finish();
+    outcome
 }
 
-fn load_plugins(config: &Config) -> Result<Vec<LoadedPlugin>, LoadError> {
+fn load_plugins(config: &Config) -> Result<Loaded, LoadError> {
     let requests = config
         .plugins
         .iter()

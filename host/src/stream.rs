@@ -201,7 +201,8 @@ impl<'a> Reader<'a> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// As [`fill`](Self::fill).
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.received.make_room();
         let mut room = (&mut self.received.bytes).limit(self.read_len);
         match self.half.poll_read(cx, &mut room) {
@@ -302,6 +303,31 @@ impl<'a> Writer<'a> {
             self.flush(stall).await?;
         }
         Ok(())
+    }
+
+    /// Writes what the peer takes. The caller has set the deadline; past it the error is `TimedOut`.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = match self.half.poll_write(cx, bytes) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => {
+                ready!(self.deadline.poll_passed(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        };
+        if self.half.may_hold_back() {
+            // What stays behind goes with the next write, or with the end.
+            let _ = self.half.poll_flush(cx)?;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Closes this direction, once what was written is on its way.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.half.poll_shutdown(cx)
     }
 
     /// What TLS could not hand to the socket at once, at most the 64 KiB that a session buffers.

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::Config;
 use crate::connection;
 use crate::deadline::Deadlines;
+use crate::events::Events;
 use crate::http1::HeadLimits;
 use crate::plugins::Chain;
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
@@ -54,6 +55,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
     pub(crate) tls_client: Arc<TlsClient>,
+    pub(crate) events: Events,
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
@@ -70,6 +72,7 @@ pub(crate) struct WorkerStart {
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) tls_client: Arc<TlsClient>,
+    pub(crate) events: Events,
     pub(crate) log: LogSink,
     /// Turns true once: finish what is under way, take nothing new.
     pub(crate) drain: watch::Receiver<bool>,
@@ -145,6 +148,7 @@ impl Worker {
             config: Arc::clone(&start.config),
             chain: Arc::clone(&start.chain),
             tls_client: Arc::clone(&start.tls_client),
+            events: start.events.clone(),
         })
     }
 

@@ -17,7 +17,7 @@
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
-use abi_stable::std_types::{RSlice, RStr};
+use abi_stable::std_types::{ROption, RSlice, RStr};
 use core::ffi::c_void;
 
 /// Libraries of another major version are refused before they are loaded.
@@ -182,6 +182,41 @@ pub mod over {
     pub const REFUSE: u32 = 0;
     /// It passes; the plugin gets its pieces, if it listens to them, but never the whole.
     pub const PASS: u32 = 1;
+}
+
+/// What a plugin is: the values of [`PluginDeclaration::kind`](super::abi::PluginDeclaration).
+pub mod kind {
+    /// Sees and changes exchanges; has `filter`.
+    pub const FILTER: u32 = 0;
+    /// Is told what has happened; has `subscriber`.
+    pub const SUBSCRIBER: u32 = 1;
+    /// Speaks a protocol of its own with clients; has `protocol`.
+    pub const PROTOCOL: u32 = 2;
+    // To come, each with a table of its own: 3 for routes of the web server, 4 for tabs of the dashboard.
+}
+
+/// What has happened: the values of [`Event::kind`](super::abi::Event).
+pub mod event {
+    /// A client has connected.
+    pub const CONNECTION_OPENED: u32 = 0;
+    /// A request head has arrived.
+    pub const REQUEST_STARTED: u32 = 1;
+    /// The head of the final response has arrived from the upstream.
+    pub const RESPONSE_STARTED: u32 = 2;
+    /// An exchange is over, however it ended.
+    pub const EXCHANGE_ENDED: u32 = 3;
+    /// A client's connection is over.
+    pub const CONNECTION_CLOSED: u32 = 4;
+}
+
+/// What a protocol says to the first bytes of a connection.
+pub mod claim {
+    /// They are another's.
+    pub const NO: u32 = 0;
+    /// The connection is its own.
+    pub const YES: u32 = 1;
+    /// They are too few to tell.
+    pub const MORE: u32 = 2;
 }
 
 /// Levels of a log line; smaller is more urgent.
@@ -571,6 +606,101 @@ pub struct FilterTable {
     // New functions go here, below the last one of the released version. A new hook needs none: it is a new bit.
 }
 
+/// Something that has happened. Valid for the call that lends it.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct Event {
+    /// A value of [`event`].
+    pub kind: u32,
+    /// The status code, as far as there is one; else 0.
+    pub status: u32,
+    /// When, in milliseconds since 1970.
+    pub time: u64,
+    /// Counts client connections since the proxy started.
+    pub connection_id: u64,
+    /// Counts exchanges; 0 for events of connections.
+    pub exchange_id: u64,
+    /// The client.
+    pub client: Address,
+    /// The method; empty for events of connections.
+    pub method: RStr<'static>,
+    /// The host that the request names.
+    pub host: RStr<'static>,
+    /// Its port.
+    pub port: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Path and query.
+    pub path: RStr<'static>,
+    /// Who answered, or why it ended early; possibly empty.
+    pub note: RStr<'static>,
+    /// Bytes sent to the client, once the exchange has ended.
+    pub bytes: u64,
+    /// How long it took, in microseconds, once the exchange has ended.
+    pub elapsed: u64,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// One subscriber's functions. The host calls `handle_events` from one thread, which is no worker's: it may block.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = SubscriberTableRef)))]
+pub struct SubscriberTable {
+    /// `(configuration as TOML, errors)`: the configured subscriber, or null after a report.
+    pub create: unsafe extern "C" fn(RStr<'_>, &ErrorSink) -> *mut c_void,
+    /// `(subscriber)`: ends it.
+    pub destroy: unsafe extern "C" fn(*mut c_void),
+    /// `(subscriber, events, lost)`: in the order in which they were noted; `lost` counts those before them that
+    /// there was no room for.
+    #[sabi(last_prefix_field)]
+    pub handle_events: unsafe extern "C" fn(*mut c_void, RSlice<'_, Event>, u64),
+}
+
+/// The client's connection as a protocol uses it.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct StreamView {
+    /// First argument of the functions.
+    pub host: *mut c_void,
+    /// `(host, room, length of the room, waker, length read)`: PENDING, PROCEED (0 bytes: the client has closed its
+    /// direction) or ERROR.
+    pub read: unsafe extern "C" fn(*mut c_void, *mut u8, usize, &RawWaker, &mut usize) -> u32,
+    /// `(host, bytes, waker, length written)`: PENDING, PROCEED or ERROR.
+    pub write: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>, &RawWaker, &mut usize) -> u32,
+    /// `(host, waker)`: hands on what was written and closes that direction. PENDING, PROCEED or ERROR.
+    pub shutdown: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
+    /// Counts client connections since the proxy started.
+    pub connection_id: u64,
+    /// The client.
+    pub client: Address,
+    /// Where it has connected to.
+    pub local: Address,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// One protocol's functions. No function unwinds.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = ProtocolTableRef)))]
+pub struct ProtocolTable {
+    /// `(configuration as TOML, errors)`: the configured protocol, or null after a report.
+    pub create: unsafe extern "C" fn(RStr<'_>, &ErrorSink) -> *mut c_void,
+    /// `(protocol)`: ends it; no connection uses it any more.
+    pub destroy: unsafe extern "C" fn(*mut c_void),
+    /// `(protocol, first bytes)`: a value of [`claim`].
+    pub claims: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
+    /// `(protocol, stream)`: serves a connection; the view is copied, what it leads to lives until the task is
+    /// dropped. Null if it panicked.
+    pub serve: unsafe extern "C" fn(*mut c_void, &StreamView) -> *mut c_void,
+    /// `(task, waker)`: PENDING, PROCEED, ERROR or PANIC (both logged already).
+    pub poll: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
+    /// `(task)`: ends it, over or not.
+    #[sabi(last_prefix_field)]
+    pub drop: unsafe extern "C" fn(*mut c_void),
+}
+
 /// One plugin of a library, before it is configured.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -596,9 +726,15 @@ pub struct PluginDeclaration {
     pub client_body: BodyMode,
     /// How it wants response bodies, unless it says otherwise for an exchange.
     pub upstream_body: BodyMode,
-    /// Its functions.
+    /// A value of [`kind`]: which of the tables it has. What stands above from `hooks` on is a filter's.
+    pub kind: u32,
+    /// A filter's functions.
+    pub filter: ROption<FilterTableRef>,
+    /// A subscriber's functions.
+    pub subscriber: ROption<SubscriberTableRef>,
+    /// A protocol's functions.
     #[sabi(last_prefix_field)]
-    pub filter: FilterTableRef,
+    pub protocol: ROption<ProtocolTableRef>,
     // Other kinds of plugin get their own tables, as optional fields below the last one of the released version.
 }
 

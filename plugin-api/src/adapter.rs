@@ -28,12 +28,12 @@ use std::task::{Context, Poll};
 
 /// Whether the host has to keep something for each exchange: not for a filter whose state is nothing and whose
 /// hooks are all decided at once.
-pub const fn needs_state<F: Filter>() -> bool {
+pub(crate) const fn needs_state<F: Filter>() -> bool {
     size_of::<F::State>() != 0 || std::mem::needs_drop::<F::State>() || !F::ASYNC_HOOKS.is_empty()
 }
 
 /// Whether the host has to keep something for each connection.
-pub const fn needs_connection_state<F: Filter>() -> bool {
+pub(crate) const fn needs_connection_state<F: Filter>() -> bool {
     size_of::<F::Connection>() != 0 || std::mem::needs_drop::<F::Connection>()
 }
 
@@ -50,7 +50,7 @@ struct Pending {
 }
 
 /// The functions of one filter type.
-pub struct Table<F>(PhantomData<F>);
+pub(crate) struct Table<F>(PhantomData<F>);
 
 impl<F: Filter> Table<F> {
     abi_stable::staticref!(const TABLE: WithMetadata<FilterTable> = WithMetadata::new(FilterTable {
@@ -68,24 +68,39 @@ impl<F: Filter> Table<F> {
     }));
 
     /// The table as it crosses the boundary.
-    pub const REF: FilterTableRef = FilterTableRef(Self::TABLE.as_prefix());
+    pub(crate) const REF: FilterTableRef = FilterTableRef(Self::TABLE.as_prefix());
 }
 
 // SAFETY, for all functions of the table: the pointers are what `abi::FilterTable` promises.
 
 unsafe extern "C" fn create<F: Filter>(config: RStr<'_>, errors: &ErrorSink) -> *mut c_void {
+    unsafe { created(|| configure::<F>(config.as_str()), errors) }
+}
+
+/// A boxed plugin of any kind, or null after a report.
+///
+/// # Safety
+/// `errors` must be valid.
+pub(crate) unsafe fn created<P>(
+    make: impl FnOnce() -> Result<P, Error>,
+    errors: &ErrorSink,
+) -> *mut c_void {
     let report = |message: &str| unsafe { (errors.report)(errors.context, message.into()) };
-    match guarded(|| configure::<F>(config.as_str())) {
-        Ok(Ok(filter)) => return Box::into_raw(Box::new(filter)).cast(),
+    match guarded(make) {
+        Ok(Ok(plugin)) => return Box::into_raw(Box::new(plugin)).cast(),
         Ok(Err(error)) => report(error.message()),
         Err(panic) => report(&format!("panicked while starting: {panic}")),
     }
     ptr::null_mut()
 }
 
-unsafe extern "C" fn destroy<F: Filter>(filter: *mut c_void) {
-    let ended = guarded(|| drop(unsafe { Box::from_raw(filter.cast::<F>()) }));
-    report_panicked_end::<F>(ended);
+/// Ends a plugin of any kind.
+///
+/// # Safety
+/// `plugin` was made by [`created`] for this type, and is not used any more.
+pub(crate) unsafe extern "C" fn destroy<P>(plugin: *mut c_void) {
+    let ended = guarded(|| drop(unsafe { Box::from_raw(plugin.cast::<P>()) }));
+    report_panicked_end::<P>(ended);
 }
 
 unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
@@ -496,7 +511,7 @@ unsafe fn editor<'x>(exchange: *mut ExchangeView) -> Editor<'x> {
 }
 
 /// Nobody waits for the end of a state, a filter or a dropped hook, so its panic can only be logged.
-fn report_panicked_end<F>(ended: Result<(), String>) {
+pub(crate) fn report_panicked_end<F>(ended: Result<(), String>) {
     if let Err(panic) = ended {
         let plugin = std::any::type_name::<F>();
         crate::error!("{plugin} panicked while cleaning up: {panic}");

@@ -59,8 +59,3 @@ impl BodyMode {
         })
     }
 }
-
-/// The mode as it crosses the boundary.
-pub const fn raw_mode(mode: BodyMode) -> abi::BodyMode {
-    mode.0
-}

@@ -3,11 +3,16 @@
 //! What goes wrong is told in one line with the key, since a person has to find it in a file of their own.
 
 use crate::{Error, Filter};
+use serde::de::DeserializeOwned;
 
 /// Makes a filter from the text of its table.
 pub(crate) fn configure<F: Filter>(text: &str) -> Result<F, Error> {
-    let config = toml::from_str(text).map_err(|error| Error::new(reason(text, &error)))?;
-    F::new(config)
+    F::new(read(text)?)
+}
+
+/// Reads the text of a table.
+pub(crate) fn read<C: DeserializeOwned>(text: &str) -> Result<C, Error> {
+    toml::from_str(text).map_err(|error| Error::new(reason(text, &error)))
 }
 
 fn reason(text: &str, error: &toml::de::Error) -> String {

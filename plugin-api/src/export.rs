@@ -8,25 +8,44 @@
 )]
 
 use crate::abi::{
-    API_MAJOR, API_MINOR, HostTableRef, PluginDeclarationRef, PluginLibrary, PluginLibraryRef,
+    API_MAJOR, API_MINOR, HostTableRef, PluginDeclaration, PluginDeclarationRef, PluginLibrary,
+    PluginLibraryRef, kind,
 };
-use crate::{guard, host};
+use crate::{BodyMode, Filter, Protocol, Subscriber, adapter, guard, host, protocol, subscriber};
 use abi_stable::library::RootModuleResult;
 use abi_stable::prefix_type::{PrefixRefTrait, PrefixTypeTrait};
-use abi_stable::std_types::{RResult, RSlice};
+use abi_stable::std_types::{ROption, RResult, RSlice, RStr};
 
-/// Makes the plugins of a `cdylib` crate known to the proxy.
+/// Makes the plugins of a `cdylib` crate known to the proxy. Once per library.
 ///
-/// Takes types that implement [`Filter`](crate::Filter). Each is listed under its own name, or another one:
-/// `export_plugins!(DenyHosts, rules::Rewrite as "Rewrite");`. Once per library.
+/// Takes types that implement [`Filter`](crate::Filter), then those that implement
+/// [`Subscriber`](crate::Subscriber) and [`Protocol`](crate::Protocol). Each is listed under its own name, or another
+/// one: `export_plugins!(DenyHosts, rules::Rewrite as "Rewrite"; subscribers: Counter; protocols: Echo);`
 #[macro_export]
 macro_rules! export_plugins {
-    ($($filter:ty $(as $name:literal)?),+ $(,)?) => {
+    (
+        $($filter:ty $(as $name:literal)?),* $(,)?
+        $(; subscribers: $($subscriber:ty $(as $subscriber_name:literal)?),+ $(,)?)?
+        $(; protocols: $($protocol:ty $(as $protocol_name:literal)?),+ $(,)?)?
+        $(;)?
+    ) => {
         const _: () = {
             unsafe extern "C" fn plugins()
             -> $crate::abi_stable::std_types::RSlice<'static, $crate::abi::PluginDeclarationRef> {
-                static PLUGINS: &[$crate::abi::PluginDeclarationRef] =
-                    &[$($crate::plugin_declaration!($filter, $crate::plugin_name!($filter $(, $name)?))),+];
+                static PLUGINS: &[$crate::abi::PluginDeclarationRef] = &[
+                    $($crate::plugin_declaration!(
+                        $crate::private::filter::<$filter>,
+                        $crate::plugin_name!($filter $(, $name)?)
+                    ),)*
+                    $($($crate::plugin_declaration!(
+                        $crate::private::subscriber::<$subscriber>,
+                        $crate::plugin_name!($subscriber $(, $subscriber_name)?)
+                    ),)+)?
+                    $($($crate::plugin_declaration!(
+                        $crate::private::protocol::<$protocol>,
+                        $crate::plugin_name!($protocol $(, $protocol_name)?)
+                    ),)+)?
+                ];
                 $crate::abi_stable::std_types::RSlice::from_slice(PLUGINS)
             }
 
@@ -46,7 +65,11 @@ macro_rules! export_plugins {
             const TEXT: &str = ::core::concat!(
                 "proxy-plugin-note:crate=", ::core::env!("CARGO_PKG_NAME"),
                 ";version=", ::core::env!("CARGO_PKG_VERSION"),
-                ";plugins=" $(, $crate::plugin_name!($filter $(, $name)?), ",")+, ";",
+                ";plugins="
+                $(, $crate::plugin_name!($filter $(, $name)?), ",")*
+                $($(, $crate::plugin_name!($subscriber $(, $subscriber_name)?), ",")+)?
+                $($(, $crate::plugin_name!($protocol $(, $protocol_name)?), ",")+)?,
+                ";",
             );
             #[used]
             static NOTE: $crate::private::Note<{ TEXT.len() }> = $crate::private::Note::new(TEXT);
@@ -68,39 +91,92 @@ macro_rules! plugin_name {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! plugin_declaration {
-    ($filter:ty, $name:expr) => {{
+    ($declare:expr, $name:expr) => {{
         struct Declared;
         impl Declared {
             $crate::abi_stable::staticref!(
                 const DECLARATION: $crate::abi_stable::prefix_type::WithMetadata<
                     $crate::abi::PluginDeclaration,
-                > = $crate::abi_stable::prefix_type::WithMetadata::new(
-                    $crate::abi::PluginDeclaration {
-                        name: $crate::abi_stable::std_types::RStr::from_str(
-                            $crate::private::checked_name($name),
-                        ),
-                        version: $crate::abi_stable::std_types::RStr::from_str(::core::env!(
-                            "CARGO_PKG_VERSION"
-                        )),
-                        description: $crate::abi_stable::std_types::RStr::from_str(::core::env!(
-                            "CARGO_PKG_DESCRIPTION"
-                        )),
-                        config_schema: $crate::abi_stable::std_types::RStr::from_str(
-                            <$filter as $crate::Filter>::CONFIG_SCHEMA,
-                        ),
-                        hooks: <$filter as $crate::Filter>::HOOKS.bits(),
-                        async_hooks: <$filter as $crate::Filter>::ASYNC_HOOKS.bits(),
-                        needs_state: $crate::private::needs_state::<$filter>() as u32,
-                        needs_connection_state: $crate::private::needs_connection_state::<$filter>() as u32,
-                        client_body: $crate::private::raw_mode(<$filter as $crate::Filter>::CLIENT_BODY),
-                        upstream_body: $crate::private::raw_mode(<$filter as $crate::Filter>::UPSTREAM_BODY),
-                        filter: $crate::private::Table::<$filter>::REF,
-                    },
-                )
+                > = $crate::abi_stable::prefix_type::WithMetadata::new($declare(
+                    $crate::private::checked_name($name),
+                    ::core::env!("CARGO_PKG_VERSION"),
+                    ::core::env!("CARGO_PKG_DESCRIPTION"),
+                ))
             );
         }
         $crate::abi::PluginDeclarationRef(Declared::DECLARATION.as_prefix())
     }};
+}
+
+/// What a filter says of itself.
+pub const fn filter<F: Filter>(
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+) -> PluginDeclaration {
+    PluginDeclaration {
+        config_schema: RStr::from_str(F::CONFIG_SCHEMA),
+        hooks: F::HOOKS.bits(),
+        async_hooks: F::ASYNC_HOOKS.bits(),
+        needs_state: adapter::needs_state::<F>() as u32,
+        needs_connection_state: adapter::needs_connection_state::<F>() as u32,
+        client_body: F::CLIENT_BODY.0,
+        upstream_body: F::UPSTREAM_BODY.0,
+        kind: kind::FILTER,
+        filter: ROption::RSome(adapter::Table::<F>::REF),
+        ..bare(name, version, description)
+    }
+}
+
+/// What a subscriber says of itself.
+pub const fn subscriber<S: Subscriber>(
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+) -> PluginDeclaration {
+    PluginDeclaration {
+        config_schema: RStr::from_str(S::CONFIG_SCHEMA),
+        kind: kind::SUBSCRIBER,
+        subscriber: ROption::RSome(subscriber::Table::<S>::REF),
+        ..bare(name, version, description)
+    }
+}
+
+/// What a protocol says of itself.
+pub const fn protocol<P: Protocol>(
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+) -> PluginDeclaration {
+    PluginDeclaration {
+        config_schema: RStr::from_str(P::CONFIG_SCHEMA),
+        kind: kind::PROTOCOL,
+        protocol: ROption::RSome(protocol::Table::<P>::REF),
+        ..bare(name, version, description)
+    }
+}
+
+const fn bare(
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+) -> PluginDeclaration {
+    PluginDeclaration {
+        name: RStr::from_str(name),
+        version: RStr::from_str(version),
+        description: RStr::from_str(description),
+        config_schema: RStr::from_str(""),
+        hooks: 0,
+        async_hooks: 0,
+        needs_state: 0,
+        needs_connection_state: 0,
+        client_body: BodyMode::SKIP.0,
+        upstream_body: BodyMode::SKIP.0,
+        kind: 0,
+        filter: ROption::RNone,
+        subscriber: ROption::RNone,
+        protocol: ROption::RNone,
+    }
 }
 
 /// The root of a library with these plugins.

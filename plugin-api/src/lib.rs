@@ -81,8 +81,10 @@ mod log;
 mod message;
 mod note;
 mod outcome;
+mod protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod subscriber;
 mod task;
 pub mod testing;
 #[doc(hidden)]
@@ -103,14 +105,16 @@ pub use outcome::{
     challenge, close, proceed, reject, reply, retry,
 };
 pub use plugin_api_macros::filter;
+pub use protocol::{Claim, ClientStream, Protocol};
+pub use subscriber::{Event, EventKind, Subscriber};
 pub use task::spawn;
 
 /// What nearly every plugin needs; meant to be imported whole.
 pub mod prelude {
     pub use crate::{
-        BodyMode, Chunk, ChunkOutcome, ClientConnection, Direction, Error, Exchange, Filter, Flow,
-        Interception, LogLine, NoConfig, Outcome, Reply, WebSocketMessage, challenge, close,
-        export_plugins, proceed, reject, reply, retry,
+        BodyMode, Chunk, ChunkOutcome, Claim, ClientConnection, ClientStream, Direction, Error,
+        Exchange, Filter, Flow, Interception, LogLine, NoConfig, Outcome, Reply, WebSocketMessage,
+        challenge, close, export_plugins, proceed, reject, reply, retry,
     };
     pub use crate::{debug, error, info, warn};
     pub use plugin_api_macros::filter;
@@ -120,9 +124,7 @@ pub mod prelude {
 /// For the macros of this crate alone.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::adapter::{Table, needs_connection_state, needs_state};
-    pub use crate::body::raw_mode;
-    pub use crate::export::{checked_name, root};
+    pub use crate::export::{checked_name, filter, protocol, root, subscriber};
     pub use crate::log::write;
     pub use crate::note::Note;
 }

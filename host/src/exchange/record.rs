@@ -1,9 +1,10 @@
 //! The end of every exchange: what the access log and the plugins are told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Exchange;
 use crate::buffers;
+use crate::events::{Note, NoteKind, NotedRequest};
 use crate::http1::ResponseHead;
 use crate::plugins::{Hook, Session, TunnelHooks};
 use crate::telemetry::AccessRecord;
@@ -41,10 +42,34 @@ impl Record {
 impl Exchange {
     pub(super) fn note_response(&mut self, head: &ResponseHead) {
         self.record.status = Some(head.status());
+        self.note_event(NoteKind::ResponseStarted);
         if self.worker.logs_access() {
             self.record.reason.clear();
             self.record.reason.extend_from_slice(head.reason());
         }
+    }
+
+    /// Tells those who subscribe how the exchange stands.
+    pub(super) fn note_event(&self, kind: NoteKind) {
+        let is_over = kind == NoteKind::ExchangeEnded;
+        self.worker.events.note(|| Note {
+            exchange_id: self.facts.exchange_id,
+            request: Some(NotedRequest {
+                method: self.head.method().to_owned(),
+                host: self.head.host().to_owned(),
+                port: self.head.port(),
+                path: self.head.path().to_vec(),
+            }),
+            status: self.record.status.unwrap_or(0),
+            note: self.record.note.clone().unwrap_or_default(),
+            bytes: if is_over { self.record.sent } else { 0 },
+            elapsed: if is_over {
+                self.record.started_at.elapsed()
+            } else {
+                Duration::ZERO
+            },
+            ..Note::new(kind, self.facts.connection_id, self.facts.client)
+        });
     }
 
     pub(super) fn keep_response(&mut self, head: ResponseHead) {
@@ -82,6 +107,7 @@ impl Exchange {
         if may_log && self.worker.logs_access() {
             self.log();
         }
+        self.note_event(NoteKind::ExchangeEnded);
         if let Some(session) = &self.session
             && self.record.has_upstream
         {

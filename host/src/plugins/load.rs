@@ -14,10 +14,11 @@ pub use error::{LoadError, LoadProblem};
 
 use super::NEVER_CALLED;
 use super::spec::{PluginSpec, find};
-use abi_stable::std_types::RStr;
+use abi_stable::std_types::{ROption, RStr};
 use core::ffi::c_void;
 use plugin_api::abi::{
-    BodyMode, ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef, hook,
+    BodyMode, ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef,
+    ProtocolTableRef, SubscriberTableRef, hook, kind,
 };
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -33,7 +34,49 @@ pub struct LoadRequest {
     pub config_origin: String,
 }
 
-/// A configured plugin, ready to be called. Ended when dropped.
+/// The plugins that were asked for, by kind, each in the order of the requests.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Those that see exchanges.
+    pub filters: Vec<LoadedPlugin>,
+    /// Those that are told what has happened.
+    pub subscribers: Vec<LoadedObject<SubscriberTableRef>>,
+    /// Those that speak a protocol of their own.
+    pub protocols: Vec<LoadedObject<ProtocolTableRef>>,
+    /// All of them, as the log names them.
+    pub names: Vec<String>,
+}
+
+/// A configured plugin that is no filter. Ended when dropped.
+pub struct LoadedObject<T> {
+    /// Its name in its library.
+    pub name: String,
+    /// The plugin itself, first argument of most of its functions.
+    pub object: *mut c_void,
+    /// Its functions.
+    pub table: T,
+    destroy: unsafe extern "C" fn(*mut c_void),
+}
+
+// SAFETY: the traits that authors implement are Send and Sync, and the tables' functions say what they need beyond.
+unsafe impl<T: Send> Send for LoadedObject<T> {}
+// SAFETY: see above.
+unsafe impl<T: Sync> Sync for LoadedObject<T> {}
+
+impl<T> Drop for LoadedObject<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by its table, and dropped after all that uses it.
+        unsafe { (self.destroy)(self.object) }
+    }
+}
+
+impl<T> fmt::Debug for LoadedObject<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A configured filter, ready to be called. Ended when dropped.
 pub struct LoadedPlugin {
     /// File name of its library, for the log.
     pub library: String,
@@ -102,10 +145,10 @@ pub fn load(
     requests: &[LoadRequest],
     dirs: &[PathBuf],
     host: HostTableRef,
-) -> Result<Vec<LoadedPlugin>, LoadError> {
+) -> Result<Loaded, LoadError> {
     let mut libraries: Vec<Library> = Vec::new();
     let mut taken: Vec<(FileId, &str)> = Vec::new();
-    let mut plugins = Vec::new();
+    let mut loaded = Loaded::default();
     for request in requests {
         let library = Library::open(&request.spec, dirs, host, &mut libraries)?;
         for declaration in library.declared(&request.spec)? {
@@ -115,10 +158,10 @@ pub fn load(
                 return Err(library.error(LoadProblem::Twice(name.to_owned())));
             }
             taken.push(id);
-            plugins.push(library.configured(declaration, request)?);
+            library.configure(declaration, request, &mut loaded)?;
         }
     }
-    Ok(plugins)
+    Ok(loaded)
 }
 
 /// Tells one file from another, whatever path leads to it.
@@ -174,30 +217,59 @@ impl Library {
         Ok(meant)
     }
 
-    fn configured(
+    /// Makes one plugin of whatever kind.
+    fn configure(
         &self,
         declaration: PluginDeclarationRef,
         request: &LoadRequest,
-    ) -> Result<LoadedPlugin, LoadError> {
-        let table = declaration.filter();
+        loaded: &mut Loaded,
+    ) -> Result<(), LoadError> {
         let name = declaration.name().to_string();
-        let object = create(table, &request.config)
-            .map_err(|reason| self.error(refusal(&name, &request.config_origin, &reason)))?;
+        let made = |create| {
+            create_with(create, &request.config)
+                .map_err(|reason| self.error(refusal(&name, &request.config_origin, &reason)))
+        };
         let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        Ok(LoadedPlugin {
-            library: file_name.to_string_lossy().into_owned(),
-            name,
-            version: declaration.version().to_string(),
-            description: declaration.description().to_string(),
-            hooks: declaration.hooks(),
-            async_hooks: declaration.async_hooks(),
-            needs_state: declaration.needs_state(),
-            needs_connection_state: declaration.needs_connection_state(),
-            client_body: declaration.client_body(),
-            upstream_body: declaration.upstream_body(),
-            object,
-            table,
-        })
+        let library = file_name.to_string_lossy().into_owned();
+        let (version, kind) = (declaration.version().to_string(), declaration.kind());
+        match (
+            kind,
+            declaration.filter(),
+            declaration.subscriber(),
+            declaration.protocol(),
+        ) {
+            (kind::FILTER, ROption::RSome(table), ..) => loaded.filters.push(LoadedPlugin {
+                object: made(table.create())?,
+                library: library.clone(),
+                name: name.clone(),
+                version: version.clone(),
+                description: declaration.description().to_string(),
+                hooks: declaration.hooks(),
+                async_hooks: declaration.async_hooks(),
+                needs_state: declaration.needs_state(),
+                needs_connection_state: declaration.needs_connection_state(),
+                client_body: declaration.client_body(),
+                upstream_body: declaration.upstream_body(),
+                table,
+            }),
+            (kind::SUBSCRIBER, _, ROption::RSome(table), _) => {
+                loaded.subscribers.push(LoadedObject {
+                    object: made(table.create())?,
+                    name: name.clone(),
+                    destroy: table.destroy(),
+                    table,
+                });
+            }
+            (kind::PROTOCOL, .., ROption::RSome(table)) => loaded.protocols.push(LoadedObject {
+                object: made(table.create())?,
+                name: name.clone(),
+                destroy: table.destroy(),
+                table,
+            }),
+            _ => return Err(self.error(LoadProblem::UnknownKind { name, kind })),
+        }
+        loaded.names.push(format!("{library}:{name} {version}"));
+        Ok(())
     }
 
     fn error(&self, problem: LoadProblem) -> LoadError {
@@ -205,15 +277,17 @@ impl Library {
     }
 }
 
+type Create = unsafe extern "C" fn(RStr<'_>, &ErrorSink) -> *mut c_void;
+
 /// Makes a plugin, or tells in its own words why not.
-fn create(table: FilterTableRef, config: &str) -> Result<*mut c_void, String> {
+fn create_with(create: Create, config: &str) -> Result<*mut c_void, String> {
     let mut reason = String::new();
     let errors = ErrorSink {
         context: (&raw mut reason).cast(),
         report,
     };
     // SAFETY: the sink lives through the call.
-    let object = unsafe { table.create()(config.into(), &errors) };
+    let object = unsafe { create(config.into(), &errors) };
     if object.is_null() {
         Err(reason)
     } else {

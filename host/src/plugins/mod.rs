@@ -14,6 +14,7 @@ mod inner;
 mod job;
 pub mod load;
 mod plan;
+pub(crate) mod protocol;
 pub(crate) mod session;
 pub mod spec;
 mod tunnel;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use load::LoadedPlugin;
 use plugin_api::abi::hook;
+use protocol::LoadedProtocol;
 
 pub(crate) use client::{ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
@@ -80,6 +82,8 @@ pub(crate) const NEVER_CALLED: u64 =
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     plugins: Vec<LoadedPlugin>,
+    /// Those that speak a protocol of their own with clients.
+    protocols: Vec<LoadedProtocol>,
     /// Per hook the plugins that listen to it, as positions in `plugins`.
     listeners: [Vec<usize>; Hook::COUNT],
     /// Any plugin keeps something for a connection, or listens to its beginning or end.
@@ -91,7 +95,11 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(plugins: Vec<LoadedPlugin>, max_body_buffer: u64) -> Self {
+    pub(crate) fn new(
+        plugins: Vec<LoadedPlugin>,
+        protocols: Vec<LoadedProtocol>,
+        max_body_buffer: u64,
+    ) -> Self {
         let listeners = std::array::from_fn(|bit| {
             let listens = |(position, plugin): (usize, &LoadedPlugin)| {
                 (plugin.hooks >> bit & 1 == 1).then_some(position)
@@ -104,6 +112,7 @@ impl Chain {
         });
         Self {
             plugins,
+            protocols,
             listeners,
             has_connection_plugins,
             max_body_buffer,
@@ -115,6 +124,7 @@ impl Chain {
     const fn empty() -> Self {
         Self {
             plugins: Vec::new(),
+            protocols: Vec::new(),
             listeners: [const { Vec::new() }; Hook::COUNT],
             has_connection_plugins: false,
             max_body_buffer: 0,

@@ -58,7 +58,7 @@ pub(super) const NO_ADDRESS: Address = Address {
     reserved: 0,
 };
 
-pub(super) fn address(client: SocketAddr) -> Address {
+pub(crate) fn address(client: SocketAddr) -> Address {
     let (ip, family) = match client {
         SocketAddr::V4(address) => (address.ip().to_ipv6_mapped().octets(), 4),
         SocketAddr::V6(address) => (address.ip().octets(), 6),
@@ -82,7 +82,7 @@ pub(super) fn ip(address: &Address) -> Option<IpAddr> {
 }
 
 /// Text without a lifetime; bytes that are no UTF-8 are shown up to the first of them.
-pub(super) fn text(bytes: &[u8]) -> RStr<'static> {
+pub(crate) fn text(bytes: &[u8]) -> RStr<'static> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),

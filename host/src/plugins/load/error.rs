@@ -74,6 +74,16 @@ pub enum LoadProblem {
         /// What could have been.
         has: Vec<String>,
     },
+    /// A plugin of a kind that came later.
+    #[error(
+        "{name} is a plugin of kind {kind}, which this version of the proxy does not know: update the proxy"
+    )]
+    UnknownKind {
+        /// The plugin.
+        name: String,
+        /// What it says it is.
+        kind: u32,
+    },
     /// A plugin is in the chain once at most.
     #[error("{0} is listed twice: list it once")]
     Twice(String),

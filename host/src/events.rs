@@ -1,0 +1,193 @@
+//! What happens in the proxy, told to the plugins that subscribe to it.
+//!
+//! Workers put notes into a bounded queue and never wait; a thread of its own takes them out in batches and calls the
+//! subscribers. What does not fit is counted, and the subscribers are told the count. Without subscribers nothing is
+//! noted.
+#![expect(unsafe_code, reason = "calls plugins through their tables")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use abi_stable::std_types::RSlice;
+use plugin_api::abi::{Event, SubscriberTableRef, event};
+
+use crate::plugins::load::LoadedObject;
+use crate::plugins::views;
+
+/// Notes that may wait; beyond it they are lost, and counted.
+const QUEUE_LEN: usize = 8192;
+/// Notes handed over at once.
+const BATCH_LEN: usize = 512;
+/// How long subscribers may take to hear the last notes when the proxy stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+type Subscribers = Vec<LoadedObject<SubscriberTableRef>>;
+
+/// What has happened.
+#[derive(Debug)]
+pub(crate) struct Note {
+    pub(crate) kind: NoteKind,
+    pub(crate) connection_id: u64,
+    /// 0 for notes about connections.
+    pub(crate) exchange_id: u64,
+    pub(crate) client: SocketAddr,
+    pub(crate) request: Option<NotedRequest>,
+    pub(crate) status: u16,
+    pub(crate) note: String,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) time: SystemTime,
+}
+
+/// The request that a note is about.
+#[derive(Debug)]
+pub(crate) struct NotedRequest {
+    pub(crate) method: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoteKind {
+    ConnectionOpened,
+    RequestStarted,
+    ResponseStarted,
+    ExchangeEnded,
+    ConnectionClosed,
+}
+
+impl Note {
+    pub(crate) fn new(kind: NoteKind, connection_id: u64, client: SocketAddr) -> Self {
+        Self {
+            kind,
+            connection_id,
+            exchange_id: 0,
+            client,
+            request: None,
+            status: 0,
+            note: String::new(),
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            time: SystemTime::now(),
+        }
+    }
+}
+
+/// Where workers put their notes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events {
+    queue: Option<Queue>,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    sender: SyncSender<Note>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Events {
+    /// Puts down what `note` makes, if anybody wants to know.
+    pub(crate) fn note(&self, note: impl FnOnce() -> Note) {
+        if let Some(queue) = &self.queue
+            && queue.sender.try_send(note()).is_err()
+        {
+            queue.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has_subscribers(&self) -> bool {
+        self.queue.is_some()
+    }
+}
+
+/// The thread that tells the subscribers.
+#[derive(Debug, Default)]
+pub(crate) struct Herald {
+    over: Option<Receiver<()>>,
+}
+
+impl Herald {
+    /// Starts the thread, unless there is nobody to tell.
+    pub(crate) fn start(subscribers: Subscribers) -> io::Result<(Self, Events)> {
+        if subscribers.is_empty() {
+            return Ok((Self::default(), Events::default()));
+        }
+        let (sender, notes) = sync_channel(QUEUE_LEN);
+        let (end, over) = sync_channel(1);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
+        thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || {
+                tell_all(&subscribers, &notes, &counted);
+                drop(subscribers);
+                // The proxy may have given up waiting.
+                let _ = end.send(());
+            })?;
+        let queue = Some(Queue { sender, lost });
+        Ok((Self { over: Some(over) }, Events { queue }))
+    }
+
+    /// Waits until the subscribers have heard everything; every [`Events`] has to be gone.
+    pub(crate) fn finish(self) {
+        if let Some(over) = self.over
+            && over.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("subscribers did not take the last events within {FAREWELL:?}");
+        }
+    }
+}
+
+fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64) {
+    let mut batch = Vec::with_capacity(BATCH_LEN);
+    while let Ok(first) = notes.recv() {
+        batch.push(first);
+        batch.extend(notes.try_iter().take(BATCH_LEN - 1));
+        let events: Vec<Event> = batch.iter().map(view).collect();
+        let lost = lost.swap(0, Ordering::Relaxed);
+        for subscriber in subscribers {
+            let handle = subscriber.table.handle_events();
+            // SAFETY: the object is the table's own, and the notes stay where they are for the call.
+            unsafe { handle(subscriber.object, RSlice::from_slice(&events), lost) };
+        }
+        drop(events);
+        batch.clear();
+    }
+}
+
+fn view(note: &Note) -> Event {
+    let request = note.request.as_ref();
+    let text = |text: Option<&str>| views::text(text.unwrap_or_default().as_bytes());
+    Event {
+        kind: match note.kind {
+            NoteKind::ConnectionOpened => event::CONNECTION_OPENED,
+            NoteKind::RequestStarted => event::REQUEST_STARTED,
+            NoteKind::ResponseStarted => event::RESPONSE_STARTED,
+            NoteKind::ExchangeEnded => event::EXCHANGE_ENDED,
+            NoteKind::ConnectionClosed => event::CONNECTION_CLOSED,
+        },
+        status: u32::from(note.status),
+        time: note
+            .time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64),
+        connection_id: note.connection_id,
+        exchange_id: note.exchange_id,
+        client: views::address(note.client),
+        method: text(request.map(|request| request.method.as_str())),
+        host: text(request.map(|request| request.host.as_str())),
+        port: request.map_or(0, |request| u32::from(request.port)),
+        padding: 0,
+        path: views::text(request.map_or(&[][..], |request| &request.path)),
+        note: views::text(note.note.as_bytes()),
+        bytes: note.bytes,
+        elapsed: u64::try_from(note.elapsed.as_micros()).unwrap_or(u64::MAX),
+        reserved: [0; 4],
+    }
+}

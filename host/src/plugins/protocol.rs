@@ -1,0 +1,214 @@
+//! Client connections that belong to a plugin's own protocol: who claims one, and its bytes both ways.
+#![expect(unsafe_code, reason = "lends a connection across the binary boundary")]
+
+use std::ffi::c_void;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use abi_stable::std_types::RSlice;
+use plugin_api::abi::{ProtocolTableRef, RawWaker, StreamView, claim, code};
+use plugin_api::waker;
+
+use super::client::ClientFacts;
+use super::load::LoadedObject;
+use super::{Chain, views};
+use crate::stream::{MessageStream, Reader, Writer};
+
+/// First bytes that a protocol may ask for before it decides.
+const MAX_FIRST_BYTES: usize = 64;
+
+/// A protocol plugin.
+pub(crate) type LoadedProtocol = LoadedObject<ProtocolTableRef>;
+
+impl Chain {
+    /// The protocol that claims a connection by its first bytes, of which there is at least one. `within` bounds the
+    /// wait for more of them.
+    pub(crate) async fn claimed(
+        &self,
+        stream: &mut MessageStream,
+        within: Duration,
+    ) -> Option<&LoadedProtocol> {
+        let mut reader = stream.reader();
+        reader.deadline().arm(within);
+        loop {
+            let first = reader.buffered();
+            let mut is_undecided = false;
+            for protocol in &self.protocols {
+                let first = RSlice::from_slice(first);
+                // SAFETY: the object is the table's own; the bytes are borrowed for the call.
+                match unsafe { protocol.table.claims()(protocol.object, first) } {
+                    claim::YES => return Some(protocol),
+                    claim::MORE => is_undecided = true,
+                    _ => {}
+                }
+            }
+            let may_wait = is_undecided && first.len() < MAX_FIRST_BYTES;
+            // A client that says no more is HTTP's to judge.
+            if !may_wait || !reader.fill().await.is_ok_and(|len| len > 0) {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn has_protocols(&self) -> bool {
+        !self.protocols.is_empty()
+    }
+}
+
+/// Lets `protocol` serve the connection to its end. A client that does nothing for `idle` ends it.
+pub(crate) async fn serve(
+    protocol: &LoadedProtocol,
+    stream: &mut MessageStream,
+    facts: ClientFacts,
+    idle: Duration,
+) {
+    let (reader, writer) = stream.split();
+    let mut lent = Box::new(Lent {
+        reader,
+        writer,
+        idle,
+        is_reading: false,
+        is_writing: false,
+    });
+    let view = StreamView {
+        host: (&raw mut *lent).cast(),
+        read,
+        write,
+        shutdown,
+        connection_id: facts.id,
+        client: views::address(facts.client),
+        local: facts.local.map_or(views::NO_ADDRESS, views::address),
+        reserved: [0; 4],
+    };
+    // SAFETY: the object is the table's own; what the view leads to outlives the task, which is dropped first.
+    let task = unsafe { protocol.table.serve()(protocol.object, &view) };
+    if task.is_null() {
+        tracing::error!(
+            plugin = protocol.name,
+            "a protocol panicked before it served a connection"
+        );
+        return;
+    }
+    let serving = Serving {
+        table: protocol.table,
+        task,
+    };
+    serving.await;
+    drop(lent);
+}
+
+/// A connection while a protocol has it.
+struct Lent<'a> {
+    reader: Reader<'a>,
+    writer: Writer<'a>,
+    idle: Duration,
+    /// A read waits; its time has begun.
+    is_reading: bool,
+    is_writing: bool,
+}
+
+struct Serving {
+    table: ProtocolTableRef,
+    task: *mut c_void,
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = waker::lend(cx.waker());
+        // SAFETY: the task is alive until it is dropped; the waker is borrowed for the call.
+        match unsafe { self.table.poll()(self.task, &waker) } {
+            code::PENDING => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // SAFETY: dropped once.
+        unsafe { self.table.drop()(self.task) }
+    }
+}
+
+/// Runs `step` on the lent connection. A panic of ours must not cross into the plugin.
+///
+/// # Safety
+/// `host` is the pointer of a view whose task is alive.
+unsafe fn with_lent<T>(
+    host: *mut c_void,
+    waker: &RawWaker,
+    step: impl FnOnce(&mut Lent<'_>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    done: impl FnOnce(T),
+) -> u32 {
+    // SAFETY: as above, and one thread uses it.
+    let lent = unsafe { &mut *host.cast::<Lent<'_>>() };
+    let waker = waker::lent(waker);
+    let stepped = catch_unwind(AssertUnwindSafe(|| {
+        step(lent, &mut Context::from_waker(&waker))
+    }));
+    match stepped {
+        Ok(Poll::Pending) => code::PENDING,
+        Ok(Poll::Ready(Ok(value))) => {
+            done(value);
+            code::PROCEED
+        }
+        Ok(Poll::Ready(Err(_))) | Err(_) => code::ERROR,
+    }
+}
+
+unsafe extern "C" fn read(
+    host: *mut c_void,
+    room: *mut u8,
+    room_len: usize,
+    waker: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| {
+        if lent.reader.buffered().is_empty() && room_len > 0 {
+            if !std::mem::replace(&mut lent.is_reading, true) {
+                lent.reader.deadline().arm(lent.idle);
+            }
+            match lent.reader.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(_)) => lent.is_reading = false,
+            }
+        }
+        let len = lent.reader.buffered().len().min(room_len);
+        // SAFETY: the plugin lends room of this length for the call.
+        unsafe { std::ptr::copy_nonoverlapping(lent.reader.buffered().as_ptr(), room, len) };
+        lent.reader.consume(len);
+        Poll::Ready(Ok(len))
+    };
+    // SAFETY: called by a living task.
+    unsafe { with_lent(host, waker, step, |read| *len = read) }
+}
+
+unsafe extern "C" fn write(
+    host: *mut c_void,
+    bytes: RSlice<'_, u8>,
+    waker: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| {
+        if !std::mem::replace(&mut lent.is_writing, true) {
+            lent.writer.deadline().arm(lent.idle);
+        }
+        let polled = lent.writer.poll_write(cx, bytes.as_slice());
+        lent.is_writing = polled.is_pending();
+        polled
+    };
+    // SAFETY: called by a living task.
+    unsafe { with_lent(host, waker, step, |written| *len = written) }
+}
+
+unsafe extern "C" fn shutdown(host: *mut c_void, waker: &RawWaker) -> u32 {
+    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| lent.writer.poll_shutdown(cx);
+    // SAFETY: called by a living task.
+    unsafe { with_lent(host, waker, step, |()| {}) }
+}

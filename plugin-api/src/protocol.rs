@@ -1,0 +1,278 @@
+//! Plugins that speak a protocol of their own with clients, on the proxy's port.
+#![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
+
+use crate::abi::{ErrorSink, ProtocolTable, ProtocolTableRef, RawWaker, StreamView, claim, code};
+use crate::adapter::{created, destroy, report_panicked_end};
+use crate::exchange::socket_address;
+use crate::guard::guarded;
+use crate::{Error, configuration, waker};
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::std_types::{RSlice, RStr};
+use core::ffi::c_void;
+use serde::de::DeserializeOwned;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll};
+
+/// A plugin that serves client connections which do not speak HTTP.
+///
+/// Each new connection's first bytes are shown to the loaded protocols, in the order of the command line; the first
+/// that claims it has the connection to its end. What nobody claims is served as HTTP.
+///
+/// ```
+/// use plugin_api::prelude::*;
+/// use plugin_api::{Claim, ClientStream, Protocol};
+///
+/// /// Sends back what it gets, to clients that begin with `ECHO`.
+/// struct Echo;
+///
+/// impl Protocol for Echo {
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
+///
+///     fn claims(&self, first: &[u8]) -> Claim {
+///         Claim::by_prefix(first, b"ECHO\r\n")
+///     }
+///
+///     async fn serve(&self, stream: &mut ClientStream) -> Result<(), Error> {
+///         let mut buffer = [0; 4096];
+///         loop {
+///             let len = stream.read(&mut buffer).await?;
+///             if len == 0 { return Ok(()); }
+///             stream.write_all(&buffer[..len]).await?;
+///         }
+///     }
+/// }
+/// export_plugins!(; protocols: Echo);
+/// ```
+pub trait Protocol: Sized + Send + Sync + 'static {
+    /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
+    const CONFIG_SCHEMA: &'static str = "";
+    /// As [`Filter::Config`](crate::Filter::Config).
+    type Config: DeserializeOwned;
+
+    /// Called once, before the first connection; may block.
+    ///
+    /// # Errors
+    /// An error keeps the proxy from starting, with its text.
+    fn new(config: Self::Config) -> Result<Self, Error>;
+
+    /// Whether a connection that begins with these bytes, at least one, is this protocol's. A protocol that asks for
+    /// more than 64 of them is not asked again.
+    fn claims(&self, first: &[u8]) -> Claim;
+
+    /// Serves a connection, from its first byte on, those that [`claims`](Self::claims) has seen included. The
+    /// connection is closed when this returns. Runs on the thread of the connection, like an async hook, and like
+    /// one must not block; a client that neither sends nor takes anything for the proxy's idle limit ends it with an
+    /// error.
+    ///
+    /// # Errors
+    /// Are logged.
+    fn serve(&self, stream: &mut ClientStream) -> impl Future<Output = Result<(), Error>>;
+}
+
+/// What a protocol says to the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// They are another's.
+    No,
+    /// The connection is its own.
+    Yes,
+    /// They are too few to tell.
+    More,
+}
+
+impl Claim {
+    /// For protocols that begin with fixed bytes.
+    pub fn by_prefix(first: &[u8], prefix: &[u8]) -> Self {
+        if first.starts_with(prefix) {
+            Self::Yes
+        } else if prefix.starts_with(first) {
+            Self::More
+        } else {
+            Self::No
+        }
+    }
+}
+
+/// A client's connection.
+pub struct ClientStream {
+    view: StreamView,
+}
+
+// SAFETY, for the calls below: the host keeps what the view leads to until the task that has it is dropped.
+impl ClientStream {
+    /// Counts client connections since the proxy started.
+    pub fn connection_id(&self) -> u64 {
+        self.view.connection_id
+    }
+
+    /// Who has connected; none when it did not come from an IP address.
+    pub fn client(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.client)
+    }
+
+    /// The address of the proxy's that the client has connected to.
+    pub fn local(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.local)
+    }
+
+    /// Reads what there is, and waits if there is nothing; 0 when the client has closed its direction. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection failed, or the client was silent for too long.
+    pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let view = self.view;
+        poll_fn(|cx| {
+            let mut len = 0;
+            let waker = waker::lend(cx.waker());
+            let (first, room_len) = (room.as_mut_ptr(), room.len());
+            let answer = unsafe { (view.read)(view.host, first, room_len, &waker, &mut len) };
+            polled(answer, len.min(room_len))
+        })
+        .await
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The connection failed, or the client took nothing for too long.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let view = self.view;
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| {
+                let mut len = 0;
+                let waker = waker::lend(cx.waker());
+                let answer = unsafe { (view.write)(view.host, bytes.into(), &waker, &mut len) };
+                polled(answer, len.min(bytes.len()))
+            })
+            .await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Tells the client that nothing more will come.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        let view = self.view;
+        poll_fn(|cx| {
+            let waker = waker::lend(cx.waker());
+            polled(unsafe { (view.shutdown)(view.host, &waker) }, ())
+        })
+        .await
+    }
+}
+
+fn polled<T>(answer: u32, value: T) -> Poll<io::Result<T>> {
+    match answer {
+        code::PENDING => Poll::Pending,
+        code::PROCEED => Poll::Ready(Ok(value)),
+        _ => Poll::Ready(Err(io::Error::other("the client's connection is over"))),
+    }
+}
+
+/// The functions of one protocol type.
+pub(crate) struct Table<P>(PhantomData<P>);
+
+impl<P: Protocol> Table<P> {
+    abi_stable::staticref!(const TABLE: WithMetadata<ProtocolTable> = WithMetadata::new(ProtocolTable {
+        create: create::<P>,
+        destroy: destroy::<P>,
+        claims: claims::<P>,
+        serve: serve::<P>,
+        poll,
+        drop: end::<P>,
+    }));
+
+    /// The table as it crosses the boundary.
+    pub(crate) const REF: ProtocolTableRef = ProtocolTableRef(Self::TABLE.as_prefix());
+}
+
+type Serving = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+// SAFETY, for all functions of the table: the pointers are what `abi::ProtocolTable` promises.
+
+unsafe extern "C" fn create<P: Protocol>(config: RStr<'_>, errors: &ErrorSink) -> *mut c_void {
+    let make = || P::new(configuration::read(config.as_str())?);
+    unsafe { created(make, errors) }
+}
+
+unsafe extern "C" fn claims<P: Protocol>(protocol: *mut c_void, first: RSlice<'_, u8>) -> u32 {
+    let claimed = guarded(|| unsafe { &*protocol.cast::<P>() }.claims(first.as_slice()));
+    match claimed {
+        Ok(Claim::Yes) => claim::YES,
+        Ok(Claim::More) => claim::MORE,
+        Ok(Claim::No) => claim::NO,
+        Err(panic) => {
+            let plugin = std::any::type_name::<P>();
+            crate::error!("{plugin} panicked while it looked at a connection: {panic}");
+            claim::NO
+        }
+    }
+}
+
+unsafe extern "C" fn serve<P: Protocol>(protocol: *mut c_void, view: &StreamView) -> *mut c_void {
+    // The protocol outlives its tasks.
+    let protocol: &'static P = unsafe { &*protocol.cast::<P>() };
+    let mut stream = ClientStream { view: *view };
+    let made = guarded(|| {
+        let serving: Serving = Box::pin(async move { protocol.serve(&mut stream).await });
+        Box::into_raw(Box::new(serving))
+    });
+    made.map_or(ptr::null_mut(), <*mut Serving>::cast)
+}
+
+unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
+    let serving = unsafe { &mut *task.cast::<Serving>() };
+    let served = guarded(|| {
+        #[cfg(feature = "tokio")]
+        let _entered = crate::runtime::enter();
+        serving
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker::lent(raw)))
+    });
+    match served {
+        Ok(Poll::Pending) => code::PENDING,
+        Ok(Poll::Ready(Ok(()))) => code::PROCEED,
+        Ok(Poll::Ready(Err(error))) => {
+            crate::warn!("a connection was not served to its end: {error}");
+            code::ERROR
+        }
+        Err(panic) => {
+            crate::error!("a protocol panicked: {panic}");
+            code::PANIC
+        }
+    }
+}
+
+unsafe extern "C" fn end<P: Protocol>(task: *mut c_void) {
+    report_panicked_end::<P>(guarded(|| {
+        drop(unsafe { Box::from_raw(task.cast::<Serving>()) });
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Claim;
+
+    #[test]
+    fn a_prefix_is_told_from_its_beginnings_and_from_others() {
+        for (first, claimed) in [
+            ("E", Claim::More),
+            ("ECHO", Claim::More),
+            ("ECHO\n", Claim::Yes),
+            ("ECHO\nmore", Claim::Yes),
+            ("GET / HTTP/1.1", Claim::No),
+        ] {
+            let claim = Claim::by_prefix(first.as_bytes(), b"ECHO\n");
+            assert_eq!(claim, claimed, "{first:?}");
+        }
+    }
+}

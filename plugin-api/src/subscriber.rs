@@ -1,0 +1,191 @@
+//! Plugins that are told what has happened, off the path of the exchanges.
+#![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
+
+use crate::abi::{self, ErrorSink, SubscriberTable, SubscriberTableRef, event};
+use crate::adapter::{created, destroy};
+use crate::exchange::socket_address;
+use crate::guard::guarded;
+use crate::{Error, configuration};
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::std_types::{RSlice, RStr};
+use core::ffi::c_void;
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+/// A plugin that is told what happens in the proxy, and cannot change any of it.
+///
+/// Events come in batches, in the order in which they were noted, on a thread that no exchange waits for: it may block
+/// and do files and sockets. A subscriber that does not keep up loses events and is told how many. Without subscribers
+/// no event is ever made.
+///
+/// ```
+/// use plugin_api::prelude::*;
+/// use plugin_api::{Event, EventKind, Subscriber};
+///
+/// struct Counter;
+///
+/// impl Subscriber for Counter {
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
+///
+///     fn handle_events(&self, events: &[Event<'_>], lost: u64) {
+///         let ended = events.iter().filter(|event| event.kind() == EventKind::ExchangeEnded);
+///         info!("{} exchanges, {lost} events lost", ended.count());
+///     }
+/// }
+/// export_plugins!(; subscribers: Counter);
+/// ```
+pub trait Subscriber: Sized + Send + Sync + 'static {
+    /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
+    const CONFIG_SCHEMA: &'static str = "";
+    /// As [`Filter::Config`](crate::Filter::Config).
+    type Config: DeserializeOwned;
+
+    /// Called once, before the first event; may block.
+    ///
+    /// # Errors
+    /// An error keeps the proxy from starting, with its text.
+    fn new(config: Self::Config) -> Result<Self, Error>;
+
+    /// These things have happened. `lost` counts events before them for which there was no room.
+    fn handle_events(&self, events: &[Event<'_>], lost: u64);
+}
+
+/// What an [`Event`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A client has connected.
+    ConnectionOpened,
+    /// A request head has arrived.
+    RequestStarted,
+    /// The head of the final response has arrived from the upstream.
+    ResponseStarted,
+    /// An exchange is over, however it ended.
+    ExchangeEnded,
+    /// A client's connection is over.
+    ConnectionClosed,
+    /// Something that this version does not know.
+    Unknown,
+}
+
+/// Something that has happened.
+#[derive(Clone, Copy)]
+pub struct Event<'x> {
+    view: &'x abi::Event,
+}
+
+impl<'x> Event<'x> {
+    /// What it is about.
+    pub fn kind(&self) -> EventKind {
+        match self.view.kind {
+            event::CONNECTION_OPENED => EventKind::ConnectionOpened,
+            event::REQUEST_STARTED => EventKind::RequestStarted,
+            event::RESPONSE_STARTED => EventKind::ResponseStarted,
+            event::EXCHANGE_ENDED => EventKind::ExchangeEnded,
+            event::CONNECTION_CLOSED => EventKind::ConnectionClosed,
+            _ => EventKind::Unknown,
+        }
+    }
+
+    /// When it was noted.
+    pub fn time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.view.time)
+    }
+
+    /// Counts client connections since the proxy started.
+    pub fn connection_id(&self) -> u64 {
+        self.view.connection_id
+    }
+
+    /// Counts exchanges since the proxy started; none for events of connections.
+    pub fn exchange_id(&self) -> Option<u64> {
+        Some(self.view.exchange_id).filter(|&id| id > 0)
+    }
+
+    /// The client; none when it did not come from an IP address.
+    pub fn client(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.client)
+    }
+
+    /// The request's method; empty for events of connections, like host and path.
+    pub fn method(&self) -> &'x str {
+        self.view.method.as_str()
+    }
+
+    /// The host that the request names.
+    pub fn host(&self) -> &'x str {
+        self.view.host.as_str()
+    }
+
+    /// The port that the request names.
+    pub fn port(&self) -> u16 {
+        self.view.port as u16
+    }
+
+    /// Path and query of the request.
+    pub fn path(&self) -> &'x str {
+        self.view.path.as_str()
+    }
+
+    /// The status of the upstream's response, once there is one.
+    pub fn status(&self) -> Option<u16> {
+        u16::try_from(self.view.status)
+            .ok()
+            .filter(|&status| status > 0)
+    }
+
+    /// Who answered in the upstream's place, or why the exchange ended early; possibly empty.
+    pub fn note(&self) -> &'x str {
+        self.view.note.as_str()
+    }
+
+    /// Bytes sent to the client, once the exchange has ended.
+    pub fn bytes(&self) -> u64 {
+        self.view.bytes
+    }
+
+    /// How long the exchange took, once it has ended.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.view.elapsed)
+    }
+}
+
+/// The functions of one subscriber type.
+pub(crate) struct Table<S>(PhantomData<S>);
+
+impl<S: Subscriber> Table<S> {
+    abi_stable::staticref!(const TABLE: WithMetadata<SubscriberTable> = WithMetadata::new(SubscriberTable {
+        create: create::<S>,
+        destroy: destroy::<S>,
+        handle_events: handle_events::<S>,
+    }));
+
+    /// The table as it crosses the boundary.
+    pub(crate) const REF: SubscriberTableRef = SubscriberTableRef(Self::TABLE.as_prefix());
+}
+
+// SAFETY, for all functions of the table: the pointers are what `abi::SubscriberTable` promises.
+
+unsafe extern "C" fn create<S: Subscriber>(config: RStr<'_>, errors: &ErrorSink) -> *mut c_void {
+    let make = || S::new(configuration::read(config.as_str())?);
+    unsafe { created(make, errors) }
+}
+
+unsafe extern "C" fn handle_events<S: Subscriber>(
+    subscriber: *mut c_void,
+    events: RSlice<'_, abi::Event>,
+    lost: u64,
+) {
+    let handled = guarded(|| {
+        let subscriber = unsafe { &*subscriber.cast::<S>() };
+        let events: Vec<Event<'_>> = events.iter().map(|view| Event { view }).collect();
+        subscriber.handle_events(&events, lost);
+    });
+    if let Err(panic) = handled {
+        let plugin = std::any::type_name::<S>();
+        crate::error!("{plugin} panicked while it handled events: {panic}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Plugins that are no filters: those that speak a protocol of their own, and those that are told what happens.
+
+use rustix::process::Signal;
+
+use crate::support::{OK, Origin, Proxy, ProxyCommand, get};
+
+fn kinds(name: &str) -> ProxyCommand {
+    Proxy::command().plugin("kinds", name)
+}
+
+mod protocol {
+    use super::*;
+
+    #[test]
+    fn serves_the_connections_it_claims_and_leaves_the_others_to_http() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("Echo").start();
+        let mut client = proxy.client();
+        client.send("ECHO\nabc\n");
+        client.read_until(b"hello\nECHO\nabc\n");
+        client.finish();
+        client.read_until(b"bye\n");
+        client.read_to_end();
+        assert_eq!(client.received(), b"hello\nECHO\nabc\nbye\n");
+        assert_eq!(proxy.get(&origin, "/").status(), 200);
+    }
+
+    #[test]
+    fn is_asked_again_while_the_first_bytes_are_too_few() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("Echo").start();
+        let mut client = proxy.client();
+        client.dribble("ECHO\nx");
+        client.read_until(b"ECHO\n");
+        // It begins like the protocol, and turns out to be HTTP.
+        let mut client = proxy.client();
+        client.dribble(get(&origin, "/").replacen("GET", "ECH", 1));
+        assert_eq!(client.response().status(), 200);
+        assert!(origin.received().starts_with(b"ECH / HTTP/1.1"));
+    }
+
+    #[test]
+    fn fails_for_one_connection_only() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("Echo").start();
+        for (word, line) in [
+            ("panic", "a protocol panicked: as it was told"),
+            (
+                "fail",
+                "a connection was not served to its end: as it was told",
+            ),
+        ] {
+            let mut client = proxy.client();
+            client.send("ECHO\n");
+            client.read_until(b"ECHO\n");
+            client.send(format!("{word}\n"));
+            client.read_to_end();
+            proxy.wait_for_line(line);
+        }
+        assert_eq!(proxy.get(&origin, "/").status(), 200);
+    }
+
+    #[test]
+    fn moves_more_than_any_buffer_holds() {
+        let proxy = kinds("Echo").start();
+        let mut client = proxy.client();
+        client.send("ECHO\n");
+        assert_eq!(client.read_exact(11), b"hello\nECHO\n");
+        let content = crate::support::pattern(3_000_000);
+        for piece in content.chunks(500_000) {
+            client.send(piece);
+            assert!(client.read_exact(piece.len()) == piece);
+        }
+    }
+
+    #[test]
+    fn takes_a_configuration_of_its_own() {
+        let proxy = kinds("Echo").plugin_config("Echo.greeting=hi").start();
+        let mut client = proxy.client();
+        client.send("ECHO\n");
+        client.read_until(b"hiECHO\n");
+        let refused = kinds("Echo")
+            .plugin_config("Echo.refuses_to_start=true")
+            .run();
+        assert_eq!(refused.code, Some(78));
+        assert!(
+            refused.stderr.contains("refuses_to_start"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+mod subscriber {
+    use super::*;
+
+    #[test]
+    fn is_told_of_connections_and_exchanges_in_order() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog").start();
+        let mut client = proxy.client();
+        client.ask(get(&origin, "/a"));
+        drop(client);
+        proxy.wait_for_line("event ConnectionClosed");
+        let port = origin.address().port();
+        let told: Vec<String> = proxy
+            .lines()
+            .into_iter()
+            .filter_map(|line| Some(line.split_once(" - event ")?.1.to_owned()))
+            .map(|line| {
+                line.split(" connection=")
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned()
+                    + if line.contains(&format!("GET 127.0.0.1:{port}/a")) {
+                        " /a"
+                    } else {
+                        ""
+                    }
+                    + if line.contains("status=Some(200)") {
+                        " 200"
+                    } else {
+                        ""
+                    }
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "ConnectionOpened",
+                "RequestStarted /a",
+                "ResponseStarted /a 200",
+                "ExchangeEnded /a 200",
+                "ConnectionClosed",
+            ]
+        );
+    }
+
+    #[test]
+    fn hears_who_answered_in_the_upstreams_place() {
+        let proxy = kinds("EventLog").plugin("kinds", "Beside").start();
+        let answer = proxy.ask("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        assert_eq!(answer.status(), 418);
+        let line = proxy.wait_for_line("event ExchangeEnded");
+        assert!(line.contains("answered 418 by Beside"), "{line}");
+    }
+
+    #[test]
+    fn hears_the_last_event_before_the_process_ends() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog").start();
+        let mut client = proxy.client();
+        client.ask(get(&origin, "/last"));
+        proxy.signal(Signal::TERM);
+        let exit = proxy.wait();
+        assert_eq!(exit.code, Some(0));
+        assert!(
+            exit.stdout.contains("event ConnectionClosed"),
+            "{}",
+            exit.stdout
+        );
+    }
+
+    #[test]
+    fn that_panics_harms_nobody() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog")
+            .plugin_config("EventLog.panics=true")
+            .start();
+        assert_eq!(proxy.get(&origin, "/").status(), 200);
+        proxy.wait_for_line("panicked while it handled events: as it was told");
+        assert_eq!(proxy.get(&origin, "/").status(), 200);
+    }
+}
+
+#[test]
+fn a_library_lists_all_its_kinds() {
+    let library = crate::support::plugin_library("kinds");
+    let spec = library.display().to_string();
+    let proxy = Proxy::command().args(["--plugins", &spec]).start();
+    for name in ["Beside", "EventLog", "Echo"] {
+        proxy.wait_for_line(&format!("Loaded plugin libkinds.so:{name} "));
+    }
+}
