@@ -3,6 +3,7 @@
 //! Other plugins do not see them. The answer is taken whole, within the limits that the plugin has set; nothing is
 //! followed, decoded or cached.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::http1::{
     self, BodyDecoder, BodyFraming, HeadKind, RequestForward, RequestHead, ResponseHead, Scheme,
     check_field,
 };
-use crate::stream::MessageStream;
+use crate::stream::{MessageStream, ReadHeadError};
 use crate::upstream::{self, Freshness, Route, Upstream};
 use crate::worker::Worker;
 
@@ -50,7 +51,7 @@ pub(crate) async fn ask(worker: &Rc<Worker>, question: Question) -> Result<Answe
     let within = question.timeout;
     let head = head(worker, &question)?;
     let asked = async {
-        let is_repeatable = question.body.is_empty();
+        let is_repeatable = question.body.is_empty() && http1::is_idempotent(&question.method);
         let freshness = match is_repeatable {
             true => Freshness::Any,
             false => Freshness::Verified,
@@ -84,7 +85,13 @@ struct Failure {
 
 /// The request as a head, read by the same rules as a client's.
 fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
-    let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url);
+    let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url.escape_debug());
+    let is_plain = |byte: u8| byte > b' ' && byte != 0x7f;
+    if !question.url.bytes().all(is_plain) || !question.method.bytes().all(is_plain) {
+        return Err(bad(
+            &"URL and method must not contain spaces and control characters",
+        ));
+    }
     let rest = ["http://", "https://"]
         .iter()
         .find_map(|scheme| question.url.strip_prefix(scheme))
@@ -188,7 +195,8 @@ async fn converse(
         let received = reader
             .read_head(HeadKind::Response, &worker.head_limits)
             .await;
-        let is_silent = received.is_err() && reader.buffered().is_empty();
+        let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
+        let is_silent = received.is_err() && !is_late && reader.buffered().is_empty();
         let received = received.map_err(|error| Broken {
             reason: format!("no usable answer: {error:?}"),
             is_silent,
@@ -238,6 +246,7 @@ async fn take(
     }
     let is_reusable = framing != BodyFraming::UntilClose
         && http1::is_persistent(&response)
+        && !http1::is_connection_bound(head)
         && reader.buffered().is_empty();
     let fields = response.fields().iter();
     let answer = Answer {

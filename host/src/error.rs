@@ -97,6 +97,9 @@ pub(crate) enum Refusal {
     /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
     #[error("the upstream switched protocols without being asked")]
     UnaskedUpgrade,
+    /// The parent proxy does not accept our credentials.
+    #[error("the parent proxy asks for other credentials than it is given")]
+    UnauthorizedAtParent,
     /// More interim responses than anybody needs.
     #[error("the upstream sent too many interim responses")]
     TooManyInterim,

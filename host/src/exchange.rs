@@ -37,6 +37,8 @@ pub(crate) struct Exchange {
     framing: BodyFraming,
     /// The request's content, where it is not simply passed on.
     upload: Upload,
+    /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
+    is_asked_by_parent: bool,
     /// None when no plugin is loaded.
     session: Option<Session>,
     record: Record,
@@ -195,7 +197,7 @@ async fn send_reply(
 }
 
 impl Exchange {
-    fn new(connection: &Connection, head: RequestHead) -> Self {
+    fn new(connection: &Connection, mut head: RequestHead) -> Self {
         let worker = &connection.worker;
         let facts = ExchangeFacts {
             connection_id: connection.id,
@@ -203,6 +205,10 @@ impl Exchange {
             client: connection.client,
         };
         let has_plugins = !worker.chain.is_empty();
+        if has_plugins {
+            // What plugins add is not for the client to name as its own hop's.
+            head.fields_mut().settle_connection();
+        }
         Self {
             session: has_plugins.then(|| {
                 let client = connection.plugins.as_ref();
@@ -213,6 +219,7 @@ impl Exchange {
             head,
             framing: BodyFraming::Empty,
             upload: Upload::default(),
+            is_asked_by_parent: false,
             record: Record::new(),
         }
     }

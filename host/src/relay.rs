@@ -29,6 +29,9 @@ pub(crate) trait ContentHook {
         replacement: &mut Vec<u8>,
     ) -> Result<Seen, ContentError>;
 
+    /// The most content it is given in one go, in bytes.
+    fn max_piece(&self) -> usize;
+
     /// Sees the trailers that are about to be sent on.
     fn see_trailers(&mut self, trailers: &mut Trailers) -> Result<(), ContentError>;
 }
@@ -145,7 +148,7 @@ impl BodyRelay<'_> {
                 if step.content.is_empty() {
                     self.finish().await?;
                 } else {
-                    self.end()?;
+                    self.end().await?;
                 }
                 return Ok(true);
             }
@@ -164,12 +167,36 @@ impl BodyRelay<'_> {
         let Some(hook) = self.hook.as_deref_mut() else {
             return self.send(content, to).await;
         };
+        if content.len() <= hook.max_piece() {
+            return self.show(content, is_end, to).await;
+        }
+        let max_piece = hook.max_piece();
+        let mut pieces = content.chunks(max_piece).peekable();
+        while let Some(piece) = pieces.next() {
+            let is_last = pieces.peek().is_none();
+            self.show(piece, is_end && is_last, to).await?;
+            // Others of the worker have their turn.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Lets the hook see a piece, and sends what it makes of it.
+    async fn show(
+        &mut self,
+        content: &[u8],
+        is_end: bool,
+        to: &mut Writer<'_>,
+    ) -> Result<(), RelayError> {
+        let Some(hook) = self.hook.as_deref_mut() else {
+            return self.send(content, to).await;
+        };
         poll_fn(|cx| hook.poll_ready(cx)).await;
         let mut replacement = Vec::new();
-        match hook
+        let seen = hook
             .see(content, is_end, &mut replacement)
-            .map_err(RelayError::Hook)?
-        {
+            .map_err(RelayError::Hook)?;
+        match seen {
             Seen::Unchanged => self.send(content, to).await,
             Seen::Replaced => self.send(&replacement, to).await,
         }
@@ -215,13 +242,14 @@ impl BodyRelay<'_> {
                 self.encoder.end_chunk(&mut self.out);
             }
         }
-        self.end()
+        self.end().await
     }
 
-    fn end(&mut self) -> Result<(), RelayError> {
+    async fn end(&mut self) -> Result<(), RelayError> {
         if let (Some(hook), Some(trailers)) =
             (self.hook.as_deref_mut(), self.decoder.trailers_mut())
         {
+            poll_fn(|cx| hook.poll_ready(cx)).await;
             hook.see_trailers(trailers).map_err(RelayError::Hook)?;
         }
         self.encoder.finish(&mut self.out, self.decoder.trailers());

@@ -87,7 +87,10 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
         .enable_time()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(start))
+    let result = runtime.block_on(serve(start));
+    // Blocking work that nobody waits for any more does not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(start: WorkerStart) -> io::Result<()> {

@@ -88,7 +88,7 @@ pub mod hook {
     pub const RESOLVE_DNS: u64 = 1 << 7;
     /// There is an upstream connection.
     pub const ON_UPSTREAM_CONNECTED: u64 = 1 << 8;
-    /// There is none, or it did not answer.
+    /// None could be made.
     pub const ON_UPSTREAM_FAILED: u64 = 1 << 9;
     /// Each piece of the request's content.
     pub const HANDLE_CLIENT_CHUNK: u64 = 1 << 10;
@@ -174,6 +174,8 @@ pub mod delivery {
     pub const STREAM: u32 = 1;
     /// Whole, before anything of it is sent on.
     pub const WHOLE: u32 = 2;
+    /// Piece by piece, as it passes, to look at and not to change.
+    pub const WATCH: u32 = 3;
 }
 
 /// What happens to a body that is larger than its limit: the values of [`BodyMode::over`](super::abi::BodyMode).

@@ -25,6 +25,11 @@ impl BodyMode {
     /// The chunk hooks get each piece as it passes, whatever the body's size.
     pub const STREAM: Self = Self::new(delivery::STREAM, 0);
 
+    /// The chunk hooks get each piece as it passes and change nothing: what they answer other than
+    /// [`Chunk::Pass`](crate::Chunk::Pass) and [`Chunk::Close`](crate::Chunk::Close) fails the exchange. The message
+    /// keeps its Content-Length, which one that might be changed cannot.
+    pub const WATCH: Self = Self::new(delivery::WATCH, 0);
+
     /// The body hooks get the whole content, of at most `limit` bytes. A larger request is answered 413, a larger
     /// response 502, and nothing of it is sent on. The proxy has a limit of its own, which wins if it is smaller. A
     /// plugin that has chunk hooks alone gets pieces.

@@ -87,7 +87,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         Upstream { view: self.view() }
     }
 
-    /// Connects somewhere else; target and Host of the request stay as they are.
+    /// Connects somewhere else; target and Host of the request stay as they are, unless it goes to a parent proxy in
+    /// clear, which goes by what it is told to fetch.
     ///
     /// # Errors
     /// When the proxy refuses: `host` is neither a name nor an address, or it is too late.
@@ -138,7 +139,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
         Some(self.view().user.as_str()).filter(|user| !user.is_empty())
     }
 
-    /// Names the user; later plugins and the access log see it.
+    /// Names the user; later hooks see it.
     ///
     /// # Errors
     /// When the proxy refuses: control characters, or another hook than `authenticate`.

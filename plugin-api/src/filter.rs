@@ -26,7 +26,7 @@ use std::future::Future;
 /// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other.
 /// A hook must not block for longer than about a millisecond, since many connections share its thread: what
 /// takes longer is an `async fn`. Every hook that answers an [`Outcome`] may be written so. Their futures run on the
-/// thread of the exchange, need not be `Send`, are dropped when the client leaves, and have five seconds: then the
+/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five seconds: then the
 /// exchange is answered 504 and the plugin named in the log. [`sleep`](crate::sleep), [`Call`](crate::Call),
 /// [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn) use the proxy's own timers, client and threads;
 /// with the feature `tokio` the library has its own, and `tokio::time` and `tokio::net` work.
@@ -207,10 +207,10 @@ pub trait Filter: Sized + Send + Sync + 'static {
 
     // ---- the upstream's connection -------------------------------------------------------------------------------
 
-    /// A new connection is about to be made to [`Exchange::upstream`] (or to the parent proxy), whose host is a
-    /// name. [`Exchange::set_addresses`] says where that is; the first plugin that does decides, and without one the
-    /// proxy resolves the name itself. [`Exchange::set_source_address`] says where to connect from. Connections are
-    /// kept and shared between exchanges, so this is not called for every one.
+    /// A connection to [`Exchange::upstream`] is needed, whose host is a name. [`Exchange::set_addresses`] says where
+    /// that is; the first plugin that does decides, and without one the proxy resolves the name itself.
+    /// [`Exchange::set_source_address`] says where to connect from. A kept connection serves only exchanges for which
+    /// the answer was the same. Not called for IP addresses, nor with a parent proxy, which resolves by itself.
     ///
     /// May reply.
     ///
@@ -231,7 +231,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
     /// There is a connection for this exchange, a new or a kept one, and the request is about to be sent on it.
     fn on_upstream_connected(&self, exchange: &mut Exchange<'_, Self>) {}
 
-    /// There is no connection, for the reason in [`Exchange::failure`]. The client will be answered 502 or 504, unless
+    /// A connection could not be made, for the reason in [`Exchange::failure`]. The client will be answered 502 or 504, unless
     /// this hook replies, or sets another upstream or parent and answers [`Flow::Retry`], which is tried at most
     /// four times for one exchange.
     ///

@@ -36,12 +36,15 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let mut out = buffers::small();
         let framing = self.outbound_framing();
+        let form = self.route(destination).request_form();
+        self.is_asked_by_parent = form != http1::RequestForm::Origin;
+        let form = self.route(destination).request_form();
         let options = RequestForward {
             via: &self.worker.config.via,
             drop_fields: &self.worker.config.disable_headers,
             framing,
             upgrade: http1::requested_upgrade(&self.head),
-            form: self.route(destination).request_form(),
+            form,
         };
         http1::forward_request(&self.head, &options, &mut out);
         if self.has_content() {
@@ -85,7 +88,7 @@ impl Exchange {
             begun: Vec::new(),
             hooks: None,
         };
-        let mut whole = None;
+        let mut whole: Option<Collected> = None;
         match (self.upload.is_done, self.upload.collected.take()) {
             (true, collected) => whole = collected,
             (false, Some(collected)) => {
@@ -97,20 +100,10 @@ impl Exchange {
         if let (Some(session), Some(plan)) = (&self.session, &self.upload.plan) {
             content.hooks = Some(ContentHooks::new(session, plan, &self.head, None));
         }
-        let kept = whole.as_mut();
+        let kept = whole.as_ref();
         let upload = async {
             let sent = match kept {
-                Some(whole) => {
-                    send_whole(
-                        out,
-                        whole,
-                        &mut content,
-                        framing,
-                        patience,
-                        &mut to_upstream,
-                    )
-                    .await
-                }
+                Some(whole) => send_whole(out, whole, framing, patience, &mut to_upstream).await,
                 None => {
                     let (from, to) = (&mut from_client, &mut to_upstream);
                     send_content(out, content, framing, patience, from, to).await
@@ -126,13 +119,15 @@ impl Exchange {
         };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
         let delivered = both(upload, download).await;
-        let is_read = whole.is_some();
         self.upload.collected = whole;
         Ok(match delivered? {
             // Answered before the request was over: neither connection can be used again.
-            Delivered::Final { .. } if !progress.is_sent.get() => Delivered::Final {
+            Delivered::Final {
+                client_may_continue,
+                ..
+            } if !progress.is_sent.get() => Delivered::Final {
                 upstream_is_reusable: false,
-                client_may_continue: is_read,
+                client_may_continue,
             },
             delivered => delivered,
         })
@@ -184,17 +179,11 @@ async fn send_content(
 /// Sends a request whose content is all here.
 async fn send_whole(
     mut out: Vec<u8>,
-    whole: &mut Collected,
-    content: &mut Content,
+    whole: &Collected,
     framing: BodyFraming,
     patience: Patience,
     to: &mut Writer<'_>,
 ) -> Result<(), NotSent> {
-    if let (Some(hooks), Some(trailers)) = (&mut content.hooks, whole.decoder.trailers_mut()) {
-        hooks
-            .see_trailers(trailers)
-            .map_err(|error| NotSent::ByClient(ExchangeError::content(Peer::Client, error)))?;
-    }
     let encoder = encoder(framing);
     if !whole.content.is_empty() {
         encoder.begin_chunk(&mut out, whole.content.len());

@@ -2,9 +2,9 @@
 
 use super::{AfterAnswer, Exchange, unless_reset};
 use crate::connection::CloseReason;
-use crate::error::{ExchangeError, Peer, Refusal, Step};
+use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
-use crate::plugins::{Hook, Subject, Verdict};
+use crate::plugins::{Hook, PluginReply, Subject, Verdict};
 use crate::reply::Reply;
 use crate::stream::MessageStream;
 
@@ -68,6 +68,10 @@ impl Exchange {
         self.follow(verdict, client).await
     }
 
+    fn promises_tunnel(&self, reply: &PluginReply) -> bool {
+        self.head.is_method("CONNECT") && (200..300).contains(&reply.status)
+    }
+
     /// Does what plugins have decided; `None` when the request goes on.
     pub(super) async fn follow(
         &mut self,
@@ -76,6 +80,18 @@ impl Exchange {
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         match verdict {
             Verdict::Proceed | Verdict::Retry => Ok(None),
+            Verdict::Reply(reply, plugin) if self.promises_tunnel(&reply) => {
+                let failure = PluginFailure {
+                    plugin,
+                    hook: "its reply",
+                    message: format!(
+                        "it answered {} to CONNECT, which promises a tunnel that there is not",
+                        reply.status
+                    ),
+                    kind: PluginFailureKind::Broken,
+                };
+                Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure))
+            }
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
                 self.record.note = Some(format!("answered {} by {plugin}", reply.status));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
-use crate::http1::{BodyFraming, Scheme};
+use crate::http1::{self, BodyFraming, Scheme};
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, Freshness, Parent, Route, Upstream};
@@ -19,6 +19,9 @@ pub(super) struct Destination {
     redirected_to: Option<(String, u16)>,
     scheme: Option<Scheme>,
     parent: Option<Parent>,
+    /// Where plugins say the name leads, and where to connect from: parts of what makes a connection fit.
+    addresses: Vec<IpAddr>,
+    source: Option<IpAddr>,
 }
 
 /// What looking for an upstream came to.
@@ -37,6 +40,8 @@ impl Exchange {
             redirected_to: session.redirected_to(),
             scheme: session.scheme(),
             parent: session.parent(),
+            addresses: Vec::new(),
+            source: None,
         }
     }
 
@@ -50,6 +55,8 @@ impl Exchange {
             scheme: destination.scheme.unwrap_or(Scheme::Http),
             parent: destination.parent.as_ref(),
             is_tunnel: self.head.is_method("CONNECT"),
+            addresses: &destination.addresses,
+            source: destination.source,
             ..Route::direct(host, port)
         }
     }
@@ -78,8 +85,8 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
-        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_read();
-        let may_repeat = is_repeatable && is_idempotent(self.head.method());
+        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_done;
+        let may_repeat = is_repeatable && http1::is_idempotent(self.head.method());
         self.record.seeks_upstream = true;
         let mut freshness = if may_repeat {
             Freshness::Any
@@ -120,12 +127,17 @@ impl Exchange {
     ) -> Result<(Destination, Reached), ExchangeError> {
         let mut tries = 0;
         loop {
-            let destination = self.destination();
-            let error = match self.obtain(client, &destination, freshness).await {
+            let mut destination = self.destination();
+            let error = match self.obtain(client, &mut destination, freshness).await {
                 Ok(Reached::Upstream(upstream)) => {
                     self.record.has_upstream = true;
                     if let Some(session) = &self.session {
-                        session.tell(Hook::OnUpstreamConnected, &self.head);
+                        session.set_failure_reason("");
+                        session
+                            .tell(Hook::OnUpstreamConnected, &self.head)
+                            .map_err(|failure| {
+                                ExchangeError::new(Peer::Plugin, Step::Hook, failure)
+                            })?;
                     }
                     return Ok((destination, Reached::Upstream(upstream)));
                 }
@@ -175,22 +187,16 @@ impl Exchange {
     async fn obtain(
         &mut self,
         client: &mut MessageStream,
-        destination: &Destination,
+        destination: &mut Destination,
         freshness: Freshness,
     ) -> Result<Reached, ExchangeError> {
+        if let Some(next) = self.resolve(client, destination).await? {
+            return Ok(Reached::Answered(next));
+        }
         let route = self.route(destination);
         if let Some(upstream) = upstream::idle(&self.worker, &route, freshness) {
             return Ok(Reached::Upstream(upstream));
         }
-        let (addresses, source) = match self.resolve(client, destination).await? {
-            Resolved::Answered(next) => return Ok(Reached::Answered(next)),
-            Resolved::Addresses(addresses, source) => (addresses, source),
-        };
-        let route = Route {
-            addresses: &addresses,
-            source,
-            ..self.route(destination)
-        };
         let connected = async {
             upstream::connect(&self.worker, &route)
                 .await
@@ -201,18 +207,18 @@ impl Exchange {
             .map(Reached::Upstream)
     }
 
-    /// Asks the plugins where the upstream's name leads.
+    /// Asks the plugins where the upstream's name leads; the answer, if one of them has it.
     async fn resolve(
         &mut self,
         client: &mut MessageStream,
-        destination: &Destination,
-    ) -> Result<Resolved, ExchangeError> {
-        let is_name = self.route(destination).host.parse::<IpAddr>().is_err();
-        let nothing = Resolved::Addresses(Vec::new(), None);
+        destination: &mut Destination,
+    ) -> Result<Option<AfterAnswer>, ExchangeError> {
         let Some(session) = self.session.as_ref().filter(|session| {
-            is_name && destination.parent.is_none() && session.has_listeners(Hook::ResolveDns)
+            session.has_listeners(Hook::ResolveDns)
+                && destination.parent.is_none()
+                && self.route(destination).host.parse::<IpAddr>().is_err()
         }) else {
-            return Ok(nothing);
+            return Ok(None);
         };
         let subject = Subject {
             request: &mut self.head,
@@ -220,11 +226,8 @@ impl Exchange {
         };
         let walk = async { Ok(session.resolve(subject).await) };
         let verdict = unless_reset(client.reset(), walk).await?;
-        let (addresses, source) = session.addresses();
-        Ok(match self.follow(verdict, client).await? {
-            Some(next) => Resolved::Answered(next),
-            None => Resolved::Addresses(addresses, source),
-        })
+        (destination.addresses, destination.source) = session.addresses();
+        self.follow(verdict, client).await
     }
 
     /// What follows a delivered response, for both connections.
@@ -257,19 +260,6 @@ impl Exchange {
     pub(super) fn redirected(&self) -> Option<(String, u16)> {
         self.session.as_ref().and_then(Session::redirected_to)
     }
-}
-
-enum Resolved {
-    Addresses(Vec<IpAddr>, Option<IpAddr>),
-    Answered(AfterAnswer),
-}
-
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
-fn is_idempotent(method: &str) -> bool {
-    matches!(
-        method,
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-    )
 }
 
 /// Whether a reused connection has failed in a way that says that the peer had closed it before the request.

@@ -29,6 +29,16 @@ impl Exchange {
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut head = self.final_response(from, to, progress).await?;
+        if head.status() == 407 && self.is_asked_by_parent {
+            return Err(ExchangeError::new(
+                Peer::Upstream,
+                Step::ReadHead,
+                Refusal::UnauthorizedAtParent,
+            ));
+        }
+        if self.session.is_some() {
+            head.fields_mut().settle_connection();
+        }
         if head.status() == 101 {
             return self.upgrade(head, to, progress).await;
         }
@@ -69,7 +79,9 @@ impl Exchange {
         else {
             return Ok(None);
         };
-        let plan = session.body_plan(Way::Upstream, BodyFacts::of(head.fields()));
+        let mut facts = BodyFacts::of(head.fields());
+        facts.is_partial |= head.status() == 206;
+        let plan = session.body_plan(Way::Upstream, facts);
         match (plan, framing) {
             // What is refused here concerns content that does not come.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
@@ -111,6 +123,8 @@ impl Exchange {
                 plan.exceed_if_longer(len, &session).map_err(refused)?;
                 continue;
             }
+            plan.exceed_if_longer(collected.content.len() as u64, &session)
+                .map_err(refused)?;
             if collected.content.is_empty() {
                 break;
             }
@@ -121,7 +135,13 @@ impl Exchange {
             let content = std::mem::take(&mut collected.content);
             let run = session.run_whole(&plan, content, subject).await;
             match run.map_err(|error| ExchangeError::content(Peer::Upstream, error))? {
-                Whole::Content(content) => {
+                Whole::Content {
+                    content,
+                    is_changed,
+                } => {
+                    if is_changed {
+                        http1::forget_digests(&mut head.fields_mut());
+                    }
                     return self
                         .deliver_collected(
                             head,
@@ -345,7 +365,7 @@ impl Exchange {
     /// Sends the final response on, head and body.
     async fn deliver(
         &mut self,
-        head: ResponseHead,
+        mut head: ResponseHead,
         body: Body,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
@@ -357,10 +377,14 @@ impl Exchange {
             collected,
         } = body;
         let is_edited = plan.as_ref().is_some_and(BodyPlan::may_edit);
+        if plan.as_ref().is_some_and(BodyPlan::is_recoded) {
+            http1::forget_digests(&mut head.fields_mut());
+        }
         let out_framing = self.out_framing(&head, framing, is_edited);
         let is_unframed = out_framing == OutFraming::UntilClose;
         progress.is_unframed.set(is_unframed);
-        let is_last = is_unframed || !progress.is_sent.get() || self.reason_to_close().is_some();
+        let is_client_done = progress.is_sent.get() || self.upload.is_read();
+        let is_last = is_unframed || !is_client_done || self.reason_to_close().is_some();
         let announcement = if is_last {
             ConnectionAnnouncement::Close
         } else {
@@ -414,7 +438,8 @@ impl Exchange {
         relayed.map_err(response_error)?;
         Ok(Delivered::Final {
             upstream_is_reusable,
-            client_may_continue: true,
+            // What was announced holds, even if the request has been sent whole since.
+            client_may_continue: is_client_done,
         })
     }
 

@@ -3,8 +3,8 @@
 use super::{AfterAnswer, Exchange, unless_reset};
 use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
-use crate::http1::{BodyDecoder, BodyFraming, FieldId, Version};
-use crate::plugins::{BodyFacts, BodyPlan, ContentRefused, Session, Subject, Way, Whole};
+use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
+use crate::plugins::{BodyFacts, BodyPlan, ContentRefused, Hook, Session, Subject, Way, Whole};
 use crate::relay::RelayError;
 use crate::stream::MessageStream;
 
@@ -17,14 +17,14 @@ pub(super) struct Upload {
     pub(super) collected: Option<Collected>,
     /// All of it was read, and seen by everybody who wants to see it.
     pub(super) is_done: bool,
+    /// The client has been read to the end of its request.
+    is_read: bool,
 }
 
 impl Upload {
     /// Whether the client has been listened to, to the end of its request.
     pub(super) fn is_read(&self) -> bool {
-        self.collected
-            .as_ref()
-            .is_some_and(|collected| collected.decoder.is_complete())
+        self.is_read
     }
 }
 
@@ -50,6 +50,10 @@ impl Exchange {
         if let BodyFraming::Length(len) = self.framing {
             plan.exceed_if_longer(len, &session).map_err(refused)?;
         }
+        if plan.is_recoded() {
+            http1::forget_digests(&mut self.head.fields_mut());
+            session.forget_request();
+        }
         let next = match plan.has_whole() {
             true => Box::pin(self.collect_content(client, &session, &mut plan)).await?,
             false => None,
@@ -71,8 +75,15 @@ impl Exchange {
             let read = collected.read(&mut client.reader(), limit, patience).await;
             if !read.map_err(unread)? {
                 let len = collected.content.len() as u64;
+                self.upload.is_read = collected.decoder.is_complete();
                 plan.exceed_if_longer(len, session).map_err(refused)?;
                 continue;
+            }
+            self.upload.is_read = true;
+            plan.exceed_if_longer(collected.content.len() as u64, session)
+                .map_err(refused)?;
+            if collected.content.is_empty() {
+                break;
             }
             let subject = Subject {
                 request: &mut self.head,
@@ -86,8 +97,22 @@ impl Exchange {
                     .map_err(|error| ExchangeError::content(Peer::Client, error))
             };
             match unless_reset(client.reset(), run).await? {
-                Whole::Content(content) => {
+                Whole::Content {
+                    content,
+                    is_changed,
+                } => {
                     collected.content = content;
+                    if is_changed {
+                        http1::forget_digests(&mut self.head.fields_mut());
+                        session.forget_request();
+                    }
+                    if let Some(trailers) = collected.decoder.trailers_mut() {
+                        session
+                            .run_trailers(Hook::HandleClientTrailers, trailers)
+                            .map_err(|failure| {
+                                ExchangeError::new(Peer::Plugin, Step::Hook, failure)
+                            })?;
+                    }
                     self.upload.is_done = true;
                     self.upload.collected = Some(collected);
                     return Ok(None);
@@ -138,6 +163,7 @@ impl Exchange {
             plan: Some(plan),
             collected,
             is_done,
+            ..
         } = &self.upload
         else {
             return self.framing;

@@ -294,6 +294,40 @@ impl<'a> FieldsMut<'a> {
         Fields::new(self.text, self.lines)
     }
 
+    /// Takes out the fields that Connection nominates as belonging to this hop, and the nominations with them: fields
+    /// that are added later are not its to name. Via stays, as it does when a head is forwarded.
+    pub fn settle_connection(&mut self) {
+        if !self.view().connection_options().nominates {
+            return;
+        }
+        let members: Vec<Vec<u8>> = self
+            .view()
+            .members(FieldId::Connection)
+            .map(<[u8]>::to_vec)
+            .collect();
+        let is_known = |member: &Vec<u8>| {
+            ["close", "keep-alive", "upgrade", "te", "http2-settings"]
+                .iter()
+                .any(|known| member.eq_ignore_ascii_case(known.as_bytes()))
+        };
+        let (kept, nominated): (Vec<_>, Vec<_>) = members.into_iter().partition(is_known);
+        for name in &nominated {
+            let may_go = matches!(
+                FieldId::of(name),
+                FieldId::Other | FieldId::Date | FieldId::Expect | FieldId::MaxForwards
+            );
+            if let (true, Ok(name)) = (may_go, std::str::from_utf8(name)) {
+                self.remove(name);
+            }
+        }
+        if kept.is_empty() {
+            self.remove("connection");
+        } else {
+            // Members of a value that was received, put together as a value.
+            let _ = self.set("Connection", &kept.join(&b", "[..]));
+        }
+    }
+
     /// Gives the field this one value: in the place of its first line, without its repeats, or else at the end.
     ///
     /// # Errors

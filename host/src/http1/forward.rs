@@ -6,7 +6,7 @@
 //! policy: what is upgraded, kept alive or chunked comes in the options.
 
 use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
-use super::fields::{ConnectionOptions, FieldId, FieldView, Fields};
+use super::fields::{ConnectionOptions, FieldId, FieldView, Fields, FieldsMut};
 use super::framing::{BodyFraming, content_length, decimal, request_framing};
 use super::head::{RequestHead, ResponseHead, Version};
 use super::target::Scheme;
@@ -148,6 +148,39 @@ pub fn is_connection_bound(head: &RequestHead) -> bool {
     head.fields()
         .named("authorization")
         .any(|value| binds("NTLM", value) || binds("Negotiate", value))
+}
+
+/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(
+        method,
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+    )
+}
+
+/// Takes out of a head what describes the very bytes of content that are not sent as they came: digests and ranges;
+/// a strong validator becomes weak (RFC 9110 §8.8.1).
+pub fn forget_digests(fields: &mut FieldsMut<'_>) {
+    const OF_THE_BYTES: [&str; 5] = [
+        "accept-ranges",
+        "content-digest",
+        "content-md5",
+        "digest",
+        "repr-digest",
+    ];
+    for name in OF_THE_BYTES {
+        fields.remove(name);
+    }
+    let strong = fields
+        .view()
+        .named("etag")
+        .next()
+        .filter(|tag| !tag.starts_with(b"W/"))
+        .map(|tag| [b"W/", tag].concat());
+    if let Some(weak) = strong {
+        // A tag that was read as a field value is one with two letters more.
+        let _ = fields.set("ETag", &weak);
+    }
 }
 
 /// Whether the connection that this response came on may carry another exchange (RFC 9112 §9.3).

@@ -30,8 +30,8 @@ pub use fields::{
 };
 pub use forward::{
     ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, RequestedUpgrade,
-    ResponseForward, forward_request, forward_response, is_connection_bound, is_persistent,
-    max_forwards, requested_upgrade, trace_content, upgrade_accepted,
+    ResponseForward, forget_digests, forward_request, forward_response, is_connection_bound,
+    is_idempotent, is_persistent, max_forwards, requested_upgrade, trace_content, upgrade_accepted,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};

@@ -416,7 +416,11 @@ fn edit_fields(
     name: &str,
     change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
 ) -> u32 {
-    if is_host_owned(name) {
+    let is_coded_by_host = matches!(
+        inner.hook,
+        Hook::HandleClientBody | Hook::HandleUpstreamBody
+    ) && inner.is_body_decoded;
+    if is_host_owned(name) || is_coded_by_host && name.eq_ignore_ascii_case("content-encoding") {
         return edit::HOST_OWNED;
     }
     // SAFETY: set while a hook runs, from heads that stay borrowed for as long.

@@ -1,7 +1,7 @@
 //! One client connection in the plugin chain: what plugins keep for it, and the hooks at its two ends.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct ClientPlugins {
     chain: Arc<Chain>,
     facts: ClientFacts,
     states: RefCell<Vec<ConnectionState>>,
+    /// The plugin that did not want the client; those behind it were not told of it.
+    refused_by: Cell<Option<usize>>,
 }
 
 /// A plugin's own state for this connection.
@@ -45,6 +47,7 @@ impl ClientPlugins {
             chain: Arc::clone(chain),
             facts: facts(),
             states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
+            refused_by: Cell::new(None),
         })
     }
 
@@ -53,11 +56,13 @@ impl ClientPlugins {
         let hook = Hook::OnClientConnection;
         for &index in &self.chain.listeners[hook as usize] {
             let name = &self.chain.plugins[index].name;
-            match self.call(index, hook) {
-                code::PROCEED => {}
-                code::CLOSE => return Err(name.clone()),
-                _ => return Err(format!("{name}, which failed")),
-            }
+            let refused = match self.call(index, hook) {
+                code::PROCEED => continue,
+                code::CLOSE => name.clone(),
+                _ => format!("{name}, which failed"),
+            };
+            self.refused_by.set(Some(index));
+            return Err(refused);
         }
         Ok(())
     }
@@ -124,8 +129,12 @@ fn make(plugin: &LoadedPlugin) -> ConnectionState {
 impl Drop for ClientPlugins {
     fn drop(&mut self) {
         let hook = Hook::OnClientConnectionClose;
+        let last = self.refused_by.get().unwrap_or(usize::MAX);
         for position in 0..self.chain.listeners[hook as usize].len() {
-            self.call(self.chain.listeners[hook as usize][position], hook);
+            let index = self.chain.listeners[hook as usize][position];
+            if index <= last {
+                self.call(index, hook);
+            }
         }
         for (plugin, state) in self.chain.plugins.iter().zip(self.states.get_mut()) {
             if let ConnectionState::Made(state) = *state

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use plugin_api::abi::{code, flag};
 
-use super::plan::{BodyPlan, Delivery, Way};
+use super::plan::{BodyPlan, Delivery, Step, Way};
 use super::session::{Session, Subject, Verdict};
 use crate::content_coding::{Coding, DecodeError, DecodeFailure, Decoder, Encoder};
 use crate::error::PluginFailure;
@@ -17,6 +17,11 @@ use crate::relay::{ContentError, ContentHook, Seen};
 
 /// How many bytes one coded byte may decode to, on average after the first MiB.
 const MAX_RATIO: u32 = 100;
+/// Coded content that is undone or redone in one go: what it decodes to keeps the worker busy for some milliseconds
+/// at most.
+const MAX_CODED_PIECE: usize = 8 * 1024;
+/// Whole content whose coding is undone and redone on the worker itself; larger content goes to a blocking thread.
+const MAX_CODED_ON_WORKER: usize = 16 * 1024;
 
 /// The plugins that see one body pass.
 pub(crate) struct ContentHooks {
@@ -29,7 +34,7 @@ pub(crate) struct ContentHooks {
 
 /// What happens to each piece, one after the other.
 enum Stage {
-    Hook(usize),
+    Hook(Step),
     /// None once the content is over.
     Decode(Option<Box<Decoder>>),
     Encode(Option<Box<Encoder>>),
@@ -53,7 +58,7 @@ impl ContentHooks {
                 stages.push(Stage::between(coding, step.is_decoded));
                 is_decoded = step.is_decoded;
             }
-            stages.push(Stage::Hook(step.plugin));
+            stages.push(Stage::Hook(*step));
         }
         if let (true, Some(coding)) = (is_decoded, plan.coding) {
             stages.push(Stage::between(coding, false));
@@ -108,6 +113,13 @@ impl ContentHook for ContentHooks {
         Ok(Seen::Replaced)
     }
 
+    fn max_piece(&self) -> usize {
+        match self.is_plain {
+            true => usize::MAX,
+            false => MAX_CODED_PIECE,
+        }
+    }
+
     fn see_trailers(&mut self, trailers: &mut Trailers) -> Result<(), ContentError> {
         if !self.has_trailer_hooks {
             return Ok(());
@@ -136,12 +148,12 @@ impl Walk<'_> {
     ) -> Result<Seen, ContentError> {
         let mut seen = Seen::Unchanged;
         for stage in stages {
-            let Stage::Hook(plugin) = stage else { continue };
+            let Stage::Hook(step) = stage else { continue };
             let current: &[u8] = match seen {
                 Seen::Unchanged => content,
                 Seen::Replaced => replacement,
             };
-            if let Some(emitted) = self.call(*plugin, current, is_end)? {
+            if let Some(emitted) = self.call(*step, current, is_end)? {
                 *replacement = emitted;
                 seen = Seen::Replaced;
             }
@@ -165,7 +177,7 @@ impl Walk<'_> {
             return Ok(());
         }
         match stage {
-            Stage::Hook(plugin) => match self.call(*plugin, content, is_end)? {
+            Stage::Hook(step) => match self.call(*step, content, is_end)? {
                 None => self.feed(rest, content, is_end, out),
                 Some(emitted) => self.feed(rest, &emitted, is_end, out),
             },
@@ -174,7 +186,7 @@ impl Walk<'_> {
                     let sink = |piece: &[u8]| self.feed(rest, piece, false, out);
                     decoder.decode(content, sink).map_err(failed)?;
                 }
-                if let (true, Some(decoder)) = (is_end, decoder.take()) {
+                if is_end && let Some(decoder) = decoder.take() {
                     decoder.finish().map_err(ContentError::Coded)?;
                     return self.feed(rest, b"", true, out);
                 }
@@ -202,17 +214,21 @@ impl Walk<'_> {
     /// What a plugin puts in the place of `content`; `None`: nothing.
     fn call(
         self,
-        plugin: usize,
+        step: Step,
         content: &[u8],
         is_end: bool,
     ) -> Result<Option<Vec<u8>>, ContentError> {
         let hook = self.way.chunk_hook();
-        let Some(state) = self.session.state(plugin) else {
-            return Ok(None);
-        };
+        let plugin = step.plugin;
+        let state = self.session.sure_state(plugin, hook)?;
         let flags = if is_end { flag::END } else { 0 };
         match self.session.call_with(plugin, hook, state, content, flags) {
             code::PROCEED => Ok(None),
+            code::REPLACED if step.delivery == Delivery::Watch => {
+                let mut failure = self.session.failure(plugin, hook, code::ERROR);
+                failure.message = "it has changed content that it only watches".to_owned();
+                Err(ContentError::Plugin(failure))
+            }
             code::REPLACED => Ok(Some(
                 self.session
                     .with(|inner| std::mem::take(&mut inner.emitted)),
@@ -237,7 +253,7 @@ fn failed(failure: DecodeFailure<ContentError>) -> ContentError {
 /// What became of content that plugins were given whole.
 pub(crate) enum Whole {
     /// It goes on.
-    Content(Vec<u8>),
+    Content { content: Vec<u8>, is_changed: bool },
     /// A plugin has ended the exchange, or failed.
     Ended(Verdict),
     /// Without its coding it is longer than anybody takes; here it is as it came.
@@ -254,10 +270,19 @@ impl Session {
         content: Vec<u8>,
         subject: Subject<'_>,
     ) -> Result<Whole, ContentError> {
-        let mut plain = match undone(plan, &content)? {
-            Undone::Content(plain) => plain,
-            Undone::TooLong(len) => return Ok(Whole::TooLong { content, len }),
+        let (content, mut plain) = match undone(plan, content).await? {
+            Undone::Content { coded, plain } => (coded, plain),
+            Undone::TooLong { coded, len } => {
+                return Ok(Whole::TooLong {
+                    content: coded,
+                    len,
+                });
+            }
         };
+        if plan.is_too_long(plain.len() as u64) {
+            let len = plain.len() as u64;
+            return Ok(Whole::TooLong { content, len });
+        }
         self.with(|inner| inner.attach(subject));
         let _detached_at_the_end = DetachWhole(self);
         let mut body = WholeBody {
@@ -265,41 +290,45 @@ impl Session {
             is_decoded: false,
             is_changed: false,
         };
+        let mut coding = plan.coding;
         for step in &plan.steps {
-            if let Some(coding) = plan.coding {
-                body.turn(step.is_decoded, coding, &mut plain)?;
+            if let Some(coding) = coding {
+                body.turn(step.is_decoded, coding, &mut plain).await?;
             }
-            if let Some(verdict) = self
-                .give(plan.way, step.plugin, step.delivery, &mut body)
-                .await?
-            {
+            if let Some(verdict) = self.give(plan.way, *step, &mut body).await? {
                 return Ok(Whole::Ended(verdict));
             }
+            if !body.is_decoded && body.is_changed {
+                // Who replaces coded content may have said that it is coded otherwise.
+                coding = self.with(|inner| inner.coding(plan.way));
+            }
         }
-        if let Some(coding) = plan.coding {
-            body.turn(false, coding, &mut plain)?;
+        if let Some(coding) = coding {
+            body.turn(false, coding, &mut plain).await?;
         }
-        Ok(Whole::Content(body.current))
+        Ok(Whole::Content {
+            content: body.current,
+            is_changed: body.is_changed,
+        })
     }
 
     async fn give(
         &self,
         way: Way,
-        plugin: usize,
-        delivery: Delivery,
+        step: Step,
         body: &mut WholeBody,
     ) -> Result<Option<Verdict>, ContentError> {
         let walk = Walk { session: self, way };
-        if delivery == Delivery::Stream {
-            if let Some(emitted) = walk.call(plugin, &body.current, true)? {
+        if !matches!(step.delivery, Delivery::Whole { .. }) {
+            if let Some(emitted) = walk.call(step, &body.current, true)? {
                 body.current = emitted;
                 body.is_changed = true;
             }
             return Ok(None);
         }
         let content = std::mem::take(&mut body.current);
-        self.with(|inner| inner.show_body(content));
-        let verdict = self.decide(plugin, way.body_hook()).await;
+        self.with(|inner| inner.show_body(content, step.is_decoded));
+        let verdict = self.decide(step.plugin, way.body_hook()).await;
         self.with(|inner| {
             body.current = inner.take_body();
             body.is_changed |= inner.has_new_body;
@@ -332,7 +361,7 @@ struct WholeBody {
 
 impl WholeBody {
     /// Undoes or redoes the coding. `kept` has the other form of what came, for as long as nobody changed it.
-    fn turn(
+    async fn turn(
         &mut self,
         is_decoded: bool,
         coding: Coding,
@@ -346,56 +375,84 @@ impl WholeBody {
             std::mem::swap(&mut self.current, kept);
             return Ok(());
         }
-        let mut other = Vec::new();
-        if is_decoded {
-            let mut decoder = Decoder::new(coding, MAX_RATIO);
-            let sink = |piece: &[u8]| -> Result<(), ContentError> {
-                other.extend_from_slice(piece);
-                Ok(())
-            };
-            decoder.decode(&self.current, sink).map_err(failed)?;
-            decoder.finish().map_err(ContentError::Coded)?;
-        } else {
-            let mut encoder = Encoder::new(coding);
-            encoder
-                .encode(&self.current, &mut other)
-                .and_then(|()| encoder.finish(&mut other))
-                .map_err(|_| ContentError::NotEncoded)?;
-        }
-        self.current = other;
+        let current = std::mem::take(&mut self.current);
+        self.current = off_worker(current.len(), move || match is_decoded {
+            true => decoded(coding, &current, u64::MAX)
+                .map(|(plain, _)| plain)
+                .map_err(ContentError::Coded),
+            false => encoded(coding, &current),
+        })
+        .await?;
         Ok(())
     }
 }
 
 enum Undone {
-    /// Empty when nobody wants it.
-    Content(Vec<u8>),
+    /// `plain` is empty when nobody wants it.
+    Content { coded: Vec<u8>, plain: Vec<u8> },
     /// At least of this length.
-    TooLong(u64),
+    TooLong { coded: Vec<u8>, len: u64 },
 }
 
 /// The content without its coding, within the limit of those who collect it.
-fn undone(plan: &BodyPlan, content: &[u8]) -> Result<Undone, ContentError> {
+async fn undone(plan: &BodyPlan, coded: Vec<u8>) -> Result<Undone, ContentError> {
     let (Some(coding), true) = (plan.coding, plan.steps.iter().any(|step| step.is_decoded)) else {
-        return Ok(Undone::Content(Vec::new()));
+        let plain = Vec::new();
+        return Ok(Undone::Content { coded, plain });
     };
     let limit = plan.largest_limit().unwrap_or(u64::MAX);
+    off_worker(coded.len(), move || {
+        let (plain, is_whole) = decoded(coding, &coded, limit)?;
+        Ok(match is_whole {
+            true => Undone::Content { coded, plain },
+            false => Undone::TooLong {
+                coded,
+                len: plain.len() as u64,
+            },
+        })
+    })
+    .await
+}
+
+/// Runs work that takes long for long content, on another thread if it is.
+async fn off_worker<T: Send + 'static>(
+    len: usize,
+    work: impl FnOnce() -> Result<T, ContentError> + Send + 'static,
+) -> Result<T, ContentError> {
+    if len <= MAX_CODED_ON_WORKER {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(Err(ContentError::NotEncoded))
+}
+
+/// The content without its coding; `false`: it is longer than `limit`, and was given up.
+fn decoded(coding: Coding, coded: &[u8], limit: u64) -> Result<(Vec<u8>, bool), DecodeError> {
     let mut plain = Vec::new();
     let mut decoder = Decoder::new(coding, MAX_RATIO);
     let sink = |piece: &[u8]| {
         plain.extend_from_slice(piece);
         match plain.len() as u64 > limit {
-            true => Err(plain.len() as u64),
+            true => Err(()),
             false => Ok(()),
         }
     };
-    match decoder.decode(content, sink) {
-        Ok(()) => {}
-        Err(DecodeFailure::Sink(len)) => return Ok(Undone::TooLong(len)),
-        Err(DecodeFailure::Coded(error)) => return Err(ContentError::Coded(error)),
+    match decoder.decode(coded, sink) {
+        Ok(()) => decoder.finish()?,
+        Err(DecodeFailure::Sink(())) => return Ok((plain, false)),
+        Err(DecodeFailure::Coded(error)) => return Err(error),
     }
-    decoder.finish().map_err(ContentError::Coded)?;
-    Ok(Undone::Content(plain))
+    Ok((plain, true))
+}
+
+fn encoded(coding: Coding, plain: &[u8]) -> Result<Vec<u8>, ContentError> {
+    let mut coded = Vec::new();
+    let mut encoder = Encoder::new(coding);
+    encoder
+        .encode(plain, &mut coded)
+        .and_then(|()| encoder.finish(&mut coded))
+        .map_err(|_| ContentError::NotEncoded)?;
+    Ok(coded)
 }
 
 impl From<DecodeError> for ContentError {

@@ -11,8 +11,9 @@ use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseVi
 
 use super::callbacks::CALLBACKS;
 use super::session::{ExchangeFacts, PluginReply, Subject};
-use super::{Chain, ClientPlugins, Hook, Way, views};
+use super::{BodyFacts, Chain, ClientPlugins, Hook, Way, views};
 use crate::buffers;
+use crate::content_coding::{Coding, Codings};
 use crate::deadline::Deadlines;
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
 use crate::upstream::Parent;
@@ -45,6 +46,8 @@ pub(super) struct Inner {
     /// The whole content, while body hooks run.
     pub(super) body: Vec<u8>,
     pub(super) has_new_body: bool,
+    /// The plugin whose hook runs gets it without its content coding, which the host redoes.
+    pub(super) is_body_decoded: bool,
     pub(super) failure_reason: String,
     pub(super) states: Vec<PluginState>,
     /// The final response, once the exchange is done with it.
@@ -113,6 +116,7 @@ impl Inner {
             body_modes: Vec::new(),
             body: Vec::new(),
             has_new_body: false,
+            is_body_decoded: false,
             failure_reason: String::new(),
             states: Vec::new(),
             kept_response: None,
@@ -151,7 +155,6 @@ impl Inner {
         client: Option<&Rc<ClientPlugins>>,
         facts: ExchangeFacts,
     ) {
-        self.view.host = std::ptr::from_mut(self).cast();
         self.view.connection_id = facts.connection_id;
         self.view.exchange_id = facts.exchange_id;
         self.view.client = views::address(facts.client);
@@ -221,6 +224,11 @@ impl Inner {
     pub(super) fn detach(&mut self) {
         self.request = std::ptr::null_mut();
         self.response = std::ptr::null_mut();
+        self.hide_trailers();
+    }
+
+    /// The trailers have passed.
+    pub(super) fn hide_trailers(&mut self) {
         self.trailers = std::ptr::null_mut();
         self.view.trailers = std::ptr::null();
         self.view.trailer_count = 0;
@@ -297,8 +305,9 @@ impl Inner {
     }
 
     /// Gives plugins the whole content to look at.
-    pub(super) fn show_body(&mut self, content: Vec<u8>) {
+    pub(super) fn show_body(&mut self, content: Vec<u8>, is_decoded: bool) {
         self.body = content;
+        self.is_body_decoded = is_decoded;
         self.has_new_body = false;
         self.refresh_body();
     }
@@ -316,6 +325,27 @@ impl Inner {
     fn drop_body(&mut self) {
         drop(self.take_body());
         self.has_new_body = false;
+    }
+
+    /// How the content is coded that goes this way, as the head says now.
+    pub(super) fn coding(&self, way: Way) -> Option<Coding> {
+        // SAFETY: as in `refresh_request`.
+        let facts = unsafe {
+            match way {
+                Way::Client => self
+                    .request
+                    .as_ref()
+                    .map(|head| BodyFacts::of(head.fields())),
+                Way::Upstream => self
+                    .response
+                    .as_ref()
+                    .map(|head| BodyFacts::of(head.fields())),
+            }
+        };
+        match facts?.codings {
+            Codings::One(coding) => Some(coding),
+            _ => None,
+        }
     }
 
     pub(super) fn set_user(&mut self, name: &str) {

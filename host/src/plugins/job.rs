@@ -100,10 +100,15 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
             return std::ptr::null_mut();
         }
         let parcel = Parcel(*work);
-        let running = tokio::task::spawn_blocking(move || parcel.run());
+        // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
+        let running = catch_unwind(AssertUnwindSafe(|| {
+            tokio::task::spawn_blocking(move || parcel.run())
+        }));
         begin(async move {
             // The plugin has its own way to tell that its work has failed.
-            let _ = running.await;
+            if let Ok(running) = running {
+                let _ = running.await;
+            }
             Outcome::Done
         })
     })
@@ -158,13 +163,13 @@ pub(super) unsafe extern "C" fn release_job(job: *mut c_void) {
 }
 
 pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
-    guarded(0, || {
-        if worker::current().is_none() {
-            return 0;
-        }
-        tokio::task::spawn_local(Spawned(*task));
-        1
-    })
+    if guarded(true, || worker::current().is_none()) {
+        return 0;
+    }
+    // From here on the task is ours, and dropped here if it cannot be spawned.
+    let task = Spawned(*task);
+    guarded((), || drop(tokio::task::spawn_local(task)));
+    1
 }
 
 /// A plugin's task, ended when dropped.

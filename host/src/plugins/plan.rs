@@ -47,6 +47,8 @@ pub(crate) struct BodyFacts {
     pub(crate) codings: Codings,
     /// A part of something (RFC 9110 §14.4): its coding cannot be undone.
     pub(crate) is_partial: bool,
+    /// Nobody on the way may code it otherwise (RFC 9110 §7.7).
+    pub(crate) is_final_form: bool,
 }
 
 impl BodyFacts {
@@ -54,6 +56,10 @@ impl BodyFacts {
         Self {
             codings: Codings::of(fields.named("content-encoding")),
             is_partial: fields.named("content-range").next().is_some(),
+            is_final_form: fields
+                .named("cache-control")
+                .flat_map(|value| value.split(|&byte| byte == b','))
+                .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"no-transform")),
         }
     }
 }
@@ -85,8 +91,13 @@ pub(super) struct Step {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
+    /// Piece by piece, and nothing is changed.
+    Watch,
     Stream,
-    Whole { limit: u64, may_pass: bool },
+    Whole {
+        limit: u64,
+        may_pass: bool,
+    },
 }
 
 /// What happens to one body.
@@ -152,11 +163,16 @@ impl Session {
                 may_pass,
             },
             delivery::WHOLE | delivery::STREAM if streams => Delivery::Stream,
+            delivery::WATCH if streams => Delivery::Watch,
             _ => return Ok(None),
         };
         let is_decoded = mode.decode != 0 && !matches!(facts.codings, Codings::Identity);
+        // Content that streams is coded anew whatever the plugin does, whole content only if it changes.
+        if is_decoded && facts.is_final_form && !matches!(delivery, Delivery::Whole { .. }) {
+            return Ok(None);
+        }
         if is_decoded && (facts.is_partial || matches!(facts.codings, Codings::Unknown)) {
-            if may_pass || delivery == Delivery::Stream {
+            if may_pass || !matches!(delivery, Delivery::Whole { .. }) {
                 return Ok(None);
             }
             return Err(ContentRefused {
@@ -197,7 +213,24 @@ impl BodyPlan {
 
     /// Whether anybody may change the content.
     pub(crate) fn may_edit(&self) -> bool {
-        !self.steps.is_empty()
+        self.is_recoded()
+            || self
+                .steps
+                .iter()
+                .any(|step| step.delivery != Delivery::Watch)
+    }
+
+    /// Whether decoded content of this length is more than somebody takes who gets it decoded.
+    pub(super) fn is_too_long(&self, decoded_len: u64) -> bool {
+        self.steps.iter().any(|step| match step.delivery {
+            Delivery::Whole { limit, .. } => step.is_decoded && limit < decoded_len,
+            Delivery::Stream | Delivery::Watch => false,
+        })
+    }
+
+    /// Whether content that streams is coded anew on its way.
+    pub(crate) fn is_recoded(&self) -> bool {
+        self.coding.is_some() && self.steps.iter().any(|step| step.is_decoded)
     }
 
     /// Everybody has seen the content; trailers may still come.
@@ -209,7 +242,7 @@ impl BodyPlan {
     pub(crate) fn largest_limit(&self) -> Option<u64> {
         let limits = self.steps.iter().filter_map(|step| match step.delivery {
             Delivery::Whole { limit, .. } => Some(limit),
-            Delivery::Stream => None,
+            Delivery::Stream | Delivery::Watch => None,
         });
         limits.max()
     }

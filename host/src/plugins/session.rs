@@ -101,6 +101,9 @@ impl Session {
             })
         });
         let session = Self { core };
+        // From the cell itself: plugins keep it longer than any reference made here lives.
+        let host = session.core.inner.get();
+        session.with(|inner| inner.view.host = host.cast());
         session.with(|inner| inner.begin(chain, deadlines, client, facts));
         session
     }
@@ -144,20 +147,20 @@ impl Session {
     }
 
     /// Tells the plugins something that they cannot change.
-    pub(crate) fn tell(&self, hook: Hook, request: &RequestHead) {
+    pub(crate) fn tell(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
         if !self.has_listeners(hook) {
-            return;
+            return Ok(());
         }
         self.with(|inner| inner.show(request, None));
         for position in 0..self.listeners(hook).len() {
             let index = self.listeners(hook)[position];
-            if let Some(state) = self.state(index) {
-                match self.call(index, hook, state) {
-                    code::PROCEED => {}
-                    result => report(&self.failure(index, hook, result)),
-                }
+            let state = self.sure_state(index, hook)?;
+            match self.call(index, hook, state) {
+                code::PROCEED => {}
+                result => return Err(self.failure(index, hook, result)),
             }
         }
+        Ok(())
     }
 
     /// Runs a hook that ends an exchange and cannot wait. `false`: suppress the log line.
@@ -196,17 +199,21 @@ impl Session {
             inner.trailers = trailers;
             inner.refresh_trailers();
         });
-        let _detached_at_the_end = Detach(self);
+        let mut result = Ok(());
         for position in 0..self.listeners(hook).len() {
             let index = self.listeners(hook)[position];
-            if let Some(state) = self.state(index) {
+            result = self.sure_state(index, hook).and_then(|state| {
                 match self.call(index, hook, state) {
-                    code::PROCEED => {}
-                    result => return Err(self.failure(index, hook, result)),
+                    code::PROCEED => Ok(()),
+                    result => Err(self.failure(index, hook, result)),
                 }
+            });
+            if result.is_err() {
+                break;
             }
         }
-        Ok(())
+        self.with(Inner::hide_trailers);
+        result
     }
 
     // ---- what plugins have asked for ---------------------------------------------------------------------------------
@@ -248,7 +255,7 @@ impl Session {
         self.with(|inner| inner.set_user(name));
     }
 
-    /// There is no upstream, for this reason.
+    /// There is no upstream, for this reason; empty when there is one again.
     pub(crate) fn set_failure_reason(&self, reason: &str) {
         self.with(|inner| inner.set_failure_reason(reason));
     }
@@ -262,8 +269,9 @@ impl Session {
 
     /// Calls one plugin's hook, to its decision.
     pub(super) async fn decide(&self, index: usize, hook: Hook) -> Verdict {
-        let Some(state) = self.state(index) else {
-            return Verdict::Proceed;
+        let state = match self.sure_state(index, hook) {
+            Ok(state) => state,
+            Err(failure) => return Verdict::Failed(failure),
         };
         let result = match self.call(index, hook, state) {
             code::PENDING => match self.wait(index, state).await {
@@ -316,8 +324,13 @@ impl Session {
         }
     }
 
-    /// Says whose hook runs. `None`: the plugin cannot keep what it needs for the connection.
+    /// Says whose hook runs. `None`: the plugin cannot keep what it needs for the connection, or another hook of the
+    /// exchange has not decided yet.
     fn prepare(&self, index: usize, hook: Hook) -> Option<*mut Inner> {
+        if self.core.is_waiting.get() {
+            debug_assert!(false, "{} while another hook waits", hook.name());
+            return None;
+        }
         let inner = self.core.inner.get();
         // SAFETY: no other reference into the core is alive.
         unsafe {
@@ -374,6 +387,21 @@ impl Session {
             PluginState::Made(state) => Some(state),
             _ => None,
         }
+    }
+
+    /// The plugin's state, or its failure: a plugin that cannot be asked must not be passed by.
+    pub(super) fn sure_state(
+        &self,
+        index: usize,
+        hook: Hook,
+    ) -> Result<*mut c_void, PluginFailure> {
+        self.state(index).ok_or_else(|| PluginFailure {
+            plugin: self.chain().plugins[index].name.clone(),
+            hook: hook.name(),
+            message: "it has no state for this exchange: making it failed, or it panicked before"
+                .to_owned(),
+            kind: PluginFailureKind::Broken,
+        })
     }
 
     pub(super) fn failure(&self, index: usize, hook: Hook, result: u32) -> PluginFailure {

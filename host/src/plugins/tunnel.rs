@@ -36,8 +36,12 @@ impl TunnelWatcher for TunnelHooks {
         };
         let mut replacement: Option<Vec<u8>> = None;
         for &plugin in self.session.listeners(hook) {
-            let Some(state) = self.session.state(plugin) else {
-                continue;
+            let state = match self.session.sure_state(plugin, hook) {
+                Ok(state) => state,
+                Err(failure) => {
+                    report(&failure);
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
             };
             let current = replacement.as_deref().unwrap_or(bytes);
             if current.is_empty() {

@@ -37,7 +37,7 @@ struct CacheResponses {
 
 #[filter]
 impl Filter for CacheResponses {
-    const UPSTREAM_BODY: BodyMode = BodyMode::STREAM;
+    const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
     type State = Option<Recording>;
 

@@ -38,6 +38,7 @@ struct RecordHar {
 
 #[filter]
 impl Filter for RecordHar {
+    const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
     type State = Recording;
 
