@@ -31,25 +31,209 @@
 //! nothing else. `proxy --plugins target/release/libdeny_hosts.so:DenyHosts` loads it. [`testing`] runs hooks in
 //! unit tests, without a proxy.
 //!
-//! # The hooks of one exchange
+//! # The hooks and their order
 //!
 //! Every hook is called for all plugins, first to last as on the command line, before the next hook is.
 //!
 //! ```text
-//! request head ──→ before_upstream_connection ──→ handle_client_request ──→ dial, send
-//!                    │ Reply, Close                 │ Reply, Close            │
-//!                    │ (later plugins not asked)    │                         ▼
-//!                    │                              │           handle_upstream_response
-//!                    │                              │             │   (not for CONNECT, upgrades)
-//!                    │                              │             ▼
-//!                    │                              │           handle_upstream_chunk, once for each
-//!                    │                              │             │   piece of content, then the end
-//!                    ▼                              ▼             ▼
-//! on_access_log (always) ──→ on_upstream_connection_close (if an upstream connection was used)
+//! a client connects    on_client_connection           Close
+//!
+//! a request's head     authenticate                   Reply, Close    behind the proxy's own basic_auth
+//!                      before_upstream_connection     Reply, Close    deny, redirect
+//!                      handle_client_request          Reply, Close    edit
+//! its content, whole   handle_client_body             Reply, Close    nothing is dialled before
+//!
+//! a new connection     resolve_dns                    Reply, Close    to a name, without a parent proxy
+//! ... that fails       on_upstream_failed             Reply, Close, Retry
+//! any connection       on_upstream_connected
+//!
+//! content, in pieces   handle_client_chunk            Pass, Replace, Drop, Close; beside the response
+//! its trailers         handle_client_trailers
+//!
+//! a response's head    handle_upstream_response       Reply, Close
+//! its content, whole   handle_upstream_body           Reply, Close    nothing is sent to the client before
+//! content, in pieces   handle_upstream_chunk          Pass, Replace, Drop, Close
+//! its trailers         handle_upstream_trailers
+//!
+//! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades
+//!
+//! the exchange ends    on_access_log                  however it ended
+//!                      on_upstream_connection_close   if it had a connection
+//!
+//! the client is gone   on_client_connection_close
 //! ```
 //!
-//! What each may change and must not do stands at its place in [`Filter`]. One filter value serves all exchanges,
-//! of several threads at once; what belongs to one exchange goes into [`Filter::State`].
+//! Behind a reply or a close the plugins that come later are not asked, nor is anybody in the hooks between there and
+//! `on_access_log`. CONNECT has no content and no response; the tunnel takes their place. A request whose head cannot be
+//! parsed is refused before `authenticate`, and what is meant for the proxy itself is answered behind it.
+//! `handle_tls_hello`, `do_intercept` and `handle_websocket_message` are there for proxies that look inside of TLS and
+//! WebSockets; version 0.1 of the proxy never calls them, and says so when it loads a plugin that has them.
+//!
+//! What each hook may change and must not do stands at its place in [`Filter`].
+//!
+//! # Bodies
+//!
+//! The chunk hooks get content as it passes, in pieces of any size; the body hooks get all of it at once, within a
+//! limit. [`BodyMode`] says which, how much, and whether compression is undone; [`Filter::CLIENT_BODY`] and
+//! [`Filter::UPSTREAM_BODY`] say it for all exchanges, [`Exchange::set_client_body`] and [`Exchange::set_upstream_body`]
+//! for one. The proxy does the framing: content that somebody's chunk hook sees goes on chunked (to an HTTP/1.0 client
+//! until the connection closes), since it may become longer; content that was collected goes on with its length.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! #[derive(Deserialize)]
+//! struct Mask { word: String }
+//!
+//! #[filter]
+//! impl Filter for Mask {
+//!     /// Whole documents of up to 64 KiB, decompressed; larger ones pass as they are.
+//!     const UPSTREAM_BODY: BodyMode = BodyMode::whole(64 * 1024).or_pass().decoded();
+//!
+//!     fn handle_upstream_body(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+//!         if let Ok(text) = std::str::from_utf8(exchange.body()) {
+//!             let masked = text.replace(&self.word, "***");
+//!             exchange.set_body(masked)?;
+//!         }
+//!         proceed()
+//!     }
+//! }
+//! # use plugin_api::testing;
+//! # let filter: Mask = testing::configured("word = 'secret'").unwrap();
+//! # let mut run = testing::get("http://a.example/").run(&filter);
+//! # run.response(200, &[]);
+//! # run.response_body("a secret");
+//! # assert_eq!(run.body(), b"a ***");
+//! ```
+//!
+//! # State
+//!
+//! One filter value serves all exchanges, of several threads at once. What belongs to one exchange goes into
+//! [`Filter::State`]; what belongs to one client connection into [`Filter::Connection`], which the exchanges of that
+//! connection share, on one thread.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! use std::cell::Cell;
+//!
+//! #[derive(Deserialize)]
+//! struct Measure { max_requests: u32 }
+//!
+//! #[filter]
+//! impl Filter for Measure {
+//!     /// Bytes of this exchange's response.
+//!     type State = usize;
+//!     /// Requests on this connection.
+//!     type Connection = Cell<u32>;
+//!
+//!     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+//!         let requests = exchange.connection.get() + 1;
+//!         exchange.connection.set(requests);
+//!         if requests > self.max_requests { reject(429, "Connect anew") } else { proceed() }
+//!     }
+//!
+//!     fn handle_upstream_chunk(&self, exchange: &mut Exchange<'_, Self>, chunk: &[u8], _: bool) -> ChunkOutcome {
+//!         *exchange.state += chunk.len();
+//!         Ok(Chunk::Pass)
+//!     }
+//!
+//!     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
+//!         let content = exchange.state.to_string();
+//!         exchange.add_log_field("content", content);
+//!         LogLine::Write
+//!     }
+//! }
+//! # use plugin_api::testing;
+//! # let filter: Measure = testing::configured("max_requests = 1").unwrap();
+//! # let connection = testing::Connection::open(&filter, ([127, 0, 0, 1], 5000).into());
+//! # let mut first = testing::get("http://a.example/").run_on(&connection);
+//! # first.response(200, &[]);
+//! # first.chunk(b"abc", true).unwrap();
+//! # first.access_log().unwrap();
+//! # assert_eq!(first.log_fields(), [("content".to_owned(), "3".to_owned())]);
+//! # assert!(testing::get("http://a.example/").run_on(&connection).reply().is_some());
+//! ```
+//!
+//! # Hooks that wait
+//!
+//! Many connections share a thread, so what takes longer than about a millisecond is an `async fn`. It can
+//! [`sleep`], make an HTTP request of its own with [`Call`], and have [`run_blocking`] read a file; [`spawn`] leaves work
+//! behind that outlives the exchange. All of these use the proxy's own timers, connections and threads.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! use plugin_api::{Call, run_blocking, spawn};
+//!
+//! #[derive(Deserialize)]
+//! struct Closed { notice: std::path::PathBuf, report_to: String }
+//!
+//! #[filter]
+//! impl Filter for Closed {
+//!     async fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+//!         let path = self.notice.clone();
+//!         match run_blocking(move || std::fs::read(path)).await? {
+//!             Ok(notice) => reply(Reply::new(503).body(notice)),
+//!             Err(_) => proceed(),
+//!         }
+//!     }
+//!
+//!     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
+//!         let report = Call::post(&*self.report_to, exchange.request().host());
+//!         let sent = spawn(async {
+//!             if let Err(error) = report.send().await {
+//!                 warn!("nobody takes reports: {error}");
+//!             }
+//!         });
+//!         if let Err(error) = sent {
+//!             warn!("{error}");
+//!         }
+//!         LogLine::Write
+//!     }
+//! }
+//! # use plugin_api::testing;
+//! # let table = "notice = '/no/such/file'\nreport_to = 'http://reports.example/'";
+//! # let filter: Closed = testing::configured(table).unwrap();
+//! # let mut run = testing::get("http://a.example/").run(&filter);
+//! # assert!(run.reply().is_none());
+//! # assert_eq!(run.access_log(), Ok(LogLine::Write));
+//! ```
+//!
+//! # Configuration
+//!
+//! [`Filter::Config`] is what the plugin's table is read as, by serde; an error of [`Filter::new`] or of the reading
+//! keeps the proxy from starting. [`Filter::CONFIG_SCHEMA`] may describe the table as a JSON Schema, for those who write
+//! or check configurations without the plugin's source; the proxy itself does not look at it.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! #[derive(Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Config { limit: u32 }
+//!
+//! struct Limit { limit: u32 }
+//!
+//! #[filter]
+//! impl Filter for Limit {
+//!     const CONFIG_SCHEMA: &'static str =
+//!         r#"{"type": "object", "properties": {"limit": {"type": "integer", "minimum": 1}}, "required": ["limit"]}"#;
+//!     type Config = Config;
+//!
+//!     fn new(config: Config) -> Result<Self, Error> {
+//!         match config.limit {
+//!             0 => Err(Error::new("limit: 0 would deny everything; write 1 or more")),
+//!             limit => Ok(Self { limit }),
+//!         }
+//!     }
+//!
+//!     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+//!         if exchange.request().path().len() > self.limit as usize { reject(414, "Too long") } else { proceed() }
+//!     }
+//! }
+//! # use plugin_api::testing;
+//! # assert!(testing::configured::<Limit>("limit = 0").is_err());
+//! # assert!(testing::configured::<Limit>("limits = 1").is_err());
+//! # let filter: Limit = testing::configured("limit = 3").unwrap();
+//! # assert!(testing::get("http://a.example/long").run(&filter).reply().is_some());
+//! ```
 //!
 //! # The promise
 //!

@@ -91,7 +91,7 @@ fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
         .split_once('.')
         .ok_or_else(|| refused("has no key; write NAME.key=value".to_owned()))?;
     let specs = spec_list(drafts);
-    let Some(draft) = drafts.iter_mut().find(|draft| draft.is_called(name)) else {
+    let Some(draft) = called(name, drafts) else {
         return Err(refused(format!(
             "no plugin is called {name}; to be loaded: {specs}"
         )));
@@ -99,6 +99,14 @@ fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
     put(&mut draft.table, keys, value_of(value)).map_err(refused)?;
     draft.note_origin("--plugin-config");
     Ok(())
+}
+
+/// The plugin of this name: in the same case if there is one.
+fn called<'a>(name: &str, drafts: &'a mut [Draft]) -> Option<&'a mut Draft> {
+    let has_case = |draft: &Draft| name_in(&draft.spec) == Some(name);
+    let same = drafts.iter().position(has_case);
+    let position = same.or_else(|| drafts.iter().position(|draft| draft.is_called(name)))?;
+    drafts.get_mut(position)
 }
 
 fn spec_list(drafts: &[Draft]) -> String {
@@ -181,7 +189,7 @@ impl Draft {
 fn is_called(spec: &str, name: &str) -> bool {
     let short = |name: &str| name.strip_suffix("Plugin").unwrap_or(name).to_owned();
     match name_in(spec) {
-        Some(own) => short(own) == short(name),
+        Some(own) => short(own).eq_ignore_ascii_case(&short(name)),
         None => library_stem(spec) == snake_case(&short(name)),
     }
 }
@@ -364,6 +372,17 @@ mod tests {
             ]
         );
         assert_eq!(entries[0].origin, "--plugins, --plugin-config");
+    }
+
+    #[test]
+    fn a_setting_finds_its_plugin_in_another_case_unless_one_has_its_own() {
+        let list = "x.so:Ab,x.so:AB,proxy.plugin.FilterByURLRegexPlugin";
+        let settings = ["AB.n=1", "aB.n=2", "FilterByUrlRegex.n=3"];
+        let settings = settings.iter().flat_map(|each| ["--plugin-config", each]);
+        let args: Vec<_> = ["--plugins", list].into_iter().chain(settings).collect();
+        let entries = load(&args, "").unwrap();
+        let configs: Vec<_> = entries.iter().map(|entry| entry.config.as_str()).collect();
+        assert_eq!(configs, ["n = 2\n", "n = 1\n", "n = 3\n"]);
     }
 
     #[test]

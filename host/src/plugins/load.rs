@@ -13,7 +13,8 @@ mod library;
 pub use error::{LoadError, LoadProblem};
 
 use super::NEVER_CALLED;
-use super::spec::{PluginSpec, find};
+use super::search::find;
+use super::spec::PluginSpec;
 use abi_stable::std_types::{ROption, RStr};
 use core::ffi::c_void;
 use plugin_api::abi::{
@@ -204,17 +205,24 @@ impl Library {
     fn declared(&self, spec: &PluginSpec) -> Result<Vec<PluginDeclarationRef>, LoadError> {
         // SAFETY: may be called at any time after `init`.
         let declarations = unsafe { self.root.plugins()() };
-        let is_meant = |declared: &&PluginDeclarationRef| spec.means(declared.name().as_str());
-        let meant: Vec<_> = declarations.iter().filter(is_meant).copied().collect();
-        if meant.is_empty() {
-            let name = spec.name.clone().unwrap_or_default();
-            let has = declarations
-                .iter()
-                .map(|declared| declared.name().to_string())
-                .collect();
-            return Err(self.error(LoadProblem::UnknownName { name, has }));
+        let meant = spec.closest(declarations.iter().copied(), |declared| {
+            declared.name().as_str()
+        });
+        let names = |declared: &[PluginDeclarationRef]| {
+            let names = declared.iter().map(|declared| declared.name().to_string());
+            names.collect::<Vec<_>>()
+        };
+        match (&spec.name, &meant[..]) {
+            (Some(name), [_, _, ..]) => Err(self.error(LoadProblem::AmbiguousName {
+                name: name.clone(),
+                of: names(&meant),
+            })),
+            (name, []) => Err(self.error(LoadProblem::UnknownName {
+                name: name.clone().unwrap_or_default(),
+                has: names(&declarations),
+            })),
+            _ => Ok(meant),
         }
-        Ok(meant)
     }
 
     /// Makes one plugin of whatever kind.

@@ -1,6 +1,6 @@
 //! The plugin chain: every hook is called first to last, in the order of the command line.
 //!
-//! `spec`, `file_check` and `load` turn what an operator wrote into loaded plugins; a [`Chain`] is what the workers
+//! `spec`, `search`, `file_check` and `load` turn what an operator wrote into loaded plugins; a [`Chain`] is what the workers
 //! share afterwards, immutable. A [`ClientPlugins`] is one client connection in it, a [`Session`] one exchange, and
 //! [`ContentHooks`] one body. Which hooks a plugin implements is known when it is loaded: a hook that nobody listens
 //! to costs one look at an empty list.
@@ -15,6 +15,7 @@ mod job;
 pub mod load;
 mod plan;
 pub(crate) mod protocol;
+mod search;
 pub(crate) mod session;
 pub mod spec;
 mod tunnel;

@@ -1,15 +1,10 @@
 //! Which library an operator means, and which plugin in it.
 //!
 //! Three ways of writing are understood: `path/lib.so:Name`, `path/lib.so` (all its plugins) and the dotted
-//! `path/lib.Name`, in which users of proxy.py name a class. A library is looked for where it is written first,
-//! then under its plain name in the plugin directories. Whether what is found is a plugin is for `file_check`
-//! and `load` to say.
+//! `path/lib.Name`, in which users of proxy.py name a class. Where that library is, `search` finds out; whether what
+//! is found is a plugin is for `file_check` and `load` to say.
 
 use super::load::{LoadError, LoadProblem};
-use std::env::consts::DLL_SUFFIX;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 
 const LIBRARY_SUFFIXES: [&str; 3] = [".so", ".dylib", ".dll"];
 
@@ -22,6 +17,17 @@ pub struct PluginSpec {
     pub library: String,
     /// The plugin's name in the library; without one, all of them are meant.
     pub name: Option<String>,
+}
+
+/// How far a plugin's name is the one that was asked for; the better, the smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// Letter for letter.
+    Same,
+    /// One has the suffix `Plugin` and the other has not.
+    ButForSuffix,
+    /// Some letters are upper case in one and lower case in the other, as in `FilterByURLRegexPlugin`.
+    ButForCase,
 }
 
 impl PluginSpec {
@@ -48,19 +54,55 @@ impl PluginSpec {
         })
     }
 
-    /// Whether `declared`, the name of a plugin, is meant: names match with and without the suffix `Plugin`.
-    pub fn means(&self, declared: &str) -> bool {
-        self.name
-            .as_ref()
-            .is_none_or(|name| bare(name) == bare(declared))
+    /// How well `declared`, the name of a plugin, fits what was asked for; `None` if something else was. Without a
+    /// name in the specification, every plugin fits.
+    pub fn likeness(&self, declared: &str) -> Option<Likeness> {
+        let Some(name) = &self.name else {
+            return Some(Likeness::Same);
+        };
+        if name == declared {
+            Some(Likeness::Same)
+        } else if bare(name) == bare(declared) {
+            Some(Likeness::ButForSuffix)
+        } else if bare(name).eq_ignore_ascii_case(bare(declared)) {
+            Some(Likeness::ButForCase)
+        } else {
+            None
+        }
+    }
+
+    /// Those of `items` whose plugin fits best.
+    pub fn closest<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        declared: impl for<'a> Fn(&'a T) -> &'a str,
+    ) -> Vec<T> {
+        let fits = items.into_iter().filter_map(|item| {
+            let likeness = self.likeness(declared(&item))?;
+            Some((likeness, item))
+        });
+        let fits: Vec<_> = fits.collect();
+        let best = fits.iter().map(|fit| fit.0).min();
+        let is_best = |fit: &(Likeness, T)| Some(fit.0) == best;
+        let fits = fits.into_iter().filter(is_best);
+        fits.map(|fit| fit.1).collect()
+    }
+
+    /// Whether the library is named as a file, suffix included, so that no other will do.
+    pub fn names_a_file(&self) -> bool {
+        self.library_suffix().is_some()
+    }
+
+    fn library_suffix(&self) -> Option<&'static str> {
+        LIBRARY_SUFFIXES
+            .into_iter()
+            .find(|suffix| self.library.ends_with(suffix))
     }
 
     /// The names its library may have in a plugin directory, without prefix and suffix.
-    fn stems(&self) -> Vec<String> {
+    pub(super) fn stems(&self) -> Vec<String> {
         let file = self.library.rsplit(['/', '\\']).next().unwrap_or_default();
-        let suffix = LIBRARY_SUFFIXES
-            .iter()
-            .find(|suffix| file.ends_with(**suffix));
+        let suffix = self.library_suffix();
         let stem = suffix
             .and_then(|suffix| file.strip_suffix(suffix))
             .unwrap_or(file);
@@ -72,58 +114,6 @@ impl PluginSpec {
         }
         stems
     }
-}
-
-/// Finds the library's file.
-///
-/// # Errors
-/// `Missing`, which lists every place that was looked at.
-pub fn find(spec: &PluginSpec, dirs: &[PathBuf]) -> Result<PathBuf, LoadError> {
-    let places = places(spec, dirs);
-    let mut directory = None;
-    for place in &places {
-        match fs::metadata(place) {
-            Ok(metadata) if metadata.is_dir() => directory = directory.or(Some(place)),
-            Err(error) if is_absent(error.kind()) => {}
-            // What is wrong with it will be found when it is opened.
-            Ok(_) | Err(_) => return Ok(place.clone()),
-        }
-    }
-    match directory {
-        Some(directory) => Ok(directory.clone()),
-        None => Err(LoadError::missing(&spec.written, places)),
-    }
-}
-
-fn is_absent(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
-    )
-}
-
-/// Where the library may be, each place once, in the order of preference.
-fn places(spec: &PluginSpec, dirs: &[PathBuf]) -> Vec<PathBuf> {
-    let written = Path::new(&spec.library);
-    let parent = written.parent().unwrap_or(Path::new(""));
-    let mut places = vec![written.to_owned()];
-    for dir in [parent]
-        .into_iter()
-        .chain(dirs.iter().map(PathBuf::as_path))
-    {
-        for stem in spec.stems() {
-            places.push(dir.join(format!("lib{stem}{DLL_SUFFIX}")));
-            places.push(dir.join(format!("{stem}{DLL_SUFFIX}")));
-        }
-    }
-    let mut seen = Vec::with_capacity(places.len());
-    places.retain(|place| {
-        !seen.contains(place) && {
-            seen.push(place.clone());
-            true
-        }
-    });
-    places
 }
 
 /// The library and the name in it, if there is a name.
@@ -165,8 +155,7 @@ fn snake_case(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{PluginSpec, find, places};
-    use std::path::PathBuf;
+    use super::{Likeness, PluginSpec};
 
     fn spec(written: &str) -> PluginSpec {
         PluginSpec::parse(written).unwrap()
@@ -198,45 +187,43 @@ mod tests {
     }
 
     #[test]
-    fn names_match_with_and_without_the_suffix() {
-        for (asked, declared, is_meant) in [
-            ("x:ShortLink", "ShortLink", true),
-            ("x:ShortLinkPlugin", "ShortLink", true),
-            ("x:ShortLink", "ShortLinkPlugin", true),
-            ("x:Plugin", "Plugin", true),
-            ("x:Plugin", "ShortLink", false),
-            ("x:shortlink", "ShortLink", false),
-            ("x.so", "Anything", true),
+    fn names_match_with_and_without_the_suffix_and_in_any_case() {
+        use Likeness::{ButForCase, ButForSuffix, Same};
+        for (asked, declared, likeness) in [
+            ("x:ShortLink", "ShortLink", Some(Same)),
+            ("x:ShortLinkPlugin", "ShortLink", Some(ButForSuffix)),
+            ("x:ShortLink", "ShortLinkPlugin", Some(ButForSuffix)),
+            ("x:Plugin", "Plugin", Some(Same)),
+            ("x:Plugin", "ShortLink", None),
+            ("x:shortlink", "ShortLink", Some(ButForCase)),
+            (
+                "x.FilterByURLRegexPlugin",
+                "FilterByUrlRegex",
+                Some(ButForCase),
+            ),
+            ("x.so", "Anything", Some(Same)),
         ] {
-            assert_eq!(spec(asked).means(declared), is_meant, "{asked} {declared}");
+            assert_eq!(
+                spec(asked).likeness(declared),
+                likeness,
+                "{asked} {declared}"
+            );
         }
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn looks_where_it_is_written_and_then_in_the_plugin_directories() {
-        let asked = spec("plugin_examples/shortlink.ShortLinkPlugin");
-        let places = places(&asked, &[PathBuf::from("/p")]);
-        assert_eq!(places[0], PathBuf::from("plugin_examples/shortlink"));
-        assert_eq!(places[1], PathBuf::from("plugin_examples/libshortlink.so"));
-        assert!(places.contains(&PathBuf::from("/p/libshortlink.so")));
-        let asked = spec("proxy.plugin.FilterByUpstreamHostPlugin");
-        let by_class = PathBuf::from("/p/libfilter_by_upstream_host.so");
-        assert!(super::places(&asked, &[PathBuf::from("/p")]).contains(&by_class));
-    }
-
-    #[test]
-    fn tells_every_place_it_has_looked_at() {
-        let asked = spec("/nowhere/x.Name");
-        let refused = find(&asked, &[PathBuf::from("/nowhere/else")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.starts_with("/nowhere/x.Name: there is no such library"),
-            "{refused}"
-        );
-        assert!(refused.contains("/nowhere/else/"), "{refused}");
-        assert_eq!(refused.lines().count(), 1);
+    fn the_closest_name_wins_over_one_in_another_case() {
+        for (asked, declared, closest) in [
+            ("x:Ab", &["AB", "Ab", "AbPlugin"][..], &["Ab"][..]),
+            ("x:Ab", &["AB", "AbPlugin"], &["AbPlugin"]),
+            ("x:Ab", &["AB", "aB", "Other"], &["AB", "aB"]),
+            ("x:Ab", &["Other"], &[]),
+            ("x", &["A", "B"], &["A", "B"]),
+        ] {
+            let asked = spec(asked);
+            let found = asked.closest(declared.iter().copied(), |name| name);
+            assert_eq!(found, closest);
+        }
     }
 
     #[test]

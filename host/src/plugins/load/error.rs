@@ -27,10 +27,25 @@ pub enum LoadProblem {
     NotASpec,
     /// Nothing of that name is where it was looked for.
     #[error(
-        "there is no such library (looked at {}): check the path, or name its directory with --plugin-dir",
-        listed(.0)
+        "there is no such library (looked at {}{}): check the path, or name its directory with --plugin-dir",
+        listed(.places), also_searched(.name.as_deref(), .dirs)
     )]
-    Missing(Vec<PathBuf>),
+    Missing {
+        /// Where a file of its name could have been.
+        places: Vec<PathBuf>,
+        /// The plugin that libraries of other names could have held.
+        name: Option<String>,
+        /// Where such a library was looked for.
+        dirs: Vec<PathBuf>,
+    },
+    /// Nothing is named for it, and several hold it.
+    #[error("{name} is in several libraries ({}): write path/library.so:{name}", listed(.of))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Where it is.
+        of: Vec<PathBuf>,
+    },
     /// A directory in the place of a file.
     #[error("is a directory: name the library in it")]
     Directory,
@@ -84,6 +99,14 @@ pub enum LoadProblem {
         /// What it says it is.
         kind: u32,
     },
+    /// Plugins whose names differ in case alone, and none has the case that was asked for.
+    #[error("has several plugins named {name}, but for upper and lower case: write one of {}", .of.join(", "))]
+    AmbiguousName {
+        /// What was asked for.
+        name: String,
+        /// What could be meant.
+        of: Vec<String>,
+    },
     /// A plugin is in the chain once at most.
     #[error("{0} is listed twice: list it once")]
     Twice(String),
@@ -117,13 +140,18 @@ impl LoadError {
         }
     }
 
-    pub(crate) fn missing(written: &str, places: Vec<PathBuf>) -> Self {
-        Self::new(written, LoadProblem::Missing(places))
-    }
-
     /// What is wrong.
     pub fn problem(&self) -> &LoadProblem {
         &self.problem
+    }
+}
+
+fn also_searched(name: Option<&str>, dirs: &[PathBuf]) -> String {
+    match name {
+        Some(name) if !dirs.is_empty() => {
+            format!("; no library in {} has a plugin named {name}", listed(dirs))
+        }
+        _ => String::new(),
     }
 }
 

@@ -1,0 +1,618 @@
+//! What users of proxy.py know: the examples of its documentation, as they are printed there, and the names of its
+//! plugins.
+//!
+//! A row of the table has the plugins of the command line as printed, what curl is told, what is printed of the
+//! answer, and the line in the log. The requests are the bytes that curl 7.54 sends. Named hosts are stand-ins on
+//! loopback, led to by a fixture at the end of the chain, so the log names those; here it is read with the names put
+//! back. Left out is what belongs to the machine that printed it, and `Connection` and `Proxy-agent`: the one is never
+//! passed on, the other is each proxy's own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::{Message, Origin, Proxy, ProxyCommand, Scratch, plugin_directory, response};
+
+/// One section of the documentation.
+struct Row {
+    section: &'static str,
+    plugins: &'static str,
+    asks: Vec<Ask>,
+}
+
+/// One use of curl, and what is printed.
+struct Ask {
+    request: String,
+    /// The status line and field lines, in this order; others may stand between them.
+    head: Vec<String>,
+    /// `None` where no content is printed.
+    content: Option<&'static str>,
+    /// Part of the access line.
+    log: &'static str,
+}
+
+fn table() -> Vec<Row> {
+    let denied = |url| {
+        Ask::get(url)
+            .prints("HTTP/1.1 418 I'm a tea pot")
+            .logs(" - GET None:None/ - None None - 0 bytes")
+    };
+    let got = |url| {
+        Ask::get(url)
+            .prints("HTTP/1.1 200 OK")
+            .content(GOT)
+            .logs(" - GET httpbin.org:80/get - 200 OK - ")
+    };
+    let redirected = |url, log| {
+        Ask::get(url)
+            .prints("HTTP/1.1 404 NOT FOUND")
+            .content(CUSTOM)
+            .logs(log)
+    };
+    vec![
+        Row {
+            section: "ShortLinkPlugin",
+            plugins: "plugin_examples/shortlink.ShortLinkPlugin",
+            asks: SHORT_LINKS.into_iter().map(short_link).collect(),
+        },
+        Row {
+            section: "ModifyPostDataPlugin",
+            plugins: "plugin_examples/modify_post_data.ModifyPostDataPlugin",
+            asks: vec![
+                Ask::post("http://httpbin.org/post", r#"{"key": "value"}"#)
+                    .content(POSTED)
+                    .logs(" - POST httpbin.org:80/post - 200 OK - "),
+            ],
+        },
+        Row {
+            section: "MockRestApiPlugin",
+            plugins: "plugin_examples/mock_rest_api.ProposedRestApiPlugin",
+            asks: vec![
+                Ask::get("http://api.example.com/v1/users/")
+                    .content(USERS)
+                    .logs(" - GET None:None/v1/users/ - None None - 0 byte"),
+            ],
+        },
+        Row {
+            section: "FilterByUpstreamHostPlugin",
+            plugins: "plugin_examples/filter_by_upstream.FilterByUpstreamHostPlugin",
+            asks: vec![
+                denied("http://google.com/"),
+                denied("http://www.google.com/"),
+                got("http://httpbin.org/get"),
+            ],
+        },
+        Row {
+            section: "CacheResponsesPlugin",
+            plugins: "plugin_examples/cache_responses.CacheResponsesPlugin",
+            asks: vec![got("http://httpbin.org/get").prints(GOT_FIELDS)],
+        },
+        Row {
+            section: "ManInTheMiddlePlugin",
+            plugins: "plugin_examples/man_in_the_middle.ManInTheMiddlePlugin",
+            asks: vec![
+                Ask::get("http://google.com/")
+                    .prints("HTTP/1.1 200 OK\nContent-Length: 28")
+                    .content("Hello from man in the middle")
+                    .logs(" - GET google.com:80/ - "),
+            ],
+        },
+        Row {
+            section: "Plugin Ordering: the filter before the redirection",
+            plugins: "plugin_examples/filter_by_upstream.FilterByUpstreamHostPlugin,\
+                      plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin",
+            asks: vec![
+                denied("http://google.com/"),
+                denied("http://www.google.com/"),
+                redirected("http://httpbin.org/get", " - GET localhost:8899/get - 404 "),
+            ],
+        },
+        Row {
+            section: "Plugin Ordering: the redirection before the filter",
+            plugins: "plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin,\
+                      plugin_examples/filter_by_upstream.FilterByUpstreamHostPlugin",
+            asks: vec![
+                redirected("http://google.com/", " - GET localhost:8899/ - 404 "),
+                redirected("http://www.google.com/", " - GET localhost:8899/ - 404 "),
+                redirected("http://httpbin.org/get", " - GET localhost:8899/get - 404 "),
+            ],
+        },
+    ]
+}
+
+const SHORT_LINKS: [(&str, &str); 9] = [
+    ("a", "amazon.com"),
+    ("i", "instagram.com"),
+    ("l", "linkedin.com"),
+    ("f", "facebook.com"),
+    ("g", "google.com"),
+    ("t", "twitter.com"),
+    ("w", "web.whatsapp.com"),
+    ("y", "youtube.com"),
+    ("proxy", "localhost:8899"),
+];
+
+const USERS: &str = r#"{"count": 2, "next": null, "previous": null, "results": [{"email": "you@example.com", "groups": [], "url": "api.example.com/v1/users/1/", "username": "admin"}, {"email": "someone@example.com", "groups": [], "url": "api.example.com/v1/users/2/", "username": "admin"}]}"#;
+
+const POSTED: &str = r#"{
+  "args": {},
+  "data": "{\"key\": \"modified\"}",
+  "files": {},
+  "form": {},
+  "headers": {
+    "Accept": "*/*",
+    "Content-Length": "19",
+    "Content-Type": "application/json",
+    "Host": "httpbin.org",
+    "User-Agent": "curl/7.54.0"
+  },
+  "json": {
+    "key": "modified"
+  },
+  "origin": "1.2.3.4, 5.6.7.8",
+  "url": "https://httpbin.org/post"
+}
+"#;
+
+const GOT: &str = r#"{
+  "args": {},
+  "headers": {
+    "Accept": "*/*",
+    "Host": "httpbin.org",
+    "User-Agent": "curl/7.54.0"
+  },
+  "origin": "1.2.3.4, 5.6.7.8",
+  "url": "https://httpbin.org/get"
+}
+"#;
+
+/// As printed, but for the length, which was that of other addresses. Where a plugin listens to the content, as
+/// `CacheResponses` does, the client gets it chunked, since it could become longer.
+const GOT_FIELDS: &str = "Access-Control-Allow-Credentials: true
+Access-Control-Allow-Origin: *
+Content-Type: application/json
+Date: Wed, 25 Sep 2019 02:24:25 GMT
+Referrer-Policy: no-referrer-when-downgrade
+Server: nginx
+X-Content-Type-Options: nosniff
+X-Frame-Options: DENY
+X-XSS-Protection: 1; mode=block";
+
+/// What the stand-in for the server on port 8899 says.
+const CUSTOM: &str = "no such page";
+
+fn short_link((name, destination): (&str, &str)) -> Ask {
+    Ask::get(&format!("http://{name}/"))
+        .prints("HTTP/1.1 303 See Other")
+        .prints(&format!("Location: http://{destination}/"))
+        .logs(" - GET None:None/ - None None - 0 bytes")
+}
+
+impl Ask {
+    /// `curl -x localhost:8899 URL`, as curl 7.54 sends it.
+    fn get(url: &str) -> Ask {
+        Ask::new("GET", url, "\r\n")
+    }
+
+    /// `curl -x localhost:8899 -d DATA URL`.
+    fn post(url: &str, data: &str) -> Ask {
+        let length = data.len();
+        let rest = format!(
+            "Content-Length: {length}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{data}"
+        );
+        Ask::new("POST", url, &rest)
+    }
+
+    fn new(method: &str, url: &str, rest: &str) -> Ask {
+        let host = url.split('/').nth(2).expect("the URL has a host");
+        Ask {
+            request: format!(
+                "{method} {url} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: curl/7.54.0\r\nAccept: */*\r\n\
+                 Proxy-Connection: Keep-Alive\r\n{rest}"
+            ),
+            head: Vec::new(),
+            content: None,
+            log: "",
+        }
+    }
+
+    /// Lines of the head.
+    fn prints(mut self, lines: &str) -> Ask {
+        self.head.extend(lines.lines().map(str::to_owned));
+        self
+    }
+
+    fn content(mut self, content: &'static str) -> Ask {
+        self.content = Some(content);
+        self
+    }
+
+    fn logs(mut self, log: &'static str) -> Ask {
+        self.log = log;
+        self
+    }
+}
+
+/// The hosts that the examples name, each a stand-in.
+struct Internet {
+    hosts: Vec<(&'static str, Origin)>,
+}
+
+impl Internet {
+    fn new() -> Internet {
+        let google = "HTTP/1.1 301 Moved Permanently\r\nLocation: http://www.google.com/\r\nContent-Length: 0\r\n\r\n";
+        Internet {
+            hosts: vec![
+                ("httpbin.org:80", Origin::replying(httpbin)),
+                ("google.com:80", Origin::answering(google)),
+                (
+                    "localhost:8899",
+                    Origin::answering(response("404 NOT FOUND", CUSTOM)),
+                ),
+            ],
+        }
+    }
+
+    /// Leads the proxy to the stand-ins, behind the plugins that it has.
+    fn reached_by(&self, command: ProxyCommand) -> ProxyCommand {
+        let entry =
+            |(name, origin): &(&str, Origin)| format!("{name:?} = {:?}", origin.authority());
+        let map: Vec<String> = self.hosts.iter().map(entry).collect();
+        command
+            .plugin("zoo", "ConnectTo")
+            .plugin_config(&format!("ConnectTo.map={{ {} }}", map.join(", ")))
+    }
+
+    /// A line of the log with the names in place of the stand-ins' addresses.
+    fn named(&self, line: &str) -> String {
+        self.hosts
+            .iter()
+            .fold(line.to_owned(), |line, (name, origin)| {
+                line.replace(&origin.authority(), name)
+            })
+    }
+}
+
+/// A proxy that finds its plugins by the names of the command line.
+fn proxy(plugins: &str) -> ProxyCommand {
+    let directory = plugin_directory().as_os_str();
+    Proxy::command()
+        .args(["--plugin-dir".as_ref(), directory])
+        .args(["--plugins", plugins])
+}
+
+/// What httpbin.org answers to `/get` and `/post`: the request, as JSON. Like that server, it hides `Via`.
+fn httpbin(request: &Message) -> Vec<u8> {
+    let mut fields: Vec<String> = request
+        .fields
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("Via"))
+        .map(|(name, value)| format!("    {name:?}: {:?}", String::from_utf8_lossy(value)))
+        .collect();
+    fields.sort();
+    let path = request.target();
+    let content = format!(
+        "{{\n  \"args\": {{}},\n{}  \"headers\": {{\n{}\n  }},\n{}  \"origin\": \"1.2.3.4, 5.6.7.8\",\n  \
+         \"url\": \"https://httpbin.org{path}\"\n}}\n",
+        posted(request),
+        fields.join(",\n"),
+        posted_json(request),
+    );
+    got(&content).into_bytes()
+}
+
+/// The response as printed, with its length.
+fn got(content: &str) -> String {
+    let fields = GOT_FIELDS.replace('\n', "\r\n");
+    let len = content.len();
+    format!(
+        "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {len}\r\nConnection: keep-alive\r\n\r\n{content}"
+    )
+}
+
+/// The members in which a POST's content stands as it came.
+fn posted(request: &Message) -> String {
+    match request.method() {
+        "POST" => format!(
+            "  \"data\": {:?},\n  \"files\": {{}},\n  \"form\": {{}},\n",
+            request.text()
+        ),
+        _ => String::new(),
+    }
+}
+
+/// The member in which a POST's content stands as JSON: an object of one string.
+fn posted_json(request: &Message) -> String {
+    if request.method() != "POST" {
+        return String::new();
+    }
+    let content = request.text();
+    let parts: Vec<&str> = content.split('"').collect();
+    match (request.field("Content-Type").as_deref(), &parts[..]) {
+        (Some("application/json"), ["{", key, ": ", value, "}"]) => {
+            format!("  \"json\": {{\n    {key:?}: {value:?}\n  }},\n")
+        }
+        _ => "  \"json\": null,\n".to_owned(),
+    }
+}
+
+/// The answer, and the line in the log, behind the client's address.
+fn ask(proxy: &Proxy, request: &str) -> (Message, String) {
+    let mut client = proxy.client();
+    let answer = client.ask(request);
+    let address = client.socket().local_addr();
+    let address = address.expect("a connected socket has an address");
+    let line = proxy.wait_for_line(&format!(" - {address} - "));
+    let (_, message) = line.split_once(&address.to_string()).expect("waited for");
+    (answer, message.to_owned())
+}
+
+#[test]
+fn every_example_prints_what_its_section_says() {
+    for Row {
+        section,
+        plugins,
+        asks,
+    } in table()
+    {
+        let scratch = Scratch::new();
+        let internet = Internet::new();
+        let proxy = proxy(plugins).env("TMPDIR", scratch.path(""));
+        let proxy = internet.reached_by(proxy).start();
+        for each in asks {
+            let (answer, line) = ask(&proxy, &each.request);
+            assert!(answer.is_sound(), "{section}: {:?}", answer.fault);
+            let head = String::from_utf8_lossy(&answer.head);
+            let mut lines = head.split("\r\n");
+            for wanted in &each.head {
+                assert!(
+                    lines.any(|line| line == wanted),
+                    "{section}: no {wanted:?}, or not in its place, in\n{head}"
+                );
+            }
+            if let Some(content) = each.content {
+                assert_eq!(answer.text(), content, "{section}");
+            }
+            let line = internet.named(&line);
+            assert!(line.contains(each.log), "{section}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_file_that_the_log_names_has_the_response() {
+    let scratch = Scratch::new();
+    let internet = Internet::new();
+    let proxy = proxy("plugin_examples/cache_responses.CacheResponsesPlugin")
+        .env("TMPDIR", scratch.path(""));
+    let proxy = internet.reached_by(proxy).start();
+    let (answer, line) = ask(&proxy, &Ask::get("http://httpbin.org/get").request);
+    let line = internet.named(&line);
+    let sent = answer.len;
+    let wanted = format!(" - GET httpbin.org:80/get - 200 OK - {sent} bytes - ");
+    assert!(line.starts_with(&wanted), "{line}");
+
+    let line = proxy.wait_for_line(" - Cached response at ");
+    let (_, path) = line
+        .split_once(" - Cached response at ")
+        .expect("waited for");
+    let path = PathBuf::from(path);
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.expect("the file has a name");
+    let stamp = name
+        .strip_prefix("httpbin.org-")
+        .and_then(|name| name.strip_suffix(".txt"));
+    let is_stamp = |stamp: &str| {
+        stamp
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    assert!(stamp.is_some_and(is_stamp), "{name}");
+    assert_eq!(path.parent(), Some(&*scratch.path("")));
+    let content = fs::read_to_string(&path).expect("the file is there");
+    assert_eq!(content, got(GOT));
+}
+
+/// The example lets proxy.py's own web server answer, which this proxy does not have: `--enable-web-server` is no flag
+/// of its, and what listens on port 8899, itself, says that the request is none for a proxy.
+#[test]
+fn without_a_web_server_a_redirection_to_the_proxy_itself_is_answered_with_an_error() {
+    let plugin = "plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin";
+    let exit = proxy(plugin).args(["--enable-web-server"]).run();
+    assert_eq!(exit.code, Some(2), "{exit:?}");
+    assert!(exit.stderr.contains("--enable-web-server"), "{exit:?}");
+
+    let on_port_8899 = Proxy::start();
+    let proxy = proxy(plugin)
+        .plugin("zoo", "ConnectTo")
+        .plugin_config(&format!(
+            "ConnectTo.map={{ \"localhost:8899\" = \"{}\" }}",
+            on_port_8899.address()
+        ))
+        .start();
+    let (answer, line) = ask(&proxy, &Ask::get("http://google.com/").request);
+    assert_eq!(answer.start, "HTTP/1.1 400 Bad Request");
+    let line = line.replace(&on_port_8899.address().to_string(), "localhost:8899");
+    assert!(
+        line.starts_with(" - GET localhost:8899/ - 400 Bad Request - "),
+        "{line}"
+    );
+    let line = on_port_8899.wait_for_line(" - GET ");
+    assert!(
+        line.contains(" - GET None:None/ - None None - 0 bytes - "),
+        "{line}"
+    );
+}
+
+/// The bundled plugins: module and class as proxy.py knows them or would, library, name.
+const PLUGINS: [(&str, &str, &str, &str); 21] = [
+    (
+        "cache_responses",
+        "CacheResponsesPlugin",
+        "cache_responses",
+        "CacheResponses",
+    ),
+    (
+        "cache_responses",
+        "CacheTunnels",
+        "cache_responses",
+        "CacheTunnels",
+    ),
+    (
+        "cloudflare_dns",
+        "CloudflareDnsResolverPlugin",
+        "cloudflare_dns_resolver",
+        "CloudflareDnsResolver",
+    ),
+    (
+        "custom_dns_resolver",
+        "CustomDnsResolver",
+        "custom_dns_resolver",
+        "CustomDnsResolver",
+    ),
+    (
+        "egress_allowlist",
+        "EgressAllowlist",
+        "egress_allowlist",
+        "EgressAllowlist",
+    ),
+    (
+        "filter_by_client_ip",
+        "FilterByClientIpPlugin",
+        "filter_by_client_ip",
+        "FilterByClientIp",
+    ),
+    (
+        "filter_by_upstream",
+        "FilterByUpstreamHostPlugin",
+        "filter_by_upstream_host",
+        "FilterByUpstreamHost",
+    ),
+    (
+        "filter_by_url_regex",
+        "FilterByURLRegexPlugin",
+        "filter_by_url_regex",
+        "FilterByUrlRegex",
+    ),
+    (
+        "man_in_the_middle",
+        "ManInTheMiddlePlugin",
+        "man_in_the_middle",
+        "ManInTheMiddle",
+    ),
+    (
+        "mock_rest_api",
+        "ProposedRestApiPlugin",
+        "mock_rest_api",
+        "ProposedRestApi",
+    ),
+    (
+        "modify_chunk_response",
+        "ModifyChunkResponsePlugin",
+        "modify_chunk_response",
+        "ModifyChunkResponse",
+    ),
+    (
+        "modify_post_data",
+        "ModifyPostDataPlugin",
+        "modify_post_data",
+        "ModifyPostData",
+    ),
+    (
+        "modify_request_header",
+        "ModifyRequestHeaderPlugin",
+        "modify_request_header",
+        "ModifyRequestHeader",
+    ),
+    (
+        "program_name",
+        "ProgramNamePlugin",
+        "program_name",
+        "ProgramName",
+    ),
+    ("proxy_pool", "ProxyPoolPlugin", "proxy_pool", "ProxyPool"),
+    ("rate_limit", "RateLimit", "rate_limit", "RateLimit"),
+    ("record_har", "RecordHar", "record_har", "RecordHar"),
+    (
+        "redirect_to_custom_server",
+        "RedirectToCustomServerPlugin",
+        "redirect_to_custom_server",
+        "RedirectToCustomServer",
+    ),
+    (
+        "secret_inject",
+        "SecretInject",
+        "secret_inject",
+        "SecretInject",
+    ),
+    ("shortlink", "ShortLinkPlugin", "shortlink", "ShortLink"),
+    (
+        "tls_intercept_conditionally",
+        "TlsInterceptConditionallyPlugin",
+        "tls_intercept_conditionally",
+        "TlsInterceptConditionally",
+    ),
+];
+
+#[test]
+fn every_bundled_plugin_is_found_by_every_name_it_goes_by() {
+    let scratch = Scratch::new();
+    let har = scratch.path("names.har");
+    let spellings: [fn(&str, &str) -> String; 4] = [
+        |module, class| format!("plugin_examples/{module}.{class}"),
+        |module, class| {
+            format!(
+                "plugin_examples/{module}.{}",
+                class.trim_end_matches("Plugin")
+            )
+        },
+        |_, class| format!("proxy.plugin.{class}"),
+        |_, class| format!("proxy.plugin.{}", class.trim_end_matches("Plugin")),
+    ];
+    for spelling in spellings {
+        let specs = PLUGINS.map(|(module, class, _, _)| spelling(module, class));
+        let proxy = proxy(&specs.join(","))
+            .plugin_config(&format!("RecordHar.file={har:?}"))
+            .start();
+        let loaded: Vec<String> = proxy
+            .lines()
+            .iter()
+            .filter_map(|line| {
+                let (_, loaded) = line.split_once(" - Loaded plugin ")?;
+                Some(loaded.split(' ').next().unwrap_or_default().to_owned())
+            })
+            .collect();
+        let wanted = PLUGINS.map(|(_, _, library, name)| format!("lib{library}.so:{name}"));
+        assert_eq!(loaded, wanted);
+    }
+}
+
+#[test]
+fn a_plugin_that_does_not_exist_is_named_with_every_place_that_was_looked_at() {
+    let directory = plugin_directory().display().to_string();
+    for (spec, name) in [
+        (
+            "plugin_examples/web_server_route.WebServerPlugin",
+            "WebServerPlugin",
+        ),
+        ("proxy.plugin.ReverseProxyPlugin", "ReverseProxyPlugin"),
+        ("my_app.Misspelt", "Misspelt"),
+    ] {
+        let exit = proxy(spec).run();
+        assert_eq!(exit.code, Some(78), "{exit:?}");
+        assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+        let found_nothing = format!("no library in {directory}, ");
+        let has_no_such = format!("has a plugin named {name}): check the path");
+        for words in [
+            spec,
+            "there is no such library (looked at ",
+            &found_nothing,
+            &has_no_such,
+        ] {
+            assert!(
+                exit.stderr.contains(words),
+                "no {words:?} in {}",
+                exit.stderr
+            );
+        }
+    }
+}
