@@ -286,7 +286,7 @@ fn an_upload_that_the_origin_reads_slowly_is_not_cut_off() {
         peer.head();
         for _ in 0..15 {
             peer.discard(1 << 20);
-            peer.pause(200);
+            peer.pause(300);
         }
         peer.discard(24 << 20);
         peer.wait_for(b"the end");
@@ -294,7 +294,7 @@ fn an_upload_that_the_origin_reads_slowly_is_not_cut_off() {
         peer.park();
     });
     let proxy = Proxy::command()
-        .config("[timeouts]\nupstream_response = 1")
+        .config("[timeouts]\nupstream_response = 3")
         .start();
     let mut client = proxy.client();
     client.send(request(
