@@ -174,7 +174,7 @@ impl Walk<'_> {
                     let sink = |piece: &[u8]| self.feed(rest, piece, false, out);
                     decoder.decode(content, sink).map_err(failed)?;
                 }
-                if let (true, Some(decoder)) = (is_end, decoder.take()) {
+                if is_end && let Some(decoder) = decoder.take() {
                     decoder.finish().map_err(ContentError::Coded)?;
                     return self.feed(rest, b"", true, out);
                 }
