@@ -145,7 +145,7 @@ impl BodyRelay<'_> {
                 if step.content.is_empty() {
                     self.finish().await?;
                 } else {
-                    self.end()?;
+                    self.end().await?;
                 }
                 return Ok(true);
             }
@@ -215,13 +215,14 @@ impl BodyRelay<'_> {
                 self.encoder.end_chunk(&mut self.out);
             }
         }
-        self.end()
+        self.end().await
     }
 
-    fn end(&mut self) -> Result<(), RelayError> {
+    async fn end(&mut self) -> Result<(), RelayError> {
         if let (Some(hook), Some(trailers)) =
             (self.hook.as_deref_mut(), self.decoder.trailers_mut())
         {
+            poll_fn(|cx| hook.poll_ready(cx)).await;
             hook.see_trailers(trailers).map_err(RelayError::Hook)?;
         }
         self.encoder.finish(&mut self.out, self.decoder.trailers());

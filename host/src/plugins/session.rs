@@ -196,7 +196,16 @@ impl Session {
             inner.trailers = trailers;
             inner.refresh_trailers();
         });
-        let _detached_at_the_end = Detach(self);
+        let result = self.tell_about_trailers(hook);
+        // Nothing else: the content of the other direction may still be passing, with its head shown.
+        self.with(|inner| {
+            inner.trailers = std::ptr::null_mut();
+            inner.refresh_trailers();
+        });
+        result
+    }
+
+    fn tell_about_trailers(&self, hook: Hook) -> Result<(), PluginFailure> {
         for position in 0..self.listeners(hook).len() {
             let index = self.listeners(hook)[position];
             if let Some(state) = self.state(index) {
