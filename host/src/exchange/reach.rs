@@ -78,7 +78,7 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
-        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_read();
+        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_done;
         let may_repeat = is_repeatable && is_idempotent(self.head.method());
         self.record.seeks_upstream = true;
         let mut freshness = if may_repeat {
