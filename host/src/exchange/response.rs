@@ -69,7 +69,10 @@ impl Exchange {
         else {
             return Ok(None);
         };
-        let plan = session.body_plan(Way::Upstream, BodyFacts::of(head.fields()));
+        let mut facts = BodyFacts::of(head.fields());
+        // Several parts have their Content-Range inside (RFC 9110 §15.3.7.2).
+        facts.is_partial |= head.status() == 206;
+        let plan = session.body_plan(Way::Upstream, facts);
         match (plan, framing) {
             // What is refused here concerns content that does not come.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
