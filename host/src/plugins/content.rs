@@ -24,6 +24,7 @@ pub(crate) struct ContentHooks {
     way: Way,
     stages: Vec<Stage>,
     is_plain: bool,
+    has_begun: bool,
     has_trailer_hooks: bool,
 }
 
@@ -63,6 +64,7 @@ impl ContentHooks {
             way: plan.way,
             is_plain: stages.iter().all(|stage| matches!(stage, Stage::Hook(_))),
             stages,
+            has_begun: false,
             has_trailer_hooks: plan.has_trailer_hooks,
         }
     }
@@ -97,6 +99,11 @@ impl ContentHook for ContentHooks {
         is_end: bool,
         replacement: &mut Vec<u8>,
     ) -> Result<Seen, ContentError> {
+        if content.is_empty() && !self.has_begun {
+            // A body without content.
+            return Ok(Seen::Unchanged);
+        }
+        self.has_begun = true;
         let walk = Walk {
             session: &self.session,
             way: self.way,
@@ -141,6 +148,9 @@ impl Walk<'_> {
                 Seen::Unchanged => content,
                 Seen::Replaced => replacement,
             };
+            if current.is_empty() && !is_end {
+                break;
+            }
             if let Some(emitted) = self.call(*plugin, current, is_end)? {
                 *replacement = emitted;
                 seen = Seen::Replaced;
@@ -254,10 +264,15 @@ impl Session {
         content: Vec<u8>,
         subject: Subject<'_>,
     ) -> Result<Whole, ContentError> {
-        let mut plain = match undone(plan, &content)? {
+        let max_len = self.chain().max_body_buffer;
+        let mut plain = match undone(plan, &content, max_len)? {
             Undone::Content(plain) => plain,
             Undone::TooLong(len) => return Ok(Whole::TooLong { content, len }),
         };
+        if plan.is_too_long_undone(plain.len() as u64) {
+            let len = plain.len() as u64;
+            return Ok(Whole::TooLong { content, len });
+        }
         self.with(|inner| inner.attach(subject));
         let _detached_at_the_end = DetachWhole(self);
         let mut body = WholeBody {
@@ -374,12 +389,12 @@ enum Undone {
     TooLong(u64),
 }
 
-/// The content without its coding, within the limit of those who collect it.
-fn undone(plan: &BodyPlan, content: &[u8]) -> Result<Undone, ContentError> {
+/// The content without its coding, within the limit of those who collect it so; `max_len` when nobody does.
+fn undone(plan: &BodyPlan, content: &[u8], max_len: u64) -> Result<Undone, ContentError> {
     let (Some(coding), true) = (plan.coding, plan.steps.iter().any(|step| step.is_decoded)) else {
         return Ok(Undone::Content(Vec::new()));
     };
-    let limit = plan.largest_limit().unwrap_or(u64::MAX);
+    let limit = plan.largest_undone_limit().unwrap_or(max_len);
     let mut plain = Vec::new();
     let mut decoder = Decoder::new(coding, MAX_RATIO);
     let sink = |piece: &[u8]| {
