@@ -4,6 +4,8 @@
 //! the origins behind it. Nothing here knows how the proxy is built; a test reads *origin, proxy, client, assert*.
 //! Rules that need no socket are tested beside the code that holds them.
 
+/// What plugins make of bodies, byte by byte: hooks, framing, codings, limits, trailers, ends.
+mod bodies;
 /// The bundled plugins, each through the real binary, as its README shows it.
 mod bundled;
 /// Start-up, flags, the configuration file, exit codes.

@@ -314,18 +314,24 @@ impl Exchange {
         progress: &Progress,
     ) -> AfterAnswer {
         self.report(error);
+        let is_started = progress.is_started.get();
+        if let Cause::ClosedByPlugin(plugin) = &error.cause {
+            self.record.note = Some(format!("closed by {plugin}"));
+            return AfterAnswer::Close(match is_started {
+                true => CloseReason::ResponseCutOff {
+                    framed: !progress.is_unframed.get(),
+                },
+                false => CloseReason::Plugin,
+            });
+        }
         // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
         let is_torn =
             error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
-        if progress.is_started.get() || is_torn {
+        if is_started || is_torn {
             self.record.note = Some(format!("cut off by {}", classify(error).1));
             return AfterAnswer::Close(CloseReason::ResponseCutOff {
                 framed: !progress.is_unframed.get(),
             });
-        }
-        if let Cause::ClosedByPlugin(plugin) = &error.cause {
-            self.record.note = Some(format!("closed by {plugin}"));
-            return AfterAnswer::Close(CloseReason::Plugin);
         }
         if error.peer == Peer::Client && matches!(error.cause, Cause::Io(_)) {
             self.record.note = Some("the client has gone".to_owned());
@@ -347,6 +353,10 @@ impl Exchange {
         let client = self.facts.client;
         let (method, host, port) = (self.head.method(), self.head.host(), self.head.port());
         match error.peer {
+            // A decision, and the access log tells it.
+            Peer::Plugin if matches!(error.cause, Cause::ClosedByPlugin(_)) => {
+                tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
+            }
             Peer::Client => {
                 tracing::debug!(client.address = %client, method, host, port, %error, "exchange failed")
             }

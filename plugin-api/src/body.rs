@@ -46,7 +46,7 @@ impl BodyMode {
     }
 
     /// Content codings (gzip, deflate, br, zstd) are undone before the hooks see the content, and redone afterwards.
-    /// The limit counts what they see. Content in another coding is refused (415 to a request, 502 for a response),
+    /// The limit counts what they see, and what arrives before the coding is undone. Content in another coding is refused (415 to a request, 502 for a response),
     /// or passes unseen with [`or_pass`](Self::or_pass) and with [`STREAM`](Self::STREAM).
     #[must_use]
     pub const fn decoded(mut self) -> Self {

@@ -6,6 +6,7 @@
 
 mod binaries;
 mod client;
+mod coding;
 mod log;
 mod origin;
 mod proxy;
@@ -16,10 +17,11 @@ use std::time::Duration;
 
 pub(crate) use binaries::{plugin_directory, plugin_library, proxy_binary};
 pub(crate) use client::{Client, End};
+pub(crate) use coding::{Coding, bomb};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;
-pub(crate) use wire::{Message, Role, parse, parse_all};
+pub(crate) use wire::{Framing, Message, Role, parse, parse_all};
 
 /// Silence for this long where something has to come is a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(10);

@@ -385,6 +385,19 @@ impl Peer {
         len - left
     }
 
+    /// Reads on without recording, for bodies that are too large to keep; 0 at the end.
+    pub(crate) fn read_unrecorded(&mut self, buffer: &mut [u8]) -> usize {
+        let received = self.received();
+        let rest = &received[self.taken..];
+        if rest.is_empty() {
+            return self.read(buffer).unwrap_or(0);
+        }
+        let len = rest.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&rest[..len]);
+        self.taken += len;
+        len
+    }
+
     /// Sends bytes; `false` if the proxy hung up or does not take them.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream

@@ -56,11 +56,7 @@ impl Exchange {
             }
             plan => {
                 let decoder = BodyDecoder::new(framing);
-                let body = Body {
-                    framing,
-                    plan,
-                    collected: Collected::new(decoder),
-                };
+                let body = Body::arriving(framing, plan, Collected::new(decoder));
                 self.deliver(head, body, from, to, progress).await
             }
         }
@@ -83,6 +79,7 @@ impl Exchange {
         facts.is_partial |= head.status() == 206;
         let plan = session.body_plan(Way::Upstream, facts);
         match (plan, framing) {
+            (_, BodyFraming::Length(0)) => Ok(None),
             // What is refused here concerns content that does not come.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
             (Ok(Some(mut plan)), BodyFraming::Length(len)) => {
@@ -108,25 +105,21 @@ impl Exchange {
         let session = match &self.session {
             Some(session) if framing != BodyFraming::Empty => session.clone(),
             _ => {
-                let body = Body {
-                    framing,
-                    plan: Some(plan),
-                    collected,
-                };
+                let body = Body::arriving(framing, Some(plan), collected);
                 return self.deliver(head, body, from, to, progress).await;
             }
         };
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(from, limit, patience).await;
-            if !read.map_err(response_error)? {
-                let len = collected.content.len() as u64;
-                plan.exceed_if_longer(len, &session).map_err(refused)?;
+            let is_whole = read.map_err(response_error)?;
+            let len = collected.content.len() as u64;
+            plan.exceed_if_longer(len, &session).map_err(refused)?;
+            if !is_whole {
                 continue;
             }
-            plan.exceed_if_longer(collected.content.len() as u64, &session)
-                .map_err(refused)?;
             if collected.content.is_empty() {
-                break;
+                let body = Body::collected(framing, plan, collected);
+                return self.deliver(head, body, from, to, progress).await;
             }
             let subject = Subject {
                 request: &mut self.head,
@@ -142,17 +135,9 @@ impl Exchange {
                     if is_changed {
                         http1::forget_digests(&mut head.fields_mut());
                     }
-                    return self
-                        .deliver_collected(
-                            head,
-                            content,
-                            plan,
-                            collected.decoder,
-                            from,
-                            to,
-                            progress,
-                        )
-                        .await;
+                    collected.content = content;
+                    let body = Body::collected(framing, plan, collected);
+                    return self.deliver(head, body, from, to, progress).await;
                 }
                 Whole::Ended(verdict) => {
                     let answered = self.follow_instead(verdict, to, progress).await?;
@@ -162,43 +147,11 @@ impl Exchange {
                 }
                 Whole::TooLong { content, len } => {
                     collected.content = content;
-                    plan.exceed_if_longer(len, &session).map_err(refused)?;
+                    plan.exceed_undone(len, &session).map_err(refused)?;
                 }
             }
         }
-        let body = Body {
-            framing,
-            plan: Some(plan),
-            collected,
-        };
-        self.deliver(head, body, from, to, progress).await
-    }
-
-    /// Delivers a response whose content is all here.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of a response, and both ends"
-    )]
-    async fn deliver_collected(
-        &mut self,
-        head: ResponseHead,
-        content: Vec<u8>,
-        mut plan: BodyPlan,
-        decoder: BodyDecoder,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<Delivered, ExchangeError> {
-        plan.end_content();
-        let framing = match decoder.trailers() {
-            Some(_) => BodyFraming::Chunked,
-            None => BodyFraming::Length(content.len() as u64),
-        };
-        let body = Body {
-            framing,
-            plan: Some(plan),
-            collected: Collected { content, decoder },
-        };
+        let body = Body::arriving(framing, Some(plan), collected);
         self.deliver(head, body, from, to, progress).await
     }
 
@@ -373,6 +326,7 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let Body {
             framing,
+            ends_connection,
             plan,
             collected,
         } = body;
@@ -430,7 +384,7 @@ impl Exchange {
         let is_started = self.record.sent > 0
             || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
         progress.is_started.set(is_started);
-        let upstream_is_reusable = framing != BodyFraming::UntilClose
+        let upstream_is_reusable = !ends_connection
             && http1::is_persistent(&head)
             && !http1::is_connection_bound(&self.head)
             && from.buffered().is_empty();
@@ -513,8 +467,34 @@ fn refused(refused: ContentRefused) -> ExchangeError {
 struct Body {
     /// How it arrives, or would if it were not here already.
     framing: BodyFraming,
+    /// Its end is, or was, that of the upstream's connection.
+    ends_connection: bool,
     /// The plugins that see it.
     plan: Option<BodyPlan>,
     /// What was read of it.
     collected: Collected,
+}
+
+impl Body {
+    /// A body that is still arriving, or that nobody has seen.
+    fn arriving(framing: BodyFraming, plan: Option<BodyPlan>, collected: Collected) -> Self {
+        Self {
+            framing,
+            ends_connection: framing == BodyFraming::UntilClose,
+            plan,
+            collected,
+        }
+    }
+
+    /// A body that is all here, as the plugins have made it.
+    fn collected(framing: BodyFraming, mut plan: BodyPlan, collected: Collected) -> Self {
+        plan.end_content();
+        Self {
+            framing: match collected.decoder.trailers() {
+                Some(_) => BodyFraming::Chunked,
+                None => BodyFraming::Length(collected.content.len() as u64),
+            },
+            ..Self::arriving(framing, Some(plan), collected)
+        }
+    }
 }

@@ -73,16 +73,16 @@ impl Exchange {
         let mut collected = Collected::new(BodyDecoder::new(self.framing));
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(&mut client.reader(), limit, patience).await;
-            if !read.map_err(unread)? {
-                let len = collected.content.len() as u64;
-                self.upload.is_read = collected.decoder.is_complete();
-                plan.exceed_if_longer(len, session).map_err(refused)?;
+            let is_whole = read.map_err(unread)?;
+            let len = collected.content.len() as u64;
+            self.upload.is_read = collected.decoder.is_complete();
+            plan.exceed_if_longer(len, session).map_err(refused)?;
+            if !is_whole {
                 continue;
             }
-            self.upload.is_read = true;
-            plan.exceed_if_longer(collected.content.len() as u64, session)
-                .map_err(refused)?;
             if collected.content.is_empty() {
+                plan.end_content();
+                self.upload.is_done = true;
                 break;
             }
             let subject = Subject {
@@ -123,7 +123,7 @@ impl Exchange {
                 }
                 Whole::TooLong { content, len } => {
                     collected.content = content;
-                    plan.exceed_if_longer(len, session).map_err(refused)?;
+                    plan.exceed_undone(len, session).map_err(refused)?;
                 }
             }
         }

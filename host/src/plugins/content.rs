@@ -29,6 +29,7 @@ pub(crate) struct ContentHooks {
     way: Way,
     stages: Vec<Stage>,
     is_plain: bool,
+    has_begun: bool,
     has_trailer_hooks: bool,
 }
 
@@ -68,6 +69,7 @@ impl ContentHooks {
             way: plan.way,
             is_plain: stages.iter().all(|stage| matches!(stage, Stage::Hook(_))),
             stages,
+            has_begun: false,
             has_trailer_hooks: plan.has_trailer_hooks,
         }
     }
@@ -102,6 +104,11 @@ impl ContentHook for ContentHooks {
         is_end: bool,
         replacement: &mut Vec<u8>,
     ) -> Result<Seen, ContentError> {
+        if content.is_empty() && !self.has_begun {
+            // A body without content.
+            return Ok(Seen::Unchanged);
+        }
+        self.has_begun = true;
         let walk = Walk {
             session: &self.session,
             way: self.way,
@@ -153,6 +160,9 @@ impl Walk<'_> {
                 Seen::Unchanged => content,
                 Seen::Replaced => replacement,
             };
+            if current.is_empty() && !is_end {
+                break;
+            }
             if let Some(emitted) = self.call(*step, current, is_end)? {
                 *replacement = emitted;
                 seen = Seen::Replaced;
@@ -270,7 +280,8 @@ impl Session {
         content: Vec<u8>,
         subject: Subject<'_>,
     ) -> Result<Whole, ContentError> {
-        let (content, mut plain) = match undone(plan, content).await? {
+        let (content, mut plain) = match undone(plan, content, self.chain().max_body_buffer).await?
+        {
             Undone::Content { coded, plain } => (coded, plain),
             Undone::TooLong { coded, len } => {
                 return Ok(Whole::TooLong {
@@ -279,7 +290,7 @@ impl Session {
                 });
             }
         };
-        if plan.is_too_long(plain.len() as u64) {
+        if plan.is_too_long_undone(plain.len() as u64) {
             let len = plain.len() as u64;
             return Ok(Whole::TooLong { content, len });
         }
@@ -394,13 +405,13 @@ enum Undone {
     TooLong { coded: Vec<u8>, len: u64 },
 }
 
-/// The content without its coding, within the limit of those who collect it.
-async fn undone(plan: &BodyPlan, coded: Vec<u8>) -> Result<Undone, ContentError> {
+/// The content without its coding, within the limit of those who collect it so; `max_len` when nobody does.
+async fn undone(plan: &BodyPlan, coded: Vec<u8>, max_len: u64) -> Result<Undone, ContentError> {
     let (Some(coding), true) = (plan.coding, plan.steps.iter().any(|step| step.is_decoded)) else {
         let plain = Vec::new();
         return Ok(Undone::Content { coded, plain });
     };
-    let limit = plan.largest_limit().unwrap_or(u64::MAX);
+    let limit = plan.largest_undone_limit().unwrap_or(max_len);
     off_worker(coded.len(), move || {
         let (plain, is_whole) = decoded(coding, &coded, limit)?;
         Ok(match is_whole {

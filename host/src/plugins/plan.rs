@@ -220,14 +220,6 @@ impl BodyPlan {
                 .any(|step| step.delivery != Delivery::Watch)
     }
 
-    /// Whether decoded content of this length is more than somebody takes who gets it decoded.
-    pub(super) fn is_too_long(&self, decoded_len: u64) -> bool {
-        self.steps.iter().any(|step| match step.delivery {
-            Delivery::Whole { limit, .. } => step.is_decoded && limit < decoded_len,
-            Delivery::Stream | Delivery::Watch => false,
-        })
-    }
-
     /// Whether content that streams is coded anew on its way.
     pub(crate) fn is_recoded(&self) -> bool {
         self.coding.is_some() && self.steps.iter().any(|step| step.is_decoded)
@@ -247,8 +239,26 @@ impl BodyPlan {
         limits.max()
     }
 
-    /// The content has turned out to be of at least `len` bytes: those for whom that is too long and who let it pass get its pieces, if they listen
-    /// to them, and are not waited for any more.
+    /// The most that has to be collected without its coding, in bytes.
+    pub(super) fn largest_undone_limit(&self) -> Option<u64> {
+        let limits = self.steps.iter().filter_map(|step| match step.delivery {
+            Delivery::Whole { limit, .. } if step.is_decoded => Some(limit),
+            _ => None,
+        });
+        limits.max()
+    }
+
+    /// Whether content of `len` bytes without its coding is too long for anybody who wants it whole and so.
+    pub(super) fn is_too_long_undone(&self, len: u64) -> bool {
+        let is_short =
+            |step: &Step| matches!(step.delivery, Delivery::Whole { limit, .. } if limit < len);
+        self.steps
+            .iter()
+            .any(|step| step.is_decoded && is_short(step))
+    }
+
+    /// The content has turned out to be of at least `len` bytes: those for whom that is too long and who let it pass
+    /// get its pieces, if they listen to them, and are not waited for any more.
     ///
     /// # Errors
     /// When a plugin does not let it pass.
@@ -257,12 +267,37 @@ impl BodyPlan {
         len: u64,
         session: &Session,
     ) -> Result<(), ContentRefused> {
+        self.exceed(session, |_, limit| limit < len)
+    }
+
+    /// The content has turned out to be of at least `len` bytes without its coding: as
+    /// [`exceed_if_longer`](Self::exceed_if_longer), for those who want it so. If nobody does, it is more than
+    /// may be collected at all, and nobody gets it whole.
+    ///
+    /// # Errors
+    /// When a plugin does not let it pass.
+    pub(crate) fn exceed_undone(
+        &mut self,
+        len: u64,
+        session: &Session,
+    ) -> Result<(), ContentRefused> {
+        let is_decoded = self.largest_undone_limit().is_some();
+        self.exceed(session, |step, limit| {
+            step.is_decoded == is_decoded && limit < len
+        })
+    }
+
+    fn exceed(
+        &mut self,
+        session: &Session,
+        is_too_long: impl Fn(&Step, u64) -> bool,
+    ) -> Result<(), ContentRefused> {
         let chunk_bit = self.way.chunk_hook().bit();
         let mut refused = None;
         self.steps.retain_mut(|step| {
             let loaded = &session.chain().plugins[step.plugin];
             match step.delivery {
-                Delivery::Whole { limit, may_pass } if limit < len => {
+                Delivery::Whole { limit, may_pass } if is_too_long(step, limit) => {
                     if !may_pass && refused.is_none() {
                         refused = Some(ContentRefused {
                             plugin: loaded.name.clone(),
