@@ -88,8 +88,7 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
 }
 
 async fn serve(start: WorkerStart) -> io::Result<()> {
-    let worker = Rc::new(Worker::new(&start)?);
-    CURRENT.set(Rc::downgrade(&worker));
+    let worker = enter(&start)?;
     let housekeeper = Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let mut ticks = 0_u32;
@@ -117,6 +116,13 @@ async fn serve(start: WorkerStart) -> io::Result<()> {
     worker.drained(start.drain).await;
     worker.access_log.flush();
     Ok(())
+}
+
+/// Makes a worker that belongs to the calling thread.
+pub(crate) fn enter(start: &WorkerStart) -> io::Result<Rc<Worker>> {
+    let worker = Rc::new(Worker::new(start)?);
+    CURRENT.set(Rc::downgrade(&worker));
+    Ok(worker)
 }
 
 impl Worker {

@@ -13,6 +13,8 @@ pub(crate) mod host_table;
 mod inner;
 mod job;
 pub mod load;
+#[doc(hidden)]
+pub mod measure;
 mod plan;
 pub(crate) mod session;
 pub mod spec;
