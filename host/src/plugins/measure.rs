@@ -103,7 +103,10 @@ impl Measured {
         let mut response = ResponseHead::parse(text, 0, lines, limits).expect("a response head");
         let hook = Hook::HandleUpstreamResponse;
         ask(session.as_ref(), hook, &mut request, Some(&mut response)).await;
-        if let Some(session) = &session {
+        if let Some(session) = session
+            .as_ref()
+            .filter(|all| all.wants_bodies(Way::Upstream))
+        {
             see(session, &request, &response, messages.pieces);
         }
         match &session {
@@ -125,8 +128,7 @@ impl Measured {
             exchange_id: worker.next_id(),
             client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         };
-        (!worker.chain.is_empty())
-            .then(|| Session::new(&worker.chain, &worker.deadlines, None, facts))
+        (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, facts))
     }
 }
 
@@ -151,8 +153,10 @@ async fn ask(
     let Some(session) = session.filter(|session| session.has_listeners(hook)) else {
         return;
     };
-    let verdict = session.run(hook, Subject { request, response }).await;
-    assert!(matches!(verdict, Verdict::Proceed), "{verdict:?}");
+    if let Some(walk) = session.walk(hook, Subject { request, response }) {
+        let verdict = walk.verdict().await;
+        assert!(matches!(verdict, Verdict::Proceed), "{verdict:?}");
+    }
 }
 
 fn see(session: &Session, request: &RequestHead, response: &ResponseHead, pieces: &[Vec<u8>]) {
