@@ -212,7 +212,7 @@ impl Exchange {
         Self {
             session: has_plugins.then(|| {
                 let client = connection.plugins.as_ref();
-                Session::new(&worker.chain, &worker.deadlines, client, facts)
+                Session::new(&worker.chain, client, facts)
             }),
             worker: Rc::clone(worker),
             facts,

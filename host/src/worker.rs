@@ -19,7 +19,7 @@ use crate::connection;
 use crate::deadline::Deadlines;
 use crate::events::Events;
 use crate::http1::HeadLimits;
-use crate::plugins::Chain;
+use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
@@ -49,7 +49,7 @@ pub(crate) fn current() -> Option<Rc<Worker>> {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) config: Arc<Config>,
-    pub(crate) chain: Arc<Chain>,
+    pub(crate) chain: Rc<WorkerChain>,
     pub(crate) head_limits: HeadLimits,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
@@ -94,8 +94,7 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
 }
 
 async fn serve(start: WorkerStart) -> io::Result<()> {
-    let worker = Rc::new(Worker::new(&start)?);
-    CURRENT.set(Rc::downgrade(&worker));
+    let worker = enter(&start)?;
     let housekeeper = Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let mut ticks = 0_u32;
@@ -125,16 +124,23 @@ async fn serve(start: WorkerStart) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a worker that belongs to the calling thread.
+pub(crate) fn enter(start: &WorkerStart) -> io::Result<Rc<Worker>> {
+    let worker = Rc::new(Worker::new(start)?);
+    CURRENT.set(Rc::downgrade(&worker));
+    Ok(worker)
+}
+
 impl Worker {
     fn new(start: &WorkerStart) -> io::Result<Self> {
         let limits = &start.config.limits;
+        let deadlines = Deadlines::new();
         Ok(Self {
             head_limits: HeadLimits {
                 max_head_len: limits.max_head_len,
                 max_fields: limits.max_fields,
                 max_target_len: limits.max_target_len,
             },
-            deadlines: Deadlines::new(),
             pool: Pool::new(PoolLimits {
                 per_host: limits.upstream_idle_per_host,
                 total: limits.upstream_idle_total,
@@ -149,7 +155,8 @@ impl Worker {
             next_id: Cell::new((start.number as u64) << 48),
             date: RefCell::default(),
             config: Arc::clone(&start.config),
-            chain: Arc::clone(&start.chain),
+            chain: WorkerChain::new(&start.chain, &deadlines),
+            deadlines,
             tls_client: Arc::clone(&start.tls_client),
             events: start.events.clone(),
         })

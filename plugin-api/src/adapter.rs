@@ -427,6 +427,11 @@ unsafe fn decided<F: Filter>(
     twin: Twin<F>,
 ) -> u32 {
     let settle = |outcome| {
+        // Nearly always; owns nothing, so that dropping it is worth no call.
+        if let Ok(Flow::Proceed) = outcome {
+            std::mem::forget(outcome);
+            return code::PROCEED;
+        }
         let kept = unsafe { lent.state.cast::<Kept<F>>().as_ref() };
         let (true, Ok(Flow::Async), Some(kept)) = (F::ASYNC_HOOKS.has(hook), &outcome, kept) else {
             return unsafe { settle(lent.exchange, outcome) };
@@ -462,7 +467,13 @@ unsafe fn settle(exchange: *mut ExchangeView, outcome: Outcome) -> u32 {
 
 /// # Safety
 /// `exchange` must be valid.
+#[inline]
 unsafe fn settle_chunk(exchange: *mut ExchangeView, outcome: ChunkOutcome) -> u32 {
+    // As in `decided`.
+    if let Ok(Chunk::Pass) = outcome {
+        std::mem::forget(outcome);
+        return code::PROCEED;
+    }
     let sent = match outcome {
         Ok(Chunk::Pass) => return code::PROCEED,
         Ok(Chunk::Drop) => return code::REPLACED,

@@ -256,6 +256,7 @@ mod connection;
 mod error;
 mod exchange;
 mod export;
+mod field_name;
 mod filter;
 mod guard;
 mod hooks;

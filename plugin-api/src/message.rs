@@ -4,10 +4,10 @@
 //! The borrow checker keeps the two apart: what was read from a head cannot be held across an edit.
 #![expect(unsafe_code, reason = "reads the host's views and calls its callbacks")]
 
-use crate::EditError;
 use crate::abi::{
     Address, BodyMode, ExchangeCallbacksRef, FieldSlot, RequestView, ResponseView, head,
 };
+use crate::{EditError, field_name};
 use core::ffi::c_void;
 use std::marker::PhantomData;
 
@@ -54,6 +54,7 @@ impl<'x> Request<'x> {
     }
 
     /// The value of the first field of this name; case does not matter.
+    #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         find(slots(self.view.fields, self.view.field_count), name)
     }
@@ -93,6 +94,7 @@ impl<'x> Response<'x> {
     }
 
     /// The value of the first field of this name; case does not matter.
+    #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         find(slots(self.view.fields, self.view.field_count), name)
     }
@@ -200,6 +202,7 @@ pub struct Trailers<'x> {
 
 impl<'x> Trailers<'x> {
     /// The value of the first field of this name; case does not matter.
+    #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         find(slots(self.first, self.count), name)
     }
@@ -355,7 +358,7 @@ fn pairs<'x>(slots: &'x [FieldSlot]) -> impl Iterator<Item = (&'x str, &'x [u8])
 }
 
 fn find<'x>(slots: &'x [FieldSlot], name: &str) -> Option<&'x [u8]> {
-    let is_named = |slot: &&FieldSlot| slot.name.as_str().eq_ignore_ascii_case(name);
+    let is_named = |slot: &&FieldSlot| field_name::is_same(slot.name.as_str(), name);
     slots
         .iter()
         .find(is_named)

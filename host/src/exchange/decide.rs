@@ -31,7 +31,10 @@ impl Exchange {
                 session.set_user(expected.user());
             }
         }
-        self.ask(Hook::Authenticate, client).await
+        match self.has_listeners(Hook::Authenticate) {
+            true => self.ask(Hook::Authenticate, client).await,
+            false => Ok(None),
+        }
     }
 
     /// Runs the hooks that see a request before it goes anywhere; the answer if one of them has it.
@@ -40,11 +43,19 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         for hook in [Hook::BeforeUpstreamConnection, Hook::HandleClientRequest] {
-            if let Some(next) = self.ask(hook, client).await? {
+            if self.has_listeners(hook)
+                && let Some(next) = self.ask(hook, client).await?
+            {
                 return Ok(Some(next));
             }
         }
         Ok(None)
+    }
+
+    fn has_listeners(&self, hook: Hook) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.has_listeners(hook))
     }
 
     async fn ask(
@@ -52,19 +63,18 @@ impl Exchange {
         hook: Hook,
         client: &mut MessageStream,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
-        let Some(session) = self
-            .session
-            .as_ref()
-            .filter(|session| session.has_listeners(hook))
-        else {
+        let Some(session) = &self.session else {
             return Ok(None);
         };
         let subject = Subject {
             request: &mut self.head,
             response: None,
         };
-        let walk = async { Ok(session.run(hook, subject).await) };
-        let verdict = unless_reset(client.reset(), walk).await?;
+        let Some(walk) = session.walk(hook, subject) else {
+            return Ok(None);
+        };
+        let decided = async { Ok(walk.verdict().await) };
+        let verdict = unless_reset(client.reset(), decided).await?;
         self.follow(verdict, client).await
     }
 

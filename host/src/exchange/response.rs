@@ -249,7 +249,7 @@ impl Exchange {
         let hook = Hook::HandleUpstreamResponse;
         let Some(session) = self
             .session
-            .clone()
+            .as_ref()
             .filter(|session| session.has_listeners(hook))
         else {
             return Ok(None);
@@ -258,7 +258,10 @@ impl Exchange {
             request: &mut self.head,
             response: Some(head),
         };
-        let verdict = session.run(hook, subject).await;
+        let Some(walk) = session.walk(hook, subject) else {
+            return Ok(None);
+        };
+        let verdict = walk.verdict().await;
         self.follow_instead(verdict, to, progress).await
     }
 

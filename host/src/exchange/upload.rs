@@ -37,8 +37,9 @@ impl Exchange {
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         let Some(session) = self
             .session
-            .clone()
+            .as_ref()
             .filter(|session| self.has_content() && session.wants_bodies(Way::Client))
+            .cloned()
         else {
             return Ok(None);
         };

@@ -94,6 +94,11 @@ impl RequestHead {
         self.method.str_of(&self.text)
     }
 
+    /// [`method`](Self::method) as bytes.
+    pub fn method_bytes(&self) -> &[u8] {
+        self.method.of(&self.text)
+    }
+
     /// Whether this is the method.
     pub fn is_method(&self, method: &str) -> bool {
         self.method.of(&self.text) == method.as_bytes()
@@ -129,6 +134,11 @@ impl RequestHead {
     /// names none either.
     pub fn host(&self) -> &str {
         self.target.host.str_of(&self.text)
+    }
+
+    /// [`host`](Self::host) as bytes.
+    pub fn host_bytes(&self) -> &[u8] {
+        self.target.host.of(&self.text)
     }
 
     /// The port, or the default of the scheme; without a scheme 80.

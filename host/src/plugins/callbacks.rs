@@ -446,7 +446,7 @@ fn edit_fields(
         Some(Err(refused)) => refusal_code(refused),
         Some(Ok(())) => {
             match which {
-                head::REQUEST => inner.refresh_request(),
+                head::REQUEST => inner.refresh_request_fields(),
                 head::RESPONSE => inner.refresh_response(),
                 _ => inner.refresh_trailers(),
             }

@@ -4,13 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use abi_stable::std_types::RStr;
 use plugin_api::abi::{ConnectionView, code};
 
 use super::load::LoadedPlugin;
-use super::{Chain, Hook, views};
+use super::{Hook, WorkerChain, views};
 
 /// What plugins may know of a client connection.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct ClientFacts {
 /// A client connection in the chain. Shared with its exchanges; when the last of them has gone, plugins are told.
 #[derive(Debug)]
 pub(crate) struct ClientPlugins {
-    chain: Arc<Chain>,
+    chain: Rc<WorkerChain>,
     facts: ClientFacts,
     states: RefCell<Vec<ConnectionState>>,
     /// The plugin that did not want the client; those behind it were not told of it.
@@ -42,9 +42,12 @@ enum ConnectionState {
 
 impl ClientPlugins {
     /// `None` when no plugin keeps anything for connections or listens to them.
-    pub(crate) fn new(chain: &Arc<Chain>, facts: impl FnOnce() -> ClientFacts) -> Option<Self> {
+    pub(crate) fn new(
+        chain: &Rc<WorkerChain>,
+        facts: impl FnOnce() -> ClientFacts,
+    ) -> Option<Self> {
         chain.has_connection_plugins.then(|| Self {
-            chain: Arc::clone(chain),
+            chain: Rc::clone(chain),
             facts: facts(),
             states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
             refused_by: Cell::new(None),

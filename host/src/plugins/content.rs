@@ -50,7 +50,7 @@ impl ContentHooks {
         response: Option<&ResponseHead>,
     ) -> Self {
         session.with(|inner| inner.show(request, response));
-        let mut stages = Vec::new();
+        let mut stages = Vec::with_capacity(plan.steps.len());
         let mut is_decoded = false;
         for step in &plan.steps {
             if step.is_decoded != is_decoded

@@ -4,24 +4,21 @@
 use std::ffi::c_void;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView};
 
 use super::callbacks::CALLBACKS;
 use super::session::{ExchangeFacts, PluginReply, Subject};
-use super::{BodyFacts, Chain, ClientPlugins, Hook, Way, views};
+use super::{BodyFacts, ClientPlugins, Hook, Way, WorkerChain, views};
 use crate::buffers;
 use crate::content_coding::{Coding, Codings};
-use crate::deadline::Deadlines;
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
 use crate::upstream::Parent;
 
 /// One exchange, as plugins and callbacks share it.
 pub(super) struct Inner {
-    pub(super) chain: Option<Arc<Chain>>,
-    pub(super) deadlines: Option<Rc<Deadlines>>,
+    pub(super) chain: Option<Rc<WorkerChain>>,
     pub(super) client: Option<Rc<ClientPlugins>>,
     pub(super) view: ExchangeView,
     pub(super) hook: Hook,
@@ -49,6 +46,7 @@ pub(super) struct Inner {
     /// The plugin whose hook runs gets it without its content coding, which the host redoes.
     pub(super) is_body_decoded: bool,
     pub(super) failure_reason: String,
+    /// By plugin, as far as anything was to be noted: most plugins keep nothing.
     pub(super) states: Vec<PluginState>,
     /// The final response, once the exchange is done with it.
     pub(super) kept_response: Option<ResponseHead>,
@@ -63,8 +61,9 @@ pub(super) struct Inner {
 /// A plugin's own state for this exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PluginState {
+    /// Not made, or the plugin keeps none.
     NotMade,
-    /// Made; null where the plugin keeps none.
+    /// Never null.
     Made(*mut c_void),
     /// The plugin panicked: it is not called again in this exchange.
     Lost,
@@ -75,7 +74,6 @@ impl Inner {
         let empty = RStr::from_str("");
         Self {
             chain: None,
-            deadlines: None,
             client: None,
             view: ExchangeView {
                 host: std::ptr::null_mut(),
@@ -150,19 +148,30 @@ impl Inner {
     /// Makes it the part of a new exchange.
     pub(super) fn begin(
         &mut self,
-        chain: &Arc<Chain>,
-        deadlines: &Rc<Deadlines>,
+        chain: &Rc<WorkerChain>,
         client: Option<&Rc<ClientPlugins>>,
         facts: ExchangeFacts,
     ) {
         self.view.connection_id = facts.connection_id;
         self.view.exchange_id = facts.exchange_id;
         self.view.client = views::address(facts.client);
-        self.states
-            .resize(chain.plugins.len(), PluginState::NotMade);
-        self.chain = Some(Arc::clone(chain));
-        self.deadlines = Some(Rc::clone(deadlines));
+        self.view.connection_state = std::ptr::null_mut();
+        self.chain = Some(Rc::clone(chain));
         self.client = client.map(Rc::clone);
+    }
+
+    pub(super) fn state(&self, index: usize) -> PluginState {
+        self.states
+            .get(index)
+            .copied()
+            .unwrap_or(PluginState::NotMade)
+    }
+
+    pub(super) fn set_state(&mut self, index: usize, state: PluginState) {
+        if self.states.len() <= index {
+            self.states.resize(index + 1, PluginState::NotMade);
+        }
+        self.states[index] = state;
     }
 
     /// Forgets the exchange, keeps the small allocations.
@@ -188,7 +197,6 @@ impl Inner {
         self.failure_reason.clear();
         self.states.clear();
         self.chain = None;
-        self.deadlines = None;
         self.client = None;
         if let Some(head) = self.kept_response.take() {
             buffers::give_back_head(head.into_buffers());
@@ -252,6 +260,21 @@ impl Inner {
         if let Some(head) = unsafe { self.request.as_ref() } {
             self.show_request(head);
         }
+    }
+
+    /// As [`refresh_request`](Self::refresh_request) where nothing but fields has changed.
+    pub(super) fn refresh_request_fields(&mut self) {
+        // SAFETY: as in `refresh_request`.
+        let Some(head) = (unsafe { self.request.as_ref() }) else {
+            return;
+        };
+        if head.raw_target().as_ptr() != self.request_view.target.as_ptr() {
+            // The text has moved.
+            return self.show_request(head);
+        }
+        views::fill_slots(head.fields(), &mut self.request_slots);
+        self.request_view.fields = self.request_slots.as_ptr();
+        self.request_view.field_count = self.request_slots.len();
     }
 
     fn show_request(&mut self, head: &RequestHead) {

@@ -13,6 +13,8 @@ pub(crate) mod host_table;
 mod inner;
 mod job;
 pub mod load;
+#[doc(hidden)]
+pub mod measure;
 mod plan;
 pub(crate) mod protocol;
 mod search;
@@ -22,11 +24,16 @@ mod tunnel;
 pub(crate) mod views;
 mod waiting;
 
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use load::LoadedPlugin;
 use plugin_api::abi::hook;
 use protocol::LoadedProtocol;
+
+use crate::deadline::Deadlines;
 
 pub(crate) use client::{ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
@@ -87,6 +94,8 @@ pub(crate) struct Chain {
     protocols: Vec<LoadedProtocol>,
     /// Per hook the plugins that listen to it, as positions in `plugins`.
     listeners: [Vec<usize>; Hook::COUNT],
+    /// Bits of the hooks that anybody listens to.
+    hooks: u64,
     /// Any plugin keeps something for a connection, or listens to its beginning or end.
     has_connection_plugins: bool,
     /// The most that is collected of one body, in bytes.
@@ -112,6 +121,7 @@ impl Chain {
             plugin.needs_connection_state != 0 || plugin.hooks & connection_hooks != 0
         });
         Self {
+            hooks: plugins.iter().fold(0, |hooks, plugin| hooks | plugin.hooks),
             plugins,
             protocols,
             listeners,
@@ -127,6 +137,7 @@ impl Chain {
             plugins: Vec::new(),
             protocols: Vec::new(),
             listeners: [const { Vec::new() }; Hook::COUNT],
+            hooks: 0,
             has_connection_plugins: false,
             max_body_buffer: 0,
             has_told_limit: AtomicBool::new(false),
@@ -135,10 +146,6 @@ impl Chain {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.plugins.is_empty()
-    }
-
-    pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
-        !self.listeners[hook as usize].is_empty()
     }
 
     /// The limit that a plugin gets that asks to have up to `asked` bytes collected.
@@ -152,6 +159,31 @@ impl Chain {
             );
         }
         asked.min(self.max_body_buffer)
+    }
+}
+
+/// The chain on one worker, with what its exchanges need of the worker: they share this by a count that no other
+/// thread writes to.
+#[derive(Debug)]
+pub(crate) struct WorkerChain {
+    chain: Arc<Chain>,
+    deadlines: Rc<Deadlines>,
+}
+
+impl WorkerChain {
+    pub(crate) fn new(chain: &Arc<Chain>, deadlines: &Rc<Deadlines>) -> Rc<Self> {
+        Rc::new(Self {
+            chain: Arc::clone(chain),
+            deadlines: Rc::clone(deadlines),
+        })
+    }
+}
+
+impl Deref for WorkerChain {
+    type Target = Chain;
+
+    fn deref(&self) -> &Chain {
+        &self.chain
     }
 }
 

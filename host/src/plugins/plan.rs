@@ -124,7 +124,7 @@ impl Session {
         }
         let mut plan = BodyPlan {
             way,
-            steps: Vec::new(),
+            steps: Vec::with_capacity(self.listeners(way.chunk_hook()).len()),
             coding: match facts.codings {
                 Codings::One(coding) if !facts.is_partial => Some(coding),
                 _ => None,

@@ -8,9 +8,9 @@
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ use abi_stable::std_types::RSlice;
 use plugin_api::abi::code;
 
 use super::inner::{Inner, PluginState};
+use super::load::LoadedPlugin;
 use super::waiting::WaitingHook;
-use super::{Chain, ClientPlugins, Hook};
-use crate::deadline::Deadlines;
+use super::{Chain, ClientPlugins, Hook, WorkerChain};
+use crate::buffers;
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
 use crate::upstream::Parent;
@@ -31,6 +32,9 @@ const SPARE_KEPT: usize = 128;
 thread_local! {
     static SPARE: RefCell<Vec<Rc<Core>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Stands for the answer of a plugin that cannot be asked.
+const LOST: u32 = u32::MAX;
 
 /// How long an asynchronous hook may take.
 const HOOK_LIMIT: Duration = Duration::from_secs(5);
@@ -80,6 +84,8 @@ pub(crate) struct Session {
 /// What the handles of one exchange share. Plugins are given addresses in it, so it stays in its `Rc`.
 struct Core {
     inner: UnsafeCell<Inner>,
+    /// Bits of the hooks that anybody listens to.
+    hooks: Cell<u64>,
     /// A hook has not decided yet.
     is_waiting: Cell<bool>,
     /// Who waits for it to decide.
@@ -88,44 +94,55 @@ struct Core {
 
 impl Session {
     pub(crate) fn new(
-        chain: &Arc<Chain>,
-        deadlines: &Rc<Deadlines>,
+        chain: &Rc<WorkerChain>,
         client: Option<&Rc<ClientPlugins>>,
         facts: ExchangeFacts,
     ) -> Self {
         let core = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
             Rc::new(Core {
                 inner: UnsafeCell::new(Inner::new()),
+                hooks: Cell::new(0),
                 is_waiting: Cell::new(false),
                 waiter: Cell::new(None),
             })
         });
+        core.hooks.set(chain.hooks);
         let session = Self { core };
         // From the cell itself: plugins keep it longer than any reference made here lives.
         let host = session.core.inner.get();
         session.with(|inner| inner.view.host = host.cast());
-        session.with(|inner| inner.begin(chain, deadlines, client, facts));
+        session.with(|inner| inner.begin(chain, client, facts));
         session
     }
 
+    #[inline]
     pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
-        self.chain().has_listeners(hook)
+        self.core.hooks.get() & hook.bit() != 0
+    }
+
+    /// Calls `hook` of every plugin that listens to it, until one of them has something to say. `None`: nobody has, which
+    /// is so for nearly all exchanges and needs no future.
+    pub(crate) fn walk<'a>(&'a self, hook: Hook, subject: Subject<'a>) -> Option<Walk<'a>> {
+        self.with(|inner| inner.attach(subject));
+        let attached = Detach(self);
+        let (position, result) = self.call_from(0, hook)?;
+        Some(Walk {
+            attached,
+            hook,
+            position,
+            result,
+            _subject: PhantomData,
+        })
     }
 
     /// Calls `hook` of every plugin that listens to it, until one of them ends the walk.
     ///
     /// Cancel safe: a hook that waits is cancelled.
     pub(crate) async fn run(&self, hook: Hook, subject: Subject<'_>) -> Verdict {
-        self.with(|inner| inner.attach(subject));
-        let _detached_at_the_end = Detach(self);
-        for position in 0..self.listeners(hook).len() {
-            let index = self.listeners(hook)[position];
-            match self.decide(index, hook).await {
-                Verdict::Proceed => {}
-                verdict => return verdict,
-            }
+        match self.walk(hook, subject) {
+            Some(walk) => walk.verdict().await,
+            None => Verdict::Proceed,
         }
-        Verdict::Proceed
     }
 
     /// As [`run`](Self::run), until a plugin has said where the upstream's name leads.
@@ -147,40 +164,47 @@ impl Session {
     }
 
     /// Tells the plugins something that they cannot change.
+    #[inline]
     pub(crate) fn tell(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
-        if !self.has_listeners(hook) {
-            return Ok(());
-        }
-        self.with(|inner| inner.show(request, None));
-        for position in 0..self.listeners(hook).len() {
-            let index = self.listeners(hook)[position];
-            let state = self.sure_state(index, hook)?;
-            match self.call(index, hook, state) {
-                code::PROCEED => {}
-                result => return Err(self.failure(index, hook, result)),
-            }
+        if self.has_listeners(hook) {
+            return self.tell_listeners(hook, request);
         }
         Ok(())
     }
 
-    /// Runs a hook that ends an exchange and cannot wait. `false`: suppress the log line.
-    pub(crate) fn run_at_end(&self, hook: Hook, request: &RequestHead) -> bool {
-        if !self.has_listeners(hook) {
-            return true;
+    fn tell_listeners(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
+        self.with(|inner| inner.show(request, None));
+        self.call_all(hook)
+    }
+
+    /// Calls `hook` of every listener; the failure of the first that fails.
+    fn call_all(&self, hook: Hook) -> Result<(), PluginFailure> {
+        match self.call_from(0, hook) {
+            None => Ok(()),
+            Some((position, result)) => {
+                Err(self.failure(self.listeners(hook)[position], hook, result))
+            }
         }
+    }
+
+    /// Runs a hook that ends an exchange and cannot wait. `false`: suppress the log line.
+    #[inline]
+    pub(crate) fn run_at_end(&self, hook: Hook, request: &RequestHead) -> bool {
+        !self.has_listeners(hook) || self.run_listeners_at_end(hook, request)
+    }
+
+    fn run_listeners_at_end(&self, hook: Hook, request: &RequestHead) -> bool {
         let kept = self.with(|inner| inner.kept_response.take());
         self.with(|inner| inner.show(request, kept.as_ref()));
-        let mut may_log = true;
-        for position in 0..self.listeners(hook).len() {
-            let index = self.listeners(hook)[position];
-            let Some(state) = self.state(index) else {
-                continue;
-            };
-            match self.call(index, hook, state) {
-                code::PROCEED => {}
+        let (mut may_log, mut next) = (true, 0);
+        while let Some((position, result)) = self.call_from(next, hook) {
+            match result {
                 code::SUPPRESS => may_log = false,
-                result => report(&self.failure(index, hook, result)),
+                // Its failure has been told.
+                LOST => {}
+                result => report(&self.failure(self.listeners(hook)[position], hook, result)),
             }
+            next = position + 1;
         }
         self.with(|inner| {
             inner.hide_response();
@@ -199,19 +223,7 @@ impl Session {
             inner.trailers = trailers;
             inner.refresh_trailers();
         });
-        let mut result = Ok(());
-        for position in 0..self.listeners(hook).len() {
-            let index = self.listeners(hook)[position];
-            result = self.sure_state(index, hook).and_then(|state| {
-                match self.call(index, hook, state) {
-                    code::PROCEED => Ok(()),
-                    result => Err(self.failure(index, hook, result)),
-                }
-            });
-            if result.is_err() {
-                break;
-            }
-        }
+        let result = self.call_all(hook);
         self.with(Inner::hide_trailers);
         result
     }
@@ -247,7 +259,13 @@ impl Session {
 
     /// Keeps the final response for the hooks that come last.
     pub(crate) fn keep_response(&self, head: ResponseHead) {
-        self.with(|inner| inner.kept_response = Some(head));
+        if self.has_listeners(Hook::OnAccessLog)
+            || self.has_listeners(Hook::OnUpstreamConnectionClose)
+        {
+            self.with(|inner| inner.kept_response = Some(head));
+        } else {
+            buffers::give_back_head(head.into_buffers());
+        }
     }
 
     /// The client has authenticated with the proxy.
@@ -267,19 +285,42 @@ impl Session {
 
     // ---- calls -------------------------------------------------------------------------------------------------------
 
+    /// Calls `hook` of the listeners from the given one on, as long as they let the exchange pass: position and answer
+    /// of the first that does not.
+    fn call_from(&self, first: usize, hook: Hook) -> Option<(usize, u32)> {
+        let chain = self.chain();
+        let listeners = &chain.listeners[hook as usize];
+        for (position, &index) in listeners.iter().enumerate().skip(first) {
+            let plugin = &chain.plugins[index];
+            let Some(state) = self.state_of(plugin, index) else {
+                return Some((position, LOST));
+            };
+            match self.call(plugin, index, hook, state) {
+                code::PROCEED => {}
+                result => return Some((position, result)),
+            }
+        }
+        None
+    }
+
     /// Calls one plugin's hook, to its decision.
     pub(super) async fn decide(&self, index: usize, hook: Hook) -> Verdict {
         let state = match self.sure_state(index, hook) {
             Ok(state) => state,
             Err(failure) => return Verdict::Failed(failure),
         };
-        let result = match self.call(index, hook, state) {
-            code::PENDING => match self.wait(index, state).await {
+        let result = self.call(&self.chain().plugins[index], index, hook, state);
+        self.verdict(index, hook, result).await
+    }
+
+    /// What a plugin's answer means; waits for the decision of one that has none yet.
+    async fn verdict(&self, index: usize, hook: Hook, mut result: u32) -> Verdict {
+        if result == code::PENDING {
+            result = match self.wait(index).await {
                 Some(result) => result,
                 None => return Verdict::Failed(self.late(index, hook)),
-            },
-            result => result,
-        };
+            };
+        }
         let name = || self.chain().plugins[index].name.clone();
         match result {
             code::PROCEED => Verdict::Proceed,
@@ -293,8 +334,8 @@ impl Session {
         }
     }
 
-    fn call(&self, index: usize, hook: Hook, state: *mut c_void) -> u32 {
-        let plugin = &self.chain().plugins[index];
+    #[inline]
+    fn call(&self, plugin: &LoadedPlugin, index: usize, hook: Hook, state: *mut c_void) -> u32 {
         let Some(inner) = self.prepare(index, hook) else {
             return code::ERROR;
         };
@@ -326,6 +367,7 @@ impl Session {
 
     /// Says whose hook runs. `None`: the plugin cannot keep what it needs for the connection, or another hook of the
     /// exchange has not decided yet.
+    #[inline]
     fn prepare(&self, index: usize, hook: Hook) -> Option<*mut Inner> {
         if self.core.is_waiting.get() {
             debug_assert!(false, "{} while another hook waits", hook.name());
@@ -337,18 +379,20 @@ impl Session {
             (*inner).hook = hook;
             (*inner).running = index;
             (*inner).view.hook = hook as u32;
-            (*inner).view.connection_state = match &(*inner).client {
-                Some(client) => client.state(index)?,
-                None => std::ptr::null_mut(),
-            };
+            // Null otherwise, as it was at the beginning.
+            if let Some(client) = &(*inner).client {
+                (*inner).view.connection_state = client.state(index)?;
+            }
         }
         Some(inner)
     }
 
     /// Polls a hook that waits; `None` when it took too long, after which it is cancelled.
-    async fn wait(&self, index: usize, state: *mut c_void) -> Option<u32> {
+    async fn wait(&self, index: usize) -> Option<u32> {
+        let state = self.state(index)?;
         let _others_wait = Waiting::begin(&self.core);
-        let deadline = self.with(|inner| inner.deadlines.as_ref().map(|all| all.slot()))?;
+        let deadline =
+            self.with(|inner| inner.chain.as_ref().map(|chain| chain.deadlines.slot()))?;
         deadline.arm(HOOK_LIMIT);
         let waiting = WaitingHook::new(self.chain().plugins[index].table, state);
         deadline.bound(waiting).await
@@ -365,28 +409,29 @@ impl Session {
 
     /// The plugin's state, made at first use; `None` when the plugin is out of this exchange.
     pub(super) fn state(&self, index: usize) -> Option<*mut c_void> {
-        match self.with(|inner| inner.states[index]) {
-            PluginState::Made(state) => return Some(state),
-            PluginState::Lost => return None,
-            PluginState::NotMade => {}
-        }
-        let plugin = &self.chain().plugins[index];
-        let made = if plugin.needs_state == 0 {
-            PluginState::Made(std::ptr::null_mut())
-        } else {
-            // SAFETY: the object is this plugin's own.
-            let state = unsafe { plugin.table.state_new()(plugin.object) };
-            if state.is_null() {
-                PluginState::Lost
-            } else {
-                PluginState::Made(state)
-            }
-        };
-        self.with(|inner| inner.states[index] = made);
-        match made {
+        self.state_of(&self.chain().plugins[index], index)
+    }
+
+    #[inline]
+    fn state_of(&self, plugin: &LoadedPlugin, index: usize) -> Option<*mut c_void> {
+        match self.with(|inner| inner.state(index)) {
             PluginState::Made(state) => Some(state),
-            _ => None,
+            PluginState::Lost => None,
+            PluginState::NotMade if plugin.needs_state == 0 => Some(std::ptr::null_mut()),
+            PluginState::NotMade => self.make_state(plugin, index),
         }
+    }
+
+    #[inline(never)]
+    fn make_state(&self, plugin: &LoadedPlugin, index: usize) -> Option<*mut c_void> {
+        // SAFETY: the object is this plugin's own.
+        let state = unsafe { plugin.table.state_new()(plugin.object) };
+        let made = match state.is_null() {
+            true => PluginState::Lost,
+            false => PluginState::Made(state),
+        };
+        self.with(|inner| inner.set_state(index, made));
+        (!state.is_null()).then_some(state)
     }
 
     /// The plugin's state, or its failure: a plugin that cannot be asked must not be passed by.
@@ -395,25 +440,22 @@ impl Session {
         index: usize,
         hook: Hook,
     ) -> Result<*mut c_void, PluginFailure> {
-        self.state(index).ok_or_else(|| PluginFailure {
-            plugin: self.chain().plugins[index].name.clone(),
-            hook: hook.name(),
-            message: "it has no state for this exchange: making it failed, or it panicked before"
-                .to_owned(),
-            kind: PluginFailureKind::Broken,
-        })
+        let state = self.state(index);
+        state.ok_or_else(|| self.failure(index, hook, LOST))
     }
 
     pub(super) fn failure(&self, index: usize, hook: Hook, result: u32) -> PluginFailure {
         if result == code::PANIC {
             self.drop_state(index);
-            self.with(|inner| inner.states[index] = PluginState::Lost);
+            self.with(|inner| inner.set_state(index, PluginState::Lost));
         }
         let said = self.with(|inner| std::mem::take(&mut inner.failure));
         let message = match result {
             code::PANIC => format!("it panicked: {said}"),
             code::ERROR if !said.is_empty() => said,
             code::ERROR => "it failed without saying why".to_owned(),
+            LOST => "it has no state for this exchange: making it failed, or it panicked before"
+                .to_owned(),
             code::RETRY => "only on_upstream_failed can ask to try again".to_owned(),
             unknown => format!("it returned {unknown}, which this proxy does not know here"),
         };
@@ -435,14 +477,12 @@ impl Session {
     }
 
     fn drop_state(&self, index: usize) {
-        let made =
-            self.with(|inner| std::mem::replace(&mut inner.states[index], PluginState::NotMade));
-        if let PluginState::Made(state) = made
-            && !state.is_null()
-        {
-            // SAFETY: made by this plugin's `state_new`, dropped once.
-            unsafe { self.chain().plugins[index].table.state_drop()(state) }
-        }
+        let PluginState::Made(state) = self.with(|inner| inner.state(index)) else {
+            return;
+        };
+        self.with(|inner| inner.set_state(index, PluginState::NotMade));
+        // SAFETY: made by this plugin's `state_new`, dropped once.
+        unsafe { self.chain().plugins[index].table.state_drop()(state) }
     }
 
     pub(super) fn listeners(&self, hook: Hook) -> &[usize] {
@@ -452,7 +492,10 @@ impl Session {
     pub(super) fn chain(&self) -> &Chain {
         static NONE: Chain = Chain::empty();
         // SAFETY: set from `new` until the last handle is dropped, and never changed in between.
-        unsafe { (*self.core.inner.get()).chain.as_deref() }.unwrap_or(&NONE)
+        match unsafe { &(*self.core.inner.get()).chain } {
+            Some(chain) => chain,
+            None => &NONE,
+        }
     }
 
     /// Short access to what is shared; `work` calls no plugin and keeps no reference.
@@ -482,7 +525,8 @@ impl Drop for Session {
         if Rc::strong_count(&self.core) > 1 {
             return;
         }
-        for index in 0..self.chain().plugins.len() {
+        // Only of plugins that have one, or are out of the exchange.
+        for index in 0..self.with(|inner| inner.states.len()) {
             self.drop_state(index);
         }
         self.with(Inner::end);
@@ -494,6 +538,53 @@ impl Drop for Session {
                 spare.push(core);
             }
         });
+    }
+}
+
+/// A walk through the chain that a plugin has interrupted: its hook waits, or it has something to say.
+///
+/// Cancel safe: a hook that waits is cancelled.
+pub(crate) struct Walk<'a> {
+    attached: Detach<'a>,
+    hook: Hook,
+    /// The plugin's among the listeners.
+    position: usize,
+    /// What it has answered; PENDING as long as nobody waits for the hook.
+    result: u32,
+    _subject: PhantomData<Subject<'a>>,
+}
+
+impl Walk<'_> {
+    /// What the rest of the walk comes to.
+    pub(crate) async fn verdict(mut self) -> Verdict {
+        let Detach(session) = self.attached;
+        loop {
+            let index = session.listeners(self.hook)[self.position];
+            let result = std::mem::replace(&mut self.result, code::PROCEED);
+            match session.verdict(index, self.hook, result).await {
+                Verdict::Proceed => {}
+                verdict => return verdict,
+            }
+            match session.call_from(self.position + 1, self.hook) {
+                Some((position, result)) => (self.position, self.result) = (position, result),
+                None => return Verdict::Proceed,
+            }
+        }
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        if self.result == code::PENDING {
+            let Detach(session) = self.attached;
+            let index = session.listeners(self.hook)[self.position];
+            if let Some(state) = session.state(index) {
+                drop(WaitingHook::new(
+                    session.chain().plugins[index].table,
+                    state,
+                ));
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use plugin_api::abi::{Address, FieldSlot, RequestView, ResponseView};
 use crate::http1::{Fields, RequestHead, ResponseHead, Scheme, TargetForm, Version};
 
 /// A view of `head`; `slots` keeps its field list.
+#[inline]
 pub(super) fn request_view(head: &RequestHead, slots: &mut Vec<FieldSlot>) -> RequestView {
     fill_slots(head.fields(), slots);
     let scheme = match head.target().scheme {
@@ -24,11 +25,11 @@ pub(super) fn request_view(head: &RequestHead, slots: &mut Vec<FieldSlot>) -> Re
         None => "http",
     };
     RequestView {
-        method: without_lifetime(head.method()),
-        target: text(head.raw_target()),
+        method: checked(head.method_bytes()),
+        target: checked(head.raw_target()),
         scheme: without_lifetime(scheme),
-        host: without_lifetime(head.host()),
-        path: text(head.path()),
+        host: checked(head.host_bytes()),
+        path: checked(head.path()),
         port: u32::from(head.port()),
         version: version(head.version()),
         fields: slots.as_ptr(),
@@ -38,6 +39,7 @@ pub(super) fn request_view(head: &RequestHead, slots: &mut Vec<FieldSlot>) -> Re
 }
 
 /// As [`request_view`].
+#[inline]
 pub(super) fn response_view(head: &ResponseHead, slots: &mut Vec<FieldSlot>) -> ResponseView {
     fill_slots(head.fields(), slots);
     ResponseView {
@@ -88,6 +90,14 @@ pub(crate) fn text(bytes: &[u8]) -> RStr<'static> {
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
     };
     without_lifetime(text)
+}
+
+/// A part of a request line as text without a lifetime: a method is ASCII, and a target is UTF-8 taken apart at ASCII.
+#[inline]
+fn checked(part: &[u8]) -> RStr<'static> {
+    debug_assert!(std::str::from_utf8(part).is_ok());
+    // SAFETY: checked when the head was read or the path was set.
+    without_lifetime(unsafe { std::str::from_utf8_unchecked(part) })
 }
 
 /// Bytes without a lifetime.

@@ -1,0 +1,268 @@
+//! What the hooks of plugins cost an exchange, in time and in allocations on both sides.
+//!
+//! A table for chains of 0, 1, 5 and 20 plugins, through real libraries and a real session, without sockets. The row
+//! without plugins parses the heads and no more; what a plugin adds is the difference to the row above, so that the
+//! first one bears what the session costs by itself. Times are the least of
+//! many batches, as other work on the machine can only add to them; those of the timer are of the processor alone.
+//! Build the library first:
+//!
+//! ```text
+//! cargo build --profile fast -p zoo && cargo bench --profile fast -p proxy --bench hooks
+//! ```
+//!
+//! `read`, `set`, `chunks` or `timer` and a number of plugins behind `--` run that case alone, a thousand times after as
+//! many to warm up, for counting instructions:
+//!
+//! ```text
+//! valgrind --tool=callgrind --toggle-collect='*counted*' target/fast/deps/hooks-HASH read 5
+//! ```
+
+#![expect(unsafe_code, reason = "counts allocations, here and in the library")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use libloading::Library;
+use proxy_host::plugins::measure::{Measured, Messages};
+
+const CHAINS: [usize; 4] = [0, 1, 5, 20];
+/// Exchanges whose instructions are counted.
+const COUNTED: usize = 1000;
+
+const REQUEST: &[u8] = b"GET http://www.example.com/articles/a-title?from=feed HTTP/1.1\r\n\
+    Host: www.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    Accept-Language: en-GB,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate\r\n\
+    Referer: http://www.example.com/\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
+    Upgrade-Insecure-Requests: 1\r\n\
+    If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+    Cache-Control: max-age=0\r\n\
+    Authorization: Basic dXNlcjpwYXNz\r\n\
+    Proxy-Connection: keep-alive\r\n\r\n";
+
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+    Date: Sun, 22 Nov 2026 08:49:37 GMT\r\n\
+    Content-Type: text/html; charset=utf-8\r\n\
+    Content-Length: 65536\r\n\r\n";
+
+/// A plugin of the zoo, and what is sent past it.
+struct Case {
+    name: &'static str,
+    plugin: &'static str,
+    /// Pieces of content, of 16 KiB each.
+    pieces: usize,
+    /// Exchanges per batch, and batches.
+    amount: (usize, usize),
+}
+
+const CASES: [Case; 4] = [
+    case("read", "HeaderReader", 0, (2000, 200)),
+    case("set", "SetOne", 0, (2000, 200)),
+    case("chunks", "SeeChunks", 4, (2000, 200)),
+    case("timer", "Timer", 0, (5, 5)),
+];
+
+const fn case(
+    name: &'static str,
+    plugin: &'static str,
+    pieces: usize,
+    amount: (usize, usize),
+) -> Case {
+    Case {
+        name,
+        plugin,
+        pieces,
+        amount,
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    if let Some(case) = CASES.iter().find(|case| asked(case.name)) {
+        let count = arguments.iter().find_map(|argument| argument.parse().ok());
+        return count_once(case, count.unwrap_or(1));
+    }
+    // `cargo test` runs benches too, and wants nothing measured.
+    if asked("--bench") {
+        return print_table();
+    }
+    Ok(())
+}
+
+fn count_once(case: &Case, count: usize) -> Result<(), Box<dyn Error>> {
+    let pieces = pieces(case);
+    let measured = load(case, count)?;
+    measured.run(messages(&pieces), COUNTED);
+    counted(&measured, messages(&pieces));
+    println!("{} {count}: {COUNTED} exchanges", case.name);
+    Ok(())
+}
+
+#[inline(never)]
+fn counted(measured: &Measured, messages: Messages<'_>) {
+    measured.run(messages, COUNTED);
+}
+
+fn print_table() -> Result<(), Box<dyn Error>> {
+    println!("hooks   plugins   ns/exchange   ns/plugin   allocations/exchange: host, plugins");
+    for case in &CASES {
+        let pieces = pieces(case);
+        let mut above = (0, 0.0);
+        for count in CHAINS {
+            let cost = measure(case, &load(case, count)?, messages(&pieces))?;
+            let each = match count - above.0 {
+                0 => 0.0,
+                more => (cost.nanoseconds - above.1) / more as f64,
+            };
+            above = (count, cost.nanoseconds);
+            println!(
+                "{:6} {count:8} {:13.0} {each:11.1} {:28.1} {:8.1}",
+                case.name, cost.nanoseconds, cost.host_allocations, cost.plugin_allocations
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What one exchange costs.
+struct Cost {
+    nanoseconds: f64,
+    host_allocations: f64,
+    plugin_allocations: f64,
+}
+
+fn measure(
+    case: &Case,
+    measured: &Measured,
+    messages: Messages<'_>,
+) -> Result<Cost, Box<dyn Error>> {
+    let (exchanges, batches) = case.amount;
+    let is_waiting = case.name == "timer";
+    let in_library = PluginAllocations::open()?;
+    measured.run(messages, exchanges);
+    let before = (ALLOCATIONS.load(Ordering::Relaxed), in_library.count());
+    measured.run(messages, exchanges);
+    let after = (ALLOCATIONS.load(Ordering::Relaxed), in_library.count());
+    let mut least = Duration::MAX;
+    for _ in 0..batches {
+        let begin = Reading::now(is_waiting)?;
+        measured.run(messages, exchanges);
+        least = least.min(begin.elapsed()?);
+    }
+    let each = |total: u64| total as f64 / exchanges as f64;
+    Ok(Cost {
+        nanoseconds: each(u64::try_from(least.as_nanos())?),
+        host_allocations: each(after.0 - before.0),
+        plugin_allocations: each(after.1 - before.1),
+    })
+}
+
+fn load(case: &Case, count: usize) -> Result<Measured, Box<dyn Error>> {
+    let spec = format!("{}:{}", library()?.display(), case.plugin);
+    Measured::new(&spec, count, &[])
+}
+
+/// Benches run from target/PROFILE/deps; libraries are one directory up.
+fn library() -> Result<PathBuf, Box<dyn Error>> {
+    let name = format!("{}zoo{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let executable = env::current_exe()?;
+    let profile = executable
+        .ancestors()
+        .nth(2)
+        .ok_or("the bench is not in a target directory")?;
+    Ok(profile.join(name))
+}
+
+fn pieces(case: &Case) -> Vec<Vec<u8>> {
+    vec![vec![b'x'; 16 * 1024]; case.pieces]
+}
+
+fn messages(pieces: &[Vec<u8>]) -> Messages<'_> {
+    Messages {
+        request: REQUEST,
+        response: RESPONSE,
+        pieces,
+    }
+}
+
+/// A moment by the clock, or by what this thread has had of the processor.
+enum Reading {
+    Clock(Instant),
+    Processor(Duration),
+}
+
+impl Reading {
+    fn now(is_waiting: bool) -> Result<Self, Box<dyn Error>> {
+        Ok(match is_waiting {
+            true => Self::Processor(processor_time()?),
+            false => Self::Clock(Instant::now()),
+        })
+    }
+
+    fn elapsed(&self) -> Result<Duration, Box<dyn Error>> {
+        Ok(match self {
+            Self::Clock(begin) => begin.elapsed(),
+            Self::Processor(begin) => processor_time()? - *begin,
+        })
+    }
+}
+
+/// Linux counts it per thread, in nanoseconds.
+fn processor_time() -> Result<Duration, Box<dyn Error>> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let first = text.split(' ').next().unwrap_or_default();
+    Ok(Duration::from_nanos(first.parse()?))
+}
+
+/// The library's own count of its allocations.
+struct PluginAllocations(Library);
+
+impl PluginAllocations {
+    fn open() -> Result<Self, Box<dyn Error>> {
+        // SAFETY: what runs when the zoo is loaded is the standard library's.
+        Ok(Self(unsafe { Library::new(library()?) }?))
+    }
+
+    fn count(&self) -> u64 {
+        // SAFETY: this is its signature.
+        let count = unsafe { self.0.get::<extern "C" fn() -> u64>(b"zoo_allocations\0") };
+        count.map_or(0, |count| count())
+    }
+}
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct Counting;
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}

@@ -1,0 +1,180 @@
+//! What plugins cost an exchange, without its sockets.
+//!
+//! For `host/benches/hooks.rs`, and nothing else may use it. An exchange goes through a real [`Session`] in the order
+//! in which `exchange` takes one; parsing the two heads is part of it, since plugins may edit them.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::watch;
+
+use super::host_table::HOST_TABLE;
+use super::load::{LoadRequest, load};
+use super::spec::PluginSpec;
+use super::{BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way};
+use crate::buffers;
+use crate::config::Config;
+use crate::events::Events;
+use crate::http1::{FieldLine, RequestHead, ResponseHead};
+use crate::relay::ContentHook;
+use crate::telemetry::LogSink;
+use crate::upstream::tls::TlsClient;
+use crate::worker::{self, Worker, WorkerStart};
+
+/// What goes through the plugins.
+#[derive(Clone, Copy, Debug)]
+pub struct Messages<'a> {
+    /// The head of the request.
+    pub request: &'a [u8],
+    /// The head of the response.
+    pub response: &'a [u8],
+    /// The pieces of the response's content.
+    pub pieces: &'a [Vec<u8>],
+}
+
+/// A chain of plugins on a worker of its own, which is this thread's.
+pub struct Measured {
+    runtime: tokio::runtime::LocalRuntime,
+    worker: Rc<Worker>,
+}
+
+impl Measured {
+    /// A chain of `count` plugins, all of them the one that `spec` names, each configured by itself.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or the system has no descriptors left.
+    pub fn new(spec: &str, count: usize, dirs: &[PathBuf]) -> Result<Self, Box<dyn Error>> {
+        let request = LoadRequest {
+            spec: PluginSpec::parse(spec)?,
+            config: String::new(),
+            config_origin: "the bench".to_owned(),
+        };
+        let mut plugins = Vec::new();
+        for _ in 0..count {
+            plugins.extend(load(std::slice::from_ref(&request), dirs, HOST_TABLE)?.filters);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())?;
+        let worker = worker::enter(&WorkerStart {
+            number: 0,
+            listeners: Vec::new(),
+            config: Arc::new(Config::default()),
+            chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
+            tls_client: Arc::new(TlsClient::new(&[]).map_err(|error| error.reason)?),
+            events: Events::default(),
+            log: LogSink::discard(),
+            drain: watch::channel(false).1,
+            ready: mpsc::channel().0,
+        })?;
+        Ok(Self { runtime, worker })
+    }
+
+    /// Takes so many exchanges through the plugins, one after the other.
+    ///
+    /// # Panics
+    /// When a head is malformed, or a plugin does anything but let the exchange pass.
+    pub fn run(&self, messages: Messages<'_>, exchanges: usize) {
+        self.runtime.block_on(async {
+            for _ in 0..exchanges {
+                self.exchange(messages).await;
+            }
+        });
+    }
+
+    async fn exchange(&self, messages: Messages<'_>) {
+        let limits = &self.worker.head_limits;
+        let (text, lines) = received(messages.request);
+        let mut request = RequestHead::parse(text, 0, lines, limits).expect("a request head");
+        let session = self.session();
+        for hook in [
+            Hook::Authenticate,
+            Hook::BeforeUpstreamConnection,
+            Hook::HandleClientRequest,
+        ] {
+            ask(session.as_ref(), hook, &mut request, None).await;
+        }
+        if let Some(session) = &session {
+            std::hint::black_box((session.redirected_to(), session.scheme(), session.parent()));
+            session
+                .tell(Hook::OnUpstreamConnected, &request)
+                .expect("these plugins do not fail");
+        }
+        let (text, lines) = received(messages.response);
+        let mut response = ResponseHead::parse(text, 0, lines, limits).expect("a response head");
+        let hook = Hook::HandleUpstreamResponse;
+        ask(session.as_ref(), hook, &mut request, Some(&mut response)).await;
+        if let Some(session) = session
+            .as_ref()
+            .filter(|all| all.wants_bodies(Way::Upstream))
+        {
+            see(session, &request, &response, messages.pieces);
+        }
+        match &session {
+            Some(session) => session.keep_response(response),
+            None => buffers::give_back_head(response.into_buffers()),
+        }
+        if let Some(session) = &session {
+            session.run_at_end(Hook::OnAccessLog, &request);
+            session.run_at_end(Hook::OnUpstreamConnectionClose, &request);
+        }
+        drop(session);
+        buffers::give_back_head(request.into_buffers());
+    }
+
+    fn session(&self) -> Option<Session> {
+        let worker = &self.worker;
+        let facts = ExchangeFacts {
+            connection_id: 1,
+            exchange_id: worker.next_id(),
+            client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+        };
+        (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, facts))
+    }
+}
+
+impl std::fmt::Debug for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Measured")
+    }
+}
+
+fn received(text: &[u8]) -> (Vec<u8>, Vec<FieldLine>) {
+    let mut buffer = buffers::small();
+    buffer.extend_from_slice(text);
+    (buffer, buffers::lines())
+}
+
+async fn ask(
+    session: Option<&Session>,
+    hook: Hook,
+    request: &mut RequestHead,
+    response: Option<&mut ResponseHead>,
+) {
+    let Some(session) = session.filter(|session| session.has_listeners(hook)) else {
+        return;
+    };
+    if let Some(walk) = session.walk(hook, Subject { request, response }) {
+        let verdict = walk.verdict().await;
+        assert!(matches!(verdict, Verdict::Proceed), "{verdict:?}");
+    }
+}
+
+fn see(session: &Session, request: &RequestHead, response: &ResponseHead, pieces: &[Vec<u8>]) {
+    let facts = BodyFacts::of(response.fields());
+    let plan = session
+        .body_plan(Way::Upstream, facts)
+        .expect("a plan for the content");
+    let Some(plan) = plan else { return };
+    let mut hooks = ContentHooks::new(session, &plan, request, Some(response));
+    let mut replacement = Vec::new();
+    for (position, piece) in pieces.iter().enumerate() {
+        let is_end = position + 1 == pieces.len();
+        hooks
+            .see(piece, is_end, &mut replacement)
+            .expect("content that passes");
+    }
+}
