@@ -18,6 +18,8 @@ mod faults;
 mod forwarding;
 /// Attacks on where a message ends, fed in every split.
 mod framing;
+/// Every hook and every service that plugins are promised, one claim each.
+mod hooks;
 /// Bounds on heads, fields, memory and connections.
 mod limits;
 /// What one exchange leaves in the log.

@@ -10,6 +10,7 @@ mod log;
 mod origin;
 mod proxy;
 mod scratch;
+mod tls_origin;
 mod wire;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub(crate) use client::{Client, End};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;
+pub(crate) use tls_origin::Authority;
 pub(crate) use wire::{Message, Role, parse, parse_all};
 
 /// Silence for this long where something has to come is a hang.
