@@ -40,6 +40,33 @@ fn a_connection_is_shown_with_both_addresses() {
 }
 
 #[test]
+fn who_did_not_see_a_connection_begin_does_not_see_it_end() {
+    let proxy = zoo("Witness")
+        .plugin("zoo", "Door")
+        .plugin("zoo", "WitnessB")
+        .plugin_config("Witness.label=\"a\"")
+        .plugin_config("WitnessB.label=\"b\"")
+        .plugin_config("Door.does=\"close\"")
+        .start();
+    proxy.client().read_to_end();
+    let log = log(proxy);
+    let seen = said(&log, "seen ");
+    let hooks: Vec<&str> = seen
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(
+        hooks,
+        [
+            "on_client_connection",
+            "on_client_connection_close",
+            "end_of_connection"
+        ],
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn a_challenge_asks_for_credentials() {
     let origin = Origin::answering(OK);
     let proxy = zoo("Usher")

@@ -1,7 +1,7 @@
 //! One client connection in the plugin chain: what plugins keep for it, and the hooks at its two ends.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct ClientPlugins {
     chain: Arc<Chain>,
     facts: ClientFacts,
     states: RefCell<Vec<ConnectionState>>,
+    /// The plugins before this position have been asked whether they want the client.
+    asked: Cell<usize>,
 }
 
 /// A plugin's own state for this connection.
@@ -45,6 +47,7 @@ impl ClientPlugins {
             chain: Arc::clone(chain),
             facts: facts(),
             states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
+            asked: Cell::new(0),
         })
     }
 
@@ -53,6 +56,7 @@ impl ClientPlugins {
         let hook = Hook::OnClientConnection;
         for &index in &self.chain.listeners[hook as usize] {
             let name = &self.chain.plugins[index].name;
+            self.asked.set(index + 1);
             match self.call(index, hook) {
                 code::PROCEED => {}
                 code::CLOSE => return Err(name.clone()),
@@ -125,7 +129,13 @@ impl Drop for ClientPlugins {
     fn drop(&mut self) {
         let hook = Hook::OnClientConnectionClose;
         for position in 0..self.chain.listeners[hook as usize].len() {
-            self.call(self.chain.listeners[hook as usize][position], hook);
+            let index = self.chain.listeners[hook as usize][position];
+            let sees_beginnings =
+                self.chain.plugins[index].hooks & Hook::OnClientConnection.bit() != 0;
+            // One that an earlier plugin's refusal kept from the beginning is told of no end.
+            if !sees_beginnings || index < self.asked.get() {
+                self.call(index, hook);
+            }
         }
         for (plugin, state) in self.chain.plugins.iter().zip(self.states.get_mut()) {
             if let ConnectionState::Made(state) = *state
