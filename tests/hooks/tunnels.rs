@@ -85,6 +85,25 @@ fn a_plugin_that_closes_or_fails_resets_both_sides() {
 }
 
 #[test]
+fn a_plugin_that_closes_after_a_half_close_resets_too() {
+    let origin = Origin::serve(|peer| {
+        peer.park();
+        peer.send("close");
+        peer.pause(200);
+    });
+    let proxy = bored();
+    let mut client = proxy.tunnel(&origin);
+    client.send("hello");
+    client.finish();
+    assert_eq!(
+        client.read_to_end(),
+        End::Reset,
+        "a broken tunnel must not look whole"
+    );
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
 fn bytes_that_came_with_the_request_are_seen() {
     let origin = obedient();
     let proxy = bored();
