@@ -85,6 +85,11 @@ struct Failure {
 /// The request as a head, read by the same rules as a client's.
 fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
     let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url);
+    // Either would end its part of the request line, and begin something that the plugin has not asked for.
+    let ends_early = |text: &str| text.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
+    if ends_early(&question.method) || ends_early(&question.url) {
+        return Err(bad(&"has a space or a control character in method or URL"));
+    }
     let rest = ["http://", "https://"]
         .iter()
         .find_map(|scheme| question.url.strip_prefix(scheme))

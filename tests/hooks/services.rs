@@ -203,6 +203,39 @@ mod calls {
     }
 
     #[test]
+    fn that_would_say_more_than_they_should_are_refused() {
+        let service = Origin::answering(OK);
+        let url = format!("http://{}/", service.authority());
+        for field in [
+            "[\"X-A\", \"1\\r\\nX-B: 2\"]",
+            "[\"X-A\\r\\nX-B\", \"1\"]",
+            "[\"X A\", \"1\"]",
+            "[\"\", \"1\"]",
+        ] {
+            let command = calling(&url).plugin_config(&format!("Caller.fields=[{field}]"));
+            assert_failed(command, "no valid field");
+        }
+        for method in ["GET / HTTP/1.1\\r\\nX-B: 2\\r\\nX-C:", "G T", "", "CONNECT"] {
+            let command = calling(&url).plugin_config(&format!("Caller.method=\"{method}\""));
+            assert_failed(command, "");
+        }
+        for path in [" HTTP/1.1\\r\\nX-B: 2\\r\\nX-C:", "a b", "\\u0000"] {
+            assert_failed(calling(&format!("{url}{path}")), "");
+        }
+        for url in [
+            "",
+            "/",
+            "ftp://a/",
+            "http:///",
+            "http://u:p@127.0.0.1/",
+            "http://127.0.0.1:0/",
+        ] {
+            assert_failed(calling(url), "");
+        }
+        service.assert_untouched();
+    }
+
+    #[test]
     fn run_no_plugins_so_that_none_can_ask_itself() {
         let port = free_port();
         let proxy = Proxy::bare()
