@@ -127,6 +127,28 @@ fn expected(edit: &str) -> &'static str {
     }
 }
 
+#[test]
+fn no_edit_makes_a_message_that_says_something_else() {
+    let origin = Origin::answering(OK);
+    let proxy = zoo("BadEdits").start();
+    let mut client = proxy.client();
+    for path in ["/request", "/response"] {
+        let answer = client.ask(get(&origin, path));
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let text = answer.text();
+        let results = results(&text);
+        assert!(results.len() > 40, "{text}");
+        for (edit, result) in results {
+            assert_eq!(result, expected(edit), "{path}: {edit}");
+        }
+    }
+    let asked = origin.only_request();
+    assert_eq!(
+        (asked.target(), asked.field("X-A"), asked.field("X-B")),
+        ("/response", None, None)
+    );
+}
+
 fn answering(hook: &str, settings: &[&str]) -> Proxy {
     let command = zoo("Answer").plugin_config(&format!("Answer.hook=\"{hook}\""));
     settings
@@ -223,6 +245,24 @@ fn the_content_of_a_response_to_head_cannot_be_replaced() {
         assert_eq!((answer.status(), client.rest()), (200, &b""[..]));
     }
     assert_eq!(said(&log(proxy), "may handle_upstream_body"), [""; 0]);
+}
+
+#[test]
+fn a_change_that_is_refused_fails_the_exchange_of_who_insists() {
+    let origin = Origin::answering(response("200 OK", "fine"));
+    for (setting, reason) in [
+        ("Detour.scheme=\"ftp\"", "not a valid value"),
+        ("Detour.host=\"127.1\"", "not a valid name"),
+    ] {
+        let proxy = zoo("Detour").plugin_config(setting).start();
+        assert_eq!(proxy.get(&origin, "/").status(), 500);
+        let line = proxy.wait_for_line(reason);
+        assert!(
+            line.contains("Detour") && line.contains("before_upstream_connection"),
+            "{line}"
+        );
+    }
+    origin.assert_untouched();
 }
 
 #[test]
