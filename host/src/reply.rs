@@ -111,7 +111,10 @@ impl Reply {
     pub(crate) fn encode(&self, form: ReplyForm, date: &str, out: &mut Vec<u8>) {
         http1::write_status_line(out, self.status, self.reason.as_bytes());
         http1::write_field(out, "Proxy-agent", AGENT.as_bytes());
-        http1::write_field(out, "Date", date.as_bytes());
+        let has_date = |(name, _): &(String, _)| name.eq_ignore_ascii_case("date");
+        if !self.fields.iter().any(has_date) {
+            http1::write_field(out, "Date", date.as_bytes());
+        }
         for (name, value) in &self.fields {
             http1::write_field(out, name, value);
         }

@@ -236,6 +236,16 @@ fn a_reply_to_head_has_a_length_and_no_content() {
 }
 
 #[test]
+fn a_reply_has_one_date() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let proxy = answering(
+        HOOKS[0],
+        &["status=200", &format!("field=[\"Date\", \"{date}\"]")],
+    );
+    assert_eq!(proxy.ask(nowhere("/")).all("Date"), [date]);
+}
+
+#[test]
 fn the_content_of_a_response_to_head_cannot_be_replaced() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
     let proxy = zoo("EditAll").start();
