@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
     pub(crate) tls_client: Arc<TlsClient>,
+    /// Where this proxy listens; the same for all workers.
+    pub(crate) own_addresses: Vec<SocketAddr>,
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
@@ -145,6 +147,11 @@ impl Worker {
             config: Arc::clone(&start.config),
             chain: Arc::clone(&start.chain),
             tls_client: Arc::clone(&start.tls_client),
+            own_addresses: start
+                .listeners
+                .iter()
+                .map(std::net::TcpListener::local_addr)
+                .collect::<io::Result<_>>()?,
         })
     }
 

@@ -380,6 +380,44 @@ mod parents {
     }
 
     #[test]
+    fn a_parent_that_is_this_proxy_is_a_loop() {
+        let port = free_port();
+        let listens = |host: &str| {
+            Proxy::bare().args([
+                "--hostname",
+                host,
+                "--port",
+                &port.to_string(),
+                "--num-workers",
+                "1",
+            ])
+        };
+        for (host, parent) in [
+            ("127.0.0.1", "http://127.0.0.1"),
+            ("127.0.0.1", "http://localhost"),
+            ("127.0.0.1", "socks5://127.0.0.1"),
+            ("0.0.0.0", "http://127.0.0.7"),
+        ] {
+            let proxy = listens(host)
+                .plugin("zoo", "Detour")
+                .plugin_config(&format!("Detour.parent=\"{parent}:{port}\""))
+                .start();
+            for message in [
+                nowhere("/"),
+                "CONNECT nowhere.invalid:443 HTTP/1.1\r\nHost: nowhere.invalid:443\r\n\r\n"
+                    .to_owned(),
+            ] {
+                let answer = proxy.ask(message);
+                assert_eq!(answer.status(), 508, "{parent}");
+                let status = answer.field("Proxy-Status").unwrap_or_default();
+                assert!(status.contains("error=proxy_loop_detected"), "{status}");
+            }
+            let line = proxy.wait_for_line("this proxy itself");
+            assert!(line.contains("ERROR") && line.contains("Detour"), "{line}");
+        }
+    }
+
+    #[test]
     fn an_upstream_that_is_this_proxy_is_asked_once() {
         let port = free_port();
         let proxy = Proxy::bare()

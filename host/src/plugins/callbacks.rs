@@ -212,6 +212,7 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
             match Parent::parse(url.as_str()) {
                 Ok(parent) => {
                     inner.parent = Some(parent);
+                    inner.parent_chooser = inner.running;
                     edit::OK
                 }
                 Err(_) => edit::BAD_VALUE,
