@@ -139,7 +139,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
         Some(self.view().user.as_str()).filter(|user| !user.is_empty())
     }
 
-    /// Names the user; later plugins and the access log see it.
+    /// Names the user, for every later hook of any plugin.
     ///
     /// # Errors
     /// When the proxy refuses: control characters, or another hook than `authenticate`.
