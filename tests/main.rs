@@ -20,6 +20,8 @@ mod faults;
 mod forwarding;
 /// Attacks on where a message ends, fed in every split.
 mod framing;
+/// Every hook and every service that plugins are promised, one claim each.
+mod hooks;
 /// Plugins that are no filters: protocols and subscribers.
 mod kinds;
 /// Bounds on heads, fields, memory and connections.

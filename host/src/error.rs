@@ -70,6 +70,9 @@ pub(crate) enum Cause {
     /// A plugin wants the exchange to end here.
     #[error("plugin {0} closed the exchange")]
     ClosedByPlugin(String),
+    /// A plugin has sent the exchange through a parent proxy that is this one.
+    #[error("plugin {plugin} has chosen the parent proxy {parent}, which is this proxy itself")]
+    Loop { plugin: String, parent: String },
     /// The peer closed in the middle of a message, or before it began.
     #[error("the connection ended early")]
     Closed,

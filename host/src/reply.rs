@@ -48,6 +48,7 @@ impl Reply {
         let (status, error_type) = classify(error);
         let text = match &error.cause {
             Cause::Plugin(_) => "A plugin of this proxy failed.".to_owned(),
+            Cause::Loop { .. } => "This proxy would have to ask itself.".to_owned(),
             _ => explain(error),
         };
         let mut reply = Self::text(
@@ -111,7 +112,10 @@ impl Reply {
     pub(crate) fn encode(&self, form: ReplyForm, date: &str, out: &mut Vec<u8>) {
         http1::write_status_line(out, self.status, self.reason.as_bytes());
         http1::write_field(out, "Proxy-agent", AGENT.as_bytes());
-        http1::write_field(out, "Date", date.as_bytes());
+        let has_date = |(name, _): &(String, _)| name.eq_ignore_ascii_case("date");
+        if !self.fields.iter().any(has_date) {
+            http1::write_field(out, "Date", date.as_bytes());
+        }
         for (name, value) in &self.fields {
             http1::write_field(out, name, value);
         }
@@ -162,6 +166,7 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Coded(DecodeError::Bomb), Peer::Client) => (413, "http_request_error"),
         (Cause::Coded(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Coded(_), _) => (502, "http_response_content_coding"),
+        (Cause::Loop { .. }, _) => (508, "proxy_loop_detected"),
         (Cause::NotEncoded | Cause::ClosedByPlugin(_), _) => (500, "proxy_internal_error"),
         (Cause::Dial(error), _) => dial(&error.failure),
         (Cause::Head(error), Peer::Client) => request_head(*error),
@@ -229,6 +234,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         },
         // A 407 of the parent's is not the client's to answer.
         DialFailure::Parent(failure) => match failure {
+            ParentFailure::Itself => (508, "proxy_loop_detected"),
             ParentFailure::Refused(_) => (502, "destination_unavailable"),
             ParentFailure::Socks(SocksError::Refused(3 | 4)) => (502, "destination_ip_unroutable"),
             ParentFailure::Socks(SocksError::Refused(5)) => (502, "connection_refused"),

@@ -148,6 +148,8 @@ struct Direction<'a> {
     watch: Option<Watch<'a>>,
     /// What is pending was there before the tunnel and has not been seen.
     is_unseen: bool,
+    /// The watcher has ended the tunnel.
+    is_refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -183,6 +185,7 @@ impl<'a> Direction<'a> {
             read_len,
             watch,
             is_unseen: true,
+            is_refused: false,
         }
     }
 
@@ -200,7 +203,9 @@ impl<'a> Direction<'a> {
     fn poll_until_over(&mut self, cx: &mut Context<'_>, other: &Self) -> Poll<io::Result<()>> {
         match self.poll_relay(cx) {
             Poll::Ready(Err(_))
-                if other.state == State::Over && self.state != State::Discarding =>
+                if other.state == State::Over
+                    && self.state != State::Discarding
+                    && !self.is_refused =>
             {
                 self.release();
                 self.pipe = PipeInUse::default();
@@ -300,7 +305,9 @@ impl<'a> Direction<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if let Some(replacement) = watcher.see(from, &self.pending)? {
+        let seen = watcher.see(from, &self.pending);
+        self.is_refused = seen.is_err();
+        if let Some(replacement) = seen? {
             self.release();
             self.pending = replacement;
         }

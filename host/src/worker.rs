@@ -56,6 +56,8 @@ pub(crate) struct Worker {
     pub(crate) resolver: Resolver,
     pub(crate) tls_client: Arc<TlsClient>,
     pub(crate) events: Events,
+    /// Where this proxy listens; the same for all workers.
+    pub(crate) own_addresses: Vec<SocketAddr>,
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
@@ -159,6 +161,11 @@ impl Worker {
             deadlines,
             tls_client: Arc::clone(&start.tls_client),
             events: start.events.clone(),
+            own_addresses: start
+                .listeners
+                .iter()
+                .map(std::net::TcpListener::local_addr)
+                .collect::<io::Result<_>>()?,
         })
     }
 

@@ -105,7 +105,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
     }
 
     /// Goes through a parent proxy: `http://host:3128`, `https://user:password@host`, `socks5://host:1080`. An empty
-    /// text means none.
+    /// text means none. A parent that turns out to be this proxy itself is not asked: the exchange is answered 508,
+    /// and the plugin named in the log.
     ///
     /// # Errors
     /// When the proxy refuses: it is no such URL, or it is too late.
@@ -139,7 +140,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
         Some(self.view().user.as_str()).filter(|user| !user.is_empty())
     }
 
-    /// Names the user; later hooks see it.
+    /// Names the user, for every later hook of any plugin.
     ///
     /// # Errors
     /// When the proxy refuses: control characters, or another hook than `authenticate`.

@@ -11,6 +11,7 @@ mod log;
 mod origin;
 mod proxy;
 mod scratch;
+mod tls_origin;
 mod wire;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use coding::{Coding, bomb};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;
+pub(crate) use tls_origin::Authority;
 pub(crate) use wire::{Framing, Message, Role, parse, parse_all};
 
 /// Silence for this long where something has to come is a hang.

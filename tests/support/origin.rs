@@ -302,6 +302,12 @@ impl Peer {
         self.index
     }
 
+    /// Where the connection comes from.
+    pub(crate) fn remote_ip(&self) -> Option<IpAddr> {
+        let address = self.stream.as_ref()?.peer_addr().ok()?;
+        Some(address.ip())
+    }
+
     /// The next complete request; `None` when no more will come.
     pub(crate) fn request(&mut self) -> Option<Message> {
         loop {
@@ -332,6 +338,17 @@ impl Peer {
                 return None;
             }
         }
+    }
+
+    /// The next `len` bytes, whatever they are; `None` if the connection ended before.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.received().len() < self.taken + len {
+            if !self.read_more() {
+                return None;
+            }
+        }
+        self.taken += len;
+        Some(self.received()[self.taken - len..self.taken].to_vec())
     }
 
     /// Waits until `bytes` came; `false` if the connection ended before.

@@ -3,6 +3,7 @@
 //! Started on a free port of 127.0.0.1; ready once it says so; killed when dropped. A proxy that ends by itself
 //! fails its test, unless the test waited for that. The log is printed when the test fails.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -234,6 +235,20 @@ impl Proxy {
         self.stdout
             .wait_for(|line| line.contains(text))
             .unwrap_or_else(|| panic!("no line with {text:?} in the log"))
+    }
+
+    /// Waits until the log has `count` lines that contain `text`.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
+        let seen = Cell::new(0);
+        let last = self.stdout.wait_for(|line| {
+            seen.set(seen.get() + usize::from(line.contains(text)));
+            seen.get() == count
+        });
+        assert!(
+            last.is_some(),
+            "{} lines with {text:?}, not {count}",
+            seen.get()
+        );
     }
 
     /// The log so far.

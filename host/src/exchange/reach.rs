@@ -8,7 +8,9 @@ use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, BodyFraming, Scheme};
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
-use crate::upstream::{self, Freshness, Parent, Route, Upstream};
+use crate::upstream::{
+    self, DialError, DialFailure, Freshness, Parent, ParentFailure, Route, Upstream,
+};
 
 /// How often a plugin may have the connection tried again for one exchange.
 const MAX_RETRIES: u32 = 4;
@@ -200,11 +202,24 @@ impl Exchange {
         let connected = async {
             upstream::connect(&self.worker, &route)
                 .await
-                .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+                .map_err(|error| self.not_connected(error))
         };
         unless_reset(client.reset(), connected)
             .await
             .map(Reached::Upstream)
+    }
+
+    fn not_connected(&self, error: DialError) -> ExchangeError {
+        match (&error.failure, &error.parent, &self.session) {
+            (DialFailure::Parent(ParentFailure::Itself), Some(parent), Some(session)) => {
+                let cause = Cause::Loop {
+                    plugin: session.parent_chooser(),
+                    parent: parent.clone(),
+                };
+                ExchangeError::new(Peer::Plugin, Step::Dial, cause)
+            }
+            _ => ExchangeError::new(Peer::Upstream, Step::Dial, error),
+        }
     }
 
     /// Asks the plugins where the upstream's name leads; the answer, if one of them has it.

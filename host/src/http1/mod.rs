@@ -36,7 +36,7 @@ pub use forward::{
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
-pub use target::{Scheme, Target, TargetError, TargetForm};
+pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};
 
 #[cfg(test)]
 mod tests {

@@ -202,6 +202,21 @@ impl Authority {
     }
 }
 
+/// A host that is named without a request: a name, or an address, IPv6 with or without its brackets. In lower case,
+/// without brackets.
+///
+/// # Errors
+/// It is neither, or some resolver would take the name for an address.
+pub fn checked_host(host: &str) -> Result<String, TargetError> {
+    if !is_address::<Ipv6Addr>(host) {
+        check_host(host.as_bytes())?;
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    Ok(bare.unwrap_or(host).to_ascii_lowercase())
+}
+
 /// Whether `path` may be sent as path and query: it begins with `/` and would survive as one request target.
 pub(super) fn check_path(path: &[u8]) -> Result<(), TargetError> {
     match path {

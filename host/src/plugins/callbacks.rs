@@ -22,7 +22,7 @@ use plugin_api::abi::{
 use super::inner::Inner;
 use super::session::PluginReply;
 use super::{Hook, Way, views};
-use crate::http1::{FieldId, FieldRefused, FieldsMut, Scheme, check_field};
+use crate::http1::{FieldId, FieldRefused, FieldsMut, Scheme, check_field, checked_host};
 use crate::upstream::Parent;
 
 /// The table that every exchange hands to its plugins.
@@ -164,15 +164,12 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
             if !may_choose_upstream(inner.hook) {
                 return edit::STALE;
             }
-            let name = name.as_str().trim_start_matches('[').trim_end_matches(']');
-            let is_host = !name.is_empty()
-                && name.len() <= 255
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte));
+            let Ok(name) = checked_host(name.as_str()) else {
+                return edit::BAD_NAME;
+            };
             match u16::try_from(port) {
-                Ok(port) if port > 0 && is_host => {
-                    inner.redirected_to = Some((name.to_ascii_lowercase(), port));
+                Ok(port) if port > 0 => {
+                    inner.redirected_to = Some((name, port));
                     inner.show_upstream();
                     edit::OK
                 }
@@ -215,6 +212,7 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
             match Parent::parse(url.as_str()) {
                 Ok(parent) => {
                     inner.parent = Some(parent);
+                    inner.parent_chooser = inner.running;
                     edit::OK
                 }
                 Err(_) => edit::BAD_VALUE,

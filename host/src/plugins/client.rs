@@ -26,8 +26,8 @@ pub(crate) struct ClientPlugins {
     chain: Rc<WorkerChain>,
     facts: ClientFacts,
     states: RefCell<Vec<ConnectionState>>,
-    /// The plugin that did not want the client; those behind it were not told of it.
-    refused_by: Cell<Option<usize>>,
+    /// The plugins before this position have been asked whether they want the client.
+    asked: Cell<usize>,
 }
 
 /// A plugin's own state for this connection.
@@ -50,7 +50,7 @@ impl ClientPlugins {
             chain: Rc::clone(chain),
             facts: facts(),
             states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
-            refused_by: Cell::new(None),
+            asked: Cell::new(0),
         })
     }
 
@@ -59,13 +59,12 @@ impl ClientPlugins {
         let hook = Hook::OnClientConnection;
         for &index in &self.chain.listeners[hook as usize] {
             let name = &self.chain.plugins[index].name;
-            let refused = match self.call(index, hook) {
-                code::PROCEED => continue,
-                code::CLOSE => name.clone(),
-                _ => format!("{name}, which failed"),
-            };
-            self.refused_by.set(Some(index));
-            return Err(refused);
+            self.asked.set(index + 1);
+            match self.call(index, hook) {
+                code::PROCEED => {}
+                code::CLOSE => return Err(name.clone()),
+                _ => return Err(format!("{name}, which failed")),
+            }
         }
         Ok(())
     }
@@ -132,10 +131,12 @@ fn make(plugin: &LoadedPlugin) -> ConnectionState {
 impl Drop for ClientPlugins {
     fn drop(&mut self) {
         let hook = Hook::OnClientConnectionClose;
-        let last = self.refused_by.get().unwrap_or(usize::MAX);
         for position in 0..self.chain.listeners[hook as usize].len() {
             let index = self.chain.listeners[hook as usize][position];
-            if index <= last {
+            let sees_beginnings =
+                self.chain.plugins[index].hooks & Hook::OnClientConnection.bit() != 0;
+            // One that an earlier plugin's refusal kept from the beginning is told of no end.
+            if !sees_beginnings || index < self.asked.get() {
                 self.call(index, hook);
             }
         }

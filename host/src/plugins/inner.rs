@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub(super) redirected_to: Option<(String, u16)>,
     pub(super) scheme: Option<Scheme>,
     pub(super) parent: Option<Parent>,
+    /// The plugin that has chosen it.
+    pub(super) parent_chooser: usize,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) source: Option<IpAddr>,
     pub(super) user: String,
@@ -108,6 +110,7 @@ impl Inner {
             redirected_to: None,
             scheme: None,
             parent: None,
+            parent_chooser: 0,
             addresses: Vec::new(),
             source: None,
             user: String::new(),

@@ -245,6 +245,12 @@ impl Session {
         self.with(|inner| inner.parent.clone())
     }
 
+    /// The plugin that has chosen the parent proxy.
+    pub(crate) fn parent_chooser(&self) -> String {
+        let index = self.with(|inner| inner.parent_chooser);
+        self.chain().plugins[index].name.clone()
+    }
+
     /// Where plugins say the upstream's name leads, and where to connect from.
     pub(crate) fn addresses(&self) -> (Vec<IpAddr>, Option<IpAddr>) {
         self.with(|inner| (std::mem::take(&mut inner.addresses), inner.source.take()))

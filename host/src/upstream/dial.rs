@@ -5,9 +5,12 @@
 //! with the destination and the parent, never with the parent's credentials.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::net::TcpStream;
 
 use super::connect;
 use super::parent::{Parent, ParentScheme};
@@ -68,6 +71,9 @@ pub(crate) enum ParentFailure {
     /// It refused in the words of SOCKS, or broke its rules.
     #[error(transparent)]
     Socks(#[from] SocksError),
+    /// It is this proxy: what is sent there would come back, and again.
+    #[error("it is this proxy itself")]
+    Itself,
     /// It closed before it had answered.
     #[error("the parent proxy closed the connection")]
     Closed,
@@ -82,6 +88,8 @@ pub(crate) struct Dialer<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) tls: &'a Arc<TlsClient>,
     pub(crate) deadlines: &'a Rc<Deadlines>,
+    /// Where this proxy listens.
+    pub(crate) own_addresses: &'a [SocketAddr],
     /// Bounds on a parent's answer to CONNECT.
     pub(crate) head_limits: HeadLimits,
     /// The most that one read takes, in bytes.
@@ -136,7 +144,11 @@ impl Dialer<'_> {
             addresses: &[],
             source: route.source,
         };
-        let mut stream = self.stream(Transport::Plain(race::connect(self.resolver, to).await?));
+        let socket = race::connect(self.resolver, to).await?;
+        if self.leads_back(&socket) {
+            return Err(ParentFailure::Itself.into());
+        }
+        let mut stream = self.stream(Transport::Plain(socket));
         if parent.scheme() == ParentScheme::Https {
             stream = self.secure(stream, parent.host()).await?;
         }
@@ -158,6 +170,19 @@ impl Dialer<'_> {
             }
         }
         Ok(stream)
+    }
+
+    /// Whether the other end of a connection is one of this proxy's own listeners.
+    fn leads_back(&self, socket: &TcpStream) -> bool {
+        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+            return false;
+        };
+        let peer_ip = peer.ip().to_canonical();
+        let is_here = peer_ip.is_loopback() || peer_ip == local.ip().to_canonical();
+        self.own_addresses.iter().any(|own| {
+            let ip = own.ip().to_canonical();
+            own.port() == peer.port() && (ip == peer_ip || ip.is_unspecified() && is_here)
+        })
     }
 
     fn stream(&self, transport: Transport) -> MessageStream {

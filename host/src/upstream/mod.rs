@@ -75,6 +75,7 @@ pub(crate) async fn connect(worker: &Worker, route: &Route<'_>) -> Result<Upstre
         resolver: &worker.resolver,
         tls: &worker.tls_client,
         deadlines: &worker.deadlines,
+        own_addresses: &worker.own_addresses,
         head_limits: worker.head_limits,
         read_len: worker.config.limits.server_read_len,
         limit: worker.config.timeouts.connect,

@@ -66,6 +66,7 @@ impl Means {
             resolver: &self.resolver,
             tls: &self.tls,
             deadlines: &self.deadlines,
+            own_addresses: &[],
             head_limits: HeadLimits::default(),
             read_len: 1024 * 1024,
             limit: self.limit,
