@@ -109,15 +109,16 @@ fn whole_bodies_are_seen_before_dialling_and_before_answering() {
     let wanted = [
         for_both(&["on_client_connection"]),
         for_both(&BEGINNING),
-        for_both(&["handle_client_body", "resolve_dns", "on_upstream_connected"]),
-        for_both(&["handle_client_trailers"]),
+        for_both(&["handle_client_body", "handle_client_trailers"]),
+        for_both(&["resolve_dns", "on_upstream_connected"]),
         for_both(&["handle_upstream_response", "handle_upstream_body"]),
         for_both(&["handle_upstream_trailers"]),
         for_both(&END),
         end_of("end_of_exchange"),
-        // The connection to the upstream is kept: nothing is resolved.
+        // The connection to the upstream is kept, for exchanges that are sent the same way.
         for_both(&BEGINNING),
-        for_both(&["on_upstream_connected", "handle_upstream_response"]),
+        for_both(&["resolve_dns", "on_upstream_connected"]),
+        for_both(&["handle_upstream_response"]),
         for_both(&END),
         end_of("end_of_exchange"),
         for_both(&["on_client_connection_close"]),

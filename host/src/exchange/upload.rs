@@ -108,6 +108,7 @@ impl Exchange {
                         session.forget_request();
                     }
                     if let Some(trailers) = collected.decoder.trailers_mut() {
+                        session.show_request(&self.head);
                         session
                             .run_trailers(Hook::HandleClientTrailers, trailers)
                             .map_err(|failure| {

@@ -284,6 +284,11 @@ impl Session {
         self.with(|inner| inner.set_failure_reason(reason));
     }
 
+    /// Lets hooks that only look see the request, where it is now.
+    pub(crate) fn show_request(&self, request: &RequestHead) {
+        self.with(|inner| inner.show(request, None));
+    }
+
     /// The request's head has moved in memory.
     pub(crate) fn forget_request(&self) {
         self.with(Inner::forget_request);
@@ -382,6 +387,10 @@ impl Session {
         let inner = self.core.inner.get();
         // SAFETY: no other reference into the core is alive.
         unsafe {
+            if (*inner).view.request.is_null() {
+                debug_assert!(false, "{} sees no request", hook.name());
+                return None;
+            }
             (*inner).hook = hook;
             (*inner).running = index;
             (*inner).view.hook = hook as u32;
