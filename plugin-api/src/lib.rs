@@ -43,12 +43,12 @@
 //!                      handle_client_request          Reply, Close    edit
 //! its content, whole   handle_client_body             Reply, Close    nothing is dialled before
 //!
-//! a new connection     resolve_dns                    Reply, Close    to a name, without a parent proxy
-//! ... that fails       on_upstream_failed             Reply, Close, Retry
-//! any connection       on_upstream_connected
+//! the upstream         resolve_dns                    Reply, Close    of a name, without a parent proxy
+//! a failed connection  on_upstream_failed             Reply, Close, Retry
+//! a connection         on_upstream_connected                          a new or a kept one
 //!
 //! content, in pieces   handle_client_chunk            Pass, Replace, Drop, Close; beside the response
-//! its trailers         handle_client_trailers
+//! its trailers         handle_client_trailers         with a whole body: right behind it
 //!
 //! a response's head    handle_upstream_response       Reply, Close
 //! its content, whole   handle_upstream_body           Reply, Close    nothing is sent to the client before

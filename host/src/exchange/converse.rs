@@ -36,8 +36,8 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let mut out = buffers::small();
         let framing = self.outbound_framing();
-        let form = self.route(destination).request_form();
-        self.is_asked_by_parent = form != http1::RequestForm::Origin;
+        self.is_asked_by_parent =
+            self.route(destination).request_form() != http1::RequestForm::Origin;
         let form = self.route(destination).request_form();
         let options = RequestForward {
             via: &self.worker.config.via,

@@ -18,6 +18,8 @@ pub(crate) struct Config {
     /// Whether names that are in neither are resolved as this system does (getaddrinfo, hence `/etc/nsswitch.conf`),
     /// or are left to the proxy.
     pub(crate) system: bool,
+    /// How long an answer of the system is kept, in seconds; 0 asks it for every exchange.
+    pub(crate) system_ttl: u32,
 }
 
 impl Default for Config {
@@ -27,6 +29,7 @@ impl Default for Config {
             hosts_file: None,
             source: None,
             system: true,
+            system_ttl: 60,
         }
     }
 }

@@ -12,19 +12,22 @@
 //! connects to 127.0.0.1:8000; request and Host stay as they are
 //! ```
 //!
-//! Asked for new connections only, and only for hosts that are names. With the default, `system = true`, the proxy's
+//! Asked only for hosts that are names; a kept connection serves exchanges that have the same answer. With the default, `system = true`, the proxy's
 //! own resolver and its cache are not used.
 
 mod config;
 mod hosts_file;
+mod known;
 mod rule;
 
 use config::Config;
+use known::Known;
 use plugin_api::prelude::*;
 use plugin_api::run_blocking;
 use rule::{HostTable, reachable_from};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 struct CustomDnsResolver {
@@ -32,6 +35,7 @@ struct CustomDnsResolver {
     file: HostTable,
     source: Option<IpAddr>,
     asks_system: bool,
+    known: Known,
 }
 
 #[filter]
@@ -48,6 +52,7 @@ impl Filter for CustomDnsResolver {
             file,
             source: config.source,
             asks_system: config.system,
+            known: Known::new(Duration::from_secs(config.system_ttl.into())),
         })
     }
 
@@ -56,15 +61,22 @@ impl Filter for CustomDnsResolver {
         let found = self.hosts.addresses(host);
         match found.or_else(|| self.file.addresses(host)) {
             Some(addresses) => self.answer(exchange, addresses),
-            None if self.asks_system => Ok(Flow::Async),
+            None if self.asks_system => match self.known.addresses(host, Instant::now()) {
+                Some(addresses) => self.answer(exchange, &addresses),
+                None => Ok(Flow::Async),
+            },
             None => self.answer(exchange, &[]),
         }
     }
 
     async fn resolve_dns_async(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let host = exchange.upstream().host().to_owned();
-        let addresses = match run_blocking(move || look_up(&host)).await? {
-            Ok(addresses) => addresses,
+        let asked = host.clone();
+        let addresses = match run_blocking(move || look_up(&asked)).await? {
+            Ok(addresses) => {
+                self.known.note(host, addresses.clone(), Instant::now());
+                addresses
+            }
             Err(error) => {
                 // The proxy's own resolver then has the last word, and the client its error.
                 debug!(
