@@ -302,6 +302,13 @@ impl Peer {
         self.index
     }
 
+    /// The address that the proxy connects from.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        let address = self.stream.as_ref()?.peer_addr().ok()?;
+        Some(address.ip())
+    }
+
     /// The next complete request; `None` when no more will come.
     pub(crate) fn request(&mut self) -> Option<Message> {
         loop {
