@@ -32,6 +32,8 @@ mod logs;
 mod ordering;
 /// Loading filters from shared libraries, and what they may do to an exchange.
 mod plugins;
+/// Defects that were found and fixed, each as the claim that failed.
+mod regressions;
 /// What users of proxy.py know: its examples, and the names of its plugins.
 mod seed;
 /// The end of the process: signals, exchanges in flight, what is left behind.
