@@ -242,9 +242,13 @@ impl Exchange {
             return Ok(Outcome::Next(next));
         }
         if self.head.is_method("CONNECT") {
-            return self.connect(client).await.map_err(at_start);
+            return Box::pin(self.connect(client)).await.map_err(at_start);
         }
-        if let Some(next) = self.take_content(client).await.map_err(at_start)? {
+        if self.has_content()
+            && let Some(next) = Box::pin(self.take_content(client))
+                .await
+                .map_err(at_start)?
+        {
             return Ok(Outcome::Next(next));
         }
         self.forward(client).await

@@ -87,14 +87,14 @@ pub(crate) struct BodyRelay<'a> {
 }
 
 impl BodyRelay<'_> {
-    /// Relays to the end of the body.
+    /// Relays to the end of the body; called once.
     pub(crate) async fn run(
-        mut self,
+        &mut self,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
     ) -> Result<(), RelayError> {
         let result = self.relay(from, to).await;
-        buffers::give_back(self.out);
+        buffers::give_back(std::mem::take(&mut self.out));
         result
     }
 
@@ -167,10 +167,21 @@ impl BodyRelay<'_> {
         let Some(hook) = self.hook.as_deref_mut() else {
             return self.send(content, to).await;
         };
-        if content.len() <= hook.max_piece() {
-            return self.show(content, is_end, to).await;
-        }
         let max_piece = hook.max_piece();
+        // Boxed: few bodies are seen by plugins, and idle connections need not be large for those.
+        if content.len() <= max_piece {
+            return Box::pin(self.show(content, is_end, to)).await;
+        }
+        Box::pin(self.show_in_pieces(content, is_end, max_piece, to)).await
+    }
+
+    async fn show_in_pieces(
+        &mut self,
+        content: &[u8],
+        is_end: bool,
+        max_piece: usize,
+        to: &mut Writer<'_>,
+    ) -> Result<(), RelayError> {
         let mut pieces = content.chunks(max_piece).peekable();
         while let Some(piece) = pieces.next() {
             let is_last = pieces.peek().is_none();
@@ -189,17 +200,18 @@ impl BodyRelay<'_> {
         to: &mut Writer<'_>,
     ) -> Result<(), RelayError> {
         let Some(hook) = self.hook.as_deref_mut() else {
-            return self.send(content, to).await;
+            return Ok(());
         };
         poll_fn(|cx| hook.poll_ready(cx)).await;
         let mut replacement = Vec::new();
         let seen = hook
             .see(content, is_end, &mut replacement)
             .map_err(RelayError::Hook)?;
-        match seen {
-            Seen::Unchanged => self.send(content, to).await,
-            Seen::Replaced => self.send(&replacement, to).await,
-        }
+        let goes_on = match seen {
+            Seen::Unchanged => content,
+            Seen::Replaced => &replacement,
+        };
+        self.send(goes_on, to).await
     }
 
     async fn send(&mut self, content: &[u8], to: &mut Writer<'_>) -> Result<(), RelayError> {

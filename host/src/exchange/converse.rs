@@ -61,7 +61,8 @@ impl Exchange {
         from_upstream.deadline().arm(timeouts.upstream_response);
         let (from_client, mut to_client) = client.split();
         let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
-        unless_reset(from_client.reset(), download).await
+        // Boxed, as a future that waits for readiness is large and kept twice here.
+        unless_reset(Box::pin(from_client.reset()), download).await
     }
 
     async fn converse_with_content(
@@ -152,7 +153,7 @@ async fn send_content(
     to: &mut Writer<'_>,
 ) -> Result<(), NotSent> {
     let mut written = 0;
-    let relay = BodyRelay {
+    let mut relay = BodyRelay {
         decoder: content.decoder,
         encoder: encoder(framing),
         out,

@@ -75,7 +75,10 @@ impl Exchange {
         };
         let decided = async { Ok(walk.verdict().await) };
         let verdict = unless_reset(client.reset(), decided).await?;
-        self.follow(verdict, client).await
+        match verdict {
+            Verdict::Proceed => Ok(None),
+            verdict => Box::pin(self.follow(verdict, client)).await,
+        }
     }
 
     fn promises_tunnel(&self, reply: &PluginReply) -> bool {

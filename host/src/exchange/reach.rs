@@ -18,6 +18,12 @@ const MAX_RETRIES: u32 = 4;
 /// Where an exchange goes, as far as plugins have changed that.
 #[derive(Debug, Default)]
 pub(super) struct Destination {
+    /// None when no plugin has changed it, as with most requests.
+    changed: Option<Box<Changed>>,
+}
+
+#[derive(Debug, Default)]
+struct Changed {
     redirected_to: Option<(String, u16)>,
     scheme: Option<Scheme>,
     parent: Option<Parent>,
@@ -38,28 +44,40 @@ impl Exchange {
         let Some(session) = &self.session else {
             return Destination::default();
         };
-        Destination {
+        let changed = Changed {
             redirected_to: session.redirected_to(),
             scheme: session.scheme(),
             parent: session.parent(),
-            addresses: Vec::new(),
-            source: None,
+            ..Changed::default()
+        };
+        let is_changed =
+            changed.redirected_to.is_some() || changed.scheme.is_some() || changed.parent.is_some();
+        Destination {
+            changed: is_changed.then(|| Box::new(changed)),
         }
     }
 
     /// The way to the request's own destination, or to where plugins have sent it.
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
-        let (host, port) = match &destination.redirected_to {
+        let own = Route {
+            is_tunnel: self.head.is_method("CONNECT"),
+            ..Route::direct(self.head.host(), self.head.port())
+        };
+        let Some(changed) = &destination.changed else {
+            return own;
+        };
+        let (host, port) = match &changed.redirected_to {
             Some((host, port)) => (host.as_str(), *port),
-            None => (self.head.host(), self.head.port()),
+            None => (own.host, own.port),
         };
         Route {
-            scheme: destination.scheme.unwrap_or(Scheme::Http),
-            parent: destination.parent.as_ref(),
-            is_tunnel: self.head.is_method("CONNECT"),
-            addresses: &destination.addresses,
-            source: destination.source,
-            ..Route::direct(host, port)
+            host,
+            port,
+            scheme: changed.scheme.unwrap_or(Scheme::Http),
+            parent: changed.parent.as_ref(),
+            addresses: &changed.addresses,
+            source: changed.source,
+            ..own
         }
     }
 
@@ -97,7 +115,8 @@ impl Exchange {
         };
         loop {
             let progress = Progress::default();
-            let (destination, reached) = match self.reach(client, freshness).await {
+            // Boxed: it would make every idle client connection larger.
+            let (destination, reached) = match Box::pin(self.reach(client, freshness)).await {
                 Ok(reached) => reached,
                 Err(error) => return Err((error, progress)),
             };
@@ -153,7 +172,7 @@ impl Exchange {
                 _ if is_retry => self.report(&error),
                 Some(verdict @ (Verdict::Reply(..) | Verdict::Close(_) | Verdict::Failed(_))) => {
                     self.report(&error);
-                    match self.follow(verdict, client).await? {
+                    match Box::pin(self.follow(verdict, client)).await? {
                         Some(next) => return Ok((destination, Reached::Answered(next))),
                         None => return Err(error),
                     }
@@ -230,7 +249,7 @@ impl Exchange {
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         let Some(session) = self.session.as_ref().filter(|session| {
             session.has_listeners(Hook::ResolveDns)
-                && destination.parent.is_none()
+                && self.route(destination).parent.is_none()
                 && self.route(destination).host.parse::<IpAddr>().is_err()
         }) else {
             return Ok(None);
@@ -241,7 +260,11 @@ impl Exchange {
         };
         let walk = async { Ok(session.resolve(subject).await) };
         let verdict = unless_reset(client.reset(), walk).await?;
-        (destination.addresses, destination.source) = session.addresses();
+        let (addresses, source) = session.addresses();
+        if !addresses.is_empty() || source.is_some() {
+            let changed = destination.changed.get_or_insert_default();
+            (changed.addresses, changed.source) = (addresses, source);
+        }
         self.follow(verdict, client).await
     }
 

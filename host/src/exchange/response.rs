@@ -40,7 +40,7 @@ impl Exchange {
             head.fields_mut().settle_connection();
         }
         if head.status() == 101 {
-            return self.upgrade(head, to, progress).await;
+            return Box::pin(self.upgrade(head, to, progress)).await;
         }
         let framing = http1::response_framing(&head, self.head.method())
             .map_err(|error| ExchangeError::new(Peer::Upstream, Step::ReadHead, error))?;
@@ -262,7 +262,10 @@ impl Exchange {
             return Ok(None);
         };
         let verdict = walk.verdict().await;
-        self.follow_instead(verdict, to, progress).await
+        match verdict {
+            Verdict::Proceed => Ok(None),
+            verdict => Box::pin(self.follow_instead(verdict, to, progress)).await,
+        }
     }
 
     /// Does what plugins have decided about a response; `None` when it is delivered.
@@ -365,7 +368,7 @@ impl Exchange {
             _ => None,
         };
         progress.is_started.set(true);
-        let relay = BodyRelay {
+        let mut relay = BodyRelay {
             decoder: collected.decoder,
             encoder: match out_framing {
                 OutFraming::Chunked => BodyEncoder::Chunked,
