@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::buffers;
 use crate::collect::Collected;
+use crate::error::{ExchangeError, Peer};
 use crate::http1::{
     self, BodyDecoder, BodyFraming, HeadKind, RequestForward, RequestHead, ResponseHead, Scheme,
     check_field,
@@ -197,7 +198,10 @@ async fn converse(
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
         let is_silent = received.is_err() && !is_late && reader.buffered().is_empty();
         let received = received.map_err(|error| Broken {
-            reason: format!("no usable answer: {error:?}"),
+            reason: format!(
+                "no usable answer: {}",
+                ExchangeError::head(Peer::Upstream, error).cause
+            ),
             is_silent,
         })?;
         let parsed = ResponseHead::parse(
@@ -238,7 +242,7 @@ async fn take(
     let is_whole = collected
         .read(reader, question.max_body, patience)
         .await
-        .map_err(|error| broken(format!("the answer broke off: {error:?}")))?;
+        .map_err(|error| broken(format!("the answer broke off: {error}")))?;
     if !is_whole {
         let limit = question.max_body;
         return Err(broken(format!("the answer is longer than {limit} bytes")));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::error::Cause;
 use crate::http1::BodyDecoder;
-use crate::relay::RelayError;
 use crate::stream::Reader;
 
 /// A body that is being collected.
@@ -32,29 +31,24 @@ impl Collected {
         from: &mut Reader<'_>,
         limit: u64,
         patience: Duration,
-    ) -> Result<bool, RelayError> {
+    ) -> Result<bool, Cause> {
         while !self.take_buffered(from)? {
             if self.content.len() as u64 > limit {
                 return Ok(false);
             }
             from.deadline().arm(patience);
-            let len = from.fill().await.map_err(RelayError::sender)?;
+            let len = from.fill().await.map_err(Cause::io)?;
             if len == 0 {
-                self.decoder
-                    .end_of_input()
-                    .map_err(|_| RelayError::Sender(Cause::Closed))?;
+                self.decoder.end_of_input().map_err(|_| Cause::Closed)?;
                 break;
             }
         }
         Ok(self.content.len() as u64 <= limit)
     }
 
-    fn take_buffered(&mut self, from: &mut Reader<'_>) -> Result<bool, RelayError> {
+    fn take_buffered(&mut self, from: &mut Reader<'_>) -> Result<bool, Cause> {
         loop {
-            let step = self
-                .decoder
-                .decode(from.buffered())
-                .map_err(|error| RelayError::Sender(error.into()))?;
+            let step = self.decoder.decode(from.buffered())?;
             self.content
                 .extend_from_slice(&from.buffered()[step.content.clone()]);
             from.consume(step.consumed);

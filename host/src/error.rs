@@ -127,6 +127,16 @@ pub(crate) enum PluginFailureKind {
     Late,
 }
 
+impl Cause {
+    /// What a socket says, a passed deadline told apart.
+    pub(crate) fn io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Io(error),
+        }
+    }
+}
+
 impl ExchangeError {
     pub(crate) fn new(peer: Peer, step: Step, cause: impl Into<Cause>) -> Self {
         Self {
@@ -137,11 +147,7 @@ impl ExchangeError {
     }
 
     pub(crate) fn io(peer: Peer, step: Step, error: io::Error) -> Self {
-        let cause = match error.kind() {
-            io::ErrorKind::TimedOut => Cause::TimedOut,
-            _ => Cause::Io(error),
-        };
-        Self { peer, step, cause }
+        Self::new(peer, step, Cause::io(error))
     }
 
     /// Content that could not pass; `sender` has sent it.

@@ -1,8 +1,9 @@
 //! One request and its response, top to bottom.
 //!
-//! read the head → answer ourselves if it is meant for us → plugins → dial → send → the final response (interim ones
-//! are passed on) → plugins → relay the body → log. CONNECT ends here with a tunnel that the connection then runs.
-//! Every way out writes its line to the access log and tells the plugins.
+//! read the head → who sends it → answer ourselves if it is meant for us → plugins, with the content if one wants it
+//! whole → dial → send → the final response (interim ones are passed on) → plugins → relay the body → log. CONNECT ends
+//! here with a tunnel that the connection then runs. Every way out writes its line to the access log and tells the
+//! plugins.
 
 mod converse;
 mod decide;
@@ -37,8 +38,6 @@ pub(crate) struct Exchange {
     framing: BodyFraming,
     /// The request's content, where it is not simply passed on.
     upload: Upload,
-    /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
-    is_asked_by_parent: bool,
     /// None when no plugin is loaded.
     session: Option<Session>,
     record: Record,
@@ -53,6 +52,8 @@ struct Progress {
     is_started: Cell<bool>,
     /// The response ends where the connection ends.
     is_unframed: Cell<bool>,
+    /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
+    is_for_parent: Cell<bool>,
     /// The request has been sent whole.
     is_sent: Cell<bool>,
     /// The final response's head has arrived.
@@ -219,7 +220,6 @@ impl Exchange {
             head,
             framing: BodyFraming::Empty,
             upload: Upload::default(),
-            is_asked_by_parent: false,
             record: Record::new(),
         }
     }

@@ -329,10 +329,7 @@ impl BodyRelay<'_> {
 }
 
 impl RelayError {
-    pub(crate) fn sender(error: io::Error) -> Self {
-        Self::Sender(match error.kind() {
-            io::ErrorKind::TimedOut => Cause::TimedOut,
-            _ => Cause::Io(error),
-        })
+    fn sender(error: io::Error) -> Self {
+        Self::Sender(Cause::io(error))
     }
 }

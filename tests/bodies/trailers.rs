@@ -51,6 +51,27 @@ fn are_edited_whatever_becomes_of_the_body() {
 }
 
 #[test]
+fn are_seen_behind_a_body_without_content() {
+    let empty = format!("Transfer-Encoding: chunked\r\n\r\n0\r\n{TRAILERS}\r\n");
+    let origin = Origin::answering(format!("HTTP/1.1 200 OK\r\n{empty}"));
+    let proxy = editors().plugin("zoo", "EditTrailers").start();
+    for chain in ["skip", "stream append", "whole append"] {
+        let answer = proxy.ask(post(&origin, "/", &orders(&[chain])) + &empty);
+        let request = origin.requests().pop().expect("a request came");
+        for message in [answer, request] {
+            let told = format!("{chain}: {}", message.start);
+            assert_eq!(
+                (message.is_sound(), message.body.len()),
+                (true, 0),
+                "{told}"
+            );
+            let change = named(&message, "X-Change");
+            assert_eq!(change.as_deref(), Some("changed"), "{told}");
+        }
+    }
+}
+
+#[test]
 fn are_kept_where_nobody_edits_them() {
     let origin = Origin::answering(format!("HTTP/1.1 200 OK\r\n{}", body_with_trailers()));
     let proxy = editors().start();

@@ -36,9 +36,10 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let mut out = buffers::small();
         let framing = self.outbound_framing();
-        self.is_asked_by_parent =
-            self.route(destination).request_form() != http1::RequestForm::Origin;
         let form = self.route(destination).request_form();
+        progress
+            .is_for_parent
+            .set(form != http1::RequestForm::Origin);
         let options = RequestForward {
             via: &self.worker.config.via,
             drop_fields: &self.worker.config.disable_headers,
@@ -83,12 +84,12 @@ impl Exchange {
             sender: timeouts.client_idle,
             receiver: timeouts.upstream_idle,
         };
-        // Kept until the upstream has answered: it may have to be sent again.
         let mut content = Content {
             decoder: BodyDecoder::new(self.framing),
             begun: Vec::new(),
             hooks: None,
         };
+        // Kept until the upstream has answered: it may have to be sent again.
         let mut whole: Option<Collected> = None;
         match (self.upload.is_done, self.upload.collected.take()) {
             (true, collected) => whole = collected,
@@ -98,7 +99,7 @@ impl Exchange {
             }
             (false, None) => {}
         }
-        if let (Some(session), Some(plan)) = (&self.session, &self.upload.plan) {
+        if let (None, Some(session), Some(plan)) = (&whole, &self.session, &self.upload.plan) {
             content.hooks = Some(ContentHooks::new(session, plan, &self.head, None));
         }
         let kept = whole.as_ref();

@@ -153,7 +153,9 @@ impl Exchange {
                 Ok(Reached::Upstream(upstream)) => {
                     self.record.has_upstream = true;
                     if let Some(session) = &self.session {
-                        session.set_failure_reason("");
+                        if tries > 0 {
+                            session.set_failure_reason("");
+                        }
                         session
                             .tell(Hook::OnUpstreamConnected, &self.head)
                             .map_err(|failure| {
@@ -172,7 +174,7 @@ impl Exchange {
                 _ if is_retry => self.report(&error),
                 Some(verdict @ (Verdict::Reply(..) | Verdict::Close(_) | Verdict::Failed(_))) => {
                     self.report(&error);
-                    match Box::pin(self.follow(verdict, client)).await? {
+                    match self.follow(verdict, client).await? {
                         Some(next) => return Ok((destination, Reached::Answered(next))),
                         None => return Err(error),
                     }

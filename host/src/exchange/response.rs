@@ -29,7 +29,7 @@ impl Exchange {
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut head = self.final_response(from, to, progress).await?;
-        if head.status() == 407 && self.is_asked_by_parent {
+        if head.status() == 407 && progress.is_for_parent.get() {
             return Err(ExchangeError::new(
                 Peer::Upstream,
                 Step::ReadHead,
@@ -50,7 +50,7 @@ impl Exchange {
         }
         let plan = self.download_plan(&head, framing)?;
         match plan {
-            Some(plan) if plan.has_whole() => {
+            Some(plan) if plan.has_whole() && framing != BodyFraming::Empty => {
                 let turn = self.deliver_whole(head, framing, plan, from, to, progress);
                 Box::pin(turn).await
             }
@@ -102,16 +102,14 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let mut collected = Collected::new(BodyDecoder::new(framing));
         let patience = self.worker.config.timeouts.upstream_idle;
-        let session = match &self.session {
-            Some(session) if framing != BodyFraming::Empty => session.clone(),
-            _ => {
-                let body = Body::arriving(framing, Some(plan), collected);
-                return self.deliver(head, body, from, to, progress).await;
-            }
+        let Some(session) = self.session.clone() else {
+            let body = Body::arriving(framing, Some(plan), collected);
+            return self.deliver(head, body, from, to, progress).await;
         };
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(from, limit, patience).await;
-            let is_whole = read.map_err(response_error)?;
+            let is_whole =
+                read.map_err(|cause| ExchangeError::new(Peer::Upstream, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
             plan.exceed_if_longer(len, &session).map_err(refused)?;
             if !is_whole {

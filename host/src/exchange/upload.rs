@@ -5,7 +5,6 @@ use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
 use crate::plugins::{BodyFacts, BodyPlan, ContentRefused, Hook, Session, Subject, Way, Whole};
-use crate::relay::RelayError;
 use crate::stream::MessageStream;
 
 /// What is known of a request's content.
@@ -38,7 +37,7 @@ impl Exchange {
         let Some(session) = self
             .session
             .as_ref()
-            .filter(|session| self.has_content() && session.wants_bodies(Way::Client))
+            .filter(|session| session.wants_bodies(Way::Client))
             .cloned()
         else {
             return Ok(None);
@@ -74,7 +73,8 @@ impl Exchange {
         let mut collected = Collected::new(BodyDecoder::new(self.framing));
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(&mut client.reader(), limit, patience).await;
-            let is_whole = read.map_err(unread)?;
+            let is_whole =
+                read.map_err(|cause| ExchangeError::new(Peer::Client, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
             self.upload.is_read = collected.decoder.is_complete();
             plan.exceed_if_longer(len, session).map_err(refused)?;
@@ -82,9 +82,9 @@ impl Exchange {
                 continue;
             }
             if collected.content.is_empty() {
+                // Nothing to be seen but trailers.
                 plan.end_content();
-                self.upload.is_done = true;
-                break;
+                return self.content_is_here(collected, session).map(|()| None);
             }
             let subject = Subject {
                 request: &mut self.head,
@@ -107,17 +107,7 @@ impl Exchange {
                         http1::forget_digests(&mut self.head.fields_mut());
                         session.forget_request();
                     }
-                    if let Some(trailers) = collected.decoder.trailers_mut() {
-                        session.show_request(&self.head);
-                        session
-                            .run_trailers(Hook::HandleClientTrailers, trailers)
-                            .map_err(|failure| {
-                                ExchangeError::new(Peer::Plugin, Step::Hook, failure)
-                            })?;
-                    }
-                    self.upload.is_done = true;
-                    self.upload.collected = Some(collected);
-                    return Ok(None);
+                    return self.content_is_here(collected, session).map(|()| None);
                 }
                 Whole::Ended(verdict) => {
                     self.upload.collected = Some(collected);
@@ -131,6 +121,23 @@ impl Exchange {
         }
         self.upload.collected = Some(collected);
         Ok(None)
+    }
+
+    /// Keeps content that everybody has seen, once its trailers have been seen too.
+    fn content_is_here(
+        &mut self,
+        mut collected: Collected,
+        session: &Session,
+    ) -> Result<(), ExchangeError> {
+        if let Some(trailers) = collected.decoder.trailers_mut() {
+            session.show_request(&self.head);
+            session
+                .run_trailers(Hook::HandleClientTrailers, trailers)
+                .map_err(|failure| ExchangeError::new(Peer::Plugin, Step::Hook, failure))?;
+        }
+        self.upload.is_done = true;
+        self.upload.collected = Some(collected);
+        Ok(())
     }
 
     /// Says that the content may come, to a client that waits for this word (RFC 9110 §10.1.1): the origin cannot,
@@ -182,16 +189,4 @@ impl Exchange {
 
 fn refused(refused: ContentRefused) -> ExchangeError {
     ExchangeError::new(Peer::Client, Step::ReadBody, refused)
-}
-
-fn unread(error: RelayError) -> ExchangeError {
-    match error {
-        RelayError::Sender(cause) => ExchangeError {
-            peer: Peer::Client,
-            step: Step::ReadBody,
-            cause,
-        },
-        RelayError::Receiver(error) => ExchangeError::io(Peer::Client, Step::ReadBody, error),
-        RelayError::Hook(error) => ExchangeError::content(Peer::Client, error),
-    }
 }
