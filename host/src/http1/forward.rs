@@ -7,9 +7,10 @@
 
 use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
 use super::fields::{ConnectionOptions, FieldId, FieldView, Fields, FieldsMut};
-use super::framing::{BodyFraming, content_length, decimal, request_framing};
+use super::framing::{BodyFraming, content_length, decimal};
 use super::head::{RequestHead, ResponseHead, Version};
 use super::target::Scheme;
+use super::upgrade::RequestedUpgrade;
 
 /// Room for the lines that are the proxy's own.
 const OWN_LINES_LEN: usize = 256;
@@ -85,56 +86,6 @@ pub struct ResponseForward<'a> {
     pub date: Option<&'a str>,
     /// Whether a trailer section will be forwarded, and so may be announced.
     pub trailers: bool,
-}
-
-/// The protocols that a client asks to change to and that may pass.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestedUpgrade<'a> {
-    fields: Fields<'a>,
-}
-
-impl<'a> RequestedUpgrade<'a> {
-    /// The protocols, in the client's order: never HTTP/2 in clear, another HTTP or TLS, under which the proxy
-    /// would no longer understand what it forwards.
-    pub fn protocols(self) -> impl Iterator<Item = &'a [u8]> {
-        self.fields
-            .members(FieldId::Upgrade)
-            .filter(|protocol| may_pass(protocol))
-    }
-}
-
-/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 without content, not CONNECT.
-pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
-    let fields = head.fields();
-    if head.version() != Version::Http11
-        || head.is_method("CONNECT")
-        || !fields.connection_options().upgrade
-        || !matches!(
-            request_framing(head),
-            Ok(BodyFraming::Empty | BodyFraming::Length(0))
-        )
-    {
-        return None;
-    }
-    let upgrade = RequestedUpgrade { fields };
-    upgrade.protocols().next().is_some().then_some(upgrade)
-}
-
-/// Whether the origin changes to a protocol that `request` asked for (RFC 9110 §7.8).
-pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
-    let fields = head.fields();
-    let Some(offer) = requested_upgrade(request) else {
-        return false;
-    };
-    let mut chosen = fields.members(FieldId::Upgrade).peekable();
-    head.status() == 101
-        && fields.connection_options().upgrade
-        && chosen.peek().is_some()
-        && chosen.all(|protocol| {
-            offer
-                .protocols()
-                .any(|offered| offered.eq_ignore_ascii_case(protocol))
-        })
 }
 
 /// Whether the origin may take the connection for this client's own after such a request (RFC 4559, NTLM): another
@@ -365,15 +316,6 @@ fn announces_upgrade(head: &ResponseHead, options: &ResponseForward<'_>) -> bool
         || (head.status() == 426 && head.fields().has(FieldId::Upgrade))
 }
 
-/// Whether this protocol may pass in an upgrade.
-fn may_pass(protocol: &[u8]) -> bool {
-    !["h2", "http/", "tls/"].iter().any(|refused| {
-        protocol
-            .get(..refused.len())
-            .is_some_and(|begin| begin.eq_ignore_ascii_case(refused.as_bytes()))
-    })
-}
-
 fn write_request_line(head: &RequestHead, form: RequestForm<'_>, out: &mut Vec<u8>) {
     let path = match head.path() {
         b"" => head.raw_target(),
@@ -501,7 +443,9 @@ fn write_connection(options: &[(&str, bool)], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::framing::request_framing;
     use super::super::head::tests::{request, response};
+    use super::super::upgrade::requested_upgrade;
     use super::*;
 
     const REQUEST: RequestForward<'_> = RequestForward {
@@ -667,39 +611,6 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nTE: trailers\r\nUpgrade: websocket, x/2\r\n\
              Connection: TE, Upgrade\r\n\r\n",
         );
-    }
-
-    #[test]
-    fn no_upgrade_without_all_it_needs() {
-        for head in [
-            "GET http://a/ HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: H2C\r\n\r\n",
-            "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n",
-            "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-        ] {
-            assert!(requested_upgrade(&request(head)).is_none(), "{head}");
-        }
-    }
-
-    #[test]
-    fn an_upgrade_is_accepted_by_101_with_both_fields() {
-        let asked = request(
-            "GET http://o/ HTTP/1.1\r\nHost: o\r\nConnection: upgrade\r\nUpgrade: A, b\r\n\r\n",
-        );
-        let accepted = |text: &str| upgrade_accepted(&response(text), &asked);
-        assert!(!accepted(
-            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: c\r\n\r\n"
-        ));
-        assert!(accepted(
-            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
-        ));
-        assert!(!accepted(
-            "HTTP/1.1 200 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
-        ));
-        assert!(!accepted("HTTP/1.1 101 x\r\nUpgrade: a\r\n\r\n"));
-        assert!(!accepted("HTTP/1.1 101 x\r\nConnection: Upgrade\r\n\r\n"));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! In the order a message meets it: `parse` finds and reads a head, `head` and `fields` are what it says,
 //! `target` where a request goes (9112 §3.2), `framing` where its body ends (9112 §6), `body` and `chunked`
-//! read and write that body (9112 §7), `forward` writes the head for the next hop (9110 §7.6), `encode` has
-//! the byte writers they share. Imports nothing of ours from outside.
+//! read and write that body (9112 §7), `upgrade` says which changes of protocol may pass (9110 §7.8), `forward`
+//! writes the head for the next hop (9110 §7.6), `encode` has the byte writers they share. Imports nothing of
+//! ours from outside.
 //!
 //! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired and
 //! nothing is guessed; no input panics; the steady state allocates nothing, as buffers come from and go back
@@ -18,6 +19,7 @@ mod framing;
 mod head;
 mod parse;
 mod target;
+mod upgrade;
 
 pub use body::{BodyDecoder, BodyEncoder, BodyError, Step};
 pub use chunked::Trailers;
@@ -29,14 +31,15 @@ pub use fields::{
     check_field,
 };
 pub use forward::{
-    ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, RequestedUpgrade,
-    ResponseForward, forget_digests, forward_request, forward_response, is_connection_bound,
-    is_idempotent, is_persistent, max_forwards, requested_upgrade, trace_content, upgrade_accepted,
+    ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, ResponseForward,
+    forget_digests, forward_request, forward_response, is_connection_bound, is_idempotent,
+    is_persistent, max_forwards, trace_content,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};
+pub use upgrade::{RequestedUpgrade, requested_upgrade, upgrade_accepted};
 
 #[cfg(test)]
 mod tests {

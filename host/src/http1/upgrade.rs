@@ -1,0 +1,106 @@
+//! Changes of protocol on a connection (RFC 9110 §7.8): which may be offered to the origin, and which it accepted.
+//!
+//! Decides from the heads alone. What is then written to the next hop is `forward`'s, and the tunnel that a connection
+//! becomes is left to the caller.
+
+use super::fields::{FieldId, Fields};
+use super::framing::{BodyFraming, request_framing};
+use super::head::{RequestHead, ResponseHead, Version};
+
+/// The protocols that a client asks to change to and that may pass.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestedUpgrade<'a> {
+    fields: Fields<'a>,
+}
+
+impl<'a> RequestedUpgrade<'a> {
+    /// The protocols, in the client's order: never HTTP/2 in clear, another HTTP or TLS, under which the proxy
+    /// would no longer understand what it forwards.
+    pub fn protocols(self) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .members(FieldId::Upgrade)
+            .filter(|protocol| may_pass(protocol))
+    }
+}
+
+/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 without content, not CONNECT.
+pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
+    let fields = head.fields();
+    if head.version() != Version::Http11
+        || head.is_method("CONNECT")
+        || !fields.connection_options().upgrade
+        || !matches!(
+            request_framing(head),
+            Ok(BodyFraming::Empty | BodyFraming::Length(0))
+        )
+    {
+        return None;
+    }
+    let upgrade = RequestedUpgrade { fields };
+    upgrade.protocols().next().is_some().then_some(upgrade)
+}
+
+/// Whether the origin changes to a protocol that `request` asked for (RFC 9110 §7.8).
+pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
+    let fields = head.fields();
+    let Some(offer) = requested_upgrade(request) else {
+        return false;
+    };
+    let mut chosen = fields.members(FieldId::Upgrade).peekable();
+    head.status() == 101
+        && fields.connection_options().upgrade
+        && chosen.peek().is_some()
+        && chosen.all(|protocol| {
+            offer
+                .protocols()
+                .any(|offered| offered.eq_ignore_ascii_case(protocol))
+        })
+}
+
+/// Whether this protocol may pass in an upgrade.
+fn may_pass(protocol: &[u8]) -> bool {
+    !["h2", "http/", "tls/"].iter().any(|refused| {
+        protocol
+            .get(..refused.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(refused.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::{request, response};
+    use super::{requested_upgrade, upgrade_accepted};
+
+    #[test]
+    fn no_upgrade_without_all_it_needs() {
+        for head in [
+            "GET http://a/ HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: H2C\r\n\r\n",
+            "POST http://a/ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        ] {
+            assert!(requested_upgrade(&request(head)).is_none(), "{head}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_accepted_by_101_with_both_fields() {
+        let asked = request(
+            "GET http://o/ HTTP/1.1\r\nHost: o\r\nConnection: upgrade\r\nUpgrade: A, b\r\n\r\n",
+        );
+        let accepted = |text: &str| upgrade_accepted(&response(text), &asked);
+        assert!(!accepted(
+            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: c\r\n\r\n"
+        ));
+        assert!(accepted(
+            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
+        ));
+        assert!(!accepted(
+            "HTTP/1.1 200 x\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n"
+        ));
+        assert!(!accepted("HTTP/1.1 101 x\r\nUpgrade: a\r\n\r\n"));
+        assert!(!accepted("HTTP/1.1 101 x\r\nConnection: Upgrade\r\n\r\n"));
+    }
+}
