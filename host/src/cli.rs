@@ -95,6 +95,33 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub ca_file: Vec<PathBuf>,
 
+    /// PEM file with the certificate that the listener shows to its clients, followed by its chain: clients then speak
+    /// TLS to the proxy (https://). Needs --key-file. Read again on SIGHUP. Default: none, clients speak clear text.
+    #[arg(long, value_name = "FILE")]
+    pub cert_file: Option<PathBuf>,
+
+    /// PEM file with the private key of --cert-file. Default: none.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// PEM file with the certificate of the authority that signs for intercepted hosts: the proxy then looks into the
+    /// TLS of its clients, which have to trust this authority. Needs --ca-key-file and --ca-signing-key-file;
+    /// `proxy ca init` makes all three. Default: none, TLS is relayed unseen.
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert_file: Option<PathBuf>,
+
+    /// PEM file with the private key of --ca-cert-file. Default: none.
+    #[arg(long, value_name = "FILE")]
+    pub ca_key_file: Option<PathBuf>,
+
+    /// PEM file with the private key of the certificates that are made for intercepted hosts. Default: none.
+    #[arg(long, value_name = "FILE")]
+    pub ca_signing_key_file: Option<PathBuf>,
+
+    /// Directory in which the certificates made for intercepted hosts are kept. Default: ~/.proxy.
+    #[arg(long, value_name = "DIR")]
+    pub ca_cert_dir: Option<PathBuf>,
+
     /// Least severe level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case, or the first letter.
     /// Default: INFO.
     #[arg(long, value_name = "LEVEL")]

@@ -7,6 +7,7 @@
 
 mod basic_auth;
 mod file;
+mod host_pattern;
 mod load;
 mod plugins;
 mod value;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use file::FileError;
+pub use host_pattern::HostPattern;
 pub use load::ConfigError;
 pub use value::{
     Backlog, Bounded, ByteLen, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port,
@@ -52,8 +54,10 @@ pub struct Config {
     pub limits: Limits,
     /// How host names become addresses.
     pub dns: DnsConfig,
-    /// What is trusted.
+    /// TLS on either side.
     pub tls: TlsConfig,
+    /// Whose TLS is ended here, and how. Default: nobody's.
+    pub interception: Option<InterceptionConfig>,
     /// The name under which the proxy adds itself to `Via` (RFC 9110 §7.6.3). Default `proxy`.
     pub via: String,
     /// What is logged and where.
@@ -79,6 +83,7 @@ impl Default for Config {
             limits: Limits::default(),
             dns: DnsConfig::default(),
             tls: TlsConfig::default(),
+            interception: None,
             via: "proxy".to_owned(),
             log: LogConfig::default(),
             open_file_limit: 1024,
@@ -151,6 +156,8 @@ pub struct Limits {
     pub client_read_len: usize,
     /// Most bytes read from an upstream at once. Default 1 MiB.
     pub server_read_len: usize,
+    /// HTTP/2 streams that a client may have open at once on one connection; further ones are refused. Default 128.
+    pub max_concurrent_streams: u32,
     /// Client connections open at once; 0 leaves it to the limit on open files. Default 0.
     pub max_connections: usize,
     /// The most content of one message that is collected for plugins that want it whole, in bytes; a plugin that asks
@@ -172,6 +179,7 @@ impl Default for Limits {
             max_target_len: 16 * 1024,
             client_read_len: 1024 * 1024,
             server_read_len: 1024 * 1024,
+            max_concurrent_streams: 128,
             max_connections: 0,
             max_body_buffer: 16 * 1024 * 1024,
             upstream_idle_per_host: 64,
@@ -218,8 +226,21 @@ pub enum Resolver {
 /// TLS on either side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
+    /// What the listeners speak TLS with. Default: they speak clear text.
+    pub listener: Option<KeyPairFiles>,
     /// Towards origins and parent proxies.
     pub upstream: UpstreamTls,
+    /// Write session secrets to the file that the environment variable SSLKEYLOGFILE names. Default: no.
+    pub key_log: bool,
+}
+
+/// A certificate chain and its private key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPairFiles {
+    /// The chain, the server's own certificate first.
+    pub cert_file: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key_file: PathBuf,
 }
 
 /// TLS towards origins and parent proxies.
@@ -227,6 +248,39 @@ pub struct TlsConfig {
 pub struct UpstreamTls {
     /// PEM files of certificates that are trusted besides the system's; read at the start. Default: none.
     pub extra_ca_files: Vec<PathBuf>,
+    /// What the proxy shows to upstreams that ask who it is; the first entry that names the host counts. Default: none.
+    pub client_certificates: Vec<ClientCertificate>,
+}
+
+/// A certificate to show to some upstreams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// To whom.
+    pub hosts: Vec<HostPattern>,
+    /// Certificate and key.
+    pub files: KeyPairFiles,
+}
+
+/// Interception: whose TLS is ended here, and with which authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterceptionConfig {
+    /// Certificate and key of the authority that signs.
+    pub authority: KeyPairFiles,
+    /// The private key of all certificates that are made.
+    pub signing_key_file: PathBuf,
+    /// Where certificates are kept. Default `~/.proxy`; made with mode 0700.
+    pub cert_dir: PathBuf,
+    /// The hosts whose tunnels are looked into. Default: all.
+    pub include: Vec<HostPattern>,
+    /// Those among them whose tunnels are not. Default: none.
+    pub exclude: Vec<HostPattern>,
+    /// Hosts whose certificate is not verified. Default: none.
+    pub insecure_hosts: Vec<HostPattern>,
+    /// How long a host is not intercepted once its client has refused our certificate; zero: always try again.
+    /// Default 600 s.
+    pub rejected_for: Duration,
+    /// Certificates kept in memory. Default 1024.
+    pub cached_certificates: usize,
 }
 
 /// What is logged and where.

@@ -9,13 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
-use crate::transport::{ReadHalf, Transport, WriteHalf};
+use crate::transport::{Link, ReadHalf, Transport, WriteHalf};
 
 /// A connection that carries HTTP messages.
 #[derive(Debug)]
@@ -110,7 +109,7 @@ impl MessageStream {
     /// Ends when the peer has reset the connection. A peer that only closed its direction still reads.
     /// Uses the deadline of the receiving direction. Cancel safe.
     pub(crate) async fn reset(&self) {
-        wait_for_reset(self.transport.socket(), &self.reading).await;
+        wait_for_reset(self.transport.link(), &self.reading).await;
     }
 
     /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
@@ -149,16 +148,15 @@ impl MessageStream {
 
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(self.transport.socket()).set_linger(Some(Duration::ZERO));
+        self.transport.link().reset_on_close();
     }
 }
 
 /// Begins to watch at the next tick only: most waits are over by then, and watching costs more than they do.
-async fn wait_for_reset(socket: &TcpStream, deadline: &Deadline) {
+async fn wait_for_reset(link: Link<'_>, deadline: &Deadline) {
     deadline.arm(Duration::ZERO);
     std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
-    // An error here means that the connection is of no use either.
-    let _ = socket.ready(Interest::ERROR).await;
+    link.reset().await;
 }
 
 /// The receiving direction of a [`MessageStream`].
@@ -183,7 +181,7 @@ impl<'a> Reader<'a> {
 
     /// As [`MessageStream::reset`].
     pub(crate) async fn reset(&self) {
-        wait_for_reset(self.half.socket(), self.deadline).await;
+        wait_for_reset(self.half.link(), self.deadline).await;
     }
 
     /// The bytes received and not yet consumed.

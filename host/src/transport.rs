@@ -1,20 +1,23 @@
-//! What bytes travel over: TCP, or TLS on top of it.
+//! What bytes travel over: TCP, a channel of a connection that carries many, or TLS on top of either.
 //!
-//! The one place where reading and writing know the difference. Plain TCP goes straight to the socket. TLS keeps its
-//! socket beside its session, so that whatever is asked of the connection itself (was it reset, is it open, make the
-//! close a reset) is asked of a socket in both cases. An end of TLS without `close_notify` is the error
+//! The one place where reading and writing know the difference. Plain TCP goes straight to the socket. TLS keeps what
+//! carries it beside its session, so that whatever is asked of the connection itself (was it reset, is it open, make
+//! the close a reset) is asked of its [`Link`]. An end of TLS without `close_notify` is the error
 //! `UnexpectedEof`: what came before may be only a part (RFC 8446 §6.1, RFC 9112 §9.8). Handshakes, certificates and
 //! deadlines are left to others.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
 use tokio_rustls::TlsStream;
@@ -28,6 +31,29 @@ pub(crate) enum Transport {
     Plain(TcpStream),
     /// Boxed: a session is large, and most connections have none.
     Tls(Box<Tls>),
+    Channel(Rc<dyn Channel>),
+}
+
+/// A connection without a socket of its own, such as a stream of an HTTP/2 connection. Both directions are used from
+/// one task.
+pub(crate) trait Channel: fmt::Debug {
+    /// As [`AsyncRead::poll_read`]. Nothing read: the peer closed its direction, and meant to.
+    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+
+    /// As [`AsyncWrite::poll_write`]. What it takes is on its way.
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Closes our direction. The other one goes on.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready once the peer has reset the channel, or the connection that carries it is gone.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Makes the end of the channel a reset, so that the peer cannot take what it got for the whole.
+    fn reset_on_close(&self);
+
+    /// Whether nothing has arrived, no close either.
+    fn is_quiet(&self) -> bool;
 }
 
 /// A TLS connection, as its client or its server.
@@ -35,14 +61,59 @@ pub(crate) enum Transport {
 pub(crate) struct Tls {
     /// Borrowed within single polls only: both directions share one session.
     session: RefCell<TlsStream<Layer>>,
-    socket: Rc<TlsSocket>,
+    carrier: Carrier,
 }
 
-/// What TLS runs on: a socket, or TLS again (through a parent proxy that is itself reached by TLS).
+/// What is below all TLS of a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Carrier {
+    Socket(Rc<TlsSocket>),
+    Channel(Rc<dyn Channel>),
+}
+
+/// What TLS runs on: a carrier, or TLS again (through a parent proxy that is itself reached by TLS, or inside of a
+/// tunnel whose client speaks TLS to this proxy).
 #[derive(Debug)]
 pub(crate) enum Layer {
-    Socket(Rc<TlsSocket>),
+    Carrier(Carrier),
     Tls(Box<TlsStream<Layer>>),
+}
+
+/// The connection as such, whatever its bytes are wrapped in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Link<'a> {
+    Socket(&'a TcpStream),
+    Channel(&'a Rc<dyn Channel>),
+}
+
+impl Link<'_> {
+    /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
+    pub(crate) fn reset_on_close(self) {
+        match self {
+            Self::Socket(socket) => {
+                let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            }
+            Self::Channel(channel) => channel.reset_on_close(),
+        }
+    }
+
+    /// Ends when the peer has reset the connection. A peer that only closed its direction still reads. Cancel safe.
+    pub(crate) async fn reset(self) {
+        match self {
+            // An error here means that the connection is of no use either.
+            Self::Socket(socket) => drop(socket.ready(Interest::ERROR).await),
+            Self::Channel(channel) => poll_fn(|cx| channel.poll_reset(cx)).await,
+        }
+    }
+}
+
+impl Carrier {
+    fn link(&self) -> Link<'_> {
+        match self {
+            Self::Socket(socket) => Link::Socket(&socket.stream),
+            Self::Channel(channel) => Link::Channel(channel),
+        }
+    }
 }
 
 /// The socket below TLS. Reads ahead, because rustls asks for 4 KiB at a time.
@@ -61,35 +132,35 @@ struct Ahead {
 
 impl Transport {
     /// The connection as TLS needs it, to begin a handshake on.
-    pub(crate) fn into_layer(self) -> (Layer, Rc<TlsSocket>) {
-        match self {
-            Self::Plain(stream) => {
-                let socket = Rc::new(TlsSocket {
-                    stream,
-                    ahead: RefCell::default(),
-                });
-                (Layer::Socket(Rc::clone(&socket)), socket)
-            }
+    pub(crate) fn into_layer(self) -> (Layer, Carrier) {
+        let carrier = match self {
+            Self::Plain(stream) => Carrier::Socket(Rc::new(TlsSocket {
+                stream,
+                ahead: RefCell::default(),
+            })),
+            Self::Channel(channel) => Carrier::Channel(channel),
             Self::Tls(tls) => {
-                let Tls { session, socket } = *tls;
-                (Layer::Tls(Box::new(session.into_inner())), socket)
+                let Tls { session, carrier } = *tls;
+                return (Layer::Tls(Box::new(session.into_inner())), carrier);
             }
-        }
+        };
+        (Layer::Carrier(carrier.clone()), carrier)
     }
 
-    /// TLS whose handshake is over; `socket` is the one that came with its layer.
-    pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, socket: Rc<TlsSocket>) -> Self {
+    /// TLS whose handshake is over; `carrier` is the one that came with its layer.
+    pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, carrier: Carrier) -> Self {
         Self::Tls(Box::new(Tls {
             session: RefCell::new(session.into()),
-            socket,
+            carrier,
         }))
     }
 
-    /// The socket below.
-    pub(crate) fn socket(&self) -> &TcpStream {
+    /// The connection below.
+    pub(crate) fn link(&self) -> Link<'_> {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => &tls.socket.stream,
+            Self::Plain(socket) => Link::Socket(socket),
+            Self::Tls(tls) => tls.carrier.link(),
+            Self::Channel(channel) => Link::Channel(channel),
         }
     }
 
@@ -101,6 +172,7 @@ impl Transport {
                 (ReadHalf::Plain(read_half), WriteHalf::Plain(write_half))
             }
             Self::Tls(tls) => (ReadHalf::Tls(tls), WriteHalf::Tls(tls)),
+            Self::Channel(channel) => (ReadHalf::Channel(channel), WriteHalf::Channel(channel)),
         }
     }
 
@@ -112,6 +184,7 @@ impl Transport {
                 .try_read(&mut [0])
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
             Self::Tls(tls) => tls.is_quiet(),
+            Self::Channel(channel) => channel.is_quiet(),
         }
     }
 
@@ -119,11 +192,14 @@ impl Transport {
     pub(crate) fn is_quiet_now(&self) -> bool {
         let is_known_to_be_quiet = match self {
             Self::Plain(_) => true,
-            Self::Tls(tls) => tls.is_quiet(),
+            _ => self.is_quiet(),
+        };
+        let Link::Socket(socket) = self.link() else {
+            return is_known_to_be_quiet;
         };
         let mut byte = [std::mem::MaybeUninit::uninit()];
         is_known_to_be_quiet
-            && socket2::SockRef::from(self.socket())
+            && socket2::SockRef::from(socket)
                 .peek(&mut byte)
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -132,7 +208,7 @@ impl Transport {
 impl Tls {
     fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        let read = std::future::poll_fn(|cx| {
+        let read = poll_fn(|cx| {
             let mut session = self.session.borrow_mut();
             Pin::new(&mut *session).poll_read(cx, &mut ReadBuf::new(&mut byte))
         });
@@ -152,9 +228,10 @@ impl Tls {
 pub(crate) enum ReadHalf<'a> {
     Plain(tcp::ReadHalf<'a>),
     Tls(&'a Tls),
+    Channel(&'a Rc<dyn Channel>),
 }
 
-impl ReadHalf<'_> {
+impl<'a> ReadHalf<'a> {
     /// Reads once into the spare room of `buffer`. `Ok(0)`: the peer closed its direction, and meant to.
     pub(crate) fn poll_read(
         &mut self,
@@ -164,13 +241,15 @@ impl ReadHalf<'_> {
         match self {
             Self::Plain(half) => poll_read_buf(Pin::new(half), cx, buffer),
             Self::Tls(tls) => tls.poll(|session| poll_read_buf(session, cx, buffer)),
+            Self::Channel(channel) => poll_read_buf(Pin::new(&mut Reading(channel)), cx, buffer),
         }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn link(&self) -> Link<'_> {
         match self {
-            Self::Plain(half) => half.as_ref(),
-            Self::Tls(tls) => &tls.socket.stream,
+            Self::Plain(half) => Link::Socket(half.as_ref()),
+            Self::Tls(tls) => tls.carrier.link(),
+            Self::Channel(channel) => Link::Channel(channel),
         }
     }
 
@@ -178,7 +257,7 @@ impl ReadHalf<'_> {
     pub(crate) fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Channel(_) => None,
         }
     }
 }
@@ -188,9 +267,10 @@ impl ReadHalf<'_> {
 pub(crate) enum WriteHalf<'a> {
     Plain(tcp::WriteHalf<'a>),
     Tls(&'a Tls),
+    Channel(&'a Rc<dyn Channel>),
 }
 
-impl WriteHalf<'_> {
+impl<'a> WriteHalf<'a> {
     /// Writes some of `bytes`. Under TLS they may still wait in the session afterwards, see
     /// [`poll_flush`](Self::poll_flush).
     pub(crate) fn poll_write(
@@ -201,6 +281,7 @@ impl WriteHalf<'_> {
         match self {
             Self::Plain(half) => Pin::new(half).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll(|session| session.poll_write(cx, bytes)),
+            Self::Channel(channel) => channel.poll_write(cx, bytes),
         }
     }
 
@@ -213,6 +294,7 @@ impl WriteHalf<'_> {
         match self {
             Self::Plain(half) => Pin::new(half).poll_write_vectored(cx, slices),
             Self::Tls(tls) => tls.poll(|session| session.poll_write_vectored(cx, slices)),
+            Self::Channel(channel) => channel.poll_write(cx, first(slices)),
         }
     }
 
@@ -224,7 +306,7 @@ impl WriteHalf<'_> {
     /// Hands to the kernel what was written. A plain socket holds nothing back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Channel(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll(|session| session.poll_flush(cx)),
         }
     }
@@ -234,13 +316,15 @@ impl WriteHalf<'_> {
         match self {
             Self::Plain(half) => Poll::Ready(close_direction(half.as_ref())),
             Self::Tls(tls) => tls.poll(|session| session.poll_shutdown(cx)),
+            Self::Channel(channel) => channel.poll_shutdown(cx),
         }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn link(&self) -> Link<'_> {
         match self {
-            Self::Plain(half) => half.as_ref(),
-            Self::Tls(tls) => &tls.socket.stream,
+            Self::Plain(half) => Link::Socket(half.as_ref()),
+            Self::Tls(tls) => tls.carrier.link(),
+            Self::Channel(channel) => Link::Channel(channel),
         }
     }
 
@@ -248,9 +332,28 @@ impl WriteHalf<'_> {
     pub(crate) fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Channel(_) => None,
         }
     }
+}
+
+/// A channel, where an [`AsyncRead`] is wanted.
+struct Reading<'a>(&'a Rc<dyn Channel>);
+
+impl AsyncRead for Reading<'_> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, buffer)
+    }
+}
+
+/// The first of the slices that is not empty.
+fn first<'a>(slices: &'a [IoSlice<'_>]) -> &'a [u8] {
+    let slice = slices.iter().find(|slice| !slice.is_empty());
+    slice.map_or(&[], |slice| slice)
 }
 
 impl TlsSocket {
@@ -324,7 +427,8 @@ impl AsyncRead for Layer {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Socket(socket) => socket.poll_read(cx, buffer),
+            Self::Carrier(Carrier::Socket(socket)) => socket.poll_read(cx, buffer),
+            Self::Carrier(Carrier::Channel(channel)) => channel.poll_read(cx, buffer),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
         }
     }
@@ -353,14 +457,15 @@ impl AsyncWrite for Layer {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Socket(_) => Poll::Ready(Ok(())),
+            Self::Carrier(_) => Poll::Ready(Ok(())),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Socket(socket) => Poll::Ready(close_direction(&socket.stream)),
+            Self::Carrier(Carrier::Socket(socket)) => Poll::Ready(close_direction(&socket.stream)),
+            Self::Carrier(Carrier::Channel(channel)) => channel.poll_shutdown(cx),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
         }
     }
@@ -373,7 +478,8 @@ impl Layer {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Socket(socket) => socket.poll_write(cx, slices),
+            Self::Carrier(Carrier::Socket(socket)) => socket.poll_write(cx, slices),
+            Self::Carrier(Carrier::Channel(channel)) => channel.poll_write(cx, first(slices)),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
         }
     }

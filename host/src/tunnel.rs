@@ -191,7 +191,7 @@ impl<'a> Direction<'a> {
 
     /// Makes the coming close of the receiver a reset.
     fn reset_on_close(&self) {
-        let _ = socket2::SockRef::from(self.to.socket()).set_linger(Some(Duration::ZERO));
+        self.to.link().reset_on_close();
     }
 
     fn take_activity(&mut self) -> bool {

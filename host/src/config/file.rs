@@ -14,7 +14,7 @@ use super::value::{
     Backlog, Bounded, ByteLen, HeaderName, Hostname, LogLevel, NameServer, OpenFileLimit, Port,
     Pseudonym, Seconds, SecondsOrZero, WorkerCount,
 };
-use super::{BasicAuth, Resolver};
+use super::{BasicAuth, HostPattern, Resolver};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +41,7 @@ pub(super) struct FileConfig {
     pub(super) limits: FileLimits,
     pub(super) dns: FileDns,
     pub(super) tls: FileTls,
+    pub(super) interception: FileInterception,
     pub(super) plugins: Vec<FilePlugin>,
 }
 
@@ -61,6 +62,7 @@ pub(super) struct FileLimits {
     pub(super) max_head_len: Option<Bounded<1024, 16_777_216>>,
     pub(super) max_fields: Option<Bounded<1, 256>>,
     pub(super) max_target_len: Option<Bounded<16, 16_777_216>>,
+    pub(super) max_concurrent_streams: Option<Bounded<1, 65_535>>,
     pub(super) max_connections: Option<Bounded<0, 1_000_000_000>>,
     pub(super) max_body_buffer: Option<Bounded<0, 1_073_741_824>>,
     pub(super) upstream_idle_per_host: Option<Bounded<0, 1_000_000>>,
@@ -80,6 +82,9 @@ pub(super) struct FileDns {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileTls {
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) key_log: bool,
     pub(super) upstream: FileUpstreamTls,
 }
 
@@ -87,6 +92,29 @@ pub(super) struct FileTls {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileUpstreamTls {
     pub(super) extra_ca_files: Vec<PathBuf>,
+    pub(super) client_certificates: Vec<FileClientCertificate>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileClientCertificate {
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) cert_file: PathBuf,
+    pub(super) key_file: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileInterception {
+    pub(super) ca_cert_file: Option<PathBuf>,
+    pub(super) ca_key_file: Option<PathBuf>,
+    pub(super) ca_signing_key_file: Option<PathBuf>,
+    pub(super) ca_cert_dir: Option<PathBuf>,
+    pub(super) include: Option<Vec<HostPattern>>,
+    pub(super) exclude: Vec<HostPattern>,
+    pub(super) insecure_hosts: Vec<HostPattern>,
+    pub(super) rejected_for: Option<SecondsOrZero>,
+    pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
 }
 
 #[derive(Debug, Deserialize)]

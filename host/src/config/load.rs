@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use super::file::{FileConfig, FileDns, FileError, FileLimits, FileTimeouts};
+use super::file::{
+    FileConfig, FileDns, FileError, FileInterception, FileLimits, FileTimeouts, FileTls,
+};
 use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
 use super::{
-    BasicAuth, BasicAuthError, Config, DnsConfig, Limits, LogConfig, Timeouts, TlsConfig,
-    UpstreamTls, plugins,
+    BasicAuth, BasicAuthError, ClientCertificate, Config, DnsConfig, HostPattern,
+    InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig, UpstreamTls, plugins,
 };
 use crate::cli::Cli;
 
@@ -38,6 +40,14 @@ pub enum ConfigError {
     /// `--basic-auth`, or the environment variable in its place, is no credential.
     #[error("--basic-auth (or PROXY_BASIC_AUTH): {0}")]
     BasicAuth(BasicAuthError),
+    /// Settings that only make sense together were not given together.
+    #[error("{given} given without {missing}; give all of them, as flags or in the file, or none")]
+    Incomplete {
+        /// The flags that were given, or stand in the file under these names.
+        given: String,
+        /// Those that are missing.
+        missing: String,
+    },
     /// A `--plugin-config` cannot be applied.
     #[error("--plugin-config {setting}: {reason}")]
     PluginConfig {
@@ -53,7 +63,9 @@ impl ConfigError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            ConfigError::BasicAuth(_) | ConfigError::PluginConfig { .. }
+            ConfigError::BasicAuth(_)
+                | ConfigError::PluginConfig { .. }
+                | ConfigError::Incomplete { .. }
         )
     }
 }
@@ -112,11 +124,21 @@ impl Config {
                 &file.limits,
             ),
             dns: dns(&file.dns),
-            tls: TlsConfig {
-                upstream: UpstreamTls {
-                    extra_ca_files: [cli.ca_file, file.tls.upstream.extra_ca_files].concat(),
-                },
-            },
+            tls: tls(
+                cli.ca_file,
+                cli.cert_file.or(file.tls.cert_file.clone()),
+                cli.key_file.or(file.tls.key_file.clone()),
+                file.tls,
+            )?,
+            interception: interception(FileInterception {
+                ca_cert_file: cli.ca_cert_file.or(file.interception.ca_cert_file),
+                ca_key_file: cli.ca_key_file.or(file.interception.ca_key_file),
+                ca_signing_key_file: cli
+                    .ca_signing_key_file
+                    .or(file.interception.ca_signing_key_file),
+                ca_cert_dir: cli.ca_cert_dir.or(file.interception.ca_cert_dir),
+                ..file.interception
+            })?,
             via: file.via.map_or(default.via, |via| via.0),
             log: LogConfig {
                 level: cli.log_level.or(file.log_level).unwrap_or_default(),
@@ -129,6 +151,93 @@ impl Config {
             pid_file: cli.pid_file.or(file.pid_file),
         })
     }
+}
+
+fn tls(
+    ca_files: Vec<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    file: FileTls,
+) -> Result<TlsConfig, ConfigError> {
+    complete(&[("--cert-file", &cert_file), ("--key-file", &key_file)])?;
+    let client_certificates = file.upstream.client_certificates.into_iter();
+    Ok(TlsConfig {
+        listener: cert_file
+            .zip(key_file)
+            .map(|(cert_file, key_file)| KeyPairFiles {
+                cert_file,
+                key_file,
+            }),
+        upstream: UpstreamTls {
+            extra_ca_files: [ca_files, file.upstream.extra_ca_files].concat(),
+            client_certificates: client_certificates
+                .map(|entry| ClientCertificate {
+                    hosts: entry.hosts,
+                    files: KeyPairFiles {
+                        cert_file: entry.cert_file,
+                        key_file: entry.key_file,
+                    },
+                })
+                .collect(),
+        },
+        key_log: file.key_log,
+    })
+}
+
+fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, ConfigError> {
+    complete(&[
+        ("--ca-cert-file", &file.ca_cert_file),
+        ("--ca-key-file", &file.ca_key_file),
+        ("--ca-signing-key-file", &file.ca_signing_key_file),
+    ])?;
+    let (Some(cert_file), Some(key_file), Some(signing_key_file)) = (
+        file.ca_cert_file,
+        file.ca_key_file,
+        file.ca_signing_key_file,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(InterceptionConfig {
+        authority: KeyPairFiles {
+            cert_file,
+            key_file,
+        },
+        signing_key_file,
+        cert_dir: file.ca_cert_dir.unwrap_or_else(default_cert_dir),
+        include: match file.include {
+            Some(include) => include,
+            None => vec![HostPattern::all()],
+        },
+        exclude: file.exclude,
+        insecure_hosts: file.insecure_hosts,
+        rejected_for: file
+            .rejected_for
+            .map_or(Duration::from_secs(600), |seconds| seconds.0),
+        cached_certificates: bounded(file.cached_certificates, 1024),
+    }))
+}
+
+/// `~/.proxy`; without a home the working directory's `.proxy`.
+fn default_cert_dir() -> PathBuf {
+    std::env::home_dir().unwrap_or_default().join(".proxy")
+}
+
+/// Either all of these are given, or none.
+fn complete(settings: &[(&str, &Option<PathBuf>)]) -> Result<(), ConfigError> {
+    let list = |is_given: bool| {
+        let names = settings
+            .iter()
+            .filter(|(_, path)| path.is_some() == is_given);
+        names
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(" and ")
+    };
+    let (given, missing) = (list(true), list(false));
+    if given.is_empty() || missing.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError::Incomplete { given, missing })
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -176,6 +285,9 @@ fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -
         max_target_len: bounded(file.max_target_len, default.max_target_len),
         client_read_len: client.map_or(default.client_read_len, |len| len.0),
         server_read_len: server.map_or(default.server_read_len, |len| len.0),
+        max_concurrent_streams: file
+            .max_concurrent_streams
+            .map_or(default.max_concurrent_streams, |number| number.0 as u32),
         max_connections: bounded(file.max_connections, default.max_connections),
         max_body_buffer: file
             .max_body_buffer

@@ -52,6 +52,9 @@ pub enum ValueError {
     /// Not a log level.
     #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
     NotALogLevel,
+    /// Neither a host nor a pattern of hosts.
+    #[error("is no host; write example.com, .example.com, *.example.com, an IP address or *")]
+    NotAHostPattern,
 }
 
 /// The longest duration that may be set: a year. It keeps every sum with a clock far from overflow.

@@ -86,12 +86,12 @@ impl TlsClient {
         transport: Transport,
     ) -> Result<Transport, TlsFailure> {
         let server_name = server_name(name)?;
-        let (layer, socket) = transport.into_layer();
+        let (layer, carrier) = transport.into_layer();
         let session = TlsConnector::from(self.config().await)
             .connect(server_name, layer)
             .await
             .map_err(|error| TlsFailure::new(name, TlsFault::of(error)))?;
-        Ok(Transport::tls(TlsStream::Client(session), socket))
+        Ok(Transport::tls(TlsStream::Client(session), carrier))
     }
 
     /// A client that trusts this authority and nobody else.
