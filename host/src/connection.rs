@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::events::{Note, NoteKind};
-use crate::exchange::{self, Exchange};
+use crate::exchange::{self, Exchange, Origin};
+use crate::http2::{self, server::ServerOptions};
+use crate::interception::{self, Look};
 use crate::plugins::{ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
-use crate::transport::Transport;
+use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
 use crate::worker::{Counted, Worker};
 
@@ -27,6 +29,17 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// None when no plugin is interested in connections.
     pub(crate) plugins: Option<Rc<ClientPlugins>>,
+    /// What its requests are for, inside of a tunnel that the client had made.
+    pub(crate) origin: Option<Rc<Origin>>,
+    /// Its exchanges are streams, which run side by side.
+    pub(crate) is_http2: bool,
+}
+
+/// What a connection keeps to its end: it is counted, and its end is noted.
+#[derive(Default)]
+pub(crate) struct Ends {
+    _counted: Option<Counted>,
+    _noted: Option<Noted>,
 }
 
 /// What becomes of the connection after an exchange.
@@ -37,6 +50,8 @@ pub(crate) enum Next {
     Close(CloseReason),
     /// It has become a tunnel.
     Tunnel(Box<TunnelStart>),
+    /// It has become a tunnel that is looked into.
+    Look(Box<Look>),
 }
 
 /// Why a client connection ends.
@@ -70,7 +85,10 @@ pub(crate) struct TunnelStart {
 pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counted) {
     let worker = Rc::clone(counted.worker());
     let id = worker.next_id();
-    let noted = Noted::open(&worker, id, client);
+    let ends = Ends {
+        _noted: Noted::open(&worker, id, client),
+        _counted: Some(counted),
+    };
     let facts = || ClientFacts {
         id,
         client,
@@ -82,22 +100,47 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
         return;
     }
     let claimable = worker.chain.has_protocols().then(facts);
-    let mut stream = MessageStream::new(
-        Transport::Plain(socket),
-        &worker.deadlines,
-        worker.config.limits.client_read_len,
-    );
+    let tls = worker.tls_listener.clone();
+    let transport = match tls {
+        None => Transport::Plain(socket),
+        Some(tls) => match Box::pin(tls.accept(socket, client, &worker)).await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
     let connection = Connection {
         id,
         client,
         plugins: plugins.map(Rc::new),
         worker,
+        origin: None,
+        is_http2: transport.speaks_http2(),
     };
+    if connection.is_http2 {
+        // A task of its own, as its future is larger than that of a connection in clear.
+        tokio::task::spawn_local(serve_http2(transport, connection, ends));
+        return;
+    }
+    let mut stream = message_stream(transport, &connection.worker);
     if let Some(facts) = claimable
         && Box::pin(serve_protocol(&mut stream, &connection, facts)).await
     {
         return close(&mut stream, CloseReason::Client).await;
     }
+    serve_http1(stream, connection, ends).await;
+}
+
+/// Serves a client with which TLS has been agreed inside of a tunnel.
+pub(crate) async fn serve_secure(transport: Transport, connection: Connection, ends: Ends) {
+    if connection.is_http2 {
+        return serve_http2(transport, connection, ends).await;
+    }
+    let stream = message_stream(transport, &connection.worker);
+    serve_http1(stream, connection, ends).await;
+}
+
+/// Serves exchange after exchange.
+pub(crate) async fn serve_http1(mut stream: MessageStream, connection: Connection, ends: Ends) {
     loop {
         if !has_another_request(&mut stream, &connection.worker).await {
             return;
@@ -105,17 +148,73 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
         match exchange::serve(&mut stream, &connection).await {
             Next::Again => {}
             Next::Close(reason) => {
+                let client = connection.client;
                 tracing::trace!(client.address = %client, ?reason, "closing the client connection");
                 return close(&mut stream, reason).await;
             }
             Next::Tunnel(start) => {
                 // A task of its own: the tunnel's future is much smaller than this one.
-                let ends = (counted, noted);
                 tokio::task::spawn_local(run_tunnel(stream, start, connection.worker, ends));
+                return;
+            }
+            Next::Look(look) => {
+                tokio::task::spawn_local(interception::run(stream, look, connection, ends));
                 return;
             }
         }
     }
+}
+
+/// Serves the streams of a connection side by side, one exchange each.
+async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
+    let connection = Rc::new(connection);
+    let worker = Rc::clone(&connection.worker);
+    let options = ServerOptions {
+        max_streams: worker.config.limits.max_concurrent_streams,
+        max_head_len: worker.config.limits.max_head_len,
+        handshake: worker.config.timeouts.header_read,
+        idle: worker.config.timeouts.client_idle,
+        is_for_origin: connection.origin.is_some(),
+        deadlines: Rc::clone(&worker.deadlines),
+    };
+    let on_stream = |channel| {
+        tokio::task::spawn_local(serve_stream(channel, Rc::clone(&connection)));
+    };
+    let served = http2::server::serve(transport, options, || worker.is_draining(), on_stream).await;
+    if let Err(error) = served {
+        tracing::info!(client.address = %connection.client, %error, "an HTTP/2 connection failed");
+    }
+    drop(ends);
+}
+
+async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
+    let mut stream = message_stream(Transport::Channel(channel), &connection.worker);
+    match exchange::serve(&mut stream, &connection).await {
+        Next::Close(CloseReason::ResponseCutOff { .. } | CloseReason::Plugin) => {
+            stream.reset_on_close();
+        }
+        Next::Again | Next::Close(_) => {}
+        Next::Tunnel(start) => {
+            let worker = Rc::clone(&connection.worker);
+            tokio::task::spawn_local(run_tunnel(stream, start, worker, Ends::default()));
+        }
+        Next::Look(look) => {
+            let connection = Connection {
+                worker: Rc::clone(&connection.worker),
+                client: connection.client,
+                id: connection.id,
+                plugins: connection.plugins.clone(),
+                origin: None,
+                is_http2: false,
+            };
+            tokio::task::spawn_local(interception::run(stream, look, connection, Ends::default()));
+        }
+    }
+}
+
+fn message_stream(transport: Transport, worker: &Worker) -> MessageStream {
+    let read_len = worker.config.limits.client_read_len;
+    MessageStream::new(transport, &worker.deadlines, read_len)
 }
 
 /// Lets a plugin's own protocol have the connection, if one claims it; `false`: it is HTTP's.
@@ -181,11 +280,12 @@ async fn close(stream: &mut MessageStream, reason: CloseReason) {
     }
 }
 
-async fn run_tunnel(
+/// Relays a tunnel to its end.
+pub(crate) async fn run_tunnel(
     client: MessageStream,
     start: Box<TunnelStart>,
     worker: Rc<Worker>,
-    ends: (Counted, Option<Noted>),
+    ends: Ends,
 ) {
     let TunnelStart { exchange, upstream } = *start;
     let limits = &worker.config.limits;

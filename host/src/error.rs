@@ -97,6 +97,12 @@ pub(crate) enum Refusal {
     /// An https target in absolute-form: sending it on in clear would betray the client.
     #[error("https targets are reached with CONNECT, never in clear")]
     SecureTarget,
+    /// CONNECT inside of a tunnel that leads to an origin.
+    #[error("this tunnel leads to an origin, which is no proxy")]
+    NestedConnect,
+    /// The request is for another origin than its tunnel (RFC 9110 §7.4).
+    #[error("the request is for another host than the tunnel it came through")]
+    Misdirected,
     /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
     #[error("the upstream switched protocols without being asked")]
     UnaskedUpgrade,

@@ -2,11 +2,13 @@
 //!
 //! read the head → who sends it → answer ourselves if it is meant for us → plugins, with the content if one wants it
 //! whole → dial → send → the final response (interim ones are passed on) → plugins → relay the body → log. CONNECT ends
-//! here with a tunnel that the connection then runs. Every way out writes its line to the access log and tells the
+//! here with a tunnel that the connection then runs, or that is looked into. Every way out writes its line to the access log and tells the
 //! plugins.
 
+mod connect;
 mod converse;
 mod decide;
+mod origin;
 mod reach;
 mod record;
 mod response;
@@ -20,6 +22,7 @@ use crate::buffers;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
+use crate::interception::Look;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
@@ -27,8 +30,12 @@ use crate::stream::{MessageStream, ReadHeadError};
 use crate::telemetry::AccessRecord;
 use crate::worker::Worker;
 
+pub(crate) use origin::Origin;
 use record::Record;
 use upload::Upload;
+
+/// The name under which clients reach the proxy itself, through the proxy.
+const OWN_HOST: &str = "proxy.local";
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
@@ -40,6 +47,10 @@ pub(crate) struct Exchange {
     upload: Upload,
     /// None when no plugin is loaded.
     session: Option<Session>,
+    /// What the connection is for, inside of an intercepted tunnel.
+    origin: Option<Rc<Origin>>,
+    /// How the upstream of a tunnel is spoken to while it is made.
+    tunnel_scheme: Scheme,
     record: Record,
 }
 
@@ -101,6 +112,22 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
             buffers::give_back_head(exchange.head.compact());
             return Next::Tunnel(Box::new(TunnelStart { exchange, upstream }));
         }
+        Ok(Outcome::Look {
+            upstream,
+            is_wanted,
+            upstream_speaks_http2,
+        }) => {
+            if let Some(session) = &exchange.session {
+                session.forget_request();
+            }
+            buffers::give_back_head(exchange.head.compact());
+            return Next::Look(Box::new(Look {
+                exchange,
+                upstream,
+                is_wanted,
+                upstream_speaks_http2,
+            }));
+        }
         Err((error, progress)) => exchange.answer_failure(client, &error, &progress).await,
     };
     exchange.finish();
@@ -114,6 +141,12 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
 enum Outcome {
     Next(AfterAnswer),
     Tunnel(MessageStream),
+    /// A tunnel that is looked into.
+    Look {
+        upstream: Option<MessageStream>,
+        is_wanted: bool,
+        upstream_speaks_http2: Option<bool>,
+    },
 }
 
 async fn read_request(
@@ -220,6 +253,8 @@ impl Exchange {
             head,
             framing: BodyFraming::Empty,
             upload: Upload::default(),
+            origin: connection.origin.clone(),
+            tunnel_scheme: Scheme::Http,
             record: Record::new(),
         }
     }
@@ -231,6 +266,7 @@ impl Exchange {
         let at_start = |error| (error, Progress::default());
         self.framing = http1::request_framing(&self.head)
             .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
+        self.settle_origin().map_err(at_start)?;
         if let Some(next) = self.authenticate(client).await.map_err(at_start)? {
             return Ok(Outcome::Next(next));
         }
@@ -259,6 +295,9 @@ impl Exchange {
     /// The answer to a request that is meant for the proxy itself, or the reason why it is not served.
     fn own_answer(&self) -> Result<Option<Reply>, ExchangeError> {
         let refuse = |refusal| Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
+        if self.origin.is_some() {
+            return Ok(self.last_hop_answer());
+        }
         match self.head.target().form {
             TargetForm::Asterisk => return Ok(Some(Reply::options())),
             TargetForm::Origin => return refuse(Refusal::NotAProxyRequest),
@@ -267,13 +306,26 @@ impl Exchange {
             }
             TargetForm::Absolute | TargetForm::Authority => {}
         }
-        if http1::max_forwards(&self.head) == Some(0) {
-            return Ok(Some(match self.head.method() {
-                "TRACE" => Reply::trace(http1::trace_content(&self.head)),
-                _ => Reply::options(),
-            }));
+        if let Some(page) = self.authority_page() {
+            return Ok(Some(page));
         }
-        Ok(None)
+        Ok(self.last_hop_answer())
+    }
+
+    /// The answer to a request that may go no further (RFC 9110 §7.6.2).
+    fn last_hop_answer(&self) -> Option<Reply> {
+        (http1::max_forwards(&self.head) == Some(0)).then(|| match self.head.method() {
+            "TRACE" => Reply::trace(http1::trace_content(&self.head)),
+            _ => Reply::options(),
+        })
+    }
+
+    /// The page at `http://proxy.local/`, which hands out the certificate of the authority.
+    fn authority_page(&self) -> Option<Reply> {
+        if self.head.host() != OWN_HOST || self.head.is_method("CONNECT") {
+            return None;
+        }
+        None
     }
 
     /// Sends an answer of our own. The connection goes on if the next request's beginning is known.

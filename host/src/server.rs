@@ -2,7 +2,8 @@
 //!
 //! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
 //! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
-//! close. A second signal, or [`DRAIN_LIMIT`], ends the process at once.
+//! close. A second signal, or [`DRAIN_LIMIT`], ends the process at once. SIGHUP reads the listener's certificate and key
+//! again.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -16,11 +17,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::events::Herald;
+use crate::interception::Interception;
+use crate::interception::certificates::{Certificates, CertificatesError};
+use crate::key_pair::KeyPairError;
 use crate::plugins::Chain;
 use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
+use crate::tls_listener::TlsListener;
 use crate::upstream::tls::{CaFileError, TlsClient};
 use crate::worker::{self, WorkerStart};
 
@@ -43,6 +48,12 @@ pub enum StartError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
+    /// There is no place for the certificates of intercepted hosts.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -73,7 +84,11 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Plugin(_) | Self::CaFile { .. } | Self::Hostname { .. }
+            Self::Plugin(_)
+                | Self::CaFile { .. }
+                | Self::KeyPair(_)
+                | Self::Certificates(_)
+                | Self::Hostname { .. }
         )
     }
 }
@@ -108,6 +123,18 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             path,
             source: reason,
         })?;
+    let key_log = config.tls.key_log;
+    let tls_listener = match &config.tls.listener {
+        Some(files) => Some(Arc::new(TlsListener::load(files, key_log)?)),
+        None => None,
+    };
+    let interception = match &config.interception {
+        Some(intercepted) => {
+            let certificates = Arc::new(Certificates::new(intercepted, key_log)?);
+            Some(Arc::new(Interception::new(intercepted, certificates)))
+        }
+        None => None,
+    };
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
     let (drain, drain_receiver) = watch::channel(false);
@@ -120,6 +147,8 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             config: Arc::clone(&config),
             chain: Arc::clone(&chain),
             tls_client: Arc::clone(&tls_client),
+            tls_listener: tls_listener.clone(),
+            interception: interception.clone(),
             events: events.clone(),
             log: log.clone(),
             drain: drain_receiver.clone(),
@@ -144,7 +173,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals));
+    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals, || reload(tls_listener.as_deref())));
     // Workers have dropped theirs when they have drained.
     drop(events);
     herald.finish();
@@ -284,18 +313,28 @@ async fn supervise(
     endings: &mut mpsc::UnboundedReceiver<io::Result<()>>,
     workers: usize,
     mut signals: Signals,
+    reload: impl Fn(),
 ) -> Result<(), StartError> {
     let mut outcome = Ok(());
     let mut running = workers;
-    tokio::select! {
-        signal = signals.next() => tracing::info!("Shutting down {workers} workers ({signal})"),
-        Some(ending) = endings.recv() => {
-            running -= 1;
-            if let Err(error) = ending {
-                tracing::error!(%error, "a worker ended, shutting down");
-                outcome = Err(StartError::Worker(error));
+    loop {
+        tokio::select! {
+            signal = signals.next() => {
+                if signal == RELOAD {
+                    reload();
+                    continue;
+                }
+                tracing::info!("Shutting down {workers} workers ({signal})");
+            }
+            Some(ending) = endings.recv() => {
+                running -= 1;
+                if let Err(error) = ending {
+                    tracing::error!(%error, "a worker ended, shutting down");
+                    outcome = Err(StartError::Worker(error));
+                }
             }
         }
+        break;
     }
     drain.send_replace(true);
     let drained = async {
@@ -305,15 +344,31 @@ async fn supervise(
     };
     tokio::select! {
         () = drained => {}
-        signal = signals.next() => tracing::warn!("{signal} again: not waiting for what is under way"),
+        signal = signals.next_end() => tracing::warn!("{signal} again: not waiting for what is under way"),
         () = tokio::time::sleep(DRAIN_LIMIT) => tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}"),
     }
     outcome
 }
 
-/// The signals that end the proxy.
+/// Reads again what may change while the proxy runs.
+fn reload(tls_listener: Option<&TlsListener>) {
+    let Some(tls_listener) = tls_listener else {
+        tracing::info!("nothing to read again ({RELOAD})");
+        return;
+    };
+    match tls_listener.reload() {
+        Ok(()) => tracing::info!("read certificate and key again ({RELOAD})"),
+        Err(error) => tracing::error!(%error, "keeping the certificate in use"),
+    }
+}
+
+/// The signal that has files read again.
+const RELOAD: &str = "SIGHUP";
+
+/// The signals that the proxy listens to.
 #[cfg(unix)]
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -324,6 +379,7 @@ impl Signals {
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
@@ -332,8 +388,21 @@ impl Signals {
     /// Waits for the next one. Cancel safe.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
+            _ = self.hangup.recv() => RELOAD,
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+impl Signals {
+    /// Waits for the next one that ends the proxy. Cancel safe.
+    async fn next_end(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                RELOAD => {}
+                signal => return signal,
+            }
         }
     }
 }

@@ -77,6 +77,14 @@ pub(crate) enum Carrier {
 pub(crate) enum Layer {
     Carrier(Carrier),
     Tls(Box<TlsStream<Layer>>),
+    Rewound(Box<Rewound>),
+}
+
+/// A layer of which some bytes have been read already.
+#[derive(Debug)]
+pub(crate) struct Rewound {
+    ahead: Ahead,
+    layer: Layer,
 }
 
 /// The connection as such, whatever its bytes are wrapped in.
@@ -133,18 +141,33 @@ struct Ahead {
 impl Transport {
     /// The connection as TLS needs it, to begin a handshake on.
     pub(crate) fn into_layer(self) -> (Layer, Carrier) {
-        let carrier = match self {
-            Self::Plain(stream) => Carrier::Socket(Rc::new(TlsSocket {
-                stream,
-                ahead: RefCell::default(),
-            })),
-            Self::Channel(channel) => Carrier::Channel(channel),
+        self.into_layer_behind(Vec::new())
+    }
+
+    /// As [`into_layer`](Self::into_layer), for a connection of which some bytes have been read already.
+    pub(crate) fn into_layer_behind(self, received: Vec<u8>) -> (Layer, Carrier) {
+        let (layer, carrier) = match self {
+            Self::Plain(stream) => {
+                let carrier = Carrier::Socket(Rc::new(TlsSocket {
+                    stream,
+                    ahead: RefCell::new(Ahead::new(received)),
+                }));
+                return (Layer::Carrier(carrier.clone()), carrier);
+            }
+            Self::Channel(channel) => {
+                let carrier = Carrier::Channel(channel);
+                (Layer::Carrier(carrier.clone()), carrier)
+            }
             Self::Tls(tls) => {
                 let Tls { session, carrier } = *tls;
-                return (Layer::Tls(Box::new(session.into_inner())), carrier);
+                (Layer::Tls(Box::new(session.into_inner())), carrier)
             }
         };
-        (Layer::Carrier(carrier.clone()), carrier)
+        if received.is_empty() {
+            return (layer, carrier);
+        }
+        let ahead = Ahead::new(received);
+        (Layer::Rewound(Box::new(Rewound { ahead, layer })), carrier)
     }
 
     /// TLS whose handshake is over; `carrier` is the one that came with its layer.
@@ -394,6 +417,10 @@ impl TlsSocket {
 }
 
 impl Ahead {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
+    }
+
     fn take(&mut self, out: &mut ReadBuf<'_>) {
         let rest = &self.bytes[self.start..];
         let len = rest.len().min(out.remaining());
@@ -430,6 +457,11 @@ impl AsyncRead for Layer {
             Self::Carrier(Carrier::Socket(socket)) => socket.poll_read(cx, buffer),
             Self::Carrier(Carrier::Channel(channel)) => channel.poll_read(cx, buffer),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
+            Self::Rewound(rewound) if !rewound.ahead.bytes.is_empty() => {
+                rewound.ahead.take(buffer);
+                Poll::Ready(Ok(()))
+            }
+            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_read(cx, buffer),
         }
     }
 }
@@ -459,6 +491,7 @@ impl AsyncWrite for Layer {
         match &mut *self {
             Self::Carrier(_) => Poll::Ready(Ok(())),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_flush(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_flush(cx),
         }
     }
 
@@ -467,6 +500,7 @@ impl AsyncWrite for Layer {
             Self::Carrier(Carrier::Socket(socket)) => Poll::Ready(close_direction(&socket.stream)),
             Self::Carrier(Carrier::Channel(channel)) => channel.poll_shutdown(cx),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_shutdown(cx),
         }
     }
 }
@@ -481,6 +515,7 @@ impl Layer {
             Self::Carrier(Carrier::Socket(socket)) => socket.poll_write(cx, slices),
             Self::Carrier(Carrier::Channel(channel)) => channel.poll_write(cx, first(slices)),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
+            Self::Rewound(rewound) => rewound.layer.poll_write_vectored_mut(cx, slices),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
 //! own access log batch. What all workers share is immutable: the configuration, the plugin chain
-//! and the trust in upstreams.
+//! and the trust in upstreams; or written rarely: certificates and what was learnt about hosts.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -19,8 +19,10 @@ use crate::connection;
 use crate::deadline::Deadlines;
 use crate::events::Events;
 use crate::http1::HeadLimits;
+use crate::interception::Interception;
 use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
+use crate::tls_listener::TlsListener;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::TlsClient;
@@ -55,6 +57,10 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
     pub(crate) tls_client: Arc<TlsClient>,
+    /// None where clients speak clear text.
+    pub(crate) tls_listener: Option<Arc<TlsListener>>,
+    /// None where no TLS is ended here but the listener's own.
+    pub(crate) interception: Option<Arc<Interception>>,
     pub(crate) events: Events,
     /// Where this proxy listens; the same for all workers.
     pub(crate) own_addresses: Vec<SocketAddr>,
@@ -74,6 +80,8 @@ pub(crate) struct WorkerStart {
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) tls_client: Arc<TlsClient>,
+    pub(crate) tls_listener: Option<Arc<TlsListener>>,
+    pub(crate) interception: Option<Arc<Interception>>,
     pub(crate) events: Events,
     pub(crate) log: LogSink,
     /// Turns true once: finish what is under way, take nothing new.
@@ -160,6 +168,8 @@ impl Worker {
             chain: WorkerChain::new(&start.chain, &deadlines),
             deadlines,
             tls_client: Arc::clone(&start.tls_client),
+            tls_listener: start.tls_listener.clone(),
+            interception: start.interception.clone(),
             events: start.events.clone(),
             own_addresses: start
                 .listeners

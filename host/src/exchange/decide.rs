@@ -14,6 +14,10 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        if self.origin.is_some() {
+            // Was asked when the tunnel was made.
+            return Ok(None);
+        }
         if let Some(expected) = &self.worker.config.basic_auth {
             let mut given = self.head.fields().all(FieldId::ProxyAuthorization);
             let is_right = match (given.next(), given.next()) {

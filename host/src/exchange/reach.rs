@@ -9,7 +9,7 @@ use crate::http1::{self, BodyFraming, Scheme};
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{
-    self, DialError, DialFailure, Freshness, Parent, ParentFailure, Route, Upstream,
+    self, DialError, DialFailure, Freshness, HttpVersions, Parent, ParentFailure, Route, Upstream,
 };
 
 /// How often a plugin may have the connection tried again for one exchange.
@@ -33,7 +33,7 @@ struct Changed {
 }
 
 /// What looking for an upstream came to.
-enum Reached {
+pub(super) enum Reached {
     Upstream(Upstream),
     /// A plugin has answered in its place.
     Answered(AfterAnswer),
@@ -61,7 +61,21 @@ impl Exchange {
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let own = Route {
             is_tunnel: self.head.is_method("CONNECT"),
+            scheme: self.tunnel_scheme,
+            versions: match self.tunnel_scheme {
+                Scheme::Http => HttpVersions::Http1,
+                Scheme::Https => HttpVersions::Any,
+            },
             ..Route::direct(self.head.host(), self.head.port())
+        };
+        let own = match &self.origin {
+            Some(origin) => Route {
+                scheme: origin.scheme,
+                versions: self.versions(),
+                addresses: &origin.addresses,
+                ..own
+            },
+            None => own,
         };
         let Some(changed) = &destination.changed else {
             return own;
@@ -73,31 +87,15 @@ impl Exchange {
         Route {
             host,
             port,
-            scheme: changed.scheme.unwrap_or(Scheme::Http),
+            scheme: changed.scheme.unwrap_or(own.scheme),
             parent: changed.parent.as_ref(),
-            addresses: &changed.addresses,
+            addresses: match changed.redirected_to.is_none() && changed.addresses.is_empty() {
+                true => own.addresses,
+                false => &changed.addresses,
+            },
             source: changed.source,
             ..own
         }
-    }
-
-    /// Connects, and only then promises a tunnel.
-    pub(super) async fn connect(
-        &mut self,
-        client: &mut MessageStream,
-    ) -> Result<Outcome, ExchangeError> {
-        self.record.seeks_upstream = true;
-        let upstream = match self.reach(client, Freshness::New).await?.1 {
-            Reached::Upstream(upstream) => upstream,
-            Reached::Answered(next) => return Ok(Outcome::Next(next)),
-        };
-        let stall = self.worker.config.timeouts.client_idle;
-        client
-            .writer()
-            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
-            .await
-            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
-        Ok(Outcome::Tunnel(upstream.stream))
     }
 
     /// Sends the request on and delivers the response, on a second connection if a reused one turns out to be dead.
@@ -140,8 +138,16 @@ impl Exchange {
         }
     }
 
+    /// A change of protocol is HTTP/1.1's, and where HTTP/2 has something like it, a connection must be there to know.
+    fn versions(&self) -> HttpVersions {
+        match http1::requested_upgrade(&self.head) {
+            Some(_) => HttpVersions::Http1,
+            None => HttpVersions::Any,
+        }
+    }
+
     /// A connection to where the exchange goes, and where that is. Plugins may have it tried elsewhere.
-    async fn reach(
+    pub(super) async fn reach(
         &mut self,
         client: &mut MessageStream,
         freshness: Freshness,

@@ -173,6 +173,19 @@ impl RequestHead {
         self.target.scheme = Some(scheme);
     }
 
+    /// Completes a request that came over a connection which leads to one origin: its scheme, the port if the request
+    /// names none, and the host if it names none (HTTP/1.0). What the request does name stays.
+    pub fn settle_origin(&mut self, scheme: Scheme, host: &str, port: u16) {
+        self.target.scheme = Some(scheme);
+        if self.target.port == 0 && port != scheme.default_port() {
+            self.target.port = port;
+        }
+        let fits = u32::try_from(self.text.len() + host.len()).is_ok();
+        if self.target.host.is_empty() && fits {
+            self.target.host = push_text(&mut self.text, host.as_bytes());
+        }
+    }
+
     /// Writes the authority as Host says it: brackets around IPv6, the port unless it is the scheme's default.
     pub fn write_authority(&self, out: &mut Vec<u8>) {
         let host = self.target.host.of(&self.text);

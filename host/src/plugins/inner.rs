@@ -6,9 +6,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView};
+use plugin_api::abi::{
+    BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView, TlsHelloView,
+};
 
 use super::callbacks::CALLBACKS;
+use super::hello::{NO_HELLO, ShownHello};
 use super::session::{ExchangeFacts, PluginReply, Subject};
 use super::{BodyFacts, ClientPlugins, Hook, Way, WorkerChain, views};
 use crate::buffers;
@@ -58,6 +61,8 @@ pub(super) struct Inner {
     response_slots: Vec<FieldSlot>,
     trailer_slots: Vec<FieldSlot>,
     is_request_shown: bool,
+    hello: Option<Box<ShownHello>>,
+    hello_view: TlsHelloView,
 }
 
 /// A plugin's own state for this exchange.
@@ -145,6 +150,8 @@ impl Inner {
             response_slots: Vec::new(),
             trailer_slots: Vec::new(),
             is_request_shown: false,
+            hello: None,
+            hello_view: NO_HELLO,
         }
     }
 
@@ -183,6 +190,8 @@ impl Inner {
         self.hide_response();
         self.is_request_shown = false;
         self.view.request = std::ptr::null();
+        self.view.tls_hello = std::ptr::null();
+        self.hello = None;
         self.view.user = RStr::from_str("");
         self.view.failure = RStr::from_str("");
         self.reply = None;
@@ -372,6 +381,13 @@ impl Inner {
             Codings::One(coding) => Some(coding),
             _ => None,
         }
+    }
+
+    /// Shows what the client has said inside of its tunnel.
+    pub(super) fn show_hello(&mut self, hello: Box<ShownHello>) {
+        self.hello_view = hello.view();
+        self.hello = Some(hello);
+        self.view.tls_hello = &raw const self.hello_view;
     }
 
     pub(super) fn set_user(&mut self, name: &str) {

@@ -9,6 +9,7 @@ pub(crate) mod callbacks;
 mod client;
 mod content;
 pub mod file_check;
+mod hello;
 pub(crate) mod host_table;
 mod inner;
 mod job;
@@ -37,6 +38,7 @@ use crate::deadline::Deadlines;
 
 pub(crate) use client::{ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
+pub(crate) use hello::ShownHello;
 pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
 pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
 pub(crate) use tunnel::TunnelHooks;
@@ -83,8 +85,7 @@ impl Hook {
 }
 
 /// Hooks that plugins may have and that this version never calls.
-pub(crate) const NEVER_CALLED: u64 =
-    Hook::HandleTlsHello.bit() | Hook::DoIntercept.bit() | Hook::HandleWebSocketMessage.bit();
+pub(crate) const NEVER_CALLED: u64 = Hook::HandleWebSocketMessage.bit();
 
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]

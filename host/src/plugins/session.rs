@@ -279,6 +279,11 @@ impl Session {
         self.with(|inner| inner.set_user(name));
     }
 
+    /// Who the client is, if it has authenticated.
+    pub(crate) fn user(&self) -> String {
+        self.with(|inner| inner.user.clone())
+    }
+
     /// There is no upstream, for this reason; empty when there is one again.
     pub(crate) fn set_failure_reason(&self, reason: &str) {
         self.with(|inner| inner.set_failure_reason(reason));
@@ -298,7 +303,7 @@ impl Session {
 
     /// Calls `hook` of the listeners from the given one on, as long as they let the exchange pass: position and answer
     /// of the first that does not.
-    fn call_from(&self, first: usize, hook: Hook) -> Option<(usize, u32)> {
+    pub(super) fn call_from(&self, first: usize, hook: Hook) -> Option<(usize, u32)> {
         let chain = self.chain();
         let listeners = &chain.listeners[hook as usize];
         for (position, &index) in listeners.iter().enumerate().skip(first) {

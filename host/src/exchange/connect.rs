@@ -1,0 +1,231 @@
+//! CONNECT: a tunnel, relayed unseen or looked into.
+//!
+//! Where TLS will be ended here, the upstream's TLS comes first: a client gets its 200 only when the upstream was
+//! reached and is who it says it is, and otherwise the reason. An upstream that speaks no TLS is connected in clear, and
+//! what the client then says decides.
+
+use std::net::IpAddr;
+
+use super::reach::Reached;
+use super::{Exchange, Origin, Outcome, unless_reset};
+use crate::error::{Cause, ExchangeError, Peer, Step};
+use crate::http1::Scheme;
+use crate::interception::Look;
+use crate::plugins::{Hook, ShownHello, Subject, Verdict};
+use crate::stream::MessageStream;
+use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
+
+/// How a tunnel begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Approach {
+    /// It is relayed unseen.
+    Unseen,
+    /// The client's first bytes are looked at; the connection is there to be relayed.
+    Clear,
+    /// TLS with the upstream first.
+    Secure,
+}
+
+impl Exchange {
+    /// Connects, and only then promises a tunnel.
+    pub(super) async fn connect(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Outcome, ExchangeError> {
+        self.record.seeks_upstream = true;
+        let (mut approach, mut is_wanted) = self.approach();
+        let mut upstream_speaks_http2 = None;
+        let mut upstream = None;
+        if approach == Approach::Secure {
+            self.tunnel_scheme = Scheme::Https;
+            match self.reach(client, Freshness::Any).await {
+                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
+                Ok((destination, Reached::Upstream(reached))) => {
+                    upstream_speaks_http2 = Some(reached.stream.speaks_http2());
+                    // The first request inside of the tunnel finds it there.
+                    self.worker.pool.put(&self.route(&destination), reached.stream);
+                }
+                Err(error) => {
+                    is_wanted = self.may_go_on_in_clear(&error).ok_or(error)?;
+                    approach = Approach::Clear;
+                }
+            }
+            self.tunnel_scheme = Scheme::Http;
+        }
+        if approach != Approach::Secure {
+            match self.reach(client, Freshness::New).await?.1 {
+                Reached::Answered(next) => return Ok(Outcome::Next(next)),
+                Reached::Upstream(reached) => upstream = Some(reached.stream),
+            }
+        }
+        let stall = self.worker.config.timeouts.client_idle;
+        client
+            .writer()
+            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
+            .await
+            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
+        Ok(match upstream {
+            Some(upstream) if approach == Approach::Unseen => Outcome::Tunnel(upstream),
+            upstream => Outcome::Look {
+                upstream,
+                is_wanted,
+                upstream_speaks_http2,
+            },
+        })
+    }
+
+    /// How the tunnel begins, and whether its TLS is to be ended here.
+    fn approach(&self) -> (Approach, bool) {
+        let listens = |hook| {
+            let session = self.session.as_ref();
+            session.is_some_and(|session| session.has_listeners(hook))
+        };
+        let Some(interception) = &self.worker.interception else {
+            return match listens(Hook::HandleTlsHello) {
+                true => (Approach::Clear, false),
+                false => (Approach::Unseen, false),
+            };
+        };
+        let (host, port) = (self.head.host(), self.head.port());
+        let is_wanted = interception.wants(host, port);
+        // The certificate of an address is seldom for the address: the name comes with the client's hello.
+        let is_address = host.parse::<IpAddr>().is_ok();
+        let approach = if is_wanted && !is_address && !interception.clear.knows(host, port) {
+            Approach::Secure
+        } else if is_wanted || listens(Hook::DoIntercept) || listens(Hook::HandleTlsHello) {
+            Approach::Clear
+        } else {
+            Approach::Unseen
+        };
+        (approach, is_wanted)
+    }
+
+    /// Whether a tunnel may begin without TLS although that was tried, and if so, whether it is still to be looked into.
+    fn may_go_on_in_clear(&self, error: &ExchangeError) -> Option<bool> {
+        let interception = self.worker.interception.as_ref()?;
+        let (host, port) = (self.head.host(), self.head.port());
+        let fault = tls_fault(error)?;
+        if fault.is_not_tls() {
+            interception.clear.remember(host, port);
+            return Some(true);
+        }
+        if fault.is_version_too_old() && interception.trusts_blindly(host) {
+            tracing::warn!(
+                client.address = %self.facts.client,
+                host,
+                port,
+                "an insecure host speaks only versions of TLS that are not safe: relaying it unseen"
+            );
+            return Some(false);
+        }
+        None
+    }
+
+    // ---- while the tunnel is looked at -------------------------------------------------------------------------------
+
+    pub(crate) fn host(&self) -> &str {
+        self.head.host()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.head.port()
+    }
+
+    /// A connection for a tunnel that has been promised, to be relayed.
+    pub(crate) async fn reach_in_clear(
+        &mut self,
+        client: &MessageStream,
+    ) -> Result<MessageStream, ExchangeError> {
+        let destination = self.destination();
+        let route = self.route(&destination);
+        let connected = async {
+            upstream::connect(&self.worker, &route)
+                .await
+                .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+        };
+        Ok(unless_reset(client.reset(), connected).await?.stream)
+    }
+
+    /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
+    /// again for the first request, and is told there.
+    pub(crate) async fn try_tls(&self, client: &MessageStream, origin: &Origin) -> Option<bool> {
+        let destination = self.destination();
+        let route = Route {
+            host: &origin.host,
+            scheme: Scheme::Https,
+            versions: HttpVersions::Any,
+            addresses: &origin.addresses,
+            ..self.route(&destination)
+        };
+        let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
+            Some(reached) => reached,
+            None => {
+                let connected = async {
+                    upstream::connect(&self.worker, &route)
+                        .await
+                        .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+                };
+                unless_reset(client.reset(), connected).await.ok()?
+            }
+        };
+        let speaks_http2 = reached.stream.speaks_http2();
+        self.worker.pool.put(&route, reached.stream);
+        Some(speaks_http2)
+    }
+
+    /// Asks the plugins about what the client has said: whether its TLS is to be ended here. `Err`: its tunnel is to be
+    /// closed, and why.
+    pub(crate) async fn ask_about_tls(
+        &mut self,
+        client: &MessageStream,
+        hello: Option<Box<ShownHello>>,
+    ) -> Result<Option<bool>, String> {
+        let (Some(session), Some(hello)) = (&self.session, hello) else {
+            return Ok(None);
+        };
+        session.show_hello(hello);
+        if session.has_listeners(Hook::HandleTlsHello) {
+            let subject = Subject {
+                request: &mut self.head,
+                response: None,
+            };
+            let walk = async { Ok(session.run(Hook::HandleTlsHello, subject).await) };
+            match unless_reset(client.reset(), walk).await {
+                Ok(Verdict::Proceed | Verdict::Retry) => {}
+                Ok(Verdict::Reply(_, plugin) | Verdict::Close(plugin)) => {
+                    return Err(format!("closed by {plugin}"));
+                }
+                Ok(Verdict::Failed(failure)) => {
+                    self.report(&ExchangeError::new(Peer::Plugin, Step::Hook, failure));
+                    return Err("a plugin failed".to_owned());
+                }
+                Err(_) => return Err("the client has gone".to_owned()),
+            }
+        }
+        session
+            .ask_about_interception(&self.head)
+            .map_err(|_| "a plugin failed".to_owned())
+    }
+
+    /// Ends an exchange whose tunnel is not relayed, but served or closed.
+    pub(crate) fn finish_look(mut self, note: &str) {
+        self.record.note = Some(note.to_owned());
+        self.finish();
+    }
+
+    /// Ends an exchange whose tunnel has been promised and leads nowhere.
+    pub(crate) fn fail_tunnel(self, error: &ExchangeError) {
+        self.report(error);
+        self.finish_look("no connection to relay to");
+    }
+}
+
+fn tls_fault(error: &ExchangeError) -> Option<&TlsFault> {
+    match &error.cause {
+        Cause::Dial(error) => match &error.failure {
+            DialFailure::Tls(failure) => Some(&failure.fault),
+            _ => None,
+        },
+        _ => None,
+    }
+}

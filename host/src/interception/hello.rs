@@ -1,0 +1,180 @@
+//! The ClientHello of an intercepted client, read before anything is answered (RFC 8446 §4.1.2).
+
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+
+use crate::plugins::ShownHello;
+
+/// Takes in a ClientHello in whatever pieces it comes.
+pub(crate) struct HelloReader {
+    acceptor: Acceptor,
+    /// How much of what was received has been taken in.
+    fed: usize,
+}
+
+/// It is no ClientHello, or one that nobody can answer.
+pub(crate) struct HelloRefused {
+    pub(crate) reason: rustls::Error,
+    /// What the client is told.
+    pub(crate) alert: Vec<u8>,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    /// In lower case, without a final dot.
+    pub(crate) server_name: Option<String>,
+    pub(crate) protocols: OfferedProtocols,
+    /// As plugins see it; taken once.
+    shown: Option<Box<ShownHello>>,
+}
+
+/// The application protocols that a client offers (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OfferedProtocols {
+    pub(crate) http1: bool,
+    pub(crate) http2: bool,
+}
+
+impl HelloReader {
+    pub(crate) fn new() -> Self {
+        Self {
+            acceptor: Acceptor::default(),
+            fed: 0,
+        }
+    }
+
+    /// Takes in what is new in `received`, which holds everything from the first byte on. `None`: it goes on.
+    pub(crate) fn read(&mut self, received: &[u8]) -> Result<Option<Accepted>, HelloRefused> {
+        loop {
+            match self.acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => return Ok(Some(accepted)),
+                Err((reason, alert)) => return Err(HelloRefused::new(reason, alert)),
+            }
+            let mut new = &received[self.fed..];
+            if new.is_empty() {
+                return Ok(None);
+            }
+            match self.acceptor.read_tls(&mut new) {
+                Ok(0) | Err(_) => {
+                    let reason = rustls::Error::General("the ClientHello is too long".to_owned());
+                    return Err(HelloRefused { reason, alert: Vec::new() });
+                }
+                Ok(len) => self.fed += len,
+            }
+        }
+    }
+
+    /// How much of what was received belongs to what was taken in.
+    pub(crate) fn taken(&self) -> usize {
+        self.fed
+    }
+}
+
+impl HelloRefused {
+    fn new(reason: rustls::Error, mut alert: AcceptedAlert) -> Self {
+        let mut bytes = Vec::new();
+        // Writing to memory does not fail.
+        let _ = alert.write_all(&mut bytes);
+        Self { reason, alert: bytes }
+    }
+}
+
+impl Hello {
+    pub(crate) fn of(accepted: &Accepted) -> Self {
+        let hello = accepted.client_hello();
+        let offered = || hello.alpn().into_iter().flatten();
+        let has_none = hello.alpn().is_none();
+        Self {
+            server_name: hello
+                .server_name()
+                .map(|name| name.trim_end_matches('.').to_ascii_lowercase()),
+            protocols: OfferedProtocols {
+                http1: has_none || offered().any(|name| name == b"http/1.1"),
+                http2: offered().any(|name| name == b"h2"),
+            },
+            shown: Some(ShownHello::new(hello.server_name(), offered())),
+        }
+    }
+
+    pub(crate) fn take_shown(&mut self) -> Option<Box<ShownHello>> {
+        self.shown.take()
+    }
+}
+
+impl OfferedProtocols {
+    /// Whether the client speaks HTTP at all.
+    pub(crate) fn is_http(self) -> bool {
+        self.http1 || self.http2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    fn hello(name: &str, protocols: &[&str]) -> Vec<u8> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_hello_is_read_in_whatever_pieces_it_comes() {
+        let bytes = hello("Example.com", &["h2", "http/1.1"]);
+        for piece in [1, 7, bytes.len()] {
+            let mut reader = HelloReader::new();
+            let mut read = None;
+            for end in (0..bytes.len()).step_by(piece).skip(1).chain([bytes.len()]) {
+                assert!(read.is_none());
+                read = reader.read(&bytes[..end]).ok().unwrap();
+            }
+            let hello = Hello::of(&read.unwrap());
+            assert_eq!(hello.server_name.as_deref(), Some("example.com"));
+            assert_eq!(hello.protocols, OfferedProtocols { http1: true, http2: true });
+            assert_eq!(reader.taken(), bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_client_without_alpn_speaks_http1() {
+        let read = |bytes: &[u8]| HelloReader::new().read(bytes).ok().unwrap().unwrap();
+        let of = |name: &str, protocols: &[&str]| Hello::of(&read(&hello(name, protocols)));
+        let plain = of("127.0.0.1", &[]);
+        assert_eq!((plain.server_name, plain.protocols.http1), (None, true));
+        assert!(!of("a", &["imap"]).protocols.is_http());
+        assert!(!of("a", &["h2"]).protocols.http1);
+    }
+
+    #[test]
+    fn what_is_no_hello_is_refused() {
+        for bytes in [
+            &b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00"[..],
+            b"\x16\x03\x01\xff\xff\x01",
+            b"\x16\x03\x01\x00\x00",
+        ] {
+            assert!(HelloReader::new().read(bytes).is_err(), "{bytes:?}");
+        }
+        let mut endless = b"\x16\x03\x01\x40\x00\x01\x10\x00\x00".to_vec();
+        endless.extend(vec![0; 0x4000 - 4]);
+        for _ in 0..80 {
+            endless.extend(b"\x16\x03\x01\x40\x00");
+            endless.extend(vec![0; 0x4000]);
+        }
+        assert!(HelloReader::new().read(&endless).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! What was learnt about hosts, for a while.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Hosts remembered at once; the ones to be forgotten first make room.
+const MAX_HOSTS: usize = 4096;
+
+/// Hosts and ports that something is known about until some time. Shared by all workers; asked for every tunnel and
+/// nearly always empty, which costs one load.
+#[derive(Debug)]
+pub(crate) struct HostMemory {
+    lifetime: Duration,
+    is_used: AtomicBool,
+    until: Mutex<HashMap<(String, u16), Instant>>,
+}
+
+impl HostMemory {
+    /// Zero remembers nothing.
+    pub(crate) fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            is_used: AtomicBool::new(false),
+            until: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    pub(crate) fn remember(&self, host: &str, port: u16) {
+        if self.lifetime.is_zero() {
+            return;
+        }
+        let now = Instant::now();
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.len() >= MAX_HOSTS {
+            until.retain(|_, end| *end > now);
+        }
+        if until.len() >= MAX_HOSTS
+            && let Some(first) = until.iter().min_by_key(|(_, end)| **end)
+        {
+            let first = first.0.clone();
+            until.remove(&first);
+        }
+        until.insert((host.to_owned(), port), now + self.lifetime);
+        self.is_used.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn knows(&self, host: &str, port: u16) -> bool {
+        if !self.is_used.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (host.to_owned(), port);
+        match until.get(&key) {
+            Some(end) if *end > Instant::now() => true,
+            Some(_) => {
+                until.remove(&key);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_known_for_its_port_until_its_time_is_over() {
+        let memory = HostMemory::new(Duration::from_secs(600));
+        assert!(!memory.knows("a", 443));
+        memory.remember("a", 443);
+        assert!(memory.knows("a", 443));
+        assert!(!memory.knows("a", 444) && !memory.knows("b", 443));
+        let short = HostMemory::new(Duration::from_nanos(1));
+        short.remember("a", 443);
+        assert!(!short.knows("a", 443));
+        let none = HostMemory::new(Duration::ZERO);
+        none.remember("a", 443);
+        assert!(!none.knows("a", 443));
+    }
+
+    #[test]
+    fn the_number_of_hosts_is_bounded() {
+        let memory = HostMemory::new(Duration::from_secs(600));
+        for number in 0..MAX_HOSTS + 10 {
+            memory.remember(&number.to_string(), 1);
+        }
+        assert_eq!(memory.until.lock().unwrap().len(), MAX_HOSTS);
+        assert!(memory.knows(&(MAX_HOSTS + 9).to_string(), 1));
+        assert!(!memory.knows("0", 1));
+    }
+}

@@ -1,0 +1,97 @@
+//! What a client speaks inside of a tunnel, told by its first bytes.
+
+/// What the first bytes begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// More bytes are needed to tell.
+    Undecided,
+    /// A TLS handshake record (RFC 8446 §5.1).
+    Tls,
+    /// An HTTP/1 request line.
+    Http,
+    /// Something else.
+    Other,
+}
+
+/// The methods that may begin a request inside of a tunnel. Other words in capitals are as likely another protocol's.
+const METHODS: [&[u8]; 8] = [
+    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ",
+];
+/// The longest request line that is waited for, in bytes.
+const MAX_LINE: usize = 16 * 1024;
+
+impl Opening {
+    /// Tells by what has been received so far.
+    pub(crate) fn of(received: &[u8]) -> Self {
+        match received {
+            [] | [0x16] => Self::Undecided,
+            [0x16, 3, ..] => Self::Tls,
+            _ => Self::of_text(received),
+        }
+    }
+
+    fn of_text(received: &[u8]) -> Self {
+        let may_become = |method: &&[u8]| {
+            let len = method.len().min(received.len());
+            method[..len] == received[..len]
+        };
+        let Some(method) = METHODS.iter().find(|method| may_become(method)) else {
+            return Self::Other;
+        };
+        if received.len() < method.len() {
+            return Self::Undecided;
+        }
+        match received.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                let line = received[..end].trim_ascii_end();
+                match line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
+                    true => Self::Http,
+                    false => Self::Other,
+                }
+            }
+            None if received.len() > MAX_LINE => Self::Other,
+            None => Self::Undecided,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_the_protocol() {
+        for (received, opening) in [
+            (&b""[..], Opening::Undecided),
+            (b"\x16", Opening::Undecided),
+            (b"\x16\x03\x01", Opening::Tls),
+            (b"\x16\x04", Opening::Other),
+            (b"\x80\x2e\x01", Opening::Other),
+            (b"G", Opening::Undecided),
+            (b"GET / HTTP/1.1\r", Opening::Undecided),
+            (b"GET / HTTP/1.1\r\n", Opening::Http),
+            (b"POST /a HTTP/1.0\n", Opening::Http),
+            (b"GET /old\r\n", Opening::Other),
+            (b"GETX", Opening::Other),
+            (b"PRI * HTTP/2.0\r\n", Opening::Other),
+            (b"SSH-2.0-x\r\n", Opening::Other),
+            (b"NICK somebody\r\n", Opening::Other),
+            (b"\0\0\0", Opening::Other),
+        ] {
+            assert_eq!(Opening::of(received), opening, "{}", received.escape_ascii());
+        }
+        assert_eq!(Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()), Opening::Other);
+    }
+
+    #[test]
+    fn a_request_line_is_told_at_its_end_and_never_taken_back() {
+        let line = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n";
+        for len in 0..line.len() {
+            let expected = match len < 20 {
+                true => Opening::Undecided,
+                false => Opening::Http,
+            };
+            assert_eq!(Opening::of(&line[..len]), expected, "{len}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Whose TLS is ended here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::certificates::Certificates;
+use super::memory::HostMemory;
+use crate::config::{HostPattern, InterceptionConfig};
+
+/// How long a destination that spoke no TLS is not tried again.
+const CLEAR_FOR: Duration = Duration::from_secs(300);
+
+/// Interception as it is configured, and what has been learnt about hosts. Shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Interception {
+    pub(crate) certificates: Arc<Certificates>,
+    include: Vec<HostPattern>,
+    exclude: Vec<HostPattern>,
+    insecure: Vec<HostPattern>,
+    /// Hosts whose clients do not accept our certificates.
+    pub(crate) rejected: HostMemory,
+    /// Hosts that speak no TLS.
+    pub(crate) clear: HostMemory,
+}
+
+impl Interception {
+    pub(crate) fn new(config: &InterceptionConfig, certificates: Arc<Certificates>) -> Self {
+        Self {
+            certificates,
+            include: config.include.clone(),
+            exclude: config.exclude.clone(),
+            insecure: config.insecure_hosts.clone(),
+            rejected: HostMemory::new(config.rejected_for),
+            clear: HostMemory::new(CLEAR_FOR),
+        }
+    }
+
+    /// Whether tunnels to `host` are looked into, as far as the configuration and experience say.
+    pub(crate) fn wants(&self, host: &str, port: u16) -> bool {
+        let names = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.matches(host));
+        names(&self.include) && !names(&self.exclude) && !self.rejected.knows(host, port)
+    }
+
+    /// Whether anything is accepted from this host.
+    pub(crate) fn trusts_blindly(&self, host: &str) -> bool {
+        self.insecure.iter().any(|pattern| pattern.matches(host))
+    }
+}

@@ -1,0 +1,152 @@
+//! TLS with clients of the proxy itself (`--cert-file`, `--key-file`).
+//!
+//! TLS 1.2 and 1.3, HTTP/1.1 or HTTP/2 by ALPN, sessions resumed with tickets that all workers can read and nobody
+//! stores. A client that speaks clear text is told so in clear text. Certificate and key are read again on reload;
+//! connections that are open keep what they began with.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use crate::config::KeyPairFiles;
+use crate::key_pair::{self, KeyPairError};
+use crate::reply::{Reply, ReplyForm};
+use crate::stream::MessageStream;
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+/// The first byte of a TLS handshake record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+/// How long a client that speaks clear text may take to read that it should not.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The listener's side of TLS, shared by all workers.
+#[derive(Debug)]
+pub(crate) struct TlsListener {
+    files: KeyPairFiles,
+    key_log: bool,
+    tickets: Arc<dyn ProducesTickets>,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl TlsListener {
+    /// # Errors
+    /// A file cannot be used; the error names it.
+    pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, KeyPairError> {
+        let key_pair = key_pair::read(files)?;
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
+            .map_err(|error| KeyPairError::unusable(&files.key_file, &error))?;
+        Ok(Self {
+            config: RwLock::new(server_config(key_pair, &tickets, key_log)),
+            files: files.clone(),
+            key_log,
+            tickets,
+        })
+    }
+
+    /// Reads certificate and key again, for the connections to come.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); what was read before stays in use.
+    pub(crate) fn reload(&self) -> Result<(), KeyPairError> {
+        let config = server_config(key_pair::read(&self.files)?, &self.tickets, self.key_log);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the server's part in the handshake with a client; `None` when there is none, which has been logged.
+    pub(crate) async fn accept(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        worker: &Worker,
+    ) -> Option<Transport> {
+        let deadline = worker.deadlines.slot();
+        deadline.arm(worker.config.timeouts.header_read);
+        let shaken = deadline.bound(self.shake_hands(socket, client, worker)).await;
+        match shaken {
+            Some(Ok(transport)) => transport,
+            Some(Err(error)) => {
+                tracing::info!(client.address = %client, %error, "no TLS with a client");
+                None
+            }
+            None => {
+                let limit = worker.config.timeouts.header_read;
+                tracing::info!(client.address = %client, "no TLS with a client: it took longer than {limit:?}");
+                None
+            }
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        worker: &Worker,
+    ) -> io::Result<Option<Transport>> {
+        let mut first = [0];
+        match socket.peek(&mut first).await {
+            // It has looked whether somebody listens.
+            Ok(0) => return Ok(None),
+            Ok(_) if first[0] != HANDSHAKE => {
+                tracing::info!(client.address = %client, "a client speaks no TLS where TLS is expected");
+                refuse_clear_text(socket, worker).await;
+                return Ok(None);
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        let (layer, carrier) = Transport::Plain(socket).into_layer();
+        let session = TlsAcceptor::from(self.config()).accept(layer).await?;
+        Ok(Some(Transport::tls(TlsStream::Server(session), carrier)))
+    }
+}
+
+fn server_config(
+    key_pair: Arc<CertifiedKey>,
+    tickets: &Arc<dyn ProducesTickets>,
+    key_log: bool,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites for the default versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key_pair)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = Arc::clone(tickets);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if key_log {
+        config.key_log = Arc::new(rustls::KeyLogFile::new());
+    }
+    Arc::new(config)
+}
+
+/// Tells a client that speaks clear text what is wrong, in a form that it can read.
+async fn refuse_clear_text(socket: TcpStream, worker: &Worker) {
+    let reply = Reply::text(
+        400,
+        "400 Bad Request: this port speaks TLS: use the proxy as https://, not http://",
+    );
+    let form = ReplyForm {
+        is_head: false,
+        is_last: true,
+    };
+    let mut out = Vec::new();
+    worker.with_date(|date| reply.encode(form, date, &mut out));
+    let mut stream = MessageStream::new(Transport::Plain(socket), &worker.deadlines, 1 << 16);
+    if stream.writer().write_all(&out, FAREWELL).await.is_ok() {
+        stream.linger(FAREWELL).await;
+    }
+}
