@@ -21,7 +21,7 @@ use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
-use crate::upstream::tls::{CaFileError, TlsClient};
+use crate::upstream::tls::{TlsClient, TlsClientError};
 use crate::worker::{self, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
@@ -43,6 +43,11 @@ pub enum StartError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A certificate to show to upstreams, or its key, cannot be used.
+    #[error(
+        "{0}; name PEM files of a certificate and its private key in tls.upstream.client_certificates"
+    )]
+    ClientCertificate(Box<dyn std::error::Error + Send + Sync>),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -73,8 +78,23 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Plugin(_) | Self::CaFile { .. } | Self::Hostname { .. }
+            Self::Plugin(_)
+                | Self::CaFile { .. }
+                | Self::ClientCertificate(_)
+                | Self::Hostname { .. }
         )
+    }
+}
+
+impl From<TlsClientError> for StartError {
+    fn from(error: TlsClientError) -> Self {
+        match error {
+            TlsClientError::CaFile { path, reason } => Self::CaFile {
+                path,
+                source: reason,
+            },
+            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error.into()),
+        }
     }
 }
 
@@ -102,12 +122,11 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         config.limits.max_body_buffer,
     ));
     let (herald, events) = Herald::start(plugins.subscribers).map_err(StartError::Worker)?;
-    let tls_client = TlsClient::new(&config.tls.upstream.extra_ca_files)
-        .map(Arc::new)
-        .map_err(|CaFileError { path, reason }| StartError::CaFile {
-            path,
-            source: reason,
-        })?;
+    let insecure_hosts = match &config.interception {
+        Some(interception) => &interception.insecure_hosts[..],
+        None => &[],
+    };
+    let tls_client = Arc::new(TlsClient::new(&config.tls, insecure_hosts)?);
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
     let (drain, drain_receiver) = watch::channel(false);

@@ -20,9 +20,11 @@ use crate::worker::Worker;
 use dial::Dialer;
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
+#[expect(unused_imports, reason = "nobody speaks HTTP/2 yet")]
+pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
 pub(crate) use socks5::SocksError;
-pub(crate) use tls::TlsFault;
+pub(crate) use tls::{TlsFault, alert_in};
 
 /// A connection to an upstream, in use by one exchange.
 #[derive(Debug)]

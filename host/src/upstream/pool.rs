@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hashbrown::{Equivalent, HashMap};
 
 use super::parent::Parent;
-use super::route::Route;
+use super::route::{HttpVersions, Route};
 use crate::http1::Scheme;
 use crate::stream::MessageStream;
 
@@ -54,6 +54,7 @@ struct KeyRef<'a> {
     host: &'a str,
     port: u16,
     scheme: Scheme,
+    versions: HttpVersions,
     /// None for most routes, so that those are looked up by host, port and scheme alone.
     detour: Option<DetourRef<'a>>,
 }
@@ -71,6 +72,7 @@ struct Key {
     host: String,
     port: u16,
     scheme: Scheme,
+    versions: HttpVersions,
     detour: Option<Box<Detour>>,
 }
 
@@ -93,6 +95,10 @@ impl<'a> KeyRef<'a> {
             host,
             port,
             scheme: route.scheme,
+            versions: match route.scheme {
+                Scheme::Http => HttpVersions::Http1,
+                Scheme::Https => route.versions,
+            },
             detour: is_unusual.then_some(DetourRef {
                 parent: route.parent,
                 addresses: match route.parent {
@@ -109,6 +115,7 @@ impl<'a> KeyRef<'a> {
             host: self.host.to_owned(),
             port: self.port,
             scheme: self.scheme,
+            versions: self.versions,
             detour: self.detour.map(|detour| {
                 Box::new(Detour {
                     parent: detour.parent.cloned(),
@@ -126,6 +133,7 @@ impl Key {
             host: &self.host,
             port: self.port,
             scheme: self.scheme,
+            versions: self.versions,
             detour: self.detour.as_deref().map(|detour| DetourRef {
                 parent: detour.parent.as_ref(),
                 addresses: &detour.addresses,
@@ -148,8 +156,10 @@ impl Hash for KeyRef<'_> {
 
 impl PartialEq for KeyRef<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let is_same_end =
-            self.port == other.port && self.scheme == other.scheme && self.host == other.host;
+        let is_same_end = self.port == other.port
+            && self.scheme == other.scheme
+            && self.versions == other.versions
+            && self.host == other.host;
         is_same_end
             && match (&self.detour, &other.detour) {
                 (None, None) => true,
@@ -296,6 +306,10 @@ mod tests {
             Route::direct("b", 80),
             Route::direct("a", 81),
             secure,
+            Route {
+                versions: HttpVersions::Any,
+                ..secure
+            },
             through(&http),
             through(&named),
             through(&other_user),
@@ -316,6 +330,23 @@ mod tests {
             for (column, other) in routes.iter().enumerate() {
                 assert_eq!(share(one, other), row == column, "{one:?} {other:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_tls_may_offer_is_nothing_to_connections_in_clear() {
+        let parent = Parent::parse("https://p:1").unwrap();
+        let direct = Route::direct("a", 80);
+        let through = Route {
+            parent: Some(&parent),
+            ..direct
+        };
+        for route in [direct, through] {
+            let any = Route {
+                versions: HttpVersions::Any,
+                ..route
+            };
+            assert!(share(&route, &any));
         }
     }
 
