@@ -9,7 +9,7 @@ use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step}
 use crate::http1::{self, FramingError, HeadError};
 use crate::plugins::{ContentRefusedReason, PluginReply};
 use crate::upstream::resolve::ResolveError;
-use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault};
+use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
 /// How the proxy names itself in `Proxy-agent`.
 const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
@@ -186,6 +186,7 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Closed, Peer::Client) => (400, "http_request_error"),
         (Cause::Closed, _) => (502, "http_response_incomplete"),
         (Cause::Io(_), Peer::Client) => (400, "http_request_error"),
+        (Cause::Io(error), _) if alert_in(error).is_some() => (502, "tls_alert_received"),
         (Cause::Io(_), _) => (502, "connection_terminated"),
     }
 }
@@ -228,12 +229,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         DialFailure::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
         DialFailure::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
         DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
-        DialFailure::Tls(failure) => match failure.fault {
-            TlsFault::Certificate(_) | TlsFault::NameInvalid => (502, "tls_certificate_error"),
-            TlsFault::Alert(_) => (502, "tls_alert_received"),
-            TlsFault::Protocol(_) | TlsFault::SpokeFirst => (502, "tls_protocol_error"),
-            TlsFault::Ended(_) => (502, "connection_terminated"),
-        },
+        DialFailure::Tls(failure) => tls(&failure.fault),
         // A 407 of the parent's is not the client's to answer.
         DialFailure::Parent(failure) => match failure {
             ParentFailure::Itself => (508, "proxy_loop_detected"),
@@ -259,5 +255,17 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
             }
             _ => (502, "destination_unavailable"),
         },
+    }
+}
+
+fn tls(fault: &TlsFault) -> (u16, &'static str) {
+    match fault {
+        TlsFault::Certificate(_) | TlsFault::NameInvalid => (502, "tls_certificate_error"),
+        TlsFault::Alert(_) => (502, "tls_alert_received"),
+        TlsFault::Protocol(_) | TlsFault::NotTls | TlsFault::SpokeFirst => {
+            (502, "tls_protocol_error")
+        }
+        TlsFault::Ended(_) => (502, "connection_terminated"),
+        TlsFault::TimedOut(_) => (504, "connection_timeout"),
     }
 }

@@ -26,7 +26,7 @@ use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
 use crate::tls_listener::TlsListener;
-use crate::upstream::tls::{CaFileError, TlsClient};
+use crate::upstream::tls::{TlsClient, TlsClientError};
 use crate::worker::{self, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
@@ -54,6 +54,11 @@ pub enum StartError {
     /// There is no place for the certificates of intercepted hosts.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
+    /// A certificate to show to upstreams, or its key, cannot be used.
+    #[error(
+        "{0}; name PEM files of a certificate and its private key in tls.upstream.client_certificates"
+    )]
+    ClientCertificate(Box<dyn std::error::Error + Send + Sync>),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -88,8 +93,21 @@ impl StartError {
                 | Self::CaFile { .. }
                 | Self::KeyPair(_)
                 | Self::Certificates(_)
+                | Self::ClientCertificate(_)
                 | Self::Hostname { .. }
         )
+    }
+}
+
+impl From<TlsClientError> for StartError {
+    fn from(error: TlsClientError) -> Self {
+        match error {
+            TlsClientError::CaFile { path, reason } => Self::CaFile {
+                path,
+                source: reason,
+            },
+            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error.into()),
+        }
     }
 }
 
@@ -117,12 +135,11 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         config.limits.max_body_buffer,
     ));
     let (herald, events) = Herald::start(plugins.subscribers).map_err(StartError::Worker)?;
-    let tls_client = TlsClient::new(&config.tls.upstream.extra_ca_files)
-        .map(Arc::new)
-        .map_err(|CaFileError { path, reason }| StartError::CaFile {
-            path,
-            source: reason,
-        })?;
+    let insecure_hosts = match &config.interception {
+        Some(interception) => &interception.insecure_hosts[..],
+        None => &[],
+    };
+    let tls_client = Arc::new(TlsClient::new(&config.tls, insecure_hosts)?);
     let key_log = config.tls.key_log;
     let tls_listener = match &config.tls.listener {
         Some(files) => Some(Arc::new(TlsListener::load(files, key_log)?)),

@@ -82,6 +82,12 @@ impl MessageStream {
         self.split().1
     }
 
+    /// Whether TLS has agreed on HTTP/2 (ALPN).
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody speaks HTTP/2 yet"))]
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.transport.speaks_http2()
+    }
+
     /// Whether received bytes wait to be read.
     pub(crate) fn has_buffered(&self) -> bool {
         !self.received.is_empty()

@@ -187,6 +187,14 @@ impl Transport {
         }
     }
 
+    /// Whether TLS has agreed on HTTP/2 (ALPN).
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Tls(tls) => tls.session.borrow().get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Plain(_) | Self::Channel(_) => false,
+        }
+    }
+
     /// The two directions, to be used at the same time within one task.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {

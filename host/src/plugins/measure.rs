@@ -16,7 +16,7 @@ use super::load::{LoadRequest, load};
 use super::spec::PluginSpec;
 use super::{BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way};
 use crate::buffers;
-use crate::config::Config;
+use crate::config::{Config, TlsConfig};
 use crate::events::Events;
 use crate::http1::{FieldLine, RequestHead, ResponseHead};
 use crate::relay::ContentHook;
@@ -64,7 +64,7 @@ impl Measured {
             listeners: Vec::new(),
             config: Arc::new(Config::default()),
             chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
-            tls_client: Arc::new(TlsClient::new(&[]).map_err(|error| error.reason)?),
+            tls_client: Arc::new(TlsClient::new(&TlsConfig::default(), &[])?),
             events: Events::default(),
             log: LogSink::discard(),
             drain: watch::channel(false).1,

@@ -4,6 +4,7 @@
 //! One limit covers everything from the name's resolution to the end of the last handshake. What goes wrong is told
 //! with the destination and the parent, never with the parent's credentials.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use super::connect;
 use super::parent::{Parent, ParentScheme};
 use super::race::{self, Destination};
 use super::resolve::{ResolveError, Resolver};
-use super::route::Route;
+use super::route::{HttpVersions, Route};
 use super::socks5::{self, SocksError};
 use super::tls::{TlsClient, TlsFailure, TlsFault};
 use crate::deadline::Deadlines;
@@ -103,9 +104,10 @@ impl Dialer<'_> {
     ///
     /// Cancel safe: a dropped call closes what it had begun.
     pub(crate) async fn dial(&self, route: &Route<'_>) -> Result<MessageStream, DialError> {
-        tokio::time::timeout(self.limit, self.open(route))
+        let securing = Cell::new(None);
+        tokio::time::timeout(self.limit, self.open(route, &securing))
             .await
-            .unwrap_or(Err(DialFailure::TimedOut(self.limit)))
+            .unwrap_or_else(|_| Err(self.late(securing.get())))
             .map_err(|failure| DialError {
                 host: route.host.to_owned(),
                 port: route.port,
@@ -114,9 +116,14 @@ impl Dialer<'_> {
             })
     }
 
-    async fn open(&self, route: &Route<'_>) -> Result<MessageStream, DialFailure> {
+    /// `securing` says with whom a handshake of TLS is under way.
+    async fn open<'a>(
+        &self,
+        route: &Route<'a>,
+        securing: &Cell<Option<&'a str>>,
+    ) -> Result<MessageStream, DialFailure> {
         let stream = match route.parent {
-            Some(parent) => self.open_through(parent, route).await?,
+            Some(parent) => self.open_through(parent, route, securing).await?,
             None => {
                 let to = Destination {
                     host: route.host,
@@ -129,14 +136,18 @@ impl Dialer<'_> {
         };
         match route.scheme {
             Scheme::Http => Ok(stream),
-            Scheme::Https => self.secure(stream, route.host).await,
+            Scheme::Https => {
+                securing.set(Some(route.host));
+                self.secure(stream, route.host, route.versions).await
+            }
         }
     }
 
-    async fn open_through(
+    async fn open_through<'a>(
         &self,
-        parent: &Parent,
-        route: &Route<'_>,
+        parent: &'a Parent,
+        route: &Route<'a>,
+        securing: &Cell<Option<&'a str>>,
     ) -> Result<MessageStream, DialFailure> {
         let to = Destination {
             host: parent.host(),
@@ -150,7 +161,11 @@ impl Dialer<'_> {
         }
         let mut stream = self.stream(Transport::Plain(socket));
         if parent.scheme() == ParentScheme::Https {
-            stream = self.secure(stream, parent.host()).await?;
+            securing.set(Some(parent.host()));
+            stream = self
+                .secure(stream, parent.host(), HttpVersions::Http1)
+                .await?;
+            securing.set(None);
         }
         match parent.scheme() {
             ParentScheme::Socks5 => {
@@ -194,16 +209,30 @@ impl Dialer<'_> {
         &self,
         stream: MessageStream,
         name: &str,
+        versions: HttpVersions,
     ) -> Result<MessageStream, DialFailure> {
         let (transport, received) = stream.into_parts();
         if !received.is_empty() {
-            let failure = TlsFailure::new(name, TlsFault::SpokeFirst);
-            return Err(DialFailure::Tls(Box::new(failure)));
+            return Err(TlsFailure::new(name, TlsFault::SpokeFirst).into());
         }
-        match self.tls.handshake(name, transport).await {
+        match self.tls.handshake(name, versions, transport).await {
             Ok(transport) => Ok(self.stream(transport)),
-            Err(failure) => Err(DialFailure::Tls(Box::new(failure))),
+            Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// The time is over; `securing` is whom TLS was begun with.
+    fn late(&self, securing: Option<&str>) -> DialFailure {
+        match securing {
+            Some(name) => TlsFailure::new(name, TlsFault::TimedOut(self.limit)).into(),
+            None => DialFailure::TimedOut(self.limit),
+        }
+    }
+}
+
+impl From<TlsFailure> for DialFailure {
+    fn from(failure: TlsFailure) -> Self {
+        Self::Tls(Box::new(failure))
     }
 }
 

@@ -14,15 +14,21 @@ pub(crate) mod tls;
 
 use std::rc::Rc;
 
+use crate::http1::Scheme;
+use crate::http2::client::Client;
 use crate::stream::MessageStream;
+use crate::transport::Transport;
 use crate::worker::Worker;
 
 use dial::Dialer;
+use pool::{Pool, Turn};
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
+#[expect(unused_imports, reason = "nobody speaks HTTP/2 yet")]
+pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
 pub(crate) use socks5::SocksError;
-pub(crate) use tls::TlsFault;
+pub(crate) use tls::{TlsFault, alert_in};
 
 /// A connection to an upstream, in use by one exchange.
 #[derive(Debug)]
@@ -56,8 +62,19 @@ pub(crate) async fn obtain(
     }
 }
 
-/// An idle connection along `route`, if there is one that `freshness` allows.
+/// An idle connection along `route`, or a new stream of a shared one, if there is one that `freshness` allows.
 pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> Option<Upstream> {
+    if freshness == Freshness::New {
+        return None;
+    }
+    if may_be_shared(route)
+        && let Some(client) = worker.pool.shared(route)
+    {
+        return Some(Upstream {
+            stream: open(worker, &client),
+            is_reused: true,
+        });
+    }
     let stream = match freshness {
         Freshness::Any => worker.pool.take(route, MessageStream::is_quiet),
         Freshness::Verified => worker.pool.take(route, MessageStream::is_quiet_now),
@@ -69,9 +86,65 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
     })
 }
 
-/// A new connection along `route`.
-pub(crate) async fn connect(worker: &Worker, route: &Route<'_>) -> Result<Upstream, DialError> {
-    let dialer = Dialer {
+/// A new connection along `route`, or a stream of one that somebody else has just made.
+pub(crate) async fn connect(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
+    // Boxed: dialling is rare, and its future would make every idle connection larger.
+    let stream = match may_be_shared(route) {
+        true => Box::pin(connect_shared(worker, route)).await?,
+        false => Box::pin(dialer(worker).dial(route)).await?,
+    };
+    Ok(Upstream {
+        stream,
+        is_reused: false,
+    })
+}
+
+/// Whether a connection along `route` may turn out to be HTTP/2.
+fn may_be_shared(route: &Route<'_>) -> bool {
+    route.scheme == Scheme::Https && route.versions == HttpVersions::Any
+}
+
+async fn connect_shared(
+    worker: &Rc<Worker>,
+    route: &Route<'_>,
+) -> Result<MessageStream, DialError> {
+    let turn = match Pool::turn(worker, route) {
+        Turn::Ours(turn) => Some(turn),
+        Turn::Everybodys => None,
+        Turn::Anothers(notify) => {
+            notify.notified().await;
+            match worker.pool.shared(route) {
+                Some(client) => return Ok(open(worker, &client)),
+                // Whatever has become of it, nobody waits twice.
+                None => None,
+            }
+        }
+    };
+    let dialer = dialer(worker);
+    let stream = dialer.dial(route).await?;
+    if !stream.speaks_http2() {
+        if let Some(turn) = turn {
+            turn.is_http1();
+        }
+        return Ok(stream);
+    }
+    let client = dialer.begin_http2(route, stream).await?;
+    worker.pool.share(route, &client);
+    Ok(open(worker, &client))
+}
+
+/// A stream of a shared connection.
+fn open(worker: &Worker, client: &Client) -> MessageStream {
+    let transport = Transport::Channel(client.open());
+    MessageStream::new(
+        transport,
+        &worker.deadlines,
+        worker.config.limits.server_read_len,
+    )
+}
+
+fn dialer(worker: &Worker) -> Dialer<'_> {
+    Dialer {
         resolver: &worker.resolver,
         tls: &worker.tls_client,
         deadlines: &worker.deadlines,
@@ -79,11 +152,5 @@ pub(crate) async fn connect(worker: &Worker, route: &Route<'_>) -> Result<Upstre
         head_limits: worker.head_limits,
         read_len: worker.config.limits.server_read_len,
         limit: worker.config.timeouts.connect,
-    };
-    // Boxed: dialling is rare, and its future would make every idle connection larger.
-    let stream = Box::pin(dialer.dial(route)).await?;
-    Ok(Upstream {
-        stream,
-        is_reused: false,
-    })
+    }
 }

@@ -1,5 +1,8 @@
-//! Idle connections to upstreams, by all that makes them what they are: one pool per worker, shared by all its client
-//! connections. Asking allocates nothing.
+//! Connections to upstreams that can be used again, by all that makes them what they are: one pool per worker, shared by
+//! all its client connections. Asking allocates nothing.
+//!
+//! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams. Who wants a
+//! connection that may turn out to be HTTP/2 waits for whoever is making one already.
 //!
 //! The newest idle connection is handed out first. A connection on which something happened while it was idle, a
 //! close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out. The pool is bounded per host and in
@@ -8,14 +11,18 @@
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hashbrown::{Equivalent, HashMap};
+use tokio::sync::Notify;
 
 use super::parent::Parent;
-use super::route::Route;
+use super::route::{HttpVersions, Route};
 use crate::http1::Scheme;
+use crate::http2::client::Client;
 use crate::stream::MessageStream;
+use crate::worker::Worker;
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +44,46 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Hosts {
-    by_key: HashMap<Key, Vec<Idle>>,
+    by_key: HashMap<Key, Host>,
+    /// Idle and shared connections.
     total: usize,
+}
+
+/// What is kept for one destination.
+#[derive(Debug, Default)]
+struct Host {
+    idle: Vec<Idle>,
+    shared: Option<Client>,
+    dial: Dial,
+}
+
+/// What is known of making connections that may turn out to be HTTP/2.
+#[derive(Debug, Default)]
+enum Dial {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// Somebody makes one; woken when that has come to an end.
+    UnderWay(Rc<Notify>),
+    /// They are HTTP/1.1: no use in waiting for one another.
+    Http1,
+}
+
+/// Whose turn it is to make a connection.
+pub(crate) enum Turn {
+    /// Ours; others wait until the value is dropped.
+    Ours(DialTurn),
+    /// Everybody's, there is nothing to wait for.
+    Everybodys,
+    /// Somebody else's, who wakes us at the end.
+    Anothers(Rc<Notify>),
+}
+
+/// The right to make a connection that others wait for.
+pub(crate) struct DialTurn {
+    worker: Rc<Worker>,
+    key: Key,
+    notify: Rc<Notify>,
 }
 
 #[derive(Debug)]
@@ -54,6 +99,7 @@ struct KeyRef<'a> {
     host: &'a str,
     port: u16,
     scheme: Scheme,
+    versions: HttpVersions,
     /// None for most routes, so that those are looked up by host, port and scheme alone.
     detour: Option<DetourRef<'a>>,
 }
@@ -71,6 +117,7 @@ struct Key {
     host: String,
     port: u16,
     scheme: Scheme,
+    versions: HttpVersions,
     detour: Option<Box<Detour>>,
 }
 
@@ -93,6 +140,10 @@ impl<'a> KeyRef<'a> {
             host,
             port,
             scheme: route.scheme,
+            versions: match route.scheme {
+                Scheme::Http => HttpVersions::Http1,
+                Scheme::Https => route.versions,
+            },
             detour: is_unusual.then_some(DetourRef {
                 parent: route.parent,
                 addresses: match route.parent {
@@ -109,6 +160,7 @@ impl<'a> KeyRef<'a> {
             host: self.host.to_owned(),
             port: self.port,
             scheme: self.scheme,
+            versions: self.versions,
             detour: self.detour.map(|detour| {
                 Box::new(Detour {
                     parent: detour.parent.cloned(),
@@ -126,6 +178,7 @@ impl Key {
             host: &self.host,
             port: self.port,
             scheme: self.scheme,
+            versions: self.versions,
             detour: self.detour.as_deref().map(|detour| DetourRef {
                 parent: detour.parent.as_ref(),
                 addresses: &detour.addresses,
@@ -148,8 +201,10 @@ impl Hash for KeyRef<'_> {
 
 impl PartialEq for KeyRef<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let is_same_end =
-            self.port == other.port && self.scheme == other.scheme && self.host == other.host;
+        let is_same_end = self.port == other.port
+            && self.scheme == other.scheme
+            && self.versions == other.versions
+            && self.host == other.host;
         is_same_end
             && match (&self.detour, &other.detour) {
                 (None, None) => true,
@@ -193,7 +248,7 @@ impl Pool {
         is_usable: impl Fn(&MessageStream) -> bool,
     ) -> Option<MessageStream> {
         let hosts = &mut *self.hosts.borrow_mut();
-        let idle = hosts.by_key.get_mut(&KeyRef::of(route))?;
+        let idle = &mut hosts.by_key.get_mut(&KeyRef::of(route))?.idle;
         while let Some(Idle { stream, .. }) = idle.pop() {
             hosts.total -= 1;
             if is_usable(&stream) {
@@ -203,10 +258,10 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last exchange is over and complete.
+    /// Keeps a connection whose last exchange is over and complete. A stream of a shared connection is of no further use.
     pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
         let hosts = &mut *self.hosts.borrow_mut();
-        if hosts.total >= self.limits.total || !stream.is_quiet() {
+        if stream.is_channel() || hosts.total >= self.limits.total || !stream.is_quiet() {
             return;
         }
         let entry = Idle {
@@ -214,15 +269,63 @@ impl Pool {
             since: Instant::now(),
         };
         let key = KeyRef::of(route);
-        if let Some(idle) = hosts.by_key.get_mut(&key) {
-            if idle.len() < self.limits.per_host {
-                idle.push(entry);
+        if let Some(host) = hosts.by_key.get_mut(&key) {
+            if host.idle.len() < self.limits.per_host {
+                host.idle.push(entry);
                 hosts.total += 1;
             }
             return;
         }
-        hosts.by_key.insert(key.to_key(), vec![entry]);
+        let host = Host {
+            idle: vec![entry],
+            ..Host::default()
+        };
+        hosts.by_key.insert(key.to_key(), host);
         hosts.total += 1;
+    }
+
+    /// The HTTP/2 connection that takes another stream along `route`, if there is one.
+    pub(crate) fn shared(&self, route: &Route<'_>) -> Option<Client> {
+        let hosts = self.hosts.borrow();
+        let shared = hosts.by_key.get(&KeyRef::of(route))?.shared.as_ref()?;
+        shared.can_open().then(|| shared.clone())
+    }
+
+    /// Lets all exchanges along `route` use an HTTP/2 connection, in place of the one before, whose streams go on.
+    pub(crate) fn share(&self, route: &Route<'_>, client: &Client) {
+        let hosts = &mut *self.hosts.borrow_mut();
+        let key = KeyRef::of(route);
+        let host = match hosts.by_key.get_mut(&key) {
+            Some(host) => host,
+            None => hosts.by_key.entry(key.to_key()).or_default(),
+        };
+        if host.shared.is_some() || hosts.total < self.limits.total {
+            hosts.total += usize::from(host.shared.is_none());
+            host.shared = Some(client.clone());
+        }
+    }
+
+    /// Whose turn it is to make a connection along `route` that may turn out to be HTTP/2.
+    pub(crate) fn turn(worker: &Rc<Worker>, route: &Route<'_>) -> Turn {
+        let hosts = &mut *worker.pool.hosts.borrow_mut();
+        let key = KeyRef::of(route);
+        let host = match hosts.by_key.get_mut(&key) {
+            Some(host) => host,
+            None => hosts.by_key.entry(key.to_key()).or_default(),
+        };
+        match &host.dial {
+            Dial::Http1 => Turn::Everybodys,
+            Dial::UnderWay(notify) => Turn::Anothers(Rc::clone(notify)),
+            Dial::Unknown => {
+                let notify = Rc::new(Notify::new());
+                host.dial = Dial::UnderWay(Rc::clone(&notify));
+                Turn::Ours(DialTurn {
+                    worker: Rc::clone(worker),
+                    key: key.to_key(),
+                    notify,
+                })
+            }
+        }
     }
 
     /// Closes what has been idle too long or was closed by its peer, and forgets hosts without connections.
@@ -230,19 +333,45 @@ impl Pool {
         let hosts = &mut *self.hosts.borrow_mut();
         let now = Instant::now();
         let mut total = 0;
-        hosts.by_key.retain(|_, idle| {
-            idle.retain(|entry| {
-                now.duration_since(entry.since) < self.limits.idle && entry.stream.is_quiet()
-            });
-            total += idle.len();
-            !idle.is_empty()
+        let is_old = |since| now.duration_since(since) >= self.limits.idle;
+        hosts.by_key.retain(|_, host| {
+            host.idle
+                .retain(|entry| !is_old(entry.since) && entry.stream.is_quiet());
+            host.shared
+                .take_if(|client| client.is_over() || client.idle_since().is_some_and(is_old));
+            let kept = host.idle.len() + usize::from(host.shared.is_some());
+            total += kept;
+            kept > 0 || matches!(host.dial, Dial::UnderWay(_))
         });
         hosts.total = total;
     }
 
-    /// Closes every idle connection.
+    /// Closes every idle connection; shared ones when their last stream ends.
     pub(crate) fn clear(&self) {
         *self.hosts.borrow_mut() = Hosts::default();
+    }
+}
+
+impl DialTurn {
+    /// It has turned out to be HTTP/1.1.
+    pub(crate) fn is_http1(self) {
+        self.end(Dial::Http1);
+    }
+
+    fn end(&self, dial: Dial) {
+        let hosts = &mut *self.worker.pool.hosts.borrow_mut();
+        if let Some(host) = hosts.by_key.get_mut(&self.key.as_ref())
+            && matches!(&host.dial, Dial::UnderWay(notify) if Rc::ptr_eq(notify, &self.notify))
+        {
+            host.dial = dial;
+        }
+    }
+}
+
+impl Drop for DialTurn {
+    fn drop(&mut self) {
+        self.end(Dial::Unknown);
+        self.notify.notify_waiters();
     }
 }
 
@@ -296,6 +425,10 @@ mod tests {
             Route::direct("b", 80),
             Route::direct("a", 81),
             secure,
+            Route {
+                versions: HttpVersions::Any,
+                ..secure
+            },
             through(&http),
             through(&named),
             through(&other_user),
@@ -316,6 +449,23 @@ mod tests {
             for (column, other) in routes.iter().enumerate() {
                 assert_eq!(share(one, other), row == column, "{one:?} {other:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_tls_may_offer_is_nothing_to_connections_in_clear() {
+        let parent = Parent::parse("https://p:1").unwrap();
+        let direct = Route::direct("a", 80);
+        let through = Route {
+            parent: Some(&parent),
+            ..direct
+        };
+        for route in [direct, through] {
+            let any = Route {
+                versions: HttpVersions::Any,
+                ..route
+            };
+            assert!(share(&route, &any));
         }
     }
 

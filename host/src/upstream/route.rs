@@ -13,6 +13,8 @@ pub(crate) struct Route<'a> {
     pub(crate) port: u16,
     /// `Https`: TLS with the destination, verified as `host`.
     pub(crate) scheme: Scheme,
+    /// What TLS with the destination offers.
+    pub(crate) versions: HttpVersions,
     /// The proxy to go through.
     pub(crate) parent: Option<&'a Parent>,
     /// The client wants to send bytes of its own (CONNECT): parents connect through, whatever the scheme.
@@ -24,6 +26,18 @@ pub(crate) struct Route<'a> {
     pub(crate) source: Option<IpAddr>,
 }
 
+/// The versions of HTTP that may be spoken over TLS; in clear it is always HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HttpVersions {
+    #[default]
+    Http1,
+    /// HTTP/2 or HTTP/1.1, as the destination likes: see [`MessageStream::speaks_http2`].
+    ///
+    /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody speaks HTTP/2 yet"))]
+    Any,
+}
+
 impl<'a> Route<'a> {
     /// Straight to `host` in clear, as most requests go.
     pub(crate) fn direct(host: &'a str, port: u16) -> Self {
@@ -31,6 +45,7 @@ impl<'a> Route<'a> {
             host,
             port,
             scheme: Scheme::Http,
+            versions: HttpVersions::Http1,
             parent: None,
             is_tunnel: false,
             addresses: &[],

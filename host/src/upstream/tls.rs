@@ -1,93 +1,131 @@
-//! TLS towards upstreams: whom we trust, and the handshake.
+//! TLS towards upstreams: whom we trust, what we offer and show, and the handshake.
 //!
-//! The machine's trust store is read when the first connection needs it, away from the workers' threads; the extra
-//! files of the configuration are read at the start, so that a wrong one is known then. One configuration, with its
-//! cache of sessions to resume, serves all workers. Verification is webpki's on every platform: it computes, and never
-//! asks the network while a worker waits.
+//! The machine's trust store is read when the first connection needs it, away from the workers' threads; the files of
+//! the configuration are read at the start, so that a wrong one is known then. All workers share one client. It has a
+//! configuration of rustls, with a store of sessions of its own, for each certificate that it may show, and for hosts
+//! that are verified apart from those that are not: no session begun as one of them is resumed as another. Only TLS
+//! 1.2 and 1.3 are spoken.
 
+mod fault;
+mod key_pair;
+mod roots;
+mod sessions;
+mod verifier;
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, KeyLog, KeyLogFile, NoKeyLog, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::route::HttpVersions;
+use crate::config::{ClientCertificate, HostPattern, TlsConfig};
 use crate::transport::Transport;
+
+pub(crate) use fault::{TlsFailure, TlsFault, alert_in};
+pub(crate) use key_pair::KeyPairError;
+use sessions::Sessions;
+use verifier::{Trust, Verifier};
+
+/// Hosts that are remembered as warned of; for further ones there is no warning.
+const MAX_WARNED_HOSTS: usize = 1024;
 
 /// The TLS client that all workers share.
 #[derive(Debug)]
 pub(crate) struct TlsClient {
+    provider: Arc<CryptoProvider>,
     extra_roots: RootCertStore,
-    config: OnceLock<Arc<ClientConfig>>,
+    /// With the machine's, once somebody has needed them.
+    roots: OnceLock<Arc<RootCertStore>>,
+    insecure: InsecureHosts,
+    /// The first one that is for a host counts; the last one is for all of them.
+    identities: Vec<Identity>,
+    key_log: Arc<dyn KeyLog>,
 }
 
-/// A file of extra trust roots cannot be used.
-#[derive(Debug)]
-pub(crate) struct CaFileError {
-    pub(crate) path: PathBuf,
-    pub(crate) reason: io::Error,
-}
-
-/// There is a connection to `name`, but no TLS on it.
+/// A file that TLS towards upstreams needs cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS with {name} failed: {fault}")]
-pub(crate) struct TlsFailure {
-    name: String,
-    #[source]
-    pub(crate) fault: TlsFault,
-}
-
-/// What went wrong with TLS.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsFault {
-    /// The certificate is not accepted.
-    #[error("{}", why(.0))]
-    Certificate(CertificateError),
-    /// The peer ended the handshake with an alert.
-    #[error("it answered with the alert {0:?}")]
-    Alert(AlertDescription),
-    /// The peer speaks something else, or we have nothing in common.
+pub(crate) enum TlsClientError {
+    /// A file of extra trust roots.
+    #[error("{}: {reason}", .path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        reason: io::Error,
+    },
+    /// A certificate to show, or its key.
     #[error(transparent)]
-    Protocol(rustls::Error),
-    /// The connection ended in the middle of the handshake.
-    #[error("the connection ended: {0}")]
-    Ended(io::Error),
-    /// There were bytes before TLS could begin.
-    #[error("the peer sent something before TLS began")]
-    SpokeFirst,
-    /// No certificate can be for such a name.
-    #[error("no certificate can be for this name")]
-    NameInvalid,
+    ClientCertificate(#[from] KeyPairError),
+}
+
+/// Who we are to some hosts.
+#[derive(Debug)]
+struct Identity {
+    hosts: Vec<HostPattern>,
+    /// What is shown to those that ask; none: nothing.
+    certificate: Option<Arc<dyn ResolvesClientCert>>,
+    verified: OnceLock<Offers>,
+    unverified: OnceLock<Offers>,
+}
+
+/// Configurations that differ in the HTTP versions they offer, and share everything else, sessions too.
+#[derive(Debug)]
+struct Offers {
+    http1: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
+}
+
+/// The hosts whose certificates nobody looks at.
+#[derive(Debug)]
+struct InsecureHosts {
+    patterns: Vec<HostPattern>,
+    warned: Mutex<HashSet<String>>,
 }
 
 impl TlsClient {
+    /// The certificates of `insecure_hosts` are not verified.
+    ///
     /// # Errors
-    /// A file cannot be read, or has no certificate that can be a trust root.
-    pub(crate) fn new(extra_ca_files: &[PathBuf]) -> Result<Self, CaFileError> {
-        let mut extra_roots = RootCertStore::empty();
-        for path in extra_ca_files {
-            add_file(&mut extra_roots, path).map_err(|reason| CaFileError {
-                path: path.clone(),
-                reason,
-            })?;
+    /// A file cannot be read, or does not hold what it is for.
+    pub(crate) fn new(
+        config: &TlsConfig,
+        insecure_hosts: &[HostPattern],
+    ) -> Result<Self, TlsClientError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let upstream = &config.upstream;
+        let mut identities = Vec::new();
+        for certificate in &upstream.client_certificates {
+            identities.push(Identity::known(certificate, &provider)?);
         }
+        identities.push(Identity::anonymous());
         Ok(Self {
-            extra_roots,
-            config: OnceLock::new(),
+            extra_roots: roots::read(&upstream.extra_ca_files)?,
+            roots: OnceLock::new(),
+            insecure: InsecureHosts::new(insecure_hosts),
+            identities,
+            key_log: key_log(config.key_log),
+            provider,
         })
     }
 
-    /// Takes the client's part in a handshake with `name`, a host name or an IP literal.
+    /// Takes the client's part in a handshake with `name`, a host name in lower case or an IP literal.
     pub(crate) async fn handshake(
         self: &Arc<Self>,
         name: &str,
+        versions: HttpVersions,
         transport: Transport,
     ) -> Result<Transport, TlsFailure> {
         let server_name = server_name(name)?;
+        let config = self.config(name, versions).await;
         let (layer, carrier) = transport.into_layer();
-        let session = TlsConnector::from(self.config().await)
+        let session = TlsConnector::from(config)
             .connect(server_name, layer)
             .await
             .map_err(|error| TlsFailure::new(name, TlsFault::of(error)))?;
@@ -96,76 +134,156 @@ impl TlsClient {
 
     /// A client that trusts this authority and nobody else.
     #[cfg(test)]
-    pub(super) fn trusting(authority: CertificateDer<'static>) -> Arc<Self> {
+    pub(super) fn trusting(
+        authority: rustls::pki_types::CertificateDer<'static>,
+        config: &TlsConfig,
+        insecure_hosts: &[HostPattern],
+    ) -> Arc<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(authority).expect("a certificate");
-        Arc::new(Self {
-            extra_roots: RootCertStore::empty(),
-            config: OnceLock::from(Arc::new(client_config(roots))),
+        let client = Self::new(config, insecure_hosts).expect("good files");
+        client.roots.set(Arc::new(roots)).expect("the first roots");
+        Arc::new(client)
+    }
+
+    async fn config(self: &Arc<Self>, name: &str, versions: HttpVersions) -> Arc<ClientConfig> {
+        let identity = self.identity(name);
+        let offers = if self.insecure.include(name) {
+            self.insecure.warn_of(name);
+            let offers = || self.offers(identity, Trust::Anybody);
+            identity.unverified.get_or_init(offers)
+        } else {
+            let roots = self.roots().await;
+            let offers = || self.offers(identity, Trust::Roots(roots));
+            identity.verified.get_or_init(offers)
+        };
+        Arc::clone(match versions {
+            HttpVersions::Http1 => &offers.http1,
+            HttpVersions::Any => &offers.any,
         })
     }
 
-    async fn config(self: &Arc<Self>) -> Arc<ClientConfig> {
-        if let Some(config) = self.config.get() {
-            return Arc::clone(config);
+    fn identity(&self, name: &str) -> &Identity {
+        let mut identities = self.identities.iter();
+        identities
+            .find(|identity| is_among(&identity.hosts, name))
+            .expect("the last identity is for all hosts")
+    }
+
+    async fn roots(self: &Arc<Self>) -> Arc<RootCertStore> {
+        if let Some(roots) = self.roots.get() {
+            return Arc::clone(roots);
         }
         let client = Arc::clone(self);
-        let loaded = tokio::task::spawn_blocking(move || client.load()).await;
+        let loaded = tokio::task::spawn_blocking(move || client.load_roots()).await;
         // Only a runtime that is shutting down runs no such task.
-        loaded.unwrap_or_else(|_| self.load())
+        loaded.unwrap_or_else(|_| self.load_roots())
     }
 
-    fn load(&self) -> Arc<ClientConfig> {
-        let config = self.config.get_or_init(|| {
+    fn load_roots(&self) -> Arc<RootCertStore> {
+        let roots = self.roots.get_or_init(|| {
             let mut roots = self.extra_roots.clone();
-            add_platform_roots(&mut roots);
-            Arc::new(client_config(roots))
+            roots::add_platforms(&mut roots);
+            Arc::new(roots)
         });
-        Arc::clone(config)
+        Arc::clone(roots)
+    }
+
+    fn offers(&self, identity: &Identity, trust: Trust) -> Offers {
+        let algorithms = self.provider.signature_verification_algorithms;
+        let verifier = Arc::new(Verifier::new(trust, algorithms));
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has cipher suites for the default versions")
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut http1 = match &identity.certificate {
+            Some(certificate) => builder.with_client_cert_resolver(Arc::clone(certificate)),
+            None => builder.with_no_client_auth(),
+        };
+        http1.resumption = Resumption::store(Arc::new(Sessions::default()));
+        http1.key_log = Arc::clone(&self.key_log);
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut any = http1.clone();
+        any.alpn_protocols.insert(0, b"h2".to_vec());
+        Offers {
+            http1: Arc::new(http1),
+            any: Arc::new(any),
+        }
     }
 }
 
-fn client_config(roots: RootCertStore) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites for the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
+impl Identity {
+    fn known(
+        certificate: &ClientCertificate,
+        provider: &CryptoProvider,
+    ) -> Result<Self, KeyPairError> {
+        let key = key_pair::read(&certificate.files, provider)?;
+        Ok(Self {
+            hosts: certificate.hosts.clone(),
+            certificate: Some(Arc::new(SingleCertAndKey::from(key))),
+            verified: OnceLock::new(),
+            unverified: OnceLock::new(),
+        })
+    }
+
+    fn anonymous() -> Self {
+        Self {
+            hosts: vec![HostPattern::all()],
+            certificate: None,
+            verified: OnceLock::new(),
+            unverified: OnceLock::new(),
+        }
+    }
 }
 
-fn add_platform_roots(roots: &mut RootCertStore) {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "cannot read some of the system's trusted certificates");
+impl InsecureHosts {
+    fn new(patterns: &[HostPattern]) -> Self {
+        Self {
+            patterns: patterns.to_vec(),
+            warned: Mutex::default(),
+        }
     }
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, "read the system's trusted certificates");
-    if roots.is_empty() {
-        tracing::warn!("the system trusts no certificate: no https upstream will be accepted");
+
+    fn include(&self, name: &str) -> bool {
+        is_among(&self.patterns, name)
+    }
+
+    /// Once for each host.
+    fn warn_of(&self, name: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MAX_WARNED_HOSTS && !warned.contains(name) {
+            warned.insert(name.to_owned());
+            tracing::warn!(
+                host = name,
+                "not verifying who this is: interception.insecure_hosts names it"
+            );
+        }
     }
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
-    let pem = std::fs::read(path)?;
-    let len = roots.len();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(pem_error)?;
-        roots.add(certificate).map_err(io::Error::other)?;
-    }
-    if roots.len() == len {
-        return Err(io::Error::other("has no certificate in PEM format"));
-    }
-    Ok(())
+fn is_among(patterns: &[HostPattern], name: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(name))
 }
 
-fn pem_error(error: pem::Error) -> io::Error {
-    match error {
-        pem::Error::Io(error) => error,
-        error => io::Error::other(error.to_string()),
+/// Secrets are written only where the configuration and the environment both ask for it.
+fn key_log(is_wanted: bool) -> Arc<dyn KeyLog> {
+    if !is_wanted {
+        return Arc::new(NoKeyLog {});
     }
+    let log = Arc::new(KeyLogFile::new());
+    let Some(path) = std::env::var_os("SSLKEYLOGFILE") else {
+        tracing::warn!("tls.key_log is on, but SSLKEYLOGFILE is not set: no secrets are written");
+        return log;
+    };
+    // rustls has made the file, and says nothing if it could not.
+    let opened = OpenOptions::new().append(true).open(&path);
+    let path = path.display();
+    match opened {
+        Ok(_) => tracing::warn!(%path, "writing the secrets of TLS sessions, as tls.key_log asks"),
+        Err(error) => tracing::warn!(%path, %error, "cannot write the secrets of TLS sessions"),
+    }
+    log
 }
 
 /// The name to verify; the dot that ends an absolute name is in no certificate.
@@ -173,42 +291,4 @@ fn server_name(name: &str) -> Result<ServerName<'static>, TlsFailure> {
     let relative = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(relative.to_owned())
         .map_err(|_| TlsFailure::new(name, TlsFault::NameInvalid))
-}
-
-impl TlsFailure {
-    pub(super) fn new(name: &str, fault: TlsFault) -> Self {
-        Self {
-            name: name.to_owned(),
-            fault,
-        }
-    }
-}
-
-impl TlsFault {
-    /// rustls hands its errors over inside of those of the socket.
-    fn of(error: io::Error) -> Self {
-        match error.downcast::<rustls::Error>() {
-            Ok(rustls::Error::InvalidCertificate(reason)) => Self::Certificate(reason),
-            Ok(rustls::Error::AlertReceived(alert)) => Self::Alert(alert),
-            Ok(error) => Self::Protocol(error),
-            Err(error) => Self::Ended(error),
-        }
-    }
-}
-
-/// The common reasons in words that tell an operator what to do.
-fn why(error: &CertificateError) -> String {
-    use CertificateError as Reason;
-    match error {
-        Reason::UnknownIssuer => "its certificate is from an unknown authority".to_owned(),
-        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
-            "its certificate is for another name".to_owned()
-        }
-        Reason::Expired | Reason::ExpiredContext { .. } => "its certificate has expired".to_owned(),
-        Reason::NotValidYet | Reason::NotValidYetContext { .. } => {
-            "its certificate is not valid yet".to_owned()
-        }
-        Reason::Revoked => "its certificate has been revoked".to_owned(),
-        reason => format!("its certificate is not accepted: {reason}"),
-    }
 }

@@ -1,0 +1,166 @@
+//! What goes wrong with TLS, in words that tell an operator what to do.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
+
+use super::verifier::Untrusted;
+
+/// There is a connection to `name`, but no TLS on it.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS with {name} failed: {fault}")]
+pub(crate) struct TlsFailure {
+    name: String,
+    #[source]
+    pub(crate) fault: TlsFault,
+}
+
+/// What went wrong with TLS.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsFault {
+    /// The certificate is not accepted.
+    #[error("its certificate {}", certificate_in_words(.0))]
+    Certificate(CertificateError),
+    /// The peer ended the handshake with an alert.
+    #[error("{}", alert_in_words(*.0))]
+    Alert(AlertDescription),
+    /// Its first bytes are not those of TLS.
+    #[error("it does not speak TLS")]
+    NotTls,
+    /// There were bytes before TLS could begin.
+    #[error("it sent something before TLS began")]
+    SpokeFirst,
+    /// The peer breaks the protocol, or we have nothing in common.
+    #[error("{}", protocol_in_words(.0))]
+    Protocol(rustls::Error),
+    /// The connection ended in the middle of the handshake.
+    #[error("the connection ended: {0}")]
+    Ended(io::Error),
+    /// The handshake was under way when the time to connect, as given, was over.
+    #[error("the handshake did not end within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// No certificate can be for such a name.
+    #[error("no certificate can be for this name")]
+    NameInvalid,
+}
+
+impl TlsFailure {
+    pub(in super::super) fn new(name: &str, fault: TlsFault) -> Self {
+        Self {
+            name: name.to_owned(),
+            fault,
+        }
+    }
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "nobody intercepts yet"))]
+impl TlsFault {
+    /// Whether the peer speaks TLS but has not proved who it is.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        matches!(self, Self::Certificate(_) | Self::NameInvalid)
+    }
+
+    /// Whether the peer speaks something else.
+    pub(crate) fn is_not_tls(&self) -> bool {
+        matches!(self, Self::NotTls | Self::SpokeFirst)
+    }
+
+    /// Whether the peer says that it speaks no version of TLS that is spoken here: 1.2 and 1.3.
+    pub(crate) fn is_version_too_old(&self) -> bool {
+        use PeerIncompatible::ServerDoesNotSupportTls12Or13;
+        matches!(
+            self,
+            Self::Alert(AlertDescription::ProtocolVersion)
+                | Self::Protocol(rustls::Error::PeerIncompatible(
+                    ServerDoesNotSupportTls12Or13
+                ))
+        )
+    }
+}
+
+impl TlsFault {
+    /// rustls hands its errors over inside of those of the socket.
+    pub(super) fn of(error: io::Error) -> Self {
+        use rustls::Error;
+        match error.downcast::<Error>() {
+            Ok(Error::InvalidCertificate(reason)) => Self::Certificate(reason),
+            Ok(Error::AlertReceived(alert)) => Self::Alert(alert),
+            // No type of TLS record, or one without the version that follows it: neither is sent by anything that
+            // has begun to speak TLS.
+            Ok(Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            )) => Self::NotTls,
+            Ok(error) => Self::Protocol(error),
+            Err(error) => Self::Ended(error),
+        }
+    }
+}
+
+/// The alert that ended a connection whose handshake seemed to be over: TLS 1.3 refuses a client's certificate then.
+pub(crate) fn alert_in(error: &io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn certificate_in_words(error: &CertificateError) -> String {
+    use CertificateError as Reason;
+    let words = match error {
+        Reason::UnknownIssuer => "is from an unknown authority",
+        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => "is for another name",
+        Reason::Expired | Reason::ExpiredContext { .. } => "has expired",
+        Reason::NotValidYet | Reason::NotValidYetContext { .. } => "is not valid yet",
+        Reason::Revoked => "has been revoked",
+        Reason::InvalidPurpose | Reason::InvalidPurposeContext { .. } => "is not for servers",
+        Reason::BadEncoding => "cannot be read",
+        Reason::Other(OtherError(error)) => match error.downcast_ref::<Untrusted>() {
+            Some(reason) => return reason.to_string(),
+            None => return format!("is not accepted: {error}"),
+        },
+        reason => return format!("is not accepted: {reason}"),
+    };
+    words.to_owned()
+}
+
+fn alert_in_words(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    let meaning = match alert {
+        Alert::NoApplicationProtocol => {
+            "it speaks none of the HTTP versions that it was offered; one that speaks only HTTP/2 is reached by \
+             clients that speak HTTP/2 with this proxy"
+        }
+        Alert::ProtocolVersion => VERSION_TOO_OLD,
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+            "it has no version of TLS or cipher in common with this proxy, or wants a client certificate \
+             (tls.upstream.client_certificates)"
+        }
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            "it wants a client certificate (tls.upstream.client_certificates)"
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied => {
+            "it accepts only clients with another certificate (tls.upstream.client_certificates)"
+        }
+        Alert::UnrecognisedName => "it does not serve this name",
+        alert => return format!("it answered with the alert {alert:?}"),
+    };
+    format!("it answered with the alert {alert:?}: {meaning}")
+}
+
+fn protocol_in_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            VERSION_TOO_OLD.to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+const VERSION_TOO_OLD: &str = "it speaks neither TLS 1.2 nor TLS 1.3";

@@ -1,0 +1,58 @@
+//! Whom we trust: the authorities of this machine and those of the configuration.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
+
+use super::TlsClientError;
+
+/// The certificates of PEM files.
+///
+/// # Errors
+/// A file cannot be read, or has no certificate that can be a trust root.
+pub(super) fn read(files: &[PathBuf]) -> Result<RootCertStore, TlsClientError> {
+    let mut roots = RootCertStore::empty();
+    for path in files {
+        add_file(&mut roots, path).map_err(|reason| TlsClientError::CaFile {
+            path: path.clone(),
+            reason,
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Adds those that the machine trusts. Reads files: not for a worker's thread.
+pub(super) fn add_platforms(roots: &mut RootCertStore) {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "cannot read some of the system's trusted certificates");
+    }
+    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(added, ignored, "read the system's trusted certificates");
+    if roots.is_empty() {
+        tracing::warn!("the system trusts no certificate: no https upstream will be accepted");
+    }
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
+    let pem = std::fs::read(path)?;
+    let len = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(pem_error)?;
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    if roots.len() == len {
+        return Err(io::Error::other("has no certificate in PEM format"));
+    }
+    Ok(())
+}
+
+fn pem_error(error: pem::Error) -> io::Error {
+    match error {
+        pem::Error::Io(error) => error,
+        error => io::Error::other(error.to_string()),
+    }
+}

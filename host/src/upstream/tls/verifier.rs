@@ -1,0 +1,146 @@
+//! Whether an upstream is who it should be.
+//!
+//! Verification is webpki's on every platform: it computes, and never asks the network while a worker waits. What is
+//! added here are reasons that tell an operator more. Hosts that are not verified still have to prove that they hold
+//! the key of the certificate they show.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+use webpki::EndEntityCert;
+
+/// Whose certificates are accepted.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// Those that lead to one of these, are valid now and for the name.
+    Roots(Arc<RootCertStore>),
+    /// All.
+    Anybody,
+}
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    trust: Trust,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Why a certificate leads to none of the roots, where more can be said than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Untrusted {
+    #[error("is self-signed")]
+    SelfSigned,
+    #[error("leads to a root that is not trusted")]
+    Root,
+    #[error("is an authority's own, and none of a server")]
+    Authority,
+}
+
+impl Verifier {
+    pub(super) fn new(trust: Trust, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { trust, algorithms }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Trust::Roots(roots) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            roots,
+            intermediates,
+            now,
+            algorithms,
+        )
+        .map_err(|error| explained(error, end_entity, intermediates, roots))?;
+        verify_server_name(&certificate, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The error, or a more exact one.
+fn explained(
+    error: Error,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+) -> Error {
+    let is_root_known = || {
+        EndEntityCert::try_from(end_entity).is_ok_and(|certificate| {
+            let subject = certificate.subject();
+            roots.roots.iter().any(|root| *root.subject == *subject)
+        })
+    };
+    let reason = match &error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            if is_self_issued(end_entity) {
+                Untrusted::SelfSigned
+            } else if intermediates.last().is_some_and(is_self_issued) {
+                Untrusted::Root
+            } else {
+                return error;
+            }
+        }
+        // What makes a certificate of one's own by the usual recipes makes an authority.
+        Error::InvalidCertificate(reason) if is_authority(reason) => {
+            match is_self_issued(end_entity) && !is_root_known() {
+                true => Untrusted::SelfSigned,
+                false => Untrusted::Authority,
+            }
+        }
+        _ => return error,
+    };
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+}
+
+/// Whether the certificate was refused as an authority's.
+fn is_authority(reason: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(error)) = reason else {
+        return false;
+    };
+    matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    EndEntityCert::try_from(certificate)
+        .is_ok_and(|certificate| certificate.issuer() == certificate.subject())
+}
