@@ -6,8 +6,9 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use crate::ca::command::CaArgs;
 use crate::config::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, WorkerCount,
 };
@@ -19,6 +20,7 @@ use crate::config::{
     about = "A programmable HTTP(S) forward proxy that loads its filters from shared libraries.",
     after_help = AFTER_HELP,
     disable_version_flag = true,
+    disable_help_subcommand = true,
     infer_long_args = true,
     args_override_self = true,
     next_line_help = true
@@ -142,6 +144,21 @@ pub struct Cli {
     /// Print the version and exit.
     #[arg(short = 'v', long)]
     pub version: bool,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the executable can do besides serving. It reads no configuration then.
+#[derive(Subcommand)]
+pub enum Command {
+    // Described at its own place.
+    #[allow(
+        missing_docs,
+        reason = "its words would replace those of CaArgs in the help"
+    )]
+    Ca(CaArgs),
 }
 
 const AFTER_HELP: &str = "\

@@ -32,6 +32,7 @@ mod error;
 mod events;
 mod reply;
 
+pub mod ca;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;

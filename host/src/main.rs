@@ -5,11 +5,13 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::{fmt, io};
+use std::{env, fmt, io};
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use proxy_host::cli::Cli;
+use proxy_host::ca;
+use proxy_host::ca::command::CaArgs;
+use proxy_host::cli::{Cli, Command};
 use proxy_host::config::{Config, ConfigError};
 use proxy_host::open_files;
 use proxy_host::pid_file::PidFile;
@@ -19,9 +21,25 @@ use proxy_host::telemetry;
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) if cli.version => print_version(),
-        Ok(cli) => run(cli).unwrap_or_else(Failure::report),
+        Ok(cli) => match cli.command {
+            Some(Command::Ca(args)) => certificates(&args),
+            None => run(cli),
+        }
+        .unwrap_or_else(Failure::report),
         Err(error) => answer(&error),
     }
+}
+
+/// `proxy ca`. It heeds no flag of the proxy's, so one that was given is a mistake.
+fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
+    if env::args_os().nth(1).is_none_or(|first| first != "ca") {
+        return Err(Failure {
+            message: "`ca` has no use for the flags before it; see proxy ca --help".to_owned(),
+            status: USAGE,
+        });
+    }
+    ca::run(&args.command, &mut io::stdout().lock()).map_err(Failure::system)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {

@@ -1,0 +1,171 @@
+//! `proxy ca`: makes, shows and hands out the certificates that clients have to trust.
+//!
+//! Nobody needs openssl for that, and nobody loses a key: files that exist are replaced only on demand, and a private
+//! key is never readable by others, not even for a moment. [`page`] hands the same certificate out to the clients of a
+//! running proxy. Reading keys and signing for intercepted hosts is left to others.
+
+mod certificate;
+pub mod command;
+mod export;
+mod files;
+mod make;
+mod mobileconfig;
+mod name;
+pub mod page;
+mod trust;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use self::certificate::{Certificate, CertificateError};
+use self::command::{CaCommand, ExportArgs, InitArgs, SelfSignedArgs};
+use self::files::{Access, Existing, FileError, NewFile};
+
+/// Why the command did not do what it was asked to do; one line with a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The certificate cannot be read.
+    #[error("{}: {source}; name another with --ca-cert-file, or make one with `proxy ca init`", .path.display())]
+    Certificate {
+        /// What was to be read.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CertificateError,
+    },
+    /// No certificate could be made.
+    #[error("no certificate could be made: {0}")]
+    Make(#[from] make::MakeError),
+    /// Nobody takes what the command prints.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+/// Does what `command` says. `out` is standard output.
+///
+/// # Errors
+/// A file cannot be read or written, or exists and is not to be replaced. Nothing is left half done then.
+pub fn run(command: &CaCommand, out: &mut dyn Write) -> Result<(), CaError> {
+    match command {
+        CaCommand::Init(args) => init(args, out),
+        CaCommand::Show(args) => show(&args.ca_cert_file, out),
+        CaCommand::Export(args) => export(args, out),
+        CaCommand::InstallHelp(args) => install_help(&args.ca_cert_file, out),
+        CaCommand::SelfSigned(args) => self_signed(args, out),
+    }
+}
+
+fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
+    let [cert_file, key_file, signing_key_file] =
+        ["ca-cert.pem", "ca-key.pem", "ca-signing-key.pem"].map(|name| in_dir(&args.dir, name));
+    let name = match &args.name {
+        Some(name) => name.as_str().to_owned(),
+        None => name::of_new_ca(),
+    };
+    let made = make::ca(&name, args.days)?;
+    let signing_key = make::key()?;
+    files::make_dir(&args.dir)?;
+    files::write_all(
+        &[
+            NewFile::new(&key_file, made.key.as_bytes(), Access::Owner),
+            NewFile::new(&signing_key_file, signing_key.as_bytes(), Access::Owner),
+            NewFile::new(&cert_file, made.certificate.as_bytes(), Access::Everyone),
+        ],
+        Existing::from_force(args.force),
+    )?;
+    let certificate = read(&cert_file)?;
+    let [cert, key, signing_key] =
+        [&cert_file, &key_file, &signing_key_file].map(|file| trust::quoted(file));
+    write!(
+        out,
+        "Made {cert}, {key} and {signing_key}.\n\
+         \n\
+         {certificate}\n\
+         Start the proxy with\n    \
+             proxy --ca-cert-file {cert} --ca-key-file {key} --ca-signing-key-file {signing_key}\n\
+         and let its clients trust {cert}:\n    \
+             proxy ca install-help --ca-cert-file {cert}\n\
+         says how. Clients that use the proxy already find it at http://{host}/.\n\
+         Keep both keys to yourself: with them anyone can pose as any site to those clients.\n",
+        host = page::HOST,
+    )
+    .map_err(CaError::Output)
+}
+
+fn show(file: &Path, out: &mut dyn Write) -> Result<(), CaError> {
+    let certificate = read(file)?;
+    write!(out, "{certificate}").map_err(CaError::Output)
+}
+
+fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), CaError> {
+    let certificate = read(&args.ca_cert_file)?;
+    let content = export::encode(&certificate, args.format);
+    if args.output.as_os_str() == "-" {
+        return out.write_all(&content).map_err(CaError::Output);
+    }
+    let file = NewFile::new(&args.output, &content, Access::Everyone);
+    Ok(files::write_all(&[file], Existing::from_force(args.force))?)
+}
+
+fn install_help(file: &Path, out: &mut dyn Write) -> Result<(), CaError> {
+    let certificate = read(file)?;
+    // The commands are pasted wherever the reader happens to be.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    write!(
+        out,
+        "{certificate}\n{}",
+        trust::Steps::new(&file, certificate.name())
+    )
+    .map_err(CaError::Output)
+}
+
+fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError> {
+    let made = make::self_signed(&args.host, args.days)?;
+    files::write_all(
+        &[
+            NewFile::new(&args.key_file, made.key.as_bytes(), Access::Owner),
+            NewFile::new(
+                &args.cert_file,
+                made.certificate.as_bytes(),
+                Access::Everyone,
+            ),
+        ],
+        Existing::from_force(args.force),
+    )?;
+    let certificate = read(&args.cert_file)?;
+    let [cert, key] = [&args.cert_file, &args.key_file].map(|file| trust::quoted(file));
+    let hosts: Vec<&str> = args.host.iter().map(name::HostName::as_str).collect();
+    let first = args
+        .host
+        .first()
+        .map_or_else(String::new, |host| host.in_url());
+    write!(
+        out,
+        "Made {cert} and {key}, for {hosts}.\n\
+         \n\
+         {certificate}\n\
+         Start the proxy with\n    \
+             proxy --cert-file {cert} --key-file {key}\n\
+         and use it as\n    \
+             curl --proxy-cacert {cert} -x https://{first}:8899 http://example.com/\n",
+        hosts = hosts.join(", "),
+    )
+    .map_err(CaError::Output)
+}
+
+fn read(path: &Path) -> Result<Certificate, CaError> {
+    Certificate::read(path).map_err(|source| CaError::Certificate {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// `name` in `dir`, without a `./` that nobody has written.
+fn in_dir(dir: &Path, name: &str) -> PathBuf {
+    if dir == Path::new(".") {
+        return PathBuf::from(name);
+    }
+    dir.join(name)
+}

@@ -1,0 +1,14 @@
+//! A certificate in the form that a client wants.
+
+use super::certificate::Certificate;
+use super::command::Format;
+use super::mobileconfig;
+
+/// The bytes of `certificate` as `format`.
+pub(super) fn encode(certificate: &Certificate, format: Format) -> Vec<u8> {
+    match format {
+        Format::Pem => certificate.pem().into_bytes(),
+        Format::Der => certificate.der().to_vec(),
+        Format::Mobileconfig => mobileconfig::of(certificate).into_bytes(),
+    }
+}
