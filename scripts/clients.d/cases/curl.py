@@ -1,0 +1,289 @@
+"""The curl of the system: both HTTP versions, uploads, a proxy over clear text and over TLS."""
+
+import hashlib
+import json
+import os
+import re
+
+from checks import Failed, expect_match, expect_same
+from harness import case
+from website import random_text
+
+MEBIBYTE = 1 << 20
+
+
+def curl(context, proxy, *arguments, status=0):
+    """Runs curl with the proxy; it trusts the proxy's authority alone."""
+    command = ["curl", "-sSv", "--max-time", "30", "-x", proxy.url, "--cacert", context.ca_file]
+    if proxy.url.startswith("https:"):
+        command += ["--proxy-cacert", context.listener_ca_file]
+    done = context.run([*command, *arguments], status=status)
+    done.notes = done.stderr.decode(errors="replace")
+    return done
+
+
+def expect_our_issuer(context, done):
+    """Curl tells the issuer of the inner certificate behind the one of the proxy's listener."""
+    server = done.notes.rpartition("Server certificate:")[2]
+    issuer = expect_match("curl's word on the issuer", server, r"^\*\s+issuer: (.*)$").group(1)
+    expect_match("the issuer", issuer, re.escape(context.issuer_name))
+
+
+def expect_version(done, expected):
+    """What curl wrote for `-w %{stderr}<%{http_version}>`."""
+    expect_same("the HTTP versions", re.findall(r"<version ([\d.]+)>", done.notes), expected)
+
+
+VERSION = ("-w", "%{stderr}<version %{http_version}>")
+
+
+def _gets(context, proxy, origin, flag, version):
+    done = curl(context, proxy, flag, *VERSION, context.url(origin, "/hello"))
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_version(done, [version])
+    expect_our_issuer(context, done)
+    context.expect_access(proxy, "GET", origin, "/hello")
+
+
+@case("curl", "HTTP/1.1 from an origin of both versions")
+def gets_http1(context):
+    _gets(context, context.proxy, "any", "--http1.1", "1.1")
+
+
+@case("curl", "HTTP/2 from an origin of both versions")
+def gets_http2(context):
+    _gets(context, context.proxy, "any", "--http2", "2")
+
+
+@case("curl", "HTTP/1.1 from an origin of HTTP/1.1 alone")
+def gets_http1_from_http1(context):
+    _gets(context, context.proxy, "h1", "--http1.1", "1.1")
+
+
+@case("curl", "HTTP/2 offered, an origin of HTTP/1.1 alone")
+def offers_http2_to_http1(context):
+    done = curl(context, context.proxy, "--http2", context.url("h1", "/hello"))
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_our_issuer(context, done)
+    context.expect_access(context.proxy, "GET", "h1", "/hello")
+
+
+@case("curl", "HTTP/1.1 from an origin of HTTP/2 alone")
+def gets_http1_from_http2(context):
+    _gets(context, context.proxy, "h2", "--http1.1", "1.1")
+
+
+@case("curl", "HTTP/2 from an origin of HTTP/2 alone")
+def gets_http2_from_http2(context):
+    _gets(context, context.proxy, "h2", "--http2", "2")
+
+
+@case("curl", "HTTP/1.1 over a proxy of TLS")
+def gets_http1_over_tls_proxy(context):
+    _gets(context, context.tls_proxy, "any", "--http1.1", "1.1")
+
+
+@case("curl", "HTTP/2 over a proxy of TLS")
+def gets_http2_over_tls_proxy(context):
+    _gets(context, context.tls_proxy, "any", "--http2", "2")
+
+
+@case("curl", "http:// over a proxy of TLS")
+def gets_clear_text_over_tls_proxy(context):
+    port = context.origins.plain_port
+    done = curl(context, context.tls_proxy, f"http://localhost:{port}/hello")
+    expect_same("the body", done.stdout, b"hello\n")
+    context.tls_proxy.expect_access("GET", "localhost", port, "/hello")
+
+
+@case("curl", "TLS 1.2 inside")
+def speaks_tls12(context):
+    done = curl(context, context.proxy, "--tls-max", "1.2", context.url("any", "/hello"))
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_match("curl's word on TLS", done.notes, r"SSL connection using TLSv1\.2 ")
+    expect_our_issuer(context, done)
+
+
+@case("curl", "an IP address instead of a name")
+def gets_by_address(context):
+    done = curl(context, context.proxy, context.url("any", "/hello", "127.0.0.1"))
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_our_issuer(context, done)
+    context.expect_access(context.proxy, "GET", "any", "/hello", host="127.0.0.1")
+
+
+def _posts(context, proxy, origin, flag):
+    content = random_text(MEBIBYTE)
+    upload = context.write("upload", content)
+    done = curl(context, proxy, flag, "--data-binary", f"@{upload}", context.url(origin, "/echo"))
+    seen = json.loads(done.stdout)
+    expect_same("the length that arrived", seen["length"], MEBIBYTE)
+    expect_same("the hash that arrived", seen["sha256"], hashlib.sha256(content).hexdigest())
+    context.expect_access(proxy, "POST", origin, "/echo")
+    return seen
+
+
+for origin in ("any", "h1", "h2"):
+    for flag in ("--http1.1", "--http2"):
+        @case("curl", f"POST of 1 MiB with {flag}, origin {origin}")
+        def posts(context, origin=origin, flag=flag):
+            _posts(context, context.proxy, origin, flag)
+
+
+@case("curl", "POST of 1 MiB over a proxy of TLS")
+def posts_over_tls_proxy(context):
+    _posts(context, context.tls_proxy, "any", "--http2")
+
+
+@case("curl", "chunked upload from standard input")
+def uploads_chunked(context):
+    content = random_text(MEBIBYTE)
+    done = context.run(["curl", "-sS", "--http1.1", "-x", context.proxy.url, "--cacert", context.ca_file, "-T", "-",
+                        context.url("h1", "/echo")], stdin=content)
+    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+    context.expect_access(context.proxy, "PUT", "h1", "/echo")
+
+
+@case("curl", "upload with Expect: 100-continue")
+def uploads_when_told_to(context):
+    content = random_text(2 * MEBIBYTE)
+    upload = context.write("upload", content)
+    done = curl(context, context.proxy, "--http1.1", "--expect100-timeout", "20", "-H", "Expect: 100-continue",
+                "-T", upload, context.url("h1", "/echo"))
+    expect_match("what curl received", done.notes, r"^< HTTP/1\.1 100 Continue")
+    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+
+
+@case("curl", "upload with Expect: 100-continue, origin of HTTP/2")
+def uploads_to_http2_when_told_to(context):
+    # The origin sends no 100, which is its right (RFC 9110, 10.1.1): curl goes on by itself after its second.
+    content = random_text(MEBIBYTE)
+    upload = context.write("upload", content)
+    done = curl(context, context.proxy, "--http1.1", "-H", "Expect: 100-continue", "-T", upload,
+                context.url("h2", "/echo"))
+    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+
+
+for origin, flag in (("h1", "--http1.1"), ("h2", "--http1.1"), ("h2", "--http2")):
+    @case("curl", f"download of 16 MiB with {flag}, origin {origin}")
+    def downloads(context, origin=origin, flag=flag):
+        length = 16 * MEBIBYTE
+        done = curl(context, context.proxy, flag, context.url(origin, f"/bytes?n={length}"))
+        expect_same("the length of the body", len(done.stdout), length)
+        expect_same("the hash of the body", hashlib.sha256(done.stdout).digest(),
+                    hashlib.sha256(random_text(length)).digest())
+
+
+for flag in ("--http1.1", "--http2"):
+    @case("curl", f"HEAD, 204, 304, 404 and compressed content with {flag}")
+    def gets_without_content(context, flag=flag):
+        done = curl(context, context.proxy, flag, "-I", context.url("any", "/hello"))
+        expect_match("the head", done.stdout.decode(), r"^content-length: 6\r$")
+        context.expect_access(context.proxy, "HEAD", "any", "/hello")
+        for code in (204, 304):
+            done = curl(context, context.proxy, flag, "-w", "%{http_code}", context.url("any", f"/status?code={code}"))
+            expect_same("the status", done.stdout, str(code).encode())
+        done = curl(context, context.proxy, flag, "-w", "%{http_code}", context.url("any", "/missing"))
+        expect_same("body and status", done.stdout, b"not here\n404")
+        done = curl(context, context.proxy, flag, "--compressed", context.url("any", "/gzip"))
+        expect_same("the body", done.stdout, b"compressible " * 10000)
+
+
+@case("curl", "20 requests on one connection of HTTP/1.1")
+def reuses_connection(context):
+    urls = [context.url("any", f"/hello?number={number}") for number in range(20)]
+    done = curl(context, context.proxy, "--http1.1", "-w", "%{stderr}<connects %{num_connects}>", *urls)
+    expect_same("the bodies", done.stdout, b"hello\n" * 20)
+    expect_same("new connections", sum(map(int, re.findall(r"<connects (\d+)>", done.notes))), 1)
+    context.expect_access(context.proxy, "GET", "any", "/hello?number=19")
+
+
+@case("curl", "50 requests at once on one connection of HTTP/2")
+def opens_many_streams(context):
+    # The first request makes the connection, and the others wait until it says that it speaks HTTP/2.
+    urls = [context.url("any", f"/hello?number={number}") for number in range(50)]
+    outputs = [word for _ in urls for word in ("-o", "-")]
+    done = curl(context, context.proxy, "--http2", "--parallel", "--parallel-max", "50", *VERSION,
+                "-w", "%{stderr}<version %{http_version}><connects %{num_connects}>", *outputs, *urls)
+    expect_same("the bodies", done.stdout, b"hello\n" * 50)
+    expect_version(done, ["2"] * 50)
+    expect_same("new connections", sum(map(int, re.findall(r"<connects (\d+)>", done.notes))), 1)
+
+
+@case("curl", "the fields that arrive: Via, Host, no hop-by-hop field")
+def forwards_fields(context):
+    for flag in ("--http1.1", "--http2"):
+        done = curl(context, context.proxy, flag, "-H", "X-Twice: 1", "-H", "X-Twice: 2", "-H", "Cookie: a=1; b=2",
+                    context.url("any", "/echo"))
+        fields = json.loads(done.stdout)["fields"]
+        names = [name for name, _ in fields]
+        expect_same("X-Twice", [value for name, value in fields if name == "x-twice"], ["1", "2"])
+        expect_same("Cookie", "; ".join(value for name, value in fields if name == "cookie"), "a=1; b=2")
+        expect_same("Host", [value for name, value in fields if name == "host"],
+                    [f"localhost:{context.origins.port('any')}"])
+        expect_same("the Via fields", names.count("via"), 1)
+        for name in ("proxy-connection", "proxy-authorization", "connection", "upgrade"):
+            expect_same(f"fields {name}", names.count(name), 0)
+
+
+@case("curl", "a plugin changes a request inside")
+def is_seen_by_plugins(context):
+    proxy = context.start("--plugins", "libmodify_request_header.so:ModifyRequestHeader",
+                          "--plugin-config", "ModifyRequestHeader.set={ x-from-plugin = \"yes\" }")
+    for flag in ("--http1.1", "--http2"):
+        done = curl(context, proxy, flag, context.url("any", "/echo"))
+        expect_same("what the plugin added", [value for name, value in json.loads(done.stdout)["fields"]
+                                              if name == "x-from-plugin"], ["yes"])
+
+
+@case("curl", "credentials for the proxy, right and wrong")
+def authenticates(context):
+    proxy = context.start("--basic-auth", "user:password")
+    done = curl(context, proxy, "-U", "user:password", context.url("any", "/echo"))
+    names = [name for name, _ in json.loads(done.stdout)["fields"]]
+    expect_same("fields proxy-authorization at the origin", names.count("proxy-authorization"), 0)
+    done = curl(context, proxy, "-U", "user:wrong", context.url("any", "/echo"), status=56)
+    expect_match("curl's complaint", done.notes, r"407")
+
+
+@case("curl", "a host that is excluded shows its own certificate")
+def leaves_excluded_hosts_alone(context):
+    proxy = context.start(config='[interception]\nexclude = ["localhost"]\n')
+    done = context.run(["curl", "-sSv", "--http2", "-x", proxy.url, "--cacert", context.files["origin_ca"],
+                        context.url("any", "/hello")])
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_match("the issuer", done.stderr.decode(), r"^\*\s+issuer: CN=origin authority$")
+    expect_same("requests that the proxy saw inside", proxy.count_access(" - GET "), 0)
+
+
+@case("curl", "a client that does not trust the authority is left alone next time")
+def leaves_distrustful_clients_alone(context):
+    proxy = context.proxy
+    command = ["curl", "-sSv", "-x", proxy.url, "--cacert", context.files["origin_ca"], context.url("any", "/hello")]
+    context.run(command, status=60)
+    done = context.run(command)
+    expect_same("the body", done.stdout, b"hello\n")
+    expect_match("the issuer", done.stderr.decode(), r"^\*\s+issuer: CN=origin authority$")
+
+
+@case("curl", "an RSA authority and an RSA signing key, as openssl makes them")
+def accepts_authority_of_openssl(context):
+    cert, key, signing_key = (os.path.join(context.directory, name) for name in ("ca.pem", "key.pem", "signing.pem"))
+    context.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-keyout", key, "-out", cert, "-days", "9",
+                 "-subj", "/C=US/ST=CA/O=Example Org/OU=Proxies/CN=openssl authority/emailAddress=a@example.com"])
+    context.run(["openssl", "genrsa", "-traditional", "-out", signing_key, "2048"])
+    proxy = context.start(authority={"ca_cert": cert, "ca_key": key, "ca_signing_key": signing_key})
+    for flag in ("--http1.1", "--http2"):
+        done = context.run(["curl", "-sSv", flag, "-x", proxy.url, "--cacert", cert, context.url("any", "/hello")])
+        expect_same("the body", done.stdout, b"hello\n")
+        expect_match("the issuer", done.stderr.decode(), r"^\*\s+issuer: .*CN=openssl authority")
+
+
+@case("curl", "http://proxy.local/ hands the authority out")
+def fetches_authority(context):
+    done = curl(context, context.proxy, "--fail", "http://proxy.local/ca.pem")
+    with open(context.ca_file, "rb") as file:
+        expect_same("the certificate", done.stdout.strip(), file.read().strip())
+    done = curl(context, context.proxy, "--fail", "http://proxy.local/")
+    if b"<html" not in done.stdout.lower():
+        raise Failed(f"no page: {done.stdout[:200]}")

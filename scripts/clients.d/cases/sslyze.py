@@ -1,0 +1,69 @@
+"""sslyze, a scanner of TLS servers: what it finds at the listener and, through a tunnel, inside."""
+
+import json
+import os
+import sys
+
+from checks import expect_same
+from harness import case
+
+OLD_VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
+SCANS = ["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--heartbleed", "--openssl_ccs",
+         "--robot", "--compression", "--reneg", "--fallback", "--early_data", "--elliptic_curves", "--certinfo"]
+
+
+def _scan(context, *arguments):
+    """Runs all scans; returns their results by name."""
+    report = os.path.join(context.directory, "report.json")
+    # Its status tells whether the server follows Mozilla's recommendation, which asks more than is asked here.
+    context.run([sys.executable, "-m", "sslyze", *SCANS, "--json_out", report, *arguments], seconds=110, status=None)
+    with open(report) as file:
+        server, = json.load(file)["server_scan_results"]
+    expect_same("the connection", server["connectivity_status"], "COMPLETED")
+    results = {}
+    for name, attempt in server["scan_result"].items():
+        if attempt and attempt["status"] != "NOT_SCHEDULED":
+            expect_same(f"the scan {name}", (attempt["status"], attempt["error_reason"]), ("COMPLETED", None))
+            results[name] = attempt["result"]
+    return results
+
+
+def _expect_nothing_weak(results):
+    for version in OLD_VERSIONS:
+        expect_same(f"ciphers of {version}", _ciphers(results, version), [])
+    for version in ("tls_1_2", "tls_1_3"):
+        ciphers = _ciphers(results, version)
+        expect_same(f"whether {version} is spoken", bool(ciphers), True)
+        weak = [name for name in ciphers if not _is_strong(name)]
+        expect_same(f"weak ciphers of {version}", weak, [])
+    expect_same("heartbleed", results["heartbleed"]["is_vulnerable_to_heartbleed"], False)
+    expect_same("CCS injection", results["openssl_ccs_injection"]["is_vulnerable_to_ccs_injection"], False)
+    expect_same("ROBOT", results["robot"]["robot_result"].startswith("NOT_VULNERABLE"), True)
+    expect_same("compression", results["tls_compression"]["supports_compression"], False)
+    expect_same("early data", results["tls_1_3_early_data"]["supports_early_data"], False)
+    renegotiation = results["session_renegotiation"]
+    expect_same("renegotiation by the client", renegotiation["is_vulnerable_to_client_renegotiation_dos"], False)
+    expect_same("secure renegotiation", renegotiation["supports_secure_renegotiation"], True)
+
+
+def _ciphers(results, version):
+    return [suite["cipher_suite"]["name"] for suite in results[f"{version}_cipher_suites"]["accepted_cipher_suites"]]
+
+
+def _is_strong(name):
+    return ("ECDHE" in name or name.startswith(("TLS_AES_", "TLS_CHACHA20_"))) and ("GCM" in name or "CHACHA20" in name)
+
+
+@case("sslyze", "nothing weak at the listener")
+def listener_is_strong(context):
+    _expect_nothing_weak(_scan(context, f"localhost:{context.tls_proxy.port}"))
+
+
+@case("sslyze", "nothing weak inside")
+def inside_is_strong(context):
+    # Its probes with old versions are clients that refuse to go on; they must not turn the interception off.
+    results = _scan(context, "--https_tunnel", context.proxy.url, f"localhost:{context.origins.port('h1')}")
+    _expect_nothing_weak(results)
+    leaf = results["certificate_info"]["certificate_deployments"][0]["received_certificate_chain"][0]
+    expect_same("whether the issuer is the proxy's authority",
+                context.issuer_name in leaf["issuer"]["rfc4514_string"].replace("\\", ""), True)

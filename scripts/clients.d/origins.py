@@ -1,0 +1,118 @@
+"""The servers that clients reach through the proxy.
+
+`Origins` serves one small application (`website.py`) three times, with the HTTP versions that its name says, on one event
+loop in a thread. `BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+
+import hypercorn.asyncio
+import hypercorn.config
+
+import website
+
+PROTOCOLS = {"any": ["h2", "http/1.1"], "h1": ["http/1.1"], "h2": ["h2"]}
+
+
+class Origins:
+    """Runs until it is closed. `port("any")`, `port("h1")` and `port("h2")` say where."""
+
+    def __init__(self, pair, directory):
+        cert_file, key_file = pair.write(directory, "origin")
+        self.git_root = os.path.join(directory, "git")
+        self.application = website.Website(self.git_root)
+        self._sockets = {name: _listen("127.0.0.1") for name in PROTOCOLS}
+        self._plain = _listen("127.0.0.1")
+        configs = [_config(self._sockets[name], protocols, cert_file, key_file)
+                   for name, protocols in PROTOCOLS.items()]
+        configs.append(_config(self._plain, ["http/1.1"]))
+        self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(configs),))
+        self._thread.start()
+
+    def port(self, name):
+        """Where the site is served with the HTTP versions `name`, over TLS."""
+        return self._sockets[name].getsockname()[1]
+
+    @property
+    def plain_port(self):
+        """Where the site is served without TLS."""
+        return self._plain.getsockname()[1]
+
+    def close(self):
+        """Ends the servers."""
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    async def _serve(self, configs):
+        await asyncio.gather(*(hypercorn.asyncio.serve(self.application, config, shutdown_trigger=self._ended.wait)
+                               for config in configs))
+
+
+def _config(listener, protocols, cert_file=None, key_file=None):
+    config = hypercorn.config.Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.certfile, config.keyfile = cert_file, key_file
+    config.alpn_protocols = protocols
+    config.errorlog = None
+    config.graceful_timeout = config.shutdown_timeout = 1
+    return config
+
+
+def _listen(host):
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.bind((host, 0))
+    listener.listen(64)
+    return listener
+
+
+class BadOrigin:
+    """A TLS server of one certificate and, if asked, one old version of TLS. Answers `text` to every request."""
+
+    def __init__(self, pair, directory, name, version=None, text="bad origin\n"):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if version:
+            # OpenSSL 3 leaves the signatures of TLS 1.0 to security level 0.
+            self.context.set_ciphers("ALL:@SECLEVEL=0")
+            self.context.minimum_version = self.context.maximum_version = version
+        self.context.load_cert_chain(*pair.write(directory, name))
+        self._text = text.encode()
+        self._listener = _listen("127.0.0.1")
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        """Takes no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection):
+        connection.settimeout(10)
+        try:
+            with self.context.wrap_socket(connection, server_side=True) as stream:
+                received = b""
+                while b"\r\n\r\n" not in received:
+                    more = stream.recv(4096)
+                    if not more:
+                        return
+                    received += more
+                stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                               b"Content-Length: %d\r\n\r\n%s" % (len(self._text), self._text))
+                stream.unwrap()
+        except OSError:
+            pass  # A peer that does not like the certificate is what this server is for.
+        finally:
+            connection.close()
