@@ -16,14 +16,16 @@ mod upload;
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::buffers;
+use crate::ca;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
-use crate::interception::Look;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
+use crate::interception::Look;
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
@@ -33,9 +35,6 @@ use crate::worker::Worker;
 pub(crate) use origin::Origin;
 use record::Record;
 use upload::Upload;
-
-/// The name under which clients reach the proxy itself, through the proxy.
-const OWN_HOST: &str = "proxy.local";
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
@@ -322,10 +321,16 @@ impl Exchange {
 
     /// The page at `http://proxy.local/`, which hands out the certificate of the authority.
     fn authority_page(&self) -> Option<Reply> {
-        if self.head.host() != OWN_HOST || self.head.is_method("CONNECT") {
+        if self.head.host() != ca::page::HOST || self.head.is_method("CONNECT") {
             return None;
         }
-        None
+        let certificate = self.worker.interception.as_ref();
+        let certificate = certificate.map(|interception| interception.authority_der());
+        let address = self.worker.own_addresses.first();
+        let proxy = address.map_or_else(String::new, SocketAddr::to_string);
+        let path = self.head.path();
+        let page = ca::page::answer(self.head.method(), path, &proxy, certificate);
+        Some(Reply::page(page))
     }
 
     /// Sends an answer of our own. The connection goes on if the next request's beginning is known.

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use crate::ca::page::PageReply;
 use crate::content_coding::DecodeError;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
@@ -90,6 +91,19 @@ impl Reply {
             reason: "OK".to_owned(),
             fields: vec![field("Content-Type", "message/http")],
             body: request,
+        }
+    }
+
+    /// A page that the proxy has about itself.
+    pub(crate) fn page(page: PageReply) -> Self {
+        let fields = page.fields.into_iter();
+        Self {
+            status: page.status,
+            reason: http1::reason_phrase(page.status).to_owned(),
+            fields: fields
+                .map(|(name, value)| (name.to_owned(), value.into_bytes()))
+                .collect(),
+            body: page.body,
         }
     }
 
@@ -230,6 +244,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         DialFailure::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
         DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
         DialFailure::Tls(failure) => tls(&failure.fault),
+        DialFailure::Http2(_) => (502, "http_protocol_error"),
         // A 407 of the parent's is not the client's to answer.
         DialFailure::Parent(failure) => match failure {
             ParentFailure::Itself => (508, "proxy_loop_detected"),

@@ -190,7 +190,9 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals, || reload(tls_listener.as_deref())));
+    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals, || {
+        reload(tls_listener.as_deref())
+    }));
     // Workers have dropped theirs when they have drained.
     drop(events);
     herald.finish();

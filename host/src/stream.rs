@@ -82,10 +82,14 @@ impl MessageStream {
         self.split().1
     }
 
-    /// Whether TLS has agreed on HTTP/2 (ALPN).
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody speaks HTTP/2 yet"))]
+    /// Whether requests on it are HTTP/2: it is a stream of such a connection, or TLS has agreed on it (ALPN).
     pub(crate) fn speaks_http2(&self) -> bool {
-        self.transport.speaks_http2()
+        self.is_channel() || self.transport.speaks_http2()
+    }
+
+    /// Whether it is one of many on a connection.
+    pub(crate) fn is_channel(&self) -> bool {
+        matches!(self.transport, Transport::Channel(_))
     }
 
     /// Whether received bytes wait to be read.

@@ -74,7 +74,9 @@ impl TlsListener {
     ) -> Option<Transport> {
         let deadline = worker.deadlines.slot();
         deadline.arm(worker.config.timeouts.header_read);
-        let shaken = deadline.bound(self.shake_hands(socket, client, worker)).await;
+        let shaken = deadline
+            .bound(self.shake_hands(socket, client, worker))
+            .await;
         match shaken {
             Some(Ok(transport)) => transport,
             Some(Err(error)) => {

@@ -10,7 +10,6 @@ use super::reach::Reached;
 use super::{Exchange, Origin, Outcome, unless_reset};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
-use crate::interception::Look;
 use crate::plugins::{Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
@@ -43,7 +42,9 @@ impl Exchange {
                 Ok((destination, Reached::Upstream(reached))) => {
                     upstream_speaks_http2 = Some(reached.stream.speaks_http2());
                     // The first request inside of the tunnel finds it there.
-                    self.worker.pool.put(&self.route(&destination), reached.stream);
+                    self.worker
+                        .pool
+                        .put(&self.route(&destination), reached.stream);
                 }
                 Err(error) => {
                     is_wanted = self.may_go_on_in_clear(&error).ok_or(error)?;
@@ -107,6 +108,10 @@ impl Exchange {
         let fault = tls_fault(error)?;
         if fault.is_not_tls() {
             interception.clear.remember(host, port);
+            return Some(true);
+        }
+        if fault.is_silence() {
+            // It may wait for something else than TLS. If the client speaks TLS, that is tried again.
             return Some(true);
         }
         if fault.is_version_too_old() && interception.trusts_blindly(host) {

@@ -41,7 +41,10 @@ impl Exchange {
             host: self.head.host().trim_end_matches('.').to_owned(),
             port: self.head.port(),
             addresses: Vec::new(),
-            user: self.session.as_ref().map_or_else(String::new, Session::user),
+            user: self
+                .session
+                .as_ref()
+                .map_or_else(String::new, Session::user),
         }
     }
 
@@ -51,12 +54,21 @@ impl Exchange {
             return Ok(());
         };
         if self.head.is_method("CONNECT") {
-            return Err(ExchangeError::new(Peer::Client, Step::Route, Refusal::NestedConnect));
+            return Err(ExchangeError::new(
+                Peer::Client,
+                Step::Route,
+                Refusal::NestedConnect,
+            ));
         }
-        self.head.settle_origin(origin.scheme, &origin.host, origin.port);
+        self.head
+            .settle_origin(origin.scheme, &origin.host, origin.port);
         let host = self.head.host().trim_end_matches('.');
         if host != origin.host || self.head.port() != origin.port {
-            return Err(ExchangeError::new(Peer::Client, Step::Route, Refusal::Misdirected));
+            return Err(ExchangeError::new(
+                Peer::Client,
+                Step::Route,
+                Refusal::Misdirected,
+            ));
         }
         if let Some(session) = self.session.as_ref().filter(|_| !origin.user.is_empty()) {
             session.set_user(&origin.user);

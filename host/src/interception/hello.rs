@@ -58,7 +58,10 @@ impl HelloReader {
             match self.acceptor.read_tls(&mut new) {
                 Ok(0) | Err(_) => {
                     let reason = rustls::Error::General("the ClientHello is too long".to_owned());
-                    return Err(HelloRefused { reason, alert: Vec::new() });
+                    return Err(HelloRefused {
+                        reason,
+                        alert: Vec::new(),
+                    });
                 }
                 Ok(len) => self.fed += len,
             }
@@ -76,7 +79,10 @@ impl HelloRefused {
         let mut bytes = Vec::new();
         // Writing to memory does not fail.
         let _ = alert.write_all(&mut bytes);
-        Self { reason, alert: bytes }
+        Self {
+            reason,
+            alert: bytes,
+        }
     }
 }
 
@@ -125,7 +131,10 @@ mod tests {
             .unwrap()
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut bytes = Vec::new();
@@ -145,7 +154,13 @@ mod tests {
             }
             let hello = Hello::of(&read.unwrap());
             assert_eq!(hello.server_name.as_deref(), Some("example.com"));
-            assert_eq!(hello.protocols, OfferedProtocols { http1: true, http2: true });
+            assert_eq!(
+                hello.protocols,
+                OfferedProtocols {
+                    http1: true,
+                    http2: true
+                }
+            );
             assert_eq!(reader.taken(), bytes.len());
         }
     }

@@ -17,7 +17,7 @@ use super::certificates::Protocols;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
 use super::opening::Opening;
 use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::{Exchange, Origin};
+use crate::exchange::Exchange;
 use crate::http1::Scheme;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
@@ -146,7 +146,10 @@ impl Look {
             }
         };
         let mut hello = Hello::of(&accepted);
-        let asked = self.exchange.ask_about_tls(&client, hello.take_shown()).await;
+        let asked = self
+            .exchange
+            .ask_about_tls(&client, hello.take_shown())
+            .await;
         let is_wanted = match asked {
             Ok(opinion) => opinion.unwrap_or(self.is_wanted),
             Err(note) => return self.exchange.finish_look(&note),
@@ -205,7 +208,9 @@ impl Look {
                 let refused = is_refusal(&error);
                 let lifetime = interception.rejected.lifetime();
                 if refused {
-                    interception.rejected.remember(self.exchange.host(), self.exchange.port());
+                    interception
+                        .rejected
+                        .remember(self.exchange.host(), self.exchange.port());
                 }
                 if refused && !lifetime.is_zero() {
                     tracing::warn!(
@@ -314,11 +319,20 @@ mod tests {
     #[test]
     fn the_name_is_the_one_that_was_connected_to() {
         let ask = |host, name| name_asked_for(host, name).ok();
-        assert_eq!(ask("a.example", Some("a.example")).as_deref(), Some("a.example"));
-        assert_eq!(ask("a.example.", Some("a.example")).as_deref(), Some("a.example"));
+        assert_eq!(
+            ask("a.example", Some("a.example")).as_deref(),
+            Some("a.example")
+        );
+        assert_eq!(
+            ask("a.example.", Some("a.example")).as_deref(),
+            Some("a.example")
+        );
         assert_eq!(ask("a.example", None).as_deref(), Some("a.example"));
         assert_eq!(ask("a.example", Some("b.example")), None);
-        assert_eq!(ask("192.0.2.1", Some("b.example")).as_deref(), Some("b.example"));
+        assert_eq!(
+            ask("192.0.2.1", Some("b.example")).as_deref(),
+            Some("b.example")
+        );
         assert_eq!(ask("::1", None).as_deref(), Some("::1"));
     }
 

@@ -15,7 +15,14 @@ pub(crate) enum Opening {
 
 /// The methods that may begin a request inside of a tunnel. Other words in capitals are as likely another protocol's.
 const METHODS: [&[u8]; 8] = [
-    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ",
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"TRACE ",
 ];
 /// The longest request line that is waited for, in bytes.
 const MAX_LINE: usize = 16 * 1024;
@@ -78,9 +85,17 @@ mod tests {
             (b"NICK somebody\r\n", Opening::Other),
             (b"\0\0\0", Opening::Other),
         ] {
-            assert_eq!(Opening::of(received), opening, "{}", received.escape_ascii());
+            assert_eq!(
+                Opening::of(received),
+                opening,
+                "{}",
+                received.escape_ascii()
+            );
         }
-        assert_eq!(Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()), Opening::Other);
+        assert_eq!(
+            Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()),
+            Opening::Other
+        );
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Interception {
         names(&self.include) && !names(&self.exclude) && !self.rejected.knows(host, port)
     }
 
+    /// The certificate of the authority, in DER.
+    pub(crate) fn authority_der(&self) -> &[u8] {
+        self.certificates.authority().certificate_der()
+    }
+
     /// Whether anything is accepted from this host.
     pub(crate) fn trusts_blindly(&self, host: &str) -> bool {
         self.insecure.iter().any(|pattern| pattern.matches(host))

@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{
-    BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView, TlsHelloView,
-};
+use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView, TlsHelloView};
 
 use super::callbacks::CALLBACKS;
 use super::hello::{NO_HELLO, ShownHello};

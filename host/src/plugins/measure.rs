@@ -64,6 +64,8 @@ impl Measured {
             listeners: Vec::new(),
             config: Arc::new(Config::default()),
             chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
+            tls_listener: None,
+            interception: None,
             tls_client: Arc::new(TlsClient::new(&TlsConfig::default(), &[])?),
             events: Events::default(),
             log: LogSink::discard(),

@@ -22,6 +22,7 @@ use super::socks5::{self, SocksError};
 use super::tls::{TlsClient, TlsFailure, TlsFault};
 use crate::deadline::Deadlines;
 use crate::http1::{HeadError, HeadLimits, Scheme};
+use crate::http2::client::Client;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
@@ -52,6 +53,9 @@ pub(crate) enum DialFailure {
     /// There is a connection, but no TLS on it.
     #[error(transparent)]
     Tls(Box<TlsFailure>),
+    /// TLS has agreed on HTTP/2, and the peer does not speak it.
+    #[error("it does not speak HTTP/2 as it said: {0}")]
+    Http2(io::Error),
     /// The parent proxy was reached and did not open a way to the destination.
     #[error(transparent)]
     Parent(#[from] ParentFailure),
@@ -108,6 +112,26 @@ impl Dialer<'_> {
         tokio::time::timeout(self.limit, self.open(route, &securing))
             .await
             .unwrap_or_else(|_| Err(self.late(securing.get())))
+            .map_err(|failure| DialError {
+                host: route.host.to_owned(),
+                port: route.port,
+                parent: route.parent.map(Parent::to_string),
+                failure,
+            })
+    }
+
+    /// Begins HTTP/2 on a connection that TLS has agreed on it for.
+    pub(crate) async fn begin_http2(
+        &self,
+        route: &Route<'_>,
+        stream: MessageStream,
+    ) -> Result<Client, DialError> {
+        let (transport, _) = stream.into_parts();
+        let started = Client::start(transport, self.http2_options());
+        tokio::time::timeout(self.limit, started)
+            .await
+            .map_err(|_| DialFailure::TimedOut(self.limit))
+            .and_then(|started| started.map_err(DialFailure::Http2))
             .map_err(|failure| DialError {
                 host: route.host.to_owned(),
                 port: route.port,

@@ -21,10 +21,9 @@ use crate::transport::Transport;
 use crate::worker::Worker;
 
 use dial::Dialer;
-use pool::{Pool, Turn};
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
-#[expect(unused_imports, reason = "nobody speaks HTTP/2 yet")]
+use pool::{Pool, Turn};
 pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
 pub(crate) use socks5::SocksError;

@@ -34,7 +34,6 @@ pub(crate) enum HttpVersions {
     /// HTTP/2 or HTTP/1.1, as the destination likes: see [`MessageStream::speaks_http2`].
     ///
     /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody speaks HTTP/2 yet"))]
     Any,
 }
 

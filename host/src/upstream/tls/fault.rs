@@ -54,7 +54,6 @@ impl TlsFailure {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "nobody intercepts yet"))]
 impl TlsFault {
     /// Whether the peer speaks TLS but has not proved who it is.
     pub(crate) fn is_about_certificate(&self) -> bool {
@@ -64,6 +63,11 @@ impl TlsFault {
     /// Whether the peer speaks something else.
     pub(crate) fn is_not_tls(&self) -> bool {
         matches!(self, Self::NotTls | Self::SpokeFirst)
+    }
+
+    /// Whether the peer has neither answered nor said why not.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::TimedOut(_))
     }
 
     /// Whether the peer says that it speaks no version of TLS that is spoken here: 1.2 and 1.3.
