@@ -2,7 +2,7 @@
 //!
 //! Routes through parents and with TLS are for plugins to choose; how each kind fails is tested where it is dialled.
 
-use crate::support::{Proxy, Scratch};
+use crate::support::{Authority, OK, Proxy, Scratch};
 
 const CONFIG: i32 = 78;
 
@@ -28,5 +28,59 @@ fn refuses_to_start_with_a_ca_file_that_holds_no_certificate() {
                 assert!(exit.stderr.contains(word), "{word}: {}", exit.stderr);
             }
         }
+    }
+}
+
+#[test]
+fn refuses_to_start_with_a_client_certificate_that_cannot_be_used() {
+    let (scratch, authority) = (Scratch::new(), Authority::named("known"));
+    let certificate = authority.file();
+    let empty = scratch.write("empty.pem", "");
+    for (cert_file, key_file, words) in [
+        (
+            scratch.path("missing.pem"),
+            empty.clone(),
+            ["missing.pem", "No such file"],
+        ),
+        (empty.clone(), empty.clone(), ["empty.pem", "certificate"]),
+        (certificate, empty, ["empty.pem", "key"]),
+    ] {
+        let exit = Proxy::bare()
+            .args(["--port", "0"])
+            .config(&format!(
+                "[[tls.upstream.client_certificates]]\n\
+                 hosts = [\"*\"]\ncert_file = {cert_file:?}\nkey_file = {key_file:?}"
+            ))
+            .run();
+        assert_eq!(exit.code, Some(CONFIG), "{exit:?}");
+        assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+        for word in words.iter().chain(&["tls.upstream.client_certificates"]) {
+            assert!(exit.stderr.contains(word), "{word}: {}", exit.stderr);
+        }
+    }
+}
+
+#[test]
+fn secrets_are_written_only_where_they_are_asked_for() {
+    let (scratch, authority) = (Scratch::new(), Authority::named("known"));
+    let origin = authority.origin(&["localhost"], OK);
+    for (config, is_written) in [("", false), ("[tls]\nkey_log = true", true)] {
+        let path = scratch.path("secrets");
+        let proxy = Proxy::command()
+            .plugin("zoo", "Detour")
+            .plugin_config("Detour.host=\"localhost\"")
+            .plugin_config(&format!("Detour.port={}", origin.port()))
+            .plugin_config("Detour.scheme=\"https\"")
+            .args(["--ca-file".as_ref(), authority.file().as_os_str()])
+            .config(config)
+            .env("SSLKEYLOGFILE", &path)
+            .start();
+        let request = "GET http://nowhere.invalid/ HTTP/1.1\r\nHost: nowhere.invalid\r\n\r\n";
+        assert_eq!(proxy.ask(request).text(), "origin-ok");
+        let secrets = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(secrets.contains("CLIENT_TRAFFIC_SECRET_0 "), is_written);
+        assert_eq!(path.exists(), is_written);
+        let warns = |line: &String| line.contains("secrets of TLS sessions");
+        assert_eq!(proxy.lines().iter().any(warns), is_written);
     }
 }

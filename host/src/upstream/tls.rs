@@ -149,7 +149,12 @@ impl TlsClient {
     async fn config(self: &Arc<Self>, name: &str, versions: HttpVersions) -> Arc<ClientConfig> {
         let identity = self.identity(name);
         let offers = if self.insecure.include(name) {
-            self.insecure.warn_of(name);
+            if self.insecure.is_news(name) {
+                tracing::warn!(
+                    host = name,
+                    "not verifying who this is: interception.insecure_hosts names it"
+                );
+            }
             let offers = || self.offers(identity, Trust::Anybody);
             identity.unverified.get_or_init(offers)
         } else {
@@ -249,16 +254,14 @@ impl InsecureHosts {
         is_among(&self.patterns, name)
     }
 
-    /// Once for each host.
-    fn warn_of(&self, name: &str) {
+    /// Once for each host: whether there is something to warn of.
+    fn is_news(&self, name: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() < MAX_WARNED_HOSTS && !warned.contains(name) {
+        let is_news = warned.len() < MAX_WARNED_HOSTS && !warned.contains(name);
+        if is_news {
             warned.insert(name.to_owned());
-            tracing::warn!(
-                host = name,
-                "not verifying who this is: interception.insecure_hosts names it"
-            );
         }
+        is_news
     }
 }
 
@@ -291,4 +294,18 @@ fn server_name(name: &str) -> Result<ServerName<'static>, TlsFailure> {
     let relative = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(relative.to_owned())
         .map_err(|_| TlsFailure::new(name, TlsFault::NameInvalid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_insecure_host_is_warned_of_once_and_not_without_end() {
+        let hosts = InsecureHosts::new(&[HostPattern::all()]);
+        for number in 0..MAX_WARNED_HOSTS {
+            assert!(hosts.is_news(&format!("host-{number}.test")));
+        }
+        assert!(!hosts.is_news("host-0.test") && !hosts.is_news("further.test"));
+    }
 }

@@ -32,7 +32,7 @@ impl Default for Sessions {
 
 impl Sessions {
     fn part(&self, host: &ServerName<'_>) -> &ClientSessionMemoryCache {
-        // Its keys are the same for all, so a peer could choose names that fall into one part: it would gain nothing.
+        // Without a secret: whoever chooses names that fall into one part only fills that part.
         let mut hasher = DefaultHasher::new();
         host.hash(&mut hasher);
         &self.0[hasher.finish() as usize % PARTS]

@@ -1,0 +1,588 @@
+//! Who is believed, what is offered and shown, what is resumed, and what is said of the rest.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{AlertDescription, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::*;
+use crate::config::{ClientCertificate, KeyPairFiles, UpstreamTls};
+use crate::error::Cause;
+use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::route::HttpVersions;
+
+fn pattern(text: &str) -> Vec<HostPattern> {
+    vec![HostPattern::parse(text).unwrap()]
+}
+
+fn params(name: &str) -> CertificateParams {
+    CertificateParams::new([name.to_owned()]).unwrap()
+}
+
+/// An origin that shows this chain.
+fn showing(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> TlsAcceptor {
+    let config = server_config()
+        .with_no_client_auth()
+        .with_single_cert(chain, der(key))
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn self_signed(is_ca: IsCa) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(ORIGIN);
+    params.is_ca = is_ca;
+    showing(vec![params.self_signed(&key).unwrap().der().clone()], &key)
+}
+
+fn status_of(fault: TlsFault) -> (u16, &'static str) {
+    let failure = super::super::tls::TlsFailure::new(ORIGIN, fault);
+    let error = DialError {
+        host: ORIGIN.to_owned(),
+        port: 443,
+        parent: None,
+        failure: failure.into(),
+    };
+    classify(&ExchangeError::new(Peer::Upstream, Step::Dial, error))
+}
+
+// ---- certificates ------------------------------------------------------------------------------------------------
+
+/// Origins whose certificates prove nothing to those who trust `authority`, and why not.
+fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
+    let stranger = Authority::named("a stranger");
+    let mut expired = params(ORIGIN);
+    expired.not_before = date_time_ymd(2001, 1, 1);
+    expired.not_after = date_time_ymd(2002, 1, 1);
+    let mut not_yet = params(ORIGIN);
+    not_yet.not_before = date_time_ymd(3001, 1, 1);
+    not_yet.not_after = date_time_ymd(3002, 1, 1);
+    let mut for_clients = params(ORIGIN);
+    for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let leaf = params(ORIGIN).signed_by(&key, &stranger.0).unwrap();
+    let with_root = vec![leaf.der().clone(), stranger.certificate()];
+    let unconstrained = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    vec![
+        (authority.acceptor(&["other.test"]), "is for another name"),
+        (authority.sign(expired), "has expired"),
+        (authority.sign(not_yet), "is not valid yet"),
+        (authority.sign(for_clients), "is not for servers"),
+        (stranger.acceptor(&[ORIGIN]), "is from an unknown authority"),
+        (
+            showing(with_root, &key),
+            "leads to a root that is not trusted",
+        ),
+        (self_signed(IsCa::NoCa), "is self-signed"),
+        (self_signed(unconstrained), "is self-signed"),
+        (
+            showing(vec![authority.certificate()], authority.0.key()),
+            "is an authority's own, and none of a server",
+        ),
+    ]
+}
+
+#[test]
+fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::new(&authority);
+        for (acceptor, reason) in impostors(&authority) {
+            let (port, _) = origin(acceptor, async |_| ()).await;
+            let error = means.failure(&https(ORIGIN, port)).await;
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "cannot connect to origin.test:{port}: TLS with origin.test failed: its certificate {reason}"
+                )
+            );
+            let DialFailure::Tls(failure) = &error.failure else {
+                panic!("{error}");
+            };
+            assert!(failure.fault.is_about_certificate());
+            assert!(!failure.fault.is_not_tls() && !failure.fault.is_version_too_old());
+            let error = ExchangeError::new(Peer::Upstream, Step::Dial, error);
+            assert_eq!(classify(&error), (502, "tls_certificate_error"));
+        }
+    });
+}
+
+#[test]
+fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::configured(&authority, &TlsConfig::default(), &pattern(".origin.test"));
+        for (acceptor, _) in impostors(&authority) {
+            let (port, served) = origin(acceptor.clone(), async |_| ()).await;
+            let _open = means.dial(&https(ORIGIN, port)).await.unwrap();
+            assert!(served.await.unwrap().is_some());
+            let (port, _) = origin(acceptor, async |_| ()).await;
+            let fault = means.fault(&https("origin.example", port)).await;
+            assert!(fault.is_about_certificate(), "{fault}");
+        }
+    });
+}
+
+#[test]
+fn a_host_that_is_insecure_has_to_hold_the_key_of_what_it_shows() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::configured(&authority, &TlsConfig::default(), &[HostPattern::all()]);
+        for version in [&TLS12, &TLS13] {
+            let (key, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+            let leaf = params(ORIGIN).signed_by(&stolen, &authority.0).unwrap();
+            let signing = any_supported_type(&der(&key)).unwrap();
+            let pair = CertifiedKey::new(vec![leaf.der().clone()], signing);
+            let config = only(version)
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+            let (port, _) = origin(TlsAcceptor::from(Arc::new(config)), async |_| ()).await;
+            let fault = means.fault(&https(ORIGIN, port)).await;
+            assert!(fault.is_about_certificate(), "{fault}");
+        }
+    });
+}
+
+fn only(
+    version: &'static SupportedProtocolVersion,
+) -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+}
+
+// ---- certificates of ours ----------------------------------------------------------------------------------------
+
+/// Files that are gone when dropped.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let dir = env::temp_dir().join(format!("proxy-upstream-{}-{name}", process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A certificate for clients, shown to `hosts`.
+    fn client_certificate(&self, name: &str, hosts: &str, signer: &Authority) -> ClientCertificate {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(name);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &signer.0).unwrap();
+        ClientCertificate {
+            hosts: pattern(hosts),
+            files: KeyPairFiles {
+                cert_file: self.write(&format!("{name}-cert.pem"), &certificate.pem()),
+                key_file: self.write(&format!("{name}-key.pem"), &key.serialize_pem()),
+            },
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn showing_to_hosts(client_certificates: Vec<ClientCertificate>) -> TlsConfig {
+    TlsConfig {
+        upstream: UpstreamTls {
+            client_certificates,
+            ..UpstreamTls::default()
+        },
+        ..TlsConfig::default()
+    }
+}
+
+/// Asks clients for a certificate by `authority`.
+fn demanding(
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+    names: &[&str],
+) -> TlsAcceptor {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let leaf = CertificateParams::new(names).unwrap();
+    let leaf = leaf.signed_by(&key, &authority.0).unwrap();
+    let config = only(version)
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![leaf.der().clone()], der(&key))
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_its_hosts_the_first_entry_first() {
+    on_worker(async {
+        let (authority, files) = (Authority::new(), Files::new("shown"));
+        let config = showing_to_hosts(vec![
+            files.client_certificate("one", "one.test", &authority),
+            files.client_certificate("any", "*.test", &authority),
+        ]);
+        let means = Means::configured(&authority, &config, &pattern("insecure.test"));
+        for version in [&TLS12, &TLS13] {
+            let acceptor = demanding(&authority, version, &["one.test", "two.test"]);
+            for (host, shown) in [
+                ("one.test", 0),
+                ("one.test", 0),
+                ("two.test", 1),
+                ("insecure.test", 1),
+            ] {
+                let (port, served) = origin(acceptor.clone(), async |mut stream| {
+                    stream.write_all(b"x").await.unwrap();
+                    stream.flush().await.unwrap();
+                    stream.get_ref().1.peer_certificates().unwrap().to_vec()
+                })
+                .await;
+                let mut stream = means.dial(&https(host, port)).await.unwrap();
+                assert_eq!(read_some(&mut stream).await.unwrap(), b"x");
+                let seen = served.await.unwrap().unwrap();
+                let file = &config.upstream.client_certificates[shown].files.cert_file;
+                let expected = pem_of(&fs::read(file).unwrap());
+                assert_eq!(seen, [expected], "{host}");
+            }
+        }
+    });
+}
+
+fn pem_of(text: &[u8]) -> CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(text).unwrap()
+}
+
+#[test]
+fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
+    on_worker(async {
+        let (authority, stranger) = (Authority::new(), Authority::named("a stranger"));
+        let files = Files::new("unshown");
+        let certificate = files.client_certificate("strange", "strange.test", &stranger);
+        let means = Means::configured(&authority, &showing_to_hosts(vec![certificate]), &[]);
+        for host in [ORIGIN, "strange.test"] {
+            let acceptor = demanding(&authority, &TLS12, &[host]);
+            let (port, _) = origin(acceptor, async |_| ()).await;
+            let fault = means.fault(&https(host, port)).await;
+            let words = fault.to_string();
+            assert!(matches!(fault, TlsFault::Alert(_)), "{words}");
+            assert!(
+                words.contains("tls.upstream.client_certificates"),
+                "{words}"
+            );
+            assert_eq!(status_of(fault), (502, "tls_alert_received"));
+
+            // TLS 1.3: the client's part in the handshake is over when its certificate is looked at.
+            let acceptor = demanding(&authority, &TLS13, &[host]);
+            let (port, _) = origin(acceptor, async |_| ()).await;
+            let mut stream = means.dial(&https(host, port)).await.unwrap();
+            let error = read_some(&mut stream).await.unwrap_err();
+            let error = ExchangeError::new(Peer::Upstream, Step::ReadHead, Cause::io(error));
+            assert_eq!(classify(&error), (502, "tls_alert_received"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_told_with_its_file() {
+    let (authority, files) = (Authority::new(), Files::new("broken"));
+    let good = files.client_certificate("good", "*", &authority);
+    let other = files.client_certificate("other", "*", &authority);
+    let broken = |path: &mut PathBuf, text: &str| *path = files.write("broken.pem", text);
+    let fails = |spoil: &dyn Fn(&mut KeyPairFiles), words: &[&str]| {
+        let mut certificate = good.clone();
+        spoil(&mut certificate.files);
+        let error = TlsClient::new(&showing_to_hosts(vec![certificate]), &[])
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        for word in words {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    };
+    let missing = PathBuf::from("/nonexistent/x.pem");
+    fails(
+        &|files| files.cert_file = missing.clone(),
+        &["/nonexistent/x.pem", "No such file"],
+    );
+    fails(
+        &|files| files.key_file = missing.clone(),
+        &["/nonexistent/x.pem", "No such file"],
+    );
+    fails(
+        &|files| broken(&mut files.cert_file, ""),
+        &["broken.pem", "no certificate"],
+    );
+    fails(
+        &|files| broken(&mut files.key_file, ""),
+        &["broken.pem", "no private key"],
+    );
+    fails(
+        &|files| files.key_file = other.files.key_file.clone(),
+        &["other-key.pem", "certificate's key"],
+    );
+}
+
+// ---- versions of HTTP --------------------------------------------------------------------------------------------
+
+/// Speaks these versions of HTTP.
+fn speaking(authority: &Authority, protocols: &[&str]) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([ORIGIN.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &authority.0).unwrap();
+    let mut config = server_config()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], der(&key))
+        .unwrap();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn over(versions: HttpVersions, port: u16) -> Route<'static> {
+    Route {
+        versions,
+        ..https(ORIGIN, port)
+    }
+}
+
+#[test]
+fn what_is_offered_is_what_the_route_says() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::new(&authority);
+        for (versions, offered) in [
+            (HttpVersions::Http1, &["http/1.1"][..]),
+            (HttpVersions::Any, &["h2", "http/1.1"]),
+        ] {
+            let (port, seen) = peer(async |socket| {
+                let accepted = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
+                let accepted = accepted.unwrap();
+                let hello = accepted.client_hello();
+                let offers = hello.alpn().unwrap().map(|name| name.to_vec());
+                offers.collect::<Vec<_>>()
+            })
+            .await;
+            means.failure(&over(versions, port)).await;
+            let offered: Vec<&[u8]> = offered.iter().map(|name| name.as_bytes()).collect();
+            assert_eq!(seen.await.unwrap(), offered);
+        }
+    });
+}
+
+#[test]
+fn the_version_that_both_like_is_spoken() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::new(&authority);
+        let speaks = async |versions, protocols: &[&str]| {
+            let acceptor = speaking(&authority, protocols);
+            let (port, _) = origin(acceptor, async |stream| stream).await;
+            let stream = means.dial(&over(versions, port)).await;
+            stream.map(|stream| stream.speaks_http2())
+        };
+        use HttpVersions::{Any, Http1};
+        for (versions, protocols, speaks_http2) in [
+            (Http1, &["h2", "http/1.1"][..], false),
+            (Http1, &[], false),
+            (Any, &[], false),
+            (Any, &["http/1.1"], false),
+            (Any, &["http/1.1", "h2"], false),
+            (Any, &["h2", "http/1.1"], true),
+            (Any, &["h2"], true),
+        ] {
+            let speaks = speaks(versions, protocols).await.unwrap();
+            assert_eq!(speaks, speaks_http2, "{versions:?} {protocols:?}");
+        }
+        let error = speaks(Http1, &["h2"]).await.unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains("speaks only HTTP/2"), "{words}");
+        assert!(matches!(
+            error.failure,
+            DialFailure::Tls(failure)
+                if matches!(failure.fault, TlsFault::Alert(AlertDescription::NoApplicationProtocol))
+        ));
+    });
+}
+
+#[test]
+fn a_parent_is_never_offered_http2() {
+    on_worker(async {
+        let authority = Authority::new();
+        let means = Means::new(&authority);
+        let acceptor = speaking(&authority, &["h2", "http/1.1"]);
+        let inner = acceptor.clone();
+        let (port, served) = origin(acceptor, async move |mut stream| {
+            let spoken = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let _open = inner.accept(stream).await.unwrap();
+            spoken
+        })
+        .await;
+        let parent = parent("https", port);
+        let route = Route {
+            parent: Some(&parent),
+            ..over(HttpVersions::Any, 443)
+        };
+        let stream = means.dial(&route).await.unwrap();
+        assert!(stream.speaks_http2());
+        assert_eq!(served.await.unwrap().unwrap().unwrap(), b"http/1.1");
+    });
+}
+
+// ---- sessions ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn connections_are_pooled_and_their_sessions_resumed() {
+    on_worker(async {
+        let authority = Authority::new();
+        for version in [&TLS12, &TLS13] {
+            for insecure in [&[][..], &[HostPattern::all()]] {
+                let means = Means::configured(&authority, &TlsConfig::default(), insecure);
+                let key = KeyPair::generate().unwrap();
+                let leaf = params(ORIGIN).signed_by(&key, &authority.0).unwrap();
+                let config = only(version)
+                    .with_no_client_auth()
+                    .with_single_cert(vec![leaf.der().clone()], der(&key))
+                    .unwrap();
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                let kinds = [
+                    pooled(&means, acceptor.clone(), HttpVersions::Http1).await,
+                    pooled(&means, acceptor, HttpVersions::Any).await,
+                ];
+                assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed]);
+            }
+        }
+    });
+}
+
+/// An exchange on a new connection, and another one when it has been through the pool.
+async fn pooled(means: &Means, acceptor: TlsAcceptor, versions: HttpVersions) -> HandshakeKind {
+    let pool = Pool::new(PoolLimits {
+        per_host: 1,
+        total: 1,
+        idle: STALL,
+    });
+    let (port, served) = origin(acceptor, async |mut stream| {
+        for _ in 0..2 {
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            stream.write_all(b"pong").await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        stream.get_ref().1.handshake_kind().unwrap()
+    })
+    .await;
+    let route = over(versions, port);
+    let mut stream = means.dial(&route).await.unwrap();
+    for is_last in [false, true] {
+        stream.writer().write_all(b"ping", STALL).await.unwrap();
+        assert_eq!(read_some(&mut stream).await.unwrap(), b"pong");
+        if is_last {
+            break;
+        }
+        pool.put(&route, stream);
+        stream = pool.take(&route, MessageStream::is_quiet_now).unwrap();
+    }
+    served.await.unwrap().unwrap()
+}
+
+// ---- peers that speak something else -----------------------------------------------------------------------------
+
+/// Answers the first bytes of a handshake with these, whatever they were.
+async fn saying(words: &[u8]) -> u16 {
+    let words = words.to_vec();
+    let (port, _) = peer(async move |mut socket| {
+        let _ = socket.write_all(&words).await;
+        while socket.read(&mut [0; 4096]).await.is_ok_and(|len| len > 0) {}
+    })
+    .await;
+    port
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls_is_told_from_one_that_leaves() {
+    on_worker(async {
+        let means = Means::new(&Authority::new());
+        for greeting in [
+            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+            b"SSH-2.0-x\r\n",
+            b"220 mail.test ESMTP\r\n",
+            // What a database says first: a length that could begin a handshake.
+            b"\x16\0\0\0\x0a5.7.1\0",
+        ] {
+            let fault = means.fault(&https(ORIGIN, saying(greeting).await)).await;
+            assert!(matches!(fault, TlsFault::NotTls), "{fault}");
+            assert!(fault.is_not_tls() && !fault.is_about_certificate());
+            assert_eq!(status_of(fault), (502, "tls_protocol_error"));
+        }
+        let (port, _) = peer(async |mut socket| socket.read(&mut [0; 4096]).await).await;
+        let fault = means.fault(&https(ORIGIN, port)).await;
+        assert!(matches!(fault, TlsFault::Ended(_)), "{fault}");
+        assert!(!fault.is_not_tls());
+    });
+}
+
+#[test]
+fn a_destination_that_speaks_first_does_not_speak_tls() {
+    on_worker(async {
+        let means = Means::new(&Authority::new());
+        let (parent, _) = answering("HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n").await;
+        let route = Route {
+            parent: Some(&parent),
+            ..https(ORIGIN, 443)
+        };
+        let fault = means.fault(&route).await;
+        assert!(fault.is_not_tls(), "{fault}");
+    });
+}
+
+#[test]
+fn a_peer_of_old_versions_is_known_as_one() {
+    on_worker(async {
+        let means = Means::new(&Authority::new());
+        let protocol_version = b"\x15\x03\x01\0\x02\x02\x46";
+        // TLS 1.0, a random, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
+        let mut hello = b"\x16\x03\x01\0\x2a\x02\0\0\x26\x03\x01".to_vec();
+        hello.extend([7; 32]);
+        hello.extend(b"\0\0\x2f\0");
+        for (answer, error_type) in [
+            (&protocol_version[..], "tls_alert_received"),
+            (&hello, "tls_protocol_error"),
+        ] {
+            let fault = means.fault(&https(ORIGIN, saying(answer).await)).await;
+            let words = fault.to_string();
+            assert!(fault.is_version_too_old(), "{words}");
+            assert!(!fault.is_not_tls() && !fault.is_about_certificate());
+            assert!(
+                words.ends_with("it speaks neither TLS 1.2 nor TLS 1.3"),
+                "{words}"
+            );
+            assert_eq!(status_of(fault), (502, error_type));
+        }
+        // No suite in common, perhaps because it is old, perhaps not: it does not say.
+        let handshake_failure = b"\x15\x03\x03\0\x02\x02\x28";
+        let port = saying(handshake_failure).await;
+        let fault = means.fault(&https(ORIGIN, port)).await;
+        assert!(!fault.is_version_too_old(), "{fault}");
+    });
+}
