@@ -19,8 +19,7 @@ mod collect;
 pub mod content_coding;
 pub mod http1;
 mod http2;
-mod interception;
-mod key_pair;
+pub mod interception;
 pub mod plugins;
 mod relay;
 mod splice;
@@ -37,6 +36,7 @@ mod events;
 mod reply;
 
 pub mod ca;
+pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;

@@ -13,8 +13,8 @@ use rustls::server::Accepted;
 use rustls::{AlertDescription, ServerConfig};
 use tokio_rustls::{StartHandshake, TlsStream};
 
-use super::certificates::Protocols;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
+use super::leaf::Protocols;
 use super::opening::Opening;
 use crate::connection::{self, Connection, Ends, TunnelStart};
 use crate::exchange::Exchange;

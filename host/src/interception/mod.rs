@@ -1,16 +1,27 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
 //! `policy` says whose, `look` is one tunnel from its first byte on: `opening` tells what the client speaks, `hello`
-//! what it asks of TLS, and `certificates` has what it is shown, made by the `authority` and kept. `memory` is what was
-//! learnt about hosts. What is inside is served by `connection` like any other client.
+//! what it asks of TLS. The `authority` signs what it is shown; `certificates` keeps that, in memory and on disk, for
+//! all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is what was learnt
+//! about hosts. What is inside is served by `connection` like any other client.
 
-pub(crate) mod authority;
-pub(crate) mod certificates;
+pub mod authority;
+pub mod certificates;
+
+mod der;
+mod disk;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod hello;
+mod leaf;
 mod look;
 mod memory;
 mod opening;
 mod policy;
+mod subject;
+mod tickets;
 
+pub use leaf::{Leaf, Protocols};
 pub(crate) use look::{Look, run};
 pub(crate) use policy::Interception;
+pub use subject::HostInvalid;
