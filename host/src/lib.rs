@@ -18,6 +18,9 @@ mod call_out;
 mod collect;
 pub mod content_coding;
 pub mod http1;
+// Nothing calls it yet.
+#[cfg_attr(not(test), expect(dead_code))]
+mod http2;
 pub mod plugins;
 mod relay;
 mod splice;
