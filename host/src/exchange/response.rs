@@ -205,7 +205,7 @@ impl Exchange {
         to: &mut Writer<'_>,
     ) -> Result<(), ExchangeError> {
         // An HTTP/1.0 client would take it for the answer (RFC 9110 §15.2).
-        if self.head.version() == Version::Http11 {
+        if self.head.version() != Version::Http10 {
             let options =
                 self.response_options(OutFraming::None, ConnectionAnnouncement::Nothing, None);
             self.send_head(&head, &options, to).await?;
@@ -408,7 +408,7 @@ impl Exchange {
         framing: BodyFraming,
         is_edited: bool,
     ) -> OutFraming {
-        let is_chunkable = self.head.version() == Version::Http11;
+        let is_chunkable = self.head.version() != Version::Http10;
         match framing {
             BodyFraming::Empty if matches!(head.status(), 204 | 205) => OutFraming::None,
             // The length that the origin tells is not that of what plugins would make of the content.

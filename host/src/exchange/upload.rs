@@ -150,7 +150,7 @@ impl Exchange {
         if !self.head.fields().has(FieldId::Expect) {
             return Ok(());
         }
-        let is_invited = self.head.version() == Version::Http11 && !client.has_buffered();
+        let is_invited = self.head.version() != Version::Http10 && !client.has_buffered();
         self.head.fields_mut().remove("expect");
         session.forget_request();
         if !is_invited {

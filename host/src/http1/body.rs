@@ -112,6 +112,15 @@ impl BodyDecoder {
         }
     }
 
+    /// Whether the next byte is content, and not of the frame around it.
+    pub fn is_in_content(&self) -> bool {
+        match &self.reading {
+            Reading::Length { .. } | Reading::UntilClose => true,
+            Reading::Chunked(decoder) => decoder.is_in_content(),
+            Reading::Complete => false,
+        }
+    }
+
     /// The sender has closed its side.
     ///
     /// # Errors
@@ -250,7 +259,11 @@ mod tests {
     #[test]
     fn a_chunked_body_may_not_end_early() {
         let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
-        assert_eq!(decoder.decode(b"3\r\nabc\r\n0\r\n"), step(11, 3..6, false));
+        assert!(!decoder.is_in_content());
+        assert_eq!(decoder.decode(b"3\r\n"), step(3, 0..0, false));
+        assert!(decoder.is_in_content());
+        assert_eq!(decoder.decode(b"abc\r\n0\r\n"), step(8, 0..3, false));
+        assert!(!decoder.is_in_content());
         assert_eq!(decoder.end_of_input(), Err(BodyError::Truncated));
         assert_eq!(decoder.decode(b"\r\nGET"), step(2, 0..0, true));
         assert_eq!(decoder.end_of_input(), Ok(()));

@@ -135,6 +135,10 @@ impl ChunkedDecoder {
         self.state == State::End
     }
 
+    pub(super) fn is_in_content(&self) -> bool {
+        matches!(self.state, State::Data { .. })
+    }
+
     pub(super) fn trailers(&self) -> Option<&Trailers> {
         self.trailers.as_deref()
     }

@@ -138,7 +138,7 @@ pub fn forget_digests(fields: &mut FieldsMut<'_>) {
 pub fn is_persistent(head: &ResponseHead) -> bool {
     let connection = head.fields().connection_options();
     match head.version() {
-        Version::Http11 => !connection.close,
+        Version::Http11 | Version::Http2 => !connection.close,
         Version::Http10 => connection.keep_alive && !connection.close,
     }
 }

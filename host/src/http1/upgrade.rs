@@ -23,10 +23,11 @@ impl<'a> RequestedUpgrade<'a> {
     }
 }
 
-/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 without content, not CONNECT.
+/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 or later, without
+/// content, not CONNECT.
 pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
     let fields = head.fields();
-    if head.version() != Version::Http11
+    if head.version() == Version::Http10
         || head.is_method("CONNECT")
         || !fields.connection_options().upgrade
         || !matches!(

@@ -131,5 +131,6 @@ fn version(version: Version) -> u32 {
     match version {
         Version::Http10 => 10,
         Version::Http11 => 11,
+        Version::Http2 => 20,
     }
 }

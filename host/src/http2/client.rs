@@ -1,0 +1,173 @@
+//! A connection to an upstream that speaks HTTP/2: as many requests at once as the upstream allows.
+//!
+//! A [`Client`] is a handle: the connection lives as long as one of them or a stream does, and is driven by a task of
+//! its own. Whether it may be used says `can_open`; how many connections there are, and for whom, is left to others.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+
+use super::client_stream::ClientStream;
+use super::io::Io;
+use super::{SEND_BUFFER, STREAM_WINDOW, failure};
+use crate::http1::Scheme;
+use crate::transport::{Channel, Transport};
+
+/// Streams open at once, whatever the upstream allows; past it another connection is needed.
+const MAX_STREAMS: usize = 128;
+
+/// What the upstream may send on all streams together before it is read, in bytes: enough for every stream, so that
+/// clients that do not read hold up nobody else's responses.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+
+/// How long the frame that ends a response may come after its last byte.
+pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How an upstream's connection is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientOptions {
+    /// What `:scheme` says.
+    pub(crate) scheme: Scheme,
+    /// Longest head in bytes, as HTTP/2 counts them (32 more for each field). Past it the stream fails; past a few times
+    /// as much the connection.
+    pub(crate) max_head_len: usize,
+}
+
+/// A handle of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(Rc<Shared>);
+
+/// What handles and streams share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: ClientOptions,
+    send: RefCell<SendRequest<Bytes>>,
+    open_streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Client {
+    /// Begins to speak HTTP/2 and waits for the upstream to do so: its settings say what it can. The caller bounds the
+    /// time.
+    ///
+    /// # Errors
+    /// The connection failed, or the upstream does not speak HTTP/2.
+    pub(crate) async fn start(transport: Transport, options: ClientOptions) -> io::Result<Self> {
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(options.max_head_len).unwrap_or(u32::MAX))
+            .max_concurrent_reset_streams(MAX_STREAMS * 2)
+            // Unknown until its settings come: that is how they are noticed.
+            .initial_max_send_streams(0)
+            .enable_push(false);
+        let (send, mut connection) = builder
+            .handshake::<_, Bytes>(Io(transport))
+            .await
+            .map_err(failure)?;
+        poll_fn(|cx| poll_settings(&mut connection, &send, cx)).await?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an upstream has ended");
+            }
+        });
+        Ok(Self(Rc::new(Shared {
+            options,
+            send: RefCell::new(send),
+            open_streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+        })))
+    }
+
+    /// Whether another stream may be opened: the connection lives, the upstream has not said goodbye, and there are
+    /// fewer streams than it allows.
+    pub(crate) fn can_open(&self) -> bool {
+        self.0.open_streams.get() < self.max_streams() && self.is_alive()
+    }
+
+    /// Whether new streams are possible at all, once others have ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut send = self.0.send.borrow_mut();
+        matches!(send.poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Whether the upstream takes WebSockets on streams (RFC 8441 §3).
+    pub(crate) fn supports_websocket(&self) -> bool {
+        self.0.supports_websocket()
+    }
+
+    pub(crate) fn open_streams(&self) -> usize {
+        self.0.open_streams.get()
+    }
+
+    /// When the last stream ended; `None` while there is one.
+    pub(crate) fn is_idle_since(&self) -> Option<Instant> {
+        (self.open_streams() == 0).then(|| self.0.idle_since.get())
+    }
+
+    /// A channel for one request. It is counted from now on, and opens its stream once a request's head is written.
+    pub(crate) fn open(&self) -> Rc<dyn Channel> {
+        Rc::new(ClientStream::new(Opened::new(&self.0)))
+    }
+
+    fn max_streams(&self) -> usize {
+        let send = self.0.send.borrow();
+        send.current_max_send_streams().min(MAX_STREAMS)
+    }
+}
+
+impl Shared {
+    pub(super) fn supports_websocket(&self) -> bool {
+        self.send.borrow().is_extended_connect_protocol_enabled()
+    }
+
+    /// A sender for one request, which remembers nothing of those before it.
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.send.borrow().clone()
+    }
+}
+
+/// A stream that counts as open.
+#[derive(Debug)]
+pub(super) struct Opened(pub(super) Rc<Shared>);
+
+impl Opened {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.open_streams.set(shared.open_streams.get() + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let left = self.0.open_streams.get().saturating_sub(1);
+        self.0.open_streams.set(left);
+        if left == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// Drives the connection until the upstream's settings are there.
+fn poll_settings(
+    connection: &mut Connection<Io, Bytes>,
+    send: &SendRequest<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    match Pin::new(connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(failure(error))),
+        Poll::Pending if send.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    }
+}

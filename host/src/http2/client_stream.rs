@@ -1,0 +1,278 @@
+//! A stream of a connection to an upstream: it takes a request, and reads as the response to it.
+//!
+//! The stream is opened when the request's head is complete. One that the upstream has not processed, and says so
+//! (REFUSED_STREAM, or a GOAWAY that leaves it out), fails as `ConnectionRefused`: the request may be sent again
+//! whatever it asks for (RFC 9113 §8.7). One that is dropped before both messages are over is cancelled.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use h2::Reason;
+use h2::client::ResponseFuture;
+use http::Response;
+use tokio::io::ReadBuf;
+
+use super::client::{END_WITHIN, Opened};
+use super::failure;
+use super::incoming::Incoming;
+use super::message::{self, Asked, Carried};
+use super::outgoing::{self, Gathered, Outgoing};
+use crate::buffers;
+use crate::http1::HeadKind;
+use crate::transport::Channel;
+
+/// See the module.
+pub(super) struct ClientStream {
+    /// `None` once it was given to whoever waits for the end of the response.
+    opened: Option<Opened>,
+    request: RefCell<Request>,
+    response: RefCell<Answer>,
+    is_reset_on_close: Cell<bool>,
+}
+
+/// How far the request is.
+enum Request {
+    Awaited(Gathered),
+    Sent(Outgoing),
+}
+
+/// How far the response is.
+enum Answer {
+    /// There is no stream yet. Whoever reads is woken when there is one.
+    NoStream(Option<Waker>),
+    Awaited {
+        response: ResponseFuture,
+        asked: Asked,
+        /// An interim response, as far as it was not handed out.
+        interim: Vec<u8>,
+        interim_at: usize,
+    },
+    Arriving(Incoming),
+    /// It was not HTTP, or it failed.
+    Failed,
+}
+
+impl ClientStream {
+    pub(super) fn new(opened: Opened) -> Self {
+        Self {
+            opened: Some(opened),
+            request: RefCell::new(Request::Awaited(Gathered::default())),
+            response: RefCell::new(Answer::NoStream(None)),
+            is_reset_on_close: Cell::new(false),
+        }
+    }
+
+    /// Takes bytes of the request's head; how many, and what follows the head once it was sent.
+    fn write_head(
+        &self,
+        gathered: &mut Gathered,
+        bytes: &[u8],
+    ) -> io::Result<(usize, Option<Outgoing>)> {
+        let (taken, head) = gathered.take(bytes, HeadKind::Request)?;
+        let (Some(head), Some(Opened(shared))) = (head, &self.opened) else {
+            return Ok((taken, None));
+        };
+        let may_upgrade = shared.supports_websocket();
+        let (request, asked, continued) =
+            message::read_request(&head, shared.options.scheme, may_upgrade)?;
+        let (response, send) = shared
+            .sender()
+            .send_request(request, outgoing::is_end(continued))
+            .map_err(unprocessed)?;
+        let answer = Answer::Awaited {
+            response,
+            asked,
+            interim: Vec::new(),
+            interim_at: 0,
+        };
+        if let Answer::NoStream(Some(reader)) = self.response.replace(answer) {
+            reader.wake();
+        }
+        Ok((taken, Some(Outgoing::new(send, continued))))
+    }
+}
+
+impl Answer {
+    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self {
+                Self::NoStream(reader) => {
+                    *reader = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Self::Failed => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Self::Arriving(incoming) => return incoming.poll_read(cx, out).map_ok(|_| ()),
+                Self::Awaited {
+                    interim,
+                    interim_at,
+                    ..
+                } if !interim.is_empty() => {
+                    give_interim(interim, interim_at, out);
+                    return Poll::Ready(Ok(()));
+                }
+                Self::Awaited { .. } => {
+                    if let Err(error) = ready!(self.poll_head(cx)) {
+                        *self = Self::Failed;
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a head, interim or final.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Awaited {
+            response,
+            asked,
+            interim,
+            ..
+        } = self
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let malformed = |unfit| io::Error::new(io::ErrorKind::InvalidData, unfit);
+        match ready!(response.poll_informational(cx)) {
+            Some(Ok(head)) => {
+                let (parts, ()) = head.into_parts();
+                *interim = buffers::small();
+                message::write_response(&parts, false, asked, interim).map_err(malformed)?;
+            }
+            Some(Err(error)) => return Poll::Ready(Err(unprocessed(error))),
+            None => {
+                let head: Response<_> = ready!(Pin::new(response).poll(cx)).map_err(unprocessed)?;
+                let (parts, recv) = head.into_parts();
+                let mut text = buffers::small();
+                let has_content = !recv.is_end_stream();
+                let carried = message::write_response(&parts, has_content, asked, &mut text)
+                    .map_err(malformed)?;
+                let mut incoming = Incoming::new(text, recv, carried);
+                if carried == Carried::Bytes {
+                    incoming.release();
+                }
+                *self = Self::Arriving(incoming);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn give_interim(interim: &mut Vec<u8>, at: &mut usize, out: &mut ReadBuf<'_>) {
+    let rest = &interim[*at..];
+    let len = rest.len().min(out.remaining());
+    out.put_slice(&rest[..len]);
+    *at += len;
+    if *at == interim.len() {
+        *at = 0;
+        buffers::give_back(std::mem::take(interim));
+    }
+}
+
+impl Channel for ClientStream {
+    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.response.borrow_mut().poll_read(cx, out)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut request = self.request.borrow_mut();
+        let mut at = 0;
+        while at < bytes.len() {
+            match &mut *request {
+                Request::Awaited(gathered) => {
+                    let (taken, sent) = self.write_head(gathered, &bytes[at..])?;
+                    at += taken;
+                    if let Some(outgoing) = sent {
+                        *request = Request::Sent(outgoing);
+                    }
+                }
+                Request::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
+                    Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
+                    // It waits, or fails, the next time.
+                    _ if at > 0 => break,
+                    polled => return polled,
+                },
+            }
+        }
+        Poll::Ready(Ok(at))
+    }
+
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match &mut *self.request.borrow_mut() {
+            Request::Awaited(_) => Ok(()),
+            Request::Sent(outgoing) => outgoing.close(),
+        })
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.request.borrow_mut() {
+            Request::Awaited(_) => Poll::Pending,
+            Request::Sent(outgoing) => outgoing.poll_reset(cx).map(|_| ()),
+        }
+    }
+
+    fn reset_on_close(&self) {
+        self.is_reset_on_close.set(true);
+    }
+
+    fn is_quiet(&self) -> bool {
+        match &mut *self.response.borrow_mut() {
+            Answer::NoStream(_) => true,
+            Answer::Arriving(incoming) => incoming.is_quiet(),
+            Answer::Awaited { .. } | Answer::Failed => false,
+        }
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        let Request::Sent(outgoing) = self.request.get_mut() else {
+            return;
+        };
+        if outgoing.is_tunnel() && !self.is_reset_on_close.get() {
+            // As a socket is closed: the peer's direction ends with ours.
+            let _ = outgoing.close();
+            return;
+        }
+        let answer = std::mem::replace(self.response.get_mut(), Answer::Failed);
+        match answer {
+            Answer::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
+                await_end(incoming, self.opened.take());
+            }
+            _ => outgoing.reset(Reason::CANCEL),
+        }
+    }
+}
+
+/// Lets the end of a response that was read come in a frame of its own: a reset would count as a cancelled request.
+fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
+    let mut cx = Context::from_waker(Waker::noop());
+    if incoming.poll_end(&mut cx).is_ready() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let end = poll_fn(|cx| incoming.poll_end(cx));
+        // Past its time the stream is cancelled.
+        let _ = tokio::time::timeout(END_WITHIN, end).await;
+        drop(opened);
+    });
+}
+
+/// As [`failure`], but tells a request apart that the upstream says it has not processed.
+fn unprocessed(error: h2::Error) -> io::Error {
+    let is_unprocessed =
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+    match is_unprocessed {
+        true => io::Error::new(io::ErrorKind::ConnectionRefused, error),
+        false => failure(error),
+    }
+}
+
+impl fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientStream").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,219 @@
+//! The receiving side of a stream as text: a head that was written before, then DATA frames as `message` says.
+//!
+//! Hands out what is there and waits only when there is nothing. Window is given back for what was handed out and not
+//! before, so that a reader that stops reading stops its sender. Each byte is copied once, to where it is wanted.
+
+use std::io;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use tokio::io::ReadBuf;
+
+use super::failure;
+use super::message::{self, Carried};
+use crate::buffers;
+
+/// What a stream's peer sends, as text.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// Text that is handed out before `data`. Holds a buffer only while there is some.
+    text: Vec<u8>,
+    text_at: usize,
+    /// The frame that is being handed out.
+    data: Bytes,
+    recv: RecvStream,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// DATA frames are not for reading yet: nobody has agreed to a tunnel.
+    Held,
+    Bytes,
+    Length {
+        left: u64,
+    },
+    Chunked {
+        /// The content of a chunk was handed out, and not its end.
+        is_in_chunk: bool,
+    },
+    /// DATA is over, trailers may follow.
+    Trailers,
+    Over,
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    Bytes,
+    /// Nothing, and there will be nothing more.
+    End,
+}
+
+impl Incoming {
+    /// `text` goes before what `recv` brings.
+    pub(super) fn new(text: Vec<u8>, recv: RecvStream, carried: Carried) -> Self {
+        let state = match carried {
+            Carried::Nothing => State::Over,
+            Carried::Length(left) => State::Length { left },
+            Carried::Chunked => State::Chunked { is_in_chunk: false },
+            Carried::Bytes => State::Held,
+        };
+        Self {
+            text,
+            text_at: 0,
+            data: Bytes::new(),
+            recv,
+            state,
+        }
+    }
+
+    /// Somebody has agreed to the tunnel.
+    pub(super) fn release(&mut self) {
+        if self.state == State::Held {
+            self.state = State::Bytes;
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Given>> {
+        let before = out.filled().len();
+        loop {
+            self.give(out);
+            if out.remaining() == 0 || self.has_rest() {
+                return Poll::Ready(Ok(Given::Bytes));
+            }
+            let is_given = out.filled().len() > before;
+            match self.poll_advance(cx) {
+                Poll::Ready(Ok(true)) => {}
+                _ if is_given => return Poll::Ready(Ok(Given::Bytes)),
+                Poll::Ready(Ok(false)) => return Poll::Ready(Ok(Given::End)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether nothing has arrived that was not handed out, no end either.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        // Whoever waits next leaves another waker.
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.has_rest() && self.poll_advance(&mut cx).is_pending()
+    }
+
+    /// Whether all of the message was handed out.
+    pub(super) fn is_read(&self) -> bool {
+        !self.has_rest() && matches!(self.state, State::Over | State::Length { left: 0 })
+    }
+
+    /// Ready once the peer has ended a message that [`is_read`](Self::is_read): the end may come in a frame of its own.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.recv.is_end_stream() || self.state == State::Over {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_data(cx).map_ok(|_| ())
+    }
+
+    fn has_rest(&self) -> bool {
+        self.text_at < self.text.len() || !self.data.is_empty()
+    }
+
+    fn give(&mut self, out: &mut ReadBuf<'_>) {
+        if self.text_at < self.text.len() {
+            let rest = &self.text[self.text_at..];
+            let len = rest.len().min(out.remaining());
+            out.put_slice(&rest[..len]);
+            self.text_at += len;
+            if self.text_at < self.text.len() {
+                return;
+            }
+            self.text_at = 0;
+            buffers::give_back(std::mem::take(&mut self.text));
+        }
+        let len = self.data.len().min(out.remaining());
+        if len > 0 {
+            out.put_slice(&self.data.split_to(len));
+            // Fails only for more than has arrived.
+            let _ = self.recv.flow_control().release_capacity(len);
+        }
+    }
+
+    /// Takes in the next frame; `false` at the end. Everything taken in before was handed out.
+    fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self.state {
+            State::Over => Poll::Ready(Ok(false)),
+            State::Held => Poll::Pending,
+            State::Trailers => self.poll_trailers(cx),
+            State::Length { left: 0 } => Poll::Ready(Ok(false)),
+            State::Length { left } => match ready!(self.poll_data(cx))? {
+                // `h2` counts too, and fails a stream whose DATA is more or less.
+                Some(data) => {
+                    let left = left.saturating_sub(data.len() as u64);
+                    self.state = State::Length { left };
+                    self.data = data;
+                    Poll::Ready(Ok(true))
+                }
+                None => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            },
+            State::Bytes => match ready!(self.poll_data(cx))? {
+                Some(data) => {
+                    self.data = data;
+                    Poll::Ready(Ok(true))
+                }
+                None => {
+                    self.state = State::Over;
+                    Poll::Ready(Ok(false))
+                }
+            },
+            State::Chunked { is_in_chunk } => {
+                let data = ready!(self.poll_data(cx))?;
+                self.text = buffers::small();
+                if is_in_chunk {
+                    self.text.extend_from_slice(b"\r\n");
+                }
+                match data {
+                    Some(data) => {
+                        message::write_chunk_size(data.len(), &mut self.text);
+                        self.data = data;
+                        self.state = State::Chunked { is_in_chunk: true };
+                    }
+                    None => self.state = State::Trailers,
+                }
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
+    /// The next DATA frame that has content.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
+                Some(Err(error)) => return Poll::Ready(Err(failure(error))),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let trailers = ready!(self.recv.poll_trailers(cx)).map_err(failure)?;
+        if self.text.capacity() == 0 {
+            self.text = buffers::small();
+        }
+        self.state = State::Over;
+        message::write_last_chunk(trailers.as_ref(), &mut self.text)
+            .map_err(|unfit| io::Error::new(io::ErrorKind::InvalidData, unfit))?;
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        buffers::give_back(std::mem::take(&mut self.text));
+    }
+}

@@ -1,0 +1,45 @@
+//! HTTP/2 (RFC 9113), so that the rest of the host need not know of it.
+//!
+//! Every stream, of a client's connection or of one to an upstream, is a [`Channel`](crate::transport::Channel) that
+//! speaks HTTP/1.1: [`server`] hands out channels to read a request from and to write its response to, [`client`] the
+//! other way round. `message` has all the rules of conversion and no sockets, `incoming` makes text of frames,
+//! `outgoing` frames of text. The `h2` crate keeps the connections: frames, HPACK, flow control, the states of
+//! streams, and whether a body is as long as its Content-Length says.
+//!
+//! Nothing is kept beyond the windows below: a channel takes only what its peer's window allows, and gives back window
+//! only for what was read from it. Who may open how many connections, which of them to use, and what a stream's
+//! exchange does is left to others.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+mod client_stream;
+mod incoming;
+mod io;
+mod message;
+mod outgoing;
+mod resets;
+mod server_stream;
+mod websocket_key;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{Error, ErrorKind};
+
+/// What a peer may send on one stream before it is read, in bytes. Past it the peer waits. A larger one makes long
+/// ways faster, and costs as much memory for each stream that nobody reads.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What waits in one stream to be written to the connection, in bytes. Past it the channel takes nothing more.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// What the rest of the host is told when a stream or its connection fails.
+fn failure(error: h2::Error) -> Error {
+    if error.is_io() {
+        return error
+            .into_io()
+            .unwrap_or_else(|| ErrorKind::ConnectionReset.into());
+    }
+    Error::new(ErrorKind::ConnectionReset, error)
+}

@@ -1,0 +1,268 @@
+//! A client's HTTP/2 connection: every stream becomes a channel, until either side has had enough.
+//!
+//! Streams are accepted as fast as they come, since one that waits would cost as much; how many there may be is bounded
+//! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever
+//! does little else than reset streams is sent away. The exchanges are for the caller.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Request, Response, StatusCode};
+
+use super::incoming::Incoming;
+use super::io::Io;
+pub(crate) use super::message::RequestTargets;
+use super::message::{self, Unfit};
+use super::resets::StreamCounts;
+use super::server_stream::ServerStream;
+use super::{SEND_BUFFER, STREAM_WINDOW};
+use crate::buffers;
+use crate::deadline::{Deadline, Deadlines};
+use crate::transport::{Channel, Transport};
+
+/// What a client may send on all its streams together before it is read, in bytes. Past it the client waits, also with
+/// streams that are read. `h2` allows half as much for the keeping of small frames: a client that has so many of them
+/// unread is sent away (`ENHANCE_YOUR_CALM`).
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that the client resets before they are even looked at, within one read; past it the client is sent away.
+const RESET_BEFORE_ACCEPTED: usize = 64;
+
+/// Streams that `h2` resets for breaking the protocol, over the life of a connection; past it the client is sent away.
+const PROTOCOL_ERRORS: usize = 256;
+
+/// How long a client may take to answer that it has understood a GOAWAY.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How a client's connection is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerOptions {
+    pub(crate) targets: RequestTargets,
+    /// Streams open at once; further ones are refused, which a client may repeat.
+    pub(crate) max_concurrent_streams: u32,
+    /// Longest head in bytes, as HTTP/2 counts them (32 more for each field). Past it 431; past a few times as much the
+    /// client is sent away.
+    pub(crate) max_head_len: usize,
+    /// How long the client may take to say that it speaks HTTP/2.
+    pub(crate) handshake_timeout: Duration,
+    /// How long there may be no stream; then the connection is closed.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// Why a client's connection has ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Either side has said goodbye.
+    Closed,
+    /// There was no stream for too long.
+    Idle,
+    /// The client did not speak HTTP/2 in time.
+    HandshakeTimedOut,
+    /// The client did little else than reset streams.
+    Abusive,
+    /// It broke, or either side broke the protocol.
+    Failed(h2::Error),
+}
+
+/// Serves a client's connection to its end. `on_stream` is given a channel for every request, to be dropped when the
+/// exchange is over. `is_draining` is asked whenever something happens, and whenever `deadlines` wake everybody; then
+/// the client is told to open no more streams, and the connection ends with the last one.
+pub(crate) async fn serve(
+    transport: Transport,
+    options: &ServerOptions,
+    deadlines: &Rc<Deadlines>,
+    is_draining: impl Fn() -> bool,
+    on_stream: impl FnMut(Rc<dyn Channel>),
+) -> End {
+    let deadline = deadlines.slot();
+    deadline.arm(options.handshake_timeout);
+    let handshake = builder(options).handshake(Io(transport));
+    let connection = match deadline.bound(handshake).await {
+        Some(Ok(connection)) => connection,
+        Some(Err(error)) => return End::Failed(error),
+        None => return End::HandshakeTimedOut,
+    };
+    deadline.arm(options.idle_timeout);
+    let mut serving = Serving {
+        connection,
+        options,
+        deadline,
+        is_draining,
+        on_stream,
+        counts: Rc::new(StreamCounts::new()),
+        mood: Mood::Idle,
+    };
+    poll_fn(|cx| serving.poll(cx)).await
+}
+
+fn builder(options: &ServerOptions) -> Builder {
+    let mut builder = Builder::new();
+    let streams = options.max_concurrent_streams;
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(streams)
+        .max_header_list_size(u32::try_from(options.max_head_len).unwrap_or(u32::MAX))
+        // What was reset here may still be sent to for a second; frames for a stream that is forgotten end the
+        // connection.
+        .max_concurrent_reset_streams(streams as usize * 2)
+        .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPTED)
+        .max_local_error_reset_streams(Some(PROTOCOL_ERRORS))
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection whose handshake is over.
+struct Serving<'a, D, S> {
+    connection: Connection<Io, Bytes>,
+    options: &'a ServerOptions,
+    deadline: Deadline,
+    is_draining: D,
+    on_stream: S,
+    counts: Rc<StreamCounts>,
+    mood: Mood,
+}
+
+/// What the deadline of a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// There are streams, and no deadline.
+    Busy,
+    /// There is no stream: the idle timeout.
+    Idle,
+    /// The client has been told to open no more streams.
+    Leaving { is_idle: bool, is_timed: bool },
+    /// The client has been sent away: the time it may take to be told.
+    SentAway,
+}
+
+impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.accept(request, respond);
+                    if !self.is_due_to_leave() {
+                        continue;
+                    }
+                }
+                Poll::Ready(Some(Err(_))) if self.mood == Mood::SentAway => {
+                    return Poll::Ready(End::Abusive);
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Failed(error)),
+                Poll::Ready(None) => return Poll::Ready(self.end()),
+                Poll::Pending => {}
+            }
+            if !self.settle(cx) {
+                break;
+            }
+        }
+        match self.deadline.poll_passed(cx) {
+            Poll::Ready(()) => Poll::Ready(self.end()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn end(&self) -> End {
+        match self.mood {
+            Mood::SentAway => End::Abusive,
+            Mood::Leaving { is_idle: true, .. } => End::Idle,
+            Mood::Idle | Mood::Busy | Mood::Leaving { .. } => End::Closed,
+        }
+    }
+
+    fn is_due_to_leave(&self) -> bool {
+        self.counts.is_abusive() && self.mood != Mood::SentAway
+    }
+
+    /// Does what the state of things asks for; `true`: the connection has something to send.
+    fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_due_to_leave() {
+            self.mood = Mood::SentAway;
+            self.deadline.arm(GOODBYE);
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            return true;
+        }
+        let has_streams = self.counts.live() > 0;
+        match self.mood {
+            Mood::Busy if !has_streams => {
+                self.deadline.arm(self.options.idle_timeout);
+                self.mood = Mood::Idle;
+            }
+            Mood::Idle if has_streams => {
+                self.deadline.disarm();
+                self.mood = Mood::Busy;
+            }
+            Mood::Leaving { is_idle, is_timed } if is_timed == has_streams => {
+                match has_streams {
+                    true => self.deadline.disarm(),
+                    // The end of an answer may still be on its way.
+                    false if self.connection.has_streams() => {
+                        self.deadline.arm(self.options.idle_timeout);
+                    }
+                    false => self.deadline.arm(GOODBYE),
+                }
+                let is_timed = !has_streams;
+                self.mood = Mood::Leaving { is_idle, is_timed };
+            }
+            _ => {}
+        }
+        let is_idle = self.mood == Mood::Idle && self.deadline.poll_passed(cx).is_ready();
+        let is_leaving = matches!(self.mood, Mood::Leaving { .. } | Mood::SentAway);
+        if is_leaving || !(is_idle || (self.is_draining)()) {
+            return false;
+        }
+        // Set right the next time round.
+        let is_timed = has_streams;
+        self.mood = Mood::Leaving { is_idle, is_timed };
+        self.connection.graceful_shutdown();
+        true
+    }
+
+    fn accept(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let is_flooded =
+            self.counts.live() >= self.options.max_concurrent_streams.saturating_mul(2);
+        if is_flooded || self.mood == Mood::SentAway {
+            self.counts.count_reset();
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        let (parts, recv) = request.into_parts();
+        let mut text = buffers::small();
+        let has_content = !recv.is_end_stream();
+        match message::write_request(&parts, has_content, self.options.targets, &mut text) {
+            Ok((asked, carried)) => {
+                let incoming = Incoming::new(text, recv, carried);
+                let counts = Rc::clone(&self.counts);
+                let stream = ServerStream::new(asked, incoming, respond, counts);
+                (self.on_stream)(Rc::new(stream));
+            }
+            Err(unfit) => {
+                buffers::give_back(text);
+                self.refuse(unfit, &mut respond);
+            }
+        }
+    }
+
+    fn refuse(&self, unfit: Unfit, respond: &mut SendResponse<Bytes>) {
+        tracing::debug!(error = %unfit, "refused a stream");
+        match unfit {
+            Unfit::ProtocolUnknown => {
+                let mut response = Response::new(());
+                *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+                // A client that is gone needs no answer.
+                let _ = respond.send_response(response, true);
+            }
+            Unfit::NoKey => respond.send_reset(Reason::INTERNAL_ERROR),
+            _ => {
+                self.counts.count_reset();
+                respond.send_reset(Reason::PROTOCOL_ERROR);
+            }
+        }
+    }
+}

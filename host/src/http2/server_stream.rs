@@ -1,0 +1,199 @@
+//! A stream of a client's connection: it reads as a request, and takes the response to it.
+//!
+//! Behind its request it is silent, not closed, so that nobody takes the client for gone; that it has gone is an
+//! error. A response that is dropped before its end is a reset. One that ends before its request does is followed by
+//! `RST_STREAM(NO_ERROR)` (RFC 9113 §8.1), which `h2` sends when the last handle goes.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::SendResponse;
+use tokio::io::ReadBuf;
+
+use super::failure;
+use super::incoming::{Given, Incoming};
+use super::message::{self, Asked, Continued};
+use super::outgoing::{self, Gathered, Outgoing};
+use super::resets::StreamCounts;
+use crate::http1::HeadKind;
+use crate::transport::Channel;
+
+/// See the module.
+pub(super) struct ServerStream {
+    asked: Asked,
+    incoming: RefCell<Incoming>,
+    response: RefCell<Response>,
+    is_reset_on_close: Cell<bool>,
+    counts: Rc<StreamCounts>,
+}
+
+/// How far the response is.
+enum Response {
+    /// The final head has not been written.
+    Awaited {
+        respond: SendResponse<Bytes>,
+        gathered: Gathered,
+    },
+    Sent(Outgoing),
+}
+
+impl ServerStream {
+    pub(super) fn new(
+        asked: Asked,
+        incoming: Incoming,
+        respond: SendResponse<Bytes>,
+        counts: Rc<StreamCounts>,
+    ) -> Self {
+        counts.opened();
+        Self {
+            asked,
+            incoming: RefCell::new(incoming),
+            response: RefCell::new(Response::Awaited {
+                respond,
+                gathered: Gathered::default(),
+            }),
+            is_reset_on_close: Cell::new(false),
+            counts,
+        }
+    }
+
+    /// Takes bytes of a head; how many, and what follows the head if it was the final one.
+    fn write_head(
+        &self,
+        respond: &mut SendResponse<Bytes>,
+        gathered: &mut Gathered,
+        bytes: &[u8],
+    ) -> io::Result<(usize, Option<Outgoing>)> {
+        let (taken, head) = gathered.take(bytes, HeadKind::Response)?;
+        let Some(head) = head else {
+            return Ok((taken, None));
+        };
+        let (response, continued) = message::read_response(&head, &self.asked)?;
+        if response.status().is_informational() {
+            respond.send_informational(response).map_err(failure)?;
+            return Ok((taken, None));
+        }
+        let send = respond
+            .send_response(response, outgoing::is_end(continued))
+            .map_err(failure)?;
+        if continued == Continued::Bytes {
+            self.incoming.borrow_mut().release();
+        }
+        Ok((taken, Some(Outgoing::new(send, continued))))
+    }
+}
+
+impl Response {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+        match self {
+            Self::Awaited { respond, .. } => respond.poll_reset(cx),
+            Self::Sent(outgoing) => outgoing.poll_reset(cx),
+        }
+    }
+}
+
+impl Channel for ServerStream {
+    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.incoming.borrow_mut().poll_read(cx, out))? {
+            Given::Bytes => return Poll::Ready(Ok(())),
+            Given::End if self.response.borrow().is_tunnel() => return Poll::Ready(Ok(())),
+            Given::End => {}
+        }
+        ready!(self.poll_reset(cx));
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut response = self.response.borrow_mut();
+        let mut at = 0;
+        while at < bytes.len() {
+            match &mut *response {
+                Response::Awaited { respond, gathered } => {
+                    let (taken, sent) = self.write_head(respond, gathered, &bytes[at..])?;
+                    at += taken;
+                    if let Some(outgoing) = sent {
+                        *response = Response::Sent(outgoing);
+                    }
+                }
+                Response::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
+                    Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
+                    // It waits, or fails, the next time.
+                    _ if at > 0 => break,
+                    polled => return polled,
+                },
+            }
+        }
+        Poll::Ready(Ok(at))
+    }
+
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match &mut *self.response.borrow_mut() {
+            Response::Awaited { .. } => Ok(()),
+            Response::Sent(outgoing) => outgoing.close(),
+        })
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.response.borrow_mut().poll_reset(cx).map(|_| ())
+    }
+
+    fn reset_on_close(&self) {
+        self.is_reset_on_close.set(true);
+    }
+
+    fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.incoming.borrow_mut().is_quiet() && self.poll_reset(&mut cx).is_pending()
+    }
+}
+
+impl Response {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_over())
+    }
+
+    /// Whether a tunnel was agreed to, open or not.
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
+    }
+}
+
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        let response = self.response.get_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_reset = !response.is_over() && response.poll_reset(&mut cx).is_ready();
+        self.counts.closed(is_reset);
+        if is_reset {
+            return;
+        }
+        match response {
+            Response::Awaited { respond, .. } => respond.send_reset(Reason::INTERNAL_ERROR),
+            Response::Sent(outgoing) if self.is_reset_on_close.get() => {
+                outgoing.reset(match outgoing.is_tunnel() {
+                    true => Reason::CONNECT_ERROR,
+                    false => Reason::INTERNAL_ERROR,
+                });
+            }
+            // As a socket is closed: the peer's direction ends with ours.
+            Response::Sent(outgoing) if outgoing.is_tunnel() => drop(outgoing.close()),
+            Response::Sent(outgoing) if !outgoing.is_over() => {
+                outgoing.reset(Reason::INTERNAL_ERROR);
+            }
+            Response::Sent(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for ServerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerStream")
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
+}
