@@ -12,6 +12,7 @@ use crate::plugins::{ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
+use crate::websocket::{self, MessageLimits};
 use crate::worker::{Counted, Worker};
 
 /// How long a client that still sends may take to notice that it has been answered.
@@ -192,10 +193,22 @@ async fn run_tunnel(
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
     let idle = worker.config.timeouts.tunnel_idle;
-    let hooks = exchange.tunnel_hooks();
-    let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
-    let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle, watcher).await;
-    drop(hooks);
+    let deadlines = &worker.deadlines;
+    let relayed = if let Some(hooks) = exchange.websocket_hooks() {
+        let limits = MessageLimits {
+            idle,
+            max_len: limits.max_body_buffer,
+        };
+        // Boxed, as most tunnels are none.
+        Box::pin(websocket::relay(
+            client, upstream, deadlines, limits, &hooks,
+        ))
+        .await
+    } else {
+        let hooks = exchange.tunnel_hooks();
+        let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
+        tunnel::relay(client, upstream, deadlines, idle, watcher).await
+    };
     exchange.finish_tunnel(&relayed);
     drop(ends);
 }

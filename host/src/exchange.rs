@@ -40,6 +40,8 @@ pub(crate) struct Exchange {
     upload: Upload,
     /// None when no plugin is loaded.
     session: Option<Session>,
+    /// It has become a WebSocket, and some plugin listens to its messages.
+    is_watched_websocket: bool,
     record: Record,
 }
 
@@ -220,6 +222,7 @@ impl Exchange {
             head,
             framing: BodyFraming::Empty,
             upload: Upload::default(),
+            is_watched_websocket: false,
             record: Record::new(),
         }
     }

@@ -204,7 +204,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
         Refusal::Unauthorized => (407, "http_request_denied"),
         Refusal::NotAProxyRequest => (400, "http_request_error"),
         Refusal::SecureTarget => (501, "http_request_error"),
-        Refusal::UnaskedUpgrade => (502, "http_upgrade_failed"),
+        Refusal::UnaskedUpgrade | Refusal::UnaskedExtension => (502, "http_upgrade_failed"),
         Refusal::UnauthorizedAtParent => (502, "http_request_denied"),
         Refusal::TooManyInterim => (502, "http_protocol_error"),
     }

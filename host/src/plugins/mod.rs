@@ -23,6 +23,7 @@ pub mod spec;
 mod tunnel;
 pub(crate) mod views;
 mod waiting;
+mod websocket;
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -40,6 +41,7 @@ pub(crate) use content::{ContentHooks, Whole};
 pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
 pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
 pub(crate) use tunnel::TunnelHooks;
+pub(crate) use websocket::WebSocketHooks;
 
 /// The moments at which plugins are called, in the order of their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +85,7 @@ impl Hook {
 }
 
 /// Hooks that plugins may have and that this version never calls.
-pub(crate) const NEVER_CALLED: u64 =
-    Hook::HandleTlsHello.bit() | Hook::DoIntercept.bit() | Hook::HandleWebSocketMessage.bit();
+pub(crate) const NEVER_CALLED: u64 = Hook::HandleTlsHello.bit() | Hook::DoIntercept.bit();
 
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]
