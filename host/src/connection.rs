@@ -8,12 +8,15 @@ use tokio::net::TcpStream;
 
 use crate::events::{Note, NoteKind};
 use crate::exchange::{self, Exchange, Origin};
-use crate::http2::{self, server::ServerOptions};
+use crate::http1::Scheme;
+use crate::http2;
+use crate::http2::server::{End, RequestTargets, ServerOptions};
 use crate::interception::{self, Look};
 use crate::plugins::{ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
+use crate::websocket::{self, MessageLimits};
 use crate::worker::{Counted, Worker};
 
 /// How long a client that still sends may take to notice that it has been answered.
@@ -170,19 +173,40 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     let connection = Rc::new(connection);
     let worker = Rc::clone(&connection.worker);
     let options = ServerOptions {
-        max_streams: worker.config.limits.max_concurrent_streams,
+        targets: match connection.origin {
+            Some(_) => RequestTargets::Origin,
+            None => RequestTargets::Absolute {
+                default_scheme: Scheme::Http,
+            },
+        },
+        max_concurrent_streams: worker.config.limits.max_concurrent_streams,
         max_head_len: worker.config.limits.max_head_len,
-        handshake: worker.config.timeouts.header_read,
-        idle: worker.config.timeouts.client_idle,
-        is_for_origin: connection.origin.is_some(),
-        deadlines: Rc::clone(&worker.deadlines),
+        handshake_timeout: worker.config.timeouts.header_read,
+        idle_timeout: worker.config.timeouts.client_idle,
     };
     let on_stream = |channel| {
         tokio::task::spawn_local(serve_stream(channel, Rc::clone(&connection)));
     };
-    let served = http2::server::serve(transport, options, || worker.is_draining(), on_stream).await;
-    if let Err(error) = served {
-        tracing::info!(client.address = %connection.client, %error, "an HTTP/2 connection failed");
+    let is_draining = || worker.is_draining();
+    let serving = http2::server::serve(
+        transport,
+        &options,
+        &worker.deadlines,
+        is_draining,
+        on_stream,
+    );
+    let client = connection.client;
+    match serving.await {
+        End::Closed | End::Idle => {}
+        End::HandshakeTimedOut => {
+            tracing::info!(client.address = %client, "a client did not begin to speak HTTP/2 in time");
+        }
+        End::Abusive => {
+            tracing::warn!(client.address = %client, "a client resets streams faster than it uses them, closing its connection");
+        }
+        End::Failed(error) => {
+            tracing::info!(client.address = %client, %error, "an HTTP/2 connection failed");
+        }
     }
     drop(ends);
 }
@@ -292,10 +316,22 @@ pub(crate) async fn run_tunnel(
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
     let idle = worker.config.timeouts.tunnel_idle;
-    let hooks = exchange.tunnel_hooks();
-    let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
-    let relayed = tunnel::relay(client, upstream, &worker.deadlines, idle, watcher).await;
-    drop(hooks);
+    let deadlines = &worker.deadlines;
+    let relayed = if let Some(hooks) = exchange.websocket_hooks() {
+        let limits = MessageLimits {
+            idle,
+            max_len: limits.max_body_buffer,
+        };
+        // Boxed, as most tunnels are none.
+        Box::pin(websocket::relay(
+            client, upstream, deadlines, limits, &hooks,
+        ))
+        .await
+    } else {
+        let hooks = exchange.tunnel_hooks();
+        let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
+        tunnel::relay(client, upstream, deadlines, idle, watcher).await
+    };
     exchange.finish_tunnel(&relayed);
     drop(ends);
 }

@@ -106,6 +106,9 @@ pub(crate) enum Refusal {
     /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
     #[error("the upstream switched protocols without being asked")]
     UnaskedUpgrade,
+    /// The origin accepted an extension of a WebSocket whose frames a plugin has to understand.
+    #[error("the upstream accepted a WebSocket extension without being asked")]
+    UnaskedExtension,
     /// The parent proxy does not accept our credentials.
     #[error("the parent proxy asks for other credentials than it is given")]
     UnauthorizedAtParent,

@@ -50,6 +50,8 @@ pub(crate) struct Exchange {
     origin: Option<Rc<Origin>>,
     /// How the upstream of a tunnel is spoken to while it is made.
     tunnel_scheme: Scheme,
+    /// It has become a WebSocket, and some plugin listens to its messages.
+    is_watched_websocket: bool,
     record: Record,
 }
 
@@ -254,6 +256,7 @@ impl Exchange {
             upload: Upload::default(),
             origin: connection.origin.clone(),
             tunnel_scheme: Scheme::Http,
+            is_watched_websocket: false,
             record: Record::new(),
         }
     }

@@ -221,7 +221,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::NestedConnect => (400, "http_request_error"),
         Refusal::Misdirected => (421, "http_request_error"),
-        Refusal::UnaskedUpgrade => (502, "http_upgrade_failed"),
+        Refusal::UnaskedUpgrade | Refusal::UnaskedExtension => (502, "http_upgrade_failed"),
         Refusal::UnauthorizedAtParent => (502, "http_request_denied"),
         Refusal::TooManyInterim => (502, "http_protocol_error"),
     }

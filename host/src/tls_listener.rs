@@ -32,7 +32,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) struct TlsListener {
     files: KeyPairFiles,
     key_log: bool,
-    tickets: Arc<dyn ProducesTickets>,
+    /// None if the system has no randomness for their keys.
+    tickets: Option<Arc<dyn ProducesTickets>>,
     config: RwLock<Arc<ServerConfig>>,
 }
 
@@ -42,9 +43,10 @@ impl TlsListener {
     pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, KeyPairError> {
         let key_pair = key_pair::read(files)?;
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
-            .map_err(|error| KeyPairError::unusable(&files.key_file, &error))?;
+            .inspect_err(|error| tracing::warn!(%error, "clients cannot resume TLS sessions"))
+            .ok();
         Ok(Self {
-            config: RwLock::new(server_config(key_pair, &tickets, key_log)),
+            config: RwLock::new(server_config(key_pair, tickets.as_ref(), key_log)),
             files: files.clone(),
             key_log,
             tickets,
@@ -56,7 +58,11 @@ impl TlsListener {
     /// # Errors
     /// As [`load`](Self::load); what was read before stays in use.
     pub(crate) fn reload(&self) -> Result<(), KeyPairError> {
-        let config = server_config(key_pair::read(&self.files)?, &self.tickets, self.key_log);
+        let config = server_config(
+            key_pair::read(&self.files)?,
+            self.tickets.as_ref(),
+            self.key_log,
+        );
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -117,7 +123,7 @@ impl TlsListener {
 
 fn server_config(
     key_pair: Arc<CertifiedKey>,
-    tickets: &Arc<dyn ProducesTickets>,
+    tickets: Option<&Arc<dyn ProducesTickets>>,
     key_log: bool,
 ) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -127,7 +133,9 @@ fn server_config(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key_pair)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = Arc::clone(tickets);
+    if let Some(tickets) = tickets {
+        config.ticketer = Arc::clone(tickets);
+    }
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if key_log {
         config.key_log = Arc::new(rustls::KeyLogFile::new());

@@ -44,7 +44,8 @@ pub mod code {
     pub const PANIC: u32 = 5;
     /// `on_access_log` only: write no line for this exchange.
     pub const SUPPRESS: u32 = 6;
-    /// Chunk and message hooks only: send what was emitted, possibly nothing, in place of what came.
+    /// Chunk and message hooks only: send what was emitted, possibly nothing, in place of what came. If nothing was
+    /// ever emitted in this call, not even something empty, a message does not go on at all.
     pub const REPLACED: u32 = 7;
     /// `on_upstream_failed` only: try again, with the upstream as it is set now.
     pub const RETRY: u32 = 8;
@@ -148,12 +149,26 @@ pub mod head {
     pub const TRAILERS: u32 = 2;
 }
 
-/// Which way content or bytes go.
+/// A side of the exchange: where content comes from, or where a message goes.
 pub mod direction {
-    /// From the client.
+    /// The client.
     pub const CLIENT: u32 = 0;
-    /// From the upstream.
+    /// The upstream.
     pub const UPSTREAM: u32 = 1;
+}
+
+/// What a WebSocket message is: its opcode (RFC 6455 §11.8).
+pub mod message {
+    /// Text, in UTF-8.
+    pub const TEXT: u32 = 1;
+    /// Bytes.
+    pub const BINARY: u32 = 2;
+    /// The last of its side: nothing, or a code in two bytes and a reason in UTF-8.
+    pub const CLOSE: u32 = 8;
+    /// Asks for a sign of life.
+    pub const PING: u32 = 9;
+    /// Answers a ping.
+    pub const PONG: u32 = 10;
 }
 
 /// Flags of a call with data.
@@ -162,8 +177,8 @@ pub mod flag {
     pub const END: u32 = 1 << 0;
     /// Tunnel and message hooks: the data comes from the upstream rather than the client.
     pub const FROM_UPSTREAM: u32 = 1 << 1;
-    /// Message hooks: the message is binary rather than text.
-    pub const BINARY: u32 = 1 << 2;
+    /// Message hooks: the lowest of four bits that hold a kind of [`message`](super::message).
+    pub const MESSAGE_SHIFT: u32 = 8;
 }
 
 /// How a plugin gets a body: the values of [`BodyMode::delivery`](super::abi::BodyMode).
@@ -437,6 +452,9 @@ pub struct ExchangeCallbacks {
     pub reply_body: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
     /// `(host, content)`: appends to what replaces the data of the call; counts only with [`code::REPLACED`].
     pub emit_chunk: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
+    /// `(host, direction, kind, data)`: sends a WebSocket [`message`] to that [`direction`], before the one that the
+    /// running hook is about.
+    pub send_message: unsafe extern "C" fn(*mut c_void, u32, u32, RSlice<'_, u8>) -> u32,
     /// `(host, key, value)`: adds to the exchange's line in the access log.
     pub add_log_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RStr<'_>) -> u32,
     /// `(host, code::ERROR or code::PANIC, message)`: says why the hook is about to answer that code.

@@ -14,7 +14,7 @@ use crate::guard::guarded;
 use crate::message::Editor;
 use crate::{
     Chunk, ChunkOutcome, ClientConnection, Direction, EditError, Error, Exchange, Filter, Flow,
-    Hooks, Interception, LogLine, Outcome, Reply, WebSocketMessage, connection, waker,
+    Hooks, Interception, LogLine, MessageKind, Outcome, Reply, WebSocketMessage, connection, waker,
 };
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -253,11 +253,6 @@ unsafe extern "C" fn call_with<F: Filter>(
         0 => Direction::Client,
         _ => Direction::Upstream,
     };
-    let message = WebSocketMessage {
-        from,
-        is_binary: flags & flag::BINARY != 0,
-        data,
-    };
     unsafe {
         let settle = |outcome| settle_chunk(exchange, outcome);
         match lent.hook() {
@@ -273,10 +268,18 @@ unsafe extern "C" fn call_with<F: Filter>(
                 |filter: &F, exchange| filter.handle_tunnel_chunk(exchange, from, data),
                 settle,
             ),
-            hook::HANDLE_WEBSOCKET_MESSAGE => lent.run(
-                |filter: &F, exchange| filter.handle_websocket_message(exchange, &message),
-                settle,
-            ),
+            hook::HANDLE_WEBSOCKET_MESSAGE => {
+                let Some(kind) = MessageKind::from_number(flags >> flag::MESSAGE_SHIFT & 0xf)
+                else {
+                    let unknown = "this plugin does not know that kind of message";
+                    return fail(exchange, code::ERROR, unknown);
+                };
+                let message = WebSocketMessage::new(from, kind, data);
+                lent.run(
+                    |filter: &F, exchange| filter.handle_websocket_message(exchange, &message),
+                    settle,
+                )
+            }
             _ => code::ERROR,
         }
     }

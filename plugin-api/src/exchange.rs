@@ -7,8 +7,8 @@
 use crate::abi::{Address, ExchangeView, TlsHelloView, direction};
 use crate::message::Editor;
 use crate::{
-    BodyMode, EditError, Filter, Request, RequestMut, Response, ResponseMut, Trailers, TrailersMut,
-    connection,
+    BodyMode, Direction, EditError, Filter, MessageKind, Request, RequestMut, Response,
+    ResponseMut, Trailers, TrailersMut, connection,
 };
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -203,6 +203,27 @@ impl<'a, F: Filter> Exchange<'a, F> {
     pub fn tls_hello(&self) -> Option<TlsHello<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().tls_hello.as_ref() }.map(|view| TlsHello { view })
+    }
+
+    /// Sends a WebSocket message of this plugin's own, from `handle_websocket_message`: any number of them, to either
+    /// side. They go out in this order, before the message that the hook is about, whatever becomes of that; no plugin
+    /// is shown them. A [Close](MessageKind::Close) is the last that its side gets: what would follow it is
+    /// left out.
+    ///
+    /// # Errors
+    /// When the proxy refuses: a text that is not UTF-8, a Ping, Pong or Close beyond 125 bytes, a Close without a code
+    /// that may be sent, or this is another hook.
+    pub fn send_message(
+        &mut self,
+        to: Direction,
+        kind: MessageKind,
+        data: impl AsRef<[u8]>,
+    ) -> Result<(), EditError> {
+        let to = match to {
+            Direction::Client => direction::CLIENT,
+            Direction::Upstream => direction::UPSTREAM,
+        };
+        self.editor().send_message(to, kind.number(), data.as_ref())
     }
 
     /// Adds `key=value` to this exchange's line in the access log. A key that is not a plain word is left out.

@@ -320,7 +320,8 @@ pub trait Filter: Sized + Send + Sync + 'static {
 
     /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. They come as large
     /// as they happened to arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced
-    /// in the kernel.
+    /// in the kernel. Of a WebSocket whose messages somebody listens to they are the frames as each side sends them, and
+    /// what this hook makes of them is what messages are read from.
     ///
     /// # Errors
     /// End the tunnel with a reset.
@@ -333,10 +334,23 @@ pub trait Filter: Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// A WebSocket message passes, put together from its frames and decompressed.
+    /// A WebSocket message passes (RFC 6455): whole, put together from its frames, whichever side sends it. Pings, Pongs
+    /// and Closes are messages, too; a text is UTF-8, a Close well formed. Each plugin gets what the one before it
+    /// made of the message, which keeps its kind; it goes on in one frame.
+    ///
+    /// For a listener the proxy takes `Sec-WebSocket-Extensions` out of the request, so that no message is compressed,
+    /// and answers 502 if the upstream accepts an extension all the same. A peer that breaks the protocol gets a Close
+    /// that says so (1002, 1007 for text that is not UTF-8, 1009 for a message beyond the proxy's `max_body_buffer`), and
+    /// the other side one with 1001.
+    ///
+    /// May read the request, [send messages](Exchange::send_message) to either side, and answer
+    /// [`Chunk::Close`]: both sides get a Close with 1001. For another code, send both a Close of that code.
+    /// A Close that is dropped is not told to the other side, which learns of the end when the connection ends. Must
+    /// not keep the exchange waiting; there is no async twin.
     ///
     /// # Errors
-    /// End the WebSocket.
+    /// End the WebSocket: both sides get a Close with 1011. So does a replacement that its kind does not allow, such as
+    /// a text that is not UTF-8.
     fn handle_websocket_message(
         &self,
         exchange: &mut Exchange<'_, Self>,

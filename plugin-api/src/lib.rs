@@ -56,6 +56,7 @@
 //! its trailers         handle_upstream_trailers
 //!
 //! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades
+//! a WebSocket message  handle_websocket_message       Pass, Replace, Drop, Close; either way, whole
 //!
 //! the exchange ends    on_access_log                  however it ended
 //!                      on_upstream_connection_close   if it had a connection
@@ -66,8 +67,8 @@
 //! Behind a reply or a close the plugins that come later are not asked, nor is anybody in the hooks between there and
 //! `on_access_log`. CONNECT has no content and no response; the tunnel takes their place. A request whose head cannot be
 //! parsed is refused before `authenticate`, and what is meant for the proxy itself is answered behind it.
-//! `handle_tls_hello`, `do_intercept` and `handle_websocket_message` are there for proxies that look inside of TLS and
-//! WebSockets; version 0.1 of the proxy never calls them, and says so when it loads a plugin that has them.
+//! `handle_tls_hello` and `do_intercept` are there for proxies that look inside of TLS; version 0.1 of the proxy never
+//! calls them, and says so when it loads a plugin that has them.
 //!
 //! What each hook may change and must not do stands at its place in [`Filter`].
 //!
@@ -103,6 +104,50 @@
 //! # run.response(200, &[]);
 //! # run.response_body("a secret");
 //! # assert_eq!(run.body(), b"a ***");
+//! ```
+//!
+//! # WebSockets
+//!
+//! Once an upstream has accepted a WebSocket, [`Filter::handle_websocket_message`] sees its messages, both ways, and may
+//! send some of its own by [`Exchange::send_message`]. A CONNECT that is relayed unseen is a tunnel, whatever is inside.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! use plugin_api::close_data;
+//!
+//! #[derive(Deserialize)]
+//! struct Polite { word: String }
+//!
+//! #[filter]
+//! impl Filter for Polite {
+//!     /// Times it was said.
+//!     type State = u32;
+//!
+//!     fn handle_websocket_message(
+//!         &self,
+//!         exchange: &mut Exchange<'_, Self>,
+//!         message: &WebSocketMessage<'_>,
+//!     ) -> ChunkOutcome {
+//!         let Some(text) = message.text().filter(|text| text.contains(&self.word)) else {
+//!             return Ok(Chunk::Pass);
+//!         };
+//!         *exchange.state += 1;
+//!         if *exchange.state > 2 {
+//!             let goodbye = close_data(4000, "Mind your language");
+//!             exchange.send_message(Direction::Client, MessageKind::Close, &goodbye)?;
+//!             exchange.send_message(Direction::Upstream, MessageKind::Close, &goodbye)?;
+//!         }
+//!         exchange.send_message(message.from, MessageKind::Text, "Language!")?;
+//!         Ok(Chunk::replace(text.replace(&self.word, "***")))
+//!     }
+//! }
+//! # use plugin_api::testing;
+//! # let filter: Polite = testing::configured("word = 'darn'").unwrap();
+//! # let mut run = testing::get("http://a.example/").run(&filter);
+//! # let mut say = |word: &str| run.websocket_message(Direction::Client, MessageKind::Text, word);
+//! # assert_eq!(say("hello").unwrap().as_deref(), Some(&b"hello"[..]));
+//! # assert_eq!(say("darn it").unwrap().as_deref(), Some(&b"*** it"[..]));
+//! # assert_eq!(run.sent_messages().len(), 1);
 //! ```
 //!
 //! # State
@@ -274,6 +319,7 @@ mod task;
 pub mod testing;
 #[doc(hidden)]
 pub mod waker;
+mod websocket;
 
 pub use body::BodyMode;
 pub use call::{Call, CallError, CallResponse};
@@ -286,20 +332,21 @@ pub use job::{RunBlocking, Sleep, run_blocking, sleep};
 pub use log::Level;
 pub use message::{Request, RequestMut, Response, ResponseMut, Trailers, TrailersMut};
 pub use outcome::{
-    Chunk, ChunkOutcome, Direction, Flow, Interception, LogLine, Outcome, Reply, WebSocketMessage,
-    challenge, close, proceed, reject, reply, retry,
+    Chunk, ChunkOutcome, Direction, Flow, Interception, LogLine, Outcome, Reply, challenge, close,
+    proceed, reject, reply, retry,
 };
 pub use plugin_api_macros::filter;
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
 pub use task::spawn;
+pub use websocket::{MessageKind, WebSocketMessage, close_data};
 
 /// What nearly every plugin needs; meant to be imported whole.
 pub mod prelude {
     pub use crate::{
         BodyMode, Chunk, ChunkOutcome, Claim, ClientConnection, ClientStream, Direction, Error,
-        Exchange, Filter, Flow, Interception, LogLine, NoConfig, Outcome, Reply, WebSocketMessage,
-        challenge, close, export_plugins, proceed, reject, reply, retry,
+        Exchange, Filter, Flow, Interception, LogLine, MessageKind, NoConfig, Outcome, Reply,
+        WebSocketMessage, challenge, close, export_plugins, proceed, reject, reply, retry,
     };
     pub use crate::{debug, error, info, warn};
     pub use plugin_api_macros::filter;

@@ -332,6 +332,16 @@ impl Editor<'_> {
         EditError::check(unsafe { self.callbacks.emit_chunk()(self.host, content.into()) })
     }
 
+    pub(crate) fn send_message(
+        &mut self,
+        to: u32,
+        kind: u32,
+        data: &[u8],
+    ) -> Result<(), EditError> {
+        let send_message = self.callbacks.send_message();
+        EditError::check(unsafe { send_message(self.host, to, kind, data.into()) })
+    }
+
     pub(crate) fn add_log_field(&mut self, key: &str, value: &str) -> Result<(), EditError> {
         let add_log_field = self.callbacks.add_log_field();
         EditError::check(unsafe { add_log_field(self.host, key.into(), value.into()) })

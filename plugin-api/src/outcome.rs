@@ -136,7 +136,7 @@ pub enum Chunk {
     Replace(Cow<'static, [u8]>),
     /// Nothing goes on in its place.
     Drop,
-    /// The exchange ends here, visibly incomplete.
+    /// The exchange ends here, visibly incomplete; a WebSocket is closed on both sides.
     Close,
 }
 
@@ -147,24 +147,13 @@ impl Chunk {
     }
 }
 
-/// Where data comes from.
+/// A side of the exchange: where data comes from, or where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From the client.
+    /// The client.
     Client,
-    /// From the upstream.
+    /// The upstream.
     Upstream,
-}
-
-/// A WebSocket message, whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WebSocketMessage<'x> {
-    /// Who sends it.
-    pub from: Direction,
-    /// Whether it is binary rather than text.
-    pub is_binary: bool,
-    /// What it says.
-    pub data: &'x [u8],
 }
 
 /// Whether the proxy ends a tunnel's TLS.

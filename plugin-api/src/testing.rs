@@ -33,7 +33,7 @@ mod fake;
 use crate::abi::{FilterTableRef, code, flag, hook};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
-use crate::{Direction, Error, Filter, Flow, Interception, LogLine, Outcome, Reply};
+use crate::{Direction, Error, Filter, Flow, Interception, LogLine, MessageKind, Outcome, Reply};
 use core::ffi::c_void;
 use fake::{Fake, FakeRequest, FakeResponse};
 use std::net::{IpAddr, SocketAddr};
@@ -344,16 +344,52 @@ impl<'f, F: Filter> Run<'f, F> {
         self.pass(hook::HANDLE_TUNNEL_CHUNK, chunk, flags)
     }
 
+    /// Lets a WebSocket message pass; gives what would go on in its place, none if it is dropped.
+    /// [`sent_messages`](Self::sent_messages) has what the plugin sent by itself.
+    ///
+    /// # Errors
+    /// What the hook failed with; also, that it replaced the message with something its kind does not allow.
+    pub fn websocket_message(
+        &mut self,
+        from: Direction,
+        kind: MessageKind,
+        data: impl AsRef<[u8]>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let from = match from {
+            Direction::Client => 0,
+            Direction::Upstream => flag::FROM_UPSTREAM,
+        };
+        let flags = from | kind.number() << flag::MESSAGE_SHIFT;
+        let passed = self.call_with(hook::HANDLE_WEBSOCKET_MESSAGE, data.as_ref(), flags)?;
+        match &passed {
+            Some(data) if !fake::is_message(kind, data) => Err(Error::new(format!(
+                "a {kind:?} must not be replaced with that"
+            ))),
+            _ => Ok(passed),
+        }
+    }
+
+    /// The WebSocket messages that the plugin has sent by itself, in order, each with the side that would get it.
+    pub fn sent_messages(&self) -> &[(Direction, MessageKind, Vec<u8>)] {
+        &self.fake().sent
+    }
+
     fn pass(&mut self, bit: u64, data: &[u8], flags: u32) -> Result<Vec<u8>, Error> {
+        self.call_with(bit, data, flags)
+            .map(Option::unwrap_or_default)
+    }
+
+    /// What goes on in place of the data; none if the hook has not even emitted something empty.
+    fn call_with(&mut self, bit: u64, data: &[u8], flags: u32) -> Result<Option<Vec<u8>>, Error> {
         if !self.is_wanted(bit) {
-            return Ok(data.to_vec());
+            return Ok(Some(data.to_vec()));
         }
         let view = unsafe { Fake::lend(self.fake, bit) };
         let call = self.table.call_with();
         let answer = unsafe { call(self.filter(), self.state, view, data.into(), flags) };
-        let emitted = std::mem::take(&mut self.fake_mut().emitted);
+        let emitted = self.fake_mut().emitted.take();
         match answer {
-            code::PROCEED => Ok(data.to_vec()),
+            code::PROCEED => Ok(Some(data.to_vec())),
             code::REPLACED => Ok(emitted),
             code::CLOSE => Err(Error::new("the hook closed the exchange")),
             _ => Err(self.failure()),

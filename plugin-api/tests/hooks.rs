@@ -263,3 +263,75 @@ fn reads_the_target_of_connect() {
     let run = testing::request("CONNECT", "[::1]:8443").run(&filter);
     assert_eq!((run.upstream(), run.path()), (("::1", 8443), ""));
 }
+
+#[derive(Deserialize)]
+struct Chatters {}
+
+#[filter]
+impl Filter for Chatters {
+    fn handle_websocket_message(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        message: &WebSocketMessage<'_>,
+    ) -> ChunkOutcome {
+        match (message.kind, message.data) {
+            (MessageKind::Text, b"drop") => Ok(Chunk::Drop),
+            (MessageKind::Text, b"empty") => Ok(Chunk::replace("")),
+            (MessageKind::Text, b"close") => Ok(Chunk::Close),
+            (MessageKind::Text, b"bad") => Ok(Chunk::replace(*b"\xff")),
+            (MessageKind::Ping, data) => {
+                exchange.send_message(message.from, MessageKind::Pong, data)?;
+                Ok(Chunk::Drop)
+            }
+            (MessageKind::Close, _) => {
+                let said = format!("{:?}", message.close_code());
+                Ok(Chunk::replace(plugin_api::close_data(4000, &said)))
+            }
+            (MessageKind::Binary, data) => {
+                exchange.send_message(Direction::Upstream, MessageKind::Text, data)?;
+                Ok(Chunk::Pass)
+            }
+            _ => Ok(Chunk::Pass),
+        }
+    }
+}
+
+#[test]
+fn messages_pass_are_replaced_and_dropped() {
+    let filter: Chatters = testing::configured("").unwrap();
+    let mut run = testing::get("http://a/").run(&filter);
+    let mut say = |kind, data: &[u8]| run.websocket_message(Direction::Upstream, kind, data);
+    let passed = |data: &[u8]| Ok(Some(data.to_vec()));
+    assert_eq!(say(MessageKind::Text, b"hello"), passed(b"hello"));
+    assert_eq!(say(MessageKind::Text, b"drop"), Ok(None));
+    assert_eq!(say(MessageKind::Text, b"empty"), passed(b""));
+    assert_eq!(
+        say(MessageKind::Close, b"\x03\xe8"),
+        passed(b"\x0f\xa0Some(1000)")
+    );
+    for failing in [&b"close"[..], b"bad"] {
+        assert!(say(MessageKind::Text, failing).is_err());
+    }
+}
+
+#[test]
+fn messages_of_its_own_are_kept_in_order() {
+    let filter: Chatters = testing::configured("").unwrap();
+    let mut run = testing::get("http://a/").run(&filter);
+    let mut say = |kind, data: &[u8]| run.websocket_message(Direction::Client, kind, data);
+    assert_eq!(say(MessageKind::Ping, b"1"), Ok(None));
+    assert_eq!(say(MessageKind::Binary, b"2"), Ok(Some(b"2".to_vec())));
+    let refused = say(MessageKind::Binary, b"\xff");
+    assert_eq!(
+        refused,
+        Err(Error::new("not a valid value")),
+        "a text is UTF-8"
+    );
+    assert_eq!(
+        run.sent_messages(),
+        [
+            (Direction::Client, MessageKind::Pong, b"1".to_vec()),
+            (Direction::Upstream, MessageKind::Text, b"2".to_vec()),
+        ]
+    );
+}

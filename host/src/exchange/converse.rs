@@ -34,6 +34,7 @@ impl Exchange {
         destination: &Destination,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
+        self.decline_extensions();
         let mut out = buffers::small();
         let framing = self.outbound_framing();
         let form = self.route(destination).request_form();

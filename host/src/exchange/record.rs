@@ -6,7 +6,7 @@ use super::Exchange;
 use crate::buffers;
 use crate::events::{Note, NoteKind, NotedRequest};
 use crate::http1::ResponseHead;
-use crate::plugins::{Hook, Session, TunnelHooks};
+use crate::plugins::{Hook, Session, TunnelHooks, WebSocketHooks};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::Relayed;
 
@@ -83,6 +83,13 @@ impl Exchange {
     pub(crate) fn tunnel_hooks(&self) -> Option<TunnelHooks> {
         let session = self.session.as_ref()?;
         TunnelHooks::new(session, &self.head)
+    }
+
+    /// The plugins that see the messages of the WebSocket that this exchange has become.
+    pub(crate) fn websocket_hooks(&self) -> Option<WebSocketHooks> {
+        let session = self.session.as_ref()?;
+        self.is_watched_websocket
+            .then(|| WebSocketHooks::new(session, &self.head))
     }
 
     /// Ends an exchange that has become a tunnel.

@@ -10,7 +10,7 @@ use crate::http1::{
     OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Subject, Verdict, Way, Whole,
+    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict, Way, Whole,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
@@ -19,6 +19,9 @@ use crate::stream::{ReadHeadError, Reader, Writer};
 
 /// Interim responses that are passed on for one request.
 const MAX_INTERIM: usize = 100;
+
+/// What is agreed about the frames of a WebSocket beyond RFC 6455.
+const EXTENSIONS: &str = "sec-websocket-extensions";
 
 impl Exchange {
     /// Reads the response, interim ones included, and delivers it to the client.
@@ -214,6 +217,25 @@ impl Exchange {
         Ok(())
     }
 
+    /// Takes out of a request for a WebSocket what plugins that listen to its messages could not read: compression,
+    /// or whatever else changes what frames mean (RFC 6455 §9).
+    pub(super) fn decline_extensions(&mut self) {
+        if !self.watches_websocket() || !self.head.fields().named(EXTENSIONS).any(|_| true) {
+            return;
+        }
+        self.head.fields_mut().remove(EXTENSIONS);
+        if let Some(session) = &self.session {
+            session.forget_request();
+        }
+    }
+
+    /// Whether this request asks for a WebSocket to whose messages some plugin listens.
+    fn watches_websocket(&self) -> bool {
+        let hook = Hook::HandleWebSocketMessage;
+        let has_listeners = |session: &Session| session.has_listeners(hook);
+        self.session.as_ref().is_some_and(has_listeners) && http1::asks_for_websocket(&self.head)
+    }
+
     async fn upgrade(
         &mut self,
         head: ResponseHead,
@@ -228,6 +250,20 @@ impl Exchange {
                 Step::ReadHead,
                 Refusal::UnaskedUpgrade,
             ));
+        }
+        if self.watches_websocket() && http1::switches_to_websocket(&head) {
+            if head
+                .fields()
+                .named(EXTENSIONS)
+                .any(|value| !value.is_empty())
+            {
+                return Err(ExchangeError::new(
+                    Peer::Upstream,
+                    Step::ReadHead,
+                    Refusal::UnaskedExtension,
+                ));
+            }
+            self.is_watched_websocket = true;
         }
         self.note_response(&head);
         progress.is_started.set(true);

@@ -39,7 +39,10 @@ pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};
-pub use upgrade::{RequestedUpgrade, requested_upgrade, upgrade_accepted};
+pub use upgrade::{
+    RequestedUpgrade, asks_for_websocket, requested_upgrade, switches_to_websocket,
+    upgrade_accepted,
+};
 
 #[cfg(test)]
 mod tests {

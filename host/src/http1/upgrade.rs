@@ -58,6 +58,20 @@ pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
         })
 }
 
+/// Whether a WebSocket (RFC 6455) is among what this request asks for.
+pub fn asks_for_websocket(head: &RequestHead) -> bool {
+    requested_upgrade(head).is_some_and(|upgrade| upgrade.protocols().any(is_websocket))
+}
+
+/// Whether a response that changes the protocol changes it to WebSocket.
+pub fn switches_to_websocket(head: &ResponseHead) -> bool {
+    head.fields().members(FieldId::Upgrade).any(is_websocket)
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
 /// Whether this protocol may pass in an upgrade.
 fn may_pass(protocol: &[u8]) -> bool {
     !["h2", "http/", "tls/"].iter().any(|refused| {

@@ -24,6 +24,7 @@ use super::session::PluginReply;
 use super::{Hook, Way, views};
 use crate::http1::{FieldId, FieldRefused, FieldsMut, Scheme, check_field, checked_host};
 use crate::upstream::Parent;
+use crate::websocket::{self, Kind, Sent, Side};
 
 /// The table that every exchange hands to its plugins.
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
@@ -54,6 +55,7 @@ impl Table {
         reply_field,
         reply_body,
         emit_chunk,
+        send_message,
         add_log_field,
         fail,
     }));
@@ -369,7 +371,38 @@ unsafe extern "C" fn emit_chunk(host: *mut c_void, chunk: RSlice<'_, u8>) -> u32
                 return edit::STALE;
             }
             inner.emitted.extend_from_slice(chunk.as_slice());
+            inner.has_emitted = true;
             edit::OK
+        })
+    }
+}
+
+unsafe extern "C" fn send_message(
+    host: *mut c_void,
+    to: u32,
+    kind: u32,
+    data: RSlice<'_, u8>,
+) -> u32 {
+    // SAFETY: called by a running hook.
+    unsafe {
+        with_inner(host, |inner| {
+            if inner.hook != Hook::HandleWebSocketMessage {
+                return edit::STALE;
+            }
+            let to = match to {
+                direction::CLIENT => Side::Client,
+                direction::UPSTREAM => Side::Upstream,
+                _ => return edit::BAD_VALUE,
+            };
+            let data = data.as_slice();
+            match Kind::from_number(kind) {
+                Some(kind) if websocket::is_sendable(kind, data) => {
+                    let data = data.to_vec();
+                    inner.sent.push(Sent { to, kind, data });
+                    edit::OK
+                }
+                _ => edit::BAD_VALUE,
+            }
         })
     }
 }

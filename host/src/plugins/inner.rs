@@ -16,6 +16,7 @@ use crate::buffers;
 use crate::content_coding::{Coding, Codings};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
 use crate::upstream::Parent;
+use crate::websocket::Sent;
 
 /// One exchange, as plugins and callbacks share it.
 pub(super) struct Inner {
@@ -31,6 +32,10 @@ pub(super) struct Inner {
     pub(super) trailers: *mut Trailers,
     pub(super) reply: Option<PluginReply>,
     pub(super) emitted: Vec<u8>,
+    /// Something was emitted, if only something empty.
+    pub(super) has_emitted: bool,
+    /// WebSocket messages of the running plugin's own.
+    pub(super) sent: Vec<Sent>,
     pub(super) failure: String,
     pub(super) log_fields: Vec<(String, String)>,
     pub(super) redirected_to: Option<(String, u16)>,
@@ -108,6 +113,8 @@ impl Inner {
             trailers: std::ptr::null_mut(),
             reply: None,
             emitted: Vec::new(),
+            has_emitted: false,
+            sent: Vec::new(),
             failure: String::new(),
             log_fields: Vec::new(),
             redirected_to: None,
@@ -194,6 +201,7 @@ impl Inner {
         self.view.failure = RStr::from_str("");
         self.reply = None;
         self.emitted.clear();
+        self.sent.clear();
         self.failure.clear();
         self.log_fields.clear();
         self.redirected_to = None;

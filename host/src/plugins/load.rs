@@ -12,7 +12,6 @@ mod library;
 
 pub use error::{LoadError, LoadProblem};
 
-use super::NEVER_CALLED;
 use super::search::find;
 use super::spec::PluginSpec;
 use abi_stable::std_types::{ROption, RStr};
@@ -109,7 +108,7 @@ impl LoadedPlugin {
     /// The hooks it implements and that this version never calls.
     pub fn uncalled_hooks(&self) -> impl Iterator<Item = String> + use<> {
         let known = (1 << hook::NAMES.len()) - 1;
-        let uncalled = self.hooks & (NEVER_CALLED | !known);
+        let uncalled = self.hooks & !known;
         (0..u64::BITS)
             .filter(move |bit| uncalled >> bit & 1 == 1)
             .map(|bit| match hook::NAMES.get(bit as usize) {

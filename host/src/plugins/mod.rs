@@ -24,6 +24,7 @@ pub mod spec;
 mod tunnel;
 pub(crate) mod views;
 mod waiting;
+mod websocket;
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -42,6 +43,7 @@ pub(crate) use hello::ShownHello;
 pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
 pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
 pub(crate) use tunnel::TunnelHooks;
+pub(crate) use websocket::WebSocketHooks;
 
 /// The moments at which plugins are called, in the order of their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +85,6 @@ impl Hook {
         hook::NAMES[self as usize]
     }
 }
-
-/// Hooks that plugins may have and that this version never calls.
-pub(crate) const NEVER_CALLED: u64 = Hook::HandleWebSocketMessage.bit();
 
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]

@@ -376,6 +376,7 @@ impl Session {
         // SAFETY: as in `call`; the data is borrowed for the call only.
         unsafe {
             (*inner).emitted.clear();
+            (*inner).has_emitted = false;
             let view = &raw mut (*inner).view;
             plugin.table.call_with()(plugin.object, state, view, RSlice::from_slice(data), flags)
         }

@@ -22,7 +22,7 @@ use super::socks5::{self, SocksError};
 use super::tls::{TlsClient, TlsFailure, TlsFault};
 use crate::deadline::Deadlines;
 use crate::http1::{HeadError, HeadLimits, Scheme};
-use crate::http2::client::Client;
+use crate::http2::client::{Client, ClientOptions};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
@@ -127,7 +127,11 @@ impl Dialer<'_> {
         stream: MessageStream,
     ) -> Result<Client, DialError> {
         let (transport, _) = stream.into_parts();
-        let started = Client::start(transport, self.http2_options());
+        let options = ClientOptions {
+            scheme: route.scheme,
+            max_head_len: self.head_limits.max_head_len,
+        };
+        let started = Client::start(transport, options);
         tokio::time::timeout(self.limit, started)
             .await
             .map_err(|_| DialFailure::TimedOut(self.limit))

@@ -338,7 +338,7 @@ impl Pool {
             host.idle
                 .retain(|entry| !is_old(entry.since) && entry.stream.is_quiet());
             host.shared
-                .take_if(|client| client.is_over() || client.idle_since().is_some_and(is_old));
+                .take_if(|client| !client.is_alive() || client.is_idle_since().is_some_and(is_old));
             let kept = host.idle.len() + usize::from(host.shared.is_some());
             total += kept;
             kept > 0 || matches!(host.dial, Dial::UnderWay(_))

@@ -4,11 +4,11 @@
 //! values, fields that belong to the proxy, and edits in the wrong hook.
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
-use crate::Reply;
 use crate::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
     RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
 };
+use crate::{Direction, MessageKind, Reply};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
@@ -129,7 +129,8 @@ pub(super) struct Fake {
     pub(super) tls_hello: Option<(String, String)>,
     pub(super) connection_state: *mut c_void,
     pub(super) reply: Option<Reply>,
-    pub(super) emitted: Vec<u8>,
+    pub(super) emitted: Option<Vec<u8>>,
+    pub(super) sent: Vec<(Direction, MessageKind, Vec<u8>)>,
     pub(super) log_fields: Vec<(String, String)>,
     pub(super) failure: Option<String>,
     client: SocketAddr,
@@ -163,7 +164,8 @@ impl Fake {
             request,
             response: None,
             reply: None,
-            emitted: Vec::new(),
+            emitted: None,
+            sent: Vec::new(),
             log_fields: Vec::new(),
             failure: None,
             client,
@@ -374,6 +376,7 @@ impl Callbacks {
             reply_field,
             reply_body,
             emit_chunk,
+            send_message,
             add_log_field,
             fail,
         })
@@ -625,11 +628,34 @@ unsafe extern "C" fn emit_chunk(host: *mut c_void, content: RSlice<'_, u8>) -> u
     let emit = |fake: &mut Fake| match fake.running & DATA_HOOKS {
         0 => edit::STALE,
         _ => {
-            fake.emitted.extend_from_slice(&content);
+            let emitted = fake.emitted.get_or_insert_default();
+            emitted.extend_from_slice(&content);
             edit::OK
         }
     };
     unsafe { change(host, emit) }
+}
+
+unsafe extern "C" fn send_message(
+    host: *mut c_void,
+    to: u32,
+    kind: u32,
+    data: RSlice<'_, u8>,
+) -> u32 {
+    let side = match to {
+        direction::CLIENT => Some(Direction::Client),
+        direction::UPSTREAM => Some(Direction::Upstream),
+        _ => None,
+    };
+    let send = |fake: &mut Fake| match (side, MessageKind::from_number(kind)) {
+        _ if fake.running != hook::HANDLE_WEBSOCKET_MESSAGE => edit::STALE,
+        (Some(side), Some(kind)) if is_message(kind, &data) => {
+            fake.sent.push((side, kind, data.to_vec()));
+            edit::OK
+        }
+        _ => edit::BAD_VALUE,
+    };
+    unsafe { change(host, send) }
 }
 
 unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
@@ -666,6 +692,22 @@ fn checked_status(status: u32) -> Option<u16> {
     u16::try_from(status)
         .ok()
         .filter(|status| (200..600).contains(status))
+}
+
+/// Whether a message of this kind may say that (RFC 6455 §5.5, §5.6, §7.4).
+pub(super) fn is_message(kind: MessageKind, data: &[u8]) -> bool {
+    let is_text = |data| std::str::from_utf8(data).is_ok();
+    match (kind, data) {
+        (MessageKind::Binary, _) => true,
+        (MessageKind::Text, text) => is_text(text),
+        _ if data.len() > 125 => false,
+        (MessageKind::Close, [high, low, reason @ ..]) => {
+            let code = u16::from_be_bytes([*high, *low]);
+            matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) && is_text(reason)
+        }
+        (MessageKind::Close, [_]) => false,
+        _ => true,
+    }
 }
 
 /// RFC 9110 §5.6.2.

@@ -1,0 +1,13 @@
+//! WebSockets whose messages plugins see (RFC 6455).
+//!
+//! `frame` reads and writes the heads of frames, `assembly` puts messages together and refuses what breaks the protocol,
+//! `outgoing` holds what a side has not taken yet, `relay` takes messages from one connection to the other past those
+//! who see them. A WebSocket that nobody listens to never comes here: it is a tunnel like any other.
+
+mod assembly;
+mod frame;
+mod outgoing;
+mod relay;
+
+pub(crate) use frame::{Kind, Side, is_sendable};
+pub(crate) use relay::{Answer, Becomes, MessageLimits, MessageWatcher, Sent, relay};

@@ -1,0 +1,143 @@
+//! Messages that wait to be written to one side, framed and masked.
+//!
+//! Small ones share a buffer and a write, large ones keep the memory they came in.
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use rustls::crypto::SecureRandom;
+
+use super::frame::{Kind, Side, apply_mask, write_head};
+use crate::buffers;
+use crate::transport::WriteHalf;
+
+/// From this length on a message is not copied to stand behind its head, in bytes.
+const LARGE: usize = 16 * 1024;
+/// Room for the head of a frame, in bytes.
+const HEAD_ROOM: usize = 16;
+/// What waits beyond this many bytes keeps further messages from being read.
+const MUCH: u64 = 64 * 1024;
+
+/// What waits for one side.
+pub(super) struct Outgoing {
+    /// Where masks come from; `None` towards a client.
+    random: Option<&'static dyn SecureRandom>,
+    pieces: VecDeque<Vec<u8>>,
+    /// Of the first piece.
+    written: usize,
+    /// Bytes that were ever put here, and bytes that were ever written.
+    queued: u64,
+    sent: u64,
+    /// How much of it was put here because of what this side sent itself.
+    echoed: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(to: Side, random: &'static dyn SecureRandom) -> Self {
+        Self {
+            random: (to == Side::Upstream).then_some(random),
+            pieces: VecDeque::new(),
+            written: 0,
+            queued: 0,
+            sent: 0,
+            echoed: 0,
+        }
+    }
+
+    /// Puts a message behind the others, as one frame.
+    ///
+    /// # Errors
+    /// When there is no randomness for its mask.
+    pub(super) fn push(&mut self, kind: Kind, mut data: Vec<u8>) -> io::Result<()> {
+        let mask = self.mask()?;
+        if let Some(mask) = mask {
+            apply_mask(&mut data, mask, 0);
+        }
+        let is_large = data.len() >= LARGE;
+        let room = HEAD_ROOM + if is_large { 0 } else { data.len() };
+        let mut piece = match self.pieces.pop_back() {
+            Some(last) if last.capacity() - last.len() >= room => last,
+            full => {
+                self.pieces.extend(full);
+                buffers::small()
+            }
+        };
+        let before = piece.len();
+        write_head(kind, mask, data.len(), &mut piece);
+        self.queued += (piece.len() - before + data.len()) as u64;
+        if is_large {
+            self.pieces.push_back(piece);
+            self.pieces.push_back(data);
+        } else {
+            piece.extend_from_slice(&data);
+            self.pieces.push_back(piece);
+        }
+        Ok(())
+    }
+
+    /// What was put here last was the answer to a message of this side.
+    pub(super) fn mark_echo(&mut self) {
+        self.echoed = self.queued;
+    }
+
+    /// Whether so much waits that the other side has to wait, too.
+    pub(super) fn is_full(&self) -> bool {
+        self.queued - self.sent >= MUCH
+    }
+
+    /// As [`is_full`](Self::is_full), and it is this side's own doing.
+    pub(super) fn is_full_of_echoes(&self) -> bool {
+        self.is_full() && self.echoed > self.sent
+    }
+
+    /// Bytes that have been written.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Ready when all is written and on its way.
+    pub(super) fn poll_write(
+        &mut self,
+        to: &mut WriteHalf<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(piece) = self.pieces.front() {
+            let len = ready!(to.poll_write(cx, &piece[self.written..]))?;
+            if len == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += len;
+            self.sent += len as u64;
+            if self.written == piece.len() {
+                self.written = 0;
+                self.pieces.drain(..1).for_each(buffers::give_back);
+            }
+        }
+        to.poll_flush(cx)
+    }
+
+    /// Nobody takes it any more.
+    pub(super) fn clear(&mut self) {
+        self.pieces.drain(..).for_each(buffers::give_back);
+        self.written = 0;
+        self.queued = self.sent;
+    }
+
+    fn mask(&self) -> io::Result<Option<[u8; 4]>> {
+        let Some(random) = self.random else {
+            return Ok(None);
+        };
+        let mut mask = [0; 4];
+        random
+            .fill(&mut mask)
+            .map_err(|_| io::Error::other("no randomness"))?;
+        Ok(Some(mask))
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
