@@ -8,6 +8,8 @@
 mod bodies;
 /// The bundled plugins, each through the real binary, as its README shows it.
 mod bundled;
+/// Certificates made and handed out by `proxy ca`.
+mod ca;
 /// Start-up, flags, the configuration file, exit codes.
 mod cli;
 /// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.

@@ -54,7 +54,8 @@ pub fn run(command: &CaCommand, out: &mut dyn Write) -> Result<(), CaError> {
         CaCommand::Export(args) => export(args, out),
         CaCommand::InstallHelp(args) => install_help(&args.ca_cert_file, out),
         CaCommand::SelfSigned(args) => self_signed(args, out),
-    }
+    }?;
+    printed(out.flush())
 }
 
 fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
@@ -78,7 +79,7 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
     let certificate = read(&cert_file)?;
     let [cert, key, signing_key] =
         [&cert_file, &key_file, &signing_key_file].map(|file| trust::quoted(file));
-    write!(
+    printed(write!(
         out,
         "Made {cert}, {key} and {signing_key}.\n\
          \n\
@@ -90,20 +91,19 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
          says how. Clients that use the proxy already find it at http://{host}/.\n\
          Keep both keys to yourself: with them anyone can pose as any site to those clients.\n",
         host = page::HOST,
-    )
-    .map_err(CaError::Output)
+    ))
 }
 
 fn show(file: &Path, out: &mut dyn Write) -> Result<(), CaError> {
     let certificate = read(file)?;
-    write!(out, "{certificate}").map_err(CaError::Output)
+    printed(write!(out, "{certificate}"))
 }
 
 fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), CaError> {
     let certificate = read(&args.ca_cert_file)?;
     let content = export::encode(&certificate, args.format);
     if args.output.as_os_str() == "-" {
-        return out.write_all(&content).map_err(CaError::Output);
+        return printed(out.write_all(&content));
     }
     let file = NewFile::new(&args.output, &content, Access::Everyone);
     Ok(files::write_all(&[file], Existing::from_force(args.force))?)
@@ -113,12 +113,8 @@ fn install_help(file: &Path, out: &mut dyn Write) -> Result<(), CaError> {
     let certificate = read(file)?;
     // The commands are pasted wherever the reader happens to be.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    write!(
-        out,
-        "{certificate}\n{}",
-        trust::Steps::new(&file, certificate.name())
-    )
-    .map_err(CaError::Output)
+    let steps = trust::Steps::new(&file, certificate.name());
+    printed(write!(out, "{certificate}\n{steps}"))
 }
 
 fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError> {
@@ -141,7 +137,7 @@ fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError
         .host
         .first()
         .map_or_else(String::new, |host| host.in_url());
-    write!(
+    printed(write!(
         out,
         "Made {cert} and {key}, for {hosts}.\n\
          \n\
@@ -151,8 +147,15 @@ fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError
          and use it as\n    \
              curl --proxy-cacert {cert} -x https://{first}:8899 http://example.com/\n",
         hosts = hosts.join(", "),
-    )
-    .map_err(CaError::Output)
+    ))
+}
+
+/// What became of writing to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn printed(outcome: io::Result<()>) -> Result<(), CaError> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(CaError::Output),
+    }
 }
 
 fn read(path: &Path) -> Result<Certificate, CaError> {

@@ -45,7 +45,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "TEXT")]
     pub name: Option<CommonName>,
 
-    /// Days for which the certificate is valid.
+    /// Days from now until the certificate expires.
     #[arg(long, value_name = "N", default_value_t = 3650, value_parser = clap::value_parser!(u16).range(1..=36500))]
     pub days: u16,
 
@@ -108,7 +108,7 @@ pub struct SelfSignedArgs {
     #[arg(long, value_name = "FILE", default_value = "https-key.pem")]
     pub key_file: PathBuf,
 
-    /// Days for which the certificate is valid; Apple's systems accept 825 at most.
+    /// Days from now until the certificate expires; Apple's systems accept 824 at most.
     #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u16).range(1..=36500))]
     pub days: u16,
 
