@@ -97,7 +97,12 @@ enum AfterAnswer {
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
     let worker = &connection.worker;
     let head = match read_request(client, worker).await {
-        Ok(Some(head)) => head,
+        Ok(Some(mut head)) => {
+            if connection.is_http2 {
+                head.set_version(Version::Http2);
+            }
+            head
+        }
         Ok(None) => return Next::Close(CloseReason::Gone),
         Err(error) => return refuse(client, connection, &error).await,
     };

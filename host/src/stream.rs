@@ -189,6 +189,11 @@ impl<'a> Reader<'a> {
         self.half.plain()
     }
 
+    /// As [`MessageStream::is_channel`].
+    pub(crate) fn is_channel(&self) -> bool {
+        matches!(self.half, ReadHalf::Channel(_))
+    }
+
     /// As [`MessageStream::reset`].
     pub(crate) async fn reset(&self) {
         wait_for_reset(self.half.link(), self.deadline).await;

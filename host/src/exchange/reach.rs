@@ -59,6 +59,24 @@ impl Exchange {
 
     /// The way to the request's own destination, or to where plugins have sent it.
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
+        let route = self.way(destination);
+        // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
+        match http1::requested_upgrade(&self.head) {
+            Some(_) if !self.takes_websocket(&route) => Route {
+                versions: HttpVersions::Http1,
+                ..route
+            },
+            _ => route,
+        }
+    }
+
+    fn takes_websocket(&self, route: &Route<'_>) -> bool {
+        http1::asks_for_websocket(&self.head)
+            && upstream::shared(&self.worker, route)
+                .is_some_and(|client| client.supports_websocket())
+    }
+
+    fn way<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let own = Route {
             is_tunnel: self.head.is_method("CONNECT"),
             scheme: self.tunnel_scheme,
@@ -71,7 +89,7 @@ impl Exchange {
         let own = match &self.origin {
             Some(origin) => Route {
                 scheme: origin.scheme,
-                versions: self.versions(),
+                versions: HttpVersions::Any,
                 addresses: &origin.addresses,
                 ..own
             },
@@ -135,14 +153,6 @@ impl Exchange {
                 }
                 Err(error) => return Err((error, progress)),
             }
-        }
-    }
-
-    /// A change of protocol is HTTP/1.1's, and where HTTP/2 has something like it, a connection must be there to know.
-    fn versions(&self) -> HttpVersions {
-        match http1::requested_upgrade(&self.head) {
-            Some(_) => HttpVersions::Http1,
-            None => HttpVersions::Any,
         }
     }
 

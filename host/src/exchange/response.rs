@@ -172,7 +172,7 @@ impl Exchange {
                 .has_answer
                 .set(progress.has_answer.get() || !is_silence);
             let received = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
-            let head =
+            let mut head =
                 match ResponseHead::parse(received.text, received.start, buffers::lines(), &limits)
                 {
                     Ok(head) => head,
@@ -185,6 +185,9 @@ impl Exchange {
                         ));
                     }
                 };
+            if from.is_channel() {
+                head.set_version(Version::Http2);
+            }
             if !(100..200).contains(&head.status()) || head.status() == 101 {
                 progress.is_answered.set(true);
                 return Ok(head);

@@ -66,9 +66,7 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
     if freshness == Freshness::New {
         return None;
     }
-    if may_be_shared(route)
-        && let Some(client) = worker.pool.shared(route)
-    {
+    if let Some(client) = shared(worker, route) {
         return Some(Upstream {
             stream: open(worker, &client),
             is_reused: true,
@@ -83,6 +81,14 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
         stream,
         is_reused: true,
     })
+}
+
+/// The HTTP/2 connection along `route` that takes another stream, if there is one.
+pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
+    match may_be_shared(route) {
+        true => worker.pool.shared(route),
+        false => None,
+    }
 }
 
 /// A new connection along `route`, or a stream of one that somebody else has just made.
@@ -123,7 +129,7 @@ async fn connect_shared(
     let stream = dialer.dial(route).await?;
     if !stream.speaks_http2() {
         if let Some(turn) = turn {
-            turn.is_http1();
+            turn.found_http1();
         }
         return Ok(stream);
     }

@@ -354,7 +354,7 @@ impl Pool {
 
 impl DialTurn {
     /// It has turned out to be HTTP/1.1.
-    pub(crate) fn is_http1(self) {
+    pub(crate) fn found_http1(self) {
         self.end(Dial::Http1);
     }
 

@@ -55,11 +55,6 @@ impl TlsFailure {
 }
 
 impl TlsFault {
-    /// Whether the peer speaks TLS but has not proved who it is.
-    pub(crate) fn is_about_certificate(&self) -> bool {
-        matches!(self, Self::Certificate(_) | Self::NameInvalid)
-    }
-
     /// Whether the peer speaks something else.
     pub(crate) fn is_not_tls(&self) -> bool {
         matches!(self, Self::NotTls | Self::SpokeFirst)
