@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn other_files_are_named_by_a_digest() {
         let label = "a".repeat(63);
-        let long = [&label[..], &label, &label, "example"].join(".");
-        let longer = [&label[..], &label, &label, "example2"].join(".");
+        let long = [&label[..], &label, &label, "long.example"].join(".");
+        let longer = [&label[..], &label, &label, "longer.example"].join(".");
         let names: Vec<_> = ["::1", "2001:db8::1", "ca-key", &long, &longer]
             .map(|host| Subject::of(host).unwrap().file_name())
             .into();

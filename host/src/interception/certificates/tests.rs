@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::sync::Barrier;
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -239,15 +238,26 @@ fn other_hosts_do_not_wait() {
 fn one_who_gives_up_does_no_harm() {
     let setup = Setup::new();
     let certificates = setup.certificates();
-    setup.runtime.block_on(async {
+    let busy = Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    busy.block_on(async {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holding = tokio::task::spawn_blocking(move || held.recv());
         let mut first = Box::pin(certificates.leaf("example.com"));
         let mut second = Box::pin(certificates.leaf("example.com"));
+        let mut alone = Box::pin(certificates.leaf("other.example"));
         assert!(poll_immediate(&mut first).await.is_none());
         assert!(poll_immediate(&mut second).await.is_none());
-        drop(first);
-        second.await.unwrap();
-        let mut alone = Box::pin(certificates.leaf("other.example"));
         assert!(poll_immediate(&mut alone).await.is_none());
+        assert_eq!(certificates.flights.lock().unwrap().len(), 2);
+        drop(first);
+        drop(alone);
+        assert_eq!(certificates.flights.lock().unwrap().len(), 1);
+        release.send(()).unwrap();
+        holding.await.unwrap().unwrap();
+        second.await.unwrap();
     });
     assert!(certificates.flights.lock().unwrap().is_empty());
     assert!(certificates.cached("example.com").is_some());
@@ -469,16 +479,4 @@ fn a_directory_that_cannot_be_made_is_named() {
     let error = Certificates::new(&config, false).unwrap_err().to_string();
     assert!(error.contains("/file/certificates: "), "{error}");
     assert!(error.contains("--ca-cert-dir"), "{error}");
-}
-
-#[test]
-fn waiting_is_not_busy() {
-    let setup = Setup::new();
-    let certificates = setup.certificates();
-    let mut leaf = Box::pin(certificates.leaf("example.com"));
-    setup.runtime.block_on(async {
-        let first = futures_util::poll!(&mut leaf);
-        assert!(matches!(first, Poll::Pending));
-        leaf.await.unwrap();
-    });
 }
