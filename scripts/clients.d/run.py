@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import certificates  # noqa: E402
 import checks  # noqa: E402
 import harness  # noqa: E402
-from cases import badssl, chromium, curl, git, libcurl, node, openssl, python, sslyze  # noqa: E402, F401
+from cases import badssl, chromium, curl, git, grpc, libcurl, node, openssl, python, sslyze  # noqa: E402, F401
 from origins import Origins  # noqa: E402
 
 # A case that takes longer hangs.
