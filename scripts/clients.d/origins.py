@@ -1,7 +1,7 @@
 """The servers that clients reach through the proxy.
 
-`Origins` serves one small application (`website.py`) three times, with the HTTP versions that its name says, on one event
-loop in a thread. `BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
+`Origins` serves one small application (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
+`BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
 """
 
 import asyncio
