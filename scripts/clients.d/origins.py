@@ -1,6 +1,6 @@
 """The servers that clients reach through the proxy.
 
-`Origins` serves one small application (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
+`Origins` serves one small site (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
 `BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
 """
 

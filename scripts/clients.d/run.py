@@ -13,7 +13,7 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import badssl, chromium, curl, git, grpc, libcurl, node, openssl, python, sslyze  # noqa: F401 - they register their cases
+from cases import badssl, chromium, curl, git, grpc, libcurl, node, openssl, python, sslyze  # noqa: F401
 from origins import Origins
 
 # A case that takes longer hangs.
