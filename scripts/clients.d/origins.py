@@ -1,10 +1,11 @@
 """The servers that clients reach through the proxy.
 
-`Origins` serves one small application (`website.py`) three times, with the HTTP versions that its name says, on one event
-loop in a thread. `BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
+`Origins` serves one small site (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
+`BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -31,6 +32,9 @@ class Origins:
                    for name, protocols in PROTOCOLS.items()]
         configs.append(_config(self._plain, ["http/1.1"]))
         self._loop = asyncio.new_event_loop()
+        # Connections that are cut off are part of what is tested, and no news.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        self._loop.set_exception_handler(lambda *_: None)
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(configs),))
         self._thread.start()
@@ -50,8 +54,21 @@ class Origins:
         self._thread.join()
 
     async def _serve(self, configs):
-        await asyncio.gather(*(hypercorn.asyncio.serve(self.application, config, shutdown_trigger=self._ended.wait)
-                               for config in configs))
+        await asyncio.gather(*(hypercorn.asyncio.serve(_strict(self.application, config.alpn_protocols), config,
+                                                       shutdown_trigger=self._ended.wait) for config in configs))
+
+
+def _strict(application, protocols):
+    """Refuses the HTTP version that was not offered: without a common protocol Python's TLS goes on without any."""
+    async def serve(scope, receive, send):
+        is_http2 = scope.get("http_version") == "2"
+        if scope["type"] != "lifespan" and ("h2" if is_http2 else "http/1.1") not in protocols:
+            if scope["type"] == "http":
+                await send({"type": "http.response.start", "status": 505, "headers": []})
+                await send({"type": "http.response.body"})
+            return
+        await application(scope, receive, send)
+    return serve
 
 
 def _config(listener, protocols, cert_file=None, key_file=None):

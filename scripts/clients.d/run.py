@@ -10,13 +10,11 @@ import sys
 import time
 import traceback
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import certificates  # noqa: E402
-import checks  # noqa: E402
-import harness  # noqa: E402
-from cases import badssl, chromium, curl, git, libcurl, node, openssl, python, sslyze  # noqa: E402, F401
-from origins import Origins  # noqa: E402
+import certificates
+import checks
+import harness
+from cases import badssl, chromium, curl, git, grpc, libcurl, node, openssl, python, sslyze  # noqa: F401
+from origins import Origins
 
 # A case that takes longer hangs.
 SECONDS_PER_CASE = 120

@@ -25,7 +25,9 @@ import urllib.parse
 import zipfile
 
 IMAGES = 30
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 PAGE = """<!DOCTYPE html><meta charset=utf-8><title>page</title><pre id=report>nothing</pre><img src=/hold><script>
 const load = number => new Promise((loaded, failed) => {
   const image = new Image();

@@ -58,7 +58,8 @@ def _connect(context, proxy, port):
     """What the proxy answers to a CONNECT: all of it until it closes, as far as it comes within the time limit."""
     with socket.create_connection(("127.0.0.1", proxy.port), 10) as connection:
         connection.settimeout(10)
-        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % (port, port))
+        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\r\nHost: localhost:%d\r\n" % (port, port))
+        connection.sendall(b"Connection: close\r\n\r\n")
         answer = b""
         while more := connection.recv(65536):
             answer += more

@@ -12,12 +12,12 @@ from website import random_text
 MEBIBYTE = 1 << 20
 
 
-def curl(context, proxy, *arguments, status=0):
+def curl(context, proxy, *arguments, status=0, stdin=b""):
     """Runs curl with the proxy; it trusts the proxy's authority alone."""
     command = ["curl", "-sSv", "--max-time", "30", "-x", proxy.url, "--cacert", context.ca_file]
     if proxy.url.startswith("https:"):
         command += ["--proxy-cacert", context.listener_ca_file]
-    done = context.run([*command, *arguments], status=status)
+    done = context.run([*command, *arguments], status=status, stdin=stdin)
     done.notes = done.stderr.decode(errors="replace")
     return done
 
@@ -112,11 +112,19 @@ def gets_by_address(context):
     context.expect_access(context.proxy, "GET", "any", "/hello", host="127.0.0.1")
 
 
+def _echoed(done):
+    """What the origin saw, by its own account."""
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise Failed(f"no account of the request: {done.stdout[:200]}\n{done.notes[-2000:]}") from None
+
+
 def _posts(context, proxy, origin, flag):
     content = random_text(MEBIBYTE)
     upload = context.write("upload", content)
     done = curl(context, proxy, flag, "--data-binary", f"@{upload}", context.url(origin, "/echo"))
-    seen = json.loads(done.stdout)
+    seen = _echoed(done)
     expect_same("the length that arrived", seen["length"], MEBIBYTE)
     expect_same("the hash that arrived", seen["sha256"], hashlib.sha256(content).hexdigest())
     context.expect_access(proxy, "POST", origin, "/echo")
@@ -138,9 +146,8 @@ def posts_over_tls_proxy(context):
 @case("curl", "chunked upload from standard input")
 def uploads_chunked(context):
     content = random_text(MEBIBYTE)
-    done = context.run(["curl", "-sS", "--http1.1", "-x", context.proxy.url, "--cacert", context.ca_file, "-T", "-",
-                        context.url("h1", "/echo")], stdin=content)
-    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+    done = curl(context, context.proxy, "--http1.1", "-T", "-", context.url("h1", "/echo"), stdin=content)
+    expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(content).hexdigest())
     context.expect_access(context.proxy, "PUT", "h1", "/echo")
 
 
@@ -151,7 +158,7 @@ def uploads_when_told_to(context):
     done = curl(context, context.proxy, "--http1.1", "--expect100-timeout", "20", "-H", "Expect: 100-continue",
                 "-T", upload, context.url("h1", "/echo"))
     expect_match("what curl received", done.notes, r"^< HTTP/1\.1 100 Continue")
-    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+    expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(content).hexdigest())
 
 
 @case("curl", "upload with Expect: 100-continue, origin of HTTP/2")
@@ -161,7 +168,7 @@ def uploads_to_http2_when_told_to(context):
     upload = context.write("upload", content)
     done = curl(context, context.proxy, "--http1.1", "-H", "Expect: 100-continue", "-T", upload,
                 context.url("h2", "/echo"))
-    expect_same("the hash that arrived", json.loads(done.stdout)["sha256"], hashlib.sha256(content).hexdigest())
+    expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(content).hexdigest())
 
 
 for origin, flag in (("h1", "--http1.1"), ("h2", "--http1.1"), ("h2", "--http2")):
@@ -210,12 +217,31 @@ def opens_many_streams(context):
     expect_same("new connections", sum(map(int, re.findall(r"<connects (\d+)>", done.notes))), 1)
 
 
+@case("curl", "40 connections at once to a host that is new")
+def opens_many_connections(context):
+    urls = [context.url("any", f"/hello?number={number}") for number in range(40)]
+    outputs = [word for _ in urls for word in ("-o", "-")]
+    done = curl(context, context.proxy, "--http1.1", "--parallel", "--parallel-immediate", "--parallel-max", "40",
+                "-w", "%{stderr}<connects %{num_connects}>", *outputs, *urls)
+    expect_same("the bodies", done.stdout, b"hello\n" * 40)
+    expect_our_issuer(context, done)
+
+
+for flag in ("--http1.1", "--http2"):
+    @case("curl", f"downloads that are cut off with {flag}, then a whole one")
+    def cuts_off(context, flag=flag):
+        for _ in range(5):
+            curl(context, context.proxy, flag, "--limit-rate", "100K", "--max-time", "0.5",
+                 context.url("any", "/bytes?n=50000000"), status=28)
+        _gets(context, context.proxy, "any", flag, {"--http1.1": "1.1", "--http2": "2"}[flag])
+
+
 @case("curl", "the fields that arrive: Via, Host, no hop-by-hop field")
 def forwards_fields(context):
     for flag in ("--http1.1", "--http2"):
         done = curl(context, context.proxy, flag, "-H", "X-Twice: 1", "-H", "X-Twice: 2", "-H", "Cookie: a=1; b=2",
                     context.url("any", "/echo"))
-        fields = json.loads(done.stdout)["fields"]
+        fields = _echoed(done)["fields"]
         names = [name for name, _ in fields]
         expect_same("X-Twice", [value for name, value in fields if name == "x-twice"], ["1", "2"])
         expect_same("Cookie", "; ".join(value for name, value in fields if name == "cookie"), "a=1; b=2")
@@ -232,7 +258,7 @@ def is_seen_by_plugins(context):
                           "--plugin-config", "ModifyRequestHeader.set={ x-from-plugin = \"yes\" }")
     for flag in ("--http1.1", "--http2"):
         done = curl(context, proxy, flag, context.url("any", "/echo"))
-        expect_same("what the plugin added", [value for name, value in json.loads(done.stdout)["fields"]
+        expect_same("what the plugin added", [value for name, value in _echoed(done)["fields"]
                                               if name == "x-from-plugin"], ["yes"])
 
 
@@ -240,7 +266,7 @@ def is_seen_by_plugins(context):
 def authenticates(context):
     proxy = context.start("--basic-auth", "user:password")
     done = curl(context, proxy, "-U", "user:password", context.url("any", "/echo"))
-    names = [name for name, _ in json.loads(done.stdout)["fields"]]
+    names = [name for name, _ in _echoed(done)["fields"]]
     expect_same("fields proxy-authorization at the origin", names.count("proxy-authorization"), 0)
     done = curl(context, proxy, "-U", "user:wrong", context.url("any", "/echo"), status=56)
     expect_match("curl's complaint", done.notes, r"407")
@@ -256,7 +282,7 @@ def leaves_excluded_hosts_alone(context):
     expect_same("requests that the proxy saw inside", proxy.count_access(" - GET "), 0)
 
 
-@case("curl", "a client that does not trust the authority is left alone next time")
+@case("curl", "a client that distrusts the authority is left alone afterwards")
 def leaves_distrustful_clients_alone(context):
     proxy = context.proxy
     command = ["curl", "-sSv", "-x", proxy.url, "--cacert", context.files["origin_ca"], context.url("any", "/hello")]

@@ -16,7 +16,8 @@ const connect = tls.connect;
 tls.connect = (...options) => {
   const socket = connect(...options);
   socket.once("secureConnect", () => {
-    inner = { certificate: socket.getPeerCertificate().raw.toString("hex"), protocol: socket.alpnProtocol || "http/1.1" };
+    const certificate = socket.getPeerCertificate().raw.toString("hex");
+    inner = { certificate, protocol: socket.alpnProtocol || "http/1.1" };
   });
   return socket;
 };

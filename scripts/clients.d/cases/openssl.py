@@ -8,8 +8,9 @@ from harness import case
 
 # As much as OpenSSL can be persuaded to offer, so that it is the proxy that refuses.
 WEAK_CIPHERS = {
-    "NULL": "eNULL", "anonymous": "aNULL", "RC4": "RC4", "3DES": "3DES", "export": "EXPORT", "CBC": "SHA1:SHA256:SHA384",
-    "RSA key exchange": "kRSA", "finite-field DH": "kDHE", "CCM": "AESCCM:AESCCM8", "CAMELLIA": "CAMELLIA", "ARIA": "ARIA",
+    "NULL": "eNULL", "anonymous": "aNULL", "RC4": "RC4", "3DES": "3DES", "export": "EXPORT", "RSA key exchange": "kRSA",
+    "CBC": "SHA1:SHA256:SHA384", "finite-field DH": "kDHE", "CCM": "AESCCM:AESCCM8", "CAMELLIA": "CAMELLIA",
+    "ARIA": "ARIA",
 }
 
 

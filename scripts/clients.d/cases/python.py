@@ -31,7 +31,7 @@ def requests_gets(context):
         # Taken from the connection while the body is still to come: afterwards it is back in its pool.
         with session.get(context.url("any", "/hello"), proxies=proxies, verify=context.ca_file, timeout=20,
                          stream=True) as answer:
-            context.expect_issuer(answer.raw.connection.sock.getpeercert(binary_form=True))
+            context.expect_issuer(answer.raw.connection.sock.getpeercert(True))
             expect_same("the body", answer.content, b"hello\n")
         answer = session.post(context.url("any", "/echo"), data=CONTENT, proxies=proxies, verify=context.ca_file,
                               timeout=20)
@@ -71,7 +71,7 @@ def _httpx_gets(context, proxy, is_http2, version):
         with client.stream("GET", context.url("any", "/hello")) as answer:
             expect_same("the HTTP version", answer.http_version, version)
             tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
-            context.expect_issuer(tls.getpeercert(binary_form=True))
+            context.expect_issuer(tls.getpeercert(True))
             expect_same("the body", answer.read(), b"hello\n")
         answer = client.post(context.url("any", "/echo"), content=CONTENT)
         expect_same("the hash that arrived", answer.json()["sha256"], CONTENT_HASH)
@@ -135,7 +135,7 @@ async def _aiohttp_gets(context, proxy):
             expect_same("the body", await answer.read(), b"hello\n")
         async with session.get(context.url("any", "/stream?id=" + proxy.url), proxy=proxy.url, ssl=trust) as answer:
             tls = answer.connection.transport.get_extra_info("ssl_object")
-            context.expect_issuer(tls.getpeercert(binary_form=True))
+            context.expect_issuer(tls.getpeercert(True))
             first = await answer.content.readline()
             release = context.url("any", "/release?id=" + proxy.url)
             async with session.get(release, proxy=proxy.url, ssl=trust) as released:
@@ -176,7 +176,7 @@ async def _websockets_talk(context, proxy, origin, compression):
     async with websockets.connect(url, proxy=proxy.url, ssl=_trust(context.ca_file), compression=compression,
                                   open_timeout=10, max_size=None, **settings) as socket:
         tls = socket.transport.get_extra_info("ssl_object")
-        context.expect_issuer(tls.getpeercert(binary_form=True))
+        context.expect_issuer(tls.getpeercert(True))
         for message in ("text \u00e4", b"\x00binary\xff", "", CONTENT, "x" * 100000):
             await socket.send(message)
             expect_same("the answer", await asyncio.wait_for(socket.recv(), 10), message)
