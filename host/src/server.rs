@@ -54,11 +54,6 @@ pub enum StartError {
     /// There is no place for the certificates of intercepted hosts.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
-    /// A certificate to show to upstreams, or its key, cannot be used.
-    #[error(
-        "{0}; name PEM files of a certificate and its private key in tls.upstream.client_certificates"
-    )]
-    ClientCertificate(Box<dyn std::error::Error + Send + Sync>),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -93,7 +88,6 @@ impl StartError {
                 | Self::CaFile { .. }
                 | Self::KeyPair(_)
                 | Self::Certificates(_)
-                | Self::ClientCertificate(_)
                 | Self::Hostname { .. }
         )
     }
@@ -106,7 +100,7 @@ impl From<TlsClientError> for StartError {
                 path,
                 source: reason,
             },
-            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error.into()),
+            TlsClientError::ClientCertificate(error) => Self::KeyPair(error),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! was started ends with the test, and what a process logged is printed only when its test fails. What is asserted
 //! is the test's own business.
 
+mod background;
 mod binaries;
 mod client;
 mod coding;
@@ -11,6 +12,7 @@ mod log;
 mod origin;
 mod proxy;
 mod scratch;
+pub(crate) mod tls;
 mod tls_origin;
 mod wire;
 

@@ -7,7 +7,6 @@
 //! 1.2 and 1.3 are spoken.
 
 mod fault;
-mod key_pair;
 mod roots;
 mod sessions;
 mod verifier;
@@ -27,10 +26,10 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::route::HttpVersions;
 use crate::config::{ClientCertificate, HostPattern, TlsConfig};
+use crate::key_pair::{self, KeyPairError};
 use crate::transport::Transport;
 
 pub(crate) use fault::{TlsFailure, TlsFault, alert_in};
-pub(crate) use key_pair::KeyPairError;
 use sessions::Sessions;
 use verifier::{Trust, Verifier};
 
@@ -102,7 +101,7 @@ impl TlsClient {
         let upstream = &config.upstream;
         let mut identities = Vec::new();
         for certificate in &upstream.client_certificates {
-            identities.push(Identity::known(certificate, &provider)?);
+            identities.push(Identity::known(certificate)?);
         }
         identities.push(Identity::anonymous());
         Ok(Self {
@@ -219,11 +218,8 @@ impl TlsClient {
 }
 
 impl Identity {
-    fn known(
-        certificate: &ClientCertificate,
-        provider: &CryptoProvider,
-    ) -> Result<Self, KeyPairError> {
-        let key = key_pair::read(&certificate.files, provider)?;
+    fn known(certificate: &ClientCertificate) -> Result<Self, KeyPairError> {
+        let key = key_pair::read(&certificate.files)?;
         Ok(Self {
             hosts: certificate.hosts.clone(),
             certificate: Some(Arc::new(SingleCertAndKey::from(key))),

@@ -1,0 +1,30 @@
+//! Where the asynchronous parts of these tests run.
+//!
+//! Connections of HTTP/2 live on between the steps of a test, so they need somebody who drives them. Tests stay
+//! sequential: each step waits here, and a step that does not end within [`HANG`] fails its test.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use super::HANG;
+
+/// Two threads for all tests of the process.
+pub(crate) fn background() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("threads can be started")
+    })
+}
+
+/// What `future` comes to; fails the test if `what` does not happen in time.
+pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let ended = background().block_on(async { timeout(HANG, future).await });
+    ended.unwrap_or_else(|_| panic!("hang: no {what}"))
+}

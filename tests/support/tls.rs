@@ -1,0 +1,72 @@
+//! TLS and HTTP/2 on both sides of the proxy.
+//!
+//! [`Pki`] makes the certificates of a test, [`TlsOrigin`] is the server behind the proxy, [`ProxyClient`] the client
+//! in front of it. HTTP/2 is spoken by the `h2` crate and, where a peer is to misbehave, by hand in [`RawHttp2`].
+//! Everything is loopback: origins are `localhost` and 127.0.0.1.
+
+mod answer;
+mod certificate;
+mod client;
+mod http1;
+mod http2;
+mod origin;
+mod pipe;
+mod pki;
+mod raw_http2;
+mod session;
+mod stream_io;
+mod trust;
+mod web_socket;
+
+pub(crate) use answer::{Answer, Gate, Seen};
+pub(crate) use certificate::Shown;
+pub(crate) use client::{ProxyClient, Way};
+pub(crate) use origin::TlsOrigin;
+pub(crate) use pipe::Pipe;
+pub(crate) use pki::{Identity, Pki};
+pub(crate) use raw_http2::{Frame, RawHttp2, literal};
+pub(crate) use session::{Ask, Form, Received, Session, Stream};
+pub(crate) use trust::Trust;
+pub(crate) use web_socket::{Opcode, WebSocket};
+
+/// Name and value of fields, in order.
+pub(crate) type Fields = Vec<(String, String)>;
+
+/// What is offered by ALPN, and by a server, what it chooses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Http1,
+    Http2,
+    /// HTTP/2 is preferred.
+    Both,
+    /// No ALPN at all.
+    Nothing,
+}
+
+impl Offer {
+    /// The names of the protocols.
+    pub(crate) fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Offer::Http1 => &[b"http/1.1"],
+            Offer::Http2 => &[b"h2"],
+            Offer::Both => &[b"h2", b"http/1.1"],
+            Offer::Nothing => &[],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// The values of all fields called `name`.
+pub(crate) fn values(fields: &Fields, name: &str) -> Vec<String> {
+    let named = fields
+        .iter()
+        .filter(|(each, _)| each.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.clone()).collect()
+}

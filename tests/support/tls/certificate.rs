@@ -1,0 +1,69 @@
+//! A certificate as a peer was shown it, read by an implementation that is not the proxy's.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// What an end certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// The names it is for, IP addresses as text.
+    pub(crate) names: Vec<String>,
+    /// Which of them are IP addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Subject and issuer, as bytes: names are compared as they are encoded.
+    pub(crate) subject: Vec<u8>,
+    pub(crate) issuer: Vec<u8>,
+    /// From its first to its last second.
+    pub(crate) lifetime: Duration,
+    /// The serial number as it is encoded.
+    pub(crate) serial: Vec<u8>,
+    /// Whether it may sign others.
+    pub(crate) is_ca: bool,
+}
+
+impl Shown {
+    /// Reads `der`.
+    pub(crate) fn of(der: &[u8]) -> Shown {
+        let (_, certificate) = X509Certificate::from_der(der).expect("a certificate in DER");
+        let mut names = Vec::new();
+        let mut addresses = Vec::new();
+        let alternatives = certificate
+            .subject_alternative_name()
+            .expect("at most one list of names");
+        for name in alternatives
+            .iter()
+            .flat_map(|list| &list.value.general_names)
+        {
+            match name {
+                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => {
+                    let address = address_of(bytes);
+                    names.push(address.to_string());
+                    addresses.push(address);
+                }
+                other => names.push(format!("{other:?}")),
+            }
+        }
+        let validity = certificate.validity();
+        let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
+        Shown {
+            names,
+            addresses,
+            subject: certificate.subject().as_raw().to_vec(),
+            issuer: certificate.issuer().as_raw().to_vec(),
+            lifetime: Duration::from_secs(u64::try_from(seconds).expect("an end after the start")),
+            serial: certificate.raw_serial().to_vec(),
+            is_ca: certificate.is_ca(),
+        }
+    }
+}
+
+fn address_of(bytes: &[u8]) -> IpAddr {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or(sixteen).expect("four or sixteen bytes")
+}

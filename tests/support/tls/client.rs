@@ -1,0 +1,134 @@
+//! A client of the proxy: in clear text, over TLS, or on streams of HTTP/2, and through it to origins.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use super::{Ask, Form, Offer, Pipe, Pki, Received, Session, Trust, Version};
+use crate::support::background::within;
+
+/// How the client reaches the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// HTTP/1.1 in clear text.
+    Clear,
+    /// HTTP/1.1 over TLS.
+    Tls,
+    /// HTTP/2 over TLS.
+    Http2,
+}
+
+/// Who connects to a proxy, again and again.
+#[derive(Clone, Copy)]
+pub(crate) struct ProxyClient<'a> {
+    pki: &'a Pki,
+    proxy: SocketAddr,
+    way: Way,
+    trust: Trust,
+    offer: Offer,
+}
+
+impl<'a> ProxyClient<'a> {
+    pub(super) fn new(pki: &'a Pki, proxy: SocketAddr) -> ProxyClient<'a> {
+        ProxyClient {
+            pki,
+            proxy,
+            way: Way::Clear,
+            trust: Trust::Proxy,
+            offer: Offer::Both,
+        }
+    }
+
+    /// Reaches the proxy in another way.
+    pub(crate) fn over(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// Believes somebody else inside of tunnels.
+    pub(crate) fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Offers something else inside of tunnels.
+    pub(crate) fn offering(mut self, offer: Offer) -> Self {
+        self.offer = offer;
+        self
+    }
+
+    /// A connection to the proxy.
+    pub(crate) fn pipe(&self) -> Pipe {
+        let offer = match self.way {
+            Way::Clear => return clear(self.proxy),
+            Way::Tls => Offer::Http1,
+            Way::Http2 => Offer::Http2,
+        };
+        let pipe = self
+            .try_pipe(offer)
+            .expect("the proxy's certificate is good");
+        let expected = match self.way {
+            Way::Http2 => Version::Http2,
+            _ => Version::Http1,
+        };
+        assert_eq!(pipe.version(), expected, "what ALPN came to");
+        pipe
+    }
+
+    /// A connection to the proxy over TLS with another offer; what the handshake failed for.
+    pub(crate) fn try_pipe(&self, offer: Offer) -> Result<Pipe, String> {
+        clear(self.proxy).secure(self.pki, "127.0.0.1", offer, Trust::Proxy)
+    }
+
+    /// Requests to the proxy itself.
+    pub(crate) fn session(&self) -> Session {
+        self.pipe().session(Form::Proxy)
+    }
+
+    /// A tunnel to `authority`; what came instead.
+    pub(crate) fn connect(&self, authority: &str) -> Result<Pipe, Received> {
+        self.session().connect(authority)
+    }
+
+    /// A tunnel to `authority`.
+    #[track_caller]
+    pub(crate) fn tunnel(&self, authority: &str) -> Pipe {
+        let tunnel = self.connect(authority);
+        tunnel.unwrap_or_else(|answer| panic!("no tunnel: {answer:?}"))
+    }
+
+    /// TLS inside of a tunnel to `authority`; what the handshake failed for.
+    #[track_caller]
+    pub(crate) fn try_secure(&self, authority: &str) -> Result<Pipe, String> {
+        let (host, _) = authority.rsplit_once(':').expect("an authority has a port");
+        let tunnel = self.tunnel(authority);
+        tunnel.secure(self.pki, host, self.offer, self.trust)
+    }
+
+    /// HTTP inside of TLS inside of a tunnel to `authority`.
+    #[track_caller]
+    pub(crate) fn https(&self, authority: &str) -> Session {
+        let pipe = self.try_secure(authority);
+        let pipe = pipe.unwrap_or_else(|fault| panic!("no TLS with {authority}: {fault}"));
+        pipe.session(Form::Origin("https"))
+    }
+
+    /// One GET on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, authority: &str, path: &str) -> Received {
+        self.https(authority).ask(Ask::get(authority, path))
+    }
+}
+
+/// A connection in clear text.
+fn clear(address: SocketAddr) -> Pipe {
+    let stream = within("a connection", TcpStream::connect(address));
+    let stream = stream.expect("the proxy accepts");
+    stream
+        .set_nodelay(true)
+        .expect("a TCP socket has this option");
+    let local = stream
+        .local_addr()
+        .expect("a connected socket has an address");
+    Pipe::new(Box::new(stream), local)
+}

@@ -1,0 +1,336 @@
+//! A server that speaks TLS, HTTP/1.1 and HTTP/2, and remembers what it saw.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::answer::{Answer, Seen};
+use super::pki::ServerSide;
+use super::stream_io::Io;
+use super::{Identity, Offer, Pki, Version, http1, http2};
+use crate::support::background::{background, within};
+use crate::support::{HANG, shown};
+
+/// An origin that is being put together.
+pub(crate) struct Plan<'a> {
+    pki: &'a Pki,
+    side: ServerSide,
+    settings: http2::Settings,
+}
+
+impl Plan<'_> {
+    /// What it chooses from by ALPN.
+    pub(crate) fn offering(mut self, offer: Offer) -> Self {
+        self.side.offer = offer;
+        self
+    }
+
+    /// What it shows.
+    pub(crate) fn identity(mut self, identity: Identity) -> Self {
+        self.side.identity = identity;
+        self
+    }
+
+    /// Asks clients for a certificate, and serves them without one.
+    pub(crate) fn asking_for_certificate(mut self) -> Self {
+        self.side.asks_for_certificate = true;
+        self
+    }
+
+    /// TLS 1.2 only.
+    pub(crate) fn with_tls12(mut self) -> Self {
+        const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
+        self.side.versions = OLD;
+        self
+    }
+
+    /// Streams that a connection may have at once.
+    pub(crate) fn with_streams(mut self, count: u32) -> Self {
+        self.settings.max_concurrent_streams = count;
+        self
+    }
+
+    /// Does without extended CONNECT.
+    pub(crate) fn without_extended_connect(mut self) -> Self {
+        self.settings.extends_connect = false;
+        self
+    }
+
+    /// The same answer to everything.
+    pub(crate) fn answering(self, answer: Answer) -> TlsOrigin {
+        self.serve(move |_| answer.clone())
+    }
+
+    /// What `answer` makes of each request. It sees the head; the body is read before the answer is sent.
+    pub(crate) fn serve(
+        self,
+        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> TlsOrigin {
+        let config = self.pki.server_config(&self.side);
+        TlsOrigin::start(Some(config), self.settings, Arc::new(answer))
+    }
+
+    /// The same without TLS, for what is HTTP inside of a tunnel anyway.
+    pub(crate) fn serve_clear(
+        self,
+        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> TlsOrigin {
+        TlsOrigin::start(None, self.settings, Arc::new(answer))
+    }
+}
+
+/// A running origin on 127.0.0.1; ends when dropped.
+pub(crate) struct TlsOrigin {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: JoinHandle<()>,
+}
+
+pub(super) type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+
+/// What all connections of an origin share.
+pub(super) struct Shared {
+    pub(super) handler: Handler,
+    pub(super) settings: http2::Settings,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Seen>,
+    connections: Vec<Connection>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// A connection of an origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connection {
+    /// The name that was asked for.
+    pub(crate) server_name: Option<String>,
+    /// What ALPN came to.
+    pub(crate) protocol: Option<String>,
+    /// What ended the handshake, if it did not succeed.
+    pub(crate) fault: Option<String>,
+    pub(crate) is_over: bool,
+}
+
+impl TlsOrigin {
+    pub(super) fn plan(pki: &Pki) -> Plan<'_> {
+        const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+        Plan {
+            pki,
+            side: ServerSide {
+                identity: Identity::Good,
+                offer: Offer::Both,
+                asks_for_certificate: false,
+                versions: BOTH,
+            },
+            settings: http2::Settings::default(),
+        }
+    }
+
+    fn start(
+        config: Option<Arc<ServerConfig>>,
+        settings: http2::Settings,
+        handler: Handler,
+    ) -> TlsOrigin {
+        let bound = within("a port", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listener = bound.expect("loopback has a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let shared = Arc::new(Shared {
+            handler,
+            settings,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let acceptor = background().spawn(accept(listener, config, shared.clone()));
+        TlsOrigin {
+            address,
+            shared,
+            acceptor,
+        }
+    }
+
+    /// `localhost` and the port, as a target or a Host field has them.
+    pub(crate) fn authority(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+
+    /// The same with the address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The complete requests.
+    pub(crate) fn requests(&self) -> Vec<Seen> {
+        let state = self.shared.lock();
+        let complete = state.requests.iter().filter(|seen| seen.is_complete);
+        complete.cloned().collect()
+    }
+
+    /// The only request that came, complete or not.
+    pub(crate) fn only_request(&self) -> Seen {
+        let mut requests = self.shared.lock().requests.clone();
+        assert_eq!(requests.len(), 1, "requests at the origin");
+        requests.remove(0)
+    }
+
+    /// Everybody who connected, in order.
+    pub(crate) fn connections(&self) -> Vec<Connection> {
+        self.shared.lock().connections.clone()
+    }
+
+    /// Waits until `count` requests have come, complete or not.
+    pub(crate) fn wait_for_requests(&self, count: usize) {
+        self.wait_until("requests", |state| state.requests.len() >= count);
+    }
+
+    /// Waits until every connection is over.
+    pub(crate) fn wait_for_end(&self) {
+        self.wait_until("the end of its connections", |state| {
+            state.connections.iter().all(|each| each.is_over)
+        });
+    }
+
+    /// Asserts that no request came.
+    pub(crate) fn assert_unasked(&self) {
+        let requests = self.shared.lock().requests.clone();
+        assert!(
+            requests.is_empty(),
+            "requests at an origin that must see none: {requests:?}"
+        );
+    }
+
+    fn wait_until(&self, what: &str, holds: impl Fn(&State) -> bool) {
+        let deadline = Instant::now() + HANG;
+        let mut state = self.shared.lock();
+        while !holds(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "the origin never saw {what}: {:?}, {:?}",
+                state.connections,
+                state.requests
+            );
+            let waiting = self.shared.changed.wait_timeout(state, left);
+            state = waiting.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for TlsOrigin {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        for task in self.shared.lock().tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a request; returns where.
+    pub(super) fn record(&self, seen: Seen) -> usize {
+        let mut state = self.lock();
+        state.requests.push(seen);
+        self.changed.notify_all();
+        state.requests.len() - 1
+    }
+
+    /// Adds the rest of a request.
+    pub(super) fn complete(
+        &self,
+        index: usize,
+        body: Vec<u8>,
+        trailers: super::Fields,
+        whole: bool,
+    ) {
+        let mut state = self.lock();
+        let seen = &mut state.requests[index];
+        (seen.body, seen.trailers, seen.is_complete) = (body, trailers, whole);
+        self.changed.notify_all();
+    }
+
+    fn change(&self, index: usize, change: impl FnOnce(&mut Connection)) {
+        change(&mut self.lock().connections[index]);
+        self.changed.notify_all();
+    }
+}
+
+/// What a connection knows of its client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClientSide {
+    pub(super) connection: usize,
+    pub(super) server_name: Option<String>,
+    pub(super) certificate: Option<Vec<u8>>,
+}
+
+async fn accept(listener: TcpListener, config: Option<Arc<ServerConfig>>, shared: Arc<Shared>) {
+    while let Ok((socket, _)) = listener.accept().await {
+        let index = {
+            let mut state = shared.lock();
+            state.connections.push(Connection::default());
+            state.connections.len() - 1
+        };
+        let (config, for_task) = (config.clone(), shared.clone());
+        let task = tokio::spawn(async move {
+            serve(socket, config, &for_task, index).await;
+            for_task.change(index, |connection| connection.is_over = true);
+        });
+        shared.lock().tasks.push(task);
+    }
+}
+
+async fn serve(
+    socket: TcpStream,
+    config: Option<Arc<ServerConfig>>,
+    shared: &Arc<Shared>,
+    index: usize,
+) {
+    drop(socket.set_nodelay(true));
+    let mut client = ClientSide {
+        connection: index,
+        ..ClientSide::default()
+    };
+    let Some(config) = config else {
+        return http1::serve(Box::new(socket), shared, &client).await;
+    };
+    let stream = match TlsAcceptor::from(config).accept(socket).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return shared.change(index, |connection| {
+                connection.fault = Some(error.to_string())
+            });
+        }
+    };
+    let (_, session) = stream.get_ref();
+    client.server_name = session.server_name().map(str::to_owned);
+    let certificates = session.peer_certificates();
+    client.certificate = certificates.and_then(|chain| Some(chain.first()?.to_vec()));
+    let version = match session.alpn_protocol() {
+        Some(b"h2") => Version::Http2,
+        _ => Version::Http1,
+    };
+    let protocol = session.alpn_protocol().map(shown);
+    shared.change(index, |connection| {
+        connection.server_name.clone_from(&client.server_name);
+        connection.protocol = protocol;
+    });
+    let io: Io = Box::new(stream);
+    match version {
+        Version::Http1 => http1::serve(io, shared, &client).await,
+        Version::Http2 => http2::serve(io, shared, &client).await,
+    }
+}

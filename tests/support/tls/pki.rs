@@ -1,0 +1,290 @@
+//! The certificates of one test: whom the proxy trusts, whom its clients trust, and whom nobody does.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::trust::provider;
+use super::{Offer, ProxyClient, TlsOrigin};
+use crate::support::{Proxy, ProxyCommand, Scratch};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// Authorities and the files that the proxy is given of them.
+pub(crate) struct Pki {
+    /// Signs origins; `--ca-file`.
+    origins: Authority,
+    /// Signs what the proxy shows, minted or on its listener.
+    proxy: Authority,
+    /// Signs the certificates that clients, the proxy among them, show to servers.
+    clients: Authority,
+    /// Nobody trusts it.
+    stranger: Authority,
+    scratch: Scratch,
+}
+
+/// What an origin says who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// `localhost`, 127.0.0.1 and ::1.
+    Good,
+    /// The same, until 2020.
+    Expired,
+    /// The same, from 2100.
+    NotYetValid,
+    /// `wrong.example`.
+    WrongHost,
+    /// The names of a good one, signed by itself.
+    SelfSigned,
+    /// The names of a good one, signed by an authority that nobody knows.
+    Untrusted,
+    /// Good, for these names.
+    Named(Vec<String>),
+}
+
+impl Identity {
+    /// Those that must not be accepted, each with a word of the reason.
+    pub(crate) const BAD: [(Identity, &'static str); 5] = [
+        (Identity::Expired, "expired"),
+        (Identity::NotYetValid, "not yet valid"),
+        (Identity::WrongHost, "name"),
+        (Identity::SelfSigned, "self-signed"),
+        (Identity::Untrusted, "unknown"),
+    ];
+}
+
+/// What a server shows and asks for.
+pub(super) struct ServerSide {
+    pub(super) identity: Identity,
+    pub(super) offer: Offer,
+    pub(super) asks_for_certificate: bool,
+    pub(super) versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Pki {
+    /// Authorities that nobody has seen before.
+    pub(crate) fn new() -> Pki {
+        Pki {
+            origins: authority("Origins' Authority"),
+            proxy: authority("Proxy's Authority"),
+            clients: authority("Clients' Authority"),
+            stranger: authority("Stranger"),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// A proxy that trusts good origins, and relays TLS unseen.
+    pub(crate) fn relaying(&self) -> ProxyCommand {
+        let file = self.scratch.write("origins.pem", self.origins.pem());
+        Proxy::command().args([OsString::from("--ca-file"), file.into()])
+    }
+
+    /// A proxy that trusts good origins and looks into the TLS of its clients.
+    pub(crate) fn intercepting(&self) -> ProxyCommand {
+        self.relaying().args(self.interception())
+    }
+
+    /// The arguments that turn interception on.
+    pub(crate) fn interception(&self) -> Vec<OsString> {
+        let directory = self.certificate_directory();
+        let certificate = self.scratch.write("ca-cert.pem", self.proxy.pem());
+        let key = self.key_file("ca-key.pem", self.proxy.key());
+        let signing_key = self.scratch.path("ca-signing-key.pem");
+        // A proxy that is started again finds the key of the certificates that it has kept.
+        if !signing_key.exists() {
+            self.key_file("ca-signing-key.pem", &new_key());
+        }
+        vec![
+            "--ca-cert-file".into(),
+            certificate.into(),
+            "--ca-key-file".into(),
+            key.into(),
+            "--ca-signing-key-file".into(),
+            signing_key.into(),
+            "--ca-cert-dir".into(),
+            directory.into(),
+        ]
+    }
+
+    /// Where the proxy keeps what it has minted.
+    pub(crate) fn certificate_directory(&self) -> PathBuf {
+        self.scratch.path("certificates")
+    }
+
+    /// The arguments that make the proxy's listener speak TLS, with a certificate made now.
+    pub(crate) fn listener(&self) -> Vec<OsString> {
+        let (certificate, key) = self.listener_files();
+        vec![
+            "--cert-file".into(),
+            certificate.into(),
+            "--key-file".into(),
+            key.into(),
+        ]
+    }
+
+    /// Certificate and key of the listener, made anew in the same files by every call.
+    pub(crate) fn listener_files(&self) -> (PathBuf, PathBuf) {
+        let (leaf, key) = signed(&Identity::Good, &self.proxy);
+        let key = self.key_file("https-key.pem", &key);
+        (self.scratch.write("https-cert.pem", pem(&leaf)), key)
+    }
+
+    /// A certificate that the proxy may show to origins which ask for one, and its key.
+    pub(crate) fn client_files(&self) -> (PathBuf, PathBuf) {
+        let names = Identity::Named(vec!["the-proxy.example".into()]);
+        let (leaf, key) = signed(&names, &self.clients);
+        let key = self.key_file("client-key.pem", &key);
+        (self.scratch.write("client-cert.pem", pem(&leaf)), key)
+    }
+
+    /// A key that belongs to nothing.
+    pub(crate) fn other_key_file(&self) -> PathBuf {
+        self.key_file("other-key.pem", &new_key())
+    }
+
+    /// A file that ends with the test.
+    pub(crate) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The authority that the proxy signs with.
+    pub(crate) fn proxy_certificate(&self) -> Vec<u8> {
+        self.proxy.der().to_vec()
+    }
+
+    /// A client of `proxy` that trusts the proxy's authority.
+    pub(crate) fn client(&self, proxy: &Proxy) -> ProxyClient<'_> {
+        ProxyClient::new(self, proxy.address())
+    }
+
+    /// A good origin with HTTP/2 and HTTP/1.1, to be changed before it is started.
+    pub(crate) fn origin(&self) -> super::origin::Plan<'_> {
+        TlsOrigin::plan(self)
+    }
+
+    pub(super) fn origin_roots(&self) -> CertificateDer<'static> {
+        self.origins.der().clone()
+    }
+
+    pub(super) fn proxy_roots(&self) -> CertificateDer<'static> {
+        self.proxy.der().clone()
+    }
+
+    pub(super) fn server_config(&self, side: &ServerSide) -> Arc<ServerConfig> {
+        let (leaf, key) = match &side.identity {
+            Identity::SelfSigned => self_signed(),
+            Identity::Untrusted => signed(&Identity::Good, &self.stranger),
+            identity => signed(identity, &self.origins),
+        };
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(side.versions)
+            .expect("the provider has suites for these versions");
+        let builder = if side.asks_for_certificate {
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(self.clients.der().clone())
+                .expect("an authority is a root");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+                .allow_unauthenticated()
+                .build()
+                .expect("there is a root");
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder
+            .with_single_cert(vec![leaf], private(&key))
+            .expect("key and certificate belong together");
+        config.alpn_protocols = side.offer.names();
+        Arc::new(config)
+    }
+
+    fn key_file(&self, name: &str, key: &KeyPair) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.scratch.write(name, key.serialize_pem());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .expect("a scratch file is ours");
+        path
+    }
+}
+
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new([]).expect("no name is no bad name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, new_key()).expect("a key can sign itself")
+}
+
+fn signed(identity: &Identity, issuer: &Authority) -> (CertificateDer<'static>, KeyPair) {
+    let key = new_key();
+    let leaf = params(identity)
+        .signed_by(&key, issuer)
+        .expect("an authority can sign");
+    (leaf.der().clone(), key)
+}
+
+fn self_signed() -> (CertificateDer<'static>, KeyPair) {
+    let key = new_key();
+    let leaf = params(&Identity::Good)
+        .self_signed(&key)
+        .expect("a key can sign itself");
+    (leaf.der().clone(), key)
+}
+
+fn params(identity: &Identity) -> CertificateParams {
+    let names = match identity {
+        Identity::WrongHost => vec!["wrong.example".into()],
+        Identity::Named(names) => names.clone(),
+        _ => vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+    };
+    let mut params = CertificateParams::new(names).expect("the names can be in a certificate");
+    params.distinguished_name.push(DnType::CommonName, "leaf");
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    match identity {
+        Identity::Expired => {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(2020, 1, 1);
+        }
+        Identity::NotYetValid => params.not_before = date_time_ymd(2100, 1, 1),
+        _ => {}
+    }
+    params
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate().expect("there is randomness")
+}
+
+fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
+    key.serialize_der()
+        .try_into()
+        .expect("rcgen writes keys that rustls reads")
+}
+
+/// A certificate as PEM has it (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let lines: Vec<String> = super::web_socket::base64(der)
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
+}
