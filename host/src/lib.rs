@@ -18,6 +18,7 @@ mod call_out;
 mod collect;
 pub mod content_coding;
 pub mod http1;
+pub mod interception;
 pub mod plugins;
 mod relay;
 mod splice;
@@ -32,6 +33,7 @@ mod error;
 mod events;
 mod reply;
 
+pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;

@@ -1,0 +1,66 @@
+//! What it costs to make a certificate for a host, by the key of the authority that signs.
+//!
+//! The difference between the rows is the signature; the rest is the same for all. How often it happens is bounded by
+//! the hosts, not by the connections: `interception::certificates` keeps what was made.
+
+#![expect(clippy::unwrap_used, reason = "the authorities are made in this file")]
+
+use std::hint::black_box;
+use std::time::Duration;
+use std::{env, fs, process};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use proxy_host::config::{InterceptionConfig, KeyPairFiles};
+use proxy_host::interception::authority::Authority;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SignatureAlgorithm};
+
+fn mint(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("mint");
+    for (name, algorithm) in [
+        ("ecdsa_p256", &rcgen::PKCS_ECDSA_P256_SHA256),
+        ("ecdsa_p384", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("ed25519", &rcgen::PKCS_ED25519),
+        ("rsa_2048", &rcgen::PKCS_RSA_SHA256),
+    ] {
+        let authority = authority(algorithm);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| authority.mint(black_box("www.example.com")).unwrap());
+        });
+    }
+    group.finish();
+}
+
+fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
+    let dir = env::temp_dir().join(format!("proxy-minting-{}", process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let file = |name: &str, content: String| {
+        let path = dir.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let config = InterceptionConfig {
+        authority: KeyPairFiles {
+            cert_file: file("ca-cert.pem", params.self_signed(&key).unwrap().pem()),
+            key_file: file("ca-key.pem", key.serialize_pem()),
+        },
+        signing_key_file: file(
+            "ca-signing-key.pem",
+            KeyPair::generate().unwrap().serialize_pem(),
+        ),
+        cert_dir: dir.clone(),
+        include: Vec::new(),
+        exclude: Vec::new(),
+        insecure_hosts: Vec::new(),
+        rejected_for: Duration::ZERO,
+        cached_certificates: 1,
+    };
+    let authority = Authority::load(&config).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    authority
+}
+
+criterion_group!(benches, mint);
+criterion_main!(benches);

@@ -1,0 +1,360 @@
+//! The authority that signs for intercepted hosts.
+//!
+//! Every host's certificate has the same key, so that making one costs one signature. Certificates are what browsers
+//! and strict verifiers want: one subjectAltName that is the host and no wildcard, a random serial, a life of less
+//! than 200 days which begins in the past, as clocks differ, and never outlasts the authority's. The authority may be
+//! of anybody's making; what it takes from its own certificate (name, key identifier) it repeats byte by byte.
+//! Keeping what it signs is left to `certificates`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jiff::{SignedDuration, Timestamp};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{RootCertStore, SignatureScheme};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+
+use super::der::{self, BIT_STRING, SEQUENCE};
+use super::subject::{HostInvalid, Subject};
+use super::template::{Issuer, Template, key_id};
+use crate::config::InterceptionConfig;
+use crate::key_pair::{self, KeyPairError, KeyPairFault};
+
+/// How long before it is made a certificate begins to be valid: clocks of clients that are behind.
+const BACKDATED: SignedDuration = SignedDuration::from_hours(2 * 24);
+/// How long a certificate is valid once it is made. Together with the time before, it stays below the 200 days that
+/// browsers may ask of certificates.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(197 * 24);
+
+/// How authorities sign; each kind of key has one scheme.
+const SIGNATURES: [(SignatureScheme, AlgorithmIdentifier); 5] = [
+    (SignatureScheme::ECDSA_NISTP256_SHA256, alg_id::ECDSA_SHA256),
+    (SignatureScheme::ECDSA_NISTP384_SHA384, alg_id::ECDSA_SHA384),
+    (SignatureScheme::ECDSA_NISTP521_SHA512, alg_id::ECDSA_SHA512),
+    (SignatureScheme::RSA_PKCS1_SHA256, alg_id::RSA_PKCS1_SHA256),
+    (SignatureScheme::ED25519, alg_id::ED25519),
+];
+
+/// With which keys browsers accept a server's certificate.
+const FIT_FOR_HOSTS: [SignatureScheme; 3] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PSS_SHA256,
+];
+
+/// How a bit string begins that has no unused bits in its last octet.
+const WHOLE_OCTETS: &[u8] = &[0];
+
+/// The authority and the key of all certificates it signs.
+#[derive(Debug)]
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    /// What a client needs besides the authority it trusts; nothing if that is ours.
+    intermediates: Vec<CertificateDer<'static>>,
+    not_after: Timestamp,
+    signer: Box<dyn Signer>,
+    leaf_key: Arc<dyn SigningKey>,
+    template: Template,
+    /// The authority alone, to recognise what it signed.
+    itself: RootCertStore,
+    provider: Arc<CryptoProvider>,
+}
+
+/// A certificate that was just signed.
+#[derive(Clone, Debug)]
+pub struct Minted {
+    /// The certificate itself, then whatever leads to a self-signed authority.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub(super) not_after: Timestamp,
+}
+
+/// A certificate cannot be made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MintError {
+    /// It would be for nobody.
+    #[error(transparent)]
+    HostInvalid(#[from] HostInvalid),
+    /// The authority's time is over.
+    #[error("the authority's certificate has expired on {0}")]
+    AuthorityExpired(String),
+    /// The system has no randomness, or the key does not sign.
+    #[error("signing failed: {0}")]
+    Signing(rustls::Error),
+    /// The proxy is ending.
+    #[error("the proxy is shutting down")]
+    Stopped,
+}
+
+/// Why a certificate from disk is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error("{0}")]
+    Malformed(String),
+    #[error("it is not by this authority for this host now: {0}")]
+    NotOurs(rustls::Error),
+    #[error("its key is another one")]
+    OtherKey,
+    #[error("it ends soon, on {0}")]
+    Ending(String),
+}
+
+impl Authority {
+    /// Reads the authority's certificate, its key, and the key of the certificates it will sign.
+    ///
+    /// # Errors
+    /// A file cannot be used; the error says which, and why.
+    pub fn load(config: &InterceptionConfig) -> Result<Self, KeyPairError> {
+        let pair = key_pair::read(&config.authority)?;
+        let (signer, signs_by) = SIGNATURES
+            .into_iter()
+            .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
+            .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.authority.key_file))?;
+        let leaf_key = key_pair::read_key(&config.signing_key_file)?;
+        if leaf_key.choose_scheme(&FIT_FOR_HOSTS).is_none() {
+            return Err(KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file));
+        }
+        Self::new(&pair, signer, signs_by, leaf_key)
+            .map_err(|fault| fault.of(&config.authority.cert_file))
+    }
+
+    fn new(
+        pair: &CertifiedKey,
+        signer: Box<dyn Signer>,
+        signs_by: AlgorithmIdentifier,
+        leaf_key: Arc<dyn SigningKey>,
+    ) -> Result<Self, KeyPairFault> {
+        let certificate = pair.cert.first().ok_or(KeyPairFault::NoCertificate)?;
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(malformed)?;
+        check_may_sign(&parsed)?;
+        check_is_in_date(&parsed, Timestamp::now())?;
+        let mut itself = RootCertStore::empty();
+        itself.add(certificate.clone()).map_err(malformed)?;
+        let key_id = own_key_id(&parsed)
+            .unwrap_or_else(|| key_id(&parsed.public_key().subject_public_key.data));
+        let issuer = Issuer {
+            name: parsed.subject().as_raw(),
+            key_id: &key_id,
+            signs_by,
+        };
+        let template = Template::new(&issuer, leaf_key.as_ref()).map_err(malformed)?;
+        let intermediates = pair.cert.iter().filter(|sent| !is_self_issued(sent));
+        Ok(Self {
+            certificate: certificate.clone(),
+            intermediates: intermediates.cloned().collect(),
+            not_after: timestamp(parsed.validity().not_after),
+            signer,
+            leaf_key,
+            template,
+            itself,
+            provider: Arc::new(default_provider()),
+        })
+    }
+
+    /// The authority's certificate in DER.
+    pub fn certificate_der(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The authority's certificate in PEM.
+    pub fn certificate_pem(&self) -> String {
+        to_pem(&self.certificate)
+    }
+
+    /// The SHA-256 digest of the authority's certificate, as tools show it: `AB:CD:…`.
+    pub fn fingerprint(&self) -> String {
+        let digest = digest(&SHA256, &self.certificate);
+        let pairs: Vec<_> = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
+        pairs.join(":")
+    }
+
+    /// Signs a certificate for a host name or an address. Takes as long as a signature of the authority's key.
+    ///
+    /// # Errors
+    /// No certificate can be for this host, or the authority cannot sign any more.
+    pub fn mint(&self, host: &str) -> Result<Minted, MintError> {
+        self.mint_for(&Subject::of(host)?, Timestamp::now())
+    }
+
+    pub(super) fn mint_for(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
+        if self.not_after <= now {
+            return Err(MintError::AuthorityExpired(self.not_after.to_string()));
+        }
+        let not_after = now
+            .saturating_add(LIFETIME)
+            .map_or(self.not_after, |end| end.min(self.not_after));
+        let not_before = now.saturating_sub(BACKDATED).unwrap_or(now);
+        let to_be_signed =
+            self.template
+                .to_be_signed(subject, &self.serial()?, not_before, not_after);
+        let signature = self
+            .signer
+            .sign(&to_be_signed)
+            .map_err(MintError::Signing)?;
+        let certificate = der::element(
+            SEQUENCE,
+            &[
+                &to_be_signed,
+                &self.template.signature_algorithm,
+                &der::element(BIT_STRING, &[WHOLE_OCTETS, &signature]),
+            ],
+        );
+        let mut chain = Vec::with_capacity(1 + self.intermediates.len());
+        chain.push(CertificateDer::from(certificate));
+        chain.extend_from_slice(&self.intermediates);
+        Ok(Minted { chain, not_after })
+    }
+
+    /// 158 random bits: positive, of 20 octets, and in its shortest form (RFC 5280 §4.1.2.2).
+    fn serial(&self) -> Result<[u8; 20], MintError> {
+        let mut serial = [0; 20];
+        self.provider
+            .secure_random
+            .fill(&mut serial)
+            .map_err(|error| MintError::Signing(error.into()))?;
+        serial[0] = serial[0] & 0x7f | 0x40;
+        Ok(serial)
+    }
+
+    /// Checks a certificate that this authority, or an earlier one, has made, and tells when it ends.
+    ///
+    /// It is verified as a client would, so that no file makes the proxy serve what clients refuse.
+    pub(super) fn recognise(
+        &self,
+        certificate: CertificateDer<'static>,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<Minted, Unfit> {
+        let not_after = {
+            let (_, parsed) = X509Certificate::from_der(&certificate)
+                .map_err(|error| Unfit::Malformed(error.to_string()))?;
+            if parsed.public_key().raw != self.template.public_key {
+                return Err(Unfit::OtherKey);
+            }
+            timestamp(parsed.validity().not_after)
+        };
+        let server_name = subject
+            .server_name()
+            .map_err(|error| Unfit::Malformed(error.to_string()))?;
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let WebPkiSupportedAlgorithms { all, .. } = self.provider.signature_verification_algorithms;
+        let end_entity = ParsedCertificate::try_from(&certificate).map_err(Unfit::NotOurs)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &end_entity,
+            &self.itself,
+            &[],
+            UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            all,
+        )
+        .and_then(|()| verify_server_name(&end_entity, &server_name))
+        .map_err(Unfit::NotOurs)?;
+        if self.renew_at(not_after) <= now {
+            return Err(Unfit::Ending(not_after.to_string()));
+        }
+        let mut chain = vec![certificate];
+        chain.extend_from_slice(&self.intermediates);
+        Ok(Minted { chain, not_after })
+    }
+
+    /// When a certificate gives way to a new one: a day before it ends, unless a new one would end no later.
+    pub(super) fn renew_at(&self, not_after: Timestamp) -> Timestamp {
+        if not_after >= self.not_after {
+            return self.not_after;
+        }
+        let day = SignedDuration::from_hours(24);
+        not_after.saturating_sub(day).unwrap_or(not_after)
+    }
+
+    /// The private key of every certificate.
+    pub(super) fn leaf_key(&self) -> &Arc<dyn SigningKey> {
+        &self.leaf_key
+    }
+
+    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+}
+
+/// A certificate in PEM.
+pub(super) fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new("CERTIFICATE", certificate.to_vec()), config)
+}
+
+/// Whether anybody may sign certificates with this one (RFC 5280 §4.2.1.3, §4.2.1.9).
+fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault> {
+    let is_authority = certificate
+        .basic_constraints()
+        .map_err(malformed)?
+        .is_some_and(|constraints| constraints.value.ca);
+    if !is_authority {
+        return Err(KeyPairFault::NotAnAuthority);
+    }
+    match certificate.key_usage().map_err(malformed)? {
+        Some(usage) if !usage.value.key_cert_sign() => Err(KeyPairFault::MayNotSign),
+        _ => Ok(()),
+    }
+}
+
+fn check_is_in_date(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), KeyPairFault> {
+    let not_before = timestamp(certificate.validity().not_before);
+    let not_after = timestamp(certificate.validity().not_after);
+    if now < not_before {
+        return Err(KeyPairFault::NotYetValid(not_before.to_string()));
+    }
+    if not_after <= now {
+        return Err(KeyPairFault::Expired(not_after.to_string()));
+    }
+    Ok(())
+}
+
+fn malformed(error: impl fmt::Display) -> KeyPairFault {
+    KeyPairFault::CertificateMalformed(error.to_string())
+}
+
+/// Whether this is the certificate of an authority.
+pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| check_may_sign(&parsed).is_ok())
+}
+
+/// A client that trusts such a certificate has it.
+fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
+}
+
+/// subjectKeyIdentifier: whoever made the authority may have computed it in any way.
+fn own_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        })
+}
+
+/// Certificates without an end say 9999-12-31, which is beyond what a `Timestamp` holds.
+fn timestamp(time: ASN1Time) -> Timestamp {
+    Timestamp::from_second(time.timestamp()).unwrap_or(if time.timestamp() < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! Certificates as verifiers and parsers of others see them.
+
+use rcgen::{CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::SignatureAlgorithm;
+use x509_parser::extensions::GeneralName;
+
+use super::*;
+use crate::interception::fixtures::{self, AuthorityFiles, Dir};
+
+fn load(files: &AuthorityFiles) -> Result<Authority, KeyPairError> {
+    let dir = Dir::new("authority");
+    Authority::load(&files.config(&dir))
+}
+
+/// One of each kind of key that an authority may have, each with its own name of another making.
+fn authorities() -> Vec<Authority> {
+    let mut files = vec![
+        AuthorityFiles::made_by(
+            fixtures::RSA_CA,
+            fixtures::RSA_CA_KEY,
+            fixtures::RSA_SIGNING_KEY,
+        ),
+        AuthorityFiles::made_by(
+            fixtures::EC_CA,
+            fixtures::EC_CA_KEY_SEC1,
+            fixtures::RSA_SIGNING_KEY,
+        ),
+        AuthorityFiles::made_by(
+            fixtures::RSA_CA,
+            fixtures::RSA_CA_KEY_PKCS1,
+            fixtures::EC_CA_KEY_SEC1,
+        ),
+    ];
+    for algorithm in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+        &rcgen::PKCS_ED25519,
+    ] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        files.push(AuthorityFiles::from_params(
+            &fixtures::authority_params(),
+            &key,
+        ));
+    }
+    files.iter().map(|files| load(files).unwrap()).collect()
+}
+
+fn parsed(certificate: &CertificateDer<'_>, check: impl FnOnce(&X509Certificate<'_>)) {
+    let (rest, parsed) = X509Certificate::from_der(certificate).unwrap();
+    assert!(rest.is_empty());
+    check(&parsed);
+}
+
+fn verify(authority: &Authority, minted: &Minted, host: &str, now: Timestamp) {
+    let subject = Subject::of(host).unwrap();
+    let certificate = minted.chain[0].clone();
+    authority.recognise(certificate, &subject, now).unwrap();
+}
+
+#[test]
+fn any_authority_signs_for_any_host() {
+    let long = ["a".repeat(63), "b".repeat(63), "example.com".to_owned()].join(".");
+    for authority in authorities() {
+        for host in [
+            "www.example.com",
+            "WWW.Example.com.",
+            "a_b.example.com",
+            "localhost",
+            "192.0.2.1",
+            "::1",
+            "[2001:db8::1]",
+            &long,
+        ] {
+            let minted = authority.mint(host).unwrap();
+            verify(&authority, &minted, host, Timestamp::now());
+        }
+    }
+}
+
+#[test]
+fn issuer_and_key_identifier_are_the_authoritys_own() {
+    for authority in authorities() {
+        let minted = authority.mint("example.com").unwrap();
+        parsed(authority.certificate_der(), |own| {
+            let expected_id = own_key_id(own)
+                .unwrap_or_else(|| key_id(&own.public_key().subject_public_key.data));
+            parsed(&minted.chain[0], |leaf| {
+                assert_eq!(leaf.issuer().as_raw(), own.subject().as_raw());
+                let identifier = leaf.extensions().iter().find_map(|extension| {
+                    match extension.parsed_extension() {
+                        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.clone(),
+                        _ => None,
+                    }
+                });
+                assert_eq!(identifier.unwrap().0, expected_id);
+                assert_ne!(own_key_id(leaf).unwrap(), expected_id);
+            });
+        });
+    }
+}
+
+#[test]
+fn a_certificate_is_for_its_host_alone() {
+    let authority = load(&AuthorityFiles::new()).unwrap();
+    for (host, expected) in [
+        ("WWW.Example.COM.", GeneralName::DNSName("www.example.com")),
+        ("192.0.2.1", GeneralName::IPAddress(&[192, 0, 2, 1])),
+        (
+            "::1",
+            GeneralName::IPAddress(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        ),
+    ] {
+        let minted = authority.mint(host).unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            let names = leaf.subject_alternative_name().unwrap().unwrap();
+            assert_eq!(names.value.general_names, [expected]);
+            assert!(!names.critical);
+        });
+    }
+    let minted = authority.mint("example.com").unwrap();
+    for other in ["www.example.com", "com", "example.org", "127.0.0.1"] {
+        let unfit = authority.recognise(
+            minted.chain[0].clone(),
+            &Subject::of(other).unwrap(),
+            Timestamp::now(),
+        );
+        assert!(matches!(unfit, Err(Unfit::NotOurs(_))), "{other}");
+    }
+}
+
+#[test]
+fn names_too_long_for_a_common_name_have_none() {
+    let authority = load(&AuthorityFiles::new()).unwrap();
+    for (len, has_common_name) in [(64, true), (65, false)] {
+        let host = format!("{}.example.com", "a".repeat(len - ".example.com".len()));
+        let minted = authority.mint(&host).unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            let common_name = leaf.subject().iter_common_name().next();
+            assert_eq!(common_name.is_some(), has_common_name);
+            let names = leaf.subject_alternative_name().unwrap().unwrap();
+            assert_eq!(names.critical, !has_common_name);
+        });
+        verify(&authority, &minted, &host, Timestamp::now());
+    }
+}
+
+#[test]
+fn usages_are_those_of_a_server() {
+    for authority in authorities() {
+        let is_rsa = authority.leaf_key().algorithm() == SignatureAlgorithm::RSA;
+        let minted = authority.mint("example.com").unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            assert_eq!(leaf.version().0, 2);
+            let usage = leaf.key_usage().unwrap().unwrap();
+            assert!(usage.critical);
+            assert_eq!(usage.value.flags, if is_rsa { 0b101 } else { 0b1 });
+            let extended = leaf.extended_key_usage().unwrap().unwrap().value;
+            assert!(extended.server_auth && !extended.any && !extended.client_auth);
+            assert!(!leaf.basic_constraints().unwrap().unwrap().value.ca);
+        });
+    }
+}
+
+#[test]
+fn a_life_is_shorter_than_200_days_and_than_the_authoritys() {
+    let now = Timestamp::now();
+    let day = 86_400;
+    for (authority_days, expected_days) in [(3650, 197), (10, 10)] {
+        let life = Duration::from_secs(authority_days * day);
+        let authority = load(&AuthorityFiles::valid_for(life)).unwrap();
+        let minted = authority
+            .mint_for(&Subject::of("example.com").unwrap(), now)
+            .unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            let not_before = timestamp(leaf.validity().not_before);
+            let not_after = timestamp(leaf.validity().not_after);
+            let hours = |span: SignedDuration| span.as_hours();
+            assert_eq!(hours(now.duration_since(not_before)), 48);
+            let ahead = not_after.duration_since(now).as_secs_f64() / day as f64;
+            assert!((ahead - expected_days as f64).abs() < 0.001, "{ahead}");
+            assert!(hours(not_after.duration_since(not_before)) < 200 * 24);
+            assert!(not_after <= authority.not_after);
+        });
+    }
+}
+
+#[test]
+fn years_after_2049_are_written_in_full() {
+    let files = AuthorityFiles::made_by(
+        fixtures::EC_CA,
+        fixtures::EC_CA_KEY_SEC1,
+        fixtures::RSA_SIGNING_KEY,
+    );
+    let authority = load(&files).unwrap();
+    let subject = Subject::of("example.com").unwrap();
+    for day in ["2049-08-01T00:00:00Z", "2060-01-01T00:00:00Z"] {
+        let now = day.parse().unwrap();
+        let minted = authority.mint_for(&subject, now).unwrap();
+        verify(&authority, &minted, "example.com", now);
+    }
+}
+
+#[test]
+fn nothing_is_signed_once_the_authority_has_expired() {
+    let authority = load(&AuthorityFiles::valid_for(Duration::from_secs(3600))).unwrap();
+    let later = Timestamp::now() + SignedDuration::from_hours(2);
+    let outcome = authority.mint_for(&Subject::of("example.com").unwrap(), later);
+    assert!(matches!(outcome, Err(MintError::AuthorityExpired(_))));
+}
+
+#[test]
+fn serials_are_positive_long_and_never_the_same() {
+    let authority = load(&AuthorityFiles::new()).unwrap();
+    let mut serials = std::collections::HashSet::new();
+    for _ in 0..200 {
+        let minted = authority.mint("example.com").unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            let serial = leaf.raw_serial();
+            assert_eq!(serial.len(), 20);
+            assert!(serial[0] < 0x80 && serial[0] >= 0x40);
+            assert!(serials.insert(serial.to_vec()));
+        });
+    }
+}
+
+#[test]
+fn hosts_that_are_none_get_nothing() {
+    let authority = load(&AuthorityFiles::new()).unwrap();
+    for host in ["", "*.example.com", "../etc/passwd", "a b"] {
+        let outcome = authority.mint(host);
+        assert!(matches!(outcome, Err(MintError::HostInvalid(_))), "{host}");
+    }
+}
+
+#[test]
+fn only_intermediate_authorities_are_sent_along() {
+    let root = load(&AuthorityFiles::new()).unwrap();
+    assert_eq!(root.mint("example.com").unwrap().chain.len(), 1);
+
+    let root_key = KeyPair::generate().unwrap();
+    let mut root_params = fixtures::authority_params();
+    root_params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = root_params.self_signed(&root_key).unwrap();
+    let issuer = rcgen::Issuer::new(root_params, root_key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = fixtures::authority_params();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "an intermediate authority");
+    let intermediate = params.signed_by(&key, &issuer).unwrap();
+    let files = AuthorityFiles::made_by(
+        &[intermediate.pem(), root.pem()].concat(),
+        &key.serialize_pem(),
+        fixtures::EC_CA_KEY_SEC1,
+    );
+    let authority = load(&files).unwrap();
+    let minted = authority.mint("example.com").unwrap();
+    assert_eq!(minted.chain[1..], [intermediate.der().clone()]);
+    verify(&authority, &minted, "example.com", Timestamp::now());
+}
+
+#[test]
+fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
+    let key = KeyPair::generate().unwrap();
+    let with = |change: fn(&mut CertificateParams)| {
+        let mut params = fixtures::authority_params();
+        change(&mut params);
+        AuthorityFiles::from_params(&params, &key)
+    };
+    let good = AuthorityFiles::new();
+    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    for (files, expected) in [
+        (
+            with(|params| params.is_ca = IsCa::ExplicitNoCa),
+            "ca-cert.pem: is no certificate of an authority",
+        ),
+        (
+            with(|params| params.is_ca = IsCa::NoCa),
+            "ca-cert.pem: is no certificate of an authority",
+        ),
+        (
+            with(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
+            "ca-cert.pem: is a certificate that may not sign others",
+        ),
+        (
+            with(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+            "ca-cert.pem: has expired on 2020-01-01T00:00:00Z;",
+        ),
+        (
+            with(|params| params.not_before = rcgen::date_time_ymd(3000, 1, 1)),
+            "ca-cert.pem: is not valid before 3000-01-01T00:00:00Z;",
+        ),
+        (
+            AuthorityFiles {
+                key: fixtures::EC_CA_KEY_SEC1.to_owned(),
+                ..good.clone()
+            },
+            "ca-key.pem: is not the key of the certificate in ",
+        ),
+        (
+            AuthorityFiles {
+                signing_key: fixtures::KEY_ENCRYPTED_PKCS8.to_owned(),
+                ..good.clone()
+            },
+            "ca-signing-key.pem: has an encrypted private key",
+        ),
+        (
+            AuthorityFiles {
+                signing_key: ed25519.serialize_pem(),
+                ..good.clone()
+            },
+            "ca-signing-key.pem: has a private key that browsers do not accept",
+        ),
+        (
+            AuthorityFiles {
+                signing_key: String::new(),
+                ..good
+            },
+            "ca-signing-key.pem: has no private key",
+        ),
+    ] {
+        let error = load(&files).unwrap_err().to_string();
+        let (_, fault) = error.split_once("/ca-").unwrap();
+        assert!(format!("ca-{fault}").starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_authority_can_be_handed_out() {
+    let files = AuthorityFiles::made_by(
+        fixtures::RSA_CA,
+        fixtures::RSA_CA_KEY,
+        fixtures::RSA_SIGNING_KEY,
+    );
+    let authority = load(&files).unwrap();
+    assert_eq!(authority.certificate_pem(), fixtures::RSA_CA);
+    // openssl x509 -noout -fingerprint -sha256
+    assert_eq!(
+        authority.fingerprint(),
+        "3C:C5:70:19:6E:01:D6:E7:55:62:A2:33:11:AA:EF:C5:0C:56:18:A1:1F:58:99:57:58:07:71:AD:02:D8:7B:C9"
+    );
+}

@@ -1,0 +1,227 @@
+//! The certificates of all intercepted hosts, for all workers.
+//!
+//! A certificate is looked for in memory, then on disk, and made if it is in neither place. However many connections
+//! ask for a host at once, one of them reads or signs and the others wait; reading and signing happen away from the
+//! workers' threads. Memory is bounded: the host that was not asked for the longest is forgotten first, and found on
+//! disk when it comes back.
+
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use lru::LruCache;
+use rustls::sign::CertifiedKey;
+use tokio::sync::OnceCell;
+
+use super::authority::{Authority, MintError, Minted};
+use super::disk::{CertificateDir, Kept};
+use super::leaf::{Leaf, ServerTls};
+use super::subject::Subject;
+use crate::config::InterceptionConfig;
+use crate::key_pair::KeyPairError;
+
+/// Certificates by host.
+#[derive(Debug)]
+pub struct Certificates {
+    authority: Authority,
+    tls: Arc<ServerTls>,
+    dir: CertificateDir,
+    memory: Mutex<LruCache<Arc<str>, Arc<Leaf>>>,
+    /// Hosts whose certificate somebody is getting.
+    flights: Mutex<HashMap<Arc<str>, Arc<Flight>>>,
+    minted: AtomicU64,
+}
+
+/// Holds the certificate once somebody has got it; until then one at a time tries.
+type Flight = OnceCell<Arc<Leaf>>;
+
+/// Interception cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    /// A file of the authority cannot be used.
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
+    /// The directory for certificates cannot be made.
+    #[error("{}: {source}; choose another directory with --ca-cert-dir", .path.display())]
+    Directory {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system has no randomness for the keys of tickets.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(rustls::Error),
+}
+
+impl Certificates {
+    /// Reads the authority and makes the directory. With `key_log`, session secrets go to the file that the
+    /// environment variable SSLKEYLOGFILE names.
+    ///
+    /// # Errors
+    /// A file of the authority cannot be used, or the directory cannot be made.
+    pub fn new(config: &InterceptionConfig, key_log: bool) -> Result<Self, CertificatesError> {
+        let authority = Authority::load(config)?;
+        let tls = ServerTls::new(authority.provider(), key_log).map_err(CertificatesError::Tls)?;
+        let dir = CertificateDir::open(&config.cert_dir).map_err(|source| {
+            CertificatesError::Directory {
+                path: config.cert_dir.clone(),
+                source,
+            }
+        })?;
+        let capacity = NonZeroUsize::new(config.cached_certificates).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            authority,
+            tls: Arc::new(tls),
+            dir,
+            memory: Mutex::new(LruCache::sparse(capacity)),
+            flights: Mutex::default(),
+            minted: AtomicU64::new(0),
+        })
+    }
+
+    /// Who signs.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// How many certificates have been made.
+    pub fn minted(&self) -> u64 {
+        self.minted.load(Ordering::Relaxed)
+    }
+
+    /// The certificate of a host, in lower case and without brackets, if it is in memory. Does not block.
+    pub fn cached(&self, host: &str) -> Option<Arc<Leaf>> {
+        self.cached_at(host, Timestamp::now())
+    }
+
+    /// The certificate of a host name or an address, from memory, from disk or made now.
+    ///
+    /// Cancel safe: what was begun goes on or is begun anew by the next one who waits.
+    ///
+    /// # Errors
+    /// No certificate can be for this host, or the authority cannot sign any more.
+    pub async fn leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
+        self.leaf_at(host, Timestamp::now()).await
+    }
+
+    fn cached_at(&self, host: &str, now: Timestamp) -> Option<Arc<Leaf>> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let leaf = unpoisoned(&self.memory).get(host).map(Arc::clone)?;
+        (!leaf.is_due(now)).then_some(leaf)
+    }
+
+    async fn leaf_at(self: &Arc<Self>, host: &str, now: Timestamp) -> Result<Arc<Leaf>, MintError> {
+        let subject = Subject::of(host)?;
+        if let Some(leaf) = self.cached_at(subject.host(), now) {
+            return Ok(leaf);
+        }
+        let passenger = self.board(subject.host());
+        let obtained = passenger.flight.get_or_try_init(|| async {
+            let certificates = Arc::clone(self);
+            let obtaining = tokio::task::spawn_blocking(move || certificates.obtain(&subject, now));
+            // Only a runtime that is shutting down runs no such task.
+            obtaining.await.unwrap_or(Err(MintError::Stopped))
+        });
+        obtained.await.map(Arc::clone)
+    }
+
+    /// Joins those who want the same host, or is the first of them.
+    fn board(&self, host: &Arc<str>) -> Passenger<'_> {
+        let mut flights = unpoisoned(&self.flights);
+        let flight = flights.entry(Arc::clone(host)).or_default();
+        Passenger {
+            flight: Arc::clone(flight),
+            host: Arc::clone(host),
+            certificates: self,
+        }
+    }
+
+    /// Blocks.
+    fn obtain(&self, subject: &Subject, now: Timestamp) -> Result<Arc<Leaf>, MintError> {
+        // Somebody may have got it between our look and our boarding.
+        if let Some(leaf) = self.cached_at(subject.host(), now) {
+            return Ok(leaf);
+        }
+        let kept = self.dir.read(subject);
+        let may_replace = !matches!(kept, Kept::Foreign);
+        if let Some(kept) = self.usable(subject, kept, now) {
+            return Ok(self.remember(subject, kept));
+        }
+        let minted = self.authority.mint_for(subject, now)?;
+        self.minted.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(host = &**subject.host(), "made a certificate");
+        if may_replace && let Some(certificate) = minted.chain.first() {
+            self.dir.write(subject, certificate);
+        }
+        Ok(self.remember(subject, minted))
+    }
+
+    fn usable(&self, subject: &Subject, kept: Kept, now: Timestamp) -> Option<Minted> {
+        let host = &**subject.host();
+        match kept {
+            Kept::Nothing => None,
+            Kept::Certificate(certificate) => {
+                let recognised = self.authority.recognise(certificate, subject, now);
+                recognised
+                    .inspect_err(
+                        |reason| tracing::debug!(host, %reason, "replacing a certificate that was kept"),
+                    )
+                    .ok()
+            }
+            Kept::Garbage => {
+                tracing::debug!(host, "replacing a file without a certificate");
+                None
+            }
+            Kept::Foreign => {
+                tracing::debug!(host, "not replacing a file of another purpose");
+                None
+            }
+        }
+    }
+
+    fn remember(&self, subject: &Subject, minted: Minted) -> Arc<Leaf> {
+        let renew_at = self.authority.renew_at(minted.not_after);
+        let key = CertifiedKey::new(minted.chain, Arc::clone(self.authority.leaf_key()));
+        let leaf = Arc::new(Leaf::new(subject.host(), key, renew_at, &self.tls));
+        let forgotten =
+            unpoisoned(&self.memory).push(Arc::clone(subject.host()), Arc::clone(&leaf));
+        // Not while the lock is held.
+        drop(forgotten);
+        leaf
+    }
+}
+
+/// One who waits for a host's certificate.
+struct Passenger<'a> {
+    flight: Arc<Flight>,
+    host: Arc<str>,
+    certificates: &'a Certificates,
+}
+
+impl Drop for Passenger<'_> {
+    /// The last one closes the flight, and so does the first one who has the certificate: it is in memory by then.
+    fn drop(&mut self) {
+        let mut flights = unpoisoned(&self.certificates.flights);
+        // Ours and the table's; others are only made under this lock.
+        let is_last = Arc::strong_count(&self.flight) <= 2;
+        let is_ours = flights
+            .get(&self.host)
+            .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
+        if is_ours && (is_last || self.flight.initialized()) {
+            flights.remove(&self.host);
+        }
+    }
+}
+
+/// What is behind these locks is whole whenever they are let go, even by a panic.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Whom a certificate is for: a host, in the one spelling by which it is signed and kept.
+//!
+//! Names are in lower case and without the dot that ends an absolute one, addresses in their shortest form. There are
+//! no wildcards: a certificate is good for the host that was asked for and for no other. A file is named after its
+//! host where the name allows it; what could lead elsewhere, or collide with files of another purpose, is named by a
+//! digest.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::{DnsName, ServerName};
+
+use super::der::{self, UTF8_STRING};
+
+/// The longest common name (RFC 5280 appendix A.1, ub-common-name).
+const MAX_COMMON_NAME_LEN: usize = 64;
+
+/// No certificate can be for this host: it is neither a DNS name nor an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no certificate can be for the host {0:?}")]
+pub struct HostInvalid(String);
+
+/// A host that a certificate can be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    host: Arc<str>,
+    address: Option<IpAddr>,
+}
+
+impl Subject {
+    /// Takes a host name or an address, which may have brackets.
+    pub(super) fn of(host: &str) -> Result<Self, HostInvalid> {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self {
+                host: address.to_string().into(),
+                address: Some(address),
+            });
+        }
+        let relative = host.strip_suffix('.').unwrap_or(host);
+        // A name that ends in two dots would keep one.
+        if relative.ends_with('.') || DnsName::try_from(relative).is_err() {
+            return Err(HostInvalid(host.to_owned()));
+        }
+        Ok(Self {
+            host: relative.to_ascii_lowercase().into(),
+            address: None,
+        })
+    }
+
+    /// The host in its one spelling.
+    pub(super) fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
+    /// What a verifier is asked for.
+    pub(super) fn server_name(&self) -> Result<ServerName<'static>, HostInvalid> {
+        match self.address {
+            Some(address) => Ok(ServerName::IpAddress(address.into())),
+            None => ServerName::try_from(self.host.to_string())
+                .map_err(|_| HostInvalid(self.host.to_string())),
+        }
+    }
+
+    /// The common name, unless the host is too long for one; nothing but people reads it.
+    pub(super) fn common_name(&self) -> Option<Vec<u8>> {
+        let fits = self.host.len() <= MAX_COMMON_NAME_LEN;
+        fits.then(|| der::element(UTF8_STRING, &[self.host.as_bytes()]))
+    }
+
+    /// The one GeneralName of subjectAltName (RFC 5280 §4.2.1.6).
+    pub(super) fn general_name(&self) -> Vec<u8> {
+        match self.address {
+            Some(IpAddr::V4(address)) => der::element(der::primitive(7), &[&address.octets()]),
+            Some(IpAddr::V6(address)) => der::element(der::primitive(7), &[&address.octets()]),
+            None => der::element(der::primitive(2), &[self.host.as_bytes()]),
+        }
+    }
+
+    /// The name of the file that keeps the certificate.
+    ///
+    /// A host without a dot would share its names with `ca-key.pem` and the like, so it has a digest, too.
+    pub(super) fn file_name(&self) -> String {
+        // With `.pem` and without a path it stays below the 255 bytes that file systems allow.
+        let is_plain = self.host.len() <= 200
+            && self.host.contains('.')
+            && self
+                .host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        if is_plain || &*self.host == "localhost" {
+            return format!("{}.pem", self.host);
+        }
+        let digest = digest(&SHA256, self.host.as_bytes());
+        let mut name: String = digest.as_ref()[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        name.push_str(".pem");
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (host, expected) in [
+            ("example.com", "example.com"),
+            ("WWW.Example.COM.", "www.example.com"),
+            ("a_b.example", "a_b.example"),
+            ("localhost", "localhost"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:DB8:0::1", "2001:db8::1"),
+            ("[::1]", "::1"),
+        ] {
+            let subject = Subject::of(host).unwrap();
+            assert_eq!(&**subject.host(), expected);
+            assert!(subject.server_name().is_ok());
+        }
+    }
+
+    #[test]
+    fn what_no_certificate_can_be_for_is_refused() {
+        let long_label = "a".repeat(64);
+        let long_name = ["a"; 128].join(".");
+        for host in [
+            "",
+            ".",
+            "..",
+            "a..",
+            "*.example.com",
+            "*",
+            "a b",
+            "a/../b",
+            "../x",
+            "a%2e",
+            "exämple.com",
+            "1.2.3",
+            "fe80::1%eth0",
+            "[a]",
+            "a\0b",
+            &long_label,
+            &long_name,
+        ] {
+            assert!(Subject::of(host).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_after_hosts_where_that_is_safe() {
+        for (host, expected) in [
+            ("www.example.com", "www.example.com.pem"),
+            ("192.0.2.1", "192.0.2.1.pem"),
+            ("localhost", "localhost.pem"),
+        ] {
+            assert_eq!(Subject::of(host).unwrap().file_name(), expected);
+        }
+    }
+
+    #[test]
+    fn other_files_are_named_by_a_digest() {
+        let label = "a".repeat(63);
+        let long = [&label[..], &label, &label, "long.example"].join(".");
+        let longer = [&label[..], &label, &label, "longer.example"].join(".");
+        let names: Vec<_> = ["::1", "2001:db8::1", "ca-key", &long, &longer]
+            .map(|host| Subject::of(host).unwrap().file_name())
+            .into();
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(name.len(), 36, "{name}");
+            assert!(!names[..number].contains(name), "{name}");
+        }
+        assert_eq!(Subject::of("[::1]").unwrap().file_name(), names[0]);
+    }
+}

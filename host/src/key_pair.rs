@@ -1,0 +1,285 @@
+//! Certificates and private keys from PEM files, for the listener, for client certificates and for the authority.
+//!
+//! Whatever is read here is usable: the key is of a kind that rustls signs with, there is one of it, and it belongs to
+//! its certificate. Every failure names the file and says what to do. Whether a certificate is in date and for which
+//! name it is, is left to those who use it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use rustls::InconsistentKeys;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+
+use crate::config::KeyPairFiles;
+
+/// A file of certificates or of a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", .path.display())]
+pub struct KeyPairError {
+    /// The file, as configured.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub fault: KeyPairFault,
+}
+
+/// What is wrong with a file of certificates or of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyPairFault {
+    /// The system does not hand it out.
+    #[error("{0}; check the path, and that the proxy's user may read the file")]
+    Unreadable(io::Error),
+    /// It begins as PEM does, but is damaged.
+    #[error("is damaged ({0}); make a new copy of it")]
+    Damaged(pem::Error),
+    /// There is no certificate in it.
+    #[error(
+        "has no certificate in PEM format; give the file with -----BEGIN CERTIFICATE-----, or convert yours with \
+         openssl x509 -inform der"
+    )]
+    NoCertificate,
+    /// It has a certificate that is none.
+    #[error("has a certificate that cannot be read ({0}); make a new copy of it")]
+    CertificateMalformed(String),
+    /// There is no private key in it.
+    #[error(
+        "has no private key in PEM format; give the file with -----BEGIN PRIVATE KEY-----, or convert yours with \
+         openssl pkey -inform der"
+    )]
+    NoKey,
+    /// There is more than one private key in it.
+    #[error("has {0} private keys; leave the one that belongs to the certificate")]
+    SeveralKeys(usize),
+    /// The key needs a passphrase.
+    #[error(
+        "has an encrypted private key, and the proxy cannot ask for its passphrase; give a decrypted copy, made with \
+         openssl pkey -in FILE -out COPY"
+    )]
+    KeyEncrypted,
+    /// The key is of another kind, too short or damaged.
+    #[error(
+        "has a private key that cannot be used; give one of RSA with 2048 to 8192 bits, of ECDSA on P-256, P-384 or \
+         P-521, or of Ed25519"
+    )]
+    KeyUnsupported,
+    /// The key is not the certificate's.
+    #[error("is not the key of the certificate in {}; give two files that were made together", .0.display())]
+    KeyMismatch(PathBuf),
+    /// The certificate may not sign others.
+    #[error(
+        "is no certificate of an authority (basicConstraints without CA:TRUE); make one with proxy ca init"
+    )]
+    NotAnAuthority,
+    /// The key usage of the authority's certificate leaves out the signing of certificates.
+    #[error(
+        "is a certificate that may not sign others (keyUsage without keyCertSign); make one with proxy ca init"
+    )]
+    MayNotSign,
+    /// The authority's time is over.
+    #[error("has expired on {0}; make a new one with proxy ca init, and let the clients trust it")]
+    Expired(String),
+    /// The authority's time has not begun.
+    #[error("is not valid before {0}; check this machine's clock")]
+    NotYetValid(String),
+    /// Browsers do not accept certificates with such a key.
+    #[error(
+        "has a private key that browsers do not accept in a certificate; give one of RSA, or of ECDSA on P-256 or \
+         P-384"
+    )]
+    KeyUnfitForHosts,
+}
+
+impl KeyPairFault {
+    /// The same, with the file it is about.
+    pub(crate) fn of(self, path: &Path) -> KeyPairError {
+        KeyPairError {
+            path: path.to_owned(),
+            fault: self,
+        }
+    }
+}
+
+/// Reads a certificate chain and its private key.
+///
+/// # Errors
+/// Either file cannot be used, or they do not belong together.
+pub fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
+    let chain = read_certificates(&files.cert_file)?;
+    let key = read_key(&files.key_file)?;
+    let pair = CertifiedKey::new(chain, key);
+    match pair.keys_match() {
+        Ok(()) => Ok(Arc::new(pair)),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(KeyPairFault::KeyMismatch(files.cert_file.clone()).of(&files.key_file))
+        }
+        Err(error) => {
+            Err(KeyPairFault::CertificateMalformed(error.to_string()).of(&files.cert_file))
+        }
+    }
+}
+
+/// Reads every certificate of a file, at least one.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyPairError> {
+    let text = read_file(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| KeyPairFault::Damaged(error).of(path))?;
+    if certificates.is_empty() {
+        return Err(KeyPairFault::NoCertificate.of(path));
+    }
+    Ok(certificates)
+}
+
+/// Reads the one private key of a file.
+pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError> {
+    let text = read_file(path)?;
+    if is_encrypted(&text) {
+        return Err(KeyPairFault::KeyEncrypted.of(path));
+    }
+    let mut keys = PrivateKeyDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| KeyPairFault::Damaged(error).of(path))?;
+    match (keys.pop(), keys.len()) {
+        (None, _) => Err(KeyPairFault::NoKey.of(path)),
+        (Some(key), 0) => {
+            any_supported_type(&key).map_err(|_| KeyPairFault::KeyUnsupported.of(path))
+        }
+        (Some(_), others) => Err(KeyPairFault::SeveralKeys(others + 1).of(path)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, KeyPairError> {
+    fs::read(path).map_err(|error| KeyPairFault::Unreadable(error).of(path))
+}
+
+/// PKCS#8 says so in its label, the older forms in a header (RFC 1421 §4.6.1.1).
+fn is_encrypted(text: &[u8]) -> bool {
+    [
+        &b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..],
+        b"Proc-Type: 4,ENCRYPTED",
+    ]
+    .iter()
+    .any(|mark| memchr::memmem::find(text, mark).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interception::fixtures::{self, Dir};
+
+    fn fault(certificate: &str, key: &str) -> String {
+        let dir = Dir::new("key-pair");
+        let files = KeyPairFiles {
+            cert_file: dir.file("cert.pem", certificate),
+            key_file: dir.file("key.pem", key),
+        };
+        let error = read(&files).unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
+        let prefix = format!("{}/", dir.path().display());
+        error.replace(&prefix, "")
+    }
+
+    #[test]
+    fn keys_are_read_in_each_of_their_forms() {
+        for (certificate, key) in [
+            (fixtures::RSA_CA, fixtures::RSA_CA_KEY),
+            (fixtures::RSA_CA, fixtures::RSA_CA_KEY_PKCS1),
+            (fixtures::EC_CA, fixtures::EC_CA_KEY_SEC1),
+        ] {
+            let dir = Dir::new("key-forms");
+            let pair = read(&KeyPairFiles {
+                cert_file: dir.file("cert.pem", certificate),
+                key_file: dir.file("key.pem", key),
+            })
+            .unwrap();
+            assert_eq!(pair.cert.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_may_hold_chain_and_key() {
+        let both = [
+            fixtures::RSA_CA,
+            fixtures::RSA_CA_KEY,
+            fixtures::EC_CA,
+            "more text",
+        ]
+        .concat();
+        let dir = Dir::new("key-both");
+        let path = dir.file("both.pem", &both);
+        let pair = read(&KeyPairFiles {
+            cert_file: path.clone(),
+            key_file: path,
+        })
+        .unwrap();
+        assert_eq!(pair.cert.len(), 2);
+    }
+
+    #[test]
+    fn a_fault_names_its_file_and_what_to_do() {
+        let (cert, key) = (fixtures::RSA_CA, fixtures::RSA_CA_KEY);
+        let two_keys = [key, fixtures::EC_CA_KEY_SEC1].concat();
+        let cut_off = &cert[..400];
+        let not_base64 = cert.replace("MII", "M?I");
+        let no_certificate =
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        let no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        for (certificate, key, expected) in [
+            ("", key, "cert.pem: has no certificate in PEM format"),
+            (key, key, "cert.pem: has no certificate in PEM format"),
+            (cut_off, key, "cert.pem: is damaged"),
+            (&not_base64, key, "cert.pem: is damaged"),
+            (
+                &no_certificate,
+                key,
+                "cert.pem: has a certificate that cannot be read",
+            ),
+            (cert, cert, "key.pem: has no private key in PEM format"),
+            (
+                cert,
+                &two_keys,
+                "key.pem: has 2 private keys; leave the one",
+            ),
+            (
+                cert,
+                no_key,
+                "key.pem: has a private key that cannot be used",
+            ),
+            (
+                cert,
+                fixtures::EC_CA_KEY_SEC1,
+                "key.pem: is not the key of the certificate in cert.pem",
+            ),
+            (
+                cert,
+                fixtures::KEY_ENCRYPTED_PKCS8,
+                "key.pem: has an encrypted private key",
+            ),
+            (
+                cert,
+                fixtures::KEY_ENCRYPTED_SEC1,
+                "key.pem: has an encrypted private key",
+            ),
+        ] {
+            let fault = fault(certificate, key);
+            assert!(fault.starts_with(expected), "{fault}");
+            assert!(fault.contains("; "), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_named() {
+        let dir = Dir::new("key-missing");
+        let error = read(&KeyPairFiles {
+            cert_file: dir.path().join("cert.pem"),
+            key_file: dir.path().join("key.pem"),
+        })
+        .unwrap_err();
+        assert_eq!(error.path, dir.path().join("cert.pem"));
+        assert!(matches!(error.fault, KeyPairFault::Unreadable(_)));
+    }
+}
