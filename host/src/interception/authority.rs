@@ -6,7 +6,9 @@
 //! of anybody's making; what it takes from its own certificate (name, key identifier) it repeats byte by byte.
 //! Keeping what it signs is left to `certificates`.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
@@ -16,15 +18,15 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{RootCertStore, SignatureAlgorithm, SignatureScheme};
+use rustls::{RootCertStore, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::der::{self, BIT_STRING, Criticality, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET};
+use super::der::{self, BIT_STRING, SEQUENCE};
 use super::subject::{HostInvalid, Subject};
+use super::template::{Issuer, Template, key_id};
 use crate::config::InterceptionConfig;
 use crate::key_pair::{self, KeyPairError, KeyPairFault};
 
@@ -50,14 +52,8 @@ const FIT_FOR_HOSTS: [SignatureScheme; 3] = [
     SignatureScheme::RSA_PSS_SHA256,
 ];
 
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
-const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
-const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// How a bit string begins that has no unused bits in its last octet.
+const WHOLE_OCTETS: &[u8] = &[0];
 
 /// The authority and the key of all certificates it signs.
 #[derive(Debug)]
@@ -65,17 +61,10 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     /// What a client needs besides the authority it trusts; nothing if that is ours.
     intermediates: Vec<CertificateDer<'static>>,
-    /// The authority's name, as it stands in its certificate.
-    name: Vec<u8>,
     not_after: Timestamp,
     signer: Box<dyn Signer>,
-    /// The AlgorithmIdentifier of its signatures.
-    signature_algorithm: Vec<u8>,
-    /// What every certificate has but a host's own: constraints, usages and key identifiers.
-    common_extensions: Vec<u8>,
     leaf_key: Arc<dyn SigningKey>,
-    /// The SubjectPublicKeyInfo of every certificate.
-    leaf_public_key: Vec<u8>,
+    template: Template,
     /// The authority alone, to recognise what it signed.
     itself: RootCertStore,
     provider: Arc<CryptoProvider>,
@@ -126,68 +115,48 @@ impl Authority {
     /// A file cannot be used; the error says which, and why.
     pub fn load(config: &InterceptionConfig) -> Result<Self, KeyPairError> {
         let pair = key_pair::read(&config.authority)?;
+        let (signer, signs_by) = SIGNATURES
+            .into_iter()
+            .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
+            .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.authority.key_file))?;
         let leaf_key = key_pair::read_key(&config.signing_key_file)?;
-        let unfit = || KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file);
         if leaf_key.choose_scheme(&FIT_FOR_HOSTS).is_none() {
-            return Err(unfit());
+            return Err(KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file));
         }
-        let leaf_public_key = leaf_key.public_key().ok_or_else(unfit)?.to_vec();
-        Self::new(&pair, leaf_key, leaf_public_key, Timestamp::now())
+        Self::new(&pair, signer, signs_by, leaf_key)
             .map_err(|fault| fault.of(&config.authority.cert_file))
     }
 
     fn new(
         pair: &CertifiedKey,
+        signer: Box<dyn Signer>,
+        signs_by: AlgorithmIdentifier,
         leaf_key: Arc<dyn SigningKey>,
-        leaf_public_key: Vec<u8>,
-        now: Timestamp,
     ) -> Result<Self, KeyPairFault> {
-        let malformed = |reason: String| KeyPairFault::CertificateMalformed(reason);
-        let own = pair
-            .cert
-            .first()
-            .ok_or(KeyPairFault::NoCertificate)?
-            .clone();
-        let (_, parsed) =
-            X509Certificate::from_der(&own).map_err(|error| malformed(error.to_string()))?;
+        let certificate = pair.cert.first().ok_or(KeyPairFault::NoCertificate)?;
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(malformed)?;
         check_may_sign(&parsed)?;
-        let not_before = timestamp(parsed.validity().not_before);
-        let not_after = timestamp(parsed.validity().not_after);
-        if now < not_before {
-            return Err(KeyPairFault::NotYetValid(not_before.to_string()));
-        }
-        if not_after <= now {
-            return Err(KeyPairFault::Expired(not_after.to_string()));
-        }
-        let (signer, algorithm) = SIGNATURES
-            .into_iter()
-            .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
-            .ok_or(KeyPairFault::KeyUnsupported)?;
+        check_is_in_date(&parsed, Timestamp::now())?;
         let mut itself = RootCertStore::empty();
-        itself
-            .add(own.clone())
-            .map_err(|error| malformed(error.to_string()))?;
+        itself.add(certificate.clone()).map_err(malformed)?;
         let key_id = own_key_id(&parsed)
             .unwrap_or_else(|| key_id(&parsed.public_key().subject_public_key.data));
-        let common_extensions = common_extensions(&leaf_public_key, leaf_key.algorithm(), &key_id)
-            .map_err(malformed)?;
+        let issuer = Issuer {
+            name: parsed.subject().as_raw(),
+            key_id: &key_id,
+            signs_by,
+        };
+        let template = Template::new(&issuer, leaf_key.as_ref()).map_err(malformed)?;
+        let intermediates = pair.cert.iter().filter(|sent| !is_self_issued(sent));
         Ok(Self {
-            name: parsed.subject().as_raw().to_vec(),
-            intermediates: pair
-                .cert
-                .iter()
-                .filter(|certificate| !is_self_issued(certificate))
-                .cloned()
-                .collect(),
-            not_after,
+            certificate: certificate.clone(),
+            intermediates: intermediates.cloned().collect(),
+            not_after: timestamp(parsed.validity().not_after),
             signer,
-            signature_algorithm: der::element(SEQUENCE, &[algorithm.as_ref()]),
-            common_extensions,
             leaf_key,
-            leaf_public_key,
+            template,
             itself,
             provider: Arc::new(default_provider()),
-            certificate: own,
         })
     }
 
@@ -228,7 +197,9 @@ impl Authority {
             .saturating_add(LIFETIME)
             .map_or(self.not_after, |end| end.min(self.not_after));
         let not_before = now.saturating_sub(BACKDATED).unwrap_or(now);
-        let to_be_signed = self.to_be_signed(subject, not_before, not_after)?;
+        let to_be_signed =
+            self.template
+                .to_be_signed(subject, &self.serial()?, not_before, not_after);
         let signature = self
             .signer
             .sign(&to_be_signed)
@@ -237,52 +208,14 @@ impl Authority {
             SEQUENCE,
             &[
                 &to_be_signed,
-                &self.signature_algorithm,
-                &bit_string(&signature),
+                &self.template.signature_algorithm,
+                &der::element(BIT_STRING, &[WHOLE_OCTETS, &signature]),
             ],
         );
         let mut chain = Vec::with_capacity(1 + self.intermediates.len());
         chain.push(CertificateDer::from(certificate));
         chain.extend_from_slice(&self.intermediates);
         Ok(Minted { chain, not_after })
-    }
-
-    /// TBSCertificate of RFC 5280 §4.1.
-    fn to_be_signed(
-        &self,
-        subject: &Subject,
-        not_before: Timestamp,
-        not_after: Timestamp,
-    ) -> Result<Vec<u8>, MintError> {
-        let version_3 = der::element(der::constructed(0), &[&[INTEGER, 1, 2]]);
-        let serial = der::element(INTEGER, &[&self.serial()?]);
-        let validity = der::element(SEQUENCE, &[&der::time(not_before), &der::time(not_after)]);
-        let common_name = subject.common_name();
-        let name = distinguished_name(common_name.as_deref());
-        // RFC 5280 §4.1.2.6: critical if nothing else names the subject.
-        let criticality = match common_name {
-            Some(_) => Criticality::MayBeIgnored,
-            None => Criticality::Critical,
-        };
-        let alt_name = der::extension(
-            SUBJECT_ALT_NAME,
-            criticality,
-            &der::element(SEQUENCE, &[&subject.general_name()]),
-        );
-        let extensions = der::element(SEQUENCE, &[&alt_name, &self.common_extensions]);
-        Ok(der::element(
-            SEQUENCE,
-            &[
-                &version_3,
-                &serial,
-                &self.signature_algorithm,
-                &self.name,
-                &validity,
-                &name,
-                &self.leaf_public_key,
-                &der::element(der::constructed(3), &[&extensions]),
-            ],
-        ))
     }
 
     /// 158 random bits: positive, of 20 octets, and in its shortest form (RFC 5280 §4.1.2.2).
@@ -308,7 +241,7 @@ impl Authority {
         let not_after = {
             let (_, parsed) = X509Certificate::from_der(&certificate)
                 .map_err(|error| Unfit::Malformed(error.to_string()))?;
-            if parsed.public_key().raw != self.leaf_public_key {
+            if parsed.public_key().raw != self.template.public_key {
                 return Err(Unfit::OtherKey);
             }
             timestamp(parsed.validity().not_after)
@@ -323,7 +256,7 @@ impl Authority {
             &end_entity,
             &self.itself,
             &[],
-            UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+            UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
             all,
         )
         .and_then(|()| verify_server_name(&end_entity, &server_name))
@@ -363,9 +296,6 @@ pub(super) fn to_pem(certificate: &CertificateDer<'_>) -> String {
 
 /// Whether anybody may sign certificates with this one (RFC 5280 §4.2.1.3, §4.2.1.9).
 fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault> {
-    let malformed = |error: x509_parser::error::X509Error| {
-        KeyPairFault::CertificateMalformed(error.to_string())
-    };
     let is_authority = certificate
         .basic_constraints()
         .map_err(malformed)?
@@ -379,7 +309,23 @@ fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault>
     }
 }
 
-/// Whether somebody handed us an authority's certificate, or one that cannot be read.
+fn check_is_in_date(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), KeyPairFault> {
+    let not_before = timestamp(certificate.validity().not_before);
+    let not_after = timestamp(certificate.validity().not_after);
+    if now < not_before {
+        return Err(KeyPairFault::NotYetValid(not_before.to_string()));
+    }
+    if not_after <= now {
+        return Err(KeyPairFault::Expired(not_after.to_string()));
+    }
+    Ok(())
+}
+
+fn malformed(error: impl fmt::Display) -> KeyPairFault {
+    KeyPairFault::CertificateMalformed(error.to_string())
+}
+
+/// Whether this is the certificate of an authority.
 pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| check_may_sign(&parsed).is_ok())
 }
@@ -399,63 +345,6 @@ fn own_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
             ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
         })
-}
-
-/// The identifier of a public key after RFC 7093 §2 (1).
-fn key_id(public_key: &[u8]) -> Vec<u8> {
-    digest(&SHA256, public_key).as_ref()[..20].to_vec()
-}
-
-fn common_extensions(
-    public_key_info: &[u8],
-    algorithm: SignatureAlgorithm,
-    authority_key_id: &[u8],
-) -> Result<Vec<u8>, String> {
-    use Criticality::{Critical, MayBeIgnored};
-    let (_, parsed) =
-        SubjectPublicKeyInfo::from_der(public_key_info).map_err(|error| error.to_string())?;
-    // digitalSignature; RSA keys are also for the key exchange of TLS 1.2 (RFC 5280 §4.2.1.3).
-    let usage: &[u8] = match algorithm {
-        SignatureAlgorithm::RSA => &[BIT_STRING, 2, 5, 0xa0],
-        _ => &[BIT_STRING, 2, 7, 0x80],
-    };
-    let server_auth = der::element(
-        SEQUENCE,
-        &[&der::element(OBJECT_IDENTIFIER, &[SERVER_AUTH])],
-    );
-    let own_id = der::element(
-        der::OCTET_STRING,
-        &[&key_id(&parsed.subject_public_key.data)],
-    );
-    let authority_id = der::element(
-        SEQUENCE,
-        &[&der::element(der::primitive(0), &[authority_key_id])],
-    );
-    // An empty one says that the subject is no authority.
-    let constraints = der::element(SEQUENCE, &[]);
-    Ok([
-        der::extension(BASIC_CONSTRAINTS, Critical, &constraints),
-        der::extension(KEY_USAGE, Critical, usage),
-        der::extension(EXTENDED_KEY_USAGE, MayBeIgnored, &server_auth),
-        der::extension(SUBJECT_KEY_IDENTIFIER, MayBeIgnored, &own_id),
-        der::extension(AUTHORITY_KEY_IDENTIFIER, MayBeIgnored, &authority_id),
-    ]
-    .concat())
-}
-
-/// A name of one attribute, or the empty one.
-fn distinguished_name(common_name: Option<&[u8]>) -> Vec<u8> {
-    let Some(common_name) = common_name else {
-        return der::element(SEQUENCE, &[]);
-    };
-    let attribute_type = der::element(OBJECT_IDENTIFIER, &[COMMON_NAME]);
-    let attribute = der::element(SEQUENCE, &[&attribute_type, common_name]);
-    der::element(SEQUENCE, &[&der::element(SET, &[&attribute])])
-}
-
-/// Whole octets: none of the bits in the last one is unused.
-fn bit_string(octets: &[u8]) -> Vec<u8> {
-    der::element(BIT_STRING, &[&[0], octets])
 }
 
 /// Certificates without an end say 9999-12-31, which is beyond what a `Timestamp` holds.

@@ -19,6 +19,7 @@ mod memory;
 mod opening;
 mod policy;
 mod subject;
+mod template;
 mod tickets;
 
 pub use leaf::{Leaf, Protocols};

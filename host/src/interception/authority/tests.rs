@@ -1,8 +1,7 @@
 //! Certificates as verifiers and parsers of others see them.
 
-use std::time::Duration;
-
 use rcgen::{CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::SignatureAlgorithm;
 use x509_parser::extensions::GeneralName;
 
 use super::*;
