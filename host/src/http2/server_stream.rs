@@ -148,7 +148,10 @@ impl Channel for ServerStream {
 
     fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.incoming.borrow_mut().is_quiet() && self.poll_reset(&mut cx).is_pending()
+        let is_tunnel = self.response.borrow().is_tunnel();
+        let mut incoming = self.incoming.borrow_mut();
+        let is_silent = incoming.is_read() && !is_tunnel;
+        (is_silent || incoming.is_quiet()) && self.poll_reset(&mut cx).is_pending()
     }
 }
 
