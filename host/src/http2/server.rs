@@ -65,7 +65,7 @@ pub(crate) enum End {
     Idle,
     /// The client did not speak HTTP/2 in time.
     HandshakeTimedOut,
-    /// The client did little else than reset streams.
+    /// The client did little else than reset streams, or sent more of what costs it nothing than `h2` allows.
     Abusive,
     /// It broke, or either side broke the protocol.
     Failed(h2::Error),
@@ -166,10 +166,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                         continue;
                     }
                 }
-                Poll::Ready(Some(Err(_))) if self.mood == Mood::SentAway => {
-                    return Poll::Ready(End::Abusive);
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Failed(error)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(error)),
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Pending => {}
             }
@@ -180,6 +177,14 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         match self.deadline.poll_passed(cx) {
             Poll::Ready(()) => Poll::Ready(self.end()),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn failed(&self, error: h2::Error) -> End {
+        let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        match is_calming || self.mood == Mood::SentAway {
+            true => End::Abusive,
+            false => End::Failed(error),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Channels against the `h2` crate as the other side, over loopback sockets.
 
 mod client;
+mod host;
 mod message;
 mod server;
 

@@ -20,7 +20,7 @@ const OPTIONS: ClientOptions = ClientOptions {
     max_head_len: 16 * 1024,
 };
 
-type Arrived = (Request<RecvStream>, SendResponse<Bytes>);
+pub(super) type Arrived = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// What a test tells its upstream's connection to do.
 enum Order {
@@ -28,18 +28,18 @@ enum Order {
     BreakOff,
 }
 
-struct Upstream {
+pub(super) struct Upstream {
     requests: mpsc::UnboundedReceiver<Arrived>,
     orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Upstream {
-    async fn next(&mut self) -> Arrived {
+    pub(super) async fn next(&mut self) -> Arrived {
         self.requests.recv().await.expect("a request")
     }
 }
 
-async fn connect_with(builder: Builder) -> (Client, Upstream) {
+pub(super) async fn connect_with(builder: Builder) -> (Client, Upstream) {
     let (client, accepted) = sockets().await;
     let (sender, requests) = mpsc::unbounded_channel();
     let (orders, mut ordered) = mpsc::unbounded_channel();
@@ -69,7 +69,7 @@ async fn connect() -> (Client, Upstream) {
     connect_with(Builder::new()).await
 }
 
-fn response(status: u16) -> Response<()> {
+pub(super) fn response(status: u16) -> Response<()> {
     Response::builder().status(status).body(()).unwrap()
 }
 

@@ -391,7 +391,7 @@ fn responses_become_text() {
         (200, ("content-length", "x"), Unfit::LengthInvalid),
     ] {
         let parts = response(status, &[fields]);
-        let result = write_response(&parts, true, &Asked::Content, &mut Vec::new());
+        let result = write_response(&parts, true, &Content, &mut Vec::new());
         assert_eq!(result, Err(unfit), "{fields:?}");
     }
 }
