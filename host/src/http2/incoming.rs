@@ -78,6 +78,11 @@ impl Incoming {
         }
     }
 
+    /// Whether what comes is kept back, for a tunnel that nobody has agreed to.
+    pub(super) fn is_held(&self) -> bool {
+        self.state == State::Held
+    }
+
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -99,10 +99,16 @@ impl Response {
 
 impl Channel for ServerStream {
     fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.incoming.borrow_mut().poll_read(cx, out))? {
-            Given::Bytes => return Poll::Ready(Ok(())),
-            Given::End if self.response.borrow().is_tunnel() => return Poll::Ready(Ok(())),
-            Given::End => {}
+        let mut incoming = self.incoming.borrow_mut();
+        match incoming.poll_read(cx, out) {
+            Poll::Ready(Ok(Given::Bytes)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Given::End)) if self.response.borrow().is_tunnel() => {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if !incoming.is_held() => return Poll::Pending,
+            // Silence.
+            Poll::Ready(Ok(Given::End)) | Poll::Pending => {}
         }
         ready!(self.poll_reset(cx));
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))

@@ -364,6 +364,34 @@ fn opens_no_more_streams_than_the_upstream_allows() {
 }
 
 #[test]
+fn a_retired_connection_only_finishes() {
+    on_worker(async {
+        let (client, mut upstream) = connect().await;
+        let stream = Stream::new(client.open());
+        client.retire();
+        assert!(!client.can_open());
+        stream.write(GET).await;
+        let (_request, mut respond) = upstream.next().await;
+        respond.send_response(response(204), true).unwrap();
+        stream.read_head().await;
+    });
+}
+
+#[test]
+fn a_reader_is_told_of_a_request_that_cannot_be_sent() {
+    on_worker(async {
+        let (client, _upstream) = connect().await;
+        let stream = Stream::new(client.open());
+        let reader = stream.clone();
+        let read = async { reader.read_error().await };
+        let write = async { stream.try_write(b"GET / HTTP/1.1\r\n\r\n").await };
+        let (error, written) = tokio::join!(read, write);
+        assert!(written.is_err());
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+    });
+}
+
+#[test]
 fn takes_no_more_than_the_upstream_has_room_for() {
     on_worker(async {
         let mut builder = Builder::new();
