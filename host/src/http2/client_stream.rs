@@ -92,9 +92,7 @@ impl ClientStream {
         self.tell_reader(answer);
         Ok((taken, Some(Outgoing::new(send, continued))))
     }
-}
 
-impl ClientStream {
     /// Whoever waits for a response without a stream waits no longer.
     fn tell_reader(&self, answer: Answer) {
         if let Answer::NoStream(Some(reader)) = self.response.replace(answer) {

@@ -95,6 +95,15 @@ impl Response {
             Self::Sent(outgoing) => outgoing.poll_reset(cx),
         }
     }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_over())
+    }
+
+    /// Whether a tunnel was agreed to, open or not.
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
+    }
 }
 
 impl Channel for ServerStream {
@@ -158,17 +167,6 @@ impl Channel for ServerStream {
         let mut incoming = self.incoming.borrow_mut();
         let is_silent = incoming.is_read() && !is_tunnel;
         (is_silent || incoming.is_quiet()) && self.poll_reset(&mut cx).is_pending()
-    }
-}
-
-impl Response {
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Sent(outgoing) if outgoing.is_over())
-    }
-
-    /// Whether a tunnel was agreed to, open or not.
-    fn is_tunnel(&self) -> bool {
-        matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
     }
 }
 
