@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
+use tokio::sync::oneshot;
 
 use super::client_stream::ClientStream;
 use super::io::Io;
@@ -26,6 +27,9 @@ const MAX_STREAMS: usize = 128;
 /// What the upstream may send on all streams together before it is read, in bytes: enough for every stream, so that
 /// clients that do not read hold up nobody else's responses.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+
+/// How long an upstream may take to read that a connection is no longer needed.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long the frame that ends a response may come after its last byte.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
@@ -51,11 +55,13 @@ pub(super) struct Shared {
     send: RefCell<SendRequest<Bytes>>,
     open_streams: Cell<usize>,
     idle_since: Cell<Instant>,
+    is_retired: Cell<bool>,
+    /// Tells the driver, by its end, that nobody needs the connection.
+    _needed: oneshot::Sender<()>,
 }
 
 impl Client {
-    /// Begins to speak HTTP/2 and waits for the upstream to do so: its settings say what it can. The caller bounds the
-    /// time.
+    /// Begins to speak HTTP/2 and waits for the upstream to do so and to allow a stream. The caller bounds the time.
     ///
     /// # Errors
     /// The connection failed, or the upstream does not speak HTTP/2.
@@ -75,16 +81,15 @@ impl Client {
             .await
             .map_err(failure)?;
         poll_fn(|cx| poll_settings(&mut connection, &send, cx)).await?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to an upstream has ended");
-            }
-        });
+        let (needed, unneeded) = oneshot::channel();
+        tokio::task::spawn_local(drive(connection, unneeded));
         Ok(Self(Rc::new(Shared {
             options,
             send: RefCell::new(send),
             open_streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
+            is_retired: Cell::new(false),
+            _needed: needed,
         })))
     }
 
@@ -96,9 +101,17 @@ impl Client {
 
     /// Whether new streams are possible at all, once others have ended.
     pub(crate) fn is_alive(&self) -> bool {
+        if self.0.is_retired.get() {
+            return false;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         let mut send = self.0.send.borrow_mut();
         matches!(send.poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+
+    /// Opens no more streams here, as when an upstream has fallen silent: those under way may still finish.
+    pub(crate) fn retire(&self) {
+        self.0.is_retired.set(true);
     }
 
     /// Whether the upstream takes WebSockets on streams (RFC 8441 §3).
@@ -155,6 +168,20 @@ impl Drop for Opened {
         if left == 0 {
             self.0.idle_since.set(Instant::now());
         }
+    }
+}
+
+/// Drives the connection to its end, and for a short time only once nobody needs it.
+async fn drive(mut connection: Connection<Io, Bytes>, unneeded: oneshot::Receiver<()>) {
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = unneeded => match tokio::time::timeout(GOODBYE, connection).await {
+            Ok(ended) => ended,
+            Err(_) => return,
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to an upstream has ended");
     }
 }
 

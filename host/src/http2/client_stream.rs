@@ -17,10 +17,10 @@ use http::Response;
 use tokio::io::ReadBuf;
 
 use super::client::{END_WITHIN, Opened};
-use super::failure;
 use super::incoming::Incoming;
 use super::message::{self, Asked, Carried};
 use super::outgoing::{self, Gathered, Outgoing};
+use super::{failure, malformed};
 use crate::buffers;
 use crate::http1::HeadKind;
 use crate::transport::Channel;
@@ -52,8 +52,8 @@ enum Answer {
         interim_at: usize,
     },
     Arriving(Incoming),
-    /// It was not HTTP, or it failed.
-    Failed,
+    /// There will be none, or not the rest of it.
+    Failed(io::ErrorKind),
 }
 
 impl ClientStream {
@@ -82,17 +82,22 @@ impl ClientStream {
         let (response, send) = shared
             .sender()
             .send_request(request, outgoing::is_end(continued))
-            .map_err(unprocessed)?;
+            .map_err(unsent)?;
         let answer = Answer::Awaited {
             response,
             asked,
             interim: Vec::new(),
             interim_at: 0,
         };
+        self.tell_reader(answer);
+        Ok((taken, Some(Outgoing::new(send, continued))))
+    }
+
+    /// Whoever waits for a response without a stream waits no longer.
+    fn tell_reader(&self, answer: Answer) {
         if let Answer::NoStream(Some(reader)) = self.response.replace(answer) {
             reader.wake();
         }
-        Ok((taken, Some(Outgoing::new(send, continued))))
     }
 }
 
@@ -104,7 +109,7 @@ impl Answer {
                     *reader = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
-                Self::Failed => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Self::Failed(kind) => return Poll::Ready(Err((*kind).into())),
                 Self::Arriving(incoming) => return incoming.poll_read(cx, out).map_ok(|_| ()),
                 Self::Awaited {
                     interim,
@@ -116,7 +121,7 @@ impl Answer {
                 }
                 Self::Awaited { .. } => {
                     if let Err(error) = ready!(self.poll_head(cx)) {
-                        *self = Self::Failed;
+                        *self = Self::Failed(error.kind());
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -135,7 +140,6 @@ impl Answer {
         else {
             return Poll::Ready(Ok(()));
         };
-        let malformed = |unfit| io::Error::new(io::ErrorKind::InvalidData, unfit);
         match ready!(response.poll_informational(cx)) {
             Some(Ok(head)) => {
                 let (parts, ()) = head.into_parts();
@@ -183,7 +187,10 @@ impl Channel for ClientStream {
         while at < bytes.len() {
             match &mut *request {
                 Request::Awaited(gathered) => {
-                    let (taken, sent) = self.write_head(gathered, &bytes[at..])?;
+                    let written = self.write_head(gathered, &bytes[at..]);
+                    let (taken, sent) = written.inspect_err(|error| {
+                        self.tell_reader(Answer::Failed(error.kind()));
+                    })?;
                     at += taken;
                     if let Some(outgoing) = sent {
                         *request = Request::Sent(outgoing);
@@ -222,7 +229,7 @@ impl Channel for ClientStream {
         match &mut *self.response.borrow_mut() {
             Answer::NoStream(_) => true,
             Answer::Arriving(incoming) => incoming.is_quiet(),
-            Answer::Awaited { .. } | Answer::Failed => false,
+            Answer::Awaited { .. } | Answer::Failed(_) => false,
         }
     }
 }
@@ -237,7 +244,10 @@ impl Drop for ClientStream {
             let _ = outgoing.close();
             return;
         }
-        let answer = std::mem::replace(self.response.get_mut(), Answer::Failed);
+        let answer = std::mem::replace(
+            self.response.get_mut(),
+            Answer::Failed(io::ErrorKind::ConnectionAborted),
+        );
         match answer {
             Answer::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
                 await_end(incoming, self.opened.take());
@@ -266,6 +276,14 @@ fn unprocessed(error: h2::Error) -> io::Error {
     let is_unprocessed =
         error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
     match is_unprocessed {
+        true => io::Error::new(io::ErrorKind::ConnectionRefused, error),
+        false => failure(error),
+    }
+}
+
+/// Why a stream could not be opened: whatever it is, nothing was sent.
+fn unsent(error: h2::Error) -> io::Error {
+    match error.is_io() || error.is_go_away() {
         true => io::Error::new(io::ErrorKind::ConnectionRefused, error),
         false => failure(error),
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use tokio::io::ReadBuf;
 
-use super::failure;
-use super::message::{self, Carried};
+use super::message::{self, Carried, Unfit};
+use super::{failure, malformed};
 use crate::buffers;
 
 /// What a stream's peer sends, as text.
@@ -41,6 +41,8 @@ enum State {
     /// DATA is over, trailers may follow.
     Trailers,
     Over,
+    /// What followed was malformed.
+    Failed(Unfit),
 }
 
 /// What a read came to.
@@ -74,6 +76,11 @@ impl Incoming {
         if self.state == State::Held {
             self.state = State::Bytes;
         }
+    }
+
+    /// Whether what comes is kept back, for a tunnel that nobody has agreed to.
+    pub(super) fn is_held(&self) -> bool {
+        self.state == State::Held
     }
 
     pub(super) fn poll_read(
@@ -147,6 +154,7 @@ impl Incoming {
         match self.state {
             State::Over => Poll::Ready(Ok(false)),
             State::Held => Poll::Pending,
+            State::Failed(unfit) => Poll::Ready(Err(malformed(unfit))),
             State::Trailers => self.poll_trailers(cx),
             State::Length { left: 0 } => Poll::Ready(Ok(false)),
             State::Length { left } => match ready!(self.poll_data(cx))? {
@@ -202,13 +210,18 @@ impl Incoming {
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let trailers = ready!(self.recv.poll_trailers(cx)).map_err(failure)?;
-        if self.text.capacity() == 0 {
-            self.text = buffers::small();
+        self.text = buffers::small();
+        match message::write_last_chunk(trailers.as_ref(), &mut self.text) {
+            Ok(()) => {
+                self.state = State::Over;
+                Poll::Ready(Ok(true))
+            }
+            Err(unfit) => {
+                buffers::give_back(std::mem::take(&mut self.text));
+                self.state = State::Failed(unfit);
+                Poll::Ready(Err(malformed(unfit)))
+            }
         }
-        self.state = State::Over;
-        message::write_last_chunk(trailers.as_ref(), &mut self.text)
-            .map_err(|unfit| io::Error::new(io::ErrorKind::InvalidData, unfit))?;
-        Poll::Ready(Ok(true))
     }
 }
 

@@ -48,6 +48,12 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.split().1.poll_shutdown(cx)
+        match self.0.split().1.poll_shutdown(cx) {
+            // The peer has gone first.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                Poll::Ready(Ok(()))
+            }
+            polled => polled,
+        }
     }
 }

@@ -317,11 +317,14 @@ fn write_received(headers: &HeaderMap, is_websocket: bool, out: &mut Vec<u8>) ->
 
 fn write_cookie(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Unfit> {
     out.extend_from_slice(b"cookie: ");
-    for (index, crumb) in headers.get_all(COOKIE).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"; ");
+    let mut separator: &[u8] = b"";
+    for crumb in headers.get_all(COOKIE) {
+        let crumb = checked(crumb.as_bytes())?;
+        if !crumb.is_empty() {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(crumb);
+            separator = b"; ";
         }
-        out.extend_from_slice(checked(crumb.as_bytes())?);
     }
     out.extend_from_slice(b"\r\n");
     Ok(())

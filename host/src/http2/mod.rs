@@ -34,6 +34,11 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// What waits in one stream to be written to the connection, in bytes. Past it the channel takes nothing more.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// What the rest of the host is told of a message that breaks the rules.
+fn malformed(unfit: message::Unfit) -> Error {
+    Error::new(ErrorKind::InvalidData, unfit)
+}
+
 /// What the rest of the host is told when a stream or its connection fails.
 fn failure(error: h2::Error) -> Error {
     if error.is_io() {

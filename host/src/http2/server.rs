@@ -4,6 +4,7 @@
 //! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever
 //! does little else than reset streams is sent away. The exchanges are for the caller.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -33,8 +34,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Streams that the client resets before they are even looked at, within one read; past it the client is sent away.
 const RESET_BEFORE_ACCEPTED: usize = 64;
 
-/// Streams that `h2` resets for breaking the protocol, over the life of a connection; past it the client is sent away.
-const PROTOCOL_ERRORS: usize = 256;
+/// Streams that `h2` resets or refuses for breaking the protocol, over the life of a connection; past it the client is
+/// sent away.
+const PROTOCOL_ERRORS: usize = 1_024;
 
 /// How long a client may take to answer that it has understood a GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -63,10 +65,22 @@ pub(crate) enum End {
     Idle,
     /// The client did not speak HTTP/2 in time.
     HandshakeTimedOut,
-    /// The client did little else than reset streams.
+    /// The client did little else than reset streams, or sent more of what costs it nothing than `h2` allows.
     Abusive,
     /// It broke, or either side broke the protocol.
     Failed(h2::Error),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::Idle => f.write_str("idle for too long"),
+            Self::HandshakeTimedOut => f.write_str("did not speak HTTP/2 in time"),
+            Self::Abusive => f.write_str("too many streams were reset"),
+            Self::Failed(error) => write!(f, "{error}"),
+        }
+    }
 }
 
 /// Serves a client's connection to its end. `on_stream` is given a channel for every request, to be dropped when the
@@ -152,10 +166,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                         continue;
                     }
                 }
-                Poll::Ready(Some(Err(_))) if self.mood == Mood::SentAway => {
-                    return Poll::Ready(End::Abusive);
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Failed(error)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(error)),
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Pending => {}
             }
@@ -166,6 +177,14 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         match self.deadline.poll_passed(cx) {
             Poll::Ready(()) => Poll::Ready(self.end()),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn failed(&self, error: h2::Error) -> End {
+        let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        match is_calming || self.mood == Mood::SentAway {
+            true => End::Abusive,
+            false => End::Failed(error),
         }
     }
 

@@ -95,14 +95,29 @@ impl Response {
             Self::Sent(outgoing) => outgoing.poll_reset(cx),
         }
     }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_over())
+    }
+
+    /// Whether a tunnel was agreed to, open or not.
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
+    }
 }
 
 impl Channel for ServerStream {
     fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.incoming.borrow_mut().poll_read(cx, out))? {
-            Given::Bytes => return Poll::Ready(Ok(())),
-            Given::End if self.response.borrow().is_tunnel() => return Poll::Ready(Ok(())),
-            Given::End => {}
+        let mut incoming = self.incoming.borrow_mut();
+        match incoming.poll_read(cx, out) {
+            Poll::Ready(Ok(Given::Bytes)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Given::End)) if self.response.borrow().is_tunnel() => {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if !incoming.is_held() => return Poll::Pending,
+            // Silence.
+            Poll::Ready(Ok(Given::End)) | Poll::Pending => {}
         }
         ready!(self.poll_reset(cx));
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
@@ -148,18 +163,10 @@ impl Channel for ServerStream {
 
     fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.incoming.borrow_mut().is_quiet() && self.poll_reset(&mut cx).is_pending()
-    }
-}
-
-impl Response {
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Sent(outgoing) if outgoing.is_over())
-    }
-
-    /// Whether a tunnel was agreed to, open or not.
-    fn is_tunnel(&self) -> bool {
-        matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
+        let is_tunnel = self.response.borrow().is_tunnel();
+        let mut incoming = self.incoming.borrow_mut();
+        let is_silent = incoming.is_read() && !is_tunnel;
+        (is_silent || incoming.is_quiet()) && self.poll_reset(&mut cx).is_pending()
     }
 }
 

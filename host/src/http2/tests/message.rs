@@ -1,0 +1,664 @@
+//! The rules of conversion, as tables and for random messages.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+
+use super::super::message::*;
+use crate::http1::{
+    BodyFraming, HeadKind, HeadLimits, HeadScanner, RequestHead, Scheme, request_framing,
+};
+
+const ABSOLUTE: RequestTargets = RequestTargets::Absolute {
+    default_scheme: Scheme::Https,
+};
+
+fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in fields {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        request = request.header(*name, value);
+    }
+    request.body(()).unwrap()
+}
+
+fn written(
+    request: Request<()>,
+    has_content: bool,
+    targets: RequestTargets,
+) -> Result<(String, Asked, Carried), Unfit> {
+    let mut out = Vec::new();
+    let (asked, carried) = write_request(&request.into_parts().0, has_content, targets, &mut out)?;
+    Ok((String::from_utf8_lossy(&out).into_owned(), asked, carried))
+}
+
+#[test]
+fn requests_become_text() {
+    for (method, uri, fields, has_content, targets, text) in [
+        (
+            "GET",
+            "http://a.b:81/c?d",
+            &[("accept", "*/*")][..],
+            false,
+            ABSOLUTE,
+            "GET http://a.b:81/c?d HTTP/1.1\r\nhost: a.b:81\r\naccept: */*\r\n\r\n",
+        ),
+        (
+            "GET",
+            "https://a/c",
+            &[("host", "A")],
+            false,
+            RequestTargets::Origin,
+            "GET /c HTTP/1.1\r\nhost: a\r\n\r\n",
+        ),
+        (
+            "GET",
+            "/c",
+            &[("host", "b")],
+            false,
+            ABSOLUTE,
+            "GET https://b/c HTTP/1.1\r\nhost: b\r\n\r\n",
+        ),
+        ("GET", "/c", &[], false, ABSOLUTE, "GET /c HTTP/1.1\r\n\r\n"),
+        (
+            "OPTIONS",
+            "*",
+            &[("host", "b")],
+            false,
+            ABSOLUTE,
+            "OPTIONS https://b HTTP/1.1\r\nhost: b\r\n\r\n",
+        ),
+        (
+            "OPTIONS",
+            "*",
+            &[("host", "b")],
+            false,
+            RequestTargets::Origin,
+            "OPTIONS * HTTP/1.1\r\nhost: b\r\n\r\n",
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[],
+            true,
+            ABSOLUTE,
+            "POST http://a/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[("content-length", "5"), ("expect", "100-continue")],
+            true,
+            ABSOLUTE,
+            "POST http://a/ HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n",
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[("content-length", "0"), ("content-length", "0")],
+            false,
+            ABSOLUTE,
+            "POST http://a/ HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[
+                ("cookie", "a=1"),
+                ("x", "y"),
+                ("cookie", "b=2"),
+                ("cookie", "c"),
+            ],
+            false,
+            ABSOLUTE,
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\ncookie: a=1; b=2; c\r\nx: y\r\n\r\n",
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("te", "trailers")],
+            false,
+            ABSOLUTE,
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: TE\r\n\r\n",
+        ),
+        (
+            "CONNECT",
+            "a:443",
+            &[],
+            true,
+            ABSOLUTE,
+            "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n",
+        ),
+    ] {
+        let (out, asked, carried) =
+            written(request(method, uri, fields), has_content, targets).unwrap();
+        assert_eq!(out, text);
+        let expected = match (method, has_content) {
+            ("CONNECT", _) => (Asked::Tunnel, Carried::Bytes),
+            (_, false) => (Asked::Content, Carried::Nothing),
+            _ if text.contains("chunked") => (Asked::Content, Carried::Chunked),
+            _ => (Asked::Content, Carried::Length(5)),
+        };
+        assert_eq!((asked, carried), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_would_read_differently_in_text_is_refused() {
+    for (method, uri, fields, unfit) in [
+        ("GET", "http://u@a/", &[][..], Unfit::Userinfo),
+        ("GET", "http://a/", &[("host", "b")], Unfit::HostConflict),
+        (
+            "GET",
+            "http://a/",
+            &[("host", "a"), ("host", "a")],
+            Unfit::HostConflict,
+        ),
+        ("GET", "*", &[("host", "b")], Unfit::PathInvalid),
+        ("GET", "http://a/", &[("x", " y")], Unfit::ValuePadded),
+        ("GET", "http://a/", &[("x", "y\t")], Unfit::ValuePadded),
+        ("GET", "http://a/", &[("cookie", "y ")], Unfit::ValuePadded),
+        ("GET", "/", &[("host", " a")], Unfit::ValuePadded),
+        (
+            "GET",
+            "http://a/",
+            &[("connection", "x")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("keep-alive", "x")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("proxy-connection", "x")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("transfer-encoding", "chunked")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("upgrade", "x")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("te", "gzip")],
+            Unfit::ConnectionField,
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[("content-length", "")],
+            Unfit::LengthInvalid,
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[("content-length", "+1")],
+            Unfit::LengthInvalid,
+        ),
+        (
+            "POST",
+            "http://a/",
+            &[("content-length", "1"), ("content-length", "2")],
+            Unfit::LengthInvalid,
+        ),
+        ("CONNECT", "/", &[("host", "a:1")], Unfit::AuthorityMissing),
+    ] {
+        let refused = written(request(method, uri, fields), true, ABSOLUTE);
+        assert_eq!(refused, Err(unfit), "{method} {uri} {fields:?}");
+    }
+}
+
+#[test]
+fn a_websocket_gets_the_handshake_that_it_had_in_http_1() {
+    let mut asking = request(
+        "CONNECT",
+        "https://a/chat",
+        &[
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "its own"),
+        ],
+    );
+    asking
+        .extensions_mut()
+        .insert(h2::ext::Protocol::from_static("websocket"));
+    let (text, asked, carried) = written(asking, true, RequestTargets::Origin).unwrap();
+    let start = "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\nupgrade: websocket\r\nsec-websocket-key: ";
+    let rest = text.strip_prefix(start).expect(&text);
+    let key = rest
+        .strip_suffix("\r\nconnection: Upgrade\r\n\r\n")
+        .expect(rest);
+    assert_eq!(carried, Carried::Bytes);
+    let Asked::WebSocket(accept) = &asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(*accept, super::super::websocket_key::accept(key.as_bytes()));
+
+    let accepting = |accept: &str| {
+        let text = format!(
+            "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: p\r\n\r\n"
+        );
+        read_response(&Bytes::from(text), &asked)
+    };
+    let (response, continued) = accepting(str::from_utf8(accept).unwrap()).unwrap();
+    assert_eq!(
+        (response.status().as_u16(), continued),
+        (200, Continued::Bytes)
+    );
+    assert_eq!(response.headers().len(), 1);
+    assert!(accepting("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").is_err());
+
+    let mut other = request("CONNECT", "https://a/chat", &[]);
+    other
+        .extensions_mut()
+        .insert(h2::ext::Protocol::from_static("connect-udp"));
+    let refused = written(other, true, RequestTargets::Origin);
+    assert_eq!(refused, Err(Unfit::ProtocolUnknown));
+}
+
+fn response(status: u16, fields: &[(&str, &str)]) -> http::response::Parts {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap().into_parts().0
+}
+
+#[test]
+fn responses_become_text() {
+    use Asked::*;
+    let content = |text: &'static str, carried| (text, carried);
+    for (status, fields, has_content, asked, (text, carried)) in [
+        (
+            200,
+            &[
+                ("content-length", "5"),
+                ("set-cookie", "a"),
+                ("set-cookie", "b"),
+            ][..],
+            true,
+            Content,
+            content(
+                "HTTP/1.1 200 OK\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 5\r\n\r\n",
+                Carried::Length(5),
+            ),
+        ),
+        (
+            200,
+            &[],
+            true,
+            Content,
+            content(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+                Carried::Chunked,
+            ),
+        ),
+        (
+            299,
+            &[],
+            false,
+            Content,
+            content(
+                "HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n",
+                Carried::Nothing,
+            ),
+        ),
+        (
+            200,
+            &[("content-length", "7")],
+            false,
+            Head,
+            content(
+                "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
+                Carried::Nothing,
+            ),
+        ),
+        (
+            200,
+            &[],
+            true,
+            Head,
+            content("HTTP/1.1 200 OK\r\n\r\n", Carried::Nothing),
+        ),
+        (
+            204,
+            &[("x", "y")],
+            false,
+            Content,
+            content("HTTP/1.1 204 No Content\r\nx: y\r\n\r\n", Carried::Nothing),
+        ),
+        (
+            304,
+            &[("content-length", "7")],
+            false,
+            Content,
+            content(
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+                Carried::Nothing,
+            ),
+        ),
+        (
+            103,
+            &[("link", "</a>")],
+            false,
+            Content,
+            content(
+                "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",
+                Carried::Nothing,
+            ),
+        ),
+        (
+            200,
+            &[],
+            true,
+            WebSocket(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            content(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+                Carried::Bytes,
+            ),
+        ),
+        (
+            403,
+            &[],
+            false,
+            WebSocket([0; 28]),
+            content(
+                "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+                Carried::Nothing,
+            ),
+        ),
+    ] {
+        let mut out = Vec::new();
+        let parts = response(status, fields);
+        let result = write_response(&parts, has_content, &asked, &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), text);
+        assert_eq!(result, Ok(carried), "{text}");
+    }
+    for (status, fields, unfit) in [
+        (101, ("x", "y"), Unfit::SwitchingProtocols),
+        (200, ("connection", "close"), Unfit::ConnectionField),
+        (200, ("x", "y "), Unfit::ValuePadded),
+        (200, ("content-length", "x"), Unfit::LengthInvalid),
+    ] {
+        let parts = response(status, &[fields]);
+        let result = write_response(&parts, true, &Content, &mut Vec::new());
+        assert_eq!(result, Err(unfit), "{fields:?}");
+    }
+}
+
+#[test]
+fn text_becomes_requests() {
+    let read = |text: &str| read_request(&Bytes::from(text.to_owned()), Scheme::Https, true);
+    let (request, asked, continued) = read(
+        "POST /a?b HTTP/1.1\r\nHost: o:81\r\nX-A: B\r\nConnection: TE, x-hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 1\r\nTransfer-Encoding: chunked\r\nVia: 1.1 p\r\n\r\n",
+    )
+    .unwrap();
+    assert_eq!(request.uri(), "https://o:81/a?b");
+    assert_eq!(request.method(), "POST");
+    assert_eq!(
+        (asked, continued),
+        (Asked::Content, Continued::Framed(BodyFraming::Chunked))
+    );
+    let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["x-a", "te", "via"]);
+
+    let (request, asked, continued) =
+        read("HEAD / HTTP/1.1\r\nHost: o\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n").unwrap();
+    assert_eq!(
+        (asked, continued),
+        (Asked::Head, Continued::Framed(BodyFraming::Empty))
+    );
+    assert!(request.headers().is_empty());
+
+    let (request, _, continued) =
+        read("PUT / HTTP/1.1\r\nHost: o\r\nContent-Length: 3\r\n\r\n").unwrap();
+    assert_eq!(continued, Continued::Framed(BodyFraming::Length(3)));
+    assert_eq!(request.headers()["content-length"], "3");
+
+    let (request, ..) = read("OPTIONS * HTTP/1.1\r\nHost: o\r\n\r\n").unwrap();
+    assert_eq!(request.uri().path(), "*");
+
+    let (request, ..) = read("GET /<a>|\"{ü}?`^ HTTP/1.1\r\nHost: o\r\n\r\n").unwrap();
+    let path = request.uri().path_and_query().unwrap().as_str();
+    assert_eq!(path, "/%3Ca%3E%7C%22%7Bü%7D?%60%5E");
+
+    for text in [
+        "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nmore",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_websocket_is_asked_for_where_the_upstream_takes_it() {
+    let text = Bytes::from_static(
+        b"GET /c HTTP/1.1\r\nHost: o\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    let (request, asked, continued) = read_request(&text, Scheme::Https, true).unwrap();
+    assert_eq!(request.method(), "CONNECT");
+    assert_eq!(asked, Asked::WebSocket(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(continued, Continued::Bytes);
+    let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["sec-websocket-version"]);
+
+    let (request, asked, _) = read_request(&text, Scheme::Https, false).unwrap();
+    assert_eq!((request.method().as_str(), asked), ("GET", Asked::Content));
+    assert!(!request.headers().contains_key("upgrade"));
+}
+
+#[test]
+fn text_becomes_responses() {
+    use BodyFraming::*;
+    for (text, asked, status, continued, fields) in [
+        (
+            "HTTP/1.1 200 Whatever\r\nContent-Length: 5\r\nConnection: close\r\nX: y\r\n\r\n",
+            Asked::Content,
+            200,
+            Continued::Framed(Length(5)),
+            &["content-length", "x"][..],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Asked::Content,
+            200,
+            Continued::Framed(Chunked),
+            &[],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+            Asked::Content,
+            200,
+            Continued::Framed(UntilClose),
+            &[],
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            Asked::Head,
+            200,
+            Continued::Framed(Empty),
+            &["content-length"],
+        ),
+        (
+            "HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n",
+            Asked::Tunnel,
+            200,
+            Continued::Bytes,
+            &[],
+        ),
+        (
+            "HTTP/1.1 502 x\r\nContent-Length: 5\r\n\r\n",
+            Asked::Tunnel,
+            502,
+            Continued::Framed(Length(5)),
+            &["content-length"],
+        ),
+        (
+            "HTTP/1.1 204 x\r\n\r\n",
+            Asked::Content,
+            204,
+            Continued::Framed(Empty),
+            &[],
+        ),
+        (
+            "HTTP/1.1 304 x\r\n\r\n",
+            Asked::Content,
+            304,
+            Continued::Framed(Empty),
+            &[],
+        ),
+        (
+            "HTTP/1.1 103 x\r\nA: b\r\n\r\n",
+            Asked::Content,
+            103,
+            Continued::Framed(Empty),
+            &["a"],
+        ),
+    ] {
+        let (response, found) = read_response(&Bytes::from(text), &asked).unwrap();
+        assert_eq!(
+            (response.status().as_u16(), found),
+            (status, continued),
+            "{text}"
+        );
+        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, fields, "{text}");
+    }
+    let unasked = Bytes::from_static(b"HTTP/1.1 101 x\r\n\r\n");
+    assert!(read_response(&unasked, &Asked::Content).is_err());
+}
+
+/// A small generator (xorshift), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len())]
+    }
+
+    /// Anything that a field value of HTTP/2 can be.
+    fn value(&mut self) -> HeaderValue {
+        let len = self.below(12);
+        let bytes: Vec<u8> = (0..len)
+            .map(|_| {
+                *self.pick(&[
+                    &b' ', &b'\t', &b',', &b':', &b';', &b'a', &b'0', &b'"', &0x80, &0xff,
+                ])
+            })
+            .collect();
+        HeaderValue::from_bytes(&bytes).unwrap()
+    }
+}
+
+#[test]
+fn the_text_of_a_request_says_what_the_stream_said() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let limits = HeadLimits::default();
+    let (mut good, mut refused) = (0, 0);
+    for _ in 0..40_000 {
+        let method = random.pick(&["GET", "POST", "OPTIONS", "M-SEARCH", "get"]);
+        let authority = random.pick(&["a.example", "A.example:81", "[::1]", "1.2.3.4:80"]);
+        let path = random.pick(&[
+            "/",
+            "/a?b=c",
+            "/%0d%0aX:%20y",
+            "//",
+            "/?a b",
+            "/a:b@c",
+            "/\u{fc}",
+        ]);
+        let path = path.replace(' ', "+");
+        let scheme = random.pick(&["http", "https"]);
+        let has_content = random.below(2) == 0;
+        let mut headers = HeaderMap::new();
+        for _ in 0..random.below(6) {
+            let name = random.pick(&[
+                "x", "y-z", "cookie", "accept", "expect", "via", "host2", "trailer",
+            ]);
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                random.value(),
+            );
+        }
+        let mut asking = request(method, &format!("{scheme}://{authority}{path}"), &[]);
+        *asking.headers_mut() = headers.clone();
+        let targets = [ABSOLUTE, RequestTargets::Origin][random.below(2)];
+        let mut text = Vec::new();
+        let result = write_request(&asking.into_parts().0, has_content, targets, &mut text);
+        let is_padded = headers.values().any(|value| {
+            let bytes = value.as_bytes();
+            bytes.trim_ascii() != bytes
+        });
+        assert_eq!(result.is_err(), is_padded, "{}", text.escape_ascii());
+        if is_padded {
+            refused += 1;
+            continue;
+        }
+        good += 1;
+        let shown = text.escape_ascii().to_string();
+        let bounds = HeadScanner::default().scan(&text, HeadKind::Request, &limits);
+        let bounds = bounds.expect(&shown).expect(&shown);
+        assert_eq!((bounds.start, bounds.end), (0, text.len()), "{shown}");
+        let head = RequestHead::parse(text, 0, Vec::new(), &limits)
+            .unwrap_or_else(|refused| panic!("{}: {shown}", refused.error));
+        assert_eq!(head.method(), method, "{shown}");
+        assert_eq!(head.path(), path.as_bytes(), "{shown}");
+        let host = authority.to_ascii_lowercase();
+        assert!(
+            host.trim_start_matches('[').starts_with(head.host()),
+            "{shown}"
+        );
+        let framing = if has_content {
+            BodyFraming::Chunked
+        } else {
+            BodyFraming::Empty
+        };
+        assert_eq!(request_framing(&head), Ok(framing), "{shown}");
+        for (name, value) in &headers {
+            let name = name.as_str();
+            let all: Vec<_> = head.fields().named(name).collect();
+            let sent: Vec<_> = headers
+                .get_all(name)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect();
+            match name {
+                "cookie" => {
+                    let crumbs: Vec<_> =
+                        sent.into_iter().filter(|crumb| !crumb.is_empty()).collect();
+                    assert_eq!(all, [crumbs.join(&b"; "[..])], "{shown}");
+                }
+                _ => assert_eq!(all, sent, "{shown}: {value:?}"),
+            }
+        }
+        let own = 1 + usize::from(has_content);
+        let crumbs = headers.get_all("cookie").iter().count();
+        assert_eq!(
+            head.fields().len(),
+            headers.len() - crumbs.saturating_sub(1) + own,
+            "{shown}"
+        );
+    }
+    assert!(good > 1_000 && refused > 1_000, "{good} {refused}");
+}
