@@ -46,3 +46,5 @@ mod timeouts;
 mod tunnel;
 /// Ways to upstreams, as far as the configuration names them.
 mod upstreams;
+/// WebSockets whose messages plugins see, frame by frame.
+mod websocket;
