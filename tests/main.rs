@@ -48,3 +48,5 @@ mod timeouts;
 mod tunnel;
 /// Ways to upstreams, as far as the configuration names them.
 mod upstreams;
+/// WebSockets whose messages plugins see, frame by frame.
+mod websocket;

@@ -161,7 +161,8 @@ pub struct Limits {
     /// Client connections open at once; 0 leaves it to the limit on open files. Default 0.
     pub max_connections: usize,
     /// The most content of one message that is collected for plugins that want it whole, in bytes; a plugin that asks
-    /// for more gets bodies up to this. Default 16 MiB.
+    /// for more gets bodies up to this. Also the longest WebSocket message where a plugin listens to messages; past it
+    /// both sides are closed, 1009 to its sender. Default 16 MiB.
     pub max_body_buffer: u64,
     /// Idle upstream connections kept for one authority, per worker. Default 64.
     pub upstream_idle_per_host: usize,

@@ -84,7 +84,7 @@ fn may_pass(protocol: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::head::tests::{request, response};
-    use super::{requested_upgrade, upgrade_accepted};
+    use super::{asks_for_websocket, requested_upgrade, switches_to_websocket, upgrade_accepted};
 
     #[test]
     fn no_upgrade_without_all_it_needs() {
@@ -98,6 +98,21 @@ mod tests {
         ] {
             assert!(requested_upgrade(&request(head)).is_none(), "{head}");
         }
+    }
+
+    #[test]
+    fn a_websocket_is_told_from_other_protocols() {
+        let asks = |protocols: &str| {
+            let fields = format!("Host: o\r\nConnection: upgrade\r\nUpgrade: {protocols}");
+            asks_for_websocket(&request(&format!(
+                "GET http://o/ HTTP/1.1\r\n{fields}\r\n\r\n"
+            )))
+        };
+        assert!(asks("websocket") && asks("x, WebSocket"));
+        assert!(!asks("x") && !asks("websockets") && !asks("websocket/2"));
+        let head = "HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: ";
+        let switches = |to: &str| switches_to_websocket(&response(&format!("{head}{to}\r\n\r\n")));
+        assert!(switches("WebSocket") && !switches("x"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The heads of frames, and what a message of each kind may say (RFC 6455 §5.2, §5.5, §7.4).
 //!
-//! Bytes in, values out; no socket. Everything that the RFC leaves no sender the freedom to do is a [`Fault`], which names
-//! the code that its sender is closed with.
+//! Bytes in, values out; no socket. Whatever the RFC forbids its sender is a [`Fault`], which names the code that the
+//! sender is closed with.
 
 use super::assembly::is_utf8;
 
@@ -286,14 +286,16 @@ pub(super) fn close_data(code: u16) -> [u8; 2] {
 mod tests {
     use super::*;
 
-    fn read(side: Side, mut bytes: &[u8]) -> Result<Option<FrameHead>, Fault> {
+    type Outcome = Result<Option<FrameHead>, Fault>;
+
+    fn read(side: Side, mut bytes: &[u8]) -> Outcome {
         let mut reader = HeadReader::new(side);
         let head = reader.read(&mut bytes)?;
         assert_eq!(bytes, b"");
         Ok(head)
     }
 
-    fn head(kind: Option<Kind>, is_last: bool, len: u64) -> Result<Option<FrameHead>, Fault> {
+    fn head(kind: Option<Kind>, is_last: bool, len: u64) -> Outcome {
         Ok(Some(FrameHead {
             kind,
             is_last,
@@ -304,7 +306,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_by_the_table_of_the_rfc() {
-        let rows: &[(&[u8], Result<Option<FrameHead>, Fault>)] = &[
+        let rows: &[(&[u8], Outcome)] = &[
             (b"\x81\x00", head(Some(Kind::Text), true, 0)),
             (b"\x01\x05", head(Some(Kind::Text), false, 5)),
             (b"\x02\x7d", head(Some(Kind::Binary), false, 125)),

@@ -141,3 +141,64 @@ impl Drop for Outgoing {
         self.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toward(side: Side) -> Outgoing {
+        let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+        Outgoing::new(side, random)
+    }
+
+    #[test]
+    fn small_messages_share_a_buffer_and_large_ones_keep_theirs() {
+        let mut outgoing = toward(Side::Client);
+        for _ in 0..100 {
+            outgoing
+                .push(Kind::Text, b"small".to_vec())
+                .expect("no mask is needed");
+        }
+        assert_eq!(outgoing.pieces.len(), 1);
+        let large = vec![7; LARGE];
+        let at = large.as_ptr();
+        outgoing
+            .push(Kind::Binary, large)
+            .expect("no mask is needed");
+        outgoing
+            .push(Kind::Text, b"small".to_vec())
+            .expect("no mask is needed");
+        assert_eq!(outgoing.pieces.len(), 3);
+        assert_eq!(outgoing.pieces[1].as_ptr(), at);
+        let held: usize = outgoing.pieces.iter().map(Vec::len).sum();
+        assert_eq!(outgoing.queued, held as u64);
+    }
+
+    #[test]
+    fn only_what_goes_to_an_upstream_is_masked() {
+        for (side, second) in [(Side::Client, 5), (Side::Upstream, 0x85)] {
+            let mut outgoing = toward(side);
+            outgoing
+                .push(Kind::Text, b"hello".to_vec())
+                .expect("there is randomness");
+            assert_eq!(outgoing.pieces[0][1], second);
+            assert_eq!(outgoing.pieces[0].ends_with(b"hello"), side == Side::Client);
+        }
+    }
+
+    #[test]
+    fn a_side_is_full_of_echoes_only_by_its_own_doing() {
+        let mut outgoing = toward(Side::Client);
+        outgoing
+            .push(Kind::Binary, vec![0; MUCH as usize])
+            .expect("no mask is needed");
+        assert!(outgoing.is_full() && !outgoing.is_full_of_echoes());
+        outgoing
+            .push(Kind::Text, b"echo".to_vec())
+            .expect("no mask is needed");
+        outgoing.mark_echo();
+        assert!(outgoing.is_full_of_echoes());
+        outgoing.clear();
+        assert!(!outgoing.is_full());
+    }
+}

@@ -5,9 +5,9 @@
 //! sender and little is held. A half-close is passed on, a reset ends both sides with a reset, as in a tunnel: without a
 //! Close nobody takes the WebSocket for a whole one.
 //!
-//! It is over when a Close has gone both ways, or when both sides were sent one: then the proxy closes both connections, at
-//! the latest after [`CLOSE_LIMIT`], and what still comes is dropped. That is also how it ends when the proxy closes it: for
-//! a peer that breaks the protocol, a plugin that fails or wants it so, or when nothing has moved for the idle limit.
+//! It is over when both sides have sent a Close, or were sent one: then the proxy closes both connections, at the latest
+//! after [`CLOSE_LIMIT`], and what still comes is dropped. That is also how it ends when the proxy closes it: for a peer
+//! that breaks the protocol, a plugin that fails or wants it so, or when nothing has moved for the idle limit.
 
 use std::io;
 use std::rc::Rc;

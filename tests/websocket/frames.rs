@@ -1,0 +1,126 @@
+//! Frames as bytes, written apart from the proxy's own.
+
+use crate::support::{Client, Peer};
+
+pub(super) const FIN: u8 = 0x80;
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = 8;
+pub(super) const PING: u8 = 9;
+pub(super) const PONG: u8 = 10;
+
+/// A frame as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// FIN, reserved bits and opcode.
+    pub(super) first: u8,
+    pub(super) mask: Option<[u8; 4]>,
+    /// What it carries, without its mask.
+    pub(super) data: Vec<u8>,
+}
+
+/// The head of a frame without a mask.
+pub(super) fn head(first: u8, len: u64) -> Vec<u8> {
+    let mut head = vec![first];
+    match len {
+        0..126 => head.push(len as u8),
+        126..65536 => {
+            head.push(126);
+            head.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(127);
+            head.extend(len.to_be_bytes());
+        }
+    }
+    head
+}
+
+/// A frame without a mask, as servers send them.
+pub(super) fn frame(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
+    let data = data.as_ref();
+    [head(first, data.len() as u64), data.to_vec()].concat()
+}
+
+/// A frame with a mask, as clients send them.
+pub(super) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let data = data.as_ref();
+    let mut bytes = head(first, data.len() as u64);
+    bytes[1] |= 0x80;
+    bytes.extend(MASK);
+    bytes.extend(data.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+    bytes
+}
+
+/// A Close's data.
+pub(super) fn closed(code: u16, reason: &str) -> Vec<u8> {
+    [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// Where frames are read from.
+pub(super) trait Frames {
+    /// The next bytes; `None` if they do not come.
+    fn bytes(&mut self, len: usize) -> Option<Vec<u8>>;
+
+    /// The next frame.
+    fn frame(&mut self) -> Option<Frame> {
+        let [first, second] = self.bytes(2)?.try_into().ok()?;
+        let written = match second & 0x7f {
+            126 => self.bytes(2)?,
+            127 => self.bytes(8)?,
+            len => vec![len],
+        };
+        let len = written
+            .iter()
+            .fold(0, |len, &byte| len << 8 | usize::from(byte));
+        let mask = match second & 0x80 {
+            0 => None,
+            _ => Some(self.bytes(4)?.try_into().ok()?),
+        };
+        let key = mask.unwrap_or([0; 4]);
+        let data = self.bytes(len)?;
+        let plain = data.iter().zip(key.iter().cycle()).map(|(a, b)| a ^ b);
+        Some(Frame {
+            first,
+            mask,
+            data: plain.collect(),
+        })
+    }
+}
+
+impl Frames for Peer {
+    fn bytes(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.take(len)
+    }
+}
+
+impl Frames for Client {
+    fn bytes(&mut self, len: usize) -> Option<Vec<u8>> {
+        Some(self.read_exact(len))
+    }
+}
+
+impl Frames for Vec<u8> {
+    fn bytes(&mut self, len: usize) -> Option<Vec<u8>> {
+        (len <= self.len()).then(|| self.drain(..len).collect())
+    }
+}
+
+/// Reads the next frame of a client, which must be this one, without a mask.
+#[track_caller]
+pub(super) fn expect(client: &mut Client, first: u8, data: impl AsRef<[u8]>) {
+    let frame = client.frame().expect("a client waits for its frames");
+    let expected = Frame {
+        first,
+        mask: None,
+        data: data.as_ref().to_vec(),
+    };
+    assert!(
+        frame == expected,
+        "{:#x} {} instead of {first:#x} {}",
+        frame.first,
+        crate::support::shown(&frame.data),
+        crate::support::shown(&expected.data),
+    );
+}
