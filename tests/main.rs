@@ -22,10 +22,14 @@ mod forwarding;
 mod framing;
 /// Every hook and every service that plugins are promised, one claim each.
 mod hooks;
+/// TLS that the proxy ends, with certificates of its own authority.
+mod interception;
 /// Plugins that are no filters: protocols and subscribers.
 mod kinds;
 /// Bounds on heads, fields, memory and connections.
 mod limits;
+/// TLS between clients and the proxy.
+mod listener_tls;
 /// What one exchange leaves in the log.
 mod logs;
 /// The order of plugins on the command line is the order of calls.
