@@ -22,6 +22,8 @@ mod forwarding;
 mod framing;
 /// Every hook and every service that plugins are promised, one claim each.
 mod hooks;
+/// HTTP/2 on either side: what breaks its rules, what must stay bounded, what is shared.
+mod http2;
 /// TLS that the proxy ends, with certificates of its own authority.
 mod interception;
 /// Plugins that are no filters: protocols and subscribers.
