@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use h2::Reason;
 use rustix::process::Signal;
 
-use crate::support::tls::{
-    Answer, Ask, Frame, Gate, Offer, Pki, RawHttp2, Version, Way, literal,
-};
+use crate::support::tls::{Answer, Ask, Frame, Gate, Offer, Pki, RawHttp2, Version, Way, literal};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, pattern};
 
 /// `:status: 200` of the static table.
@@ -71,24 +69,88 @@ fn frames_that_break_the_connections_rules_end_it_with_a_reason() {
         literal(&[(":method", "GET")]),
     );
     let wrong: [(&str, Vec<Frame>); 18] = [
-        ("DATA on no stream", vec![Frame::new(Frame::DATA, 0, 0, [1])]),
+        (
+            "DATA on no stream",
+            vec![Frame::new(Frame::DATA, 0, 0, [1])],
+        ),
         ("HEADERS on no stream", vec![get(0, &authority)]),
         ("HEADERS on a server's stream", vec![get(2, &authority)]),
-        ("RST_STREAM of an idle stream", vec![Frame::new(Frame::RST_STREAM, 0, 1, [0; 4])]),
-        ("DATA on an idle stream", vec![Frame::new(Frame::DATA, 0, 5, [1])]),
-        ("RST_STREAM too short", vec![get(1, &authority), Frame::new(Frame::RST_STREAM, 0, 1, [0; 3])]),
-        ("SETTINGS too short", vec![Frame::new(Frame::SETTINGS, 0, 0, [0; 5])]),
-        ("SETTINGS of a stream", vec![Frame::new(Frame::SETTINGS, 0, 1, [])]),
-        ("an acknowledgement with content", vec![Frame::new(Frame::SETTINGS, Frame::ACK, 0, [0; 6])]),
-        ("a window beyond the limit", vec![Frame::new(Frame::SETTINGS, 0, 0, [0, 4, 0xff, 0xff, 0xff, 0xff])]),
-        ("frames of a size that is not allowed", vec![Frame::new(Frame::SETTINGS, 0, 0, [0, 5, 0, 0, 0, 1])]),
-        ("PING too short", vec![Frame::new(Frame::PING, 0, 0, [0; 7])]),
-        ("PING of a stream", vec![Frame::new(Frame::PING, 0, 1, [0; 8])]),
-        ("no more window", vec![Frame::new(Frame::WINDOW_UPDATE, 0, 0, [0; 4])]),
-        ("too much window", vec![Frame::new(Frame::WINDOW_UPDATE, 0, 0, [0x7f, 0xff, 0xff, 0xff])]),
-        ("CONTINUATION of nothing", vec![Frame::new(Frame::CONTINUATION, Frame::END_HEADERS, 1, [])]),
-        ("something within a head", vec![half.clone(), Frame::new(Frame::PING, 0, 0, [0; 8])]),
-        ("a client's push", vec![get(1, &authority), Frame::new(Frame::PUSH_PROMISE, Frame::END_HEADERS, 1, [0, 0, 0, 2])]),
+        (
+            "RST_STREAM of an idle stream",
+            vec![Frame::new(Frame::RST_STREAM, 0, 1, [0; 4])],
+        ),
+        (
+            "DATA on an idle stream",
+            vec![Frame::new(Frame::DATA, 0, 5, [1])],
+        ),
+        (
+            "RST_STREAM too short",
+            vec![
+                get(1, &authority),
+                Frame::new(Frame::RST_STREAM, 0, 1, [0; 3]),
+            ],
+        ),
+        (
+            "SETTINGS too short",
+            vec![Frame::new(Frame::SETTINGS, 0, 0, [0; 5])],
+        ),
+        (
+            "SETTINGS of a stream",
+            vec![Frame::new(Frame::SETTINGS, 0, 1, [])],
+        ),
+        (
+            "an acknowledgement with content",
+            vec![Frame::new(Frame::SETTINGS, Frame::ACK, 0, [0; 6])],
+        ),
+        (
+            "a window beyond the limit",
+            vec![Frame::new(
+                Frame::SETTINGS,
+                0,
+                0,
+                [0, 4, 0xff, 0xff, 0xff, 0xff],
+            )],
+        ),
+        (
+            "frames of a size that is not allowed",
+            vec![Frame::new(Frame::SETTINGS, 0, 0, [0, 5, 0, 0, 0, 1])],
+        ),
+        (
+            "PING too short",
+            vec![Frame::new(Frame::PING, 0, 0, [0; 7])],
+        ),
+        (
+            "PING of a stream",
+            vec![Frame::new(Frame::PING, 0, 1, [0; 8])],
+        ),
+        (
+            "no more window",
+            vec![Frame::new(Frame::WINDOW_UPDATE, 0, 0, [0; 4])],
+        ),
+        (
+            "too much window",
+            vec![Frame::new(
+                Frame::WINDOW_UPDATE,
+                0,
+                0,
+                [0x7f, 0xff, 0xff, 0xff],
+            )],
+        ),
+        (
+            "CONTINUATION of nothing",
+            vec![Frame::new(Frame::CONTINUATION, Frame::END_HEADERS, 1, [])],
+        ),
+        (
+            "something within a head",
+            vec![half.clone(), Frame::new(Frame::PING, 0, 0, [0; 8])],
+        ),
+        (
+            "a client's push",
+            vec![
+                get(1, &authority),
+                Frame::new(Frame::PUSH_PROMISE, Frame::END_HEADERS, 1, [0, 0, 0, 2]),
+            ],
+        ),
     ];
     for (name, frames) in wrong {
         eprintln!("{name}");
@@ -144,7 +206,10 @@ fn frames_of_unknown_kinds_are_ignored() {
     let origin = Origin::answering(OK);
     let proxy = listening(&pki).start();
     let mut client = raw(&pki, &proxy);
-    client.send(&[Frame::new(0xbe, 0xff, 0, [1, 2, 3]), Frame::new(0xbf, 0, 7, [])]);
+    client.send(&[
+        Frame::new(0xbe, 0xff, 0, [1, 2, 3]),
+        Frame::new(0xbf, 0, 7, []),
+    ]);
     assert_is_served(&mut client, 1, &origin);
 }
 
@@ -168,33 +233,112 @@ fn requests_that_are_malformed_reach_no_origin_and_leave_the_connection() {
         ("no scheme", vec![method, host, path]),
         ("no path", vec![method, scheme, host]),
         ("an empty path", vec![method, scheme, host, (":path", "")]),
-        ("a path without a slash", vec![method, scheme, host, (":path", "x")]),
+        (
+            "a path without a slash",
+            vec![method, scheme, host, (":path", "x")],
+        ),
         ("no authority", vec![method, scheme, path]),
         ("two methods", vec![method, method, scheme, host, path]),
         ("two paths", vec![method, scheme, host, path, path]),
-        ("a pseudo-field of responses", vec![method, scheme, host, path, (":status", "200")]),
-        ("an unknown pseudo-field", vec![method, scheme, host, path, (":other", "x")]),
-        ("a pseudo-field behind a field", vec![method, scheme, host, ("x", "y"), path]),
-        ("upper case", vec![method, scheme, host, path, ("X-Upper", "y")]),
-        ("a space in a name", vec![method, scheme, host, path, ("x y", "z")]),
-        ("a colon in a name", vec![method, scheme, host, path, ("x:y", "z")]),
-        ("a line end in a value", vec![method, scheme, host, path, ("x", "y\r\nz: 1")]),
-        ("a NUL in a value", vec![method, scheme, host, path, ("x", "y\0z")]),
-        ("a space in the path", vec![method, scheme, host, (":path", "/ HTTP/1.1")]),
-        ("a line end in the path", vec![method, scheme, host, (":path", "/\r\nx: y")]),
-        ("a line end in the authority", vec![method, scheme, (":authority", &smuggled), path]),
-        ("a space in the method", vec![(":method", "GET /x"), scheme, host, path]),
-        ("userinfo", vec![method, scheme, (":authority", &userinfo), path]),
-        ("Connection", vec![method, scheme, host, path, ("connection", "keep-alive")]),
-        ("Transfer-Encoding", vec![method, scheme, host, path, ("transfer-encoding", "chunked")]),
-        ("Upgrade", vec![method, scheme, host, path, ("upgrade", "websocket")]),
-        ("Keep-Alive", vec![method, scheme, host, path, ("keep-alive", "1")]),
-        ("TE that is not trailers", vec![method, scheme, host, path, ("te", "gzip")]),
-        ("another Host", vec![method, scheme, host, path, ("host", "other.example")]),
-        ("a length without content", vec![method, scheme, host, path, ("content-length", "5")]),
-        ("two lengths", vec![method, scheme, host, path, ("content-length", "0"), ("content-length", "1")]),
-        ("a length that is none", vec![method, scheme, host, path, ("content-length", "+0")]),
-        ("CONNECT with a path", vec![(":method", "CONNECT"), host, path]),
+        (
+            "a pseudo-field of responses",
+            vec![method, scheme, host, path, (":status", "200")],
+        ),
+        (
+            "an unknown pseudo-field",
+            vec![method, scheme, host, path, (":other", "x")],
+        ),
+        (
+            "a pseudo-field behind a field",
+            vec![method, scheme, host, ("x", "y"), path],
+        ),
+        (
+            "upper case",
+            vec![method, scheme, host, path, ("X-Upper", "y")],
+        ),
+        (
+            "a space in a name",
+            vec![method, scheme, host, path, ("x y", "z")],
+        ),
+        (
+            "a colon in a name",
+            vec![method, scheme, host, path, ("x:y", "z")],
+        ),
+        (
+            "a line end in a value",
+            vec![method, scheme, host, path, ("x", "y\r\nz: 1")],
+        ),
+        (
+            "a NUL in a value",
+            vec![method, scheme, host, path, ("x", "y\0z")],
+        ),
+        (
+            "a space in the path",
+            vec![method, scheme, host, (":path", "/ HTTP/1.1")],
+        ),
+        (
+            "a line end in the path",
+            vec![method, scheme, host, (":path", "/\r\nx: y")],
+        ),
+        (
+            "a line end in the authority",
+            vec![method, scheme, (":authority", &smuggled), path],
+        ),
+        (
+            "a space in the method",
+            vec![(":method", "GET /x"), scheme, host, path],
+        ),
+        (
+            "userinfo",
+            vec![method, scheme, (":authority", &userinfo), path],
+        ),
+        (
+            "Connection",
+            vec![method, scheme, host, path, ("connection", "keep-alive")],
+        ),
+        (
+            "Transfer-Encoding",
+            vec![method, scheme, host, path, ("transfer-encoding", "chunked")],
+        ),
+        (
+            "Upgrade",
+            vec![method, scheme, host, path, ("upgrade", "websocket")],
+        ),
+        (
+            "Keep-Alive",
+            vec![method, scheme, host, path, ("keep-alive", "1")],
+        ),
+        (
+            "TE that is not trailers",
+            vec![method, scheme, host, path, ("te", "gzip")],
+        ),
+        (
+            "another Host",
+            vec![method, scheme, host, path, ("host", "other.example")],
+        ),
+        (
+            "a length without content",
+            vec![method, scheme, host, path, ("content-length", "5")],
+        ),
+        (
+            "two lengths",
+            vec![
+                method,
+                scheme,
+                host,
+                path,
+                ("content-length", "0"),
+                ("content-length", "1"),
+            ],
+        ),
+        (
+            "a length that is none",
+            vec![method, scheme, host, path, ("content-length", "+0")],
+        ),
+        (
+            "CONNECT with a path",
+            vec![(":method", "CONNECT"), host, path],
+        ),
     ];
     for (name, fields) in wrong {
         eprintln!("{name}");
@@ -243,11 +387,22 @@ fn content_that_differs_from_its_length_is_no_request() {
             frame.stream == 1 && matches!(frame.kind, Frame::RST_STREAM | Frame::HEADERS)
         });
         let refusal = refusal.expect("the connection goes on");
-        assert_ne!(refusal.payload.first(), Some(&STATUS_200), "{stated}, {sent}");
+        assert_ne!(
+            refusal.payload.first(),
+            Some(&STATUS_200),
+            "{stated}, {sent}"
+        );
         assert_is_served(&mut client, 3, &origin);
     }
     // Of the broken ones a head may have been on its way, but never a whole request.
-    assert_eq!(origin.requests().iter().filter(|each| each.method() == "POST").count(), 0);
+    assert_eq!(
+        origin
+            .requests()
+            .iter()
+            .filter(|each| each.method() == "POST")
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -261,17 +416,26 @@ fn streams_past_the_limit_are_refused_and_the_others_go_on() {
     let mut client = raw(&pki, &proxy);
     let settings = client.wait_for(|frame| frame.kind == Frame::SETTINGS && frame.flags == 0);
     let settings = settings.expect("the proxy's settings").payload;
-    assert!(settings.chunks(6).any(|each| each == [0, 3, 0, 0, 0, 4]), "{settings:?}");
+    assert!(
+        settings.chunks(6).any(|each| each == [0, 3, 0, 0, 0, 4]),
+        "{settings:?}"
+    );
     client.send(&[Frame::new(Frame::SETTINGS, Frame::ACK, 0, [])]);
     // All but the last are taken.
     let streams = [1, 3, 5, 7, 9];
-    let heads: Vec<_> = streams.map(|stream| get(stream, &origin.authority())).into();
+    let heads: Vec<_> = streams
+        .map(|stream| get(stream, &origin.authority()))
+        .into();
     client.send(&heads);
     let refused = client.wait_for(|frame| frame.kind == Frame::RST_STREAM);
     let refused = refused.expect("the connection goes on");
     assert_eq!((refused.stream, refused.code()), (9, REFUSED_STREAM));
     origin.wait_until("four requests", |connections| {
-        connections.iter().filter(|each| each.ends_with(b"\r\n\r\n")).count() == 4
+        connections
+            .iter()
+            .filter(|each| each.ends_with(b"\r\n\r\n"))
+            .count()
+            == 4
     });
     client.send(&[Frame::new(Frame::RST_STREAM, 0, 1, 8_u32.to_be_bytes())]);
     origin.wait_for_open(3);
@@ -306,7 +470,11 @@ fn ten_thousand_rapid_resets_end_the_connection_with_memory_as_it_was() {
     let grown = proxy.resident_kib().saturating_sub(before);
     assert!(grown < 16 << 10, "{grown} KiB more");
     origin.wait_for_end();
-    assert!(origin.connections().len() < 2_000, "{}", origin.connections().len());
+    assert!(
+        origin.connections().len() < 2_000,
+        "{}",
+        origin.connections().len()
+    );
     assert_serves(&pki, &proxy, &other);
 }
 
@@ -318,7 +486,9 @@ fn resets_by_a_client_that_is_served_now_and_then_are_no_attack() {
     let proxy = listening(&pki).start();
     let mut session = pki.client(&proxy).over(Way::Http2).session();
     for _ in 0..50 {
-        session.open(&Ask::get(&silent.authority(), "/")).reset(Reason::CANCEL);
+        session
+            .open(&Ask::get(&silent.authority(), "/"))
+            .reset(Reason::CANCEL);
         let received = session.ask(Ask::get(&origin.authority(), "/"));
         assert_eq!(received.told(), (200, "origin-ok".into()));
     }
@@ -352,7 +522,12 @@ fn empty_continuations_without_end_are_cut_off() {
     let pki = Pki::new();
     let proxy = listening(&pki).start();
     let mut client = raw(&pki, &proxy);
-    client.send(&[Frame::new(Frame::HEADERS, 0, 1, literal(&[(":method", "GET")]))]);
+    client.send(&[Frame::new(
+        Frame::HEADERS,
+        0,
+        1,
+        literal(&[(":method", "GET")]),
+    )]);
     let empty: Vec<_> = vec![Frame::new(Frame::CONTINUATION, 0, 1, []); 1000];
     let mut batches = 0;
     while batches < 1000 && client.send(&empty) {
@@ -452,7 +627,10 @@ fn a_stalled_stream_does_not_hold_up_a_tunnel_of_another_connection() {
 fn both_directions_of_a_stream_flow_at_the_same_time() {
     // As gRPC does it: an answer for each message, and the outcome in the trailers.
     let pki = Pki::new();
-    let origin = pki.origin().offering(Offer::Http2).answering(Answer::echo());
+    let origin = pki
+        .origin()
+        .offering(Offer::Http2)
+        .answering(Answer::echo());
     let proxy = pki.intercepting().start();
     let authority = origin.authority();
     let session = pki.client(&proxy).https(&authority);
@@ -473,10 +651,16 @@ fn both_directions_of_a_stream_flow_at_the_same_time() {
     }
     stream.finish_with("grpc-status", "0");
     assert_eq!(stream.read(), Ok(Vec::new()));
-    assert_eq!(stream.trailers(), [("grpc-status".to_owned(), "0".to_owned())]);
+    assert_eq!(
+        stream.trailers(),
+        [("grpc-status".to_owned(), "0".to_owned())]
+    );
     let seen = origin.only_request();
     assert_eq!(seen.field("te").as_deref(), Some("trailers"));
-    assert_eq!(seen.field("content-type").as_deref(), Some("application/grpc"));
+    assert_eq!(
+        seen.field("content-type").as_deref(),
+        Some("application/grpc")
+    );
 }
 
 #[test]
@@ -487,7 +671,10 @@ fn trailers_may_follow_a_response_without_content() {
     let proxy = pki.intercepting().start();
     let received = pki.client(&proxy).get(&origin.authority(), "/");
     assert_eq!(received.told(), (200, String::new()));
-    assert_eq!(received.trailers, [("grpc-status".to_owned(), "5".to_owned())]);
+    assert_eq!(
+        received.trailers,
+        [("grpc-status".to_owned(), "5".to_owned())]
+    );
 }
 
 #[test]
@@ -515,12 +702,19 @@ fn streams_under_way_finish_when_the_proxy_drains() {
     let mut watcher = raw(&pki, &proxy);
     proxy.signal(Signal::TERM);
     let goaway = watcher.wait_for(|frame| frame.kind == Frame::GOAWAY);
-    assert_eq!(goaway.map(|frame| frame.code()), Some(0), "drained in order");
+    assert_eq!(
+        goaway.map(|frame| frame.code()),
+        Some(0),
+        "drained in order"
+    );
     gate.open();
     let received = pending.finish().expect("an answer");
     assert_eq!(received.told(), (200, "late but whole".into()));
     let reason = session.wait_for_end();
-    assert!(matches!(reason, None | Some(Reason::NO_ERROR)), "{reason:?}");
+    assert!(
+        matches!(reason, None | Some(Reason::NO_ERROR)),
+        "{reason:?}"
+    );
     assert_eq!(proxy.wait().code, Some(0));
 }
 
@@ -532,7 +726,10 @@ fn an_idle_connection_is_ended_in_order() {
     let mut session = pki.client(&proxy).over(Way::Http2).session();
     assert_eq!(session.ask(Ask::get(&origin.authority(), "/")).status, 200);
     let reason = session.wait_for_end();
-    assert!(matches!(reason, None | Some(Reason::NO_ERROR)), "{reason:?}");
+    assert!(
+        matches!(reason, None | Some(Reason::NO_ERROR)),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -554,7 +751,10 @@ fn fifty_streams_at_once_use_one_connection_to_the_origin() {
         .map(|number| session.begin(Ask::get(&authority, &format!("/{number}"))))
         .collect();
     for pending in pending {
-        assert_eq!(pending.finish().expect("an answer").told(), (200, "ok".into()));
+        assert_eq!(
+            pending.finish().expect("an answer").told(),
+            (200, "ok".into())
+        );
     }
     assert_eq!(origin.connections().len(), 1);
 }
@@ -584,18 +784,27 @@ fn an_origin_that_allows_few_streams_gets_no_more_and_everybody_is_served() {
 #[test]
 fn an_origin_that_resets_a_stream_breaks_that_exchange_alone() {
     let pki = Pki::new();
-    let origin = pki.origin().offering(Offer::Http2).serve(|seen| match seen.path.as_str() {
-        "/broken" => Answer::parts(vec![b"some".to_vec()]).broken(),
-        _ => Answer::ok("ok"),
-    });
+    let origin = pki
+        .origin()
+        .offering(Offer::Http2)
+        .serve(|seen| match seen.path.as_str() {
+            "/broken" => Answer::parts(vec![b"some".to_vec()]).broken(),
+            _ => Answer::ok("ok"),
+        });
     let proxy = pki.intercepting().start();
     let authority = origin.authority();
     let mut session = pki.client(&proxy).https(&authority);
     for _ in 0..3 {
         if let Ok(received) = session.try_ask(Ask::get(&authority, "/broken")) {
-            assert!(received.fault.is_some() || received.status == 502, "{received:?}");
+            assert!(
+                received.fault.is_some() || received.status == 502,
+                "{received:?}"
+            );
         }
-        assert_eq!(session.ask(Ask::get(&authority, "/")).told(), (200, "ok".into()));
+        assert_eq!(
+            session.ask(Ask::get(&authority, "/")).told(),
+            (200, "ok".into())
+        );
     }
     assert_eq!(origin.connections().len(), 1);
 }
