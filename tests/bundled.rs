@@ -18,6 +18,7 @@ mod program_name;
 mod proxy_pool;
 mod rate_limit;
 mod record_har;
+mod schemes;
 mod secret_inject;
 mod shortlink;
 mod tls_intercept_conditionally;

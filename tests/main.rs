@@ -24,10 +24,16 @@ mod forwarding;
 mod framing;
 /// Every hook and every service that plugins are promised, one claim each.
 mod hooks;
+/// HTTP/2 on either side: what breaks its rules, what must stay bounded, what is shared.
+mod http2;
+/// TLS that the proxy ends, with certificates of its own authority.
+mod interception;
 /// Plugins that are no filters: protocols and subscribers.
 mod kinds;
 /// Bounds on heads, fields, memory and connections.
 mod limits;
+/// TLS between clients and the proxy.
+mod listener_tls;
 /// What one exchange leaves in the log.
 mod logs;
 /// The order of plugins on the command line is the order of calls.

@@ -3,7 +3,7 @@
 use crate::support::{Message, OK, Origin, Proxy, ProxyCommand, contains};
 
 /// A resolver that knows one name, and that it is at 127.0.0.1 or 0.0.0.0, but at no IPv6 address.
-fn resolver(name: &'static [u8], last: u8) -> Origin {
+pub(super) fn resolver(name: &'static [u8], last: u8) -> Origin {
     Origin::replying(move |request| {
         let mut message = request.body.clone();
         let asks_ipv4 = message.ends_with(&[0, 1, 0, 1]);

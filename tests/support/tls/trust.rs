@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use super::{Offer, Pki};
 
@@ -89,4 +91,16 @@ impl ServerCertVerifier for Credulous {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// The first bytes of a client that wants `host`, in one TLS record.
+pub(crate) fn client_hello(pki: &Pki, host: &str) -> Vec<u8> {
+    let name = ServerName::try_from(host.to_owned()).expect("a host of a test");
+    let config = Trust::Anyone.config(pki, Offer::Both);
+    let mut session = ClientConnection::new(config, name).expect("a sound configuration");
+    let mut hello = Vec::new();
+    session
+        .write_tls(&mut hello)
+        .expect("memory takes everything");
+    hello
 }

@@ -1,0 +1,49 @@
+//! Interception: the proxy ends the TLS of its clients, looks at what is inside, and speaks TLS to the origin.
+//!
+//! An origin is `localhost` or 127.0.0.1, with a certificate of an authority that the proxy trusts; clients trust
+//! the proxy's authority. Where nothing is said, both sides may speak HTTP/2.
+
+mod certificates;
+mod first_bytes;
+mod messages;
+mod refusals;
+mod web_sockets;
+
+use crate::support::Proxy;
+use crate::support::tls::{Answer, Offer, Pki, ProxyClient, TlsOrigin};
+
+/// A proxy that looks into everything, an origin, and what both sides of the proxy speak.
+struct Scene {
+    pki: Pki,
+    proxy: Proxy,
+    origin: TlsOrigin,
+    client: Offer,
+}
+
+impl Scene {
+    /// An origin that gives the same answer to everything; both sides may speak HTTP/2.
+    fn answering(answer: Answer) -> Scene {
+        Scene::of(Offer::Both, Offer::Both, answer)
+    }
+
+    /// What the client offers, and what the origin takes.
+    fn of(client: Offer, origin: Offer, answer: Answer) -> Scene {
+        let pki = Pki::new();
+        Scene {
+            origin: pki.origin().offering(origin).answering(answer),
+            proxy: pki.intercepting().start(),
+            client,
+            pki,
+        }
+    }
+
+    /// A client that trusts the proxy.
+    fn client(&self) -> ProxyClient<'_> {
+        self.pki.client(&self.proxy).offering(self.client)
+    }
+
+    /// Host and port of the origin.
+    fn authority(&self) -> String {
+        self.origin.authority()
+    }
+}
