@@ -54,6 +54,9 @@ pub enum StartError {
     /// There is no place for the certificates of intercepted hosts.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
+    /// A certificate to show to upstreams, or its key, cannot be used.
+    #[error("tls.upstream.client_certificates: {0}")]
+    ClientCertificate(KeyPairError),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -87,6 +90,7 @@ impl StartError {
             Self::Plugin(_)
                 | Self::CaFile { .. }
                 | Self::KeyPair(_)
+                | Self::ClientCertificate(_)
                 | Self::Certificates(_)
                 | Self::Hostname { .. }
         )
@@ -100,7 +104,7 @@ impl From<TlsClientError> for StartError {
                 path,
                 source: reason,
             },
-            TlsClientError::ClientCertificate(error) => Self::KeyPair(error),
+            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error),
         }
     }
 }

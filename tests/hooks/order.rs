@@ -294,14 +294,3 @@ fn a_reply_skips_later_plugins_but_not_the_access_log() {
     ];
     assert_eq!(sequence(proxy), hooks.map(|hook| format!("a {hook}")));
 }
-
-#[test]
-fn hooks_that_are_never_called_are_told_at_the_start() {
-    let proxy = zoo("TooEarly").start();
-    for hook in ["do_intercept", "handle_tls_hello"] {
-        let line = proxy.wait_for_line(hook);
-        assert!(line.contains("WARN") && line.contains("TooEarly"), "{line}");
-    }
-    let origin = Origin::answering(response("200 OK", "fine"));
-    assert_eq!(proxy.get(&origin, "/").text(), "fine");
-}

@@ -336,7 +336,7 @@ fn a_client_certificate_that_cannot_be_used_is_told_with_its_file() {
     );
     fails(
         &|files| files.key_file = other.files.key_file.clone(),
-        &["other-key.pem", "certificate's key"],
+        &["other-key.pem", "not the key of the certificate"],
     );
 }
 
