@@ -74,10 +74,14 @@ impl Look {
         let timeouts = connection.worker.config.timeouts;
         let mut from_client = client.reader();
         let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
-        if let Some(from_upstream) = &from_upstream {
-            from_upstream.deadline().arm(timeouts.tunnel_idle);
-        }
-        from_client.deadline().arm(timeouts.tunnel_idle);
+        // Where the upstream speaks TLS, it is the client's turn; elsewhere either side may begin when it likes.
+        from_client.deadline().arm(match &from_upstream {
+            None => timeouts.client_idle,
+            Some(from_upstream) => {
+                from_upstream.deadline().arm(timeouts.tunnel_idle);
+                timeouts.tunnel_idle
+            }
+        });
         loop {
             let received = from_client.buffered();
             let opening = Opening::of(received);
