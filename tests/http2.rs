@@ -757,6 +757,7 @@ fn fifty_streams_at_once_use_one_connection_to_the_origin() {
             (200, "ok".into())
         );
     }
+    assert!(origin.requests().iter().all(|seen| seen.connection == 0));
     assert_eq!(origin.connections().len(), 1);
 }
 

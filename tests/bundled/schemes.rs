@@ -108,7 +108,7 @@ impl Run {
         let (host, _) = authority.rsplit_once(':').expect("an authority has a port");
         let tunnel = match client.connect(authority) {
             Ok(tunnel) => tunnel,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let secure = tunnel.secure(&self.pki, host, self.scheme.offer(), Trust::Proxy);
         let secure = secure.unwrap_or_else(|fault| panic!("no TLS: {fault}"));
