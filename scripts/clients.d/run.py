@@ -35,7 +35,6 @@ def main():
             os.mkdir(directory)
             outcomes.append(run(harness.Context(world, directory), client, name, function))
     finally:
-        world.origins.close()
         if options.keep:
             print(f"certificates and logs are in {options.work}")
         else:
@@ -128,4 +127,7 @@ def indented(text):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # At once: servers and connections of other threads are still there, and would have a lot to say.
+    os._exit(status)
