@@ -86,7 +86,7 @@ fn a_client_that_says_nothing_is_dropped_in_time() {
     let origin = pki.origin().answering(Answer::ok("ok"));
     let proxy = pki
         .intercepting()
-        .config("[timeouts]\ntunnel_idle = 1")
+        .config("[timeouts]\nidle = 1")
         .start();
     let mut tunnel = pki.client(&proxy).tunnel(&origin.authority());
     tunnel.read_to_end();
