@@ -84,10 +84,7 @@ fn a_protocol_whose_client_speaks_first_is_relayed() {
 fn a_client_that_says_nothing_is_dropped_in_time() {
     let pki = Pki::new();
     let origin = pki.origin().answering(Answer::ok("ok"));
-    let proxy = pki
-        .intercepting()
-        .config("[timeouts]\nidle = 1")
-        .start();
+    let proxy = pki.intercepting().config("[timeouts]\nidle = 1").start();
     let mut tunnel = pki.client(&proxy).tunnel(&origin.authority());
     tunnel.read_to_end();
     origin.assert_unasked();

@@ -156,7 +156,13 @@ impl Exchange {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
-                Err(error) => return Err((error, progress)),
+                Err(error) => {
+                    if is_silence(&error) {
+                        // Whoever comes next had better not wait on the same connection.
+                        upstream::retire(&self.worker, &self.route(&destination));
+                    }
+                    return Err((error, progress));
+                }
             }
         }
     }
@@ -339,6 +345,11 @@ fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
 fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
     let is_refused = matches!(&error.cause, Cause::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
     is_refused && is_unanswered(error, progress)
+}
+
+/// Whether the upstream has done nothing for as long as it may.
+fn is_silence(error: &ExchangeError) -> bool {
+    error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut)
 }
 
 fn is_unanswered(error: &ExchangeError, progress: &Progress) -> bool {
