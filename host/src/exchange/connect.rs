@@ -157,6 +157,15 @@ impl Exchange {
         Ok(unless_reset(client.reset(), connected).await?.stream)
     }
 
+    /// Keeps a connection that was to be relayed for the requests that come through the tunnel instead.
+    pub(crate) fn pool_clear(&self, upstream: MessageStream) {
+        let destination = self.destination();
+        let route = self.route(&destination);
+        if route.parent.is_none() {
+            self.worker.pool.put(&route, upstream);
+        }
+    }
+
     /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
     /// again for the first request, and is told there.
     pub(crate) async fn try_tls(&self, client: &MessageStream, origin: &Origin) -> Option<bool> {

@@ -49,6 +49,9 @@ pub(crate) async fn run(
         Ok(Opening::Tls) => Box::pin(look.answer_tls(client, connection, ends)).await,
         Ok(Opening::Http) if look.is_wanted => {
             let origin = look.exchange.origin(Scheme::Http);
+            if let Some(upstream) = look.upstream.take() {
+                look.exchange.pool_clear(upstream);
+            }
             look.exchange.finish_look("served in clear");
             let connection = Connection {
                 origin: Some(Rc::new(origin)),
