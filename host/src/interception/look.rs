@@ -57,7 +57,7 @@ pub(crate) async fn run(
                 origin: Some(Rc::new(origin)),
                 ..connection
             };
-            connection::serve_http1(client, connection, ends).await;
+            tokio::task::spawn_local(connection::serve_http1(client, connection, ends));
         }
         Ok(_) => look.relay(client, connection, ends).await,
         Err(error) => {
@@ -209,7 +209,8 @@ impl Look {
                     is_http2: transport.speaks_http2(),
                     ..connection
                 };
-                connection::serve_secure(transport, connection, ends).await;
+                // A task of its own: what the handshake needed is given back.
+                connection::spawn(transport, connection, ends);
             }
             Err(error) => {
                 let refused = is_refusal(&error);
