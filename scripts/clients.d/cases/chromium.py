@@ -14,7 +14,7 @@ from website import IMAGES
 # leads nowhere), and none that goes around the proxy because it goes to localhost.
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-         "--proxy-bypass-list=<-loopback>", "--host-rules=MAP * localhost:1, EXCLUDE localhost"]
+         "--proxy-bypass-list=<-loopback>", "--host-rules=MAP * localhost:1, EXCLUDE localhost, EXCLUDE 127.0.0.1"]
 
 
 def _home(context, *authorities):
