@@ -5,6 +5,8 @@
 
 /// Values that no message may have, and changes in the wrong hook.
 mod bad_input;
+/// What clients say first inside of their tunnels, and who decides about it.
+mod hello;
 /// Which hook is called when, what it is told, what is kept for it.
 mod order;
 /// What the proxy does for hooks that wait, and for tasks.

@@ -33,6 +33,7 @@ use crate::telemetry::AccessRecord;
 use crate::worker::Worker;
 
 pub(crate) use origin::Origin;
+use reach::Destination;
 use record::Record;
 use upload::Upload;
 
@@ -50,6 +51,8 @@ pub(crate) struct Exchange {
     origin: Option<Rc<Origin>>,
     /// How the upstream of a tunnel is spoken to while it is made.
     tunnel_scheme: Scheme,
+    /// Where a tunnel has been found to lead, plugins' addresses included.
+    tunnel_destination: Destination,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
     record: Record,
@@ -261,6 +264,7 @@ impl Exchange {
             upload: Upload::default(),
             origin: connection.origin.clone(),
             tunnel_scheme: Scheme::Http,
+            tunnel_destination: Destination::default(),
             is_watched_websocket: false,
             record: Record::new(),
         }

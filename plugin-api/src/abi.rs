@@ -406,7 +406,7 @@ pub struct ExchangeView {
     pub trailer_count: usize,
     /// Why there is no upstream; only in `on_upstream_failed`.
     pub failure: RStr<'static>,
-    /// Null but in `handle_tls_hello` and `do_intercept`.
+    /// Null before `handle_tls_hello`.
     pub tls_hello: *const TlsHelloView,
     /// Zero.
     pub reserved: [u64; 8],

@@ -199,7 +199,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         self.view().failure.as_str()
     }
 
-    /// What the client said first inside of its tunnel, in `handle_tls_hello` and `do_intercept`.
+    /// What the client said first inside of its tunnel: there from `handle_tls_hello` to the end of the CONNECT's exchange,
+    /// if it has spoken TLS.
     pub fn tls_hello(&self) -> Option<TlsHello<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().tls_hello.as_ref() }.map(|view| TlsHello { view })

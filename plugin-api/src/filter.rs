@@ -78,7 +78,8 @@ pub trait Filter: Sized + Send + Sync + 'static {
 
     /// A request head has arrived: who sends it, and may they? The credentials are in the request's
     /// `Proxy-Authorization`, which goes no further than this proxy. Called after the proxy's own `basic_auth`,
-    /// for every request, before all other plugins' other hooks.
+    /// for every request, before all other plugins' other hooks; not for those inside of a tunnel that the proxy looks
+    /// into, whose user is the one of the CONNECT.
     ///
     /// May [name the user](Exchange::set_user) and reply, usually by [`challenge`](crate::challenge).
     ///
@@ -119,7 +120,7 @@ pub trait Filter: Sized + Send + Sync + 'static {
     }
 
     /// All plugins have agreed to the upstream; the request is about to be sent. The place to change it. Also called
-    /// for CONNECT.
+    /// for CONNECT, as the hook before; with interception then for each request inside of the tunnel.
     ///
     /// May do what [`before_upstream_connection`](Self::before_upstream_connection) may.
     ///
@@ -137,10 +138,16 @@ pub trait Filter: Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// The client speaks TLS inside of its tunnel, and this is [what it said](Exchange::tls_hello). May close.
+    /// A client speaks TLS inside of its tunnel: its CONNECT has been answered, its first message has arrived whole, and
+    /// nobody has answered that. [`Exchange::tls_hello`] has the server name and the protocols that it asks for; both
+    /// are the client's to choose. The exchange is that of the CONNECT, with its state. Called once for each tunnel,
+    /// whether the proxy is configured to look inside of it or not; not for tunnels in which something else is spoken.
+    ///
+    /// May read the request, [add to the log](Exchange::add_log_field) and close the tunnel. Cannot reply, since the
+    /// client has its answer.
     ///
     /// # Errors
-    /// Close the tunnel.
+    /// Close the tunnel. So does an async hook that takes too long.
     fn handle_tls_hello(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         either_twin::<Self>(Hooks::HANDLE_TLS_HELLO)
     }
@@ -153,8 +160,13 @@ pub trait Filter: Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// Whether the proxy ends the TLS of this tunnel and lets plugins see what is in it, where interception is
-    /// configured. The first plugin that has an opinion decides.
+    /// Whether the proxy ends the TLS of this tunnel, so that plugins see the requests inside, each as an exchange of its
+    /// own. Called right after [`handle_tls_hello`](Self::handle_tls_hello) and with the same in hand, but only where
+    /// the proxy has an authority to sign with: without one all tunnels are relayed unseen, and nobody is asked.
+    ///
+    /// The first plugin that has an opinion decides, against the configuration's `include` and `exclude` and against what
+    /// clients are known to refuse. [`Interception::Default`] leaves it to those. A client that speaks no HTTP is relayed
+    /// unseen in any case. Must not keep the exchange waiting; there is no async twin, and a panic closes the tunnel.
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
         Interception::Default
     }

@@ -55,7 +55,9 @@
 //! content, in pieces   handle_upstream_chunk          Pass, Replace, Drop, Close
 //! its trailers         handle_upstream_trailers
 //!
-//! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades
+//! TLS in a tunnel      handle_tls_hello               Close          CONNECT was answered
+//!                      do_intercept                   Intercept, Tunnel, Default; where there is an authority
+//! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades, unseen
 //! a WebSocket message  handle_websocket_message       Pass, Replace, Drop, Close; either way, whole
 //!
 //! the exchange ends    on_access_log                  however it ended
@@ -67,8 +69,11 @@
 //! Behind a reply or a close the plugins that come later are not asked, nor is anybody in the hooks between there and
 //! `on_access_log`. CONNECT has no content and no response; the tunnel takes their place. A request whose head cannot be
 //! parsed is refused before `authenticate`, and what is meant for the proxy itself is answered behind it.
-//! `handle_tls_hello` and `do_intercept` are there for proxies that look inside of TLS; version 0.1 of the proxy never
-//! calls them, and says so when it loads a plugin that has them.
+//!
+//! A tunnel that the proxy looks into is at its end behind `do_intercept`. The requests inside are exchanges of the same
+//! client connection, over HTTP/1.1 or HTTP/2, with [`scheme`](Request::scheme) `https` and all hooks but `authenticate`.
+//! So a plugin sees CONNECT first, before it is known whether anything inside will be seen, and should let it pass if it
+//! wants to answer there. A request in a tunnel whose upstream cannot be reached does not come about: the CONNECT fails.
 //!
 //! What each hook may change and must not do stands at its place in [`Filter`].
 //!

@@ -1,7 +1,8 @@
 //! Which hook is called when, what it is told, what is kept for it.
 
 use super::{log, said, zoo};
-use crate::support::{Origin, Proxy, response};
+use crate::support::tls::{Answer, Ask, Offer, Pki, Version, Way};
+use crate::support::{Origin, Proxy, ProxyCommand, response};
 
 /// One logged call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,12 @@ fn for_both(hooks: &[&str]) -> Vec<String> {
 }
 
 fn witnesses(streams: bool) -> Proxy {
-    zoo("Witness")
+    witnessed(Proxy::command(), streams)
+}
+
+fn witnessed(command: ProxyCommand, streams: bool) -> Proxy {
+    command
+        .plugin("zoo", "Witness")
         .plugin("zoo", "WitnessB")
         .plugin_config("Witness.label=\"a\"")
         .plugin_config("WitnessB.label=\"b\"")
@@ -170,6 +176,111 @@ fn tunnels_and_failed_connections_have_their_own_hooks() {
         for_both(&["handle_tunnel_chunk/Client", "handle_tunnel_chunk/Upstream"]),
         for_both(&END),
         end_of("end_of_exchange"),
+        for_both(&["on_client_connection_close"]),
+        end_of("end_of_connection"),
+    ];
+    assert_eq!(sequence(proxy), wanted.concat());
+}
+
+/// The hooks of a tunnel that is looked into; the exchange ends where the requests inside begin.
+fn looked_into() -> Vec<String> {
+    [
+        for_both(&BEGINNING),
+        for_both(&["resolve_dns", "on_upstream_connected"]),
+        for_both(&["handle_tls_hello", "do_intercept"]),
+        for_both(&END),
+        end_of("end_of_exchange"),
+    ]
+    .concat()
+}
+
+/// The hooks of a request inside, for which nobody is asked who the client is.
+fn inside(hooks: &[&str]) -> Vec<String> {
+    [
+        for_both(&BEGINNING[1..]),
+        for_both(hooks),
+        for_both(&END),
+        end_of("end_of_exchange"),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_tunnel_that_is_looked_into_comes_before_the_requests_inside() {
+    for offer in [Offer::Http1, Offer::Http2] {
+        eprintln!("{offer:?}");
+        let pki = Pki::new();
+        let origin = pki.origin().offering(offer).answering(Answer::ok("down"));
+        let proxy = witnessed(pki.intercepting(), false);
+        let authority = origin.authority();
+        let mut session = pki.client(&proxy).offering(offer).https(&authority);
+        for (number, ask) in [
+            Ask::get(&authority, "/get"),
+            Ask::post(&authority, "/post", "up"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(session.ask(ask).told(), (200, "down".into()));
+            // Streams may overlap: the next request comes when this one's end has been told.
+            proxy.wait_for_lines("seen b end_of_exchange", number + 2);
+        }
+        drop(session);
+        proxy.wait_for_line("seen b end_of_connection");
+        let calls = calls(proxy);
+        let response = ["handle_upstream_response", "handle_upstream_body"];
+        let connected = ["resolve_dns", "on_upstream_connected"];
+        let post = [&["handle_client_body"][..], &connected, &response].concat();
+        let wanted = [
+            for_both(&["on_client_connection"]),
+            looked_into(),
+            inside(&[&connected[..], &response].concat()),
+            inside(&post),
+            for_both(&["on_client_connection_close"]),
+            end_of("end_of_connection"),
+        ];
+        let shown = |call: &Call| format!("{} {}", call.label, call.hook);
+        let sequence: Vec<String> = calls.iter().map(shown).collect();
+        assert_eq!(sequence, wanted.concat());
+        // The hello belongs to the CONNECT, whose state is kept for it.
+        let of_a = |hook: &str| calls.iter().find(|call| call.hook == hook).cloned();
+        let of = |hook: &str| of_a(hook).map(|call| (call.exchange, call.connection));
+        assert_eq!(of("handle_tls_hello"), of("authenticate"));
+        assert_eq!(of("do_intercept"), of("authenticate"));
+        let count = of_a("do_intercept").and_then(|call| call.calls);
+        assert_eq!(count, Some(7));
+        let connection = of("authenticate").and_then(|(_, connection)| connection);
+        assert!(
+            calls.iter().all(|call| call.hook == "end_of_exchange"
+                || call.hook == "end_of_connection"
+                || call.connection == connection),
+            "{calls:?}"
+        );
+    }
+}
+
+#[test]
+fn a_tunnel_on_a_stream_is_looked_into_alike() {
+    let pki = Pki::new();
+    let origin = pki.origin().answering(Answer::ok("down"));
+    let proxy = witnessed(pki.intercepting().args(pki.listener()), false);
+    let authority = origin.authority();
+    let mut session = pki.client(&proxy).over(Way::Http2).https(&authority);
+    assert_eq!(session.version(), Version::Http2);
+    let received = session.ask(Ask::get(&authority, "/get"));
+    assert_eq!(received.told(), (200, "down".into()));
+    drop(session);
+    proxy.wait_for_line("seen b end_of_connection");
+    let request = [
+        "resolve_dns",
+        "on_upstream_connected",
+        "handle_upstream_response",
+        "handle_upstream_body",
+    ];
+    let wanted = [
+        for_both(&["on_client_connection"]),
+        looked_into(),
+        inside(&request),
         for_both(&["on_client_connection_close"]),
         end_of("end_of_connection"),
     ];

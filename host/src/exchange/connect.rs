@@ -48,6 +48,7 @@ impl Exchange {
                     self.worker
                         .pool
                         .put(&self.route(&destination), reached.stream);
+                    self.tunnel_destination = destination;
                 }
                 Err(error) => {
                     is_wanted = self.may_go_on_in_clear(&error).ok_or(error)?;
@@ -57,9 +58,12 @@ impl Exchange {
             self.tunnel_scheme = Scheme::Http;
         }
         if approach != Approach::Secure {
-            match self.reach(client, Freshness::New).await?.1 {
-                Reached::Answered(next) => return Ok(Outcome::Next(next)),
-                Reached::Upstream(reached) => upstream = Some(reached.stream),
+            match self.reach(client, Freshness::New).await? {
+                (_, Reached::Answered(next)) => return Ok(Outcome::Next(next)),
+                (destination, Reached::Upstream(reached)) => {
+                    upstream = Some(reached.stream);
+                    self.tunnel_destination = destination;
+                }
             }
         }
         let stall = self.worker.config.timeouts.client_idle;
@@ -147,8 +151,7 @@ impl Exchange {
         &mut self,
         client: &MessageStream,
     ) -> Result<MessageStream, ExchangeError> {
-        let destination = self.destination();
-        let route = self.route(&destination);
+        let route = self.route(&self.tunnel_destination);
         let connected = async {
             upstream::connect(&self.worker, &route)
                 .await
@@ -169,14 +172,18 @@ impl Exchange {
     /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
     /// again for the first request, and is told there.
     pub(crate) async fn try_tls(&self, client: &MessageStream, origin: &Origin) -> Option<bool> {
-        let destination = self.destination();
-        let route = Route {
-            host: &origin.host,
+        let mut route = Route {
             scheme: Scheme::Https,
             versions: HttpVersions::Any,
-            addresses: &origin.addresses,
-            ..self.route(&destination)
+            ..self.route(&self.tunnel_destination)
         };
+        // Where plugins have sent the tunnel, the client's name for its host does not lead.
+        if route.host == self.head.host() {
+            route.host = &origin.host;
+            if route.addresses.is_empty() {
+                route.addresses = &origin.addresses;
+            }
+        }
         let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
             Some(reached) => reached,
             None => {
@@ -221,6 +228,9 @@ impl Exchange {
                 }
                 Err(_) => return Err("the client has gone".to_owned()),
             }
+        }
+        if self.worker.interception.is_none() {
+            return Ok(None);
         }
         session
             .ask_about_interception(&self.head)

@@ -1,4 +1,4 @@
-//! Writes a copy of every response to a file; with a second plugin, also what comes out of tunnels.
+//! Writes a copy of every response to a file, and of what comes out of tunnels.
 //!
 //! ```toml
 //! [[plugins]]
@@ -14,9 +14,10 @@
 //!                  abc                                                            abc
 //! ```
 //!
-//! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding.
+//! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding. A
+//! tunnel is stored as the upstream sent it, hence encrypted as a rule; where the proxy looks into it, its responses are.
 //! The files are copies to look at, nothing is ever served from them. A file is there only if the response came to its
-//! end. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
+//! end. A second plugin, `CacheTunnels`, does the same for tunnels alone. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
 
 mod config;
 mod recording;
@@ -30,16 +31,24 @@ use plugin_api::prelude::*;
 use recording::{Recorder, Recording};
 use rule::{has_content, head, shown};
 
-/// Stores responses.
+/// Stores responses, and what upstreams send through tunnels that are relayed unseen.
 struct CacheResponses {
     recorder: Recorder,
+}
+
+/// The file of one exchange.
+#[derive(Default)]
+struct Kept {
+    recording: Option<Recording>,
+    /// It holds what came out of a tunnel, which has no end but its own.
+    is_tunnel: bool,
 }
 
 #[filter]
 impl Filter for CacheResponses {
     const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
-    type State = Option<Recording>;
+    type State = Kept;
 
     fn new(config: Config) -> Result<Self, Error> {
         let recorder = Recorder::new(config)?;
@@ -53,7 +62,7 @@ impl Filter for CacheResponses {
             if !has_content(request, response) {
                 recording.finish();
             }
-            *exchange.state = Some(recording);
+            exchange.state.recording = Some(recording);
         }
         proceed()
     }
@@ -64,7 +73,7 @@ impl Filter for CacheResponses {
         chunk: &[u8],
         end: bool,
     ) -> ChunkOutcome {
-        if let Some(recording) = exchange.state {
+        if let Some(recording) = &mut exchange.state.recording {
             recording.append(chunk);
             if end {
                 recording.finish();
@@ -73,12 +82,22 @@ impl Filter for CacheResponses {
         Ok(Chunk::Pass)
     }
 
+    fn handle_tunnel_chunk(
+        &self,
+        exchange: &mut Exchange<'_, Self>,
+        from: Direction,
+        chunk: &[u8],
+    ) -> ChunkOutcome {
+        store_tunnel(&self.recorder, exchange, from, chunk);
+        Ok(Chunk::Pass)
+    }
+
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
-        name_file(exchange)
+        conclude(exchange)
     }
 }
 
-/// Stores what upstreams send through tunnels, undeciphered. A plugin apart, since listening to tunnels slows them.
+/// Stores what upstreams send through tunnels, and no responses.
 struct CacheTunnels {
     recorder: Recorder,
 }
@@ -86,7 +105,7 @@ struct CacheTunnels {
 #[filter]
 impl Filter for CacheTunnels {
     type Config = Config;
-    type State = Option<Recording>;
+    type State = Kept;
 
     fn new(config: Config) -> Result<Self, Error> {
         let recorder = Recorder::new(config)?;
@@ -99,32 +118,49 @@ impl Filter for CacheTunnels {
         from: Direction,
         chunk: &[u8],
     ) -> ChunkOutcome {
-        if from == Direction::Upstream {
-            if exchange.state.is_none() {
-                let host = exchange.request().host();
-                let recording = self.recorder.begin(host, Vec::new());
-                *exchange.state = Some(recording);
-            }
-            if let Some(recording) = exchange.state {
-                recording.append(chunk);
-            }
-        }
+        store_tunnel(&self.recorder, exchange, from, chunk);
         Ok(Chunk::Pass)
     }
 
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
-        // A tunnel says nothing about where its content ends: what came is what there is.
-        if let Some(recording) = exchange.state {
-            recording.finish();
-        }
-        name_file(exchange)
+        conclude(exchange)
+    }
+}
+
+/// Adds what the upstream has sent, undeciphered.
+fn store_tunnel<F: Filter<State = Kept>>(
+    recorder: &Recorder,
+    exchange: &mut Exchange<'_, F>,
+    from: Direction,
+    chunk: &[u8],
+) {
+    if from == Direction::Client {
+        return;
+    }
+    if !exchange.state.is_tunnel {
+        let recording = recorder.begin(exchange.request().host(), Vec::new());
+        *exchange.state = Kept {
+            recording: Some(recording),
+            is_tunnel: true,
+        };
+    }
+    if let Some(recording) = &mut exchange.state.recording {
+        recording.append(chunk);
     }
 }
 
 /// Names the file in the exchange's line of the access log.
-fn name_file<F: Filter<State = Option<Recording>>>(exchange: &mut Exchange<'_, F>) -> LogLine {
-    let recording = exchange.state.as_ref();
-    if let Some(file) = recording.and_then(Recording::file).map(shown) {
+fn conclude<F: Filter<State = Kept>>(exchange: &mut Exchange<'_, F>) -> LogLine {
+    let Kept {
+        recording,
+        is_tunnel,
+    } = &mut *exchange.state;
+    // A tunnel says nothing about where its content ends: what came is what there is.
+    if let Some(recording) = recording.as_mut().filter(|_| *is_tunnel) {
+        recording.finish();
+    }
+    let file = recording.as_ref().and_then(Recording::file).map(shown);
+    if let Some(file) = file {
         exchange.add_log_field("cache_file", file);
     }
     LogLine::Write
@@ -136,8 +172,8 @@ export_plugins!(CacheResponses, CacheTunnels);
 mod tests {
     use super::{CacheResponses, CacheTunnels};
     use crate::scratch::Scratch;
-    use plugin_api::Direction;
     use plugin_api::testing::{configured, get, request};
+    use plugin_api::{Direction, Filter};
 
     fn recording_to(scratch: &Scratch, more: &str) -> CacheResponses {
         configured(&(scratch.table() + more)).unwrap()
@@ -227,8 +263,13 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_stored_as_the_upstream_sent_it() {
+        assert_stores_tunnels::<CacheTunnels>();
+        assert_stores_tunnels::<CacheResponses>();
+    }
+
+    fn assert_stores_tunnels<F: Filter>() {
         let scratch = Scratch::new();
-        let filter: CacheTunnels = configured(&scratch.table()).unwrap();
+        let filter: F = configured(&scratch.table()).unwrap();
         let mut run = request("CONNECT", "a.example:443").run(&filter);
         for (from, bytes) in [
             (Direction::Client, b"hello"),

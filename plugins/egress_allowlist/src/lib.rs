@@ -17,7 +17,8 @@
 //! going to: both have to be allowed. That is done when a request comes in and again when all plugins have agreed to
 //! its upstream; only a plugin that redirects later still, in its `handle_client_request`, has to be listed before
 //! this one. In a tunnel and in an upgraded connection nothing is seen, so a rule that names methods or paths allows
-//! neither unless it says `tunnels = true`.
+//! neither unless it says `tunnels = true`. Where the proxy has an authority, it is then made to look into that tunnel,
+//! and the requests inside are judged like all others.
 
 mod audit;
 mod config;
@@ -91,6 +92,20 @@ impl Filter for EgressAllowlist {
         }
         exchange.add_log_field("egress", format!("would_deny:{}", denial.as_str()));
         proceed()
+    }
+
+    fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
+        let (request, upstream) = (exchange.request(), exchange.upstream());
+        let is_in_part = |host, port| {
+            let form = Form::Tunnel;
+            self.allowed.is_in_part(Demand { host, port, form })
+        };
+        let is_judged_inside = is_in_part(request.host(), request.port())
+            || is_in_part(upstream.host(), upstream.port());
+        match self.mode {
+            Mode::Enforce if is_judged_inside => Interception::Intercept,
+            _ => Interception::Default,
+        }
     }
 }
 
@@ -197,6 +212,7 @@ export_plugins!(EgressAllowlist);
 #[cfg(test)]
 mod tests {
     use super::EgressAllowlist;
+    use plugin_api::Interception;
     use plugin_api::testing::{Run, configured, get, request};
 
     const RULES: &str = "allow = [{ host = 'a.example' }, { host = 'b.example', methods = ['GET'], paths = ['/v1/*'] }]";
@@ -333,5 +349,22 @@ mod tests {
         assert!(
             refused("audit_log = '/no/such/directory/x'").starts_with("audit_log: cannot open")
         );
+    }
+
+    #[test]
+    fn insists_on_seeing_what_it_allows_in_part() {
+        let rules = "allow = [{ host = 'a.example' }, \
+                     { host = 'b.example', paths = ['/v1/*'], tunnels = true }, \
+                     { host = 'c.example', methods = ['GET'], tunnels = true }]";
+        for (host, report_only, expected) in [
+            ("a.example", false, Interception::Default),
+            ("b.example", false, Interception::Intercept),
+            ("c.example", false, Interception::Intercept),
+            ("b.example", true, Interception::Default),
+        ] {
+            let filter = filter(&format!("{rules}\nreport_only = {report_only}"));
+            let mut run = request("CONNECT", &format!("{host}:443")).run(&filter);
+            assert_eq!(run.tls_hello(host, "h2"), Ok(expected), "{host}");
+        }
     }
 }

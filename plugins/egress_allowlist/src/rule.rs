@@ -96,6 +96,15 @@ impl Allowlist {
         }
         Decision::Denied(closest)
     }
+
+    /// Whether what goes through this tunnel is allowed only in part: the rule that allows it names methods or paths.
+    pub(crate) fn is_in_part(&self, demand: Demand<'_>) -> bool {
+        let Decision::Allowed { rule } = self.judge(demand) else {
+            return false;
+        };
+        let rule = rule.checked_sub(1).and_then(|index| self.rules.get(index));
+        rule.is_some_and(|rule| rule.methods.is_some() || rule.paths.is_some())
+    }
 }
 
 impl Rule {

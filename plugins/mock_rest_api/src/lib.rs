@@ -14,8 +14,8 @@
 //! < {"count": 0}                                              < Not Found
 //! ```
 //!
-//! Every method is answered alike. Requests for other hosts go their way, and so do tunnels (CONNECT), inside of
-//! which the proxy cannot answer.
+//! Every method is answered alike. Requests for other hosts go their way, and so do tunnels (CONNECT): they are answered
+//! inside, where the proxy looks into them. It connects to a tunnel's host first, so over https that has to be there.
 
 mod config;
 mod rule;

@@ -13,7 +13,8 @@
 //!                                                            x-proxy-version: 1.0.0
 //! ```
 //!
-//! Done once all plugins have agreed to the request. What is inside a tunnel (CONNECT) is not seen and not changed.
+//! Done once all plugins have agreed to the request. What is inside a tunnel (CONNECT) is changed
+//! only where the proxy looks into it; the fields of a CONNECT go nowhere.
 
 mod config;
 mod rule;

@@ -12,6 +12,9 @@
 //! to one:3128, as it is                   through one:3128, by a CONNECT of its own
 //! ```
 //!
+//! Where the proxy looks into a tunnel, the requests inside go through the tunnel's parent for as long as that is up: a
+//! client does not change its address in between.
+//!
 //! A parent that cannot be connected to is passed over for a while, and the exchange goes on through another one: the
 //! client does not notice. What goes direct is decided by where the exchange is going when this plugin is asked, so
 //! list it last. The pool cannot know the proxy's own address: do not name it among the parents.
@@ -29,6 +32,7 @@ use parent::Limits;
 use plugin_api::prelude::*;
 use pool::{Choice, Lease, Pool};
 use rule::{Routes, is_fault_of_parent};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +51,43 @@ struct Way {
     tried: Vec<usize>,
 }
 
+/// The parents of a connection's tunnels: host, port, place in the pool. One tunnel on HTTP/1.1, and as many as there are
+/// streams on HTTP/2.
+#[derive(Default)]
+struct Tunnels {
+    parents: RefCell<Vec<(Box<str>, u16, usize)>>,
+}
+
+/// Most tunnels of one connection that are remembered.
+const MAX_TUNNELS: usize = 128;
+
+impl Tunnels {
+    fn note(&self, host: &str, port: u16, place: usize) {
+        let mut parents = self.parents.borrow_mut();
+        let known = parents.iter().position(|known| is_to(known, host, port));
+        match known {
+            Some(at) => parents[at].2 = place,
+            None if parents.len() < MAX_TUNNELS => parents.push((host.into(), port, place)),
+            None => {}
+        }
+    }
+
+    fn place(&self, host: &str, port: u16) -> Option<usize> {
+        let parents = self.parents.borrow();
+        let known = parents.iter().find(|known| is_to(known, host, port));
+        known.map(|(_, _, place)| *place)
+    }
+}
+
+fn is_to((host, port, _): &(Box<str>, u16, usize), to: &str, to_port: u16) -> bool {
+    **host == *to && *port == to_port
+}
+
 #[filter]
 impl Filter for ProxyPool {
     type Config = Config;
     type State = Way;
+    type Connection = Tunnels;
 
     fn new(config: Config) -> Result<Self, Error> {
         // A parent that is found down by a check stays so until the next one at least.
@@ -118,8 +155,14 @@ impl Filter for ProxyPool {
     }
 
     fn on_upstream_connected(&self, exchange: &mut Exchange<'_, Self>) {
-        if let Some(lease) = &exchange.state.lease {
-            self.pool.note_success(lease.parent());
+        let Some(lease) = &exchange.state.lease else {
+            return;
+        };
+        self.pool.note_success(lease.parent());
+        if exchange.request().method() == "CONNECT" {
+            let upstream = exchange.upstream();
+            let (host, port) = (upstream.host(), upstream.port());
+            exchange.connection.note(host, port, lease.place);
         }
     }
 
@@ -137,6 +180,13 @@ impl ProxyPool {
         let upstream = exchange.upstream();
         let (host, port) = (upstream.host(), upstream.port());
         let group = self.routes.group(&self.pool, host, port)?;
+        if exchange.request().scheme() == "https"
+            && let Some(place) = exchange.connection.place(host, port)
+            && !exchange.state.tried.contains(&place)
+            && let Some(lease) = self.pool.again(place)
+        {
+            return Some(Choice::Through(lease));
+        }
         Some(self.pool.choose(group, host, &exchange.state.tried))
     }
 }
@@ -146,7 +196,7 @@ export_plugins!(ProxyPool);
 #[cfg(test)]
 mod tests {
     use super::ProxyPool;
-    use plugin_api::testing::{configured, get, request};
+    use plugin_api::testing::{Connection, configured, get, request};
     use plugin_api::{Flow, LogLine};
 
     const TWO: &str = "parents = ['http://u:p@one:1', 'socks5://two:2']\npolicy = 'round_robin'\n";
@@ -197,6 +247,22 @@ mod tests {
         )
         .unwrap();
         assert_eq!(get("http://x.example/").run(&only).parent(), None);
+    }
+
+    #[test]
+    fn requests_inside_of_a_tunnel_go_its_way_while_that_is_open() {
+        let filter = pool("");
+        let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
+        let inside = || get("https://a.example/").run_on(&client);
+        let mut tunnel = request("CONNECT", "a.example:443").run_on(&client);
+        tunnel.upstream_connected().unwrap();
+        for _ in 0..4 {
+            assert_eq!(inside().parent(), Some("http://u:p@one:1"));
+        }
+        let mut failed = inside();
+        assert_eq!(failed.upstream_failed("refused"), &Ok(Flow::Retry));
+        assert_eq!(failed.parent(), Some("socks5://two:2"));
+        assert_eq!(inside().parent(), Some("socks5://two:2"));
     }
 
     #[test]

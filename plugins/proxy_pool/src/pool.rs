@@ -96,6 +96,12 @@ impl Pool {
         Choice::Through(Lease::new(self, place))
     }
 
+    /// The parent at this place, unless it is down.
+    pub(crate) fn again(self: &Arc<Self>, place: usize) -> Option<Lease> {
+        let is_up = self.parents.get(place)?.is_up(self.now());
+        is_up.then(|| Lease::new(self, place))
+    }
+
     fn pick(&self, group: &Group, host: &str, may: impl Fn(usize) -> bool) -> Option<usize> {
         let candidates = || group.0.iter().copied().filter(|&place| may(place));
         let load = |place: usize| self.parents[place].load.load(Relaxed);

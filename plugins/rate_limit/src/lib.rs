@@ -13,9 +13,10 @@
 //! < Retry-After: 1                            access log: … - rate_limit=denied 192.0.2.7
 //! ```
 //!
-//! One limit for all workers. A tunnel (CONNECT) counts as one request, whatever goes through it. Denied requests
-//! cost nothing: a client that keeps asking is served at the configured rate. With `report_only` everything passes,
-//! and the log says `rate_limit=over` where it would not have.
+//! One limit for all workers. A tunnel (CONNECT) counts as one request, whatever goes through it; where the proxy looks
+//! into it, as the first request inside, and further ones count by themselves. Denied requests cost nothing: a client
+//! that keeps asking is served at the configured rate. With `report_only` everything passes, and the log says
+//! `rate_limit=over` where it would not have.
 
 mod config;
 mod key;
@@ -25,6 +26,7 @@ use config::{Config, Per};
 use key::Key;
 use plugin_api::prelude::*;
 use rule::{Buckets, Exceeded};
+use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,9 +40,20 @@ struct RateLimit {
     buckets: Mutex<Buckets>,
 }
 
+/// Tunnels of one connection that are paid for and in which no request has been seen, by what they count for. One on
+/// HTTP/1.1, and as many as there are streams on HTTP/2.
+#[derive(Default)]
+struct PaidTunnels {
+    keys: RefCell<Vec<Key>>,
+}
+
+/// Most tunnels of one connection that are remembered; for those past it, the first request inside counts by itself.
+const MAX_PAID: usize = 128;
+
 #[filter]
 impl Filter for RateLimit {
     type Config = Config;
+    type Connection = PaidTunnels;
 
     fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
@@ -58,7 +71,17 @@ impl Filter for RateLimit {
     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let client = exchange.client().map(|client| client.ip());
         let key = Key::new(self.per, client, exchange.upstream().host());
+        let request = exchange.request();
+        let is_tunnel = request.method() == "CONNECT";
+        // Only inside of tunnels there are requests for https, or such that begin with a path.
+        let is_inside = request.scheme() == "https" || request.target().starts_with('/');
+        if is_inside && exchange.connection.spend(&key) {
+            return proceed();
+        }
         let Err(exceeded) = self.take(key.clone()) else {
+            if is_tunnel {
+                exchange.connection.add(key);
+            }
             return proceed();
         };
         if self.report_only {
@@ -67,6 +90,22 @@ impl Filter for RateLimit {
         }
         exchange.add_log_field("rate_limit", format!("denied {key}"));
         reply(too_many(&exceeded))
+    }
+}
+
+impl PaidTunnels {
+    fn add(&self, key: Key) {
+        let mut keys = self.keys.borrow_mut();
+        if keys.len() < MAX_PAID {
+            keys.push(key);
+        }
+    }
+
+    /// Whether a request that counts for `key` is paid for already.
+    fn spend(&self, key: &Key) -> bool {
+        let mut keys = self.keys.borrow_mut();
+        let paid = keys.iter().position(|paid| paid == key);
+        paid.map(|at| keys.swap_remove(at)).is_some()
     }
 }
 
@@ -92,7 +131,7 @@ export_plugins!(RateLimit);
 #[cfg(test)]
 mod tests {
     use super::RateLimit;
-    use plugin_api::testing::{Run, configured, get, request};
+    use plugin_api::testing::{Connection, Run, configured, get, request};
 
     fn from<'f>(client: &str, url: &str, filter: &'f RateLimit) -> Run<'f, RateLimit> {
         let client = format!("{client}:1234").parse().unwrap();
@@ -141,6 +180,44 @@ mod tests {
         let connect = || request("CONNECT", "a.example:443").run(&filter);
         assert_eq!(connect().reply(), None);
         assert_eq!(connect().reply().map(|reply| reply.status), Some(429));
+    }
+
+    #[test]
+    fn the_first_request_inside_of_a_tunnel_is_the_tunnel() {
+        let filter: RateLimit = configured("requests = 3\nwindow_seconds = 86400").unwrap();
+        let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
+        let ask = |method: &str, url: &str| {
+            let run = request(method, url).run_on(&client);
+            run.reply().map(|reply| reply.status)
+        };
+        assert_eq!(ask("CONNECT", "a.example:443"), None, "one");
+        for number in ["one", "two", "three"] {
+            assert_eq!(ask("GET", "https://a.example/"), None, "{number}");
+        }
+        assert_eq!(ask("GET", "https://a.example/"), Some(429));
+        assert_eq!(ask("CONNECT", "a.example:443"), Some(429));
+        // A tunnel that was denied has not paid for anything.
+        assert_eq!(ask("GET", "https://a.example/"), Some(429));
+    }
+
+    #[test]
+    fn a_tunnel_pays_for_no_other_host_and_no_other_connection() {
+        let table = "per = 'host'\nrequests = 1\nwindow_seconds = 86400";
+        let filter: RateLimit = configured(table).unwrap();
+        let client = ([192, 0, 2, 1], 1234).into();
+        let first = Connection::open(&filter, client);
+        let second = Connection::open(&filter, client);
+        let is_served = |connection: &Connection<'_, RateLimit>, method: &str, url: &str| {
+            let run = request(method, url).run_on(connection);
+            run.reply().is_none()
+        };
+        assert!(is_served(&first, "CONNECT", "a.example:443"));
+        assert!(!is_served(&second, "GET", "https://a.example/"));
+        assert!(is_served(&first, "GET", "https://b.example/"));
+        assert!(!is_served(&first, "GET", "https://b.example/"));
+        assert!(!is_served(&first, "GET", "http://a.example/"));
+        assert!(is_served(&first, "GET", "https://a.example/"));
+        assert!(!is_served(&first, "GET", "https://a.example/"));
     }
 
     #[test]

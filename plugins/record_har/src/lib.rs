@@ -15,7 +15,8 @@
 //!
 //! Requests are recorded as clients sent them, before plugins change them in `handle_client_request`; responses as
 //! they come from the upstream and the plugins listed before this one. Bodies pass through unchanged while their
-//! beginning is copied. The content of requests and of tunnels is not seen.
+//! beginning is copied. The content of requests and of tunnels is not seen; where the proxy looks into a
+//! tunnel, the requests inside have entries of their own.
 
 mod archive;
 mod config;

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The client sees no redirect: only the connection goes elsewhere; path and Host stay, so that the server can
-//! tell what was asked for. Tunnels (CONNECT) are left alone.
+//! tell what was asked for. Tunnels (CONNECT) and requests for https are left alone.
 
 mod config;
 mod rule;

@@ -14,7 +14,7 @@
 //!
 //! The secret leaves only toward the hosts it is for: both the host that the client asked for and, if a plugin has
 //! redirected the exchange, the one that is connected to have to be named. It does not leave over plain HTTP unless
-//! `allow_plain_http` says so, and what is inside a tunnel is not seen. List this plugin behind all others: it works
+//! `allow_plain_http` says so. What is inside a tunnel is seen only where the proxy looks into it. List this plugin behind all others: it works
 //! in `handle_client_request`, and a plugin listed later would see the secrets and might redirect them.
 
 mod config;

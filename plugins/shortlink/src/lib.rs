@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Nothing is dialled for a short link. Hosts with a dot, addresses and `localhost` are none, and tunnels
-//! (CONNECT) are left alone, since a browser does not follow a redirect there.
+//! (CONNECT) are left alone, since a browser does not follow a redirect there. Where the proxy looks into a tunnel, a
+//! request inside is answered; but the tunnel's host has to be there for that.
 
 mod config;
 mod rule;
