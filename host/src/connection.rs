@@ -203,6 +203,10 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
         End::Abusive => {
             tracing::warn!(client.address = %client, "a client resets streams faster than it uses them, closing its connection");
         }
+        // Browsers connect to have a connection, and leave it when they do not need it.
+        End::Failed(error) if error.is_io() => {
+            tracing::debug!(client.address = %client, %error, "an HTTP/2 connection ended");
+        }
         End::Failed(error) => {
             tracing::info!(client.address = %client, %error, "an HTTP/2 connection failed");
         }

@@ -187,6 +187,14 @@ impl Transport {
         }
     }
 
+    /// The channel below, if the connection is one of many on another.
+    pub(crate) fn channel(&self) -> Option<Rc<dyn Channel>> {
+        match self.link() {
+            Link::Channel(channel) => Some(Rc::clone(channel)),
+            Link::Socket(_) => None,
+        }
+    }
+
     /// Whether TLS has agreed on HTTP/2 (ALPN).
     pub(crate) fn speaks_http2(&self) -> bool {
         match self {

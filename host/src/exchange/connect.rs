@@ -52,7 +52,7 @@ impl Exchange {
                 }
                 Err(error) => {
                     is_wanted = self.may_go_on_in_clear(&error).ok_or(error)?;
-                    approach = Approach::Clear;
+                    approach = self.approach_in_clear(is_wanted);
                 }
             }
             self.tunnel_scheme = Scheme::Http;
@@ -84,27 +84,33 @@ impl Exchange {
 
     /// How the tunnel begins, and whether its TLS is to be ended here.
     fn approach(&self) -> (Approach, bool) {
+        let (host, port) = (self.head.host(), self.head.port());
+        let interception = self.worker.interception.as_ref();
+        let is_wanted = interception.is_some_and(|interception| interception.wants(host, port));
+        let is_clear = CLEAR_PORTS.contains(&port)
+            || interception.is_some_and(|interception| interception.clear.knows(host, port));
+        let approach = if is_wanted && !is_clear {
+            Approach::Secure
+        } else {
+            self.approach_in_clear(is_wanted)
+        };
+        (approach, is_wanted)
+    }
+
+    /// How a tunnel begins whose upstream's TLS is not looked at first: there is nothing to see if nobody wants to.
+    fn approach_in_clear(&self, is_wanted: bool) -> Approach {
         let listens = |hook| {
             let session = self.session.as_ref();
             session.is_some_and(|session| session.has_listeners(hook))
         };
-        let Some(interception) = &self.worker.interception else {
-            return match listens(Hook::HandleTlsHello) {
-                true => (Approach::Clear, false),
-                false => (Approach::Unseen, false),
-            };
-        };
-        let (host, port) = (self.head.host(), self.head.port());
-        let is_wanted = interception.wants(host, port);
-        let is_clear = CLEAR_PORTS.contains(&port) || interception.clear.knows(host, port);
-        let approach = if is_wanted && !is_clear {
-            Approach::Secure
-        } else if is_wanted || listens(Hook::DoIntercept) || listens(Hook::HandleTlsHello) {
-            Approach::Clear
-        } else {
-            Approach::Unseen
-        };
-        (approach, is_wanted)
+        let may_intercept = self.worker.interception.is_some();
+        match is_wanted
+            || listens(Hook::HandleTlsHello)
+            || may_intercept && listens(Hook::DoIntercept)
+        {
+            true => Approach::Clear,
+            false => Approach::Unseen,
+        }
     }
 
     /// Whether a tunnel may begin without TLS although that was tried, and if so, whether it is still to be looked into.

@@ -163,9 +163,25 @@ fn explained(
                 false => Untrusted::Authority,
             }
         }
+        // Another's root has the same name as this one, and so was tried as its issuer.
+        Error::InvalidCertificate(reason)
+            if is_about_signature(reason) && is_self_issued(end_entity) =>
+        {
+            Untrusted::SelfSigned
+        }
         _ => return error,
     };
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
+}
+
+/// Whether no issuer was found whose key has made the signature.
+fn is_about_signature(reason: &CertificateError) -> bool {
+    matches!(
+        reason,
+        CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
 }
 
 /// Whether the certificate was refused as an authority's.
