@@ -575,15 +575,12 @@ fn tls_interception_works_as_its_section_says() {
     internet.get(secure);
     let line = proxy.wait_for_line(" - GET ");
     let line = line.replace(&internet.httpbin.address().to_string(), "httpbin.org:443");
-    assert!(
-        line.contains(" - GET httpbin.org:443/get - 200 OK - "),
-        "{line}"
-    );
+    assert!(line.contains(" - GET httpbin.org:443/get - 200 "), "{line}");
 
     let file = cached(&proxy, &internet.scratch);
     let content = fs::read_to_string(&file).expect("plain text");
     let (head, content) = content.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     for line in GOT_FIELDS.lines() {
         assert!(head.lines().any(|each| each == line), "no {line} in {head}");
     }
