@@ -214,7 +214,7 @@ fn frames_of_unknown_kinds_are_ignored() {
 }
 
 #[test]
-fn requests_that_are_malformed_reach_no_origin_and_leave_the_connection() {
+fn requests_that_are_malformed_reach_no_origin() {
     let pki = Pki::new();
     let origin = Origin::answering(OK);
     let proxy = listening(&pki).start();
@@ -344,16 +344,17 @@ fn requests_that_are_malformed_reach_no_origin_and_leave_the_connection() {
         eprintln!("{name}");
         let mut client = raw(&pki, &proxy);
         client.send(&[head(1, &fields)]);
-        let refusal = client
-            .wait_for(|frame| {
-                let is_of_stream = frame.stream == 1;
-                is_of_stream && matches!(frame.kind, Frame::RST_STREAM | Frame::HEADERS)
-            })
-            .unwrap_or_else(|| panic!("{name}: the connection ended"));
+        let refusal = client.wait_for(|frame| {
+            frame.stream == 1 && matches!(frame.kind, Frame::RST_STREAM | Frame::HEADERS)
+        });
+        assert_eq!(origin.connections().len(), 0, "{name}");
+        // What is no field at all may end the connection (RFC 9113 §5.4.1 leaves the choice).
+        let Some(refusal) = refusal else {
+            continue;
+        };
         if refusal.kind == Frame::HEADERS {
             assert_ne!(refusal.payload.first(), Some(&STATUS_200), "{name}");
         }
-        assert_eq!(origin.requests().len(), 0, "{name}");
         client.send(&[Frame::new(Frame::PING, 0, 0, [7; 8])]);
         let pong = client.wait_for(|frame| frame.kind == Frame::PING && frame.flags == Frame::ACK);
         assert!(pong.is_some(), "{name}: the connection ended");
@@ -756,6 +757,7 @@ fn fifty_streams_at_once_use_one_connection_to_the_origin() {
             (200, "ok".into())
         );
     }
+    assert!(origin.requests().iter().all(|seen| seen.connection == 0));
     assert_eq!(origin.connections().len(), 1);
 }
 

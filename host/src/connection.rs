@@ -120,9 +120,7 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
         is_http2: transport.speaks_http2(),
     };
     if connection.is_http2 {
-        // A task of its own, as its future is larger than that of a connection in clear.
-        tokio::task::spawn_local(serve_http2(transport, connection, ends));
-        return;
+        return spawn(transport, connection, ends);
     }
     let mut stream = message_stream(transport, &connection.worker);
     if let Some(facts) = claimable
@@ -133,13 +131,14 @@ pub(crate) async fn serve(socket: TcpStream, client: SocketAddr, counted: Counte
     serve_http1(stream, connection, ends).await;
 }
 
-/// Serves a client with which TLS has been agreed inside of a tunnel.
-pub(crate) async fn serve_secure(transport: Transport, connection: Connection, ends: Ends) {
+/// Serves a client with which TLS has been agreed, in a task of its own.
+pub(crate) fn spawn(transport: Transport, connection: Connection, ends: Ends) {
     if connection.is_http2 {
-        return serve_http2(transport, connection, ends).await;
+        tokio::task::spawn_local(serve_http2(transport, connection, ends));
+    } else {
+        let stream = message_stream(transport, &connection.worker);
+        tokio::task::spawn_local(serve_http1(stream, connection, ends));
     }
-    let stream = message_stream(transport, &connection.worker);
-    serve_http1(stream, connection, ends).await;
 }
 
 /// Serves exchange after exchange.

@@ -42,7 +42,9 @@ def authority(name, issuer=None):
 
 def server(issuer, names=("localhost", "127.0.0.1", "::1"), begins=-1, ends=30, chain=()):
     """A server's certificate for `names`, valid between so many days from now; self-signed if nobody issues it."""
-    return _sign(names[0], issuer, x509.BasicConstraints(ca=False, path_length=None), names, begins, ends, chain)
+    # A self-signed one must not have the name of an authority that some systems trust, such as "localhost".
+    name = names[0] if issuer else "self-signed origin"
+    return _sign(name, issuer, x509.BasicConstraints(ca=False, path_length=None), names, begins, ends, chain)
 
 
 def _sign(common_name, issuer, constraints, names, begins=-1, ends=30, chain=()):

@@ -13,6 +13,9 @@ import threading
 
 import hypercorn.asyncio
 import hypercorn.config
+import hypercorn.protocol.events
+import hypercorn.protocol.h2
+import hypercorn.protocol.ws_stream
 
 import website
 
@@ -20,7 +23,7 @@ PROTOCOLS = {"any": ["h2", "http/1.1"], "h1": ["http/1.1"], "h2": ["h2"]}
 
 
 class Origins:
-    """Runs until it is closed. `port("any")`, `port("h1")` and `port("h2")` say where."""
+    """Runs until the process ends. `port("any")`, `port("h1")` and `port("h2")` say where."""
 
     def __init__(self, pair, directory):
         cert_file, key_file = pair.write(directory, "origin")
@@ -35,9 +38,8 @@ class Origins:
         # Connections that are cut off are part of what is tested, and no news.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._loop.set_exception_handler(lambda *_: None)
-        self._ended = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(configs),))
-        self._thread.start()
+        self._loop.create_task(self._serve(configs))
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def port(self, name):
         """Where the site is served with the HTTP versions `name`, over TLS."""
@@ -48,14 +50,9 @@ class Origins:
         """Where the site is served without TLS."""
         return self._plain.getsockname()[1]
 
-    def close(self):
-        """Ends the servers."""
-        self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join()
-
     async def _serve(self, configs):
         await asyncio.gather(*(hypercorn.asyncio.serve(_strict(self.application, config.alpn_protocols), config,
-                                                       shutdown_trigger=self._ended.wait) for config in configs))
+                                                       shutdown_trigger=asyncio.Event().wait) for config in configs))
 
 
 def _strict(application, protocols):
@@ -77,7 +74,6 @@ def _config(listener, protocols, cert_file=None, key_file=None):
     config.certfile, config.keyfile = cert_file, key_file
     config.alpn_protocols = protocols
     config.errorlog = None
-    config.graceful_timeout = config.shutdown_timeout = 1
     return config
 
 
@@ -86,6 +82,37 @@ def _listen(host):
     listener.bind((host, 0))
     listener.listen(64)
     return listener
+
+
+class _Http2(hypercorn.protocol.h2.H2Protocol):
+    """Makes up for two faults of hypercorn 0.18 with WebSockets over HTTP/2 (RFC 8441).
+
+    Its streams do not end with the closing handshake, so that clients wait; and what arrives on a stream that it has
+    forgotten ends the whole connection.
+    """
+
+    class _Streams(dict):
+        def __missing__(self, _):
+            return _Forgotten()
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.streams = self._Streams()
+
+    async def stream_send(self, event):
+        if isinstance(event, hypercorn.protocol.events.StreamClosed):
+            stream = self.streams.get(event.stream_id)
+            if isinstance(stream, hypercorn.protocol.ws_stream.WSStream):
+                await super().stream_send(hypercorn.protocol.events.EndData(event.stream_id))
+        await super().stream_send(event)
+
+
+class _Forgotten:
+    async def handle(self, _):
+        pass
+
+
+hypercorn.protocol.H2Protocol = _Http2
 
 
 class BadOrigin:

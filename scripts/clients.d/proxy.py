@@ -21,9 +21,9 @@ class Proxy:
         threading.Thread(target=self._read, daemon=True).start()
         try:
             self.port = int(self.expect_line(READY, "the proxy did not start").group(1))
-        except Failed:
+        except Failed as failure:
             self.stop()
-            raise
+            raise Failed("\n".join([str(failure), *self.lines()])) from None
         self.url = f"https://localhost:{self.port}" if is_tls else f"http://127.0.0.1:{self.port}"
 
     def stop(self):

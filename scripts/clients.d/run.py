@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
 import certificates
 import checks
 import harness
-from cases import badssl, chromium, curl, git, grpc, libcurl, node, openssl, python, sslyze  # noqa: F401
+from cases import badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, python, sslyze  # noqa: F401
 from origins import Origins
 
 # A case that takes longer hangs.
@@ -25,21 +26,21 @@ def main():
     chosen = choose(options)
     if options.list:
         print(*(f"{client:<11}{name}" for client, name, _ in chosen), sep="\n")
-        shutil.rmtree(options.work)
         return 0
-    world = prepare(options)
+    work = tempfile.mkdtemp(prefix="clients.")
+    os.environ["HOME"] = work
+    world = prepare(options.proxy, work)
     outcomes = []
     try:
         for number, (client, name, function) in enumerate(chosen):
-            directory = os.path.join(options.work, f"{number:03}-{client}")
+            directory = os.path.join(work, f"{number:03}-{client}")
             os.mkdir(directory)
             outcomes.append(run(harness.Context(world, directory), client, name, function))
     finally:
-        world.origins.close()
         if options.keep:
-            print(f"certificates and logs are in {options.work}")
+            print(f"certificates and logs are in {work}")
         else:
-            shutil.rmtree(options.work, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
     print(f"\n{outcomes.count('pass')} passed, {outcomes.count('FAIL')} failed, {outcomes.count('n/a')} not available")
     return int("FAIL" in outcomes)
 
@@ -47,8 +48,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/clients", add_help=False)
     parser.add_argument("clients", nargs="*")
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--proxy", required=True)
+    parser.add_argument("--proxy")
     parser.add_argument("--only", type=re.compile, default=re.compile(""))
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--keep", action="store_true")
@@ -64,22 +64,22 @@ def choose(options):
     return [case for case in harness.CASES if case[0] in wanted and options.only.search(f"{case[0]} {case[1]}")]
 
 
-def prepare(options):
+def prepare(executable, work):
     """Certificates and origins; the proxy's own authority is made by the proxy itself."""
     authority = certificates.authority("origin authority")
     listener_authority = certificates.authority("listener authority")
-    listener_cert, listener_key = certificates.server(listener_authority).write(options.work, "listener")
-    subprocess.run([options.proxy, "ca", "init", "--dir", options.work], check=True, stdout=subprocess.DEVNULL)
+    listener_cert, listener_key = certificates.server(listener_authority).write(work, "listener")
+    subprocess.run([executable, "ca", "init", "--dir", work], check=True, stdout=subprocess.DEVNULL)
     files = {
-        "origin_ca": authority.write(options.work, "origin-ca")[0],
-        "listener_ca": listener_authority.write(options.work, "listener-ca")[0],
+        "origin_ca": authority.write(work, "origin-ca")[0],
+        "listener_ca": listener_authority.write(work, "listener-ca")[0],
         "listener_cert": listener_cert,
         "listener_key": listener_key,
-        **{name: os.path.join(options.work, f"{name.replace('_', '-')}.pem")
+        **{name: os.path.join(work, f"{name.replace('_', '-')}.pem")
            for name in ("ca_cert", "ca_key", "ca_signing_key")},
     }
-    origins = Origins(certificates.server(authority), options.work)
-    return harness.World(options.proxy, options.work, origins, authority, files)
+    origins = Origins(certificates.server(authority), work)
+    return harness.World(executable, work, origins, authority, files)
 
 
 def run(context, client, name, function):
@@ -128,4 +128,7 @@ def indented(text):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # At once: servers and connections of other threads are still there, and would have a lot to say.
+    os._exit(status)

@@ -108,7 +108,7 @@ impl Run {
         let (host, _) = authority.rsplit_once(':').expect("an authority has a port");
         let tunnel = match client.connect(authority) {
             Ok(tunnel) => tunnel,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let secure = tunnel.secure(&self.pki, host, self.scheme.offer(), Trust::Proxy);
         let secure = secure.unwrap_or_else(|fault| panic!("no TLS: {fault}"));
@@ -143,7 +143,10 @@ fn cache_responses_stores_what_the_origin_sent() {
         let line = proxy.wait_for_line("Cached response at ");
         let (_, path) = line.split_once("Cached response at ").expect("waited for");
         let stored = fs::read_to_string(path).expect("the file is there");
-        assert!(stored.starts_with("HTTP/1.1 200 "), "{stored}");
+        assert!(
+            stored.starts_with("HTTP/") && stored.contains(" 200 "),
+            "{stored}"
+        );
         assert!(stored.ends_with("\r\n\r\norigin-ok"), "{stored}");
     });
 }

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use crate::support::pattern;
-use crate::support::tls::{Answer, Ask, Offer, Opcode, Version};
+use crate::support::tls::{Answer, Ask, Offer, Opcode, Pki, Version};
 
 #[test]
 fn messages_pass_whichever_version_each_side_speaks() {
@@ -56,9 +56,32 @@ fn an_origin_that_declines_is_heard() {
 }
 
 #[test]
+fn an_origin_without_extended_connect_is_asked_in_http1() {
+    // Most servers of HTTP/2 know WebSockets in HTTP/1.1 only.
+    let pki = Pki::new();
+    let scene = Scene {
+        origin: pki
+            .origin()
+            .without_extended_connect()
+            .answering(Answer::web_socket()),
+        proxy: pki.intercepting().start(),
+        client: Offer::Http1,
+        pki,
+    };
+    let authority = scene.authority();
+    let session = scene.client().https(&authority);
+    let mut socket = session
+        .web_socket(&authority, "/")
+        .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+    socket.send(Opcode::Text, b"hello");
+    assert_eq!(socket.receive(), Some((Opcode::Text, b"hello".to_vec())));
+    assert_eq!(scene.origin.only_request().version, Version::Http1);
+}
+
+#[test]
 fn a_web_socket_does_not_hold_up_other_streams() {
     let scene = {
-        let pki = crate::support::tls::Pki::new();
+        let pki = Pki::new();
         let origin = pki.origin().serve(|seen| match seen.path.as_str() {
             "/socket" => Answer::web_socket(),
             _ => Answer::ok("ok"),

@@ -237,6 +237,12 @@ impl Proxy {
             .unwrap_or_else(|| panic!("no line with {text:?} in the log"))
     }
 
+    /// The first line of the log that `holds` accepts, waited for.
+    pub(crate) fn wait_for_line_where(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let line = self.stdout.wait_for(holds);
+        line.unwrap_or_else(|| panic!("no line with {what} in the log"))
+    }
+
     /// Waits until the log has `count` lines that contain `text`.
     pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
         let seen = Cell::new(0);

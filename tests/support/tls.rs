@@ -25,7 +25,7 @@ pub(crate) use origin::TlsOrigin;
 pub(crate) use pipe::Pipe;
 pub(crate) use pki::{Identity, Pki};
 pub(crate) use raw_http2::{Frame, RawHttp2, literal};
-pub(crate) use session::{Ask, Form, Received, Session, Stream};
+pub(crate) use session::{Ask, Form, Received, Session};
 pub(crate) use trust::{Trust, client_hello};
 pub(crate) use web_socket::{Opcode, WebSocket};
 

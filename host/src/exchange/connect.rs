@@ -14,6 +14,9 @@ use crate::plugins::{Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
 
+/// Ports on which nobody begins with TLS; servers there may wait for a line that never comes.
+const CLEAR_PORTS: [u16; 4] = [21, 22, 25, 80];
+
 /// How a tunnel begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Approach {
@@ -93,9 +96,8 @@ impl Exchange {
         };
         let (host, port) = (self.head.host(), self.head.port());
         let is_wanted = interception.wants(host, port);
-        // The certificate of an address is seldom for the address: the name comes with the client's hello.
-        let is_address = host.parse::<IpAddr>().is_ok();
-        let approach = if is_wanted && !is_address && !interception.clear.knows(host, port) {
+        let is_clear = CLEAR_PORTS.contains(&port) || interception.clear.knows(host, port);
+        let approach = if is_wanted && !is_clear {
             Approach::Secure
         } else if is_wanted || listens(Hook::DoIntercept) || listens(Hook::HandleTlsHello) {
             Approach::Clear
@@ -110,6 +112,10 @@ impl Exchange {
         let interception = self.worker.interception.as_ref()?;
         let (host, port) = (self.head.host(), self.head.port());
         let fault = tls_fault(error)?;
+        if fault.is_about_name() && host.parse::<IpAddr>().is_ok() {
+            // The name comes with the client's hello.
+            return Some(true);
+        }
         if fault.is_not_tls() {
             interception.clear.remember(host, port);
             return Some(true);
@@ -152,6 +158,15 @@ impl Exchange {
                 .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
         };
         Ok(unless_reset(client.reset(), connected).await?.stream)
+    }
+
+    /// Keeps a connection that was to be relayed for the requests that come through the tunnel instead.
+    pub(crate) fn pool_clear(&self, upstream: MessageStream) {
+        let destination = self.destination();
+        let route = self.route(&destination);
+        if route.parent.is_none() {
+            self.worker.pool.put(&route, upstream);
+        }
     }
 
     /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails

@@ -1,5 +1,6 @@
 //! The way to the upstream: where plugins have sent the exchange, a connection there, another try when there is none.
 
+use std::io;
 use std::net::IpAddr;
 
 use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
@@ -147,11 +148,21 @@ impl Exchange {
                 Ok(delivered) => {
                     return Ok(self.conclude(delivered, upstream.stream, &destination));
                 }
-                Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
+                Err(error)
+                    if upstream.is_reused
+                        && (may_repeat && is_stale(&error, &progress)
+                            || is_repeatable && is_unprocessed(&error, &progress)) =>
+                {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
-                Err(error) => return Err((error, progress)),
+                Err(error) => {
+                    if is_silence(&error) {
+                        // Whoever comes next had better not wait on the same connection.
+                        upstream::retire(&self.worker, &self.route(&destination));
+                    }
+                    return Err((error, progress));
+                }
             }
         }
     }
@@ -320,8 +331,27 @@ impl Exchange {
 
 /// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
 fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
-    error.peer == Peer::Upstream
-        && !progress.has_answer.get()
-        && !progress.is_started.get()
-        && matches!(error.cause, Cause::Closed | Cause::Io(_))
+    let is_about_connection = match &error.cause {
+        Cause::Closed => true,
+        // A stream that was reset says nothing about the connection.
+        Cause::Io(error) => !error.get_ref().is_some_and(|inner| inner.is::<h2::Error>()),
+        _ => false,
+    };
+    is_about_connection && is_unanswered(error, progress)
+}
+
+/// Whether the upstream has said that it has not processed the request: it may be sent again whatever it asks for
+/// (RFC 9113 §8.7).
+fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
+    let is_refused = matches!(&error.cause, Cause::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+    is_refused && is_unanswered(error, progress)
+}
+
+/// Whether the upstream has done nothing for as long as it may.
+fn is_silence(error: &ExchangeError) -> bool {
+    error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut)
+}
+
+fn is_unanswered(error: &ExchangeError, progress: &Progress) -> bool {
+    error.peer == Peer::Upstream && !progress.has_answer.get() && !progress.is_started.get()
 }

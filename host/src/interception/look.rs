@@ -49,12 +49,15 @@ pub(crate) async fn run(
         Ok(Opening::Tls) => Box::pin(look.answer_tls(client, connection, ends)).await,
         Ok(Opening::Http) if look.is_wanted => {
             let origin = look.exchange.origin(Scheme::Http);
+            if let Some(upstream) = look.upstream.take() {
+                look.exchange.pool_clear(upstream);
+            }
             look.exchange.finish_look("served in clear");
             let connection = Connection {
                 origin: Some(Rc::new(origin)),
                 ..connection
             };
-            connection::serve_http1(client, connection, ends).await;
+            tokio::task::spawn_local(connection::serve_http1(client, connection, ends));
         }
         Ok(_) => look.relay(client, connection, ends).await,
         Err(error) => {
@@ -74,10 +77,14 @@ impl Look {
         let timeouts = connection.worker.config.timeouts;
         let mut from_client = client.reader();
         let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
-        if let Some(from_upstream) = &from_upstream {
-            from_upstream.deadline().arm(timeouts.tunnel_idle);
-        }
-        from_client.deadline().arm(timeouts.tunnel_idle);
+        // Where the upstream speaks TLS, it is the client's turn; elsewhere either side may begin when it likes.
+        from_client.deadline().arm(match &from_upstream {
+            None => timeouts.client_idle,
+            Some(from_upstream) => {
+                from_upstream.deadline().arm(timeouts.tunnel_idle);
+                timeouts.tunnel_idle
+            }
+        });
         loop {
             let received = from_client.buffered();
             let opening = Opening::of(received);
@@ -202,7 +209,8 @@ impl Look {
                     is_http2: transport.speaks_http2(),
                     ..connection
                 };
-                connection::serve_secure(transport, connection, ends).await;
+                // A task of its own: what the handshake needed is given back.
+                connection::spawn(transport, connection, ends);
             }
             Err(error) => {
                 let refused = is_refusal(&error);

@@ -26,6 +26,9 @@ use crate::http2::client::{Client, ClientOptions};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
+/// How long the upstream of a tunnel may take to answer that it speaks TLS; it may be waiting for something else.
+const TLS_PROBE: Duration = Duration::from_secs(3);
+
 /// There is no connection.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to {host}:{port}{}: {failure}", through(.parent.as_deref()))]
@@ -166,7 +169,16 @@ impl Dialer<'_> {
             Scheme::Http => Ok(stream),
             Scheme::Https => {
                 securing.set(Some(route.host));
-                self.secure(stream, route.host, route.versions).await
+                let secured = self.secure(stream, route.host, route.versions);
+                if !route.is_tunnel {
+                    return secured.await;
+                }
+                let late = |_| {
+                    let fault = TlsFault::TimedOut(TLS_PROBE);
+                    Err(TlsFailure::new(route.host, fault).into())
+                };
+                let secured = tokio::time::timeout(TLS_PROBE, secured).await;
+                secured.unwrap_or_else(late)
             }
         }
     }

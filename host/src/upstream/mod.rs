@@ -91,6 +91,13 @@ pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
     }
 }
 
+/// Has no further stream opened on the HTTP/2 connection along `route`, as when the upstream has fallen silent.
+pub(crate) fn retire(worker: &Worker, route: &Route<'_>) {
+    if let Some(client) = shared(worker, route) {
+        client.retire();
+    }
+}
+
 /// A new connection along `route`, or a stream of one that somebody else has just made.
 pub(crate) async fn connect(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
     // Boxed: dialling is rare, and its future would make every idle connection larger.

@@ -30,6 +30,7 @@ use crate::key_pair::{self, KeyPairError};
 use crate::transport::Transport;
 
 pub(crate) use fault::{TlsFailure, TlsFault, alert_in};
+use roots::ExtraRoots;
 use sessions::Sessions;
 use verifier::{Trust, Verifier};
 
@@ -40,7 +41,7 @@ const MAX_WARNED_HOSTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct TlsClient {
     provider: Arc<CryptoProvider>,
-    extra_roots: RootCertStore,
+    extra_roots: ExtraRoots,
     /// With the machine's, once somebody has needed them.
     roots: OnceLock<Arc<RootCertStore>>,
     insecure: InsecureHosts,
@@ -186,7 +187,7 @@ impl TlsClient {
 
     fn load_roots(&self) -> Arc<RootCertStore> {
         let roots = self.roots.get_or_init(|| {
-            let mut roots = self.extra_roots.clone();
+            let mut roots = self.extra_roots.authorities.clone();
             roots::add_platforms(&mut roots);
             Arc::new(roots)
         });
@@ -195,7 +196,8 @@ impl TlsClient {
 
     fn offers(&self, identity: &Identity, trust: Trust) -> Offers {
         let algorithms = self.provider.signature_verification_algorithms;
-        let verifier = Arc::new(Verifier::new(trust, algorithms));
+        let known = Arc::clone(&self.extra_roots.certificates);
+        let verifier = Arc::new(Verifier::new(trust, known, algorithms));
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for the default versions")

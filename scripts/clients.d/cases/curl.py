@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from checks import Failed, expect_match, expect_same
+from checks import Failed, NotAvailable, expect_match, expect_same
 from harness import case
 from website import random_text
 
@@ -157,7 +157,7 @@ def uploads_when_told_to(context):
     upload = context.write("upload", content)
     done = curl(context, context.proxy, "--http1.1", "--expect100-timeout", "20", "-H", "Expect: 100-continue",
                 "-T", upload, context.url("h1", "/echo"))
-    expect_match("what curl received", done.notes, r"^< HTTP/1\.1 100 Continue")
+    expect_match("what curl received", done.notes, r"^< HTTP/1\.1 100\b")
     expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(content).hexdigest())
 
 
@@ -254,7 +254,11 @@ def forwards_fields(context):
 
 @case("curl", "a plugin changes a request inside")
 def is_seen_by_plugins(context):
-    proxy = context.start("--plugins", "libmodify_request_header.so:ModifyRequestHeader",
+    library = "libmodify_request_header.so"
+    beside = os.path.dirname(context.world.executable)
+    if not any(os.path.exists(os.path.join(beside, place, library)) for place in ("plugins", "")):
+        raise NotAvailable(f"no {library} beside {context.world.executable}")
+    proxy = context.start("--plugins", f"{library}:ModifyRequestHeader",
                           "--plugin-config", "ModifyRequestHeader.set={ x-from-plugin = \"yes\" }")
     for flag in ("--http1.1", "--http2"):
         done = curl(context, proxy, flag, context.url("any", "/echo"))

@@ -36,7 +36,7 @@ def _handle(context, proxy, url):
 
 def _expect_http2_to_proxy(handle):
     notes = b"".join(handle.notes)
-    expect_same("libcurl's words on a CONNECT tunnel of HTTP/2", b"CONNECT tunnel: HTTP/2 negotiated" in notes, True)
+    expect_same("whether libcurl made an HTTP/2 tunnel", b"Establishing HTTP/2 proxy tunnel" in notes, True)
 
 
 @case("libcurl", "HTTP/2 to the proxy, HTTP/2 inside")

@@ -217,6 +217,21 @@ def websockets_talks_over_tls_proxy(context):
     asyncio.run(_websockets_talk(context, context.tls_proxy, "any", "deflate"))
 
 
+async def _websockets_vanishes(context, origin):
+    url = context.url(origin, "/ws").replace("https:", "wss:")
+    socket = await websockets.connect(url, proxy=context.proxy.url, ssl=_trust(context.ca_file))
+    await socket.send("text")
+    expect_same("the answer", await asyncio.wait_for(socket.recv(), 10), "text")
+    socket.transport.abort()
+
+
+for origin in ("h1", "h2"):
+    @case("websockets", f"a client that vanishes, origin {origin}")
+    def websockets_vanishes(context, origin=origin):
+        asyncio.run(_websockets_vanishes(context, origin))
+        context.expect_access(context.proxy, "GET", origin, "/ws", 101)
+
+
 def _pip_downloads(context, proxy, trust):
     done = context.run([sys.executable, "-m", "pip", "--isolated", "download", "--no-cache-dir", "--no-deps",
                         "--disable-pip-version-check", "--timeout", "20", "--retries", "0", "--proxy", proxy.url,

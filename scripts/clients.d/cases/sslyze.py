@@ -1,8 +1,11 @@
 """sslyze, a scanner of TLS servers: what it finds at the listener and, through a tunnel, inside."""
 
+import contextlib
 import json
 import os
+import socket
 import sys
+import threading
 
 from checks import expect_same
 from harness import case
@@ -10,6 +13,37 @@ from harness import case
 OLD_VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
 SCANS = ["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--heartbleed", "--openssl_ccs",
          "--robot", "--compression", "--reneg", "--fallback", "--early_data", "--elliptic_curves", "--certinfo"]
+
+
+def _relay(context, port):
+    """A relay to the proxy that adds the Host that sslyze leaves out of its CONNECT; returns the relay's port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    context.at_end(listener.close)
+    context.at_end(listener.shutdown, socket.SHUT_RDWR)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    def serve(client):
+        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", port)) as proxy:
+            head = client.recv(65536)
+            proxy.sendall(head.replace(b"\r\n", b"\r\nHost: " + head.split(b" ")[1] + b"\r\n", 1))
+            other = threading.Thread(target=pump, args=(client, proxy), daemon=True)
+            other.start()
+            pump(proxy, client)
+            other.join()
+
+    def pump(source, sink):
+        with contextlib.suppress(OSError):
+            while content := source.recv(65536):
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
 
 
 def _scan(context, *arguments):
@@ -62,7 +96,8 @@ def listener_is_strong(context):
 @case("sslyze", "nothing weak inside")
 def inside_is_strong(context):
     # Its probes with old versions are clients that refuse to go on; they must not turn the interception off.
-    results = _scan(context, "--https_tunnel", context.proxy.url, f"localhost:{context.origins.port('h1')}")
+    relay = _relay(context, context.proxy.port)
+    results = _scan(context, "--https_tunnel", f"http://127.0.0.1:{relay}", f"localhost:{context.origins.port('h1')}")
     _expect_nothing_weak(results)
     leaf = results["certificate_info"]["certificate_deployments"][0]["received_certificate_chain"][0]
     expect_same("whether the issuer is the proxy's authority",

@@ -86,7 +86,7 @@ impl<'a> ProxyClient<'a> {
     }
 
     /// A tunnel to `authority`; what came instead.
-    pub(crate) fn connect(&self, authority: &str) -> Result<Pipe, Received> {
+    pub(crate) fn connect(&self, authority: &str) -> Result<Pipe, Box<Received>> {
         self.session().connect(authority)
     }
 

@@ -60,6 +60,14 @@ async fn request(io: &mut Io, received: &mut Vec<u8>) -> Option<Message> {
         let mut buffer = [0; 65536];
         let len = io.read(&mut buffer).await.ok().filter(|&len| len > 0)?;
         received.extend_from_slice(&buffer[..len]);
+        // TLS, say, that somebody tries with an origin in clear text.
+        if !received[0].is_ascii_graphic() {
+            drop(
+                io.write_all(b"HTTP/1.1 400 Answer\r\nContent-Length: 0\r\n\r\n")
+                    .await,
+            );
+            return None;
+        }
     }
 }
 

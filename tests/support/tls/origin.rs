@@ -194,13 +194,6 @@ impl TlsOrigin {
         self.wait_until("requests", |state| state.requests.len() >= count);
     }
 
-    /// Waits until every connection is over.
-    pub(crate) fn wait_for_end(&self) {
-        self.wait_until("the end of its connections", |state| {
-            state.connections.iter().all(|each| each.is_over)
-        });
-    }
-
     /// Asserts that no request came.
     pub(crate) fn assert_unasked(&self) {
         let requests = self.shared.lock().requests.clone();

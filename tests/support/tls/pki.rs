@@ -56,7 +56,7 @@ impl Identity {
     /// Those that must not be accepted, each with a word of the reason.
     pub(crate) const BAD: [(Identity, &'static str); 5] = [
         (Identity::Expired, "expired"),
-        (Identity::NotYetValid, "not yet valid"),
+        (Identity::NotYetValid, "not valid yet"),
         (Identity::WrongHost, "name"),
         (Identity::SelfSigned, "self-signed"),
         (Identity::Untrusted, "unknown"),

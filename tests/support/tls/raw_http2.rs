@@ -77,11 +77,6 @@ impl RawHttp2 {
         self.pipe.send(bytes)
     }
 
-    /// Sends bytes that need not be frames.
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> bool {
-        self.pipe.send(bytes)
-    }
-
     /// The next frame; `None` at the end of the connection.
     pub(crate) fn receive(&mut self) -> Option<Frame> {
         while self.pipe.received().len() < 9 {

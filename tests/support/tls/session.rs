@@ -318,7 +318,7 @@ impl Session {
     }
 
     /// Opens a tunnel; what came instead.
-    pub(crate) fn connect(self, authority: &str) -> Result<Pipe, Received> {
+    pub(crate) fn connect(self, authority: &str) -> Result<Pipe, Box<Received>> {
         match self.wire {
             Wire::Http1(mut pipe) => {
                 pipe.send(format!(
@@ -327,7 +327,7 @@ impl Session {
                 let answer = response(&mut pipe, "CONNECT").expect("an answer to CONNECT");
                 match answer.status {
                     200..300 => Ok(pipe),
-                    _ => Err(answer),
+                    _ => Err(Box::new(answer)),
                 }
             }
             Wire::Http2 { .. } => self.connect_stream(authority),
@@ -335,17 +335,22 @@ impl Session {
     }
 
     /// Opens a tunnel on a stream of its own; what came instead.
-    pub(crate) fn connect_stream(&self, authority: &str) -> Result<Pipe, Received> {
+    pub(crate) fn connect_stream(&self, authority: &str) -> Result<Pipe, Box<Received>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = authority.parse().expect("an authority of a test");
         let opened = within("an answer to CONNECT", converse(self.http2(), request));
         let (received, io) = opened.expect("an answer to CONNECT");
-        io.map(|io| Pipe::new(io, self.local)).ok_or(received)
+        io.map(|io| Pipe::new(io, self.local))
+            .ok_or_else(|| Box::new(received))
     }
 
     /// Changes to a WebSocket; what came instead.
-    pub(crate) fn web_socket(self, authority: &str, path: &str) -> Result<WebSocket, Received> {
+    pub(crate) fn web_socket(
+        self,
+        authority: &str,
+        path: &str,
+    ) -> Result<WebSocket, Box<Received>> {
         match self.wire {
             Wire::Http1(mut pipe) => {
                 let ask = Ask::get(authority, path)
@@ -356,7 +361,7 @@ impl Session {
                 pipe.send(ask.text(self.form));
                 let answer = response(&mut pipe, "GET").expect("an answer to an upgrade");
                 if answer.status != 101 {
-                    return Err(answer);
+                    return Err(Box::new(answer));
                 }
                 let accept = answer.field("Sec-WebSocket-Accept");
                 assert_eq!(accept, Some(web_socket::accept(WebSocket::KEY)));
@@ -371,7 +376,8 @@ impl Session {
                     .insert(Protocol::from_static("websocket"));
                 let opened = within("an answer to CONNECT", converse(self.http2(), request));
                 let (received, io) = opened.expect("an answer to CONNECT");
-                io.map(|io| WebSocket { io }).ok_or(received)
+                io.map(|io| WebSocket { io })
+                    .ok_or_else(|| Box::new(received))
             }
         }
     }

@@ -114,6 +114,45 @@ fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() {
+    on_worker(async {
+        let (authority, files) = (Authority::new(), Files::new("own"));
+        let past = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        let today = (date_time_ymd(2001, 1, 1), date_time_ymd(3002, 1, 1));
+        for (number, ((not_before, not_after), name, refusal)) in [
+            (today, ORIGIN, None),
+            (today, "other.test", Some("is for another name")),
+            (past, ORIGIN, Some("has expired")),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let key = KeyPair::generate().unwrap();
+            let mut own = params(name);
+            own.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            (own.not_before, own.not_after) = (not_before, not_after);
+            let own = own.self_signed(&key).unwrap();
+            let config = TlsConfig {
+                upstream: UpstreamTls {
+                    extra_ca_files: vec![files.write(&format!("{number}.pem"), &own.pem())],
+                    ..UpstreamTls::default()
+                },
+                ..TlsConfig::default()
+            };
+            let means = Means::configured(&authority, &config, &[]);
+            let (port, _) = origin(showing(vec![own.der().clone()], &key), async |_| ()).await;
+            match (means.dial(&https(ORIGIN, port)).await, refusal) {
+                (Ok(_), None) => {}
+                (Err(error), Some(refusal)) => {
+                    assert!(error.to_string().contains(refusal), "{error}");
+                }
+                (result, _) => panic!("{name}: {result:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
     on_worker(async {
         let authority = Authority::new();

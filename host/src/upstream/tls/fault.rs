@@ -60,6 +60,15 @@ impl TlsFault {
         matches!(self, Self::NotTls | Self::SpokeFirst)
     }
 
+    /// Whether all that is wrong is that the certificate is for another name.
+    pub(crate) fn is_about_name(&self) -> bool {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        matches!(
+            self,
+            Self::Certificate(NotValidForName | NotValidForNameContext { .. })
+        )
+    }
+
     /// Whether the peer has neither answered nor said why not.
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::TimedOut(_))

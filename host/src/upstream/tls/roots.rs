@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -9,19 +10,32 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::TlsClientError;
 
+/// The certificates of the configuration.
+#[derive(Debug)]
+pub(super) struct ExtraRoots {
+    pub(super) authorities: RootCertStore,
+    /// The same, as they were read: a server may show one of them as its own.
+    pub(super) certificates: Arc<[CertificateDer<'static>]>,
+}
+
 /// The certificates of PEM files.
 ///
 /// # Errors
 /// A file cannot be read, or has no certificate that can be a trust root.
-pub(super) fn read(files: &[PathBuf]) -> Result<RootCertStore, TlsClientError> {
-    let mut roots = RootCertStore::empty();
+pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, TlsClientError> {
+    let mut authorities = RootCertStore::empty();
+    let mut certificates = Vec::new();
     for path in files {
-        add_file(&mut roots, path).map_err(|reason| TlsClientError::CaFile {
+        let added = add_file(&mut authorities, &mut certificates, path);
+        added.map_err(|reason| TlsClientError::CaFile {
             path: path.clone(),
             reason,
         })?;
     }
-    Ok(roots)
+    Ok(ExtraRoots {
+        authorities,
+        certificates: certificates.into(),
+    })
 }
 
 /// Adds those that the machine trusts. Reads files: not for a worker's thread.
@@ -37,14 +51,21 @@ pub(super) fn add_platforms(roots: &mut RootCertStore) {
     }
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
+fn add_file(
+    authorities: &mut RootCertStore,
+    certificates: &mut Vec<CertificateDer<'static>>,
+    path: &Path,
+) -> io::Result<()> {
     let pem = std::fs::read(path)?;
-    let len = roots.len();
+    let len = certificates.len();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(pem_error)?;
-        roots.add(certificate).map_err(io::Error::other)?;
+        authorities
+            .add(certificate.clone())
+            .map_err(io::Error::other)?;
+        certificates.push(certificate);
     }
-    if roots.len() == len {
+    if certificates.len() == len {
         return Err(io::Error::other("has no certificate in PEM format"));
     }
     Ok(())
