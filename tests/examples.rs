@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust};
 use crate::support::{OK, Origin, Proxy, Scratch, request};
 
 fn example(name: &str) -> PathBuf {
@@ -84,4 +85,64 @@ fn egress_lets_a_tool_reach_what_is_listed_with_a_secret_it_does_not_have() {
     ];
     assert_eq!(decisions, expected, "{audit}");
     assert!(!audit.contains("s3cret"), "{audit}");
+}
+
+/// The same over HTTPS, with the rule and the secret that the README shows for that, and with interception.
+#[test]
+fn egress_sees_what_a_tool_asks_over_https() {
+    let scratch = Scratch::new();
+    let audit_log = scratch.path("egress.jsonl");
+    let key = scratch.write("models_key", "s3cret\n");
+    for offer in [Offer::Http1, Offer::Http2] {
+        let pki = Pki::new();
+        let models = pki.origin().offering(offer).answering(Answer::ok("models"));
+        let port = models.address().port();
+        let rule = format!(
+            "{{ host = 'localhost', ports = [{port}], methods = ['GET', 'POST'], paths = ['/v1/*'], tunnels = true }}"
+        );
+        let secret = format!(
+            "{{ placeholder = '{{{{MODELS_KEY}}}}', file = '{}', hosts = ['localhost'], fields = ['Authorization'] }}",
+            key.display()
+        );
+        let proxy = pki
+            .intercepting()
+            .args(["--config".as_ref(), example("egress").as_os_str()])
+            .plugin_config(&format!("EgressAllowlist.allow=[{rule}]"))
+            .plugin_config(&format!(
+                "EgressAllowlist.audit_log='{}'",
+                audit_log.display()
+            ))
+            .plugin_config(&format!("SecretInject.secrets=[{secret}]"))
+            .start();
+        let authority = models.authority();
+        let client = pki.client(&proxy).offering(offer);
+        let answer = client.connect(&authority).err();
+        assert_eq!(answer.map(|answer| answer.status), Some(407));
+
+        let mut pipe = client.pipe();
+        pipe.send(format!(
+            "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{CREDENTIAL}\r\n"
+        ));
+        pipe.read_until(b"\r\n\r\n");
+        let secure = pipe.secure(&pki, "localhost", offer, Trust::Proxy);
+        let mut session = secure.expect("a handshake").session(Form::Origin("https"));
+        let mut ask = |method: &str, path: &str| {
+            let ask = Ask::new(method, &authority, path);
+            session.ask(ask.field("authorization", "Bearer {{MODELS_KEY}}"))
+        };
+        let allowed = ask("GET", "/v1/models");
+        assert_eq!(allowed.told(), (200, "models".into()));
+        for (method, path, reason) in [
+            ("DELETE", "/v1/models", "method"),
+            ("GET", "/admin", "path"),
+        ] {
+            let denied = ask(method, path);
+            assert_eq!(denied.status, 403, "{method} {path}");
+            let field = denied.field("X-Egress-Denied");
+            assert_eq!(field.as_deref(), Some(reason), "{method} {path}");
+        }
+        let received = models.only_request();
+        assert_eq!(received.all("authorization"), ["Bearer s3cret"]);
+        assert!(received.all("proxy-authorization").is_empty());
+    }
 }

@@ -8,9 +8,17 @@
 //! passed on, the other is each proxy's own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::support::{Message, Origin, Proxy, ProxyCommand, Scratch, plugin_directory, response};
+use crate::support::tls::{
+    Answer, Ask as TlsAsk, Form, Identity, Offer, Pipe, Pki, Received, Seen, Shown, TlsOrigin,
+    Trust,
+};
+use crate::support::{
+    Message, Origin, Proxy, ProxyCommand, Scratch, contains, plugin_directory, proxy_binary,
+    response,
+};
 
 /// One section of the documentation.
 struct Row {
@@ -282,22 +290,42 @@ fn proxy(plugins: &str) -> ProxyCommand {
 
 /// What httpbin.org answers to `/get` and `/post`: the request, as JSON. Like that server, it hides `Via`.
 fn httpbin(request: &Message) -> Vec<u8> {
-    let mut fields: Vec<String> = request
-        .fields
-        .iter()
+    let fields = request.fields.iter();
+    let fields = fields.map(|(name, value)| (&**name, String::from_utf8_lossy(value).into()));
+    let (posted, json) = (posted(request), posted_json(request));
+    got(&repeated(fields, request.target(), &posted, &json)).into_bytes()
+}
+
+/// The same over TLS, to `/get`.
+fn httpbin_over_tls(request: &Seen) -> Answer {
+    let fields = request.fields.iter();
+    let fields = fields.map(|(name, value)| (&**name, value.clone()));
+    let content = repeated(fields, &request.path, "", "");
+    GOT_FIELDS
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .fold(Answer::ok(content), |answer, (name, value)| {
+            answer.field(name, value)
+        })
+}
+
+/// A request as JSON, with members of its content.
+fn repeated<'f>(
+    fields: impl Iterator<Item = (&'f str, String)>,
+    path: &str,
+    posted: &str,
+    json: &str,
+) -> String {
+    let mut fields: Vec<String> = fields
         .filter(|(name, _)| !name.eq_ignore_ascii_case("Via"))
-        .map(|(name, value)| format!("    {name:?}: {:?}", String::from_utf8_lossy(value)))
+        .map(|(name, value)| format!("    {name:?}: {value:?}"))
         .collect();
     fields.sort();
-    let path = request.target();
-    let content = format!(
-        "{{\n  \"args\": {{}},\n{}  \"headers\": {{\n{}\n  }},\n{}  \"origin\": \"1.2.3.4, 5.6.7.8\",\n  \
+    format!(
+        "{{\n  \"args\": {{}},\n{posted}  \"headers\": {{\n{}\n  }},\n{json}  \"origin\": \"1.2.3.4, 5.6.7.8\",\n  \
          \"url\": \"https://httpbin.org{path}\"\n}}\n",
-        posted(request),
         fields.join(",\n"),
-        posted_json(request),
-    );
-    got(&content).into_bytes()
+    )
 }
 
 /// The response as printed, with its length.
@@ -391,6 +419,13 @@ fn the_file_that_the_log_names_has_the_response() {
     let wanted = format!(" - GET httpbin.org:80/get - 200 OK - {sent} bytes - ");
     assert!(line.starts_with(&wanted), "{line}");
 
+    let path = cached(&proxy, &scratch);
+    let content = fs::read_to_string(&path).expect("the file is there");
+    assert_eq!(content, got(GOT));
+}
+
+/// The file that the log names: `httpbin.org`, the time, in the directory for temporary files.
+fn cached(proxy: &Proxy, scratch: &Scratch) -> PathBuf {
     let line = proxy.wait_for_line(" - Cached response at ");
     let (_, path) = line
         .split_once(" - Cached response at ")
@@ -408,8 +443,162 @@ fn the_file_that_the_log_names_has_the_response() {
     };
     assert!(stamp.is_some_and(is_stamp), "{name}");
     assert_eq!(path.parent(), Some(&*scratch.path("")));
-    let content = fs::read_to_string(&path).expect("the file is there");
-    assert_eq!(content, got(GOT));
+    path
+}
+
+/// `make https-certificates` and `make ca-certificates`, in an empty directory.
+fn make(directory: &Path, certificates: &str) {
+    let made = Command::new(proxy_binary())
+        .args(["ca", certificates])
+        .current_dir(directory)
+        .output()
+        .expect("the proxy can be run");
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// https://httpbin.org, as a stand-in that a fixture leads to.
+struct SecureInternet {
+    pki: Pki,
+    httpbin: TlsOrigin,
+    scratch: Scratch,
+}
+
+impl SecureInternet {
+    fn new() -> SecureInternet {
+        let pki = Pki::new();
+        let names = ["httpbin.org", "127.0.0.1"].map(str::to_owned);
+        SecureInternet {
+            // As the answers are printed, over HTTP/1.1.
+            httpbin: pki
+                .origin()
+                .offering(Offer::Http1)
+                .identity(Identity::Named(names.into()))
+                .serve(httpbin_over_tls),
+            pki,
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// A proxy with the arguments of the documentation, in which files are named as in the directory of `make`. It
+    /// trusts the stand-in, which stands for a site that all the world trusts.
+    fn proxy(&self, arguments: &[&str]) -> Proxy {
+        let in_place = |argument: &&str| match argument.ends_with(".pem") {
+            true => self.scratch.path(argument).into_os_string(),
+            false => argument.into(),
+        };
+        let map = format!("{{ \"httpbin.org:443\" = \"{}\" }}", self.httpbin.address());
+        self.pki
+            .relaying()
+            .args(arguments.iter().map(in_place))
+            .args(["--plugin-dir".as_ref(), plugin_directory().as_os_str()])
+            .args([
+                "--ca-cert-dir".as_ref(),
+                self.scratch.path("minted").as_os_str(),
+            ])
+            .plugin("zoo", "ConnectTo")
+            .plugin_config(&format!("ConnectTo.map={map}"))
+            .env("TMPDIR", self.scratch.path(""))
+            .start()
+    }
+
+    /// What `curl https://httpbin.org/get` sends in the tunnel, and is answered.
+    fn get(&self, secure: Pipe) -> Received {
+        let ask = TlsAsk::get("httpbin.org", "/get")
+            .field("User-Agent", "curl/7.54.0")
+            .field("Accept", "*/*");
+        let received = secure.session(Form::Origin("https")).ask(ask);
+        for line in GOT_FIELDS.lines() {
+            let (name, value) = line.split_once(": ").expect("a field line");
+            assert_eq!(received.all(name), [value]);
+        }
+        assert_eq!(received.told(), (200, GOT.to_owned()));
+        received
+    }
+}
+
+/// The tunnel in which curl speaks TLS.
+const TUNNEL: &str = "CONNECT httpbin.org:443 HTTP/1.1\r\nHost: httpbin.org:443\r\n\
+    User-Agent: curl/7.54.0\r\nProxy-Connection: Keep-Alive\r\n\r\n";
+
+/// Asks for the tunnel.
+fn tunnel(mut pipe: Pipe) -> Pipe {
+    pipe.send(TUNNEL);
+    let head = pipe.read_until(b"\r\n\r\n");
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{head:?}");
+    pipe
+}
+
+/// `curl -x https://localhost:8899 --proxy-cacert https-cert.pem https://httpbin.org/get`.
+#[test]
+fn end_to_end_encryption_works_as_its_section_says() {
+    let internet = SecureInternet::new();
+    make(&internet.scratch.path(""), "self-signed");
+    let proxy = internet.proxy(&[
+        "--cert-file",
+        "https-cert.pem",
+        "--key-file",
+        "https-key.pem",
+    ]);
+    let clear = internet.pki.client(&proxy).pipe();
+    let certificate = internet.scratch.path("https-cert.pem");
+    let to_proxy = clear.secure_by(&certificate, "localhost", Offer::Http1);
+    let to_proxy = to_proxy.expect("curl trusts the proxy by --proxy-cacert");
+    let secure =
+        tunnel(to_proxy).secure(&internet.pki, "httpbin.org", Offer::Http1, Trust::Origins);
+    internet.get(secure.expect("the origin's own certificate is shown"));
+}
+
+const INTERCEPTION: [&str; 8] = [
+    "--plugins",
+    "plugin_examples/cache_responses.CacheResponsesPlugin",
+    "--ca-key-file",
+    "ca-key.pem",
+    "--ca-cert-file",
+    "ca-cert.pem",
+    "--ca-signing-key-file",
+    "ca-signing-key.pem",
+];
+
+/// `curl -v -x localhost:8899 --cacert ca-cert.pem https://httpbin.org/get`.
+#[test]
+fn tls_interception_works_as_its_section_says() {
+    let internet = SecureInternet::new();
+    make(&internet.scratch.path(""), "init");
+    let proxy = internet.proxy(&INTERCEPTION);
+    let authority = internet.scratch.path("ca-cert.pem");
+    let tunnel = tunnel(internet.pki.client(&proxy).pipe());
+    let secure = tunnel.secure_by(&authority, "httpbin.org", Offer::Http1);
+    let secure = secure.expect("SSL certificate verify ok");
+    // The `issuer` line confirms that the response was intercepted.
+    let issuer = secure.certificate().issuer;
+    assert_eq!(issuer, Shown::of_file(&authority).subject);
+    internet.get(secure);
+    let line = proxy.wait_for_line(" - GET ");
+    let line = line.replace(&internet.httpbin.address().to_string(), "httpbin.org:443");
+    assert!(line.contains(" - GET httpbin.org:443/get - 200 "), "{line}");
+
+    let file = cached(&proxy, &internet.scratch);
+    let content = fs::read_to_string(&file).expect("plain text");
+    let (head, content) = content.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for line in GOT_FIELDS.lines() {
+        assert!(head.lines().any(|each| each == line), "no {line} in {head}");
+    }
+    assert_eq!(content, GOT);
+}
+
+#[test]
+fn without_the_flags_for_interception_the_cached_file_holds_encrypted_data() {
+    let internet = SecureInternet::new();
+    let proxy = internet.proxy(&INTERCEPTION[..2]);
+    let tunnel = tunnel(internet.pki.client(&proxy).pipe());
+    let secure = tunnel.secure(&internet.pki, "httpbin.org", Offer::Http1, Trust::Origins);
+    internet.get(secure.expect("the origin's own certificate is shown"));
+    let file = cached(&proxy, &internet.scratch);
+    let content = fs::read(&file).expect("the file is there");
+    // A record of a handshake, and nothing of the answer.
+    assert_eq!(content[..2], [0x16, 3]);
+    assert!(!contains(&content, b"httpbin") && !contains(&content, b"nginx"));
 }
 
 /// The example lets proxy.py's own web server answer, which this proxy does not have: `--enable-web-server` is no flag

@@ -63,17 +63,19 @@ fn a_response_that_breaks_off_leaves_no_file() {
 }
 
 #[test]
-fn a_tunnel_is_stored_by_the_plugin_for_tunnels() {
+fn a_tunnel_is_stored_as_it_came() {
     let origin = Origin::serve(|peer| {
         peer.read_more();
         peer.send("\x16\x03\x01 undeciphered");
     });
-    let scratch = Scratch::new();
-    let proxy = storing_to(&scratch, "CacheTunnels").start();
-    let mut client = proxy.tunnel(&origin);
-    client.send("hello");
-    client.finish();
-    client.read_to_end();
-    let content = fs::read(cached(&proxy)).expect("the file is there");
-    assert_eq!(content, b"\x16\x03\x01 undeciphered");
+    for plugin in ["CacheResponses", "CacheTunnels"] {
+        let scratch = Scratch::new();
+        let proxy = storing_to(&scratch, plugin).start();
+        let mut client = proxy.tunnel(&origin);
+        client.send("hello");
+        client.finish();
+        client.read_to_end();
+        let content = fs::read(cached(&proxy)).expect("the file is there");
+        assert_eq!(content, b"\x16\x03\x01 undeciphered", "{plugin}");
+    }
 }

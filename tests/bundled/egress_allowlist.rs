@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use crate::support::tls::{Answer, Ask, Offer, Pki, Trust};
 use crate::support::{Message, OK, Origin, Proxy, ProxyCommand, Scratch, get, request};
 
 /// A proxy that allows `rule`, which is the inside of a rule's table after its host and port, toward `origin`.
@@ -105,4 +106,59 @@ fn report_only_denies_nothing_and_says_what_it_would() {
         .start();
     assert_eq!(proxy.ask(get(&other, "/")).status(), 200);
     proxy.wait_for_line("would deny: port ");
+}
+
+#[test]
+fn a_client_that_refuses_our_certificate_does_not_get_past_the_paths() {
+    let pki = Pki::new();
+    let origin = pki.origin().answering(Answer::ok("ok"));
+    let scratch = Scratch::new();
+    let file = scratch.path("audit.jsonl");
+    let port = origin.address().port();
+    let rule = format!("host = 'localhost', ports = [{port}], paths = ['/v1/*'], tunnels = true");
+    let proxy = pki
+        .intercepting()
+        .plugin("egress_allowlist", "EgressAllowlist")
+        .plugin_config(&format!("EgressAllowlist.allow=[{{ {rule} }}]"))
+        .plugin_config(&format!("EgressAllowlist.audit_log='{}'", file.display()))
+        .config("[interception]\nexclude = [\"localhost\"]")
+        .start();
+    let authority = origin.authority();
+    let client = pki.client(&proxy);
+    for _ in 0..2 {
+        let tunnel = client.tunnel(&authority);
+        let refused = tunnel.secure(&pki, "localhost", Offer::Both, Trust::Origins);
+        assert!(refused.is_err(), "the proxy insists on looking inside");
+    }
+    let mut session = client.https(&authority);
+    assert_eq!(session.ask(Ask::get(&authority, "/v1/x")).status, 200);
+    assert_eq!(session.ask(Ask::get(&authority, "/admin")).status, 403);
+    assert_eq!(origin.only_request().path, "/v1/x");
+    drop(session);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code, Some(0));
+    let written = fs::read_to_string(&file).expect("the audit log is there");
+    let decisions = written
+        .lines()
+        .filter_map(|line| line.split_once("\"method\":"))
+        .map(|(_, decision)| decision.to_owned());
+    let decisions: Vec<String> = decisions.collect();
+    let of = |method: &str, rest: &str| {
+        format!("\"{method}\",\"host\":\"localhost\",\"port\":{port},{rest}")
+    };
+    let tunnel = of("CONNECT", "\"decision\":\"allowed\",\"rule\":1}");
+    let expected = [
+        tunnel.clone(),
+        tunnel.clone(),
+        tunnel,
+        of(
+            "GET",
+            "\"path\":\"/v1/x\",\"decision\":\"allowed\",\"rule\":1}",
+        ),
+        of(
+            "GET",
+            "\"path\":\"/admin\",\"decision\":\"denied\",\"reason\":\"path\"}",
+        ),
+    ];
+    assert_eq!(decisions, expected, "{written}");
 }

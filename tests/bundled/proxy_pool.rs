@@ -1,5 +1,6 @@
 //! Exchanges go through parent proxies, and past those that do not listen.
 
+use crate::support::tls::{Answer, Ask, Offer, Pki};
 use crate::support::{Origin, Proxy, response};
 use std::net::TcpListener;
 
@@ -84,4 +85,41 @@ fn a_tunnel_goes_through_a_parent_with_its_credentials() {
 fn all_parents_down_is_a_bad_gateway() {
     let proxy = pool(&[nobody(), nobody()]);
     assert_eq!(proxy.ask(REQUEST).status(), 502);
+}
+
+#[test]
+fn what_is_inside_of_a_tunnel_goes_the_tunnels_way() {
+    let pki = Pki::new();
+    let origin = pki
+        .origin()
+        .offering(Offer::Http1)
+        .answering(Answer::ok("ok"));
+    let parents = [Proxy::start(), Proxy::start()];
+    let urls = parents
+        .each_ref()
+        .map(|each| format!("http://{}", each.address()));
+    let proxy = pki
+        .intercepting()
+        .plugin("proxy_pool", "ProxyPool")
+        .plugin_config(&format!("ProxyPool.parents={urls:?}"))
+        .plugin_config("ProxyPool.policy=\"round_robin\"")
+        .plugin_config("ProxyPool.bypass=[]")
+        .start();
+    let authority = origin.authority();
+    let mut session = pki.client(&proxy).https(&authority);
+    for _ in 0..3 {
+        let received = session.ask(Ask::get(&authority, "/inside"));
+        assert_eq!(received.told(), (200, "ok".into()));
+    }
+    proxy.wait_for_lines("/inside", 3);
+    let lines = proxy.lines();
+    let mut used: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split_once("parent=").map(|(_, parent)| parent))
+        .collect();
+    assert_eq!(used.len(), 4, "{lines:?}");
+    used.dedup();
+    assert_eq!(used.len(), 1, "{lines:?}");
+    // The connection that the tunnel was opened with serves all of them.
+    assert_eq!(origin.connections().len(), 1);
 }

@@ -1,5 +1,6 @@
 //! Requests past the limit are answered by the proxy, on whichever worker they come.
 
+use crate::support::tls::{Answer, Ask, Offer, Pki};
 use crate::support::{OK, Origin, Proxy};
 
 #[test]
@@ -25,4 +26,29 @@ fn requests_past_the_limit_never_reach_the_origin() {
     let line = proxy.wait_for_line("/denied");
     assert!(line.ends_with(" - rate_limit=denied 127.0.0.1"), "{line}");
     assert_eq!(origin.requests().len(), 3);
+}
+
+#[test]
+fn a_tunnel_and_the_first_request_inside_count_once() {
+    for offer in [Offer::Http1, Offer::Http2] {
+        let pki = Pki::new();
+        let origin = pki.origin().offering(offer).answering(Answer::ok("ok"));
+        let proxy = pki
+            .intercepting()
+            .plugin("rate_limit", "RateLimit")
+            .plugin_config("RateLimit.requests=3")
+            .plugin_config("RateLimit.window_seconds=86400")
+            .start();
+        let authority = origin.authority();
+        let client = pki.client(&proxy).offering(offer);
+        let mut session = client.https(&authority);
+        let mut ask = || session.ask(Ask::get(&authority, "/")).status;
+        assert_eq!(
+            [ask(), ask(), ask(), ask()],
+            [200, 200, 200, 429],
+            "{offer:?}"
+        );
+        let tunnel = client.connect(&authority);
+        assert_eq!(tunnel.err().map(|answer| answer.status), Some(429));
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use crate::support::tls::{Answer, Offer, Pki};
 use crate::support::{Origin, Proxy, Scratch, request, response};
 
 #[test]
@@ -56,4 +57,44 @@ fn a_file_that_is_no_archive_is_left_alone() {
     assert_eq!(exit.code, Some(78), "{exit:?}");
     assert!(exit.stderr.contains("move it away"), "{}", exit.stderr);
     assert_eq!(fs::read_to_string(&file).expect("it is there"), "mine");
+}
+
+#[test]
+fn requests_inside_of_a_tunnel_are_recorded_with_the_version_of_each_side() {
+    for (client, origin, versions) in [
+        (Offer::Http1, Offer::Http1, ["HTTP/1.1", "HTTP/1.1"]),
+        (Offer::Http2, Offer::Http2, ["HTTP/2.0", "HTTP/2.0"]),
+        (Offer::Http2, Offer::Http1, ["HTTP/2.0", "HTTP/1.1"]),
+    ] {
+        let scratch = Scratch::new();
+        let file = scratch.path("proxy.har");
+        let pki = Pki::new();
+        let origin = pki.origin().offering(origin).answering(Answer::ok("ok"));
+        let proxy = pki
+            .intercepting()
+            .plugin("record_har", "RecordHar")
+            .plugin_config(&format!("RecordHar.file='{}'", file.display()))
+            .start();
+        let authority = origin.authority();
+        let received = pki.client(&proxy).offering(client).get(&authority, "/a");
+        assert_eq!(received.status, 200);
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait().code, Some(0));
+        let archive = fs::read_to_string(&file).expect("the archive is there");
+        let entries: Vec<_> = archive
+            .lines()
+            .filter(|line| line.contains("startedDateTime"))
+            .collect();
+        assert_eq!(entries.len(), 2, "{archive}");
+        let connect = format!("\"method\":\"CONNECT\",\"url\":\"{authority}\"");
+        assert!(entries[0].contains(&connect), "{archive}");
+        let url = format!("\"method\":\"GET\",\"url\":\"https://{authority}/a\"");
+        assert!(entries[1].contains(&url), "{archive}");
+        let recorded: Vec<_> = entries[1]
+            .split("\"httpVersion\":\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        assert_eq!(recorded, versions, "{archive}");
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use crate::support::tls::{Answer, Ask, Offer, Pki, Trust};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch, request};
 
 const FIELD: &str = "Authorization: Bearer {{KEY}}\r\n";
@@ -112,5 +113,47 @@ fn a_secret_that_cannot_be_used_refuses_the_start_without_showing_it() {
         let expected = format!("secrets: entry 1: file: {}: {reason}", file.display());
         assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
         assert!(!exit.stderr.contains("hush"), "{}", exit.stderr);
+    }
+}
+
+#[test]
+fn over_https_only_an_intercepted_request_for_the_named_host_gets_the_secret() {
+    let scratch = Scratch::new();
+    let file = scratch.write("key", "s3cret\n");
+    for offer in [Offer::Http1, Offer::Http2] {
+        let pki = Pki::new();
+        let origin = pki.origin().answering(Answer::echo());
+        let secrets = format!(
+            "SecretInject.secrets=[{{ placeholder = '{{{{KEY}}}}', file = '{}', hosts = ['localhost'] }}]",
+            file.display()
+        );
+        let with_secret = |command: ProxyCommand| {
+            command
+                .plugin("secret_inject", "SecretInject")
+                .plugin_config(&secrets)
+                .start()
+        };
+        let seeing = with_secret(pki.intercepting());
+        let blind = with_secret(pki.relaying());
+        let (named, other) = (origin.authority(), origin.address().to_string());
+        for (proxy, trust, authority) in [
+            (&seeing, Trust::Proxy, &named),
+            (&seeing, Trust::Proxy, &other),
+            (&blind, Trust::Origins, &named),
+        ] {
+            let client = pki.client(proxy).offering(offer).trusting(trust);
+            let ask = Ask::get(authority, "/").field("authorization", "Bearer {{KEY}}");
+            assert_eq!(client.https(authority).ask(ask).status, 200);
+        }
+        let seen: Vec<_> = origin
+            .requests()
+            .iter()
+            .map(|seen| seen.all("authorization").concat())
+            .collect();
+        let expected = ["Bearer s3cret", "Bearer {{KEY}}", "Bearer {{KEY}}"];
+        assert_eq!(seen, expected, "{offer:?}");
+        for proxy in [&seeing, &blind] {
+            assert!(proxy.lines().iter().all(|line| !line.contains("s3cret")));
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! A certificate as a peer was shown it, read by an implementation that is not the proxy's.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -26,6 +29,11 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// Reads a file of PEM.
+    pub(crate) fn of_file(path: &Path) -> Shown {
+        Shown::of(&CertificateDer::from_pem_file(path).expect("a certificate in PEM"))
+    }
+
     /// Reads `der`.
     pub(crate) fn of(der: &[u8]) -> Shown {
         let (_, certificate) = X509Certificate::from_der(der).expect("a certificate in DER");

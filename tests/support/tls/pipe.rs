@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::stream_io::Io;
-use super::{Form, Offer, Pki, RawHttp2, Session, Shown, Trust, Version};
+use super::{Form, Offer, Pki, RawHttp2, Session, Shown, Trust, Version, trust};
 use crate::support::background::within;
 use crate::support::{End, contains, shown};
 
@@ -99,6 +100,11 @@ impl Pipe {
         trust: Trust,
     ) -> Result<Pipe, String> {
         self.secure_with(trust.config(pki, offer), host)
+    }
+
+    /// The same, trusting the authority in `file`.
+    pub(crate) fn secure_by(self, file: &Path, host: &str, offer: Offer) -> Result<Pipe, String> {
+        self.secure_with(trust::config_by(file, offer), host)
     }
 
     fn secure_with(self, config: Arc<ClientConfig>, host: &str) -> Result<Pipe, String> {

@@ -1,9 +1,11 @@
 //! Whom a client of a test believes.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -24,28 +26,38 @@ pub(crate) enum Trust {
 
 impl Trust {
     pub(super) fn config(self, pki: &Pki, offer: Offer) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for the default versions");
         let root = match self {
             Trust::Proxy => Some(pki.proxy_roots()),
             Trust::Origins => Some(pki.origin_roots()),
             Trust::Anyone => None,
         };
-        let builder = match root {
-            Some(root) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(root).expect("an authority is a root");
-                builder.with_root_certificates(roots)
-            }
-            None => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Credulous(provider()))),
-        };
-        let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = offer.names();
-        Arc::new(config)
+        believing(root, offer)
     }
+}
+
+/// Whoever has a certificate of the authority in this file.
+pub(super) fn config_by(file: &Path, offer: Offer) -> Arc<ClientConfig> {
+    let root = CertificateDer::from_pem_file(file).expect("a certificate in PEM");
+    believing(Some(root), offer)
+}
+
+fn believing(root: Option<CertificateDer<'static>>, offer: Offer) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for the default versions");
+    let builder = match root {
+        Some(root) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(root).expect("an authority is a root");
+            builder.with_root_certificates(roots)
+        }
+        None => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Credulous(provider()))),
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = offer.names();
+    Arc::new(config)
 }
 
 pub(super) fn provider() -> Arc<CryptoProvider> {
