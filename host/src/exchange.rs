@@ -33,6 +33,7 @@ use crate::telemetry::AccessRecord;
 use crate::worker::Worker;
 
 pub(crate) use origin::Origin;
+pub(crate) use reach::Destination;
 use record::Record;
 use upload::Upload;
 
@@ -120,6 +121,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
         }
         Ok(Outcome::Look {
             upstream,
+            destination,
             is_wanted,
             upstream_speaks_http2,
         }) => {
@@ -130,6 +132,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
             return Next::Look(Box::new(Look {
                 exchange,
                 upstream,
+                destination,
                 is_wanted,
                 upstream_speaks_http2,
             }));
@@ -150,6 +153,7 @@ enum Outcome {
     /// A tunnel that is looked into.
     Look {
         upstream: Option<MessageStream>,
+        destination: Destination,
         is_wanted: bool,
         upstream_speaks_http2: Option<bool>,
     },

@@ -4,12 +4,11 @@
 //! reached and is who it says it is, and otherwise the reason. An upstream that speaks no TLS is connected in clear, and
 //! what the client then says decides.
 
-use std::net::IpAddr;
-
-use super::reach::Reached;
+use super::reach::{Destination, Reached};
 use super::{Exchange, Origin, Outcome, unless_reset};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
+use crate::interception;
 use crate::plugins::{Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
@@ -35,11 +34,13 @@ impl Exchange {
         let (mut approach, mut is_wanted) = self.approach();
         let mut upstream_speaks_http2 = None;
         let mut upstream = None;
+        let mut destination = Destination::default();
         if approach == Approach::Secure {
             self.tunnel_scheme = Scheme::Https;
             match self.reach(client, Freshness::Any).await {
                 Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
-                Ok((destination, Reached::Upstream(reached))) => {
+                Ok((reached_at, Reached::Upstream(reached))) => {
+                    destination = reached_at;
                     upstream_speaks_http2 = Some(reached.stream.speaks_http2());
                     // The first request inside of the tunnel finds it there.
                     self.worker
@@ -54,9 +55,12 @@ impl Exchange {
             self.tunnel_scheme = Scheme::Http;
         }
         if approach != Approach::Secure {
-            match self.reach(client, Freshness::New).await?.1 {
-                Reached::Answered(next) => return Ok(Outcome::Next(next)),
-                Reached::Upstream(reached) => upstream = Some(reached.stream),
+            match self.reach(client, Freshness::New).await? {
+                (_, Reached::Answered(next)) => return Ok(Outcome::Next(next)),
+                (reached_at, Reached::Upstream(reached)) => {
+                    destination = reached_at;
+                    upstream = Some(reached.stream);
+                }
             }
         }
         let stall = self.worker.config.timeouts.client_idle;
@@ -69,6 +73,7 @@ impl Exchange {
             Some(upstream) if approach == Approach::Unseen => Outcome::Tunnel(upstream),
             upstream => Outcome::Look {
                 upstream,
+                destination,
                 is_wanted,
                 upstream_speaks_http2,
             },
@@ -90,10 +95,14 @@ impl Exchange {
         let (host, port) = (self.head.host(), self.head.port());
         let is_wanted = interception.wants(host, port);
         // The certificate of an address is seldom for the address: the name comes with the client's hello.
-        let is_address = host.parse::<IpAddr>().is_ok();
+        let is_address = interception::is_address(host);
         let approach = if is_wanted && !is_address && !interception.clear.knows(host, port) {
             Approach::Secure
-        } else if is_wanted || listens(Hook::DoIntercept) || listens(Hook::HandleTlsHello) {
+        } else if is_wanted
+            || is_address
+            || listens(Hook::DoIntercept)
+            || listens(Hook::HandleTlsHello)
+        {
             Approach::Clear
         } else {
             Approach::Unseen
@@ -136,13 +145,13 @@ impl Exchange {
         self.head.port()
     }
 
-    /// A connection for a tunnel that has been promised, to be relayed.
+    /// A connection for a tunnel that has been promised, to be relayed: to where its request has led.
     pub(crate) async fn reach_in_clear(
         &mut self,
         client: &MessageStream,
+        destination: &Destination,
     ) -> Result<MessageStream, ExchangeError> {
-        let destination = self.destination();
-        let route = self.route(&destination);
+        let route = self.route(destination);
         let connected = async {
             upstream::connect(&self.worker, &route)
                 .await
@@ -153,14 +162,28 @@ impl Exchange {
 
     /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
     /// again for the first request, and is told there.
-    pub(crate) async fn try_tls(&self, client: &MessageStream, origin: &Origin) -> Option<bool> {
-        let destination = self.destination();
+    pub(crate) async fn try_tls(
+        &self,
+        client: &MessageStream,
+        destination: &Destination,
+        origin: &Origin,
+    ) -> Option<bool> {
         let route = Route {
-            host: &origin.host,
             scheme: Scheme::Https,
             versions: HttpVersions::Any,
-            addresses: &origin.addresses,
-            ..self.route(&destination)
+            ..self.route(destination)
+        };
+        let route = match &origin.addresses[..] {
+            _ if destination.is_elsewhere() => route,
+            [] => Route {
+                host: &origin.host,
+                ..route
+            },
+            addresses => Route {
+                host: &origin.host,
+                addresses,
+                ..route
+            },
         };
         let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
             Some(reached) => reached,

@@ -17,7 +17,7 @@ const MAX_RETRIES: u32 = 4;
 
 /// Where an exchange goes, as far as plugins have changed that.
 #[derive(Debug, Default)]
-pub(super) struct Destination {
+pub(crate) struct Destination {
     /// None when no plugin has changed it, as with most requests.
     changed: Option<Box<Changed>>,
 }
@@ -30,6 +30,14 @@ struct Changed {
     /// Where plugins say the name leads, and where to connect from: parts of what makes a connection fit.
     addresses: Vec<IpAddr>,
     source: Option<IpAddr>,
+}
+
+impl Destination {
+    /// Whether it is another host than the request's own.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let changed = self.changed.as_ref();
+        changed.is_some_and(|changed| changed.redirected_to.is_some())
+    }
 }
 
 /// What looking for an upstream came to.

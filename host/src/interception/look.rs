@@ -17,7 +17,7 @@ use super::hello::{Hello, HelloReader, OfferedProtocols};
 use super::leaf::Protocols;
 use super::opening::Opening;
 use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::Exchange;
+use crate::exchange::{Destination, Exchange};
 use crate::http1::Scheme;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
@@ -30,6 +30,8 @@ pub(crate) struct Look {
     pub(crate) exchange: Exchange,
     /// The connection to the upstream that is there to be relayed; TLS that was tried out is in the pool.
     pub(crate) upstream: Option<MessageStream>,
+    /// Where the tunnel leads, as plugins have said when it was made.
+    pub(crate) destination: Destination,
     /// Whether its TLS is to be ended here as far as the configuration says.
     pub(crate) is_wanted: bool,
     /// Whether the upstream speaks HTTP/2, once it has been asked.
@@ -102,9 +104,7 @@ impl Look {
                 Some(Ok(0)) => return Ok(Opening::Other),
                 Some(Ok(_)) if !has_begun => from_client.deadline().arm(timeouts.header_read),
                 Some(Ok(_)) => {}
-                Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut && has_begun => {
-                    return Ok(Opening::Other);
-                }
+                // Late, too: who begins and waits must not get past those who look.
                 Some(Err(error)) => return Err(error),
             }
         }
@@ -114,7 +114,11 @@ impl Look {
     async fn relay(mut self, client: MessageStream, connection: Connection, ends: Ends) {
         let upstream = match self.upstream.take() {
             Some(upstream) => upstream,
-            None => match self.exchange.reach_in_clear(&client).await {
+            None => match self
+                .exchange
+                .reach_in_clear(&client, &self.destination)
+                .await
+            {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     self.exchange.fail_tunnel(&error);
@@ -150,13 +154,18 @@ impl Look {
             .exchange
             .ask_about_tls(&client, hello.take_shown())
             .await;
-        let is_wanted = match asked {
-            Ok(opinion) => opinion.unwrap_or(self.is_wanted),
+        let opinion = match asked {
+            Ok(opinion) => opinion,
             Err(note) => return self.exchange.finish_look(&note),
         };
         let Some(interception) = connection.worker.interception.clone() else {
             return self.relay(client, connection, ends).await;
         };
+        let (host, port) = (self.exchange.host(), self.exchange.port());
+        let is_wanted = opinion.unwrap_or_else(|| match hello.server_name.as_deref() {
+            Some(name) if is_address(host) => interception.wants_name(host, name, port),
+            _ => self.is_wanted,
+        });
         if !is_wanted || !hello.protocols.is_http() {
             return self.relay(client, connection, ends).await;
         }
@@ -178,7 +187,8 @@ impl Look {
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(&name);
         if self.upstream_speaks_http2.is_none() {
-            self.upstream_speaks_http2 = self.exchange.try_tls(&client, &origin).await;
+            let asked = self.exchange.try_tls(&client, &self.destination, &origin);
+            self.upstream_speaks_http2 = asked.await;
         }
         // Plain TCP that was to be relayed.
         drop(self.upstream.take());
@@ -208,9 +218,7 @@ impl Look {
                 let refused = is_refusal(&error);
                 let lifetime = interception.rejected.lifetime();
                 if refused {
-                    interception
-                        .rejected
-                        .remember(self.exchange.host(), self.exchange.port());
+                    interception.rejected.remember(&name, self.exchange.port());
                 }
                 if refused && !lifetime.is_zero() {
                     tracing::warn!(
@@ -278,11 +286,15 @@ async fn shake_hands(
 fn name_asked_for(host: &str, server_name: Option<&str>) -> Result<String, String> {
     let host_name = host.trim_end_matches('.');
     match server_name {
-        // It resolved the name itself.
-        Some(name) if host.parse::<IpAddr>().is_ok() => Ok(name.to_owned()),
+        Some(name) if is_address(host) => Ok(name.to_owned()),
         Some(name) if name != host_name => Err(name.to_owned()),
         _ => Ok(host_name.to_owned()),
     }
+}
+
+/// Whether the client has resolved the name itself.
+pub(crate) fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
 }
 
 /// The client is offered what the upstream speaks; where the client does not, this proxy translates.

@@ -33,7 +33,9 @@ impl Opening {
         match received {
             [] | [0x16] => Self::Undecided,
             [0x16, 3, ..] => Self::Tls,
-            _ => Self::of_text(received),
+            // Nothing but empty lines: too many for a server of HTTP, too.
+            _ if received.len() > MAX_LINE && behind_empty_lines(received).is_empty() => Self::Http,
+            _ => Self::of_text(behind_empty_lines(received)),
         }
     }
 
@@ -62,6 +64,14 @@ impl Opening {
     }
 }
 
+/// Servers skip empty lines before a request (RFC 9112 §2.2).
+fn behind_empty_lines(received: &[u8]) -> &[u8] {
+    let begin = received
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'));
+    &received[begin.unwrap_or(received.len())..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +89,9 @@ mod tests {
             (b"GET / HTTP/1.1\r\n", Opening::Http),
             (b"POST /a HTTP/1.0\n", Opening::Http),
             (b"GET /old\r\n", Opening::Other),
+            (b"\r\n", Opening::Undecided),
+            (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
+            (b"\r\nNICK somebody\r\n", Opening::Other),
             (b"GETX", Opening::Other),
             (b"PRI * HTTP/2.0\r\n", Opening::Other),
             (b"SSH-2.0-x\r\n", Opening::Other),
@@ -96,6 +109,7 @@ mod tests {
             Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()),
             Opening::Other
         );
+        assert_eq!(Opening::of(&[b'\n'; MAX_LINE + 1]), Opening::Http);
     }
 
     #[test]

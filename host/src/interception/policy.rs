@@ -38,7 +38,17 @@ impl Interception {
     /// Whether tunnels to `host` are looked into, as far as the configuration and experience say.
     pub(crate) fn wants(&self, host: &str, port: u16) -> bool {
         let names = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.matches(host));
-        names(&self.include) && !names(&self.exclude) && !self.rejected.knows(host, port)
+        let name = host.trim_end_matches('.');
+        names(&self.include) && !names(&self.exclude) && !self.rejected.knows(name, port)
+    }
+
+    /// As [`wants`](Self::wants), for a tunnel to an address: `name` is whom the client asks for there.
+    pub(crate) fn wants_name(&self, address: &str, name: &str, port: u16) -> bool {
+        let names = |patterns: &[HostPattern]| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| pattern.matches(address) || pattern.matches(name))
+        };
+        names(&self.include) && !names(&self.exclude) && !self.rejected.knows(name, port)
     }
 
     /// The certificate of the authority, in DER.
