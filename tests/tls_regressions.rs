@@ -2,7 +2,11 @@
 //!
 //! Clients speak through tunnels that the proxy looks into, unless a test says otherwise.
 
-use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use h2::Reason;
+
+use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust, Version};
 
 mod tunnels {
     use super::*;
@@ -92,5 +96,92 @@ mod tunnels {
         let received = session.ask(Ask::get(&authority, "/seen"));
         assert_eq!(received.told(), (200, "ok".into()));
         proxy.wait_for_line(&format!("GET {authority}/seen - 200"));
+    }
+}
+
+mod shared_connections {
+    use super::*;
+
+    #[test]
+    fn that_have_fallen_silent_are_not_asked_again() {
+        let pki = Pki::new();
+        let gate = crate::support::tls::Gate::closed();
+        let origin = pki.origin().serve(move |seen| match seen.path.as_str() {
+            "/silent" => Answer::ok("").behind(&gate),
+            _ => Answer::ok("ok"),
+        });
+        let proxy = pki
+            .intercepting()
+            .config("[timeouts]\nupstream_response = 1")
+            .start();
+        let mut session = pki.client(&proxy).https(&origin.authority());
+        let authority = origin.authority();
+        assert_eq!(session.ask(Ask::get(&authority, "/silent")).status, 504);
+        assert_eq!(session.ask(Ask::get(&authority, "/")).status, 200);
+        let asked = origin.requests().pop().expect("a request");
+        assert_eq!((asked.version, asked.connection), (Version::Http2, 1));
+    }
+
+    #[test]
+    fn never_carry_who_may_take_the_connection_for_the_clients_own() {
+        // NTLM and Negotiate: the next client would be somebody else's user.
+        let pki = Pki::new();
+        let origin = pki.origin().answering(Answer::ok("ok"));
+        let proxy = pki.intercepting().start();
+        let authority = origin.authority();
+        let client = pki.client(&proxy);
+        client.get(&authority, "/before");
+        for scheme in ["Negotiate abc", "NTLM abc"] {
+            let ask = Ask::get(&authority, "/bound").field("Authorization", scheme);
+            assert_eq!(client.https(&authority).ask(ask).status, 200);
+        }
+        client.get(&authority, "/after");
+        let (bound, others): (Vec<_>, Vec<_>) = origin
+            .requests()
+            .into_iter()
+            .partition(|seen| seen.path == "/bound");
+        for seen in &bound {
+            assert_eq!(seen.version, Version::Http1);
+            assert!(
+                others
+                    .iter()
+                    .all(|other| other.connection != seen.connection)
+            );
+        }
+        assert_ne!(bound[0].connection, bound[1].connection);
+        assert!(others.iter().all(|seen| seen.version == Version::Http2));
+    }
+
+    #[test]
+    fn are_asked_again_for_what_was_refused_whatever_it_is() {
+        // RFC 9113 §8.7: a refused stream was not processed.
+        let pki = Pki::new();
+        let asked = AtomicUsize::new(0);
+        let origin = pki
+            .origin()
+            .serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => Answer::reset(Reason::REFUSED_STREAM),
+                _ => Answer::ok("ok"),
+            });
+        let proxy = pki.intercepting().start();
+        let authority = origin.authority();
+        let mut session = pki.client(&proxy).https(&authority);
+        let received = session.ask(Ask::new("POST", &authority, "/"));
+        assert_eq!(received.told(), (200, "ok".into()));
+    }
+
+    #[test]
+    fn are_not_asked_again_for_what_was_reset() {
+        // The connection is well and the upstream has seen the request: a second one would meet the same end.
+        let pki = Pki::new();
+        let origin = pki
+            .origin()
+            .answering(Answer::reset(Reason::INTERNAL_ERROR));
+        let proxy = pki.intercepting().start();
+        let authority = origin.authority();
+        let mut session = pki.client(&proxy).https(&authority);
+        assert_eq!(session.ask(Ask::get(&authority, "/")).status, 502);
+        assert_eq!(origin.requests().len(), 1);
+        assert_eq!(origin.connections().len(), 1);
     }
 }

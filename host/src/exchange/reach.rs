@@ -6,6 +6,7 @@ use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, BodyFraming, Scheme};
+use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{
@@ -68,9 +69,13 @@ impl Exchange {
     /// The way to the request's own destination, or to where plugins have sent it.
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let route = self.way(destination);
-        // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
-        match http1::requested_upgrade(&self.head) {
-            Some(_) if !self.takes_websocket(&route) => Route {
+        let is_for_one_client = || {
+            // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
+            let changes = http1::requested_upgrade(&self.head).is_some();
+            changes && !self.takes_websocket(&route) || http1::is_connection_bound(&self.head)
+        };
+        match route.versions {
+            HttpVersions::Any if is_for_one_client() => Route {
                 versions: HttpVersions::Http1,
                 ..route
             },
@@ -159,7 +164,20 @@ impl Exchange {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
-                Err(error) => return Err((error, progress)),
+                Err(error)
+                    if freshness != Freshness::New
+                        && is_repeatable
+                        && is_unprocessed(&error, &progress) =>
+                {
+                    tracing::debug!(%error, "the upstream has not looked at the request, trying a new connection");
+                    freshness = Freshness::New;
+                }
+                Err(error) => {
+                    if error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut) {
+                        upstream.retire();
+                    }
+                    return Err((error, progress));
+                }
             }
         }
     }
@@ -326,10 +344,24 @@ impl Exchange {
     }
 }
 
-/// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
+/// Whether a reused connection has failed in a way that says that the peer had closed it before the request. A stream
+/// that was reset says that the peer has seen it, on a connection that is well.
 fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
-    error.peer == Peer::Upstream
-        && !progress.has_answer.get()
-        && !progress.is_started.get()
-        && matches!(error.cause, Cause::Closed | Cause::Io(_))
+    is_silence(error, progress)
+        && match &error.cause {
+            Cause::Closed => true,
+            Cause::Io(error) => !http2::is_reset(error),
+            _ => false,
+        }
+}
+
+/// Whether the upstream says that it has not processed the request, which may be repeated then whatever it asks for
+/// (RFC 9113 §8.7).
+fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
+    is_silence(error, progress)
+        && matches!(&error.cause, Cause::Io(error) if http2::is_unprocessed(error))
+}
+
+fn is_silence(error: &ExchangeError, progress: &Progress) -> bool {
+    error.peer == Peer::Upstream && !progress.has_answer.get() && !progress.is_started.get()
 }
