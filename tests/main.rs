@@ -50,6 +50,8 @@ mod shutdown;
 mod support;
 /// Peers that are slow or silent, and the status each one earns.
 mod timeouts;
+/// The same where TLS or HTTP/2 is spoken.
+mod tls_regressions;
 /// CONNECT and upgraded connections: bytes that are nobody's business.
 mod tunnel;
 /// Ways to upstreams, as far as the configuration names them.

@@ -136,6 +136,7 @@ async fn attempt(
     let Upstream {
         mut stream,
         is_reused,
+        ..
     } = upstream::obtain(worker, &route, freshness)
         .await
         .map_err(|error| Failure {

@@ -4,12 +4,11 @@
 //! reached and is who it says it is, and otherwise the reason. An upstream that speaks no TLS is connected in clear, and
 //! what the client then says decides.
 
-use std::net::IpAddr;
-
 use super::reach::Reached;
 use super::{Exchange, Origin, Outcome, unless_reset};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
+use crate::interception;
 use crate::plugins::{Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
@@ -86,8 +85,11 @@ impl Exchange {
     fn approach(&self) -> (Approach, bool) {
         let (host, port) = (self.head.host(), self.head.port());
         let interception = self.worker.interception.as_ref();
-        let is_wanted = interception.is_some_and(|interception| interception.wants(host, port));
-        let is_clear = CLEAR_PORTS.contains(&port)
+        let is_wanted = interception
+            .is_some_and(|interception| interception.wants(self.facts.client.ip(), host, port));
+        // The certificate of an address is seldom for the address: the name comes with the client's hello.
+        let is_clear = interception::is_address(host)
+            || CLEAR_PORTS.contains(&port)
             || interception.is_some_and(|interception| interception.clear.knows(host, port));
         let approach = if is_wanted && !is_clear {
             Approach::Secure
@@ -104,9 +106,10 @@ impl Exchange {
             session.is_some_and(|session| session.has_listeners(hook))
         };
         let may_intercept = self.worker.interception.is_some();
+        let is_address = interception::is_address(self.head.host());
         match is_wanted
             || listens(Hook::HandleTlsHello)
-            || may_intercept && listens(Hook::DoIntercept)
+            || may_intercept && (is_address || listens(Hook::DoIntercept))
         {
             true => Approach::Clear,
             false => Approach::Unseen,
@@ -118,10 +121,6 @@ impl Exchange {
         let interception = self.worker.interception.as_ref()?;
         let (host, port) = (self.head.host(), self.head.port());
         let fault = tls_fault(error)?;
-        if fault.is_about_name() && host.parse::<IpAddr>().is_ok() {
-            // The name comes with the client's hello.
-            return Some(true);
-        }
         if fault.is_not_tls() {
             interception.clear.remember(host, port);
             return Some(true);
@@ -152,7 +151,7 @@ impl Exchange {
         self.head.port()
     }
 
-    /// A connection for a tunnel that has been promised, to be relayed.
+    /// A connection for a tunnel that has been promised, to be relayed: to where its request has led.
     pub(crate) async fn reach_in_clear(
         &mut self,
         client: &MessageStream,
@@ -168,8 +167,7 @@ impl Exchange {
 
     /// Keeps a connection that was to be relayed for the requests that come through the tunnel instead.
     pub(crate) fn pool_clear(&self, upstream: MessageStream) {
-        let destination = self.destination();
-        let route = self.route(&destination);
+        let route = self.route(&self.tunnel_destination);
         if route.parent.is_none() {
             self.worker.pool.put(&route, upstream);
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::Exchange;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
+use crate::interception;
 use crate::plugins::Session;
 
 /// What a client had itself connected to, before it began to speak to us.
@@ -63,7 +64,10 @@ impl Exchange {
         self.head
             .settle_origin(origin.scheme, &origin.host, origin.port);
         let host = self.head.host().trim_end_matches('.');
-        if host != origin.host || self.head.port() != origin.port {
+        // In clear nothing has said which name the client means by the address.
+        let is_host = host == origin.host
+            || origin.scheme == Scheme::Http && interception::is_address(&origin.host);
+        if !is_host || self.head.port() != origin.port {
             return Err(ExchangeError::new(
                 Peer::Client,
                 Step::Route,

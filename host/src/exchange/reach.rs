@@ -1,12 +1,12 @@
 //! The way to the upstream: where plugins have sent the exchange, a connection there, another try when there is none.
 
-use std::io;
 use std::net::IpAddr;
 
 use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, BodyFraming, Scheme};
+use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{
@@ -18,7 +18,7 @@ const MAX_RETRIES: u32 = 4;
 
 /// Where an exchange goes, as far as plugins have changed that.
 #[derive(Debug, Default)]
-pub(super) struct Destination {
+pub(crate) struct Destination {
     /// None when no plugin has changed it, as with most requests.
     changed: Option<Box<Changed>>,
 }
@@ -61,9 +61,13 @@ impl Exchange {
     /// The way to the request's own destination, or to where plugins have sent it.
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let route = self.way(destination);
-        // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
-        match http1::requested_upgrade(&self.head) {
-            Some(_) if !self.takes_websocket(&route) => Route {
+        let is_for_one_client = || {
+            // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
+            let changes = http1::requested_upgrade(&self.head).is_some();
+            changes && !self.takes_websocket(&route) || http1::is_connection_bound(&self.head)
+        };
+        match route.versions {
+            HttpVersions::Any if is_for_one_client() => Route {
                 versions: HttpVersions::Http1,
                 ..route
             },
@@ -148,18 +152,21 @@ impl Exchange {
                 Ok(delivered) => {
                     return Ok(self.conclude(delivered, upstream.stream, &destination));
                 }
-                Err(error)
-                    if upstream.is_reused
-                        && (may_repeat && is_stale(&error, &progress)
-                            || is_repeatable && is_unprocessed(&error, &progress)) =>
-                {
+                Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
+                Err(error)
+                    if freshness != Freshness::New
+                        && is_repeatable
+                        && is_unprocessed(&error, &progress) =>
+                {
+                    tracing::debug!(%error, "the upstream has not looked at the request, trying a new connection");
+                    freshness = Freshness::New;
+                }
                 Err(error) => {
-                    if is_silence(&error) {
-                        // Whoever comes next had better not wait on the same connection.
-                        upstream::retire(&self.worker, &self.route(&destination));
+                    if error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut) {
+                        upstream.retire();
                     }
                     return Err((error, progress));
                 }
@@ -329,29 +336,24 @@ impl Exchange {
     }
 }
 
-/// Whether a reused connection has failed in a way that says that the peer had closed it before the request.
+/// Whether a reused connection has failed in a way that says that the peer had closed it before the request. A stream
+/// that was reset says that the peer has seen it, on a connection that is well.
 fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
-    let is_about_connection = match &error.cause {
-        Cause::Closed => true,
-        // A stream that was reset says nothing about the connection.
-        Cause::Io(error) => !error.get_ref().is_some_and(|inner| inner.is::<h2::Error>()),
-        _ => false,
-    };
-    is_about_connection && is_unanswered(error, progress)
+    is_silence(error, progress)
+        && match &error.cause {
+            Cause::Closed => true,
+            Cause::Io(error) => !http2::is_reset(error),
+            _ => false,
+        }
 }
 
-/// Whether the upstream has said that it has not processed the request: it may be sent again whatever it asks for
+/// Whether the upstream says that it has not processed the request, which may be repeated then whatever it asks for
 /// (RFC 9113 §8.7).
 fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
-    let is_refused = matches!(&error.cause, Cause::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
-    is_refused && is_unanswered(error, progress)
+    is_silence(error, progress)
+        && matches!(&error.cause, Cause::Io(error) if http2::is_unprocessed(error))
 }
 
-/// Whether the upstream has done nothing for as long as it may.
-fn is_silence(error: &ExchangeError) -> bool {
-    error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut)
-}
-
-fn is_unanswered(error: &ExchangeError, progress: &Progress) -> bool {
+fn is_silence(error: &ExchangeError, progress: &Progress) -> bool {
     error.peer == Peer::Upstream && !progress.has_answer.get() && !progress.is_started.get()
 }

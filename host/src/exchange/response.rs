@@ -17,6 +17,8 @@ use crate::reply::{Reply, ReplyForm};
 use crate::splice;
 use crate::stream::{ReadHeadError, Reader, Writer};
 
+/// Bytes of responses that may arrive while an interim one is on its way to the client.
+const MAX_UNREAD_INTERIM: usize = 256 * 1024;
 /// Interim responses that are passed on for one request.
 const MAX_INTERIM: usize = 100;
 
@@ -192,7 +194,7 @@ impl Exchange {
                 progress.is_answered.set(true);
                 return Ok(head);
             }
-            self.pass_interim(head, to).await?;
+            self.pass_interim(head, from, to).await?;
             if progress.is_sent.get() {
                 from.deadline()
                     .arm(self.worker.config.timeouts.upstream_response);
@@ -208,13 +210,18 @@ impl Exchange {
     async fn pass_interim(
         &mut self,
         head: ResponseHead,
+        from: &mut Reader<'_>,
         to: &mut Writer<'_>,
     ) -> Result<(), ExchangeError> {
         // An HTTP/1.0 client would take it for the answer (RFC 9110 §15.2).
         if self.head.version() != Version::Http10 {
             let options =
                 self.response_options(OutFraming::None, ConnectionAnnouncement::Nothing, None);
-            self.send_head(&head, &options, to).await?;
+            let sent = self.send_head(&head, &options, to);
+            match from.is_channel() {
+                false => sent.await?,
+                true => Box::pin(unless_flooded(sent, from)).await?,
+            }
         }
         buffers::give_back_head(head.into_buffers());
         Ok(())
@@ -490,6 +497,49 @@ impl Exchange {
     }
 }
 
+/// Reads on while an interim response is on its way to a slow client: heads of HTTP/2 have no flow control, and would
+/// pile up unread.
+async fn unless_flooded(
+    sent: impl Future<Output = Result<(), ExchangeError>>,
+    from: &mut Reader<'_>,
+) -> Result<(), ExchangeError> {
+    let mut sent = std::pin::pin!(sent);
+    let mut may_come_more = true;
+    loop {
+        tokio::select! {
+            biased;
+            sent = &mut sent => return sent,
+            filled = from.fill(), if may_come_more => {
+                // Whatever has happened shows again when the next head is read.
+                may_come_more = matches!(filled, Ok(len) if len > 0);
+                if from.buffered().len() <= MAX_UNREAD_INTERIM {
+                    continue;
+                }
+                // The final response has a window.
+                may_come_more &= !holds_final(from.buffered());
+                if may_come_more {
+                    return Err(ExchangeError::new(
+                        Peer::Upstream,
+                        Step::ReadHead,
+                        Refusal::TooManyInterim,
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a final response has begun in what was received, which is a row of heads until then.
+fn holds_final(mut received: &[u8]) -> bool {
+    while let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
+        if !received.starts_with(b"HTTP/1.1 1") {
+            return true;
+        }
+        received = &received[end + 4..];
+    }
+    false
+}
+
 fn response_error(error: RelayError) -> ExchangeError {
     match error {
         RelayError::Sender(cause) => ExchangeError {
@@ -539,5 +589,19 @@ impl Body {
             },
             ..Self::arriving(framing, Some(plan), collected)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_final;
+
+    #[test]
+    fn a_final_response_is_found_behind_interim_ones() {
+        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n".repeat(3);
+        assert!(!holds_final(&interim));
+        let with_final = [&interim[..], b"HTTP/1.1 200 OK\r\n\r\nbody"].concat();
+        assert!(holds_final(&with_final));
+        assert!(!holds_final(&with_final[..interim.len() + 10]));
     }
 }

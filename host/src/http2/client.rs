@@ -77,7 +77,7 @@ impl Client {
             .initial_max_send_streams(0)
             .enable_push(false);
         let (send, mut connection) = builder
-            .handshake::<_, Bytes>(Io(transport))
+            .handshake::<_, Bytes>(Io::to_upstream(transport))
             .await
             .map_err(failure)?;
         poll_fn(|cx| poll_settings(&mut connection, &send, cx)).await?;

@@ -48,3 +48,14 @@ fn failure(error: h2::Error) -> Error {
     }
     Error::new(ErrorKind::ConnectionReset, error)
 }
+
+/// Whether the upstream has not processed a request, and says so: it may be sent again whatever it asks for.
+pub(crate) fn is_unprocessed(error: &Error) -> bool {
+    error.kind() == ErrorKind::ConnectionRefused
+}
+
+/// Whether the peer has reset a stream, for another reason than that it did not process it. Its connection goes on.
+pub(crate) fn is_reset(error: &Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.is_some_and(h2::Error::is_reset) && !is_unprocessed(error)
+}

@@ -16,7 +16,7 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
 
 use super::incoming::Incoming;
-use super::io::Io;
+use super::io::{Io, Pulse};
 pub(crate) use super::message::RequestTargets;
 use super::message::{self, Unfit};
 use super::resets::StreamCounts;
@@ -95,7 +95,8 @@ pub(crate) async fn serve(
 ) -> End {
     let deadline = deadlines.slot();
     deadline.arm(options.handshake_timeout);
-    let handshake = builder(options).handshake(Io(transport));
+    let (io, pulse) = Io::to_client(transport, deadlines);
+    let handshake = builder(options).handshake(io);
     let connection = match deadline.bound(handshake).await {
         Some(Ok(connection)) => connection,
         Some(Err(error)) => return End::Failed(error),
@@ -110,6 +111,7 @@ pub(crate) async fn serve(
         on_stream,
         counts: Rc::new(StreamCounts::new()),
         mood: Mood::Idle,
+        pulse,
     };
     poll_fn(|cx| serving.poll(cx)).await
 }
@@ -141,6 +143,7 @@ struct Serving<'a, D, S> {
     on_stream: S,
     counts: Rc<StreamCounts>,
     mood: Mood,
+    pulse: Rc<Pulse>,
 }
 
 /// What the deadline of a connection is for.
@@ -152,6 +155,8 @@ enum Mood {
     Idle,
     /// The client has been told to open no more streams.
     Leaving { is_idle: bool, is_timed: bool },
+    /// It had its time to answer that: what still waits to be sent is given up.
+    Closing { is_idle: bool },
     /// The client has been sent away: the time it may take to be told.
     SentAway,
 }
@@ -170,29 +175,36 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Pending => {}
             }
-            if !self.settle(cx) {
-                break;
+            if self.settle(cx) {
+                continue;
             }
-        }
-        match self.deadline.poll_passed(cx) {
-            Poll::Ready(()) => Poll::Ready(self.end()),
-            Poll::Pending => Poll::Pending,
+            if self.pulse.is_closing() || self.deadline.poll_passed(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let Mood::Leaving { is_idle, .. } = self.mood else {
+                return Poll::Ready(self.end());
+            };
+            self.mood = Mood::Closing { is_idle };
+            self.deadline.arm(GOODBYE);
+            self.connection.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 
     fn failed(&self, error: h2::Error) -> End {
         let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-        match is_calming || self.mood == Mood::SentAway {
-            true => End::Abusive,
-            false => End::Failed(error),
+        match self.mood {
+            Mood::SentAway => End::Abusive,
+            _ if is_calming => End::Abusive,
+            Mood::Closing { .. } => self.end(),
+            _ => End::Failed(error),
         }
     }
 
     fn end(&self) -> End {
         match self.mood {
             Mood::SentAway => End::Abusive,
-            Mood::Leaving { is_idle: true, .. } => End::Idle,
-            Mood::Idle | Mood::Busy | Mood::Leaving { .. } => End::Closed,
+            Mood::Leaving { is_idle: true, .. } | Mood::Closing { is_idle: true } => End::Idle,
+            Mood::Idle | Mood::Busy | Mood::Leaving { .. } | Mood::Closing { .. } => End::Closed,
         }
     }
 
@@ -205,6 +217,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         if self.is_due_to_leave() {
             self.mood = Mood::SentAway;
             self.deadline.arm(GOODBYE);
+            self.pulse.hurry();
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return true;
         }
@@ -232,8 +245,14 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             }
             _ => {}
         }
+        // The end of an answer whose exchange is over may still be on its way to a client that takes its time.
+        let has_written = self.pulse.take_written();
+        let is_awaited = self.mood == Mood::Idle || matches!(self.mood, Mood::Leaving { .. });
+        if has_written && is_awaited && !has_streams && self.connection.has_streams() {
+            self.deadline.arm(self.options.idle_timeout);
+        }
         let is_idle = self.mood == Mood::Idle && self.deadline.poll_passed(cx).is_ready();
-        let is_leaving = matches!(self.mood, Mood::Leaving { .. } | Mood::SentAway);
+        let is_leaving = !matches!(self.mood, Mood::Idle | Mood::Busy);
         if is_leaving || !(is_idle || (self.is_draining)()) {
             return false;
         }

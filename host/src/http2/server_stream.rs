@@ -23,12 +23,17 @@ use super::resets::StreamCounts;
 use crate::http1::HeadKind;
 use crate::transport::Channel;
 
+/// The most that is sent of interim responses, in bytes of text. HTTP/2 has no window for heads: past it they are left
+/// out, as they would wait in memory for a client that reads nothing.
+const INTERIM_ROOM: usize = 64 * 1024;
+
 /// See the module.
 pub(super) struct ServerStream {
     asked: Asked,
     incoming: RefCell<Incoming>,
     response: RefCell<Response>,
     is_reset_on_close: Cell<bool>,
+    interim_room: Cell<usize>,
     counts: Rc<StreamCounts>,
 }
 
@@ -58,6 +63,7 @@ impl ServerStream {
                 gathered: Gathered::default(),
             }),
             is_reset_on_close: Cell::new(false),
+            interim_room: Cell::new(INTERIM_ROOM),
             counts,
         }
     }
@@ -75,7 +81,10 @@ impl ServerStream {
         };
         let (response, continued) = message::read_response(&head, &self.asked)?;
         if response.status().is_informational() {
-            respond.send_informational(response).map_err(failure)?;
+            if let Some(room) = self.interim_room.get().checked_sub(head.len()) {
+                self.interim_room.set(room);
+                respond.send_informational(response).map_err(failure)?;
+            }
             return Ok((taken, None));
         }
         let send = respond

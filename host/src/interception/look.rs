@@ -48,7 +48,11 @@ pub(crate) async fn run(
     match opening {
         Ok(Opening::Tls) => Box::pin(look.answer_tls(client, connection, ends)).await,
         Ok(Opening::Http) if look.is_wanted => {
-            let origin = look.exchange.origin(Scheme::Http);
+            let mut origin = look.exchange.origin(Scheme::Http);
+            if let Ok(address) = origin.host.parse() {
+                // The name comes with each request.
+                origin.addresses = vec![address];
+            }
             if let Some(upstream) = look.upstream.take() {
                 look.exchange.pool_clear(upstream);
             }
@@ -58,6 +62,14 @@ pub(crate) async fn run(
                 ..connection
             };
             tokio::task::spawn_local(connection::serve_http1(client, connection, ends));
+        }
+        Ok(Opening::Http2) if look.is_wanted => {
+            tracing::warn!(
+                client.address = %connection.client,
+                host = look.exchange.host(),
+                "a client speaks HTTP/2 in clear, which is not looked into: closing its tunnel"
+            );
+            look.exchange.finish_look("closed, HTTP/2 in clear");
         }
         Ok(_) => look.relay(client, connection, ends).await,
         Err(error) => {
@@ -87,7 +99,11 @@ impl Look {
         });
         loop {
             let received = from_client.buffered();
-            let opening = Opening::of(received);
+            let opening = match received {
+                // Nobody wants to know what it says.
+                [first, ..] if !self.is_wanted && *first != 0x16 => Opening::Other,
+                received => Opening::of(received),
+            };
             let has_begun = !received.is_empty();
             if opening != Opening::Undecided {
                 return Ok(opening);
@@ -109,9 +125,7 @@ impl Look {
                 Some(Ok(0)) => return Ok(Opening::Other),
                 Some(Ok(_)) if !has_begun => from_client.deadline().arm(timeouts.header_read),
                 Some(Ok(_)) => {}
-                Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut && has_begun => {
-                    return Ok(Opening::Other);
-                }
+                // Late, too: who begins and waits must not get past those who look.
                 Some(Err(error)) => return Err(error),
             }
         }
@@ -157,13 +171,20 @@ impl Look {
             .exchange
             .ask_about_tls(&client, hello.take_shown())
             .await;
-        let is_wanted = match asked {
-            Ok(opinion) => opinion.unwrap_or(self.is_wanted),
+        let opinion = match asked {
+            Ok(opinion) => opinion,
             Err(note) => return self.exchange.finish_look(&note),
         };
         let Some(interception) = connection.worker.interception.clone() else {
             return self.relay(client, connection, ends).await;
         };
+        let (host, port) = (self.exchange.host(), self.exchange.port());
+        let is_wanted = opinion.unwrap_or_else(|| match hello.server_name.as_deref() {
+            Some(name) if is_address(host) => {
+                interception.wants_name(address.ip(), host, name, port)
+            }
+            _ => self.is_wanted,
+        });
         if !is_wanted || !hello.protocols.is_http() {
             return self.relay(client, connection, ends).await;
         }
@@ -185,7 +206,8 @@ impl Look {
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(&name);
         if self.upstream_speaks_http2.is_none() {
-            self.upstream_speaks_http2 = self.exchange.try_tls(&client, &origin).await;
+            let asked = self.exchange.try_tls(&client, &origin);
+            self.upstream_speaks_http2 = asked.await;
         }
         // Plain TCP that was to be relayed.
         drop(self.upstream.take());
@@ -216,16 +238,14 @@ impl Look {
                 let refused = is_refusal(&error);
                 let lifetime = interception.rejected.lifetime();
                 if refused {
-                    interception
-                        .rejected
-                        .remember(self.exchange.host(), self.exchange.port());
+                    interception.reject(address.ip(), &name, self.exchange.port());
                 }
                 if refused && !lifetime.is_zero() {
                     tracing::warn!(
                         client.address = %address,
                         host = name,
                         %error,
-                        "a client does not accept our certificate: its host is relayed unseen for {lifetime:?}"
+                        "a client does not accept our certificate: to it, this host is relayed unseen for {lifetime:?}"
                     );
                 } else {
                     tracing::warn!(client.address = %address, host = name, %error, "no TLS with an intercepted client");
@@ -286,11 +306,15 @@ async fn shake_hands(
 fn name_asked_for(host: &str, server_name: Option<&str>) -> Result<String, String> {
     let host_name = host.trim_end_matches('.');
     match server_name {
-        // It resolved the name itself.
-        Some(name) if host.parse::<IpAddr>().is_ok() => Ok(name.to_owned()),
+        Some(name) if is_address(host) => Ok(name.to_owned()),
         Some(name) if name != host_name => Err(name.to_owned()),
         _ => Ok(host_name.to_owned()),
     }
+}
+
+/// Whether the client has resolved the name itself.
+pub(crate) fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
 }
 
 /// The client is offered what the upstream speaks; where the client does not, this proxy translates.

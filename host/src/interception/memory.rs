@@ -50,8 +50,13 @@ impl HostMemory {
         self.is_used.store(true, Ordering::Release);
     }
 
+    /// Whether anything was ever remembered.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
+    }
+
     pub(crate) fn knows(&self, host: &str, port: u16) -> bool {
-        if !self.is_used.load(Ordering::Acquire) {
+        if !self.is_used() {
             return false;
         }
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,6 +23,6 @@ mod template;
 mod tickets;
 
 pub use leaf::{Leaf, Protocols};
-pub(crate) use look::{Look, run};
+pub(crate) use look::{Look, is_address, run};
 pub(crate) use policy::Interception;
 pub use subject::HostInvalid;

@@ -7,23 +7,14 @@ pub(crate) enum Opening {
     Undecided,
     /// A TLS handshake record (RFC 8446 §5.1).
     Tls,
-    /// An HTTP/1 request line.
+    /// An HTTP/1 request line, whatever its method.
     Http,
+    /// The preface of HTTP/2 (RFC 9113 §3.4).
+    Http2,
     /// Something else.
     Other,
 }
 
-/// The methods that may begin a request inside of a tunnel. Other words in capitals are as likely another protocol's.
-const METHODS: [&[u8]; 8] = [
-    b"GET ",
-    b"HEAD ",
-    b"POST ",
-    b"PUT ",
-    b"DELETE ",
-    b"OPTIONS ",
-    b"PATCH ",
-    b"TRACE ",
-];
 /// The longest request line that is waited for, in bytes.
 const MAX_LINE: usize = 16 * 1024;
 
@@ -33,33 +24,40 @@ impl Opening {
         match received {
             [] | [0x16] => Self::Undecided,
             [0x16, 3, ..] => Self::Tls,
-            _ => Self::of_text(received),
+            // Nothing but empty lines: too many for a server of HTTP, too.
+            _ if received.len() > MAX_LINE && behind_empty_lines(received).is_empty() => Self::Http,
+            _ => Self::of_text(behind_empty_lines(received)),
         }
     }
 
+    /// A line of text decides at its end, and anything else at its first byte that is no text.
     fn of_text(received: &[u8]) -> Self {
-        let may_become = |method: &&[u8]| {
-            let len = method.len().min(received.len());
-            method[..len] == received[..len]
-        };
-        let Some(method) = METHODS.iter().find(|method| may_become(method)) else {
+        let end = received.iter().position(|byte| *byte == b'\n');
+        let line = &received[..end.unwrap_or(received.len())];
+        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | 0x80..);
+        if line.len() > MAX_LINE || !line.iter().all(is_text) {
             return Self::Other;
-        };
-        if received.len() < method.len() {
+        }
+        if end.is_none() {
             return Self::Undecided;
         }
-        match received.iter().position(|byte| *byte == b'\n') {
-            Some(end) => {
-                let line = received[..end].trim_ascii_end();
-                match line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
-                    true => Self::Http,
-                    false => Self::Other,
-                }
-            }
-            None if received.len() > MAX_LINE => Self::Other,
-            None => Self::Undecided,
+        let line = line.trim_ascii_end();
+        if line == b"PRI * HTTP/2.0" {
+            Self::Http2
+        } else if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
+            Self::Http
+        } else {
+            Self::Other
         }
     }
+}
+
+/// Servers skip empty lines before a request (RFC 9112 §2.2).
+fn behind_empty_lines(received: &[u8]) -> &[u8] {
+    let begin = received
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'));
+    &received[begin.unwrap_or(received.len())..]
 }
 
 #[cfg(test)]
@@ -79,8 +77,13 @@ mod tests {
             (b"GET / HTTP/1.1\r\n", Opening::Http),
             (b"POST /a HTTP/1.0\n", Opening::Http),
             (b"GET /old\r\n", Opening::Other),
-            (b"GETX", Opening::Other),
-            (b"PRI * HTTP/2.0\r\n", Opening::Other),
+            (b"\r\n", Opening::Undecided),
+            (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
+            (b"\r\nNICK somebody\r\n", Opening::Other),
+            (b"GETX", Opening::Undecided),
+            (b"GETX\r\n", Opening::Other),
+            (b"PROPFIND /a HTTP/1.1\r\n", Opening::Http),
+            (b"PRI * HTTP/2.0\r\n", Opening::Http2),
             (b"SSH-2.0-x\r\n", Opening::Other),
             (b"NICK somebody\r\n", Opening::Other),
             (b"\0\0\0", Opening::Other),
@@ -96,6 +99,7 @@ mod tests {
             Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()),
             Opening::Other
         );
+        assert_eq!(Opening::of(&[b'\n'; MAX_LINE + 1]), Opening::Http);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whose TLS is ended here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub(crate) struct Interception {
     include: Vec<HostPattern>,
     exclude: Vec<HostPattern>,
     insecure: Vec<HostPattern>,
-    /// Hosts whose clients do not accept our certificates.
+    /// Hosts with the clients that do not accept our certificates for them: one client does not decide for others.
     pub(crate) rejected: HostMemory,
     /// Hosts that speak no TLS.
     pub(crate) clear: HostMemory,
@@ -35,10 +36,25 @@ impl Interception {
         }
     }
 
-    /// Whether tunnels to `host` are looked into, as far as the configuration and experience say.
-    pub(crate) fn wants(&self, host: &str, port: u16) -> bool {
-        let names = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.matches(host));
-        names(&self.include) && !names(&self.exclude) && !self.rejected.knows(host, port)
+    /// Whether tunnels of `client` to `host` are looked into, as far as the configuration and experience say.
+    pub(crate) fn wants(&self, client: IpAddr, host: &str, port: u16) -> bool {
+        self.wants_name(client, host, host, port)
+    }
+
+    /// As [`wants`](Self::wants), for a tunnel to an address: `name` is whom the client asks for there.
+    pub(crate) fn wants_name(&self, client: IpAddr, host: &str, name: &str, port: u16) -> bool {
+        let names = |patterns: &[HostPattern]| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| pattern.matches(host) || pattern.matches(name))
+        };
+        names(&self.include)
+            && !names(&self.exclude)
+            && !(self.rejected.is_used() && self.rejected.knows(&pair(client, name), port))
+    }
+
+    /// `client` does not accept our certificate for `name`.
+    pub(crate) fn reject(&self, client: IpAddr, name: &str, port: u16) {
+        self.rejected.remember(&pair(client, name), port);
     }
 
     /// The certificate of the authority, in DER.
@@ -50,4 +66,8 @@ impl Interception {
     pub(crate) fn trusts_blindly(&self, host: &str) -> bool {
         self.insecure.iter().any(|pattern| pattern.matches(host))
     }
+}
+
+fn pair(client: IpAddr, name: &str) -> String {
+    format!("{client} {}", name.trim_end_matches('.'))
 }

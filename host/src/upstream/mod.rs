@@ -35,6 +35,34 @@ pub(crate) struct Upstream {
     pub(crate) stream: MessageStream,
     /// It has served before: its peer may have closed it in the very moment of the request.
     pub(crate) is_reused: bool,
+    /// The HTTP/2 connection that `stream` is one of many on.
+    shared: Option<Client>,
+}
+
+impl Upstream {
+    fn new(stream: MessageStream) -> Self {
+        Self {
+            stream,
+            is_reused: false,
+            shared: None,
+        }
+    }
+
+    /// A stream of a connection that was made just now.
+    fn on(worker: &Worker, client: Client) -> Self {
+        Self {
+            shared: Some(client.clone()),
+            ..Self::new(open(worker, &client))
+        }
+    }
+
+    /// It has fallen silent, which may be for good. What is under way may still finish, further exchanges get another
+    /// connection.
+    pub(crate) fn retire(&self) {
+        if let Some(client) = &self.shared {
+            client.retire();
+        }
+    }
 }
 
 /// Which connections an exchange may take.
@@ -70,6 +98,7 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
         return Some(Upstream {
             stream: open(worker, &client),
             is_reused: true,
+            shared: Some(client),
         });
     }
     let stream = match freshness {
@@ -80,6 +109,7 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
     Some(Upstream {
         stream,
         is_reused: true,
+        shared: None,
     })
 }
 
@@ -91,24 +121,14 @@ pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
     }
 }
 
-/// Has no further stream opened on the HTTP/2 connection along `route`, as when the upstream has fallen silent.
-pub(crate) fn retire(worker: &Worker, route: &Route<'_>) {
-    if let Some(client) = shared(worker, route) {
-        client.retire();
-    }
-}
-
 /// A new connection along `route`, or a stream of one that somebody else has just made.
 pub(crate) async fn connect(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
     // Boxed: dialling is rare, and its future would make every idle connection larger.
-    let stream = match may_be_shared(route) {
-        true => Box::pin(connect_shared(worker, route)).await?,
-        false => Box::pin(dialer(worker).dial(route)).await?,
-    };
-    Ok(Upstream {
-        stream,
-        is_reused: false,
-    })
+    if may_be_shared(route) {
+        return Box::pin(connect_shared(worker, route)).await;
+    }
+    let stream = Box::pin(dialer(worker).dial(route)).await?;
+    Ok(Upstream::new(stream))
 }
 
 /// Whether a connection along `route` may turn out to be HTTP/2.
@@ -116,17 +136,14 @@ fn may_be_shared(route: &Route<'_>) -> bool {
     route.scheme == Scheme::Https && route.versions == HttpVersions::Any
 }
 
-async fn connect_shared(
-    worker: &Rc<Worker>,
-    route: &Route<'_>,
-) -> Result<MessageStream, DialError> {
+async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
     let turn = match Pool::turn(worker, route) {
         Turn::Ours(turn) => Some(turn),
         Turn::Everybodys => None,
         Turn::Anothers(notify) => {
             notify.notified().await;
             match worker.pool.shared(route) {
-                Some(client) => return Ok(open(worker, &client)),
+                Some(client) => return Ok(Upstream::on(worker, client)),
                 // Whatever has become of it, nobody waits twice.
                 None => None,
             }
@@ -138,11 +155,11 @@ async fn connect_shared(
         if let Some(turn) = turn {
             turn.found_http1();
         }
-        return Ok(stream);
+        return Ok(Upstream::new(stream));
     }
     let client = dialer.begin_http2(route, stream).await?;
     worker.pool.share(route, &client);
-    Ok(open(worker, &client))
+    Ok(Upstream::on(worker, client))
 }
 
 /// A stream of a shared connection.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use h2::Reason;
 use tokio::sync::Semaphore;
 
 use super::{Fields, Version, values};
@@ -93,6 +94,8 @@ pub(super) enum Content {
     Echo,
     /// Frames are sent back with the same content.
     WebSocket,
+    /// A reset stream instead of a response; HTTP/2 only.
+    Reset(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +147,14 @@ impl Answer {
     pub(crate) fn web_socket() -> Answer {
         Answer {
             content: Content::WebSocket,
+            ..Answer::status(200)
+        }
+    }
+
+    /// Resets the stream without a response; HTTP/2 only.
+    pub(crate) fn reset(reason: Reason) -> Answer {
+        Answer {
+            content: Content::Reset(reason),
             ..Answer::status(200)
         }
     }

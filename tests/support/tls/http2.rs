@@ -86,6 +86,10 @@ async fn stream(
                 false => send.send_trailers(trailers)?,
             }
         }
+        Content::Reset(reason) => {
+            shared.complete(index, Vec::new(), Vec::new(), true);
+            respond.send_reset(*reason);
+        }
         _ => {
             // What asks for a tunnel does not end by itself.
             let (received, trailers) = match method == Method::CONNECT {

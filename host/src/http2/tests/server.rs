@@ -1,14 +1,17 @@
 //! Connections of clients.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -196,6 +199,27 @@ fn sends_interim_responses_chunks_and_trailers() {
         stream.write("\r\n").await;
         let (content, trailers) = collect(response.await.unwrap().into_body()).await.unwrap();
         assert_eq!((&content[..], trailers), (&b"abc0123456789"[..], None));
+    });
+}
+
+#[test]
+fn interim_responses_are_bounded() {
+    on_worker(async {
+        let (mut client, mut served) = connect().await;
+        let (mut response, _) = client.send_request(get(), true).unwrap();
+        let stream = served.next().await;
+        let hints = format!("HTTP/1.1 103 x\r\nLink: {}\r\n\r\n", "a".repeat(10_000));
+        for _ in 0..100 {
+            stream.write(&hints).await;
+        }
+        stream.write("HTTP/1.1 204 x\r\n\r\n").await;
+        let mut interim = 0;
+        while let Some(head) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+            assert_eq!(head.unwrap().status(), 103);
+            interim += 1;
+        }
+        assert_eq!(interim, 6);
+        assert_eq!(response.await.unwrap().status(), 204);
     });
 }
 
@@ -642,6 +666,134 @@ fn an_idle_connection_is_closed() {
     });
 }
 
+/// A connection of which 4 KiB are read every 20 ms.
+struct Slowly {
+    socket: TcpStream,
+    pause: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Slowly {
+    /// Holds little in its socket.
+    fn new(socket: TcpStream) -> Self {
+        let shared = socket2::SockRef::from(&socket);
+        shared.set_recv_buffer_size(64 * 1024).unwrap();
+        Self {
+            socket,
+            pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+}
+
+impl AsyncRead for Slowly {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        ready!(self.pause.as_mut().poll(cx));
+        let mut part = [0; 4096];
+        let len = part.len().min(out.remaining());
+        let mut part = ReadBuf::new(&mut part[..len]);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
+        out.put_slice(part.filled());
+        self.pause = Box::pin(tokio::time::sleep(Duration::from_millis(20)));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Slowly {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// A client that reads slowly.
+async fn connect_slowly(options: ServerOptions) -> (SendRequest<Bytes>, Served) {
+    let (client, accepted) = sockets().await;
+    let served = Served::begin(Transport::Plain(accepted), options);
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024);
+    let (send, connection) = builder.handshake(Slowly::new(client)).await.unwrap();
+    tokio::task::spawn_local(async move { drop(connection.await) });
+    (send, served)
+}
+
+#[test]
+fn an_answer_whose_end_is_on_its_way_is_not_idle() {
+    on_worker(async {
+        let options = ServerOptions {
+            idle_timeout: Duration::from_millis(300),
+            ..OPTIONS
+        };
+        let (mut client, mut served) = connect_slowly(options).await;
+        let content = vec![7; 30_000];
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        );
+        let mut responses = Vec::new();
+        // Together more than what sockets hold.
+        for _ in 0..20 {
+            let (response, _) = client.send_request(get(), true).unwrap();
+            responses.push(response);
+        }
+        for _ in 0..20 {
+            let stream = served.next().await;
+            stream.write([head.as_bytes(), &content].concat()).await;
+        }
+        for response in responses {
+            let (read, _) = collect(response.await.unwrap().into_body()).await.unwrap();
+            assert_eq!(read.len(), content.len());
+        }
+        let end = served.end.await.unwrap();
+        assert!(matches!(end, End::Idle), "{end:?}");
+    });
+}
+
+#[test]
+fn the_last_answer_reaches_a_client_that_still_sends() {
+    on_worker(async {
+        let (mut client, mut served) = connect_slowly(OPTIONS).await;
+        let (response, _) = client.send_request(get(), true).unwrap();
+        let stream = served.next().await;
+        served.is_draining.set(true);
+        served.deadlines.wake_all();
+        while std::future::poll_fn(|cx| client.poll_ready(cx))
+            .await
+            .is_ok()
+        {
+            turn().await;
+        }
+        let content = vec![7; 600_000];
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        );
+        let write = async {
+            stream.write([head.as_bytes(), &content].concat()).await;
+            drop(stream);
+        };
+        let read = async { collect(response.await.unwrap().into_body()).await };
+        let ((), read) = tokio::join!(write, read);
+        assert_eq!(read.unwrap().0.len(), content.len());
+        assert!(matches!(served.end.await.unwrap(), End::Closed));
+    });
+}
+
 #[test]
 fn who_does_not_speak_http_2_is_not_waited_for() {
     on_worker(async {
@@ -804,7 +956,7 @@ async fn reset_rapidly(at_once: u32, exchange: Exchange) -> (u32, u32) {
     let mut received = Vec::new();
     let (mut seen, mut most, mut kept) = (0, 0, Vec::new());
     let mut sent = 0;
-    while sent < TIMES && !served.end.is_finished() {
+    while sent < TIMES && !served.end.is_finished() && raw::goodbye(&received).is_none() {
         let mut frames = Vec::new();
         for _ in 0..at_once {
             let id = 2 * sent + 1;
@@ -835,6 +987,8 @@ async fn reset_rapidly(at_once: u32, exchange: Exchange) -> (u32, u32) {
         most = most.max(kept.len() as u32);
         let _ = client.try_read_buf(&mut received);
     }
+    // It is waited for until it closes, too.
+    let _ = client.shutdown().await;
     let end = served.end.await.unwrap();
     assert!(matches!(end, End::Abusive), "{end}");
     let _ = client.read_to_end(&mut received).await;

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
+use rustls::{
+    AlertDescription, CertificateError, HandshakeType, InvalidMessage, OtherError, PeerIncompatible,
+};
 
 use super::verifier::Untrusted;
 
@@ -60,15 +62,6 @@ impl TlsFault {
         matches!(self, Self::NotTls | Self::SpokeFirst)
     }
 
-    /// Whether all that is wrong is that the certificate is for another name.
-    pub(crate) fn is_about_name(&self) -> bool {
-        use CertificateError::{NotValidForName, NotValidForNameContext};
-        matches!(
-            self,
-            Self::Certificate(NotValidForName | NotValidForNameContext { .. })
-        )
-    }
-
     /// Whether the peer has neither answered nor said why not.
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::TimedOut(_))
@@ -99,6 +92,11 @@ impl TlsFault {
             Ok(Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             )) => Self::NotTls,
+            // It repeats what it hears.
+            Ok(Error::InappropriateHandshakeMessage {
+                got_type: HandshakeType::ClientHello,
+                ..
+            }) => Self::NotTls,
             Ok(error) => Self::Protocol(error),
             Err(error) => Self::Ended(error),
         }
