@@ -62,7 +62,7 @@ pub(crate) async fn relay(
     idle: Duration,
     watcher: Option<&dyn TunnelWatcher>,
 ) -> Relayed {
-    let channels = [client.transport.channel(), upstream.transport.channel()];
+    let client_channel = client.transport.channel();
     let (client_reader, client_writer) = client.transport.split();
     let (upstream_reader, upstream_writer) = upstream.transport.split();
     let mut inbound = Direction::new(
@@ -93,13 +93,10 @@ pub(crate) async fn relay(
         if inbound_is_over && outbound_is_over {
             return Poll::Ready(Ok(()));
         }
-        // Nobody reads from a side that has said all it had to say, or writes to one that has been told all: whether it
-        // is still there, a channel knows.
-        if (inbound_is_over || outbound_is_over)
-            && channels
-                .iter()
-                .flatten()
-                .any(|channel| channel.poll_reset(cx).is_ready())
+        // Nobody reads from a client that has said all it had to say: whether it is still there, its channel knows.
+        if inbound_is_over
+            && let Some(channel) = &client_channel
+            && channel.poll_reset(cx).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

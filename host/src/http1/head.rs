@@ -253,11 +253,9 @@ fn check_host_field(
 ) -> Result<Option<Authority>, HeadError> {
     let mut hosts = lines.iter().filter(|line| line.id() == FieldId::Host);
     let Some(host) = hosts.next() else {
-        // CONNECT says where to twice; that some leave out the second time harms nobody (RFC 9112 §3.2 wants a 400).
         return match version {
-            Version::Http10 => Ok(None),
-            _ if target.form == TargetForm::Authority => Ok(None),
             Version::Http11 | Version::Http2 => Err(HeadError::HostMissing),
+            Version::Http10 => Ok(None),
         };
     };
     if hosts.next().is_some() {
