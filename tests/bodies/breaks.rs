@@ -220,8 +220,10 @@ fn a_body_that_was_too_long_to_keep_is_not_sent_again() {
     let put = Framed::Chunked.message(&head.replacen("POST", "PUT", 1), b"body");
     client.send([put, request("GET", &origin, "/next", "").into_bytes()].concat());
     assert_eq!(client.response_to("PUT").status(), 502);
+    // The next request may have come as well by now.
     let methods = methods(&origin);
-    assert_eq!(methods, ["GET", "PUT"]);
+    assert_eq!(methods[..2], ["GET", "PUT"]);
+    assert!(!methods[2..].iter().any(|method| method == "PUT"));
     assert!(origin.requests()[1].text() == "bodyA");
 }
 
