@@ -90,8 +90,8 @@ pub enum MintError {
     /// The system has no randomness, or the key does not sign.
     #[error("signing failed: {0}")]
     Signing(rustls::Error),
-    /// The proxy is ending.
-    #[error("the proxy is shutting down")]
+    /// It panicked.
+    #[error("making the certificate did not come to an end")]
     Stopped,
 }
 

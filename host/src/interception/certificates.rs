@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use super::authority::{Authority, MintError, Minted};
 use super::disk::{CertificateDir, Kept};
 use super::leaf::{Leaf, ServerTls};
+use super::signer::Signer;
 use super::subject::Subject;
 use crate::config::InterceptionConfig;
 use crate::key_pair::KeyPairError;
@@ -34,6 +35,7 @@ pub struct Certificates {
     /// Hosts whose certificate somebody is getting.
     flights: Mutex<HashMap<Arc<str>, Arc<Flight>>>,
     minted: AtomicU64,
+    signer: Signer,
 }
 
 /// Holds the certificate once somebody has got it; until then one at a time tries.
@@ -53,6 +55,9 @@ pub enum CertificatesError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no thread to sign on.
+    #[error("no thread for certificates can be started: {0}")]
+    Thread(io::Error),
     /// The system has no randomness for the keys of tickets.
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
@@ -81,6 +86,7 @@ impl Certificates {
             memory: Mutex::new(LruCache::sparse(capacity)),
             flights: Mutex::default(),
             minted: AtomicU64::new(0),
+            signer: Signer::start().map_err(CertificatesError::Thread)?,
         })
     }
 
@@ -123,9 +129,8 @@ impl Certificates {
         let passenger = self.board(subject.host());
         let obtained = passenger.flight.get_or_try_init(|| async {
             let certificates = Arc::clone(self);
-            let obtaining = tokio::task::spawn_blocking(move || certificates.obtain(&subject, now));
-            // Only a runtime that is shutting down runs no such task.
-            obtaining.await.unwrap_or(Err(MintError::Stopped))
+            let obtained = self.signer.run(move || certificates.obtain(&subject, now));
+            obtained.await.unwrap_or(Err(MintError::Stopped))
         });
         obtained.await.map(Arc::clone)
     }

@@ -18,6 +18,7 @@ mod look;
 mod memory;
 mod opening;
 mod policy;
+mod signer;
 mod subject;
 mod template;
 mod tickets;

@@ -238,13 +238,10 @@ fn other_hosts_do_not_wait() {
 fn one_who_gives_up_does_no_harm() {
     let setup = Setup::new();
     let certificates = setup.certificates();
-    let busy = Builder::new_current_thread()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    busy.block_on(async {
+    setup.runtime.block_on(async {
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let holding = tokio::task::spawn_blocking(move || held.recv());
+        let mut holding = Box::pin(certificates.signer.run(move || held.recv()));
+        assert!(poll_immediate(&mut holding).await.is_none());
         let mut first = Box::pin(certificates.leaf("example.com"));
         let mut second = Box::pin(certificates.leaf("example.com"));
         let mut alone = Box::pin(certificates.leaf("other.example"));
