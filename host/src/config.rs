@@ -277,7 +277,7 @@ pub struct InterceptionConfig {
     pub exclude: Vec<HostPattern>,
     /// Hosts whose certificate is not verified. Default: none.
     pub insecure_hosts: Vec<HostPattern>,
-    /// How long a host is not intercepted once its client has refused our certificate; zero: always try again.
+    /// How long a host is not intercepted for a client that has refused our certificate; zero: always try again.
     /// Default 600 s.
     pub rejected_for: Duration,
     /// Certificates kept in memory. Default 1024.
