@@ -121,12 +121,9 @@ impl Exchange {
         let interception = self.worker.interception.as_ref()?;
         let (host, port) = (self.head.host(), self.head.port());
         let fault = tls_fault(error)?;
-        if fault.is_not_tls() {
+        // One that is silent may wait for something else than TLS. If the client speaks TLS, that is tried again.
+        if fault.is_not_tls() || fault.is_silence() {
             interception.clear.remember(host, port);
-            return Some(true);
-        }
-        if fault.is_silence() {
-            // It may wait for something else than TLS. If the client speaks TLS, that is tried again.
             return Some(true);
         }
         if fault.is_version_too_old() && interception.trusts_blindly(host) {

@@ -8,7 +8,7 @@ use super::certificates::Certificates;
 use super::memory::HostMemory;
 use crate::config::{HostPattern, InterceptionConfig};
 
-/// How long a destination that spoke no TLS is not tried again.
+/// How long a destination that spoke no TLS is connected in clear first.
 const CLEAR_FOR: Duration = Duration::from_secs(300);
 
 /// Interception as it is configured, and what has been learnt about hosts. Shared by all workers.
@@ -20,7 +20,7 @@ pub(crate) struct Interception {
     insecure: Vec<HostPattern>,
     /// Hosts with the clients that do not accept our certificates for them: one client does not decide for others.
     pub(crate) rejected: HostMemory,
-    /// Hosts that speak no TLS.
+    /// Hosts that speak no TLS, as far as they have said.
     pub(crate) clear: HostMemory,
 }
 
