@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
 /// A user and a password, as `--basic-auth user:password` gives them.
@@ -89,22 +91,7 @@ impl fmt::Debug for BasicAuth {
 
 /// Base64 with padding (RFC 4648 §4).
 fn base64(bytes: &[u8]) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let mut three = [0; 3];
-        three[..group.len()].copy_from_slice(group);
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        for place in 0..4 {
-            let six = (bits >> (18 - 6 * place)) & 0x3f;
-            out.push(if place <= group.len() {
-                ALPHABET[six as usize]
-            } else {
-                b'='
-            });
-        }
-    }
-    out
+    STANDARD.encode(bytes).into_bytes()
 }
 
 #[cfg(test)]
