@@ -25,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const SHORT_LINGER: Duration = Duration::from_secs(1);
 
 /// A client connection as its exchanges see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: SocketAddr,
@@ -227,12 +227,8 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
         }
         Next::Look(look) => {
             let connection = Connection {
-                worker: Rc::clone(&connection.worker),
-                client: connection.client,
-                id: connection.id,
-                plugins: connection.plugins.clone(),
-                origin: None,
                 is_http2: false,
+                ..Connection::clone(&connection)
             };
             tokio::task::spawn_local(interception::run(stream, look, connection, Ends::default()));
         }

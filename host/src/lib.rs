@@ -22,6 +22,7 @@ mod http2;
 pub mod interception;
 pub mod plugins;
 mod relay;
+pub mod server_tls;
 mod splice;
 mod stream;
 mod tls_listener;

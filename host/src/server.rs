@@ -25,7 +25,7 @@ use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
-use crate::tls_listener::TlsListener;
+use crate::tls_listener::{TlsListener, TlsListenerError};
 use crate::upstream::tls::{TlsClient, TlsClientError};
 use crate::worker::{self, WorkerStart};
 
@@ -50,7 +50,7 @@ pub enum StartError {
     },
     /// A certificate or a key cannot be used.
     #[error(transparent)]
-    KeyPair(#[from] KeyPairError),
+    TlsListener(#[from] TlsListenerError),
     /// There is no place for the certificates of intercepted hosts.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
@@ -89,7 +89,7 @@ impl StartError {
             self,
             Self::Plugin(_)
                 | Self::CaFile { .. }
-                | Self::KeyPair(_)
+                | Self::TlsListener(_)
                 | Self::ClientCertificate(_)
                 | Self::Certificates(_)
                 | Self::Hostname { .. }

@@ -1,7 +1,6 @@
 //! TLS with clients of the proxy itself (`--cert-file`, `--key-file`).
 //!
-//! TLS 1.2 and 1.3, HTTP/1.1 or HTTP/2 by ALPN, sessions resumed with tickets that all workers can read and nobody
-//! stores. A client that speaks clear text is told so in clear text. Certificate and key are read again on reload;
+//! HTTP/1.1 or HTTP/2 by ALPN. A client that speaks clear text is told so in clear text. Certificate and key are read again on reload;
 //! connections that are open keep what they began with.
 
 use std::io;
@@ -10,7 +9,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -18,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use crate::config::KeyPairFiles;
 use crate::key_pair::{self, KeyPairError};
 use crate::reply::{Reply, ReplyForm};
+use crate::server_tls::{Protocols, ServerTls};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -31,25 +30,32 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct TlsListener {
     files: KeyPairFiles,
-    key_log: bool,
-    /// None if the system has no randomness for their keys.
-    tickets: Option<Arc<dyn ProducesTickets>>,
+    tls: ServerTls,
     config: RwLock<Arc<ServerConfig>>,
+}
+
+/// The listener cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsListenerError {
+    /// A file cannot be used.
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
+    /// The system has no randomness for the keys of tickets.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(rustls::Error),
 }
 
 impl TlsListener {
     /// # Errors
-    /// A file cannot be used; the error names it.
-    pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, KeyPairError> {
+    /// A file cannot be used, which the error names; or the system has no randomness.
+    pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, TlsListenerError> {
         let key_pair = key_pair::read(files)?;
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
-            .inspect_err(|error| tracing::warn!(%error, "clients cannot resume TLS sessions"))
-            .ok();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerTls::new(&provider, key_log).map_err(TlsListenerError::Tls)?;
         Ok(Self {
-            config: RwLock::new(server_config(key_pair, tickets.as_ref(), key_log)),
+            config: RwLock::new(config_of(&tls, key_pair)),
             files: files.clone(),
-            key_log,
-            tickets,
+            tls,
         })
     }
 
@@ -58,11 +64,7 @@ impl TlsListener {
     /// # Errors
     /// As [`load`](Self::load); what was read before stays in use.
     pub(crate) fn reload(&self) -> Result<(), KeyPairError> {
-        let config = server_config(
-            key_pair::read(&self.files)?,
-            self.tickets.as_ref(),
-            self.key_log,
-        );
+        let config = config_of(&self.tls, key_pair::read(&self.files)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -121,26 +123,9 @@ impl TlsListener {
     }
 }
 
-fn server_config(
-    key_pair: Arc<CertifiedKey>,
-    tickets: Option<&Arc<dyn ProducesTickets>>,
-    key_log: bool,
-) -> Arc<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites for the default versions")
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key_pair)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if let Some(tickets) = tickets {
-        config.ticketer = Arc::clone(tickets);
-    }
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    if key_log {
-        config.key_log = Arc::new(rustls::KeyLogFile::new());
-    }
-    Arc::new(config)
+fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+    let resolver = Arc::new(SingleCertAndKey::from(key_pair));
+    Arc::new(tls.config(Protocols::Any, resolver, tls.tickets()))
 }
 
 /// Tells a client that speaks clear text what is wrong, in a form that it can read.

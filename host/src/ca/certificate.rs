@@ -242,4 +242,17 @@ pub(super) mod tests {
         let longer = [certificate.der(), &[0]].concat();
         assert!(Certificate::from_der(&longer).is_err());
     }
+
+    #[test]
+    fn an_authority_made_elsewhere_is_shown_as_it_is() {
+        let made = crate::interception::fixtures::RSA_CA;
+        let der = CertificateDer::from_pem_slice(made.as_bytes()).unwrap();
+        let shown = Certificate::from_der(&der).unwrap();
+        assert_eq!(shown.pem(), made);
+        // openssl x509 -noout -fingerprint -sha256
+        assert_eq!(
+            shown.fingerprint_text(),
+            "3C:C5:70:19:6E:01:D6:E7:55:62:A2:33:11:AA:EF:C5:0C:56:18:A1:1F:58:99:57:58:07:71:AD:02:D8:7B:C9"
+        );
+    }
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use super::Exchange;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
-use crate::interception;
 use crate::plugins::Session;
 
 /// What a client had itself connected to, before it began to speak to us.
@@ -24,12 +23,6 @@ pub(crate) struct Origin {
 impl Origin {
     /// The client calls the origin by this name.
     pub(crate) fn rename(&mut self, name: &str) {
-        if self.host == name {
-            return;
-        }
-        if let Ok(address) = self.host.parse() {
-            self.addresses = vec![address];
-        }
         self.host = name.to_owned();
     }
 }
@@ -37,11 +30,12 @@ impl Origin {
 impl Exchange {
     /// The origin that the tunnel of this exchange leads to.
     pub(crate) fn origin(&self, scheme: Scheme) -> Origin {
+        let host = self.head.host().trim_end_matches('.');
         Origin {
             scheme,
-            host: self.head.host().trim_end_matches('.').to_owned(),
+            host: host.to_owned(),
             port: self.head.port(),
-            addresses: Vec::new(),
+            addresses: host.parse().into_iter().collect(),
             user: self
                 .session
                 .as_ref()
@@ -65,8 +59,8 @@ impl Exchange {
             .settle_origin(origin.scheme, &origin.host, origin.port);
         let host = self.head.host().trim_end_matches('.');
         // In clear nothing has said which name the client means by the address.
-        let is_host = host == origin.host
-            || origin.scheme == Scheme::Http && interception::is_address(&origin.host);
+        let is_host =
+            host == origin.host || origin.scheme == Scheme::Http && !origin.addresses.is_empty();
         if !is_host || self.head.port() != origin.port {
             return Err(ExchangeError::new(
                 Peer::Client,

@@ -10,7 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -163,22 +162,6 @@ impl Authority {
     /// The authority's certificate in DER.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
-    }
-
-    /// The authority's certificate in PEM.
-    pub fn certificate_pem(&self) -> String {
-        to_pem(&self.certificate)
-    }
-
-    /// The SHA-256 digest of the authority's certificate, as tools show it: `AB:CD:…`.
-    pub fn fingerprint(&self) -> String {
-        let digest = digest(&SHA256, &self.certificate);
-        let pairs: Vec<_> = digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect();
-        pairs.join(":")
     }
 
     /// Signs a certificate for a host name or an address. Takes as long as a signature of the authority's key.

@@ -19,11 +19,12 @@ use tokio::sync::OnceCell;
 
 use super::authority::{Authority, MintError, Minted};
 use super::disk::{CertificateDir, Kept};
-use super::leaf::{Leaf, ServerTls};
+use super::leaf::Leaf;
 use super::signer::Signer;
 use super::subject::Subject;
 use crate::config::InterceptionConfig;
 use crate::key_pair::KeyPairError;
+use crate::server_tls::ServerTls;
 
 /// Certificates by host.
 #[derive(Debug)]

@@ -8,37 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::server::{
-    NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ResolvesServerCertUsingSni,
-};
+use rustls::server::{ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::tickets::HostTickets;
-
-/// What is offered to a client by ALPN (RFC 7301).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// `http/1.1`
-    Http1,
-    /// `h2`
-    Http2,
-    /// `h2`, else `http/1.1`
-    Any,
-}
-
-impl Protocols {
-    const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Any];
-
-    fn alpn(self) -> Vec<Vec<u8>> {
-        let (h2, http1) = (b"h2".to_vec(), b"http/1.1".to_vec());
-        match self {
-            Self::Http1 => vec![http1],
-            Self::Http2 => vec![h2],
-            Self::Any => vec![h2, http1],
-        }
-    }
-}
+use crate::server_tls::{Protocols, ServerTls};
 
 /// One host's certificate.
 pub struct Leaf {
@@ -62,7 +36,7 @@ impl Leaf {
             host: Arc::clone(host),
             renew_at,
             resolver: Arc::new(SingleCertAndKey::from(key)),
-            tickets: Arc::new(HostTickets::new(host, Arc::clone(&shared.ticketer))),
+            tickets: Arc::new(HostTickets::new(host, shared.tickets())),
             shared: Arc::clone(shared),
             configs: Default::default(),
         }
@@ -76,10 +50,8 @@ impl Leaf {
     /// How to take the server's part towards a client that was promised these protocols.
     pub fn server_config(&self, protocols: Protocols) -> Arc<ServerConfig> {
         let config = self.configs[protocols as usize].get_or_init(|| {
-            let mut config = self.shared.templates[protocols as usize].clone();
-            config.cert_resolver = Arc::clone(&self.resolver);
-            config.ticketer = Arc::clone(&self.tickets);
-            Arc::new(config)
+            let (resolver, tickets) = (Arc::clone(&self.resolver), Arc::clone(&self.tickets));
+            Arc::new(self.shared.config(protocols, resolver, tickets))
         });
         Arc::clone(config)
     }
@@ -96,44 +68,5 @@ impl fmt::Debug for Leaf {
             .field("host", &self.host)
             .field("renew_at", &self.renew_at)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the configurations of all hosts have in common.
-#[derive(Debug)]
-pub(super) struct ServerTls {
-    ticketer: Arc<dyn ProducesTickets>,
-    /// One for each of `Protocols`, without a certificate.
-    templates: [ServerConfig; Protocols::ALL.len()],
-}
-
-impl ServerTls {
-    /// With `key_log`, session secrets go to the file that SSLKEYLOGFILE names.
-    pub(super) fn new(
-        provider: &Arc<CryptoProvider>,
-        key_log: bool,
-    ) -> Result<Self, rustls::Error> {
-        let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let mut template = ServerConfig::builder_with_provider(Arc::clone(provider))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            // Knows no host; each gets its own.
-            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-        // Sessions are kept by the clients: a cache here would grow with the hosts.
-        template.session_storage = Arc::new(NoServerSessionStorage {});
-        // A request that could be played back needs a server that can tell; early data stays off.
-        template.max_early_data_size = 0;
-        if key_log {
-            template.key_log = Arc::new(rustls::KeyLogFile::new());
-        }
-        let templates = Protocols::ALL.map(|protocols| {
-            let mut template = template.clone();
-            template.alpn_protocols = protocols.alpn();
-            template
-        });
-        Ok(Self {
-            ticketer,
-            templates,
-        })
     }
 }

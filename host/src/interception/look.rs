@@ -14,11 +14,11 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio_rustls::{StartHandshake, TlsStream};
 
 use super::hello::{Hello, HelloReader, OfferedProtocols};
-use super::leaf::Protocols;
 use super::opening::Opening;
 use crate::connection::{self, Connection, Ends, TunnelStart};
 use crate::exchange::Exchange;
 use crate::http1::Scheme;
+use crate::server_tls::Protocols;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
@@ -48,11 +48,7 @@ pub(crate) async fn run(
     match opening {
         Ok(Opening::Tls) => Box::pin(look.answer_tls(client, connection, ends)).await,
         Ok(Opening::Http) if look.is_wanted => {
-            let mut origin = look.exchange.origin(Scheme::Http);
-            if let Ok(address) = origin.host.parse() {
-                // The name comes with each request.
-                origin.addresses = vec![address];
-            }
+            let origin = look.exchange.origin(Scheme::Http);
             if let Some(upstream) = look.upstream.take() {
                 look.exchange.pool_clear(upstream);
             }

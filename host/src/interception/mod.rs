@@ -23,7 +23,7 @@ mod subject;
 mod template;
 mod tickets;
 
-pub use leaf::{Leaf, Protocols};
+pub use leaf::Leaf;
 pub(crate) use look::{Look, is_address, run};
 pub(crate) use policy::Interception;
 pub use subject::HostInvalid;

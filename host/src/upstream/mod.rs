@@ -91,25 +91,19 @@ pub(crate) async fn obtain(
 
 /// An idle connection along `route`, or a new stream of a shared one, if there is one that `freshness` allows.
 pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> Option<Upstream> {
-    if freshness == Freshness::New {
-        return None;
-    }
-    if let Some(client) = shared(worker, route) {
-        return Some(Upstream {
-            stream: open(worker, &client),
-            is_reused: true,
-            shared: Some(client),
-        });
-    }
-    let stream = match freshness {
-        Freshness::Any => worker.pool.take(route, MessageStream::is_quiet),
-        Freshness::Verified => worker.pool.take(route, MessageStream::is_quiet_now),
-        Freshness::New => None,
-    }?;
+    let is_usable = match freshness {
+        Freshness::Any => MessageStream::is_quiet,
+        Freshness::Verified => MessageStream::is_quiet_now,
+        Freshness::New => return None,
+    };
+    let (stream, shared) = match shared(worker, route) {
+        Some(client) => (open(worker, &client), Some(client)),
+        None => (worker.pool.take(route, is_usable)?, None),
+    };
     Some(Upstream {
         stream,
         is_reused: true,
-        shared: None,
+        shared,
     })
 }
 

@@ -294,11 +294,7 @@ impl Pool {
     /// Lets all exchanges along `route` use an HTTP/2 connection, in place of the one before, whose streams go on.
     pub(crate) fn share(&self, route: &Route<'_>, client: &Client) {
         let hosts = &mut *self.hosts.borrow_mut();
-        let key = KeyRef::of(route);
-        let host = match hosts.by_key.get_mut(&key) {
-            Some(host) => host,
-            None => hosts.by_key.entry(key.to_key()).or_default(),
-        };
+        let host = entry(&mut hosts.by_key, KeyRef::of(route));
         if host.shared.is_some() || hosts.total < self.limits.total {
             hosts.total += usize::from(host.shared.is_none());
             host.shared = Some(client.clone());
@@ -309,10 +305,7 @@ impl Pool {
     pub(crate) fn turn(worker: &Rc<Worker>, route: &Route<'_>) -> Turn {
         let hosts = &mut *worker.pool.hosts.borrow_mut();
         let key = KeyRef::of(route);
-        let host = match hosts.by_key.get_mut(&key) {
-            Some(host) => host,
-            None => hosts.by_key.entry(key.to_key()).or_default(),
-        };
+        let host = entry(&mut hosts.by_key, key);
         match &host.dial {
             Dial::Http1 => Turn::Everybodys,
             Dial::UnderWay(notify) => Turn::Anothers(Rc::clone(notify)),
@@ -350,6 +343,10 @@ impl Pool {
     pub(crate) fn clear(&self) {
         *self.hosts.borrow_mut() = Hosts::default();
     }
+}
+
+fn entry<'a>(by_key: &'a mut HashMap<Key, Host>, key: KeyRef<'_>) -> &'a mut Host {
+    by_key.entry(key.to_key()).or_default()
 }
 
 impl DialTurn {

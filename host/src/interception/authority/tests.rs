@@ -325,19 +325,3 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
         assert!(format!("ca-{fault}").starts_with(expected), "{error}");
     }
 }
-
-#[test]
-fn the_authority_can_be_handed_out() {
-    let files = AuthorityFiles::made_by(
-        fixtures::RSA_CA,
-        fixtures::RSA_CA_KEY,
-        fixtures::RSA_SIGNING_KEY,
-    );
-    let authority = load(&files).unwrap();
-    assert_eq!(authority.certificate_pem(), fixtures::RSA_CA);
-    // openssl x509 -noout -fingerprint -sha256
-    assert_eq!(
-        authority.fingerprint(),
-        "3C:C5:70:19:6E:01:D6:E7:55:62:A2:33:11:AA:EF:C5:0C:56:18:A1:1F:58:99:57:58:07:71:AD:02:D8:7B:C9"
-    );
-}

@@ -14,8 +14,8 @@ use rustls::{CertificateError, Error, HandshakeKind};
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::interception::Protocols;
 use crate::interception::fixtures::{self, AuthorityFiles, Connected, Dir, handshake};
+use crate::server_tls::Protocols;
 
 struct Setup {
     dir: Dir,

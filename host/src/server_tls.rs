@@ -1,0 +1,96 @@
+//! The server's part in TLS, towards clients of the proxy and in the name of intercepted hosts.
+//!
+//! TLS 1.2 and 1.3, sessions resumed with tickets that all workers can read and nobody stores. Which certificate is
+//! shown is for the caller.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ResolvesServerCertUsingSni,
+};
+
+/// What is offered to a client by ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// `http/1.1`
+    Http1,
+    /// `h2`
+    Http2,
+    /// `h2`, else `http/1.1`
+    Any,
+}
+
+impl Protocols {
+    pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Any];
+
+    fn alpn(self) -> Vec<Vec<u8>> {
+        let (h2, http1) = (b"h2".to_vec(), b"http/1.1".to_vec());
+        match self {
+            Self::Http1 => vec![http1],
+            Self::Http2 => vec![h2],
+            Self::Any => vec![h2, http1],
+        }
+    }
+}
+
+/// What our configurations have in common, whatever certificate is shown.
+#[derive(Debug)]
+pub struct ServerTls {
+    ticketer: Arc<dyn ProducesTickets>,
+    /// One for each of `Protocols`, without a certificate.
+    templates: [ServerConfig; Protocols::ALL.len()],
+}
+
+impl ServerTls {
+    /// With `key_log`, session secrets go to the file that SSLKEYLOGFILE names.
+    ///
+    /// # Errors
+    /// The system has no randomness for the keys of tickets.
+    pub(crate) fn new(
+        provider: &Arc<CryptoProvider>,
+        key_log: bool,
+    ) -> Result<Self, rustls::Error> {
+        let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        let mut template = ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            // Knows no host; each gets its own.
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        // Sessions are kept by the clients: a cache here would grow with the hosts.
+        template.session_storage = Arc::new(NoServerSessionStorage {});
+        // A request that could be played back needs a server that can tell; early data stays off.
+        template.max_early_data_size = 0;
+        if key_log {
+            template.key_log = Arc::new(rustls::KeyLogFile::new());
+        }
+        let templates = Protocols::ALL.map(|protocols| {
+            let mut template = template.clone();
+            template.alpn_protocols = protocols.alpn();
+            template
+        });
+        Ok(Self {
+            ticketer,
+            templates,
+        })
+    }
+
+    /// The configuration that shows what `resolver` has.
+    pub(crate) fn config(
+        &self,
+        protocols: Protocols,
+        resolver: Arc<dyn ResolvesServerCert>,
+        tickets: Arc<dyn ProducesTickets>,
+    ) -> ServerConfig {
+        let mut config = self.templates[protocols as usize].clone();
+        config.cert_resolver = resolver;
+        config.ticketer = tickets;
+        config
+    }
+
+    /// Tickets that everybody can read who shares this.
+    pub(crate) fn tickets(&self) -> Arc<dyn ProducesTickets> {
+        Arc::clone(&self.ticketer)
+    }
+}
