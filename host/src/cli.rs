@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand};
 
 use crate::ca::command::CaArgs;
 use crate::config::{
-    Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, WorkerCount,
+    Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
+    WorkerCount,
 };
 
 /// The flags as they were given.
@@ -123,6 +124,32 @@ pub struct Cli {
     /// Directory in which the certificates made for intercepted hosts are kept. Default: ~/.proxy.
     #[arg(long, value_name = "DIR")]
     pub ca_cert_dir: Option<PathBuf>,
+
+    /// Answer requests for the proxy itself, such as http://localhost:8899/path: with the routes of plugins, and with
+    /// what the two flags below add. Default: such a request is refused.
+    #[arg(long)]
+    pub enable_web_server: bool,
+
+    /// Do not forward requests; serve the web server's answers only. Default: requests are forwarded.
+    #[arg(long)]
+    pub disable_http_proxy: bool,
+
+    /// Serve files below --static-server-dir; enables the web server. Default: no files.
+    #[arg(long)]
+    pub enable_static_server: bool,
+
+    /// Directory with the files that --enable-static-server serves. Default: `public` beside the executable.
+    #[arg(long, value_name = "DIR")]
+    pub static_server_dir: Option<PathBuf>,
+
+    /// Serve this PAC (proxy auto-configuration) file, or this text if there is no such file and it has a
+    /// FindProxyForURL; enables the web server. `proxy pac generate` writes one. Default: none.
+    #[arg(long, value_name = "FILE|TEXT")]
+    pub pac_file: Option<String>,
+
+    /// Path at which --pac-file is served, besides /wpad.dat. Default: /.
+    #[arg(long, value_name = "PATH")]
+    pub pac_file_url_path: Option<UrlPath>,
 
     /// Least severe level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case, or the first letter.
     /// Default: INFO.

@@ -11,6 +11,7 @@ mod host_pattern;
 mod load;
 mod plugins;
 mod value;
+mod web_server;
 
 use std::env;
 use std::net::SocketAddr;
@@ -25,8 +26,9 @@ pub use host_pattern::HostPattern;
 pub use load::ConfigError;
 pub use value::{
     Backlog, Bounded, ByteLen, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port,
-    Seconds, ValueError, WorkerCount,
+    Seconds, UrlPath, ValueError, WorkerCount,
 };
+pub use web_server::{PacConfig, StaticFilesConfig, Symlinks, WebServerConfig};
 
 /// Everything the host needs to start. [`Config::default`] is what `proxy` does without flags or a file.
 #[derive(Clone, Debug)]
@@ -58,6 +60,10 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Whose TLS is ended here, and how. Default: nobody's.
     pub interception: Option<InterceptionConfig>,
+    /// What is answered to requests that are for the proxy itself.
+    pub web_server: WebServerConfig,
+    /// Nothing is forwarded: only the web server answers. Default: no.
+    pub disable_http_proxy: bool,
     /// The name under which the proxy adds itself to `Via` (RFC 9110 §7.6.3). Default `proxy`.
     pub via: String,
     /// What is logged and where.
@@ -84,6 +90,8 @@ impl Default for Config {
             dns: DnsConfig::default(),
             tls: TlsConfig::default(),
             interception: None,
+            web_server: WebServerConfig::default(),
+            disable_http_proxy: false,
             via: "proxy".to_owned(),
             log: LogConfig::default(),
             open_file_limit: 1024,

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{
-    Backlog, Bounded, ByteLen, HeaderName, Hostname, LogLevel, NameServer, OpenFileLimit, Port,
-    Pseudonym, Seconds, SecondsOrZero, WorkerCount,
+    Backlog, Bounded, ByteLen, FieldText, FileName, HeaderName, Hostname, LogLevel, NameServer,
+    OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath, WorkerCount,
 };
-use super::{BasicAuth, HostPattern, Resolver};
+use super::{BasicAuth, HostPattern, Resolver, Symlinks};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +42,8 @@ pub(super) struct FileConfig {
     pub(super) dns: FileDns,
     pub(super) tls: FileTls,
     pub(super) interception: FileInterception,
+    pub(super) disable_http_proxy: bool,
+    pub(super) web_server: FileWebServer,
     pub(super) plugins: Vec<FilePlugin>,
 }
 
@@ -115,6 +117,34 @@ pub(super) struct FileInterception {
     pub(super) insecure_hosts: Vec<HostPattern>,
     pub(super) rejected_for: Option<SecondsOrZero>,
     pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileWebServer {
+    pub(super) enable: bool,
+    pub(super) static_files: FileStaticFiles,
+    pub(super) pac: FilePac,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileStaticFiles {
+    pub(super) enable: bool,
+    pub(super) dir: Option<PathBuf>,
+    pub(super) index: Option<Vec<FileName>>,
+    pub(super) listing: bool,
+    pub(super) symlinks: Option<Symlinks>,
+    pub(super) precompressed: Option<bool>,
+    pub(super) compress_from: Option<Bounded<0, 1_073_741_824>>,
+    pub(super) cache_control: Option<FieldText>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FilePac {
+    pub(super) file: Option<String>,
+    pub(super) url_path: Option<UrlPath>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,7 @@ use super::file::{
     FileConfig, FileDns, FileError, FileInterception, FileLimits, FileTimeouts, FileTls,
 };
 use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
+use super::web_server::web_server;
 use super::{
     BasicAuth, BasicAuthError, ClientCertificate, Config, DnsConfig, HostPattern,
     InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig, UpstreamTls, plugins,
@@ -89,13 +90,14 @@ impl Config {
         }
     }
 
-    fn merge(cli: Cli, path: &Path, text: &str) -> Result<Config, ConfigError> {
+    fn merge(mut cli: Cli, path: &Path, text: &str) -> Result<Config, ConfigError> {
         let file = FileConfig::parse(text).map_err(|error| ConfigError::File {
             path: path.to_owned(),
             error,
         })?;
         let default = Config::default();
         let num_workers = cli.num_workers.or(file.num_workers);
+        let web_server = web_server(&mut cli, file.web_server);
         Ok(Config {
             plugins: plugins::entries(&cli, &file.plugins, path, text)?,
             basic_auth: basic_auth(cli.basic_auth.as_deref())?.or(file.basic_auth),
@@ -139,6 +141,8 @@ impl Config {
                 ca_cert_dir: cli.ca_cert_dir.or(file.interception.ca_cert_dir),
                 ..file.interception
             })?,
+            disable_http_proxy: cli.disable_http_proxy || file.disable_http_proxy,
+            web_server,
             via: file.via.map_or(default.via, |via| via.0),
             log: LogConfig {
                 level: cli.log_level.or(file.log_level).unwrap_or_default(),
@@ -366,6 +370,27 @@ mod tests {
         assert_eq!(config.log.level, LogLevel::Debug);
         assert_eq!((config.via.as_str(), config.backlog), ("edge", 100));
         assert!(config.basic_auth.unwrap().matches(b"Basic Yzpk"));
+    }
+
+    #[test]
+    fn files_and_a_pac_file_enable_the_web_server() {
+        let web_server = |args: &[&str], text| load(args, text).unwrap().web_server;
+        assert!(!web_server(&[], "").is_enabled);
+        assert!(web_server(&["--enable-web-server"], "").is_enabled);
+        assert!(web_server(&[], "[web_server]\nenable = true").is_enabled);
+        let files = web_server(&["--enable-static-server", "--static-server-dir", "x"], "");
+        assert!(files.is_enabled && files.pac.is_none());
+        assert_eq!(files.static_files.unwrap().dir, Some("x".into()));
+        let pac = web_server(&["--pac-file", "a"], "[web_server.pac]\nurl_path = \"/p\"");
+        assert!(pac.is_enabled && pac.static_files.is_none());
+        assert_eq!(pac.pac.unwrap().url_path, "/p");
+        let path = load(&["--pac-file", "a", "--pac-file-url-path", "p"], "");
+        assert!(path.unwrap_err().contains("is not a path"));
+        let off = web_server(
+            &["--enable-static-server"],
+            "[web_server.static_files]\ncompress_from = 0",
+        );
+        assert_eq!(off.static_files.unwrap().compress_from, None);
     }
 
     #[test]

@@ -55,6 +55,15 @@ pub enum ValueError {
     /// Neither a host nor a pattern of hosts.
     #[error("is no host; write example.com, .example.com, *.example.com, an IP address or *")]
     NotAHostPattern,
+    /// Not the path of a URL.
+    #[error("is not a path; write one such as / or /proxy.pac")]
+    NotAUrlPath,
+    /// Not the name of a file, or more than that.
+    #[error("is not the name of a file")]
+    NotAFileName,
+    /// Not the value of a header.
+    #[error("is not the value of a header")]
+    NotAFieldText,
 }
 
 /// The longest duration that may be set: a year. It keeps every sum with a clock far from overflow.
@@ -276,6 +285,53 @@ impl FromStr for Pseudonym {
     }
 }
 
+/// The path of a URL, without a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlPath(pub String);
+
+impl FromStr for UrlPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
+        if !text.starts_with('/') || !text.bytes().all(may_stand) {
+            return Err(ValueError::NotAUrlPath);
+        }
+        Ok(UrlPath(text.to_owned()))
+    }
+}
+
+/// The name of a file, without a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileName(pub(super) String);
+
+impl FromStr for FileName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let is_name = !matches!(text, "" | "." | "..") && !text.contains(['/', '\\', '\0']);
+        match is_name {
+            true => Ok(FileName(text.to_owned())),
+            false => Err(ValueError::NotAFileName),
+        }
+    }
+}
+
+/// The value of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FieldText(pub(super) String);
+
+impl FromStr for FieldText {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            true => Ok(FieldText(text.trim().to_owned())),
+            false => Err(ValueError::NotAFieldText),
+        }
+    }
+}
+
 /// How severe an event must be to be written. The words are the command line's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -375,7 +431,7 @@ macro_rules! deserialize_as_parsed {
 }
 
 deserialize_as_parsed!(
-    BasicAuth, HeaderName, Hostname, LogLevel, NameServer, Pseudonym
+    BasicAuth, FieldText, FileName, HeaderName, Hostname, LogLevel, NameServer, Pseudonym, UrlPath
 );
 
 #[cfg(test)]

@@ -1,0 +1,101 @@
+//! What the web server is asked to serve.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::file::{FilePac, FileStaticFiles, FileWebServer};
+
+use crate::cli::Cli;
+
+/// What is answered to requests that are for the proxy itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebServerConfig {
+    /// It answers, if only with 404. Files, a PAC file and plugins with routes enable it as well. Default: no.
+    pub is_enabled: bool,
+    /// Files of a directory. Default: none.
+    pub static_files: Option<StaticFilesConfig>,
+    /// A PAC file. Default: none.
+    pub pac: Option<PacConfig>,
+}
+
+/// The files that are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticFilesConfig {
+    /// Below which directory; `None`: `public` beside the executable, which need not be there.
+    pub dir: Option<PathBuf>,
+    /// What stands for a directory, in this order. Default: `index.html`.
+    pub index: Vec<String>,
+    /// Whether a directory without such a file is listed; otherwise 404. Default: no.
+    pub has_listing: bool,
+    /// Which symbolic links are followed. Default [`Symlinks::Inside`].
+    pub symlinks: Symlinks,
+    /// Whether `name.br` and `name.gz` are sent for `name` to clients that take them. Default: yes.
+    pub has_precompressed: bool,
+    /// The least length, in bytes, from which text is compressed on its way; `None`: never. Default 1024.
+    pub compress_from: Option<u64>,
+    /// `Cache-Control` of every file; none if empty. Default: empty.
+    pub cache_control: String,
+}
+
+/// Which symbolic links below the served directory are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symlinks {
+    /// Those that lead to somewhere below the directory.
+    #[default]
+    Inside,
+    /// None.
+    None,
+    /// All, wherever they lead to.
+    All,
+}
+
+/// The PAC file that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacConfig {
+    /// Its path, or its text.
+    pub file_or_text: String,
+    /// Where it is served, besides `/wpad.dat`. Default `/`.
+    pub url_path: String,
+}
+
+/// From flags and file.
+pub(super) fn web_server(cli: &mut Cli, file: FileWebServer) -> WebServerConfig {
+    let static_files = static_files(cli, file.static_files);
+    let pac = pac(cli, file.pac);
+    WebServerConfig {
+        is_enabled: cli.enable_web_server || file.enable || static_files.is_some() || pac.is_some(),
+        static_files,
+        pac,
+    }
+}
+
+fn static_files(cli: &mut Cli, file: FileStaticFiles) -> Option<StaticFilesConfig> {
+    let dir = cli.static_server_dir.take().or(file.dir);
+    (cli.enable_static_server || file.enable).then(|| StaticFilesConfig {
+        dir,
+        index: file.index.map_or_else(
+            || vec!["index.html".to_owned()],
+            |names| names.into_iter().map(|name| name.0).collect(),
+        ),
+        has_listing: file.listing,
+        symlinks: file.symlinks.unwrap_or_default(),
+        has_precompressed: file.precompressed.unwrap_or(true),
+        compress_from: match file.compress_from {
+            None => Some(1024),
+            Some(never) if never.0 == 0 => None,
+            Some(len) => Some(len.0 as u64),
+        },
+        cache_control: file.cache_control.map_or_else(String::new, |text| text.0),
+    })
+}
+
+fn pac(cli: &mut Cli, file: FilePac) -> Option<PacConfig> {
+    let url_path = cli.pac_file_url_path.take().or(file.url_path);
+    let file_or_text = cli.pac_file.take().or(file.file)?;
+    Some(PacConfig {
+        file_or_text,
+        url_path: url_path.map_or_else(|| "/".to_owned(), |path| path.0),
+    })
+}
