@@ -14,6 +14,8 @@
     reason = "a waker's functions are called as in std"
 )]
 
+pub mod web;
+
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
@@ -209,7 +211,9 @@ pub mod kind {
     pub const SUBSCRIBER: u32 = 1;
     /// Speaks a protocol of its own with clients; has `protocol`.
     pub const PROTOCOL: u32 = 2;
-    // To come, each with a table of its own: 3 for routes of the web server, 4 for tabs of the dashboard.
+    /// Answers requests for the proxy itself; has `web`.
+    pub const WEB: u32 = 3;
+    // To come, with a table of its own: 4 for tabs of the dashboard.
 }
 
 /// What has happened: the values of [`Event::kind`](super::abi::Event).
@@ -753,8 +757,10 @@ pub struct PluginDeclaration {
     /// A subscriber's functions.
     pub subscriber: ROption<SubscriberTableRef>,
     /// A protocol's functions.
-    #[sabi(last_prefix_field)]
     pub protocol: ROption<ProtocolTableRef>,
+    /// The functions of a plugin with routes.
+    #[sabi(last_prefix_field)]
+    pub web: ROption<web::WebTableRef>,
     // Other kinds of plugin get their own tables, as optional fields below the last one of the released version.
 }
 

@@ -11,7 +11,10 @@ use crate::abi::{
     API_MAJOR, API_MINOR, HostTableRef, PluginDeclaration, PluginDeclarationRef, PluginLibrary,
     PluginLibraryRef, kind,
 };
-use crate::{BodyMode, Filter, Protocol, Subscriber, adapter, guard, host, protocol, subscriber};
+use crate::{
+    BodyMode, Filter, Protocol, Subscriber, WebRoutes, adapter, guard, host, protocol, subscriber,
+    web,
+};
 use abi_stable::library::RootModuleResult;
 use abi_stable::prefix_type::{PrefixRefTrait, PrefixTypeTrait};
 use abi_stable::std_types::{ROption, RResult, RSlice, RStr};
@@ -19,14 +22,16 @@ use abi_stable::std_types::{ROption, RResult, RSlice, RStr};
 /// Makes the plugins of a `cdylib` crate known to the proxy. Once per library.
 ///
 /// Takes types that implement [`Filter`](crate::Filter), then those that implement
-/// [`Subscriber`](crate::Subscriber) and [`Protocol`](crate::Protocol). Each is listed under its own name, or another
-/// one: `export_plugins!(DenyHosts, rules::Rewrite as "Rewrite"; subscribers: Counter; protocols: Echo);`
+/// [`Subscriber`](crate::Subscriber), [`Protocol`](crate::Protocol) and [`WebRoutes`](crate::WebRoutes), in this order.
+/// Each is listed under its own name, or another one:
+/// `export_plugins!(DenyHosts, rules::Rewrite as "Rewrite"; subscribers: Counter; protocols: Echo; web: Pages);`
 #[macro_export]
 macro_rules! export_plugins {
     (
         $($filter:ty $(as $name:literal)?),* $(,)?
         $(; subscribers: $($subscriber:ty $(as $subscriber_name:literal)?),+ $(,)?)?
         $(; protocols: $($protocol:ty $(as $protocol_name:literal)?),+ $(,)?)?
+        $(; web: $($web:ty $(as $web_name:literal)?),+ $(,)?)?
         $(;)?
     ) => {
         const _: () = {
@@ -44,6 +49,10 @@ macro_rules! export_plugins {
                     $($($crate::plugin_declaration!(
                         $crate::private::protocol::<$protocol>,
                         $crate::plugin_name!($protocol $(, $protocol_name)?)
+                    ),)+)?
+                    $($($crate::plugin_declaration!(
+                        $crate::private::web::<$web>,
+                        $crate::plugin_name!($web $(, $web_name)?)
                     ),)+)?
                 ];
                 $crate::abi_stable::std_types::RSlice::from_slice(PLUGINS)
@@ -68,7 +77,8 @@ macro_rules! export_plugins {
                 ";plugins="
                 $(, $crate::plugin_name!($filter $(, $name)?), ",")*
                 $($(, $crate::plugin_name!($subscriber $(, $subscriber_name)?), ",")+)?
-                $($(, $crate::plugin_name!($protocol $(, $protocol_name)?), ",")+)?,
+                $($(, $crate::plugin_name!($protocol $(, $protocol_name)?), ",")+)?
+                $($(, $crate::plugin_name!($web $(, $web_name)?), ",")+)?,
                 ";",
             );
             #[used]
@@ -156,6 +166,20 @@ pub const fn protocol<P: Protocol>(
     }
 }
 
+/// What a plugin with routes says of itself.
+pub const fn web<W: WebRoutes>(
+    name: &'static str,
+    version: &'static str,
+    description: &'static str,
+) -> PluginDeclaration {
+    PluginDeclaration {
+        config_schema: RStr::from_str(W::CONFIG_SCHEMA),
+        kind: kind::WEB,
+        web: ROption::RSome(web::Table::<W>::REF),
+        ..bare(name, version, description)
+    }
+}
+
 const fn bare(
     name: &'static str,
     version: &'static str,
@@ -176,6 +200,7 @@ const fn bare(
         filter: ROption::RNone,
         subscriber: ROption::RNone,
         protocol: ROption::RNone,
+        web: ROption::RNone,
     }
 }
 

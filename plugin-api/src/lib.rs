@@ -324,6 +324,7 @@ mod task;
 pub mod testing;
 #[doc(hidden)]
 pub mod waker;
+mod web;
 mod websocket;
 
 pub use body::BodyMode;
@@ -344,6 +345,9 @@ pub use plugin_api_macros::filter;
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
 pub use task::spawn;
+pub use web::{
+    ForwardError, ForwardTo, Forwarded, Route, SocketMessage, WebExchange, WebRoutes, WebSocket,
+};
 pub use websocket::{MessageKind, WebSocketMessage, close_data};
 
 /// What nearly every plugin needs; meant to be imported whole.
@@ -361,7 +365,7 @@ pub mod prelude {
 /// For the macros of this crate alone.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::export::{checked_name, filter, protocol, root, subscriber};
+    pub use crate::export::{checked_name, filter, protocol, root, subscriber, web};
     pub use crate::log::write;
     pub use crate::note::Note;
 }

@@ -1,0 +1,378 @@
+//! One request for a route, and the way to answer it.
+#![expect(unsafe_code, reason = "reads the host's view and calls its callbacks")]
+
+use crate::abi::code;
+use crate::abi::web::{
+    Capture, ForwardView, ForwardedView, UNKNOWN_LENGTH, WebView, forwarded_host,
+};
+use crate::exchange::socket_address;
+use crate::{EditError, Error, Reply, Request, waker};
+use abi_stable::std_types::RStr;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+/// A request that is meant for the proxy itself, while its plugin answers it.
+///
+/// There are three ways to answer: [`reply`](Self::reply) with everything at once; [`start`](Self::start) and
+/// [`send`](Self::send) piece by piece; [`forward`](Self::forward) to somebody else.
+pub struct WebExchange {
+    view: WebView,
+}
+
+// SAFETY, for all calls below: the host keeps what the view leads to until the task that has it is dropped, and answers
+// callbacks at any time.
+impl WebExchange {
+    /// # Safety
+    /// What the view leads to must live as long as this does.
+    pub(super) unsafe fn new(view: WebView) -> Self {
+        Self { view }
+    }
+
+    pub(super) fn view(&self) -> &WebView {
+        &self.view
+    }
+
+    /// The request; after [`forward`](Self::forward) as it was sent there.
+    pub fn request(&self) -> Request<'_> {
+        Request {
+            view: unsafe { &*self.view.request },
+        }
+    }
+
+    /// Which of the plugin's [routes](crate::WebRoutes::routes) it is for, counted from 0.
+    pub fn route(&self) -> usize {
+        self.view.route as usize
+    }
+
+    /// What this name of the route's pattern stands for, with its percent-encoding undone.
+    pub fn capture(&self, name: &str) -> Option<&str> {
+        let capture = self
+            .capture_list()
+            .iter()
+            .find(|capture| capture.name == name);
+        capture.map(|capture| capture.value.as_str())
+    }
+
+    /// Names and values of the route's pattern, in its order.
+    pub fn captures(&self) -> impl Iterator<Item = (&str, &str)> {
+        let captures = self.capture_list().iter();
+        captures.map(|capture| (capture.name.as_str(), capture.value.as_str()))
+    }
+
+    fn capture_list(&self) -> &[Capture] {
+        match self.view.capture_count {
+            0 => &[],
+            count => unsafe { std::slice::from_raw_parts(self.view.captures, count) },
+        }
+    }
+
+    /// Counts client connections since the proxy started.
+    pub fn connection_id(&self) -> u64 {
+        self.view.connection_id
+    }
+
+    /// Counts exchanges since the proxy started.
+    pub fn exchange_id(&self) -> u64 {
+        self.view.exchange_id
+    }
+
+    /// Who sent the request; none when it did not come from an IP address.
+    pub fn client(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.client)
+    }
+
+    /// The address of the proxy's that the client has connected to.
+    pub fn local(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.local)
+    }
+
+    /// Adds to the exchange's line in the access log.
+    pub fn add_log_field(&mut self, key: &str, value: &str) {
+        let add = self.view.callbacks.add_log_field();
+        unsafe { add(self.view.host, key.into(), value.into()) };
+    }
+
+    // ---- the request's content -----------------------------------------------------------------------------------
+
+    /// Reads what there is of the request's content, and waits if there is nothing; 0 at its end. Cancel safe.
+    ///
+    /// # Errors
+    /// The client has gone, does not send what it has announced, or was silent for too long. Returned by
+    /// [`handle_request`](crate::WebRoutes::handle_request) it becomes the answer that fits: 400 or 408.
+    pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let (view, read) = (self.view, self.view.callbacks.read());
+        poll_fn(|cx| {
+            let mut len = 0;
+            let waker = waker::lend(cx.waker());
+            let (first, room_len) = (room.as_mut_ptr(), room.len());
+            let answer = unsafe { read(view.host, first, room_len, &waker, &mut len) };
+            polled(answer, len.min(room_len))
+        })
+        .await
+    }
+
+    /// The request's whole content.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); or it is longer than `limit` bytes: returned by
+    /// [`handle_request`](crate::WebRoutes::handle_request) that becomes 413.
+    pub async fn body(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        let mut content = Vec::new();
+        loop {
+            let start = content.len();
+            if start > limit {
+                self.reply(Reply::new(413).body("413 Content Too Large\n"))?;
+                return Err(Error::new(format!(
+                    "the content is longer than {limit} bytes"
+                )));
+            }
+            // One more than may be, so that what is too long shows.
+            let room = (limit + 1 - start).min(16 * 1024);
+            content.resize(start + room, 0);
+            let len = self.read(&mut content[start..]).await?;
+            content.truncate(start + len);
+            if len == 0 {
+                return Ok(content);
+            }
+        }
+    }
+
+    // ---- the answer ----------------------------------------------------------------------------------------------
+
+    /// Answers with all of this, once the task is over. A later one takes its place. The proxy adds Date and
+    /// Content-Length, and leaves the content out for HEAD.
+    ///
+    /// # Errors
+    /// When the proxy refuses: a field that is not valid or belongs to the proxy, or it is too late.
+    pub fn reply(&mut self, reply: Reply) -> Result<(), Error> {
+        self.say(&reply)?;
+        Ok(())
+    }
+
+    /// Sends this, to be followed by [`send`](Self::send): content of unknown length, which ends when the task does.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn start(&mut self, reply: Reply) -> Result<(), Error> {
+        self.begin(&reply, UNKNOWN_LENGTH)
+    }
+
+    /// Sends this, to be followed by [`send`](Self::send): content of `len` bytes, those in `reply` included. What is
+    /// sent beyond is refused; if less is sent, the client sees that it is incomplete.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub fn start_with_length(&mut self, reply: Reply, len: u64) -> Result<(), Error> {
+        self.begin(&reply, len)
+    }
+
+    fn begin(&mut self, reply: &Reply, len: u64) -> Result<(), Error> {
+        self.say(reply)?;
+        let start = self.view.callbacks.start();
+        EditError::check(unsafe { start(self.view.host, len) })?;
+        Ok(())
+    }
+
+    fn say(&mut self, said: &Reply) -> Result<(), EditError> {
+        let (host, callbacks) = (self.view.host, self.view.callbacks);
+        let (status, reason) = (said.status.into(), &*said.reason);
+        EditError::check(unsafe { callbacks.reply()(host, status, reason.into()) })?;
+        for (name, value) in &said.fields {
+            let (name, value) = ((&**name).into(), value.as_slice().into());
+            EditError::check(unsafe { callbacks.reply_field()(host, name, value) })?;
+        }
+        EditError::check(unsafe { callbacks.reply_body()(host, (&*said.body).into()) })
+    }
+
+    /// Sends more content of an answer that was [started](Self::start). Waits while the client takes no more.
+    ///
+    /// # Errors
+    /// The client has gone or takes nothing for too long, nothing was started, or it is more than was announced.
+    pub async fn send(&mut self, content: impl AsRef<[u8]>) -> io::Result<()> {
+        let mut content = content.as_ref();
+        let (view, write) = (self.view, self.view.callbacks.write());
+        while !content.is_empty() {
+            let written = poll_fn(|cx| {
+                let mut len = 0;
+                let waker = waker::lend(cx.waker());
+                let answer = unsafe { write(view.host, content.into(), &waker, &mut len) };
+                polled(answer, len.min(content.len()))
+            })
+            .await?;
+            content = &content[written..];
+        }
+        Ok(())
+    }
+
+    /// Waits until what was sent is on its way.
+    ///
+    /// # Errors
+    /// The client has gone, or takes nothing for too long.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let (view, flush) = (self.view, self.view.callbacks.flush());
+        poll_fn(|cx| polled(unsafe { flush(view.host, &waker::lend(cx.waker())) }, ())).await
+    }
+
+    // ---- the answer of somebody else -----------------------------------------------------------------------------
+
+    /// Leaves exactly one field of this name in the request, for whoever it is [forwarded](Self::forward) to.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn set_request_field(
+        &mut self,
+        name: &str,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), EditError> {
+        let set = self.view.callbacks.set_field();
+        EditError::check(unsafe { set(self.view.host, name.into(), value.as_ref().into()) })
+    }
+
+    /// Adds a field line to the request, for whoever it is [forwarded](Self::forward) to.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn append_request_field(
+        &mut self,
+        name: &str,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), EditError> {
+        let append = self.view.callbacks.append_field();
+        EditError::check(unsafe { append(self.view.host, name.into(), value.as_ref().into()) })
+    }
+
+    /// Removes all fields of this name from the request.
+    ///
+    /// # Errors
+    /// When the proxy refuses.
+    pub fn remove_request_field(&mut self, name: &str) -> Result<(), EditError> {
+        let remove = self.view.callbacks.remove_field();
+        EditError::check(unsafe { remove(self.view.host, name.into()) })
+    }
+
+    /// Forwards the request, with its content, and sends the response to the client as it comes, through the proxy's own
+    /// pool of connections. From here on it is an exchange like any other: the filters see it, and a WebSocket that
+    /// it asks for is relayed. While this is under way nothing else of the task runs. The task ends here, dropped when
+    /// the connection is over, if the upstream has switched protocols; it may go on to another upstream if this one
+    /// [could not be reached](ForwardError::may_try_again).
+    ///
+    /// # Errors
+    /// There is no whole response. Returned by [`handle_request`](crate::WebRoutes::handle_request) it becomes 502 or
+    /// 504, unless something has been sent.
+    pub async fn forward(&mut self, to: &ForwardTo<'_>) -> Result<Forwarded, ForwardError> {
+        let (view, callbacks) = (self.view, self.view.callbacks);
+        let asked = unsafe { callbacks.forward()(view.host, &to.view()) };
+        EditError::check(asked).map_err(|error| ForwardError {
+            message: format!("cannot forward to {}: {error}", to.url),
+            is_answered: error == EditError::Stale,
+        })?;
+        let mut outcome = ForwardedView {
+            status: 0,
+            is_answered: 0,
+            error: RStr::from_str(""),
+        };
+        poll_fn(|cx| {
+            let waker = waker::lend(cx.waker());
+            polled(
+                unsafe { callbacks.poll_forward()(view.host, &waker, &mut outcome) },
+                (),
+            )
+        })
+        .await
+        .map_err(|error| ForwardError {
+            message: error.to_string(),
+            is_answered: true,
+        })?;
+        match outcome.error.as_str() {
+            "" => Ok(Forwarded {
+                status: outcome.status as u16,
+            }),
+            error => Err(ForwardError {
+                message: error.to_owned(),
+                is_answered: outcome.is_answered != 0,
+            }),
+        }
+    }
+}
+
+/// Where a request is forwarded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForwardTo<'u> {
+    /// An absolute http or https URL, path and query included; https is verified against its host.
+    pub url: &'u str,
+    /// Whether the upstream gets the Host that the client has sent, and not its own.
+    pub keeps_host: bool,
+}
+
+impl<'u> ForwardTo<'u> {
+    /// This URL, with its own host as Host.
+    pub fn new(url: &'u str) -> Self {
+        Self {
+            url,
+            keeps_host: false,
+        }
+    }
+
+    /// With the Host that the client has sent.
+    #[must_use]
+    pub fn keeping_host(mut self) -> Self {
+        self.keeps_host = true;
+        self
+    }
+
+    fn view(&self) -> ForwardView {
+        ForwardView {
+            // SAFETY: the `'static` is nominal; the host copies during the call that this is made for.
+            url: unsafe { std::mem::transmute::<&str, &'static str>(self.url) }.into(),
+            host: match self.keeps_host {
+                true => forwarded_host::CLIENT,
+                false => forwarded_host::UPSTREAM,
+            },
+            padding: 0,
+            reserved: [0; 4],
+        }
+    }
+}
+
+/// A request that was forwarded, and whose response the client has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forwarded {
+    /// The response's status; a filter's, if one has answered in the upstream's place.
+    pub status: u16,
+}
+
+/// Why a request that was forwarded has no whole response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardError {
+    message: String,
+    is_answered: bool,
+}
+
+impl ForwardError {
+    /// Whether nothing has been sent to the client and nothing of its content is lost, so that another upstream may be
+    /// tried, or something replied.
+    pub fn may_try_again(&self) -> bool {
+        !self.is_answered
+    }
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ForwardError {}
+
+pub(super) fn polled<T>(answer: u32, value: T) -> Poll<io::Result<T>> {
+    match answer {
+        code::PENDING => Poll::Pending,
+        code::PROCEED => Poll::Ready(Ok(value)),
+        _ => Poll::Ready(Err(io::Error::other("the client's connection is over"))),
+    }
+}

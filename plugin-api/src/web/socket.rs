@@ -1,0 +1,170 @@
+//! A WebSocket that ends at the proxy (RFC 6455), as the plugin uses it that has its route.
+#![expect(unsafe_code, reason = "calls the host's callbacks")]
+
+use super::exchange::{WebExchange, polled};
+use crate::abi::code;
+use crate::abi::web::MessageView;
+use crate::{EditError, Error, MessageKind, Reply, Request, close_data, waker};
+use abi_stable::std_types::RSlice;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// A WebSocket that a client asks for, or has. Frames, masks and pings are the proxy's.
+///
+/// A client that breaks the protocol gets a Close that says so, and the plugin sees the end of the messages. So it does
+/// when nothing has moved for the proxy's `tunnel_idle` limit.
+pub struct WebSocket {
+    exchange: WebExchange,
+    close: Option<SocketMessage>,
+}
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketMessage {
+    /// What it is: [`Text`](MessageKind::Text) or [`Binary`](MessageKind::Binary).
+    pub kind: MessageKind,
+    /// What it says; UTF-8 if it is text.
+    pub data: Vec<u8>,
+}
+
+impl SocketMessage {
+    /// What a text says; none for every other kind.
+    pub fn text(&self) -> Option<&str> {
+        match self.kind {
+            MessageKind::Text => std::str::from_utf8(&self.data).ok(),
+            _ => None,
+        }
+    }
+}
+
+// SAFETY, for all calls below: as in `exchange`.
+impl WebSocket {
+    pub(super) fn new(exchange: WebExchange) -> Self {
+        Self {
+            exchange,
+            close: None,
+        }
+    }
+
+    /// The request that asks for it: route, captures, client and so on.
+    pub fn exchange(&self) -> &WebExchange {
+        &self.exchange
+    }
+
+    /// The head of that request.
+    pub fn request(&self) -> Request<'_> {
+        self.exchange.request()
+    }
+
+    /// Adds to the line in the access log.
+    pub fn add_log_field(&mut self, key: &str, value: &str) {
+        self.exchange.add_log_field(key, value);
+    }
+
+    /// Accepts it, with one of the subprotocols that the client offers in `Sec-WebSocket-Protocol`. Without this it is
+    /// accepted without any.
+    ///
+    /// # Errors
+    /// When the proxy refuses: the client offers no such subprotocol, or it has been accepted already.
+    pub fn accept(&mut self, subprotocol: &str) -> Result<(), EditError> {
+        let view = self.exchange.view();
+        EditError::check(unsafe { view.callbacks.accept()(view.host, subprotocol.into()) })
+    }
+
+    /// Answers this instead of accepting it; the task should return then.
+    ///
+    /// # Errors
+    /// When the proxy refuses: see [`WebExchange::reply`], or it has been accepted already.
+    pub fn refuse(&mut self, reply: Reply) -> Result<(), Error> {
+        self.exchange.reply(reply)
+    }
+
+    /// The next text or binary message; none when the client has closed the WebSocket or has gone. Cancel safe.
+    ///
+    /// # Errors
+    /// The WebSocket could not be accepted.
+    pub async fn receive(&mut self) -> Result<Option<SocketMessage>, Error> {
+        let view = *self.exchange.view();
+        loop {
+            let mut message = MessageView {
+                kind: 0,
+                padding: 0,
+                data: RSlice::from_slice(&[]),
+            };
+            let answer = poll_fn(|cx| {
+                let waker = waker::lend(cx.waker());
+                match unsafe { view.callbacks.receive()(view.host, &waker, &mut message) } {
+                    code::PENDING => Poll::Pending,
+                    answer => Poll::Ready(answer),
+                }
+            })
+            .await;
+            let kind = MessageKind::from_number(message.kind);
+            let data = message.data.as_slice().to_vec();
+            match (answer, kind) {
+                (code::PROCEED, Some(kind)) => return Ok(Some(SocketMessage { kind, data })),
+                // A kind of a newer proxy's.
+                (code::PROCEED, None) => {}
+                (code::CLOSE, kind) => {
+                    self.close = kind.map(|kind| SocketMessage { kind, data });
+                    return Ok(None);
+                }
+                _ => return Err(Error::new("the WebSocket was not accepted")),
+            }
+        }
+    }
+
+    /// Sends a message. Waits while the client takes no more.
+    ///
+    /// # Errors
+    /// The WebSocket is closed, or a message of that kind cannot say that.
+    pub async fn send(&mut self, kind: MessageKind, data: impl AsRef<[u8]>) -> Result<(), Error> {
+        let view = *self.exchange.view();
+        let data = data.as_ref();
+        poll_fn(|cx| {
+            let waker = waker::lend(cx.waker());
+            let send = view.callbacks.send_message();
+            polled(
+                unsafe { send(view.host, kind.number(), data.into(), &waker) },
+                (),
+            )
+        })
+        .await
+        .map_err(|_| Error::new("the WebSocket is closed, or the message is not valid"))
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub async fn send_text(&mut self, text: &str) -> Result<(), Error> {
+        self.send(MessageKind::Text, text).await
+    }
+
+    /// Closes it with a code and a reason, see [`close_data`]; the client's own Close is still
+    /// [received](Self::receive). Without this it is closed with 1000 when the task ends.
+    ///
+    /// # Errors
+    /// See [`send`](Self::send).
+    pub async fn close(&mut self, code: u16, reason: &str) -> Result<(), Error> {
+        self.send(MessageKind::Close, close_data(code, reason))
+            .await
+    }
+
+    /// The code of the client's Close, once [`receive`](Self::receive) has come to the end: none if it had none, or if
+    /// there was none.
+    pub fn close_code(&self) -> Option<u16> {
+        match self.close.as_ref()?.data[..] {
+            [high, low, ..] => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        }
+    }
+
+    /// The reason of the client's Close, possibly empty.
+    pub fn close_reason(&self) -> &str {
+        let data = self.close.as_ref().and_then(|close| close.data.get(2..));
+        data.and_then(|reason| std::str::from_utf8(reason).ok())
+            .unwrap_or_default()
+    }
+}
