@@ -1,0 +1,191 @@
+//! What a route's pattern captures, so that an upstream's URL can be checked against it at the start.
+//!
+//! Matching is the proxy's; so is the judgement of what is wrong with a pattern, as far as it does not hide the names.
+
+use regex::Regex;
+
+/// A pattern of paths, with the names in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    names: Vec<Name>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    name: String,
+    /// Whether it stands for all the rest of a path.
+    is_rest: bool,
+}
+
+impl Pattern {
+    /// Names of a path such as `/api/{version}/{*rest}`.
+    ///
+    /// # Errors
+    /// Why it is no such path.
+    pub(crate) fn of_path(pattern: &str) -> Result<Self, String> {
+        if !pattern.starts_with('/') {
+            return Err("does not begin with a slash".to_owned());
+        }
+        let mut names = Vec::new();
+        for part in braces(pattern)? {
+            if let Piece::Name(name) = part {
+                let rest = name.strip_prefix('*');
+                names.push(Name {
+                    name: checked(rest.unwrap_or(name))?.to_owned(),
+                    is_rest: rest.is_some(),
+                });
+            }
+        }
+        Ok(Self { names })
+    }
+
+    /// Groups of a regular expression, by number and by name.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(crate) fn of_regex(expression: &str) -> Result<Self, String> {
+        let regex = Regex::new(expression).map_err(|error| {
+            // The first lines only repeat the expression and point into it.
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            format!(
+                "is no regular expression: {}",
+                reason.trim_start_matches("error: ")
+            )
+        })?;
+        let group = |(number, name): (usize, Option<&str>)| {
+            [Some(number.to_string()), name.map(str::to_owned)]
+        };
+        let groups = regex.capture_names().enumerate().skip(1).flat_map(group);
+        let names = groups.flatten().map(|name| Name {
+            name,
+            is_rest: false,
+        });
+        Ok(Self {
+            names: names.collect(),
+        })
+    }
+
+    /// Whether `name` is captured and stands for all the rest of a path; none if it is not captured.
+    pub(crate) fn is_rest(&self, name: &str) -> Option<bool> {
+        let found = self.names.iter().find(|each| each.name == name);
+        found.map(|name| name.is_rest)
+    }
+}
+
+/// A part of a text with names in braces.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'t> {
+    /// Meant as it is; braces are single here.
+    Literal(&'t str),
+    /// What stood between braces.
+    Name(&'t str),
+}
+
+/// Takes `text` apart at `{name}`; `{{` and `}}` are braces.
+///
+/// # Errors
+/// A brace is open, or closes nothing.
+pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (literal, tail) = rest.split_at(at);
+        pieces.push(Piece::Literal(literal));
+        let brace = &tail[..1];
+        if tail[1..].starts_with(brace) {
+            pieces.push(Piece::Literal(brace));
+            rest = &tail[2..];
+            continue;
+        }
+        let name = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
+        let Some((name, tail)) = name else {
+            return Err(format!(
+                "has a lone `{brace}`; as a letter it is written `{brace}{brace}`"
+            ));
+        };
+        pieces.push(Piece::Name(name));
+        rest = tail;
+    }
+    pieces.push(Piece::Literal(rest));
+    pieces.retain(|piece| *piece != Piece::Literal(""));
+    Ok(pieces)
+}
+
+fn checked(name: &str) -> Result<&str, String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    match !name.is_empty() && name.bytes().all(is_letter) {
+        true => Ok(name),
+        false => Err(format!(
+            "has a name that is not letters, digits and `_`: `{name}`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pattern, Piece, braces};
+
+    #[test]
+    fn a_path_has_the_names_between_its_braces() {
+        let pattern = Pattern::of_path("/{{x}}/{version}/{file}.txt/{*rest}").unwrap();
+        for (name, is_rest) in [
+            ("version", Some(false)),
+            ("file", Some(false)),
+            ("rest", Some(true)),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(pattern.is_rest(name), is_rest, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_expression_has_its_groups_by_number_and_name() {
+        let pattern = Pattern::of_regex(r"/(\d+)/(?<name>[a-z]+)/(?:x)").unwrap();
+        for (name, is_rest) in [
+            ("0", None),
+            ("1", Some(false)),
+            ("2", Some(false)),
+            ("name", Some(false)),
+            ("3", None),
+        ] {
+            assert_eq!(pattern.is_rest(name), is_rest, "{name}");
+        }
+    }
+
+    #[test]
+    fn doubled_braces_are_braces() {
+        let pieces = braces("a{{{b}}}c").unwrap();
+        let literal = Piece::Literal;
+        assert_eq!(
+            pieces,
+            [
+                literal("a"),
+                literal("{"),
+                Piece::Name("b"),
+                literal("}"),
+                literal("c")
+            ]
+        );
+    }
+
+    #[test]
+    fn refuses_what_hides_the_names() {
+        for (path, reason) in [
+            ("api", "does not begin with a slash"),
+            ("/{a", "has a lone `{`; as a letter it is written `{{`"),
+            ("/a}", "has a lone `}`; as a letter it is written `}}`"),
+            ("/{}", "has a name that is not letters, digits and `_`: ``"),
+            ("/{*}", "has a name that is not letters, digits and `_`: ``"),
+            (
+                "/{a/b}",
+                "has a name that is not letters, digits and `_`: `a/b`",
+            ),
+        ] {
+            assert_eq!(Pattern::of_path(path).unwrap_err(), reason);
+        }
+        let reason = Pattern::of_regex("/(").unwrap_err();
+        assert_eq!(reason, "is no regular expression: unclosed group");
+    }
+}

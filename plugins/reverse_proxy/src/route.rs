@@ -1,0 +1,146 @@
+//! One route as it was configured: read once, and how a request for it is forwarded.
+
+use crate::balance::Upstreams;
+use crate::config::{Host, RouteConfig};
+use crate::forwarded::{Client, Policy};
+use crate::health::Limits;
+use crate::pattern::Pattern;
+use crate::template::Template;
+use plugin_api::{Error, ForwardTo, Reply, WebExchange, debug};
+
+/// Requests that are forwarded alike.
+pub(crate) struct Route {
+    /// For which requests.
+    pub(crate) declared: plugin_api::Route,
+    upstreams: Upstreams,
+    host: Host,
+    tries: usize,
+    forwarded: Policy,
+    takes_upgrades: bool,
+}
+
+impl Route {
+    /// # Errors
+    /// What cannot be meant, with its key.
+    pub(crate) fn new(config: RouteConfig) -> Result<Self, Error> {
+        config.check()?;
+        let keyed = |key, reason| Error::new(format!("{key}: `{reason}"));
+        let (declared, pattern) = match (config.path, config.regex) {
+            (Some(path), None) => {
+                let pattern = Pattern::of_path(&path);
+                let pattern = pattern.map_err(|why| keyed("path", format!("{path}` {why}")))?;
+                (plugin_api::Route::new(path), pattern)
+            }
+            (None, Some(regex)) => {
+                let pattern = Pattern::of_regex(&regex);
+                let pattern = pattern.map_err(|why| keyed("regex", format!("{regex}` {why}")))?;
+                (plugin_api::Route::regex(regex), pattern)
+            }
+            _ => {
+                return Err(Error::new(
+                    "path, regex: exactly one of them has to be there",
+                ));
+            }
+        };
+        if config.upstreams.is_empty() {
+            return Err(Error::new("upstreams: there are none"));
+        }
+        let template = |(index, url): (usize, &String)| {
+            Template::new(url, &pattern)
+                .map_err(|why| Error::new(format!("upstreams: number {} {why}", index + 1)))
+        };
+        let templates = config.upstreams.iter().enumerate().map(template);
+        let limits = Limits {
+            max_fails: config.max_fails,
+            fail_timeout: u64::from(config.fail_timeout) * 1000,
+        };
+        Ok(Self {
+            declared: declared.methods(config.methods.unwrap_or_default()),
+            upstreams: Upstreams::new(templates.collect::<Result<_, _>>()?, config.balance, limits),
+            host: config.host,
+            tries: config.tries,
+            forwarded: Policy {
+                writes: config.forwarded,
+                trusts: config.trust_forwarded,
+            },
+            takes_upgrades: config.websocket,
+        })
+    }
+
+    /// Forwards a request, to another upstream if one cannot be reached.
+    ///
+    /// # Errors
+    /// None has answered it.
+    pub(crate) async fn serve(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+        let switches = exchange.request().field("Upgrade").is_some();
+        if switches && !self.takes_upgrades {
+            return exchange.reply(refusal(403, "403 Forbidden: no WebSockets here\n"));
+        }
+        self.tell_upstreams(exchange)?;
+        // Behind the first try the request is what was sent there.
+        let path_and_query = exchange.request().path().to_owned();
+        let mut tried = Vec::new();
+        let mut failure = None;
+        while tried.len() < self.tries
+            && let Some(lease) = self.upstreams.choose(&tried, switches)
+        {
+            let capture = |name: &str| exchange.capture(name);
+            let Ok(url) = lease.template().url(&path_and_query, capture) else {
+                return exchange.reply(refusal(
+                    400,
+                    "400 Bad Request: the path has . or .. in it\n",
+                ));
+            };
+            let to = match self.host {
+                Host::Rewrite => ForwardTo::new(&url),
+                Host::Keep => ForwardTo::new(&url).keeping_host(),
+            };
+            // If protocols are switched, this is where the task is dropped, and the lease with it.
+            match exchange.forward(&to).await {
+                Ok(_) => {
+                    lease.note_success();
+                    return Ok(());
+                }
+                Err(error) if error.may_try_again() => {
+                    debug!(
+                        "{} could not be reached: {error}",
+                        lease.template().origin()
+                    );
+                    lease.note_failure(&error);
+                    tried.push(lease.place);
+                    failure = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(failure.map_or_else(|| Error::new("there is no upstream"), Error::from))
+    }
+
+    fn tell_upstreams(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+        let request = exchange.request();
+        let client = Client {
+            ip: exchange.client().map(|client| client.ip()),
+            scheme: request.scheme(),
+            host: request.field("Host"),
+        };
+        let sent = |name: &str| {
+            let named = request
+                .fields()
+                .filter(|(each, _)| each.eq_ignore_ascii_case(name));
+            named.map(|(_, value)| value).collect()
+        };
+        for (name, value) in self.forwarded.edits(&client, sent) {
+            match value {
+                Some(value) => exchange.set_request_field(name, value)?,
+                None => exchange.remove_request_field(name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refusal(status: u16, text: &str) -> Reply {
+    Reply::new(status)
+        .field("Content-Type", "text/plain; charset=utf-8")
+        .body(text)
+}

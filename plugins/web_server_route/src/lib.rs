@@ -1,0 +1,116 @@
+//! Answers a few requests that are meant for the proxy itself: the plugin to begin with for routes of your own.
+//!
+//! ```toml
+//! [[plugins]]
+//! library = "libweb_server_route.so"
+//! name = "WebServerPlugin"
+//! ```
+//!
+//! ```text
+//! > GET /http-route-example HTTP/1.1        in clear
+//! < HTTP/1.1 200 OK
+//! <
+//! < HTTP route response
+//! ```
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/http-route-example` in clear | `HTTP route response` |
+//! | `/https-route-example` over TLS | `HTTPS route response` |
+//! | `/hello-route-example/{name}` | greets that name |
+//! | `/stream-route-example/{count}` | so many lines, sent one by one |
+//! | `/ws-route-example`, a WebSocket | every message comes back; the log has them at INFO |
+//!
+//! It has no settings. A route is what [`routes`](WebRoutes::routes) lists; its place in that list is how the other
+//! functions tell which one a request is for.
+
+use plugin_api::prelude::*;
+use plugin_api::{Route, SocketMessage, WebExchange, WebRoutes, WebSocket};
+
+struct WebServerPlugin;
+
+const HTTP: usize = 0;
+const HTTPS: usize = 1;
+const HELLO: usize = 2;
+const STREAM: usize = 3;
+
+/// Most lines that `/stream-route-example` sends; who asks for more gets 400.
+const MAX_LINES: u32 = 100_000;
+
+/// Most characters of a WebSocket message that are logged.
+const MAX_LOGGED: usize = 200;
+
+impl WebRoutes for WebServerPlugin {
+    type Config = NoConfig;
+
+    fn new(_: NoConfig) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        vec![
+            Route::http("/http-route-example"),
+            Route::https("/https-route-example"),
+            Route::new("/hello-route-example/{name}").methods("GET"),
+            Route::new("/stream-route-example/{count}").methods("GET"),
+            Route::websocket("/ws-route-example"),
+        ]
+    }
+
+    async fn handle_request(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+        match exchange.route() {
+            HTTP => exchange.reply(text(200, "HTTP route response")),
+            HTTPS => exchange.reply(text(200, "HTTPS route response")),
+            HELLO => {
+                let name = exchange.capture("name").unwrap_or_default();
+                exchange.reply(text(200, format!("Hello, {name}\n")))
+            }
+            STREAM => stream(exchange).await,
+            other => Err(Error::new(format!("there is no route {other}"))),
+        }
+    }
+
+    async fn on_websocket_message(
+        &self,
+        socket: &mut WebSocket,
+        message: SocketMessage,
+    ) -> Result<(), Error> {
+        info!("WebSocket message: {}", shown(&message));
+        socket.send(message.kind, message.data).await
+    }
+}
+
+/// Sends its lines as it makes them, however many there are: `send` waits for a client that reads slowly.
+async fn stream(exchange: &mut WebExchange) -> Result<(), Error> {
+    let count = exchange
+        .capture("count")
+        .and_then(|count| count.parse().ok());
+    let Some(count) = count.filter(|&count: &u32| count <= MAX_LINES) else {
+        let why = format!("How many lines? A number up to {MAX_LINES}\n");
+        return exchange.reply(text(400, why));
+    };
+    exchange.start(text(200, ""))?;
+    for number in 1..=count {
+        exchange.send(format!("line {number}\n")).await?;
+    }
+    Ok(())
+}
+
+fn text(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+    Reply::new(status)
+        .field("Content-Type", "text/plain; charset=utf-8")
+        .body(body)
+}
+
+/// A message on one line of the log, whatever is in it.
+fn shown(message: &SocketMessage) -> String {
+    let Some(text) = message.text() else {
+        return format!("{} bytes", message.data.len());
+    };
+    text.chars()
+        .take(MAX_LOGGED)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
+export_plugins!(; web: WebServerPlugin);
