@@ -31,7 +31,8 @@ pub(crate) struct RouteConfig {
     pub(crate) max_fails: u32,
     /// How long an upstream that is down is passed over, in seconds; 1 to 86,400, a day.
     pub(crate) fail_timeout: u32,
-    /// Upstreams that are tried for one request, if one cannot be reached; 1 to 100.
+    /// Upstreams that are tried for one request, if one cannot be reached or gives no answer; 1 to 100. One that may have
+    /// got a request which is not idempotent was the last.
     pub(crate) tries: usize,
     /// Whether upstreams are told by X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host who has asked for what.
     pub(crate) forwarded: bool,

@@ -39,7 +39,7 @@ impl Pattern {
         Ok(Self { names })
     }
 
-    /// Groups of a regular expression, by number and by name.
+    /// Groups of a regular expression: by name, or by number if they have none.
     ///
     /// # Errors
     /// Why it is none.
@@ -53,12 +53,9 @@ impl Pattern {
                 reason.trim_start_matches("error: ")
             )
         })?;
-        let group = |(number, name): (usize, Option<&str>)| {
-            [Some(number.to_string()), name.map(str::to_owned)]
-        };
-        let groups = regex.capture_names().enumerate().skip(1).flat_map(group);
-        let names = groups.flatten().map(|name| Name {
-            name,
+        let groups = regex.capture_names().enumerate().skip(1);
+        let names = groups.map(|(number, name)| Name {
+            name: name.map_or_else(|| number.to_string(), str::to_owned),
             is_rest: false,
         });
         Ok(Self {
@@ -113,11 +110,11 @@ pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
 }
 
 fn checked(name: &str) -> Result<&str, String> {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     match !name.is_empty() && name.bytes().all(is_letter) {
         true => Ok(name),
         false => Err(format!(
-            "has a name that is not letters, digits and `_`: `{name}`"
+            "has a name that is not letters, digits, `-` and `_`: `{name}`"
         )),
     }
 }
@@ -142,13 +139,14 @@ mod tests {
 
     #[test]
     fn an_expression_has_its_groups_by_number_and_name() {
-        let pattern = Pattern::of_regex(r"/(\d+)/(?<name>[a-z]+)/(?:x)").unwrap();
+        let pattern = Pattern::of_regex(r"/(\d+)/(?<name>[a-z]+)/(?:x)(y)").unwrap();
         for (name, is_rest) in [
             ("0", None),
             ("1", Some(false)),
-            ("2", Some(false)),
+            ("2", None),
             ("name", Some(false)),
-            ("3", None),
+            ("3", Some(false)),
+            ("4", None),
         ] {
             assert_eq!(pattern.is_rest(name), is_rest, "{name}");
         }
@@ -176,11 +174,17 @@ mod tests {
             ("api", "does not begin with a slash"),
             ("/{a", "has a lone `{`; as a letter it is written `{{`"),
             ("/a}", "has a lone `}`; as a letter it is written `}}`"),
-            ("/{}", "has a name that is not letters, digits and `_`: ``"),
-            ("/{*}", "has a name that is not letters, digits and `_`: ``"),
+            (
+                "/{}",
+                "has a name that is not letters, digits, `-` and `_`: ``",
+            ),
+            (
+                "/{*}",
+                "has a name that is not letters, digits, `-` and `_`: ``",
+            ),
             (
                 "/{a/b}",
-                "has a name that is not letters, digits and `_`: `a/b`",
+                "has a name that is not letters, digits, `-` and `_`: `a/b`",
             ),
         ] {
             assert_eq!(Pattern::of_path(path).unwrap_err(), reason);

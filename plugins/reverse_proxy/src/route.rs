@@ -2,6 +2,7 @@
 
 use crate::balance::Upstreams;
 use crate::config::{Host, RouteConfig};
+use crate::fault::Fault;
 use crate::forwarded::{Client, Policy};
 use crate::health::Limits;
 use crate::pattern::Pattern;
@@ -72,7 +73,7 @@ impl Route {
     /// # Errors
     /// None has answered it.
     pub(crate) async fn serve(&self, exchange: &mut WebExchange) -> Result<(), Error> {
-        let switches = exchange.request().field("Upgrade").is_some();
+        let switches = asks_to_switch(exchange.request().field_str("Upgrade"));
         if switches && !self.takes_upgrades {
             return exchange.reply(refusal(403, "403 Forbidden: no WebSockets here\n"));
         }
@@ -101,16 +102,19 @@ impl Route {
                     lease.note_success();
                     return Ok(());
                 }
-                Err(error) if error.may_try_again() => {
-                    debug!(
-                        "{} could not be reached: {error}",
-                        lease.template().origin()
-                    );
-                    lease.note_failure(&error);
+                Err(error) if !error.may_try_again() => return Err(error.into()),
+                Err(error) => {
+                    let fault = Fault::of(&error.to_string());
+                    if fault != Fault::Elsewhere {
+                        lease.note_failure(&error);
+                    }
+                    if !fault.may_go_on(exchange.request().method()) {
+                        return Err(error.into());
+                    }
+                    debug!("{}: {error}", lease.template().origin());
                     tried.push(lease.place);
                     failure = Some(error);
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         Err(failure.map_or_else(|| Error::new("there is no upstream"), Error::from))
@@ -139,8 +143,41 @@ impl Route {
     }
 }
 
+/// Whether a field Upgrade names a protocol that may be switched to. What leads to other versions of HTTP is for the
+/// next hop alone, which ignores it.
+fn asks_to_switch(upgrade: Option<&str>) -> bool {
+    let may_pass = |protocol: &str| {
+        let protocol = protocol.trim().to_ascii_lowercase();
+        !protocol.is_empty()
+            && !["h2", "http/", "tls/"]
+                .iter()
+                .any(|own| protocol.starts_with(own))
+    };
+    upgrade.is_some_and(|protocols| protocols.split(',').any(may_pass))
+}
+
 fn refusal(status: u16, text: &str) -> Reply {
     Reply::new(status)
         .field("Content-Type", "text/plain; charset=utf-8")
         .body(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asks_to_switch;
+
+    #[test]
+    fn other_versions_of_http_are_nothing_to_switch_to() {
+        for (upgrade, expected) in [
+            (None, false),
+            (Some(""), false),
+            (Some("h2c"), false),
+            (Some("TLS/1.0, HTTP/2.0"), false),
+            (Some("websocket"), true),
+            (Some("h2c, WebSocket"), true),
+            (Some("derp"), true),
+        ] {
+            assert_eq!(asks_to_switch(upgrade), expected, "{upgrade:?}");
+        }
+    }
 }
