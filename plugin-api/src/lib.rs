@@ -155,6 +155,39 @@
 //! # assert_eq!(run.sent_messages().len(), 1);
 //! ```
 //!
+//! # Routes
+//!
+//! A plugin that answers requests which are meant for the proxy itself is no filter but implements [`WebRoutes`]. It
+//! replies, streams, speaks over a WebSocket, or has a request forwarded to an upstream of its choice, where it becomes
+//! an exchange like any other.
+//!
+//! ```
+//! # use plugin_api::prelude::*;
+//! use plugin_api::{ForwardTo, Route, WebExchange, WebRoutes};
+//!
+//! #[derive(Deserialize)]
+//! struct Mirror { of: String }
+//!
+//! impl WebRoutes for Mirror {
+//!     type Config = Self;
+//!     fn new(config: Self) -> Result<Self, Error> { Ok(config) }
+//!
+//!     fn routes(&self) -> Vec<Route> {
+//!         vec![Route::new("/about").methods("GET"), Route::new("/mirror")]
+//!     }
+//!
+//!     async fn handle_request(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+//!         if exchange.route() == 0 {
+//!             return exchange.reply(Reply::new(200).body(format!("A mirror of {}\n", self.of)));
+//!         }
+//!         exchange.set_request_field("X-Mirrored", "yes")?;
+//!         exchange.forward(&ForwardTo::new(&self.of)).await?;
+//!         Ok(())
+//!     }
+//! }
+//! export_plugins!(; web: Mirror);
+//! ```
+//!
 //! # State
 //!
 //! One filter value serves all exchanges, of several threads at once. What belongs to one exchange goes into
