@@ -43,3 +43,4 @@ pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;
+pub mod web;

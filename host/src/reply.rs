@@ -277,7 +277,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthorized => (407, "http_request_denied"),
         Refusal::NotAProxyRequest => (400, "http_request_error"),
-        Refusal::NotAProxy => (405, "http_request_denied"),
+        Refusal::NotAProxy => (403, "http_request_denied"),
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::NestedConnect => (400, "http_request_error"),
         Refusal::Misdirected => (421, "http_request_error"),

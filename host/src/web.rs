@@ -4,6 +4,7 @@
 //! [`Router`] finds who answers: the PAC file, a plugin with a fitting route, the static files, or nobody. Built once
 //! and shared by all workers. Sending the answer is left to the exchange, running a plugin's part to `plugins::web`.
 
+pub mod pac;
 mod router;
 
 use plugin_api::abi::web::protocol;

@@ -14,7 +14,7 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, python, sslyze  # noqa: F401
+from cases import badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, pac, python, sslyze  # noqa: F401
 from origins import Origins
 
 # A case that takes longer hangs.
