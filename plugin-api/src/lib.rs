@@ -322,6 +322,7 @@ mod runtime;
 mod subscriber;
 mod task;
 pub mod testing;
+pub mod utilities;
 #[doc(hidden)]
 pub mod waker;
 mod websocket;

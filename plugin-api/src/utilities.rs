@@ -1,0 +1,5 @@
+//! Small tools for plugins that talk to somebody themselves.
+
+pub mod websocket;
+
+pub use websocket::FrameError;
