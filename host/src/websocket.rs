@@ -1,10 +1,10 @@
 //! WebSockets whose messages plugins see (RFC 6455).
 //!
-//! `frame` reads and writes the heads of frames, `assembly` puts messages together and refuses what breaks the protocol,
-//! `outgoing` holds what a side has not taken yet, `relay` takes messages from one connection to the other past those
-//! who see them. A WebSocket that nobody listens to never comes here: it is a tunnel like any other.
+//! Frames are read, and messages put together, by [`plugin_api::utilities::websocket`], which refuses what breaks the
+//! protocol. `frame` has the two sides, `outgoing` holds what a side has not taken yet, `relay` takes messages from one
+//! connection to the other past those who see them. A WebSocket that nobody listens to never comes here: it is a tunnel
+//! like any other.
 
-mod assembly;
 mod frame;
 mod outgoing;
 mod relay;

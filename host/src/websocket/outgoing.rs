@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use plugin_api::utilities::websocket::apply_mask;
 use rustls::crypto::SecureRandom;
 
-use super::frame::{Kind, Side, apply_mask, write_head};
+use super::frame::{Kind, Side, write_head};
 use crate::buffers;
 use crate::transport::WriteHalf;
 
