@@ -290,6 +290,11 @@ impl<'a> Writer<'a> {
         self.deadline
     }
 
+    /// What the bytes go to, for those who bound their waits themselves.
+    pub(crate) fn half(&mut self) -> &mut WriteHalf<'a> {
+        &mut self.half
+    }
+
     /// Writes all of `bytes`; `TimedOut` when the peer takes nothing for as long as `stall`.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
         while !bytes.is_empty() {

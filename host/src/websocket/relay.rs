@@ -29,10 +29,10 @@ use crate::transport::{ReadHalf, WriteHalf};
 use crate::tunnel::{Relayed, TunnelEnd, TunnelEndReason};
 
 /// How long peers may take to close their connections after the last Close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The proxy ends it, and neither side is to blame (RFC 6455 §7.4.1).
-const GOING_AWAY: u16 = 1001;
+pub(super) const GOING_AWAY: u16 = 1001;
 /// A plugin failed.
 const INTERNAL_ERROR: u16 = 1011;
 
