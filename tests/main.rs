@@ -38,6 +38,8 @@ mod listener_tls;
 mod logs;
 /// The order of plugins on the command line is the order of calls.
 mod ordering;
+/// PAC files made by `proxy pac generate`.
+mod pac;
 /// Loading filters from shared libraries, and what they may do to an exchange.
 mod plugins;
 /// Defects that were found and fixed, each as the claim that failed.

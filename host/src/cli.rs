@@ -13,6 +13,7 @@ use crate::config::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
 };
+use crate::web::pac::command::PacArgs;
 
 /// The flags as they were given.
 #[derive(Parser, Default)]
@@ -177,7 +178,7 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// What the executable can do besides serving. It reads no configuration then.
+/// What the executable can do besides serving.
 #[derive(Subcommand)]
 pub enum Command {
     // Described at its own place.
@@ -186,6 +187,8 @@ pub enum Command {
         reason = "its words would replace those of CaArgs in the help"
     )]
     Ca(CaArgs),
+    #[allow(missing_docs, reason = "as above")]
+    Pac(PacArgs),
 }
 
 const AFTER_HELP: &str = "\

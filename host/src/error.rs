@@ -91,9 +91,15 @@ pub(crate) enum Refusal {
     Unauthorized,
     /// Origin-form: the client took the proxy for a web server.
     #[error(
-        "this is a proxy: the request target must be an absolute URL such as http://example.com/, or a CONNECT"
+        "this is a proxy: the request target must be an absolute URL such as http://example.com/, or a CONNECT; \
+         clients send these when it is configured as their proxy. It is a web server with --enable-web-server"
     )]
     NotAProxyRequest,
+    /// CONNECT to a proxy that forwards nothing.
+    #[error(
+        "this is a web server: it does not connect to others, as it was started with --disable-http-proxy"
+    )]
+    NotAProxy,
     /// An https target in absolute-form: sending it on in clear would betray the client.
     #[error("https targets are reached with CONNECT, never in clear")]
     SecureTarget,

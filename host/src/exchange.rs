@@ -13,6 +13,7 @@ mod reach;
 mod record;
 mod response;
 mod upload;
+mod web;
 
 use std::cell::Cell;
 use std::io;
@@ -26,6 +27,7 @@ use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
 use crate::interception::Look;
+use crate::plugins::web::WebTask;
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
@@ -36,6 +38,7 @@ pub(crate) use origin::Origin;
 use reach::Destination;
 use record::Record;
 use upload::Upload;
+use web::ForwardedTo;
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
@@ -53,6 +56,10 @@ pub(crate) struct Exchange {
     tunnel_scheme: Scheme,
     /// Where a tunnel has been found to lead, plugins' addresses included.
     tunnel_destination: Destination,
+    /// Where a plugin of the web server has sent it.
+    forwarded_to: Option<Box<ForwardedTo>>,
+    /// What has sent it there, as long as the tunnel lives that it has become.
+    held_task: Option<Box<WebTask>>,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
     record: Record,
@@ -210,6 +217,7 @@ async fn refuse(
         worker.log_access(&AccessRecord {
             client: connection.client,
             method: "-",
+            is_web: false,
             upstream: None,
             path: b"-",
             status: None,
@@ -228,15 +236,16 @@ async fn send_reply(
     worker: &Worker,
     reply: &Reply,
     form: ReplyForm,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let mut out = buffers::small();
     worker.with_date(|date| reply.encode(form, date, &mut out));
     let result = client
         .writer()
         .write_all(&out, worker.config.timeouts.client_idle)
         .await;
+    let len = out.len() as u64;
     buffers::give_back(out);
-    result
+    result.map(|()| len)
 }
 
 impl Exchange {
@@ -265,6 +274,8 @@ impl Exchange {
             origin: connection.origin.clone(),
             tunnel_scheme: Scheme::Http,
             tunnel_destination: Destination::default(),
+            forwarded_to: None,
+            held_task: None,
             is_watched_websocket: false,
             record: Record::new(),
         }
@@ -278,6 +289,9 @@ impl Exchange {
         self.framing = http1::request_framing(&self.head)
             .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
         self.settle_origin().map_err(at_start)?;
+        if self.is_for_web_server() {
+            return self.serve_web(client).await;
+        }
         if let Some(next) = self.authenticate(client).await.map_err(at_start)? {
             return Ok(Outcome::Next(next));
         }
@@ -311,6 +325,9 @@ impl Exchange {
         }
         match self.head.target().form {
             TargetForm::Asterisk => return Ok(Some(Reply::options())),
+            TargetForm::Authority if self.worker.config.disable_http_proxy => {
+                return refuse(Refusal::NotAProxy);
+            }
             TargetForm::Origin => return refuse(Refusal::NotAProxyRequest),
             TargetForm::Absolute if self.head.target().scheme == Some(Scheme::Https) => {
                 return refuse(Refusal::SecureTarget);
@@ -370,11 +387,14 @@ impl Exchange {
             is_last: next != AfterAnswer::Again,
         };
         let result = send_reply(client, &self.worker, reply, form).await;
-        if self.record.note.is_none() {
+        self.record.answered = reply.status;
+        if self.record.is_web {
+            self.record.sent = *result.as_ref().unwrap_or(&0);
+        } else if self.record.note.is_none() {
             self.record.note = Some(format!("answered {}", reply.status));
         }
         match result {
-            Ok(()) => next,
+            Ok(_) => next,
             Err(_) => AfterAnswer::Close(CloseReason::Gone),
         }
     }

@@ -29,6 +29,7 @@ mod tls_listener;
 mod transport;
 mod tunnel;
 mod upstream;
+pub mod web;
 mod websocket;
 
 mod buffers;
@@ -42,3 +43,4 @@ pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;
+pub mod web;

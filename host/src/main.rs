@@ -17,12 +17,15 @@ use proxy_host::open_files;
 use proxy_host::pid_file::PidFile;
 use proxy_host::server::{self, StartError};
 use proxy_host::telemetry;
+use proxy_host::web::pac::command::{PacArgs, PacCommand};
+use proxy_host::web::pac::generate::{self, GenerateError};
 
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) if cli.version => print_version(),
-        Ok(cli) => match cli.command {
+        Ok(mut cli) => match cli.command.take() {
             Some(Command::Ca(args)) => certificates(&args),
+            Some(Command::Pac(args)) => pac(args, cli),
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
@@ -39,6 +42,15 @@ fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
         });
     }
     ca::run(&args.command, &mut io::stdout().lock()).map_err(Failure::system)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `proxy pac`. What stands before it says how the proxy would be started.
+fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
+    let PacCommand::Generate(mut args) = args.command;
+    cli.config = args.config.take().or(cli.config);
+    let config = Config::load(cli)?;
+    generate::run(&args, &config, &mut io::stdout().lock(), &mut io::stderr())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,6 +95,20 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let status = if error.is_usage() { USAGE } else { CONFIG };
+        Failure {
+            message: error.to_string(),
+            status,
+        }
+    }
+}
+
+impl From<GenerateError> for Failure {
+    fn from(error: GenerateError) -> Self {
+        let status = if error.is_configuration() {
+            CONFIG
+        } else {
+            REFUSED
+        };
         Failure {
             message: error.to_string(),
             status,

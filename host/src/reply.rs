@@ -19,9 +19,20 @@ const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    reason: String,
+    pub(crate) reason: String,
     fields: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    /// The web server speaks, and not the proxy.
+    is_server: bool,
+}
+
+/// How the end of a reply's content is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyFraming {
+    Length(u64),
+    Chunked,
+    /// Where the connection ends.
+    UntilClose,
 }
 
 /// What the client's request asks of the reply's form.
@@ -41,7 +52,16 @@ impl Reply {
             reason: http1::reason_phrase(status).to_owned(),
             fields: vec![field("Content-Type", "text/plain; charset=utf-8")],
             body: format!("{text}\n").into_bytes(),
+            is_server: false,
         }
+    }
+
+    /// As [`text`](Self::text), which begins with the status.
+    pub(crate) fn status_text(status: u16, text: &str) -> Self {
+        Self::text(
+            status,
+            &format!("{status} {}: {text}", http1::reason_phrase(status)),
+        )
     }
 
     /// What the client is told about a failure. `pseudonym` names this proxy in `Proxy-Status`.
@@ -52,10 +72,7 @@ impl Reply {
             Cause::Loop { .. } => "This proxy would have to ask itself.".to_owned(),
             _ => explain(error),
         };
-        let mut reply = Self::text(
-            status,
-            &format!("{status} {}: {text}", http1::reason_phrase(status)),
-        );
+        let mut reply = Self::status_text(status, &text);
         let mut value = format!("{pseudonym}; error={error_type}; details=\"");
         value.extend(
             text.chars()
@@ -81,6 +98,7 @@ impl Reply {
             reason: "OK".to_owned(),
             fields: vec![field("Allow", ALLOWED)],
             body: Vec::new(),
+            is_server: false,
         }
     }
 
@@ -91,6 +109,7 @@ impl Reply {
             reason: "OK".to_owned(),
             fields: vec![field("Content-Type", "message/http")],
             body: request,
+            is_server: false,
         }
     }
 
@@ -104,6 +123,7 @@ impl Reply {
                 .map(|(name, value)| (name.to_owned(), value.into_bytes()))
                 .collect(),
             body: page.body,
+            is_server: false,
         }
     }
 
@@ -119,13 +139,53 @@ impl Reply {
             reason,
             fields: reply.fields,
             body: reply.body,
+            is_server: false,
         }
+    }
+
+    /// The same, said by the web server.
+    pub(crate) fn of_server(self) -> Self {
+        Self {
+            is_server: true,
+            ..self
+        }
+    }
+
+    /// With one more field line.
+    pub(crate) fn with_field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push(field(name, value));
+        self
+    }
+
+    /// Whether its status lets it have content (RFC 9110 §6.4.1).
+    pub(crate) fn may_have_content(&self) -> bool {
+        !matches!(self.status, 204 | 304)
     }
 
     /// Appends the reply's bytes to `out`.
     pub(crate) fn encode(&self, form: ReplyForm, date: &str, out: &mut Vec<u8>) {
+        let framing = ReplyFraming::Length(self.body.len() as u64);
+        self.encode_head(framing, form, date, out);
+        if self.may_have_content() && !form.is_head {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Appends the reply's head to `out`, for content that is framed like this.
+    pub(crate) fn encode_head(
+        &self,
+        framing: ReplyFraming,
+        form: ReplyForm,
+        date: &str,
+        out: &mut Vec<u8>,
+    ) {
         http1::write_status_line(out, self.status, self.reason.as_bytes());
-        http1::write_field(out, "Proxy-agent", AGENT.as_bytes());
+        let name = if self.is_server {
+            "Server"
+        } else {
+            "Proxy-agent"
+        };
+        http1::write_field(out, name, AGENT.as_bytes());
         let has_date = |(name, _): &(String, _)| name.eq_ignore_ascii_case("date");
         if !self.fields.iter().any(has_date) {
             http1::write_field(out, "Date", date.as_bytes());
@@ -133,17 +193,16 @@ impl Reply {
         for (name, value) in &self.fields {
             http1::write_field(out, name, value);
         }
-        let may_have_content = !matches!(self.status, 204 | 304);
-        if may_have_content {
-            http1::write_decimal(out, "Content-Length", self.body.len() as u64);
+        match framing {
+            _ if !self.may_have_content() => {}
+            ReplyFraming::Length(len) => http1::write_decimal(out, "Content-Length", len),
+            ReplyFraming::Chunked => http1::write_field(out, "Transfer-Encoding", b"chunked"),
+            ReplyFraming::UntilClose => {}
         }
         if form.is_last {
             http1::write_field(out, "Connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
-        if may_have_content && !form.is_head {
-            out.extend_from_slice(&self.body);
-        }
     }
 }
 
@@ -218,6 +277,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthorized => (407, "http_request_denied"),
         Refusal::NotAProxyRequest => (400, "http_request_error"),
+        Refusal::NotAProxy => (403, "http_request_denied"),
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::NestedConnect => (400, "http_request_error"),
         Refusal::Misdirected => (421, "http_request_error"),
@@ -245,6 +305,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
         DialFailure::Tls(failure) => tls(&failure.fault),
         DialFailure::Http2(_) => (502, "http_protocol_error"),
+        DialFailure::Itself => (508, "proxy_loop_detected"),
         // A 407 of the parent's is not the client's to answer.
         DialFailure::Parent(failure) => match failure {
             ParentFailure::Itself => (508, "proxy_loop_detected"),

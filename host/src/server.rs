@@ -27,6 +27,7 @@ use crate::plugins::spec::PluginSpec;
 use crate::telemetry::LogSink;
 use crate::tls_listener::{TlsListener, TlsListenerError};
 use crate::upstream::tls::{TlsClient, TlsClientError};
+use crate::web::{WebServer, WebServerError};
 use crate::worker::{self, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
@@ -51,6 +52,14 @@ pub enum StartError {
     /// A certificate or a key cannot be used.
     #[error(transparent)]
     TlsListener(#[from] TlsListenerError),
+    /// The web server cannot serve what it was asked to.
+    #[error(transparent)]
+    WebServer(#[from] WebServerError),
+    /// Nothing is to be served.
+    #[error(
+        "--disable-http-proxy leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
+    )]
+    NothingToServe,
     /// There is no place for the certificates of intercepted hosts.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
@@ -92,6 +101,8 @@ impl StartError {
                 | Self::TlsListener(_)
                 | Self::ClientCertificate(_)
                 | Self::Certificates(_)
+                | Self::WebServer(_)
+                | Self::NothingToServe
                 | Self::Hostname { .. }
         )
     }
@@ -150,6 +161,10 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         }
         None => None,
     };
+    let web = WebServer::new(&config, plugins.web)?.map(Arc::new);
+    if web.is_none() && config.disable_http_proxy {
+        return Err(StartError::NothingToServe);
+    }
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
     let (drain, drain_receiver) = watch::channel(false);
@@ -164,6 +179,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             tls_client: Arc::clone(&tls_client),
             tls_listener: tls_listener.clone(),
             interception: interception.clone(),
+            web: web.clone(),
             events: events.clone(),
             log: log.clone(),
             drain: drain_receiver.clone(),

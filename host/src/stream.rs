@@ -92,6 +92,11 @@ impl MessageStream {
         matches!(self.transport, Transport::Channel(_))
     }
 
+    /// Where the peer has connected to; none for one of many on a connection.
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.transport.link().local_addr()
+    }
+
     /// Whether received bytes wait to be read.
     pub(crate) fn has_buffered(&self) -> bool {
         !self.received.is_empty()
@@ -285,6 +290,11 @@ impl<'a> Writer<'a> {
         self.deadline
     }
 
+    /// What the bytes go to, for those who bound their waits themselves.
+    pub(crate) fn half(&mut self) -> &mut WriteHalf<'a> {
+        &mut self.half
+    }
+
     /// Writes all of `bytes`; `TimedOut` when the peer takes nothing for as long as `stall`.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -336,6 +346,17 @@ impl<'a> Writer<'a> {
             let _ = self.half.poll_flush(cx)?;
         }
         Poll::Ready(Ok(written))
+    }
+
+    /// Ready when nothing that was written is held back here. As [`poll_write`](Self::poll_write).
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.half.poll_flush(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => {
+                ready!(self.deadline.poll_passed(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
     }
 
     /// Closes this direction, once what was written is on its way.

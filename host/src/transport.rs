@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -95,6 +95,14 @@ pub(crate) enum Link<'a> {
 }
 
 impl Link<'_> {
+    /// Our address; none where there is no socket of its own.
+    pub(crate) fn local_addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(socket) => socket.local_addr().ok(),
+            Self::Channel(_) => None,
+        }
+    }
+
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(self) {
         match self {

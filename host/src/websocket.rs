@@ -1,13 +1,17 @@
-//! WebSockets whose messages plugins see (RFC 6455).
+//! WebSockets that do not merely pass (RFC 6455): those whose messages plugins see, and those that end at the proxy.
 //!
-//! `frame` reads and writes the heads of frames, `assembly` puts messages together and refuses what breaks the protocol,
-//! `outgoing` holds what a side has not taken yet, `relay` takes messages from one connection to the other past those
-//! who see them. A WebSocket that nobody listens to never comes here: it is a tunnel like any other.
+//! Frames are read, and messages put together, by [`plugin_api::utilities::websocket`], which refuses what breaks the
+//! protocol. `frame` has the two sides, `outgoing` holds what a side has not taken yet, `relay` takes messages from one
+//! connection to the other past those who see them. A WebSocket that ends at the proxy begins with a `handshake` and is
+//! a `server`'s. One that nobody listens to never comes here: it is a tunnel like any other.
 
-mod assembly;
 mod frame;
+mod handshake;
 mod outgoing;
 mod relay;
+mod server;
 
 pub(crate) use frame::{Kind, Side, is_sendable};
+pub(crate) use handshake::{Handshake, HandshakeRefused};
 pub(crate) use relay::{Answer, Becomes, MessageLimits, MessageWatcher, Sent, relay};
+pub(crate) use server::{NotSent, Received, ServerSocket};

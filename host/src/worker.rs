@@ -26,6 +26,7 @@ use crate::tls_listener::TlsListener;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::TlsClient;
+use crate::web::WebServer;
 
 /// How often access lines are handed to the writer.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -61,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) tls_listener: Option<Arc<TlsListener>>,
     /// None where no TLS is ended here but the listener's own.
     pub(crate) interception: Option<Arc<Interception>>,
+    /// None where requests for the proxy itself are refused.
+    pub(crate) web: Option<Arc<WebServer>>,
     pub(crate) events: Events,
     /// Where this proxy listens; the same for all workers.
     pub(crate) own_addresses: Vec<SocketAddr>,
@@ -82,6 +85,7 @@ pub(crate) struct WorkerStart {
     pub(crate) tls_client: Arc<TlsClient>,
     pub(crate) tls_listener: Option<Arc<TlsListener>>,
     pub(crate) interception: Option<Arc<Interception>>,
+    pub(crate) web: Option<Arc<WebServer>>,
     pub(crate) events: Events,
     pub(crate) log: LogSink,
     /// Turns true once: finish what is under way, take nothing new.
@@ -170,6 +174,7 @@ impl Worker {
             tls_client: Arc::clone(&start.tls_client),
             tls_listener: start.tls_listener.clone(),
             interception: start.interception.clone(),
+            web: start.web.clone(),
             events: start.events.clone(),
             own_addresses: start
                 .listeners

@@ -224,7 +224,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
             Direction::Client => direction::CLIENT,
             Direction::Upstream => direction::UPSTREAM,
         };
-        self.editor().send_message(to, kind.number(), data.as_ref())
+        self.editor()
+            .send_message(to, kind.number().into(), data.as_ref())
     }
 
     /// Adds `key=value` to this exchange's line in the access log. A key that is not a plain word is left out.

@@ -318,6 +318,21 @@
 //! # assert!(testing::get("http://a.example/long").run(&filter).reply().is_some());
 //! ```
 //!
+//! # Utilities
+//!
+//! [`utilities`] holds what a plugin needs to talk to somebody by other means than the proxy's: TCP connections to a name
+//! or an address, HTTP messages as bytes, WebSocket frames, a WebSocket client. What connects there blocks its thread,
+//! and belongs into [`run_blocking`], a subscriber or a thread of your own.
+//!
+//! ```
+//! use plugin_api::utilities::{WebsocketFrame, build_http_request};
+//!
+//! let request = build_http_request("GET", "/", &[("Connection", "close")], None)?;
+//! assert_eq!(request, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+//! assert_eq!(WebsocketFrame::text("hello").build(), b"\x81\x05hello");
+//! # Ok::<(), plugin_api::utilities::BuildError>(())
+//! ```
+//!
 //! # The promise
 //!
 //! A library built with version 1.x works in any proxy of version 1.y, older or newer, whatever the version of
@@ -355,6 +370,7 @@ mod runtime;
 mod subscriber;
 mod task;
 pub mod testing;
+pub mod utilities;
 #[doc(hidden)]
 pub mod waker;
 mod web;

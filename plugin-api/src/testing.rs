@@ -33,6 +33,7 @@ mod fake;
 use crate::abi::{FilterTableRef, code, flag, hook};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
+use crate::utilities::websocket::check_message;
 use crate::{Direction, Error, Filter, Flow, Interception, LogLine, MessageKind, Outcome, Reply};
 use core::ffi::c_void;
 use fake::{Fake, FakeRequest, FakeResponse};
@@ -359,10 +360,10 @@ impl<'f, F: Filter> Run<'f, F> {
             Direction::Client => 0,
             Direction::Upstream => flag::FROM_UPSTREAM,
         };
-        let flags = from | kind.number() << flag::MESSAGE_SHIFT;
+        let flags = from | u32::from(kind.number()) << flag::MESSAGE_SHIFT;
         let passed = self.call_with(hook::HANDLE_WEBSOCKET_MESSAGE, data.as_ref(), flags)?;
         match &passed {
-            Some(data) if !fake::is_message(kind, data) => Err(Error::new(format!(
+            Some(data) if check_message(kind, data).is_err() => Err(Error::new(format!(
                 "a {kind:?} must not be replaced with that"
             ))),
             _ => Ok(passed),

@@ -1,7 +1,8 @@
 //! A WebSocket message as plugins see it (RFC 6455).
 //!
 //! Numbers of kinds are the opcodes of §11.8, on both sides of the boundary. Frames, masks and the opening handshake are
-//! the proxy's: a plugin gets whole messages, and what it sends is framed for it.
+//! the proxy's: a plugin gets whole messages, and what it sends is framed for it. Plugins with WebSockets of their own find
+//! those things in [`utilities`](crate::utilities).
 
 use crate::Direction;
 use crate::abi::message;
@@ -23,7 +24,8 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    pub(crate) fn from_number(number: u32) -> Option<Self> {
+    /// The kind with this number (RFC 6455 §11.8), as it also is at the plugin boundary.
+    pub const fn from_number(number: u32) -> Option<Self> {
         match number {
             message::TEXT => Some(Self::Text),
             message::BINARY => Some(Self::Binary),
@@ -34,14 +36,21 @@ impl MessageKind {
         }
     }
 
-    pub(crate) fn number(self) -> u32 {
-        match self {
+    /// Its number: the opcode of the frame that begins such a message.
+    pub const fn number(self) -> u8 {
+        let number = match self {
             Self::Text => message::TEXT,
             Self::Binary => message::BINARY,
             Self::Close => message::CLOSE,
             Self::Ping => message::PING,
             Self::Pong => message::PONG,
-        }
+        };
+        number as u8
+    }
+
+    /// Whether it is about the WebSocket itself, and no more than 125 bytes long.
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
@@ -134,7 +143,7 @@ mod tests {
     fn kinds_have_their_numbers() {
         for number in 0..16 {
             if let Some(kind) = MessageKind::from_number(number) {
-                assert_eq!(kind.number(), number);
+                assert_eq!(u32::from(kind.number()), number);
             }
         }
     }

@@ -14,7 +14,8 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, python, sslyze  # noqa: F401
+from cases import (badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, pac, python,  # noqa: F401
+                   sslyze, websocket_server)
 from origins import Origins
 
 # A case that takes longer hangs.
@@ -25,7 +26,7 @@ def main():
     options = arguments()
     chosen = choose(options)
     if options.list:
-        print(*(f"{client:<11}{name}" for client, name, _ in chosen), sep="\n")
+        print(*(f"{client:<18}{name}" for client, name, _ in chosen), sep="\n")
         return 0
     work = tempfile.mkdtemp(prefix="clients.")
     os.environ["HOME"] = work
@@ -101,7 +102,7 @@ def run(context, client, name, function):
     finally:
         signal.alarm(0)
     context.close()
-    print(f"{client:<11}{name:<66}{outcome:<6}{time.monotonic() - began:6.2f} s", flush=True)
+    print(f"{client:<18}{name:<66}{outcome:<6}{time.monotonic() - began:6.2f} s", flush=True)
     if reason:
         print(indented(reason))
     if outcome == "FAIL":

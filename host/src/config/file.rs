@@ -15,6 +15,7 @@ use super::value::{
     OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath, WorkerCount,
 };
 use super::{BasicAuth, HostPattern, Resolver, Symlinks};
+use crate::web::pac::DirectRule;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,6 +146,7 @@ pub(super) struct FileStaticFiles {
 pub(super) struct FilePac {
     pub(super) file: Option<String>,
     pub(super) url_path: Option<UrlPath>,
+    pub(super) direct: Vec<DirectRule>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -384,6 +384,13 @@ mod tests {
         let pac = web_server(&["--pac-file", "a"], "[web_server.pac]\nurl_path = \"/p\"");
         assert!(pac.is_enabled && pac.static_files.is_none());
         assert_eq!(pac.pac.unwrap().url_path, "/p");
+        let generated = web_server(
+            &[],
+            "[web_server.pac]\ndirect = [\"<local>\", \"10.0.0.0/8\"]",
+        );
+        assert!(!generated.is_enabled && generated.pac_direct.len() == 2);
+        let wrong = load(&[], "[web_server.pac]\ndirect = [\"a\", \"a b\"]").unwrap_err();
+        assert!(wrong.starts_with("proxy.toml:2:10: web_server.pac.direct[1]: is no host; write "));
         let path = load(&["--pac-file", "a", "--pac-file-url-path", "p"], "");
         assert!(path.unwrap_err().contains("is not a path"));
         let off = web_server(

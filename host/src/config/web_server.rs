@@ -1,12 +1,13 @@
 //! What the web server is asked to serve.
 
+use std::mem;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::file::{FilePac, FileStaticFiles, FileWebServer};
-
 use crate::cli::Cli;
+use crate::web::pac::DirectRule;
 
 /// What is answered to requests that are for the proxy itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct WebServerConfig {
     pub static_files: Option<StaticFilesConfig>,
     /// A PAC file. Default: none.
     pub pac: Option<PacConfig>,
+    /// Hosts that a PAC file made by `proxy pac generate` sends no proxy's way. Default: none.
+    pub pac_direct: Vec<DirectRule>,
 }
 
 /// The files that are served.
@@ -61,13 +64,15 @@ pub struct PacConfig {
 }
 
 /// From flags and file.
-pub(super) fn web_server(cli: &mut Cli, file: FileWebServer) -> WebServerConfig {
+pub(super) fn web_server(cli: &mut Cli, mut file: FileWebServer) -> WebServerConfig {
+    let pac_direct = mem::take(&mut file.pac.direct);
     let static_files = static_files(cli, file.static_files);
     let pac = pac(cli, file.pac);
     WebServerConfig {
         is_enabled: cli.enable_web_server || file.enable || static_files.is_some() || pac.is_some(),
         static_files,
         pac,
+        pac_direct,
     }
 }
 

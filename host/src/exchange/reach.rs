@@ -91,6 +91,17 @@ impl Exchange {
             },
             ..Route::direct(self.head.host(), self.head.port())
         };
+        let own = match &self.forwarded_to {
+            Some(to) => Route {
+                host: &to.host,
+                port: to.port,
+                scheme: to.scheme,
+                versions: HttpVersions::Any,
+                may_lead_back: false,
+                ..own
+            },
+            None => own,
+        };
         let own = match &self.origin {
             Some(origin) => Route {
                 scheme: origin.scheme,

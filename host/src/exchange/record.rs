@@ -6,7 +6,7 @@ use super::Exchange;
 use crate::buffers;
 use crate::events::{Note, NoteKind, NotedRequest};
 use crate::http1::ResponseHead;
-use crate::plugins::{Hook, Session, TunnelHooks, WebSocketHooks};
+use crate::plugins::{Hook, TunnelHooks, WebSocketHooks};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::Relayed;
 
@@ -15,13 +15,19 @@ pub(super) struct Record {
     pub(super) started_at: Instant,
     /// The request was for the upstream, whether or not it got there; the log names it then.
     pub(super) seeks_upstream: bool,
+    /// The web server answers.
+    pub(super) is_web: bool,
     /// A connection to the upstream was made.
     pub(super) has_upstream: bool,
     /// The upstream's final response; `None` when the answer was ours.
     pub(super) status: Option<u16>,
     pub(super) reason: Vec<u8>,
+    /// The status of an answer of our own; 0 if there was none.
+    pub(super) answered: u16,
     /// Bytes sent to the client.
     pub(super) sent: u64,
+    /// What the web server's plugins add.
+    pub(super) fields: Vec<(String, String)>,
     pub(super) note: Option<String>,
 }
 
@@ -30,10 +36,13 @@ impl Record {
         Self {
             started_at: Instant::now(),
             seeks_upstream: false,
+            is_web: false,
             has_upstream: false,
             status: None,
             reason: Vec::new(),
+            answered: 0,
             sent: 0,
+            fields: Vec::new(),
             note: None,
         }
     }
@@ -42,6 +51,7 @@ impl Record {
 impl Exchange {
     pub(super) fn note_response(&mut self, head: &ResponseHead) {
         self.record.status = Some(head.status());
+        self.record.answered = head.status();
         self.note_event(NoteKind::ResponseStarted);
         if self.worker.logs_access() {
             self.record.reason.clear();
@@ -126,17 +136,19 @@ impl Exchange {
 
     fn log(&mut self) {
         let redirected = self.redirected();
-        let upstream = match &redirected {
-            Some((host, port)) => (host.as_str(), *port),
-            None => (self.head.host(), self.head.port()),
+        let upstream = match (&redirected, &self.forwarded_to) {
+            (Some((host, port)), _) => (host.as_str(), *port),
+            (None, Some(to)) => (to.host.as_str(), to.port),
+            (None, None) => (self.head.host(), self.head.port()),
         };
-        let fields = self
-            .session
-            .as_ref()
-            .map_or_else(Vec::new, Session::log_fields);
+        let mut fields = std::mem::take(&mut self.record.fields);
+        if let Some(session) = &self.session {
+            fields.append(&mut session.log_fields());
+        }
         self.worker.log_access(&AccessRecord {
             client: self.facts.client,
             method: self.head.method(),
+            is_web: self.record.is_web,
             upstream: self.record.seeks_upstream.then_some(upstream),
             path: self.head.path(),
             status: self.record.status,

@@ -17,7 +17,7 @@ pub(super) struct Upload {
     /// All of it was read, and seen by everybody who wants to see it.
     pub(super) is_done: bool,
     /// The client has been read to the end of its request.
-    is_read: bool,
+    pub(super) is_read: bool,
 }
 
 impl Upload {

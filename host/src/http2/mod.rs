@@ -20,7 +20,7 @@ mod message;
 mod outgoing;
 mod resets;
 mod server_stream;
-mod websocket_key;
+pub(crate) mod websocket_key;
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ pub(super) fn random() -> Option<[u8; 24]> {
 }
 
 /// The `Sec-WebSocket-Accept` that answers `key`.
-pub(super) fn accept(key: &[u8]) -> [u8; 28] {
+pub(crate) fn accept(key: &[u8]) -> [u8; 28] {
     base64(sha1(&[key, SUFFIX].concat()).as_ref())
 }
 

@@ -30,7 +30,7 @@ use crate::websocket::{self, Kind, Sent, Side};
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
 
 /// The most that plugins may add to the log line of one exchange, in fields.
-const MAX_LOG_FIELDS: usize = 64;
+pub(super) const MAX_LOG_FIELDS: usize = 64;
 /// The most addresses that plugins may give one name.
 const MAX_ADDRESSES: usize = 64;
 
@@ -414,13 +414,7 @@ unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr
             if inner.log_fields.len() >= MAX_LOG_FIELDS {
                 return edit::STALE;
             }
-            let is_key = |key: &str| {
-                !key.is_empty()
-                    && key
-                        .bytes()
-                        .all(|byte| byte.is_ascii_graphic() && byte != b'=')
-            };
-            if !is_key(key.as_str()) {
+            if !is_log_key(key.as_str()) {
                 return edit::BAD_NAME;
             }
             inner.log_fields.push((key.to_string(), value.to_string()));
@@ -522,7 +516,7 @@ fn passes_data(hook: Hook) -> bool {
 }
 
 /// Framing, routing and hop-by-hop fields: written by the host from what it knows.
-fn is_host_owned(name: &str) -> bool {
+pub(super) fn is_host_owned(name: &str) -> bool {
     matches!(
         FieldId::of(name.as_bytes()),
         FieldId::Host
@@ -544,19 +538,25 @@ fn has_content(status: u16) -> bool {
     !matches!(status, 204 | 304)
 }
 
-fn final_status(status: u32) -> Option<u16> {
+pub(super) fn final_status(status: u32) -> Option<u16> {
     u16::try_from(status)
         .ok()
         .filter(|status| (200..=599).contains(status))
 }
 
-fn is_reason(reason: &str) -> bool {
+/// Whether this may name what a plugin adds to a line of the log.
+pub(super) fn is_log_key(key: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
+    !key.is_empty() && key.bytes().all(may_stand)
+}
+
+pub(super) fn is_reason(reason: &str) -> bool {
     reason
         .bytes()
         .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
-fn refusal_code(refused: FieldRefused) -> u32 {
+pub(super) fn refusal_code(refused: FieldRefused) -> u32 {
     match refused {
         FieldRefused::Name => edit::BAD_NAME,
         FieldRefused::Value => edit::BAD_VALUE,

@@ -16,6 +16,7 @@ use super::search::find;
 use super::spec::PluginSpec;
 use abi_stable::std_types::{ROption, RStr};
 use core::ffi::c_void;
+use plugin_api::abi::web::WebTableRef;
 use plugin_api::abi::{
     BodyMode, ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef,
     ProtocolTableRef, SubscriberTableRef, hook, kind,
@@ -43,6 +44,8 @@ pub struct Loaded {
     pub subscribers: Vec<LoadedObject<SubscriberTableRef>>,
     /// Those that speak a protocol of their own.
     pub protocols: Vec<LoadedObject<ProtocolTableRef>>,
+    /// Those that answer requests for the proxy itself.
+    pub web: Vec<LoadedObject<WebTableRef>>,
     /// All of them, as the log names them.
     pub names: Vec<String>,
 }
@@ -244,6 +247,7 @@ impl Library {
             declaration.filter(),
             declaration.subscriber(),
             declaration.protocol(),
+            declaration.web(),
         ) {
             (kind::FILTER, ROption::RSome(table), ..) => loaded.filters.push(LoadedPlugin {
                 object: made(table.create())?,
@@ -259,7 +263,7 @@ impl Library {
                 upstream_body: declaration.upstream_body(),
                 table,
             }),
-            (kind::SUBSCRIBER, _, ROption::RSome(table), _) => {
+            (kind::SUBSCRIBER, _, ROption::RSome(table), ..) => {
                 loaded.subscribers.push(LoadedObject {
                     object: made(table.create())?,
                     name: name.clone(),
@@ -267,7 +271,13 @@ impl Library {
                     table,
                 });
             }
-            (kind::PROTOCOL, .., ROption::RSome(table)) => loaded.protocols.push(LoadedObject {
+            (kind::PROTOCOL, .., ROption::RSome(table), _) => loaded.protocols.push(LoadedObject {
+                object: made(table.create())?,
+                name: name.clone(),
+                destroy: table.destroy(),
+                table,
+            }),
+            (kind::WEB, .., ROption::RSome(table)) => loaded.web.push(LoadedObject {
                 object: made(table.create())?,
                 name: name.clone(),
                 destroy: table.destroy(),

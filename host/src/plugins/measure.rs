@@ -66,6 +66,7 @@ impl Measured {
             chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
             tls_listener: None,
             interception: None,
+            web: None,
             tls_client: Arc::new(TlsClient::new(&TlsConfig::default(), &[])?),
             events: Events::default(),
             log: LogSink::discard(),

@@ -24,6 +24,7 @@ pub mod spec;
 mod tunnel;
 pub(crate) mod views;
 mod waiting;
+pub(crate) mod web;
 mod websocket;
 
 use std::ops::Deref;

@@ -22,6 +22,8 @@ pub struct AccessRecord<'a> {
     pub client: SocketAddr,
     /// The request's method.
     pub method: &'a str,
+    /// It was for the web server: there is no upstream to be named.
+    pub is_web: bool,
     /// Host and port the request was sent to, or the tunnel led to; `None` if no upstream was reached.
     pub upstream: Option<(&'a str, u16)>,
     /// Path and query; not shown for CONNECT.
@@ -120,7 +122,9 @@ fn write_record(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     line.extend_from_slice(b" - ");
     push_escaped(record.method.as_bytes(), line);
     line.push(b' ');
-    push_upstream(record.upstream, line);
+    if !record.is_web {
+        push_upstream(record.upstream, line);
+    }
     if !is_connect {
         push_escaped(record.path, line);
     }
@@ -223,6 +227,7 @@ mod tests {
         AccessRecord {
             client: "[::1]:49911".parse().unwrap(),
             method: "GET",
+            is_web: false,
             upstream: Some(("google.com", 80)),
             path: b"/path?q",
             status: Some(200),

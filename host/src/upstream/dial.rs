@@ -59,6 +59,9 @@ pub(crate) enum DialFailure {
     /// TLS has agreed on HTTP/2, and the peer does not speak it.
     #[error("it does not speak HTTP/2 as it said: {0}")]
     Http2(io::Error),
+    /// It is this proxy, from where the request would come back, and again.
+    #[error("it is this proxy itself")]
+    Itself,
     /// The parent proxy was reached and did not open a way to the destination.
     #[error(transparent)]
     Parent(#[from] ParentFailure),
@@ -162,7 +165,11 @@ impl Dialer<'_> {
                     addresses: route.addresses,
                     source: route.source,
                 };
-                self.stream(Transport::Plain(race::connect(self.resolver, to).await?))
+                let socket = race::connect(self.resolver, to).await?;
+                if !route.may_lead_back && self.leads_back(&socket) {
+                    return Err(DialFailure::Itself);
+                }
+                self.stream(Transport::Plain(socket))
             }
         };
         match route.scheme {

@@ -22,6 +22,8 @@ pub(crate) struct Route<'a> {
     /// Addresses of `host` that need no resolving, if there are any. Families take turns, beginning with that of the
     /// first. Not used with a parent, which resolves by itself.
     pub(crate) addresses: &'a [IpAddr],
+    /// Whether the destination may be this proxy itself.
+    pub(crate) may_lead_back: bool,
     /// The address that the outgoing socket is bound to.
     pub(crate) source: Option<IpAddr>,
 }
@@ -48,6 +50,7 @@ impl<'a> Route<'a> {
             parent: None,
             is_tunnel: false,
             addresses: &[],
+            may_lead_back: true,
             source: None,
         }
     }

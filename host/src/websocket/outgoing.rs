@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use plugin_api::utilities::websocket::apply_mask;
 use rustls::crypto::SecureRandom;
 
-use super::frame::{Kind, Side, apply_mask, write_head};
+use super::frame::{Kind, Side, write_head};
 use crate::buffers;
 use crate::transport::WriteHalf;
 
@@ -50,29 +51,36 @@ impl Outgoing {
     /// # Errors
     /// When there is no randomness for its mask.
     pub(super) fn push(&mut self, kind: Kind, mut data: Vec<u8>) -> io::Result<()> {
+        if data.len() < LARGE {
+            return self.push_copy(kind, &data);
+        }
         let mask = self.mask()?;
         if let Some(mask) = mask {
             apply_mask(&mut data, mask, 0);
         }
-        let is_large = data.len() >= LARGE;
-        let room = HEAD_ROOM + if is_large { 0 } else { data.len() };
-        let mut piece = match self.pieces.pop_back() {
-            Some(last) if last.capacity() - last.len() >= room => last,
-            full => {
-                self.pieces.extend(full);
-                buffers::small()
-            }
-        };
+        let piece = self.piece_with_room(HEAD_ROOM);
         let before = piece.len();
-        write_head(kind, mask, data.len(), &mut piece);
+        write_head(kind, mask, data.len(), piece);
         self.queued += (piece.len() - before + data.len()) as u64;
-        if is_large {
-            self.pieces.push_back(piece);
-            self.pieces.push_back(data);
-        } else {
-            piece.extend_from_slice(&data);
-            self.pieces.push_back(piece);
+        self.pieces.push_back(data);
+        Ok(())
+    }
+
+    /// As [`push`](Self::push), for a message that is somebody else's.
+    pub(super) fn push_copy(&mut self, kind: Kind, data: &[u8]) -> io::Result<()> {
+        if data.len() >= LARGE {
+            return self.push(kind, data.to_vec());
         }
+        let mask = self.mask()?;
+        let piece = self.piece_with_room(HEAD_ROOM + data.len());
+        let before = piece.len();
+        write_head(kind, mask, data.len(), piece);
+        let start = piece.len();
+        piece.extend_from_slice(data);
+        if let Some(mask) = mask {
+            apply_mask(&mut piece[start..], mask, 0);
+        }
+        self.queued += (piece.len() - before) as u64;
         Ok(())
     }
 
@@ -86,9 +94,19 @@ impl Outgoing {
         self.queued - self.sent >= MUCH
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// As [`is_full`](Self::is_full), and it is this side's own doing.
     pub(super) fn is_full_of_echoes(&self) -> bool {
         self.is_full() && self.echoed > self.sent
+    }
+
+    /// Bytes that were ever put here, of which some may have been dropped.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
     }
 
     /// Bytes that have been written.
@@ -122,6 +140,16 @@ impl Outgoing {
         self.pieces.drain(..).for_each(buffers::give_back);
         self.written = 0;
         self.queued = self.sent;
+    }
+
+    /// The last piece, or a new one if that has less room.
+    fn piece_with_room(&mut self, room: usize) -> &mut Vec<u8> {
+        let has_room = |last: &Vec<u8>| last.capacity() - last.len() >= room;
+        if !self.pieces.back().is_some_and(has_room) {
+            self.pieces.push_back(buffers::small());
+        }
+        let last = self.pieces.len() - 1;
+        &mut self.pieces[last]
     }
 
     fn mask(&self) -> io::Result<Option<[u8; 4]>> {

@@ -15,10 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BufMut;
+use plugin_api::close_data;
+use plugin_api::utilities::FrameError;
+use plugin_api::utilities::websocket::{Assembly, Message};
 use rustls::crypto::SecureRandom;
 
-use super::assembly::{Assembly, Message};
-use super::frame::{Fault, Kind, Side, close_data};
+use super::frame::{Kind, Side, describe};
 use super::outgoing::Outgoing;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
@@ -27,10 +29,10 @@ use crate::transport::{ReadHalf, WriteHalf};
 use crate::tunnel::{Relayed, TunnelEnd, TunnelEndReason};
 
 /// How long peers may take to close their connections after the last Close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The proxy ends it, and neither side is to blame (RFC 6455 §7.4.1).
-const GOING_AWAY: u16 = 1001;
+pub(super) const GOING_AWAY: u16 = 1001;
 /// A plugin failed.
 const INTERNAL_ERROR: u16 = 1011;
 
@@ -323,15 +325,16 @@ impl<'a> Relay<'a> {
     }
 
     /// Closes a WebSocket in which `from` has broken the protocol.
-    fn refuse(&mut self, from: Side, fault: Fault) -> io::Result<()> {
+    fn refuse(&mut self, from: Side, fault: FrameError) -> io::Result<()> {
+        let reason = describe(fault);
         match from {
             Side::Client => {
-                tracing::debug!(%fault, "the client broke the WebSocket protocol");
-                self.close_both(fault.code(), GOING_AWAY)
+                tracing::debug!(fault = %reason, "the client broke the WebSocket protocol");
+                self.close_both(fault.close_code(), GOING_AWAY)
             }
             Side::Upstream => {
-                tracing::warn!(%fault, "the upstream broke the WebSocket protocol");
-                self.close_both(GOING_AWAY, fault.code())
+                tracing::warn!(fault = %reason, "the upstream broke the WebSocket protocol");
+                self.close_both(GOING_AWAY, fault.close_code())
             }
         }
     }
@@ -378,7 +381,7 @@ impl<'a> End<'a> {
             received: std::mem::take(&mut end.received),
             start: 0,
             is_unseen: true,
-            assembly: Assembly::new(side, limits.max_len),
+            assembly: Assembly::new(side.sender(), limits.max_len),
             reading: Reading::Open,
             outgoing: Outgoing::new(side, random),
             writing: Writing::Open,
@@ -408,7 +411,7 @@ impl<'a> End<'a> {
     }
 
     /// The next message of what has come, if it is whole.
-    fn next_message(&mut self) -> Result<Option<Message>, Fault> {
+    fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
         let mut rest = &self.received[self.start..];
         let message = self.assembly.next(&mut rest)?;
         self.start = self.received.len() - rest.len();
@@ -430,7 +433,7 @@ impl<'a> End<'a> {
     }
 
     fn close(&mut self, code: u16) -> io::Result<()> {
-        self.send(Kind::Close, close_data(code).to_vec())
+        self.send(Kind::Close, close_data(code, ""))
     }
 
     fn release(&mut self) {

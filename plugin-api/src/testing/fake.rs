@@ -8,6 +8,7 @@ use crate::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
     RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
 };
+use crate::utilities::websocket::check_message;
 use crate::{Direction, MessageKind, Reply};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -649,7 +650,7 @@ unsafe extern "C" fn send_message(
     };
     let send = |fake: &mut Fake| match (side, MessageKind::from_number(kind)) {
         _ if fake.running != hook::HANDLE_WEBSOCKET_MESSAGE => edit::STALE,
-        (Some(side), Some(kind)) if is_message(kind, &data) => {
+        (Some(side), Some(kind)) if check_message(kind, &data).is_ok() => {
             fake.sent.push((side, kind, data.to_vec()));
             edit::OK
         }
@@ -692,22 +693,6 @@ fn checked_status(status: u32) -> Option<u16> {
     u16::try_from(status)
         .ok()
         .filter(|status| (200..600).contains(status))
-}
-
-/// Whether a message of this kind may say that (RFC 6455 §5.5, §5.6, §7.4).
-pub(super) fn is_message(kind: MessageKind, data: &[u8]) -> bool {
-    let is_text = |data| std::str::from_utf8(data).is_ok();
-    match (kind, data) {
-        (MessageKind::Binary, _) => true,
-        (MessageKind::Text, text) => is_text(text),
-        _ if data.len() > 125 => false,
-        (MessageKind::Close, [high, low, reason @ ..]) => {
-            let code = u16::from_be_bytes([*high, *low]);
-            matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) && is_text(reason)
-        }
-        (MessageKind::Close, [_]) => false,
-        _ => true,
-    }
 }
 
 /// RFC 9110 §5.6.2.

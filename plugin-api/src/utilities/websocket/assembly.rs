@@ -4,28 +4,48 @@
 //! No socket. What is allocated grows with what has arrived, never with what a head announces, and a message beyond the
 //! limit is refused by the head that would make it so.
 
-use super::frame::{Fault, FrameHead, HeadReader, Kind, Side, apply_mask, check_close};
+use super::FrameError;
+use super::head::{FrameHead, HeadReader, Sender, apply_mask, check_close};
+use crate::MessageKind;
 
 /// A whole message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) kind: Kind,
-    pub(super) data: Vec<u8>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: MessageKind,
+    /// What it says: of a text, that is UTF-8.
+    pub data: Vec<u8>,
 }
 
-/// The messages of one side.
+/// The messages of one side, out of its bytes. No extension is understood: reserved bits have to be clear.
+///
+/// ```
+/// use plugin_api::MessageKind;
+/// use plugin_api::utilities::websocket::{Assembly, Message, Sender};
+///
+/// let mut assembly = Assembly::new(Sender::Server, 1024);
+/// let mut bytes = &b"\x01\x03hel\x89\x00\x80\x02lo\x82\x05an"[..];
+/// let ping = Message { kind: MessageKind::Ping, data: vec![] };
+/// let hello = Message { kind: MessageKind::Text, data: b"hello".into() };
+/// assert_eq!(assembly.next(&mut bytes)?, Some(ping));
+/// assert_eq!(assembly.next(&mut bytes)?, Some(hello));
+/// assert_eq!(assembly.next(&mut bytes)?, None);
+/// # Ok::<(), plugin_api::utilities::FrameError>(())
+/// ```
 #[derive(Debug)]
-pub(super) struct Assembly {
+pub struct Assembly {
     head: HeadReader,
     /// The most that a message may have, in bytes.
     max_len: u64,
     /// The frame that is arriving.
     frame: Option<Frame>,
     /// The message that is not whole yet.
-    begun: Option<Kind>,
+    begun: Option<MessageKind>,
     data: Vec<u8>,
     text: Utf8Check,
     control: Vec<u8>,
+    /// Why nothing that comes has a meaning any more.
+    failed: Option<FrameError>,
 }
 
 #[derive(Debug)]
@@ -36,20 +56,40 @@ struct Frame {
 }
 
 impl Assembly {
-    pub(super) fn new(sender: Side, max_len: u64) -> Self {
+    /// The messages of this end, of at most so many bytes each.
+    pub fn new(sender: Sender, max_len: u64) -> Self {
         Self {
-            head: HeadReader::new(sender),
+            head: HeadReader::of(sender),
             max_len,
             frame: None,
             begun: None,
             data: Vec::new(),
             text: Utf8Check::default(),
             control: Vec::new(),
+            failed: None,
         }
     }
 
     /// Takes bytes off the front of `input`, up to the end of a message; `None`: all of it, and the message goes on.
-    pub(super) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
+    /// Control messages come out between the fragments of others, as they were sent.
+    ///
+    /// # Errors
+    /// When the sender broke the protocol, or a message is longer than the limit; from then on it is always that error.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let next = self.read(input);
+        self.failed = next.as_ref().err().copied();
+        next
+    }
+
+    /// From the next frame on, messages may have so many bytes.
+    pub fn set_max_len(&mut self, max_len: u64) {
+        self.max_len = max_len;
+    }
+
+    fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         loop {
             if self.frame.is_none() {
                 let Some(head) = self.head.read(input)? else {
@@ -68,29 +108,29 @@ impl Assembly {
         }
     }
 
-    fn begin(&mut self, head: &FrameHead) -> Result<(), Fault> {
-        match (head.kind, self.begun) {
+    fn begin(&mut self, head: &FrameHead) -> Result<(), FrameError> {
+        match (head.opcode.kind(), self.begun) {
             (Some(kind), _) if kind.is_control() => return Ok(()),
-            (Some(_), Some(_)) => return Err(Fault::Interleaved),
-            (None, None) => return Err(Fault::Continuation),
+            (Some(_), Some(_)) => return Err(FrameError::Interleaved),
+            (None, None) => return Err(FrameError::Continuation),
             (Some(kind), None) => self.begun = Some(kind),
             (None, Some(_)) => {}
         }
         match (self.data.len() as u64).checked_add(head.len) {
             Some(len) if len <= self.max_len => Ok(()),
-            _ => Err(Fault::TooLong),
+            _ => Err(FrameError::TooLong),
         }
     }
 
     /// Takes what the frame carries; gives its head when that is all there.
-    fn take_content(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, Fault> {
+    fn take_content(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, FrameError> {
         let Some(Frame { head, at }) = &mut self.frame else {
             return Ok(None);
         };
         let left = usize::try_from(head.len - *at).unwrap_or(usize::MAX);
         let (content, rest) = input.split_at(left.min(input.len()));
         *input = rest;
-        let is_control = head.kind.is_some_and(Kind::is_control);
+        let is_control = head.opcode.is_control();
         let into = match is_control {
             true => &mut self.control,
             false => &mut self.data,
@@ -100,7 +140,7 @@ impl Assembly {
         if let Some(mask) = head.mask {
             apply_mask(&mut into[start..], mask, *at);
         }
-        if !is_control && self.begun == Some(Kind::Text) {
+        if !is_control && self.begun == Some(MessageKind::Text) {
             self.text.push(&into[start..])?;
         }
         *at += content.len() as u64;
@@ -108,26 +148,21 @@ impl Assembly {
     }
 
     /// The message that ends with this frame.
-    fn finish(&mut self, head: &FrameHead) -> Result<Option<Message>, Fault> {
-        if let Some(kind) = head.kind.filter(|kind| kind.is_control()) {
+    fn finish(&mut self, head: &FrameHead) -> Result<Option<Message>, FrameError> {
+        if let Some(kind) = head.opcode.kind().filter(|kind| kind.is_control()) {
             let data = std::mem::take(&mut self.control);
-            if kind == Kind::Close {
+            if kind == MessageKind::Close {
                 check_close(&data)?;
             }
             return Ok(Some(Message { kind, data }));
         }
-        if !head.is_last {
+        if !head.fin {
             return Ok(None);
         }
         self.text.finish()?;
         let data = std::mem::take(&mut self.data);
         Ok(self.begun.take().map(|kind| Message { kind, data }))
     }
-}
-
-/// Whether all of it is UTF-8.
-pub(super) fn is_utf8(bytes: &[u8]) -> bool {
-    str::from_utf8(bytes).is_ok()
 }
 
 /// UTF-8 that comes in pieces, which may end inside of a character.
@@ -139,7 +174,7 @@ struct Utf8Check {
 }
 
 impl Utf8Check {
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
         while self.len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else {
                 return Ok(());
@@ -147,18 +182,18 @@ impl Utf8Check {
             bytes = rest;
             self.partial[self.len] = byte;
             self.len += 1;
-            match str::from_utf8(&self.partial[..self.len]) {
+            match std::str::from_utf8(&self.partial[..self.len]) {
                 Ok(_) => self.len = 0,
-                Err(error) if error.error_len().is_some() => return Err(Fault::NotUtf8),
+                Err(error) if error.error_len().is_some() => return Err(FrameError::NotUtf8),
                 // Four bytes are a character or none.
                 Err(_) => debug_assert!(self.len < self.partial.len()),
             }
         }
-        let Err(error) = str::from_utf8(bytes) else {
+        let Err(error) = std::str::from_utf8(bytes) else {
             return Ok(());
         };
         if error.error_len().is_some() {
-            return Err(Fault::NotUtf8);
+            return Err(FrameError::NotUtf8);
         }
         let begun = &bytes[error.valid_up_to()..];
         self.partial[..begun.len()].copy_from_slice(begun);
@@ -166,25 +201,25 @@ impl Utf8Check {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
+    fn finish(&mut self) -> Result<(), FrameError> {
         match std::mem::take(&mut self.len) {
             0 => Ok(()),
-            _ => Err(Fault::NotUtf8),
+            _ => Err(FrameError::NotUtf8),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::write_head;
+    use super::super::head::Opcode;
     use super::*;
 
     const FIN: u8 = 0x80;
 
-    /// A frame of an upstream's.
+    /// A frame of a server's.
     fn frame(first: u8, content: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        write_head(Kind::Binary, None, content.len(), &mut frame);
+        FrameHead::whole(Opcode::Binary, None, content.len() as u64).write(&mut frame);
         frame[0] = first;
         [&frame, content].concat()
     }
@@ -193,7 +228,7 @@ mod tests {
     fn masked(first: u8, content: &[u8]) -> Vec<u8> {
         let mask = *b"\x12\xf4\x00\x9a";
         let mut frame = Vec::new();
-        write_head(Kind::Binary, Some(mask), content.len(), &mut frame);
+        FrameHead::whole(Opcode::Binary, Some(mask), content.len() as u64).write(&mut frame);
         frame[0] = first;
         let start = frame.len();
         frame.extend_from_slice(content);
@@ -201,10 +236,10 @@ mod tests {
         frame
     }
 
-    type Outcome = (Vec<(Kind, Vec<u8>)>, Option<Fault>);
+    type Outcome = (Vec<(MessageKind, Vec<u8>)>, Option<FrameError>);
 
     /// The messages, and the fault that ends them, of bytes that come in these pieces.
-    fn read<'b>(sender: Side, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
+    fn read<'b>(sender: Sender, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
         let mut assembly = Assembly::new(sender, 1000);
         let mut messages = Vec::new();
         for mut piece in pieces {
@@ -222,7 +257,7 @@ mod tests {
 
     /// Whole, byte by byte, and at every split: always the same.
     #[track_caller]
-    fn assert_reads(sender: Side, bytes: &[u8], expected: &Outcome) {
+    fn assert_reads(sender: Sender, bytes: &[u8], expected: &Outcome) {
         assert_eq!(&read(sender, [bytes]), expected, "whole");
         assert_eq!(&read(sender, bytes.chunks(1)), expected, "byte by byte");
         for split in 0..bytes.len() {
@@ -231,15 +266,15 @@ mod tests {
         }
     }
 
-    fn message(kind: Kind, data: impl AsRef<[u8]>) -> (Kind, Vec<u8>) {
+    fn message(kind: MessageKind, data: impl AsRef<[u8]>) -> (MessageKind, Vec<u8>) {
         (kind, data.as_ref().to_vec())
     }
 
     #[test]
     fn control_frames_pass_between_fragments_at_every_split() {
         for (sender, frame) in [
-            (Side::Upstream, frame as fn(u8, &[u8]) -> Vec<u8>),
-            (Side::Client, masked),
+            (Sender::Server, frame as fn(u8, &[u8]) -> Vec<u8>),
+            (Sender::Client, masked),
         ] {
             let bytes = [
                 frame(1, "grü".as_bytes()),
@@ -254,12 +289,12 @@ mod tests {
             ]
             .concat();
             let expected = vec![
-                message(Kind::Ping, "ping"),
-                message(Kind::Pong, ""),
-                message(Kind::Text, "grüß e"),
-                message(Kind::Binary, b"\xff\x00"),
-                message(Kind::Text, ""),
-                message(Kind::Close, b"\x03\xe8bye"),
+                message(MessageKind::Ping, "ping"),
+                message(MessageKind::Pong, ""),
+                message(MessageKind::Text, "grüß e"),
+                message(MessageKind::Binary, b"\xff\x00"),
+                message(MessageKind::Text, ""),
+                message(MessageKind::Close, b"\x03\xe8bye"),
             ];
             assert_reads(sender, &bytes, &(expected, None));
         }
@@ -267,57 +302,78 @@ mod tests {
 
     #[test]
     fn what_breaks_the_protocol_is_refused_behind_what_does_not() {
-        let rows: &[(&[Vec<u8>], Fault)] = &[
-            (&[frame(FIN, b"x")], Fault::Continuation),
-            (&[frame(0, b"x")], Fault::Continuation),
-            (&[frame(1, b"x"), frame(1, b"y")], Fault::Interleaved),
-            (&[frame(2, b"x"), frame(FIN | 1, b"y")], Fault::Interleaved),
-            (&[frame(FIN | 3, b"")], Fault::Opcode),
-            (&[frame(FIN | 11, b"")], Fault::Opcode),
-            (&[frame(FIN | 0x40 | 1, b"x")], Fault::Reserved),
-            (&[frame(9, b"")], Fault::ControlFragmented),
-            (&[frame(FIN | 9, &[0; 126])], Fault::ControlTooLong),
-            (&[masked(FIN | 1, b"x")], Fault::Masked),
-            (&[frame(FIN | 8, b"\x03")], Fault::CloseCode),
-            (&[frame(FIN | 8, b"\x03\xed")], Fault::CloseCode),
-            (&[frame(FIN | 8, b"\x03\xe8\xff")], Fault::NotUtf8),
-            (&[frame(FIN | 1, b"\xff")], Fault::NotUtf8),
-            (&[frame(FIN | 1, b"a\xc3")], Fault::NotUtf8),
-            (&[frame(1, b"\xe2\x82"), frame(FIN, b"x")], Fault::NotUtf8),
-            (&[frame(1, b"\xe2\x82"), frame(FIN, b"")], Fault::NotUtf8),
-            (&[frame(FIN | 1, b"\xed\xa0\x80")], Fault::NotUtf8),
-            (&[frame(FIN | 2, &[0; 1001])], Fault::TooLong),
+        let rows: &[(&[Vec<u8>], FrameError)] = &[
+            (&[frame(FIN, b"x")], FrameError::Continuation),
+            (&[frame(0, b"x")], FrameError::Continuation),
+            (&[frame(1, b"x"), frame(1, b"y")], FrameError::Interleaved),
+            (
+                &[frame(2, b"x"), frame(FIN | 1, b"y")],
+                FrameError::Interleaved,
+            ),
+            (&[frame(FIN | 3, b"")], FrameError::Opcode),
+            (&[frame(FIN | 11, b"")], FrameError::Opcode),
+            (&[frame(FIN | 0x40 | 1, b"x")], FrameError::Reserved),
+            (&[frame(9, b"")], FrameError::ControlFragmented),
+            (&[frame(FIN | 9, &[0; 126])], FrameError::ControlTooLong),
+            (&[masked(FIN | 1, b"x")], FrameError::Masked),
+            (&[frame(FIN | 8, b"\x03")], FrameError::CloseCode),
+            (&[frame(FIN | 8, b"\x03\xed")], FrameError::CloseCode),
+            (&[frame(FIN | 8, b"\x03\xe8\xff")], FrameError::NotUtf8),
+            (&[frame(FIN | 1, b"\xff")], FrameError::NotUtf8),
+            (&[frame(FIN | 1, b"a\xc3")], FrameError::NotUtf8),
+            (
+                &[frame(1, b"\xe2\x82"), frame(FIN, b"x")],
+                FrameError::NotUtf8,
+            ),
+            (
+                &[frame(1, b"\xe2\x82"), frame(FIN, b"")],
+                FrameError::NotUtf8,
+            ),
+            (&[frame(FIN | 1, b"\xed\xa0\x80")], FrameError::NotUtf8),
+            (&[frame(FIN | 2, &[0; 1001])], FrameError::TooLong),
             (
                 &[frame(2, &[0; 600]), frame(0, b""), frame(0, &[0; 401])],
-                Fault::TooLong,
+                FrameError::TooLong,
             ),
         ];
         for (frames, fault) in rows {
             let bytes = [frame(FIN | 1, b"before"), frames.concat()].concat();
-            let before = vec![message(Kind::Text, "before")];
-            assert_reads(Side::Upstream, &bytes, &(before, Some(*fault)));
+            let before = vec![message(MessageKind::Text, "before")];
+            assert_reads(Sender::Server, &bytes, &(before, Some(*fault)));
         }
     }
 
     #[test]
     fn bad_text_is_refused_before_its_end() {
-        let mut assembly = Assembly::new(Side::Upstream, 1000);
+        let mut assembly = Assembly::new(Sender::Server, 1000);
         let mut bytes = &b"\x01\x7ea"[..2];
         assert_eq!(assembly.next(&mut bytes), Ok(None));
         let mut bytes = &b"\x01\xf4\x80\xff"[..];
-        assert_eq!(assembly.next(&mut bytes), Err(Fault::NotUtf8));
+        assert_eq!(assembly.next(&mut bytes), Err(FrameError::NotUtf8));
+    }
+
+    #[test]
+    fn nothing_has_a_meaning_behind_a_fault() {
+        for fault in [&b"\x81\x04\xf4\x80\x80\xff"[..], b"\x81\x80", b"\x80\x00"] {
+            let mut assembly = Assembly::new(Sender::Server, 1000);
+            let expected = assembly.next(&mut &fault[..]);
+            assert!(expected.is_err());
+            for byte in 0..=u8::MAX {
+                assert_eq!(assembly.next(&mut &[byte][..]), expected);
+            }
+        }
     }
 
     #[test]
     fn a_message_of_just_the_limit_passes() {
         let bytes = [frame(2, &[7; 500]), frame(FIN, &[7; 500])].concat();
-        let whole = vec![message(Kind::Binary, [7; 1000])];
-        assert_eq!(read(Side::Upstream, [&bytes[..]]), (whole, None));
+        let whole = vec![message(MessageKind::Binary, [7; 1000])];
+        assert_eq!(read(Sender::Server, [&bytes[..]]), (whole, None));
     }
 
     #[test]
     fn an_announced_length_allocates_nothing() {
-        let mut assembly = Assembly::new(Side::Upstream, u64::MAX);
+        let mut assembly = Assembly::new(Sender::Server, u64::MAX);
         let mut head = &b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xffab"[..];
         assert_eq!(assembly.next(&mut head), Ok(None));
         assert!(assembly.data.capacity() < 100);

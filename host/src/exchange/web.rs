@@ -1,0 +1,308 @@
+//! Requests for the proxy itself, answered by its web server.
+//!
+//! Filters are not asked about them. A plugin with a fitting route answers in a task that is polled here; if it wants the
+//! request forwarded, that is done here as with any other exchange, filters included, and the task is told the outcome.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::{AfterAnswer, Exchange, Outcome, Progress, unless_reset};
+use crate::connection::CloseReason;
+use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
+use crate::http1::{BodyFraming, Scheme, TargetForm};
+use crate::plugins::web::{
+    ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
+};
+use crate::reply::Reply;
+use crate::stream::MessageStream;
+use crate::web::{Found, Matched, Missing};
+
+/// Where a plugin of the web server has sent the exchange.
+#[derive(Debug)]
+pub(super) struct ForwardedTo {
+    pub(super) scheme: Scheme,
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// A failure with how far the answer had come.
+type Failed = (ExchangeError, Progress);
+
+impl Exchange {
+    /// Whether the web server answers.
+    pub(super) fn is_for_web_server(&self) -> bool {
+        let is_meant = match self.head.target().form {
+            TargetForm::Origin => true,
+            // An origin has to understand this form as well (RFC 9112 §3.2.2).
+            TargetForm::Absolute => self.worker.config.disable_http_proxy,
+            TargetForm::Asterisk | TargetForm::Authority => false,
+        };
+        is_meant && self.origin.is_none() && self.worker.web.is_some()
+    }
+
+    pub(super) async fn serve_web(
+        &mut self,
+        client: &mut MessageStream,
+    ) -> Result<Outcome, Failed> {
+        self.record.is_web = true;
+        let worker = Rc::clone(&self.worker);
+        let is_secure = worker.tls_listener.is_some();
+        self.head.set_scheme(match is_secure {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        });
+        let found = match &worker.web {
+            Some(web) => web.find(&self.head, is_secure),
+            None => Found::Missing(Missing::Path),
+        };
+        match found {
+            // Boxed: it would make every idle client connection larger.
+            Found::Plugin(plugin, matched) => {
+                Box::pin(self.serve_route(client, plugin, matched)).await
+            }
+            Found::Missing(missing) => {
+                let reply = missing_reply(missing);
+                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+            }
+        }
+    }
+
+    /// Sends an answer of the web server's.
+    async fn answer_web(&mut self, client: &mut MessageStream, reply: &Reply) -> AfterAnswer {
+        self.record.status = Some(reply.status);
+        reply.reason.as_bytes().clone_into(&mut self.record.reason);
+        self.answer(client, reply).await
+    }
+
+    // ---- plugins -------------------------------------------------------------------------------------------------
+
+    /// Has a plugin answer.
+    async fn serve_route(
+        &mut self,
+        client: &mut MessageStream,
+        plugin: &LoadedWeb,
+        matched: Matched,
+    ) -> Result<Outcome, Failed> {
+        let asked = WebAsked {
+            route: matched.number,
+            captures: matched.captures,
+            is_websocket: matched.is_websocket,
+            facts: self.facts,
+            local: client.local_addr(),
+            framing: self.framing,
+            is_last: self.reason_to_close().is_some(),
+        };
+        let mut task = WebTask::begin(plugin, asked, &self.head).map_err(hook_failed)?;
+        let mut forwarded = None;
+        let over = loop {
+            match self.poll_task(&mut task, client).await? {
+                WebStep::Over(over) => break over,
+                WebStep::Forward(wanted) => match self.forward_for(client, *wanted).await {
+                    Ok(Outcome::Next(next)) => {
+                        let outcome = ForwardOutcome {
+                            status: self.record.answered,
+                            is_answered: true,
+                            error: String::new(),
+                        };
+                        task.forwarded(outcome, &self.head);
+                        forwarded = Some(Ok(next));
+                    }
+                    Ok(tunnel) => {
+                        // What the task holds counts for as long as the tunnel is there.
+                        self.held_task = Some(Box::new(task));
+                        return Ok(tunnel);
+                    }
+                    Err(failed) => {
+                        let outcome = ForwardOutcome {
+                            status: 0,
+                            is_answered: self.is_beyond_another_try(&failed),
+                            error: failed.0.to_string(),
+                        };
+                        task.forwarded(outcome, &self.head);
+                        forwarded = Some(Err(failed));
+                    }
+                },
+            }
+        };
+        self.record.fields.append(&mut task.take_log_fields());
+        let is_read = task.has_read_request();
+        match (task.take_answer(), forwarded, over) {
+            (WebAnswer::Started(outgoing), _, over) => {
+                self.finish_answer(client, *outgoing, over, is_read).await
+            }
+            (_, Some(Ok(next)), over) => {
+                if let Err(failure) = over {
+                    self.report(&hook_failed(failure).0);
+                }
+                Ok(Outcome::Next(next))
+            }
+            (WebAnswer::Reply(reply), _, over) if over.is_ok() || reply.status >= 400 => {
+                if let Err(failure) = over {
+                    self.report(&hook_failed(failure).0);
+                }
+                self.upload.is_read |= is_read;
+                let reply = Reply::from_plugin(reply).of_server();
+                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+            }
+            (_, Some(Err(failed)), _) => Err(failed),
+            (_, None, Err(failure)) => Err(match task.take_fault() {
+                Some(cause) => (
+                    ExchangeError::new(Peer::Client, Step::ReadBody, cause),
+                    Progress::default(),
+                ),
+                None => hook_failed(failure),
+            }),
+            (_, None, Ok(())) => Err(hook_failed(PluginFailure {
+                plugin: plugin.name.clone(),
+                hook: "handle_request",
+                message: "it answered nothing".to_owned(),
+                kind: PluginFailureKind::Broken,
+            })),
+        }
+    }
+
+    /// Lets the task go on until it is over or wants something of us. A client that goes ends it.
+    async fn poll_task(
+        &mut self,
+        task: &mut WebTask,
+        client: &mut MessageStream,
+    ) -> Result<WebStep, Failed> {
+        let (mut reader, mut writer) = client.split();
+        let worker = &*self.worker;
+        if !task.has_read_request() {
+            let mut lent = Lent {
+                reader: Some(&mut reader),
+                writer: &mut writer,
+                request: &mut self.head,
+                worker,
+            };
+            return Ok(poll_fn(|cx| task.poll(&mut lent, cx)).await);
+        }
+        let mut lent = Lent {
+            reader: None,
+            writer: &mut writer,
+            request: &mut self.head,
+            worker,
+        };
+        // Most answer at once, and need nobody who watches the client.
+        let at_once = poll_fn(|cx| {
+            Poll::Ready(match task.poll(&mut lent, cx) {
+                Poll::Ready(step) => Some(step),
+                Poll::Pending => None,
+            })
+        });
+        if let Some(step) = at_once.await {
+            return Ok(step);
+        }
+        let going_on = async { Ok(poll_fn(|cx| task.poll(&mut lent, cx)).await) };
+        unless_reset(reader.reset(), going_on)
+            .await
+            .map_err(|error| (error, Progress::default()))
+    }
+
+    /// Sends the rest of an answer that a task has begun.
+    async fn finish_answer(
+        &mut self,
+        client: &mut MessageStream,
+        mut outgoing: Outgoing,
+        over: Result<(), PluginFailure>,
+        is_read: bool,
+    ) -> Result<Outcome, Failed> {
+        self.record.status = Some(outgoing.status);
+        let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
+            framed: !outgoing.is_unframed(),
+        });
+        let is_whole = match over {
+            Ok(()) => outgoing.finish(),
+            Err(failure) => {
+                self.report(&hook_failed(failure).0);
+                false
+            }
+        };
+        let stall = self.worker.config.timeouts.client_idle;
+        let mut writer = client.writer();
+        let sent = poll_fn(|cx| outgoing.poll_flush(&mut writer, stall, cx)).await;
+        self.record.sent = outgoing.sent;
+        if !is_whole || sent.is_err() {
+            self.record.note = Some("cut off".to_owned());
+        }
+        Ok(Outcome::Next(match self.reason_to_close() {
+            _ if !is_whole || sent.is_err() => cut_off,
+            _ if !is_read => AfterAnswer::Close(CloseReason::BodyUnread),
+            _ if outgoing.is_unframed() => AfterAnswer::Close(CloseReason::Http10),
+            Some(reason) => AfterAnswer::Close(reason),
+            None => AfterAnswer::Again,
+        }))
+    }
+
+    /// Forwards the request as a plugin wants it, past the filters.
+    async fn forward_for(
+        &mut self,
+        client: &mut MessageStream,
+        wanted: WantedForward,
+    ) -> Result<Outcome, Failed> {
+        let at_start = |error| (error, Progress::default());
+        let old = std::mem::replace(&mut self.head, wanted.head);
+        crate::buffers::give_back_head(old.into_buffers());
+        if let Some(session) = &self.session {
+            session.forget_request();
+        }
+        self.record.is_web = false;
+        self.forwarded_to = Some(Box::new(ForwardedTo {
+            scheme: wanted.scheme,
+            host: wanted.host,
+            port: wanted.port,
+        }));
+        if let Some(next) = self.ask_plugins(client).await.map_err(at_start)? {
+            return Ok(Outcome::Next(next));
+        }
+        // Content that was collected for an earlier try is still there.
+        let is_taken = self.upload.collected.is_some();
+        if self.has_content()
+            && !is_taken
+            && let Some(next) = self.take_content(client).await.map_err(at_start)?
+        {
+            return Ok(Outcome::Next(next));
+        }
+        self.forward(client).await
+    }
+
+    /// Whether no other upstream can be tried after this failure, and nothing else be answered.
+    fn is_beyond_another_try(&self, (error, progress): &Failed) -> bool {
+        let has_all = self.framing == BodyFraming::Empty || self.upload.is_done;
+        progress.is_started.get()
+            || error.peer == Peer::Client
+            || matches!(error.cause, Cause::ClosedByPlugin(_))
+            || !has_all && error.step != Step::Dial
+    }
+}
+
+fn hook_failed(failure: PluginFailure) -> Failed {
+    let error = ExchangeError::new(Peer::Plugin, Step::Hook, failure);
+    (error, Progress::default())
+}
+
+/// What is answered where there is no route.
+fn missing_reply(missing: Missing) -> Reply {
+    let (status, text) = match &missing {
+        Missing::Path => (
+            404,
+            "there is nothing at this path of the proxy's own web server",
+        ),
+        Missing::Method(_) => (
+            405,
+            "there is something at this path, but not for this method",
+        ),
+        Missing::WebSocketOnly => (426, "there is a WebSocket at this path, and nothing else"),
+        Missing::Encoding => (400, "the path has percent-encoding that is not valid"),
+    };
+    let reply = Reply::status_text(status, text).of_server();
+    match missing {
+        Missing::Method(allowed) => reply.with_field("Allow", &allowed),
+        Missing::WebSocketOnly => reply
+            .with_field("Connection", "Upgrade")
+            .with_field("Upgrade", "websocket"),
+        Missing::Path | Missing::Encoding => reply,
+    }
+}

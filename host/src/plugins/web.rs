@@ -1,0 +1,358 @@
+//! Plugins that answer requests for the proxy itself: their routes, and one task per request.
+//!
+//! A [`WebTask`] is polled by the exchange it belongs to, and uses the client's connection through callbacks while it is:
+//! it reads content, puts an answer together or sends one, or asks for the request to be forwarded, which the exchange
+//! then does between two polls. What cannot be polled any more can do nothing.
+#![expect(unsafe_code, reason = "lends an exchange across the binary boundary")]
+
+mod callbacks;
+mod incoming;
+mod outgoing;
+
+use std::ffi::c_void;
+use std::net::SocketAddr;
+use std::ptr::{self, NonNull};
+use std::task::{Context, Poll};
+
+use abi_stable::std_types::RStr;
+use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebTableRef, WebView};
+use plugin_api::abi::{FieldSlot, RequestView, code};
+use plugin_api::waker;
+
+use super::load::LoadedObject;
+use super::{ExchangeFacts, PluginReply, views};
+use crate::error::{Cause, PluginFailure, PluginFailureKind};
+use crate::http1::{BodyFraming, RequestHead, Scheme};
+use crate::stream::{Reader, Writer};
+use crate::worker::Worker;
+use incoming::Incoming;
+pub(crate) use outgoing::Outgoing;
+
+/// A plugin with routes.
+pub(crate) type LoadedWeb = LoadedObject<WebTableRef>;
+
+/// The most routes that are taken from one plugin.
+const MAX_ROUTES: u32 = 10_000;
+
+/// A route as its plugin tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct ToldRoute {
+    /// The plugin's number for it.
+    pub(crate) number: u32,
+    /// Bits of [`protocol`](plugin_api::abi::web::protocol).
+    pub(crate) protocols: u32,
+    /// A value of [`syntax`](plugin_api::abi::web::syntax).
+    pub(crate) syntax: u32,
+    pub(crate) pattern: String,
+    /// Separated by commas; empty for all.
+    pub(crate) methods: String,
+}
+
+/// The routes of a plugin; `None` if it panicked.
+pub(crate) fn routes(plugin: &LoadedWeb) -> Option<Vec<ToldRoute>> {
+    let mut routes: Vec<ToldRoute> = Vec::new();
+    let sink = RouteSink {
+        context: (&raw mut routes).cast(),
+        add,
+    };
+    // SAFETY: the object is the table's own; the sink lives through the call.
+    let answer = unsafe { plugin.table.routes()(plugin.object, &sink) };
+    (answer == 0).then_some(routes)
+}
+
+unsafe extern "C" fn add(context: *mut c_void, route: &RouteView) {
+    // SAFETY: `routes` passes the address of its list, which outlives the call.
+    let routes = unsafe { &mut *context.cast::<Vec<ToldRoute>>() };
+    let number = routes.len() as u32;
+    if number < MAX_ROUTES {
+        routes.push(ToldRoute {
+            number,
+            protocols: route.protocols,
+            syntax: route.syntax,
+            pattern: route.pattern.to_string(),
+            methods: route.methods.to_string(),
+        });
+    }
+}
+
+/// What a request asks of a plugin.
+#[derive(Debug)]
+pub(crate) struct WebAsked {
+    /// The plugin's route that it is for.
+    pub(crate) route: u32,
+    pub(crate) captures: Vec<(String, String)>,
+    pub(crate) is_websocket: bool,
+    pub(crate) facts: ExchangeFacts,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) framing: BodyFraming,
+    /// The connection ends with the answer.
+    pub(crate) is_last: bool,
+}
+
+/// Where a plugin wants the request forwarded to.
+#[derive(Debug)]
+pub(crate) struct WantedForward {
+    /// The request as it shall be sent there.
+    pub(crate) head: RequestHead,
+    pub(crate) scheme: Scheme,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// What came of that.
+#[derive(Debug, Default)]
+pub(crate) struct ForwardOutcome {
+    /// 0: there is no whole response.
+    pub(crate) status: u16,
+    /// Nothing else can be answered.
+    pub(crate) is_answered: bool,
+    /// Empty if it went well.
+    pub(crate) error: String,
+}
+
+/// What a task has come to.
+#[derive(Debug)]
+pub(crate) enum WebStep {
+    /// The request shall be forwarded; the task goes on when it is told the outcome.
+    Forward(Box<WantedForward>),
+    Over(Result<(), PluginFailure>),
+}
+
+/// How a request was answered by a task that is over.
+#[derive(Debug)]
+pub(crate) enum WebAnswer {
+    /// Not at all.
+    Nothing,
+    /// With this, which is to be sent.
+    Reply(PluginReply),
+    /// With this, of which all is here.
+    Started(Box<Outgoing>),
+}
+
+/// What a task may use while it is polled.
+pub(crate) struct Lent<'a, 'b> {
+    /// None where nothing more is to be read.
+    pub(crate) reader: Option<&'a mut Reader<'b>>,
+    pub(crate) writer: &'a mut Writer<'b>,
+    pub(crate) request: &'a mut RequestHead,
+    pub(crate) worker: &'a Worker,
+}
+
+/// A plugin's answer to one request, under way. Dropped, it is given up.
+pub(crate) struct WebTask {
+    table: WebTableRef,
+    task: *mut c_void,
+    /// Owned; the task uses it through callbacks.
+    inner: NonNull<Inner>,
+}
+
+/// What the callbacks of a task reach.
+struct Inner {
+    plugin: String,
+    /// A `Lent`, while the task is polled; else null.
+    lent: *mut c_void,
+    request_view: RequestView,
+    slots: Vec<FieldSlot>,
+    #[expect(dead_code, reason = "what the views below lead to")]
+    captures: Vec<(String, String)>,
+    capture_views: Vec<Capture>,
+    incoming: Incoming,
+    is_last: bool,
+    is_websocket: bool,
+    reply: Option<PluginReply>,
+    outgoing: Option<Box<Outgoing>>,
+    wanted: Option<Box<WantedForward>>,
+    forwarded: Option<ForwardOutcome>,
+    /// What `poll_forward` has last told, whose text is lent.
+    told: ForwardOutcome,
+    /// How reading the request has failed.
+    fault: Option<Cause>,
+    failure: String,
+    /// What a client that waits for it still has to be told.
+    invitation: &'static [u8],
+    log_fields: Vec<(String, String)>,
+}
+
+impl WebTask {
+    /// Begins to answer.
+    ///
+    /// # Errors
+    /// The plugin panicked.
+    pub(crate) fn begin(
+        plugin: &LoadedWeb,
+        asked: WebAsked,
+        request: &RequestHead,
+    ) -> Result<Self, PluginFailure> {
+        let mut slots = Vec::new();
+        let inner = NonNull::from(Box::leak(Box::new(Inner {
+            plugin: plugin.name.clone(),
+            lent: ptr::null_mut(),
+            request_view: views::request_view(request, &mut slots),
+            slots,
+            capture_views: asked.captures.iter().map(capture_view).collect(),
+            captures: asked.captures,
+            incoming: Incoming::new(asked.framing),
+            is_last: asked.is_last,
+            is_websocket: asked.is_websocket,
+            reply: None,
+            outgoing: None,
+            wanted: None,
+            forwarded: None,
+            told: ForwardOutcome::default(),
+            fault: None,
+            failure: String::new(),
+            invitation: b"",
+            log_fields: Vec::new(),
+        })));
+        // SAFETY: just made, and freed when this task is dropped.
+        let kept = unsafe { inner.as_ref() };
+        let view = WebView {
+            host: inner.as_ptr().cast(),
+            callbacks: callbacks::CALLBACKS,
+            request: &raw const kept.request_view,
+            captures: kept.capture_views.as_ptr(),
+            capture_count: kept.capture_views.len(),
+            route: asked.route,
+            is_websocket: asked.is_websocket.into(),
+            connection_id: asked.facts.connection_id,
+            exchange_id: asked.facts.exchange_id,
+            client: views::address(asked.facts.client),
+            local: asked.local.map_or(views::NO_ADDRESS, views::address),
+            reserved: [0; 4],
+        };
+        // SAFETY: the object is the table's own; what the view leads to outlives the task.
+        let task = unsafe { plugin.table.serve()(plugin.object, &view) };
+        let begun = Self {
+            table: plugin.table,
+            task,
+            inner,
+        };
+        match task.is_null() {
+            false => Ok(begun),
+            true => Err(begun
+                .inner()
+                .failed(code::PANIC, "it panicked before it answered")),
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        // SAFETY: owned, and no callback runs while `self` is borrowed.
+        unsafe { self.inner.as_ref() }
+    }
+
+    fn inner_mut(&mut self) -> &mut Inner {
+        // SAFETY: as above.
+        unsafe { self.inner.as_mut() }
+    }
+
+    /// Lets the task go on. Whatever it has sent is on its way as far as the client takes it.
+    pub(crate) fn poll(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) -> Poll<WebStep> {
+        self.inner_mut().lent = ptr::from_mut(lent).cast();
+        let waker = waker::lend(cx.waker());
+        // SAFETY: the task is alive until it is dropped, and uses what it is lent during the call alone.
+        let answer = unsafe { self.table.poll()(self.task, &waker) };
+        let inner = self.inner_mut();
+        inner.lent = ptr::null_mut();
+        match answer {
+            code::PENDING => match inner.wanted.take() {
+                Some(wanted) => Poll::Ready(WebStep::Forward(wanted)),
+                None => {
+                    inner.push_on(lent, cx);
+                    Poll::Pending
+                }
+            },
+            code::PROCEED => Poll::Ready(WebStep::Over(Ok(()))),
+            answer => {
+                let message = std::mem::take(&mut inner.failure);
+                Poll::Ready(WebStep::Over(Err(inner.failed(answer, &message))))
+            }
+        }
+    }
+
+    /// Tells the task what came of forwarding `request`, as that is now.
+    pub(crate) fn forwarded(&mut self, outcome: ForwardOutcome, request: &RequestHead) {
+        let inner = self.inner_mut();
+        inner.forwarded = Some(outcome);
+        inner.show(request);
+    }
+
+    /// What the task has made of the request, once it is over.
+    pub(crate) fn take_answer(&mut self) -> WebAnswer {
+        let inner = self.inner_mut();
+        match (inner.outgoing.take(), inner.reply.take()) {
+            (Some(outgoing), _) => WebAnswer::Started(outgoing),
+            (None, Some(reply)) => WebAnswer::Reply(reply),
+            (None, None) => WebAnswer::Nothing,
+        }
+    }
+
+    /// How reading the request has failed, if it has.
+    pub(crate) fn take_fault(&mut self) -> Option<Cause> {
+        self.inner_mut().fault.take()
+    }
+
+    /// Whether the request's content has been read to its end.
+    pub(crate) fn has_read_request(&self) -> bool {
+        self.inner().incoming.is_over()
+    }
+
+    pub(crate) fn take_log_fields(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.inner_mut().log_fields)
+    }
+}
+
+impl Drop for WebTask {
+    fn drop(&mut self) {
+        // SAFETY: both are owned, and dropped once; the task first, as it uses the other.
+        unsafe {
+            if !self.task.is_null() {
+                self.table.drop()(self.task);
+            }
+            drop(Box::from_raw(self.inner.as_ptr()));
+        }
+    }
+}
+
+impl Inner {
+    /// Makes the task see the request as it is now.
+    fn show(&mut self, request: &RequestHead) {
+        self.request_view = views::request_view(request, &mut self.slots);
+    }
+
+    /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.
+    fn push_on(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) {
+        if let Some(outgoing) = &mut self.outgoing {
+            let stall = lent.worker.config.timeouts.client_idle;
+            let _ = outgoing.poll_flush(lent.writer, stall, cx);
+        }
+    }
+
+    /// Whether nothing else can be answered.
+    fn is_answered(&self) -> bool {
+        self.outgoing.is_some() || self.told.is_answered
+    }
+
+    fn failed(&self, answer: u32, message: &str) -> PluginFailure {
+        PluginFailure {
+            plugin: self.plugin.clone(),
+            hook: match self.is_websocket {
+                true => "handle_websocket",
+                false => "handle_request",
+            },
+            message: match (message, answer) {
+                ("", code::ERROR) => "it failed without saying why".to_owned(),
+                ("", answer) => format!("it answered {answer}, which is no answer here"),
+                (message, _) => message.to_owned(),
+            },
+            kind: PluginFailureKind::Broken,
+        }
+    }
+}
+
+fn capture_view((name, value): &(String, String)) -> Capture {
+    let text = |text: &str| -> RStr<'static> { views::text(text.as_bytes()) };
+    Capture {
+        name: text(name),
+        value: text(value),
+    }
+}

@@ -1,0 +1,481 @@
+//! What a task that answers a request may ask for: the functions behind [`WebView::callbacks`].
+//!
+//! Each works only while its task is polled, checks what it is given, and never lets a panic cross into the plugin.
+//!
+//! [`WebView::callbacks`]: plugin_api::abi::web::WebView::callbacks
+#![expect(
+    unsafe_code,
+    reason = "functions that plugins call across the binary boundary"
+)]
+
+use std::ffi::c_void;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+use std::task::{Context, Poll};
+
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::staticref;
+use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::web::{
+    ForwardView, ForwardedView, MessageView, UNKNOWN_LENGTH, WebCallbacks, WebCallbacksRef,
+    forwarded_host,
+};
+use plugin_api::abi::{RawWaker, code, edit};
+use plugin_api::waker;
+
+use super::super::callbacks::{
+    MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_reason, refusal_code,
+};
+use super::super::views;
+use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
+use crate::buffers;
+use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version, check_field};
+use crate::plugins::PluginReply;
+use crate::reply::{Reply, ReplyForm};
+
+/// What a client is told that waits to be asked for its content.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The table that every task is given.
+pub(super) const CALLBACKS: WebCallbacksRef = WebCallbacksRef(Table::VALUE.as_prefix());
+
+struct Table;
+
+impl Table {
+    staticref!(const VALUE: WithMetadata<WebCallbacks> = WithMetadata::new(WebCallbacks {
+        set_field,
+        append_field,
+        remove_field,
+        read,
+        reply,
+        reply_field,
+        reply_body,
+        start,
+        write,
+        flush,
+        forward,
+        poll_forward,
+        accept,
+        receive,
+        send_message,
+        add_log_field,
+        fail,
+    }));
+}
+
+/// Runs `work`; gives `otherwise` outside of polls, and when it panics.
+///
+/// # Safety
+/// `host` is the pointer of a view whose task is alive.
+unsafe fn with_lent(
+    host: *mut c_void,
+    otherwise: u32,
+    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>) -> u32,
+) -> u32 {
+    // SAFETY: the task's inner part is there as long as the task, and nobody else has a reference to it or to what is
+    // lent while the task runs.
+    let inner = unsafe { &mut *host.cast::<Inner>() };
+    let Some(lent) = (unsafe { inner.lent.cast::<Lent<'_, '_>>().as_mut() }) else {
+        return otherwise;
+    };
+    catch_unwind(AssertUnwindSafe(|| work(inner, lent))).unwrap_or(otherwise)
+}
+
+/// As [`with_lent`], for edits.
+unsafe fn edit(host: *mut c_void, work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>) -> u32) -> u32 {
+    // SAFETY: as there.
+    unsafe { with_lent(host, edit::STALE, work) }
+}
+
+/// As [`with_lent`], for what may have to wait.
+unsafe fn step(
+    host: *mut c_void,
+    waker: &RawWaker,
+    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
+) -> u32 {
+    let waker = waker::lent(waker);
+    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>| match work(
+        inner,
+        lent,
+        &mut Context::from_waker(&waker),
+    ) {
+        Poll::Pending => code::PENDING,
+        Poll::Ready(Ok(())) => code::PROCEED,
+        Poll::Ready(Err(())) => code::ERROR,
+    };
+    // SAFETY: as there.
+    unsafe { with_lent(host, code::ERROR, work) }
+}
+
+// ---- the request's fields ----------------------------------------------------------------------------------------
+
+fn edit_request(
+    inner: &mut Inner,
+    lent: &mut Lent<'_, '_>,
+    name: &str,
+    change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
+) -> u32 {
+    if is_host_owned(name) {
+        return edit::HOST_OWNED;
+    }
+    let changed = change(&mut lent.request.fields_mut());
+    inner.show(lent.request);
+    changed.map_or_else(refusal_code, |()| edit::OK)
+}
+
+unsafe extern "C" fn set_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    let (name, value) = (name.as_str(), value.as_slice());
+    let set = |fields: &mut FieldsMut<'_>| fields.set(name, value);
+    // SAFETY: called by a living task.
+    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, set)) }
+}
+
+unsafe extern "C" fn append_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    let (name, value) = (name.as_str(), value.as_slice());
+    let append = |fields: &mut FieldsMut<'_>| fields.append(name, value);
+    // SAFETY: called by a living task.
+    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, append)) }
+}
+
+unsafe extern "C" fn remove_field(host: *mut c_void, name: RStr<'_>) -> u32 {
+    let name = name.as_str();
+    let remove = |fields: &mut FieldsMut<'_>| {
+        fields.remove(name);
+        Ok(())
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, remove)) }
+}
+
+// ---- the request's content ---------------------------------------------------------------------------------------
+
+unsafe extern "C" fn read(
+    host: *mut c_void,
+    room: *mut u8,
+    room_len: usize,
+    waker: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    *len = 0;
+    let read = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        let Some(reader) = lent.reader.as_deref_mut().filter(|_| room_len > 0) else {
+            return Poll::Ready(Ok(()));
+        };
+        let patience = lent.worker.config.timeouts.client_idle;
+        let waits_for_word = !inner.incoming.has_begun()
+            && inner.outgoing.is_none()
+            && lent.request.fields().has(FieldId::Expect)
+            && lent.request.version() != Version::Http10
+            && reader.buffered().is_empty();
+        if waits_for_word {
+            inner.invitation = CONTINUE;
+        }
+        while !inner.invitation.is_empty() {
+            match lent.writer.poll_write(cx, inner.invitation) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(len)) if len > 0 => inner.invitation = &inner.invitation[len..],
+                Poll::Ready(_) => return Poll::Ready(Err(())),
+            }
+        }
+        // SAFETY: the plugin lends room of this length for the call.
+        let room = unsafe { slice::from_raw_parts_mut(room, room_len) };
+        match inner.incoming.poll_read(reader, room, patience, cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(read)) => {
+                *len = read;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(cause)) => {
+                inner.fault = Some(cause);
+                Poll::Ready(Err(()))
+            }
+        }
+    };
+    // SAFETY: called by a living task.
+    unsafe { step(host, waker, read) }
+}
+
+// ---- the answer --------------------------------------------------------------------------------------------------
+
+unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    let begin = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
+        if inner.is_answered() {
+            return edit::STALE;
+        }
+        let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+            return edit::BAD_VALUE;
+        };
+        inner.reply = Some(PluginReply {
+            status,
+            reason: reason.as_str().to_owned(),
+            ..PluginReply::default()
+        });
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, begin) }
+}
+
+unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
+        let Some(reply) = inner.reply.as_mut() else {
+            return edit::STALE;
+        };
+        if is_host_owned(name.as_str()) {
+            return edit::HOST_OWNED;
+        }
+        if let Err(refused) = check_field(name.as_str(), value.as_slice()) {
+            return refusal_code(refused);
+        }
+        reply.fields.push((name.to_string(), value.to_vec()));
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, add) }
+}
+
+unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| match inner.reply.as_mut() {
+        Some(reply) => {
+            reply.body.extend_from_slice(content.as_slice());
+            edit::OK
+        }
+        None => edit::STALE,
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, add) }
+}
+
+unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
+    let start = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+        let Some(reply) = inner.reply.take() else {
+            return edit::STALE;
+        };
+        let mut reply = Reply::from_plugin(reply).of_server();
+        let content = std::mem::take(&mut reply.body);
+        let len = Some(len).filter(|&len| len != UNKNOWN_LENGTH);
+        let is_http10 = lent.request.version() == Version::Http10;
+        let form = ReplyForm {
+            is_head: lent.request.is_method("HEAD"),
+            is_last: inner.is_last,
+        };
+        let mut outgoing = lent
+            .worker
+            .with_date(|date| Outgoing::new(&reply, len, form, is_http10, date));
+        let mut rest = &content[..];
+        while !rest.is_empty() {
+            match outgoing.push(rest) {
+                Ok(pushed) => rest = &rest[pushed..],
+                Err(_) => return edit::BAD_VALUE,
+            }
+        }
+        inner.outgoing = Some(Box::new(outgoing));
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, start) }
+}
+
+unsafe extern "C" fn write(
+    host: *mut c_void,
+    content: RSlice<'_, u8>,
+    waker: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    *len = 0;
+    let write = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        let Some(outgoing) = inner.outgoing.as_mut() else {
+            return Poll::Ready(Err(()));
+        };
+        if outgoing.is_full() {
+            let stall = lent.worker.config.timeouts.client_idle;
+            match outgoing.poll_flush(lent.writer, stall, cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending if outgoing.is_full() => return Poll::Pending,
+                _ => {}
+            }
+        }
+        Poll::Ready(
+            outgoing
+                .push(content.as_slice())
+                .map(|pushed| *len = pushed)
+                .map_err(drop),
+        )
+    };
+    // SAFETY: called by a living task.
+    unsafe { step(host, waker, write) }
+}
+
+unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
+    let flush = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        let stall = lent.worker.config.timeouts.client_idle;
+        match inner.outgoing.as_mut() {
+            Some(outgoing) => outgoing
+                .poll_flush(lent.writer, stall, cx)
+                .map_err(drop::<io::Error>),
+            None => Poll::Ready(Err(())),
+        }
+    };
+    // SAFETY: called by a living task.
+    unsafe { step(host, waker, flush) }
+}
+
+// ---- the answer of somebody else ---------------------------------------------------------------------------------
+
+unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
+    let forward = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+        if inner.is_answered() || inner.incoming.has_begun() || inner.wanted.is_some() {
+            return edit::STALE;
+        }
+        let keeps_host = to.host == forwarded_host::CLIENT;
+        match wanted(lent, to.url.as_str(), keeps_host) {
+            Some(wanted) => {
+                inner.reply = None;
+                inner.forwarded = None;
+                inner.wanted = Some(Box::new(wanted));
+                edit::OK
+            }
+            None => edit::BAD_VALUE,
+        }
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, forward) }
+}
+
+/// The request as it is sent to `url`; `None` if that is none.
+fn wanted(lent: &Lent<'_, '_>, url: &str, keeps_host: bool) -> Option<WantedForward> {
+    let head = retargeted(lent, url)?;
+    let scheme = head.target().scheme?;
+    let (host, port) = (head.host().to_owned(), head.port());
+    let kept = match keeps_host && !lent.request.host().is_empty() {
+        true => {
+            let mut url = format!("{}://", scheme.as_str()).into_bytes();
+            lent.request.write_authority(&mut url);
+            url.extend_from_slice(head.path());
+            Some(retargeted(lent, str::from_utf8(&url).ok()?)?)
+        }
+        false => None,
+    };
+    Some(WantedForward {
+        head: kept.unwrap_or(head),
+        scheme,
+        host,
+        port,
+    })
+}
+
+/// The request with another target, read by the same rules as a client's.
+fn retargeted(lent: &Lent<'_, '_>, url: &str) -> Option<RequestHead> {
+    let request = &*lent.request;
+    let is_text = url
+        .bytes()
+        .all(|byte| byte > b' ' && byte != 0x7f && byte != b'#');
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme))?;
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    if !is_text || request.is_method("CONNECT") {
+        return None;
+    }
+    let mut text = buffers::small();
+    text.extend_from_slice(request.method_bytes());
+    text.extend_from_slice(format!(" {url} HTTP/1.1\r\nHost: {authority}\r\n").as_bytes());
+    for line in request
+        .fields()
+        .lines()
+        .filter(|line| FieldId::of(line.name) != FieldId::Host)
+    {
+        http1::write_field(&mut text, line.name, line.value);
+    }
+    text.extend_from_slice(b"\r\n");
+    match RequestHead::parse(text, 0, buffers::lines(), &lent.worker.head_limits) {
+        Ok(mut head) => {
+            head.set_version(request.version());
+            Some(head)
+        }
+        Err(refused) => {
+            buffers::give_back_head((refused.text, refused.lines));
+            None
+        }
+    }
+}
+
+unsafe extern "C" fn poll_forward(
+    host: *mut c_void,
+    waker: &RawWaker,
+    outcome: &mut ForwardedView,
+) -> u32 {
+    let poll = |inner: &mut Inner, _: &mut Lent<'_, '_>, _: &mut Context<'_>| {
+        if inner.wanted.is_some() {
+            // Whoever polls the task takes it from there, and polls again when it is done.
+            return Poll::Pending;
+        }
+        let Some(told) = inner.forwarded.take() else {
+            return Poll::Ready(Err(()));
+        };
+        inner.told = told;
+        let ForwardOutcome {
+            status,
+            is_answered,
+            error,
+        } = &inner.told;
+        *outcome = ForwardedView {
+            status: (*status).into(),
+            is_answered: (*is_answered).into(),
+            error: views::text(error.as_bytes()),
+        };
+        Poll::Ready(Ok(()))
+    };
+    // SAFETY: called by a living task.
+    unsafe { step(host, waker, poll) }
+}
+
+// ---- WebSockets --------------------------------------------------------------------------------------------------
+
+unsafe extern "C" fn accept(_host: *mut c_void, _protocol: RStr<'_>) -> u32 {
+    edit::STALE
+}
+
+unsafe extern "C" fn receive(
+    _host: *mut c_void,
+    _waker: &RawWaker,
+    _message: &mut MessageView,
+) -> u32 {
+    code::ERROR
+}
+
+unsafe extern "C" fn send_message(
+    _host: *mut c_void,
+    _kind: u32,
+    _data: RSlice<'_, u8>,
+    _waker: &RawWaker,
+) -> u32 {
+    code::ERROR
+}
+
+// ---- the end -----------------------------------------------------------------------------------------------------
+
+unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
+    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
+        if inner.log_fields.len() >= MAX_LOG_FIELDS {
+            return edit::STALE;
+        }
+        if !is_log_key(key.as_str()) {
+            return edit::BAD_NAME;
+        }
+        inner.log_fields.push((key.to_string(), value.to_string()));
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, add) }
+}
+
+unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
+    let note = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
+        message.as_str().clone_into(&mut inner.failure);
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, note) };
+}

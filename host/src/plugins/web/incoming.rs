@@ -1,0 +1,88 @@
+//! The content of a request that is answered here, read piece by piece as its reader has room for it.
+//!
+//! Decodes the framing and keeps to it: what follows the content stays where it is, for the next request. A client that
+//! waits to be asked (RFC 9110 §10.1.1) is asked by the first read.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::error::Cause;
+use crate::http1::{BodyDecoder, BodyFraming};
+use crate::stream::Reader;
+
+/// How far a request's content has been read.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    decoder: BodyDecoder,
+    /// Content at the front of what is buffered, and what stands behind it that is none.
+    content: usize,
+    frame: usize,
+    has_begun: bool,
+    /// A read waits; its time has begun.
+    is_waiting: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(framing: BodyFraming) -> Self {
+        Self {
+            decoder: BodyDecoder::new(framing),
+            content: 0,
+            frame: 0,
+            has_begun: false,
+            is_waiting: false,
+        }
+    }
+
+    /// Whether all of it has been read off the connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.decoder.is_complete() && self.content == 0 && self.frame == 0
+    }
+
+    /// Whether some of it has been asked for.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Reads content into `room`; 0: there is no more. Waits at most for `patience`.
+    ///
+    /// # Errors
+    /// The client did not send what it has announced.
+    pub(crate) fn poll_read(
+        &mut self,
+        reader: &mut Reader<'_>,
+        room: &mut [u8],
+        patience: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Cause>> {
+        self.has_begun = true;
+        while self.content == 0 {
+            reader.consume(std::mem::take(&mut self.frame));
+            if self.decoder.is_complete() {
+                return Poll::Ready(Ok(0));
+            }
+            let step = self.decoder.decode(reader.buffered())?;
+            reader.consume(step.content.start);
+            self.content = step.content.len();
+            self.frame = step.consumed - step.content.end;
+            if step.consumed > 0 || step.end {
+                continue;
+            }
+            if !std::mem::replace(&mut self.is_waiting, true) {
+                reader.deadline().arm(patience);
+            }
+            let filled = ready!(reader.poll_fill(cx));
+            self.is_waiting = false;
+            if filled.map_err(Cause::io)? == 0 {
+                self.decoder.end_of_input().map_err(|_| Cause::Closed)?;
+            }
+        }
+        let len = self.content.min(room.len());
+        room[..len].copy_from_slice(&reader.buffered()[..len]);
+        reader.consume(len);
+        self.content -= len;
+        if self.content == 0 {
+            reader.consume(std::mem::take(&mut self.frame));
+        }
+        Poll::Ready(Ok(len))
+    }
+}

@@ -1,0 +1,213 @@
+//! The PAC (proxy auto-configuration) file that tells browsers when to use which proxy.
+//!
+//! [`Pac`] serves one, as a file that may change while the proxy runs or as a text of the configuration; [`generate`]
+//! writes one from the configuration. Nothing here runs it: the text goes out as it is, so whoever serves one of their
+//! own is free to write what their browsers understand. Which requests are for the proxy itself is the caller's to say.
+
+mod address;
+pub mod command;
+pub mod generate;
+mod rule;
+mod script;
+mod source;
+
+use std::time::Instant;
+
+pub use self::address::{AddressError, ProxyAddress};
+pub use self::rule::{DirectRule, RuleError};
+pub use self::source::PacError;
+
+use self::source::{Served, Source};
+use crate::ca::page::PageReply;
+use crate::config::PacConfig;
+use crate::http1::RequestHead;
+
+/// Where browsers look that find their PAC file by themselves (Web Proxy Auto-Discovery).
+const WPAD_PATH: &str = "/wpad.dat";
+
+/// Seconds for which clients need not ask again: few, as an outdated file may lead to a proxy that is gone.
+const MAX_AGE: u32 = 300;
+
+/// The PAC file that is served; one for all workers.
+#[derive(Debug)]
+pub struct Pac {
+    url_path: String,
+    source: Source,
+}
+
+impl Pac {
+    /// Finds out whether the setting is a file or the text itself, and reads the file.
+    ///
+    /// # Errors
+    /// It is neither, the file cannot be read, or there is more than 1 MiB of it.
+    pub fn load(config: &PacConfig) -> Result<Self, PacError> {
+        Ok(Pac {
+            url_path: config.url_path.clone(),
+            source: Source::find(&config.file_or_text)?,
+        })
+    }
+
+    /// Whether it is served at `path`, which has no query.
+    pub fn is_at(&self, path: &str) -> bool {
+        path == self.url_path || path == WPAD_PATH
+    }
+
+    /// Answers a request for it. Looks at the file at most once a second, and reads it if it has changed.
+    pub fn answer(&self, request: &RequestHead) -> PageReply {
+        let served = self.source.current(Instant::now());
+        reply(
+            &served,
+            request.method(),
+            request.fields().named("if-none-match"),
+        )
+    }
+}
+
+fn reply<'a>(
+    served: &Served,
+    method: &str,
+    if_none_match: impl IntoIterator<Item = &'a [u8]>,
+) -> PageReply {
+    if !matches!(method, "GET" | "HEAD") {
+        return PageReply {
+            status: 405,
+            fields: vec![
+                ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+                ("Allow", "GET, HEAD".to_owned()),
+            ],
+            body: b"A PAC file can only be read: use GET.\n".to_vec(),
+        };
+    }
+    let caching = [
+        ("ETag", served.etag.clone()),
+        ("Cache-Control", format!("max-age={MAX_AGE}")),
+    ];
+    let is_known = if_none_match
+        .into_iter()
+        .any(|value| names(value, &served.etag));
+    if is_known {
+        return PageReply {
+            status: 304,
+            fields: caching.into(),
+            body: Vec::new(),
+        };
+    }
+    let content_type = "application/x-ns-proxy-autoconfig".to_owned();
+    let mut fields = vec![("Content-Type", content_type)];
+    fields.extend(caching);
+    PageReply {
+        status: 200,
+        fields,
+        body: served.text.clone(),
+    }
+}
+
+/// Whether a line of `If-None-Match` has `etag` in it, by weak comparison (RFC 9110 §13.1.2). Our own tags have no
+/// commas, so a foreign one that is torn apart at its comma is still not ours.
+fn names(value: &[u8], etag: &str) -> bool {
+    value.split(|byte| *byte == b',').any(|tag| {
+        let tag = tag.trim_ascii();
+        tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "function FindProxyForURL(url, host) { return \"DIRECT\"; }";
+
+    fn pac(url_path: &str) -> Pac {
+        Pac::load(&PacConfig {
+            file_or_text: TEXT.to_owned(),
+            url_path: url_path.to_owned(),
+        })
+        .unwrap()
+    }
+
+    fn ask(method: &str, if_none_match: &[&str]) -> PageReply {
+        let served = pac("/").source.current(Instant::now());
+        reply(
+            &served,
+            method,
+            if_none_match.iter().map(|value| value.as_bytes()),
+        )
+    }
+
+    fn field<'a>(reply: &'a PageReply, name: &str) -> Option<&'a str> {
+        let mut values = reply.fields.iter().filter(|(field, _)| *field == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} twice");
+        value
+    }
+
+    #[test]
+    fn is_shared_by_all_workers() {
+        fn is_shareable<T: Send + Sync>() {}
+        is_shareable::<Pac>();
+    }
+
+    #[test]
+    fn is_at_its_path_and_where_browsers_look() {
+        for (url_path, here, elsewhere) in [
+            ("/", &["/", "/wpad.dat"][..], &["", "//", "/proxy.pac"][..]),
+            (
+                "/proxy.pac",
+                &["/proxy.pac", "/wpad.dat"],
+                &[
+                    "/",
+                    "/proxy.pac/",
+                    "/PROXY.PAC",
+                    "/proxy.pacx",
+                    "/a/wpad.dat",
+                ],
+            ),
+        ] {
+            let pac = pac(url_path);
+            assert!(here.iter().all(|path| pac.is_at(path)));
+            assert!(!elsewhere.iter().any(|path| pac.is_at(path)));
+        }
+    }
+
+    #[test]
+    fn is_sent_as_it_is_with_the_type_that_browsers_want() {
+        for method in ["GET", "HEAD"] {
+            let reply = ask(method, &[]);
+            assert_eq!(
+                (reply.status, reply.body.as_slice()),
+                (200, TEXT.as_bytes())
+            );
+            let content_type = field(&reply, "Content-Type");
+            assert_eq!(content_type, Some("application/x-ns-proxy-autoconfig"));
+            assert_eq!(field(&reply, "Cache-Control"), Some("max-age=300"));
+        }
+    }
+
+    #[test]
+    fn who_has_it_already_is_told_so() {
+        let whole = ask("GET", &[]);
+        let etag = field(&whole, "ETag").unwrap();
+        let weak = format!("W/{etag}");
+        let list = format!("\"x\" ,\t{etag}");
+        for tags in [&[etag][..], &[&weak], &[&list], &["\"x\"", etag], &["*"]] {
+            for method in ["GET", "HEAD"] {
+                let reply = ask(method, tags);
+                assert_eq!((reply.status, reply.body.len()), (304, 0), "{tags:?}");
+                assert_eq!(field(&reply, "ETag"), Some(etag));
+                assert_eq!(field(&reply, "Cache-Control"), Some("max-age=300"));
+            }
+        }
+        for tags in [&["\"x\""][..], &[etag.trim_matches('"')], &["", "W/"]] {
+            assert_eq!(ask("GET", tags).status, 200, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_told_which_are_allowed() {
+        for method in ["POST", "OPTIONS", "get", ""] {
+            let reply = ask(method, &["*"]);
+            assert_eq!(reply.status, 405, "{method}");
+            assert_eq!(field(&reply, "Allow"), Some("GET, HEAD"));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `proxy pac generate`: from the configuration to a PAC file.
+//!
+//! A proxy that is reached from elsewhere under another name than it listens at cannot know that name; what is assumed
+//! instead is said on standard error, so that nobody hands out a file that leads nowhere unawares.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use super::address::{self, ProxyAddress};
+use super::command::GenerateArgs;
+use super::script::{Listener, Plan, WithoutProxy, script};
+use crate::config::Config;
+
+/// Why there is no PAC file; one line with a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// It listens where nobody elsewhere can follow, such as at an address with a zone; or this machine has a name that
+    /// nobody could look up.
+    #[error("clients have no use for the address {0}; name the proxy with --proxy HOST:PORT")]
+    Address(String),
+    /// Port 0 is another one at every start.
+    #[error(
+        "with port 0 the system chooses another port at each start; set a port, or name the proxy with \
+         --proxy HOST:PORT"
+    )]
+    PortUnknown,
+    /// The file is there already.
+    #[error("{} exists already; --force replaces it", .0.display())]
+    Exists(PathBuf),
+    /// The system refuses the file.
+    #[error("{} cannot be written: {}", .0.display(), .1)]
+    Unwritable(PathBuf, io::Error),
+    /// Nobody takes what the command prints.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+impl GenerateError {
+    /// Whether the configuration is at fault, not the system.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, GenerateError::Address(_) | GenerateError::PortUnknown)
+    }
+}
+
+/// Does what `args` say. `out` is standard output; `notes` is standard error.
+///
+/// # Errors
+/// The configuration does not say where the proxy is, or the file cannot be written, or exists and is not to be
+/// replaced.
+pub fn run(
+    args: &GenerateArgs,
+    config: &Config,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<(), GenerateError> {
+    let direct = config.web_server.pac_direct.iter();
+    let script = script(&Plan {
+        proxies: &proxies(args, config, notes)?,
+        listener: match config.tls.listener {
+            Some(_) => Listener::Tls,
+            None => Listener::ClearText,
+        },
+        direct: direct.chain(&args.direct).collect(),
+        without_proxy: match args.no_fallback {
+            true => WithoutProxy::Fail,
+            false => WithoutProxy::GoDirectly,
+        },
+    });
+    if args.output.as_os_str() == "-" {
+        return printed(out.write_all(script.as_bytes()).and_then(|()| out.flush()));
+    }
+    match args.force {
+        true => replace(&args.output, &script),
+        false => create(&args.output, &script),
+    }
+}
+
+/// Those of the command line, or the one that is configured.
+fn proxies(
+    args: &GenerateArgs,
+    config: &Config,
+    notes: &mut dyn Write,
+) -> Result<Vec<ProxyAddress>, GenerateError> {
+    if !args.proxy.is_empty() {
+        return Ok(args.proxy.clone());
+    }
+    let (address, note) = address_of(config, &machine_name())?;
+    note.tell(&address, notes);
+    Ok(vec![address])
+}
+
+/// What is to be known about the address that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Note {
+    Nothing,
+    /// Only this machine reaches it.
+    Loopback,
+    /// It is this machine's name, as the proxy listens everywhere.
+    MachineName,
+}
+
+impl Note {
+    fn tell(self, address: &ProxyAddress, notes: &mut dyn Write) {
+        let text = match self {
+            Note::Nothing => return,
+            Note::Loopback => format!("only this machine reaches {address}"),
+            Note::MachineName => {
+                format!(
+                    "the proxy listens at every address; its clients have to know it as {address}"
+                )
+            }
+        };
+        // If standard error is gone, nobody wants to know.
+        let _ = writeln!(
+            notes,
+            "proxy: {text}; --proxy HOST:PORT names another address"
+        );
+    }
+}
+
+/// Where clients reach a proxy of this configuration on `machine`.
+fn address_of(config: &Config, machine: &str) -> Result<(ProxyAddress, Note), GenerateError> {
+    if config.port == 0 {
+        return Err(GenerateError::PortUnknown);
+    }
+    let (host, note) = if address::is_wildcard(&config.hostname) {
+        (machine, Note::MachineName)
+    } else if address::is_loopback(&config.hostname) {
+        (config.hostname.as_str(), Note::Loopback)
+    } else {
+        (config.hostname.as_str(), Note::Nothing)
+    };
+    match ProxyAddress::new(host, config.port) {
+        Ok(address) => Ok((address, note)),
+        Err(_) => Err(GenerateError::Address(host.to_owned())),
+    }
+}
+
+fn machine_name() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
+}
+
+/// What became of writing to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn printed(outcome: io::Result<()>) -> Result<(), GenerateError> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(GenerateError::Output),
+    }
+}
+
+fn create(path: &Path, text: &str) -> Result<(), GenerateError> {
+    write_new(path, text).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => GenerateError::Exists(path.to_owned()),
+        _ => GenerateError::Unwritable(path.to_owned(), error),
+    })
+}
+
+/// Puts a new file in the place of whatever is there, at once: a proxy that serves it never sees half of it.
+fn replace(path: &Path, text: &str) -> Result<(), GenerateError> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.new", process::id()));
+    let temporary = path.with_file_name(name);
+    let replaced = write_new(&temporary, text).and_then(|()| {
+        fs::rename(&temporary, path).inspect_err(|_| drop(fs::remove_file(&temporary)))
+    });
+    replaced.map_err(|error| GenerateError::Unwritable(path.to_owned(), error))
+}
+
+/// Writes a file that was not there; leaves none if that fails.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
+        .inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hostname: &str, port: u16) -> Result<(String, Note), String> {
+        let config = Config {
+            hostname: hostname.to_owned(),
+            port,
+            ..Config::default()
+        };
+        address_of(&config, "Build-7")
+            .map(|(address, note)| (address.to_string(), note))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn clients_find_the_proxy_where_it_listens() {
+        for (hostname, address, note) in [
+            ("192.0.2.1", "192.0.2.1:8899", Note::Nothing),
+            ("2001:db8::1", "[2001:db8::1]:8899", Note::Nothing),
+            ("Proxy.Example", "proxy.example:8899", Note::Nothing),
+            ("::1", "[::1]:8899", Note::Loopback),
+            ("127.0.0.1", "127.0.0.1:8899", Note::Loopback),
+            ("localhost", "localhost:8899", Note::Loopback),
+            ("::", "build-7:8899", Note::MachineName),
+            ("0.0.0.0", "build-7:8899", Note::MachineName),
+        ] {
+            assert_eq!(at(hostname, 8899), Ok((address.to_owned(), note)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_for_clients_is_refused() {
+        assert!(at("::", 0).unwrap_err().starts_with("with port 0 "));
+        assert_eq!(
+            at("fe80::1%eth0", 1).unwrap_err(),
+            "clients have no use for the address fe80::1%eth0; name the proxy with --proxy HOST:PORT"
+        );
+    }
+}

@@ -1,0 +1,442 @@
+//! Where the served text comes from: a file that may change while the proxy runs, or the configuration.
+//!
+//! A file is looked at when it is asked for, at most once a second, and read only if it is another one or was written
+//! to. If that fails, the last text stays, and the log says so once. Reading blocks the worker for as long as it takes
+//! to read 1 MiB at most, which is why a file has to be one: a pipe could take forever.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+/// The most bytes that a PAC file may have; one that is longer is refused. Browsers take no more, either: 1 MiB.
+const MAX_LEN: usize = 1024 * 1024;
+
+/// How long a file is not looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What every PAC file has, and hardly a path.
+const FUNCTION: &str = "FindProxyForURL";
+
+/// Why there is no PAC file to serve; one line with a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum PacError {
+    /// The setting is no file, and no text either.
+    #[error(
+        "`{shown}` cannot be read ({source}), and is not the text of a PAC file, as it has no FindProxyForURL; \
+         name a file with --pac-file"
+    )]
+    Neither {
+        /// The setting, or how it begins.
+        shown: String,
+        /// What the system says about it as the name of a file.
+        source: io::Error,
+    },
+    /// The file is there, but cannot be read.
+    #[error("{}: {source}; name a readable file with --pac-file", .path.display())]
+    Unreadable {
+        /// As it was given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A directory, a pipe, a device.
+    #[error("{}: is not a regular file; name one with --pac-file", .0.display())]
+    NotAFile(PathBuf),
+    /// More than browsers take.
+    #[error("the PAC file has more than 1 MiB, which no browser takes; shorten it")]
+    TooLong,
+}
+
+/// A text and its tag.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) text: Vec<u8>,
+    /// A strong entity tag, quoted (RFC 9110 §8.8.3).
+    pub(super) etag: String,
+}
+
+impl Served {
+    fn new(text: Vec<u8>) -> Result<Arc<Self>, PacError> {
+        if text.len() > MAX_LEN {
+            return Err(PacError::TooLong);
+        }
+        let digest = digest(&SHA256, &text);
+        let hex: String = digest.as_ref()[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let etag = format!("\"{hex}\"");
+        Ok(Arc::new(Served { text, etag }))
+    }
+}
+
+/// Where the text comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Text(Arc<Served>),
+    File(WatchedFile),
+}
+
+impl Source {
+    /// A setting that names something in the file system is a file, whatever it looks like.
+    pub(super) fn find(file_or_text: &str) -> Result<Self, PacError> {
+        match fs::metadata(file_or_text) {
+            Ok(_) => {
+                let file = WatchedFile::open(Path::new(file_or_text))?;
+                tracing::info!(file = file_or_text, "the PAC setting is a file");
+                Ok(Source::File(file))
+            }
+            Err(_) if file_or_text.contains(FUNCTION) => {
+                let served = Served::new(file_or_text.as_bytes().to_vec())?;
+                tracing::info!("the PAC setting is the text itself");
+                Ok(Source::Text(served))
+            }
+            Err(source) => Err(PacError::Neither {
+                shown: beginning(file_or_text),
+                source,
+            }),
+        }
+    }
+
+    /// The text as it is `now`.
+    pub(super) fn current(&self, now: Instant) -> Arc<Served> {
+        match self {
+            Source::Text(served) => Arc::clone(served),
+            Source::File(file) => file.current(now),
+        }
+    }
+}
+
+/// A file that is read again once it has changed.
+#[derive(Debug)]
+pub(super) struct WatchedFile {
+    path: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    served: Arc<Served>,
+    stamp: Stamp,
+    looked_at: Instant,
+    /// The last look has failed, and the log knows.
+    has_failed: bool,
+}
+
+impl WatchedFile {
+    fn open(path: &Path) -> Result<Self, PacError> {
+        let (served, stamp) = read(path)?;
+        Ok(WatchedFile {
+            path: path.to_owned(),
+            kept: Mutex::new(Kept {
+                served,
+                stamp,
+                looked_at: Instant::now(),
+                has_failed: false,
+            }),
+        })
+    }
+
+    fn current(&self, now: Instant) -> Arc<Served> {
+        // What is kept is whole at every moment, so a panic elsewhere has left nothing half done.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(kept.looked_at) >= LOOK_EVERY {
+            kept.looked_at = now;
+            self.look(&mut kept);
+        }
+        Arc::clone(&kept.served)
+    }
+
+    fn look(&self, kept: &mut Kept) {
+        match read_if_changed(&self.path, &kept.stamp) {
+            Ok(None) => kept.has_failed = false,
+            Ok(Some((served, stamp))) => {
+                tracing::info!(file = %self.path.display(), "the PAC file has changed and was read again");
+                (kept.served, kept.stamp, kept.has_failed) = (served, stamp, false);
+            }
+            Err(error) if !kept.has_failed => {
+                kept.has_failed = true;
+                tracing::warn!(%error, "the PAC file cannot be read again; the last one stays");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// What differs once a file was written to, or replaced by another.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    modified_at: Option<SystemTime>,
+    len: u64,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Stamp {
+            modified_at: metadata.modified().ok(),
+            len: metadata.len(),
+            identity: identity(metadata),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+fn read_if_changed(path: &Path, last: &Stamp) -> Result<Option<(Arc<Served>, Stamp)>, PacError> {
+    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    if Stamp::of(&metadata) == *last {
+        return Ok(None);
+    }
+    read(path).map(Some)
+}
+
+fn read(path: &Path) -> Result<(Arc<Served>, Stamp), PacError> {
+    // Before it is opened: opening a pipe waits for a writer.
+    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    if !metadata.is_file() {
+        return Err(PacError::NotAFile(path.to_owned()));
+    }
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        // Before it is read, and of the very file: what is written meanwhile is seen by the next look.
+        let stamp = Stamp::of(&file.metadata()?);
+        file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
+        Ok(stamp)
+    });
+    let stamp = read.map_err(|source| unreadable(path, source))?;
+    Ok((Served::new(text)?, stamp))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> PacError {
+    PacError::Unreadable {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Enough of a setting to recognise it, in one line.
+fn beginning(text: &str) -> String {
+    const CHARS: usize = 80;
+    let shown: String = text
+        .chars()
+        .take(CHARS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    match text.chars().nth(CHARS) {
+        Some(_) => format!("{shown}…"),
+        None => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{env, process};
+    use tracing::{Event, Level, Subscriber};
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let dir = env::temp_dir().join(format!("proxy-pac-{}-{number}", process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Scratch(dir)
+        }
+
+        fn write(&self, text: impl AsRef<[u8]>) -> String {
+            let path = self.path();
+            fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn path(&self) -> String {
+            self.0.join("proxy.pac").to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn text(source: &Source, now: Instant) -> String {
+        String::from_utf8(source.current(now).text.clone()).unwrap()
+    }
+
+    fn refusal(setting: &str) -> String {
+        match Source::find(setting) {
+            Ok(source) => panic!("{setting} is {source:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_a_file_is_read_and_what_has_the_function_is_the_text() {
+        let scratch = Scratch::new();
+        let path = scratch.write("whatever is in it");
+        let now = Instant::now();
+        assert_eq!(
+            text(&Source::find(&path).unwrap(), now),
+            "whatever is in it"
+        );
+        for setting in [
+            "function FindProxyForURL(url, host) { return \"DIRECT\"; }",
+            "// a/b\nvar FindProxyForURL = x;",
+            &format!("FindProxyForURL{}", " ".repeat(100_000)),
+        ] {
+            assert_eq!(text(&Source::find(setting).unwrap(), now), setting);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_in_one_line_with_both_reasons() {
+        let error = refusal("/nonexistent/proxy.pac");
+        assert_eq!(
+            error,
+            "`/nonexistent/proxy.pac` cannot be read (No such file or directory (os error 2)), and is not the text \
+             of a PAC file, as it has no FindProxyForURL; name a file with --pac-file"
+        );
+        let long = format!("function findproxy()\n{{ {} }}", "x".repeat(10_000));
+        let error = refusal(&long);
+        assert!(error.starts_with("`function findproxy() { xxx"), "{error}");
+        assert!(error.lines().count() == 1 && error.len() < 400, "{error}");
+        for setting in ["", "a\0b"] {
+            assert!(refusal(setting).contains("no FindProxyForURL"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let scratch = Scratch::new();
+        let dir = scratch.0.display().to_string();
+        assert!(refusal(&dir).contains("is not a regular file"));
+        assert!(refusal("/dev/null").contains("is not a regular file"));
+    }
+
+    #[test]
+    fn a_mebibyte_is_the_limit() {
+        let scratch = Scratch::new();
+        let whole = "x".repeat(MAX_LEN);
+        assert!(Source::find(&scratch.write(&whole)).is_ok());
+        assert!(refusal(&scratch.write(whole + "x")).contains("more than 1 MiB"));
+        let text = format!("{FUNCTION}{}", " ".repeat(MAX_LEN));
+        assert!(refusal(&text).contains("more than 1 MiB"));
+    }
+
+    #[test]
+    fn a_file_is_looked_at_once_a_second() {
+        let scratch = Scratch::new();
+        let source = Source::find(&scratch.write("first")).unwrap();
+        let first = source.current(Instant::now());
+        scratch.write("second");
+        let start = Instant::now();
+        // Loading has taken a while, so that this is less than a second after the first look.
+        assert_eq!(text(&source, start - LOOK_EVERY), "first");
+        let later = start + LOOK_EVERY;
+        assert_eq!(text(&source, later), "second");
+        assert_ne!(source.current(later).etag, first.etag);
+        scratch.write("the third");
+        assert_eq!(text(&source, later + LOOK_EVERY / 2), "second");
+        assert_eq!(text(&source, later + LOOK_EVERY), "the third");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_another_even_if_it_looks_the_same() {
+        let scratch = Scratch::new();
+        let path = scratch.write("a");
+        let source = Source::find(&path).unwrap();
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        let other = scratch.0.join("other");
+        fs::write(&other, "b").unwrap();
+        File::options()
+            .write(true)
+            .open(&other)
+            .and_then(|file| file.set_modified(time))
+            .unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(text(&source, Instant::now() + LOOK_EVERY), "b");
+    }
+
+    #[test]
+    fn the_last_text_stays_while_there_is_no_other() {
+        let scratch = Scratch::new();
+        let path = scratch.write("kept");
+        let source = Source::find(&path).unwrap();
+        let mut now = Instant::now();
+        let mut next = || {
+            now += LOOK_EVERY;
+            text(&source, now)
+        };
+        fs::remove_file(&path).unwrap();
+        assert_eq!((next(), next()), ("kept".to_owned(), "kept".to_owned()));
+        fs::create_dir(&path).unwrap();
+        assert_eq!(next(), "kept");
+        fs::remove_dir(&path).unwrap();
+        scratch.write("x".repeat(MAX_LEN + 1));
+        assert_eq!(next(), "kept");
+        scratch.write("new");
+        assert_eq!(next(), "new");
+    }
+
+    /// Counts warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl<S: Subscriber> Layer<S> for Warnings {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let is_warning = *event.metadata().level() == Level::WARN;
+            self.0.fetch_add(usize::from(is_warning), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_once_until_it_is_back() {
+        let scratch = Scratch::new();
+        let source = Source::find(&scratch.write("a")).unwrap();
+        let warnings = Warnings::default();
+        let subscriber = Registry::default().with(warnings.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let mut now = Instant::now();
+            let mut look = || {
+                now += LOOK_EVERY;
+                source.current(now);
+                warnings.0.load(Ordering::Relaxed)
+            };
+            fs::remove_file(scratch.path()).unwrap();
+            assert_eq!((look(), look()), (1, 1));
+            scratch.write("back");
+            assert_eq!(look(), 1);
+            fs::remove_file(scratch.path()).unwrap();
+            assert_eq!((look(), look()), (2, 2));
+        });
+    }
+
+    #[test]
+    fn equal_texts_have_equal_tags() {
+        let tag = |text: &str| Served::new(text.into()).unwrap().etag.clone();
+        assert_eq!(tag("a"), tag("a"));
+        assert_ne!(tag("a"), tag("b"));
+        assert_eq!(tag("").len(), 34);
+    }
+}

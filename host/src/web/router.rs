@@ -1,0 +1,543 @@
+//! Which plugin's route a request is for.
+//!
+//! Patterns of paths are matched by how literal they are, whatever their order (`matchit` does that); regular expressions
+//! after them, in the order in which they came. No request is matched by two plugins: what would be is refused when it is
+//! added, except that nobody can tell this of two different regular expressions. Matching sees the path as the client
+//! sent it, but with needless percent-encoding undone (RFC 3986 §6.2.2.2), so that `/%61` is `/a`, and `/a%2Fb` remains
+//! one segment.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use matchit::InsertError;
+use percent_encoding::percent_decode_str;
+use plugin_api::abi::web::{protocol, syntax};
+use regex::Regex;
+
+use crate::plugins::web::ToldRoute;
+
+/// Names of a pattern and what they stand for, decoded.
+pub(crate) type Captures = Vec<(String, String)>;
+
+/// Why a route cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// It is no pattern of paths.
+    #[error("{0}; write a path such as /users/{{id}} or /files/{{*rest}}")]
+    Pattern(String),
+    /// It is no regular expression.
+    #[error("is no regular expression: {0}")]
+    Regex(String),
+    /// It has a method that is none.
+    #[error("`{0}` is no method")]
+    Method(String),
+    /// A plugin of a newer version asks for what this one does not know.
+    #[error("is of a kind that this version of the proxy does not know")]
+    Unknown,
+    /// Something else answers the same requests.
+    #[error("conflicts with {pattern} of {owner}, which answers the same requests")]
+    Conflict {
+        /// The other's pattern.
+        pattern: String,
+        /// Whose it is.
+        owner: String,
+    },
+}
+
+/// What of a request decides where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'r> {
+    /// Without a query.
+    pub(super) path: &'r str,
+    pub(super) method: &'r str,
+    /// It asks to become a WebSocket.
+    pub(super) is_websocket: bool,
+    /// It came over TLS.
+    pub(super) is_secure: bool,
+}
+
+/// The route that a request is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Matched {
+    /// The owner's position, as given to [`Router::add`].
+    pub(super) owner: usize,
+    pub(crate) number: u32,
+    /// As a WebSocket.
+    pub(crate) is_websocket: bool,
+    pub(crate) captures: Captures,
+}
+
+/// Why no route is for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Nobody has the path.
+    Path,
+    /// Somebody has it, for these methods.
+    Method(String),
+    /// Somebody has it, for WebSockets alone.
+    WebSocketOnly,
+    /// The path has a percent sign that encodes nothing, or a captured part that is no text.
+    Encoding,
+}
+
+/// All routes.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    owners: Vec<String>,
+    /// By path, positions in `sets`.
+    paths: matchit::Router<usize>,
+    /// Of path patterns, by their text.
+    positions: HashMap<String, usize>,
+    sets: Vec<RouteSet>,
+    regexes: Vec<(Regex, RouteSet)>,
+}
+
+/// The routes of one pattern.
+#[derive(Debug, Default)]
+struct RouteSet(Vec<Route>);
+
+#[derive(Debug)]
+struct Route {
+    owner: usize,
+    number: u32,
+    protocols: u32,
+    /// Empty for all.
+    methods: Vec<String>,
+}
+
+impl Router {
+    /// Takes note of somebody who has routes; gives what [`add`](Self::add) knows him by.
+    pub(super) fn add_owner(&mut self, name: &str) -> usize {
+        self.owners.push(name.to_owned());
+        self.owners.len() - 1
+    }
+
+    /// Adds a route of an owner's.
+    ///
+    /// # Errors
+    /// It cannot be understood, or what it matches is matched already.
+    pub(super) fn add(&mut self, owner: usize, told: &ToldRoute) -> Result<(), RouteError> {
+        let known = protocol::HTTP | protocol::HTTPS | protocol::WEBSOCKET;
+        if told.protocols == 0 || told.protocols & !known != 0 {
+            return Err(RouteError::Unknown);
+        }
+        let route = Route {
+            owner,
+            number: told.number,
+            protocols: told.protocols,
+            methods: methods(&told.methods)?,
+        };
+        match told.syntax {
+            syntax::PATH => self.add_path(&told.pattern, route),
+            syntax::REGEX => self.add_regex(&told.pattern, route),
+            _ => Err(RouteError::Unknown),
+        }
+    }
+
+    fn add_path(&mut self, pattern: &str, route: Route) -> Result<(), RouteError> {
+        let bad = |reason: &str| Err(RouteError::Pattern(reason.to_owned()));
+        if !pattern.starts_with('/') {
+            return bad("does not begin with /");
+        }
+        if pattern.contains(['?', '#']) || pattern.bytes().any(|byte| byte <= b' ') {
+            return bad("has a query, a fragment or a space, none of which is matched");
+        }
+        if let Some(&at) = self.positions.get(pattern) {
+            return self.sets[at].add(route, pattern, &self.owners);
+        }
+        match self.paths.insert(pattern, self.sets.len()) {
+            Ok(()) => {}
+            Err(InsertError::Conflict { with }) => {
+                let set = self.positions.get(&with).map(|&at| &self.sets[at]);
+                return Err(RouteError::Conflict {
+                    owner: set.map_or_else(String::new, |set| set.owner(&self.owners)),
+                    pattern: with,
+                });
+            }
+            Err(error) => return bad(&error.to_string()),
+        }
+        self.positions.insert(pattern.to_owned(), self.sets.len());
+        self.sets.push(RouteSet(vec![route]));
+        Ok(())
+    }
+
+    fn add_regex(&mut self, expression: &str, route: Route) -> Result<(), RouteError> {
+        let same = |(regex, _): &&mut (Regex, RouteSet)| regex.as_str() == whole(expression);
+        if let Some((_, set)) = self.regexes.iter_mut().find(same) {
+            return set.add(route, expression, &self.owners);
+        }
+        // Tried alone first: `)(` must not become one with what is put around it.
+        Regex::new(expression)
+            .and_then(|_| Regex::new(&whole(expression)))
+            .map(|regex| self.regexes.push((regex, RouteSet(vec![route]))))
+            .map_err(|error| RouteError::Regex(error.to_string().replace('\n', " ")))
+    }
+
+    /// The route that a request is for.
+    pub(super) fn find(&self, asked: &Asked<'_>) -> Result<Matched, Missing> {
+        let path = without_needless_encoding(asked.path).ok_or(Missing::Encoding)?;
+        let mut missing = Missing::Path;
+        if let Ok(found) = self.paths.at(&path) {
+            match self.sets[*found.value].choose(asked) {
+                Ok(chosen) => return matched(chosen, asked, found.params.iter()),
+                Err(reason) => missing = reason,
+            }
+        }
+        for (regex, set) in &self.regexes {
+            let Some(groups) = regex.captures(&path) else {
+                continue;
+            };
+            match set.choose(asked) {
+                Ok(chosen) => {
+                    let names = regex.capture_names().enumerate().skip(1);
+                    let numbered: Vec<(String, &str)> = names
+                        .filter_map(|(index, name)| {
+                            let name = name.map_or_else(|| index.to_string(), str::to_owned);
+                            groups.get(index).map(|group| (name, group.as_str()))
+                        })
+                        .collect();
+                    let numbered = numbered.iter().map(|(name, value)| (&**name, *value));
+                    return matched(chosen, asked, numbered);
+                }
+                Err(reason) if missing == Missing::Path => missing = reason,
+                Err(_) => {}
+            }
+        }
+        Err(missing)
+    }
+}
+
+impl RouteSet {
+    fn add(&mut self, route: Route, pattern: &str, owners: &[String]) -> Result<(), RouteError> {
+        if let Some(other) = self.0.iter().find(|other| other.overlaps(&route)) {
+            return Err(RouteError::Conflict {
+                pattern: pattern.to_owned(),
+                owner: owners[other.owner].clone(),
+            });
+        }
+        self.0.push(route);
+        Ok(())
+    }
+
+    fn owner(&self, owners: &[String]) -> String {
+        self.0
+            .first()
+            .map_or_else(String::new, |route| owners[route.owner].clone())
+    }
+
+    /// The route for these protocol and method. A request that asks for a WebSocket where there is none is answered
+    /// like any other (RFC 9110 §7.8).
+    fn choose(&self, asked: &Asked<'_>) -> Result<&Route, Missing> {
+        let plain = match asked.is_secure {
+            true => protocol::HTTPS,
+            false => protocol::HTTP,
+        };
+        let serving = |bit: u32| {
+            self.0
+                .iter()
+                .filter(move |route| route.protocols & bit != 0)
+        };
+        if asked.is_websocket
+            && let Some(route) = serving(protocol::WEBSOCKET).next()
+        {
+            return Ok(route);
+        }
+        if let Some(route) = serving(plain).find(|route| route.takes(asked.method)) {
+            return Ok(route);
+        }
+        let methods: Vec<&str> = serving(plain)
+            .flat_map(|route| route.methods.iter().map(String::as_str))
+            .collect();
+        Err(match serving(protocol::WEBSOCKET).next() {
+            _ if !methods.is_empty() => Missing::Method(methods.join(", ")),
+            Some(_) => Missing::WebSocketOnly,
+            None => Missing::Path,
+        })
+    }
+}
+
+impl Route {
+    fn takes(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|own| own == method)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let common = self.protocols & other.protocols;
+        let shares_method = self.methods.is_empty()
+            || other.methods.is_empty()
+            || self.methods.iter().any(|method| other.takes(method));
+        // A WebSocket is asked for by GET, whatever the route's methods are.
+        common & protocol::WEBSOCKET != 0 || common != 0 && shares_method
+    }
+}
+
+/// As the whole of a path.
+fn whole(expression: &str) -> String {
+    format!("^(?:{expression})$")
+}
+
+fn methods(text: &str) -> Result<Vec<String>, RouteError> {
+    let mut methods = Vec::new();
+    for method in text
+        .split(',')
+        .map(str::trim)
+        .filter(|method| !method.is_empty())
+    {
+        let is_method = method
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !is_method {
+            return Err(RouteError::Method(method.to_owned()));
+        }
+        methods.push(method.to_owned());
+        if method == "GET" {
+            methods.push("HEAD".to_owned());
+        }
+    }
+    Ok(methods)
+}
+
+fn matched<'p>(
+    route: &Route,
+    asked: &Asked<'_>,
+    parts: impl Iterator<Item = (&'p str, &'p str)>,
+) -> Result<Matched, Missing> {
+    let mut captures = Captures::new();
+    for (name, value) in parts {
+        let decoded = percent_decode_str(value).decode_utf8();
+        let decoded = decoded.map_err(|_| Missing::Encoding)?;
+        captures.push((name.to_owned(), decoded.into_owned()));
+    }
+    Ok(Matched {
+        owner: route.owner,
+        number: route.number,
+        is_websocket: asked.is_websocket && route.protocols & protocol::WEBSOCKET != 0,
+        captures,
+    })
+}
+
+/// `path` with those characters decoded that need no encoding; `None` if a percent sign encodes nothing.
+fn without_needless_encoding(path: &str) -> Option<Cow<'_, str>> {
+    let Some(first) = path.find('%') else {
+        return Some(Cow::Borrowed(path));
+    };
+    let mut decoded = path[..first].to_owned();
+    let mut pieces = path[first..].split('%');
+    // In front of the first sign there is nothing.
+    decoded.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let byte = u8::from_str_radix(digits, 16)
+            .ok()
+            .filter(|_| is_hexadecimal)?;
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                decoded.push(byte.into());
+            }
+            _ => {
+                decoded.push('%');
+                decoded.push_str(digits);
+            }
+        }
+        decoded.push_str(rest);
+    }
+    Some(Cow::Owned(decoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: u32 = protocol::HTTP | protocol::HTTPS;
+
+    fn told(number: u32, protocols: u32, methods: &str, pattern: &str) -> ToldRoute {
+        let (syntax, pattern) = match pattern.strip_prefix("regex:") {
+            Some(expression) => (syntax::REGEX, expression),
+            None => (syntax::PATH, pattern),
+        };
+        ToldRoute {
+            number,
+            protocols,
+            syntax,
+            pattern: pattern.to_owned(),
+            methods: methods.to_owned(),
+        }
+    }
+
+    fn router(routes: &[(u32, &str, &str)]) -> Result<Router, RouteError> {
+        let mut router = Router::default();
+        for (number, (protocols, methods, pattern)) in (0..).zip(routes) {
+            let owner = router.add_owner(&format!("P{number}"));
+            router.add(owner, &told(number, *protocols, methods, pattern))?;
+        }
+        Ok(router)
+    }
+
+    fn get(path: &str) -> Asked<'_> {
+        Asked {
+            path,
+            method: "GET",
+            is_websocket: false,
+            is_secure: false,
+        }
+    }
+
+    #[test]
+    fn the_more_literal_pattern_counts_then_the_first_expression() {
+        let router = router(&[
+            (ANY, "", "/{*rest}"),
+            (ANY, "", "/users/{id}"),
+            (ANY, "", "/users/me"),
+            (ANY, "", r"regex:/get/(\d+)/(?<name>\w+)"),
+            (ANY, "", "regex:/g.*"),
+        ])
+        .unwrap();
+        let found = |path| {
+            router
+                .find(&get(path))
+                .map(|found| (found.number, found.captures))
+        };
+        let captures = |list: &[(&str, &str)]| -> Captures {
+            let owned = list
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            owned.collect()
+        };
+        assert_eq!(found("/users/me"), Ok((2, captures(&[]))));
+        assert_eq!(found("/users/%6de"), Ok((2, captures(&[]))));
+        assert_eq!(found("/users/you"), Ok((1, captures(&[("id", "you")]))));
+        assert_eq!(
+            found("/users/a%2Fb%20"),
+            Ok((1, captures(&[("id", "a/b ")])))
+        );
+        assert_eq!(
+            found("/users/a/b"),
+            Ok((0, captures(&[("rest", "users/a/b")])))
+        );
+        assert_eq!(found("/"), Err(Missing::Path));
+        assert_eq!(found("/users/%ff"), Err(Missing::Encoding));
+        assert_eq!(found("/users/%f"), Err(Missing::Encoding));
+        assert_eq!(found("/users/%+1"), Err(Missing::Encoding));
+        assert_eq!(found("/users/%é"), Err(Missing::Encoding));
+    }
+
+    #[test]
+    fn expressions_match_the_whole_path_in_their_order() {
+        let router = router(&[
+            (ANY, "", r"regex:/get/(\d+)(?:/(?<name>\w+))?"),
+            (ANY, "", "regex:^/g.*$"),
+        ])
+        .unwrap();
+        let number = |path| router.find(&get(path)).map(|found| found.number);
+        let captures = router.find(&get("/get/1/x")).unwrap().captures;
+        assert_eq!(
+            captures,
+            [
+                ("1".to_owned(), "1".to_owned()),
+                ("name".to_owned(), "x".to_owned())
+            ]
+        );
+        assert_eq!(router.find(&get("/get/7")).unwrap().captures.len(), 1);
+        assert_eq!(number("/get/7"), Ok(0));
+        assert_eq!(number("/get/7x"), Ok(1));
+        assert_eq!(number("/x/get/7"), Err(Missing::Path));
+    }
+
+    #[test]
+    fn methods_and_protocols_decide_within_a_pattern() {
+        let router = router(&[
+            (protocol::HTTP, "GET, PUT", "/a"),
+            (protocol::HTTPS, "", "/a"),
+            (protocol::HTTP, "POST", "/a"),
+            (protocol::WEBSOCKET, "", "/a"),
+            (protocol::WEBSOCKET, "", "/ws"),
+            (protocol::HTTPS, "", "/secret"),
+        ])
+        .unwrap();
+        let find = |asked| {
+            router
+                .find(&asked)
+                .map(|found| (found.number, found.is_websocket))
+        };
+        let with = |method, is_secure, is_websocket| Asked {
+            method,
+            is_secure,
+            is_websocket,
+            ..get("/a")
+        };
+        assert_eq!(find(with("HEAD", false, false)), Ok((0, false)));
+        assert_eq!(find(with("POST", false, false)), Ok((2, false)));
+        assert_eq!(find(with("POST", true, false)), Ok((1, false)));
+        assert_eq!(find(with("GET", true, true)), Ok((3, true)));
+        let allowed = Missing::Method("GET, HEAD, PUT, POST".to_owned());
+        assert_eq!(find(with("DELETE", false, false)), Err(allowed));
+        assert_eq!(find(get("/ws")), Err(Missing::WebSocketOnly));
+        assert_eq!(find(get("/secret")), Err(Missing::Path));
+    }
+
+    #[test]
+    fn what_cannot_be_a_route_is_told_why() {
+        let refused = |pattern: &str| {
+            router(&[(ANY, "", pattern)])
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
+        for (pattern, reason) in [
+            ("a", "does not begin with /"),
+            ("", "does not begin with /"),
+            ("/a?b", "has a query"),
+            ("/{", "write a path"),
+            ("/{a}{b}", "write a path"),
+            ("/{*a}/b", "write a path"),
+            ("regex:(", "is no regular expression"),
+            ("regex:a)(b", "is no regular expression"),
+        ] {
+            assert!(
+                refused(pattern).contains(reason),
+                "{pattern}: {}",
+                refused(pattern)
+            );
+        }
+        let method = router(&[(ANY, "GET, P T", "/")]).map(drop);
+        assert_eq!(method, Err(RouteError::Method("P T".to_owned())));
+        assert_eq!(
+            router(&[(1 << 9, "", "/")]).map(drop),
+            Err(RouteError::Unknown)
+        );
+    }
+
+    #[test]
+    fn two_owners_of_the_same_requests_conflict() {
+        for (first, second, conflicts) in [
+            ((ANY, "", "/a"), (ANY, "", "/a"), true),
+            ((ANY, "GET", "/a"), (ANY, "HEAD", "/a"), true),
+            ((ANY, "GET", "/a"), (ANY, "POST", "/a"), false),
+            (
+                (protocol::HTTP, "", "/a"),
+                (protocol::HTTPS, "", "/a"),
+                false,
+            ),
+            (
+                (protocol::HTTP, "", "/a"),
+                (protocol::WEBSOCKET, "", "/a"),
+                false,
+            ),
+            (
+                (protocol::WEBSOCKET, "", "/a"),
+                (protocol::WEBSOCKET, "GET", "/a"),
+                true,
+            ),
+            ((ANY, "", "/{x}"), (ANY, "", "/{y}"), true),
+            ((ANY, "", "/a/{x}"), (ANY, "", "/a/b"), false),
+            ((ANY, "", "regex:/a"), (ANY, "", "regex:/a"), true),
+        ] {
+            let added = router(&[first, second]).map(drop);
+            assert_eq!(added.is_err(), conflicts, "{first:?} {second:?}");
+            if let Err(error) = added {
+                assert!(error.to_string().contains("of P0"), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! The server's side against clients that are written out frame by frame, over loopback sockets.
+
+use std::future::poll_fn;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::super::frame::{apply_mask, write_head};
+use super::*;
+use crate::stream::MessageStream;
+use crate::transport::Transport;
+
+const MAX_LEN: u64 = 1 << 20;
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs as a worker does.
+fn on_worker(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())
+        .expect("a runtime")
+        .block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), future)
+                .await
+                .expect("the test to end");
+        });
+}
+
+/// The proxy's end.
+struct Server {
+    stream: MessageStream,
+    socket: ServerSocket,
+}
+
+impl Server {
+    async fn receive(&mut self) -> Received {
+        let (mut reader, mut writer) = self.stream.split();
+        poll_fn(|cx| self.socket.poll_receive(&mut reader, &mut writer, cx)).await
+    }
+
+    async fn send(&mut self, kind: Kind, data: &[u8]) -> Result<(), NotSent> {
+        let mut writer = self.stream.writer();
+        poll_fn(|cx| self.socket.poll_send(kind, data, &mut writer, cx)).await
+    }
+
+    async fn close(&mut self, code: u16) {
+        let (mut reader, mut writer) = self.stream.split();
+        self.socket.close(code, &mut reader, &mut writer).await;
+    }
+
+    /// Sends every message back, then says goodbye; tells how the messages ended.
+    async fn echo(mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.receive().await {
+                Received::Message { kind, data } => match self.send(kind, &data).await {
+                    Ok(()) => {}
+                    Err(not_sent) => assert_eq!(not_sent, NotSent::Closed),
+                },
+                Received::Closed(data) => {
+                    self.close(1000).await;
+                    return data;
+                }
+            }
+        }
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    assembly: Assembly,
+    received: Vec<u8>,
+}
+
+impl Client {
+    async fn write(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.unwrap();
+    }
+
+    async fn send(&mut self, kind: Kind, data: &[u8]) {
+        self.write(&masked(0x80 | kind.number(), data)).await;
+    }
+
+    /// The next message; `None` at the end of the connection.
+    async fn next(&mut self) -> Option<(Kind, Vec<u8>)> {
+        loop {
+            let mut rest = &self.received[..];
+            let message = self.assembly.next(&mut rest).expect("a server's frames");
+            let taken = self.received.len() - rest.len();
+            self.received.drain(..taken);
+            if let Some(Message { kind, data }) = message {
+                return Some((kind, data));
+            }
+            if self.socket.read_buf(&mut self.received).await.unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn expect(&mut self, kind: Kind, data: impl AsRef<[u8]>) {
+        let (seen, said) = self.next().await.expect("a message");
+        assert_eq!(seen, kind);
+        assert!(said == data.as_ref(), "{} bytes", said.len());
+    }
+
+    /// A Close of this code, and the end of the connection behind it.
+    async fn expect_closed(&mut self, code: u16) {
+        self.expect(Kind::Close, code.to_be_bytes()).await;
+        assert_eq!(self.next().await, None);
+    }
+}
+
+/// A client's frame with this first byte.
+fn masked(first: u8, data: &[u8]) -> Vec<u8> {
+    let mask = *b"\x12\xf4\x00\x9a";
+    let mut frame = Vec::new();
+    write_head(Kind::Binary, Some(mask), data.len(), &mut frame);
+    frame[0] = first;
+    let start = frame.len();
+    frame.extend_from_slice(data);
+    apply_mask(&mut frame[start..], mask, 0);
+    frame
+}
+
+async fn connect(idle: Duration) -> (Client, Server) {
+    let deadlines = Deadlines::new();
+    let ticker = Rc::clone(&deadlines);
+    tokio::task::spawn_local(async move { ticker.run(|| ()).await });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (connected, accepted) = (connected.unwrap(), accepted.unwrap().0);
+    // So that little is on its way that nobody reads.
+    let (from, to) = (SockRef::from(&accepted), SockRef::from(&connected));
+    from.set_send_buffer_size(1 << 16).unwrap();
+    to.set_recv_buffer_size(1 << 16).unwrap();
+    let transport = Transport::Plain(accepted);
+    let stream = MessageStream::new(transport, &deadlines, 1 << 17);
+    let max_len = MAX_LEN;
+    let socket = ServerSocket::new(MessageLimits { idle, max_len }, &deadlines);
+    let client = Client {
+        socket: connected,
+        assembly: Assembly::new(Side::Upstream, u64::MAX),
+        received: Vec::new(),
+    };
+    (client, Server { stream, socket })
+}
+
+/// An echo, and a client that does this; how the messages ended.
+fn with_echo<C: Future<Output = ()>>(client: impl FnOnce(Client) -> C, end: Option<&[u8]>) {
+    on_worker(async {
+        let (peer, server) = connect(LONG).await;
+        let (ended, ()) = tokio::join!(server.echo(), client(peer));
+        assert_eq!(ended.as_deref(), end);
+    });
+}
+
+/// What breaks the protocol is answered with this code, and what comes behind it with nothing.
+#[track_caller]
+fn assert_refused(bytes: &[u8], code: u16) {
+    let behind = masked(0x81, b"behind");
+    let bytes = [&masked(0x81, b"before"), bytes, &behind[..]].concat();
+    with_echo(
+        async |mut client: Client| {
+            client.write(&bytes).await;
+            client.expect(Kind::Text, "before").await;
+            client.expect_closed(code).await;
+        },
+        None,
+    );
+}
+
+#[test]
+fn messages_come_back_whole_whatever_frames_they_had() {
+    let goodbye = b"\x0f\xa0reason";
+    with_echo(
+        async |mut client: Client| {
+            client.send(Kind::Text, "grüße".as_bytes()).await;
+            client.expect(Kind::Text, "grüße").await;
+            client.write(&masked(0x02, b"first ")).await;
+            client.send(Kind::Ping, b"between").await;
+            client.write(&masked(0x00, b"second ")).await;
+            client.send(Kind::Pong, b"unasked").await;
+            client.write(&masked(0x80, b"third")).await;
+            client.expect(Kind::Pong, "between").await;
+            client.expect(Kind::Binary, "first second third").await;
+            client.send(Kind::Text, b"").await;
+            client.expect(Kind::Text, "").await;
+            client.send(Kind::Close, goodbye).await;
+            client.expect_closed(4000).await;
+        },
+        Some(goodbye),
+    );
+}
+
+#[test]
+fn frames_that_come_byte_by_byte_are_put_together() {
+    with_echo(
+        async |mut client: Client| {
+            client.socket.set_nodelay(true).unwrap();
+            for &byte in &masked(0x81, &[b'x'; 200]) {
+                client.write(&[byte]).await;
+                tokio::task::yield_now().await;
+            }
+            client.expect(Kind::Text, [b'x'; 200]).await;
+            client.send(Kind::Close, b"\x03\xe8").await;
+            client.expect_closed(1000).await;
+        },
+        Some(b"\x03\xe8"),
+    );
+}
+
+#[test]
+fn a_close_without_a_code_is_answered_with_none() {
+    with_echo(
+        async |mut client: Client| {
+            client.send(Kind::Close, b"").await;
+            client.expect(Kind::Close, b"").await;
+            assert_eq!(client.next().await, None);
+        },
+        Some(b""),
+    );
+}
+
+#[test]
+fn what_breaks_the_protocol_is_told_so() {
+    assert_refused(b"\x81\x01x", 1002);
+    assert_refused(&masked(0xc1, b"x"), 1002);
+    assert_refused(&masked(0x83, b"x"), 1002);
+    assert_refused(&masked(0x80, b"x"), 1002);
+    assert_refused(&masked(0x09, b"x"), 1002);
+    assert_refused(&masked(0x88, b"\x03"), 1002);
+    assert_refused(&masked(0x88, b"\x03\xed"), 1002);
+    assert_refused(&masked(0x88, b"\x03\xe8\xff"), 1007);
+    assert_refused(&masked(0x81, b"\xff"), 1007);
+    assert_refused(&masked(0x82, &vec![0; MAX_LEN as usize + 1]), 1009);
+}
+
+#[test]
+fn a_client_that_has_closed_its_direction_gets_its_answers() {
+    with_echo(
+        async |mut client: Client| {
+            client.send(Kind::Text, b"last words").await;
+            client.socket.shutdown().await.unwrap();
+            client.expect(Kind::Text, "last words").await;
+            client.expect_closed(1000).await;
+        },
+        None,
+    );
+}
+
+#[test]
+fn long_messages_pass_both_ways_at_once() {
+    let long = vec![b'l'; MAX_LEN as usize];
+    with_echo(
+        async |client: Client| {
+            let (mut from, mut to) = client.socket.into_split();
+            let frames = [masked(0x81, &long).repeat(8), masked(0x88, &[])].concat();
+            let read = async {
+                let mut bytes = Vec::new();
+                from.read_to_end(&mut bytes).await.unwrap();
+                bytes
+            };
+            let (written, bytes) = tokio::join!(to.write_all(&frames), read);
+            written.unwrap();
+            assert_eq!(bytes.len(), 8 * (long.len() + 10) + 2);
+            assert!(bytes.ends_with(b"\x88\x00"));
+        },
+        Some(b""),
+    );
+}
+
+#[test]
+fn pings_of_a_client_that_reads_nothing_are_answered_in_part() {
+    on_worker(async {
+        let (mut client, mut server) = connect(LONG).await;
+        let pings = masked(0x89, &[7; 125]).repeat(1000);
+        // Far more than fits on the way back.
+        let sending = async {
+            for _ in 0..40 {
+                client.write(&pings).await;
+            }
+            client.send(Kind::Ping, b"last").await;
+            client.send(Kind::Text, b"text").await;
+        };
+        let (received, ()) = tokio::join!(server.receive(), sending);
+        let text = b"text".to_vec();
+        assert_eq!(
+            received,
+            Received::Message {
+                kind: Kind::Text,
+                data: text
+            }
+        );
+        let outgoing = &server.socket.outgoing;
+        assert!(outgoing.is_full() && outgoing.queued() - outgoing.sent() < 65 * 1024);
+        let reading = async {
+            loop {
+                match client.next().await {
+                    Some((Kind::Pong, data)) if data == b"last" => break,
+                    other => assert_eq!(other, Some((Kind::Pong, vec![7; 125]))),
+                }
+            }
+            client.send(Kind::Close, b"").await;
+        };
+        let (received, ()) = tokio::join!(server.receive(), reading);
+        assert_eq!(received, Received::Closed(Some(Vec::new())));
+    });
+}
+
+#[test]
+fn a_send_waits_for_a_client_that_does_not_read() {
+    on_worker(async {
+        let (mut client, mut server) = connect(LONG).await;
+        let piece = vec![7; 1 << 18];
+        let mut sent = 0;
+        loop {
+            let send = server.send(Kind::Binary, &piece);
+            match futures_util::poll!(std::pin::pin!(send)) {
+                Poll::Ready(result) => result.unwrap(),
+                Poll::Pending => break,
+            }
+            sent += 1;
+            assert!(sent < 1000);
+        }
+        let outgoing = &server.socket.outgoing;
+        assert!(outgoing.queued() - outgoing.sent() < (64 << 10) + (1 << 18));
+        let reading = async {
+            for _ in 0..=sent {
+                client.expect(Kind::Binary, &piece).await;
+            }
+            client.send(Kind::Close, b"").await;
+            client.expect_closed(1000).await;
+            drop(client);
+        };
+        let sending = async {
+            server.send(Kind::Binary, &piece).await.unwrap();
+            server.close(1000).await;
+        };
+        tokio::join!(sending, reading);
+        assert!(server.socket.sent() > (sent as u64 + 1) << 18);
+    });
+}
+
+#[test]
+fn a_close_is_the_last_and_the_clients_own_is_still_received() {
+    on_worker(async {
+        let (mut client, mut server) = connect(LONG).await;
+        assert_eq!(
+            server.send(Kind::Text, b"\xff").await,
+            Err(NotSent::Invalid)
+        );
+        assert_eq!(
+            server.send(Kind::Close, b"\x03\xed").await,
+            Err(NotSent::Invalid)
+        );
+        server.send(Kind::Close, b"\x0f\xa1over").await.unwrap();
+        assert_eq!(server.send(Kind::Text, b"more").await, Err(NotSent::Closed));
+        client.expect(Kind::Close, b"\x0f\xa1over").await;
+        client.send(Kind::Text, b"under way").await;
+        client.send(Kind::Close, b"\x0f\xa1").await;
+        let (kind, data) = (Kind::Text, b"under way".to_vec());
+        assert_eq!(server.receive().await, Received::Message { kind, data });
+        for _ in 0..2 {
+            let closed = Received::Closed(Some(b"\x0f\xa1".to_vec()));
+            assert_eq!(server.receive().await, closed);
+        }
+        let ((), ()) = tokio::join!(server.close(1000), async {
+            assert_eq!(client.next().await, None);
+            drop(client);
+        });
+    });
+}
+
+#[test]
+fn a_close_by_the_proxy_waits_for_the_clients() {
+    on_worker(async {
+        let (mut client, mut server) = connect(LONG).await;
+        server.send(Kind::Text, b"bye").await.unwrap();
+        let ((), ()) = tokio::join!(server.close(1011), async {
+            client.expect(Kind::Text, "bye").await;
+            client.expect(Kind::Close, 1011_u16.to_be_bytes()).await;
+            client.send(Kind::Text, b"nobody hears this").await;
+            client.send(Kind::Close, &1011_u16.to_be_bytes()).await;
+            assert_eq!(client.next().await, None);
+            drop(client);
+        });
+    });
+}
+
+#[test]
+fn a_client_that_answers_no_close_is_left() {
+    on_worker(async {
+        let (client, mut server) = connect(LONG).await;
+        server.close(1000).await;
+        drop(client);
+    });
+}
+
+#[test]
+fn a_silent_client_is_asked_once_and_closed_then() {
+    on_worker(async {
+        let (mut client, server) = connect(Duration::from_millis(600)).await;
+        let (ended, ()) = tokio::join!(server.echo(), async {
+            client.expect(Kind::Ping, "").await;
+            client.expect_closed(1001).await;
+            drop(client);
+        });
+        assert_eq!(ended, None);
+    });
+}
+
+#[test]
+fn a_client_that_answers_pings_stays() {
+    on_worker(async {
+        let (mut client, server) = connect(Duration::from_millis(600)).await;
+        let (ended, ()) = tokio::join!(server.echo(), async {
+            for _ in 0..3 {
+                client.expect(Kind::Ping, "").await;
+                client.send(Kind::Pong, b"").await;
+            }
+            client.send(Kind::Close, b"").await;
+            client.expect(Kind::Close, "").await;
+            drop(client);
+        });
+        assert_eq!(ended.as_deref(), Some(&b""[..]));
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_left_by_its_sender() {
+    on_worker(async {
+        let (client, mut server) = connect(Duration::from_millis(400)).await;
+        let piece = vec![7; 1 << 20];
+        while server.send(Kind::Binary, &piece).await.is_ok() {}
+        assert_eq!(server.receive().await, Received::Closed(None));
+        drop(client);
+        server.close(1000).await;
+    });
+}
+
+#[test]
+fn who_only_drives_answers_pings_and_wakes_the_receiver() {
+    on_worker(async {
+        let (mut client, mut server) = connect(LONG).await;
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(std::sync::Arc::clone(&woken));
+        let (mut reader, mut writer) = server.stream.split();
+        let cx = &mut Context::from_waker(&waker);
+        let received = server.socket.poll_receive(&mut reader, &mut writer, cx);
+        assert!(received.is_pending());
+        let mut socket = server.socket;
+        let asking = async {
+            client.send(Kind::Ping, b"there?").await;
+            client.expect(Kind::Pong, "there?").await;
+            client.send(Kind::Text, b"text").await;
+        };
+        let driving = poll_fn(|cx| {
+            socket.drive(&mut reader, &mut writer, cx);
+            match woken.has_been() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        tokio::join!(driving, asking);
+        let received = socket.poll_receive(&mut reader, &mut writer, cx);
+        assert!(matches!(
+            received,
+            Poll::Ready(Received::Message { kind: Kind::Text, data }) if data == b"text"
+        ));
+    });
+}
+
+/// Whether a waker has been used.
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl Woken {
+    fn has_been(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}

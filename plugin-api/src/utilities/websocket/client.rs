@@ -1,0 +1,339 @@
+//! A WebSocket client on a thread that may block (RFC 6455).
+//!
+//! Does what the protocol asks of a client by itself: the handshake, masks, answers to pings and to a Close, messages put
+//! together within a limit, and a Close with a code for a server that breaks the rules. It goes over TCP in clear; TLS
+//! and the timers of the proxy are the proxy's.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use super::assembly::{Assembly, Message};
+use super::frame::{DEFAULT_MAX_PAYLOAD, WebsocketFrame};
+use super::handshake::{self, Target};
+use super::head::{Opcode, Sender};
+use super::{FrameError, check_close};
+use crate::MessageKind;
+use crate::utilities::new_socket_connection_within;
+use crate::utilities::socket::{CONNECT_LIMIT, TimeLeft};
+
+/// How long a server may keep silent once it was sent a Close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// The longest answer to the handshake, in bytes.
+const MAX_ANSWER_LEN: usize = 16 * 1024;
+/// What is read at once, in bytes.
+const READ_LEN: usize = 16 * 1024;
+
+/// A WebSocket to a server, in clear.
+///
+/// Blocks the thread: use it in [`run_blocking`](crate::run_blocking), in a subscriber or on a thread of your own, and
+/// never in a hook itself. Dropping it ends the connection without a Close.
+///
+/// ```no_run
+/// use plugin_api::utilities::WebsocketClient;
+///
+/// let mut client = WebsocketClient::connect("ws://127.0.0.1:8080/feed")?;
+/// client.send_text("subscribe")?;
+/// client.run(|client, message| {
+///     match message.as_text() {
+///         Some("enough") => client.close(1000, "thank you"),
+///         Some(text) => Ok(println!("{text}")),
+///         None => Ok(()),
+///     }
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct WebsocketClient {
+    stream: TcpStream,
+    /// Bytes that have come; those from `start` to `end` were not looked at.
+    received: Vec<u8>,
+    start: usize,
+    end: usize,
+    assembly: Assembly,
+    state: State,
+    /// A message of ours is not whole yet.
+    is_in_message: bool,
+    closed_with: Option<WebsocketFrame>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Nothing more is sent: a Close was, or something was sent in part.
+    SentLast,
+    /// The server's Close has come and was answered.
+    Closed,
+    /// The server broke the protocol, or left without a Close.
+    Failed,
+}
+
+impl WebsocketClient {
+    /// Opens the WebSocket at a URL such as `ws://host:port/path`, within 10 seconds.
+    ///
+    /// # Errors
+    /// When the URL is another one (`wss` needs TLS, which this client does not speak), when nobody is there, or when
+    /// the server does not agree to a WebSocket; the error says which.
+    pub fn connect(url: &str) -> io::Result<Self> {
+        Self::connect_with(url, &[], CONNECT_LIMIT)
+    }
+
+    /// As [`connect`](Self::connect), with these headers and within this time. Such headers are Authorization, Origin or
+    /// Sec-WebSocket-Protocol; those of the handshake itself are refused.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_with(url: &str, headers: &[(&str, &str)], limit: Duration) -> io::Result<Self> {
+        let time = TimeLeft::new(limit);
+        let target = Target::parse(url)?;
+        let key = handshake::random_key()?;
+        let request = target.request(&key, headers)?;
+        let stream = new_socket_connection_within((target.host, target.port), time.share(1)?)?;
+        let mut client = Self::new(stream);
+        client
+            .shake_hands(&request, &time)
+            .and_then(|answer| handshake::check_response(&answer, &key, headers))
+            .map_err(|error| io::Error::new(error.kind(), format!("no WebSocket: {error}")))?;
+        Ok(client)
+    }
+
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            received: vec![0; READ_LEN],
+            start: 0,
+            end: 0,
+            assembly: Assembly::new(Sender::Server, DEFAULT_MAX_PAYLOAD),
+            state: State::Open,
+            is_in_message: false,
+            closed_with: None,
+        }
+    }
+
+    /// Sends the request and gives the answer's head. What has come behind it waits to be read.
+    fn shake_hands(&mut self, request: &[u8], time: &TimeLeft) -> io::Result<Vec<u8>> {
+        const END: &[u8] = b"\r\n\r\n";
+        self.stream.set_nodelay(true)?;
+        self.stream.set_write_timeout(Some(time.share(1)?))?;
+        self.stream.write_all(request).map_err(in_words)?;
+        let mut answer = Vec::new();
+        loop {
+            self.stream.set_read_timeout(Some(time.share(1)?))?;
+            self.fill().map_err(in_words)?;
+            let looked_at = answer.len().saturating_sub(END.len() - 1);
+            answer.extend_from_slice(&self.received[..self.end]);
+            let end = answer[looked_at..]
+                .windows(END.len())
+                .position(|window| window == END);
+            if let Some(end) = end {
+                let len = looked_at + end + END.len();
+                self.start = self.end - (answer.len() - len);
+                answer.truncate(len);
+                break;
+            }
+            if answer.len() > MAX_ANSWER_LEN {
+                let text = "the server's answer is too long";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+        self.stream.set_read_timeout(None)?;
+        self.stream.set_write_timeout(None)?;
+        Ok(answer)
+    }
+
+    /// The connection, for its timeouts and addresses. A message that does not come in time is an error of kind
+    /// `WouldBlock` or `TimedOut` and costs nothing: it can be waited for again.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Takes messages of at most so many bytes, from the next frame on; 16 MiB unless set. A server that sends a longer
+    /// one is closed.
+    pub fn set_max_message_len(&mut self, bytes: u64) {
+        self.assembly.set_max_len(bytes);
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_text(&mut self, text: impl Into<String>) -> io::Result<()> {
+        self.send(&WebsocketFrame::text(text))
+    }
+
+    /// Sends a frame, with a random mask whatever its own is. A Close is the last that can be sent.
+    ///
+    /// # Errors
+    /// Of kind `InvalidInput` when nobody may send such a frame, or not now: then nothing was sent. Otherwise the
+    /// WebSocket is closed, or the connection broken; nothing more can be sent, but what has come can still be received.
+    pub fn send(&mut self, frame: &WebsocketFrame) -> io::Result<()> {
+        if self.state != State::Open {
+            let text = "nothing more can be sent on this WebSocket";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, text));
+        }
+        frame.check().map_err(invalid_input)?;
+        match frame.opcode {
+            Opcode::Continuation if !self.is_in_message => {
+                return Err(invalid_input(FrameError::Continuation));
+            }
+            Opcode::Text | Opcode::Binary if self.is_in_message => {
+                return Err(invalid_input(FrameError::Interleaved));
+            }
+            _ => {}
+        }
+        let mut mask = [0; 4];
+        getrandom::fill(&mut mask)?;
+        let mut bytes = Vec::new();
+        frame.write(Some(mask), &mut bytes);
+        let sent = self.stream.write_all(&bytes);
+        if sent.is_err() || frame.opcode == Opcode::Close {
+            self.state = State::SentLast;
+        }
+        if !frame.opcode.is_control() {
+            self.is_in_message = !frame.fin;
+        }
+        sent
+    }
+
+    /// The next message: a text, bytes, or the pong to a ping of ours, as one frame. Pings are answered, fragments put
+    /// together. None: the server has closed the WebSocket, see [`closed_with`](Self::closed_with).
+    ///
+    /// # Errors
+    /// When the server breaks the protocol (of kind `InvalidData`, with a [`FrameError`] inside; it is sent a Close that
+    /// says so), when it leaves without a Close (`UnexpectedEof`), and when reading fails.
+    pub fn receive(&mut self) -> io::Result<Option<WebsocketFrame>> {
+        loop {
+            match self.state {
+                State::Open | State::SentLast => {}
+                State::Closed => return Ok(None),
+                State::Failed => {
+                    let text = "this WebSocket has failed before";
+                    return Err(io::Error::new(io::ErrorKind::NotConnected, text));
+                }
+            }
+            let mut rest = &self.received[self.start..self.end];
+            let next = self.assembly.next(&mut rest);
+            self.start = self.end - rest.len();
+            match next {
+                Ok(Some(message)) => {
+                    if let Some(frame) = self.take(message) {
+                        return Ok(Some(frame));
+                    }
+                }
+                Ok(None) => self.fill()?,
+                Err(error) => return Err(self.refuse(error)),
+            }
+        }
+    }
+
+    /// Receives messages until the server has closed the WebSocket, and hands them out.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), and whatever `on_message` fails with.
+    pub fn run(
+        &mut self,
+        mut on_message: impl FnMut(&mut Self, WebsocketFrame) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while let Some(message) = self.receive()? {
+            on_message(self, message)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a Close, unless one was sent. What the server has sent before its own is still received; it may keep silent
+    /// for 5 seconds at most, or the shorter read timeout that is set.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), except that a closed WebSocket is no error.
+    pub fn close(&mut self, code: u16, reason: &str) -> io::Result<()> {
+        if self.state != State::Open {
+            return Ok(());
+        }
+        let frame = WebsocketFrame::close(code, reason);
+        check_close(&frame.payload).map_err(invalid_input)?;
+        let limit = self
+            .stream
+            .read_timeout()?
+            .map_or(CLOSE_LIMIT, |set| set.min(CLOSE_LIMIT));
+        self.stream.set_read_timeout(Some(limit))?;
+        self.send(&frame)
+    }
+
+    /// The server's Close, once it has come.
+    pub fn closed_with(&self) -> Option<&WebsocketFrame> {
+        self.closed_with.as_ref()
+    }
+
+    /// Does what a message asks of us; gives those that are for somebody else.
+    fn take(&mut self, message: Message) -> Option<WebsocketFrame> {
+        let Message { kind, data } = message;
+        match kind {
+            MessageKind::Ping if self.state == State::Open => {
+                // Where nothing can be sent, what is received next says why: a Close, or the end.
+                let _ = self.send(&WebsocketFrame::pong(data));
+            }
+            MessageKind::Ping => {}
+            MessageKind::Close => self.answer_close(WebsocketFrame::new(Opcode::Close, data)),
+            _ => return Some(WebsocketFrame::new(kind.into(), data)),
+        }
+        None
+    }
+
+    fn answer_close(&mut self, close: WebsocketFrame) {
+        if self.state == State::Open {
+            // A server that does not wait for the answer has closed all the same.
+            let _ = self.send(&close);
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.closed_with = Some(close);
+        self.state = State::Closed;
+    }
+
+    /// Tells a server that it broke the protocol, if it still listens.
+    fn refuse(&mut self, error: FrameError) -> io::Error {
+        if self.state == State::Open {
+            let _ = self.send(&WebsocketFrame::close(error.close_code(), ""));
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.state = State::Failed;
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// Reads once, where all that had come was looked at.
+    fn fill(&mut self) -> io::Result<()> {
+        (self.start, self.end) = (0, 0);
+        loop {
+            match self.stream.read(&mut self.received) {
+                Ok(0) => {
+                    self.state = State::Failed;
+                    let text = "the server left without a Close";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                Ok(len) => {
+                    self.end = len;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn invalid_input(error: FrameError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+/// What an error of a socket means during the handshake.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")
+        }
+        io::ErrorKind::UnexpectedEof => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the server left without an answer",
+        ),
+        _ => error,
+    }
+}

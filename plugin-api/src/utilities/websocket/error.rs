@@ -1,0 +1,65 @@
+//! How a peer breaks the WebSocket protocol, and what it is told in return.
+
+use std::fmt;
+
+/// How a peer broke the protocol (RFC 6455), or a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame of the client's is not masked (§5.1).
+    Unmasked,
+    /// A frame of the server's is masked (§5.1).
+    Masked,
+    /// A reserved bit is set, and no extension gives it a meaning (§5.2).
+    Reserved,
+    /// An opcode is not known (§5.2).
+    Opcode,
+    /// A length is not written in the shortest way, or beyond 63 bits (§5.2).
+    Length,
+    /// A control frame is longer than 125 bytes (§5.5).
+    ControlTooLong,
+    /// A control frame is fragmented (§5.5).
+    ControlFragmented,
+    /// A continuation continues nothing (§5.4).
+    Continuation,
+    /// A message begins inside of another (§5.4).
+    Interleaved,
+    /// A Close has a code that must not be sent, or half a code (§7.4).
+    CloseCode,
+    /// Text is not UTF-8 (§8.1).
+    NotUtf8,
+    /// A message or a payload is longer than the reader takes.
+    TooLong,
+}
+
+impl FrameError {
+    /// What its sender is told in a Close (§7.4.1).
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::NotUtf8 => 1007,
+            Self::TooLong => 1009,
+            _ => 1002,
+        }
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unmasked => "a frame of the client's is not masked",
+            Self::Masked => "a frame of the server's is masked",
+            Self::Reserved => "a reserved bit is set",
+            Self::Opcode => "an opcode is not known",
+            Self::Length => "a length is not written in the shortest way, or beyond 63 bits",
+            Self::ControlTooLong => "a control frame is longer than 125 bytes",
+            Self::ControlFragmented => "a control frame is fragmented",
+            Self::Continuation => "a continuation continues nothing",
+            Self::Interleaved => "a message begins inside of another",
+            Self::CloseCode => "a Close has a code that must not be sent, or half a code",
+            Self::NotUtf8 => "text is not UTF-8",
+            Self::TooLong => "a message is longer than the limit",
+        })
+    }
+}
+
+impl std::error::Error for FrameError {}

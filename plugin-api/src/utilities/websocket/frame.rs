@@ -1,0 +1,351 @@
+//! A WebSocket frame with its payload, to bytes and from bytes, and the key of the opening handshake (RFC 6455 §5.2,
+//! §4.2.2).
+//!
+//! Writes what its fields say, right or wrong, so that a test can send either; [`WebsocketFrame::check`] tells.
+//! [`WebsocketFrame::parse`] refuses what breaks the rules of a single frame. Rules about several are
+//! [`Assembly`](super::Assembly)'s.
+
+use super::head::{FrameHead, HeadReader, Opcode, apply_mask, check_message};
+use super::{FrameError, handshake};
+use crate::close_data;
+
+/// The longest payload that [`WebsocketFrame::parse`] takes, in bytes: 16 MiB.
+pub const DEFAULT_MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
+
+/// A WebSocket frame.
+///
+/// ```
+/// use plugin_api::utilities::WebsocketFrame;
+///
+/// let frame = WebsocketFrame::text("hello");
+/// assert_eq!(frame.build(), b"\x81\x05hello");
+///
+/// let bytes = b"\x81\x05hello\x89\x00";
+/// let (frame, consumed) = WebsocketFrame::parse(bytes)?.unwrap();
+/// assert_eq!(frame.as_text(), Some("hello"));
+/// let (ping, _) = WebsocketFrame::parse(&bytes[consumed..])?.unwrap();
+/// assert_eq!(ping, WebsocketFrame::ping(""));
+///
+/// // As clients have to send it:
+/// let masked = WebsocketFrame::text("hello").masked_with(*b"\x37\xfa\x21\x3d");
+/// assert_eq!(masked.build(), b"\x81\x85\x37\xfa\x21\x3d\x5f\x9f\x4d\x51\x58");
+///
+/// // As servers answer the handshake:
+/// let accept = WebsocketFrame::key_to_accept("dGhlIHNhbXBsZSBub25jZQ==");
+/// assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+/// # Ok::<(), plugin_api::utilities::FrameError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebsocketFrame {
+    /// It is the last frame of its message.
+    pub fin: bool,
+    /// The first bit that is reserved for extensions; set by compression (RFC 7692).
+    pub rsv1: bool,
+    /// The second one.
+    pub rsv2: bool,
+    /// The third one.
+    pub rsv3: bool,
+    /// What it is.
+    pub opcode: Opcode,
+    /// What it is masked with on the wire; none if it is not masked.
+    pub mask: Option<[u8; 4]>,
+    /// What it carries, without its mask.
+    pub payload: Vec<u8>,
+}
+
+impl WebsocketFrame {
+    /// A whole message, not masked.
+    pub fn new(opcode: Opcode, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            fin: true,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+            opcode,
+            mask: None,
+            payload: payload.into(),
+        }
+    }
+
+    /// A whole text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(Opcode::Text, text.into())
+    }
+
+    /// Bytes, as a whole message.
+    pub fn binary(data: impl Into<Vec<u8>>) -> Self {
+        Self::new(Opcode::Binary, data)
+    }
+
+    /// Asks for a sign of life. Takes 125 bytes at most.
+    pub fn ping(data: impl Into<Vec<u8>>) -> Self {
+        Self::new(Opcode::Ping, data)
+    }
+
+    /// Answers a ping that said `data`.
+    pub fn pong(data: impl Into<Vec<u8>>) -> Self {
+        Self::new(Opcode::Pong, data)
+    }
+
+    /// The last frame of a side; see [`close_data`] for codes, and for reasons that are too long.
+    pub fn close(code: u16, reason: &str) -> Self {
+        Self::new(Opcode::Close, close_data(code, reason))
+    }
+
+    /// The last fragment of a message; with [`fragment`](Self::fragment), one before it.
+    pub fn continuation(data: impl Into<Vec<u8>>) -> Self {
+        Self::new(Opcode::Continuation, data)
+    }
+
+    /// The same as a fragment: its message goes on in the next frame.
+    pub fn fragment(mut self) -> Self {
+        self.fin = false;
+        self
+    }
+
+    /// The same with this mask, which should be random. [`WebsocketClient`](super::WebsocketClient) sees to that itself.
+    pub fn masked_with(mut self, mask: [u8; 4]) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Whether it is masked on the wire.
+    pub fn is_masked(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// What a text says, or a piece of one that ends between characters; none for other frames.
+    pub fn as_text(&self) -> Option<&str> {
+        match self.opcode {
+            Opcode::Text => std::str::from_utf8(&self.payload).ok(),
+            _ => None,
+        }
+    }
+
+    /// The code of a Close that has one (RFC 6455 §7.4); none for other frames.
+    pub fn close_code(&self) -> Option<u16> {
+        match (self.opcode, &*self.payload) {
+            (Opcode::Close, [high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
+            _ => None,
+        }
+    }
+
+    /// The reason of a Close, possibly empty; none for other frames.
+    pub fn close_reason(&self) -> Option<&str> {
+        match self.opcode {
+            Opcode::Close => std::str::from_utf8(self.payload.get(2..).unwrap_or_default()).ok(),
+            _ => None,
+        }
+    }
+
+    /// Its bytes, as its fields say.
+    pub fn build(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_ROOM + self.payload.len());
+        self.write(self.mask, &mut bytes);
+        bytes
+    }
+
+    /// Appends its bytes, with this mask instead of its own.
+    pub(super) fn write(&self, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+        self.head(mask).write(out);
+        let start = out.len();
+        out.extend_from_slice(&self.payload);
+        if let Some(mask) = mask {
+            apply_mask(&mut out[start..], mask, 0);
+        }
+    }
+
+    /// The frame that `bytes` begin with, and how many of them it has; none if it goes on beyond them. A payload of more
+    /// than 16 MiB is refused.
+    ///
+    /// Masked or not, both are right here, as are reserved bits: what they mean depends on who has sent it, and on what
+    /// was agreed.
+    ///
+    /// # Errors
+    /// When the frame breaks the protocol: an opcode or a length that is none, a control frame that is long or a
+    /// fragment. What follows it cannot be read, either.
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
+        Self::parse_within(bytes, DEFAULT_MAX_PAYLOAD)
+    }
+
+    /// As [`parse`](Self::parse), with payloads of up to this many bytes.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_within(bytes: &[u8], max_len: u64) -> Result<Option<(Self, usize)>, FrameError> {
+        let mut rest = bytes;
+        let Some(head) = HeadReader::of_either().read(&mut rest)? else {
+            return Ok(None);
+        };
+        if head.len > max_len {
+            return Err(FrameError::TooLong);
+        }
+        let payload = usize::try_from(head.len)
+            .ok()
+            .and_then(|len| rest.split_at_checked(len));
+        let Some((payload, rest)) = payload else {
+            return Ok(None);
+        };
+        let mut payload = payload.to_vec();
+        if let Some(mask) = head.mask {
+            apply_mask(&mut payload, mask, 0);
+        }
+        let frame = Self {
+            fin: head.fin,
+            rsv1: head.rsv1,
+            rsv2: head.rsv2,
+            rsv3: head.rsv3,
+            opcode: head.opcode,
+            mask: head.mask,
+            payload,
+        };
+        Ok(Some((frame, bytes.len() - rest.len())))
+    }
+
+    /// Whether it may be sent where no extension was agreed on. Text in fragments may end inside of a character, so only
+    /// whole ones are looked at.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn check(&self) -> Result<(), FrameError> {
+        if self.head(None).has_reserved_bits() {
+            return Err(FrameError::Reserved);
+        }
+        match self.opcode.kind() {
+            Some(kind) if self.fin => check_message(kind, &self.payload),
+            Some(kind) if kind.is_control() => Err(FrameError::ControlFragmented),
+            _ => Ok(()),
+        }
+    }
+
+    /// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
+    pub fn key_to_accept(key: &str) -> String {
+        handshake::accept(key)
+    }
+
+    fn head(&self, mask: Option<[u8; 4]>) -> FrameHead {
+        FrameHead {
+            fin: self.fin,
+            rsv1: self.rsv1,
+            rsv2: self.rsv2,
+            rsv3: self.rsv3,
+            opcode: self.opcode,
+            mask,
+            len: self.payload.len() as u64,
+        }
+    }
+}
+
+/// Room for the longest head, in bytes.
+const HEAD_ROOM: usize = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<WebsocketFrame> {
+        let mut frames = vec![
+            WebsocketFrame::text(""),
+            WebsocketFrame::text("grüße"),
+            WebsocketFrame::text("be").fragment(),
+            WebsocketFrame::continuation("gun").fragment(),
+            WebsocketFrame::continuation(""),
+            WebsocketFrame::ping("?"),
+            WebsocketFrame::pong([0xff; 125]),
+            WebsocketFrame::close(1000, "bye"),
+        ];
+        for len in [125, 126, 65535, 65536] {
+            frames.push(WebsocketFrame::binary(vec![7; len]));
+        }
+        let masked = |frame: &WebsocketFrame| frame.clone().masked_with(*b"mask");
+        frames.extend(frames.iter().map(masked).collect::<Vec<_>>());
+        frames
+    }
+
+    #[test]
+    fn what_is_built_is_what_is_parsed() {
+        for frame in frames() {
+            let mut bytes = frame.build();
+            let len = bytes.len();
+            bytes.extend(b"next");
+            assert_eq!(WebsocketFrame::parse(&bytes), Ok(Some((frame, len))));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_not_all_there_is_none_yet() {
+        for frame in frames().iter().filter(|frame| frame.payload.len() < 1000) {
+            let bytes = frame.build();
+            for end in 0..bytes.len() {
+                assert_eq!(WebsocketFrame::parse(&bytes[..end]), Ok(None), "{frame:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_beyond_the_limit_is_refused_before_it_comes() {
+        let parse = |bytes: &[u8]| WebsocketFrame::parse(bytes).map(|_| ());
+        assert_eq!(parse(b"\x82\x7f\0\0\0\0\x01\0\0\0"), Ok(()));
+        let beyond = parse(b"\x82\x7f\0\0\0\0\x01\0\0\x01");
+        assert_eq!(beyond, Err(FrameError::TooLong));
+        let all =
+            WebsocketFrame::parse_within(b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", u64::MAX);
+        assert_eq!(all, Ok(None));
+        let small = WebsocketFrame::parse_within(b"\x82\x05", 4);
+        assert_eq!(small, Err(FrameError::TooLong));
+    }
+
+    #[test]
+    fn a_single_frame_keeps_the_rules_for_one() {
+        for (bytes, error) in [
+            (&b"\x83\x00"[..], FrameError::Opcode),
+            (b"\x8b\x00", FrameError::Opcode),
+            (b"\x09\x00", FrameError::ControlFragmented),
+            (b"\x89\x7e\x00\x7e", FrameError::ControlTooLong),
+            (b"\x82\x7e\x00\x7d", FrameError::Length),
+            (b"\x82\x7f\0\0\0\0\0\0\xff\xff", FrameError::Length),
+            (b"\x82\x7f\x80\0\0\0\0\0\0\0", FrameError::Length),
+        ] {
+            assert_eq!(WebsocketFrame::parse(bytes), Err(error));
+        }
+    }
+
+    #[test]
+    fn reserved_bits_are_shown() {
+        let (frame, _) = WebsocketFrame::parse(b"\xd1\x00").unwrap().unwrap();
+        assert_eq!((frame.rsv1, frame.rsv2, frame.rsv3), (true, false, true));
+        assert_eq!(frame.check(), Err(FrameError::Reserved));
+        assert_eq!(frame.build(), b"\xd1\x00");
+    }
+
+    #[test]
+    fn what_may_not_be_sent_can_be_told() {
+        let text = |bytes: &[u8]| WebsocketFrame::new(Opcode::Text, bytes);
+        for (frame, expected) in [
+            (text(b"\xc3"), Err(FrameError::NotUtf8)),
+            (text(b"\xc3").fragment(), Ok(())),
+            (WebsocketFrame::continuation(b"\xa4"), Ok(())),
+            (
+                WebsocketFrame::ping([0; 126]),
+                Err(FrameError::ControlTooLong),
+            ),
+            (
+                WebsocketFrame::ping("").fragment(),
+                Err(FrameError::ControlFragmented),
+            ),
+            (WebsocketFrame::close(1005, ""), Err(FrameError::CloseCode)),
+            (WebsocketFrame::close(1000, ""), Ok(())),
+        ] {
+            assert_eq!(frame.check(), expected, "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_close_has_a_code_and_a_reason() {
+        let close = WebsocketFrame::close(4001, "späť");
+        assert_eq!(close.close_code(), Some(4001));
+        assert_eq!(close.close_reason(), Some("späť"));
+        let text = WebsocketFrame::text("\u{3}\u{7f}");
+        assert_eq!((text.close_code(), text.close_reason()), (None, None));
+    }
+}

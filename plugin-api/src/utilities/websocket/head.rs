@@ -1,0 +1,542 @@
+//! The heads of frames, and what a message of each kind may say (RFC 6455 §5.2, §5.5, §7.4).
+//!
+//! Bytes in, values out; no socket. Whatever the RFC forbids its sender is a [`FrameError`], which names the code that the
+//! sender is closed with.
+
+use super::FrameError;
+use crate::MessageKind;
+
+/// The longest head: two bytes, eight of length, four of mask.
+const MAX_HEAD_LEN: usize = 14;
+/// The most that a control frame carries, in bytes (§5.5).
+const MAX_CONTROL_LEN: usize = 125;
+
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const RSV2: u8 = 0x20;
+const RSV3: u8 = 0x10;
+const RESERVED: u8 = RSV1 | RSV2 | RSV3;
+const OPCODE: u8 = 0x0f;
+const MASKED: u8 = 0x80;
+const LEN: u8 = 0x7f;
+/// The length follows in two bytes.
+const LEN_16: u8 = 126;
+/// The length follows in eight bytes.
+const LEN_64: u8 = 127;
+
+/// What a frame is (§11.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Opcode {
+    /// It goes on with the message of the frame before it.
+    Continuation,
+    /// A text, or its beginning.
+    Text,
+    /// Bytes, or their beginning.
+    Binary,
+    /// The last of its side.
+    Close,
+    /// Asks for a sign of life.
+    Ping,
+    /// Answers a ping.
+    Pong,
+}
+
+impl Opcode {
+    /// Its number in a frame's head.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Continuation => 0,
+            Self::Text => 1,
+            Self::Binary => 2,
+            Self::Close => 8,
+            Self::Ping => 9,
+            Self::Pong => 10,
+        }
+    }
+
+    /// The opcode with this number; none of those that are reserved.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Continuation,
+            1 => Self::Text,
+            2 => Self::Binary,
+            8 => Self::Close,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => return None,
+        })
+    }
+
+    /// The kind of message that a frame with this opcode begins; none for a continuation.
+    pub const fn kind(self) -> Option<MessageKind> {
+        Some(match self {
+            Self::Continuation => return None,
+            Self::Text => MessageKind::Text,
+            Self::Binary => MessageKind::Binary,
+            Self::Close => MessageKind::Close,
+            Self::Ping => MessageKind::Ping,
+            Self::Pong => MessageKind::Pong,
+        })
+    }
+
+    /// Whether its frames stand between those of other messages, whole and short (§5.5).
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+}
+
+impl From<MessageKind> for Opcode {
+    fn from(kind: MessageKind) -> Self {
+        match kind {
+            MessageKind::Text => Self::Text,
+            MessageKind::Binary => Self::Binary,
+            MessageKind::Close => Self::Close,
+            MessageKind::Ping => Self::Ping,
+            MessageKind::Pong => Self::Pong,
+        }
+    }
+}
+
+/// What stands before the payload of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead {
+    /// It is the last frame of its message.
+    pub fin: bool,
+    /// The first bit that is reserved for extensions; set by compression (RFC 7692).
+    pub rsv1: bool,
+    /// The second one.
+    pub rsv2: bool,
+    /// The third one.
+    pub rsv3: bool,
+    /// What it is.
+    pub opcode: Opcode,
+    /// What its payload is masked with: clients have to, servers must not.
+    pub mask: Option<[u8; 4]>,
+    /// Bytes of payload that follow; below 2^63.
+    pub len: u64,
+}
+
+impl FrameHead {
+    /// The head of a frame that is a whole message.
+    pub const fn whole(opcode: Opcode, mask: Option<[u8; 4]>, len: u64) -> Self {
+        Self {
+            fin: true,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+            opcode,
+            mask,
+            len,
+        }
+    }
+
+    /// Appends its bytes: 2 to 14 of them.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        let reserved = bit(self.rsv1, RSV1) | bit(self.rsv2, RSV2) | bit(self.rsv3, RSV3);
+        out.push(bit(self.fin, FIN) | reserved | self.opcode.number());
+        let masked = bit(self.mask.is_some(), MASKED);
+        if self.len <= MAX_CONTROL_LEN as u64 {
+            out.push(masked | self.len as u8);
+        } else if let Ok(len) = u16::try_from(self.len) {
+            out.push(masked | LEN_16);
+            out.extend_from_slice(&len.to_be_bytes());
+        } else {
+            out.push(masked | LEN_64);
+            out.extend_from_slice(&self.len.to_be_bytes());
+        }
+        out.extend_from_slice(self.mask.as_ref().map_or(&[], |mask| mask));
+    }
+
+    /// Whether one of the bits is set that only an extension gives a meaning.
+    pub const fn has_reserved_bits(&self) -> bool {
+        self.rsv1 || self.rsv2 || self.rsv3
+    }
+}
+
+/// The two ends. What comes from a client has to be masked, and nothing else may be (§5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// It has opened the connection.
+    Client,
+    /// It has accepted it.
+    Server,
+}
+
+/// Reads heads, however their bytes come.
+///
+/// ```
+/// use plugin_api::utilities::websocket::{FrameHead, HeadReader, Opcode, Sender};
+///
+/// let mut reader = HeadReader::of(Sender::Server);
+/// let (mut first, mut rest) = (&b"\x81"[..], &b"\x05hello"[..]);
+/// assert_eq!(reader.read(&mut first)?, None);
+/// assert_eq!(reader.read(&mut rest)?, Some(FrameHead::whole(Opcode::Text, None, 5)));
+/// assert_eq!(rest, b"hello");
+/// # Ok::<(), plugin_api::utilities::FrameError>(())
+/// ```
+#[derive(Debug)]
+pub struct HeadReader {
+    /// Who has to keep the rules for its end; `None`: it may be either, with extensions that we do not know.
+    sender: Option<Sender>,
+    bytes: [u8; MAX_HEAD_LEN],
+    len: usize,
+}
+
+impl HeadReader {
+    /// Reads what this end sends when no extension was agreed on: masked or not, as it has to, and without reserved bits.
+    pub const fn of(sender: Sender) -> Self {
+        Self::new(Some(sender))
+    }
+
+    /// Reads what either end sends; masks and reserved bits are left to the caller.
+    pub const fn of_either() -> Self {
+        Self::new(None)
+    }
+
+    const fn new(sender: Option<Sender>) -> Self {
+        Self {
+            sender,
+            bytes: [0; MAX_HEAD_LEN],
+            len: 0,
+        }
+    }
+
+    /// Takes bytes off the front of `input`, up to the end of a head; `None`: all of it, and the head goes on.
+    ///
+    /// # Errors
+    /// When the sender broke the protocol. Nothing that it sends has a meaning any more.
+    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, FrameError> {
+        while let Some((&byte, rest)) = input.split_first() {
+            *input = rest;
+            self.bytes[self.len] = byte;
+            self.len += 1;
+            let checked = self.check_first_bytes();
+            if checked.is_err() || self.len >= 2 && self.len == self.whole_len() {
+                self.len = 0;
+                return self.head(checked?).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What two bytes tell: so early that nobody has to send the rest.
+    fn check_first_bytes(&self) -> Result<Opcode, FrameError> {
+        let [first, second, ..] = self.bytes;
+        if self.sender.is_some() && first & RESERVED != 0 {
+            return Err(FrameError::Reserved);
+        }
+        let opcode = Opcode::from_number(first & OPCODE).ok_or(FrameError::Opcode)?;
+        if opcode.is_control() && first & FIN == 0 {
+            return Err(FrameError::ControlFragmented);
+        }
+        if self.len < 2 {
+            return Ok(opcode);
+        }
+        match (self.sender, second & MASKED != 0) {
+            (Some(Sender::Client), false) => Err(FrameError::Unmasked),
+            (Some(Sender::Server), true) => Err(FrameError::Masked),
+            _ if opcode.is_control() && second & LEN > MAX_CONTROL_LEN as u8 => {
+                Err(FrameError::ControlTooLong)
+            }
+            _ => Ok(opcode),
+        }
+    }
+
+    fn whole_len(&self) -> usize {
+        let second = self.bytes[1];
+        let mask_len = if second & MASKED != 0 { 4 } else { 0 };
+        2 + length_len(second) + mask_len
+    }
+
+    fn head(&self, opcode: Opcode) -> Result<FrameHead, FrameError> {
+        let [first, second, ..] = self.bytes;
+        let len_end = 2 + length_len(second);
+        let written = self.bytes[2..len_end]
+            .iter()
+            .fold(0_u64, |len, &byte| len << 8 | u64::from(byte));
+        let len = match second & LEN {
+            LEN_16 if written > MAX_CONTROL_LEN as u64 => written,
+            LEN_64 if written > u64::from(u16::MAX) && written >> 63 == 0 => written,
+            LEN_16 | LEN_64 => return Err(FrameError::Length),
+            len => len.into(),
+        };
+        let mask = self.bytes[len_end..].first_chunk().copied();
+        Ok(FrameHead {
+            fin: first & FIN != 0,
+            rsv1: first & RSV1 != 0,
+            rsv2: first & RSV2 != 0,
+            rsv3: first & RSV3 != 0,
+            opcode,
+            mask: mask.filter(|_| second & MASKED != 0),
+            len,
+        })
+    }
+}
+
+/// How many bytes of length follow the first two.
+const fn length_len(second: u8) -> usize {
+    match second & LEN {
+        LEN_16 => 2,
+        LEN_64 => 8,
+        _ => 0,
+    }
+}
+
+/// Masks bytes, or unmasks them; `at` is where in their frame they begin (§5.3).
+pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
+    let shift = (at % 4) as usize;
+    // A block at a time, so that the compiler makes wide operations of it.
+    let key: [u8; 16] = std::array::from_fn(|index| mask[(index + shift) % 4]);
+    for block in bytes.chunks_mut(key.len()) {
+        for (byte, key) in block.iter_mut().zip(key) {
+            *byte ^= key;
+        }
+    }
+}
+
+/// Whether a Close may say this: nothing, or a code that may be sent and a reason (§5.5.1, §7.4).
+///
+/// # Errors
+/// Why nobody may say it.
+pub fn check_close(data: &[u8]) -> Result<(), FrameError> {
+    match data {
+        [] => Ok(()),
+        [_] => Err(FrameError::CloseCode),
+        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => check_text(reason),
+            _ => Err(FrameError::CloseCode),
+        },
+    }
+}
+
+/// Whether a message of this kind may say this (§5.5, §5.6).
+///
+/// # Errors
+/// Why nobody may say it.
+pub fn check_message(kind: MessageKind, data: &[u8]) -> Result<(), FrameError> {
+    match kind {
+        MessageKind::Text => check_text(data),
+        MessageKind::Binary => Ok(()),
+        _ if data.len() > MAX_CONTROL_LEN => Err(FrameError::ControlTooLong),
+        MessageKind::Close => check_close(data),
+        MessageKind::Ping | MessageKind::Pong => Ok(()),
+    }
+}
+
+fn check_text(data: &[u8]) -> Result<(), FrameError> {
+    match std::str::from_utf8(data) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(FrameError::NotUtf8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcome = Result<Option<FrameHead>, FrameError>;
+
+    fn read(sender: Sender, mut bytes: &[u8]) -> Outcome {
+        let mut reader = HeadReader::of(sender);
+        let head = reader.read(&mut bytes)?;
+        assert_eq!(bytes, b"");
+        Ok(head)
+    }
+
+    fn head(opcode: Opcode, fin: bool, len: u64) -> Outcome {
+        Ok(Some(FrameHead {
+            fin,
+            ..FrameHead::whole(opcode, None, len)
+        }))
+    }
+
+    #[test]
+    fn heads_are_read_by_the_table_of_the_rfc() {
+        let rows: &[(&[u8], Outcome)] = &[
+            (b"\x81\x00", head(Opcode::Text, true, 0)),
+            (b"\x01\x05", head(Opcode::Text, false, 5)),
+            (b"\x02\x7d", head(Opcode::Binary, false, 125)),
+            (b"\x00\x05", head(Opcode::Continuation, false, 5)),
+            (b"\x80\x05", head(Opcode::Continuation, true, 5)),
+            (b"\x88\x02", head(Opcode::Close, true, 2)),
+            (b"\x89\x7d", head(Opcode::Ping, true, 125)),
+            (b"\x8a\x00", head(Opcode::Pong, true, 0)),
+            (b"\x82\x7e\x00\x7e", head(Opcode::Binary, true, 126)),
+            (b"\x82\x7e\xff\xff", head(Opcode::Binary, true, 65535)),
+            (
+                b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00",
+                head(Opcode::Binary, true, 65536),
+            ),
+            (
+                b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff",
+                head(Opcode::Binary, true, u64::MAX >> 1),
+            ),
+            (b"\x82\x7e\x00\x7d", Err(FrameError::Length)),
+            (b"\x82\x7e\x00\x00", Err(FrameError::Length)),
+            (
+                b"\x82\x7f\x00\x00\x00\x00\x00\x00\xff\xff",
+                Err(FrameError::Length),
+            ),
+            (
+                b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00",
+                Err(FrameError::Length),
+            ),
+            (b"\x81\x85", Err(FrameError::Masked)),
+            (b"\x89\x7e", Err(FrameError::ControlTooLong)),
+            (b"\x88\x7f", Err(FrameError::ControlTooLong)),
+            (b"\x81", Ok(None)),
+            (b"", Ok(None)),
+        ];
+        for (bytes, expected) in rows {
+            let shown = bytes.escape_ascii();
+            assert_eq!(read(Sender::Server, bytes), *expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_first_byte_tells_what_it_can() {
+        for first in 0..=u8::MAX {
+            let (fin, opcode) = (first & FIN != 0, first & OPCODE);
+            let expected = match opcode {
+                _ if first & RESERVED != 0 => Err(FrameError::Reserved),
+                0..=2 => Ok(None),
+                8..=10 if fin => Ok(None),
+                8..=10 => Err(FrameError::ControlFragmented),
+                _ => Err(FrameError::Opcode),
+            };
+            assert_eq!(read(Sender::Client, &[first]), expected, "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn clients_have_to_mask() {
+        assert_eq!(read(Sender::Client, b"\x81\x05"), Err(FrameError::Unmasked));
+        let masked = FrameHead::whole(Opcode::Text, Some(*b"mask"), 5);
+        assert_eq!(read(Sender::Client, b"\x81\x85mask"), Ok(Some(masked)));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read_at_every_split() {
+        for len in [0, 1, 125, 126, 127, 65535, 65536, 1 << 40] {
+            for mask in [None, Some(*b"\x00\x81\xfe\x7f")] {
+                let expected = FrameHead::whole(Opcode::Binary, mask, len);
+                let mut written = Vec::new();
+                expected.write(&mut written);
+                let sender = match mask {
+                    None => Sender::Server,
+                    Some(_) => Sender::Client,
+                };
+                for split in 0..written.len() {
+                    let (mut first, mut rest) = written.split_at(split);
+                    let mut reader = HeadReader::of(sender);
+                    assert_eq!(reader.read(&mut first), Ok(None));
+                    assert_eq!(reader.read(&mut rest), Ok(Some(expected)));
+                    assert_eq!((first, rest), (&b""[..], &b""[..]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mask_goes_on_where_it_stopped() {
+        let plain: Vec<u8> = (0..100).collect();
+        let mask = *b"\x37\xfa\x21\x3d";
+        let expected: Vec<u8> = plain
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| byte ^ mask[at % 4])
+            .collect();
+        for split in 0..plain.len() {
+            let mut bytes = plain.clone();
+            let (first, rest) = bytes.split_at_mut(split);
+            apply_mask(first, mask, 0);
+            apply_mask(rest, mask, split as u64);
+            assert_eq!(bytes, expected, "{split}");
+        }
+    }
+
+    #[test]
+    fn closes_are_checked_by_the_table_of_the_rfc() {
+        let allowed = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        for code in 0..=u16::MAX {
+            let expected = match allowed(code) {
+                true => Ok(()),
+                false => Err(FrameError::CloseCode),
+            };
+            assert_eq!(check_close(&code.to_be_bytes()), expected, "{code}");
+        }
+        assert_eq!(check_close(b""), Ok(()));
+        assert_eq!(check_close(b"\x03"), Err(FrameError::CloseCode));
+        assert_eq!(check_close(b"\x03\xe8bye"), Ok(()));
+        assert_eq!(check_close(b"\x03\xe8\xff"), Err(FrameError::NotUtf8));
+    }
+
+    #[test]
+    fn messages_say_what_their_kind_may() {
+        let rows: &[(MessageKind, &[u8], Result<(), FrameError>)] = &[
+            (MessageKind::Binary, &[0xff; 1000], Ok(())),
+            (MessageKind::Text, "ä".as_bytes(), Ok(())),
+            (MessageKind::Text, b"\xc3", Err(FrameError::NotUtf8)),
+            (MessageKind::Ping, &[0xff; 125], Ok(())),
+            (
+                MessageKind::Pong,
+                &[0xff; 126],
+                Err(FrameError::ControlTooLong),
+            ),
+            (MessageKind::Close, b"", Ok(())),
+            (MessageKind::Close, b"\x03\xed", Err(FrameError::CloseCode)),
+        ];
+        for (kind, data, expected) in rows {
+            assert_eq!(check_message(*kind, data), *expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_bits_and_masks_are_shown_where_either_end_may_send() {
+        for first in 0..8 {
+            let bits = [4, 2, 1].map(|bit| first & bit != 0);
+            for mask in [None, Some(*b"mask")] {
+                let [rsv1, rsv2, rsv3] = bits;
+                let whole = FrameHead::whole(Opcode::Text, mask, 5);
+                let expected = FrameHead {
+                    rsv1,
+                    rsv2,
+                    rsv3,
+                    ..whole
+                };
+                let mut bytes = Vec::new();
+                expected.write(&mut bytes);
+                let read = HeadReader::of_either().read(&mut &bytes[..]);
+                assert_eq!(read, Ok(Some(expected)));
+            }
+        }
+    }
+
+    #[test]
+    fn opcodes_have_their_numbers() {
+        for number in 0..=u8::MAX {
+            if let Some(opcode) = Opcode::from_number(number) {
+                assert_eq!(opcode.number(), number);
+                assert_eq!(
+                    opcode.kind().map_or(Opcode::Continuation, Opcode::from),
+                    opcode
+                );
+                let kind = opcode.kind().map(|kind| (kind.number(), kind.is_control()));
+                assert!(kind.is_none_or(|kind| kind == (number, opcode.is_control())));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_behind_an_error_is_another_head() {
+        let mut reader = HeadReader::of(Sender::Server);
+        for _ in 0..100 {
+            assert_eq!(reader.read(&mut &b"\x81\x85"[..]), Err(FrameError::Masked));
+        }
+        assert_eq!(
+            reader.read(&mut &b"\x81\x00"[..]),
+            Ok(Some(FrameHead::whole(Opcode::Text, None, 0)))
+        );
+    }
+}
