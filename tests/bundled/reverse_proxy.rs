@@ -10,7 +10,8 @@ use tungstenite::{Message, WebSocket};
 
 use crate::support::tls::{Answer, Pki};
 use crate::support::{
-    Client, HANG, OK, Origin, Proxy, ProxyCommand, plugin_directory, position, response,
+    Client, HANG, OK, Origin, Proxy, ProxyCommand, plugin_directory, plugin_library, position,
+    response,
 };
 
 /// A proxy with one route, of which this is the table.
@@ -85,15 +86,35 @@ fn named(name: &'static str) -> Origin {
 fn what_the_path_captures_goes_into_the_url_and_the_query_stays() {
     let origin = Origin::answering(OK);
     let base = url(&origin);
+    let library = plugin_library("reverse_proxy");
+    // As the plugin's manual shows it.
     let proxy = Proxy::command()
-        .plugin("reverse_proxy", "ReverseProxyPlugin")
-        .plugin_config(&format!(
-            "ReverseProxyPlugin.routes=[
-                {{ path = '/api/{{*rest}}', upstreams = ['{base}/base/{{rest}}'] }},
-                {{ path = '/file/{{name}}', upstreams = ['{base}/f/{{name}}'], methods = 'GET, PUT' }},
-                {{ regex = '/get/(\\d+)', upstreams = ['{base}/get?id={{1}}'] }},
-                {{ path = '/kept/{{*rest}}', upstreams = ['{base}'] }}]"
-        ).replace('\n', ""))
+        .config(&format!(
+            r#"
+            disable_http_proxy = true
+
+            [[plugins]]
+            library = {library:?}
+            name = "ReverseProxyPlugin"
+
+            [[plugins.config.routes]]
+            path = "/api/{{*rest}}"
+            upstreams = ["{base}/base/{{rest}}"]
+
+            [[plugins.config.routes]]
+            path = "/file/{{name}}"
+            methods = "GET, PUT"
+            upstreams = ["{base}/f/{{name}}"]
+
+            [[plugins.config.routes]]
+            regex = '/get/(\d+)'
+            upstreams = ["{base}/get?id={{1}}"]
+
+            [[plugins.config.routes]]
+            path = "/kept/{{*rest}}"
+            upstreams = ["{base}"]
+            "#
+        ))
         .start();
     let mut client = proxy.client();
     let paths = [

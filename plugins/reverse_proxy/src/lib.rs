@@ -30,15 +30,19 @@
 //! | `balance` | `round_robin` | or `random`, `least_connections` |
 //! | `max_fails` | 3 | failures in a row after which an upstream is down; 0: never |
 //! | `fail_timeout` | 10 | seconds for which it gets nothing; then one request tries it |
-//! | `tries` | 2 | upstreams tried for one request, if they cannot be reached or, unless it is a POST and the like, do not answer; then the client gets 502 or 504 |
+//! | `tries` | 2 | upstreams tried for one request, before it is answered 502 or 504 |
 //! | `forwarded` | true | X-Forwarded-For, -Proto and -Host are written |
 //! | `trust_forwarded` | false | what clients say there is kept, and X-Forwarded-For appended to; otherwise it is removed |
 //! | `websocket` | true | WebSockets and other upgrades are forwarded; otherwise they get 403 |
 //!
 //! In an upstream's URL, `{name}` is what the pattern has captured under that name, `{1}` the first group of an
 //! expression if it has no name; encoded for its place. Slashes are kept of what stands for the rest of a path, and of every `{*name}`.
-//! Paths with `.` or `..` in them, plain or encoded, get 400. Where all upstreams are down, the one that failed longest
-//! ago is tried all the same. Redirects and cookies of upstreams are not rewritten.
+//! Paths with `.` or `..` in them, plain or encoded, get 400.
+//!
+//! A request that may have reached an upstream goes to another one only if its method is idempotent. Where all upstreams
+//! are down, the one that failed longest ago is tried all the same. Redirects and cookies of upstreams are not rewritten.
+//!
+//! The proxy remains a forward proxy as well: one that strangers can reach has `disable_http_proxy = true`.
 //!
 //! Without a configuration, `/get` is answered by httpbin.org, in clear or over TLS, and `/get/1` by `/get?id=1` there.
 
