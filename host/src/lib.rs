@@ -43,4 +43,3 @@ pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;
-pub mod web;

@@ -13,23 +13,30 @@ use crate::config::Config;
 use crate::http1::{self, RequestHead};
 use crate::plugins::web::{self, LoadedWeb};
 
+use pac::{Pac, PacError};
 pub use router::RouteError;
 use router::{Asked, Router};
 pub(crate) use router::{Matched, Missing};
 
+/// Who has the routes of the PAC file, for messages.
+const PAC_OWNER: &str = "the PAC file (--pac-file-url-path)";
+
 /// Why the web server cannot be what it was asked to be.
 #[derive(Debug, thiserror::Error)]
 pub enum WebServerError {
-    /// A plugin's route cannot be used.
-    #[error("plugin {plugin}: route {pattern}: {reason}")]
+    /// A route cannot be used.
+    #[error("{owner}: route {pattern}: {reason}")]
     Route {
         /// Whose it is.
-        plugin: String,
-        /// As the plugin writes it.
+        owner: String,
+        /// As it is written.
         pattern: String,
         /// What is wrong with it, and what would do.
         reason: RouteError,
     },
+    /// There is no PAC file to serve.
+    #[error(transparent)]
+    Pac(#[from] PacError),
     /// A plugin could not tell its routes.
     #[error("plugin {0} panicked while it told its routes; its log has more")]
     Panicked(String),
@@ -39,13 +46,23 @@ pub enum WebServerError {
 #[derive(Debug)]
 pub(crate) struct WebServer {
     router: Router,
-    plugins: Vec<LoadedWeb>,
+    /// By their position as owners of routes.
+    owners: Vec<Owner>,
+}
+
+/// Who has routes.
+#[derive(Debug)]
+enum Owner {
+    Plugin(LoadedWeb),
+    Pac(Pac),
 }
 
 /// Who answers a request.
 pub(crate) enum Found<'s> {
     /// A plugin, on this route.
     Plugin(&'s LoadedWeb, Matched),
+    /// The PAC file.
+    Pac(&'s Pac),
     /// Nobody, for this reason.
     Missing(Missing),
 }
@@ -62,33 +79,47 @@ impl WebServer {
         if !config.web_server.is_enabled && plugins.is_empty() {
             return Ok(None);
         }
-        let mut router = Router::default();
-        for plugin in &plugins {
-            let owner = router.add_owner(&plugin.name);
-            let routes = web::routes(plugin);
-            let routes = routes.ok_or_else(|| WebServerError::Panicked(plugin.name.clone()))?;
-            for route in &routes {
-                router
-                    .add(owner, route)
-                    .map_err(|reason| WebServerError::Route {
-                        plugin: plugin.name.clone(),
-                        pattern: route.pattern.clone(),
-                        reason,
-                    })?;
-                let (protocols, methods) = (protocols(route.protocols), &*route.methods);
-                let for_methods = if methods.is_empty() {
-                    "all methods"
-                } else {
-                    methods
-                };
-                tracing::info!(
-                    "Added route {} ({protocols}; {for_methods}) of {}",
-                    route.pattern,
-                    plugin.name
-                );
-            }
+        let mut server = Self {
+            router: Router::default(),
+            owners: Vec::new(),
+        };
+        if let Some(pac) = &config.web_server.pac {
+            server.add(PAC_OWNER, Owner::Pac(Pac::load(pac)?))?;
         }
-        Ok(Some(Self { router, plugins }))
+        for plugin in plugins {
+            server.add(&plugin.name.clone(), Owner::Plugin(plugin))?;
+        }
+        Ok(Some(server))
+    }
+
+    fn add(&mut self, name: &str, owner: Owner) -> Result<(), WebServerError> {
+        let routes = match &owner {
+            Owner::Pac(pac) => pac.routes(),
+            Owner::Plugin(plugin) => {
+                web::routes(plugin).ok_or_else(|| WebServerError::Panicked(name.to_owned()))?
+            }
+        };
+        let position = self.router.add_owner(name);
+        for route in &routes {
+            let failed = |reason| WebServerError::Route {
+                owner: name.to_owned(),
+                pattern: route.pattern.clone(),
+                reason,
+            };
+            self.router.add(position, route).map_err(failed)?;
+            let (protocols, methods) = (protocols(route.protocols), &*route.methods);
+            let methods = if methods.is_empty() {
+                "all methods"
+            } else {
+                methods
+            };
+            tracing::info!(
+                "Added route {} ({protocols}; {methods}) of {name}",
+                route.pattern
+            );
+        }
+        self.owners.push(owner);
+        Ok(())
     }
 
     /// Who answers `request`; `is_secure`: it came over TLS.
@@ -100,7 +131,10 @@ impl WebServer {
             is_secure,
         };
         match self.router.find(&asked) {
-            Ok(matched) => Found::Plugin(&self.plugins[matched.owner], matched),
+            Ok(matched) => match &self.owners[matched.owner] {
+                Owner::Plugin(plugin) => Found::Plugin(plugin, matched),
+                Owner::Pac(pac) => Found::Pac(pac),
+            },
             Err(missing) => Found::Missing(missing),
         }
     }

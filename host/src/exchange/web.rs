@@ -17,6 +17,11 @@ use crate::plugins::web::{
 use crate::reply::Reply;
 use crate::stream::MessageStream;
 use crate::web::{Found, Matched, Missing};
+use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
+
+/// What a WebSocket is closed with at its end, and when its plugin failed (RFC 6455 §7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+const INTERNAL_ERROR: u16 = 1011;
 
 /// Where a plugin of the web server has sent the exchange.
 #[derive(Debug)]
@@ -61,6 +66,10 @@ impl Exchange {
             Found::Plugin(plugin, matched) => {
                 Box::pin(self.serve_route(client, plugin, matched)).await
             }
+            Found::Pac(pac) => {
+                let reply = Reply::page(pac.answer(&self.head)).of_server();
+                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+            }
             Found::Missing(missing) => {
                 let reply = missing_reply(missing);
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
@@ -84,10 +93,18 @@ impl Exchange {
         plugin: &LoadedWeb,
         matched: Matched,
     ) -> Result<Outcome, Failed> {
+        let handshake = match matched.is_websocket.then(|| Handshake::read(&self.head)) {
+            Some(Err(refused)) => {
+                let reply = refused_reply(refused);
+                return Ok(Outcome::Next(self.answer_web(client, &reply).await));
+            }
+            Some(Ok(handshake)) => Some(handshake),
+            None => None,
+        };
         let asked = WebAsked {
             route: matched.number,
             captures: matched.captures,
-            is_websocket: matched.is_websocket,
+            handshake,
             facts: self.facts,
             local: client.local_addr(),
             framing: self.framing,
@@ -128,6 +145,9 @@ impl Exchange {
         self.record.fields.append(&mut task.take_log_fields());
         let is_read = task.has_read_request();
         match (task.take_answer(), forwarded, over) {
+            (WebAnswer::Socket(socket), _, over) => Ok(Outcome::Next(
+                self.close_socket(client, *socket, over).await,
+            )),
             (WebAnswer::Started(outgoing), _, over) => {
                 self.finish_answer(client, *outgoing, over, is_read).await
             }
@@ -170,7 +190,7 @@ impl Exchange {
     ) -> Result<WebStep, Failed> {
         let (mut reader, mut writer) = client.split();
         let worker = &*self.worker;
-        if !task.has_read_request() {
+        if task.may_read() {
             let mut lent = Lent {
                 reader: Some(&mut reader),
                 writer: &mut writer,
@@ -236,6 +256,27 @@ impl Exchange {
         }))
     }
 
+    /// Ends a WebSocket whose task is over.
+    async fn close_socket(
+        &mut self,
+        client: &mut MessageStream,
+        mut socket: ServerSocket,
+        over: Result<(), PluginFailure>,
+    ) -> AfterAnswer {
+        self.record.status = Some(101);
+        let code = match over {
+            Ok(()) => NORMAL_CLOSURE,
+            Err(failure) => {
+                self.report(&hook_failed(failure).0);
+                INTERNAL_ERROR
+            }
+        };
+        let (mut reader, mut writer) = client.split();
+        socket.close(code, &mut reader, &mut writer).await;
+        self.record.sent = socket.sent();
+        AfterAnswer::Close(CloseReason::Gone)
+    }
+
     /// Forwards the request as a plugin wants it, past the filters.
     async fn forward_for(
         &mut self,
@@ -283,9 +324,17 @@ fn hook_failed(failure: PluginFailure) -> Failed {
     (error, Progress::default())
 }
 
+/// What is answered to a request for a WebSocket that is not as it should be.
+fn refused_reply(refused: HandshakeRefused) -> Reply {
+    let reply = Reply::status_text(refused.status(), &refused.to_string()).of_server();
+    let fields = refused.fields().iter();
+    fields.fold(reply, |reply, (name, value)| reply.with_field(name, value))
+}
+
 /// What is answered where there is no route.
 fn missing_reply(missing: Missing) -> Reply {
     let (status, text) = match &missing {
+        Missing::WebSocketOnly => return refused_reply(HandshakeRefused::NotAsked),
         Missing::Path => (
             404,
             "there is nothing at this path of the proxy's own web server",
@@ -294,15 +343,11 @@ fn missing_reply(missing: Missing) -> Reply {
             405,
             "there is something at this path, but not for this method",
         ),
-        Missing::WebSocketOnly => (426, "there is a WebSocket at this path, and nothing else"),
         Missing::Encoding => (400, "the path has percent-encoding that is not valid"),
     };
     let reply = Reply::status_text(status, text).of_server();
     match missing {
         Missing::Method(allowed) => reply.with_field("Allow", &allowed),
-        Missing::WebSocketOnly => reply
-            .with_field("Connection", "Upgrade")
-            .with_field("Upgrade", "websocket"),
-        Missing::Path | Missing::Encoding => reply,
+        Missing::Path | Missing::Encoding | Missing::WebSocketOnly => reply,
     }
 }

@@ -24,6 +24,7 @@ use super::{ExchangeFacts, PluginReply, views};
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
 use crate::http1::{BodyFraming, RequestHead, Scheme};
 use crate::stream::{Reader, Writer};
+use crate::websocket::{Handshake, MessageLimits, ServerSocket};
 use crate::worker::Worker;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
@@ -81,7 +82,8 @@ pub(crate) struct WebAsked {
     /// The plugin's route that it is for.
     pub(crate) route: u32,
     pub(crate) captures: Vec<(String, String)>,
-    pub(crate) is_websocket: bool,
+    /// It asks for a WebSocket.
+    pub(crate) handshake: Option<Handshake>,
     pub(crate) facts: ExchangeFacts,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) framing: BodyFraming,
@@ -119,7 +121,6 @@ pub(crate) enum WebStep {
 }
 
 /// How a request was answered by a task that is over.
-#[derive(Debug)]
 pub(crate) enum WebAnswer {
     /// Not at all.
     Nothing,
@@ -127,6 +128,8 @@ pub(crate) enum WebAnswer {
     Reply(PluginReply),
     /// With this, of which all is here.
     Started(Box<Outgoing>),
+    /// It has become a WebSocket, which is to be closed.
+    Socket(Box<ServerSocket>),
 }
 
 /// What a task may use while it is polled.
@@ -161,6 +164,11 @@ struct Inner {
     is_websocket: bool,
     reply: Option<PluginReply>,
     outgoing: Option<Box<Outgoing>>,
+    /// What a WebSocket is accepted with, until it is.
+    handshake: Option<Handshake>,
+    socket: Option<Box<ServerSocket>>,
+    /// The message that was last received, which is lent.
+    message: Vec<u8>,
     wanted: Option<Box<WantedForward>>,
     forwarded: Option<ForwardOutcome>,
     /// What `poll_forward` has last told, whose text is lent.
@@ -193,9 +201,12 @@ impl WebTask {
             captures: asked.captures,
             incoming: Incoming::new(asked.framing),
             is_last: asked.is_last,
-            is_websocket: asked.is_websocket,
+            is_websocket: asked.handshake.is_some(),
             reply: None,
             outgoing: None,
+            handshake: asked.handshake,
+            socket: None,
+            message: Vec::new(),
             wanted: None,
             forwarded: None,
             told: ForwardOutcome::default(),
@@ -213,7 +224,7 @@ impl WebTask {
             captures: kept.capture_views.as_ptr(),
             capture_count: kept.capture_views.len(),
             route: asked.route,
-            is_websocket: asked.is_websocket.into(),
+            is_websocket: kept.is_websocket.into(),
             connection_id: asked.facts.connection_id,
             exchange_id: asked.facts.exchange_id,
             client: views::address(asked.facts.client),
@@ -279,6 +290,9 @@ impl WebTask {
     /// What the task has made of the request, once it is over.
     pub(crate) fn take_answer(&mut self) -> WebAnswer {
         let inner = self.inner_mut();
+        if let Some(socket) = inner.socket.take() {
+            return WebAnswer::Socket(socket);
+        }
         match (inner.outgoing.take(), inner.reply.take()) {
             (Some(outgoing), _) => WebAnswer::Started(outgoing),
             (None, Some(reply)) => WebAnswer::Reply(reply),
@@ -289,6 +303,11 @@ impl WebTask {
     /// How reading the request has failed, if it has.
     pub(crate) fn take_fault(&mut self) -> Option<Cause> {
         self.inner_mut().fault.take()
+    }
+
+    /// Whether it may still read from the client.
+    pub(crate) fn may_read(&self) -> bool {
+        self.inner().is_websocket || !self.has_read_request()
     }
 
     /// Whether the request's content has been read to its end.
@@ -321,6 +340,9 @@ impl Inner {
 
     /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.
     fn push_on(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) {
+        if let (Some(socket), Some(reader)) = (&mut self.socket, lent.reader.as_deref_mut()) {
+            socket.drive(reader, lent.writer, cx);
+        }
         if let Some(outgoing) = &mut self.outgoing {
             let stall = lent.worker.config.timeouts.client_idle;
             let _ = outgoing.poll_flush(lent.writer, stall, cx);
@@ -329,7 +351,24 @@ impl Inner {
 
     /// Whether nothing else can be answered.
     fn is_answered(&self) -> bool {
-        self.outgoing.is_some() || self.told.is_answered
+        self.outgoing.is_some() || self.socket.is_some() || self.told.is_answered
+    }
+
+    /// Accepts the WebSocket that is asked for, unless that has been done or something else was answered.
+    fn accept(&mut self, worker: &Worker, subprotocol: Option<&str>) {
+        if self.reply.is_some() {
+            return;
+        }
+        let Some(handshake) = self.handshake.take() else {
+            return;
+        };
+        let limits = MessageLimits {
+            idle: worker.config.timeouts.tunnel_idle,
+            max_len: worker.config.limits.max_body_buffer,
+        };
+        let mut socket = ServerSocket::new(limits, &worker.deadlines);
+        socket.greet(|out| worker.with_date(|date| handshake.write_accept(subprotocol, date, out)));
+        self.socket = Some(Box::new(socket));
     }
 
     fn failed(&self, answer: u32, message: &str) -> PluginFailure {

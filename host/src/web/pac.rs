@@ -13,6 +13,8 @@ mod source;
 
 use std::time::Instant;
 
+use plugin_api::abi::web::{protocol, syntax};
+
 pub use self::address::{AddressError, ProxyAddress};
 pub use self::rule::{DirectRule, RuleError};
 pub use self::source::PacError;
@@ -21,6 +23,7 @@ use self::source::{Served, Source};
 use crate::ca::page::PageReply;
 use crate::config::PacConfig;
 use crate::http1::RequestHead;
+use crate::plugins::web::ToldRoute;
 
 /// Where browsers look that find their PAC file by themselves (Web Proxy Auto-Discovery).
 const WPAD_PATH: &str = "/wpad.dat";
@@ -47,9 +50,21 @@ impl Pac {
         })
     }
 
-    /// Whether it is served at `path`, which has no query.
-    pub fn is_at(&self, path: &str) -> bool {
-        path == self.url_path || path == WPAD_PATH
+    /// Where it is served. The methods are its own to answer.
+    pub(crate) fn routes(&self) -> Vec<ToldRoute> {
+        let mut paths = vec![&*self.url_path];
+        if self.url_path != WPAD_PATH {
+            paths.push(WPAD_PATH);
+        }
+        let route = |(number, path): (u32, &str)| ToldRoute {
+            number,
+            protocols: protocol::HTTP | protocol::HTTPS,
+            syntax: syntax::PATH,
+            // As a pattern.
+            pattern: path.replace('{', "{{").replace('}', "}}"),
+            methods: String::new(),
+        };
+        (0..).zip(paths).map(route).collect()
     }
 
     /// Answers a request for it. Looks at the file at most once a second, and reads it if it has changed.
@@ -149,24 +164,16 @@ mod tests {
 
     #[test]
     fn is_at_its_path_and_where_browsers_look() {
-        for (url_path, here, elsewhere) in [
-            ("/", &["/", "/wpad.dat"][..], &["", "//", "/proxy.pac"][..]),
-            (
-                "/proxy.pac",
-                &["/proxy.pac", "/wpad.dat"],
-                &[
-                    "/",
-                    "/proxy.pac/",
-                    "/PROXY.PAC",
-                    "/proxy.pacx",
-                    "/a/wpad.dat",
-                ],
-            ),
-        ] {
-            let pac = pac(url_path);
-            assert!(here.iter().all(|path| pac.is_at(path)));
-            assert!(!elsewhere.iter().any(|path| pac.is_at(path)));
-        }
+        let patterns = |url_path| {
+            let routes = pac(url_path).routes();
+            routes
+                .into_iter()
+                .map(|route| route.pattern)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(patterns("/"), ["/", "/wpad.dat"]);
+        assert_eq!(patterns("/wpad.dat"), ["/wpad.dat"]);
+        assert_eq!(patterns("/{x}.pac"), ["/{{x}}.pac", "/wpad.dat"]);
     }
 
     #[test]

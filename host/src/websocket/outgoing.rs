@@ -143,6 +143,14 @@ impl Outgoing {
     }
 
     /// The last piece, or a new one if that has less room.
+    /// Puts something in front of the first message that is none: the head that accepts the WebSocket.
+    pub(super) fn push_head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let piece = self.piece_with_room(HEAD_ROOM);
+        let before = piece.len();
+        write(piece);
+        self.queued += (piece.len() - before) as u64;
+    }
+
     fn piece_with_room(&mut self, room: usize) -> &mut Vec<u8> {
         let has_room = |last: &Vec<u8>| last.capacity() - last.len() >= room;
         if !self.pieces.back().is_some_and(has_room) {

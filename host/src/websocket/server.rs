@@ -13,8 +13,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use super::assembly::{Assembly, Message};
-use super::frame::{Fault, Kind, Side, close_data, is_sendable};
+use plugin_api::close_data;
+use plugin_api::utilities::FrameError;
+use plugin_api::utilities::websocket::{Assembly, Message};
+
+use super::frame::{Kind, Side, describe, is_sendable};
 use super::outgoing::Outgoing;
 use super::relay::{CLOSE_LIMIT, GOING_AWAY, MessageLimits};
 use crate::deadline::{Deadline, Deadlines};
@@ -97,7 +100,7 @@ impl ServerSocket {
     pub(crate) fn new(limits: MessageLimits, deadlines: &Rc<Deadlines>) -> Self {
         let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
         let socket = Self {
-            assembly: Assembly::new(Side::Client, limits.max_len),
+            assembly: Assembly::new(Side::Client.sender(), limits.max_len),
             reading: Reading::Open,
             has_ended: false,
             arrived: None,
@@ -112,6 +115,11 @@ impl ServerSocket {
         };
         socket.deadline.arm(limits.idle / 2);
         socket
+    }
+
+    /// Has the head written that accepts the WebSocket, before anything else.
+    pub(crate) fn greet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outgoing.push_head(write);
     }
 
     /// The next message; after the last one always `Closed`. Writes what waits meanwhile.
@@ -210,7 +218,7 @@ impl ServerSocket {
         reader: &mut Reader<'_>,
         writer: &mut Writer<'_>,
     ) {
-        self.push_close(&close_data(code));
+        self.push_close(&close_data(code, ""));
         reader.deadline().disarm();
         std::future::poll_fn(|cx| self.poll_close(reader, writer, cx)).await;
     }
@@ -295,19 +303,20 @@ impl ServerSocket {
             Kind::Text | Kind::Binary => self.arrived = Some(message),
             Kind::Ping if self.outgoing.is_full() => self.pong = Some(message.data),
             Kind::Ping => self.push(Kind::Pong, &message.data),
-            Kind::Pong => {}
             Kind::Close => {
                 // The code, if there is one, without the reason.
                 let answer = message.data.get(..2).unwrap_or_default();
                 self.push_close(answer);
                 self.reading = Reading::Closed(message.data);
             }
+            // A Pong, which nobody waits for.
+            _ => {}
         }
     }
 
-    fn refuse(&mut self, fault: Fault) {
-        tracing::debug!(%fault, "the client broke the WebSocket protocol");
-        self.push_close(&close_data(fault.code()));
+    fn refuse(&mut self, fault: FrameError) {
+        tracing::debug!(fault = %describe(fault), "the client broke the WebSocket protocol");
+        self.push_close(&close_data(fault.close_code(), ""));
         self.fail();
     }
 
@@ -394,7 +403,7 @@ impl ServerSocket {
                 self.wait(Waiting::Answer { written }, self.idle - self.idle / 2);
             }
             Waiting::Answer { .. } => {
-                self.push_close(&close_data(GOING_AWAY));
+                self.push_close(&close_data(GOING_AWAY, ""));
                 self.fail();
                 self.await_end();
             }

@@ -126,7 +126,7 @@ impl WebSocket {
             let waker = waker::lend(cx.waker());
             let send = view.callbacks.send_message();
             polled(
-                unsafe { send(view.host, kind.number(), data.into(), &waker) },
+                unsafe { send(view.host, kind.number().into(), data.into(), &waker) },
                 (),
             )
         })

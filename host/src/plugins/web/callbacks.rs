@@ -12,7 +12,7 @@ use std::ffi::c_void;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
@@ -33,6 +33,7 @@ use crate::buffers;
 use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version, check_field};
 use crate::plugins::PluginReply;
 use crate::reply::{Reply, ReplyForm};
+use crate::websocket::{Kind, NotSent, Received};
 
 /// What a client is told that waits to be asked for its content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -433,25 +434,69 @@ unsafe extern "C" fn poll_forward(
 
 // ---- WebSockets --------------------------------------------------------------------------------------------------
 
-unsafe extern "C" fn accept(_host: *mut c_void, _protocol: RStr<'_>) -> u32 {
-    edit::STALE
+unsafe extern "C" fn accept(host: *mut c_void, subprotocol: RStr<'_>) -> u32 {
+    let accept = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+        let name = Some(subprotocol.as_str()).filter(|name| !name.is_empty());
+        match &inner.handshake {
+            None => edit::STALE,
+            Some(handshake) if name.is_some_and(|name| !handshake.offers(name)) => edit::BAD_VALUE,
+            Some(_) => {
+                inner.accept(lent.worker, name);
+                edit::OK
+            }
+        }
+    };
+    // SAFETY: called by a living task.
+    unsafe { edit(host, accept) }
 }
 
 unsafe extern "C" fn receive(
-    _host: *mut c_void,
-    _waker: &RawWaker,
-    _message: &mut MessageView,
+    host: *mut c_void,
+    waker: &RawWaker,
+    message: &mut MessageView,
 ) -> u32 {
-    code::ERROR
+    let mut is_last = false;
+    let receive = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        inner.accept(lent.worker, None);
+        let (Some(socket), Some(reader)) = (&mut inner.socket, lent.reader.as_deref_mut()) else {
+            return Poll::Ready(Err(()));
+        };
+        let received = ready!(socket.poll_receive(reader, lent.writer, cx));
+        (message.kind, inner.message) = match received {
+            Received::Message { kind, data } => (kind.number().into(), data),
+            Received::Closed(data) => {
+                is_last = true;
+                let kind = data.as_ref().map_or(0, |_| Kind::Close.number());
+                (kind.into(), data.unwrap_or_default())
+            }
+        };
+        message.data = views::bytes(&inner.message);
+        Poll::Ready(Ok(()))
+    };
+    // SAFETY: called by a living task.
+    match unsafe { step(host, waker, receive) } {
+        code::PROCEED if is_last => code::CLOSE,
+        answer => answer,
+    }
 }
 
 unsafe extern "C" fn send_message(
-    _host: *mut c_void,
-    _kind: u32,
-    _data: RSlice<'_, u8>,
-    _waker: &RawWaker,
+    host: *mut c_void,
+    kind: u32,
+    data: RSlice<'_, u8>,
+    waker: &RawWaker,
 ) -> u32 {
-    code::ERROR
+    let send = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        inner.accept(lent.worker, None);
+        let (Some(socket), Some(kind)) = (&mut inner.socket, Kind::from_number(kind)) else {
+            return Poll::Ready(Err(()));
+        };
+        socket
+            .poll_send(kind, data.as_slice(), lent.writer, cx)
+            .map_err(drop::<NotSent>)
+    };
+    // SAFETY: called by a living task.
+    unsafe { step(host, waker, send) }
 }
 
 // ---- the end -----------------------------------------------------------------------------------------------------

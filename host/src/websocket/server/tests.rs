@@ -6,7 +6,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::frame::{apply_mask, write_head};
+use plugin_api::utilities::websocket::apply_mask;
+
+use super::super::frame::write_head;
 use super::*;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
@@ -140,7 +142,7 @@ async fn connect(idle: Duration) -> (Client, Server) {
     let socket = ServerSocket::new(MessageLimits { idle, max_len }, &deadlines);
     let client = Client {
         socket: connected,
-        assembly: Assembly::new(Side::Upstream, u64::MAX),
+        assembly: Assembly::new(Side::Upstream.sender(), u64::MAX),
         received: Vec::new(),
     };
     (client, Server { stream, socket })
