@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
-use crate::support::tls::{Answer, Pki};
+use crate::support::tls::{Answer, Ask, Form, Pki, Way};
 use crate::support::{
     Client, HANG, OK, Origin, Proxy, ProxyCommand, plugin_directory, plugin_library, position,
     response,
@@ -174,6 +174,31 @@ fn upstreams_are_told_of_the_client_and_strangers_are_not_believed() {
             expected,
             "{more}"
         );
+    }
+}
+
+#[test]
+fn a_client_over_tls_is_told_of_in_either_version() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let upstream = format!("path = '/{{*all}}', upstreams = ['{}']", url(&origin));
+    let listening = pki.relaying().args(pki.listener());
+    let proxy = with(listening, &upstream)
+        .args(["--disable-http-proxy"])
+        .start();
+    for way in [Way::Tls, Way::Http2] {
+        let pipe = pki.client(&proxy).over(way).pipe();
+        let mut session = pipe.session(Form::Origin("https"));
+        let answer = session.ask(Ask::post("site.example", "/x?y", "content"));
+        assert_eq!(answer.told(), (200, "origin-ok".to_owned()), "{way:?}");
+        let requests = origin.requests();
+        let request = requests.last().expect("it was forwarded");
+        assert_eq!(
+            (request.target(), request.text().as_str()),
+            ("/x?y", "content")
+        );
+        assert_eq!(request.all("X-Forwarded-Proto"), ["https"]);
+        assert_eq!(request.all("X-Forwarded-Host"), ["site.example"]);
     }
 }
 
