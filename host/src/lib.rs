@@ -29,6 +29,7 @@ mod tls_listener;
 mod transport;
 mod tunnel;
 mod upstream;
+mod web;
 mod websocket;
 
 mod buffers;
