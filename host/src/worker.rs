@@ -242,7 +242,7 @@ impl Worker {
             return;
         }
         let counted = self.count_connection();
-        tokio::task::spawn_local(connection::serve(socket, client, counted));
+        connection::begin(socket, client, counted);
     }
 
     /// Waits for the order to drain, and then for the connections to end.

@@ -137,20 +137,17 @@ impl Exchange {
         loop {
             let progress = Progress::default();
             // Boxed: it would make every idle client connection larger.
-            let (destination, reached) = match Box::pin(self.reach(client, freshness)).await {
-                Ok(reached) => reached,
+            let (destination, mut upstream) = match Box::pin(self.reach(client, freshness)).await {
+                Ok((destination, Reached::Upstream(upstream))) => (destination, upstream),
+                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
                 Err(error) => return Err((error, progress)),
-            };
-            let mut upstream = match reached {
-                Reached::Upstream(upstream) => upstream,
-                Reached::Answered(next) => return Ok(Outcome::Next(next)),
             };
             match self
                 .converse(client, &mut upstream.stream, &destination, &progress)
                 .await
             {
                 Ok(delivered) => {
-                    return Ok(self.conclude(delivered, upstream.stream, &destination));
+                    return Ok(self.after(delivered, upstream.stream, &destination));
                 }
                 Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
@@ -305,7 +302,7 @@ impl Exchange {
     }
 
     /// What follows a delivered response, for both connections.
-    fn conclude(
+    fn after(
         &self,
         delivered: Delivered,
         upstream: MessageStream,
