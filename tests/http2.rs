@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use h2::Reason;
 use rustix::process::Signal;
 
-use crate::support::tls::{Answer, Ask, Frame, Gate, Offer, Pki, RawHttp2, Version, Way, literal};
+use crate::support::tls::{
+    Answer, Ask, Frame, Gate, Offer, Opcode, Pki, RawHttp2, TlsOrigin, Version, Way, literal,
+};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, pattern};
 
 /// `:status: 200` of the static table.
@@ -809,4 +811,73 @@ fn an_origin_that_resets_a_stream_breaks_that_exchange_alone() {
         );
     }
     assert_eq!(origin.connections().len(), 1);
+}
+
+/// An origin that agrees on HTTP/2, and then wants every request by HTTP/1.1 (RFC 9113 §7).
+fn wanting_http1(pki: &Pki, answer: Answer) -> TlsOrigin {
+    pki.origin().serve(move |seen| match seen.version {
+        Version::Http1 => answer.clone(),
+        Version::Http2 => Answer::reset(Reason::HTTP_1_1_REQUIRED),
+    })
+}
+
+/// The connection and the version of every request.
+fn ways(origin: &TlsOrigin) -> Vec<(usize, Version)> {
+    let requests = origin.requests();
+    let ways = requests.iter().map(|seen| (seen.connection, seen.version));
+    ways.collect()
+}
+
+#[test]
+fn an_origin_that_wants_http1_gets_it_from_then_on() {
+    let pki = Pki::new();
+    let origin = wanting_http1(&pki, Answer::ok("ok"));
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let mut session = pki.client(&proxy).https(&authority);
+    for ask in [
+        Ask::new("POST", &authority, "/"),
+        Ask::get(&authority, "/"),
+        Ask::post(&authority, "/", "content"),
+    ] {
+        assert_eq!(session.ask(ask).told(), (200, "ok".into()));
+    }
+    let other = pki.client(&proxy).offering(Offer::Both).https(&authority);
+    assert_eq!(other.version(), Version::Http1);
+    let http1 = (1, Version::Http1);
+    assert_eq!(ways(&origin), [(0, Version::Http2), http1, http1, http1]);
+}
+
+#[test]
+fn content_that_is_still_at_hand_is_sent_again_by_http1_and_other_content_is_not() {
+    let pki = Pki::new();
+    let origin = wanting_http1(&pki, Answer::echo());
+    let authority = origin.authority();
+    let post = || Ask::post(&authority, "/", "content");
+    let collecting = pki
+        .intercepting()
+        .plugin("modify_post_data", "ModifyPostData")
+        .start();
+    let received = pki.client(&collecting).https(&authority).ask(post());
+    assert_eq!(received.told(), (200, r#"{"key": "modified"}"#.into()));
+
+    let passing = pki.intercepting().start();
+    let mut session = pki.client(&passing).https(&authority);
+    assert_eq!(session.ask(post()).status, 502);
+    assert_eq!(session.ask(post()).told(), (200, "content".into()));
+}
+
+#[test]
+fn a_websocket_that_is_wanted_by_http1_is_asked_for_so() {
+    let pki = Pki::new();
+    let origin = wanting_http1(&pki, Answer::web_socket());
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let session = pki.client(&proxy).https(&authority);
+    let mut socket = session
+        .web_socket(&authority, "/chat")
+        .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+    socket.send(Opcode::Text, b"hello");
+    assert_eq!(socket.receive(), Some((Opcode::Text, b"hello".to_vec())));
+    assert_eq!(ways(&origin), [(0, Version::Http2), (1, Version::Http1)]);
 }

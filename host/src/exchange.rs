@@ -105,52 +105,18 @@ enum AfterAnswer {
 
 /// Serves the next request of a connection on which bytes have arrived.
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
-    let worker = &connection.worker;
-    let head = match read_request(client, worker).await {
-        Ok(Some(mut head)) => {
-            if connection.is_http2 {
-                head.set_version(Version::Http2);
-            }
-            head
-        }
-        Ok(None) => return Next::Close(CloseReason::Gone),
-        Err(error) => return refuse(client, connection, &error).await,
+    let head = match next_request(client, connection).await {
+        Ok(head) => head,
+        Err(next) => return next,
     };
     let mut exchange = Exchange::new(connection, head);
     exchange.note_event(NoteKind::RequestStarted);
-    let next = match exchange.run(client).await {
-        Ok(Outcome::Next(next)) => next,
-        Ok(Outcome::Tunnel(upstream)) => {
-            // Tunnels live long and may be many.
-            if let Some(session) = &exchange.session {
-                session.forget_request();
-            }
-            buffers::give_back_head(exchange.head.compact());
-            return Next::Tunnel(Box::new(TunnelStart { exchange, upstream }));
-        }
-        Ok(Outcome::Look {
-            upstream,
-            is_wanted,
-            upstream_speaks_http2,
-        }) => {
-            if let Some(session) = &exchange.session {
-                session.forget_request();
-            }
-            buffers::give_back_head(exchange.head.compact());
-            return Next::Look(Box::new(Look {
-                exchange,
-                upstream,
-                is_wanted,
-                upstream_speaks_http2,
-            }));
-        }
-        Err((error, progress)) => exchange.answer_failure(client, &error, &progress).await,
+    let (error, progress) = match exchange.run(client).await {
+        Ok(outcome) => return exchange.conclude(outcome),
+        Err(failure) => failure,
     };
-    exchange.finish();
-    match next {
-        AfterAnswer::Again => Next::Again,
-        AfterAnswer::Close(reason) => Next::Close(reason),
-    }
+    let next = exchange.answer_failure(client, &error, &progress).await;
+    exchange.conclude(Outcome::Next(next))
 }
 
 /// Where an exchange leads.
@@ -163,6 +129,23 @@ enum Outcome {
         is_wanted: bool,
         upstream_speaks_http2: Option<bool>,
     },
+}
+
+/// The next request, or what becomes of the connection if there is none.
+async fn next_request(
+    client: &mut MessageStream,
+    connection: &Connection,
+) -> Result<RequestHead, Next> {
+    match read_request(client, &connection.worker).await {
+        Ok(Some(mut head)) => {
+            if connection.is_http2 {
+                head.set_version(Version::Http2);
+            }
+            Ok(head)
+        }
+        Ok(None) => Err(Next::Close(CloseReason::Gone)),
+        Err(error) => Err(refuse(client, connection, &error).await),
+    }
 }
 
 async fn read_request(
@@ -279,6 +262,47 @@ impl Exchange {
             is_watched_websocket: false,
             record: Record::new(),
         }
+    }
+
+    /// What becomes of the connection; the exchange ends here, unless it has become a tunnel.
+    fn conclude(mut self, outcome: Outcome) -> Next {
+        match outcome {
+            Outcome::Next(next) => {
+                self.finish();
+                match next {
+                    AfterAnswer::Again => Next::Again,
+                    AfterAnswer::Close(reason) => Next::Close(reason),
+                }
+            }
+            Outcome::Tunnel(upstream) => {
+                self.compact();
+                Next::Tunnel(Box::new(TunnelStart {
+                    exchange: self,
+                    upstream,
+                }))
+            }
+            Outcome::Look {
+                upstream,
+                is_wanted,
+                upstream_speaks_http2,
+            } => {
+                self.compact();
+                Next::Look(Box::new(Look {
+                    exchange: self,
+                    upstream,
+                    is_wanted,
+                    upstream_speaks_http2,
+                }))
+            }
+        }
+    }
+
+    /// Lets go of what a tunnel does not need: tunnels live long and may be many.
+    fn compact(&mut self) {
+        if let Some(session) = &self.session {
+            session.forget_request();
+        }
+        buffers::give_back_head(self.head.compact());
     }
 
     async fn run(

@@ -12,8 +12,8 @@ use crate::plugins::{ContentRefusedReason, PluginReply};
 use crate::upstream::resolve::ResolveError;
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
-/// How the proxy names itself in `Proxy-agent`.
-const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
+/// How the proxy names itself in `Proxy-agent` and `Server`.
+pub(crate) const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
 
 /// A whole response, ready to be written.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! [`Router`] finds who answers: the PAC file, a plugin with a fitting route, the static files, or nobody. Built once
 //! and shared by all workers. Sending the answer is left to the exchange, running a plugin's part to `plugins::web`.
 
+pub(crate) mod files;
 pub mod pac;
 mod router;
 
@@ -13,6 +14,8 @@ use crate::config::Config;
 use crate::http1::{self, RequestHead};
 use crate::plugins::web::{self, LoadedWeb};
 
+use files::Files;
+pub use files::FilesError;
 use pac::{Pac, PacError};
 pub use router::RouteError;
 use router::{Asked, Router};
@@ -34,6 +37,9 @@ pub enum WebServerError {
         /// What is wrong with it, and what would do.
         reason: RouteError,
     },
+    /// There is no directory to serve.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// There is no PAC file to serve.
     #[error(transparent)]
     Pac(#[from] PacError),
@@ -48,6 +54,8 @@ pub(crate) struct WebServer {
     router: Router,
     /// By their position as owners of routes.
     owners: Vec<Owner>,
+    /// What has no route is looked for here.
+    files: Option<Files>,
 }
 
 /// Who has routes.
@@ -63,6 +71,8 @@ pub(crate) enum Found<'s> {
     Plugin(&'s LoadedWeb, Matched),
     /// The PAC file.
     Pac(&'s Pac),
+    /// A file, if there is one.
+    Files(&'s Files),
     /// Nobody, for this reason.
     Missing(Missing),
 }
@@ -82,6 +92,10 @@ impl WebServer {
         let mut server = Self {
             router: Router::default(),
             owners: Vec::new(),
+            files: match &config.web_server.static_files {
+                Some(files) => Some(Files::open(files)?),
+                None => None,
+            },
         };
         if let Some(pac) = &config.web_server.pac {
             server.add(PAC_OWNER, Owner::Pac(Pac::load(pac)?))?;
@@ -135,7 +149,10 @@ impl WebServer {
                 Owner::Plugin(plugin) => Found::Plugin(plugin, matched),
                 Owner::Pac(pac) => Found::Pac(pac),
             },
-            Err(missing) => Found::Missing(missing),
+            Err(missing) => match &self.files {
+                Some(files) if missing == Missing::Path => Found::Files(files),
+                _ => Found::Missing(missing),
+            },
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::interception::Interception;
 use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 use crate::tls_listener::TlsListener;
+use crate::upstream::http1_hosts::Http1Hosts;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::TlsClient;
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) head_limits: HeadLimits,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
+    pub(crate) http1_hosts: Http1Hosts,
     pub(crate) resolver: Resolver,
     pub(crate) tls_client: Arc<TlsClient>,
     /// None where clients speak clear text.
@@ -160,6 +162,7 @@ impl Worker {
                 total: limits.upstream_idle_total,
                 idle: limits.upstream_idle_timeout,
             }),
+            http1_hosts: Http1Hosts::default(),
             resolver: Resolver::new(&start.config.dns)?,
             access_log: AccessLog::new(start.log.clone()),
             access_lines: Notify::new(),
@@ -247,7 +250,7 @@ impl Worker {
             return;
         }
         let counted = self.count_connection();
-        tokio::task::spawn_local(connection::serve(socket, client, counted));
+        connection::begin(socket, client, counted);
     }
 
     /// Waits for the order to drain, and then for the connections to end.

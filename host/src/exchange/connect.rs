@@ -185,6 +185,7 @@ impl Exchange {
                 route.addresses = &origin.addresses;
             }
         }
+        route.versions = self.versions(&route);
         let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
             Some(reached) => reached,
             None => {

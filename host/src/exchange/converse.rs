@@ -34,9 +34,29 @@ impl Exchange {
         destination: &Destination,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
+        let out = self.outbound_head(destination, progress);
+        if self.has_content() {
+            // Boxed: most requests have no content, and idle connections need not be large for those that have.
+            let turn = self.converse_with_content(out, client, upstream, progress);
+            return Box::pin(turn).await;
+        }
+        let (mut from_upstream, mut to_upstream) = upstream.split();
+        let stall = self.worker.config.timeouts.upstream_idle;
+        let sent = to_upstream.write_all(&out, stall).await;
+        buffers::give_back(out);
+        sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
+        progress.is_sent.set(true);
+        let patience = self.worker.config.timeouts.upstream_response;
+        from_upstream.deadline().arm(patience);
+        let (from_client, mut to_client) = client.split();
+        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
+        // Boxed, as a future that waits for readiness is large and kept twice here.
+        unless_reset(Box::pin(from_client.reset()), download).await
+    }
+
+    /// The request's head as it goes out.
+    fn outbound_head(&mut self, destination: &Destination, progress: &Progress) -> Vec<u8> {
         self.decline_extensions();
-        let mut out = buffers::small();
-        let framing = self.outbound_framing();
         let form = self.route(destination).request_form();
         progress
             .is_for_parent
@@ -44,38 +64,24 @@ impl Exchange {
         let options = RequestForward {
             via: &self.worker.config.via,
             drop_fields: &self.worker.config.disable_headers,
-            framing,
+            framing: self.outbound_framing(),
             upgrade: http1::requested_upgrade(&self.head),
             form,
         };
+        let mut out = buffers::small();
         http1::forward_request(&self.head, &options, &mut out);
-        if self.has_content() {
-            // Boxed: most requests have no content, and idle connections need not be large for those that have.
-            let turn = self.converse_with_content(out, framing, client, upstream, progress);
-            return Box::pin(turn).await;
-        }
-        let timeouts = self.worker.config.timeouts;
-        let (mut from_upstream, mut to_upstream) = upstream.split();
-        let sent = to_upstream.write_all(&out, timeouts.upstream_idle).await;
-        buffers::give_back(out);
-        sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
-        progress.is_sent.set(true);
-        from_upstream.deadline().arm(timeouts.upstream_response);
-        let (from_client, mut to_client) = client.split();
-        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
-        // Boxed, as a future that waits for readiness is large and kept twice here.
-        unless_reset(Box::pin(from_client.reset()), download).await
+        out
     }
 
     async fn converse_with_content(
         &mut self,
         out: Vec<u8>,
-        framing: BodyFraming,
         client: &mut MessageStream,
         upstream: &mut MessageStream,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let timeouts = self.worker.config.timeouts;
+        let framing = self.outbound_framing();
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
         // The upstream's time begins when it has the request; until then the upload has its own limits.
@@ -91,7 +97,7 @@ impl Exchange {
             hooks: None,
         };
         // Kept until the upstream has answered: it may have to be sent again.
-        let mut whole: Option<Collected> = None;
+        let mut whole: Option<Box<Collected>> = None;
         match (self.upload.is_done, self.upload.collected.take()) {
             (true, collected) => whole = collected,
             (false, Some(collected)) => {
@@ -103,7 +109,7 @@ impl Exchange {
         if let (None, Some(session), Some(plan)) = (&whole, &self.session, &self.upload.plan) {
             content.hooks = Some(ContentHooks::new(session, plan, &self.head, None));
         }
-        let kept = whole.as_ref();
+        let kept = whole.as_deref();
         let upload = async {
             let sent = match kept {
                 Some(whole) => send_whole(out, whole, framing, patience, &mut to_upstream).await,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
-use crate::http1::{self, BodyFraming, Scheme};
+use crate::http1::{self, Scheme};
 use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
@@ -66,12 +66,22 @@ impl Exchange {
             let changes = http1::requested_upgrade(&self.head).is_some();
             changes && !self.takes_websocket(&route) || http1::is_connection_bound(&self.head)
         };
-        match route.versions {
+        match self.versions(&route) {
             HttpVersions::Any if is_for_one_client() => Route {
                 versions: HttpVersions::Http1,
                 ..route
             },
-            _ => route,
+            versions => Route { versions, ..route },
+        }
+    }
+
+    /// What may be spoken along `route`, as far as that depends on its host.
+    pub(super) fn versions(&self, route: &Route<'_>) -> HttpVersions {
+        match route.versions {
+            HttpVersions::Any if self.worker.http1_hosts.knows(route.host, route.port) => {
+                HttpVersions::Http1
+            }
+            versions => versions,
         }
     }
 
@@ -132,12 +142,13 @@ impl Exchange {
         }
     }
 
-    /// Sends the request on and delivers the response, on a second connection if a reused one turns out to be dead.
+    /// Sends the request on and delivers the response. On a second connection if a reused one turns out to be dead, or
+    /// if the upstream says that it has not looked at the request.
     pub(super) async fn forward(
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
-        let is_repeatable = self.framing == BodyFraming::Empty || self.upload.is_done;
+        let is_repeatable = !self.has_content() || self.upload.is_done;
         let may_repeat = is_repeatable && http1::is_idempotent(self.head.method());
         self.record.seeks_upstream = true;
         let mut freshness = if may_repeat {
@@ -148,20 +159,26 @@ impl Exchange {
         loop {
             let progress = Progress::default();
             // Boxed: it would make every idle client connection larger.
-            let (destination, reached) = match Box::pin(self.reach(client, freshness)).await {
-                Ok(reached) => reached,
+            let (destination, mut upstream) = match Box::pin(self.reach(client, freshness)).await {
+                Ok((destination, Reached::Upstream(upstream))) => (destination, upstream),
+                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
                 Err(error) => return Err((error, progress)),
-            };
-            let mut upstream = match reached {
-                Reached::Upstream(upstream) => upstream,
-                Reached::Answered(next) => return Ok(Outcome::Next(next)),
             };
             match self
                 .converse(client, &mut upstream.stream, &destination, &progress)
                 .await
             {
                 Ok(delivered) => {
-                    return Ok(self.conclude(delivered, upstream.stream, &destination));
+                    return Ok(self.after(delivered, upstream.stream, &destination));
+                }
+                Err(error) if upstream.stream.is_channel() && requires_http1(&error, &progress) => {
+                    let route = self.route(&destination);
+                    self.worker.http1_hosts.remember(route.host, route.port);
+                    if !is_repeatable {
+                        return Err((error, progress));
+                    }
+                    // Once: it is not HTTP/2 any more that goes there.
+                    tracing::debug!(%error, "the upstream wants the request by HTTP/1.1");
                 }
                 Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
@@ -316,7 +333,7 @@ impl Exchange {
     }
 
     /// What follows a delivered response, for both connections.
-    fn conclude(
+    fn after(
         &self,
         delivered: Delivered,
         upstream: MessageStream,
@@ -363,6 +380,12 @@ fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
 fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
         && matches!(&error.cause, Cause::Io(error) if http2::is_unprocessed(error))
+}
+
+/// As [`is_unprocessed`], because the upstream wants HTTP/1.1 (RFC 9113 §7).
+fn requires_http1(error: &ExchangeError, progress: &Progress) -> bool {
+    is_silence(error, progress)
+        && matches!(&error.cause, Cause::Io(error) if http2::requires_http1(error))
 }
 
 fn is_silence(error: &ExchangeError, progress: &Progress) -> bool {

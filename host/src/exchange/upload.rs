@@ -12,8 +12,8 @@ use crate::stream::MessageStream;
 pub(super) struct Upload {
     /// The plugins that see it pass.
     pub(super) plan: Option<BodyPlan>,
-    /// What was read of it.
-    pub(super) collected: Option<Collected>,
+    /// What was read of it. Boxed, as for most requests there is nothing.
+    pub(super) collected: Option<Box<Collected>>,
     /// All of it was read, and seen by everybody who wants to see it.
     pub(super) is_done: bool,
     /// The client has been read to the end of its request.
@@ -110,7 +110,7 @@ impl Exchange {
                     return self.content_is_here(collected, session).map(|()| None);
                 }
                 Whole::Ended(verdict) => {
-                    self.upload.collected = Some(collected);
+                    self.upload.collected = Some(Box::new(collected));
                     return self.follow(verdict, client).await;
                 }
                 Whole::TooLong { content, len } => {
@@ -119,7 +119,7 @@ impl Exchange {
                 }
             }
         }
-        self.upload.collected = Some(collected);
+        self.upload.collected = Some(Box::new(collected));
         Ok(None)
     }
 
@@ -136,7 +136,7 @@ impl Exchange {
                 .map_err(|failure| ExchangeError::new(Peer::Plugin, Step::Hook, failure))?;
         }
         self.upload.is_done = true;
-        self.upload.collected = Some(collected);
+        self.upload.collected = Some(Box::new(collected));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Filters are not asked about them. A plugin with a fitting route answers in a task that is polled here; if it wants the
 //! request forwarded, that is done here as with any other exchange, filters included, and the task is told the outcome.
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,12 +11,13 @@ use std::task::Poll;
 use super::{AfterAnswer, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
-use crate::http1::{BodyFraming, Scheme, TargetForm};
+use crate::http1::{self, BodyFraming, Scheme, TargetForm};
 use crate::plugins::web::{
     ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
 };
-use crate::reply::Reply;
+use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
+use crate::web::files::{Files, SendFileError};
 use crate::web::{Found, Matched, Missing};
 use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
 
@@ -70,6 +72,10 @@ impl Exchange {
                 let reply = Reply::page(pac.answer(&self.head)).of_server();
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
             }
+            // Boxed like the plugin's.
+            Found::Files(files) => Ok(Outcome::Next(
+                Box::pin(self.serve_file(client, files)).await,
+            )),
             Found::Missing(missing) => {
                 let reply = missing_reply(missing);
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
@@ -82,6 +88,42 @@ impl Exchange {
         self.record.status = Some(reply.status);
         reply.reason.as_bytes().clone_into(&mut self.record.reason);
         self.answer(client, reply).await
+    }
+
+    /// Sends a file, or why there is none.
+    async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> AfterAnswer {
+        let answer = files.answer(&self.head);
+        self.record.status = Some(answer.status);
+        let reason = http1::reason_phrase(answer.status).as_bytes();
+        reason.clone_into(&mut self.record.reason);
+        let next = match self.reason_to_close() {
+            _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
+            Some(reason) => AfterAnswer::Close(reason),
+            None => AfterAnswer::Again,
+        };
+        let form = ReplyForm {
+            is_head: self.head.is_method("HEAD"),
+            is_last: next != AfterAnswer::Again,
+        };
+        let response = self
+            .worker
+            .with_date(|date| answer.into_response(form, date));
+        let stall = self.worker.config.timeouts.client_idle;
+        let mut writer = client.writer();
+        match response
+            .send(&mut writer, stall, &mut self.record.sent)
+            .await
+        {
+            Ok(()) => next,
+            Err(error) => {
+                match &error {
+                    SendFileError::Client(_) => tracing::debug!(%error, "a file was not sent"),
+                    _ => tracing::warn!(error = &error as &dyn Error, "a file was not sent"),
+                }
+                self.record.note = Some(format!("cut off: {error}"));
+                AfterAnswer::Close(CloseReason::ResponseCutOff { framed: true })
+            }
+        }
     }
 
     // ---- plugins -------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 //!
 //! The stream is opened when the request's head is complete. One that the upstream has not processed, and says so
 //! (REFUSED_STREAM, or a GOAWAY that leaves it out), fails as `ConnectionRefused`: the request may be sent again
-//! whatever it asks for (RFC 9113 §8.7). One that is dropped before both messages are over is cancelled.
+//! whatever it asks for (RFC 9113 §8.7). So may one that fails as `Unsupported`, but by HTTP/1.1 (HTTP_1_1_REQUIRED).
+//! One that is dropped before both messages are over is cancelled.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -273,10 +274,12 @@ fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
 
 /// As [`failure`], but tells a request apart that the upstream says it has not processed.
 fn unprocessed(error: h2::Error) -> io::Error {
-    let is_unprocessed =
-        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
-    match is_unprocessed {
-        true => io::Error::new(io::ErrorKind::ConnectionRefused, error),
+    let says_so = matches!(
+        error.reason(),
+        Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED)
+    );
+    match error.is_remote() && (error.is_go_away() || says_so) {
+        true => refused(error),
         false => failure(error),
     }
 }
@@ -284,9 +287,18 @@ fn unprocessed(error: h2::Error) -> io::Error {
 /// Why a stream could not be opened: whatever it is, nothing was sent.
 fn unsent(error: h2::Error) -> io::Error {
     match error.is_io() || error.is_go_away() {
-        true => io::Error::new(io::ErrorKind::ConnectionRefused, error),
+        true => refused(error),
         false => failure(error),
     }
+}
+
+/// What the rest of the host is told of a request that was not processed.
+fn refused(error: h2::Error) -> io::Error {
+    let kind = match error.reason() {
+        Some(Reason::HTTP_1_1_REQUIRED) => io::ErrorKind::Unsupported,
+        _ => io::ErrorKind::ConnectionRefused,
+    };
+    io::Error::new(kind, error)
 }
 
 impl fmt::Debug for ClientStream {

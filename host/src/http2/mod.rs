@@ -51,7 +51,12 @@ fn failure(error: h2::Error) -> Error {
 
 /// Whether the upstream has not processed a request, and says so: it may be sent again whatever it asks for.
 pub(crate) fn is_unprocessed(error: &Error) -> bool {
-    error.kind() == ErrorKind::ConnectionRefused
+    error.kind() == ErrorKind::ConnectionRefused || requires_http1(error)
+}
+
+/// Whether the upstream has not processed a request because it wants it by HTTP/1.1 (RFC 9113 §7).
+pub(crate) fn requires_http1(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unsupported
 }
 
 /// Whether the peer has reset a stream, for another reason than that it did not process it. Its connection goes on.

@@ -2,6 +2,7 @@
 
 mod connect;
 pub(crate) mod dial;
+pub(crate) mod http1_hosts;
 pub(crate) mod parent;
 pub(crate) mod pool;
 mod race;

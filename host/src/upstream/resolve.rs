@@ -3,6 +3,10 @@
 //! A and AAAA are asked for at the same time; the caller gets the addresses of each family as they arrive, because
 //! connecting may begin before the slower answer is there (RFC 8305 §3). Answers are kept for their time to live
 //! within bounds, failures for a short time.
+//!
+//! A name in the machine's hosts file is known from there alone, as with getaddrinfo: no name server is asked for the
+//! family that the file does not have. The file is read once, at the start. `localhost` and what is below it is this
+//! machine whatever name servers would say (RFC 6761 §6.3).
 
 use std::cell::RefCell;
 use std::io;
@@ -10,10 +14,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RecordType;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 
 use crate::config::{DnsConfig, Resolver as ResolverKind};
 
@@ -29,9 +36,18 @@ pub(crate) struct Resolver {
 }
 
 enum Source {
-    Dns(Box<TokioResolver>),
+    Dns(Box<Dns>),
     System,
 }
+
+/// What the machine knows of names by itself, and whom it asks for the others.
+struct Dns {
+    hosts: Hosts,
+    servers: TokioResolver,
+}
+
+/// Addresses, and for how long they may be kept.
+type Answer = (Result<Vec<IpAddr>, ResolveError>, Duration);
 
 /// The address family that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,21 +79,27 @@ impl Resolver {
     /// # Errors
     /// The name servers of the configuration, or the system's, cannot be used.
     pub(crate) fn new(config: &DnsConfig) -> io::Result<Self> {
-        let source = match config.resolver {
-            ResolverKind::System => Source::System,
+        Self::with_hosts(config, Hosts::from_system().unwrap_or_default())
+    }
+
+    pub(super) fn with_hosts(config: &DnsConfig, hosts: Hosts) -> io::Result<Self> {
+        let servers = match config.resolver {
+            ResolverKind::System => None,
             ResolverKind::Dns if config.servers.is_empty() => {
                 match TokioResolver::builder_tokio() {
-                    Ok(builder) => Source::Dns(Box::new(without_cache(builder)?)),
+                    Ok(builder) => Some(asking_only(builder)?),
                     Err(error) => {
                         tracing::warn!(%error, "no usable resolv.conf, asking the system's resolver");
-                        Source::System
+                        None
                     }
                 }
             }
-            ResolverKind::Dns => Source::Dns(Box::new(with_servers(&config.servers)?)),
+            ResolverKind::Dns => Some(with_servers(&config.servers)?),
         };
         Ok(Self {
-            source,
+            source: servers.map_or(Source::System, |servers| {
+                Source::Dns(Box::new(Dns { hosts, servers }))
+            }),
             cache: RefCell::default(),
             max_ttl: config.cache_ttl_max,
             negative_ttl: config.negative_ttl,
@@ -94,7 +116,7 @@ impl Resolver {
             return known;
         }
         let (addresses, ttl) = match &self.source {
-            Source::Dns(resolver) => ask_dns(resolver, host, family).await,
+            Source::Dns(dns) => dns.ask(host, family).await,
             Source::System => ask_system(host, family).await,
         };
         let ttl = match &addresses {
@@ -148,55 +170,89 @@ fn with_servers(servers: &[SocketAddr]) -> io::Result<TokioResolver> {
         }
         config.add_name_server(name_server);
     }
-    without_cache(TokioResolver::builder_with_config(
+    asking_only(TokioResolver::builder_with_config(
         config,
         TokioRuntimeProvider::default(),
     ))
 }
 
-/// The bounds of the configuration hold for our cache; a second one below it would know nothing of them.
-fn without_cache(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> io::Result<TokioResolver> {
-    builder.options_mut().cache_size = 0;
+/// Without what is done here: the bounds of the configuration hold for our cache, and a second one below it would know
+/// nothing of them; and hickory takes the hosts file for one family's answer at a time.
+fn asking_only(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> io::Result<TokioResolver> {
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
     builder.build().map_err(io::Error::other)
 }
 
-async fn ask_dns(
-    resolver: &TokioResolver,
-    host: &str,
-    family: Family,
-) -> (Result<Vec<IpAddr>, ResolveError>, Duration) {
-    let record_type = match family {
-        Family::V4 => RecordType::A,
-        Family::V6 => RecordType::AAAA,
-    };
-    match resolver.lookup(host, record_type).await {
-        Ok(lookup) => {
-            let ttl = lookup
-                .valid_until()
-                .saturating_duration_since(Instant::now());
-            let addresses: Vec<IpAddr> = lookup
-                .answers()
-                .iter()
-                .filter_map(|record| record.data.ip_addr())
-                .collect();
-            if addresses.is_empty() {
-                (Err(ResolveError::NotFound), ttl)
-            } else {
-                (Ok(addresses), ttl)
+impl Dns {
+    async fn ask(&self, host: &str, family: Family) -> Answer {
+        let name = match Name::from_utf8(host) {
+            Ok(name) => name,
+            Err(error) => return (Err(ResolveError::Failed(error.to_string())), Duration::ZERO),
+        };
+        match self.in_hosts(&name, family) {
+            Some(answer) => answer,
+            None => self.ask_servers(name, family).await,
+        }
+    }
+
+    /// What the hosts file says; `None` if it does not have the name at all.
+    fn in_hosts(&self, name: &Name, family: Family) -> Option<Answer> {
+        let entry = |family: Family| {
+            let query = Query::query(name.clone(), family.record_type());
+            self.hosts.lookup_static_host(&query)
+        };
+        entry(family)
+            .map(|lookup| answer(&lookup))
+            .or_else(|| entry(family.other()).map(|_| (Err(ResolveError::NotFound), Duration::MAX)))
+    }
+
+    async fn ask_servers(&self, name: Name, family: Family) -> Answer {
+        match self.servers.lookup(name, family.record_type()).await {
+            Ok(lookup) => answer(&lookup),
+            Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
+                (Err(ResolveError::NotFound), Duration::ZERO)
             }
+            Err(NetError::Timeout) => (Err(ResolveError::TimedOut), Duration::ZERO),
+            Err(error) => (Err(ResolveError::Failed(error.to_string())), Duration::ZERO),
         }
-        Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
-            (Err(ResolveError::NotFound), Duration::ZERO)
+    }
+}
+
+impl Family {
+    fn record_type(self) -> RecordType {
+        match self {
+            Self::V4 => RecordType::A,
+            Self::V6 => RecordType::AAAA,
         }
-        Err(hickory_resolver::net::NetError::Timeout) => {
-            (Err(ResolveError::TimedOut), Duration::ZERO)
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
         }
-        Err(error) => (Err(ResolveError::Failed(error.to_string())), Duration::ZERO),
+    }
+}
+
+fn answer(lookup: &Lookup) -> Answer {
+    let ttl = lookup
+        .valid_until()
+        .saturating_duration_since(Instant::now());
+    let addresses: Vec<IpAddr> = lookup
+        .answers()
+        .iter()
+        .filter_map(|record| record.data.ip_addr())
+        .collect();
+    match addresses.is_empty() {
+        true => (Err(ResolveError::NotFound), ttl),
+        false => (Ok(addresses), ttl),
     }
 }
 
 /// getaddrinfo tells no time to live: the configured maximum counts.
-async fn ask_system(host: &str, family: Family) -> (Result<Vec<IpAddr>, ResolveError>, Duration) {
+async fn ask_system(host: &str, family: Family) -> Answer {
     let answer = match tokio::net::lookup_host((host, 0)).await {
         Ok(found) => {
             let of_family = |ip: &IpAddr| ip.is_ipv6() == (family == Family::V6);

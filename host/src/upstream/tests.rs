@@ -30,6 +30,7 @@ use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd, TunnelEndReason};
 
+mod resolve;
 mod tls;
 
 /// Silence for this long where something has to come is a hang.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::super::client::{Client, ClientOptions};
 use super::{Stream, collect, on_worker, sockets, turn};
 use crate::http1::Scheme;
+use crate::http2;
 use crate::transport::Transport;
 
 const OPTIONS: ClientOptions = ClientOptions {
@@ -223,20 +224,20 @@ fn a_websocket_becomes_a_stream() {
 fn a_refused_request_was_not_processed() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
-        let stream = Stream::new(client.open());
-        stream.write(GET).await;
-        let (_request, mut respond) = upstream.next().await;
-        respond.send_reset(Reason::REFUSED_STREAM);
-        assert_eq!(
-            stream.read_error().await.kind(),
-            ErrorKind::ConnectionRefused
-        );
-
-        let stream = Stream::new(client.open());
-        stream.write(GET).await;
-        let (_request, mut respond) = upstream.next().await;
-        respond.send_reset(Reason::INTERNAL_ERROR);
-        assert_eq!(stream.read_error().await.kind(), ErrorKind::ConnectionReset);
+        for (reason, is_unprocessed, requires_http1) in [
+            (Reason::REFUSED_STREAM, true, false),
+            (Reason::HTTP_1_1_REQUIRED, true, true),
+            (Reason::INTERNAL_ERROR, false, false),
+        ] {
+            let stream = Stream::new(client.open());
+            stream.write(GET).await;
+            let (_request, mut respond) = upstream.next().await;
+            respond.send_reset(reason);
+            let error = stream.read_error().await;
+            assert_eq!(http2::is_unprocessed(&error), is_unprocessed, "{reason}");
+            assert_eq!(http2::requires_http1(&error), requires_http1, "{reason}");
+            assert_eq!(http2::is_reset(&error), !is_unprocessed, "{reason}");
+        }
     });
 }
 

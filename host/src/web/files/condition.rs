@@ -1,0 +1,258 @@
+//! Validators, and the conditions that clients make of them (RFC 9110 §8.8, §13).
+//!
+//! Pure, evaluated in the order of §13.2.2. A date is a number of seconds since 1970, and none where the file's time
+//! cannot be written as a date of HTTP. Dates that cannot be read are ignored; lists of tags are read as far as they
+//! can be.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::http1::Fields;
+
+/// What identifies the representation that would be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Validators<'a> {
+    /// As ETag has it, with its quotes.
+    pub(super) tag: &'a str,
+    pub(super) modified: Option<u64>,
+}
+
+/// What the conditions of a GET or HEAD come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// They hold, or there are none.
+    Holds,
+    /// The client's copy is as good: 304.
+    NotModified,
+    /// 412
+    Failed,
+}
+
+/// Evaluates all conditions but `If-Range`.
+pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcome {
+    let strong = |tag: &[u8]| is_same_strong(tag, validators.tag);
+    let weak = |tag: &[u8]| opaque(tag) == opaque(validators.tag.as_bytes());
+    if let Some(has_matched) = any_tag(fields, "if-match", strong) {
+        if !has_matched {
+            return Outcome::Failed;
+        }
+    } else if let (Some(since), Some(modified)) =
+        (date(fields, "if-unmodified-since"), validators.modified)
+        && modified > since
+    {
+        return Outcome::Failed;
+    }
+    if let Some(has_matched) = any_tag(fields, "if-none-match", weak) {
+        if has_matched {
+            return Outcome::NotModified;
+        }
+    } else if let (Some(since), Some(modified)) =
+        (date(fields, "if-modified-since"), validators.modified)
+        && modified <= since
+    {
+        return Outcome::NotModified;
+    }
+    Outcome::Holds
+}
+
+/// Whether a Range may be served: there is no `If-Range`, or it names just this representation (§13.1.5).
+pub(super) fn holds_for_range(fields: Fields<'_>, validators: Validators<'_>) -> bool {
+    let mut values = fields.named("if-range");
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(tag), None) if tag.starts_with(b"\"") || tag.starts_with(b"W/") => {
+            is_same_strong(tag, validators.tag)
+        }
+        (Some(value), None) => {
+            let since = parsed(value);
+            since.is_some() && since == validators.modified
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// The seconds of a time that HTTP can write.
+pub(super) fn seconds(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    (since <= LATEST).then_some(since)
+}
+
+/// The date of [`seconds`], but not in the future, where no origin may say that something was modified (§8.8.2.1).
+pub(super) fn last_modified(modified: u64) -> String {
+    let now = seconds(SystemTime::now()).unwrap_or(LATEST);
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(modified.min(now)))
+}
+
+/// The last second of the year 9999.
+const LATEST: u64 = 253_402_300_799;
+
+/// Whether any tag of the field `is_same`; `*` is. `None`: there is no such field.
+fn any_tag(fields: Fields<'_>, name: &str, is_same: impl Fn(&[u8]) -> bool) -> Option<bool> {
+    let mut has_field = false;
+    for value in fields.named(name) {
+        has_field = true;
+        if value == b"*" || tags(value).any(&is_same) {
+            return Some(true);
+        }
+    }
+    has_field.then_some(false)
+}
+
+/// The entity tags of a list, up to the first thing that is none. Commas may stand inside of a tag.
+fn tags(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let start = rest
+            .iter()
+            .position(|byte| !matches!(byte, b',' | b' ' | b'\t'))?;
+        rest = &rest[start..];
+        let quote = if rest.starts_with(b"W/") { 2 } else { 0 };
+        if rest.get(quote) != Some(&b'"') {
+            return None;
+        }
+        let len = memchr::memchr(b'"', &rest[quote + 1..])?;
+        let (tag, behind) = rest.split_at(quote + len + 2);
+        rest = behind;
+        Some(tag)
+    })
+}
+
+fn is_same_strong(tag: &[u8], ours: &str) -> bool {
+    !tag.starts_with(b"W/") && tag == ours.as_bytes()
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The date in a field of one line.
+fn date(fields: Fields<'_>, name: &str) -> Option<u64> {
+    let mut values = fields.named(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => parsed(value),
+        _ => None,
+    }
+}
+
+fn parsed(value: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(value).ok()?;
+    seconds(httpdate::parse_http_date(text).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::request;
+    use super::*;
+
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+    const STRONG: Validators<'_> = Validators {
+        tag: "\"a\"",
+        modified: Some(784_111_777),
+    };
+    const WEAK: Validators<'_> = Validators {
+        tag: "W/\"a\"",
+        modified: None,
+    };
+
+    fn outcome(fields: &str, validators: Validators<'_>) -> Outcome {
+        let head = request(format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        evaluate(head.fields(), validators)
+    }
+
+    #[test]
+    fn conditions_are_evaluated_in_the_order_of_the_rfc() {
+        use Outcome::{Failed, Holds, NotModified};
+        let table = [
+            ("", Holds),
+            ("If-None-Match: \"a\"\r\n", NotModified),
+            ("If-None-Match: W/\"a\"\r\n", NotModified),
+            ("If-None-Match: \"b\", \"a\"\r\n", NotModified),
+            ("If-None-Match: \"b,\",,W/\"a\"\r\n", NotModified),
+            (
+                "If-None-Match: \"b\"\r\nIf-None-Match: \"a\"\r\n",
+                NotModified,
+            ),
+            ("If-None-Match: *\r\n", NotModified),
+            ("If-None-Match: \"b\"\r\n", Holds),
+            ("If-None-Match: a\r\n", Holds),
+            ("If-None-Match: \"a\r\n", Holds),
+            ("If-None-Match:\r\n", Holds),
+            (&format!("If-Modified-Since: {EARLIER}\r\n"), Holds),
+            (&format!("If-Modified-Since: {SAME}\r\n"), NotModified),
+            (&format!("If-Modified-Since: {LATER}\r\n"), NotModified),
+            (
+                "If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n",
+                NotModified,
+            ),
+            (
+                "If-Modified-Since: Sun Nov  6 08:49:37 1994\r\n",
+                NotModified,
+            ),
+            ("If-Modified-Since: yesterday\r\n", Holds),
+            (
+                &format!("If-Modified-Since: {SAME}\r\nIf-Modified-Since: {SAME}\r\n"),
+                Holds,
+            ),
+            (
+                &format!("If-None-Match: \"b\"\r\nIf-Modified-Since: {SAME}\r\n"),
+                Holds,
+            ),
+            ("If-Match: \"a\"\r\n", Holds),
+            ("If-Match: *\r\n", Holds),
+            ("If-Match: W/\"a\"\r\n", Failed),
+            ("If-Match: \"b\"\r\n", Failed),
+            ("If-Match: \"b\"\r\nIf-None-Match: \"a\"\r\n", Failed),
+            ("If-Match: \"a\"\r\nIf-None-Match: \"a\"\r\n", NotModified),
+            (&format!("If-Unmodified-Since: {EARLIER}\r\n"), Failed),
+            (&format!("If-Unmodified-Since: {SAME}\r\n"), Holds),
+            (
+                &format!("If-Match: \"a\"\r\nIf-Unmodified-Since: {EARLIER}\r\n"),
+                Holds,
+            ),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(outcome(fields, STRONG), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_is_good_for_caches_alone() {
+        assert_eq!(
+            outcome("If-None-Match: \"a\"\r\n", WEAK),
+            Outcome::NotModified
+        );
+        assert_eq!(outcome("If-Match: W/\"a\"\r\n", WEAK), Outcome::Failed);
+        let since = format!("If-Modified-Since: {LATER}\r\n");
+        assert_eq!(outcome(&since, WEAK), Outcome::Holds);
+    }
+
+    #[test]
+    fn a_range_is_served_of_the_same_representation_only() {
+        let table = [
+            ("", true),
+            ("If-Range: \"a\"\r\n", true),
+            ("If-Range: W/\"a\"\r\n", false),
+            ("If-Range: \"b\"\r\n", false),
+            ("If-Range: a\r\n", false),
+            ("If-Range: \"a\"\r\nIf-Range: \"a\"\r\n", false),
+            (&format!("If-Range: {SAME}\r\n"), true),
+            (&format!("If-Range: {LATER}\r\n"), false),
+            (&format!("If-Range: {EARLIER}\r\n"), false),
+        ];
+        for (fields, expected) in table {
+            let head = request(format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+            assert_eq!(holds_for_range(head.fields(), STRONG), expected, "{fields}");
+        }
+        let head = request("GET /a HTTP/1.1\r\nHost: a\r\nIf-Range: nonsense\r\n\r\n");
+        assert!(!holds_for_range(head.fields(), WEAK));
+    }
+
+    #[test]
+    fn times_beyond_the_reach_of_http_have_no_date() {
+        let far = UNIX_EPOCH + Duration::from_secs(LATEST + 1);
+        assert_eq!(seconds(far), None);
+        assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), None);
+        assert_eq!(last_modified(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_ne!(last_modified(LATEST), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}

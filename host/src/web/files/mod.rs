@@ -1,0 +1,368 @@
+//! Files of a directory, served as an origin serves them (RFC 9110).
+//!
+//! One look-up per request: `path` reads the name, `open` finds the file and nothing outside of the directory, the
+//! client's fields choose a representation (`coding`), tell whether it is wanted (`condition`) and how much of it
+//! (`range`), and `send` moves it. GET and HEAD; a file is never written here. Names that begin with a dot are not served,
+//! `/.well-known/` excepted. What plugins or a PAC file answer comes before files and is decided elsewhere, and so is what
+//! becomes of a request's content and of the connection.
+//!
+//! All of it happens on the worker's thread, as web servers do by default: the kernel has names and content in memory but
+//! for the first time, and then a look-up takes less than to ask another thread for it. Whoever serves from a disk that is
+//! slow, or over a network, pays with the other connections of the worker for the time that it takes.
+//!
+//! A name costs a plain file one openat2, statx, read, send and close, and one openat2 more for each coding that its client
+//! takes and that could be beside it (`name.br`, `name.gz`).
+
+mod answer;
+mod below;
+mod coding;
+mod condition;
+mod listing;
+mod mime;
+mod multipart;
+mod open;
+mod path;
+mod range;
+mod send;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use answer::FileAnswer;
+pub use open::FilesError;
+pub(crate) use send::SendFileError;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use answer::Body;
+use coding::{Accepted, names};
+use condition::{Outcome, Validators};
+use mime::{Gain, MediaType};
+use multipart::{Multipart, content_range};
+use open::{Found, OpenError, OpenFile, Root};
+use path::{PathError, Resolved, encoded};
+use range::Selected;
+use send::Segment;
+
+use crate::config::StaticFilesConfig;
+use crate::content_coding::Coding;
+use crate::http1::{RequestHead, Version};
+
+/// The longest file that is compressed on its way, in bytes; longer ones are sent as they are. It takes 160 ms of a
+/// processor, and whoever has such files can have them compressed beforehand.
+const MAX_COMPRESSED: u64 = 16 * 1024 * 1024;
+
+/// How many files are compressed at a time, for all workers together; the next one is sent as it is. An encoder holds up
+/// to 1.3 MiB for as long as its client takes, and clients may be slow and many.
+const MAX_ENCODERS: usize = 64;
+
+/// The files that are served, for all workers.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: Root,
+    config: StaticFilesConfig,
+    encoders: Arc<Encoders>,
+}
+
+/// Stands for the right to use an encoder: one handle is ours, every other one is a response's.
+#[derive(Debug)]
+struct Encoders;
+
+/// What is sent of a file: a representation (RFC 9110 §8.1).
+struct Representation {
+    file: OpenFile,
+    media_type: MediaType,
+    form: Form,
+    /// As ETag has it.
+    tag: String,
+    /// Other clients might have got another one.
+    varies: bool,
+}
+
+/// How the content is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Identity,
+    /// In a file of its own.
+    Stored(Coding),
+    /// On its way.
+    Coded(Coding),
+}
+
+impl Files {
+    /// Opens the directory. Without one in the configuration it need not be there: then there are no files.
+    pub(crate) fn open(config: &StaticFilesConfig) -> Result<Self, FilesError> {
+        Ok(Self {
+            root: Root::open(config)?,
+            config: config.clone(),
+            encoders: Arc::new(Encoders),
+        })
+    }
+
+    /// What is answered to a request. Opens the file; reads nothing of it.
+    pub(crate) fn answer(&self, request: &RequestHead) -> FileAnswer {
+        match request.method() {
+            "GET" | "HEAD" => self.found(request).unwrap_or_else(FileAnswer::plain),
+            "OPTIONS" => FileAnswer::options(),
+            _ => FileAnswer::method_not_allowed(),
+        }
+    }
+
+    /// The answer, or the status of a refusal.
+    fn found(&self, request: &RequestHead) -> Result<FileAnswer, u16> {
+        let target = request.path();
+        let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
+        let (path, query) = target.split_at(path_len);
+        let Resolved { name, is_directory } = path::resolve(path).map_err(status_of_path)?;
+        if is_directory {
+            return self.directory(request, &name);
+        }
+        match self.root.look_up(&name).map_err(status_of)? {
+            Found::File(file) => Ok(self.file(request, &name, file)),
+            Found::Directory(_) => Ok(redirect(&name, query)),
+        }
+    }
+
+    fn directory(&self, request: &RequestHead, name: &[u8]) -> Result<FileAnswer, u16> {
+        for index in &self.config.index {
+            let index = match name {
+                b"" => index.as_bytes().to_vec(),
+                name => [name, index.as_bytes()].join(&b'/'),
+            };
+            match self.root.look_up(&index) {
+                Ok(Found::File(file)) => return Ok(self.file(request, &index, file)),
+                Ok(Found::Directory(_)) | Err(OpenError::NotFound) => {}
+                Err(error) => return Err(status_of(error)),
+            }
+        }
+        if !self.config.has_listing {
+            return Err(404);
+        }
+        match self.root.look_up(name).map_err(status_of)? {
+            Found::File(_) => Err(404),
+            Found::Directory(directory) => {
+                let page = listing::page(&self.root, name, &directory)
+                    .map_err(|error| status_of(OpenError::report(&error)))?;
+                Ok(FileAnswer::new(200).with_text("text/html; charset=utf-8", page))
+            }
+        }
+    }
+
+    /// The answer to a request for a file that is there.
+    fn file(&self, request: &RequestHead, name: &[u8], file: OpenFile) -> FileAnswer {
+        let fields = request.fields();
+        let chosen = self.choose(request, name, file);
+        let modified = condition::seconds(chosen.file.modified);
+        let validators = Validators {
+            tag: &chosen.tag,
+            modified,
+        };
+        match condition::evaluate(fields, validators) {
+            Outcome::Holds => {}
+            Outcome::NotModified => return self.describe(FileAnswer::new(304), &chosen),
+            Outcome::Failed => return FileAnswer::plain(412),
+        }
+        let is_whole = request.is_method("HEAD")
+            || matches!(chosen.form, Form::Coded(_))
+            || !condition::holds_for_range(fields, validators);
+        let selected = match is_whole {
+            true => Selected::Whole,
+            false => range::select(fields.named("range"), chosen.file.len),
+        };
+        match selected {
+            Selected::Whole => self.whole(chosen, modified),
+            Selected::Parts(parts) => self.parts(chosen, modified, parts),
+            Selected::Nothing => {
+                let range = format!("bytes */{}", chosen.file.len);
+                FileAnswer::plain(416).with("Content-Range", range)
+            }
+        }
+    }
+
+    /// Chooses what the client likes best of what there is.
+    fn choose(&self, request: &RequestHead, name: &[u8], file: OpenFile) -> Representation {
+        let media_type = MediaType::of(name);
+        let gain = media_type.gain();
+        let may_be_stored = self.config.has_precompressed && gain != Gain::Nothing;
+        let may_be_coded = gain == Gain::Sure
+            && file.len <= MAX_COMPRESSED
+            && (self.config.compress_from).is_some_and(|least| file.len >= least);
+        // Without a choice nobody looks at what the client takes.
+        let accepted = match may_be_stored || may_be_coded {
+            true => Accepted::of(request.fields()),
+            false => Accepted::default(),
+        };
+        let stored = match may_be_stored {
+            true => self.stored(name, accepted, &file),
+            false => None,
+        };
+        let coding = accepted.best_first(Coding::Gzip).next();
+        let (file, form) = match (stored, coding) {
+            (Some((stored, coding)), _) => (stored, Form::Stored(coding)),
+            (None, Some(coding)) if may_be_coded && takes_chunks(request) && self.has_encoder() => {
+                (file, Form::Coded(coding))
+            }
+            _ => (file, Form::Identity),
+        };
+        Representation {
+            tag: tag(&file, form),
+            file,
+            media_type,
+            form,
+            varies: may_be_stored || may_be_coded,
+        }
+    }
+
+    /// Two workers may find the last one free at the same time: then there is one more.
+    fn has_encoder(&self) -> bool {
+        Arc::strong_count(&self.encoders) <= MAX_ENCODERS
+    }
+
+    /// The best of the files in which somebody has coded this one, unless it is older than this one.
+    fn stored(
+        &self,
+        name: &[u8],
+        accepted: Accepted,
+        file: &OpenFile,
+    ) -> Option<(OpenFile, Coding)> {
+        accepted.best_first(Coding::Brotli).find_map(|coding| {
+            let name = [name, names(coding).file.as_bytes()].concat();
+            match self.root.look_up(&name) {
+                Ok(Found::File(stored)) if stored.modified >= file.modified => {
+                    Some((stored, coding))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    fn whole(&self, chosen: Representation, modified: Option<u64>) -> FileAnswer {
+        let answer = typed(FileAnswer::new(200), chosen.media_type);
+        let answer = self.describe(dated(answer, modified), &chosen);
+        let (file, len) = (chosen.file.file, chosen.file.len);
+        match chosen.form {
+            Form::Coded(coding) => answer
+                .with("Content-Encoding", names(coding).field)
+                .with_body(Body::Coded {
+                    file,
+                    len,
+                    coding,
+                    permit: Arc::clone(&self.encoders),
+                }),
+            Form::Identity | Form::Stored(_) => ranged(answer, chosen.form).with_body(Body::File {
+                file,
+                segments: Vec::from([Segment::Part(0..len)]),
+                len,
+            }),
+        }
+    }
+
+    fn parts(
+        &self,
+        chosen: Representation,
+        modified: Option<u64>,
+        parts: Vec<Range<u64>>,
+    ) -> FileAnswer {
+        let answer = FileAnswer::new(206);
+        let (answer, segments) = match &parts[..] {
+            [part] => {
+                let range = content_range(part, chosen.file.len);
+                let answer = typed(answer, chosen.media_type).with("Content-Range", range);
+                (answer, Vec::from([Segment::Part(part.clone())]))
+            }
+            _ => {
+                let multipart = Multipart::new(parts, chosen.media_type, chosen.file.len);
+                let boundary = multipart.boundary.as_bytes();
+                let value = [b"multipart/byteranges; boundary=", boundary];
+                let answer = answer
+                    .with_parts("Content-Type", &value)
+                    .with("X-Content-Type-Options", "nosniff");
+                (answer, multipart.segments)
+            }
+        };
+        let answer = self.describe(dated(answer, modified), &chosen);
+        ranged(answer, chosen.form).with_body(Body::File {
+            file: chosen.file.file,
+            len: segments.iter().map(Segment::len).sum(),
+            segments,
+        })
+    }
+
+    /// The fields that a 304 has as well.
+    fn describe(&self, answer: FileAnswer, chosen: &Representation) -> FileAnswer {
+        let mut answer = answer.with("ETag", &chosen.tag);
+        if !self.config.cache_control.is_empty() {
+            answer = answer.with("Cache-Control", &self.config.cache_control);
+        }
+        match chosen.varies {
+            true => answer.with("Vary", "Accept-Encoding"),
+            false => answer,
+        }
+    }
+}
+
+fn typed(answer: FileAnswer, media_type: MediaType) -> FileAnswer {
+    let [essence, charset] = media_type.value();
+    answer
+        .with_parts("Content-Type", &[essence.as_bytes(), charset.as_bytes()])
+        .with("X-Content-Type-Options", "nosniff")
+}
+
+fn dated(answer: FileAnswer, modified: Option<u64>) -> FileAnswer {
+    match modified {
+        Some(modified) => answer.with("Last-Modified", condition::last_modified(modified)),
+        None => answer,
+    }
+}
+
+fn ranged(answer: FileAnswer, form: Form) -> FileAnswer {
+    let answer = answer.with("Accept-Ranges", "bytes");
+    match form {
+        Form::Stored(coding) => answer.with("Content-Encoding", names(coding).field),
+        Form::Identity | Form::Coded(_) => answer,
+    }
+}
+
+/// Strong where the bytes are a file's. What is coded on its way is the same for every client of this version, but the
+/// next one may code it otherwise: weak.
+fn tag(file: &OpenFile, form: Form) -> String {
+    let fingerprint = file.fingerprint();
+    match form {
+        Form::Identity => format!("\"{fingerprint}\""),
+        Form::Stored(coding) => format!("\"{fingerprint}{}\"", names(coding).tag),
+        Form::Coded(coding) => format!("W/\"{fingerprint}{}\"", names(coding).tag),
+    }
+}
+
+/// Whether content of unknown length can be sent: framed, and not as a part of something whose bytes nobody knows.
+fn takes_chunks(request: &RequestHead) -> bool {
+    let has_range = request.is_method("GET") && request.fields().named("range").next().is_some();
+    request.version() != Version::Http10 && !has_range
+}
+
+/// To the directory by its proper name. What comes of `resolve` begins with no `/`, so the path begins with one only
+/// and leads to no other host.
+fn redirect(name: &[u8], query: &[u8]) -> FileAnswer {
+    let location = format!("/{}/", encoded(name)).into_bytes();
+    FileAnswer::plain(301).with_parts("Location", &[&location, query])
+}
+
+fn status_of_path(error: PathError) -> u16 {
+    match error {
+        PathError::Malformed => 400,
+        PathError::Outside => 403,
+        PathError::Hidden => 404,
+    }
+}
+
+fn status_of(error: OpenError) -> u16 {
+    match error {
+        OpenError::NotFound => 404,
+        OpenError::Forbidden => 403,
+        OpenError::Exhausted => 503,
+        OpenError::Failed => 500,
+    }
+}

@@ -1,0 +1,317 @@
+//! The served directory, and what is found in it.
+//!
+//! The directory is held open, so that a name costs one look-up and cannot leave it; see `below.rs`. Once a second, if
+//! there are requests, it is opened anew: builds and deployments put another directory in its place, and nobody wants to
+//! restart a server for that. A directory that has gone has no files until it is back. What cannot be opened is told
+//! apart by what the client is to hear; only what an operator can do something about is logged.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::below::{Directory, Opened, Subdirectory};
+use crate::config::{StaticFilesConfig, Symlinks};
+
+/// The directory whose files are served, for all workers.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    symlinks: Symlinks,
+    started_at: Instant,
+    /// In which second since then the directory was opened.
+    opened_in: AtomicU64,
+    /// None while it is not there. Written once a second; look-ups share it.
+    directory: RwLock<Option<Directory>>,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum Found {
+    File(OpenFile),
+    Directory(Subdirectory),
+}
+
+/// A regular file, opened, as it was then.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    /// In bytes.
+    pub(super) len: u64,
+    pub(super) modified: SystemTime,
+    inode: u64,
+}
+
+/// Why there is nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpenError {
+    /// Nothing of that name, or nothing that is served: 404.
+    NotFound,
+    /// The system does not let us read it: 403.
+    Forbidden,
+    /// Out of open files or memory: 503.
+    Exhausted,
+    /// The disk failed: 500.
+    Failed,
+}
+
+/// Why files cannot be served at all.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "static files: {} cannot be opened ({source}); create this directory, or name another one \
+     (--static-server-dir, `dir` in [web_server.static_files])",
+    dir.display()
+)]
+pub struct FilesError {
+    dir: PathBuf,
+    source: io::Error,
+}
+
+impl Root {
+    pub(super) fn open(config: &StaticFilesConfig) -> Result<Self, FilesError> {
+        let path = match &config.dir {
+            Some(dir) => std::path::absolute(dir),
+            None => default_dir(),
+        };
+        let fail = |dir: &Path, source| FilesError {
+            dir: dir.to_owned(),
+            source,
+        };
+        let named = config.dir.as_deref().unwrap_or(Path::new("public"));
+        let path = path.map_err(|error| fail(named, error))?;
+        let directory = match Directory::open(&path) {
+            Ok(directory) => Some(directory),
+            Err(error) if config.dir.is_none() => {
+                tracing::warn!(
+                    dir = %path.display(), %error,
+                    "no directory of static files: every request for one is answered 404"
+                );
+                None
+            }
+            Err(error) => return Err(fail(&path, error)),
+        };
+        Ok(Self {
+            path,
+            symlinks: config.symlinks,
+            started_at: Instant::now(),
+            opened_in: AtomicU64::new(0),
+            directory: RwLock::new(directory),
+        })
+    }
+
+    /// Opens what stands under `name`, as `path.rs` has resolved it.
+    pub(super) fn look_up(&self, name: &[u8]) -> Result<Found, OpenError> {
+        self.renew();
+        let directory = self.directory.read();
+        let directory = directory.unwrap_or_else(PoisonError::into_inner);
+        let directory = directory.as_ref().ok_or(OpenError::NotFound)?;
+        match directory.look_up(name, self.symlinks) {
+            Ok(Opened::File(file, metadata)) => Ok(Found::File(OpenFile::new(file, &metadata))),
+            Ok(Opened::Directory(directory)) => Ok(Found::Directory(directory)),
+            Ok(Opened::Other) => Err(OpenError::NotFound),
+            Err(error) => Err(OpenError::report(&error)),
+        }
+    }
+
+    /// Opens the directory anew if that was not done in this second.
+    fn renew(&self) {
+        let second = self.started_at.elapsed().as_secs();
+        // Two workers at once do it twice, which is no harm.
+        if self.opened_in.load(Ordering::Relaxed) == second {
+            return;
+        }
+        self.opened_in.store(second, Ordering::Relaxed);
+        let opened = match Directory::open(&self.path) {
+            Ok(directory) => Some(directory),
+            Err(error) if OpenError::of(&error) == OpenError::NotFound => None,
+            // Of no use to anybody; the one that we have may be.
+            Err(_) => return,
+        };
+        let is_there = opened.is_some();
+        let mut directory = self
+            .directory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let was_there = std::mem::replace(&mut *directory, opened).is_some();
+        drop(directory);
+        if was_there != is_there {
+            let dir = self.path.display();
+            match is_there {
+                true => tracing::info!(%dir, "the directory of static files is back"),
+                false => tracing::warn!(%dir, "the directory of static files has gone"),
+            }
+        }
+    }
+}
+
+/// `public` beside the executable.
+fn default_dir() -> io::Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    let parent = executable.parent().unwrap_or(Path::new("."));
+    Ok(parent.join("public"))
+}
+
+impl OpenFile {
+    fn new(file: File, metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self {
+            file,
+            len: metadata.len(),
+            modified: metadata.modified().unwrap_or(UNIX_EPOCH),
+            inode,
+        }
+    }
+
+    /// What changes with its content: length, time and, for a file that was put in its place, the inode.
+    pub(super) fn fingerprint(&self) -> String {
+        let (len, inode) = (self.len, self.inode);
+        match self.modified.duration_since(UNIX_EPOCH) {
+            Ok(since) => format!("{len:x}-{:x}-{inode:x}", since.as_nanos()),
+            Err(before) => format!("{len:x}-b{:x}-{inode:x}", before.duration().as_nanos()),
+        }
+    }
+}
+
+impl OpenError {
+    /// Which one it is; logs it.
+    pub(super) fn report(error: &io::Error) -> Self {
+        let kind = Self::of(error);
+        match kind {
+            Self::NotFound | Self::Forbidden => {
+                tracing::debug!(%error, "nothing is served under this name")
+            }
+            Self::Exhausted | Self::Failed => {
+                tracing::warn!(%error, "a file or directory cannot be opened")
+            }
+        }
+        kind
+    }
+
+    #[cfg(unix)]
+    fn of(error: &io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(error) {
+            Some(
+                // A link that leads out, or one that is not followed, is nothing that is served.
+                Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::XDEV
+                | Errno::LOOP
+                // Names that the file system cannot have.
+                | Errno::NAMETOOLONG
+                | Errno::INVAL
+                | Errno::ILSEQ
+                // Sockets, and devices without a driver.
+                | Errno::NXIO
+                | Errno::NODEV
+                | Errno::STALE,
+            ) => Self::NotFound,
+            Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => Self::Exhausted,
+            _ => Self::Failed,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::Forbidden,
+            io::ErrorKind::OutOfMemory => Self::Exhausted,
+            _ => Self::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::Site;
+    use super::*;
+
+    fn is_there(root: &Root, name: &str) -> bool {
+        // As if a second had passed.
+        root.opened_in.store(u64::MAX, Ordering::Relaxed);
+        match root.look_up(name.as_bytes()) {
+            Ok(found) => matches!(found, Found::File(_)),
+            Err(error) => {
+                assert_eq!(error, OpenError::NotFound);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_the_place_of_another_is_served() {
+        let site = Site::new("renewed");
+        site.write("old", "x");
+        let root = Root::open(&site.config()).unwrap();
+        assert!(is_there(&root, "old"));
+        std::fs::rename(site.root(), site.outside("aside")).unwrap();
+        assert!(!is_there(&root, "old"));
+        site.write("new", "x");
+        assert!(is_there(&root, "new") && !is_there(&root, "old"));
+    }
+
+    #[test]
+    fn a_directory_that_was_named_has_to_be_there() {
+        let site = Site::new("missing");
+        let config = StaticFilesConfig {
+            dir: Some(site.outside("nowhere")),
+            ..site.config()
+        };
+        let error = Root::open(&config).unwrap_err().to_string();
+        assert!(error.contains("nowhere") && error.contains("--static-server-dir"));
+        let file = StaticFilesConfig {
+            dir: Some(site.write("file", "x")),
+            ..site.config()
+        };
+        assert!(Root::open(&file).is_err());
+    }
+
+    #[test]
+    fn the_directory_that_nobody_named_may_be_missing() {
+        let site = Site::new("default");
+        let config = StaticFilesConfig {
+            dir: None,
+            ..site.config()
+        };
+        let root = Root::open(&config).unwrap();
+        assert_eq!(root.look_up(b"a").unwrap_err(), OpenError::NotFound);
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_length_time_and_inode() {
+        let site = Site::new("fingerprint");
+        let root = Root::open(&site.config()).unwrap();
+        let fingerprint = || match root.look_up(b"a").unwrap() {
+            Found::File(file) => file.fingerprint(),
+            Found::Directory(_) => panic!("a is a file"),
+        };
+        let path = site.write("a", "one");
+        let first = fingerprint();
+        assert_eq!(first, fingerprint());
+        site.write("a", "three");
+        let second = fingerprint();
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let replacement = site.write("b", "other");
+        let set = |path, time| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        set(&replacement, modified);
+        std::fs::rename(&replacement, &path).unwrap();
+        let third = fingerprint();
+        set(&path, UNIX_EPOCH - std::time::Duration::from_nanos(1));
+        let fourth = fingerprint();
+        let all = std::collections::HashSet::from([first, second, third, fourth]);
+        assert_eq!(all.len(), 4);
+    }
+}

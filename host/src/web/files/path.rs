@@ -1,0 +1,267 @@
+//! Which name below the served directory a request's path means.
+//!
+//! Pure, and the first of two lines of defence: what leaves here has no `..`, no separator that was smuggled in, and
+//! nothing that some platform reads as something else. The second one is the kernel's, see `below.rs`. Escapes are
+//! undone once. Names are bytes: a file whose name is no UTF-8 can be asked for. What is refused is refused on every
+//! platform alike, so that a site does not change its meaning when it moves.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode};
+
+/// A path, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// Segments with a `/` between them; empty for the served directory itself.
+    pub(super) name: Vec<u8>,
+    /// The path ends as a directory's does: in `/`, or in a segment that leads to a directory.
+    pub(super) is_directory: bool,
+}
+
+/// Why a path is not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathError {
+    /// An escape is incomplete, or stands for a control character: 400.
+    Malformed,
+    /// It leads out of the served directory: 403.
+    Outside,
+    /// Nothing of such a name is served, whether it is there or not: 404. Names that begin with a dot (but for
+    /// `/.well-known`, RFC 8615), separators in escapes, and names that Windows takes for something else.
+    Hidden,
+}
+
+/// The longest name of a file, in bytes, on the file systems that there are; longer ones are 404.
+const MAX_NAME_LEN: usize = 255;
+
+/// Resolves the path of a request target, as it was received, without the query.
+pub(super) fn resolve(path: &[u8]) -> Result<Resolved, PathError> {
+    let Some(relative) = path.strip_prefix(b"/") else {
+        return Err(PathError::Malformed);
+    };
+    let mut name = Vec::with_capacity(relative.len());
+    let mut is_directory = true;
+    for segment in relative.split(|&byte| byte == b'/') {
+        let parent_end = name.len();
+        if parent_end > 0 {
+            name.push(b'/');
+        }
+        let start = name.len();
+        decode(segment, &mut name)?;
+        is_directory = matches!(&name[start..], b"" | b"." | b"..");
+        match &name[start..] {
+            b"" | b"." => name.truncate(parent_end),
+            b".." if parent_end == 0 => return Err(PathError::Outside),
+            b".." => name.truncate(parent_of(&name[..parent_end])),
+            b".well-known" if start == 0 => {}
+            plain if is_served(plain) => {}
+            _ => return Err(PathError::Hidden),
+        }
+    }
+    Ok(Resolved { name, is_directory })
+}
+
+/// Whether a file of this name is served, if it is there.
+pub(super) fn is_served(name: &[u8]) -> bool {
+    let is_foreign = |&byte: &u8| matches!(byte, b'/' | b'\\' | b':') || is_control(byte);
+    name.len() <= MAX_NAME_LEN
+        && !name.is_empty()
+        && !name.starts_with(b".")
+        // Windows drops them, and would find another file.
+        && !name.ends_with(b".")
+        && !name.ends_with(b" ")
+        && !name.iter().any(is_foreign)
+        && !is_device(name)
+        // Short names (`GIT~1`) stand for any long one there.
+        && !(cfg!(windows) && name.contains(&b'~'))
+}
+
+/// `name` with everything escaped that has a meaning in a URL, in HTML or in a field.
+pub(super) fn encoded(name: &[u8]) -> PercentEncode<'_> {
+    percent_encode(name, ESCAPED)
+}
+
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// Where the name of the directory ends that `name` is in.
+fn parent_of(name: &[u8]) -> usize {
+    memchr::memrchr(b'/', name).unwrap_or(0)
+}
+
+/// Undoes the escapes of a segment.
+fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
+    let mut bytes = segment.iter();
+    while let Some(&byte) = bytes.next() {
+        let decoded = match byte {
+            b'%' => {
+                let digits = (hexadecimal(bytes.next()), hexadecimal(bytes.next()));
+                let (Some(high), Some(low)) = digits else {
+                    return Err(PathError::Malformed);
+                };
+                high << 4 | low
+            }
+            plain => plain,
+        };
+        if is_control(decoded) {
+            return Err(PathError::Malformed);
+        }
+        out.push(decoded);
+    }
+    Ok(())
+}
+
+fn hexadecimal(digit: Option<&u8>) -> Option<u8> {
+    let value = char::from(*digit?).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+fn is_control(byte: u8) -> bool {
+    byte < b' ' || byte == 0x7f
+}
+
+/// Whether Windows opens a device where this name is asked for, in whatever directory, with whatever extension.
+fn is_device(name: &[u8]) -> bool {
+    let stem = name.split(|&byte| byte == b'.').next().unwrap_or_default();
+    let stem = stem.trim_ascii_end();
+    let is = |device: &&[u8]| stem.eq_ignore_ascii_case(device);
+    DEVICES.iter().any(is) || is_numbered_device(stem)
+}
+
+const DEVICES: &[&[u8]] = &[
+    b"con", b"prn", b"aux", b"nul", b"clock$", b"conin$", b"conout$",
+];
+
+/// `COM1` and its kin; superscript digits count as digits there.
+fn is_numbered_device(stem: &[u8]) -> bool {
+    let Some((kind, number)) = stem.split_at_checked(3) else {
+        return false;
+    };
+    let is_port = kind.eq_ignore_ascii_case(b"com") || kind.eq_ignore_ascii_case(b"lpt");
+    let is_number = matches!(number, [b'0'..=b'9'] | [0xc2, 0xb9 | 0xb2 | 0xb3]);
+    is_port && is_number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> Result<Resolved, PathError> {
+        Ok(Resolved {
+            name: name.as_bytes().to_vec(),
+            is_directory: false,
+        })
+    }
+
+    fn directory(name: &str) -> Result<Resolved, PathError> {
+        Ok(Resolved {
+            name: name.as_bytes().to_vec(),
+            is_directory: true,
+        })
+    }
+
+    #[test]
+    fn a_path_means_one_name() {
+        let table = [
+            ("/", directory("")),
+            ("//", directory("")),
+            ("/a.txt", file("a.txt")),
+            ("//a//b///c.txt", file("a/b/c.txt")),
+            ("/a/", directory("a")),
+            ("/a/.", directory("a")),
+            ("/a/b/..", directory("a")),
+            ("/a/b/%2e%2E/c", file("a/c")),
+            ("/a/..", directory("")),
+            ("/a/../b", file("b")),
+            ("/a%20b%2b.txt", file("a b+.txt")),
+            ("/%C3%A4", file("ä")),
+            ("/%2561", file("%61")),
+            ("/.well-known/acme", file(".well-known/acme")),
+            ("/com", file("com")),
+            ("/com10.txt", file("com10.txt")),
+            ("/console", file("console")),
+        ];
+        for (path, expected) in table {
+            assert_eq!(resolve(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        assert_eq!(resolve(b"/%ff\xfe").unwrap().name, b"\xff\xfe");
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_refused_by_its_kind() {
+        use PathError::{Hidden, Malformed, Outside};
+        let long = format!("/{}", "a".repeat(256));
+        let table = [
+            ("", Malformed),
+            ("*", Malformed),
+            ("a", Malformed),
+            ("/%", Malformed),
+            ("/%2", Malformed),
+            ("/%zz", Malformed),
+            ("/a%00.txt", Malformed),
+            ("/a%0d%0ab", Malformed),
+            ("/%7f", Malformed),
+            ("/..", Outside),
+            ("/a/../..", Outside),
+            ("/%2e./a", Outside),
+            ("/%2f", Hidden),
+            ("/..%2fa", Hidden),
+            ("/..\\a", Hidden),
+            ("/a/.well-known/x", Hidden),
+            ("/.git/../a", Hidden),
+            ("/a.txt.", Hidden),
+            ("/a.txt%20", Hidden),
+            ("/c:/a", Hidden),
+            ("/Com1.txt", Hidden),
+            ("/LPT%C2%B9", Hidden),
+            ("/nul%20.txt", Hidden),
+            (&long, Hidden),
+        ];
+        for (path, expected) in table {
+            assert_eq!(resolve(path.as_bytes()), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_resolved_is_below_the_directory() {
+        const PIECES: [&str; 16] = [
+            "/", "/", ".", ".", "%2e", "%2E", "%2f", "\\", "%5c", "a", "b.c", ":", "%00", "%25",
+            "\u{a0}", " ",
+        ];
+        // A small generator (xorshift), so that a failure can be repeated.
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut resolved = 0;
+        for _ in 0..100_000 {
+            let mut path = String::from("/");
+            for _ in 0..5 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                path.push_str(PIECES[(random % 16) as usize]);
+            }
+            let Ok(Resolved { name, .. }) = resolve(path.as_bytes()) else {
+                continue;
+            };
+            resolved += 1;
+            let mut segments = name.split(|&byte| byte == b'/');
+            assert!(name.is_empty() || segments.all(is_served), "{path}");
+        }
+        assert!(resolved > 1000);
+    }
+
+    #[test]
+    fn every_name_that_is_served_can_be_asked_for_in_its_encoding() {
+        for byte in 0..=255 {
+            let name = [b'a', byte, b'b'];
+            let path = format!("/{}", encoded(&name));
+            if is_served(&name) {
+                assert_eq!(resolve(path.as_bytes()).unwrap().name, name);
+            }
+        }
+    }
+}

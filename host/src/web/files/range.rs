@@ -1,0 +1,210 @@
+//! Which parts of a representation a client asks for (RFC 9110 §14).
+//!
+//! Pure. What is malformed is ignored, as the RFC has it, and so is what costs more than the whole: more than
+//! [`MAX_RANGES`] ranges, or ranges that overlap so much that together they are longer than the content. Parts that touch
+//! or overlap become one. Whether the client's copy is of this representation (`If-Range`) is for `condition.rs`.
+
+use std::ops::Range;
+
+/// The most ranges of one request; with more of them Range is ignored. Whoever resumes a download asks for one,
+/// viewers of PDF for a handful.
+const MAX_RANGES: usize = 16;
+
+/// What is to be sent of a representation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Selected {
+    /// All of it, 200.
+    Whole,
+    /// These parts, none empty, at least one, in the order in which they were asked for: 206.
+    Parts(Vec<Range<u64>>),
+    /// No part of it was asked for: 416.
+    Nothing,
+}
+
+/// One range as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spec {
+    From(u64),
+    Between(u64, u64),
+    Last(u64),
+}
+
+/// Reads the values of the Range lines of a request for a representation of `len` bytes.
+pub(super) fn select<'a>(mut values: impl Iterator<Item = &'a [u8]>, len: u64) -> Selected {
+    // No list field: what several lines mean is anybody's guess.
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Selected::Whole;
+    };
+    let Some(specs) = specs(value) else {
+        return Selected::Whole;
+    };
+    if len == 0 && specs.iter().any(|spec| matches!(spec, Spec::Last(1..))) {
+        // Satisfiable (§14.1.2), but Content-Range cannot say so of nothing.
+        return Selected::Whole;
+    }
+    let parts: Vec<_> = specs.iter().filter_map(|spec| spec.within(len)).collect();
+    let total = parts
+        .iter()
+        .fold(0_u64, |sum, part| sum.saturating_add(part.end - part.start));
+    if parts.is_empty() {
+        Selected::Nothing
+    } else if total > len {
+        Selected::Whole
+    } else {
+        Selected::Parts(coalesced(parts))
+    }
+}
+
+/// `None`: malformed, of another unit, or too many.
+fn specs(value: &[u8]) -> Option<Vec<Spec>> {
+    let (unit, set) = value.split_at_checked(6)?;
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return None;
+    }
+    let members = set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let mut specs = Vec::new();
+    for member in members.filter(|member| !member.is_empty()) {
+        if specs.len() == MAX_RANGES {
+            return None;
+        }
+        specs.push(Spec::parse(member)?);
+    }
+    (!specs.is_empty()).then_some(specs)
+}
+
+impl Spec {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let dash = memchr::memchr(b'-', text)?;
+        let (first, last) = (&text[..dash], &text[dash + 1..]);
+        if first.is_empty() {
+            return Some(Self::Last(position(last)?));
+        }
+        let first = position(first)?;
+        if last.is_empty() {
+            return Some(Self::From(first));
+        }
+        let last = position(last)?;
+        (first <= last).then_some(Self::Between(first, last))
+    }
+
+    /// The part of `len` bytes that it selects; `None`: no byte.
+    fn within(self, len: u64) -> Option<Range<u64>> {
+        let part = match self {
+            Self::From(first) => first..len,
+            Self::Between(first, last) => first..last.saturating_add(1).min(len),
+            Self::Last(count) => len.saturating_sub(count)..len,
+        };
+        (part.start < part.end).then_some(part)
+    }
+}
+
+/// A number of digits only. One that is too large is as good as the largest: it is past the end of any file.
+fn position(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0_u64, |value, digit| {
+        value
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    }))
+}
+
+/// Joins parts that overlap or touch, in the place of the first of them.
+fn coalesced(parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut joined: Vec<Range<u64>> = Vec::with_capacity(parts.len());
+    for mut part in parts {
+        let mut place = joined.len();
+        // A joined part may reach one that was apart before.
+        while let Some(at) = joined.iter().position(|other| touch(other, &part)) {
+            let other = joined.remove(at);
+            part = other.start.min(part.start)..other.end.max(part.end);
+            place = place.min(at);
+        }
+        joined.insert(place.min(joined.len()), part);
+    }
+    joined
+}
+
+fn touch(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start <= other.end && other.start <= one.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn select_one(value: &str, len: u64) -> Selected {
+        select([value.as_bytes()].into_iter(), len)
+    }
+
+    #[test]
+    fn a_range_selects_bytes_or_is_ignored() {
+        use Selected::{Nothing, Parts, Whole};
+        let one = |part: Range<u64>| Parts(Vec::from([part]));
+        let table = [
+            ("bytes=0-0", 10, one(0..1)),
+            ("bytes=0-", 10, one(0..10)),
+            ("Bytes=2-4", 10, one(2..5)),
+            ("bytes=9-9", 10, one(9..10)),
+            ("bytes=5-99999999999999999999999", 10, one(5..10)),
+            ("bytes=0-18446744073709551615", 10, one(0..10)),
+            ("bytes=-3", 10, one(7..10)),
+            ("bytes=-30", 10, one(0..10)),
+            ("bytes= 1-2 ,, ", 10, one(1..3)),
+            ("bytes=8-9,0-1", 10, Parts(vec![8..10, 0..2])),
+            ("bytes=0-1,20-30", 10, one(0..2)),
+            ("bytes=0-1,2-3", 10, one(0..4)),
+            ("bytes=0-3,2-5", 10, one(0..6)),
+            ("bytes=0-1,8-9,4-5,2-3", 10, Parts(vec![0..6, 8..10])),
+            ("bytes=8-9,0-1,2-7", 10, one(0..10)),
+            ("bytes=10-", 10, Nothing),
+            ("bytes=10-20,30-", 10, Nothing),
+            ("bytes=99999999999999999999-", 10, Nothing),
+            ("bytes=-0", 10, Nothing),
+            ("bytes=0-", 0, Nothing),
+            ("bytes=-5", 0, Whole),
+            ("bytes=-0", 0, Nothing),
+            ("bytes=0-9,0-9", 10, Whole),
+            ("bytes=0-,-1", 10, Whole),
+            ("", 10, Whole),
+            ("bytes", 10, Whole),
+            ("bytes=", 10, Whole),
+            ("bytes=,", 10, Whole),
+            ("bytes=-", 10, Whole),
+            ("bytes=a-b", 10, Whole),
+            ("bytes=+1-2", 10, Whole),
+            ("bytes=1 -2", 10, Whole),
+            ("bytes=1-2-3", 10, Whole),
+            ("bytes=--1", 10, Whole),
+            ("bytes=4-2", 10, Whole),
+            ("bytes=0-1,x", 10, Whole),
+            ("bytes =0-1", 10, Whole),
+            ("lines=0-1", 10, Whole),
+        ];
+        for (value, len, expected) in table {
+            assert_eq!(select_one(value, len), expected, "{value} of {len}");
+        }
+    }
+
+    #[test]
+    fn more_ranges_than_anybody_needs_are_ignored() {
+        let ranges = |count: u64| {
+            let specs: Vec<_> = (0..count)
+                .map(|at| format!("{}-{}", at * 2, at * 2))
+                .collect();
+            format!("bytes={}", specs.join(","))
+        };
+        assert!(
+            matches!(select_one(&ranges(16), 100), Selected::Parts(parts) if parts.len() == 16)
+        );
+        assert_eq!(select_one(&ranges(17), 100), Selected::Whole);
+    }
+
+    #[test]
+    fn several_lines_are_ignored() {
+        let lines: [&[u8]; 2] = [b"bytes=0-1", b"bytes=2-3"];
+        assert_eq!(select(lines.into_iter(), 10), Selected::Whole);
+        assert_eq!(select([].into_iter(), 10), Selected::Whole);
+    }
+}

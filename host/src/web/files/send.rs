@@ -1,0 +1,408 @@
+//! A response with a file's content on its way to the client.
+//!
+//! What is short goes out in one write with its head. What is long goes from the page cache to a plain socket inside the
+//! kernel, with sendfile(2), where there is that; through TLS and channels it goes by a buffer of the worker. Either way
+//! in pieces, between which other connections have their turn, and no file is ever in memory as a whole. The client has
+//! to take something within the time that it is given. What was announced is sent or visibly not: a file that turns out
+//! shorter ends the connection, one that has grown is sent as long as it was.
+//!
+//! Reading a file happens on the worker's thread, as opening it does, since the page cache answers in less time than it
+//! takes to ask another thread. For long files the kernel is told beforehand which part comes next, so that a
+//! slow disk works while the network does; a piece that is not there yet makes the worker wait for the disk.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::answer::Body;
+use super::below::read_at;
+use crate::buffers;
+use crate::content_coding::{Coding, EncodeError, Encoder};
+use crate::http1::BodyEncoder;
+use crate::stream::Writer;
+
+/// Up to this length, in bytes, content is read into the buffer of its head, and both are one write. Beyond it a second
+/// system call costs less than the copy.
+const ONE_WRITE: u64 = 64 * 1024;
+
+/// The most that is sent before other connections have their turn, in bytes, and what the kernel is told of beforehand.
+const PIECE: u64 = 1024 * 1024;
+
+/// How much is coded at a time, in bytes: half a millisecond's work.
+const CODED_PIECE: usize = 32 * 1024;
+
+/// A piece of a response's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    Text(Vec<u8>),
+    /// These bytes of the file.
+    Part(Range<u64>),
+}
+
+impl Segment {
+    /// In bytes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Part(part) => part.end - part.start,
+        }
+    }
+}
+
+/// Why a response was not sent to its end. The connection is of no further use then: what it announced is missing.
+#[derive(Debug, Error)]
+pub(crate) enum SendFileError {
+    /// The client went away, or took nothing for too long (`TimedOut`).
+    #[error("the client does not take the file")]
+    Client(#[source] io::Error),
+    #[error("the file has become shorter")]
+    Shrunk,
+    #[error("the file cannot be read")]
+    Read(#[source] io::Error),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// A response that only has to be sent.
+#[derive(Debug)]
+pub(crate) struct FileResponse {
+    head: Vec<u8>,
+    body: Body,
+}
+
+impl FileResponse {
+    pub(super) fn new(head: Vec<u8>, body: Body) -> Self {
+        Self { head, body }
+    }
+
+    /// Sends it; called once. `stall`: how long the client may take nothing. `sent` grows with every byte that was
+    /// written, the head's included.
+    pub(crate) async fn send(
+        self,
+        to: &mut Writer<'_>,
+        stall: Duration,
+        sent: &mut u64,
+    ) -> Result<(), SendFileError> {
+        let mut sending = Sending {
+            to,
+            stall,
+            sent,
+            out: self.head,
+        };
+        let result = match self.body {
+            Body::None => sending.flush().await,
+            Body::Text(text) => sending.text(&text).await,
+            Body::File {
+                file,
+                segments,
+                len,
+            } => sending.file(&file, &segments, len).await,
+            Body::Coded {
+                file,
+                len,
+                coding,
+                permit,
+            } => {
+                // Boxed: not to make room for an encoder in every connection.
+                let result = Box::pin(sending.coded(&file, len, coding)).await;
+                drop(permit);
+                result
+            }
+        };
+        buffers::give_back(sending.out);
+        result
+    }
+}
+
+struct Sending<'a, 'w> {
+    to: &'a mut Writer<'w>,
+    stall: Duration,
+    sent: &'a mut u64,
+    /// What has to be written next.
+    out: Vec<u8>,
+}
+
+impl Sending<'_, '_> {
+    async fn text(&mut self, text: &[u8]) -> Result<(), SendFileError> {
+        self.out.extend_from_slice(text);
+        self.flush().await
+    }
+
+    async fn file(
+        &mut self,
+        file: &File,
+        segments: &[Segment],
+        len: u64,
+    ) -> Result<(), SendFileError> {
+        if len > ONE_WRITE {
+            return self.long_file(file, segments).await;
+        }
+        self.make_room(len as usize);
+        for segment in segments {
+            match segment {
+                Segment::Text(text) => self.out.extend_from_slice(text),
+                Segment::Part(part) => {
+                    read(
+                        file,
+                        part.start,
+                        (part.end - part.start) as usize,
+                        &mut self.out,
+                    )?;
+                }
+            }
+        }
+        self.flush().await
+    }
+
+    async fn long_file(&mut self, file: &File, segments: &[Segment]) -> Result<(), SendFileError> {
+        for segment in segments {
+            match segment {
+                Segment::Text(text) => self.out.extend_from_slice(text),
+                Segment::Part(part) => {
+                    let left = self.move_part(file, part.clone()).await?;
+                    self.copy_part(file, left).await?;
+                }
+            }
+        }
+        self.flush().await
+    }
+
+    /// Sends a part by way of a buffer.
+    async fn copy_part(&mut self, file: &File, mut part: Range<u64>) -> Result<(), SendFileError> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.make_room(buffers::SMALL);
+        while !part.is_empty() {
+            let end = part.end.min(part.start + PIECE);
+            will_need(file, &(end..part.end));
+            while part.start < end {
+                let room = (buffers::LARGE - self.out.len().min(buffers::SMALL)) as u64;
+                let len = room.min(end - part.start);
+                read(file, part.start, len as usize, &mut self.out)?;
+                self.flush().await?;
+                part.start += len;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn coded(&mut self, file: &File, len: u64, coding: Coding) -> Result<(), SendFileError> {
+        let (mut content, mut coded) = (buffers::large(), buffers::large());
+        let result = self.code(file, len, coding, &mut content, &mut coded).await;
+        buffers::give_back(content);
+        buffers::give_back(coded);
+        result
+    }
+
+    async fn code(
+        &mut self,
+        file: &File,
+        len: u64,
+        coding: Coding,
+        content: &mut Vec<u8>,
+        coded: &mut Vec<u8>,
+    ) -> Result<(), SendFileError> {
+        let mut encoder = Encoder::new(coding);
+        let mut offset = 0;
+        while offset < len {
+            let piece = (len - offset).min(CODED_PIECE as u64);
+            content.clear();
+            read(file, offset, piece as usize, content)?;
+            encoder.encode(content, coded)?;
+            offset += piece;
+            if !coded.is_empty() && offset < len {
+                self.put_chunk(coded);
+                self.flush().await?;
+            }
+            tokio::task::yield_now().await;
+        }
+        encoder.finish(coded)?;
+        self.put_chunk(coded);
+        BodyEncoder::Chunked.finish(&mut self.out, None);
+        self.flush().await
+    }
+
+    fn put_chunk(&mut self, content: &mut Vec<u8>) {
+        if !content.is_empty() {
+            BodyEncoder::Chunked.begin_chunk(&mut self.out, content.len());
+            self.out.extend_from_slice(content);
+            BodyEncoder::Chunked.end_chunk(&mut self.out);
+            content.clear();
+        }
+    }
+
+    /// Room for `len` bytes behind what is waiting, in a buffer of the worker if possible.
+    fn make_room(&mut self, len: usize) {
+        if self.out.capacity() - self.out.len() < len {
+            let mut larger = buffers::large();
+            larger.extend_from_slice(&self.out);
+            buffers::give_back(std::mem::replace(&mut self.out, larger));
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), SendFileError> {
+        let written = self.to.write_all(&self.out, self.stall).await;
+        written.map_err(SendFileError::Client)?;
+        *self.sent += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
+    #[cfg(not(target_os = "linux"))]
+    async fn move_part(&mut self, _: &File, part: Range<u64>) -> Result<Range<u64>, SendFileError> {
+        Ok(part)
+    }
+}
+
+/// Appends exactly `len` bytes of the file.
+fn read(file: &File, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), SendFileError> {
+    let start = out.len();
+    out.resize(start + len, 0);
+    let mut filled = 0;
+    while filled < len {
+        match read_at(file, &mut out[start + filled..], offset + filled as u64) {
+            Ok(0) => return Err(SendFileError::Shrunk),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SendFileError::Read(error)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn will_need(_: &File, _: &Range<u64>) {}
+
+#[cfg(target_os = "linux")]
+use linux::will_need;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs::File;
+    use std::future::poll_fn;
+    use std::io;
+    use std::num::NonZeroU64;
+    use std::ops::Range;
+    use std::task::{Poll, ready};
+
+    use rustix::fs::{Advice, fadvise, sendfile};
+    use rustix::io::Errno;
+    use rustix::net::{SendFlags, send};
+    use tokio::io::Interest;
+    use tokio::net::TcpStream;
+
+    use super::{PIECE, SendFileError, Sending};
+
+    impl Sending<'_, '_> {
+        /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
+        pub(super) async fn move_part(
+            &mut self,
+            file: &File,
+            mut part: Range<u64>,
+        ) -> Result<Range<u64>, SendFileError> {
+            if self.to.plain_socket().is_none() {
+                return Ok(part);
+            }
+            self.send_before_more().await?;
+            while !part.is_empty() {
+                let end = part.end.min(part.start + PIECE);
+                will_need(file, &(end..part.end));
+                while part.start < end {
+                    let len = (end - part.start) as usize;
+                    let mut offset = part.start;
+                    let moved = self
+                        .whenever_writable(|socket| sendfile(socket, file, Some(&mut offset), len))
+                        .await;
+                    match moved.map_err(|error| failure(&error).ok_or(error)) {
+                        Ok(0) => return Err(SendFileError::Shrunk),
+                        Ok(moved) => {
+                            part.start += moved as u64;
+                            *self.sent += moved as u64;
+                        }
+                        Err(Ok(Failure::Unsupported)) => return Ok(part),
+                        Err(Ok(Failure::File(error))) => return Err(SendFileError::Read(error)),
+                        Err(Err(error)) => return Err(SendFileError::Client(error)),
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+            Ok(part)
+        }
+
+        /// Writes what is waiting and lets the kernel hold it back, to share a packet with what comes.
+        async fn send_before_more(&mut self) -> Result<(), SendFileError> {
+            let out = std::mem::take(&mut self.out);
+            let mut start = 0;
+            while start < out.len() {
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+                let written = self
+                    .whenever_writable(|socket| send(socket, &out[start..], flags))
+                    .await;
+                let written = written.map_err(SendFileError::Client)?;
+                start += written;
+                *self.sent += written as u64;
+            }
+            self.out = out;
+            self.out.clear();
+            Ok(())
+        }
+
+        /// `TimedOut` when the client takes nothing for as long as it may.
+        async fn whenever_writable(
+            &self,
+            mut write: impl FnMut(&TcpStream) -> Result<usize, Errno>,
+        ) -> io::Result<usize> {
+            let Some(socket) = self.to.plain_socket() else {
+                // Nothing may go around the encryption.
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            self.to.deadline().arm(self.stall);
+            poll_fn(|cx| {
+                loop {
+                    match socket.try_io(Interest::WRITABLE, || Ok(write(socket)?)) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if socket.poll_write_ready(cx)?.is_pending() {
+                                ready!(self.to.deadline().poll_passed(cx));
+                                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                            }
+                        }
+                        result => return Poll::Ready(result),
+                    }
+                }
+            })
+            .await
+        }
+    }
+
+    /// What is not the client's fault when sendfile fails.
+    enum Failure {
+        File(io::Error),
+        /// The file system cannot do it.
+        Unsupported,
+    }
+
+    fn failure(error: &io::Error) -> Option<Failure> {
+        match Errno::from_io_error(error)? {
+            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Some(Failure::Unsupported),
+            errno @ (Errno::IO | Errno::STALE | Errno::NOMEM | Errno::OVERFLOW) => {
+                Some(Failure::File(errno.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Lets the kernel begin to read what comes next, a piece of `part`. Only ever a hint.
+    pub(super) fn will_need(file: &File, part: &Range<u64>) {
+        let len = part.end.saturating_sub(part.start).min(PIECE);
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = fadvise(file, part.start, Some(len), Advice::WillNeed);
+        }
+    }
+}
