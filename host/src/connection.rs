@@ -201,6 +201,7 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
             Some(_) => RequestTargets::Origin,
             None => RequestTargets::Absolute {
                 default_scheme: Scheme::Http,
+                answers_https: worker.web.is_some(),
             },
         },
         max_concurrent_streams: worker.config.limits.max_concurrent_streams,

@@ -92,7 +92,12 @@ pub(super) enum Continued {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestTargets {
     /// For a proxy: absolute form. A request without authority gets its Host, and this scheme.
-    Absolute { default_scheme: Scheme },
+    Absolute {
+        default_scheme: Scheme,
+        /// What is asked with https is for the proxy itself, and gets origin form: on this connection nobody can mean
+        /// anybody else by it, as https origins are reached by CONNECT.
+        answers_https: bool,
+    },
     /// For the origin that the connection was made to: origin form.
     Origin,
 }
@@ -203,8 +208,15 @@ fn write_target(
         return Err(Unfit::PathInvalid);
     }
     match targets {
-        RequestTargets::Absolute { default_scheme } if !authority.is_empty() => {
+        RequestTargets::Absolute {
+            default_scheme,
+            answers_https,
+        } if !authority.is_empty() => {
             let scheme = parts.uri.scheme_str();
+            if answers_https && scheme == Some("https") {
+                out.extend_from_slice(path.as_bytes());
+                return Ok(());
+            }
             out.extend_from_slice(scheme.unwrap_or(default_scheme.as_str()).as_bytes());
             out.extend_from_slice(b"://");
             out.extend_from_slice(authority);

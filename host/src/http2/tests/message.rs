@@ -10,6 +10,11 @@ use crate::http1::{
 
 const ABSOLUTE: RequestTargets = RequestTargets::Absolute {
     default_scheme: Scheme::Https,
+    answers_https: false,
+};
+const ANSWERS_HTTPS: RequestTargets = RequestTargets::Absolute {
+    default_scheme: Scheme::Http,
+    answers_https: true,
 };
 
 fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> Request<()> {
@@ -59,6 +64,22 @@ fn requests_become_text() {
             "GET https://b/c HTTP/1.1\r\nhost: b\r\n\r\n",
         ),
         ("GET", "/c", &[], false, ABSOLUTE, "GET /c HTTP/1.1\r\n\r\n"),
+        (
+            "GET",
+            "https://own.example:8899/c?d",
+            &[],
+            false,
+            ANSWERS_HTTPS,
+            "GET /c?d HTTP/1.1\r\nhost: own.example:8899\r\n\r\n",
+        ),
+        (
+            "GET",
+            "http://o.example/c",
+            &[],
+            false,
+            ANSWERS_HTTPS,
+            "GET http://o.example/c HTTP/1.1\r\nhost: o.example\r\n\r\n",
+        ),
         (
             "OPTIONS",
             "*",

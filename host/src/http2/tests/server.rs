@@ -24,6 +24,7 @@ use crate::transport::{Channel, Transport};
 pub(super) const OPTIONS: ServerOptions = ServerOptions {
     targets: RequestTargets::Absolute {
         default_scheme: Scheme::Http,
+        answers_https: false,
     },
     max_concurrent_streams: 100,
     max_head_len: 16 * 1024,

@@ -17,6 +17,7 @@ use super::*;
 use crate::content_coding::Decoder;
 use crate::deadline::Deadlines;
 use crate::http1::{BodyDecoder, BodyFraming};
+use crate::reply::AGENT;
 use crate::reply::ReplyForm;
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
@@ -343,7 +344,7 @@ fn a_file_is_sent_with_all_that_is_known_of_it() {
         format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/css; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n\
              Last-Modified: {DATE}\r\nETag: {tag}\r\nCache-Control: max-age=60\r\nVary: Accept-Encoding\r\n\
-             Accept-Ranges: bytes\r\nContent-Length: 7\r\nDate: {DATE}\r\n\r\n"
+             Accept-Ranges: bytes\r\nContent-Length: 7\r\nServer: {AGENT}\r\nDate: {DATE}\r\n\r\n"
         )
     );
     assert_eq!(got.content, b"body {}");
@@ -480,7 +481,7 @@ fn a_copy_that_is_as_good_is_not_sent_again() {
             got.head,
             format!(
                 "HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\nCache-Control: no-cache\r\n\
-                 Vary: Accept-Encoding\r\nDate: {DATE}\r\n\r\n"
+                 Vary: Accept-Encoding\r\nServer: {AGENT}\r\nDate: {DATE}\r\n\r\n"
             )
         );
         assert!(got.content.is_empty());
