@@ -182,10 +182,7 @@ fn a_client_over_tls_is_told_of_in_either_version() {
     let pki = Pki::new();
     let origin = Origin::answering(OK);
     let upstream = format!("path = '/{{*all}}', upstreams = ['{}']", url(&origin));
-    let listening = pki.relaying().args(pki.listener());
-    let proxy = with(listening, &upstream)
-        .args(["--disable-http-proxy"])
-        .start();
+    let proxy = with(pki.relaying().args(pki.listener()), &upstream).start();
     for way in [Way::Tls, Way::Http2] {
         let pipe = pki.client(&proxy).over(way).pipe();
         let mut session = pipe.session(Form::Origin("https"));
