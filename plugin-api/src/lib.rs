@@ -186,7 +186,16 @@
 //!     }
 //! }
 //! export_plugins!(; web: Mirror);
+//! # use plugin_api::testing::web;
+//! # let mirror: Mirror = web::configured("of = 'http://a.example/'").unwrap();
+//! # let about = web::get("/about").run(&mirror);
+//! # assert_eq!(about.reply().unwrap().body, &b"A mirror of http://a.example/\n"[..]);
+//! # let run = web::get("/mirror").route(1).answer(|_| Ok(200)).run(&mirror);
+//! # assert_eq!((run.status(), run.forwards()), (200, &["http://a.example/".to_owned()][..]));
+//! # assert_eq!(run.request_field("X-Mirrored"), Some("yes"));
 //! ```
+//!
+//! [`testing::web`] runs routes in unit tests.
 //!
 //! # State
 //!

@@ -29,6 +29,7 @@ mod block_on;
 mod calls;
 mod connection;
 mod fake;
+pub mod web;
 
 use crate::abi::{FilterTableRef, code, flag, hook};
 use crate::adapter::{self, Table};

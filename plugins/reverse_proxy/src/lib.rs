@@ -100,3 +100,221 @@ impl WebRoutes for ReverseProxyPlugin {
 }
 
 export_plugins!(; web: ReverseProxyPlugin);
+
+#[cfg(test)]
+mod tests {
+    use super::ReverseProxyPlugin;
+    use plugin_api::testing::{self, web};
+    use std::cell::RefCell;
+
+    fn plugin(route: &str) -> ReverseProxyPlugin {
+        web::configured(&format!("[[routes]]\n{route}")).unwrap()
+    }
+
+    const TWO: &str = "path = '/a'\nupstreams = ['http://one', 'http://two']\n";
+
+    #[test]
+    fn without_a_configuration_httpbin_answers() {
+        let plugin: ReverseProxyPlugin = web::configured("").unwrap();
+        for _ in 0..20 {
+            let static_route = web::get("/get").answer(|_| Ok(200)).run(&plugin);
+            let url = &*static_route.forwards()[0];
+            assert!(
+                ["http://httpbin.org/get", "https://httpbin.org/get"].contains(&url),
+                "{url}"
+            );
+            let call = web::get("/get/5").route(1).captures(&[("1", "5")]);
+            let dynamic_route = call.answer(|_| Ok(200)).run(&plugin);
+            let url = &*dynamic_route.forwards()[0];
+            assert!(url.ends_with("://httpbin.org/get?id=5"), "{url}");
+        }
+    }
+
+    const REFUSED: &str = "upstream, connecting: refused";
+
+    #[test]
+    fn goes_on_to_the_next_upstream_if_one_cannot_be_reached() {
+        let plugin = plugin(TWO);
+        let only_two = |url: &str| match url {
+            "http://two/a" => Ok(200),
+            _ => Err(REFUSED.to_owned()),
+        };
+        for _ in 0..9 {
+            assert_eq!(web::get("/a").answer(only_two).run(&plugin).status(), 200);
+        }
+        let run = web::get("/a").answer(only_two).run(&plugin);
+        assert_eq!(run.forwards(), ["http://two/a"], "the other one is down");
+        let run = web::get("/a")
+            .answer(|_| Err(REFUSED.to_owned()))
+            .run(&plugin);
+        assert_eq!((run.status(), run.forwards().len()), (502, 2));
+        assert_eq!(run.failure(), Some(REFUSED));
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_repeated_only_if_that_does_no_harm() {
+        for (failure, method, tries) in [
+            (REFUSED, "POST", 2),
+            (
+                "upstream, reading a head: the connection ended early",
+                "POST",
+                1,
+            ),
+            (
+                "upstream, reading a head: the connection ended early",
+                "DELETE",
+                2,
+            ),
+            ("plugin, running a hook: it failed", "GET", 1),
+        ] {
+            let call = web::request(testing::request(method, "http://localhost/a"));
+            let run = call.answer(|_| Err(failure.to_owned())).run(&plugin(TWO));
+            assert_eq!(run.forwards().len(), tries, "{method}: {failure}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_fails_takes_no_upstream_down() {
+        let plugin = plugin(&format!("{TWO}max_fails = 1"));
+        for _ in 0..4 {
+            let failing = web::get("/a").answer(|_| Err("plugin, running a hook: no".to_owned()));
+            failing.run(&plugin);
+        }
+        let urls =
+            [0, 1].map(|_| web::get("/a").answer(|_| Ok(200)).run(&plugin).forwards()[0].clone());
+        assert_ne!(urls[0], urls[1]);
+    }
+
+    #[test]
+    fn tries_as_often_as_it_is_told() {
+        for (tries, expected) in [(1, 1), (2, 2), (3, 2)] {
+            let plugin = plugin(&format!("{TWO}tries = {tries}"));
+            let run = web::get("/a").run(&plugin);
+            assert_eq!((run.status(), run.forwards().len()), (502, expected));
+        }
+    }
+
+    #[test]
+    fn a_request_counts_for_its_upstream_until_it_or_its_tunnel_is_over() {
+        let plugin = plugin(&format!("{TWO}balance = 'least_connections'"));
+        for status in [200, 101] {
+            let inner = RefCell::new(Vec::new());
+            let outer = web::get("/a").answer(|_| {
+                for _ in 0..3 {
+                    let run = web::get("/a").answer(|_| Ok(status)).run(&plugin);
+                    inner.borrow_mut().extend_from_slice(run.forwards());
+                }
+                Ok(status)
+            });
+            let outer = outer.run(&plugin);
+            let used = &outer.forwards()[0];
+            assert!(
+                inner.borrow().iter().all(|url| url != used),
+                "{status}: {inner:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_upstream_gets_its_own_host_or_the_clients() {
+        for (host, expected) in [("rewrite", "u:81"), ("keep", "localhost:8899")] {
+            let plugin = plugin(&format!(
+                "path = '/'\nupstreams = ['http://u:81']\nhost = '{host}'"
+            ));
+            let run = web::get("/").answer(|_| Ok(200)).run(&plugin);
+            assert_eq!(run.request_field("Host"), Some(expected));
+            assert_eq!(
+                run.request_field("X-Forwarded-Host"),
+                Some("localhost:8899")
+            );
+        }
+    }
+
+    #[test]
+    fn the_client_is_told_of_and_strangers_are_not_believed() {
+        let ask = |more: &str| {
+            let plugin = plugin(&format!("{TWO}{more}"));
+            let call = testing::get("https://site.example/a")
+                .field("X-Forwarded-For", "192.0.2.9")
+                .client(([192, 0, 2, 1], 1234).into());
+            let run = web::request(call).answer(|_| Ok(200)).run(&plugin);
+            let field = |name| run.request_field(name).map(str::to_owned);
+            (field("X-Forwarded-For"), field("X-Forwarded-Proto"))
+        };
+        let some = |value: &str| Some(value.to_owned());
+        assert_eq!(ask(""), (some("192.0.2.1"), some("https")));
+        assert_eq!(
+            ask("trust_forwarded = true"),
+            (some("192.0.2.9, 192.0.2.1"), some("https"))
+        );
+        assert_eq!(ask("forwarded = false"), (None, None));
+    }
+
+    #[test]
+    fn upgrades_are_forwarded_unless_told_otherwise() {
+        let upgrade = || {
+            let call = testing::get("http://localhost/a");
+            web::request(call.field("Upgrade", "websocket")).answer(|_| Ok(101))
+        };
+        assert_eq!(upgrade().run(&plugin(TWO)).status(), 101);
+        let refused = upgrade().run(&plugin(&format!("{TWO}websocket = false")));
+        assert_eq!((refused.status(), refused.forwards().len()), (403, 0));
+    }
+
+    #[test]
+    fn a_path_that_climbs_is_refused() {
+        let plugin = plugin("path = '/a/{*rest}'\nupstreams = ['http://u/b/{rest}']");
+        let run = web::get("/a/..%2Fsecret")
+            .captures(&[("rest", "../secret")])
+            .run(&plugin);
+        assert_eq!((run.status(), run.forwards().len()), (400, 0));
+    }
+
+    #[test]
+    fn refuses_tables_that_cannot_be_meant_with_the_key() {
+        let one = "upstreams = ['http://u']\n";
+        for (route, reason) in [
+            (
+                one.to_owned(),
+                "path, regex: exactly one of them has to be there",
+            ),
+            (
+                format!("path = '/'\nregex = '/'\n{one}"),
+                "path, regex: exactly one of them has to be there",
+            ),
+            ("path = '/'".to_owned(), "upstreams: there are none"),
+            (
+                format!("path = 'a'\n{one}"),
+                "path: `a` does not begin with a slash",
+            ),
+            (
+                format!("regex = '/('\n{one}"),
+                "regex: `/(` is no regular expression: unclosed group",
+            ),
+            (
+                "path = '/{a}'\nupstreams = ['http://u', 'http://u/{b}']".to_owned(),
+                "upstreams: number 2 has `{b}`, which the pattern does not capture",
+            ),
+            (format!("{TWO}tries = 0"), "tries: 0 is not from 1 to 100"),
+            (
+                format!("{TWO}fail_timeout = 90000"),
+                "fail_timeout: 90000 is not from 1 to 86400",
+            ),
+        ] {
+            let table = format!("[[routes]]\n{TWO}\n[[routes]]\n{route}");
+            let refused = web::configured::<ReverseProxyPlugin>(&table).err().unwrap();
+            assert_eq!(refused.message(), format!("routes: number 2: {reason}"));
+        }
+        for (table, reason) in [
+            ("routes = []", "routes: there are none"),
+            (
+                "[[routes]]\nbalance = 'hash'",
+                "balance: unknown variant `hash`, expected one of `round_robin`, `random`, `least_connections`",
+            ),
+        ] {
+            let refused = web::configured::<ReverseProxyPlugin>(table).err().unwrap();
+            assert_eq!(refused.message(), reason);
+        }
+        assert!(web::configured::<ReverseProxyPlugin>("[[routes]]\nupstream = 'x'").is_err());
+    }
+}

@@ -114,3 +114,60 @@ fn shown(message: &SocketMessage) -> String {
 }
 
 export_plugins!(; web: WebServerPlugin);
+
+#[cfg(test)]
+mod tests {
+    use super::WebServerPlugin;
+    use plugin_api::MessageKind::{Binary, Text};
+    use plugin_api::testing::web::{configured, get};
+
+    fn plugin() -> WebServerPlugin {
+        configured("").unwrap()
+    }
+
+    fn body(path: &str, route: u32, captures: &[(&str, &str)]) -> (u16, String) {
+        let run = get(path).route(route).captures(captures).run(&plugin());
+        let reply = run.reply().unwrap();
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        (run.status(), body)
+    }
+
+    #[test]
+    fn answers_with_the_texts_of_its_routes() {
+        let (http, https) = ("HTTP route response", "HTTPS route response");
+        assert_eq!(body("/http-route-example", 0, &[]), (200, http.to_owned()));
+        assert_eq!(
+            body("/https-route-example", 1, &[]),
+            (200, https.to_owned())
+        );
+        let hello = body("/hello-route-example/Eve", 2, &[("name", "Eve")]);
+        assert_eq!(hello, (200, "Hello, Eve\n".to_owned()));
+    }
+
+    #[test]
+    fn streams_as_many_lines_as_it_is_asked_for() {
+        let lines = |count| body("/stream-route-example/x", 3, &[("count", count)]);
+        assert_eq!(lines("2"), (200, "line 1\nline 2\n".to_owned()));
+        assert_eq!(lines("0"), (200, String::new()));
+        for count in ["100001", "-1", "x", ""] {
+            assert_eq!(lines(count).0, 400, "{count}");
+        }
+    }
+
+    #[test]
+    fn messages_come_back() {
+        let sent = [(Text, &b"hello"[..]), (Binary, &b"\0\xff"[..])];
+        let run = get("/ws-route-example")
+            .route(4)
+            .websocket(&sent)
+            .run(&plugin());
+        assert_eq!(run.status(), 101);
+        let messages = run.messages().iter();
+        assert!(messages.map(|(kind, data)| (*kind, &**data)).eq(sent));
+    }
+
+    #[test]
+    fn has_no_settings() {
+        assert!(configured::<WebServerPlugin>("path = '/'").is_err());
+    }
+}

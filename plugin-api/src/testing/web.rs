@@ -1,0 +1,418 @@
+//! Runs routes in unit tests, without a proxy and without a network.
+//!
+//! ```
+//! use plugin_api::prelude::*;
+//! use plugin_api::testing::web;
+//! use plugin_api::{ForwardTo, Route, WebExchange, WebRoutes};
+//!
+//! struct Ask;
+//!
+//! impl WebRoutes for Ask {
+//!     type Config = NoConfig;
+//!     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
+//!     fn routes(&self) -> Vec<Route> { vec![Route::new("/ask/{whom}")] }
+//!
+//!     async fn handle_request(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+//!         let url = format!("http://{}.example/", exchange.capture("whom").unwrap_or("a"));
+//!         exchange.forward(&ForwardTo::new(&url)).await?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let run = web::get("/ask/b").captures(&[("whom", "b")]).answer(|_| Ok(204)).run(&Ask);
+//! assert_eq!((run.status(), &*run.forwards()[0]), (204, "http://b.example/"));
+//! ```
+//!
+//! A plugin runs behind the table of functions that the proxy calls, and is refused what the proxy refuses. Which path
+//! belongs to which route is for the proxy to find out; a test says it.
+
+use super::fake::{self, Fake};
+use crate::abi::web::{
+    Capture, ForwardView, ForwardedView, MessageView, UNKNOWN_LENGTH, WebCallbacks,
+    WebCallbacksRef, WebView, forwarded_host,
+};
+use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head, hook};
+use crate::utilities::websocket::check_message;
+use crate::{Error, MessageKind, Reply, WebRoutes, close_data, configuration, waker, web::Table};
+use abi_stable::prefix_type::PrefixTypeTrait;
+use abi_stable::std_types::{RSlice, RStr};
+use core::ffi::c_void;
+use std::collections::VecDeque;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::task::Waker;
+use std::{ptr, slice, thread};
+
+/// Makes a plugin as the proxy does, from the text of its table.
+///
+/// # Errors
+/// What the proxy would report at its start.
+pub fn configured<W: WebRoutes>(config: &str) -> Result<W, Error> {
+    W::new(configuration::read(config)?)
+}
+
+/// A GET request for this path of the proxy's, in clear.
+pub fn get<'a>(path: &str) -> Call<'a> {
+    request(super::get(&format!("http://localhost:8899{path}")))
+}
+
+/// Any request: `request(testing::request("PUT", "https://localhost/x").body("content"))`.
+pub fn request<'a>(call: super::Call) -> Call<'a> {
+    Call(Run {
+        client: call.client,
+        fake: Fake::new(call.request, call.client),
+        edits: None,
+        route: 0,
+        captures: Vec::new(),
+        content: call.body.unwrap_or_default().into(),
+        room: None,
+        is_websocket: false,
+        is_accepted: false,
+        received: VecDeque::new(),
+        message: Vec::new(),
+        sent: Vec::new(),
+        answer: Box::new(|_| Err("upstream, connecting: nobody answers here".to_owned())),
+        answered: Ok(500),
+        forwards: Vec::new(),
+    })
+}
+
+/// A request for a route that is about to be run.
+pub struct Call<'a>(Run<'a>);
+
+impl<'a> Call<'a> {
+    /// For this one of the plugin's routes, counted from 0, and not the first.
+    #[must_use]
+    pub fn route(mut self, number: u32) -> Self {
+        self.0.route = number;
+        self
+    }
+
+    /// With what the route's pattern captures.
+    #[must_use]
+    pub fn captures(mut self, captures: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.0.captures = captures.iter().map(owned).collect();
+        self
+    }
+
+    /// For a WebSocket, whose client sends these messages and closes.
+    #[must_use]
+    pub fn websocket(mut self, messages: &[(MessageKind, &[u8])]) -> Self {
+        let owned = |(kind, data): &(MessageKind, &[u8])| (*kind, data.to_vec());
+        self.0.received = messages.iter().map(owned).collect();
+        self.0.is_websocket = true;
+        self
+    }
+
+    /// What the upstream of a URL does: answers with a status, 101 to switch protocols, or nothing, and why.
+    #[must_use]
+    pub fn answer(mut self, answer: impl FnMut(&str) -> Result<u16, String> + 'a) -> Self {
+        self.0.answer = Box::new(answer);
+        self
+    }
+
+    /// Has the plugin answer it.
+    pub fn run<W: WebRoutes>(self, plugin: &W) -> Run<'a> {
+        // A pointer, since the task keeps pointers into it.
+        let run = Box::into_raw(Box::new(self.0));
+        let table = Table::<W>::REF;
+        // SAFETY, for all of it: the plugin is of the table's type; the run and the captures outlive the task.
+        unsafe {
+            let exchange = Fake::lend(run.cast(), hook::HANDLE_CLIENT_REQUEST);
+            (*run).edits = Some((*exchange).callbacks);
+            let capture = |(name, value): &(String, String)| Capture {
+                name: lent(name),
+                value: lent(value),
+            };
+            let captures = &(*run).captures;
+            let captures: Vec<Capture> = captures.iter().map(capture).collect();
+            let view = WebView {
+                host: run.cast(),
+                callbacks: callbacks((*exchange).callbacks),
+                request: (*exchange).request,
+                captures: captures.as_ptr(),
+                capture_count: captures.len(),
+                route: (*run).route,
+                is_websocket: (*run).is_websocket.into(),
+                connection_id: 1,
+                exchange_id: 1,
+                client: fake::address((*run).client),
+                local: fake::address(SocketAddr::from(([127, 0, 0, 1], 8899))),
+                reserved: [0; 4],
+            };
+            let task = table.serve()(ptr::from_ref(plugin).cast_mut().cast(), &view);
+            let waker = waker::lend(Waker::noop());
+            // Whatever it waits for comes from another thread, unless it is the end of a tunnel.
+            while table.poll()(task, &waker) == code::PENDING && (*run).answered != Ok(101) {
+                thread::yield_now();
+            }
+            table.drop()(task);
+            *Box::from_raw(run)
+        }
+    }
+}
+
+type Answer<'a> = Box<dyn FnMut(&str) -> Result<u16, String> + 'a>;
+
+/// What came of a request. Begins with the `Fake`, so that the callbacks of both take the same handle.
+#[repr(C)]
+pub struct Run<'a> {
+    fake: Fake,
+    client: SocketAddr,
+    edits: Option<ExchangeCallbacksRef>,
+    route: u32,
+    captures: Vec<(String, String)>,
+    /// What was not read yet of the request's.
+    content: VecDeque<u8>,
+    /// Bytes that may still be sent, once the answer is started.
+    room: Option<u64>,
+    is_websocket: bool,
+    is_accepted: bool,
+    received: VecDeque<(MessageKind, Vec<u8>)>,
+    /// The one that was received last.
+    message: Vec<u8>,
+    sent: Vec<(MessageKind, Vec<u8>)>,
+    answer: Answer<'a>,
+    /// What the upstream did that was tried last.
+    answered: Result<u16, String>,
+    forwards: Vec<String>,
+}
+
+impl Run<'_> {
+    /// The answer's status: 101 for a WebSocket, the plugin's own, an upstream's; 502 if that could not be reached, 500 if
+    /// nobody has answered.
+    pub fn status(&self) -> u16 {
+        match (&self.answered, self.reply()) {
+            _ if self.is_accepted => 101,
+            (_, Some(reply)) => reply.status,
+            (Ok(status), None) => *status,
+            (Err(_), None) => 502,
+        }
+    }
+
+    /// The plugin's own answer; its body is all that was sent.
+    pub fn reply(&self) -> Option<&Reply> {
+        self.fake.reply.as_ref()
+    }
+
+    /// URLs of the upstreams that were tried, in order.
+    pub fn forwards(&self) -> &[String] {
+        &self.forwards
+    }
+
+    /// The first field of this name that upstreams got; Host is the last one's.
+    pub fn request_field(&self, name: &str) -> Option<&str> {
+        fake::find(&self.fake.request.fields, name)
+    }
+
+    /// The messages that the plugin has sent, in order.
+    pub fn messages(&self) -> &[(MessageKind, Vec<u8>)] {
+        &self.sent
+    }
+
+    /// What the plugin failed with.
+    pub fn failure(&self) -> Option<&str> {
+        self.fake.failure.as_deref()
+    }
+}
+
+fn lent(text: &str) -> RStr<'static> {
+    // SAFETY: whoever lends it keeps it for as long as the task may read it.
+    unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
+}
+
+fn callbacks(exchange: ExchangeCallbacksRef) -> WebCallbacksRef {
+    let callbacks = WebCallbacks {
+        set_field,
+        append_field,
+        remove_field,
+        read,
+        reply: exchange.reply(),
+        reply_field: exchange.reply_field(),
+        reply_body: exchange.reply_body(),
+        start,
+        write,
+        flush,
+        forward,
+        poll_forward,
+        accept,
+        receive,
+        send_message,
+        add_log_field: exchange.add_log_field(),
+        fail: exchange.fail(),
+    };
+    callbacks.leak_into_prefix()
+}
+
+// SAFETY, for all callbacks: tasks pass the handle they were given, which is a `Run`'s and a `Fake`'s.
+
+unsafe fn edit(host: *mut c_void, make: impl FnOnce(ExchangeCallbacksRef) -> u32) -> u32 {
+    unsafe { (*host.cast::<Run<'_>>()).edits }.map_or(edit::STALE, make)
+}
+
+unsafe extern "C" fn set_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    unsafe { edit(host, |to| to.set_field()(host, head::REQUEST, name, value)) }
+}
+
+unsafe extern "C" fn append_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    unsafe {
+        edit(host, |to| {
+            to.append_field()(host, head::REQUEST, name, value)
+        })
+    }
+}
+
+unsafe extern "C" fn remove_field(host: *mut c_void, name: RStr<'_>) -> u32 {
+    unsafe { edit(host, |to| to.remove_field()(host, head::REQUEST, name)) }
+}
+
+unsafe extern "C" fn read(
+    host: *mut c_void,
+    room: *mut u8,
+    room_len: usize,
+    _: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    let content = unsafe { &mut (*host.cast::<Run<'_>>()).content };
+    *len = content
+        .read(unsafe { slice::from_raw_parts_mut(room, room_len) })
+        .unwrap_or(0);
+    code::PROCEED
+}
+
+unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
+    unsafe {
+        let here = host.cast::<Run<'_>>();
+        let Some(reply) = &(*here).fake.reply else {
+            return edit::STALE;
+        };
+        (*here).room = match len {
+            UNKNOWN_LENGTH => Some(len),
+            len => len.checked_sub(reply.body.len() as u64),
+        };
+        // From here on it is too late for another reply.
+        Fake::lend(host.cast(), hook::ON_ACCESS_LOG);
+        (*here).room.map_or(edit::BAD_VALUE, |_| edit::OK)
+    }
+}
+
+unsafe extern "C" fn write(
+    host: *mut c_void,
+    content: RSlice<'_, u8>,
+    _: &RawWaker,
+    len: &mut usize,
+) -> u32 {
+    unsafe {
+        let host = host.cast::<Run<'_>>();
+        let room = (*host)
+            .room
+            .and_then(|room| room.checked_sub(content.len() as u64));
+        let (Some(room), Some(reply)) = (room, &mut (*host).fake.reply) else {
+            return code::ERROR;
+        };
+        reply.body.to_mut().extend_from_slice(&content);
+        ((*host).room, *len) = (Some(room), content.len());
+    }
+    code::PROCEED
+}
+
+unsafe extern "C" fn flush(_: *mut c_void, _: &RawWaker) -> u32 {
+    code::PROCEED
+}
+
+unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
+    let url = to.url.as_str();
+    let authority = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let Some(authority) = authority.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic()))
+    else {
+        return edit::BAD_VALUE;
+    };
+    unsafe {
+        let host = host.cast::<Run<'_>>();
+        if (*host).room.is_some() || (*host).is_accepted {
+            return edit::STALE;
+        }
+        if to.host == forwarded_host::UPSTREAM {
+            let authority = authority.split(['/', '?']).next().unwrap_or_default();
+            let fields = (*host).fake.request.fields.iter_mut();
+            for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
+                *value = authority.as_bytes().to_vec();
+            }
+            Fake::lend(host.cast(), hook::HANDLE_CLIENT_REQUEST);
+        }
+        (*host).answered = ((*host).answer)(url);
+        (*host).forwards.push(url.to_owned());
+    }
+    edit::OK
+}
+
+unsafe extern "C" fn poll_forward(
+    host: *mut c_void,
+    _: &RawWaker,
+    outcome: &mut ForwardedView,
+) -> u32 {
+    match unsafe { &(*host.cast::<Run<'_>>()).answered } {
+        Ok(101) => return code::PENDING,
+        Ok(status) => (outcome.status, outcome.is_answered) = ((*status).into(), 1),
+        Err(reason) => outcome.error = lent(reason),
+    }
+    code::PROCEED
+}
+
+unsafe fn accept_now(host: *mut Run<'_>) -> bool {
+    unsafe {
+        (*host).is_accepted |= (*host).fake.reply.is_none();
+        (*host).is_accepted
+    }
+}
+
+unsafe extern "C" fn accept(host: *mut c_void, _: RStr<'_>) -> u32 {
+    match unsafe { accept_now(host.cast()) } {
+        true => edit::OK,
+        false => edit::STALE,
+    }
+}
+
+unsafe extern "C" fn receive(host: *mut c_void, _: &RawWaker, message: &mut MessageView) -> u32 {
+    unsafe {
+        let host = host.cast::<Run<'_>>();
+        if !accept_now(host) {
+            return code::ERROR;
+        }
+        let next = (*host).received.pop_front();
+        let answer = if next.is_some() {
+            code::PROCEED
+        } else {
+            code::CLOSE
+        };
+        let (kind, data) = next.unwrap_or_else(|| (MessageKind::Close, close_data(1000, "")));
+        message.kind = kind.number().into();
+        (*host).message = data;
+        let data = &(*host).message;
+        message.data = RSlice::from_raw_parts(data.as_ptr(), data.len());
+        answer
+    }
+}
+
+unsafe extern "C" fn send_message(
+    host: *mut c_void,
+    kind: u32,
+    data: RSlice<'_, u8>,
+    _: &RawWaker,
+) -> u32 {
+    let kind = MessageKind::from_number(kind);
+    let Some(kind) = kind.filter(|kind| check_message(*kind, &data).is_ok()) else {
+        return code::ERROR;
+    };
+    unsafe {
+        let host = host.cast::<Run<'_>>();
+        if !accept_now(host) {
+            return code::ERROR;
+        }
+        (*host).sent.push((kind, data.to_vec()));
+    }
+    code::PROCEED
+}
