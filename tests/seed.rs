@@ -633,7 +633,7 @@ fn without_a_web_server_a_redirection_to_the_proxy_itself_is_answered_with_an_er
 }
 
 /// The bundled plugins: module and class as proxy.py knows them or would, library, name.
-const PLUGINS: [(&str, &str, &str, &str); 21] = [
+const PLUGINS: [(&str, &str, &str, &str); 23] = [
     (
         "cache_responses",
         "CacheResponsesPlugin",
@@ -740,6 +740,18 @@ const PLUGINS: [(&str, &str, &str, &str); 21] = [
         "tls_intercept_conditionally",
         "TlsInterceptConditionally",
     ),
+    (
+        "reverse_proxy",
+        "ReverseProxyPlugin",
+        "reverse_proxy",
+        "ReverseProxyPlugin",
+    ),
+    (
+        "web_server_route",
+        "WebServerPlugin",
+        "web_server_route",
+        "WebServerPlugin",
+    ),
 ];
 
 #[test]
@@ -779,12 +791,8 @@ fn every_bundled_plugin_is_found_by_every_name_it_goes_by() {
 fn a_plugin_that_does_not_exist_is_named_with_every_place_that_was_looked_at() {
     let directory = plugin_directory().display().to_string();
     for (spec, name) in [
-        (
-            "plugin_examples/web_server_route.WebServerPlugin",
-            "WebServerPlugin",
-        ),
-        ("proxy.plugin.ReverseProxyPlugin", "ReverseProxyPlugin"),
-        ("my_app.Misspelt", "Misspelt"),
+        ("plugin_examples/web_server.Misspelt", "Misspelt"),
+        ("proxy.plugin.MisspeltPlugin", "MisspeltPlugin"),
     ] {
         let exit = proxy(spec).run();
         assert_eq!(exit.code, Some(78), "{exit:?}");

@@ -404,7 +404,8 @@ pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
 pub use task::spawn;
 pub use web::{
-    ForwardError, ForwardTo, Forwarded, Route, SocketMessage, WebExchange, WebRoutes, WebSocket,
+    ForwardError, ForwardFault, ForwardTo, Forwarded, Route, SocketMessage, WebExchange, WebRoutes,
+    WebSocket,
 };
 pub use websocket::{MessageKind, WebSocketMessage, close_data};
 

@@ -5,7 +5,7 @@ mod exchange;
 mod route;
 mod socket;
 
-pub use exchange::{ForwardError, ForwardTo, Forwarded, WebExchange};
+pub use exchange::{ForwardError, ForwardFault, ForwardTo, Forwarded, WebExchange};
 pub use route::Route;
 pub use socket::{SocketMessage, WebSocket};
 

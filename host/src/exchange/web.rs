@@ -8,6 +8,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use plugin_api::abi::web::fault;
+
 use super::{AfterAnswer, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
@@ -162,6 +164,7 @@ impl Exchange {
                         let outcome = ForwardOutcome {
                             status: self.record.answered,
                             is_answered: true,
+                            fault: fault::NONE,
                             error: String::new(),
                         };
                         task.forwarded(outcome, &self.head);
@@ -176,6 +179,12 @@ impl Exchange {
                         let outcome = ForwardOutcome {
                             status: 0,
                             is_answered: self.is_beyond_another_try(&failed),
+                            fault: match failed.0.peer {
+                                Peer::Upstream if failed.0.step == Step::Dial => fault::UNREACHED,
+                                Peer::Upstream => fault::UPSTREAM,
+                                Peer::Client => fault::CLIENT,
+                                Peer::Plugin => fault::FILTER,
+                            },
                             error: failed.0.to_string(),
                         };
                         task.forwarded(outcome, &self.head);

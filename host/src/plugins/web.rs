@@ -108,6 +108,8 @@ pub(crate) struct ForwardOutcome {
     pub(crate) status: u16,
     /// Nothing else can be answered.
     pub(crate) is_answered: bool,
+    /// A value of [`fault`](plugin_api::abi::web::fault).
+    pub(crate) fault: u32,
     /// Empty if it went well.
     pub(crate) error: String,
 }

@@ -32,6 +32,21 @@ pub mod forwarded_host {
     pub const CLIENT: u32 = 1;
 }
 
+/// Whose fault it is that a request which was forwarded has no whole response: the values of
+/// [`ForwardedView::fault`](super::web::ForwardedView).
+pub mod fault {
+    /// Nobody's: it has one.
+    pub const NONE: u32 = 0;
+    /// The upstream could not be connected to; it has got nothing of the request.
+    pub const UNREACHED: u32 = 1;
+    /// The upstream has failed, and may have got the request.
+    pub const UPSTREAM: u32 = 2;
+    /// The client has.
+    pub const CLIENT: u32 = 3;
+    /// A filter has.
+    pub const FILTER: u32 = 4;
+}
+
 /// The length of a response that is not known when it begins.
 pub const UNKNOWN_LENGTH: u64 = u64::MAX;
 
@@ -123,6 +138,10 @@ pub struct ForwardedView {
     pub status: u32,
     /// 1: something has been sent to the client, so nothing else can be answered.
     pub is_answered: u32,
+    /// A value of [`fault`].
+    pub fault: u32,
+    /// Zero.
+    pub padding: u32,
     /// Why it failed, or empty.
     pub error: RStr<'static>,
 }

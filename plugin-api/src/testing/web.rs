@@ -29,11 +29,14 @@
 use super::fake::{self, Fake};
 use crate::abi::web::{
     Capture, ForwardView, ForwardedView, MessageView, UNKNOWN_LENGTH, WebCallbacks,
-    WebCallbacksRef, WebView, forwarded_host,
+    WebCallbacksRef, WebView, fault, forwarded_host,
 };
 use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head, hook};
 use crate::utilities::websocket::check_message;
-use crate::{Error, MessageKind, Reply, WebRoutes, close_data, configuration, waker, web::Table};
+use crate::{
+    Error, ForwardFault, MessageKind, Reply, WebRoutes, close_data, configuration, waker,
+    web::Table,
+};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
@@ -71,7 +74,7 @@ pub fn request<'a>(call: super::Call) -> Call<'a> {
         received: VecDeque::new(),
         message: Vec::new(),
         sent: Vec::new(),
-        answer: Box::new(|_| Err("upstream, connecting: nobody answers here".to_owned())),
+        answer: Box::new(|_| Err(ForwardFault::Unreached)),
         answered: Ok(500),
         forwards: Vec::new(),
     })
@@ -105,9 +108,9 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// What the upstream of a URL does: answers with a status, 101 to switch protocols, or nothing, and why.
+    /// What the upstream of a URL does: answers with a status, 101 to switch protocols, or nothing, and whose fault that is.
     #[must_use]
-    pub fn answer(mut self, answer: impl FnMut(&str) -> Result<u16, String> + 'a) -> Self {
+    pub fn answer(mut self, answer: impl FnMut(&str) -> Result<u16, ForwardFault> + 'a) -> Self {
         self.0.answer = Box::new(answer);
         self
     }
@@ -153,7 +156,7 @@ impl<'a> Call<'a> {
     }
 }
 
-type Answer<'a> = Box<dyn FnMut(&str) -> Result<u16, String> + 'a>;
+type Answer<'a> = Box<dyn FnMut(&str) -> Result<u16, ForwardFault> + 'a>;
 
 /// What came of a request. Begins with the `Fake`, so that the callbacks of both take the same handle.
 #[repr(C)]
@@ -175,7 +178,7 @@ pub struct Run<'a> {
     sent: Vec<(MessageKind, Vec<u8>)>,
     answer: Answer<'a>,
     /// What the upstream did that was tried last.
-    answered: Result<u16, String>,
+    answered: Result<u16, ForwardFault>,
     forwards: Vec<String>,
 }
 
@@ -357,7 +360,15 @@ unsafe extern "C" fn poll_forward(
     match unsafe { &(*host.cast::<Run<'_>>()).answered } {
         Ok(101) => return code::PENDING,
         Ok(status) => (outcome.status, outcome.is_answered) = ((*status).into(), 1),
-        Err(reason) => outcome.error = lent(reason),
+        Err(whose) => {
+            outcome.fault = match whose {
+                ForwardFault::Unreached => fault::UNREACHED,
+                ForwardFault::Upstream => fault::UPSTREAM,
+                ForwardFault::Client => fault::CLIENT,
+                ForwardFault::Filter | ForwardFault::Caller => fault::FILTER,
+            };
+            outcome.error = RStr::from_str("not answered in this test");
+        }
     }
     code::PROCEED
 }

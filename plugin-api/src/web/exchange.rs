@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "reads the host's view and calls its callbacks")]
 
 use crate::abi::code;
+use crate::abi::web::fault;
 use crate::abi::web::{
     Capture, ForwardView, ForwardedView, UNKNOWN_LENGTH, WebView, forwarded_host,
 };
@@ -268,10 +269,13 @@ impl WebExchange {
         EditError::check(asked).map_err(|error| ForwardError {
             message: format!("cannot forward to {}: {error}", to.url),
             is_answered: error == EditError::Stale,
+            fault: ForwardFault::Caller,
         })?;
         let mut outcome = ForwardedView {
             status: 0,
             is_answered: 0,
+            fault: fault::NONE,
+            padding: 0,
             error: RStr::from_str(""),
         };
         poll_fn(|cx| {
@@ -285,16 +289,25 @@ impl WebExchange {
         .map_err(|error| ForwardError {
             message: error.to_string(),
             is_answered: true,
+            fault: ForwardFault::Client,
         })?;
-        match outcome.error.as_str() {
-            "" => Ok(Forwarded {
-                status: outcome.status as u16,
-            }),
-            error => Err(ForwardError {
-                message: error.to_owned(),
-                is_answered: outcome.is_answered != 0,
-            }),
-        }
+        let fault = match outcome.fault {
+            fault::NONE => {
+                return Ok(Forwarded {
+                    status: outcome.status as u16,
+                });
+            }
+            fault::UNREACHED => ForwardFault::Unreached,
+            fault::CLIENT => ForwardFault::Client,
+            fault::FILTER => ForwardFault::Filter,
+            // What a newer proxy knows better has to do with the upstream at most.
+            _ => ForwardFault::Upstream,
+        };
+        Err(ForwardError {
+            message: outcome.error.to_string(),
+            is_answered: outcome.is_answered != 0,
+            fault,
+        })
     }
 }
 
@@ -349,8 +362,26 @@ pub struct Forwarded {
 /// Why a request that was forwarded has no whole response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardError {
-    message: String,
-    is_answered: bool,
+    pub(crate) message: String,
+    pub(crate) is_answered: bool,
+    pub(crate) fault: ForwardFault,
+}
+
+/// Whose fault it is that a request which was forwarded has no whole response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardFault {
+    /// The upstream could not be connected to. It has got nothing of the request, so that any request may be sent to
+    /// another one.
+    Unreached,
+    /// The upstream has failed, and may have got the request: only one that does no harm twice may be sent to another one.
+    Upstream,
+    /// The client has gone, or has broken the protocol.
+    Client,
+    /// A filter has failed.
+    Filter,
+    /// The URL is none, the content has been read, or something has been answered.
+    Caller,
 }
 
 impl ForwardError {
@@ -358,6 +389,11 @@ impl ForwardError {
     /// tried, or something replied.
     pub fn may_try_again(&self) -> bool {
         !self.is_answered
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> ForwardFault {
+        self.fault
     }
 }
 

@@ -2,12 +2,11 @@
 
 use crate::balance::Upstreams;
 use crate::config::{Host, RouteConfig};
-use crate::fault::Fault;
 use crate::forwarded::{Client, Policy};
 use crate::health::Limits;
 use crate::pattern::Pattern;
 use crate::template::Template;
-use plugin_api::{Error, ForwardTo, Reply, WebExchange, debug};
+use plugin_api::{Error, ForwardFault, ForwardTo, Reply, WebExchange, debug};
 
 /// Requests that are forwarded alike.
 pub(crate) struct Route {
@@ -102,13 +101,13 @@ impl Route {
                     lease.note_success();
                     return Ok(());
                 }
-                Err(error) if !error.may_try_again() => return Err(error.into()),
                 Err(error) => {
-                    let fault = Fault::of(&error.to_string());
-                    if fault != Fault::Elsewhere {
+                    let fault = error.fault();
+                    if matches!(fault, ForwardFault::Unreached | ForwardFault::Upstream) {
                         lease.note_failure(&error);
                     }
-                    if !fault.may_go_on(exchange.request().method()) {
+                    let method = exchange.request().method();
+                    if !error.may_try_again() || !does_no_harm_again(fault, method) {
                         return Err(error.into());
                     }
                     debug!("{}: {error}", lease.template().origin());
@@ -140,6 +139,16 @@ impl Route {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a request with this method may be sent to another upstream after this (RFC 9110 §9.2.2).
+fn does_no_harm_again(fault: ForwardFault, method: &str) -> bool {
+    const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+    match fault {
+        ForwardFault::Unreached => true,
+        ForwardFault::Upstream => IDEMPOTENT.contains(&method),
+        _ => false,
     }
 }
 

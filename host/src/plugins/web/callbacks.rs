@@ -419,11 +419,14 @@ unsafe extern "C" fn poll_forward(
         let ForwardOutcome {
             status,
             is_answered,
+            fault,
             error,
         } = &inner.told;
         *outcome = ForwardedView {
             status: (*status).into(),
             is_answered: (*is_answered).into(),
+            fault: *fault,
+            padding: 0,
             error: views::text(error.as_bytes()),
         };
         Poll::Ready(Ok(()))
