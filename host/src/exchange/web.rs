@@ -92,12 +92,16 @@ impl Exchange {
         self.answer(client, reply).await
     }
 
+    fn note_status(&mut self, status: u16) {
+        self.record.status = Some(status);
+        let reason = http1::reason_phrase(status).as_bytes();
+        reason.clone_into(&mut self.record.reason);
+    }
+
     /// Sends a file, or why there is none.
     async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> AfterAnswer {
         let answer = files.answer(&self.head);
-        self.record.status = Some(answer.status);
-        let reason = http1::reason_phrase(answer.status).as_bytes();
-        reason.clone_into(&mut self.record.reason);
+        self.note_status(answer.status);
         let next = match self.reason_to_close() {
             _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
             Some(reason) => AfterAnswer::Close(reason),
@@ -280,7 +284,7 @@ impl Exchange {
         over: Result<(), PluginFailure>,
         is_read: bool,
     ) -> Result<Outcome, Failed> {
-        self.record.status = Some(outgoing.status);
+        self.note_status(outgoing.status);
         let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
             framed: !outgoing.is_unframed(),
         });
@@ -314,7 +318,7 @@ impl Exchange {
         mut socket: ServerSocket,
         over: Result<(), PluginFailure>,
     ) -> AfterAnswer {
-        self.record.status = Some(101);
+        self.note_status(101);
         let code = match over {
             Ok(()) => NORMAL_CLOSURE,
             Err(failure) => {
