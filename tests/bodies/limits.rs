@@ -226,6 +226,7 @@ fn the_proxys_own_limit_wins_and_is_told_once() {
         let answer = upload(&proxy, &origin, &[], Framed::Chunked, &text(len));
         assert_eq!(answer.status(), status);
     }
+    proxy.wait_for_line("larger bodies");
     let lines = proxy.lines();
     let told: Vec<_> = lines
         .iter()
