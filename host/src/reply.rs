@@ -2,6 +2,7 @@
 //!
 //! A reply says in its body, in words, what went wrong, and in `Proxy-Status` (RFC 9209) the same for programs.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::ca::page::PageReply;
@@ -19,9 +20,9 @@ pub(crate) const AGENT: &str = concat!("proxy v", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    pub(crate) reason: String,
-    fields: Vec<(String, Vec<u8>)>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) reason: Cow<'static, str>,
+    fields: Vec<(Cow<'static, str>, Cow<'static, [u8]>)>,
+    pub(crate) body: Cow<'static, [u8]>,
     /// The web server speaks, and not the proxy.
     is_server: bool,
 }
@@ -49,9 +50,20 @@ impl Reply {
     pub(crate) fn text(status: u16, text: &str) -> Self {
         Self {
             status,
-            reason: http1::reason_phrase(status).to_owned(),
-            fields: vec![field("Content-Type", "text/plain; charset=utf-8")],
-            body: format!("{text}\n").into_bytes(),
+            reason: http1::reason_phrase(status).into(),
+            fields: vec![TEXT],
+            body: format!("{text}\n").into_bytes().into(),
+            is_server: false,
+        }
+    }
+
+    /// As [`text`](Self::text), for a text that is always the same and has its end of line.
+    pub(crate) fn fixed_text(status: u16, text: &'static str) -> Self {
+        Self {
+            status,
+            reason: http1::reason_phrase(status).into(),
+            fields: vec![TEXT],
+            body: text.as_bytes().into(),
             is_server: false,
         }
     }
@@ -79,14 +91,14 @@ impl Reply {
                 .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')),
         );
         value.push('"');
-        reply.fields.push(field("Proxy-Status", &value));
+        reply = reply.with_field("Proxy-Status", value);
         if status == 407 {
             reply
                 .fields
-                .push(field("Proxy-Authenticate", "Basic realm=\"proxy\""));
+                .push(fixed_field("Proxy-Authenticate", "Basic realm=\"proxy\""));
         }
         if status == 405 {
-            reply.fields.push(field("Allow", ALLOWED));
+            reply.fields.push(fixed_field("Allow", ALLOWED));
         }
         reply
     }
@@ -95,9 +107,9 @@ impl Reply {
     pub(crate) fn options() -> Self {
         Self {
             status: 200,
-            reason: "OK".to_owned(),
-            fields: vec![field("Allow", ALLOWED)],
-            body: Vec::new(),
+            reason: "OK".into(),
+            fields: vec![fixed_field("Allow", ALLOWED)],
+            body: Cow::default(),
             is_server: false,
         }
     }
@@ -106,9 +118,9 @@ impl Reply {
     pub(crate) fn trace(request: Vec<u8>) -> Self {
         Self {
             status: 200,
-            reason: "OK".to_owned(),
-            fields: vec![field("Content-Type", "message/http")],
-            body: request,
+            reason: "OK".into(),
+            fields: vec![fixed_field("Content-Type", "message/http")],
+            body: request.into(),
             is_server: false,
         }
     }
@@ -118,11 +130,11 @@ impl Reply {
         let fields = page.fields.into_iter();
         Self {
             status: page.status,
-            reason: http1::reason_phrase(page.status).to_owned(),
+            reason: http1::reason_phrase(page.status).into(),
             fields: fields
-                .map(|(name, value)| (name.to_owned(), value.into_bytes()))
+                .map(|(name, value)| (name.into(), value.into_bytes().into()))
                 .collect(),
-            body: page.body,
+            body: page.body.into(),
             is_server: false,
         }
     }
@@ -130,15 +142,18 @@ impl Reply {
     /// What a plugin has answered.
     pub(crate) fn from_plugin(reply: PluginReply) -> Self {
         let reason = if reply.reason.is_empty() {
-            http1::reason_phrase(reply.status).to_owned()
+            http1::reason_phrase(reply.status).into()
         } else {
-            reply.reason
+            reply.reason.into()
         };
+        let fields = reply.fields.into_iter();
         Self {
             status: reply.status,
             reason,
-            fields: reply.fields,
-            body: reply.body,
+            fields: fields
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            body: reply.body.into(),
             is_server: false,
         }
     }
@@ -152,8 +167,16 @@ impl Reply {
     }
 
     /// With one more field line.
-    pub(crate) fn with_field(mut self, name: &str, value: &str) -> Self {
-        self.fields.push(field(name, value));
+    pub(crate) fn with_field(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let value = match value.into() {
+            Cow::Borrowed(value) => value.as_bytes().into(),
+            Cow::Owned(value) => value.into_bytes().into(),
+        };
+        self.fields.push((name.into(), value));
         self
     }
 
@@ -186,12 +209,12 @@ impl Reply {
             "Proxy-agent"
         };
         http1::write_field(out, name, AGENT.as_bytes());
-        let has_date = |(name, _): &(String, _)| name.eq_ignore_ascii_case("date");
-        if !self.fields.iter().any(has_date) {
+        let mut names = self.fields.iter().map(|(name, _)| name);
+        if !names.any(|name| name.eq_ignore_ascii_case("date")) {
             http1::write_field(out, "Date", date.as_bytes());
         }
         for (name, value) in &self.fields {
-            http1::write_field(out, name, value);
+            http1::write_field(out, name.as_bytes(), value);
         }
         match framing {
             _ if !self.may_have_content() => {}
@@ -209,8 +232,14 @@ impl Reply {
 /// The methods that the proxy itself knows something about; any other is passed on as well.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH";
 
-fn field(name: &str, value: &str) -> (String, Vec<u8>) {
-    (name.to_owned(), value.as_bytes().to_vec())
+const TEXT: (Cow<'static, str>, Cow<'static, [u8]>) =
+    fixed_field("Content-Type", "text/plain; charset=utf-8");
+
+const fn fixed_field(
+    name: &'static str,
+    value: &'static str,
+) -> (Cow<'static, str>, Cow<'static, [u8]>) {
+    (Cow::Borrowed(name), Cow::Borrowed(value.as_bytes()))
 }
 
 fn explain(error: &ExchangeError) -> String {

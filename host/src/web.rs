@@ -141,7 +141,7 @@ impl WebServer {
         let asked = Asked {
             path: path(request),
             method: request.method(),
-            is_websocket: http1::asks_for_websocket(request),
+            is_websocket: self.router.has_websockets() && http1::asks_for_websocket(request),
             is_secure,
         };
         match self.router.find(&asked) {

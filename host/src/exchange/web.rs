@@ -87,21 +87,25 @@ impl Exchange {
 
     /// Sends an answer of the web server's.
     async fn answer_web(&mut self, client: &mut MessageStream, reply: &Reply) -> AfterAnswer {
-        self.record.status = Some(reply.status);
-        reply.reason.as_bytes().clone_into(&mut self.record.reason);
+        self.note_status(reply.status, reply.reason.as_bytes());
         self.answer(client, reply).await
     }
 
-    fn note_status(&mut self, status: u16) {
+    /// For the access log.
+    fn note_status(&mut self, status: u16, reason: &[u8]) {
         self.record.status = Some(status);
-        let reason = http1::reason_phrase(status).as_bytes();
-        reason.clone_into(&mut self.record.reason);
+        if self.worker.logs_access() {
+            reason.clone_into(&mut self.record.reason);
+        }
     }
 
     /// Sends a file, or why there is none.
     async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> AfterAnswer {
         let answer = files.answer(&self.head);
-        self.note_status(answer.status);
+        self.note_status(
+            answer.status,
+            http1::reason_phrase(answer.status).as_bytes(),
+        );
         let next = match self.reason_to_close() {
             _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
             Some(reason) => AfterAnswer::Close(reason),
@@ -284,7 +288,10 @@ impl Exchange {
         over: Result<(), PluginFailure>,
         is_read: bool,
     ) -> Result<Outcome, Failed> {
-        self.note_status(outgoing.status);
+        self.note_status(
+            outgoing.status,
+            http1::reason_phrase(outgoing.status).as_bytes(),
+        );
         let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
             framed: !outgoing.is_unframed(),
         });
@@ -318,7 +325,7 @@ impl Exchange {
         mut socket: ServerSocket,
         over: Result<(), PluginFailure>,
     ) -> AfterAnswer {
-        self.note_status(101);
+        self.note_status(101, http1::reason_phrase(101).as_bytes());
         let code = match over {
             Ok(()) => NORMAL_CLOSURE,
             Err(failure) => {
@@ -383,26 +390,26 @@ fn hook_failed(failure: PluginFailure) -> Failed {
 fn refused_reply(refused: HandshakeRefused) -> Reply {
     let reply = Reply::status_text(refused.status(), &refused.to_string()).of_server();
     let fields = refused.fields().iter();
-    fields.fold(reply, |reply, (name, value)| reply.with_field(name, value))
+    fields.fold(reply, |reply, (name, value)| reply.with_field(name, *value))
 }
 
 /// What is answered where there is no route.
 fn missing_reply(missing: Missing) -> Reply {
-    let (status, text) = match &missing {
-        Missing::WebSocketOnly => return refused_reply(HandshakeRefused::NotAsked),
-        Missing::Path => (
-            404,
-            "there is nothing at this path of the proxy's own web server",
-        ),
-        Missing::Method(_) => (
-            405,
-            "there is something at this path, but not for this method",
-        ),
-        Missing::Encoding => (400, "the path has percent-encoding that is not valid"),
-    };
-    let reply = Reply::status_text(status, text).of_server();
     match missing {
-        Missing::Method(allowed) => reply.with_field("Allow", &allowed),
-        Missing::Path | Missing::Encoding | Missing::WebSocketOnly => reply,
+        Missing::Path => Reply::fixed_text(
+            404,
+            "404 Not Found: there is nothing at this path of the proxy's own web server\n",
+        ),
+        Missing::Method(allowed) => Reply::fixed_text(
+            405,
+            "405 Method Not Allowed: there is something at this path, but not for this method\n",
+        )
+        .with_field("Allow", allowed),
+        Missing::Encoding => Reply::fixed_text(
+            400,
+            "400 Bad Request: the path has percent-encoding that is not valid\n",
+        ),
+        Missing::WebSocketOnly => refused_reply(HandshakeRefused::NotAsked),
     }
+    .of_server()
 }

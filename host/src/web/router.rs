@@ -90,6 +90,7 @@ pub(super) struct Router {
     positions: HashMap<String, usize>,
     sets: Vec<RouteSet>,
     regexes: Vec<(Regex, RouteSet)>,
+    has_websockets: bool,
 }
 
 /// The routes of one pattern.
@@ -121,6 +122,7 @@ impl Router {
         if told.protocols == 0 || told.protocols & !known != 0 {
             return Err(RouteError::Unknown);
         }
+        self.has_websockets |= told.protocols & protocol::WEBSOCKET != 0;
         let route = Route {
             owner,
             number: told.number,
@@ -171,6 +173,11 @@ impl Router {
             .and_then(|_| Regex::new(&whole(expression)))
             .map(|regex| self.regexes.push((regex, RouteSet(vec![route]))))
             .map_err(|error| RouteError::Regex(error.to_string().replace('\n', " ")))
+    }
+
+    /// Whether any route is for WebSockets.
+    pub(super) fn has_websockets(&self) -> bool {
+        self.has_websockets
     }
 
     /// The route that a request is for.

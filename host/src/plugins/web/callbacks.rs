@@ -254,7 +254,7 @@ unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
             return edit::STALE;
         };
         let mut reply = Reply::from_plugin(reply).of_server();
-        let content = std::mem::take(&mut reply.body);
+        let content = std::mem::take(&mut reply.body).into_owned();
         let len = Some(len).filter(|&len| len != UNKNOWN_LENGTH);
         let is_http10 = lent.request.version() == Version::Http10;
         let form = ReplyForm {
