@@ -58,5 +58,7 @@ mod tls_regressions;
 mod tunnel;
 /// Ways to upstreams, as far as the configuration names them.
 mod upstreams;
+/// The proxy's own web server: files, a PAC file, routes of plugins, and what is none of theirs.
+mod web;
 /// WebSockets whose messages plugins see, frame by frame.
 mod websocket;

@@ -8,7 +8,7 @@ mod closing;
 /// What breaks the protocol, and how each side is told.
 mod faults;
 /// Frames as bytes.
-mod frames;
+pub(crate) mod frames;
 /// Memory and time.
 mod limits;
 /// What passes, and what plugins make of it.

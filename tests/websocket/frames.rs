@@ -2,25 +2,25 @@
 
 use crate::support::{Client, Peer};
 
-pub(super) const FIN: u8 = 0x80;
-pub(super) const TEXT: u8 = 1;
-pub(super) const BINARY: u8 = 2;
-pub(super) const CLOSE: u8 = 8;
-pub(super) const PING: u8 = 9;
-pub(super) const PONG: u8 = 10;
+pub(crate) const FIN: u8 = 0x80;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
 
 /// A frame as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// FIN, reserved bits and opcode.
-    pub(super) first: u8,
-    pub(super) mask: Option<[u8; 4]>,
+    pub(crate) first: u8,
+    pub(crate) mask: Option<[u8; 4]>,
     /// What it carries, without its mask.
-    pub(super) data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
 }
 
 /// The head of a frame without a mask.
-pub(super) fn head(first: u8, len: u64) -> Vec<u8> {
+pub(crate) fn head(first: u8, len: u64) -> Vec<u8> {
     let mut head = vec![first];
     match len {
         0..126 => head.push(len as u8),
@@ -37,13 +37,13 @@ pub(super) fn head(first: u8, len: u64) -> Vec<u8> {
 }
 
 /// A frame without a mask, as servers send them.
-pub(super) fn frame(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn frame(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
     let data = data.as_ref();
     [head(first, data.len() as u64), data.to_vec()].concat()
 }
 
 /// A frame with a mask, as clients send them.
-pub(super) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let data = data.as_ref();
     let mut bytes = head(first, data.len() as u64);
@@ -54,12 +54,12 @@ pub(super) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// A Close's data.
-pub(super) fn closed(code: u16, reason: &str) -> Vec<u8> {
+pub(crate) fn closed(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
 /// Where frames are read from.
-pub(super) trait Frames {
+pub(crate) trait Frames {
     /// The next bytes; `None` if they do not come.
     fn bytes(&mut self, len: usize) -> Option<Vec<u8>>;
 
@@ -109,7 +109,7 @@ impl Frames for Vec<u8> {
 
 /// Reads the next frame of a client, which must be this one, without a mask.
 #[track_caller]
-pub(super) fn expect(client: &mut Client, first: u8, data: impl AsRef<[u8]>) {
+pub(crate) fn expect(client: &mut Client, first: u8, data: impl AsRef<[u8]>) {
     let frame = client.frame().expect("a client waits for its frames");
     let expected = Frame {
         first,
