@@ -272,6 +272,10 @@ impl Exchange {
         is_read: bool,
     ) -> Result<Outcome, Failed> {
         self.record.status = Some(outgoing.status);
+        outgoing
+            .reason
+            .as_bytes()
+            .clone_into(&mut self.record.reason);
         let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
             framed: !outgoing.is_unframed(),
         });
@@ -306,6 +310,9 @@ impl Exchange {
         over: Result<(), PluginFailure>,
     ) -> AfterAnswer {
         self.record.status = Some(101);
+        http1::reason_phrase(101)
+            .as_bytes()
+            .clone_into(&mut self.record.reason);
         let code = match over {
             Ok(()) => NORMAL_CLOSURE,
             Err(failure) => {

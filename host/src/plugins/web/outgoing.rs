@@ -19,6 +19,7 @@ const MUCH: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) status: u16,
+    pub(crate) reason: String,
     out: Vec<u8>,
     written: usize,
     framing: ReplyFraming,
@@ -55,6 +56,7 @@ impl Outgoing {
         reply.encode_head(framing, form, date, &mut out);
         Self {
             status: reply.status,
+            reason: reply.reason.clone(),
             out,
             written: 0,
             framing,
