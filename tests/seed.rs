@@ -7,9 +7,10 @@
 //! back. Left out is what belongs to the machine that printed it, and `Connection` and `Proxy-agent`: the one is never
 //! passed on, the other is each proxy's own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::{fs, process, thread};
 
 use crate::support::tls::{
     Answer, Ask as TlsAsk, Form, Identity, Offer, Pipe, Pki, Received, Seen, Shown, TlsOrigin,
@@ -260,14 +261,25 @@ impl Internet {
         }
     }
 
+    /// For a proxy that is on port 8899 itself.
+    fn without_port_8899() -> Internet {
+        let mut internet = Internet::new();
+        internet.hosts.retain(|(name, _)| *name != "localhost:8899");
+        internet
+    }
+
     /// Leads the proxy to the stand-ins, behind the plugins that it has.
     fn reached_by(&self, command: ProxyCommand) -> ProxyCommand {
-        let entry =
-            |(name, origin): &(&str, Origin)| format!("{name:?} = {:?}", origin.authority());
-        let map: Vec<String> = self.hosts.iter().map(entry).collect();
         command
             .plugin("zoo", "ConnectTo")
-            .plugin_config(&format!("ConnectTo.map={{ {} }}", map.join(", ")))
+            .plugin_config(&format!("ConnectTo.map={{ {} }}", self.map().join(", ")))
+    }
+
+    /// Where each host is.
+    fn map(&self) -> Vec<String> {
+        let entry =
+            |(name, origin): &(&str, Origin)| format!("{name:?} = {:?}", origin.authority());
+        self.hosts.iter().map(entry).collect()
     }
 
     /// A line of the log with the names in place of the stand-ins' addresses.
@@ -601,35 +613,183 @@ fn without_the_flags_for_interception_the_cached_file_holds_encrypted_data() {
     assert!(!contains(&content, b"httpbin") && !contains(&content, b"nginx"));
 }
 
-/// The example lets proxy.py's own web server answer, which this proxy does not have: `--enable-web-server` is no flag
-/// of its, and what listens on port 8899, itself, says that the request is none for a proxy.
-#[test]
-fn without_a_web_server_a_redirection_to_the_proxy_itself_is_answered_with_an_error() {
-    let plugin = "plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin";
-    let exit = proxy(plugin).args(["--enable-web-server"]).run();
-    assert_eq!(exit.code, Some(2), "{exit:?}");
-    assert!(exit.stderr.contains("--enable-web-server"), "{exit:?}");
+/// A proxy on port 8899, as in the examples, at an address of this machine's that no other test has.
+fn on_port_8899(plugins: Option<&str>) -> (ProxyCommand, String) {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = process::id().to_be_bytes();
+    let second = 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let host = format!("127.{second}.{high}.{low}");
+    let command = Proxy::bare()
+        .args(["--hostname", &host, "--port", "8899", "--num-workers", "1"])
+        .args(["--plugin-dir".as_ref(), plugin_directory().as_os_str()]);
+    let command = match plugins {
+        Some(plugins) => command.args(["--plugins", plugins]),
+        None => command,
+    };
+    (command, format!("{host}:8899"))
+}
 
-    let on_port_8899 = Proxy::start();
-    let proxy = proxy(plugin)
+/// The same, to which `localhost:8899` leads.
+fn as_localhost_8899(plugins: &str, internet: &Internet) -> (Proxy, String) {
+    let (command, address) = on_port_8899(Some(plugins));
+    let mut map = internet.map();
+    map.push(format!("\"localhost:8899\" = {address:?}"));
+    let command = command
+        .args(["--enable-web-server"])
         .plugin("zoo", "ConnectTo")
-        .plugin_config(&format!(
-            "ConnectTo.map={{ \"localhost:8899\" = \"{}\" }}",
-            on_port_8899.address()
-        ))
-        .start();
+        .plugin_config(&format!("ConnectTo.map={{ {} }}", map.join(", ")));
+    (command.start(), address)
+}
+
+const REDIRECT: &str = "plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin";
+
+/// `curl -v -x localhost:8899 http://google.com` with `--enable-web-server`: the 404 is that of the proxy's own web server,
+/// and the log has a line of each.
+#[test]
+fn what_is_redirected_to_the_proxy_itself_is_answered_by_its_web_server() {
+    let (proxy, address) = as_localhost_8899(REDIRECT, &Internet::without_port_8899());
     let (answer, line) = ask(&proxy, &Ask::get("http://google.com/").request);
-    assert_eq!(answer.start, "HTTP/1.1 400 Bad Request");
-    let line = line.replace(&on_port_8899.address().to_string(), "localhost:8899");
-    assert!(
-        line.starts_with(" - GET localhost:8899/ - 400 Bad Request - "),
-        "{line}"
+    assert!(answer.is_sound());
+    assert_eq!(answer.start, "HTTP/1.1 404 Not Found");
+    let server = answer.field("Server").unwrap_or_default();
+    assert!(server.starts_with("proxy/"), "{server}");
+    let line = line.replace(&address, "localhost:8899");
+    let wanted = format!(
+        " - GET localhost:8899/ - 404 Not Found - {} bytes - ",
+        answer.len
     );
-    let line = on_port_8899.wait_for_line(" - GET ");
-    assert!(
-        line.contains(" - GET None:None/ - None None - 0 bytes - "),
-        "{line}"
-    );
+    assert!(line.starts_with(&wanted), "{line}");
+    let own = proxy.wait_for_line(" - GET / - 404 Not Found - ");
+    assert!(!own.contains("None"), "{own}");
+    // Every one of them is redirected, whatever its host and path.
+    let (answer, _) = ask(&proxy, &Ask::get("http://httpbin.org/get").request);
+    assert_eq!(answer.status(), 404);
+    proxy.wait_for_line(" - GET /get - 404 Not Found - ");
+}
+
+#[test]
+fn plugin_ordering_is_as_its_section_says_with_the_web_server_itself() {
+    let filter = "plugin_examples/filter_by_upstream.FilterByUpstreamHostPlugin";
+    for (plugins, google) in [
+        (format!("{filter},{REDIRECT}"), 418),
+        (format!("{REDIRECT},{filter}"), 404),
+    ] {
+        let (proxy, _) = as_localhost_8899(&plugins, &Internet::without_port_8899());
+        for (url, status) in [
+            ("http://google.com/", google),
+            ("http://www.google.com/", google),
+            ("http://httpbin.org/get", 404),
+        ] {
+            let (answer, _) = ask(&proxy, &Ask::get(url).request);
+            assert_eq!(answer.status(), status, "{url} with {plugins}");
+        }
+    }
+}
+
+/// `hey -n 10000 -c 100 http://localhost:8899/`, the first thing that the documentation shows: nothing of it is forwarded.
+#[test]
+fn ten_thousand_requests_of_the_headline_are_answered() {
+    let (command, address) = on_port_8899(None);
+    let proxy = command.args(["--enable-web-server"]).start();
+    assert_eq!(proxy.address().to_string(), address);
+    let request = "GET / HTTP/1.1\r\nHost: localhost:8899\r\nUser-Agent: hey/0.0.1\r\n\
+        Content-Type: text/html\r\nAccept-Encoding: gzip\r\n\r\n";
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut clients: Vec<_> = (0..25).map(|_| proxy.client()).collect();
+                for _ in 0..100 {
+                    for client in &mut clients {
+                        client.send(request);
+                    }
+                    for client in &mut clients {
+                        let answer = client.response();
+                        assert_eq!((answer.status(), answer.is_sound()), (404, true));
+                    }
+                }
+            });
+        }
+    });
+    proxy.wait_for_lines(" - GET / - 404 Not Found - ", 10_000);
+}
+
+/// "A file (Proxy Auto Configuration) or string to serve when the server receives a direct file request. Using this option
+/// enables proxy.HttpWebServerPlugin", and "Default: /. Web server path to serve the PAC file".
+#[test]
+fn pac_files_are_served_as_the_flags_say() {
+    let text = "function FindProxyForURL(url, host) { return \"PROXY localhost:8899; DIRECT\"; }";
+    let scratch = Scratch::new();
+    let file = scratch.write("proxy.pac", text);
+    for file_or_text in [file.as_os_str(), text.as_ref()] {
+        for (path, other) in [("/", "/proxy.pac"), ("/proxy.pac", "/")] {
+            let command = Proxy::command().args(["--pac-file".as_ref(), file_or_text]);
+            let proxy = command.args(["--pac-file-url-path", path]).start();
+            let answer = proxy.ask(direct("GET", path));
+            assert_eq!((answer.status(), answer.text().as_str()), (200, text));
+            let media_type = "application/x-ns-proxy-autoconfig";
+            assert_eq!(answer.all("Content-Type"), [media_type]);
+            assert_eq!(proxy.ask(direct("GET", other)).status(), 404);
+        }
+    }
+}
+
+/// "Use this flag with `--enable-web-server` flag to run `proxy.py` as a programmable http(s) server."
+#[test]
+fn without_the_proxy_it_is_a_programmable_web_server() {
+    let httpbin = Origin::replying(httpbin);
+    let flags = ["--disable-http-proxy", "--enable-web-server"];
+    let proxy = Proxy::command()
+        .args(flags)
+        .plugin("routes", "Pages")
+        .start();
+    assert_eq!(proxy.ask(direct("GET", "/plain")).text(), "plain");
+    assert_eq!(proxy.get(&httpbin, "/get").status(), 404);
+    let authority = httpbin.authority();
+    let tunnel = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    assert_eq!(proxy.ask(tunnel).status(), 403);
+    httpbin.assert_untouched();
+}
+
+/// "Enable inbuilt static file server. Optionally, also use --static-server-dir to serve static content from custom
+/// directory. By default, static file server serves from public folder", which is the one "in directory where proxy.py is
+/// placed".
+#[test]
+fn the_static_server_serves_the_public_folder_or_another() {
+    let scratch = Scratch::new();
+    let executable = scratch.path("proxy");
+    // A copy has to be one: where a link leads is where the executable is.
+    fs::copy(proxy_binary(), &executable).expect("the proxy can be copied");
+    for directory in ["public", "other"] {
+        fs::create_dir(scratch.path(directory)).expect("a scratch directory can be written");
+        scratch.write(&format!("{directory}/index.html"), directory);
+    }
+    let local = [
+        "--hostname",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--num-workers",
+        "1",
+    ];
+    let default = Proxy::at(&executable)
+        .args(local)
+        .args(["--enable-static-server"]);
+    assert_eq!(default.start().ask(direct("GET", "/")).text(), "public");
+    let other = scratch.path("other");
+    let flags = [
+        "--enable-static-server".as_ref(),
+        "--static-server-dir".as_ref(),
+        other.as_os_str(),
+    ];
+    let other = Proxy::command().args(flags).start();
+    assert_eq!(other.ask(direct("GET", "/")).text(), "other");
+    assert_eq!(other.ask(direct("GET", "/none")).status(), 404);
+    assert_eq!(other.ask(direct("HEAD", "/index.html")).status(), 200);
+}
+
+/// What a browser sends to `http://localhost:8899`.
+fn direct(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost:8899\r\n\r\n")
 }
 
 /// The bundled plugins: module and class as proxy.py knows them or would, library, name.
@@ -791,8 +951,9 @@ fn every_bundled_plugin_is_found_by_every_name_it_goes_by() {
 fn a_plugin_that_does_not_exist_is_named_with_every_place_that_was_looked_at() {
     let directory = plugin_directory().display().to_string();
     for (spec, name) in [
-        ("plugin_examples/web_server.Misspelt", "Misspelt"),
-        ("proxy.plugin.MisspeltPlugin", "MisspeltPlugin"),
+        ("plugin_examples/dashboard.NoSuchPlugin", "NoSuchPlugin"),
+        ("proxy.plugin.AbsentPlugin", "AbsentPlugin"),
+        ("my_app.Misspelt", "Misspelt"),
     ] {
         let exit = proxy(spec).run();
         assert_eq!(exit.code, Some(78), "{exit:?}");

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -140,7 +141,12 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// The bare executable: every argument is the test's own.
     pub(crate) fn bare() -> ProxyCommand {
-        let mut command = Command::new(binaries::proxy_binary());
+        Proxy::at(binaries::proxy_binary())
+    }
+
+    /// The same, as a copy of the executable that lies somewhere else.
+    pub(crate) fn at(executable: &Path) -> ProxyCommand {
+        let mut command = Command::new(executable);
         command
             .env_remove("PROXY_CONFIG")
             .env_remove("PROXY_BASIC_AUTH");

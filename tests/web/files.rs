@@ -169,7 +169,8 @@ fn listings_are_off_unless_asked_for_and_escape_what_names_have() {
         ".git",
         "\"out\"",
         "./out",
-        "href=\"javascript",
+        // Not served at all: on some systems a colon means more than itself.
+        "javascript",
     ] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
@@ -180,7 +181,7 @@ fn listings_are_off_unless_asked_for_and_escape_what_names_have() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
         .collect();
-    assert_eq!(links.len(), 9, "{text}");
+    assert_eq!(links.len(), 8, "{text}");
     for link in links {
         let answer = fetch(&proxy, &format!("/{link}"), "");
         assert_eq!(answer.status(), 200, "{link}");

@@ -242,7 +242,11 @@ fn over_tls_both_versions_reach_the_web_server_and_the_proxy() {
             assert_eq!(session.ask(Ask::get(&here, "/none")).status, 404);
         }
         let facts = session.ask(Ask::get("some.example", "/facts")).text();
-        assert_eq!(facts, format!("{} {here} https /facts", session.local));
+        let client_at = session.local.to_string();
+        assert!(
+            facts.starts_with(&client_at) && facts.ends_with(" https /facts"),
+            "{facts}"
+        );
         let mut session = client.session();
         let forwarded = session.ask(Ask::get(&origin.authority(), "/there"));
         assert_eq!(forwarded.told(), (200, "origin-ok".into()));

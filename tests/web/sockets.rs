@@ -71,7 +71,7 @@ fn messages_come_and_go_until_the_client_closes() {
     proxy.wait_for_line("opened a b");
     proxy.wait_for_line("closed Some(3000) \"enough\"");
     let line = proxy.wait_for_line(" - GET /echo/a%20b - ");
-    assert!(line.contains(" - 101 "), "{line}");
+    assert!(line.contains(" - 101 Switching Protocols - "), "{line}");
 }
 
 #[test]

@@ -365,7 +365,7 @@ impl Session {
                 }
                 let accept = answer.field("Sec-WebSocket-Accept");
                 assert_eq!(accept, Some(web_socket::accept(WebSocket::KEY)));
-                Ok(WebSocket { io: pipe.io })
+                Ok(WebSocket::new(pipe.received().to_vec(), pipe.io))
             }
             Wire::Http2 { .. } => {
                 let ask = Ask::get(authority, path).field("sec-websocket-version", "13");
@@ -376,7 +376,7 @@ impl Session {
                     .insert(Protocol::from_static("websocket"));
                 let opened = within("an answer to CONNECT", converse(self.http2(), request));
                 let (received, io) = opened.expect("an answer to CONNECT");
-                io.map(|io| WebSocket { io })
+                io.map(|io| WebSocket::new(Vec::new(), io))
                     .ok_or_else(|| Box::new(received))
             }
         }

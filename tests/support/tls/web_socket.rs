@@ -1,7 +1,9 @@
 //! WebSockets (RFC 6455), as little of them as a test needs.
 
+use std::io::Cursor;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::stream_io::Io;
 use crate::support::background::within;
@@ -31,12 +33,19 @@ impl Opcode {
 
 /// A client's side, once both agree.
 pub(crate) struct WebSocket {
-    pub(super) io: Io,
+    /// What has come with the answer.
+    received: Cursor<Vec<u8>>,
+    io: Io,
 }
 
 impl WebSocket {
     /// The key that the clients of these tests send.
     pub(crate) const KEY: &'static str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    pub(super) fn new(received: Vec<u8>, io: Io) -> WebSocket {
+        let received = Cursor::new(received);
+        WebSocket { received, io }
+    }
 
     /// Sends one frame that is a whole message.
     pub(crate) fn send(&mut self, opcode: Opcode, content: &[u8]) {
@@ -47,7 +56,8 @@ impl WebSocket {
 
     /// The next frame; `None` at the end of the connection.
     pub(crate) fn receive(&mut self) -> Option<(Opcode, Vec<u8>)> {
-        within("a frame", read_frame(&mut self.io))
+        let mut incoming = (&mut self.received).chain(&mut self.io);
+        within("a frame", read_frame(&mut incoming))
     }
 }
 
@@ -73,7 +83,7 @@ pub(super) async fn echo(io: &mut Io) {
 }
 
 /// One frame; `None` if the connection ends before it does, or if it is no frame of these tests.
-async fn read_frame(io: &mut Io) -> Option<(Opcode, Vec<u8>)> {
+async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Option<(Opcode, Vec<u8>)> {
     let mut head = [0; 2];
     io.read_exact(&mut head).await.ok()?;
     let opcode = Opcode::of(head[0] & 0x0f).filter(|_| head[0] & 0xf0 == 0x80)?;
