@@ -60,3 +60,5 @@ mod tunnel;
 mod upstreams;
 /// WebSockets whose messages plugins see, frame by frame.
 mod websocket;
+/// Defects of the web server, each as the claim that failed.
+mod web_regressions;
