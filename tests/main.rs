@@ -60,5 +60,7 @@ mod tunnel;
 mod upstreams;
 /// The proxy's own web server: files, a PAC file, routes of plugins, and what is none of theirs.
 mod web;
+/// Defects of the web server, each as the claim that failed.
+mod web_regressions;
 /// WebSockets whose messages plugins see, frame by frame.
 mod websocket;

@@ -42,6 +42,9 @@ use web::ForwardedTo;
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
+    /// What has sent it where it goes, as long as the tunnel lives that it has become. Dropped first: it uses its plugin,
+    /// which belongs to the worker.
+    held_task: Option<Box<WebTask>>,
     worker: Rc<Worker>,
     facts: ExchangeFacts,
     head: RequestHead,
@@ -58,8 +61,6 @@ pub(crate) struct Exchange {
     tunnel_destination: Destination,
     /// Where a plugin of the web server has sent it.
     forwarded_to: Option<Box<ForwardedTo>>,
-    /// What has sent it there, as long as the tunnel lives that it has become.
-    held_task: Option<Box<WebTask>>,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
     record: Record,

@@ -93,6 +93,7 @@ impl Exchange {
 
     /// For the access log.
     fn note_status(&mut self, status: u16, reason: &[u8]) {
+        self.record.is_web = true;
         self.record.status = Some(status);
         if self.worker.logs_access() {
             reason.clone_into(&mut self.record.reason);
@@ -153,6 +154,8 @@ impl Exchange {
             Some(Ok(handshake)) => Some(handshake),
             None => None,
         };
+        // What the plugin adds is not for the client to name as its own hop's.
+        self.head.fields_mut().settle_connection();
         let asked = WebAsked {
             route: matched.number,
             captures: matched.captures,
@@ -165,7 +168,14 @@ impl Exchange {
         let mut task = WebTask::begin(plugin, asked, &self.head).map_err(hook_failed)?;
         let mut forwarded = None;
         let over = loop {
-            match self.poll_task(&mut task, client).await? {
+            let step = match self.poll_task(&mut task, client).await {
+                Ok(step) => step,
+                Err(failed) => {
+                    self.note_unfinished(&mut task);
+                    return Err(failed);
+                }
+            };
+            match step {
                 WebStep::Over(over) => break over,
                 WebStep::Forward(wanted) => match self.forward_for(client, *wanted).await {
                     Ok(Outcome::Next(next)) => {
@@ -179,6 +189,7 @@ impl Exchange {
                         forwarded = Some(Ok(next));
                     }
                     Ok(tunnel) => {
+                        self.record.fields.append(&mut task.take_log_fields());
                         // What the task holds counts for as long as the tunnel is there.
                         self.held_task = Some(Box::new(task));
                         return Ok(tunnel);
@@ -203,6 +214,7 @@ impl Exchange {
         };
         self.record.fields.append(&mut task.take_log_fields());
         let is_read = task.has_read_request();
+        self.finish_invitation(client, &mut task).await?;
         match (task.take_answer(), forwarded, over) {
             (WebAnswer::Socket(socket), _, over) => Ok(Outcome::Next(
                 self.close_socket(client, *socket, over).await,
@@ -256,7 +268,15 @@ impl Exchange {
                 request: &mut self.head,
                 worker,
             };
-            return Ok(poll_fn(|cx| task.poll(&mut lent, cx)).await);
+            let to_the_end = poll_fn(|cx| match task.poll(&mut lent, cx) {
+                Poll::Ready(step) => Poll::Ready(Some(step)),
+                // All of the content is here: from now on the client is watched.
+                Poll::Pending if !task.may_read() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            if let Some(step) = to_the_end.await {
+                return Ok(step);
+            }
         }
         let mut lent = Lent {
             reader: None,
@@ -278,6 +298,36 @@ impl Exchange {
         unless_reset(reader.reset(), going_on)
             .await
             .map_err(|error| (error, Progress::default()))
+    }
+
+    /// Takes down how far a task had come that is given up.
+    fn note_unfinished(&mut self, task: &mut WebTask) {
+        self.record.fields.append(&mut task.take_log_fields());
+        if let WebAnswer::Started(outgoing) = task.take_answer() {
+            self.note_status(
+                outgoing.status,
+                http1::reason_phrase(outgoing.status).as_bytes(),
+            );
+            self.record.sent = outgoing.sent;
+        }
+    }
+
+    /// Sends what the client still has to get before an answer.
+    async fn finish_invitation(
+        &self,
+        client: &mut MessageStream,
+        task: &mut WebTask,
+    ) -> Result<(), Failed> {
+        let rest = task.take_invitation();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let stall = self.worker.config.timeouts.client_idle;
+        let written = client.writer().write_all(rest, stall).await;
+        written.map_err(|error| {
+            let error = ExchangeError::io(Peer::Client, Step::SendHead, error);
+            (error, Progress::default())
+        })
     }
 
     /// Sends the rest of an answer that a task has begun.
@@ -349,7 +399,9 @@ impl Exchange {
         let old = std::mem::replace(&mut self.head, wanted.head);
         crate::buffers::give_back_head(old.into_buffers());
         if let Some(session) = &self.session {
-            session.forget_request();
+            let is_elsewhere = self.head.host() != wanted.host || self.head.port() != wanted.port;
+            // A Host that is kept says nothing of where the request goes, and is the client's to choose.
+            session.begin_again(is_elsewhere.then(|| (wanted.host.clone(), wanted.port)));
         }
         self.record.is_web = false;
         self.forwarded_to = Some(Box::new(ForwardedTo {

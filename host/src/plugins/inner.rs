@@ -131,18 +131,7 @@ impl Inner {
             failure_reason: String::new(),
             states: Vec::new(),
             kept_response: None,
-            request_view: RequestView {
-                method: empty,
-                target: empty,
-                scheme: empty,
-                host: empty,
-                path: empty,
-                port: 0,
-                version: 0,
-                fields: std::ptr::null(),
-                field_count: 0,
-                reserved: [0; 4],
-            },
+            request_view: views::NO_REQUEST,
             response_view: ResponseView {
                 status: 0,
                 version: 0,
@@ -219,6 +208,17 @@ impl Inner {
         if let Some(head) = self.kept_response.take() {
             buffers::give_back_head(head.into_buffers());
         }
+    }
+
+    /// The request begins its way anew, to `leads_to` if that is not what it says itself; what plugins have wanted of an
+    /// earlier try is of the past.
+    pub(super) fn begin_again(&mut self, leads_to: Option<(String, u16)>) {
+        self.forget_request();
+        self.redirected_to = leads_to;
+        self.scheme = None;
+        self.parent = None;
+        self.addresses.clear();
+        self.source = None;
     }
 
     /// Lets a hook see the heads and edit them.

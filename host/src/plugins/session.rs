@@ -299,6 +299,11 @@ impl Session {
         self.with(Inner::forget_request);
     }
 
+    /// The request has another head, and begins its way; to `leads_to` if that is not what it says itself.
+    pub(crate) fn begin_again(&self, leads_to: Option<(String, u16)>) {
+        self.with(|inner| inner.begin_again(leads_to));
+    }
+
     // ---- calls -------------------------------------------------------------------------------------------------------
 
     /// Calls `hook` of the listeners from the given one on, as long as they let the exchange pass: position and answer

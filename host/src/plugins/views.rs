@@ -52,6 +52,20 @@ pub(super) fn response_view(head: &ResponseHead, slots: &mut Vec<FieldSlot>) -> 
     }
 }
 
+/// What there is to see where there is no request.
+pub(super) const NO_REQUEST: RequestView = RequestView {
+    method: RStr::empty(),
+    target: RStr::empty(),
+    scheme: RStr::empty(),
+    host: RStr::empty(),
+    path: RStr::empty(),
+    port: 0,
+    version: 0,
+    fields: std::ptr::null(),
+    field_count: 0,
+    reserved: [0; 4],
+};
+
 /// The address of nobody.
 pub(super) const NO_ADDRESS: Address = Address {
     ip: [0; 16],

@@ -12,7 +12,7 @@ mod outgoing;
 use std::ffi::c_void;
 use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use abi_stable::std_types::RStr;
 use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebTableRef, WebView};
@@ -166,6 +166,8 @@ struct Inner {
     is_websocket: bool,
     reply: Option<PluginReply>,
     outgoing: Option<Box<Outgoing>>,
+    /// Who waits for the client to take what is sent.
+    sender: Option<Waker>,
     /// What a WebSocket is accepted with, until it is.
     handshake: Option<Handshake>,
     socket: Option<Box<ServerSocket>>,
@@ -206,6 +208,7 @@ impl WebTask {
             is_websocket: asked.handshake.is_some(),
             reply: None,
             outgoing: None,
+            sender: None,
             handshake: asked.handshake,
             socket: None,
             message: Vec::new(),
@@ -222,7 +225,9 @@ impl WebTask {
         let view = WebView {
             host: inner.as_ptr().cast(),
             callbacks: callbacks::CALLBACKS,
-            request: &raw const kept.request_view,
+            // Written to later, which what is derived from a shared reference would not allow.
+            // SAFETY: as above.
+            request: unsafe { &raw const (*inner.as_ptr()).request_view },
             captures: kept.capture_views.as_ptr(),
             capture_count: kept.capture_views.len(),
             route: asked.route,
@@ -267,8 +272,11 @@ impl WebTask {
         let inner = self.inner_mut();
         inner.lent = ptr::null_mut();
         match answer {
-            code::PENDING => match inner.wanted.take() {
-                Some(wanted) => Poll::Ready(WebStep::Forward(wanted)),
+            code::PENDING => match inner.take_wanted() {
+                Some(wanted) => {
+                    inner.hide();
+                    Poll::Ready(WebStep::Forward(wanted))
+                }
                 None => {
                     inner.push_on(lent, cx);
                     Poll::Pending
@@ -317,6 +325,11 @@ impl WebTask {
         self.inner().incoming.is_over()
     }
 
+    /// The rest of what a client was being told to send its content, which has to come before anything else.
+    pub(crate) fn take_invitation(&mut self) -> &'static [u8] {
+        self.inner_mut().take_invitation()
+    }
+
     pub(crate) fn take_log_fields(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.inner_mut().log_fields)
     }
@@ -340,6 +353,18 @@ impl Inner {
         self.request_view = views::request_view(request, &mut self.slots);
     }
 
+    /// Makes the task see no request, as long as that is changed and moved by others: what is dropped may still look.
+    fn hide(&mut self) {
+        self.request_view = views::NO_REQUEST;
+    }
+
+    /// What shall be forwarded, unless the task has done something else since it said so.
+    fn take_wanted(&mut self) -> Option<Box<WantedForward>> {
+        let wanted = self.wanted.take()?;
+        let is_given_up = self.is_answered() || self.reply.is_some() || self.incoming.has_begun();
+        (!is_given_up).then_some(wanted)
+    }
+
     /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.
     fn push_on(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) {
         if let (Some(socket), Some(reader)) = (&mut self.socket, lent.reader.as_deref_mut()) {
@@ -347,13 +372,31 @@ impl Inner {
         }
         if let Some(outgoing) = &mut self.outgoing {
             let stall = lent.worker.config.timeouts.client_idle;
-            let _ = outgoing.poll_flush(lent.writer, stall, cx);
+            let before = outgoing.sent;
+            let flushed = outgoing.poll_flush(lent.writer, stall, cx);
+            // Whoever waits with a waker of its own is not woken any more: ours has taken its place.
+            if flushed.is_ready() || outgoing.sent > before {
+                self.sender.take().into_iter().for_each(Waker::wake);
+            }
         }
     }
 
-    /// Whether nothing else can be answered.
+    /// Whether nothing else can be answered. What came of forwarding counts whether or not the task has asked.
     fn is_answered(&self) -> bool {
-        self.outgoing.is_some() || self.socket.is_some() || self.told.is_answered
+        let untold = self.forwarded.as_ref();
+        self.outgoing.is_some()
+            || self.socket.is_some()
+            || self.told.is_answered
+            || untold.is_some_and(|outcome| outcome.is_answered)
+    }
+
+    /// What has to be sent of a word that the client has got a part of.
+    fn take_invitation(&mut self) -> &'static [u8] {
+        let rest = std::mem::take(&mut self.invitation);
+        match rest.len() < callbacks::CONTINUE.len() {
+            true => rest,
+            false => b"",
+        }
     }
 
     /// Accepts the WebSocket that is asked for, unless that has been done or something else was answered.

@@ -36,7 +36,7 @@ use crate::reply::{Reply, ReplyForm};
 use crate::websocket::{Kind, NotSent, Received};
 
 /// What a client is told that waits to be asked for its content.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The table that every task is given.
 pub(super) const CALLBACKS: WebCallbacksRef = WebCallbacksRef(Table::VALUE.as_prefix());
@@ -171,6 +171,8 @@ unsafe extern "C" fn read(
             && reader.buffered().is_empty();
         if waits_for_word {
             inner.invitation = CONTINUE;
+            inner.incoming.begin();
+            lent.writer.deadline().arm(patience);
         }
         while !inner.invitation.is_empty() {
             match lent.writer.poll_write(cx, inner.invitation) {
@@ -264,6 +266,7 @@ unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
         let mut outgoing = lent
             .worker
             .with_date(|date| Outgoing::new(&reply, len, form, is_http10, date));
+        outgoing.put_before(inner.take_invitation());
         let mut rest = &content[..];
         while !rest.is_empty() {
             match outgoing.push(rest) {
@@ -289,11 +292,15 @@ unsafe extern "C" fn write(
         let Some(outgoing) = inner.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
+        inner.sender = None;
         if outgoing.is_full() {
             let stall = lent.worker.config.timeouts.client_idle;
             match outgoing.poll_flush(lent.writer, stall, cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-                Poll::Pending if outgoing.is_full() => return Poll::Pending,
+                Poll::Pending if outgoing.is_full() => {
+                    inner.sender = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
                 _ => {}
             }
         }
@@ -311,12 +318,12 @@ unsafe extern "C" fn write(
 unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
     let flush = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
         let stall = lent.worker.config.timeouts.client_idle;
-        match inner.outgoing.as_mut() {
-            Some(outgoing) => outgoing
-                .poll_flush(lent.writer, stall, cx)
-                .map_err(drop::<io::Error>),
-            None => Poll::Ready(Err(())),
-        }
+        let Some(outgoing) = inner.outgoing.as_mut() else {
+            return Poll::Ready(Err(()));
+        };
+        let flushed = outgoing.poll_flush(lent.writer, stall, cx);
+        inner.sender = flushed.is_pending().then(|| cx.waker().clone());
+        flushed.map_err(drop::<io::Error>)
     };
     // SAFETY: called by a living task.
     unsafe { step(host, waker, flush) }

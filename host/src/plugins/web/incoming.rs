@@ -43,6 +43,11 @@ impl Incoming {
         self.has_begun
     }
 
+    /// It is being asked for.
+    pub(crate) fn begin(&mut self) {
+        self.has_begun = true;
+    }
+
     /// Reads content into `room`; 0: there is no more. Waits at most for `patience`.
     ///
     /// # Errors

@@ -65,6 +65,11 @@ impl Outgoing {
         }
     }
 
+    /// Puts bytes before everything else, of which nothing has been sent.
+    pub(crate) fn put_before(&mut self, bytes: &[u8]) {
+        drop(self.out.splice(..0, bytes.iter().copied()));
+    }
+
     /// Whether its end is the connection's.
     pub(crate) fn is_unframed(&self) -> bool {
         self.has_content && self.framing == ReplyFraming::UntilClose

@@ -1,0 +1,180 @@
+//! Defects of the web server that were found and fixed, each as the claim that failed.
+//!
+//! The routes are those of the fixture `web_edges`, each of which does one thing that hardly anybody does.
+
+use crate::support::{Client, OK, Origin, Proxy, ProxyCommand};
+
+fn edges() -> Proxy {
+    Proxy::command().plugin("web_edges", "WebEdges").start()
+}
+
+/// A request for an edge, which may forward to `origin`.
+fn ask(edge: &str, origin: &Origin) -> String {
+    let to = origin.authority();
+    format!("GET /{edge} HTTP/1.1\r\nHost: site.example\r\nX-To: http://{to}/\r\n\r\n")
+}
+
+/// What stands on the connection behind an answer belongs to the next one.
+fn goes_on(client: &mut Client) {
+    let answer = client.ask("GET /nothing HTTP/1.1\r\nHost: site.example\r\n\r\n");
+    assert_eq!(answer.status(), 404);
+    assert!(client.rest().is_empty());
+}
+
+fn reverse_proxy(command: ProxyCommand, route: &str) -> Proxy {
+    command
+        .plugin("reverse_proxy", "ReverseProxyPlugin")
+        .plugin_config(&format!(
+            "ReverseProxyPlugin.routes=[{{ path = '/{{*all}}', {route} }}]"
+        ))
+        .start()
+}
+
+// ---- one answer for one request ----------------------------------------------------------------------------------
+
+#[test]
+fn a_forward_that_nobody_looks_at_is_the_only_answer() {
+    let origin = Origin::answering(OK);
+    for edge in ["looks-away-then-starts", "looks-away-then-forwards"] {
+        let proxy = edges();
+        let mut client = proxy.client();
+        assert_eq!(client.ask(ask(edge, &origin)).text(), "origin-ok", "{edge}");
+        goes_on(&mut client);
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn a_forward_that_is_given_up_before_it_begins_does_not_begin() {
+    let origin = Origin::answering(OK);
+    let proxy = edges();
+    let mut client = proxy.client();
+    let answer = client.ask(ask("gives-up-then-starts", &origin));
+    assert_eq!(answer.text(), "own content");
+    goes_on(&mut client);
+    let request = ask("gives-up-then-reads", &origin)
+        .replace("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(client.ask(request).text(), "hello");
+    goes_on(&mut client);
+    origin.assert_untouched();
+}
+
+// ---- waiting -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_send_goes_on_below_an_executor_of_the_plugins_own() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.receive_little();
+    client.send("GET /sends-if-woken HTTP/1.1\r\nHost: site.example\r\n\r\n");
+    let answer = client.response();
+    assert_eq!(answer.body.len(), 32 << 20);
+    assert!(answer.is_sound(), "{:?}", answer.fault);
+}
+
+#[test]
+fn a_client_that_leaves_takes_a_task_with_it_whatever_was_read() {
+    let proxy = edges();
+    for (edge, begun, left) in [
+        ("waits-unread", "waits unread", "left unread"),
+        (
+            "waits-behind-content",
+            "waits behind 5 bytes",
+            "left behind content",
+        ),
+    ] {
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /{edge} HTTP/1.1\r\nHost: site.example\r\nContent-Length: 5\r\n\r\nhello"
+        ));
+        proxy.wait_for_line(begun);
+        client.reset();
+        proxy.wait_for_line(left);
+    }
+}
+
+#[test]
+fn what_a_client_got_before_it_left_is_logged() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.send("GET /streams-a-little HTTP/1.1\r\nHost: site.example\r\n\r\n");
+    client.read_until(b"a little");
+    proxy.wait_for_line("streams");
+    client.reset();
+    let line = proxy.wait_for_line("GET - /streams-a-little");
+    assert!(line.contains("200"), "{line}");
+}
+
+// ---- memory ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_task_that_is_dropped_while_its_request_is_forwarded_sees_no_request() {
+    let origin = Origin::serve(|peer| {
+        while peer.request().is_some() {
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: derp\r\n\r\n",
+            );
+            peer.finish();
+            peer.park();
+        }
+    });
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.send(ask("holds-a-guard", &origin).replace(
+        "\r\n\r\n",
+        "\r\nConnection: Upgrade\r\nUpgrade: derp\r\n\r\n",
+    ));
+    assert_eq!(client.message("GET").status(), 101);
+    drop(client);
+    proxy.wait_for_line("dropped [] with 0 fields");
+}
+
+// ---- what upstreams and filters are told -------------------------------------------------------------------------
+
+#[test]
+fn a_client_cannot_name_what_a_plugin_adds_as_its_own_hops() {
+    let origin = Origin::answering(OK);
+    let proxy = reverse_proxy(
+        Proxy::command(),
+        &format!("upstreams = ['http://{}']", origin.authority()),
+    );
+    let answer = proxy.ask(
+        "GET / HTTP/1.1\r\nHost: site.example\r\nConnection: X-Forwarded-For, X-Own\r\n\
+         X-Own: 1\r\n\r\n"
+            .replace("GET / ", "GET /a "),
+    );
+    assert_eq!(answer.status(), 200);
+    let request = origin.only_request();
+    assert_eq!(
+        request.field("X-Forwarded-For").as_deref(),
+        Some("127.0.0.1")
+    );
+    assert_eq!(request.field("X-Own"), None);
+}
+
+#[test]
+fn a_host_that_is_kept_does_not_say_where_the_upstream_is() {
+    let origin = Origin::answering(OK);
+    let port = origin.address().port();
+    let command = Proxy::command()
+        .plugin("custom_dns_resolver", "CustomDnsResolver")
+        .plugin_config(
+            "CustomDnsResolver.hosts={ 'up.example' = ['127.0.0.1'], 'evil.example' = ['127.0.0.9'] }",
+        )
+        .plugin("filter_by_upstream_host", "FilterByUpstreamHost")
+        .plugin_config("FilterByUpstreamHost.hosts=['forbidden.example']");
+    let route = format!(
+        "upstreams = ['http://up.example:{port}', 'http://forbidden.example:{port}'], host = 'keep', tries = 1"
+    );
+    let proxy = reverse_proxy(command, &route);
+    let mut client = proxy.client();
+    let request = "GET /a HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(client.ask(request).text(), "origin-ok");
+    assert_eq!(
+        origin.only_request().field("Host").as_deref(),
+        Some("evil.example")
+    );
+    // The next one's turn, which no filter may be asked about under another name.
+    let refused = client.ask(request).status();
+    assert!(refused >= 400 && refused != 502, "{refused}");
+}
