@@ -72,6 +72,39 @@ fn a_send_goes_on_below_an_executor_of_the_plugins_own() {
     assert!(answer.is_sound(), "{:?}", answer.fault);
 }
 
+#[test]
+fn a_client_that_leaves_takes_a_task_with_it_whatever_was_read() {
+    let proxy = edges();
+    for (edge, begun, left) in [
+        ("waits-unread", "waits unread", "left unread"),
+        (
+            "waits-behind-content",
+            "waits behind 5 bytes",
+            "left behind content",
+        ),
+    ] {
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /{edge} HTTP/1.1\r\nHost: site.example\r\nContent-Length: 5\r\n\r\nhello"
+        ));
+        proxy.wait_for_line(begun);
+        client.reset();
+        proxy.wait_for_line(left);
+    }
+}
+
+#[test]
+fn what_a_client_got_before_it_left_is_logged() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.send("GET /streams-a-little HTTP/1.1\r\nHost: site.example\r\n\r\n");
+    client.read_until(b"a little");
+    proxy.wait_for_line("streams");
+    client.reset();
+    let line = proxy.wait_for_line("GET /streams-a-little");
+    assert!(line.contains("200 OK"), "{line}");
+}
+
 // ---- memory ------------------------------------------------------------------------------------------------------
 
 #[test]

@@ -199,6 +199,11 @@ impl<'a> Reader<'a> {
         matches!(self.half, ReadHalf::Channel(_))
     }
 
+    /// The connection, for those who watch it while they read.
+    pub(crate) fn link(&self) -> Link<'_> {
+        self.half.link()
+    }
+
     /// As [`MessageStream::reset`].
     pub(crate) async fn reset(&self) {
         wait_for_reset(self.half.link(), self.deadline).await;

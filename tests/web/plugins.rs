@@ -243,6 +243,27 @@ fn a_client_that_leaves_ends_the_task_that_answers_it() {
 }
 
 #[test]
+fn a_stream_that_is_reset_ends_the_task_that_answers_it() {
+    let pki = Pki::new();
+    let proxy = pki.relaying().args(pki.listener());
+    let proxy = proxy.plugin("routes", "Pages").start();
+    let client = pki.client(&proxy).over(Way::Http2);
+    let mut session = client.pipe().session(Form::Origin("https"));
+    // Whether the request has an end or not.
+    for (has_end, count) in [(true, 1), (false, 2)] {
+        let mut stream = session.open(&Ask::get("here", "/slow"));
+        if has_end {
+            stream.finish();
+        }
+        proxy.wait_for_lines("/slow waits", count);
+        stream.reset(h2::Reason::CANCEL);
+        proxy.wait_for_lines("/slow is given up", count);
+        let dropped = session.ask(Ask::get("here", "/dropped"));
+        assert_eq!(dropped.told(), (200, count.to_string()));
+    }
+}
+
+#[test]
 fn others_are_answered_while_one_waits() {
     let proxy = pages();
     let mut slow = proxy.client();

@@ -5,12 +5,13 @@
 
 use std::error::Error;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use plugin_api::abi::web::fault;
 
-use super::{AfterAnswer, Exchange, Outcome, Progress, unless_reset};
+use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, BodyFraming, Scheme, TargetForm};
@@ -253,51 +254,30 @@ impl Exchange {
         }
     }
 
-    /// Lets the task go on until it is over or wants something of us. A client that goes ends it.
+    /// Lets the task go on until it is over or wants something of us. A client that goes ends it, unless it has a
+    /// WebSocket: what becomes of that is for the task to hear.
     async fn poll_task(
         &mut self,
         task: &mut WebTask,
         client: &mut MessageStream,
     ) -> Result<WebStep, Failed> {
         let (mut reader, mut writer) = client.split();
-        let worker = &*self.worker;
-        if task.may_read() {
+        loop {
             let mut lent = Lent {
-                reader: Some(&mut reader),
+                reader: &mut reader,
                 writer: &mut writer,
                 request: &mut self.head,
-                worker,
+                worker: &self.worker,
             };
-            let to_the_end = poll_fn(|cx| match task.poll(&mut lent, cx) {
-                Poll::Ready(step) => Poll::Ready(Some(step)),
-                // All of the content is here: from now on the client is watched.
-                Poll::Pending if !task.may_read() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            });
-            if let Some(step) = to_the_end.await {
+            let polled = poll_fn(|cx| Poll::Ready(task.poll(&mut lent, cx))).await;
+            if let Poll::Ready(step) = polled {
                 return Ok(step);
             }
+            let reset = reader.link().reset();
+            woken_unless(reset, !task.is_websocket())
+                .await
+                .map_err(|error| (error, Progress::default()))?;
         }
-        let mut lent = Lent {
-            reader: None,
-            writer: &mut writer,
-            request: &mut self.head,
-            worker,
-        };
-        // Most answer at once, and need nobody who watches the client.
-        let at_once = poll_fn(|cx| {
-            Poll::Ready(match task.poll(&mut lent, cx) {
-                Poll::Ready(step) => Some(step),
-                Poll::Pending => None,
-            })
-        });
-        if let Some(step) = at_once.await {
-            return Ok(step);
-        }
-        let going_on = async { Ok(poll_fn(|cx| task.poll(&mut lent, cx)).await) };
-        unless_reset(reader.reset(), going_on)
-            .await
-            .map_err(|error| (error, Progress::default()))
     }
 
     /// Takes down how far a task had come that is given up.
@@ -431,6 +411,26 @@ impl Exchange {
             || matches!(error.cause, Cause::ClosedByPlugin(_))
             || !has_all && error.step != Step::Dial
     }
+}
+
+/// Ends when whoever waits for it is woken, by anything; with an error if that was the client's reset.
+async fn woken_unless(
+    reset: impl Future<Output = ()>,
+    is_watched: bool,
+) -> Result<(), ExchangeError> {
+    let mut reset = pin!(reset);
+    let mut has_waited = false;
+    // Not `select!`: out of turns, it would wait before it has looked at either, and take the wake for its first.
+    poll_fn(|cx| {
+        if is_watched && reset.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(client_has_gone()));
+        }
+        match std::mem::replace(&mut has_waited, true) {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn hook_failed(failure: PluginFailure) -> Failed {

@@ -136,8 +136,7 @@ pub(crate) enum WebAnswer {
 
 /// What a task may use while it is polled.
 pub(crate) struct Lent<'a, 'b> {
-    /// None where nothing more is to be read.
-    pub(crate) reader: Option<&'a mut Reader<'b>>,
+    pub(crate) reader: &'a mut Reader<'b>,
     pub(crate) writer: &'a mut Writer<'b>,
     pub(crate) request: &'a mut RequestHead,
     pub(crate) worker: &'a Worker,
@@ -315,9 +314,9 @@ impl WebTask {
         self.inner_mut().fault.take()
     }
 
-    /// Whether it may still read from the client.
-    pub(crate) fn may_read(&self) -> bool {
-        self.inner().is_websocket || !self.has_read_request()
+    /// Whether it answers a request for a WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.inner().is_websocket
     }
 
     /// Whether the request's content has been read to its end.
@@ -367,8 +366,8 @@ impl Inner {
 
     /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.
     fn push_on(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) {
-        if let (Some(socket), Some(reader)) = (&mut self.socket, lent.reader.as_deref_mut()) {
-            socket.drive(reader, lent.writer, cx);
+        if let Some(socket) = &mut self.socket {
+            socket.drive(lent.reader, lent.writer, cx);
         }
         if let Some(outgoing) = &mut self.outgoing {
             let stall = lent.worker.config.timeouts.client_idle;

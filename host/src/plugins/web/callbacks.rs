@@ -160,15 +160,15 @@ unsafe extern "C" fn read(
 ) -> u32 {
     *len = 0;
     let read = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        let Some(reader) = lent.reader.as_deref_mut().filter(|_| room_len > 0) else {
+        if room_len == 0 {
             return Poll::Ready(Ok(()));
-        };
+        }
         let patience = lent.worker.config.timeouts.client_idle;
         let waits_for_word = !inner.incoming.has_begun()
             && inner.outgoing.is_none()
             && lent.request.fields().has(FieldId::Expect)
             && lent.request.version() != Version::Http10
-            && reader.buffered().is_empty();
+            && lent.reader.buffered().is_empty();
         if waits_for_word {
             inner.invitation = CONTINUE;
             inner.incoming.begin();
@@ -183,7 +183,7 @@ unsafe extern "C" fn read(
         }
         // SAFETY: the plugin lends room of this length for the call.
         let room = unsafe { slice::from_raw_parts_mut(room, room_len) };
-        match inner.incoming.poll_read(reader, room, patience, cx) {
+        match inner.incoming.poll_read(lent.reader, room, patience, cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(read)) => {
                 *len = read;
@@ -468,10 +468,10 @@ unsafe extern "C" fn receive(
     let mut is_last = false;
     let receive = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
         inner.accept(lent.worker, None);
-        let (Some(socket), Some(reader)) = (&mut inner.socket, lent.reader.as_deref_mut()) else {
+        let Some(socket) = &mut inner.socket else {
             return Poll::Ready(Err(()));
         };
-        let received = ready!(socket.poll_receive(reader, lent.writer, cx));
+        let received = ready!(socket.poll_receive(lent.reader, lent.writer, cx));
         (message.kind, inner.message) = match received {
             Received::Message { kind, data } => (kind.number().into(), data),
             Received::Closed(data) => {
