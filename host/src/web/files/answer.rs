@@ -4,7 +4,10 @@
 //! connection goes on, and to send it. Heads are written as they are made, into a buffer of the worker.
 
 use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
+
+use httpdate::HttpDate;
 
 use super::Encoders;
 use super::send::{FileResponse, Segment};
@@ -88,6 +91,13 @@ impl FileAnswer {
             self.head.extend_from_slice(part);
         }
         self.head.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds a field whose value is a date.
+    pub(super) fn with_date(mut self, name: &str, date: HttpDate) -> Self {
+        // Writing to memory does not fail.
+        let _ = write!(self.head, "{name}: {date}\r\n");
         self
     }
 

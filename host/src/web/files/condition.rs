@@ -6,13 +6,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use httpdate::HttpDate;
+
 use crate::http1::Fields;
 
 /// What identifies the representation that would be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Validators<'a> {
     /// As ETag has it, with its quotes.
-    pub(super) tag: &'a str,
+    pub(super) tag: &'a [u8],
     pub(super) modified: Option<u64>,
 }
 
@@ -30,7 +32,7 @@ pub(super) enum Outcome {
 /// Evaluates all conditions but `If-Range`.
 pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcome {
     let strong = |tag: &[u8]| is_same_strong(tag, validators.tag);
-    let weak = |tag: &[u8]| opaque(tag) == opaque(validators.tag.as_bytes());
+    let weak = |tag: &[u8]| opaque(tag) == opaque(validators.tag);
     if let Some(has_matched) = any_tag(fields, "if-match", strong) {
         if !has_matched {
             return Outcome::Failed;
@@ -77,9 +79,9 @@ pub(super) fn seconds(time: SystemTime) -> Option<u64> {
 }
 
 /// The date of [`seconds`], but not in the future, where no origin may say that something was modified (§8.8.2.1).
-pub(super) fn last_modified(modified: u64) -> String {
+pub(super) fn last_modified(modified: u64) -> HttpDate {
     let now = seconds(SystemTime::now()).unwrap_or(LATEST);
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(modified.min(now)))
+    (UNIX_EPOCH + Duration::from_secs(modified.min(now))).into()
 }
 
 /// The last second of the year 9999.
@@ -115,8 +117,8 @@ fn tags(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn is_same_strong(tag: &[u8], ours: &str) -> bool {
-    !tag.starts_with(b"W/") && tag == ours.as_bytes()
+fn is_same_strong(tag: &[u8], ours: &[u8]) -> bool {
+    !tag.starts_with(b"W/") && tag == ours
 }
 
 fn opaque(tag: &[u8]) -> &[u8] {
@@ -146,11 +148,11 @@ mod tests {
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
     const STRONG: Validators<'_> = Validators {
-        tag: "\"a\"",
+        tag: b"\"a\"",
         modified: Some(784_111_777),
     };
     const WEAK: Validators<'_> = Validators {
-        tag: "W/\"a\"",
+        tag: b"W/\"a\"",
         modified: None,
     };
 
@@ -252,7 +254,13 @@ mod tests {
         let far = UNIX_EPOCH + Duration::from_secs(LATEST + 1);
         assert_eq!(seconds(far), None);
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), None);
-        assert_eq!(last_modified(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_ne!(last_modified(LATEST), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(
+            last_modified(0).to_string(),
+            "Thu, 01 Jan 1970 00:00:00 GMT"
+        );
+        assert_ne!(
+            last_modified(LATEST).to_string(),
+            "Fri, 31 Dec 9999 23:59:59 GMT"
+        );
     }
 }

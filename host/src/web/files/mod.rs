@@ -77,7 +77,7 @@ struct Representation {
     media_type: MediaType,
     form: Form,
     /// As ETag has it.
-    tag: String,
+    tag: Vec<u8>,
     /// Other clients might have got another one.
     varies: bool,
 }
@@ -313,7 +313,7 @@ fn typed(answer: FileAnswer, media_type: MediaType) -> FileAnswer {
 
 fn dated(answer: FileAnswer, modified: Option<u64>) -> FileAnswer {
     match modified {
-        Some(modified) => answer.with("Last-Modified", condition::last_modified(modified)),
+        Some(modified) => answer.with_date("Last-Modified", condition::last_modified(modified)),
         None => answer,
     }
 }
@@ -328,13 +328,18 @@ fn ranged(answer: FileAnswer, form: Form) -> FileAnswer {
 
 /// Strong where the bytes are a file's. What is coded on its way is the same for every client of this version, but the
 /// next one may code it otherwise: weak.
-fn tag(file: &OpenFile, form: Form) -> String {
-    let fingerprint = file.fingerprint();
-    match form {
-        Form::Identity => format!("\"{fingerprint}\""),
-        Form::Stored(coding) => format!("\"{fingerprint}{}\"", names(coding).tag),
-        Form::Coded(coding) => format!("W/\"{fingerprint}{}\"", names(coding).tag),
-    }
+fn tag(file: &OpenFile, form: Form) -> Vec<u8> {
+    let (opening, suffix) = match form {
+        Form::Identity => ("\"", ""),
+        Form::Stored(coding) => ("\"", names(coding).tag),
+        Form::Coded(coding) => ("W/\"", names(coding).tag),
+    };
+    let mut tag = Vec::with_capacity(64);
+    tag.extend_from_slice(opening.as_bytes());
+    file.write_fingerprint(&mut tag);
+    tag.extend_from_slice(suffix.as_bytes());
+    tag.push(b'"');
+    tag
 }
 
 /// Whether content of unknown length can be sent: framed, and not as a part of something whose bytes nobody knows.

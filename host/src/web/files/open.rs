@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::below::{Directory, Opened, Subdirectory};
 use crate::config::{StaticFilesConfig, Symlinks};
+use crate::http1::push_hexadecimal;
 
 /// The directory whose files are served, for all workers.
 #[derive(Debug)]
@@ -167,13 +168,19 @@ impl OpenFile {
         }
     }
 
-    /// What changes with its content: length, time and, for a file that was put in its place, the inode.
-    pub(super) fn fingerprint(&self) -> String {
-        let (len, inode) = (self.len, self.inode);
-        match self.modified.duration_since(UNIX_EPOCH) {
-            Ok(since) => format!("{len:x}-{:x}-{inode:x}", since.as_nanos()),
-            Err(before) => format!("{len:x}-b{:x}-{inode:x}", before.duration().as_nanos()),
-        }
+    /// Writes what changes with its content: length, time and, for a file that was put in its place, the inode.
+    pub(super) fn write_fingerprint(&self, out: &mut Vec<u8>) {
+        let (mark, since) = match self.modified.duration_since(UNIX_EPOCH) {
+            Ok(since) => (&b"-"[..], since),
+            Err(before) => (&b"-b"[..], before.duration()),
+        };
+        push_hexadecimal(out, self.len);
+        out.extend_from_slice(mark);
+        push_hexadecimal(out, since.as_secs());
+        out.push(b'.');
+        push_hexadecimal(out, since.subsec_nanos().into());
+        out.push(b'-');
+        push_hexadecimal(out, self.inode);
     }
 }
 
@@ -292,7 +299,11 @@ mod tests {
         let site = Site::new("fingerprint");
         let root = Root::open(&site.config()).unwrap();
         let fingerprint = || match root.look_up(b"a").unwrap() {
-            Found::File(file) => file.fingerprint(),
+            Found::File(file) => {
+                let mut written = Vec::new();
+                file.write_fingerprint(&mut written);
+                written
+            }
             Found::Directory(_) => panic!("a is a file"),
         };
         let path = site.write("a", "one");

@@ -24,9 +24,9 @@ use crate::content_coding::{Coding, EncodeError, Encoder};
 use crate::http1::BodyEncoder;
 use crate::stream::Writer;
 
-/// Up to this length, in bytes, content is read into the buffer of its head, and both are one write. Beyond it a second
-/// system call costs less than the copy.
-const ONE_WRITE: u64 = 64 * 1024;
+/// Up to this length, in bytes, content is read into the buffer of its head, and both are one write. Beyond it copying
+/// twice costs more than a second system call. Measured: 4 to 32 KiB cost the same, 64 KiB a quarter more.
+const ONE_WRITE: u64 = 16 * 1024;
 
 /// The most that is sent before other connections have their turn, in bytes, and what the kernel is told of beforehand.
 const PIECE: u64 = 1024 * 1024;
@@ -185,7 +185,7 @@ impl Sending<'_, '_> {
                 read(file, part.start, len as usize, &mut self.out)?;
                 self.flush().await?;
                 part.start += len;
-                tokio::task::yield_now().await;
+                let_others_go_on(&part).await;
             }
         }
         Ok(())
@@ -260,6 +260,13 @@ impl Sending<'_, '_> {
     }
 }
 
+/// Between the pieces of a part; it costs a turn of the event loop, which a part of one piece is spared.
+async fn let_others_go_on(rest: &Range<u64>) {
+    if !rest.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Appends exactly `len` bytes of the file.
 fn read(file: &File, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), SendFileError> {
     let start = out.len();
@@ -297,7 +304,7 @@ mod linux {
     use tokio::io::Interest;
     use tokio::net::TcpStream;
 
-    use super::{PIECE, SendFileError, Sending};
+    use super::{PIECE, SendFileError, Sending, let_others_go_on};
 
     impl Sending<'_, '_> {
         /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
@@ -330,7 +337,7 @@ mod linux {
                         Err(Err(error)) => return Err(SendFileError::Client(error)),
                     }
                 }
-                tokio::task::yield_now().await;
+                let_others_go_on(&part).await;
             }
             Ok(part)
         }
