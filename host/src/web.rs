@@ -170,6 +170,7 @@ fn protocols(bits: u32) -> String {
 
 /// The path without its query. A request target is UTF-8.
 fn path(request: &RequestHead) -> &str {
-    let path = std::str::from_utf8(request.path()).unwrap_or_default();
-    path.split('?').next().unwrap_or_default()
+    let target = request.path();
+    let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
+    std::str::from_utf8(&target[..path_len]).unwrap_or_default()
 }

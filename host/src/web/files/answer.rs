@@ -96,8 +96,11 @@ impl FileAnswer {
 
     /// Adds a field whose value is a date.
     pub(super) fn with_date(mut self, name: &str, date: HttpDate) -> Self {
+        self.head.extend_from_slice(name.as_bytes());
+        self.head.extend_from_slice(b": ");
         // Writing to memory does not fail.
-        let _ = write!(self.head, "{name}: {date}\r\n");
+        let _ = write!(self.head, "{date}");
+        self.head.extend_from_slice(b"\r\n");
         self
     }
 

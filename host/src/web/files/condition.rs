@@ -29,6 +29,14 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// Whether there is a condition or a Range at all; most requests have neither.
+pub(super) fn has_any(fields: Fields<'_>) -> bool {
+    fields.lines().any(|line| {
+        line.name.eq_ignore_ascii_case(b"range")
+            || (line.name.get(..3)).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"))
+    })
+}
+
 /// Evaluates all conditions but `If-Range`.
 pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcome {
     let strong = |tag: &[u8]| is_same_strong(tag, validators.tag);

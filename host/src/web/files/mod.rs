@@ -156,6 +156,9 @@ impl Files {
         let fields = request.fields();
         let chosen = self.choose(request, name, file);
         let modified = condition::seconds(chosen.file.modified);
+        if !condition::has_any(fields) {
+            return self.whole(chosen, modified);
+        }
         let validators = Validators {
             tag: &chosen.tag,
             modified,
