@@ -144,6 +144,8 @@ pub struct ForwardedView {
     pub padding: u32,
     /// Why it failed, or empty.
     pub error: RStr<'static>,
+    /// Zero.
+    pub reserved: [u64; 4],
 }
 
 /// A WebSocket message. Filled by `receive`; the data lives until the next call.

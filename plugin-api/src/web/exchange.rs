@@ -277,6 +277,7 @@ impl WebExchange {
             fault: fault::NONE,
             padding: 0,
             error: RStr::from_str(""),
+            reserved: [0; 4],
         };
         poll_fn(|cx| {
             let waker = waker::lend(cx.waker());

@@ -435,6 +435,7 @@ unsafe extern "C" fn poll_forward(
             fault: *fault,
             padding: 0,
             error: views::text(error.as_bytes()),
+            reserved: [0; 4],
         };
         Poll::Ready(Ok(()))
     };
