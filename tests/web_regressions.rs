@@ -59,6 +59,38 @@ fn a_forward_that_is_given_up_before_it_begins_does_not_begin() {
     origin.assert_untouched();
 }
 
+#[test]
+fn content_that_was_forwarded_is_not_read_again_from_what_follows() {
+    let origin = Origin::answering(OK);
+    let proxy = edges();
+    let mut client = proxy.client();
+    let posted = ask("forwards-then-reads", &origin).replacen(
+        "\r\n\r\n",
+        "\r\nContent-Length: 5\r\n\r\nhello",
+        1,
+    );
+    let posted = posted.replacen("GET", "POST", 1);
+    client.send(format!(
+        "{posted}GET /nothing HTTP/1.1\r\nHost: site.example\r\n\r\n"
+    ));
+    assert_eq!(client.response().text(), "origin-ok");
+    assert_eq!(client.response().status(), 404);
+    assert!(client.rest().is_empty());
+    assert_eq!(origin.only_request().body, b"hello");
+}
+
+#[test]
+fn content_that_a_forward_has_left_alone_can_still_be_read() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.send(
+        "POST /forwards-then-reads HTTP/1.1\r\nHost: site.example\r\nX-To: http://127.0.0.1:1/\r\n\
+         Content-Length: 5\r\n\r\nhello",
+    );
+    assert_eq!(client.response().text(), "hello");
+    goes_on(&mut client);
+}
+
 // ---- waiting -----------------------------------------------------------------------------------------------------
 
 #[test]

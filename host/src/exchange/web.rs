@@ -183,6 +183,7 @@ impl Exchange {
                         let outcome = ForwardOutcome {
                             status: self.record.answered,
                             is_answered: true,
+                            has_read_on: self.has_content(),
                             fault: fault::NONE,
                             error: String::new(),
                         };
@@ -196,9 +197,12 @@ impl Exchange {
                         return Ok(tunnel);
                     }
                     Err(failed) => {
+                        let is_answered = self.is_beyond_another_try(&failed);
                         let outcome = ForwardOutcome {
                             status: 0,
-                            is_answered: self.is_beyond_another_try(&failed),
+                            is_answered,
+                            has_read_on: self.has_content()
+                                && (is_answered || self.upload.collected.is_some()),
                             fault: match failed.0.peer {
                                 Peer::Upstream if failed.0.step == Step::Dial => fault::UNREACHED,
                                 Peer::Upstream => fault::UPSTREAM,

@@ -108,6 +108,8 @@ pub(crate) struct ForwardOutcome {
     pub(crate) status: u16,
     /// Nothing else can be answered.
     pub(crate) is_answered: bool,
+    /// The client has been read beyond the request's head.
+    pub(crate) has_read_on: bool,
     /// A value of [`fault`](plugin_api::abi::web::fault).
     pub(crate) fault: u32,
     /// Empty if it went well.
@@ -161,6 +163,8 @@ struct Inner {
     captures: Vec<(String, String)>,
     capture_views: Vec<Capture>,
     incoming: Incoming,
+    /// A forward has taken content off the connection: whatever comes now is not where `incoming` believes.
+    is_content_gone: bool,
     is_last: bool,
     is_websocket: bool,
     reply: Option<PluginReply>,
@@ -203,6 +207,7 @@ impl WebTask {
             capture_views: asked.captures.iter().map(capture_view).collect(),
             captures: asked.captures,
             incoming: Incoming::new(asked.framing),
+            is_content_gone: false,
             is_last: asked.is_last,
             is_websocket: asked.handshake.is_some(),
             reply: None,
@@ -292,6 +297,7 @@ impl WebTask {
     /// Tells the task what came of forwarding `request`, as that is now.
     pub(crate) fn forwarded(&mut self, outcome: ForwardOutcome, request: &RequestHead) {
         let inner = self.inner_mut();
+        inner.is_content_gone |= outcome.has_read_on;
         inner.forwarded = Some(outcome);
         inner.show(request);
     }
@@ -400,7 +406,7 @@ impl Inner {
 
     /// Accepts the WebSocket that is asked for, unless that has been done or something else was answered.
     fn accept(&mut self, worker: &Worker, subprotocol: Option<&str>) {
-        if self.reply.is_some() {
+        if self.reply.is_some() || self.is_answered() {
             return;
         }
         let Some(handshake) = self.handshake.take() else {

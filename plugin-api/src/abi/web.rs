@@ -172,7 +172,8 @@ pub struct WebCallbacks {
     pub append_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RSlice<'_, u8>) -> u32,
     /// `(host, name)`: removes all fields of that name from the request.
     pub remove_field: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
-    /// `(host, room, length of the room, waker, length read)`: content of the request; 0 bytes at its end.
+    /// `(host, room, length of the room, waker, length read)`: content of the request; 0 bytes at its end. ERROR once
+    /// a forward has taken it.
     pub read: unsafe extern "C" fn(*mut c_void, *mut u8, usize, &RawWaker, &mut usize) -> u32,
     /// `(host, status, reason)`: begins the answer's head and forgets an earlier one. An answer that is not started
     /// until the task is over is sent whole.

@@ -68,6 +68,7 @@ pub fn request<'a>(call: super::Call) -> Call<'a> {
         route: 0,
         captures: Vec::new(),
         content: call.body.unwrap_or_default().into(),
+        is_content_gone: false,
         room: None,
         is_websocket: false,
         is_accepted: false,
@@ -168,6 +169,8 @@ pub struct Run<'a> {
     captures: Vec<(String, String)>,
     /// What was not read yet of the request's.
     content: VecDeque<u8>,
+    /// It went with a request that was forwarded.
+    is_content_gone: bool,
     /// Bytes that may still be sent, once the answer is started.
     room: Option<u64>,
     is_websocket: bool,
@@ -277,7 +280,11 @@ unsafe extern "C" fn read(
     _: &RawWaker,
     len: &mut usize,
 ) -> u32 {
-    let content = unsafe { &mut (*host.cast::<Run<'_>>()).content };
+    let host = host.cast::<Run<'_>>();
+    if unsafe { (*host).is_content_gone } {
+        return code::ERROR;
+    }
+    let content = unsafe { &mut (*host).content };
     *len = content
         .read(unsafe { slice::from_raw_parts_mut(room, room_len) })
         .unwrap_or(0);
@@ -347,6 +354,8 @@ unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
             Fake::lend(host.cast(), hook::HANDLE_CLIENT_REQUEST);
         }
         (*host).answered = ((*host).answer)(url);
+        let is_taken = (*host).answered != Err(ForwardFault::Unreached);
+        (*host).is_content_gone |= is_taken && !(*host).content.is_empty();
         (*host).forwards.push(url.to_owned());
     }
     edit::OK

@@ -102,7 +102,8 @@ impl WebExchange {
     ///
     /// # Errors
     /// The client has gone, does not send what it has announced, or was silent for too long. Returned by
-    /// [`handle_request`](crate::WebRoutes::handle_request) it becomes the answer that fits: 400 or 408.
+    /// [`handle_request`](crate::WebRoutes::handle_request) it becomes the answer that fits: 400 or 408. Or the content
+    /// went with a request that was [forwarded](Self::forward).
     pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let (view, read) = (self.view, self.view.callbacks.read());
         poll_fn(|cx| {

@@ -163,6 +163,9 @@ unsafe extern "C" fn read(
         if room_len == 0 {
             return Poll::Ready(Ok(()));
         }
+        if inner.is_content_gone {
+            return Poll::Ready(Err(()));
+        }
         let patience = lent.worker.config.timeouts.client_idle;
         let waits_for_word = !inner.incoming.has_begun()
             && inner.outgoing.is_none()
@@ -428,6 +431,7 @@ unsafe extern "C" fn poll_forward(
             is_answered,
             fault,
             error,
+            ..
         } = &inner.told;
         *outcome = ForwardedView {
             status: (*status).into(),
