@@ -132,7 +132,7 @@ impl WebExchange {
                 )));
             }
             // One more than may be, so that what is too long shows.
-            let room = (limit + 1 - start).min(16 * 1024);
+            let room = (limit - start).saturating_add(1).min(16 * 1024);
             content.resize(start + room, 0);
             let len = self.read(&mut content[start..]).await?;
             content.truncate(start + len);
@@ -412,5 +412,56 @@ pub(super) fn polled<T>(answer: u32, value: T) -> Poll<io::Result<T>> {
         code::PENDING => Poll::Pending,
         code::PROCEED => Poll::Ready(Ok(value)),
         _ => Poll::Ready(Err(io::Error::other("the client's connection is over"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ForwardTo;
+    use crate::prelude::*;
+    use crate::testing::{self, web};
+    use crate::{Route, WebExchange, WebRoutes};
+
+    /// Says content back, and forwards it first where the path says so.
+    struct SaysBack;
+
+    impl WebRoutes for SaysBack {
+        type Config = NoConfig;
+
+        fn new(_: NoConfig) -> Result<Self, Error> {
+            Ok(Self)
+        }
+
+        fn routes(&self) -> Vec<Route> {
+            vec![Route::new("/here"), Route::new("/there")]
+        }
+
+        async fn handle_request(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+            if exchange.route() == 1 {
+                exchange.forward(&ForwardTo::new("http://there/")).await?;
+            }
+            let content = exchange.body(usize::MAX).await?;
+            match exchange.route() {
+                0 => exchange.reply(Reply::new(200).body(content)),
+                _ => Err(Error::new("there is content where there is none")),
+            }
+        }
+    }
+
+    fn post<'a>() -> web::Call<'a> {
+        web::request(testing::request("POST", "http://localhost/here").body("content"))
+    }
+
+    #[test]
+    fn content_without_a_limit_is_all_of_it() {
+        let run = post().run(&SaysBack);
+        let reply = run.reply().expect("it is answered");
+        assert_eq!(reply.body, &b"content"[..]);
+    }
+
+    #[test]
+    fn content_goes_with_a_forward() {
+        let run = post().route(1).answer(|_| Ok(200)).run(&SaysBack);
+        assert_eq!(run.failure(), Some("the client's connection is over"));
     }
 }
