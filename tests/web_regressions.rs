@@ -210,3 +210,25 @@ fn a_host_that_is_kept_does_not_say_where_the_upstream_is() {
     let refused = client.ask(request).status();
     assert!(refused >= 400 && refused != 502, "{refused}");
 }
+
+// ---- the reverse proxy -------------------------------------------------------------------------------------------
+
+#[test]
+fn an_upgrade_does_not_hide_behind_another_line() {
+    let origin = Origin::answering(OK);
+    let route = format!(
+        "upstreams = ['http://{}'], websocket = false",
+        origin.authority()
+    );
+    let proxy = reverse_proxy(Proxy::command(), &route);
+    for upgrade in [
+        "Upgrade: h2c\r\nUpgrade: websocket",
+        "Upgrade: \u{e9}, websocket",
+    ] {
+        let answer = proxy.ask(format!(
+            "GET /a HTTP/1.1\r\nHost: site.example\r\nConnection: Upgrade\r\n{upgrade}\r\n\r\n"
+        ));
+        assert_eq!(answer.status(), 403, "{upgrade}");
+    }
+    origin.assert_untouched();
+}

@@ -6,7 +6,7 @@ use crate::forwarded::{Client, Policy};
 use crate::health::Limits;
 use crate::pattern::Pattern;
 use crate::template::Template;
-use plugin_api::{Error, ForwardFault, ForwardTo, Reply, WebExchange, debug};
+use plugin_api::{Error, ForwardFault, ForwardTo, Reply, Request, WebExchange, debug};
 
 /// Requests that are forwarded alike.
 pub(crate) struct Route {
@@ -72,7 +72,7 @@ impl Route {
     /// # Errors
     /// None has answered it.
     pub(crate) async fn serve(&self, exchange: &mut WebExchange) -> Result<(), Error> {
-        let switches = asks_to_switch(exchange.request().field_str("Upgrade"));
+        let switches = asks_to_switch(values(exchange.request(), "Upgrade"));
         if switches && !self.takes_upgrades {
             return exchange.reply(refusal(403, "403 Forbidden: no WebSockets here\n"));
         }
@@ -126,12 +126,7 @@ impl Route {
             scheme: request.scheme(),
             host: request.field("Host"),
         };
-        let sent = |name: &str| {
-            let named = request
-                .fields()
-                .filter(|(each, _)| each.eq_ignore_ascii_case(name));
-            named.map(|(_, value)| value).collect()
-        };
+        let sent = |name: &str| values(request, name).collect();
         for (name, value) in self.forwarded.edits(&client, sent) {
             match value {
                 Some(value) => exchange.set_request_field(name, value)?,
@@ -152,17 +147,23 @@ fn does_no_harm_again(fault: ForwardFault, method: &str) -> bool {
     }
 }
 
-/// Whether a field Upgrade names a protocol that may be switched to. What leads to other versions of HTTP is for the
+/// Whether the lines of Upgrade name a protocol that may be switched to. What leads to other versions of HTTP is for the
 /// next hop alone, which ignores it.
-fn asks_to_switch(upgrade: Option<&str>) -> bool {
-    let may_pass = |protocol: &str| {
-        let protocol = protocol.trim().to_ascii_lowercase();
+fn asks_to_switch<'r>(mut lines: impl Iterator<Item = &'r [u8]>) -> bool {
+    let may_pass = |protocol: &[u8]| {
+        let protocol = protocol.trim_ascii().to_ascii_lowercase();
         !protocol.is_empty()
-            && !["h2", "http/", "tls/"]
+            && ![&b"h2"[..], b"http/", b"tls/"]
                 .iter()
                 .any(|own| protocol.starts_with(own))
     };
-    upgrade.is_some_and(|protocols| protocols.split(',').any(may_pass))
+    lines.any(|line| line.split(|&byte| byte == b',').any(may_pass))
+}
+
+/// The values of a field, line by line.
+fn values<'r>(request: Request<'r>, name: &str) -> impl Iterator<Item = &'r [u8]> {
+    let named = move |(each, _): &(&str, &[u8])| each.eq_ignore_ascii_case(name);
+    request.fields().filter(named).map(|(_, value)| value)
 }
 
 fn refusal(status: u16, text: &str) -> Reply {
@@ -177,16 +178,18 @@ mod tests {
 
     #[test]
     fn other_versions_of_http_are_nothing_to_switch_to() {
-        for (upgrade, expected) in [
-            (None, false),
-            (Some(""), false),
-            (Some("h2c"), false),
-            (Some("TLS/1.0, HTTP/2.0"), false),
-            (Some("websocket"), true),
-            (Some("h2c, WebSocket"), true),
-            (Some("derp"), true),
+        for (lines, expected) in [
+            (&[][..], false),
+            (&[&b""[..]], false),
+            (&[b"h2c"], false),
+            (&[b"TLS/1.0, HTTP/2.0"], false),
+            (&[b"websocket"], true),
+            (&[b"h2c, WebSocket"], true),
+            (&[b"h2c", b"websocket"], true),
+            (&[b"\xff, websocket"], true),
+            (&[b"derp"], true),
         ] {
-            assert_eq!(asks_to_switch(upgrade), expected, "{upgrade:?}");
+            assert_eq!(asks_to_switch(lines.iter().copied()), expected, "{lines:?}");
         }
     }
 }
