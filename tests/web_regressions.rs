@@ -232,3 +232,19 @@ fn an_upgrade_does_not_hide_behind_another_line() {
     }
     origin.assert_untouched();
 }
+
+#[test]
+fn a_request_whose_content_is_known_to_be_empty_may_be_repeated() {
+    let silent = Origin::serve(|peer| {
+        peer.request();
+    });
+    let origin = Origin::answering(OK);
+    let route = format!(
+        "upstreams = ['http://{}', 'http://{}']",
+        silent.authority(),
+        origin.authority()
+    );
+    let proxy = reverse_proxy(Proxy::command(), &route);
+    let answer = proxy.ask("PUT /a HTTP/1.1\r\nHost: site.example\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(answer.text(), "origin-ok");
+}

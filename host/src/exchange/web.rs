@@ -14,7 +14,7 @@ use plugin_api::abi::web::fault;
 use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
-use crate::http1::{self, BodyFraming, Scheme, TargetForm};
+use crate::http1::{self, Scheme, TargetForm};
 use crate::plugins::web::{
     ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
 };
@@ -409,7 +409,7 @@ impl Exchange {
 
     /// Whether no other upstream can be tried after this failure, and nothing else be answered.
     fn is_beyond_another_try(&self, (error, progress): &Failed) -> bool {
-        let has_all = self.framing == BodyFraming::Empty || self.upload.is_done;
+        let has_all = !self.has_content() || self.upload.is_done;
         progress.is_started.get()
             || error.peer == Peer::Client
             || matches!(error.cause, Cause::ClosedByPlugin(_))
