@@ -82,8 +82,9 @@ impl Health {
 
     /// Notes that it has answered; whether it was down before.
     pub(crate) fn note_success(&self) -> bool {
-        // Nearly always; the line of memory then stays shared between the threads.
-        if self.fails.load(Relaxed) == 0 {
+        // Nearly always; the line of memory then stays shared between the threads. Not by the failures alone: a failure
+        // that was counted before an earlier success may have taken it down behind that.
+        if self.fails.load(Relaxed) == 0 && self.down_until.load(Relaxed) == 0 {
             return false;
         }
         self.fails.store(0, Relaxed);
@@ -97,7 +98,7 @@ fn until_after(now: u64, limits: Limits) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, Limits, State};
+    use super::{Health, Limits, Relaxed, State};
 
     const LIMITS: Limits = Limits {
         max_fails: 2,
@@ -156,6 +157,16 @@ mod tests {
         let health = down();
         health.trust(LIMITS);
         assert_eq!(health.state(1), State::Up);
+    #[test]
+    fn a_success_between_the_steps_of_a_failure_does_not_keep_it_down() {
+        let health = down();
+        // Another thread has told a success after the failure was counted and before it counted for something.
+        health.fails.store(0, Relaxed);
+        assert!(health.claim(1000, LIMITS));
+        assert!(health.note_success());
+        assert_eq!(health.state(1000), State::Up);
+    }
+
         assert!(health.note_failure(2, LIMITS));
         assert_eq!(health.state(3), State::Down);
     }
