@@ -47,8 +47,8 @@ impl Upstreams {
     }
 
     /// An upstream for a request that has tried those in `tried`: one that is up, else the one that failed longest ago;
-    /// none if all were tried. Of a request that `switches` protocols nothing is told while it succeeds.
-    pub(crate) fn choose(&self, tried: &[usize], switches: bool) -> Option<Lease<'_>> {
+    /// none if all were tried.
+    pub(crate) fn choose(&self, tried: &[usize]) -> Option<Lease<'_>> {
         let now = self.now();
         let is_new = |place: &usize| !tried.contains(place);
         let state = |place: usize| self.all[place].health.state(now);
@@ -60,10 +60,9 @@ impl Upstreams {
             }
             // Whoever is slower finds it down in the next round.
             if health.claim(now, self.limits) {
-                if switches {
-                    health.trust(self.limits);
-                }
-                return Some(Lease::new(self, place));
+                let mut lease = Lease::new(self, place);
+                lease.is_claim = true;
+                return Some(lease);
             }
         }
         let failed_at = |place: &usize| self.all[*place].health.failed_at();
@@ -113,11 +112,17 @@ pub(crate) struct Lease<'u> {
     upstreams: &'u Upstreams,
     /// Which of them.
     pub(crate) place: usize,
+    /// It is the one request that finds out whether the upstream is up again.
+    is_claim: bool,
 }
 
 impl<'u> Lease<'u> {
     fn new(upstreams: &'u Upstreams, place: usize) -> Self {
-        let lease = Self { upstreams, place };
+        let lease = Self {
+            upstreams,
+            place,
+            is_claim: false,
+        };
         lease.upstream().load.fetch_add(1, Relaxed);
         lease
     }
@@ -128,6 +133,21 @@ impl<'u> Lease<'u> {
 
     pub(crate) fn template(&self) -> &'u Template {
         &self.upstream().template
+    }
+
+    /// Takes an upstream that was down for up, if this is the request that would find out: for one of which nothing is
+    /// told while it succeeds.
+    pub(crate) fn trust(&self) {
+        if self.is_claim {
+            self.upstream().health.trust(self.upstreams.limits);
+        }
+    }
+
+    /// The upstream gets nothing of this request: another one may find out whether it is up.
+    pub(crate) fn forgo(&self) {
+        if self.is_claim {
+            self.upstream().health.forgo(self.upstreams.now());
+        }
     }
 
     /// Notes that the upstream could not be reached, for this reason.
@@ -179,7 +199,7 @@ mod tests {
     const LONG: u64 = 3_600_000;
 
     fn choose<'u>(upstreams: &'u Upstreams, tried: &[usize]) -> Lease<'u> {
-        upstreams.choose(tried, false).unwrap()
+        upstreams.choose(tried).unwrap()
     }
 
     fn turns(upstreams: &Upstreams, count: usize) -> Vec<usize> {
@@ -223,7 +243,7 @@ mod tests {
     fn what_was_tried_is_not_tried_again() {
         let upstreams = three(Balance::RoundRobin, LONG);
         assert_eq!(choose(&upstreams, &[0, 2]).place, 1);
-        assert!(upstreams.choose(&[0, 1, 2], false).is_none());
+        assert!(upstreams.choose(&[0, 1, 2]).is_none());
     }
 
     #[test]
@@ -240,23 +260,14 @@ mod tests {
 
     #[test]
     fn what_was_down_long_enough_gets_one_request_of_many() {
-        let upstreams = three(Balance::RoundRobin, LONG);
-        // Due at once: it was down until the first millisecond.
-        let due = Limits {
-            max_fails: 1,
-            fail_timeout: 0,
-        };
-        upstreams.all[1].health.note_failure(0, due);
-        while upstreams.now() == 0 {
-            thread::yield_now();
-        }
+        let upstreams = one_due();
         let places = turns(&upstreams, 12);
         let tries = places.iter().filter(|&&place| place == 1).count();
         assert_eq!(tries, 1, "{places:?}");
     }
 
-    #[test]
-    fn a_tunnel_to_what_was_down_takes_it_up() {
+    /// The second one is due: it was down until the first millisecond.
+    fn one_due() -> Upstreams {
         let upstreams = three(Balance::RoundRobin, LONG);
         let due = Limits {
             max_fails: 1,
@@ -266,9 +277,27 @@ mod tests {
         while upstreams.now() == 0 {
             thread::yield_now();
         }
-        let places: Vec<_> = (0..6)
-            .map(|_| upstreams.choose(&[], true).unwrap().place)
-            .collect();
-        assert_eq!(places.iter().filter(|&&place| place == 1).count(), 2);
+        upstreams
+    }
+
+    /// How many of six requests the second one gets.
+    fn gets(upstreams: &Upstreams, each: impl Fn(&Lease<'_>)) -> usize {
+        let places = (0..6).map(|_| {
+            let lease = choose(upstreams, &[]);
+            each(&lease);
+            lease.place
+        });
+        places.filter(|&place| place == 1).count()
+    }
+
+    #[test]
+    fn a_tunnel_to_what_was_down_takes_it_up() {
+        assert_eq!(gets(&one_due(), |lease| lease.trust()), 2);
+    }
+
+    #[test]
+    fn a_request_that_is_not_sent_leaves_the_try_to_the_next() {
+        assert_eq!(gets(&one_due(), |lease| lease.forgo()), 2);
+        assert_eq!(gets(&one_due(), |_| ()), 1);
     }
 }

@@ -63,6 +63,11 @@ impl Health {
                 .is_ok()
     }
 
+    /// Gives a [`claim`](Self::claim) back: whoever asks next may make it.
+    pub(crate) fn forgo(&self, now: u64) {
+        self.down_until.store(now.max(1), Relaxed);
+    }
+
     /// Takes it for up, until the next failure. For a request of which nothing will be told while it succeeds.
     pub(crate) fn trust(&self, limits: Limits) {
         self.fails
@@ -153,11 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn who_is_trusted_is_up_until_the_next_failure() {
-        let health = down();
-        health.trust(LIMITS);
-        assert_eq!(health.state(1), State::Up);
-    #[test]
     fn a_success_between_the_steps_of_a_failure_does_not_keep_it_down() {
         let health = down();
         // Another thread has told a success after the failure was counted and before it counted for something.
@@ -167,6 +167,11 @@ mod tests {
         assert_eq!(health.state(1000), State::Up);
     }
 
+    #[test]
+    fn who_is_trusted_is_up_until_the_next_failure() {
+        let health = down();
+        health.trust(LIMITS);
+        assert_eq!(health.state(1), State::Up);
         assert!(health.note_failure(2, LIMITS));
         assert_eq!(health.state(3), State::Down);
     }

@@ -82,10 +82,11 @@ impl Route {
         let mut tried = Vec::new();
         let mut failure = None;
         while tried.len() < self.tries
-            && let Some(lease) = self.upstreams.choose(&tried, switches)
+            && let Some(lease) = self.upstreams.choose(&tried)
         {
             let capture = |name: &str| exchange.capture(name);
             let Ok(url) = lease.template().url(&path_and_query, capture) else {
+                lease.forgo();
                 return exchange.reply(refusal(
                     400,
                     "400 Bad Request: the path has . or .. in it\n",
@@ -95,7 +96,10 @@ impl Route {
                 Host::Rewrite => ForwardTo::new(&url),
                 Host::Keep => ForwardTo::new(&url).keeping_host(),
             };
-            // If protocols are switched, this is where the task is dropped, and the lease with it.
+            if switches {
+                // Then this is where the task is dropped, and the lease with it: nothing is told while it succeeds.
+                lease.trust();
+            }
             match exchange.forward(&to).await {
                 Ok(_) => {
                     lease.note_success();
