@@ -303,8 +303,12 @@ mod linux {
     use rustix::net::{SendFlags, send};
     use tokio::io::Interest;
     use tokio::net::TcpStream;
+    use tokio::task::coop::consume_budget;
 
     use super::{PIECE, SendFileError, Sending, let_others_go_on};
+
+    /// How much is moved for the price of a write, of which tokio allows 128 in a turn; in bytes.
+    const COUNTED: usize = 64 * 1024;
 
     impl Sending<'_, '_> {
         /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
@@ -331,6 +335,7 @@ mod linux {
                         Ok(moved) => {
                             part.start += moved as u64;
                             *self.sent += moved as u64;
+                            count(moved).await;
                         }
                         Err(Ok(Failure::Unsupported)) => return Ok(part),
                         Err(Ok(Failure::File(error))) => return Err(SendFileError::Read(error)),
@@ -388,6 +393,14 @@ mod linux {
         }
     }
 
+    /// Counts what was moved towards this connection's turn, as tokio does with its own writes, and ends the turn when
+    /// it has lasted long enough: a client that asks for file after file must not keep the worker to itself.
+    async fn count(moved: usize) {
+        for _ in 0..=moved / COUNTED {
+            consume_budget().await;
+        }
+    }
+
     /// What is not the client's fault when sendfile fails.
     enum Failure {
         File(io::Error),
@@ -410,6 +423,33 @@ mod linux {
         let len = part.end.saturating_sub(part.start).min(PIECE);
         if let Some(len) = NonZeroU64::new(len) {
             let _ = fadvise(file, part.start, Some(len), Advice::WillNeed);
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::pin::pin;
+
+        #[tokio::test]
+        async fn many_files_take_many_turns() {
+            for (len, files, most) in [(17_000, 1000, 128), (PIECE as usize, 100, 8)] {
+                let mut sending = pin!(async {
+                    for _ in 0..files {
+                        count(len).await;
+                    }
+                });
+                let mut turns = 0;
+                poll_fn(|cx| {
+                    turns += 1;
+                    sending.as_mut().poll(cx)
+                })
+                .await;
+                assert!(
+                    turns >= files / most,
+                    "{turns} turns for files of {len} bytes"
+                );
+            }
         }
     }
 }
