@@ -126,6 +126,22 @@ fn a_client_that_leaves_takes_a_task_with_it_whatever_was_read() {
 }
 
 #[test]
+fn content_that_nobody_gets_is_not_sent_for_ever() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    for known_length in ["", "X-To: x\r\n"] {
+        client.send(format!(
+            "HEAD /sends-without-end HTTP/1.1\r\nHost: site.example\r\n{known_length}\r\n"
+        ));
+        let head = client.response_to("HEAD");
+        assert_eq!((head.status(), head.body.len()), (200, 0));
+        goes_on(&mut client);
+    }
+    let line = proxy.wait_for_line("HEAD /sends-without-end");
+    assert!(line.contains("sends=without-end"), "{line}");
+}
+
+#[test]
 fn what_a_client_got_before_it_left_is_logged() {
     let proxy = edges();
     let mut client = proxy.client();

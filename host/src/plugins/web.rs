@@ -169,6 +169,8 @@ struct Inner {
     is_websocket: bool,
     reply: Option<PluginReply>,
     outgoing: Option<Box<Outgoing>>,
+    /// The task sends what nobody gets: there is no reason to let it go on.
+    sends_in_vain: bool,
     /// Who waits for the client to take what is sent.
     sender: Option<Waker>,
     /// What a WebSocket is accepted with, until it is.
@@ -212,6 +214,7 @@ impl WebTask {
             is_websocket: asked.handshake.is_some(),
             reply: None,
             outgoing: None,
+            sends_in_vain: false,
             sender: None,
             handshake: asked.handshake,
             socket: None,
@@ -276,6 +279,7 @@ impl WebTask {
         let inner = self.inner_mut();
         inner.lent = ptr::null_mut();
         match answer {
+            code::PENDING if inner.sends_in_vain => Poll::Ready(WebStep::Over(Ok(()))),
             code::PENDING => match inner.take_wanted() {
                 Some(wanted) => {
                     inner.hide();

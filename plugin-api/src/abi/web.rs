@@ -185,7 +185,8 @@ pub struct WebCallbacks {
     /// `(host, length of the content or UNKNOWN_LENGTH)`: sends the answer's head and what it has of content; more is
     /// written.
     pub start: unsafe extern "C" fn(*mut c_void, u64) -> u32,
-    /// `(host, content, waker, length taken)`: more of the answer's content.
+    /// `(host, content, waker, length taken)`: more of the answer's content. Where nobody gets it, as with HEAD, a
+    /// task that waits for this is dropped.
     pub write: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>, &RawWaker, &mut usize) -> u32,
     /// `(host, waker)`: what was written is on its way.
     pub flush: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,

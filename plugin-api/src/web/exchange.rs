@@ -189,7 +189,8 @@ impl WebExchange {
         EditError::check(unsafe { callbacks.reply_body()(host, (&*said.body).into()) })
     }
 
-    /// Sends more content of an answer that was [started](Self::start). Waits while the client takes no more.
+    /// Sends more content of an answer that was [started](Self::start). Waits while the client takes no more. A request
+    /// that gets no content, such as HEAD, ends here: `handle_request` is dropped where it waits for this.
     ///
     /// # Errors
     /// The client has gone or takes nothing for too long, nothing was started, or it is more than was announced.

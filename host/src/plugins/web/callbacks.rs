@@ -295,6 +295,11 @@ unsafe extern "C" fn write(
         let Some(outgoing) = inner.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
+        if outgoing.is_in_vain() && !content.is_empty() {
+            // Nothing would ever make it wait. Whoever polls the task ends it.
+            inner.sends_in_vain = true;
+            return Poll::Pending;
+        }
         inner.sender = None;
         if outgoing.is_full() {
             let stall = lent.worker.config.timeouts.client_idle;

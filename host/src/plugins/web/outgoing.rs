@@ -75,6 +75,11 @@ impl Outgoing {
         self.has_content && self.framing == ReplyFraming::UntilClose
     }
 
+    /// Whether nobody gets content, however much is pushed.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        !self.has_content
+    }
+
     /// Whether so much waits that more has to.
     pub(crate) fn is_full(&self) -> bool {
         self.out.len() - self.written >= MUCH
