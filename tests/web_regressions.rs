@@ -125,6 +125,30 @@ fn a_client_that_leaves_takes_a_task_with_it_whatever_was_read() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_has_gone_without_a_reset_is_asked_for_by_the_system() {
+    let proxy = edges();
+    let mut client = proxy.client();
+    client.send("GET /waits-unread HTTP/1.1\r\nHost: site.example\r\n\r\n");
+    proxy.wait_for_line("waits unread");
+    let port = |address: std::io::Result<std::net::SocketAddr>| {
+        format!(":{:04X}", address.expect("it is connected").port())
+    };
+    let (theirs, ours) = (
+        port(client.socket().peer_addr()),
+        port(client.socket().local_addr()),
+    );
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells its sockets");
+    let fields: Vec<&str> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|fields| fields[1].ends_with(&theirs) && fields[2].ends_with(&ours))
+        .expect("the proxy's end is there");
+    // The timer that runs is that of probes (proc(5)).
+    assert!(fields[5].starts_with("02:"), "{fields:?}");
+}
+
 #[test]
 fn content_that_nobody_gets_is_not_sent_for_ever() {
     let proxy = edges();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -32,6 +32,12 @@ use crate::worker::{self, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
+/// direction answer as well, as long as they read.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
 
 /// Why the proxy could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -292,8 +298,10 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
     }
-    // Accepted connections inherit it: a message is written whole, waiting for more would only delay it.
+    // Accepted connections inherit both: a message is written whole, waiting for more would only delay it; and a client
+    // that has gone shows even to a route that waits for something else and has nothing to send.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
