@@ -86,14 +86,10 @@ impl Deadlines {
 
     /// Wakes everybody who waits, so that they notice a change of the worker's state.
     pub(crate) fn wake_all(&self) {
-        let wakers: Vec<Waker> = self
-            .slots
-            .borrow()
-            .wakers
-            .iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let wakers: Vec<Waker> = {
+            let slots = &mut *self.slots.borrow_mut();
+            slots.wakers.iter_mut().filter_map(Option::take).collect()
+        };
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -140,15 +136,21 @@ impl Deadline {
 
     /// Ready once the deadline has passed; otherwise the task is woken when it does.
     pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
-        let slots = &mut *self.table.slots.borrow_mut();
         let index = self.index as usize;
-        if slots.due[index] == PASSED {
-            return Poll::Ready(());
+        {
+            let slots = self.table.slots.borrow();
+            if slots.due[index] == PASSED {
+                return Poll::Ready(());
+            }
+            let known = slots.wakers[index].as_ref();
+            if known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
         }
-        match &mut slots.wakers[index] {
-            Some(waker) => waker.clone_from(cx.waker()),
-            empty => *empty = Some(cx.waker().clone()),
-        }
+        // What wakers do when they are cloned and dropped may be a plugin's: nothing is borrowed meanwhile.
+        let waker = cx.waker().clone();
+        let old = self.table.slots.borrow_mut().wakers[index].replace(waker);
+        drop(old);
         Poll::Pending
     }
 
