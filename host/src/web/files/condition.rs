@@ -74,10 +74,15 @@ pub(super) fn holds_for_range(fields: Fields<'_>, validators: Validators<'_>) ->
         }
         (Some(value), None) => {
             let since = parsed(value);
-            since.is_some() && since == validators.modified
+            since == validators.modified && since.is_some_and(is_settled)
         }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a date tells this version from every other: within its second the file may change again (§8.8.2.2).
+fn is_settled(modified: u64) -> bool {
+    seconds(SystemTime::now()).is_some_and(|now| modified < now)
 }
 
 /// The seconds of a time that HTTP can write.
@@ -222,6 +227,26 @@ mod tests {
         ];
         for (fields, expected) in table {
             assert_eq!(outcome(fields, STRONG), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_date_tells_versions_of_the_same_second_not_apart() {
+        let now = SystemTime::now();
+        for (age, is_served) in [(0, false), (2, true)] {
+            let modified = now - Duration::from_secs(age);
+            let head = request(format!(
+                "GET /a HTTP/1.1\r\nHost: a\r\nIf-Range: {}\r\n\r\n",
+                HttpDate::from(modified)
+            ));
+            let validators = Validators {
+                modified: seconds(modified),
+                ..STRONG
+            };
+            // The clock may have gone on since.
+            let is_same_second = seconds(SystemTime::now()) == seconds(now);
+            let served = holds_for_range(head.fields(), validators);
+            assert!(served == is_served || !is_same_second, "{age} s");
         }
     }
 
