@@ -255,12 +255,15 @@ unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u
 
 unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
     let start = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
-        let Some(reply) = inner.reply.take() else {
-            return edit::STALE;
+        let len = Some(len).filter(|&len| len != UNKNOWN_LENGTH);
+        let fits = |reply: &PluginReply| len.is_none_or(|len| reply.body.len() as u64 <= len);
+        let reply = match inner.reply.take_if(|reply| fits(reply)) {
+            Some(reply) => reply,
+            None if inner.reply.is_some() => return edit::BAD_VALUE,
+            None => return edit::STALE,
         };
         let mut reply = Reply::from_plugin(reply).of_server();
         let content = std::mem::take(&mut reply.body).into_owned();
-        let len = Some(len).filter(|&len| len != UNKNOWN_LENGTH);
         let is_http10 = lent.request.version() == Version::Http10;
         let form = ReplyForm {
             is_head: lent.request.is_method("HEAD"),
