@@ -1,6 +1,8 @@
 //! The access log names the program that has asked.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
 
 use crate::support::{OK, Origin, Proxy, get};
 
@@ -19,5 +21,42 @@ fn every_request_of_a_connection_has_its_program_in_the_log() {
         assert_eq!(client.ask(get(&origin, path)).text(), "origin-ok");
         let line = proxy.wait_for_line(path);
         assert!(line.ends_with(&noted), "{line}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_starts_another_is_still_the_one_that_asks() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .plugin("program_name", "ProgramName")
+        .plugin_config("ProgramName.max_wait_ms=2000")
+        .start();
+    let own_name = fs::read_to_string("/proc/self/comm").expect("Linux tells a process's name");
+    let mut client = proxy.client();
+    let socket = client.socket().try_clone().expect("sockets can be cloned");
+    // It has the connection as well, and is younger.
+    let other = Command::new("sleep")
+        .arg("600")
+        .stdin(OwnedFd::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is such a program");
+    let _other = Ended(other);
+    assert_eq!(client.ask(get(&origin, "/shared")).text(), "origin-ok");
+    let line = proxy.wait_for_line("/shared");
+    let noted = format!(" - program={}", own_name.trim_end());
+    assert!(line.ends_with(&noted), "{line}");
+}
+
+/// A program that ends with its owner.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -125,7 +125,7 @@ fn answer(mut questions: HashMap<u64, Question>) {
         }
         for inode in process.sockets() {
             if let Some(question) = questions.remove(&inode) {
-                question.answer.give(process.name());
+                question.answer.give(process.opener(inode).name());
             }
         }
     }

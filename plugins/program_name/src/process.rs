@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A process.
+#[derive(Clone)]
 pub(crate) struct Process {
     directory: PathBuf,
 }
@@ -18,9 +19,7 @@ pub(crate) fn processes() -> impl Iterator<Item = Process> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     ids.sort_unstable();
-    ids.into_iter().rev().map(|id| Process {
-        directory: Path::new("/proc").join(id.to_string()),
-    })
+    ids.into_iter().rev().map(Process::of)
 }
 
 impl Process {
@@ -32,6 +31,32 @@ impl Process {
             let inode = target.to_str()?.strip_prefix("socket:[")?;
             inode.strip_suffix(']')?.parse().ok()
         })
+    }
+
+    /// Who has the socket `inode`, which this one holds, from the beginning: this one, unless it has it from its parent.
+    /// Between fork(2) and execve(2) a program that starts another one seems to be two.
+    pub(crate) fn opener(&self, inode: u64) -> Self {
+        let mut opener = self.clone();
+        while let Some(parent) = opener.parent()
+            && parent.sockets().any(|held| held == inode)
+        {
+            opener = parent;
+        }
+        opener
+    }
+
+    fn parent(&self) -> Option<Self> {
+        let status = fs::read_to_string(self.directory.join("stat")).ok()?;
+        // The name stands in parentheses and may hold some (proc_pid_stat(5)); then come a state and the parent's id.
+        let (_, behind) = status.rsplit_once(')')?;
+        let id: u32 = behind.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        (id > 0).then(|| Self::of(id))
+    }
+
+    fn of(id: u32) -> Self {
+        Self {
+            directory: Path::new("/proc").join(id.to_string()),
+        }
     }
 
     /// The name of its program, at most 15 bytes of it.
