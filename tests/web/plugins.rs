@@ -580,6 +580,20 @@ fn an_upstream_that_cannot_be_reached_gets_502_or_what_the_plugin_says() {
 }
 
 #[test]
+fn filters_see_a_second_try_as_they_saw_the_first() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .plugin("routes", "Pages")
+        .plugin("modify_request_header", "ModifyRequestHeader")
+        .plugin_config(r#"ModifyRequestHeader.append={ x-seen = "two" }"#)
+        .start();
+    let path = format!("/second/{}/http://{}/x", dead_port(), origin.authority());
+    let answer = proxy.ask(ask("GET", &path, "X-Seen: one\r\n"));
+    assert_eq!(told(&answer), (200, "origin-ok".into()));
+    assert_eq!(origin.only_request().all("x-seen"), ["one", "two"]);
+}
+
+#[test]
 fn an_upstream_that_breaks_the_protocol_gets_502_and_one_that_breaks_off_is_seen_to() {
     let rude = Origin::answering("what?\r\n\r\n");
     let brief = Origin::serve(|peer| {

@@ -14,7 +14,7 @@ use plugin_api::abi::web::fault;
 use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
-use crate::http1::{self, Scheme, TargetForm};
+use crate::http1::{self, RequestHead, Scheme, TargetForm};
 use crate::plugins::web::{
     ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
 };
@@ -196,7 +196,7 @@ impl Exchange {
                         self.held_task = Some(Box::new(task));
                         return Ok(tunnel);
                     }
-                    Err(failed) => {
+                    Err((failed, tried)) => {
                         let is_answered = self.is_beyond_another_try(&failed);
                         let outcome = ForwardOutcome {
                             status: 0,
@@ -212,7 +212,7 @@ impl Exchange {
                             error: failed.0.to_string(),
                         };
                         task.forwarded(outcome, &self.head);
-                        forwarded = Some(Err(failed));
+                        forwarded = Some(Err((failed, tried)));
                     }
                 },
             }
@@ -241,7 +241,10 @@ impl Exchange {
                 let reply = Reply::from_plugin(reply).of_server();
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
             }
-            (_, Some(Err(failed)), _) => Err(failed),
+            (_, Some(Err((failed, tried))), _) => {
+                self.head = tried;
+                Err(failed)
+            }
             (_, None, Err(failure)) => Err(match task.take_fault() {
                 Some(cause) => (
                     ExchangeError::new(Peer::Client, Step::ReadBody, cause),
@@ -373,26 +376,41 @@ impl Exchange {
         AfterAnswer::Close(CloseReason::Gone)
     }
 
-    /// Forwards the request as a plugin wants it, past the filters.
+    /// Forwards the request as a plugin wants it. After a failure the exchange has the plugin's own request again, for
+    /// another try that filters see as they saw this one; what they made of it comes with the failure.
     async fn forward_for(
         &mut self,
         client: &mut MessageStream,
         wanted: WantedForward,
-    ) -> Result<Outcome, Failed> {
-        let at_start = |error| (error, Progress::default());
-        let old = std::mem::replace(&mut self.head, wanted.head);
-        crate::buffers::give_back_head(old.into_buffers());
-        if let Some(session) = &self.session {
-            let is_elsewhere = self.head.host() != wanted.host || self.head.port() != wanted.port;
-            // A Host that is kept says nothing of where the request goes, and is the client's to choose.
-            session.begin_again(is_elsewhere.then(|| (wanted.host.clone(), wanted.port)));
-        }
-        self.record.is_web = false;
-        self.forwarded_to = Some(Box::new(ForwardedTo {
+    ) -> Result<Outcome, (Failed, RequestHead)> {
+        let own = std::mem::replace(&mut self.head, wanted.head);
+        let to = ForwardedTo {
             scheme: wanted.scheme,
             host: wanted.host,
             port: wanted.port,
-        }));
+        };
+        match self.forward_past_filters(client, to).await {
+            Ok(outcome) => {
+                crate::buffers::give_back_head(own.into_buffers());
+                Ok(outcome)
+            }
+            Err(failed) => Err((failed, std::mem::replace(&mut self.head, own))),
+        }
+    }
+
+    async fn forward_past_filters(
+        &mut self,
+        client: &mut MessageStream,
+        to: ForwardedTo,
+    ) -> Result<Outcome, Failed> {
+        let at_start = |error| (error, Progress::default());
+        if let Some(session) = &self.session {
+            let is_elsewhere = self.head.host() != to.host || self.head.port() != to.port;
+            // A Host that is kept says nothing of where the request goes, and is the client's to choose.
+            session.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
+        }
+        self.record.is_web = false;
+        self.forwarded_to = Some(Box::new(to));
         if let Some(next) = self.ask_plugins(client).await.map_err(at_start)? {
             return Ok(Outcome::Next(next));
         }
