@@ -1,4 +1,5 @@
 //! The access log names the program that has asked.
+#![cfg(target_os = "linux")]
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -6,16 +7,20 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{OK, Origin, Proxy, get};
 
-#[test]
-#[cfg(target_os = "linux")]
-fn every_request_of_a_connection_has_its_program_in_the_log() {
-    let origin = Origin::answering(OK);
+/// A proxy with the plugin, and what it notes of this program.
+fn noting() -> (Proxy, String) {
     let proxy = Proxy::command()
         .plugin("program_name", "ProgramName")
         .plugin_config("ProgramName.max_wait_ms=2000")
         .start();
     let own_name = fs::read_to_string("/proc/self/comm").expect("Linux tells a process's name");
-    let noted = format!(" - program={}", own_name.trim_end());
+    (proxy, format!(" - program={}", own_name.trim_end()))
+}
+
+#[test]
+fn every_request_of_a_connection_has_its_program_in_the_log() {
+    let origin = Origin::answering(OK);
+    let (proxy, noted) = noting();
     let mut client = proxy.client();
     for path in ["/first", "/second"] {
         assert_eq!(client.ask(get(&origin, path)).text(), "origin-ok");
@@ -25,14 +30,9 @@ fn every_request_of_a_connection_has_its_program_in_the_log() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_program_that_starts_another_is_still_the_one_that_asks() {
     let origin = Origin::answering(OK);
-    let proxy = Proxy::command()
-        .plugin("program_name", "ProgramName")
-        .plugin_config("ProgramName.max_wait_ms=2000")
-        .start();
-    let own_name = fs::read_to_string("/proc/self/comm").expect("Linux tells a process's name");
+    let (proxy, noted) = noting();
     let mut client = proxy.client();
     let socket = client.socket().try_clone().expect("sockets can be cloned");
     // It has the connection as well, and is younger.
@@ -46,7 +46,6 @@ fn a_program_that_starts_another_is_still_the_one_that_asks() {
     let _other = Ended(other);
     assert_eq!(client.ask(get(&origin, "/shared")).text(), "origin-ok");
     let line = proxy.wait_for_line("/shared");
-    let noted = format!(" - program={}", own_name.trim_end());
     assert!(line.ends_with(&noted), "{line}");
 }
 
