@@ -34,7 +34,12 @@
 //! }
 //! # let daemon = std::net::TcpListener::bind("127.0.0.1:0")?;
 //! # let table = format!("port = {}", daemon.local_addr()?.port());
-//! # let answers = std::thread::spawn(move || daemon.accept()?.0.write_all(b"n"));
+//! # let answers = std::thread::spawn(move || {
+//! #     // What closes without having read resets, and takes its answer back.
+//! #     let mut client = std::io::BufReader::new(daemon.accept()?.0);
+//! #     std::io::BufRead::read_line(&mut client, &mut String::new())?;
+//! #     client.get_mut().write_all(b"n")
+//! # });
 //! # let filter: AskDaemon = plugin_api::testing::configured(&table).unwrap();
 //! # let denied = plugin_api::testing::get("http://a.example/").run(&filter);
 //! # assert_eq!(denied.reply().map(|reply| reply.status), Some(403));
