@@ -16,7 +16,8 @@ use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
 use crate::plugins::web::{
-    ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
+    Ended, ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep,
+    WebTask,
 };
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
@@ -169,74 +170,83 @@ impl Exchange {
         let mut task = WebTask::begin(plugin, asked, &self.head).map_err(hook_failed)?;
         let mut forwarded = None;
         let over = loop {
-            let step = match self.poll_task(&mut task, client).await {
-                Ok(step) => step,
+            let wanted = match self.poll_task(&mut task, client).await {
+                Ok(WebStep::Over(over)) => break over,
+                Ok(WebStep::Forward(wanted)) => wanted,
                 Err(failed) => {
-                    self.note_unfinished(&mut task);
+                    self.note_unfinished(task);
                     return Err(failed);
                 }
             };
-            match step {
-                WebStep::Over(over) => break over,
-                WebStep::Forward(wanted) => match self.forward_for(client, *wanted).await {
-                    Ok(Outcome::Next(next)) => {
-                        let outcome = ForwardOutcome {
-                            status: self.record.answered,
-                            is_answered: true,
-                            has_read_on: self.has_content(),
-                            fault: fault::NONE,
-                            error: String::new(),
-                        };
-                        task.forwarded(outcome, &self.head);
-                        forwarded = Some(Ok(next));
-                    }
-                    Ok(tunnel) => {
-                        self.record.fields.append(&mut task.take_log_fields());
-                        // What the task holds counts for as long as the tunnel is there.
-                        self.held_task = Some(Box::new(task));
-                        return Ok(tunnel);
-                    }
-                    Err((failed, tried)) => {
-                        let is_answered = self.is_beyond_another_try(&failed);
-                        let outcome = ForwardOutcome {
-                            status: 0,
-                            is_answered,
-                            has_read_on: self.has_content()
-                                && (is_answered || self.upload.collected.is_some()),
-                            fault: match failed.0.peer {
-                                Peer::Upstream if failed.0.step == Step::Dial => fault::UNREACHED,
-                                Peer::Upstream => fault::UPSTREAM,
-                                Peer::Client => fault::CLIENT,
-                                Peer::Plugin => fault::FILTER,
-                            },
-                            error: failed.0.to_string(),
-                        };
-                        task.forwarded(outcome, &self.head);
-                        forwarded = Some(Err((failed, tried)));
-                    }
+            let result = self.forward_for(client, *wanted).await;
+            let outcome = match &result {
+                Ok(Outcome::Next(_)) => ForwardOutcome {
+                    status: self.record.answered,
+                    is_answered: true,
+                    has_read_on: self.has_content(),
+                    fault: fault::NONE,
+                    error: String::new(),
                 },
-            }
+                Err((failed, _)) => self.failed_forward(failed),
+                // A tunnel: what the task holds counts for as long as that is there.
+                Ok(_) => {
+                    self.record.fields.append(&mut task.take_log_fields());
+                    self.held_task = Some(Box::new(task));
+                    return result.map_err(|(failed, _)| failed);
+                }
+            };
+            task.forwarded(outcome, &self.head);
+            forwarded = Some(result);
         };
-        self.record.fields.append(&mut task.take_log_fields());
-        let is_read = task.has_read_request();
-        self.finish_invitation(client, &mut task).await?;
-        match (task.take_answer(), forwarded, over) {
-            (WebAnswer::Socket(socket), _, over) => Ok(Outcome::Next(
+        // Ended before the request may change that it sees.
+        let ended = task.end();
+        self.conclude_route(client, &plugin.name, over, ended, forwarded)
+            .await
+    }
+
+    /// What a task is told of a forward that has failed.
+    fn failed_forward(&self, failed: &Failed) -> ForwardOutcome {
+        let is_answered = self.is_beyond_another_try(failed);
+        let (error, _) = failed;
+        ForwardOutcome {
+            status: 0,
+            is_answered,
+            has_read_on: self.has_content() && (is_answered || self.upload.collected.is_some()),
+            fault: match error.peer {
+                Peer::Upstream if error.step == Step::Dial => fault::UNREACHED,
+                Peer::Upstream => fault::UPSTREAM,
+                Peer::Client => fault::CLIENT,
+                Peer::Plugin => fault::FILTER,
+            },
+            error: error.to_string(),
+        }
+    }
+
+    /// Sends what a plugin has answered, or the rest of it.
+    async fn conclude_route(
+        &mut self,
+        client: &mut MessageStream,
+        plugin: &str,
+        over: Result<(), PluginFailure>,
+        mut ended: Ended,
+        forwarded: Option<Result<Outcome, (Failed, RequestHead)>>,
+    ) -> Result<Outcome, Failed> {
+        self.record.fields.append(&mut ended.log_fields);
+        self.finish_invitation(client, ended.invitation).await?;
+        let is_read = ended.has_read_request;
+        match (ended.answer, forwarded, over) {
+            (Some(WebAnswer::Socket(socket)), _, over) => Ok(Outcome::Next(
                 self.close_socket(client, *socket, over).await,
             )),
-            (WebAnswer::Started(outgoing), _, over) => {
+            (Some(WebAnswer::Started(outgoing)), _, over) => {
                 self.finish_answer(client, *outgoing, over, is_read).await
             }
-            (_, Some(Ok(next)), over) => {
-                if let Err(failure) = over {
-                    self.report(&hook_failed(failure).0);
-                }
-                Ok(Outcome::Next(next))
+            (_, Some(Ok(outcome)), over) => {
+                self.is_well(over);
+                Ok(outcome)
             }
-            (WebAnswer::Reply(reply), _, over) if over.is_ok() || reply.status >= 400 => {
-                if let Err(failure) = over {
-                    self.report(&hook_failed(failure).0);
-                }
+            (Some(WebAnswer::Reply(reply)), _, over) if over.is_ok() || reply.status >= 400 => {
+                self.is_well(over);
                 self.upload.is_read |= is_read;
                 let reply = Reply::from_plugin(reply).of_server();
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
@@ -245,7 +255,7 @@ impl Exchange {
                 self.head = tried;
                 Err(failed)
             }
-            (_, None, Err(failure)) => Err(match task.take_fault() {
+            (_, None, Err(failure)) => Err(match ended.fault {
                 Some(cause) => (
                     ExchangeError::new(Peer::Client, Step::ReadBody, cause),
                     Progress::default(),
@@ -253,12 +263,18 @@ impl Exchange {
                 None => hook_failed(failure),
             }),
             (_, None, Ok(())) => Err(hook_failed(PluginFailure {
-                plugin: plugin.name.clone(),
+                plugin: plugin.to_owned(),
                 hook: "handle_request",
                 message: "it answered nothing".to_owned(),
                 kind: PluginFailureKind::Broken,
             })),
         }
+    }
+
+    /// Whether a task that has answered did not fail behind that; reports it if it did.
+    fn is_well(&mut self, over: Result<(), PluginFailure>) -> bool {
+        over.map_err(|failure| self.report(&hook_failed(failure).0))
+            .is_ok()
     }
 
     /// Lets the task go on until it is over or wants something of us. A client that goes ends it, unless it has a
@@ -288,9 +304,10 @@ impl Exchange {
     }
 
     /// Takes down how far a task had come that is given up.
-    fn note_unfinished(&mut self, task: &mut WebTask) {
-        self.record.fields.append(&mut task.take_log_fields());
-        if let WebAnswer::Started(outgoing) = task.take_answer() {
+    fn note_unfinished(&mut self, task: WebTask) {
+        let mut ended = task.end();
+        self.record.fields.append(&mut ended.log_fields);
+        if let Some(WebAnswer::Started(outgoing)) = ended.answer {
             self.note_status(
                 outgoing.status,
                 http1::reason_phrase(outgoing.status).as_bytes(),
@@ -303,9 +320,8 @@ impl Exchange {
     async fn finish_invitation(
         &self,
         client: &mut MessageStream,
-        task: &mut WebTask,
+        rest: &[u8],
     ) -> Result<(), Failed> {
-        let rest = task.take_invitation();
         if rest.is_empty() {
             return Ok(());
         }
@@ -332,13 +348,7 @@ impl Exchange {
         let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
             framed: !outgoing.is_unframed(),
         });
-        let is_whole = match over {
-            Ok(()) => outgoing.finish(),
-            Err(failure) => {
-                self.report(&hook_failed(failure).0);
-                false
-            }
-        };
+        let is_whole = self.is_well(over) && outgoing.finish();
         let stall = self.worker.config.timeouts.client_idle;
         let mut writer = client.writer();
         let sent = poll_fn(|cx| outgoing.poll_flush(&mut writer, stall, cx)).await;
@@ -363,12 +373,9 @@ impl Exchange {
         over: Result<(), PluginFailure>,
     ) -> AfterAnswer {
         self.note_status(101, http1::reason_phrase(101).as_bytes());
-        let code = match over {
-            Ok(()) => NORMAL_CLOSURE,
-            Err(failure) => {
-                self.report(&hook_failed(failure).0);
-                INTERNAL_ERROR
-            }
+        let code = match self.is_well(over) {
+            true => NORMAL_CLOSURE,
+            false => INTERNAL_ERROR,
         };
         let (mut reader, mut writer) = client.split();
         socket.close(code, &mut reader, &mut writer).await;

@@ -126,14 +126,24 @@ pub(crate) enum WebStep {
 
 /// How a request was answered by a task that is over.
 pub(crate) enum WebAnswer {
-    /// Not at all.
-    Nothing,
     /// With this, which is to be sent.
     Reply(PluginReply),
     /// With this, of which all is here.
     Started(Box<Outgoing>),
     /// It has become a WebSocket, which is to be closed.
     Socket(Box<ServerSocket>),
+}
+
+/// What is left of a task.
+pub(crate) struct Ended {
+    pub(crate) answer: Option<WebAnswer>,
+    /// Whether the request's content has been read to its end.
+    pub(crate) has_read_request: bool,
+    /// How reading it has failed, if it has.
+    pub(crate) fault: Option<Cause>,
+    /// The rest of what a client was being told to send its content, which has to come before anything else.
+    pub(crate) invitation: &'static [u8],
+    pub(crate) log_fields: Vec<(String, String)>,
 }
 
 /// What a task may use while it is polled.
@@ -306,37 +316,24 @@ impl WebTask {
         inner.show(request);
     }
 
-    /// What the task has made of the request, once it is over.
-    pub(crate) fn take_answer(&mut self) -> WebAnswer {
+    /// Ends it, over or not, and tells what is left of it.
+    pub(crate) fn end(mut self) -> Ended {
         let inner = self.inner_mut();
-        if let Some(socket) = inner.socket.take() {
-            return WebAnswer::Socket(socket);
+        let socket = inner.socket.take().map(WebAnswer::Socket);
+        let started = inner.outgoing.take().map(WebAnswer::Started);
+        let reply = inner.reply.take().map(WebAnswer::Reply);
+        Ended {
+            answer: socket.or(started).or(reply),
+            has_read_request: inner.incoming.is_over(),
+            fault: inner.fault.take(),
+            invitation: inner.take_invitation(),
+            log_fields: std::mem::take(&mut inner.log_fields),
         }
-        match (inner.outgoing.take(), inner.reply.take()) {
-            (Some(outgoing), _) => WebAnswer::Started(outgoing),
-            (None, Some(reply)) => WebAnswer::Reply(reply),
-            (None, None) => WebAnswer::Nothing,
-        }
-    }
-
-    /// How reading the request has failed, if it has.
-    pub(crate) fn take_fault(&mut self) -> Option<Cause> {
-        self.inner_mut().fault.take()
     }
 
     /// Whether it answers a request for a WebSocket.
     pub(crate) fn is_websocket(&self) -> bool {
         self.inner().is_websocket
-    }
-
-    /// Whether the request's content has been read to its end.
-    pub(crate) fn has_read_request(&self) -> bool {
-        self.inner().incoming.is_over()
-    }
-
-    /// The rest of what a client was being told to send its content, which has to come before anything else.
-    pub(crate) fn take_invitation(&mut self) -> &'static [u8] {
-        self.inner_mut().take_invitation()
     }
 
     pub(crate) fn take_log_fields(&mut self) -> Vec<(String, String)> {
