@@ -94,7 +94,7 @@ pub struct WebView {
     pub host: *mut c_void,
     /// What the task may do, while it is polled.
     pub callbacks: WebCallbacksRef,
-    /// The request; never null. Its content changes with the edits of the task and with `forward`.
+    /// The request; never null. Its content changes with the edits of the task, and with a `forward` that is answered.
     pub request: *const RequestView,
     /// The first of `capture_count` captures.
     pub captures: *const Capture,

@@ -345,7 +345,9 @@ unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
         if (*host).room.is_some() || (*host).is_accepted {
             return edit::STALE;
         }
-        if to.host == forwarded_host::UPSTREAM {
+        (*host).answered = ((*host).answer)(url);
+        // After a failure the request is as it was.
+        if to.host == forwarded_host::UPSTREAM && (*host).answered.is_ok() {
             let authority = authority.split(['/', '?']).next().unwrap_or_default();
             let fields = (*host).fake.request.fields.iter_mut();
             for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -353,7 +355,6 @@ unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
             }
             Fake::lend(host.cast(), hook::HANDLE_CLIENT_REQUEST);
         }
-        (*host).answered = ((*host).answer)(url);
         let is_taken = (*host).answered != Err(ForwardFault::Unreached);
         (*host).is_content_gone |= is_taken && !(*host).content.is_empty();
         (*host).forwards.push(url.to_owned());

@@ -36,7 +36,7 @@ impl WebExchange {
         &self.view
     }
 
-    /// The request; after [`forward`](Self::forward) as it was sent there.
+    /// The request; as it was sent on, once it has been [forwarded](Self::forward) and answered.
     pub fn request(&self) -> Request<'_> {
         Request {
             view: unsafe { &*self.view.request },

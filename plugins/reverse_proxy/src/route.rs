@@ -77,15 +77,13 @@ impl Route {
             return exchange.reply(refusal(403, "403 Forbidden: no WebSockets here\n"));
         }
         self.tell_upstreams(exchange)?;
-        // Behind the first try the request is what was sent there.
-        let path_and_query = exchange.request().path().to_owned();
         let mut tried = Vec::new();
         let mut failure = None;
         while tried.len() < self.tries
             && let Some(lease) = self.upstreams.choose(&tried)
         {
             let capture = |name: &str| exchange.capture(name);
-            let Ok(url) = lease.template().url(&path_and_query, capture) else {
+            let Ok(url) = lease.template().url(exchange.request().path(), capture) else {
                 lease.forgo();
                 return exchange.reply(refusal(
                     400,
