@@ -763,16 +763,8 @@ fn the_static_server_serves_the_public_folder_or_another() {
         fs::create_dir(scratch.path(directory)).expect("a scratch directory can be written");
         scratch.write(&format!("{directory}/index.html"), directory);
     }
-    let local = [
-        "--hostname",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--num-workers",
-        "1",
-    ];
     let default = Proxy::at(&executable)
-        .args(local)
+        .local()
         .args(["--enable-static-server"]);
     assert_eq!(default.start().ask(direct("GET", "/")).text(), "public");
     let other = scratch.path("other");

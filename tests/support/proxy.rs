@@ -28,6 +28,18 @@ pub(crate) struct ProxyCommand {
 }
 
 impl ProxyCommand {
+    /// One worker on a free port of 127.0.0.1.
+    pub(crate) fn local(self) -> Self {
+        self.args([
+            "--hostname",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--num-workers",
+            "1",
+        ])
+    }
+
     /// Adds arguments.
     pub(crate) fn args<A: AsRef<OsStr>>(
         mut self,
@@ -160,14 +172,7 @@ impl Proxy {
 
     /// One worker on a free port of 127.0.0.1, plus what the test adds.
     pub(crate) fn command() -> ProxyCommand {
-        Proxy::bare().args([
-            "--hostname",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--num-workers",
-            "1",
-        ])
+        Proxy::bare().local()
     }
 
     /// A proxy with nothing but defaults.

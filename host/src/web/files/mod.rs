@@ -10,8 +10,8 @@
 //! for the first time, and then a look-up takes less than to ask another thread for it. Whoever serves from a disk that is
 //! slow, or over a network, pays with the other connections of the worker for the time that it takes.
 //!
-//! A name costs a plain file one openat2, statx, read, send and close, and one openat2 more for each coding that its client
-//! takes and that could be beside it (`name.br`, `name.gz`).
+//! A short file costs one openat2, statx, read, send and close, a longer one a sendfile or more in place of the read; and
+//! one openat2 more for each coding that its client takes and that could be beside it (`name.br`, `name.gz`).
 
 mod answer;
 mod below;
