@@ -220,6 +220,36 @@ mod loading {
     }
 
     #[test]
+    fn a_missing_file_is_not_replaced_by_a_bundled_one() {
+        let scratch = Scratch::new();
+        let directory = plugin_directory().display().to_string();
+        let missing = scratch.path("libshortlink.so").display().to_string();
+        for spec in [
+            format!("{missing}:ShortLink"),
+            missing.clone(),
+            missing.replace("libshortlink.so", "shortlink.ShortLinkPlugin"),
+            "./libshortlink.so:ShortLink".to_owned(),
+            "../none/libshortlink.so".to_owned(),
+        ] {
+            let exit = Proxy::command()
+                .args(["--plugin-dir", &directory, "--plugins", &spec])
+                .run();
+            assert_unusable(&exit, &[&spec, "there is no such library"]);
+        }
+    }
+
+    #[test]
+    fn the_file_that_was_loaded_is_in_the_log() {
+        let directory = plugin_directory();
+        let proxy = Proxy::command()
+            .args(["--plugin-dir".as_ref(), directory.as_os_str()])
+            .args(["--plugins", "shortlink.ShortLinkPlugin"])
+            .start();
+        let file = plugin_library("shortlink").display().to_string();
+        proxy.wait_for_line(&format!(" from {file}"));
+    }
+
+    #[test]
     fn a_library_without_a_name_loads_all_it_has() {
         let spec = plugin_library("shortlink");
         let proxy = Proxy::command()

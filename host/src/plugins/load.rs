@@ -46,7 +46,7 @@ pub struct Loaded {
     pub protocols: Vec<LoadedObject<ProtocolTableRef>>,
     /// Those that answer requests for the proxy itself.
     pub web: Vec<LoadedObject<WebTableRef>>,
-    /// All of them, as the log names them.
+    /// All of them, as the log names them, each with the file that it was loaded from.
     pub names: Vec<String>,
 }
 
@@ -285,7 +285,11 @@ impl Library {
             }),
             _ => return Err(self.error(LoadProblem::UnknownKind { name, kind })),
         }
-        loaded.names.push(format!("{library}:{name} {version}"));
+        let file = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let file = file.display();
+        loaded
+            .names
+            .push(format!("{library}:{name} {version} from {file}"));
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Where the library is that an operator means.
 //!
-//! Where it is written first, then under its plain name in the plugin directories, and last by what the libraries in
-//! those directories say that they hold: `proxy.plugin.ProposedRestApiPlugin` tells a class and no file. No library is
-//! loaded for that; its note is read. A file that was named with its suffix is that file or none.
+//! A path that names a place (absolute, beginning with `./` or `../`, or a file with its suffix in a directory) is that
+//! file or an error: nothing else is loaded in its stead. Bare names and `folder/file.Class` are searched: where they are
+//! written first, then under their plain name in the plugin directories, and last by what the libraries in those
+//! directories say that they hold: `proxy.plugin.ProposedRestApiPlugin` tells a class and no file. No library is loaded
+//! for that; its note is read. A file that was named with its suffix is never found by what it holds.
 
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
@@ -16,10 +18,14 @@ use super::spec::PluginSpec;
 /// Finds the library's file.
 ///
 /// # Errors
-/// `Missing`, which lists every place that was looked at; `Ambiguous` if several libraries of a directory hold the
-/// plugin and none is named for it.
+/// `Missing`, which lists every place that was looked at; `Absent` if that is the only place where it may be;
+/// `Ambiguous` if several libraries of a directory hold the plugin and none is named for it.
 pub(super) fn find(spec: &PluginSpec, dirs: &[PathBuf]) -> Result<PathBuf, LoadError> {
-    let places = places(spec, dirs);
+    let is_exact = spec.names_a_place();
+    let places = match is_exact {
+        true => exact_places(spec),
+        false => places(spec, dirs),
+    };
     let mut directory = None;
     for place in &places {
         match fs::metadata(place) {
@@ -29,11 +35,12 @@ pub(super) fn find(spec: &PluginSpec, dirs: &[PathBuf]) -> Result<PathBuf, LoadE
             Ok(_) | Err(_) => return Ok(place.clone()),
         }
     }
-    if let Some(path) = find_by_note(spec, dirs)? {
+    if let (false, Some(path)) = (is_exact, find_by_note(spec, dirs)?) {
         return Ok(path);
     }
     match directory {
         Some(directory) => Ok(directory.clone()),
+        None if is_exact => Err(LoadError::new(&spec.written, LoadProblem::Absent(places))),
         None => Err(LoadError::new(
             &spec.written,
             LoadProblem::Missing {
@@ -50,6 +57,20 @@ fn is_absent(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
     )
+}
+
+/// Where a library may be whose place is written: there, and if the suffix is left out, under the platform's name for it
+/// in the same directory.
+fn exact_places(spec: &PluginSpec) -> Vec<PathBuf> {
+    let written = Path::new(&spec.library);
+    let mut places = vec![written.to_owned()];
+    if let (false, Some(file)) = (spec.names_a_file(), written.file_name()) {
+        let file = file.to_string_lossy();
+        let stem = file.strip_prefix("lib").unwrap_or(&file);
+        places.push(written.with_file_name(format!("lib{stem}{DLL_SUFFIX}")));
+        places.push(written.with_file_name(format!("{stem}{DLL_SUFFIX}")));
+    }
+    places
 }
 
 /// Where the library may be, each place once, in the order of preference.
@@ -280,12 +301,51 @@ mod tests {
 
     #[test]
     fn tells_every_place_it_has_looked_at() {
-        let refused = found("/nowhere/x.Name", &[Path::new("/nowhere/else")]).unwrap_err();
+        let refused = found("nowhere/x.Name", &[Path::new("/nowhere/else")]).unwrap_err();
         assert!(
-            refused.starts_with("/nowhere/x.Name: there is no such library"),
+            refused.starts_with("nowhere/x.Name: there is no such library"),
             "{refused}"
         );
         assert!(refused.contains("/nowhere/else/libname.so"), "{refused}");
         assert_eq!(refused.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_written_place_is_that_file_or_an_error() {
+        let scratch = Scratch::holding("place", &[("libshortlink.so", "ShortLink,")]);
+        let dir = scratch.0.display();
+        for written in [
+            "/nowhere/libshortlink.so:ShortLink",
+            "/nowhere/libshortlink.so",
+            "/nowhere/shortlink.ShortLink",
+            "/nowhere/shortlink:ShortLink",
+            "./libshortlink.so:ShortLink",
+            "./shortlink.ShortLinkPlugin",
+            "../libshortlink.so",
+            "../no/shortlink.ShortLink",
+            "nowhere/libshortlink.so:ShortLink",
+            "nowhere/../libshortlink.so",
+            &format!("{dir}/shortlink.so:ShortLink"),
+            &format!("{dir}/other.ShortLink"),
+        ] {
+            let refused = found(written, &[&scratch.0]).unwrap_err();
+            let (place, _) = written.rsplit_once(['.', ':']).unwrap();
+            let place = place.strip_suffix(".so").unwrap_or(place);
+            assert!(refused.contains(place), "{written}: {refused}");
+            assert!(refused.contains("there is no such library"), "{refused}");
+            assert_eq!(refused.lines().count(), 1);
+        }
+        for written in [
+            &format!("{dir}/libshortlink.so:ShortLink"),
+            &format!("{dir}/shortlink.ShortLink"),
+            &format!("{dir}/libshortlink.ShortLink"),
+            "libshortlink.so:ShortLink",
+            "libshortlink.so",
+            "shortlink:ShortLink",
+            "folder/shortlink.ShortLinkPlugin",
+        ] {
+            let found = found(written, &[&scratch.0]);
+            assert_eq!(found.as_deref(), Ok("libshortlink.so"), "{written}");
+        }
     }
 }

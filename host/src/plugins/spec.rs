@@ -4,6 +4,8 @@
 //! `path/lib.Name`, in which users of proxy.py name a class. Where that library is, `search` finds out; whether what
 //! is found is a plugin is for `file_check` and `load` to say.
 
+use std::path::{Component, Path};
+
 use super::load::{LoadError, LoadProblem};
 
 const LIBRARY_SUFFIXES: [&str; 3] = [".so", ".dylib", ".dll"];
@@ -91,6 +93,16 @@ impl PluginSpec {
     /// Whether the library is named as a file, suffix included, so that no other will do.
     pub fn names_a_file(&self) -> bool {
         self.library_suffix().is_some()
+    }
+
+    /// Whether the library's place is written, so that it is not looked for anywhere else: an absolute path, one that
+    /// begins with `./` or `../`, or a file with its suffix in a directory.
+    pub fn names_a_place(&self) -> bool {
+        let path = Path::new(&self.library);
+        let first = path.components().next();
+        let is_rooted = !matches!(first, None | Some(Component::Normal(_)));
+        let has_directory = path.parent().is_some_and(|parent| parent != Path::new(""));
+        is_rooted || self.names_a_file() && has_directory
     }
 
     fn library_suffix(&self) -> Option<&'static str> {

@@ -38,6 +38,13 @@ pub enum LoadProblem {
         /// Where such a library was looked for.
         dirs: Vec<PathBuf>,
     },
+    /// Nothing is where the path leads, and a path is not looked for anywhere else.
+    #[error(
+        "there is no such library (looked at {}): check the path; only names without a path are looked for in plugin \
+         directories",
+        listed(.0)
+    )]
+    Absent(Vec<PathBuf>),
     /// Nothing is named for it, and several hold it.
     #[error("{name} is in several libraries ({}): write path/library.so:{name}", listed(.of))]
     Ambiguous {
