@@ -172,6 +172,74 @@ mod loading {
     }
 
     #[test]
+    fn the_same_content_in_another_file_is_the_same_library() {
+        let scratch = Scratch::new();
+        let copy = scratch.path("libcopy.so");
+        fs::copy(plugin_library("zoo"), &copy).expect("the zoo can be copied");
+        let exit = zoo("Nothing")
+            .args(["--plugins", &format!("{}:Nothing", copy.display())])
+            .run();
+        assert_unusable(&exit, &["Nothing", "twice"]);
+    }
+
+    #[test]
+    fn two_libraries_of_one_file_name_are_two() {
+        let (first, second) = (Scratch::new(), Scratch::new());
+        for (scratch, package) in [(&first, "shortlink"), (&second, "filter_by_upstream_host")] {
+            let copy = scratch.path("libsame.so");
+            fs::copy(plugin_library(package), copy).expect("a library can be copied");
+        }
+        let specs =
+            [&first, &second].map(|scratch| scratch.path("libsame.so").display().to_string());
+        let proxy = Proxy::command()
+            .args(["--plugins", &specs.join(",")])
+            .start();
+        proxy.wait_for_line("Loaded plugin libsame.so:ShortLink ");
+        proxy.wait_for_line("Loaded plugin libsame.so:FilterByUpstreamHost ");
+        let request = "GET http://google.com/ HTTP/1.1\r\nHost: google.com\r\n\r\n";
+        assert_eq!(proxy.ask(request).status(), 418);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_library_that_is_overwritten_goes_on_as_it_was_loaded() {
+        let origin = Origin::answering(OK);
+        let scratch = Scratch::new();
+        let library = scratch.path("libguard.so");
+        fs::copy(plugin_library("filter_by_upstream_host"), &library).expect("it can be copied");
+        let proxy = Proxy::command()
+            .args([
+                "--plugins",
+                &format!("{}:FilterByUpstreamHost", library.display()),
+            ])
+            .start();
+        let maps =
+            fs::read_to_string(format!("/proc/{}/maps", proxy.id())).expect("a live process");
+        let mapped = |line: &str| line.contains("memfd:libguard.so") && line.contains("r-xp");
+        assert!(maps.lines().any(mapped), "{maps}");
+        let denied = "GET http://google.com/ HTTP/1.1\r\nHost: google.com\r\n\r\n";
+        // What cp does, and what an editor or a build does.
+        let other = fs::read(plugin_library("shortlink")).expect("it is built");
+        for overwrite in [&other[..], &other[..100], b""] {
+            fs::write(&library, overwrite).expect("it can be overwritten");
+            assert_eq!(proxy.get(&origin, "/").status(), 200);
+            assert_eq!(proxy.ask(denied).status(), 418);
+        }
+        fs::remove_file(&library).expect("it can be removed");
+        assert_eq!(proxy.ask(denied).status(), 418);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_library_costs_one_descriptor() {
+        let none = Proxy::start().open_files();
+        let both = zoo("Nothing")
+            .plugin("zoo", "Upper")
+            .plugin("shortlink", "ShortLink");
+        assert_eq!(both.start().open_files(), none + 2);
+    }
+
+    #[test]
     fn a_configuration_that_a_plugin_refuses_stops_the_start() {
         assert_unusable(&zoo("RefuseConfig").run(), &["libzoo", "RefuseConfig"]);
         let exit = Proxy::command()

@@ -3,7 +3,7 @@
 //! Loading runs the library's initialisers, and the system's loader maps segments without asking whether the file
 //! is long enough: a cut-off copy ends the process with SIGBUS. So the headers are judged here first, and the note
 //! that `export_plugins!` leaves tells whether this is a plugin and of which interface. Every offset comes from
-//! the file and is doubted. A file that changes between the check and the loading is not defended against.
+//! the file and is doubted. What is checked is what was read, and that is what is loaded, whatever becomes of the file.
 
 use memchr::memmem;
 use thiserror::Error;

@@ -9,6 +9,7 @@
 
 mod error;
 mod library;
+mod private_copy;
 
 pub use error::{LoadError, LoadProblem};
 
@@ -16,13 +17,14 @@ use super::search::find;
 use super::spec::PluginSpec;
 use abi_stable::std_types::{ROption, RStr};
 use core::ffi::c_void;
+use library::ContentId;
 use plugin_api::abi::web::WebTableRef;
 use plugin_api::abi::{
     BodyMode, ErrorSink, FilterTableRef, HostTableRef, PluginDeclarationRef, PluginLibraryRef,
     ProtocolTableRef, SubscriberTableRef, hook, kind,
 };
-use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::fmt;
+use std::path::PathBuf;
 
 /// What a plugin is asked for with.
 #[derive(Clone, Debug)]
@@ -139,8 +141,9 @@ impl fmt::Debug for LoadedPlugin {
     }
 }
 
-/// Loads what is asked for, in that order. A library is opened once however often it is named; a request without
-/// a plugin's name gives all of its library.
+/// Loads what is asked for, in that order. A library is opened once in a process however often it is named, and by
+/// whatever path; a file whose content has changed is another library. A request without a plugin's name gives all of
+/// its library.
 ///
 /// # Errors
 /// The first thing that is wrong. What was loaded before is ended; its libraries stay in memory.
@@ -149,14 +152,13 @@ pub fn load(
     dirs: &[PathBuf],
     host: HostTableRef,
 ) -> Result<Loaded, LoadError> {
-    let mut libraries: Vec<Library> = Vec::new();
-    let mut taken: Vec<(FileId, &str)> = Vec::new();
+    let mut taken: Vec<(ContentId, &str)> = Vec::new();
     let mut loaded = Loaded::default();
     for request in requests {
-        let library = Library::open(&request.spec, dirs, host, &mut libraries)?;
+        let library = Library::open(&request.spec, dirs, host)?;
         for declaration in library.declared(&request.spec)? {
             let name = declaration.name().as_str();
-            let id = (library.id.clone(), name);
+            let id = (library.id, name);
             if taken.contains(&id) {
                 return Err(library.error(LoadProblem::Twice(name.to_owned())));
             }
@@ -167,40 +169,25 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Tells one file from another, whatever path leads to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct FileId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
-
 /// An open library.
-#[derive(Clone)]
 struct Library {
     path: PathBuf,
-    id: FileId,
+    id: ContentId,
     root: PluginLibraryRef,
 }
 
 impl Library {
-    /// Opens the library that is meant, unless it is among those already `open`.
-    fn open(
-        spec: &PluginSpec,
-        dirs: &[PathBuf],
-        host: HostTableRef,
-        open: &mut Vec<Self>,
-    ) -> Result<Self, LoadError> {
+    /// Opens the library that is meant.
+    fn open(spec: &PluginSpec, dirs: &[PathBuf], host: HostTableRef) -> Result<Self, LoadError> {
         let path = find(spec, dirs)?;
-        let failed = |problem| LoadError::new(path.display().to_string(), problem);
-        let id = FileId::of(&path).map_err(|error| failed(LoadProblem::Unreadable(error)))?;
-        if let Some(library) = open.iter().find(|library| library.id == id) {
-            return Ok(library.clone());
-        }
-        let root = library::open(&path, host).map_err(failed)?;
-        let library = Self {
-            path: path.clone(),
-            id,
-            root,
-        };
-        open.push(library.clone());
-        Ok(library)
+        let opened = library::open(&path, host);
+        let opened =
+            opened.map_err(|problem| LoadError::new(path.display().to_string(), problem))?;
+        Ok(Self {
+            path,
+            id: opened.id,
+            root: opened.root,
+        })
     }
 
     /// The plugins that are meant; at least one.
@@ -335,20 +322,6 @@ fn refusal(name: &str, origin: &str, reason: &str) -> LoadProblem {
             origin,
             reason,
         },
-    }
-}
-
-impl FileId {
-    #[cfg(unix)]
-    fn of(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = fs::metadata(path)?;
-        Ok(Self((metadata.dev(), metadata.ino())))
-    }
-
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> io::Result<Self> {
-        fs::canonicalize(path).map(Self)
     }
 }
 

@@ -85,6 +85,15 @@ pub enum LoadProblem {
     /// The system's loader refused it.
     #[error("cannot be loaded: {0}")]
     CannotOpen(String),
+    /// It needs a library that the system's loader does not find.
+    #[error(
+        "cannot be loaded: {0}: put that library into one of the system's directories or one of LD_LIBRARY_PATH; the \
+         directory of the plugin ($ORIGIN) is not searched"
+    )]
+    NeedsLibrary(String),
+    /// There is no place for the copy that is loaded.
+    #[error("cannot be copied to be loaded: {0}: make room in the directory for temporary files")]
+    NotCopied(io::Error),
     /// Its initialisation failed without a reason.
     #[error("refuses to start: rebuild it with the proxy-plugin-api of this proxy")]
     InitFailed,

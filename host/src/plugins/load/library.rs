@@ -1,13 +1,16 @@
 //! One library: from a path to its root, or to the reason why not.
 //!
-//! What can be told without running any of it is told first; see `file_check`. A library that was opened once is
-//! never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know.
+//! What can be told without running any of it is told first; see `file_check`. What is loaded is a private copy of the
+//! bytes that were checked, so that nobody changes them behind our back; see `private_copy`. The same bytes are the same
+//! library, whatever file they are in, and other bytes in the same file are another one. A library that was opened once
+//! is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know.
 #![expect(
     unsafe_code,
     reason = "opens libraries and believes their layout after checking it"
 )]
 
 use super::error::{LoadProblem, one_line, with_causes};
+use super::private_copy::PrivateCopy;
 use crate::plugins::file_check;
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
@@ -15,17 +18,37 @@ use abi_stable::abi_stability::abi_checking::{
 };
 use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL};
 use abi_stable::type_layout::TypeLayout;
+use aws_lc_rs::digest::{SHA256, digest};
 use plugin_api::abi::{API_MAJOR, HostTableRef, PluginLibraryRef};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Loads the library at `path`, checks that both sides mean the same, and introduces `host` to it.
-pub(super) fn open(path: &Path, host: HostTableRef) -> Result<PluginLibraryRef, LoadProblem> {
-    inspect(path)?;
-    // Without a slash the system would search its own directories.
-    let path = fs::canonicalize(path).map_err(LoadProblem::Unreadable)?;
-    let header = open_header(&path)?;
+/// Tells one library from another, by its content: a SHA-256 digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ContentId([u8; 32]);
+
+/// A library that is open for as long as the process lives.
+#[derive(Clone, Copy)]
+pub(super) struct OpenLibrary {
+    pub(super) id: ContentId,
+    pub(super) root: PluginLibraryRef,
+}
+
+/// The libraries of this process: one that is asked for again is not loaded, nor introduced to the host, a second time.
+static OPEN: Mutex<Vec<OpenLibrary>> = Mutex::new(Vec::new());
+
+/// Loads the library at `path` unless its content is loaded already, checks that both sides mean the same, and introduces
+/// `host` to it.
+pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadProblem> {
+    let content = inspect(path)?;
+    let id = ContentId::of(&content);
+    let mut known = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(library) = known.iter().find(|library| library.id == id) {
+        return Ok(*library);
+    }
+    let header = open_header(path, &content)?;
     check_layout(header)?;
     // SAFETY: the layout of what the header leads to is that of `PluginLibraryRef`.
     let root = unsafe { header.unchecked_layout::<PluginLibraryRef>() };
@@ -37,14 +60,24 @@ pub(super) fn open(path: &Path, host: HostTableRef) -> Result<PluginLibraryRef, 
         return Err(LoadProblem::AbortsOnPanic);
     }
     // SAFETY: called before anything else of this library, as its contract says.
-    match unsafe { root.init()(host) } {
-        0 => Ok(root),
-        _ => Err(LoadProblem::InitFailed),
+    if unsafe { root.init()(host) } != 0 {
+        return Err(LoadProblem::InitFailed);
+    }
+    let library = OpenLibrary { id, root };
+    known.push(library);
+    Ok(library)
+}
+
+impl ContentId {
+    fn of(content: &[u8]) -> Self {
+        let mut id = [0; 32];
+        id.copy_from_slice(digest(&SHA256, content).as_ref());
+        Self(id)
     }
 }
 
-/// Looks at the file without loading it.
-fn inspect(path: &Path) -> Result<(), LoadProblem> {
+/// The content of the file, judged without loading it.
+fn inspect(path: &Path) -> Result<Vec<u8>, LoadProblem> {
     let metadata = fs::metadata(path).map_err(LoadProblem::Unreadable)?;
     if metadata.is_dir() {
         return Err(LoadProblem::Directory);
@@ -57,7 +90,7 @@ fn inspect(path: &Path) -> Result<(), LoadProblem> {
     match file_check::find_note(&content) {
         None => Err(LoadProblem::NotAPlugin),
         Some(note) if note.api.0 != API_MAJOR => Err(LoadProblem::OtherApi(note.api)),
-        Some(_) => Ok(()),
+        Some(_) => Ok(content),
     }
 }
 
@@ -67,10 +100,16 @@ fn read_library(path: &Path, len: u64) -> Result<Vec<u8>, LoadProblem> {
     let mut content = Vec::new();
     let prefix = Read::by_ref(&mut file).take(file_check::PREFIX_LEN as u64);
     read_all(prefix, &mut content)?;
-    if cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+    let is_checked = cfg!(all(target_os = "linux", target_pointer_width = "64"));
+    if is_checked {
         file_check::check(&content, len)?;
     }
     read_all(file, &mut content)?;
+    if is_checked {
+        // The file may have changed since: what counts is what was read.
+        let prefix = &content[..content.len().min(file_check::PREFIX_LEN)];
+        file_check::check(prefix, content.len() as u64)?;
+    }
     Ok(content)
 }
 
@@ -80,10 +119,8 @@ fn read_all(mut from: impl Read, content: &mut Vec<u8>) -> Result<(), LoadProble
 }
 
 /// Opens the library for good and finds what it exports.
-fn open_header(path: &Path) -> Result<&'static LibHeader, LoadProblem> {
-    let cannot = |error: &libloading::Error| LoadProblem::CannotOpen(with_causes(error));
-    // SAFETY: runs the library's initialisers, which is what loading a plugin means; the file is one.
-    let library = unsafe { open_forever(path) }.map_err(|error| cannot(&error))?;
+fn open_header(path: &Path, content: &[u8]) -> Result<&'static LibHeader, LoadProblem> {
+    let library = open_copy(path, content)?;
     // SAFETY: whatever exports this symbol promises it to be a header; a wrong one is caught by its magic.
     let symbol =
         unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
@@ -96,8 +133,51 @@ fn open_header(path: &Path) -> Result<&'static LibHeader, LoadProblem> {
 }
 
 #[cfg(unix)]
-unsafe fn open_forever(path: &Path) -> Result<libloading::os::unix::Library, libloading::Error> {
-    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::Library;
+#[cfg(windows)]
+use libloading::os::windows::Library;
+
+/// Opens a private copy of the library at `path`.
+fn open_copy(path: &Path, content: &[u8]) -> Result<Library, LoadProblem> {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let name = name.to_string_lossy();
+    #[cfg(target_os = "linux")]
+    if let Ok(copy) = PrivateCopy::in_memory(&name, content) {
+        match open_forever(copy) {
+            // The system does not execute what is in memory alone.
+            Err((_, error)) if error.contains("failed to map") => {}
+            opened => return opened.map_err(|(copy, error)| refused(path, &copy, &error)),
+        }
+    }
+    let copy = PrivateCopy::on_disk(&name, content).map_err(LoadProblem::NotCopied)?;
+    open_forever(copy).map_err(|(copy, error)| refused(path, &copy, &error))
+}
+
+/// Opens a copy for good, or gives it back with the reason.
+fn open_forever(copy: PrivateCopy) -> Result<Library, (PrivateCopy, String)> {
+    // SAFETY: runs the library's initialisers, which is what loading a plugin means; the file is one.
+    match unsafe { open_file(copy.path()) } {
+        Ok(library) => {
+            copy.keep();
+            Ok(library)
+        }
+        Err(error) => Err((copy, with_causes(&error))),
+    }
+}
+
+/// What the loader says of a copy, said of the file that the operator knows.
+fn refused(path: &Path, copy: &PrivateCopy, error: &str) -> LoadProblem {
+    let copied = copy.path().display().to_string();
+    let error = error.replace(&copied, &path.display().to_string());
+    match error.contains("cannot open shared object file") {
+        true => LoadProblem::NeedsLibrary(error),
+        false => LoadProblem::CannotOpen(error),
+    }
+}
+
+#[cfg(unix)]
+unsafe fn open_file(path: &Path) -> Result<Library, libloading::Error> {
+    use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const RTLD_NODELETE: std::ffi::c_int = 0x1000;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -107,8 +187,8 @@ unsafe fn open_forever(path: &Path) -> Result<libloading::os::unix::Library, lib
 }
 
 #[cfg(windows)]
-unsafe fn open_forever(path: &Path) -> Result<libloading::os::windows::Library, libloading::Error> {
-    unsafe { libloading::os::windows::Library::new(path) }
+unsafe fn open_file(path: &Path) -> Result<Library, libloading::Error> {
+    unsafe { Library::new(path) }
 }
 
 /// Compares the layouts in both directions: either side may be the newer one, with fields the other lacks.
