@@ -9,6 +9,7 @@ mod custom_dns_resolver;
 mod egress_allowlist;
 mod filter_by_client_ip;
 mod filter_by_url_regex;
+mod host_spellings;
 mod man_in_the_middle;
 mod mock_rest_api;
 mod modify_chunk_response;

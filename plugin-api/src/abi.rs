@@ -337,7 +337,7 @@ pub struct RequestView {
     pub target: RStr<'static>,
     /// `http`, `https`, or empty for CONNECT.
     pub scheme: RStr<'static>,
-    /// The host of the target, lower case, IPv6 without brackets.
+    /// The host of the target, in its canonical form.
     pub host: RStr<'static>,
     /// Path and query, as they go to the origin.
     pub path: RStr<'static>,

@@ -272,7 +272,7 @@ pub struct Upstream<'x> {
 }
 
 impl<'x> Upstream<'x> {
-    /// The host: lower case, IPv6 without brackets.
+    /// The host, in its canonical form: see [`canonical_host`](crate::canonical_host).
     pub fn host(&self) -> &'x str {
         self.view.upstream_host.as_str()
     }

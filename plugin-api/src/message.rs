@@ -33,7 +33,7 @@ impl<'x> Request<'x> {
         self.view.scheme.as_str()
     }
 
-    /// The host that the target names: lower case, IPv6 without brackets.
+    /// The host that the target names, in its canonical form: see [`canonical_host`](crate::canonical_host).
     pub fn host(&self) -> &'x str {
         self.view.host.as_str()
     }

@@ -1,5 +1,9 @@
 //! Which hosts a setting is about.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use plugin_api::canonical_host;
 use serde::Deserialize;
 
 use super::ValueError;
@@ -13,11 +17,11 @@ pub struct HostPattern(Form);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     All,
-    /// In lower case.
+    /// In its canonical form.
     Exact(String),
-    /// The dot and what follows it, in lower case.
+    /// The dot and the domain that follows it, in its canonical form.
     Below(String),
-    /// As `Below`, and the name itself.
+    /// As `Below`, and the domain itself.
     Within(String),
 }
 
@@ -25,28 +29,15 @@ impl HostPattern {
     /// # Errors
     /// The text is no host, and no pattern of one.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        let text = text.to_ascii_lowercase();
         let form = if text == "*" {
             Form::All
-        } else if let Some(suffix) = text.strip_prefix('*').filter(|rest| rest.starts_with('.')) {
-            Form::Below(suffix.to_owned())
-        } else if text.starts_with('.') {
-            Form::Within(text.clone())
+        } else if let Some(domain) = text.strip_prefix("*.") {
+            Form::Below(suffix(domain)?)
+        } else if let Some(domain) = text.strip_prefix('.') {
+            Form::Within(suffix(domain)?)
         } else {
-            let bare = text.trim_start_matches('[').trim_end_matches(']');
-            Form::Exact(bare.trim_end_matches('.').to_owned())
+            Form::Exact(canonical(text)?)
         };
-        let name = match &form {
-            Form::All => "x",
-            Form::Exact(name) => name,
-            Form::Below(suffix) | Form::Within(suffix) => &suffix[1..],
-        };
-        let is_host = name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
-        if name.is_empty() || !is_host {
-            return Err(ValueError::NotAHostPattern);
-        }
         Ok(Self(form))
     }
 
@@ -55,15 +46,29 @@ impl HostPattern {
         Self(Form::All)
     }
 
-    /// Whether `host`, in lower case and without brackets, is meant.
+    /// Whether `host`, in its canonical form, is meant.
     pub fn matches(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
         match &self.0 {
             Form::All => true,
             Form::Exact(name) => host == name,
             Form::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
             Form::Within(suffix) => host.ends_with(suffix.as_str()) || host == &suffix[1..],
         }
+    }
+}
+
+fn canonical(host: &str) -> Result<String, ValueError> {
+    canonical_host(host)
+        .map(Cow::into_owned)
+        .map_err(|_| ValueError::NotAHostPattern)
+}
+
+/// `.` and a domain; below an address there is nothing.
+fn suffix(domain: &str) -> Result<String, ValueError> {
+    let domain = canonical(domain)?;
+    match domain.parse::<IpAddr>() {
+        Ok(_) => Err(ValueError::NotAHostPattern),
+        Err(_) => Ok(format!(".{domain}")),
     }
 }
 
@@ -85,7 +90,7 @@ mod tests {
             ("*", &["a", "::1"][..], &[][..]),
             (
                 "Example.com",
-                &["example.com", "example.com."],
+                &["example.com"],
                 &["www.example.com", "xexample.com"],
             ),
             (
@@ -100,6 +105,10 @@ mod tests {
             ),
             ("[::1]", &["::1"], &["::2"]),
             ("127.0.0.1", &["127.0.0.1"], &["127.0.0.11"]),
+            ("[::FFFF:7f00:1]", &["127.0.0.1"], &["127.0.0.11"]),
+            ("2001:DB8:0::1", &["2001:db8::1"], &[]),
+            ("Example.com.", &["example.com"], &[]),
+            ("*.Example.com.", &["a.example.com"], &[]),
         ] {
             let parsed = HostPattern::parse(pattern).unwrap();
             for host in hosts {
@@ -113,7 +122,21 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", ".", "*.", "a b", "http://a/", "a*", "*a"] {
+        for text in [
+            "",
+            ".",
+            "*.",
+            "a b",
+            "http://a/",
+            "a*",
+            "*a",
+            "a..",
+            "a:80",
+            "127.1",
+            "*.0.0.1",
+            ".::1",
+            "*.*.a",
+        ] {
             assert!(HostPattern::parse(text).is_err(), "{text}");
         }
     }

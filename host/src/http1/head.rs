@@ -7,7 +7,7 @@
 use super::encode::push_decimal;
 use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, push_text};
 use super::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
-use super::target::{Authority, Scheme, Target, TargetError, TargetForm, check_path};
+use super::target::{Authority, Scheme, Target, TargetError, TargetForm, check_path, settle_host};
 
 /// The versions that are spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,8 +139,8 @@ impl RequestHead {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// The host in lower case, IPv6 without brackets. From Host when the target names none; empty when that
-    /// names none either.
+    /// The host in its one spelling, see [`checked_host`](super::checked_host). From Host when the target names none;
+    /// empty when that names none either.
     pub fn host(&self) -> &str {
         self.target.host.str_of(&self.text)
     }
@@ -239,8 +239,7 @@ fn read_request(
         let is_options = method == b"OPTIONS";
         target.path = complete_path(text, target.path, is_options);
     }
-    let host = target.host.start as usize..(target.host.start + target.host.len) as usize;
-    text[host].make_ascii_lowercase();
+    target.host = settle_host(text, target.host);
     Ok((line, target))
 }
 

@@ -1,15 +1,15 @@
 //! The four request-target forms and the authority each leads to (RFC 9112 §3.2, RFC 3986 §3.2).
 //!
-//! Filters decide by host, so names and IPv4 addresses have one spelling here: lower case, a dotted quad. What
-//! some resolver would take for an address (`127.1`, `0x7f000001`), zones, percent-encoding and userinfo are
-//! refused. IPv6 is checked and loses its brackets, but is not brought to its shortest form. The path is not
-//! looked into. Resolving names is for the dialler.
+//! Filters decide by host, so a host has one spelling here, the one of `plugin_api::canonical_host`: names in lower
+//! case without the final dot, IPv4 as a dotted quad, IPv6 in its shortest form, IPv4 inside of IPv6 as IPv4. What
+//! some resolver would take for an address (`127.1`, `0x7f000001`), empty labels, zones, percent-encoding and userinfo
+//! are refused. The path is not looked into. Resolving names is for the dialler.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use super::fields::Span;
+use super::fields::{Span, push_text};
 
 /// Which of the four forms a request target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,8 +202,8 @@ impl Authority {
     }
 }
 
-/// A host that is named without a request: a name, or an address, IPv6 with or without its brackets. In lower case,
-/// without brackets.
+/// A host that is named without a request: a name, or an address, IPv6 with or without its brackets. In its one
+/// spelling.
 ///
 /// # Errors
 /// It is neither, or some resolver would take the name for an address.
@@ -214,7 +214,43 @@ pub fn checked_host(host: &str) -> Result<String, TargetError> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    Ok(bare.unwrap_or(host).to_ascii_lowercase())
+    let mut text = bare.unwrap_or(host).as_bytes().to_vec();
+    let whole = Span::between(0, text.len());
+    let host = settle_host(&mut text, whole);
+    Ok(host.str_of(&text).to_owned())
+}
+
+/// Brings a host that has been checked to its one spelling, in its place where that is possible.
+pub(super) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
+    text[host.start as usize..(host.start + host.len) as usize].make_ascii_lowercase();
+    match host.of(text) {
+        [name @ .., b'.'] => Span {
+            len: name.len() as u32,
+            ..host
+        },
+        // Only addresses begin with a digit or have colons, and most hosts do neither.
+        [b'0'..=b'9', ..] => settle_address(text, host),
+        bytes if memchr::memchr(b':', bytes).is_some() => settle_address(text, host),
+        _ => host,
+    }
+}
+
+/// As `plugin_api::canonical_address`; a name is left as it is.
+fn settle_address(text: &mut Vec<u8>, host: Span) -> Span {
+    let Ok(address) = host.str_of(text).parse::<IpAddr>() else {
+        return host;
+    };
+    let spelling = match address.to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.to_string(),
+        // Checked to be a dotted quad.
+        IpAddr::V4(_) if address.is_ipv4() => return host,
+        address => address.to_string(),
+    };
+    match spelling == host.str_of(text) {
+        true => host,
+        false => push_text(text, spelling.as_bytes()),
+    }
 }
 
 /// Whether `path` may be sent as path and query: it begins with `/` and would survive as one request target.
@@ -256,9 +292,17 @@ fn check_host(host: &[u8]) -> Result<(), TargetError> {
     valid.then_some(()).ok_or(TargetError::HostInvalid)
 }
 
+/// Letters in labels; an empty label would be another spelling of a name to some resolvers. One dot may end the name.
 fn is_name(host: &str) -> bool {
-    host.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    let mut before = b'.';
+    host.bytes().all(|byte| {
+        let may_stand = match byte {
+            b'.' => before != b'.',
+            _ => byte.is_ascii_alphanumeric() || b"_-".contains(&byte),
+        };
+        before = byte;
+        may_stand
+    })
 }
 
 fn is_address<A: std::str::FromStr>(host: &str) -> bool {
@@ -396,6 +440,11 @@ mod tests {
             ("GET", "http://[]/", HostInvalid),
             ("GET", "http://[127.0.0.1]/", HostInvalid),
             ("GET", "http://a%2eb/", HostInvalid),
+            ("GET", "http://./", HostInvalid),
+            ("GET", "http://../", HostInvalid),
+            ("GET", "http://a../", HostInvalid),
+            ("GET", "http://a..b/", HostInvalid),
+            ("GET", "http://.a/", HostInvalid),
             ("GET", "http://a\\b/", HostInvalid),
             ("GET", "http://\u{e9}/", HostInvalid),
             ("GET", "http://127.1/", HostInvalid),
@@ -420,6 +469,74 @@ mod tests {
             ("CONNECT", "*", HostInvalid),
         ] {
             assert_eq!(parse(method, target), Err(expected), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_the_spelling_that_plugins_compare_by() {
+        for host in [
+            "a",
+            "A.Example.",
+            "a_b.c-d",
+            "xn--A",
+            "1a",
+            "1.2.3.4.a.",
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.1.2.3",
+            "[::1]",
+            "::",
+            "[::]",
+            "::FFFF:127.0.0.1",
+            "[::ffff:7f00:1]",
+            "0:0:0:0:0:ffff:7f00:0001",
+            "::ffff:0:0",
+            "::127.0.0.1",
+            "2001:DB8:0:0::0001",
+            "[2001:db8::1]",
+            "fe80::1",
+            "1:2:3:4:5:6:7:8",
+            "",
+            ".",
+            "..",
+            "a..",
+            "a..b",
+            ".a",
+            "a b",
+            "a:80",
+            "[::1]:80",
+            "[a]",
+            "[]",
+            "[127.0.0.1]",
+            "[::1",
+            "u@a",
+            "a%2eb",
+            "fe80::1%eth0",
+            "b\u{fc}cher",
+            "127.1",
+            "127.0.0.1.",
+            "127.0.0.01",
+            "0177.0.0.1",
+            "2130706433",
+            "0x7f000001",
+            "0x",
+            "a.1",
+            "a.0X1f",
+            "256.0.0.1",
+            "1.2.3.4.5",
+            "*",
+            "*.a",
+            "a/",
+            "::ffff:127.1",
+            ":",
+            "::1.",
+        ] {
+            let expected = plugin_api::canonical_host(host).ok();
+            assert_eq!(
+                checked_host(host).ok().as_deref(),
+                expected.as_deref(),
+                "{host}"
+            );
         }
     }
 

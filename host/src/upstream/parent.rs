@@ -3,9 +3,9 @@
 //! Read from a URL such as `http://user:password@proxy:3128`, checked once. Nothing of the credentials is ever shown.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::BasicAuth;
+use crate::http1;
 
 /// Longest user name and password of SOCKS5, in bytes (RFC 1929 §2).
 const MAX_SOCKS_CREDENTIAL: usize = 255;
@@ -105,7 +105,7 @@ impl Parent {
         self.scheme
     }
 
-    /// A name in lower case or an IP literal, IPv6 without brackets.
+    /// A name or an IP literal in its canonical form.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -190,17 +190,9 @@ fn split_authority(authority: &str) -> Option<(&str, &str)> {
 }
 
 fn checked_host(host: &str) -> Option<String> {
-    if let Some(bracketed) = host.strip_prefix('[') {
-        let ip: Ipv6Addr = bracketed.strip_suffix(']')?.parse().ok()?;
-        return Some(ip.to_string());
-    }
-    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let last_label = host.trim_end_matches('.').rsplit('.').next()?;
-    // What ends in a number is an address, and some resolvers would read `127.1` as one.
-    let looks_like_ip = last_label.bytes().all(|byte| byte.is_ascii_digit());
-    let is_name = host.bytes().all(is_name_byte) && !host.starts_with('.') && !looks_like_ip;
-    let is_host = host.parse::<Ipv4Addr>().is_ok() || is_name;
-    (is_host && host.len() <= MAX_NAME_LEN).then(|| host.to_ascii_lowercase())
+    http1::checked_host(host)
+        .ok()
+        .filter(|host| host.len() <= MAX_NAME_LEN)
 }
 
 fn checked_port(port: &str) -> Option<u16> {
@@ -265,7 +257,7 @@ mod tests {
             ("http://proxy", "http://proxy:80"),
             ("HTTPS://proxy/", "https://proxy:443"),
             ("socks5://10.0.0.1", "socks5://10.0.0.1:1080"),
-            ("socks5h://a_b.c-d.:9", "socks5://a_b.c-d.:9"),
+            ("socks5h://a_b.c-d.:9", "socks5://a_b.c-d:9"),
             ("http://[2001:DB8::1]:3128/", "http://[2001:db8::1]:3128"),
             ("http://[::1]", "http://[::1]:80"),
             ("http://u:p@[::1]:8", "http://[::1]:8"),

@@ -9,10 +9,11 @@ use crate::abi::{
     RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
 };
 use crate::utilities::websocket::check_message;
-use crate::{Direction, MessageKind, Reply};
+use crate::{Direction, MessageKind, Reply, canonical_host};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
@@ -73,7 +74,7 @@ impl FakeRequest {
             method: method.to_owned(),
             target: url.to_owned(),
             scheme: scheme.to_ascii_lowercase(),
-            host: host.to_ascii_lowercase(),
+            host: canonical_host(host).map_or_else(|_| host.to_ascii_lowercase(), Cow::into_owned),
             port: port.unwrap_or(if scheme == "http" { 80 } else { 443 }),
             path,
             fields: vec![("Host".to_owned(), authority.as_bytes().to_vec())],
@@ -485,11 +486,11 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
 }
 
 unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
-    let set = |fake: &mut Fake| match (fake.running & UPSTREAM_HOOKS, u16::try_from(port)) {
-        (0, _) => edit::STALE,
-        _ if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) => edit::BAD_NAME,
-        (_, Ok(port)) if port != 0 => {
-            fake.upstream = (name.to_ascii_lowercase(), port);
+    let set = |fake: &mut Fake| match (canonical_host(name.as_str()), u16::try_from(port)) {
+        _ if fake.running & UPSTREAM_HOOKS == 0 => edit::STALE,
+        (Err(_), _) => edit::BAD_NAME,
+        (Ok(name), Ok(port)) if port != 0 => {
+            fake.upstream = (name.into_owned(), port);
             edit::OK
         }
         _ => edit::BAD_VALUE,

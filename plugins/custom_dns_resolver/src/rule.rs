@@ -3,7 +3,7 @@
 //! Names are compared as DNS does, without regard to case and to a dot at the end. A name that is written counts
 //! before `*.domain`, the nearest domain before those above it.
 
-use plugin_api::Error;
+use plugin_api::{Error, canonical_host};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ impl HostTable {
 
     /// Adds an address of a name from a hosts file; whether that can be the name of a host.
     pub(crate) fn add(&mut self, name: &str, address: IpAddr) -> bool {
-        let Some(name) = Some(normal(name)).filter(|name| is_name(name)) else {
+        let Some(name) = name_of(name) else {
             return false;
         };
         let addresses = self.names.entry(name).or_default();
@@ -51,9 +51,8 @@ impl HostTable {
         true
     }
 
-    /// The addresses of `host`; none if it is not in the table. The proxy gives hosts in lower case.
+    /// The addresses of `host`; none if it is not in the table. The proxy gives hosts in their canonical form.
     pub(crate) fn addresses(&self, host: &str) -> Option<&[IpAddr]> {
-        let host = host.strip_suffix('.').unwrap_or(host);
         let domains = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
         let found = self.names.get(host).or_else(|| {
             let mut domains = domains.chain([""]);
@@ -66,11 +65,9 @@ impl HostTable {
         if pattern == "*" {
             return Some(self.domains.entry(String::new()));
         }
-        let name = normal(pattern);
-        match name.strip_prefix("*.") {
-            Some(domain) if is_name(domain) => Some(self.domains.entry(domain.to_owned())),
-            None if is_name(&name) => Some(self.names.entry(name)),
-            _ => None,
+        match pattern.strip_prefix("*.") {
+            Some(domain) => Some(self.domains.entry(name_of(domain)?)),
+            None => Some(self.names.entry(name_of(pattern)?)),
         }
     }
 }
@@ -87,17 +84,10 @@ pub(crate) fn reachable_from(source: IpAddr, addresses: &[IpAddr]) -> Vec<IpAddr
     }
 }
 
-fn normal(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
-}
-
-/// Whether a host can be called so. An address is no name: nobody asks where it leads.
-fn is_name(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    !text.is_empty()
-        && !text.starts_with('.')
-        && text.parse::<IpAddr>().is_err()
-        && text.bytes().all(is_letter)
+/// The canonical form of a name. An address is no name: nobody asks where it leads.
+fn name_of(text: &str) -> Option<String> {
+    let name = canonical_host(text).ok()?;
+    name.parse::<IpAddr>().is_err().then(|| name.into_owned())
 }
 
 #[cfg(test)]
@@ -126,7 +116,6 @@ mod tests {
         let table = table(&["a.dev.example", "*.dev.example", "*.Example.", "*"]).unwrap();
         for (host, last) in [
             ("a.dev.example", 1),
-            ("a.dev.example.", 1),
             ("b.dev.example", 2),
             ("c.b.dev.example", 2),
             ("x.a.dev.example", 2),
@@ -168,6 +157,8 @@ mod tests {
             "a.*.b",
             "127.0.0.1",
             "::1",
+            "a..b",
+            "*.127.0.0.1",
         ] {
             assert!(table(&[name]).is_err(), "{name}");
         }

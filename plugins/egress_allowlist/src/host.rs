@@ -1,103 +1,51 @@
 //! Which hosts an entry of a rule means.
 //!
-//! Names are compared as DNS does, without regard to case and to the dot at the end. An address is never a name:
-//! it is compared as a number, so that every spelling of it is the same.
+//! Hosts are compared in their canonical form, in which the proxy gives them: names without regard to case and to the
+//! dot at the end, addresses in one spelling.
 
-use std::borrow::Cow;
+use plugin_api::canonical_host;
 use std::net::IpAddr;
 
 /// The host of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HostPattern {
-    /// Exactly this name.
-    Name(String),
+    /// Exactly this name or address.
+    Exact(String),
     /// Every name that ends with this, which begins with a dot; the bare domain does not.
     Below(String),
-    /// This address.
-    Address(IpAddr),
 }
 
 impl HostPattern {
     /// Reads `api.example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`; none for anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (below, host) = match text.strip_prefix("*.") {
-            Some(domain) => (true, Host::of(domain)),
-            None => (false, Host::of(text)),
+        let Some(domain) = text.strip_prefix("*.") else {
+            return Some(Self::Exact(canonical_host(text).ok()?.into_owned()));
         };
-        match host {
-            Host::Address(address) if !below => Some(Self::Address(address)),
-            Host::Name(name) if is_name(&name) && !ends_in_number(&name) => match below {
-                true => Some(Self::Below(format!(".{name}"))),
-                false => Some(Self::Name(name.into_owned())),
-            },
-            _ => None,
-        }
+        let domain = canonical_host(domain).ok()?;
+        // Below an address there is nothing.
+        let is_address = domain.parse::<IpAddr>().is_ok();
+        (!is_address).then(|| Self::Below(format!(".{domain}")))
     }
 
-    /// Whether it means `host`.
-    pub(crate) fn matches(&self, host: &Host<'_>) -> bool {
-        match (self, host) {
-            (Self::Name(wanted), Host::Name(name)) => wanted == name,
-            (Self::Below(suffix), Host::Name(name)) => name
+    /// Whether it means `host`, which is in its canonical form.
+    pub(crate) fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(wanted) => wanted == host,
+            Self::Below(suffix) => host
                 .strip_suffix(suffix.as_str())
                 .is_some_and(|labels| !labels.is_empty()),
-            (Self::Address(wanted), Host::Address(address)) => wanted == address,
-            _ => false,
         }
     }
-}
-
-/// The host of an exchange.
-#[derive(Debug)]
-pub(crate) enum Host<'a> {
-    Address(IpAddr),
-    /// Lower case, without the dot at the end.
-    Name(Cow<'a, str>),
-}
-
-impl<'a> Host<'a> {
-    /// A host as it stands in a URL, with or without brackets.
-    pub(crate) fn of(text: &'a str) -> Self {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'))
-            .unwrap_or(text);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            // ::ffff:192.0.2.1 is reached at 192.0.2.1.
-            return Self::Address(address.to_canonical());
-        }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            true => Self::Name(Cow::Owned(name.to_ascii_lowercase())),
-            false => Self::Name(Cow::Borrowed(name)),
-        }
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    name.split('.')
-        .all(|label| !label.is_empty() && label.bytes().all(is_letter))
-}
-
-/// Whether some resolver would take the name for an address, as it does `127.1` and `0x7f.1`.
-fn ends_in_number(name: &str) -> bool {
-    let label = name.rsplit('.').next().unwrap_or(name);
-    let (digits, is_digit): (&str, fn(&u8) -> bool) = match label.strip_prefix("0x") {
-        Some(hex) => (hex, u8::is_ascii_hexdigit),
-        None => (label, u8::is_ascii_digit),
-    };
-    digits.as_bytes().iter().all(is_digit)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Host, HostPattern};
+    use super::HostPattern;
+    use plugin_api::canonical_host;
 
     fn matches(pattern: &str, host: &str) -> bool {
-        HostPattern::parse(pattern)
-            .unwrap()
-            .matches(&Host::of(host))
+        let pattern = HostPattern::parse(pattern).unwrap();
+        canonical_host(host).is_ok_and(|host| pattern.matches(&host))
     }
 
     #[test]
@@ -133,6 +81,7 @@ mod tests {
     fn an_address_is_no_name_and_has_many_spellings() {
         assert!(matches("192.0.2.1", "192.0.2.1"));
         assert!(matches("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(matches("::ffff:c000:201", "192.0.2.1"));
         assert!(matches("[2001:db8::1]", "2001:0DB8:0::1"));
         assert!(!matches("*.example.com", "192.0.2.1"));
         assert!(!matches("192.0.2.1", "192.0.2.1.example"));
@@ -150,6 +99,7 @@ mod tests {
             "a.*.example",
             "*.0.0.1",
             "*.192.0.2.1",
+            "*.::1",
             "127.1",
             "0x7f000001",
             "a..b",

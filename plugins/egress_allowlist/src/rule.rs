@@ -1,7 +1,7 @@
 //! What is allowed: the first rule that fits decides, and what fits none is denied.
 
 use crate::config::RuleConfig;
-use crate::host::{Host, HostPattern};
+use crate::host::HostPattern;
 use crate::path::{PathPattern, has_one_reading};
 use plugin_api::Error;
 
@@ -86,10 +86,9 @@ impl Allowlist {
 
     /// Whether some rule allows what is asked for.
     pub(crate) fn judge(&self, demand: Demand<'_>) -> Decision {
-        let host = Host::of(demand.host);
         let mut closest = Denial::Host;
         for (rule, number) in self.rules.iter().zip(1..) {
-            match rule.check(&host, demand) {
+            match rule.check(demand) {
                 Ok(()) => return Decision::Allowed { rule: number },
                 Err(denial) => closest = closest.max(denial),
             }
@@ -128,9 +127,9 @@ impl Rule {
         })
     }
 
-    fn check(&self, host: &Host<'_>, demand: Demand<'_>) -> Result<(), Denial> {
+    fn check(&self, demand: Demand<'_>) -> Result<(), Denial> {
         let unless = |holds, denial| if holds { Ok(()) } else { Err(denial) };
-        unless(self.host.matches(host), Denial::Host)?;
+        unless(self.host.matches(demand.host), Denial::Host)?;
         unless(self.ports.contains(&demand.port), Denial::Port)?;
         let (method, path) = match demand.form {
             Form::Tunnel => return unless(self.may_tunnel, Denial::Tunnel),

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What is searched is host and path with its query, such as `ads.example/banner.js?x=1`: no scheme, no port, the
-//! host in lower case. Of a tunnel (CONNECT) only the host can be seen, so an expression for a whole host ends in
+//! host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). Of a tunnel (CONNECT) only the host can be seen, so an expression for a whole host ends in
 //! `(/|$)`; requests inside are searched where the proxy looks into the tunnel.
 
 mod config;

@@ -1,7 +1,7 @@
 //! What the mocked API answers to which path.
 
 use crate::config::Route;
-use plugin_api::Error;
+use plugin_api::{Error, canonical_host};
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
 
@@ -17,22 +17,20 @@ impl Api {
     /// # Errors
     /// A host or a path that no request can have, a status that ends no exchange, text that is not JSON.
     pub(crate) fn new(host: &str, routes: HashMap<String, Route>) -> Result<Self, Error> {
-        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
-        if host.is_empty() || !host.bytes().all(is_letter) {
-            return Err(Error::new(format!("host: `{host}` is not a host name")));
-        }
+        let host = canonical_host(host)
+            .map_err(|_| Error::new(format!("host: `{host}` is not a host name")))?;
         for (path, route) in &routes {
             check(path, route).map_err(|reason| Error::new(format!("routes.{path}: {reason}")))?;
         }
         Ok(Self {
-            host: host.to_ascii_lowercase(),
+            host: host.into_owned(),
             routes,
         })
     }
 
-    /// Whether requests for `host`, in lower case, are answered.
+    /// Whether requests for `host`, in its canonical form, are answered.
     pub(crate) fn is_at(&self, host: &str) -> bool {
-        host.strip_suffix('.').unwrap_or(host) == self.host
+        host == self.host
     }
 
     /// The answer to `path`, whose query does not matter.
@@ -72,8 +70,8 @@ mod tests {
 
     #[test]
     fn finds_a_route_by_its_path_alone() {
-        let api = api("Api.Example", "/a/", 201, "[]").unwrap();
-        assert!(api.is_at("api.example") && api.is_at("api.example."));
+        let api = api("Api.Example.", "/a/", 201, "[]").unwrap();
+        assert!(api.is_at("api.example"));
         assert!(!api.is_at("b.api.example") && !api.is_at("example"));
         for (path, is_route) in [
             ("/a/", true),

@@ -3,7 +3,7 @@
 //! Names are compared as DNS does, without regard to case and to a dot at the end. A name is never resolved: it is
 //! in no network, whatever its address.
 
-use plugin_api::Error;
+use plugin_api::{Error, canonical_address, canonical_host};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -47,17 +47,23 @@ impl HostSet {
             self.holds_all = true;
             return Some(());
         }
-        let pattern = pattern.strip_suffix('.').unwrap_or(pattern);
-        let lower = pattern.to_ascii_lowercase();
-        match lower.strip_prefix("*.") {
-            Some(domain) if is_name(domain) => drop(self.domains.insert(domain.to_owned())),
-            None if is_name(&lower) => drop(self.names.insert(lower)),
-            _ => return None,
+        let (domain, is_below) = match pattern.strip_prefix("*.") {
+            Some(domain) => (domain, true),
+            None => (pattern, false),
+        };
+        let name = canonical_host(domain).ok()?.into_owned();
+        // An address alone is a network of one, which has been read already.
+        if name.parse::<IpAddr>().is_ok() {
+            return None;
         }
+        match is_below {
+            true => self.domains.insert(name),
+            false => self.names.insert(name),
+        };
         Some(())
     }
 
-    /// Whether `host` is meant. The proxy gives hosts in lower case, IPv6 without brackets.
+    /// Whether `host`, in its canonical form, is meant.
     pub(crate) fn contains(&self, host: &str) -> bool {
         if self.holds_all {
             return true;
@@ -65,7 +71,6 @@ impl HostSet {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return self.networks.iter().any(|network| network.contains(ip));
         }
-        let host = host.strip_suffix('.').unwrap_or(host);
         self.names.contains(host) || domains_of(host).any(|domain| self.domains.contains(domain))
     }
 }
@@ -73,14 +78,6 @@ impl HostSet {
 /// The domains that `host` is in, from the nearest up.
 fn domains_of(host: &str) -> impl Iterator<Item = &str> {
     host.match_indices('.').map(|(dot, _)| &host[dot + 1..])
-}
-
-fn is_name(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    // What ends in a number would be an address, and this is none (WHATWG URL, "ends in a number").
-    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-    let last = text.rsplit('.').next().unwrap_or(text);
-    !is_number(last) && !text.starts_with('.') && text.bytes().all(is_letter)
 }
 
 /// Addresses that begin alike.
@@ -92,14 +89,29 @@ struct Network {
 impl Network {
     fn parse(text: &str) -> Option<Self> {
         let (first, prefix_len) = match text.split_once('/') {
-            Some((first, len)) => (first, Some(len.parse().ok()?)),
+            Some((first, len)) => (first, Some(len.parse::<u32>().ok()?)),
             None => (text, None),
         };
         let first = first.trim_start_matches('[').trim_end_matches(']');
         let first: IpAddr = first.parse().ok()?;
-        let width = if first.is_ipv4() { 32 } else { 128 };
+        let width: u32 = if first.is_ipv4() { 32 } else { 128 };
         let prefix_len = prefix_len.unwrap_or(width);
-        (prefix_len <= width).then_some(Self { first, prefix_len })
+        match (first.to_canonical(), prefix_len.checked_sub(96)) {
+            _ if prefix_len > width => None,
+            _ if prefix_len == width => Some(Self::of(canonical_address(first))),
+            // A part of the addresses that are IPv4's inside IPv6 (RFC 4291 §2.5.5.2).
+            (v4 @ IpAddr::V4(_), Some(prefix_len)) if width == 128 => Some(Self {
+                first: v4,
+                prefix_len,
+            }),
+            _ => Some(Self { first, prefix_len }),
+        }
+    }
+
+    /// That of one address.
+    fn of(first: IpAddr) -> Self {
+        let prefix_len = if first.is_ipv4() { 32 } else { 128 };
+        Self { first, prefix_len }
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
@@ -134,18 +146,20 @@ mod tests {
             "*.Local",
             "10.0.0.0/8",
             "192.0.2.1",
+            "::ffff:c633:6401",
+            "::ffff:203.0.113.0/120",
             "::1",
             "fc00::/7",
         ])
         .unwrap();
         for host in [
             "localhost",
-            "localhost.",
             "a.local",
             "b.a.local",
             "10.255.0.1",
-            "::ffff:10.0.0.1",
             "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.9",
             "::1",
             "fdff::1",
         ] {

@@ -3,8 +3,8 @@
 //! All that changes is atomic: exchanges of several threads ask and tell at once, and none waits. Two that tell at
 //! once may count one failure too few; the next one makes up for it. Times are milliseconds since the pool was made.
 
-use plugin_api::Error;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use plugin_api::{Error, canonical_host};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::{fmt, io, vec};
 
@@ -154,20 +154,10 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 fn checked_host(host: &str) -> Option<String> {
-    if let Some(literal) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        let ip: Ipv6Addr = literal.parse().ok()?;
-        return Some(ip.to_string());
-    }
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    // What ends in a number is an address, and some resolvers would read `127.1` as one.
-    let last_label = host.trim_end_matches('.').rsplit('.').next()?;
-    let looks_like_ip = last_label.bytes().all(|byte| byte.is_ascii_digit());
-    let is_name = host.bytes().all(is_letter) && !host.starts_with('.') && !looks_like_ip;
-    let is_host = host.parse::<Ipv4Addr>().is_ok() || is_name;
-    (is_host && host.len() <= 253).then(|| host.to_ascii_lowercase())
+    // IPv6 without brackets could not be told from a port.
+    let is_bare = host.contains(':') && !host.starts_with('[');
+    let host = canonical_host(host).ok().filter(|_| !is_bare)?;
+    (host.len() <= 253).then(|| host.into_owned())
 }
 
 fn are_credentials(text: &str) -> bool {

@@ -1,12 +1,11 @@
 //! The server that requests go to.
 
-use plugin_api::Error;
-use std::net::Ipv6Addr;
+use plugin_api::{Error, canonical_host};
 
 /// A host with a port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// Name or address, IPv6 without brackets.
+    /// Name or address, in its canonical form.
     pub(crate) host: String,
     /// Not 0.
     pub(crate) port: u16,
@@ -21,7 +20,7 @@ impl Server {
         let parsed = text.rsplit_once(':').and_then(|(host, port)| {
             let port = decimal(port).filter(|port| *port != 0)?;
             Some(Self {
-                host: host_of(host)?.to_owned(),
+                host: host_of(host)?,
                 port,
             })
         });
@@ -35,15 +34,11 @@ fn decimal(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_decimal)
 }
 
-fn host_of(text: &str) -> Option<&str> {
-    if let Some(address) = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-    {
-        return address.parse::<Ipv6Addr>().is_ok().then_some(address);
-    }
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    (!text.is_empty() && text.bytes().all(is_letter)).then_some(text)
+fn host_of(text: &str) -> Option<String> {
+    // IPv6 without brackets could not be told from a port.
+    let is_bare = text.contains(':') && !text.starts_with('[');
+    let host = canonical_host(text).ok().filter(|_| !is_bare)?;
+    Some(host.into_owned())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! that would climb is refused and not repaired, since upstreams differ in how they would read it.
 
 use crate::pattern::{Pattern, Piece, braces};
+use plugin_api::canonical_host;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An upstream's URL, with places for captures.
 #[derive(Debug)]
@@ -170,22 +170,9 @@ fn check_authority(authority: &str) -> Result<(), String> {
 }
 
 fn is_host(host: &str) -> bool {
-    if let Some(literal) = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        return literal.parse::<Ipv6Addr>().is_ok();
-    }
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    // What ends in a number is an address, and some resolvers would read `127.1` as one.
-    let last_label = host
-        .trim_end_matches('.')
-        .rsplit('.')
-        .next()
-        .unwrap_or_default();
-    let looks_like_ip = last_label.bytes().all(|byte| byte.is_ascii_digit());
-    let is_name = host.bytes().all(is_letter) && !host.starts_with('.') && !looks_like_ip;
-    (is_name || host.parse::<Ipv4Addr>().is_ok()) && host.len() <= 253
+    // IPv6 without brackets could not be told from a port.
+    let is_bare = host.contains(':') && !host.starts_with('[');
+    !is_bare && host.len() <= 253 && canonical_host(host).is_ok()
 }
 
 /// Whether a path climbs whatever is captured.

@@ -2,8 +2,8 @@
 
 use crate::config::SecretConfig;
 use crate::secret::{Secret, Source};
+use plugin_api::canonical_host;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Shortest placeholder, in bytes: a shorter one would be found where nobody meant it.
@@ -17,6 +17,7 @@ pub(crate) struct Injection {
     encoded_placeholder: String,
     source: Source,
     pub(crate) secret: Secret,
+    /// In their canonical form.
     hosts: Vec<String>,
     /// Lower case; all fields if none.
     fields: Option<Vec<String>>,
@@ -102,10 +103,7 @@ impl Injection {
 
     /// Whether the secret may be sent with this request.
     pub(crate) fn permission(&self, to: Destination<'_>) -> Permission {
-        let is_named = |host: &str| {
-            let host = normal(host);
-            self.hosts.iter().any(|named| *named == *host)
-        };
+        let is_named = |host: &str| self.hosts.iter().any(|named| named == host);
         match to.scheme {
             // An origin answers TRACE with the request it got, for the client to read.
             _ if to.method == "TRACE" => Permission::OtherHost,
@@ -167,13 +165,9 @@ fn checked_placeholder(placeholder: String) -> Result<String, String> {
 }
 
 fn checked_host(host: &str) -> Result<String, String> {
-    let normal = normal(host);
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let is_name = !normal.is_empty() && normal.bytes().all(is_letter);
-    if is_name || normal.parse::<IpAddr>().is_ok() {
-        return Ok(normal.into_owned());
-    }
-    Err(format!("hosts: `{host}` is not a host name or an address"))
+    canonical_host(host)
+        .map(Cow::into_owned)
+        .map_err(|_| format!("hosts: `{host}` is not a host name or an address"))
 }
 
 fn checked_fields(fields: &[String]) -> Result<Vec<String>, String> {
@@ -182,22 +176,6 @@ fn checked_fields(fields: &[String]) -> Result<Vec<String>, String> {
     match fields.iter().find(|name| !is_token(name)) {
         Some(name) => Err(format!("fields: `{name}` is not a field name")),
         None => Ok(fields.to_vec()),
-    }
-}
-
-/// A name in lower case without the dot at the end, an address in its one spelling.
-fn normal(host: &str) -> Cow<'_, str> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Cow::Owned(address.to_canonical().to_string());
-    }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(name.to_ascii_lowercase()),
-        false => Cow::Borrowed(name),
     }
 }
 
@@ -307,7 +285,7 @@ mod tests {
             })
         };
         assert_eq!(ask("api.example", "api.example"), Permission::Granted);
-        assert_eq!(ask("api.example.", "0:0::1"), Permission::Granted);
+        assert_eq!(ask("api.example", "::1"), Permission::Granted);
         for (target, upstream) in [
             ("api.example", "evil.example"),
             ("evil.example", "api.example"),

@@ -19,6 +19,7 @@ mod config;
 mod rule;
 
 use config::Config;
+use plugin_api::canonical_host;
 use plugin_api::prelude::*;
 use rule::Policy;
 
@@ -36,9 +37,11 @@ impl Filter for TlsInterceptConditionally {
     }
 
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
-        let server_name = exchange.tls_hello().and_then(|hello| hello.server_name());
+        let hello = exchange.tls_hello();
+        let server_name = hello.and_then(|hello| hello.server_name());
+        let server_name = server_name.and_then(|name| canonical_host(name).ok());
         let host = exchange.upstream().host();
-        if self.policy.keeps_closed(host, server_name) {
+        if self.policy.keeps_closed(host, server_name.as_deref()) {
             return Interception::Tunnel;
         }
         Interception::Default

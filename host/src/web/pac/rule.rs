@@ -1,8 +1,9 @@
 //! Which hosts are reached without the proxy.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use plugin_api::canonical_host;
 use serde::Deserialize;
 
 use crate::config::HostPattern;
@@ -46,26 +47,22 @@ impl FromStr for DirectRule {
             return network(address, len).map(DirectRule).ok_or(RuleError);
         }
         HostPattern::parse(text).map_err(|_| RuleError)?;
-        Ok(DirectRule(host(&text.to_ascii_lowercase())))
+        host(text).map(DirectRule).ok_or(RuleError)
     }
 }
 
 /// The form of what [`HostPattern`] accepts; the same means the same.
-fn host(pattern: &str) -> Form {
-    if pattern == "*" {
+fn host(pattern: &str) -> Option<Form> {
+    let canonical = |host| canonical_host(host).ok();
+    Some(if pattern == "*" {
         Form::All
-    } else if let Some(suffix) = pattern.strip_prefix('*') {
-        Form::Below(suffix.to_owned())
-    } else if pattern.starts_with('.') {
-        Form::Within(pattern.to_owned())
+    } else if let Some(domain) = pattern.strip_prefix("*.") {
+        Form::Below(format!(".{}", canonical(domain)?))
+    } else if let Some(domain) = pattern.strip_prefix('.') {
+        Form::Within(format!(".{}", canonical(domain)?))
     } else {
-        let bare = pattern.trim_start_matches('[').trim_end_matches(']');
-        let bare = bare.trim_end_matches('.');
-        Form::Exact(match bare.parse::<IpAddr>() {
-            Ok(ip) => ip.to_string(),
-            Err(_) => bare.to_owned(),
-        })
-    }
+        Form::Exact(canonical(pattern)?.into_owned())
+    })
 }
 
 fn network(address: &str, len: &str) -> Option<Form> {
