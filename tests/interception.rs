@@ -7,6 +7,8 @@ mod certificates;
 mod first_bytes;
 mod messages;
 mod refusals;
+mod relays;
+mod spellings;
 mod web_sockets;
 
 use crate::support::Proxy;

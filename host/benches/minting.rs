@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{env, fs, process};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use proxy_host::config::{InterceptionConfig, KeyPairFiles};
+use proxy_host::config::{InterceptionConfig, KeyPairFiles, UnknownProtocol};
 use proxy_host::interception::authority::Authority;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SignatureAlgorithm};
 
@@ -56,6 +56,8 @@ fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
         insecure_hosts: Vec::new(),
         rejected_for: Duration::ZERO,
         cached_certificates: 1,
+        unknown: UnknownProtocol::Relay,
+        relay_protocols: Vec::new(),
     };
     let authority = Authority::load(&config).unwrap();
     fs::remove_dir_all(&dir).unwrap();

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use file::FileError;
 pub use host_pattern::HostPattern;
@@ -290,6 +292,21 @@ pub struct InterceptionConfig {
     pub rejected_for: Duration,
     /// Certificates kept in memory. Default 1024.
     pub cached_certificates: usize,
+    /// What becomes of intercepted tunnels in which neither TLS nor HTTP is spoken. Default: they are relayed unseen.
+    pub unknown: UnknownProtocol,
+    /// TLS whose client offers only these protocols (ALPN) is relayed unseen. Default: none.
+    pub relay_protocols: Vec<String>,
+}
+
+/// What becomes of a tunnel in which neither TLS nor HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownProtocol {
+    /// It is relayed unseen.
+    #[default]
+    Relay,
+    /// It is closed.
+    Close,
 }
 
 /// What is logged and where.

@@ -11,7 +11,7 @@ use crate::exchange::{self, Exchange, Origin};
 use crate::http1::Scheme;
 use crate::http2;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
-use crate::interception::{self, Look};
+use crate::interception::{self, Guard, Look, Refused};
 use crate::plugins::{ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
@@ -83,6 +83,8 @@ pub(crate) enum CloseReason {
 pub(crate) struct TunnelStart {
     pub(crate) exchange: Exchange,
     pub(crate) upstream: MessageStream,
+    /// What ends it if its client turns out to speak that.
+    pub(crate) refused: Option<Refused>,
 }
 
 /// Begins to serve an accepted connection, in a task of its own.
@@ -338,7 +340,11 @@ pub(crate) async fn run_tunnel(
     worker: Rc<Worker>,
     ends: Ends,
 ) {
-    let TunnelStart { exchange, upstream } = *start;
+    let TunnelStart {
+        mut exchange,
+        upstream,
+        refused,
+    } = *start;
     let limits = &worker.config.limits;
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
@@ -354,6 +360,13 @@ pub(crate) async fn run_tunnel(
             client, upstream, deadlines, limits, &hooks,
         ))
         .await
+    } else if let Some(refused) = refused {
+        let guard = Guard::new(refused, exchange.tunnel_hooks());
+        let relayed = tunnel::relay(client, upstream, deadlines, idle, Some(&guard)).await;
+        if guard.has_refused() {
+            exchange.note_guarded();
+        }
+        relayed
     } else {
         let hooks = exchange.tunnel_hooks();
         let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);

@@ -26,7 +26,7 @@ use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
-use crate::interception::Look;
+use crate::interception::{Look, Treatment};
 use crate::plugins::web::WebTask;
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
@@ -127,7 +127,7 @@ enum Outcome {
     /// A tunnel that is looked into.
     Look {
         upstream: Option<MessageStream>,
-        is_wanted: bool,
+        treatment: Treatment,
         upstream_speaks_http2: Option<bool>,
     },
 }
@@ -280,19 +280,21 @@ impl Exchange {
                 Next::Tunnel(Box::new(TunnelStart {
                     exchange: self,
                     upstream,
+                    refused: None,
                 }))
             }
             Outcome::Look {
                 upstream,
-                is_wanted,
+                treatment,
                 upstream_speaks_http2,
             } => {
                 self.compact();
                 Next::Look(Box::new(Look {
                     exchange: self,
                     upstream,
-                    is_wanted,
+                    treatment,
                     upstream_speaks_http2,
+                    refused: None,
                 }))
             }
         }

@@ -132,6 +132,21 @@ pub(crate) trait TunnelWatcher {
     /// # Errors
     /// The tunnel ends here.
     fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
+
+    /// Sees the end of a direction; gives what still goes on before it.
+    ///
+    /// # Errors
+    /// The tunnel ends here.
+    fn see_end(&self, from: Way) -> io::Result<Option<Vec<u8>>> {
+        let _ = from;
+        Ok(None)
+    }
+
+    /// Whether it still has to see what comes from there. Once it has not, the direction may be spliced.
+    fn is_needed(&self, from: Way) -> bool {
+        let _ = from;
+        true
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -179,8 +194,8 @@ impl<'a> Direction<'a> {
         read_len: usize,
         watch: Option<Watch<'a>>,
     ) -> Self {
-        let is_plain = from.plain().is_some() && to.plain().is_some();
-        Self {
+        let watch = watch.filter(|watch| watch.watcher.is_needed(watch.from));
+        let mut direction = Self {
             from,
             to,
             state: State::Copying,
@@ -189,12 +204,19 @@ impl<'a> Direction<'a> {
             written: 0,
             pipe: PipeInUse::default(),
             is_active: false,
-            may_splice: splice::IS_AVAILABLE && is_plain && watch.is_none(),
+            may_splice: false,
             read_len,
             watch,
             is_unseen: true,
             is_refused: false,
-        }
+        };
+        direction.settle_splicing();
+        direction
+    }
+
+    fn settle_splicing(&mut self) {
+        let is_plain = self.from.plain().is_some() && self.to.plain().is_some();
+        self.may_splice = splice::IS_AVAILABLE && is_plain && self.watch.is_none();
     }
 
     /// Makes the coming close of the receiver a reset.
@@ -270,7 +292,13 @@ impl<'a> Direction<'a> {
         let result = self.from.poll_read(cx, &mut room);
         self.pending = buffer;
         match result {
-            Poll::Ready(Ok(0)) => self.state = State::Draining,
+            Poll::Ready(Ok(0)) => {
+                let is_seen = self.state != State::Discarding;
+                self.state = State::Draining;
+                if is_seen {
+                    self.show_end()?;
+                }
+            }
             Poll::Ready(Ok(len)) => {
                 self.count(len as u64);
                 if self.state != State::Discarding {
@@ -318,6 +346,24 @@ impl<'a> Direction<'a> {
         if let Some(replacement) = seen? {
             self.release();
             self.pending = replacement;
+        }
+        if !watcher.is_needed(from) {
+            self.watch = None;
+            self.settle_splicing();
+        }
+        Ok(())
+    }
+
+    /// Lets the watcher see that nothing follows.
+    fn show_end(&mut self) -> io::Result<()> {
+        let Some(Watch { watcher, from }) = self.watch else {
+            return Ok(());
+        };
+        let seen = watcher.see_end(from);
+        self.is_refused = seen.is_err();
+        if let Some(rest) = seen? {
+            self.release();
+            self.pending = rest;
         }
         Ok(())
     }

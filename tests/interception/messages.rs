@@ -28,7 +28,7 @@ fn on_all_sides(answer: &Answer, case: impl Fn(&Scene, &str, &mut Session)) {
             let expected = match origin {
                 Offer::Http1 => Some("http/1.1"),
                 Offer::Http2 | Offer::Both => Some("h2"),
-                Offer::Nothing => None,
+                Offer::Nothing | Offer::Names(_) => None,
             };
             assert_eq!(connection.protocol.as_deref(), expected);
         }

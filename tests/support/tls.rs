@@ -41,6 +41,8 @@ pub(crate) enum Offer {
     Both,
     /// No ALPN at all.
     Nothing,
+    /// These names.
+    Names(&'static [&'static str]),
 }
 
 impl Offer {
@@ -51,6 +53,9 @@ impl Offer {
             Offer::Http2 => &[b"h2"],
             Offer::Both => &[b"h2", b"http/1.1"],
             Offer::Nothing => &[],
+            Offer::Names(names) => {
+                return names.iter().map(|name| name.as_bytes().to_vec()).collect();
+            }
         };
         names.iter().map(|name| name.to_vec()).collect()
     }

@@ -11,10 +11,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{
-    Backlog, Bounded, ByteLen, FieldText, FileName, HeaderName, Hostname, LogLevel, NameServer,
-    OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath, WorkerCount,
+    Backlog, Bounded, ByteLen, FieldText, FileName, ForeignProtocol, HeaderName, Hostname,
+    LogLevel, NameServer, OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath,
+    WorkerCount,
 };
-use super::{BasicAuth, HostPattern, Resolver, Symlinks};
+use super::{BasicAuth, HostPattern, Resolver, Symlinks, UnknownProtocol};
 use crate::web::pac::DirectRule;
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +119,8 @@ pub(super) struct FileInterception {
     pub(super) insecure_hosts: Vec<HostPattern>,
     pub(super) rejected_for: Option<SecondsOrZero>,
     pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
+    pub(super) unknown: UnknownProtocol,
+    pub(super) relay_protocols: Vec<ForeignProtocol>,
 }
 
 #[derive(Debug, Default, Deserialize)]

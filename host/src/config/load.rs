@@ -218,6 +218,12 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
             .rejected_for
             .map_or(Duration::from_secs(600), |seconds| seconds.0),
         cached_certificates: bounded(file.cached_certificates, 1024),
+        unknown: file.unknown,
+        relay_protocols: file
+            .relay_protocols
+            .into_iter()
+            .map(|name| name.0)
+            .collect(),
     }))
 }
 

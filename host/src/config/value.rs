@@ -64,6 +64,9 @@ pub enum ValueError {
     /// Not the value of a header.
     #[error("is not the value of a header")]
     NotAFieldText,
+    /// Not the name of a protocol in TLS (RFC 7301), or one of HTTP's.
+    #[error("is not the ALPN name of a protocol other than HTTP; write one such as imap")]
+    NotAForeignProtocol,
 }
 
 /// The longest duration that may be set: a year. It keeps every sum with a clock far from overflow.
@@ -285,6 +288,24 @@ impl FromStr for Pseudonym {
     }
 }
 
+/// The name that a protocol other than HTTP has in TLS (ALPN, RFC 7301).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ForeignProtocol(pub(super) String);
+
+impl FromStr for ForeignProtocol {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = text.to_ascii_lowercase();
+        let is_http = ["h2", "h2c", "h3", "http"].contains(&&*name) || name.starts_with("http/");
+        let is_name = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_http || !is_name || text.is_empty() || text.len() > usize::from(u8::MAX) {
+            return Err(ValueError::NotAForeignProtocol);
+        }
+        Ok(ForeignProtocol(text.to_owned()))
+    }
+}
+
 /// The path of a URL, without a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPath(pub String);
@@ -431,12 +452,34 @@ macro_rules! deserialize_as_parsed {
 }
 
 deserialize_as_parsed!(
-    BasicAuth, FieldText, FileName, HeaderName, Hostname, LogLevel, NameServer, Pseudonym, UrlPath
+    BasicAuth,
+    FieldText,
+    FileName,
+    ForeignProtocol,
+    HeaderName,
+    Hostname,
+    LogLevel,
+    NameServer,
+    Pseudonym,
+    UrlPath
 );
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protocols_that_are_relayed_are_none_of_http() {
+        for text in ["imap", "xmpp-client", "stun.turn", "acme-tls/1", "x"] {
+            assert_eq!(text.parse(), Ok(ForeignProtocol(text.to_owned())));
+        }
+        for text in [
+            "", "h2", "H2", "h2c", "http/1.1", "HTTP/0.9", "http/9", "h3", "a b",
+        ] {
+            let refused = Err(ValueError::NotAForeignProtocol);
+            assert_eq!(text.parse::<ForeignProtocol>(), refused, "{text}");
+        }
+    }
 
     #[test]
     fn seconds_take_decimals_and_refuse_zero_negative_and_endless() {

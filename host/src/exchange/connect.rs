@@ -8,7 +8,7 @@ use super::reach::Reached;
 use super::{Exchange, Origin, Outcome, unless_reset};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
-use crate::interception;
+use crate::interception::{self, RelayReason, Treatment};
 use crate::plugins::{Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
@@ -34,7 +34,7 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Outcome, ExchangeError> {
         self.record.seeks_upstream = true;
-        let (mut approach, mut is_wanted) = self.approach();
+        let (mut approach, mut treatment) = self.approach();
         let mut upstream_speaks_http2 = None;
         let mut upstream = None;
         if approach == Approach::Secure {
@@ -50,8 +50,8 @@ impl Exchange {
                     self.tunnel_destination = destination;
                 }
                 Err(error) => {
-                    is_wanted = self.may_go_on_in_clear(&error).ok_or(error)?;
-                    approach = self.approach_in_clear(is_wanted);
+                    treatment = self.may_go_on_in_clear(&error).ok_or(error)?;
+                    approach = self.approach_in_clear(treatment);
                 }
             }
             self.tunnel_scheme = Scheme::Http;
@@ -72,42 +72,49 @@ impl Exchange {
             .await
             .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
         Ok(match upstream {
-            Some(upstream) if approach == Approach::Unseen => Outcome::Tunnel(upstream),
+            Some(upstream) if approach == Approach::Unseen => {
+                if let Treatment::Relay(reason) = treatment {
+                    self.note_relay(reason);
+                }
+                Outcome::Tunnel(upstream)
+            }
             upstream => Outcome::Look {
                 upstream,
-                is_wanted,
+                treatment,
                 upstream_speaks_http2,
             },
         })
     }
 
-    /// How the tunnel begins, and whether its TLS is to be ended here.
-    fn approach(&self) -> (Approach, bool) {
+    /// How the tunnel begins, and what becomes of it as far as that is known already.
+    fn approach(&self) -> (Approach, Treatment) {
         let (host, port) = (self.head.host(), self.head.port());
         let interception = self.worker.interception.as_ref();
-        let is_wanted = interception
-            .is_some_and(|interception| interception.wants(self.facts.client.ip(), host, port));
+        let treatment = match interception {
+            Some(interception) => interception.treatment(self.facts.client.ip(), host, port),
+            None => Treatment::Relay(RelayReason::NoInterception),
+        };
         // The certificate of an address is seldom for the address: the name comes with the client's hello.
         let is_clear = interception::is_address(host)
             || CLEAR_PORTS.contains(&port)
             || interception.is_some_and(|interception| interception.clear.knows(host, port));
-        let approach = if is_wanted && !is_clear {
+        let approach = if treatment == Treatment::Intercept && !is_clear {
             Approach::Secure
         } else {
-            self.approach_in_clear(is_wanted)
+            self.approach_in_clear(treatment)
         };
-        (approach, is_wanted)
+        (approach, treatment)
     }
 
     /// How a tunnel begins whose upstream's TLS is not looked at first: there is nothing to see if nobody wants to.
-    fn approach_in_clear(&self, is_wanted: bool) -> Approach {
+    fn approach_in_clear(&self, treatment: Treatment) -> Approach {
         let listens = |hook| {
             let session = self.session.as_ref();
             session.is_some_and(|session| session.has_listeners(hook))
         };
         let may_intercept = self.worker.interception.is_some();
         let is_address = interception::is_address(self.head.host());
-        match is_wanted
+        match !matches!(treatment, Treatment::Relay(_))
             || listens(Hook::HandleTlsHello)
             || may_intercept && (is_address || listens(Hook::DoIntercept))
         {
@@ -116,15 +123,15 @@ impl Exchange {
         }
     }
 
-    /// Whether a tunnel may begin without TLS although that was tried, and if so, whether it is still to be looked into.
-    fn may_go_on_in_clear(&self, error: &ExchangeError) -> Option<bool> {
+    /// What becomes of a tunnel whose upstream speaks no TLS, or none that can be ended here; `None`: it is refused.
+    fn may_go_on_in_clear(&self, error: &ExchangeError) -> Option<Treatment> {
         let interception = self.worker.interception.as_ref()?;
         let (host, port) = (self.head.host(), self.head.port());
         let fault = tls_fault(error)?;
         // One that is silent may wait for something else than TLS. If the client speaks TLS, that is tried again.
         if fault.is_not_tls() || fault.is_silence() {
             interception.clear.remember(host, port);
-            return Some(true);
+            return Some(Treatment::Intercept);
         }
         if fault.is_version_too_old() && interception.trusts_blindly(host) {
             tracing::warn!(
@@ -133,7 +140,7 @@ impl Exchange {
                 port,
                 "an insecure host speaks only versions of TLS that are not safe: relaying it unseen"
             );
-            return Some(false);
+            return Some(Treatment::RelayTls(RelayReason::OldTls));
         }
         None
     }
@@ -237,6 +244,17 @@ impl Exchange {
         session
             .ask_about_interception(&self.head)
             .map_err(|_| "a plugin failed".to_owned())
+    }
+
+    /// Says in the access log why the tunnel is relayed.
+    pub(crate) fn note_relay(&mut self, reason: RelayReason) {
+        self.record.note = reason.note().map(str::to_owned);
+    }
+
+    /// Says in the access log why a tunnel was closed that was to be relayed.
+    pub(crate) fn note_guarded(&mut self) {
+        let note = "closed, HTTP or TLS after the upstream spoke first";
+        self.record.note = Some(note.to_owned());
     }
 
     /// Ends an exchange whose tunnel is not relayed, but served or closed.

@@ -112,6 +112,8 @@ impl AuthorityFiles {
             insecure_hosts: Vec::new(),
             rejected_for: Duration::ZERO,
             cached_certificates: 16,
+            unknown: crate::config::UnknownProtocol::Relay,
+            relay_protocols: Vec::new(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A tunnel that is looked into: what its client speaks is seen before anybody relays it.
 //!
-//! Its upstream is known and the client has its 200. Then the first bytes decide: TLS is ended here with a certificate
-//! made for the host, or relayed unseen if plugins or the client's protocols ask for that; a request in clear is
-//! served; everything else, and an upstream that speaks first, is relayed as it is.
+//! Its upstream is known and the client has its 200. Then the client's first bytes decide: TLS is ended here with a
+//! certificate made for the host, or relayed unseen if plugins or the configuration want that; what begins like HTTP is
+//! served or refused, and never relayed; what cannot be HTTP is relayed or closed, as configured. Behind an upstream that
+//! speaks first the client's bytes are watched for the same. Every relay and every close has its reason in the access log.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,8 +14,11 @@ use rustls::server::Accepted;
 use rustls::{AlertDescription, ServerConfig};
 use tokio_rustls::{StartHandshake, TlsStream};
 
+use super::guard::Refused;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
 use super::opening::Opening;
+use super::policy::{RelayReason, Treatment};
+use crate::config::UnknownProtocol;
 use crate::connection::{self, Connection, Ends, TunnelStart};
 use crate::exchange::Exchange;
 use crate::http1::Scheme;
@@ -24,16 +28,20 @@ use crate::transport::Transport;
 
 /// A fatal alert that says that the server name is not known here (RFC 6066 §3).
 const UNRECOGNIZED_NAME: &[u8] = b"\x15\x03\x03\x00\x02\x02\x70";
+/// A fatal alert that says that none of the offered protocols is spoken here (RFC 7301 §3.2).
+const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
 
 /// A tunnel to be looked into.
 pub(crate) struct Look {
     pub(crate) exchange: Exchange,
     /// The connection to the upstream that is there to be relayed; TLS that was tried out is in the pool.
     pub(crate) upstream: Option<MessageStream>,
-    /// Whether its TLS is to be ended here as far as the configuration says.
-    pub(crate) is_wanted: bool,
+    /// What becomes of it as far as the configuration says.
+    pub(crate) treatment: Treatment,
     /// Whether the upstream speaks HTTP/2, once it has been asked.
     pub(crate) upstream_speaks_http2: Option<bool>,
+    /// What the client must not turn out to speak while it is relayed.
+    pub(crate) refused: Option<Refused>,
 }
 
 /// Looks, and serves the tunnel to its end.
@@ -44,10 +52,35 @@ pub(crate) async fn run(
     ends: Ends,
 ) {
     let mut look = *look;
-    let opening = look.opening(&mut client, &connection).await;
+    let begun = match look.begun(&mut client, &connection).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            tracing::debug!(client.address = %connection.client, %error, "nothing came through a tunnel");
+            return look.exchange.finish_look("nothing sent");
+        }
+    };
+    let opening = match (begun, look.treatment) {
+        (Begun::ByClient(Opening::Tls), _) => {
+            return Box::pin(look.answer_tls(client, connection, ends)).await;
+        }
+        (Begun::ByUpstream, treatment) => {
+            let reason = match treatment {
+                Treatment::Relay(reason) => reason,
+                _ => RelayReason::Unknown,
+            };
+            return look.relay_unknown(reason, client, connection, ends).await;
+        }
+        (_, Treatment::Relay(reason)) => {
+            return look.relay(reason, client, connection, ends).await;
+        }
+        (Begun::Never, _) => {
+            let reason = RelayReason::Nothing;
+            return look.relay_unknown(reason, client, connection, ends).await;
+        }
+        (Begun::ByClient(opening), _) => opening,
+    };
     match opening {
-        Ok(Opening::Tls) => Box::pin(look.answer_tls(client, connection, ends)).await,
-        Ok(Opening::Http) if look.is_wanted => {
+        Opening::Http => {
             let origin = look.exchange.origin(Scheme::Http);
             if let Some(upstream) = look.upstream.take() {
                 look.exchange.pool_clear(upstream);
@@ -59,29 +92,40 @@ pub(crate) async fn run(
             };
             tokio::task::spawn_local(connection::serve_http1(client, connection, ends));
         }
-        Ok(Opening::Http2) if look.is_wanted => {
+        Opening::Http2 => {
             tracing::warn!(
                 client.address = %connection.client,
                 host = look.exchange.host(),
-                "a client speaks HTTP/2 in clear, which is not looked into: closing its tunnel"
+                "a client speaks HTTP/2 in clear, which is not intercepted: closing its tunnel"
             );
             look.exchange.finish_look("closed, HTTP/2 in clear");
         }
-        Ok(_) => look.relay(client, connection, ends).await,
-        Err(error) => {
-            tracing::debug!(client.address = %connection.client, %error, "nothing came through a tunnel");
-            look.exchange.finish_look("nothing sent");
+        Opening::Ssl2 => look.exchange.finish_look("closed, a ClientHello of SSL 2"),
+        Opening::Other | Opening::Undecided | Opening::Tls => {
+            let reason = RelayReason::Unknown;
+            look.relay_unknown(reason, client, connection, ends).await;
         }
     }
 }
 
+/// Who has begun to speak.
+enum Begun {
+    /// The client, like this.
+    ByClient(Opening),
+    /// The upstream, while the client has not said enough to tell what it speaks.
+    ByUpstream,
+    /// Nobody: the client has ended its direction without a byte.
+    Never,
+}
+
 impl Look {
-    /// Waits until the client has said enough to tell what it speaks.
-    async fn opening(
+    /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
+    async fn begun(
         &mut self,
         client: &mut MessageStream,
         connection: &Connection,
-    ) -> io::Result<Opening> {
+    ) -> io::Result<Begun> {
+        let is_unseen = matches!(self.treatment, Treatment::Relay(_));
         let timeouts = connection.worker.config.timeouts;
         let mut from_client = client.reader();
         let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
@@ -95,14 +139,16 @@ impl Look {
         });
         loop {
             let received = from_client.buffered();
-            let opening = match received {
-                // Nobody wants to know what it says.
-                [first, ..] if !self.is_wanted && *first != 0x16 => Opening::Other,
-                received => Opening::of(received),
+            let opening = match Opening::of(received) {
+                // Nobody wants to know what it is.
+                opening if is_unseen && !received.is_empty() && opening != Opening::Tls => {
+                    Opening::Other
+                }
+                opening => opening,
             };
             let has_begun = !received.is_empty();
             if opening != Opening::Undecided {
-                return Ok(opening);
+                return Ok(Begun::ByClient(opening));
             }
             let filled = std::future::poll_fn(|cx| {
                 if let Some(from_upstream) = &mut from_upstream
@@ -113,22 +159,57 @@ impl Look {
                 from_client.poll_fill(cx).map(Some)
             });
             match filled.await {
-                // Whatever it is, the client is to see it.
-                None => return Ok(Opening::Other),
-                Some(Ok(0)) if !has_begun && from_upstream.is_none() => {
+                None => return Ok(Begun::ByUpstream),
+                Some(Ok(0)) if has_begun => {
+                    return Ok(Begun::ByClient(Opening::of_all(from_client.buffered())));
+                }
+                Some(Ok(0)) if from_upstream.is_none() => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Some(Ok(0)) => return Ok(Opening::Other),
+                Some(Ok(0)) => return Ok(Begun::Never),
                 Some(Ok(_)) if !has_begun => from_client.deadline().arm(timeouts.header_read),
                 Some(Ok(_)) => {}
-                // Late, too: who begins and waits must not get past those who look.
+                // Late, too: stalling must not bypass inspection.
                 Some(Err(error)) => return Err(error),
             }
         }
     }
 
+    /// Relays a tunnel of which it is not known what is spoken in it, or closes it, as configured. The client is watched
+    /// as long as it has not said what it speaks.
+    async fn relay_unknown(
+        mut self,
+        reason: RelayReason,
+        client: MessageStream,
+        connection: Connection,
+        ends: Ends,
+    ) {
+        let unknown = match (&connection.worker.interception, self.treatment) {
+            (_, Treatment::Relay(_)) | (None, _) => UnknownProtocol::Relay,
+            (Some(interception), _) => interception.unknown,
+        };
+        if unknown == UnknownProtocol::Close {
+            return self.exchange.finish_look(match reason {
+                RelayReason::Nothing => "closed, the client sent nothing",
+                _ => "closed, not HTTP or TLS",
+            });
+        }
+        self.refused = Some(match self.treatment {
+            Treatment::Relay(_) => Refused::Tls,
+            Treatment::Intercept | Treatment::RelayTls(_) => Refused::TlsAndHttp,
+        });
+        self.relay(reason, client, connection, ends).await;
+    }
+
     /// Relays the tunnel as it is.
-    async fn relay(mut self, client: MessageStream, connection: Connection, ends: Ends) {
+    async fn relay(
+        mut self,
+        reason: RelayReason,
+        client: MessageStream,
+        connection: Connection,
+        ends: Ends,
+    ) {
+        self.exchange.note_relay(reason);
         let upstream = match self.upstream.take() {
             Some(upstream) => upstream,
             None => match self.exchange.reach_in_clear(&client).await {
@@ -140,6 +221,7 @@ impl Look {
             },
         };
         let start = TunnelStart {
+            refused: self.refused,
             exchange: self.exchange,
             upstream,
         };
@@ -172,17 +254,31 @@ impl Look {
             Err(note) => return self.exchange.finish_look(&note),
         };
         let Some(interception) = connection.worker.interception.clone() else {
-            return self.relay(client, connection, ends).await;
+            let reason = RelayReason::NoInterception;
+            return self.relay(reason, client, connection, ends).await;
         };
         let (host, port) = (self.exchange.host(), self.exchange.port());
-        let is_wanted = opinion.unwrap_or_else(|| match hello.server_name.as_deref() {
-            Some(name) if is_address(host) => {
-                interception.wants_name(address.ip(), host, name, port)
+        let treatment = match (opinion, hello.server_name.as_deref()) {
+            (Some(true), _) => Treatment::Intercept,
+            (Some(false), _) => Treatment::Relay(RelayReason::Plugin),
+            (None, Some(name)) if is_address(host) => {
+                interception.treatment_of_name(address.ip(), host, name, port)
             }
-            _ => self.is_wanted,
-        });
-        if !is_wanted || !hello.protocols.is_http() {
-            return self.relay(client, connection, ends).await;
+            (None, _) => self.treatment,
+        };
+        if let Treatment::Relay(reason) | Treatment::RelayTls(reason) = treatment {
+            return self.relay(reason, client, connection, ends).await;
+        }
+        if !hello.protocols.is_http() {
+            // An upstream may well ignore what is offered, and serve HTTP all the same.
+            if interception.relays_protocols(accepted.client_hello().alpn().into_iter().flatten()) {
+                let reason = RelayReason::Protocol;
+                return self.relay(reason, client, connection, ends).await;
+            }
+            refuse_hello(&mut client, NO_APPLICATION_PROTOCOL, &connection).await;
+            return self
+                .exchange
+                .finish_look("closed, the client offers no h2 or http/1.1 (ALPN)");
         }
         let name = match name_asked_for(self.exchange.host(), hello.server_name.as_deref()) {
             Ok(name) => name,
@@ -193,9 +289,7 @@ impl Look {
                     server_name,
                     "a client asks for another server than it had itself connected to, closing its tunnel"
                 );
-                let stall = connection.worker.config.timeouts.client_idle;
-                // Closed in any case.
-                let _ = client.writer().write_all(UNRECOGNIZED_NAME, stall).await;
+                refuse_hello(&mut client, UNRECOGNIZED_NAME, &connection).await;
                 return self.exchange.finish_look("closed, SNI and CONNECT differ");
             }
         };
@@ -250,6 +344,12 @@ impl Look {
             }
         }
     }
+}
+
+/// Sends a fatal alert. The tunnel is closed in any case.
+async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Connection) {
+    let stall = connection.worker.config.timeouts.client_idle;
+    let _ = client.writer().write_all(alert, stall).await;
 }
 
 /// Reads the client's hello; how much of what is buffered belongs to it.

@@ -1,7 +1,7 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
 //! `policy` says whose, `look` is one tunnel from its first byte on: `opening` tells what the client speaks, `hello`
-//! what it asks of TLS. The `authority` signs what it is shown; `certificates` keeps that, in memory and on disk, for
+//! what it asks of TLS, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is shown; `certificates` keeps that, in memory and on disk, for
 //! all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is what was learnt
 //! about hosts. What is inside is served by `connection` like any other client.
 
@@ -12,6 +12,7 @@ mod der;
 mod disk;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod guard;
 mod hello;
 mod leaf;
 mod look;
@@ -23,7 +24,8 @@ mod subject;
 mod template;
 mod tickets;
 
+pub(crate) use guard::{Guard, Refused};
 pub use leaf::Leaf;
 pub(crate) use look::{Look, is_address, run};
-pub(crate) use policy::Interception;
+pub(crate) use policy::{Interception, RelayReason, Treatment};
 pub use subject::HostInvalid;

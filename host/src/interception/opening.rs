@@ -1,116 +1,316 @@
 //! What a client speaks inside of a tunnel, told by its first bytes.
+//!
+//! What some server would serve as HTTP must never be relayed unseen, however it is spelt; so in doubt it is HTTP, whose
+//! parser then refuses it. The answer depends on the bytes alone, not on the pieces they come in, and more bytes never
+//! change it.
 
 /// What the first bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// More bytes are needed to tell.
     Undecided,
-    /// A TLS handshake record (RFC 8446 §5.1).
+    /// A TLS record (RFC 8446 §5.1), of any type and version: some servers skip alerts, and the version has to be ignored.
     Tls,
-    /// An HTTP/1 request line, whatever its method.
+    /// The ClientHello of SSL 2 (RFC 5246 §E.2), from which some servers go on to TLS.
+    Ssl2,
+    /// An HTTP/1 request line, whatever its method and version, or something that a server could take for one.
     Http,
     /// The preface of HTTP/2 (RFC 9113 §3.4).
     Http2,
-    /// Something else.
+    /// Something that cannot be HTTP or TLS.
     Other,
 }
 
-/// The longest request line that is waited for, in bytes.
+/// The longest first line that is waited for, in bytes; what is longer is HTTP.
 const MAX_LINE: usize = 16 * 1024;
+
+/// Methods that decide without the rest of their line (RFC 9110 §9.3, RFC 5789, RFC 4918).
+const METHODS: [&[u8]; 17] = [
+    b"GET",
+    b"HEAD",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"CONNECT",
+    b"OPTIONS",
+    b"TRACE",
+    b"PATCH",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+];
 
 impl Opening {
     /// Tells by what has been received so far.
     pub(crate) fn of(received: &[u8]) -> Self {
         match received {
-            [] | [0x16] => Self::Undecided,
-            [0x16, 3, ..] => Self::Tls,
-            // Nothing but empty lines: too many for a server of HTTP, too.
-            _ if received.len() > MAX_LINE && behind_empty_lines(received).is_empty() => Self::Http,
-            _ => Self::of_text(behind_empty_lines(received)),
+            [0x14..=0x18, ..] => Self::Tls,
+            [0x80..=0xff, _, 1, ..] => Self::Ssl2,
+            [0x80..=0xff] | [0x80..=0xff, _] => Self::Undecided,
+            _ => {
+                // What is longer is not looked at, so that it does not matter in which pieces it comes.
+                let begin = &received[..received.len().min(MAX_LINE + 1)];
+                Self::of_text(behind_space(begin), begin.len() > MAX_LINE)
+            }
         }
     }
 
-    /// A line of text decides at its end, and anything else at its first byte that is no text.
-    fn of_text(received: &[u8]) -> Self {
-        let end = received.iter().position(|byte| *byte == b'\n');
-        let line = &received[..end.unwrap_or(received.len())];
-        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | 0x80..);
-        if line.len() > MAX_LINE || !line.iter().all(is_text) {
-            return Self::Other;
+    /// As [`of`](Self::of), for a client that has ended its direction.
+    pub(crate) fn of_all(received: &[u8]) -> Self {
+        match Self::of(received) {
+            Self::Undecided => Self::of(&[received, b"\n"].concat()).or_other(),
+            opening => opening,
         }
-        if end.is_none() {
-            return Self::Undecided;
+    }
+
+    fn or_other(self) -> Self {
+        match self {
+            Self::Undecided => Self::Other,
+            opening => opening,
         }
-        let line = line.trim_ascii_end();
-        if line == b"PRI * HTTP/2.0" {
-            Self::Http2
-        } else if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") {
-            Self::Http
-        } else {
-            Self::Other
+    }
+
+    fn of_text(text: &[u8], is_too_long: bool) -> Self {
+        let line_len = text.iter().position(|byte| *byte == b'\n');
+        let line = &text[..line_len.unwrap_or(text.len())];
+        let (method, target) = words(line);
+        let is_known = METHODS.contains(&method) && method.len() < text.len();
+        if is_known || begins_with_letter(method) && is_target(target) {
+            return Self::Http;
+        }
+        // No server takes a control character in the method or before the target; one behind that hides nothing that
+        // stands before it.
+        let is_text = |byte: &u8| !byte.is_ascii_control() || is_space(*byte);
+        if let Some(end) = line.iter().position(|byte| !is_text(byte)) {
+            return match names_http(&line[..end]) {
+                true => Self::Http,
+                false => Self::Other,
+            };
+        }
+        match line_len {
+            None if is_too_long => Self::Http,
+            None => Self::Undecided,
+            Some(_) if line.trim_ascii_end() == b"PRI * HTTP/2.0" => Self::Http2,
+            Some(_) if names_http(line) => Self::Http,
+            Some(_) => Self::Other,
         }
     }
 }
 
-/// Servers skip empty lines before a request (RFC 9112 §2.2).
-fn behind_empty_lines(received: &[u8]) -> &[u8] {
+/// Servers skip empty lines before a request (RFC 9112 §2.2), and some skip other white space.
+fn behind_space(received: &[u8]) -> &[u8] {
     let begin = received
         .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'));
+        .position(|byte| *byte != b'\n' && !is_space(*byte));
     &received[begin.unwrap_or(received.len())..]
+}
+
+/// What separates words for lenient servers (RFC 9112 §3).
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
+}
+
+/// The first two words of a line, as far as they have come. NUL ends one as well.
+fn words(line: &[u8]) -> (&[u8], &[u8]) {
+    let mut words = line.splitn(2, |byte| is_space(*byte) || *byte == 0);
+    let first = words.next().unwrap_or_default();
+    let rest = words.next().unwrap_or_default();
+    let begin = rest.iter().position(|byte| !is_space(*byte));
+    let rest = &rest[begin.unwrap_or(rest.len())..];
+    let end = rest.iter().position(|byte| is_space(*byte) || *byte == 0);
+    (first, &rest[..end.unwrap_or(rest.len())])
+}
+
+/// Whether it may be a method. None begins with a digit, as the first line of git does.
+fn begins_with_letter(word: &[u8]) -> bool {
+    word.first().is_some_and(u8::is_ascii_alphabetic)
+        && word.iter().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether `word` begins as a path, or as a URL.
+fn is_target(word: &[u8]) -> bool {
+    let is_scheme = |scheme: &[u8]| {
+        let is_scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        !scheme.is_empty() && scheme.iter().all(is_scheme_byte)
+    };
+    let scheme_len = word.windows(3).position(|bytes| bytes == b"://");
+    word.starts_with(b"/") || scheme_len.is_some_and(|len| is_scheme(&word[..len]))
+}
+
+fn names_http(line: &[u8]) -> bool {
+    line.windows(5)
+        .any(|bytes| bytes.eq_ignore_ascii_case(b"HTTP/"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// First bytes, and what they begin. Where they are served or refused as HTTP, `parse` says how.
+    const SPELLINGS: &[(&[u8], Opening)] = &[
+        // Not told yet.
+        (b"", Opening::Undecided),
+        (b"G", Opening::Undecided),
+        (b"GET", Opening::Undecided),
+        (b"GETX", Opening::Undecided),
+        (b"FOO ", Opening::Undecided),
+        (b"\r\n", Opening::Undecided),
+        (b" \t\r\n ", Opening::Undecided),
+        (b"\x80", Opening::Undecided),
+        (b"\x80\x2e", Opening::Undecided),
+        // HTTP as it should be.
+        (b"GET / HTTP/1.1\r\n", Opening::Http),
+        (b"POST /a HTTP/1.0\n", Opening::Http),
+        (b"OPTIONS * HTTP/1.1\r\n", Opening::Http),
+        (b"PROPFIND /a HTTP/1.1\r\n", Opening::Http),
+        (b"GET http://a.example/ HTTP/1.1\r\n", Opening::Http),
+        (b"CONNECT a.example:443 HTTP/1.1\r\n", Opening::Http),
+        // A method and a space say enough, so that nobody waits for the rest.
+        (b"GET ", Opening::Http),
+        (b"GET\t", Opening::Http),
+        (b"GET\r", Opening::Http),
+        (b"GET\n", Opening::Http),
+        (b"DELETE x", Opening::Http),
+        // Without a version, with another one, or with none of HTTP's.
+        (b"GET /x\r\n", Opening::Http),
+        (b"GET x\r\n", Opening::Http),
+        (b"get /x\r\n", Opening::Http),
+        (b"GET / HTTP/0.9\r\n", Opening::Http),
+        (b"GET / HTTP/1.2\r\n", Opening::Http),
+        (b"GET / HTTP/1.9\r\n", Opening::Http),
+        (b"GET / HTTP/1.10\r\n", Opening::Http),
+        (b"GET / HTTP/2.0\r\n", Opening::Http),
+        (b"GET / HTTP/3.0\r\n", Opening::Http),
+        (b"GET / HTTP/1\r\n", Opening::Http),
+        (b"GET / http/1.1\r\n", Opening::Http),
+        (b"GET / FOO/1.1\r\n", Opening::Http),
+        (b"GET / HTTP/1.1 \r\n", Opening::Http),
+        (b"FOO /x BAR/1.1\r\n", Opening::Http),
+        // Methods in lower case, or that nobody knows.
+        (b"get / HTTP/1.1\r\n", Opening::Http),
+        (b"Get x HTTP/1.1\r\n", Opening::Http),
+        (b"FOO / HTTP/1.1\r\n", Opening::Http),
+        (b"FOO /", Opening::Http),
+        (b"FOO http://a/", Opening::Http),
+        (b"FOO x HTTP/1.1\r\n", Opening::Http),
+        (b"0FOO / HTTP/1.1\r\n", Opening::Http),
+        (b"M-SEARCH * HTTP/1.1\r\n", Opening::Http),
+        (b"\xffGET / HTTP/1.1\r\n", Opening::Http),
+        (b"HTTP/1.1 200 OK\r\n", Opening::Http),
+        // Other space, before and between.
+        (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
+        (b" GET / HTTP/1.1\r\n", Opening::Http),
+        (b"\t\x0b\x0cGET / HTTP/1.1\r\n", Opening::Http),
+        (b"GET  / HTTP/1.1\r\n", Opening::Http),
+        (b"FOO\t/x\tHTTP/1.1\r\n", Opening::Http),
+        (b"FOO\t /x", Opening::Http),
+        (b"GET / HTTP/1.1\rHost: a\r", Opening::Http),
+        // Control characters do not hide it.
+        (b"GET\0/", Opening::Http),
+        (b"GET /\x01 HTTP/1.1\r\n", Opening::Http),
+        (b"FOO /\x01 HTTP/1.1\r\n", Opening::Http),
+        (b"FOO /\0", Opening::Http),
+        (b"FOO x HTTP/1.1\0", Opening::Http),
+        // HTTP/2 without TLS.
+        (b"PRI * HTTP/2.0\r\n", Opening::Http2),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Opening::Http2),
+        (b"PRI * HTTP/2.1\r\n", Opening::Http),
+        (b"pri * HTTP/2.0\r\n", Opening::Http),
+        // TLS: any record, any version.
+        (b"\x16", Opening::Tls),
+        (b"\x16\x03\x01", Opening::Tls),
+        (b"\x16\x03\x01\0\0", Opening::Tls),
+        (b"\x16\x04", Opening::Tls),
+        (b"\x16\x0f\x0f", Opening::Tls),
+        (b"\x15\x03\x01\0\x02\x01\x5a\x16\x03\x01", Opening::Tls),
+        (b"\x14\x03\x01\0\x01\x01", Opening::Tls),
+        (b"\x17\x03\x01\0\0", Opening::Tls),
+        (b"\x18\x03\x01", Opening::Tls),
+        (b"\x80\x2e\x01\x03\x01", Opening::Ssl2),
+        (b"\xff\xff\x01", Opening::Ssl2),
+        // What is neither.
+        (b"SSH-2.0-x\r\n", Opening::Other),
+        (b"NICK somebody\r\n", Opening::Other),
+        (b"\r\nNICK somebody\r\n", Opening::Other),
+        (b"USER a 0 * :b/c\r\n", Opening::Other),
+        (b"EHLO a.example\r\n", Opening::Other),
+        (b"a001 LOGIN a /b\r\n", Opening::Other),
+        (b"GETX\r\n", Opening::Other),
+        (b"get key\r\n", Opening::Other),
+        (b"/selector\r\n", Opening::Other),
+        (b"<?xml version='1.0'?>\n", Opening::Other),
+        (
+            b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>\n",
+            Opening::Other,
+        ),
+        (b"REGISTER sip:a.example SIP/2.0\r\n", Opening::Other),
+        (
+            b"0033git-upload-pack /project.git\0host=a.example\0",
+            Opening::Other,
+        ),
+        (b"RFB 003.008\n", Opening::Other),
+        (b"\0\0\0", Opening::Other),
+        (b"\x01GET /", Opening::Other),
+        (b"\x05\x01\0", Opening::Other),
+        (b"\x10\x10\0\x04MQTT", Opening::Other),
+        (b"\x13BitTorrent protocol", Opening::Other),
+        (b"AMQP\0\0\x09\x01", Opening::Other),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", Opening::Other),
+    ];
+
     #[test]
     fn the_first_bytes_tell_the_protocol() {
-        for (received, opening) in [
-            (&b""[..], Opening::Undecided),
-            (b"\x16", Opening::Undecided),
-            (b"\x16\x03\x01", Opening::Tls),
-            (b"\x16\x04", Opening::Other),
-            (b"\x80\x2e\x01", Opening::Other),
-            (b"G", Opening::Undecided),
-            (b"GET / HTTP/1.1\r", Opening::Undecided),
-            (b"GET / HTTP/1.1\r\n", Opening::Http),
-            (b"POST /a HTTP/1.0\n", Opening::Http),
-            (b"GET /old\r\n", Opening::Other),
-            (b"\r\n", Opening::Undecided),
-            (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
-            (b"\r\nNICK somebody\r\n", Opening::Other),
-            (b"GETX", Opening::Undecided),
-            (b"GETX\r\n", Opening::Other),
-            (b"PROPFIND /a HTTP/1.1\r\n", Opening::Http),
-            (b"PRI * HTTP/2.0\r\n", Opening::Http2),
-            (b"SSH-2.0-x\r\n", Opening::Other),
-            (b"NICK somebody\r\n", Opening::Other),
-            (b"\0\0\0", Opening::Other),
-        ] {
-            assert_eq!(
-                Opening::of(received),
-                opening,
-                "{}",
-                received.escape_ascii()
-            );
+        for (received, opening) in SPELLINGS {
+            let shown = received.escape_ascii();
+            assert_eq!(Opening::of(received), *opening, "{shown}");
         }
-        assert_eq!(
-            Opening::of(&[b"GET ", &[b'a'; MAX_LINE][..]].concat()),
-            Opening::Other
-        );
+    }
+
+    #[test]
+    fn what_is_told_is_never_taken_back() {
+        for (received, opening) in SPELLINGS {
+            for len in 0..=received.len() {
+                let told = Opening::of(&received[..len]);
+                let may_be = told == Opening::Undecided || told == *opening;
+                assert!(may_be, "{}: {told:?}", received[..len].escape_ascii());
+            }
+            if *opening != Opening::Undecided {
+                let longer = [received, &b" HTTP/1.1\r\n\x16\x03\x01"[..]].concat();
+                assert_eq!(Opening::of(&longer), *opening, "{}", longer.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_http() {
+        for text in [&b"GETX"[..], b"x y", b"\xff\xff\xff", b""] {
+            let space = [text, &[b' '; MAX_LINE][..]].concat();
+            assert_eq!(Opening::of(&[&space[..], b" "].concat()), Opening::Http);
+            let word = [text, &[b'a'; MAX_LINE][..]].concat();
+            assert_eq!(Opening::of(&[&word[..], b"a"].concat()), Opening::Http);
+        }
         assert_eq!(Opening::of(&[b'\n'; MAX_LINE + 1]), Opening::Http);
     }
 
     #[test]
-    fn a_request_line_is_told_at_its_end_and_never_taken_back() {
-        let line = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n";
-        for len in 0..line.len() {
-            let expected = match len < 20 {
-                true => Opening::Undecided,
-                false => Opening::Http,
-            };
-            assert_eq!(Opening::of(&line[..len]), expected, "{len}");
+    fn what_ends_is_told_by_what_there_is() {
+        for (received, opening) in [
+            (&b""[..], Opening::Other),
+            (b"G", Opening::Other),
+            (b"GET", Opening::Http),
+            (b"x HTTP/1.0", Opening::Http),
+            (b"PRI * HTTP/2.0", Opening::Http2),
+            (b"SSH-2.0-x", Opening::Other),
+            (b"\x80\x2e", Opening::Other),
+            (b"\r\n", Opening::Other),
+        ] {
+            let shown = received.escape_ascii();
+            assert_eq!(Opening::of_all(received), opening, "{shown}");
         }
     }
 }

@@ -6,10 +6,58 @@ use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::memory::HostMemory;
-use crate::config::{HostPattern, InterceptionConfig};
+use crate::config::{HostPattern, InterceptionConfig, UnknownProtocol};
 
 /// How long a destination that spoke no TLS is connected in clear first.
 const CLEAR_FOR: Duration = Duration::from_secs(300);
+
+/// What becomes of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Treatment {
+    /// Its TLS is ended here and its HTTP served, so that filters see both.
+    Intercept,
+    /// As `Intercept`, but TLS is relayed unseen. What was learnt about TLS says nothing about HTTP in clear.
+    RelayTls(RelayReason),
+    /// It is relayed unseen, whatever is in it.
+    Relay(RelayReason),
+}
+
+/// Why a tunnel is relayed unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RelayReason {
+    /// Nothing is intercepted at all.
+    NoInterception,
+    /// By the lists of the configuration.
+    Excluded,
+    /// The client has rejected our certificate for the host lately.
+    Rejected,
+    /// The host, whose certificate is accepted unverified, speaks only versions of TLS that we do not.
+    OldTls,
+    /// A plugin has decided that its TLS is not ended here.
+    Plugin,
+    /// The client's TLS is for protocols that the configuration names.
+    Protocol,
+    /// It is neither TLS nor HTTP.
+    Unknown,
+    /// The client has ended its direction without a byte.
+    Nothing,
+}
+
+impl RelayReason {
+    /// For the tunnel's line in the access log.
+    pub(crate) fn note(self) -> Option<&'static str> {
+        match self {
+            Self::NoInterception => None,
+            Self::Excluded => Some("relayed, the host is excluded"),
+            Self::Rejected => Some("relayed, the client rejected our certificate"),
+            Self::OldTls => Some("relayed, the host speaks only old versions of TLS"),
+            Self::Plugin => Some("relayed, a plugin decided"),
+            Self::Protocol => Some("relayed, the client offers only relay_protocols"),
+            Self::Unknown => Some("relayed, not HTTP or TLS"),
+            Self::Nothing => Some("relayed, the client sent nothing"),
+        }
+    }
+}
 
 /// Interception as it is configured, and what has been learnt about hosts. Shared by all workers.
 #[derive(Debug)]
@@ -18,6 +66,10 @@ pub(crate) struct Interception {
     include: Vec<HostPattern>,
     exclude: Vec<HostPattern>,
     insecure: Vec<HostPattern>,
+    /// What becomes of tunnels in which neither TLS nor HTTP is spoken.
+    pub(crate) unknown: UnknownProtocol,
+    /// TLS whose client offers nothing else than these (ALPN) is relayed unseen.
+    relayed_protocols: Vec<String>,
     /// Hosts with the clients that do not accept our certificates for them: one client does not decide for others.
     pub(crate) rejected: HostMemory,
     /// Hosts that speak no TLS, as far as they have said.
@@ -31,25 +83,46 @@ impl Interception {
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             insecure: config.insecure_hosts.clone(),
+            unknown: config.unknown,
+            relayed_protocols: config.relay_protocols.clone(),
             rejected: HostMemory::new(config.rejected_for),
             clear: HostMemory::new(CLEAR_FOR),
         }
     }
 
-    /// Whether tunnels of `client` to `host` are looked into, as far as the configuration and experience say.
-    pub(crate) fn wants(&self, client: IpAddr, host: &str, port: u16) -> bool {
-        self.wants_name(client, host, host, port)
+    /// What becomes of tunnels of `client` to `host`, as far as the configuration and experience say.
+    pub(crate) fn treatment(&self, client: IpAddr, host: &str, port: u16) -> Treatment {
+        self.treatment_of_name(client, host, host, port)
     }
 
-    /// As [`wants`](Self::wants), for a tunnel to an address: `name` is whom the client asks for there.
-    pub(crate) fn wants_name(&self, client: IpAddr, host: &str, name: &str, port: u16) -> bool {
+    /// As [`treatment`](Self::treatment), for a tunnel to an address: `name` is whom the client asks for there.
+    pub(crate) fn treatment_of_name(
+        &self,
+        client: IpAddr,
+        host: &str,
+        name: &str,
+        port: u16,
+    ) -> Treatment {
         let names = |patterns: &[HostPattern]| {
             let mut patterns = patterns.iter();
             patterns.any(|pattern| pattern.matches(host) || pattern.matches(name))
         };
-        names(&self.include)
-            && !names(&self.exclude)
-            && !(self.rejected.is_used() && self.rejected.knows(&pair(client, name), port))
+        if !names(&self.include) || names(&self.exclude) {
+            Treatment::Relay(RelayReason::Excluded)
+        } else if self.rejected.is_used() && self.rejected.knows(&pair(client, name), port) {
+            Treatment::RelayTls(RelayReason::Rejected)
+        } else {
+            Treatment::Intercept
+        }
+    }
+
+    /// Whether TLS that can only become one of these protocols is relayed.
+    pub(crate) fn relays_protocols<'a>(&self, offered: impl IntoIterator<Item = &'a [u8]>) -> bool {
+        let is_relayed = |offered: &[u8]| {
+            let mut relayed = self.relayed_protocols.iter();
+            relayed.any(|relayed| relayed.as_bytes() == offered)
+        };
+        offered.into_iter().all(is_relayed)
     }
 
     /// `client` does not accept our certificate for `name`.

@@ -1,0 +1,203 @@
+//! A tunnel that is relayed although its client has not said yet what it speaks.
+//!
+//! Its upstream spoke first, as with SSH or SMTP, and the client may be waiting for that. What the client then sends is
+//! held until it can be told; where it is TLS or HTTP, which nobody speaks behind a greeting, the tunnel ends before the
+//! upstream has seen a byte of it. Otherwise a client could have its HTTP relayed by an upstream that greets it.
+
+use std::cell::RefCell;
+use std::io;
+
+use super::opening::Opening;
+use crate::plugins::{TunnelHooks, Way};
+use crate::tunnel::TunnelWatcher;
+
+/// What ends a tunnel whose client is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// TLS: plugins may want to see its first message, and the tunnel may lead to a name that is intercepted.
+    Tls,
+    /// HTTP in clear as well.
+    TlsAndHttp,
+}
+
+impl Refused {
+    /// What the client speaks, as far as that matters.
+    fn opening(self, held: &[u8], is_all: bool) -> Opening {
+        let opening = match is_all {
+            false => Opening::of(held),
+            true => Opening::of_all(held),
+        };
+        let is_binary = held.first().is_some_and(|byte| *byte >= 0x80) && held.len() < 3;
+        match (self, opening) {
+            (Self::TlsAndHttp, opening) => opening,
+            (Self::Tls, Opening::Tls | Opening::Ssl2) => opening,
+            (Self::Tls, Opening::Undecided) if is_binary || held.is_empty() => opening,
+            (Self::Tls, _) => Opening::Other,
+        }
+    }
+}
+
+/// Watches the first bytes of a client, and lets plugins see the tunnel.
+pub(crate) struct Guard {
+    refused: Refused,
+    hooks: Option<TunnelHooks>,
+    state: RefCell<State>,
+}
+
+enum State {
+    /// What the client has sent does not tell yet.
+    Held(Vec<u8>),
+    /// It cannot be TLS or HTTP.
+    Passed,
+    Refused,
+}
+
+impl Guard {
+    pub(crate) fn new(refused: Refused, hooks: Option<TunnelHooks>) -> Self {
+        Self {
+            refused,
+            hooks,
+            state: RefCell::new(State::Held(Vec::new())),
+        }
+    }
+
+    /// Whether the client spoke TLS or HTTP.
+    pub(crate) fn has_refused(&self) -> bool {
+        matches!(*self.state.borrow(), State::Refused)
+    }
+
+    /// What goes on of the client's first bytes, which begin with `held`.
+    fn decide(&self, held: Vec<u8>, opening: Opening) -> io::Result<Option<Vec<u8>>> {
+        let (state, result) = match opening {
+            Opening::Undecided => (State::Held(held), Ok(Some(Vec::new()))),
+            Opening::Other => {
+                let replacement = self.show(Way::Client, &held)?;
+                (State::Passed, Ok(Some(replacement.unwrap_or(held))))
+            }
+            _ => (State::Refused, Err(io::ErrorKind::ConnectionAborted.into())),
+        };
+        *self.state.borrow_mut() = state;
+        result
+    }
+
+    fn take_held(&self) -> Option<Vec<u8>> {
+        match &mut *self.state.borrow_mut() {
+            State::Held(held) => Some(std::mem::take(held)),
+            State::Passed | State::Refused => None,
+        }
+    }
+
+    fn show(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match &self.hooks {
+            Some(hooks) => hooks.see(from, bytes),
+            None => Ok(None),
+        }
+    }
+}
+
+impl TunnelWatcher for Guard {
+    fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match (from, self.take_held()) {
+            (Way::Client, Some(mut held)) => {
+                held.extend_from_slice(bytes);
+                let opening = self.refused.opening(&held, false);
+                self.decide(held, opening)
+            }
+            (Way::Upstream, Some(held)) => {
+                *self.state.borrow_mut() = State::Held(held);
+                self.show(from, bytes)
+            }
+            (_, None) => self.show(from, bytes),
+        }
+    }
+
+    fn see_end(&self, from: Way) -> io::Result<Option<Vec<u8>>> {
+        match (from, self.take_held()) {
+            (Way::Client, Some(held)) if !held.is_empty() => {
+                let opening = self.refused.opening(&held, true);
+                self.decide(held, opening)
+            }
+            (_, Some(held)) => {
+                *self.state.borrow_mut() = State::Held(held);
+                Ok(None)
+            }
+            (_, None) => Ok(None),
+        }
+    }
+
+    fn is_needed(&self, from: Way) -> bool {
+        let has_passed = matches!(*self.state.borrow(), State::Passed);
+        self.hooks.is_some() || from == Way::Client && !has_passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What goes on of these pieces and the end behind them; `None`: the tunnel is refused.
+    fn passed(refused: Refused, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+        let guard = Guard::new(refused, None);
+        let mut passed = Vec::new();
+        for piece in pieces {
+            match guard.see(Way::Client, piece) {
+                Ok(replacement) => passed.extend(replacement.unwrap_or(piece.to_vec())),
+                Err(_) => {
+                    assert!(guard.has_refused() && passed.is_empty());
+                    return None;
+                }
+            }
+        }
+        match guard.see_end(Way::Client) {
+            Ok(rest) => passed.extend(rest.unwrap_or_default()),
+            Err(_) => return None,
+        }
+        assert!(!guard.has_refused());
+        Some(passed)
+    }
+
+    #[test]
+    fn what_cannot_be_http_passes_whole() {
+        for pieces in [
+            &[&b"SSH-2.0-x\r\n"[..], b"\x16\x03", b"GET / HTTP/1.1\r\n"][..],
+            &[b"S", b"S", b"H", b"\r", b"\n", b"more"],
+            &[b"EHLO", b" a\r\n"],
+            &[b"\0\0"],
+            &[b"no line"],
+            &[],
+        ] {
+            assert_eq!(passed(Refused::TlsAndHttp, pieces), Some(pieces.concat()));
+            assert_eq!(passed(Refused::Tls, pieces), Some(pieces.concat()));
+        }
+    }
+
+    #[test]
+    fn http_and_tls_do_not_pass_in_whatever_pieces() {
+        for pieces in [
+            &[&b"GET / HTTP/1.1\r\n"[..]][..],
+            &[b"\r", b"\n", b"F", b"OO", b" ", b"/"],
+            &[b"x y", b" HT", b"TP/1.1\n"],
+            &[b"PRI * HTTP/2.0\r\n"],
+            &[b"\x16"],
+            &[b"\x80", b"\x2e", b"\x01"],
+            &[b"GET"],
+        ] {
+            assert_eq!(passed(Refused::TlsAndHttp, pieces), None);
+            let is_tls = pieces[0][0] == 0x16 || pieces[0][0] >= 0x80;
+            assert_eq!(passed(Refused::Tls, pieces).is_none(), is_tls);
+        }
+    }
+
+    #[test]
+    fn the_upstream_is_not_held() {
+        let guard = Guard::new(Refused::TlsAndHttp, None);
+        assert!(
+            guard
+                .see(Way::Upstream, b"GET ")
+                .is_ok_and(|seen| seen.is_none())
+        );
+        assert!(!guard.is_needed(Way::Upstream) && guard.is_needed(Way::Client));
+        assert!(guard.see(Way::Client, b"\0").is_ok());
+        assert!(!guard.is_needed(Way::Client));
+    }
+}
