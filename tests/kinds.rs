@@ -137,6 +137,32 @@ mod subscriber {
     }
 
     #[test]
+    fn numbers_count_connections_and_exchanges_of_all_workers() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog").args(["--num-workers", "2"]).start();
+        for _ in 0..4 {
+            let mut client = proxy.client();
+            client.ask(get(&origin, "/a"));
+            client.ask(get(&origin, "/b"));
+        }
+        proxy.wait_for_lines("event ExchangeEnded", 8);
+        let numbers: Vec<(u64, u64)> = proxy
+            .lines()
+            .iter()
+            .filter(|line| line.contains("event ExchangeEnded"))
+            .filter_map(|line| {
+                let (connection, rest) = line.split_once("connection=")?.1.split_once(' ')?;
+                let exchange = rest.strip_prefix("exchange=Some(")?.split_once(')')?.0;
+                Some((connection.parse().ok()?, exchange.parse().ok()?))
+            })
+            .collect();
+        let expected: Vec<(u64, u64)> = (1..=8_u64)
+            .map(|exchange| (exchange.div_ceil(2), exchange))
+            .collect();
+        assert_eq!(numbers, expected);
+    }
+
+    #[test]
     fn hears_who_answered_in_the_upstreams_place() {
         let proxy = kinds("EventLog").plugin("kinds", "Beside").start();
         let answer = proxy.ask("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n");

@@ -210,6 +210,18 @@ fn http_in_clear_text_is_told_that_tls_is_expected() {
         client.read_to_end();
     }
     origin.assert_untouched();
+    let said = " - answered 400 - this port speaks TLS; the client sent";
+    let line = proxy.wait_for_line(" - CONNECT ");
+    assert!(
+        line.contains(&format!(
+            "{said} HTTP in clear: use the proxy as https://, not http:// - for {authority}"
+        )),
+        "{line}"
+    );
+    let mut client = proxy.client();
+    client.send(b"\x05\x01\x00");
+    client.read_to_end();
+    proxy.wait_for_line(&format!("{said} SOCKS5: "));
 }
 
 #[test]

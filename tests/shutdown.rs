@@ -150,3 +150,53 @@ fn the_log_is_whole_at_the_end() {
         .count();
     assert_eq!(count, 50);
 }
+
+#[test]
+fn what_is_cut_off_has_its_line_and_is_counted() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello");
+        peer.park();
+    });
+    let silent = Origin::silent();
+    let proxy = Proxy::command().args(["--num-workers", "2"]).start();
+    let mut clients: Vec<_> = (0..2)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.send(get(&origin, &format!("/cut-{number}")));
+            client.read_until(b"hello");
+            client
+        })
+        .collect();
+    let echo = Origin::echoing();
+    let mut tunnel = proxy.tunnel(&echo);
+    tunnel.send("twelve bytes");
+    tunnel.read_exact(12);
+    let mut waiting = proxy.client();
+    waiting.send(get(&silent, "/unanswered"));
+    silent.wait_for(b"GET /unanswered");
+    proxy.signal(Signal::TERM);
+    assert!(
+        waiting.stays_quiet(Duration::from_millis(100)),
+        "the exchange is still waited for"
+    );
+    proxy.signal(Signal::TERM);
+    let exit = proxy.wait();
+    let lines: Vec<&str> = exit.stdout.lines().collect();
+    for (asked, shown) in [
+        ("/cut-0", " - 200 OK - "),
+        ("/cut-1", " - 200 OK - "),
+        ("/unanswered", " - None None - 0 bytes - "),
+        (" - CONNECT ", " - 12 bytes - "),
+    ] {
+        let line = lines.iter().find(|line| line.contains(asked));
+        let line = line.unwrap_or_else(|| panic!("no line of {asked} in {lines:#?}"));
+        assert!(line.contains(shown), "{line}");
+        assert!(line.ends_with(" ms - cut off by the shutdown"), "{line}");
+    }
+    let count = " - Cut off 4 exchanges and 4 client connections";
+    assert!(lines.iter().any(|line| line.ends_with(count)), "{lines:#?}");
+    for client in &mut clients {
+        client.read_to_end();
+    }
+}

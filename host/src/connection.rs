@@ -90,7 +90,7 @@ pub(crate) struct TunnelStart {
 /// Begins to serve an accepted connection, in a task of its own.
 pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
     let worker = Rc::clone(counted.worker());
-    let id = worker.next_id();
+    let id = worker.next_connection_id();
     let ends = Ends {
         _noted: Noted::open(&worker, id, client),
         _counted: Some(counted),
@@ -357,12 +357,25 @@ pub(crate) async fn run_tunnel(
         };
         // Boxed, as most tunnels are none.
         Box::pin(websocket::relay(
-            client, upstream, deadlines, limits, &hooks,
+            client,
+            upstream,
+            deadlines,
+            limits,
+            &hooks,
+            exchange.moved(),
         ))
         .await
     } else if let Some(refused) = refused {
         let guard = Guard::new(refused, exchange.tunnel_hooks());
-        let relayed = tunnel::relay(client, upstream, deadlines, idle, Some(&guard)).await;
+        let relayed = tunnel::relay(
+            client,
+            upstream,
+            deadlines,
+            idle,
+            Some(&guard),
+            exchange.moved(),
+        )
+        .await;
         if guard.has_refused() {
             exchange.note_guarded();
         }
@@ -370,7 +383,7 @@ pub(crate) async fn run_tunnel(
     } else {
         let hooks = exchange.tunnel_hooks();
         let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
-        tunnel::relay(client, upstream, deadlines, idle, watcher).await
+        tunnel::relay(client, upstream, deadlines, idle, watcher, exchange.moved()).await
     };
     exchange.finish_tunnel(&relayed);
     drop(ends);

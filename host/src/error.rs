@@ -191,6 +191,13 @@ impl ExchangeError {
     }
 }
 
+impl ExchangeError {
+    /// Whether the client has left, which is no mistake of anybody's.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        self.peer == Peer::Client && matches!(self.cause, Cause::Io(_) | Cause::Closed)
+    }
+}
+
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

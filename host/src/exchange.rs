@@ -11,6 +11,7 @@ mod decide;
 mod origin;
 mod reach;
 mod record;
+mod refuse;
 mod response;
 mod upload;
 mod web;
@@ -31,12 +32,12 @@ use crate::plugins::web::WebTask;
 use crate::plugins::{ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
-use crate::telemetry::AccessRecord;
 use crate::worker::Worker;
 
 pub(crate) use origin::Origin;
 use reach::Destination;
 use record::Record;
+use refuse::{Unread, refuse};
 use upload::Upload;
 use web::ForwardedTo;
 
@@ -145,14 +146,15 @@ async fn next_request(
             Ok(head)
         }
         Ok(None) => Err(Next::Close(CloseReason::Gone)),
-        Err(error) => Err(refuse(client, connection, &error).await),
+        // Boxed: it would make every idle client connection larger.
+        Err(unread) => Err(Box::pin(refuse(client, connection, unread)).await),
     }
 }
 
 async fn read_request(
     client: &mut MessageStream,
     worker: &Worker,
-) -> Result<Option<RequestHead>, ExchangeError> {
+) -> Result<Option<RequestHead>, Unread> {
     let mut reader = client.reader();
     reader.deadline().arm(worker.config.timeouts.header_read);
     let received = match reader
@@ -161,10 +163,15 @@ async fn read_request(
     {
         Ok(received) => received,
         Err(ReadHeadError::Closed) => return Ok(None),
-        Err(ReadHeadError::Io(error)) if error.kind() != io::ErrorKind::TimedOut => {
+        Err(ReadHeadError::Io(error))
+            if error.kind() != io::ErrorKind::TimedOut && reader.buffered().is_empty() =>
+        {
             return Ok(None);
         }
-        Err(error) => return Err(ExchangeError::head(Peer::Client, error)),
+        Err(error) => {
+            let error = ExchangeError::head(Peer::Client, error);
+            return Err(Unread::new(error, reader.buffered()));
+        }
     };
     match RequestHead::parse(
         received.text,
@@ -174,45 +181,12 @@ async fn read_request(
     ) {
         Ok(head) => Ok(Some(head)),
         Err(refused) => {
+            let error = ExchangeError::new(Peer::Client, Step::ReadHead, refused.error);
+            let unread = Unread::new(error, &refused.text);
             buffers::give_back_head((refused.text, refused.lines));
-            Err(ExchangeError::new(
-                Peer::Client,
-                Step::ReadHead,
-                refused.error,
-            ))
+            Err(unread)
         }
     }
-}
-
-/// Answers a request whose head is unusable.
-async fn refuse(
-    client: &mut MessageStream,
-    connection: &Connection,
-    error: &ExchangeError,
-) -> Next {
-    let worker = &connection.worker;
-    tracing::debug!(client.address = %connection.client, %error, "refused a request");
-    let reply = Reply::for_error(error, &worker.config.via);
-    let form = ReplyForm {
-        is_head: false,
-        is_last: true,
-    };
-    if send_reply(client, worker, &reply, form).await.is_ok() && worker.logs_access() {
-        worker.log_access(&AccessRecord {
-            client: connection.client,
-            method: "-",
-            is_web: false,
-            upstream: None,
-            path: b"-",
-            status: None,
-            reason: b"",
-            response_bytes: 0,
-            elapsed: std::time::Duration::ZERO,
-            note: Some(&format!("answered {}, {}", reply.status, classify(error).1)),
-            fields: &[],
-        });
-    }
-    Next::Close(CloseReason::Malformed)
 }
 
 async fn send_reply(
@@ -237,7 +211,7 @@ impl Exchange {
         let worker = &connection.worker;
         let facts = ExchangeFacts {
             connection_id: connection.id,
-            exchange_id: worker.next_id(),
+            exchange_id: worker.next_exchange_id(),
             client: connection.client,
         };
         let has_plugins = !worker.chain.is_empty();
@@ -448,17 +422,17 @@ impl Exchange {
         let is_torn =
             error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
         if is_started || is_torn {
-            self.record.note = Some(format!("cut off by {}", classify(error).1));
+            self.record.note = Some(why_cut_off(error));
             return AfterAnswer::Close(CloseReason::ResponseCutOff {
                 framed: !progress.is_unframed.get(),
             });
         }
         if error.peer == Peer::Client && matches!(error.cause, Cause::Io(_)) {
-            self.record.note = Some("the client has gone".to_owned());
+            self.record.note = Some(GONE.to_owned());
             return AfterAnswer::Close(CloseReason::Gone);
         }
         let reply = Reply::for_error(error, &self.worker.config.via);
-        self.record.note = Some(format!("answered {}, {}", reply.status, classify(error).1));
+        self.record.note = Some(why_answered(error));
         let is_about_policy = matches!(error.cause, Cause::Refused(_) | Cause::Content(_));
         let is_malformed = error.peer == Peer::Client && !is_about_policy;
         if is_malformed {
@@ -506,6 +480,30 @@ impl Exchange {
         }
     }
 }
+
+/// What the access log says of an exchange that ended in an answer of the proxy's own, sent or not.
+fn why_answered(error: &ExchangeError) -> String {
+    let (status, error_type) = classify(error);
+    match error.is_client_gone() {
+        // It may have closed its direction only, and read the answer.
+        true => format!("answered {status}, {GONE}"),
+        false => format!("answered {status}, {error_type}"),
+    }
+}
+
+/// What the access log says of an exchange that ended with a part of the answer.
+fn why_cut_off(error: &ExchangeError) -> String {
+    match &error.cause {
+        _ if error.is_client_gone() => format!("cut off, {GONE}"),
+        Cause::TimedOut if error.peer == Peer::Client => {
+            "cut off, the client did nothing within the time limit".to_owned()
+        }
+        _ => format!("cut off by {}", classify(error).1),
+    }
+}
+
+/// What is said of a client that has closed or reset its connection.
+const GONE: &str = "the client has gone";
 
 /// `work`, or an error as soon as the client has reset its connection: nobody waits for the result any more.
 async fn unless_reset<T>(

@@ -2,7 +2,8 @@
 //!
 //! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
 //! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
-//! close. A second signal, or [`DRAIN_LIMIT`], ends the process at once. SIGHUP reads the listener's certificate and key
+//! close. A second signal, or [`DRAIN_LIMIT`], cuts off what is still open, each exchange with its line in the log, and
+//! ends the process within [`STOP_LIMIT`]. SIGHUP reads the listener's certificate and key
 //! again.
 
 use std::io;
@@ -28,10 +29,13 @@ use crate::telemetry::LogSink;
 use crate::tls_listener::{TlsListener, TlsListenerError};
 use crate::upstream::tls::{TlsClient, TlsClientError};
 use crate::web::{WebServer, WebServerError};
-use crate::worker::{self, WorkerStart};
+use crate::worker::{self, Cut, Stage, WorkerStart};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long workers may take to give up what is still open, once they have been told to.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
 /// direction answer as well, as long as they read.
@@ -173,7 +177,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     }
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
-    let (drain, drain_receiver) = watch::channel(false);
+    let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (ready, ready_workers) = std::sync::mpsc::channel();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -188,7 +192,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             web: web.clone(),
             events: events.clone(),
             log: log.clone(),
-            drain: drain_receiver.clone(),
+            stage: stage_receiver.clone(),
             ready: ready.clone(),
         };
         start_worker(start, ended.clone()).map_err(StartError::Worker)?;
@@ -210,7 +214,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    let outcome = runtime.block_on(supervise(&drain, &mut endings, workers, signals, || {
+    let outcome = runtime.block_on(supervise(&stage, &mut endings, workers, signals, || {
         reload(tls_listener.as_deref())
     }));
     // Workers have dropped theirs when they have drained.
@@ -330,7 +334,7 @@ fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
 
 fn start_worker(
     start: WorkerStart,
-    ended: mpsc::UnboundedSender<io::Result<()>>,
+    ended: mpsc::UnboundedSender<io::Result<Cut>>,
 ) -> io::Result<()> {
     let name = format!("worker-{}", start.number);
     thread::Builder::new().name(name).spawn(move || {
@@ -343,15 +347,15 @@ fn start_worker(
 }
 
 /// Why a worker ended before it was ready.
-fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<()>>) -> io::Error {
+fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>) -> io::Error {
     let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
     failure.unwrap_or_else(|| io::Error::other("it ended before it was ready"))
 }
 
 /// Waits for a signal, or for a worker that fails; then drains the workers.
 async fn supervise(
-    drain: &watch::Sender<bool>,
-    endings: &mut mpsc::UnboundedReceiver<io::Result<()>>,
+    stage: &watch::Sender<Stage>,
+    endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>,
     workers: usize,
     mut signals: Signals,
     reload: impl Fn(),
@@ -377,18 +381,48 @@ async fn supervise(
         }
         break;
     }
-    drain.send_replace(true);
-    let drained = async {
-        while running > 0 && endings.recv().await.is_some() {
-            running -= 1;
-        }
-    };
+    stage.send_replace(Stage::Draining);
+    let mut cut = Cut::default();
     tokio::select! {
-        () = drained => {}
-        signal = signals.next_end() => tracing::warn!("{signal} again: not waiting for what is under way"),
-        () = tokio::time::sleep(DRAIN_LIMIT) => tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}"),
+        () = all_ended(endings, &mut running, &mut cut) => return outcome,
+        signal = signals.next_end() => tracing::warn!("{signal} again: cutting off what is still open"),
+        () = tokio::time::sleep(DRAIN_LIMIT) => {
+            tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}: cutting them off");
+        }
+    }
+    stage.send_replace(Stage::Stopping);
+    let stopped = all_ended(endings, &mut running, &mut cut);
+    let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
+    let Cut {
+        exchanges,
+        connections,
+    } = cut;
+    tracing::warn!("Cut off {exchanges} exchanges and {connections} client connections");
+    if !is_stopped {
+        tracing::warn!(
+            "{running} workers did not stop within {STOP_LIMIT:?}: what they had open is not logged"
+        );
     }
     outcome
+}
+
+/// Waits for the workers to end; adds up what they have cut off. Cancel safe.
+async fn all_ended(
+    endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>,
+    running: &mut usize,
+    cut: &mut Cut,
+) {
+    while *running > 0
+        && let Some(ending) = endings.recv().await
+    {
+        *running -= 1;
+        let Cut {
+            exchanges,
+            connections,
+        } = ending.unwrap_or_default();
+        cut.exchanges += exchanges;
+        cut.connections += connections;
+    }
 }
 
 /// Reads again what may change while the proxy runs.

@@ -118,13 +118,13 @@ impl<'a> MakeWriter<'a> for LogSink {
     }
 }
 
-/// Takes the one `write` that the subscriber makes for an event.
+/// Takes the one `write` that the subscriber makes for an event, and sends the thread's access lines before it.
 #[derive(Debug)]
 pub struct EventWriter<'a>(&'a LogSink);
 
 impl Write for EventWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.send(line.to_vec());
+        self.0.send(access::behind_batch(line));
         Ok(line.len())
     }
 

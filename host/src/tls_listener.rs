@@ -14,10 +14,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::config::KeyPairFiles;
+use crate::http1::{Foreign, Glimpse};
 use crate::key_pair::{self, KeyPairError};
 use crate::reply::{Reply, ReplyForm};
 use crate::server_tls::{Protocols, ServerTls};
 use crate::stream::MessageStream;
+use crate::telemetry::AccessRecord;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
@@ -25,6 +27,10 @@ use crate::worker::Worker;
 const HANDSHAKE: u8 = 0x16;
 /// How long a client that speaks clear text may take to read that it should not.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Bytes of clear text that are looked at for the log.
+const BEGINNING: usize = 1024;
+/// What to do with a client that speaks HTTP without TLS.
+const AS_HTTPS_PROXY: &str = "use the proxy as https://, not http://";
 
 /// The listener's side of TLS, shared by all workers.
 #[derive(Debug)]
@@ -107,11 +113,10 @@ impl TlsListener {
     ) -> io::Result<Option<Transport>> {
         let mut first = [0];
         match socket.peek(&mut first).await {
-            // It has looked whether somebody listens.
+            // A port probe.
             Ok(0) => return Ok(None),
             Ok(_) if first[0] != HANDSHAKE => {
-                tracing::info!(client.address = %client, "a client speaks no TLS where TLS is expected");
-                refuse_clear_text(socket, worker).await;
+                Box::pin(refuse_clear_text(socket, client, worker)).await;
                 return Ok(None);
             }
             Ok(_) => {}
@@ -128,8 +133,11 @@ fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> 
     Arc::new(tls.config(Protocols::Any, resolver, tls.tickets()))
 }
 
-/// Tells a client that speaks clear text what is wrong, in a form that it can read.
-async fn refuse_clear_text(socket: TcpStream, worker: &Worker) {
+/// Tells a client that speaks clear text what is wrong, in a form that it can read, and the access log what it has sent.
+async fn refuse_clear_text(socket: TcpStream, client: SocketAddr, worker: &Worker) {
+    let mut beginning = [0; BEGINNING];
+    let len = socket.peek(&mut beginning).await.unwrap_or(0);
+    log_clear_text(&beginning[..len], client, worker);
     let reply = Reply::text(
         400,
         "400 Bad Request: this port speaks TLS: use the proxy as https://, not http://",
@@ -144,4 +152,44 @@ async fn refuse_clear_text(socket: TcpStream, worker: &Worker) {
     if stream.writer().write_all(&out, FAREWELL).await.is_ok() {
         stream.linger(FAREWELL).await;
     }
+}
+
+fn log_clear_text(received: &[u8], client: SocketAddr, worker: &Worker) {
+    if !worker.logs_access() {
+        return;
+    }
+    let (name, remedy, glimpse) = match Foreign::of(received) {
+        Some(foreign) => (foreign.name, foreign.remedy, Glimpse::default()),
+        None => match Glimpse::of(received) {
+            glimpse if glimpse.path.is_empty() && glimpse.authority.is_none() => {
+                ("something else", AS_HTTPS_PROXY, glimpse)
+            }
+            glimpse => ("HTTP in clear", AS_HTTPS_PROXY, glimpse),
+        },
+    };
+    let path = match &glimpse.path[..] {
+        b"" => &b"-"[..],
+        text => text,
+    };
+    let asked = glimpse.authority.as_ref();
+    worker.log_access(&AccessRecord {
+        client,
+        method: match &glimpse.method[..] {
+            "" => "-",
+            method => method,
+        },
+        is_web: false,
+        upstream: None,
+        path,
+        status: None,
+        reason: b"",
+        response_bytes: 0,
+        elapsed: Duration::ZERO,
+        note: Some(&format!(
+            "answered 400 - this port speaks TLS; the client sent {name}: {remedy}"
+        )),
+        asked: asked.map(|(host, port)| (host.as_str(), *port)),
+        user: "",
+        fields: &[],
+    });
 }

@@ -4,6 +4,7 @@
 //! half-close is passed on, to TLS as `close_notify`, and the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
 //! whole one. A tunnel through which nothing moves for the idle limit is closed. Nothing is held while nothing moves.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -31,6 +32,13 @@ pub(crate) struct Relayed {
     pub(crate) to_upstream: u64,
     pub(crate) to_client: u64,
     pub(crate) end: TunnelEndReason,
+}
+
+/// What has gone through a tunnel so far, in bytes: for its line in the log, also where the relay is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) to_upstream: Cell<u64>,
+    pub(crate) to_client: Cell<u64>,
 }
 
 /// Why a tunnel ended.
@@ -61,6 +69,7 @@ pub(crate) async fn relay(
     deadlines: &Rc<Deadlines>,
     idle: Duration,
     watcher: Option<&dyn TunnelWatcher>,
+    moved: &Moved,
 ) -> Relayed {
     let client_channel = client.transport.channel();
     let (client_reader, client_writer) = client.transport.split();
@@ -74,6 +83,7 @@ pub(crate) async fn relay(
             watcher,
             from: Way::Client,
         }),
+        &moved.to_upstream,
     );
     let mut outbound = Direction::new(
         upstream_reader,
@@ -84,6 +94,7 @@ pub(crate) async fn relay(
             watcher,
             from: Way::Upstream,
         }),
+        &moved.to_client,
     );
     let deadline = deadlines.slot();
     deadline.arm(idle);
@@ -108,7 +119,7 @@ pub(crate) async fn relay(
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     })
     .await;
-    let (to_upstream, to_client) = (inbound.moved, outbound.moved);
+    let (to_upstream, to_client) = (inbound.moved.get(), outbound.moved.get());
     let end = match result {
         Ok(()) => TunnelEndReason::Closed,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => TunnelEndReason::Idle,
@@ -163,7 +174,7 @@ struct Direction<'a> {
     pending: Vec<u8>,
     written: usize,
     pipe: PipeInUse,
-    moved: u64,
+    moved: &'a Cell<u64>,
     is_active: bool,
     /// Whether a pipe can be had, and leads from socket to socket.
     may_splice: bool,
@@ -193,13 +204,15 @@ impl<'a> Direction<'a> {
         received: Vec<u8>,
         read_len: usize,
         watch: Option<Watch<'a>>,
+        moved: &'a Cell<u64>,
     ) -> Self {
+        moved.set(received.len() as u64);
         let watch = watch.filter(|watch| watch.watcher.is_needed(watch.from));
         let mut direction = Self {
             from,
             to,
             state: State::Copying,
-            moved: received.len() as u64,
+            moved,
             pending: received,
             written: 0,
             pipe: PipeInUse::default(),
@@ -370,8 +383,9 @@ impl<'a> Direction<'a> {
 
     fn count(&mut self, len: u64) {
         self.is_active = true;
-        self.moved += len;
-        if self.may_splice && self.state == State::Copying && self.moved >= splice::WORTH_IT {
+        let moved = self.moved.get() + len;
+        self.moved.set(moved);
+        if self.may_splice && self.state == State::Copying && moved >= splice::WORTH_IT {
             self.state = State::Splicing;
         }
     }

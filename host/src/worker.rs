@@ -2,12 +2,14 @@
 //!
 //! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
 //! own access log batch. What all workers share is immutable: the configuration, the plugin chain
-//! and the trust in upstreams; or written rarely: certificates and what was learnt about hosts.
+//! and the trust in upstreams; or written rarely: certificates and what was learnt about hosts. Only the counts of
+//! connections and exchanges are written by all.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +38,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The most threads that blocking work of plugins may take, per worker; further work waits.
 const MAX_BLOCKING_THREADS: usize = 16;
+
+/// A count that all workers share, alone on its cache lines.
+#[repr(align(128))]
+struct Count(AtomicU64);
+
+static CONNECTIONS: Count = Count(AtomicU64::new(0));
+static EXCHANGES: Count = Count(AtomicU64::new(0));
 
 thread_local! {
     static CURRENT: RefCell<Weak<Worker>> = const { RefCell::new(Weak::new()) };
@@ -72,8 +81,12 @@ pub(crate) struct Worker {
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
+    /// What is still open is given up.
+    is_stopping: Cell<bool>,
+    cut: Cell<Cut>,
     connections: Cell<usize>,
-    next_id: Cell<u64>,
+    /// Whether anybody sees the numbers of exchanges.
+    counts_exchanges: bool,
     date: RefCell<DateText>,
 }
 
@@ -90,27 +103,47 @@ pub(crate) struct WorkerStart {
     pub(crate) web: Option<Arc<WebServer>>,
     pub(crate) events: Events,
     pub(crate) log: LogSink,
-    /// Turns true once: finish what is under way, take nothing new.
-    pub(crate) drain: watch::Receiver<bool>,
+    /// How far the end of the process has come.
+    pub(crate) stage: watch::Receiver<Stage>,
     /// Told once when the worker takes connections; dropped untold when it cannot.
     pub(crate) ready: mpsc::Sender<()>,
 }
 
-/// Runs a worker on the calling thread until it has drained.
-pub(crate) fn run(start: WorkerStart) -> io::Result<()> {
+/// How far the end of the process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    /// Finish what is under way, take nothing new.
+    Draining,
+    /// Give up what is still under way.
+    Stopping,
+}
+
+/// What a worker has given up at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) exchanges: usize,
+    /// Client connections, idle ones included.
+    pub(crate) connections: usize,
+}
+
+/// Runs a worker on the calling thread until it has drained, or is told to give up what is under way.
+pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let result = runtime.block_on(serve(start));
-    // Blocking work that nobody waits for any more does not keep the process.
+    let worker = runtime.block_on(async { enter(&start) })?;
+    let result = runtime.block_on(serve(Rc::clone(&worker), start));
+    // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end here,
+    // each with its line in the log.
     runtime.shutdown_background();
-    result
+    worker.access_log.flush();
+    result.map(|()| worker.cut.get())
 }
 
-async fn serve(start: WorkerStart) -> io::Result<()> {
-    let worker = enter(&start)?;
+async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
     let housekeeper = Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let mut ticks = 0_u32;
@@ -129,14 +162,13 @@ async fn serve(start: WorkerStart) -> io::Result<()> {
     for listener in start.listeners {
         let listener = TcpListener::from_std(listener)?;
         let acceptor = Rc::clone(&worker);
-        let drain = start.drain.clone();
-        tokio::task::spawn_local(async move { acceptor.accept(listener, drain).await });
+        let stage = start.stage.clone();
+        tokio::task::spawn_local(async move { acceptor.accept(listener, stage).await });
     }
     // The server may have given up waiting because another worker failed.
     let _ = start.ready.send(());
     drop(start.ready);
-    worker.drained(start.drain).await;
-    worker.access_log.flush();
+    worker.drained(start.stage).await;
     Ok(())
 }
 
@@ -167,9 +199,12 @@ impl Worker {
             access_log: AccessLog::new(start.log.clone()),
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
+            is_stopping: Cell::new(false),
+            cut: Cell::default(),
             connections: Cell::new(0),
-            // Ids are unique in the process: the worker's number is above what it will ever count.
-            next_id: Cell::new((start.number as u64) << 48),
+            counts_exchanges: !start.chain.is_empty()
+                || start.events.has_subscribers()
+                || start.web.is_some(),
             date: RefCell::default(),
             config: Arc::clone(&start.config),
             chain: WorkerChain::new(&start.chain, &deadlines),
@@ -192,9 +227,32 @@ impl Worker {
         self.is_draining.get()
     }
 
-    /// A number for a connection or an exchange that no other has.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.replace(self.next_id.get() + 1) + 1
+    /// Whether exchanges are given up, as the process ends.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
+    }
+
+    /// Counts an exchange that did not come to its end.
+    pub(crate) fn count_cut_exchange(&self) {
+        let cut = self.cut.get();
+        self.cut.set(Cut {
+            exchanges: cut.exchanges + usize::from(self.is_stopping()),
+            ..cut
+        });
+    }
+
+    /// The number of a client connection: 1, 2, 3 in the process, in the order of their beginnings.
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        CONNECTIONS.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of an exchange, as [`next_connection_id`](Self::next_connection_id); 0 where no plugin could see it:
+    /// then workers need not share a counter.
+    pub(crate) fn next_exchange_id(&self) -> u64 {
+        match self.counts_exchanges {
+            true => EXCHANGES.0.fetch_add(1, Ordering::Relaxed) + 1,
+            false => 0,
+        }
     }
 
     /// Runs `use_date` with the time as fields give it (RFC 9110 §5.6.7).
@@ -225,11 +283,11 @@ impl Worker {
         Counted(Rc::clone(self))
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, mut drain: watch::Receiver<bool>) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, mut stage: watch::Receiver<Stage>) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = drain.wait_for(|is_draining| *is_draining) => return,
+                _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -253,15 +311,29 @@ impl Worker {
         connection::begin(socket, client, counted);
     }
 
-    /// Waits for the order to drain, and then for the connections to end.
-    async fn drained(&self, mut drain: watch::Receiver<bool>) {
+    /// Waits for the order to drain, and then for the connections to end, or for the order to give them up.
+    async fn drained(&self, mut stage: watch::Receiver<Stage>) {
         // An error means that the server is gone, which is an order too.
-        let _ = drain.wait_for(|is_draining| *is_draining).await;
+        let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
         self.is_draining.set(true);
         self.pool.clear();
-        while self.connections.get() > 0 {
-            self.deadlines.wake_all();
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let ended = async {
+            while self.connections.get() > 0 {
+                self.deadlines.wake_all();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let has_stopped = tokio::select! {
+            biased;
+            stopped = stage.wait_for(|stage| *stage >= Stage::Stopping) => stopped.is_ok(),
+            () = ended => false,
+        };
+        if has_stopped {
+            self.is_stopping.set(true);
+            self.cut.set(Cut {
+                exchanges: 0,
+                connections: self.connections.get(),
+            });
         }
     }
 

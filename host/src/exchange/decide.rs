@@ -31,6 +31,7 @@ impl Exchange {
                     Refusal::Unauthorized,
                 ));
             }
+            self.record.has_credential = true;
             if let Some(session) = &self.session {
                 session.set_user(expected.user());
             }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use super::Exchange;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
-use crate::plugins::Session;
 
 /// What a client had itself connected to, before it began to speak to us.
 #[derive(Clone, Debug)]
@@ -25,6 +24,11 @@ impl Origin {
     pub(crate) fn rename(&mut self, name: &str) {
         self.host = name.to_owned();
     }
+
+    /// Who the client is; empty if nobody asked.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
 }
 
 impl Exchange {
@@ -39,7 +43,9 @@ impl Exchange {
             user: self
                 .session
                 .as_ref()
-                .map_or_else(String::new, Session::user),
+                .map(|session| session.with_user(str::to_owned))
+                .filter(|user| !user.is_empty())
+                .unwrap_or_else(|| self.known_user().to_owned()),
         }
     }
 

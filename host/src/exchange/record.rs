@@ -1,5 +1,6 @@
 //! The end of every exchange: what the access log and the plugins are told.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Exchange;
@@ -8,7 +9,8 @@ use crate::events::{Note, NoteKind, NotedRequest};
 use crate::http1::ResponseHead;
 use crate::plugins::{Hook, TunnelHooks, WebSocketHooks};
 use crate::telemetry::AccessRecord;
-use crate::tunnel::Relayed;
+use crate::tunnel::{Moved, Relayed};
+use crate::worker::Worker;
 
 /// What the access log says of an exchange.
 pub(super) struct Record {
@@ -17,6 +19,8 @@ pub(super) struct Record {
     pub(super) seeks_upstream: bool,
     /// The web server answers.
     pub(super) is_web: bool,
+    /// The client has shown the configured credential.
+    pub(super) has_credential: bool,
     /// A connection to the upstream was made.
     pub(super) has_upstream: bool,
     /// The upstream's final response; `None` when the answer was ours.
@@ -29,6 +33,10 @@ pub(super) struct Record {
     /// What the web server's plugins add.
     pub(super) fields: Vec<(String, String)>,
     pub(super) note: Option<String>,
+    /// What has gone through the tunnel that it has become.
+    pub(super) moved: Moved,
+    /// The plugins and the log have been told.
+    pub(super) is_over: bool,
 }
 
 impl Record {
@@ -37,6 +45,7 @@ impl Record {
             started_at: Instant::now(),
             seeks_upstream: false,
             is_web: false,
+            has_credential: false,
             has_upstream: false,
             status: None,
             reason: Vec::new(),
@@ -44,6 +53,39 @@ impl Record {
             sent: 0,
             fields: Vec::new(),
             note: None,
+            moved: Moved::default(),
+            is_over: false,
+        }
+    }
+
+    /// Notes that the exchange is given up, by whoever drops it.
+    fn cut_off(&mut self, worker: &Worker) {
+        let cut_off = match worker.is_stopping() {
+            true => "cut off by the shutdown",
+            false => "cut off",
+        };
+        self.note = Some(match self.note.take() {
+            Some(note) => format!("{note}, {cut_off}"),
+            None => cut_off.to_owned(),
+        });
+        self.sent += self.moved.to_client.get();
+    }
+}
+
+/// However an exchange ends, it is told: also one that is dropped on its way, as at the end of the process.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.record.is_over {
+            return;
+        }
+        self.worker.count_cut_exchange();
+        let worker = Rc::clone(&self.worker);
+        self.record.cut_off(&worker);
+        if std::thread::panicking() {
+            // Plugins are not called on the way out of a fault of our own.
+            self.log();
+        } else {
+            self.end();
         }
     }
 }
@@ -102,6 +144,11 @@ impl Exchange {
             .then(|| WebSocketHooks::new(session, &self.head))
     }
 
+    /// What has gone through the tunnel that this exchange has become, for its relay to keep up to date.
+    pub(crate) fn moved(&self) -> &Moved {
+        &self.record.moved
+    }
+
     /// Ends an exchange that has become a tunnel.
     pub(crate) fn finish_tunnel(mut self, relayed: &Relayed) {
         self.record.sent = relayed.to_client;
@@ -117,6 +164,11 @@ impl Exchange {
 
     /// Tells the plugins and the access log, and gives the head's buffers back.
     pub(super) fn finish(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.record.is_over = true;
         let may_log = match &self.session {
             Some(session) => session.run_at_end(Hook::OnAccessLog, &self.head),
             None => true,
@@ -131,32 +183,60 @@ impl Exchange {
             session.run_at_end(Hook::OnUpstreamConnectionClose, &self.head);
         }
         drop(self.session.take());
-        buffers::give_back_head(self.head.into_buffers());
+        buffers::give_back_head(self.head.take_buffers());
     }
 
     fn log(&mut self) {
+        let mut fields = std::mem::take(&mut self.record.fields);
         let redirected = self.redirected();
-        let upstream = match (&redirected, &self.forwarded_to) {
-            (Some((host, port)), _) => (host.as_str(), *port),
+        let to = redirected.as_ref().map(|(host, port)| (&**host, *port));
+        match &self.session {
+            Some(session) => {
+                fields.append(&mut session.log_fields());
+                session.with_user(|user| self.write_line(to, user, &fields));
+            }
+            None => self.write_line(to, "", &fields),
+        }
+    }
+
+    /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that plugins
+    /// have named or were told.
+    fn write_line(&self, redirected: Option<(&str, u16)>, user: &str, fields: &[(String, String)]) {
+        let upstream = match (redirected, &self.forwarded_to) {
+            (Some(to), _) => to,
             (None, Some(to)) => (to.host.as_str(), to.port),
             (None, None) => (self.head.host(), self.head.port()),
         };
-        let mut fields = std::mem::take(&mut self.record.fields);
-        if let Some(session) = &self.session {
-            fields.append(&mut session.log_fields());
-        }
+        let upstream = self.record.seeks_upstream.then_some(upstream);
+        let asked = Some((self.head.host(), self.head.port()))
+            .filter(|asked| !self.record.is_web && !asked.0.is_empty() && upstream != Some(*asked));
         self.worker.log_access(&AccessRecord {
             client: self.facts.client,
             method: self.head.method(),
             is_web: self.record.is_web,
-            upstream: self.record.seeks_upstream.then_some(upstream),
+            upstream,
             path: self.head.path(),
             status: self.record.status,
             reason: &self.record.reason,
             response_bytes: self.record.sent,
             elapsed: self.record.started_at.elapsed(),
             note: self.record.note.as_deref(),
-            fields: &fields,
+            asked,
+            user: match user {
+                "" => self.known_user(),
+                user => user,
+            },
+            fields,
         });
+    }
+
+    /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request. Empty if
+    /// nobody asked.
+    pub(super) fn known_user(&self) -> &str {
+        match (&self.worker.config.basic_auth, &self.origin) {
+            (Some(credential), _) if self.record.has_credential => credential.user(),
+            (_, Some(origin)) => origin.user(),
+            _ => "",
+        }
     }
 }

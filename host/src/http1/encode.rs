@@ -128,6 +128,28 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+/// Whether a reason phrase is the registered one for its status, in any case, one that widespread servers send, or none.
+pub fn is_usual_reason(status: u16, reason: &[u8]) -> bool {
+    let usual: &[&str] = match status {
+        200 => &["Connection established"],
+        302 => &["Moved Temporarily"],
+        405 => &["Not Allowed"],
+        408 => &["Request Time-out"],
+        413 => &["Request Entity Too Large", "Payload Too Large"],
+        414 => &["Request-URI Too Large", "Request-URI Too Long"],
+        416 => &["Requested Range Not Satisfiable"],
+        418 => &["I'm a tea pot", "I'm a teapot"],
+        422 => &["Unprocessable Entity"],
+        503 => &["Service Temporarily Unavailable"],
+        504 => &["Gateway Time-out"],
+        _ => &[],
+    };
+    let is_same = |phrase: &str| reason.eq_ignore_ascii_case(phrase.as_bytes());
+    reason.is_empty()
+        || is_same(reason_phrase(status))
+        || usual.iter().any(|phrase| is_same(phrase))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,6 +93,14 @@ impl RequestHead {
         (self.text, self.lines)
     }
 
+    /// As [`into_buffers`](Self::into_buffers), for a head that is a part of something; it must not be read any more.
+    pub fn take_buffers(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
+        (
+            std::mem::take(&mut self.text),
+            std::mem::take(&mut self.lines),
+        )
+    }
+
     /// The method, a token; its case matters (RFC 9110 §9.1).
     pub fn method(&self) -> &str {
         self.method.str_of(&self.text)

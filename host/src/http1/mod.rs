@@ -3,7 +3,8 @@
 //! In the order a message meets it: `parse` finds and reads a head, `head` and `fields` are what it says,
 //! `target` where a request goes (9112 §3.2), `framing` where its body ends (9112 §6), `body` and `chunked`
 //! read and write that body (9112 §7), `upgrade` says which changes of protocol may pass (9110 §7.8), `forward`
-//! writes the head for the next hop (9110 §7.6), `encode` has the byte writers they share. Imports nothing of
+//! writes the head for the next hop (9110 §7.6), `encode` has the byte writers they share; `glimpse` and `foreign`
+//! tell what a refused request seems to be. Imports nothing of
 //! ours from outside.
 //!
 //! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired and
@@ -14,8 +15,10 @@ mod body;
 mod chunked;
 mod encode;
 mod fields;
+mod foreign;
 mod forward;
 mod framing;
+mod glimpse;
 mod head;
 mod parse;
 mod target;
@@ -24,18 +27,21 @@ mod upgrade;
 pub use body::{BodyDecoder, BodyEncoder, BodyError, Step};
 pub use chunked::Trailers;
 pub use encode::{
-    push_decimal, push_hexadecimal, reason_phrase, write_decimal, write_field, write_status_line,
+    is_usual_reason, push_decimal, push_hexadecimal, reason_phrase, write_decimal, write_field,
+    write_status_line,
 };
 pub use fields::{
     ConnectionOptions, FieldId, FieldLine, FieldRefused, FieldView, Fields, FieldsMut, Span,
     check_field,
 };
+pub use foreign::Foreign;
 pub use forward::{
     ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, ResponseForward,
     forget_digests, forward_request, forward_response, is_connection_bound, is_idempotent,
     is_persistent, max_forwards, trace_content,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
+pub use glimpse::Glimpse;
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};

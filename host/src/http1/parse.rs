@@ -150,7 +150,7 @@ impl HeadScanner {
             self.begun = self.find_start(window, kind)?;
         }
         if self.begun
-            && let Some(end) = self.find_end(window)?
+            && let Some(end) = self.find_end(window, kind)?
         {
             let start = self.start;
             return Ok(Some(HeadBounds { start, end }));
@@ -189,7 +189,7 @@ impl HeadScanner {
         Ok(true)
     }
 
-    fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+    fn find_end(&mut self, bytes: &[u8], kind: HeadKind) -> Result<Option<usize>, HeadError> {
         let unseen = self.scanned;
         for offset in memchr_iter(b'\n', bytes.get(unseen..).unwrap_or_default()) {
             let at = unseen + offset;
@@ -198,6 +198,10 @@ impl HeadScanner {
             }
             if at == self.line_start + 1 {
                 return Ok(Some(at + 1));
+            }
+            let is_request_line = kind == HeadKind::Request && self.line_start == self.start;
+            if is_request_line && !names_version(&bytes[self.start..at - 1]) {
+                return Err(HeadError::RequestLineInvalid);
             }
             self.line_start = at + 1;
         }
@@ -212,6 +216,14 @@ impl HeadScanner {
             _ => HeadError::HeadTooLong,
         }
     }
+}
+
+/// Whether a request line ends in something like a version. A client that speaks another protocol of lines waits for an
+/// answer to the first of them, and gets it.
+fn names_version(line: &[u8]) -> bool {
+    const LONGEST: usize = b" HTTP/99.99".len();
+    let end = &line[line.len().saturating_sub(LONGEST)..];
+    memchr::memmem::find(end, b" HTTP/").is_some()
 }
 
 fn find_response(bytes: &[u8]) -> Result<bool, HeadError> {

@@ -70,7 +70,7 @@ impl Measured {
             tls_client: Arc::new(TlsClient::new(&TlsConfig::default(), &[])?),
             events: Events::default(),
             log: LogSink::discard(),
-            drain: watch::channel(false).1,
+            stage: watch::channel(worker::Stage::Serving).1,
             ready: mpsc::channel().0,
         })?;
         Ok(Self { runtime, worker })
@@ -132,7 +132,7 @@ impl Measured {
         let worker = &self.worker;
         let facts = ExchangeFacts {
             connection_id: 1,
-            exchange_id: worker.next_id(),
+            exchange_id: worker.next_exchange_id(),
             client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         };
         (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, facts))

@@ -279,9 +279,9 @@ impl Session {
         self.with(|inner| inner.set_user(name));
     }
 
-    /// Who the client is, if it has authenticated.
-    pub(crate) fn user(&self) -> String {
-        self.with(|inner| inner.user.clone())
+    /// Calls `use_user` with who the client is; empty if it has not authenticated.
+    pub(crate) fn with_user<R>(&self, use_user: impl FnOnce(&str) -> R) -> R {
+        self.with(|inner| use_user(&inner.user))
     }
 
     /// There is no upstream, for this reason; empty when there is one again.

@@ -1,19 +1,24 @@
 //! The access log: one line per exchange.
 //!
 //! `<time> - INFO - pid:7077 - access_log:71 - ::1:49911 - GET google.com:80/path - 200 OK - 556 bytes - 12.34 ms`.
-//! Lines gather in the worker's batch without a lock, a system call or an allocation; the worker hands the
-//! batch over, and `None` stands for what never came to be. Nothing of a peer's can end or forge a line.
+//! Lines gather in the worker's batch without a lock, a system call or an allocation; the worker hands the batch over, and
+//! so does every diagnostic of the same thread, so that lines stand in the order of their times. `None` stands for what
+//! never came to be. Nothing of a peer's can end a line or pass for a part of it. Behind the duration stand, each after
+//! ` - `: what an operator should know, the host that was asked for where it is not the one named before, the user, and
+//! what plugins add.
 
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::process;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::LogSink;
 use super::clock::Clock;
-use super::escape::push_escaped;
+use super::escape::{push_escaped, push_part, push_quoted, push_unspaced};
+use crate::http1;
 
 /// What one exchange came to.
 #[derive(Clone, Debug)]
@@ -36,8 +41,12 @@ pub struct AccessRecord<'a> {
     pub response_bytes: u64,
     /// From the first byte of the request to the end of the exchange.
     pub elapsed: Duration,
-    /// What an operator should know about it, such as `answered 418 by FilterByUpstreamHost`.
+    /// What an operator should know about it, such as `answered 418 by FilterByUpstreamHost`. No text of a peer's.
     pub note: Option<&'a str>,
+    /// Host and port that the client has asked for, if it has named a host and `upstream` is not the same.
+    pub asked: Option<(&'a str, u16)>,
+    /// The user that the client has authenticated as; empty if nobody asked.
+    pub user: &'a str,
     /// What plugins add.
     pub fields: &'a [(String, String)],
 }
@@ -46,26 +55,47 @@ pub struct AccessRecord<'a> {
 #[derive(Debug)]
 pub struct AccessLog {
     sink: LogSink,
-    batch: RefCell<Vec<u8>>,
+    batch: Rc<RefCell<Vec<u8>>>,
     clock: RefCell<Clock>,
     /// What follows the time in every line.
     prefix: String,
+}
+
+thread_local! {
+    /// The batch of the worker on this thread.
+    static BATCH: RefCell<Weak<RefCell<Vec<u8>>>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The lines of this thread's batch with `line` behind them: a diagnostic must not overtake what happened before it.
+pub(super) fn behind_batch(line: &[u8]) -> Vec<u8> {
+    // While the thread ends the batch may be gone already.
+    let batch = BATCH.try_with(|batch| batch.borrow().upgrade());
+    let mut lines = match batch.ok().flatten() {
+        Some(batch) => batch
+            .try_borrow_mut()
+            .map_or_else(|_| Vec::new(), |mut batch| mem::take(&mut *batch)),
+        None => Vec::new(),
+    };
+    lines.extend_from_slice(line);
+    lines
 }
 
 /// What a batch holds before it should be handed over, in bytes; the room of a new batch.
 const BATCH_LEN: usize = 32 * 1024;
 
 impl AccessLog {
-    /// A log whose batches go to `sink`.
+    /// A log whose batches go to `sink`. It belongs to the thread that makes it, and is the only one there.
     pub fn new(sink: LogSink) -> Self {
         let prefix = format!(
             " - INFO - pid:{} - access_log:{} - ",
             process::id(),
             line!()
         );
+        let batch = Rc::default();
+        BATCH.set(Rc::downgrade(&batch));
         AccessLog {
             sink,
-            batch: RefCell::default(),
+            batch,
             clock: RefCell::new(Clock::local()),
             prefix,
         }
@@ -120,13 +150,13 @@ fn write_record(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     let is_connect = record.method == "CONNECT";
     push_address(record.client, line);
     line.extend_from_slice(b" - ");
-    push_escaped(record.method.as_bytes(), line);
+    push_method(record.method.as_bytes(), line);
     line.push(b' ');
     if !record.is_web {
         push_upstream(record.upstream, line);
     }
     if !is_connect {
-        push_escaped(record.path, line);
+        push_unspaced(record.path, line);
     }
     if !is_connect || record.status.is_some_and(|status| status >= 300) {
         push_status(record.status, record.reason, line);
@@ -154,15 +184,30 @@ fn push_address(client: SocketAddr, line: &mut Vec<u8>) {
     push_decimal(client.port().into(), 1, line);
 }
 
+/// A method as it is, unless it is a token that looks like something else.
+fn push_method(method: &[u8], line: &mut Vec<u8>) {
+    let is_plain = method == b"-"
+        || method.first().is_some_and(u8::is_ascii_alphabetic)
+            && method
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    match is_plain {
+        true => line.extend_from_slice(method),
+        false => push_quoted(method, line),
+    }
+}
+
 fn push_upstream(upstream: Option<(&str, u16)>, line: &mut Vec<u8>) {
     match upstream {
-        Some((host, port)) => {
-            push_escaped(host.as_bytes(), line);
-            line.push(b':');
-            push_decimal(port.into(), 1, line);
-        }
+        Some((host, port)) => push_host(host, port, line),
         None => line.extend_from_slice(b"None:None"),
     }
+}
+
+fn push_host(host: &str, port: u16, line: &mut Vec<u8>) {
+    push_unspaced(host.as_bytes(), line);
+    line.push(b':');
+    push_decimal(port.into(), 1, line);
 }
 
 fn push_status(status: Option<u16>, reason: &[u8], line: &mut Vec<u8>) {
@@ -171,7 +216,10 @@ fn push_status(status: Option<u16>, reason: &[u8], line: &mut Vec<u8>) {
         Some(status) => {
             push_decimal(status.into(), 1, line);
             line.push(b' ');
-            push_escaped(reason, line);
+            match http1::is_usual_reason(status, reason) {
+                true => line.extend_from_slice(reason),
+                false => push_quoted(reason, line),
+            }
         }
         None => line.extend_from_slice(b"None None"),
     }
@@ -191,11 +239,19 @@ fn push_notes(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
         line.extend_from_slice(b" - ");
         push_escaped(note.as_bytes(), line);
     }
+    if let Some((host, port)) = record.asked {
+        line.extend_from_slice(b" - for ");
+        push_host(host, port, line);
+    }
+    if !record.user.is_empty() {
+        line.extend_from_slice(b" - user ");
+        push_part(record.user.as_bytes(), line);
+    }
     for (key, value) in record.fields {
         line.extend_from_slice(b" - ");
-        push_escaped(key.as_bytes(), line);
+        push_unspaced(key.as_bytes(), line);
         line.push(b'=');
-        push_escaped(value.as_bytes(), line);
+        push_part(value.as_bytes(), line);
     }
 }
 
@@ -235,6 +291,8 @@ mod tests {
             response_bytes: 556,
             elapsed: Duration::from_micros(12_345),
             note: None,
+            asked: None,
+            user: "",
             fields: &[],
         }
     }
@@ -307,8 +365,78 @@ mod tests {
         assert_eq!(
             line(&noted),
             "::1:49911 - GET google.com:80/a\\r\\nb\\x1b - 200 OK - 556 bytes - 12.34 ms \
-             - answered 418 by FilterByUpstreamHost - k=v\\nw - x=1"
+             - answered 418 by FilterByUpstreamHost - k=\"v\\nw\" - x=1"
         );
+    }
+
+    #[test]
+    fn names_the_host_asked_for_and_the_user_behind_the_line() {
+        let refused = AccessRecord {
+            upstream: None,
+            status: None,
+            response_bytes: 0,
+            note: Some("answered 407, http_request_denied"),
+            asked: Some(("google.com", 80)),
+            user: "marianne",
+            ..record()
+        };
+        assert_eq!(
+            line(&refused),
+            "::1:49911 - GET None:None/path?q - None None - 0 bytes - 12.34 ms \
+             - answered 407, http_request_denied - for google.com:80 - user marianne"
+        );
+    }
+
+    #[test]
+    fn no_text_of_a_peer_passes_for_ours() {
+        let fields = [("k".to_owned(), "v - x=1".to_owned())];
+        let forged = AccessRecord {
+            method: "!GET",
+            upstream: Some(("a b", 1)),
+            path: b"/ - 200 OK",
+            reason: b"OK - 0 bytes - 1 ms - answered 403 by \"Filter\"",
+            asked: Some(("c d", 2)),
+            user: "a - user b",
+            fields: &fields,
+            ..record()
+        };
+        assert_eq!(
+            line(&forged),
+            "::1:49911 - \"!GET\" a\\x20b:1/\\x20-\\x20200\\x20OK - \
+             200 \"OK - 0 bytes - 1 ms - answered 403 by \\\"Filter\\\"\" - 556 bytes - 12.34 ms \
+             - for c\\x20d:2 - user \"a - user b\" - k=\"v - x=1\""
+        );
+    }
+
+    #[test]
+    fn a_usual_reason_stands_as_it_is() {
+        for (status, reason, shown) in [
+            (200, "OK", "200 OK"),
+            (200, "", "200 "),
+            (404, "NOT FOUND", "404 NOT FOUND"),
+            (418, "I'm a tea pot", "418 I'm a tea pot"),
+            (404, "OK", "404 \"OK\""),
+            (200, "None None", "200 \"None None\""),
+            (299, "Fine", "299 \"Fine\""),
+        ] {
+            let answered = AccessRecord {
+                status: Some(status),
+                reason: reason.as_bytes(),
+                ..record()
+            };
+            let line = line(&answered);
+            assert!(line.contains(&format!(" - {shown} - 556 ")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_diagnostic_takes_the_lines_before_it_along() {
+        let log = AccessLog::new(LogSink::discard());
+        log.batch.borrow_mut().extend_from_slice(b"first\n");
+        assert_eq!(behind_batch(b"second\n"), b"first\nsecond\n");
+        assert_eq!(log.take_batch(), None);
+        drop(log);
+        assert_eq!(behind_batch(b"third\n"), b"third\n");
     }
 
     #[test]

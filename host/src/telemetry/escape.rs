@@ -1,17 +1,19 @@
-//! Keeps a log line one line.
+//! Keeps a log line one line, and a peer's words apart from ours.
 //!
 //! Paths, reasons and messages come from peers and plugins. Whatever in them could end a line or drive a
-//! terminal is written as an escape. What a field means is left to those who write it.
+//! terminal is written as an escape; whatever could pass for another part of the line is quoted, with `\"` and `\\`
+//! inside. Which of the two a part needs is for its writer to say.
 
 use std::fmt::{self, Write};
 
-/// Text on its way into a line; control characters become escapes such as `\n` or `\u{1b}`.
+/// Text on its way into a line; control characters, and those that change the order of what is shown, become escapes
+/// such as `\n` or `\u{1b}`.
 pub(super) struct Escaped<'a>(pub(super) &'a mut dyn Write);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(char::is_control) {
+        while let Some(at) = rest.find(is_unprintable) {
             let (clean, dirty) = rest.split_at(at);
             self.0.write_str(clean)?;
             let mut chars = dirty.chars();
@@ -21,6 +23,74 @@ impl Write for Escaped<'_> {
             rest = chars.as_str();
         }
         self.0.write_str(rest)
+    }
+}
+
+/// Text in quotes on its way into a line, which writes the quotes.
+pub(super) struct Quoted<'a>(pub(super) &'a mut dyn Write);
+
+impl Write for Quoted<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(['"', '\\']) {
+            let clean = part.strip_suffix(['"', '\\']).unwrap_or(part);
+            Escaped(&mut *self.0).write_str(clean)?;
+            if clean.len() < part.len() {
+                write!(self.0, "\\{}", &part[clean.len()..])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` can stand as the value of a field among others without quotes.
+pub(super) fn is_word(text: &str) -> bool {
+    let may_stand = |c: char| !c.is_whitespace() && !is_unprintable(c) && c != '"';
+    !text.is_empty() && text.chars().all(may_stand)
+}
+
+/// Control characters, and format characters that hide text or turn its direction.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Appends one part of a line that is separated from the next by ` - `: in quotes where it could pass for several.
+pub(super) fn push_part(bytes: &[u8], line: &mut Vec<u8>) {
+    let is_ambiguous = bytes.is_empty()
+        || bytes.starts_with(b" ")
+        || bytes.ends_with(b" ")
+        || bytes.starts_with(b"- ")
+        || bytes.ends_with(b" -")
+        || memchr::memmem::find(bytes, b" - ").is_some()
+        || bytes
+            .iter()
+            .any(|byte| !matches!(byte, b' '..=b'~') || *byte == b'"');
+    match is_ambiguous {
+        true => push_quoted(bytes, line),
+        false => line.extend_from_slice(bytes),
+    }
+}
+
+/// Appends what a peer sent in quotes.
+pub(super) fn push_quoted(bytes: &[u8], line: &mut Vec<u8>) {
+    line.push(b'"');
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
+            _ => line.extend(std::ascii::escape_default(byte)),
+        }
+    }
+    line.push(b'"');
+}
+
+/// Appends what stands in the middle of a part, such as a path: without spaces, so that the part stays one.
+pub(super) fn push_unspaced(bytes: &[u8], line: &mut Vec<u8>) {
+    for (number, piece) in bytes.split(|byte| *byte == b' ').enumerate() {
+        if number > 0 {
+            line.extend_from_slice(b"\\x20");
+        }
+        push_escaped(piece, line);
     }
 }
 
@@ -46,6 +116,40 @@ mod tests {
             .write_str("grüße\r\nINFO \u{1b}[2J\u{85}")
             .unwrap();
         assert_eq!(line, "grüße\\r\\nINFO \\u{1b}[2J\\u{85}");
+    }
+
+    #[test]
+    fn what_turns_the_direction_of_text_is_an_escape() {
+        let mut line = String::new();
+        Escaped(&mut line).write_str("a\u{202e}b\u{feff}").unwrap();
+        assert_eq!(line, "a\\u{202e}b\\u{feff}");
+    }
+
+    #[test]
+    fn quoted_text_ends_where_its_quotes_end() {
+        let mut line = String::new();
+        Quoted(&mut line).write_str("a \"b\" \\ c\n d\"").unwrap();
+        assert_eq!(line, "a \\\"b\\\" \\\\ c\\n d\\\"");
+    }
+
+    #[test]
+    fn a_part_that_could_pass_for_several_is_quoted() {
+        for (text, written) in [
+            ("over 192.0.2.1", "over 192.0.2.1"),
+            ("a-b", "a-b"),
+            ("", "\"\""),
+            ("x - answered 403 by Y", "\"x - answered 403 by Y\""),
+            ("x -", "\"x -\""),
+            ("- x", "\"- x\""),
+            (" x", "\" x\""),
+            ("a\"b", "\"a\\\"b\""),
+            ("a\nb", "\"a\\nb\""),
+            ("\u{fc}", "\"\\xc3\\xbc\""),
+        ] {
+            let mut line = Vec::new();
+            push_part(text.as_bytes(), &mut line);
+            assert_eq!(String::from_utf8(line).unwrap(), written);
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`, with the fields of the enclosing
 //! spans after the event's own. An event that reports for someone else, such as a plugin, names its place with
-//! the fields `log.target` and `log.line`.
+//! the fields `log.target` and `log.line`. A value that is not one word stands in quotes: no text of a peer's can pass for
+//! another field, or for the message.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -17,7 +18,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::LookupSpan;
 
 use super::clock::Clock;
-use super::escape::Escaped;
+use super::escape::{Escaped, Quoted, is_word};
 
 thread_local! {
     static CLOCK: RefCell<Clock> = RefCell::new(Clock::local());
@@ -83,6 +84,8 @@ struct Said {
     fields: String,
     target: Option<String>,
     line: Option<u64>,
+    /// Room for a value before it is known whether it needs quotes.
+    value: String,
 }
 
 impl Said {
@@ -105,8 +108,21 @@ impl Said {
         let _ = match field.name() {
             "message" => Escaped(&mut self.message).write_fmt(value),
             "log.target" => Escaped(self.target.get_or_insert_default()).write_fmt(value),
-            name => write!(Escaped(&mut self.fields), " {name}={value}"),
+            name => self.put_value(name, value),
         };
+    }
+
+    fn put_value(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+        self.value.clear();
+        // What a Display that fails has written by then stands all the same.
+        let _ = self.value.write_fmt(value);
+        if is_word(&self.value) {
+            return write!(self.fields, " {name}={}", self.value);
+        }
+        write!(self.fields, " {name}=\"")?;
+        Quoted(&mut self.fields).write_str(&self.value)?;
+        self.fields.push('"');
+        Ok(())
     }
 }
 
@@ -209,7 +225,16 @@ mod tests {
     fn nothing_in_a_message_ends_the_line() {
         let text = lines(|| tracing::info!(reason = %"no\nERROR", "first\r\nsecond"));
         assert!(
-            text.ends_with(" - first\\r\\nsecond reason=no\\nERROR\n"),
+            text.ends_with(" - first\\r\\nsecond reason=\"no\\nERROR\"\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_value_passes_for_another_field() {
+        let text = lines(|| tracing::warn!(host = "a status=200", method = "a\"b", "failed"));
+        assert!(
+            text.ends_with(" - failed host=\"a status=200\" method=\"a\\\"b\"\n"),
             "{text}"
         );
     }
@@ -222,7 +247,7 @@ mod tests {
         let error = Unreachable(io::Error::other("refused"));
         let text = lines(|| tracing::error!(error = &error as &dyn Error, "exchange failed"));
         assert!(
-            text.ends_with("exchange failed error=cannot reach a.example: refused\n"),
+            text.ends_with("exchange failed error=\"cannot reach a.example: refused\"\n"),
             "{text}"
         );
     }

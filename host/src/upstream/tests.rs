@@ -765,6 +765,7 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
             &means.deadlines,
             STALL,
             None,
+            &tunnel::Moved::default(),
         )
         .await;
         assert!(matches!(relayed.end, TunnelEndReason::Closed));

@@ -26,7 +26,7 @@ use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
-use crate::tunnel::{Relayed, TunnelEnd, TunnelEndReason};
+use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason};
 
 /// How long peers may take to close their connections after the last Close.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -95,12 +95,14 @@ pub(crate) async fn relay(
     deadlines: &Rc<Deadlines>,
     limits: MessageLimits,
     watcher: &dyn MessageWatcher,
+    moved: &Moved,
 ) -> Relayed {
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     let mut relay = Relay {
         client: End::new(Side::Client, &mut client, limits, random),
         upstream: End::new(Side::Upstream, &mut upstream, limits, random),
         watcher,
+        moved,
         deadline: deadlines.slot(),
         idle: limits.idle,
         is_ending: false,
@@ -165,6 +167,7 @@ struct Relay<'a> {
     client: End<'a>,
     upstream: End<'a>,
     watcher: &'a dyn MessageWatcher,
+    moved: &'a Moved,
     deadline: Deadline,
     idle: Duration,
     /// Nothing is read any more but the ends of the connections.
@@ -200,7 +203,7 @@ impl<'a> Relay<'a> {
 
     /// Writes what a side takes now of what there is for it, and closes that direction when no more will come.
     fn send(&mut self, to: Side, cx: &mut Context<'_>) -> io::Result<()> {
-        let is_ending = self.is_ending;
+        let (is_ending, moved) = (self.is_ending, self.moved);
         let (other, end) = self.sender_and_receiver(to.other());
         if end.writing == Writing::Over {
             return Ok(());
@@ -208,6 +211,11 @@ impl<'a> Relay<'a> {
         let before = end.outgoing.sent();
         let written = end.outgoing.poll_write(&mut end.to, cx);
         let has_moved = end.outgoing.sent() > before;
+        let moved = match to {
+            Side::Client => &moved.to_client,
+            Side::Upstream => &moved.to_upstream,
+        };
+        moved.set(end.outgoing.sent());
         match written {
             Poll::Ready(Ok(())) if is_ending || other.reading == Reading::Over => {
                 // A peer that is gone already needs no notice.

@@ -80,7 +80,8 @@ fn a_tunnel_leads_from_stream_to_stream() {
             read_len: READ_LEN,
         };
         let (to_client, to_origin) = (end(to_client), end(to_origin));
-        let relay = tunnel::relay(to_client, to_origin, &served.deadlines, STALL, None);
+        let moved = tunnel::Moved::default();
+        let relay = tunnel::relay(to_client, to_origin, &served.deadlines, STALL, None, &moved);
         let (relayed, at_client, at_origin, (), ()) = tokio::join!(
             relay,
             collect(response.into_body()),

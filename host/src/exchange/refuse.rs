@@ -1,0 +1,109 @@
+//! The answer to a request whose head cannot be used, and its line in the access log.
+//!
+//! There is no exchange, so plugins are not called. The line says what the request seems to ask for, or which other
+//! protocol the client speaks, and what to do about that.
+
+use std::time::Duration;
+
+use super::{GONE, send_reply, why_answered};
+use crate::connection::{CloseReason, Connection, Next};
+use crate::error::{Cause, ExchangeError};
+use crate::http1::{Foreign, Glimpse};
+use crate::reply::{Reply, ReplyForm};
+use crate::stream::MessageStream;
+use crate::telemetry::AccessRecord;
+
+/// Why there is no request, and what there is in its place.
+pub(super) struct Unread {
+    error: ExchangeError,
+    foreign: Option<Foreign>,
+    glimpse: Box<Glimpse>,
+}
+
+impl Unread {
+    /// `received` is what has come of the head.
+    pub(super) fn new(error: ExchangeError, received: &[u8]) -> Self {
+        let foreign = Foreign::of(received);
+        let glimpse = match foreign {
+            Some(_) => Glimpse::default(),
+            None => Glimpse::of(received),
+        };
+        Self {
+            error,
+            foreign,
+            glimpse: Box::new(glimpse),
+        }
+    }
+}
+
+/// Answers, logs, and closes.
+pub(super) async fn refuse(
+    client: &mut MessageStream,
+    connection: &Connection,
+    unread: Unread,
+) -> Next {
+    let Unread {
+        error,
+        foreign,
+        glimpse,
+    } = unread;
+    let worker = &connection.worker;
+    tracing::debug!(client.address = %connection.client, %error, "refused a request");
+    let reply = Reply::for_error(&error, &worker.config.via);
+    let form = ReplyForm {
+        is_head: false,
+        is_last: true,
+    };
+    let is_gone = matches!(error.cause, Cause::Io(_))
+        || send_reply(client, worker, &reply, form).await.is_err();
+    if worker.logs_access() {
+        let answered = match is_gone {
+            true => GONE.to_owned(),
+            false => why_answered(&error),
+        };
+        let note = match foreign {
+            Some(foreign) => format!("{answered} - {}", advice(foreign, connection)),
+            None => answered,
+        };
+        let asked = glimpse.authority.as_ref();
+        worker.log_access(&AccessRecord {
+            client: connection.client,
+            method: if glimpse.method.is_empty() {
+                "-"
+            } else {
+                &glimpse.method
+            },
+            is_web: false,
+            upstream: None,
+            path: if glimpse.path.is_empty() {
+                b"-"
+            } else {
+                &glimpse.path
+            },
+            status: None,
+            reason: b"",
+            response_bytes: 0,
+            elapsed: Duration::ZERO,
+            note: Some(&note),
+            asked: asked.map(|(host, port)| (host.as_str(), *port)),
+            user: connection
+                .origin
+                .as_ref()
+                .map_or("", |origin| origin.user()),
+            fields: &[],
+        });
+    }
+    Next::Close(match is_gone {
+        true => CloseReason::Gone,
+        false => CloseReason::Malformed,
+    })
+}
+
+/// What an operator should know of a client that speaks something else.
+fn advice(foreign: Foreign, connection: &Connection) -> String {
+    let Foreign { name, remedy } = foreign;
+    match &connection.origin {
+        Some(_) => format!("this tunnel is intercepted as HTTP; the client sent {name}"),
+        None => format!("this port speaks HTTP; the client sent {name}: {remedy}"),
+    }
+}
