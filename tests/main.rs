@@ -6,6 +6,8 @@
 
 /// What plugins make of bodies, byte by byte: hooks, framing, codings, limits, trailers, ends.
 mod bodies;
+/// Plugins that try to take the proxy down or to read what is not theirs.
+mod boundary;
 /// The bundled plugins, each through the real binary, as its README shows it.
 mod bundled;
 /// Certificates made and handed out by `proxy ca`.

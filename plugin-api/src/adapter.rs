@@ -24,7 +24,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// Whether the host has to keep something for each exchange: not for a filter whose state is nothing and whose
 /// hooks are all decided at once.
@@ -330,9 +330,7 @@ unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u3
     let polled = guarded(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
-        future
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker::lent(waker)))
+        waker::poll_with(waker, |cx| future.as_mut().poll(cx))
     });
     if let Ok(Poll::Pending) = polled {
         return code::PENDING;

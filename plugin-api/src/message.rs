@@ -56,7 +56,11 @@ impl<'x> Request<'x> {
     /// The value of the first field of this name; case does not matter.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
-        find(slots(self.view.fields, self.view.field_count), name)
+        // SAFETY: the view is borrowed for `'x`.
+        find(
+            unsafe { slots(self.view.fields, self.view.field_count) },
+            name,
+        )
     }
 
     /// [`field`](Self::field) as text; none also when it is not UTF-8.
@@ -67,7 +71,8 @@ impl<'x> Request<'x> {
 
     /// All field lines in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'x str, &'x [u8])> + use<'x> {
-        pairs(slots(self.view.fields, self.view.field_count))
+        // SAFETY: the view is borrowed for `'x`.
+        pairs(unsafe { slots(self.view.fields, self.view.field_count) })
     }
 }
 
@@ -96,7 +101,11 @@ impl<'x> Response<'x> {
     /// The value of the first field of this name; case does not matter.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
-        find(slots(self.view.fields, self.view.field_count), name)
+        // SAFETY: the view is borrowed for `'x`.
+        find(
+            unsafe { slots(self.view.fields, self.view.field_count) },
+            name,
+        )
     }
 
     /// [`field`](Self::field) as text; none also when it is not UTF-8.
@@ -107,7 +116,8 @@ impl<'x> Response<'x> {
 
     /// All field lines in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'x str, &'x [u8])> + use<'x> {
-        pairs(slots(self.view.fields, self.view.field_count))
+        // SAFETY: the view is borrowed for `'x`.
+        pairs(unsafe { slots(self.view.fields, self.view.field_count) })
     }
 }
 
@@ -204,12 +214,14 @@ impl<'x> Trailers<'x> {
     /// The value of the first field of this name; case does not matter.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
-        find(slots(self.first, self.count), name)
+        // SAFETY: taken from a view that is borrowed for `'x`.
+        find(unsafe { slots(self.first, self.count) }, name)
     }
 
     /// All field lines in order.
     pub fn fields(&self) -> impl Iterator<Item = (&'x str, &'x [u8])> + use<'x> {
-        pairs(slots(self.first, self.count))
+        // SAFETY: taken from a view that is borrowed for `'x`.
+        pairs(unsafe { slots(self.first, self.count) })
     }
 }
 
@@ -352,12 +364,15 @@ impl Editor<'_> {
     }
 }
 
-/// The slots of a view; the result may not outlive the view it was taken from, which the callers see to.
-fn slots<'x>(first: *const FieldSlot, count: usize) -> &'x [FieldSlot] {
+/// The slots of a view.
+///
+/// # Safety
+/// `first` and `count` come from a view of the host's, which may be read for `'x`.
+unsafe fn slots<'x>(first: *const FieldSlot, count: usize) -> &'x [FieldSlot] {
     if count == 0 {
         return &[];
     }
-    // SAFETY: the host keeps `count` slots behind a view for as long as the view may be read.
+    // SAFETY: the host keeps `count` slots behind a view for as long as that may be read.
     unsafe { std::slice::from_raw_parts(first, count) }
 }
 

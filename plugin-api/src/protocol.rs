@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::ptr;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// A plugin that serves client connections which do not speak HTTP.
 ///
@@ -234,9 +234,7 @@ unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
     let served = guarded(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
-        serving
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker::lent(raw)))
+        waker::poll_with(raw, |cx| serving.as_mut().poll(cx))
     });
     match served {
         Ok(Poll::Pending) => code::PENDING,

@@ -7,7 +7,7 @@ use crate::{Error, host, waker};
 use core::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 type Spawned = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -41,9 +41,7 @@ unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
     let polled = guarded(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
-        future
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker::lent(raw)))
+        waker::poll_with(raw, |cx| future.as_mut().poll(cx))
     });
     match polled {
         Ok(Poll::Pending) => code::PENDING,

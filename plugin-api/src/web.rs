@@ -22,7 +22,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// A plugin that answers requests which are meant for the proxy itself, such as `http://localhost:8899/path`.
 ///
@@ -214,10 +214,7 @@ unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
     let served = guarded(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
-        serving
-            .future
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker::lent(raw)))
+        waker::poll_with(raw, |cx| serving.future.as_mut().poll(cx))
     });
     let (kind, message) = match &served {
         Ok(Poll::Pending) => return code::PENDING,

@@ -10,7 +10,6 @@
 )]
 
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
@@ -19,6 +18,7 @@ use plugin_api::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, head,
 };
 
+use super::guard::guarded;
 use super::inner::Inner;
 use super::session::PluginReply;
 use super::{Hook, Way, views};
@@ -68,7 +68,7 @@ impl Table {
 unsafe fn with_inner(host: *mut c_void, work: impl FnOnce(&mut Inner) -> u32) -> u32 {
     // SAFETY: the session put its inner part there, and no reference to it is alive while a hook runs.
     let inner = unsafe { &mut *host.cast::<Inner>() };
-    catch_unwind(AssertUnwindSafe(|| work(inner))).unwrap_or(edit::STALE)
+    guarded(edit::STALE, || work(inner))
 }
 
 unsafe extern "C" fn set_field(

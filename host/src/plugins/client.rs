@@ -9,6 +9,7 @@ use std::rc::Rc;
 use abi_stable::std_types::RStr;
 use plugin_api::abi::{ConnectionView, code};
 
+use super::guard::guarded;
 use super::load::LoadedPlugin;
 use super::{Hook, WorkerChain, views};
 
@@ -152,11 +153,13 @@ impl Drop for ClientPlugins {
 }
 
 unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
-    // SAFETY: `call` passes the address of a String that outlives the call.
-    let failure = unsafe { &mut *host.cast::<String>() };
-    failure.clear();
-    if kind == code::PANIC {
-        failure.push_str("it panicked: ");
-    }
-    failure.push_str(message.as_str());
+    guarded((), || {
+        // SAFETY: `call` passes the address of a String that outlives the call.
+        let failure = unsafe { &mut *host.cast::<String>() };
+        failure.clear();
+        if kind == code::PANIC {
+            failure.push_str("it panicked: ");
+        }
+        failure.push_str(message.as_str());
+    });
 }

@@ -10,6 +10,7 @@ use abi_stable::std_types::RStr;
 use plugin_api::abi::{HostTable, HostTableRef};
 use tracing::Level;
 
+use super::guard::guarded;
 use super::job;
 
 /// The table that every library gets when it is loaded.
@@ -32,7 +33,9 @@ impl Table {
 }
 
 unsafe extern "C" fn log_enabled(level: u32) -> u32 {
-    u32::from(tracing_level(level) <= tracing::level_filters::LevelFilter::current())
+    guarded(0, || {
+        u32::from(tracing_level(level) <= tracing::level_filters::LevelFilter::current())
+    })
 }
 
 unsafe extern "C" fn log(
@@ -43,8 +46,8 @@ unsafe extern "C" fn log(
     line: u32,
 ) {
     let (target, message, file) = (target.as_str(), message.as_str(), file.as_str());
-    // A panic must not cross into the plugin. The line is shown where the plugin wrote it, not here.
-    let _ = std::panic::catch_unwind(|| match tracing_level(level) {
+    // The line is shown where the plugin wrote it, not here.
+    guarded((), || match tracing_level(level) {
         Level::ERROR => tracing::error!(log.target = target, log.line = line, file, "{message}"),
         Level::WARN => tracing::warn!(log.target = target, log.line = line, file, "{message}"),
         Level::INFO => tracing::info!(log.target = target, log.line = line, "{message}"),

@@ -17,6 +17,7 @@ use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{CallOut, CallOutAnswer, FieldSlot, RawWaker, Task, Work, code};
 use plugin_api::waker;
 
+use super::guard::guarded;
 use crate::call_out::{self, Answer, Question};
 use crate::worker;
 
@@ -39,10 +40,6 @@ fn begin(future: impl Future<Output = Outcome> + 'static) -> *mut c_void {
         slots: Vec::new(),
     };
     Box::into_raw(Box::new(job)).cast()
-}
-
-fn guarded<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
 }
 
 pub(super) unsafe extern "C" fn sleep(milliseconds: u64) -> *mut c_void {
@@ -121,10 +118,9 @@ pub(super) unsafe extern "C" fn poll_job(job: *mut c_void, waker: &RawWaker) -> 
         let Some(future) = &mut job.future else {
             return code::PROCEED;
         };
-        match future
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker::lent(waker)))
-        {
+        // SAFETY: lent for this call.
+        let waker = unsafe { waker::lent(waker) };
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => code::PENDING,
             Poll::Ready(outcome) => {
                 job.future = None;

@@ -13,6 +13,7 @@ mod private_copy;
 
 pub use error::{LoadError, LoadProblem};
 
+use super::guard::guarded;
 use super::search::find;
 use super::spec::PluginSpec;
 use abi_stable::std_types::{ROption, RStr};
@@ -304,9 +305,11 @@ fn create_with(create: Create, config: &str) -> Result<*mut c_void, String> {
 }
 
 unsafe extern "C" fn report(context: *mut c_void, message: RStr<'_>) {
-    // SAFETY: `create` passes the address of a String that outlives the call.
-    let reason = unsafe { &mut *context.cast::<String>() };
-    *reason = error::one_line(&message);
+    guarded((), || {
+        // SAFETY: `create` passes the address of a String that outlives the call.
+        let reason = unsafe { &mut *context.cast::<String>() };
+        *reason = error::one_line(&message);
+    });
 }
 
 fn refusal(name: &str, origin: &str, reason: &str) -> LoadProblem {

@@ -9,6 +9,7 @@ pub(crate) mod callbacks;
 mod client;
 mod content;
 pub mod file_check;
+mod guard;
 mod hello;
 pub(crate) mod host_table;
 mod inner;

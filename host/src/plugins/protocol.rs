@@ -3,7 +3,6 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use plugin_api::abi::{ProtocolTableRef, RawWaker, StreamView, claim, code};
 use plugin_api::waker;
 
 use super::client::ClientFacts;
+use super::guard::guarded;
 use super::load::LoadedObject;
 use super::{Chain, views};
 use crate::stream::{MessageStream, Reader, Writer};
@@ -135,7 +135,7 @@ impl Drop for Serving {
     }
 }
 
-/// Runs `step` on the lent connection. A panic of ours must not cross into the plugin.
+/// Runs `step` on the lent connection.
 ///
 /// # Safety
 /// `host` is the pointer of a view whose task is alive.
@@ -147,18 +147,18 @@ unsafe fn with_lent<T>(
 ) -> u32 {
     // SAFETY: as above, and one thread uses it.
     let lent = unsafe { &mut *host.cast::<Lent<'_>>() };
-    let waker = waker::lent(waker);
-    let stepped = catch_unwind(AssertUnwindSafe(|| {
-        step(lent, &mut Context::from_waker(&waker))
-    }));
-    match stepped {
-        Ok(Poll::Pending) => code::PENDING,
-        Ok(Poll::Ready(Ok(value))) => {
-            done(value);
-            code::PROCEED
+    // SAFETY: lent for this call.
+    let waker = unsafe { waker::lent(waker) };
+    guarded(code::ERROR, || {
+        match step(lent, &mut Context::from_waker(&waker)) {
+            Poll::Pending => code::PENDING,
+            Poll::Ready(Ok(value)) => {
+                done(value);
+                code::PROCEED
+            }
+            Poll::Ready(Err(_)) => code::ERROR,
         }
-        Ok(Poll::Ready(Err(_))) | Err(_) => code::ERROR,
-    }
+    })
 }
 
 unsafe extern "C" fn read(

@@ -19,6 +19,7 @@ use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebTableRef, WebView};
 use plugin_api::abi::{FieldSlot, RequestView, code};
 use plugin_api::waker;
 
+use super::guard::guarded;
 use super::load::LoadedObject;
 use super::{ExchangeFacts, PluginReply, views};
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
@@ -62,18 +63,20 @@ pub(crate) fn routes(plugin: &LoadedWeb) -> Option<Vec<ToldRoute>> {
 }
 
 unsafe extern "C" fn add(context: *mut c_void, route: &RouteView) {
-    // SAFETY: `routes` passes the address of its list, which outlives the call.
-    let routes = unsafe { &mut *context.cast::<Vec<ToldRoute>>() };
-    let number = routes.len() as u32;
-    if number < MAX_ROUTES {
-        routes.push(ToldRoute {
-            number,
-            protocols: route.protocols,
-            syntax: route.syntax,
-            pattern: route.pattern.to_string(),
-            methods: route.methods.to_string(),
-        });
-    }
+    guarded((), || {
+        // SAFETY: `routes` passes the address of its list, which outlives the call.
+        let routes = unsafe { &mut *context.cast::<Vec<ToldRoute>>() };
+        let number = routes.len() as u32;
+        if number < MAX_ROUTES {
+            routes.push(ToldRoute {
+                number,
+                protocols: route.protocols,
+                syntax: route.syntax,
+                pattern: route.pattern.to_string(),
+                methods: route.methods.to_string(),
+            });
+        }
+    });
 }
 
 /// What a request asks of a plugin.

@@ -4,6 +4,7 @@
 use super::fake;
 use crate::abi::{ConnectionView, code, hook};
 use crate::adapter::{Table, needs_connection_state};
+use crate::guard::guarded;
 use crate::{Error, Filter, Flow, Outcome};
 use abi_stable::std_types::RStr;
 use core::ffi::c_void;
@@ -102,10 +103,14 @@ pub(super) fn new_state<F: Filter>(filter: &F) -> *mut c_void {
 }
 
 unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
-    // SAFETY: `call` passes the address of a String that outlives the call.
-    let failure = unsafe { &mut *host.cast::<String>() };
-    *failure = match kind {
-        code::PANIC => format!("panicked: {message}"),
-        _ => message.to_string(),
-    };
+    let noted = guarded(|| {
+        // SAFETY: `call` passes the address of a String that outlives the call.
+        let failure = unsafe { &mut *host.cast::<String>() };
+        *failure = match kind {
+            code::PANIC => format!("panicked: {message}"),
+            _ => message.to_string(),
+        };
+    });
+    // Formatting text does not fail.
+    drop(noted);
 }

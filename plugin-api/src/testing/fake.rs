@@ -8,6 +8,7 @@ use crate::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
     RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
 };
+use crate::guard::guarded;
 use crate::utilities::websocket::check_message;
 use crate::{Direction, MessageKind, Reply, canonical_host};
 use abi_stable::prefix_type::WithMetadata;
@@ -392,11 +393,12 @@ impl Callbacks {
 /// `host` must be the handle of a lent `Fake`.
 unsafe fn change(host: *mut c_void, make: impl FnOnce(&mut Fake) -> u32) -> u32 {
     let fake = host.cast::<Fake>();
-    unsafe {
+    let changed = guarded(|| unsafe {
         let answer = make(&mut *fake);
         Fake::refresh(fake);
         answer
-    }
+    });
+    changed.unwrap_or(edit::STALE)
 }
 
 // SAFETY, for all callbacks: hooks pass the handle they were lent.
@@ -528,14 +530,20 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
 }
 
 unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
-    resolve(host, address, |fake, ip| fake.addresses.push(ip))
+    unsafe { resolve(host, address, |fake, ip| fake.addresses.push(ip)) }
 }
 
 unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) -> u32 {
-    resolve(host, address, |fake, ip| fake.source = Some(ip))
+    unsafe { resolve(host, address, |fake, ip| fake.source = Some(ip)) }
 }
 
-fn resolve(host: *mut c_void, address: &Address, set: impl FnOnce(&mut Fake, IpAddr)) -> u32 {
+/// # Safety
+/// As for [`change`].
+unsafe fn resolve(
+    host: *mut c_void,
+    address: &Address,
+    set: impl FnOnce(&mut Fake, IpAddr),
+) -> u32 {
     let make = |fake: &mut Fake| match crate::exchange::socket_address(address) {
         _ if fake.running != hook::RESOLVE_DNS => edit::STALE,
         None => edit::BAD_VALUE,
@@ -544,7 +552,6 @@ fn resolve(host: *mut c_void, address: &Address, set: impl FnOnce(&mut Fake, IpA
             edit::OK
         }
     };
-    // SAFETY: hooks pass the handle they were lent.
     unsafe { change(host, make) }
 }
 

@@ -10,7 +10,6 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::task::{Context, Poll, ready};
 
@@ -27,6 +26,7 @@ use plugin_api::waker;
 use super::super::callbacks::{
     MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_reason, refusal_code,
 };
+use super::super::guard::guarded;
 use super::super::views;
 use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
 use crate::buffers;
@@ -80,7 +80,7 @@ unsafe fn with_lent(
     let Some(lent) = (unsafe { inner.lent.cast::<Lent<'_, '_>>().as_mut() }) else {
         return otherwise;
     };
-    catch_unwind(AssertUnwindSafe(|| work(inner, lent))).unwrap_or(otherwise)
+    guarded(otherwise, || work(inner, lent))
 }
 
 /// As [`with_lent`], for edits.
@@ -95,7 +95,8 @@ unsafe fn step(
     waker: &RawWaker,
     work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
 ) -> u32 {
-    let waker = waker::lent(waker);
+    // SAFETY: lent for this call.
+    let waker = unsafe { waker::lent(waker) };
     let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>| match work(
         inner,
         lent,
