@@ -13,6 +13,10 @@
     clippy::should_implement_trait,
     reason = "a waker's functions are called as in std"
 )]
+#![expect(
+    unsafe_code,
+    reason = "abi_stable reads by pointer what an older side may not have"
+)]
 
 pub mod web;
 

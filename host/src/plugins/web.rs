@@ -191,7 +191,10 @@ struct Inner {
     socket: Option<Box<ServerSocket>>,
     /// The message that was last received, which is lent.
     message: Vec<u8>,
+    /// What shall be forwarded, as soon as the task waits.
     wanted: Option<Box<WantedForward>>,
+    /// Who in the task waits for what comes of it.
+    forwarder: Option<Waker>,
     forwarded: Option<ForwardOutcome>,
     /// What `poll_forward` has last told, whose text is lent.
     told: ForwardOutcome,
@@ -233,6 +236,7 @@ impl WebTask {
             socket: None,
             message: Vec::new(),
             wanted: None,
+            forwarder: None,
             forwarded: None,
             told: ForwardOutcome::default(),
             fault: None,
@@ -293,8 +297,10 @@ impl WebTask {
         inner.lent = ptr::null_mut();
         match answer {
             code::PENDING if inner.sends_in_vain => Poll::Ready(WebStep::Over(Ok(()))),
-            code::PENDING => match inner.take_wanted() {
+            code::PENDING => match inner.wanted.take() {
                 Some(wanted) => {
+                    // From here on the request answers, if anything does.
+                    inner.reply = None;
                     inner.hide();
                     Poll::Ready(WebStep::Forward(wanted))
                 }
@@ -317,6 +323,9 @@ impl WebTask {
         inner.is_content_gone |= outcome.has_read_on;
         inner.forwarded = Some(outcome);
         inner.show(request);
+        if let Some(waker) = inner.forwarder.take() {
+            waker.wake();
+        }
     }
 
     /// Ends it, over or not, and tells what is left of it.
@@ -367,11 +376,11 @@ impl Inner {
         self.request_view = views::NO_REQUEST;
     }
 
-    /// What shall be forwarded, unless the task has done something else since it said so.
-    fn take_wanted(&mut self) -> Option<Box<WantedForward>> {
-        let wanted = self.wanted.take()?;
-        let is_given_up = self.is_answered() || self.reply.is_some() || self.incoming.has_begun();
-        (!is_given_up).then_some(wanted)
+    /// The task does something else than what it waited for in this poll, which does not happen then.
+    fn give_up(&mut self) {
+        self.wanted = None;
+        self.forwarder = None;
+        self.sends_in_vain = false;
     }
 
     /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.

@@ -192,9 +192,11 @@ pub struct WebCallbacks {
     pub flush: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
     /// `(host, where to)`: has the request forwarded and its response sent to the client. The task has to ask
     /// `poll_forward` next, and is not polled again before that is over; not at all if the connection becomes a tunnel:
-    /// then the task is dropped when the tunnel ends.
+    /// then the task is dropped when the tunnel ends. It begins when the task answers PENDING. Whatever else the task
+    /// calls before that gives it up.
     pub forward: unsafe extern "C" fn(*mut c_void, &ForwardView) -> u32,
-    /// `(host, waker, outcome)`: PENDING, or PROCEED with what came of it.
+    /// `(host, waker, outcome)`: PENDING, or PROCEED with what came of it. The waker is woken when that is there, for
+    /// whoever is in the task; the task itself is polled anyway. Its data may be null: then nobody is woken.
     pub poll_forward: unsafe extern "C" fn(*mut c_void, &RawWaker, &mut ForwardedView) -> u32,
     /// `(host, subprotocol or empty)`: accepts the WebSocket, which the first `receive` or `send_message` does as well.
     pub accept: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
@@ -209,6 +211,8 @@ pub struct WebCallbacks {
     #[sabi(last_prefix_field)]
     pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
     // New callbacks go here, below the last one of the released version.
+    /// `(host)`: gives up a forward that has not begun. An older proxy, which has no such callback, makes it all the same.
+    pub cancel_forward: unsafe extern "C" fn(*mut c_void),
 }
 
 /// The functions of one plugin with routes. No function unwinds.

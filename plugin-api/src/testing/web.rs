@@ -32,6 +32,7 @@ use crate::abi::web::{
     WebCallbacksRef, WebView, fault, forwarded_host,
 };
 use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head, hook};
+use crate::guard::guarded;
 use crate::utilities::websocket::check_message;
 use crate::{
     Error, ForwardFault, MessageKind, Reply, WebRoutes, close_data, configuration, waker,
@@ -77,6 +78,8 @@ pub fn request<'a>(call: super::Call) -> Call<'a> {
         sent: Vec::new(),
         answer: Box::new(|_| Err(ForwardFault::Unreached)),
         answered: Ok(500),
+        wanted: None,
+        forwarder: None,
         forwards: Vec::new(),
     })
 }
@@ -147,9 +150,15 @@ impl<'a> Call<'a> {
             };
             let task = table.serve()(ptr::from_ref(plugin).cast_mut().cast(), &view);
             let waker = waker::lend(Waker::noop());
-            // Whatever it waits for comes from another thread, unless it is the end of a tunnel.
-            while table.poll()(task, &waker) == code::PENDING && (*run).answered != Ok(101) {
-                thread::yield_now();
+            // Whatever else it waits for comes from another thread, unless it is the end of a tunnel.
+            while table.poll()(task, &waker) == code::PENDING {
+                match (*run).wanted.take() {
+                    Some(wanted) => Run::forward(run, wanted),
+                    None => thread::yield_now(),
+                }
+                if (*run).answered == Ok(101) {
+                    break;
+                }
             }
             table.drop()(task);
             *Box::from_raw(run)
@@ -182,7 +191,18 @@ pub struct Run<'a> {
     answer: Answer<'a>,
     /// What the upstream did that was tried last.
     answered: Result<u16, ForwardFault>,
+    /// A forward that is made when the task waits.
+    wanted: Option<Wanted>,
+    /// Who waits for what comes of it.
+    forwarder: Option<Waker>,
     forwards: Vec<String>,
+}
+
+/// What shall be forwarded.
+struct Wanted {
+    url: String,
+    authority: String,
+    keeps_host: bool,
 }
 
 impl Run<'_> {
@@ -223,6 +243,30 @@ impl Run<'_> {
     }
 }
 
+impl Run<'_> {
+    /// Has the upstream answer.
+    ///
+    /// # Safety
+    /// `run` is valid and lent, and its task is not polled meanwhile.
+    unsafe fn forward(run: *mut Self, wanted: Wanted) {
+        unsafe {
+            (*run).answered = ((*run).answer)(&wanted.url);
+            // After a failure the request is as it was.
+            if !wanted.keeps_host && (*run).answered.is_ok() {
+                let fields = (*run).fake.request.fields.iter_mut();
+                for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
+                    *value = wanted.authority.as_bytes().to_vec();
+                }
+                Fake::lend(run.cast(), hook::HANDLE_CLIENT_REQUEST);
+            }
+            let is_taken = (*run).answered != Err(ForwardFault::Unreached);
+            (*run).is_content_gone |= is_taken && !(*run).content.is_empty();
+            (*run).forwards.push(wanted.url);
+            (*run).forwarder.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
 fn lent(text: &str) -> RStr<'static> {
     // SAFETY: whoever lends it keeps it for as long as the task may read it.
     unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
@@ -247,6 +291,7 @@ fn callbacks(exchange: ExchangeCallbacksRef) -> WebCallbacksRef {
         send_message,
         add_log_field: exchange.add_log_field(),
         fail: exchange.fail(),
+        cancel_forward,
     };
     callbacks.leak_into_prefix()
 }
@@ -254,7 +299,13 @@ fn callbacks(exchange: ExchangeCallbacksRef) -> WebCallbacksRef {
 // SAFETY, for all callbacks: tasks pass the handle they were given, which is a `Run`'s and a `Fake`'s.
 
 unsafe fn edit(host: *mut c_void, make: impl FnOnce(ExchangeCallbacksRef) -> u32) -> u32 {
-    unsafe { (*host.cast::<Run<'_>>()).edits }.map_or(edit::STALE, make)
+    let edits = unsafe { (*host.cast::<Run<'_>>()).edits };
+    answered(edit::STALE, || edits.map_or(edit::STALE, make))
+}
+
+/// What `work` answers; `otherwise` if it panics.
+fn answered(otherwise: u32, work: impl FnOnce() -> u32) -> u32 {
+    guarded(work).unwrap_or(otherwise)
 }
 
 unsafe extern "C" fn set_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
@@ -280,31 +331,35 @@ unsafe extern "C" fn read(
     _: &RawWaker,
     len: &mut usize,
 ) -> u32 {
-    let host = host.cast::<Run<'_>>();
-    if unsafe { (*host).is_content_gone } {
-        return code::ERROR;
-    }
-    let content = unsafe { &mut (*host).content };
-    *len = content
-        .read(unsafe { slice::from_raw_parts_mut(room, room_len) })
-        .unwrap_or(0);
-    code::PROCEED
+    answered(code::ERROR, || {
+        let host = host.cast::<Run<'_>>();
+        if unsafe { (*host).is_content_gone } {
+            return code::ERROR;
+        }
+        let content = unsafe { &mut (*host).content };
+        *len = content
+            .read(unsafe { slice::from_raw_parts_mut(room, room_len) })
+            .unwrap_or(0);
+        code::PROCEED
+    })
 }
 
 unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
-    unsafe {
-        let here = host.cast::<Run<'_>>();
-        let Some(reply) = &(*here).fake.reply else {
-            return edit::STALE;
-        };
-        (*here).room = match len {
-            UNKNOWN_LENGTH => Some(len),
-            len => len.checked_sub(reply.body.len() as u64),
-        };
-        // From here on it is too late for another reply.
-        Fake::lend(host.cast(), hook::ON_ACCESS_LOG);
-        (*here).room.map_or(edit::BAD_VALUE, |_| edit::OK)
-    }
+    answered(edit::STALE, || {
+        unsafe {
+            let here = host.cast::<Run<'_>>();
+            let Some(reply) = &(*here).fake.reply else {
+                return edit::STALE;
+            };
+            (*here).room = match len {
+                UNKNOWN_LENGTH => Some(len),
+                len => len.checked_sub(reply.body.len() as u64),
+            };
+            // From here on it is too late for another reply.
+            Fake::lend(host.cast(), hook::ON_ACCESS_LOG);
+            (*here).room.map_or(edit::BAD_VALUE, |_| edit::OK)
+        }
+    })
 }
 
 unsafe extern "C" fn write(
@@ -313,18 +368,20 @@ unsafe extern "C" fn write(
     _: &RawWaker,
     len: &mut usize,
 ) -> u32 {
-    unsafe {
-        let host = host.cast::<Run<'_>>();
-        let room = (*host)
-            .room
-            .and_then(|room| room.checked_sub(content.len() as u64));
-        let (Some(room), Some(reply)) = (room, &mut (*host).fake.reply) else {
-            return code::ERROR;
-        };
-        reply.body.to_mut().extend_from_slice(&content);
-        ((*host).room, *len) = (Some(room), content.len());
-    }
-    code::PROCEED
+    answered(code::ERROR, || {
+        unsafe {
+            let host = host.cast::<Run<'_>>();
+            let room = (*host)
+                .room
+                .and_then(|room| room.checked_sub(content.len() as u64));
+            let (Some(room), Some(reply)) = (room, &mut (*host).fake.reply) else {
+                return code::ERROR;
+            };
+            reply.body.to_mut().extend_from_slice(&content);
+            ((*host).room, *len) = (Some(room), content.len());
+        }
+        code::PROCEED
+    })
 }
 
 unsafe extern "C" fn flush(_: *mut c_void, _: &RawWaker) -> u32 {
@@ -332,55 +389,69 @@ unsafe extern "C" fn flush(_: *mut c_void, _: &RawWaker) -> u32 {
 }
 
 unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
-    let url = to.url.as_str();
-    let authority = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    let Some(authority) = authority.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic()))
-    else {
-        return edit::BAD_VALUE;
-    };
-    unsafe {
-        let host = host.cast::<Run<'_>>();
-        if (*host).room.is_some() || (*host).is_accepted {
-            return edit::STALE;
-        }
-        (*host).answered = ((*host).answer)(url);
-        // After a failure the request is as it was.
-        if to.host == forwarded_host::UPSTREAM && (*host).answered.is_ok() {
-            let authority = authority.split(['/', '?']).next().unwrap_or_default();
-            let fields = (*host).fake.request.fields.iter_mut();
-            for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
-                *value = authority.as_bytes().to_vec();
+    answered(edit::STALE, || {
+        let url = to.url.as_str();
+        let authority = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"));
+        let Some(authority) =
+            authority.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic()))
+        else {
+            return edit::BAD_VALUE;
+        };
+        unsafe {
+            let host = host.cast::<Run<'_>>();
+            if (*host).room.is_some() || (*host).is_accepted {
+                return edit::STALE;
             }
-            Fake::lend(host.cast(), hook::HANDLE_CLIENT_REQUEST);
+            let authority = authority.split(['/', '?']).next().unwrap_or_default();
+            (*host).wanted = Some(Wanted {
+                url: url.to_owned(),
+                authority: authority.to_owned(),
+                keeps_host: to.host != forwarded_host::UPSTREAM,
+            });
         }
-        let is_taken = (*host).answered != Err(ForwardFault::Unreached);
-        (*host).is_content_gone |= is_taken && !(*host).content.is_empty();
-        (*host).forwards.push(url.to_owned());
-    }
-    edit::OK
+        edit::OK
+    })
 }
 
 unsafe extern "C" fn poll_forward(
     host: *mut c_void,
-    _: &RawWaker,
+    waker: &RawWaker,
     outcome: &mut ForwardedView,
 ) -> u32 {
-    match unsafe { &(*host.cast::<Run<'_>>()).answered } {
-        Ok(101) => return code::PENDING,
-        Ok(status) => (outcome.status, outcome.is_answered) = ((*status).into(), 1),
-        Err(whose) => {
-            outcome.fault = match whose {
-                ForwardFault::Unreached => fault::UNREACHED,
-                ForwardFault::Upstream => fault::UPSTREAM,
-                ForwardFault::Client => fault::CLIENT,
-                ForwardFault::Filter | ForwardFault::Caller => fault::FILTER,
-            };
-            outcome.error = RStr::from_str("not answered in this test");
+    answered(code::ERROR, || {
+        let run = host.cast::<Run<'_>>();
+        unsafe {
+            if (*run).wanted.is_some() {
+                let is_to_be_woken = !waker.data.is_null();
+                (*run).forwarder = is_to_be_woken.then(|| (*waker::lent(waker)).clone());
+                return code::PENDING;
+            }
         }
-    }
-    code::PROCEED
+        match unsafe { &(*run).answered } {
+            Ok(101) => return code::PENDING,
+            Ok(status) => (outcome.status, outcome.is_answered) = ((*status).into(), 1),
+            Err(whose) => {
+                outcome.fault = match whose {
+                    ForwardFault::Unreached => fault::UNREACHED,
+                    ForwardFault::Upstream => fault::UPSTREAM,
+                    ForwardFault::Client => fault::CLIENT,
+                    ForwardFault::Filter | ForwardFault::Caller => fault::FILTER,
+                };
+                outcome.error = RStr::from_str("not answered in this test");
+            }
+        }
+        code::PROCEED
+    })
+}
+
+unsafe extern "C" fn cancel_forward(host: *mut c_void) {
+    let run = host.cast::<Run<'_>>();
+    answered(edit::STALE, || {
+        unsafe { ((*run).wanted, (*run).forwarder) = (None, None) };
+        edit::OK
+    });
 }
 
 unsafe fn accept_now(host: *mut Run<'_>) -> bool {
@@ -391,14 +462,14 @@ unsafe fn accept_now(host: *mut Run<'_>) -> bool {
 }
 
 unsafe extern "C" fn accept(host: *mut c_void, _: RStr<'_>) -> u32 {
-    match unsafe { accept_now(host.cast()) } {
+    answered(edit::STALE, || match unsafe { accept_now(host.cast()) } {
         true => edit::OK,
         false => edit::STALE,
-    }
+    })
 }
 
 unsafe extern "C" fn receive(host: *mut c_void, _: &RawWaker, message: &mut MessageView) -> u32 {
-    unsafe {
+    answered(code::ERROR, || unsafe {
         let host = host.cast::<Run<'_>>();
         if !accept_now(host) {
             return code::ERROR;
@@ -415,7 +486,7 @@ unsafe extern "C" fn receive(host: *mut c_void, _: &RawWaker, message: &mut Mess
         let data = &(*host).message;
         message.data = RSlice::from_raw_parts(data.as_ptr(), data.len());
         answer
-    }
+    })
 }
 
 unsafe extern "C" fn send_message(
@@ -424,16 +495,18 @@ unsafe extern "C" fn send_message(
     data: RSlice<'_, u8>,
     _: &RawWaker,
 ) -> u32 {
-    let kind = MessageKind::from_number(kind);
-    let Some(kind) = kind.filter(|kind| check_message(*kind, &data).is_ok()) else {
-        return code::ERROR;
-    };
-    unsafe {
-        let host = host.cast::<Run<'_>>();
-        if !accept_now(host) {
+    answered(code::ERROR, || {
+        let kind = MessageKind::from_number(kind);
+        let Some(kind) = kind.filter(|kind| check_message(*kind, &data).is_ok()) else {
             return code::ERROR;
+        };
+        unsafe {
+            let host = host.cast::<Run<'_>>();
+            if !accept_now(host) {
+                return code::ERROR;
+            }
+            (*host).sent.push((kind, data.to_vec()));
         }
-        (*host).sent.push((kind, data.to_vec()));
-    }
-    code::PROCEED
+        code::PROCEED
+    })
 }

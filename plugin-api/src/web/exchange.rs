@@ -9,6 +9,7 @@ use crate::abi::web::{
 use crate::exchange::socket_address;
 use crate::{EditError, Error, Reply, Request, waker};
 use abi_stable::std_types::RStr;
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -21,6 +22,8 @@ use std::task::Poll;
 /// [`send`](Self::send) piece by piece; [`forward`](Self::forward) to somebody else.
 pub struct WebExchange {
     view: WebView,
+    /// A forward has begun. Whoever uses the exchange meanwhile has given that up without dropping it.
+    is_forwarding: Cell<bool>,
 }
 
 // SAFETY, for all calls below: the host keeps what the view leads to until the task that has it is dropped, and answers
@@ -29,23 +32,37 @@ impl WebExchange {
     /// # Safety
     /// What the view leads to must live as long as this does.
     pub(super) unsafe fn new(view: WebView) -> Self {
-        Self { view }
+        Self {
+            view,
+            is_forwarding: Cell::new(false),
+        }
     }
 
     pub(super) fn view(&self) -> &WebView {
+        self.give_up_forward();
         &self.view
+    }
+
+    /// Keeps a forward from being made of which nobody will hear: its request must not change under its readers.
+    fn give_up_forward(&self) {
+        if !self.is_forwarding.replace(false) {
+            return;
+        }
+        if let Some(cancel) = self.view.callbacks.cancel_forward() {
+            unsafe { cancel(self.view.host) };
+        }
     }
 
     /// The request; as it was sent on, once it has been [forwarded](Self::forward) and answered.
     pub fn request(&self) -> Request<'_> {
         Request {
-            view: unsafe { &*self.view.request },
+            view: unsafe { &*self.view().request },
         }
     }
 
     /// Which of the plugin's [routes](crate::WebRoutes::routes) it is for, counted from 0.
     pub fn route(&self) -> usize {
-        self.view.route as usize
+        self.view().route as usize
     }
 
     /// What this name of the route's pattern stands for, with its percent-encoding undone.
@@ -64,36 +81,36 @@ impl WebExchange {
     }
 
     fn capture_list(&self) -> &[Capture] {
-        match self.view.capture_count {
+        match self.view().capture_count {
             0 => &[],
-            count => unsafe { std::slice::from_raw_parts(self.view.captures, count) },
+            count => unsafe { std::slice::from_raw_parts(self.view().captures, count) },
         }
     }
 
     /// Counts client connections since the proxy started.
     pub fn connection_id(&self) -> u64 {
-        self.view.connection_id
+        self.view().connection_id
     }
 
     /// Counts exchanges since the proxy started.
     pub fn exchange_id(&self) -> u64 {
-        self.view.exchange_id
+        self.view().exchange_id
     }
 
     /// Who sent the request; none when it did not come from an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
-        socket_address(&self.view.client)
+        socket_address(&self.view().client)
     }
 
     /// The address of the proxy's that the client has connected to.
     pub fn local(&self) -> Option<SocketAddr> {
-        socket_address(&self.view.local)
+        socket_address(&self.view().local)
     }
 
     /// Adds to the exchange's line in the access log.
     pub fn add_log_field(&mut self, key: &str, value: &str) {
-        let add = self.view.callbacks.add_log_field();
-        unsafe { add(self.view.host, key.into(), value.into()) };
+        let add = self.view().callbacks.add_log_field();
+        unsafe { add(self.view().host, key.into(), value.into()) };
     }
 
     // ---- the request's content -----------------------------------------------------------------------------------
@@ -105,7 +122,7 @@ impl WebExchange {
     /// [`handle_request`](crate::WebRoutes::handle_request) it becomes the answer that fits: 400 or 408. Or the content
     /// went with a request that was [forwarded](Self::forward).
     pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let (view, read) = (self.view, self.view.callbacks.read());
+        let (view, read) = (*self.view(), self.view().callbacks.read());
         poll_fn(|cx| {
             let mut len = 0;
             let waker = waker::lend(cx.waker());
@@ -173,13 +190,13 @@ impl WebExchange {
 
     fn begin(&mut self, reply: &Reply, len: u64) -> Result<(), Error> {
         self.say(reply)?;
-        let start = self.view.callbacks.start();
-        EditError::check(unsafe { start(self.view.host, len) })?;
+        let start = self.view().callbacks.start();
+        EditError::check(unsafe { start(self.view().host, len) })?;
         Ok(())
     }
 
     fn say(&mut self, said: &Reply) -> Result<(), EditError> {
-        let (host, callbacks) = (self.view.host, self.view.callbacks);
+        let (host, callbacks) = (self.view().host, self.view().callbacks);
         let (status, reason) = (said.status.into(), &*said.reason);
         EditError::check(unsafe { callbacks.reply()(host, status, reason.into()) })?;
         for (name, value) in &said.fields {
@@ -196,7 +213,7 @@ impl WebExchange {
     /// The client has gone or takes nothing for too long, nothing was started, or it is more than was announced.
     pub async fn send(&mut self, content: impl AsRef<[u8]>) -> io::Result<()> {
         let mut content = content.as_ref();
-        let (view, write) = (self.view, self.view.callbacks.write());
+        let (view, write) = (*self.view(), self.view().callbacks.write());
         while !content.is_empty() {
             let written = poll_fn(|cx| {
                 let mut len = 0;
@@ -215,7 +232,7 @@ impl WebExchange {
     /// # Errors
     /// The client has gone, or takes nothing for too long.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let (view, flush) = (self.view, self.view.callbacks.flush());
+        let (view, flush) = (*self.view(), self.view().callbacks.flush());
         poll_fn(|cx| polled(unsafe { flush(view.host, &waker::lend(cx.waker())) }, ())).await
     }
 
@@ -230,8 +247,8 @@ impl WebExchange {
         name: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<(), EditError> {
-        let set = self.view.callbacks.set_field();
-        EditError::check(unsafe { set(self.view.host, name.into(), value.as_ref().into()) })
+        let set = self.view().callbacks.set_field();
+        EditError::check(unsafe { set(self.view().host, name.into(), value.as_ref().into()) })
     }
 
     /// Adds a field line to the request, for whoever it is [forwarded](Self::forward) to.
@@ -243,8 +260,8 @@ impl WebExchange {
         name: &str,
         value: impl AsRef<[u8]>,
     ) -> Result<(), EditError> {
-        let append = self.view.callbacks.append_field();
-        EditError::check(unsafe { append(self.view.host, name.into(), value.as_ref().into()) })
+        let append = self.view().callbacks.append_field();
+        EditError::check(unsafe { append(self.view().host, name.into(), value.as_ref().into()) })
     }
 
     /// Removes all fields of this name from the request.
@@ -252,8 +269,8 @@ impl WebExchange {
     /// # Errors
     /// When the proxy refuses.
     pub fn remove_request_field(&mut self, name: &str) -> Result<(), EditError> {
-        let remove = self.view.callbacks.remove_field();
-        EditError::check(unsafe { remove(self.view.host, name.into()) })
+        let remove = self.view().callbacks.remove_field();
+        EditError::check(unsafe { remove(self.view().host, name.into()) })
     }
 
     /// Forwards the request, with its content, and sends the response to the client as it comes, through the proxy's own
@@ -262,17 +279,21 @@ impl WebExchange {
     /// the connection is over, if the upstream has switched protocols; it may go on to another upstream if this one
     /// [could not be reached](ForwardError::may_try_again).
     ///
+    /// The forward begins when the task waits for the first time with this under way. Dropped before that it does not
+    /// happen, nor if it is leaked and the exchange is used again: the request and an earlier reply stay as they were.
+    ///
     /// # Errors
     /// There is no whole response. Returned by [`handle_request`](crate::WebRoutes::handle_request) it becomes 502 or
     /// 504, unless something has been sent.
     pub async fn forward(&mut self, to: &ForwardTo<'_>) -> Result<Forwarded, ForwardError> {
-        let (view, callbacks) = (self.view, self.view.callbacks);
+        let (view, callbacks) = (*self.view(), self.view().callbacks);
         let asked = unsafe { callbacks.forward()(view.host, &to.view()) };
         EditError::check(asked).map_err(|error| ForwardError {
             message: format!("cannot forward to {}: {error}", to.url),
             is_answered: error == EditError::Stale,
             fault: ForwardFault::Caller,
         })?;
+        let under_way = UnderWay::begin(self);
         let mut outcome = ForwardedView {
             status: 0,
             is_answered: 0,
@@ -281,15 +302,20 @@ impl WebExchange {
             error: RStr::from_str(""),
             reserved: [0; 4],
         };
-        poll_fn(|cx| {
-            let waker = waker::lend(cx.waker());
+        let told = poll_fn(|cx| {
+            // The task itself is polled when it is over; a combinator in it has to be woken.
+            let waker = match waker::is_lent(cx.waker()) {
+                true => waker::nobody(),
+                false => waker::lend(cx.waker()),
+            };
             polled(
                 unsafe { callbacks.poll_forward()(view.host, &waker, &mut outcome) },
                 (),
             )
         })
-        .await
-        .map_err(|error| ForwardError {
+        .await;
+        under_way.end();
+        told.map_err(|error| ForwardError {
             message: error.to_string(),
             is_answered: true,
             fault: ForwardFault::Client,
@@ -311,6 +337,26 @@ impl WebExchange {
             is_answered: outcome.is_answered != 0,
             fault,
         })
+    }
+}
+
+/// A forward from its beginning to its end, given up when dropped before that.
+struct UnderWay<'e>(&'e WebExchange);
+
+impl<'e> UnderWay<'e> {
+    fn begin(exchange: &'e WebExchange) -> Self {
+        exchange.is_forwarding.set(true);
+        Self(exchange)
+    }
+
+    fn end(self) {
+        self.0.is_forwarding.set(false);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.give_up_forward();
     }
 }
 

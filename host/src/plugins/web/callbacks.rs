@@ -62,6 +62,7 @@ impl Table {
         send_message,
         add_log_field,
         fail,
+        cancel_forward,
     }));
 }
 
@@ -83,14 +84,32 @@ unsafe fn with_lent(
     guarded(otherwise, || work(inner, lent))
 }
 
-/// As [`with_lent`], for edits.
+/// As [`with_lent`], for edits. Gives up a forward that has not begun.
 unsafe fn edit(host: *mut c_void, work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>) -> u32) -> u32 {
+    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+        inner.give_up();
+        work(inner, lent)
+    };
     // SAFETY: as there.
     unsafe { with_lent(host, edit::STALE, work) }
 }
 
-/// As [`with_lent`], for what may have to wait.
+/// As [`edit`](fn@edit), for what may have to wait.
 unsafe fn step(
+    host: *mut c_void,
+    waker: &RawWaker,
+    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
+) -> u32 {
+    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+        inner.give_up();
+        work(inner, lent, cx)
+    };
+    // SAFETY: as there.
+    unsafe { wait(host, waker, work) }
+}
+
+/// As [`with_lent`], for what may have to wait.
+unsafe fn wait(
     host: *mut c_void,
     waker: &RawWaker,
     work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
@@ -345,13 +364,12 @@ unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
 
 unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
     let forward = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
-        if inner.is_answered() || inner.incoming.has_begun() || inner.wanted.is_some() {
+        if inner.is_answered() || inner.incoming.has_begun() {
             return edit::STALE;
         }
         let keeps_host = to.host == forwarded_host::CLIENT;
         match wanted(lent, to.url.as_str(), keeps_host) {
             Some(wanted) => {
-                inner.reply = None;
                 inner.forwarded = None;
                 inner.wanted = Some(Box::new(wanted));
                 edit::OK
@@ -426,9 +444,11 @@ unsafe extern "C" fn poll_forward(
     waker: &RawWaker,
     outcome: &mut ForwardedView,
 ) -> u32 {
-    let poll = |inner: &mut Inner, _: &mut Lent<'_, '_>, _: &mut Context<'_>| {
+    let is_to_be_woken = !waker.data.is_null();
+    let poll = |inner: &mut Inner, _: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
         if inner.wanted.is_some() {
             // Whoever polls the task takes it from there, and polls again when it is done.
+            inner.forwarder = is_to_be_woken.then(|| cx.waker().clone());
             return Poll::Pending;
         }
         let Some(told) = inner.forwarded.take() else {
@@ -453,7 +473,16 @@ unsafe extern "C" fn poll_forward(
         Poll::Ready(Ok(()))
     };
     // SAFETY: called by a living task.
-    unsafe { step(host, waker, poll) }
+    unsafe { wait(host, waker, poll) }
+}
+
+unsafe extern "C" fn cancel_forward(host: *mut c_void) {
+    let cancel = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
+        inner.give_up();
+        edit::OK
+    };
+    // SAFETY: called by a living task.
+    unsafe { with_lent(host, edit::STALE, cancel) };
 }
 
 // ---- WebSockets --------------------------------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+//! Forwards that a plugin gives up: they do not happen, and what it has borrowed of its request stays as it was.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use super::goes_on;
+use crate::support::{OK, Origin, Proxy, request};
+
+/// Each way with status and content of the answer, and how often the upstream is asked.
+const WAYS: [(&str, u16, &str, usize); 12] = [
+    ("dropped-unpolled", 200, "kept", 0),
+    ("dropped-after-a-poll", 200, "kept", 0),
+    ("dropped-and-silent", 500, "", 0),
+    ("leaked", 200, "kept", 0),
+    ("leaked-and-over", 500, "", 0),
+    ("lost-a-race", 200, "kept", 0),
+    ("polled-for-nobody", 200, "kept", 0),
+    ("another-after-it", 200, "origin-ok", 1),
+    ("another-after-a-leak", 200, "origin-ok", 1),
+    ("reply-before-it", 200, "before", 0),
+    ("reply-after-it", 200, "after", 0),
+    ("polled-if-woken", 200, "origin-ok", 1),
+];
+
+#[test]
+fn a_forward_that_is_given_up_does_not_happen_and_its_request_stays() {
+    let busy = Origin::answering(OK);
+    let proxy = Proxy::command().plugin("hostile", "GivesUp").start();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Others whose heads would come to lie where that of a request lay.
+        scope.spawn(|| {
+            let field = format!("X-Other: {}\r\n", "c".repeat(60));
+            while !is_over.load(Relaxed) {
+                proxy.ask(request(
+                    "GET",
+                    &busy,
+                    &format!("/{}", "o".repeat(80)),
+                    &field,
+                ));
+            }
+        });
+        for (way, status, text, forwards) in WAYS {
+            let origin = Origin::answering(OK);
+            let mut client = proxy.client();
+            let answer = client.ask(format!(
+                "GET /{way}/{} HTTP/1.1\r\nHost: site.example\r\nX-To: http://{}/forwarded\r\nX-Mine: {}\r\n\r\n",
+                "a".repeat(60),
+                origin.authority(),
+                "b".repeat(60)
+            ));
+            assert_eq!(answer.status(), status, "{way}");
+            if status == 200 {
+                assert_eq!(answer.text(), text, "{way}");
+            }
+            assert_eq!(origin.requests().len(), forwards, "{way}");
+        }
+        is_over.store(true, Relaxed);
+    });
+    goes_on(&proxy);
+}
