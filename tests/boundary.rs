@@ -4,6 +4,7 @@
 //! to another request. The fixture `hostile` says at each plugin what it does.
 
 mod forwards;
+mod values;
 mod wakers;
 
 use crate::support::{OK, Origin, Proxy};

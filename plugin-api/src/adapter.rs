@@ -19,6 +19,7 @@ use crate::{
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
+use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -26,15 +27,15 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::task::Poll;
 
-/// Whether the host has to keep something for each exchange: not for a filter whose state is nothing and whose
-/// hooks are all decided at once.
+/// Whether the host has to keep something for each exchange: not for a filter whose state is `()` and whose hooks are
+/// all decided at once.
 pub(crate) const fn needs_state<F: Filter>() -> bool {
-    size_of::<F::State>() != 0 || std::mem::needs_drop::<F::State>() || !F::ASYNC_HOOKS.is_empty()
+    F::KEEPS_STATE || !F::ASYNC_HOOKS.is_empty()
 }
 
 /// Whether the host has to keep something for each connection.
 pub(crate) const fn needs_connection_state<F: Filter>() -> bool {
-    size_of::<F::Connection>() != 0 || std::mem::needs_drop::<F::Connection>()
+    F::KEEPS_CONNECTION
 }
 
 /// What one filter keeps for one exchange. Only ever borrowed shared: a pending hook holds on to `state`.
@@ -391,10 +392,13 @@ impl Lent {
                     let state = unsafe { &mut *kept.state.get() };
                     hook(filter, &mut unsafe { Exchange::new(view, state) })
                 }
-                // `needs_state` says that a fresh one is as good as a kept one.
+                // `needs_state` says that there is nothing to keep.
                 None => {
-                    let mut state = F::State::default();
-                    hook(filter, &mut unsafe { Exchange::new(view, &mut state) })
+                    let mut nothing = ();
+                    let Some(state) = (&mut nothing as &mut dyn Any).downcast_mut() else {
+                        panic!("KEEPS_STATE is false, which only a State of () may say");
+                    };
+                    hook(filter, &mut unsafe { Exchange::new(view, state) })
                 }
             };
             settle(answer)

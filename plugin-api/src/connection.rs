@@ -4,6 +4,7 @@
 use crate::Filter;
 use crate::abi::ConnectionView;
 use crate::exchange::socket_address;
+use std::any::Any;
 use std::net::SocketAddr;
 
 /// A client's connection, at its beginning or its end.
@@ -34,17 +35,22 @@ impl<'a, F: Filter> ClientConnection<'a, F> {
     }
 }
 
-/// The connection state behind a pointer from the host. A state that is nothing is not kept: any address does.
+/// The connection state behind a pointer from the host; null where that keeps none, since the state is `()`.
+///
+/// # Panics
+/// It is null, and the state is something else.
 ///
 /// # Safety
-/// `kept` is null, which it may only be for a state of size 0 that needs no drop, or points to a state that
-/// lives for `'a`.
+/// `kept` is null, or points to a state that lives for `'a`.
+#[inline]
 pub(crate) unsafe fn state<'a, F: Filter>(kept: *mut core::ffi::c_void) -> &'a F::Connection {
-    let kept = kept.cast::<F::Connection>();
-    if kept.is_null() {
-        // SAFETY: a value of size 0 exists at every aligned address; `Default` says that the type has values.
-        return unsafe { std::ptr::NonNull::dangling().as_ref() };
-    }
     // SAFETY: as the caller promises.
-    unsafe { &*kept }
+    if let Some(state) = unsafe { kept.cast::<F::Connection>().as_ref() } {
+        return state;
+    }
+    let nothing: &'static dyn Any = &();
+    match nothing.downcast_ref() {
+        Some(state) => state,
+        None => panic!("KEEPS_CONNECTION is false, which only a Connection of () may say"),
+    }
 }

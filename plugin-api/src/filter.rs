@@ -11,7 +11,7 @@ use std::future::Future;
 /// A configured plugin.
 ///
 /// Write `#[filter]` above the implementation and only the functions you need: the attribute fills in `HOOKS`,
-/// `ASYNC_HOOKS`, `type Config = Self`, `type State = ()`, `type Connection = ()` and `new`, and refuses a function
+/// `ASYNC_HOOKS`, `KEEPS_STATE`, `KEEPS_CONNECTION`, `type Config = Self`, `type State = ()`, `type Connection = ()` and `new`, and refuses a function
 /// that is no hook:
 ///
 /// ```compile_fail
@@ -38,6 +38,10 @@ pub trait Filter: Sized + Send + Sync + 'static {
     const HOOKS: Hooks = Hooks::ALL;
     /// Those of them that are async. `#[filter]` names those that are written with `async`.
     const ASYNC_HOOKS: Hooks = Hooks::NONE;
+    /// Whether [`State`](Self::State) is anything but `()`, which costs an exchange nothing. `#[filter]` knows.
+    const KEEPS_STATE: bool = true;
+    /// Whether [`Connection`](Self::Connection) is anything but `()`. `#[filter]` knows.
+    const KEEPS_CONNECTION: bool = true;
     /// How the body hooks get requests' bodies, unless [`Exchange::set_client_body`] says otherwise.
     const CLIENT_BODY: BodyMode = BodyMode::DEFAULT;
     /// How the body hooks get responses' bodies, unless [`Exchange::set_upstream_body`] says otherwise.
@@ -47,10 +51,12 @@ pub trait Filter: Sized + Send + Sync + 'static {
     /// What the plugin's table in the configuration is read as; [`NoConfig`] takes none. Put
     /// `#[serde(deny_unknown_fields)]` on it, and misspelt keys are refused at the start.
     type Config: DeserializeOwned;
-    /// What the filter keeps for one exchange, from hook to hook: [`Exchange::state`].
+    /// What the filter keeps for one exchange, from hook to hook: [`Exchange::state`]. `Default` is called once per
+    /// exchange, before the first hook that is called, whatever the type's size; its panic fails the exchange.
     type State: Default + 'static;
     /// What the filter keeps for one client connection: [`Exchange::connection`]. Exchanges of one connection may be
-    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`.
+    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`. `Default` is
+    /// called once per connection, before the first hook that is called; its panic fails each exchange of the connection.
     type Connection: Default + 'static;
 
     /// Called once, before the first exchange; may block.

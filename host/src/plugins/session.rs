@@ -407,7 +407,12 @@ impl Session {
             (*inner).view.hook = hook as u32;
             // Null otherwise, as it was at the beginning.
             if let Some(client) = &(*inner).client {
-                (*inner).view.connection_state = client.state(index)?;
+                let Some(state) = client.state(index) else {
+                    "it has no state for this client connection: making it failed"
+                        .clone_into(&mut (*inner).failure);
+                    return None;
+                };
+                (*inner).view.connection_state = state;
             }
         }
         Some(inner)

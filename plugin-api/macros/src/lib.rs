@@ -140,6 +140,12 @@ impl Written {
             set(&self.hooks),
             set(&self.async_hooks),
         );
+        let is_written = |name: &str| self.types.iter().any(|written| written == name);
+        items.push_str(&format!(
+            "const KEEPS_STATE: bool = {}; const KEEPS_CONNECTION: bool = {};",
+            is_written("State"),
+            is_written("Connection"),
+        ));
         for (name, default) in [("Config", "Self"), ("State", "()"), ("Connection", "()")] {
             if !self.types.iter().any(|written| written == name) {
                 items.push_str(&format!("type {name} = {default};"));
