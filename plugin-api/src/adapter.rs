@@ -12,6 +12,7 @@ use crate::abi::{
 use crate::configuration::configure;
 use crate::guard::guarded;
 use crate::message::Editor;
+use crate::speaker::Speaker;
 use crate::{
     Chunk, ChunkOutcome, ClientConnection, Direction, EditError, Error, Exchange, Filter, Flow,
     Hooks, Interception, LogLine, MessageKind, Outcome, Reply, WebSocketMessage, connection, waker,
@@ -72,6 +73,12 @@ impl<F: Filter> Table<F> {
     pub(crate) const REF: FilterTableRef = FilterTableRef(Self::TABLE.as_prefix());
 }
 
+/// Runs a call of plugin `P`; its panic becomes message and place.
+#[inline]
+pub(crate) fn called<P, T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    guarded(|| Speaker::of::<P>().while_called(body))
+}
+
 // SAFETY, for all functions of the table: the pointers are what `abi::FilterTable` promises.
 
 unsafe extern "C" fn create<F: Filter>(config: RStr<'_>, errors: &ErrorSink) -> *mut c_void {
@@ -87,7 +94,7 @@ pub(crate) unsafe fn created<P>(
     errors: &ErrorSink,
 ) -> *mut c_void {
     let report = |message: &str| unsafe { (errors.report)(errors.context, message.into()) };
-    match guarded(make) {
+    match called::<P, _>(make) {
         Ok(Ok(plugin)) => return Box::into_raw(Box::new(plugin)).cast(),
         Ok(Err(error)) => report(error.message()),
         Err(panic) => report(&format!("panicked while starting: {panic}")),
@@ -100,12 +107,12 @@ pub(crate) unsafe fn created<P>(
 /// # Safety
 /// `plugin` was made by [`created`] for this type, and is not used any more.
 pub(crate) unsafe extern "C" fn destroy<P>(plugin: *mut c_void) {
-    let ended = guarded(|| drop(unsafe { Box::from_raw(plugin.cast::<P>()) }));
+    let ended = called::<P, _>(|| drop(unsafe { Box::from_raw(plugin.cast::<P>()) }));
     report_panicked_end::<P>(ended);
 }
 
 unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
-    let made = guarded(|| {
+    let made = called::<F, _>(|| {
         let state = UnsafeCell::new(F::State::default());
         Box::into_raw(Box::new(Kept::<F> {
             pending: RefCell::new(None),
@@ -126,12 +133,12 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
 
 unsafe extern "C" fn state_drop<F: Filter>(state: *mut c_void) {
     unsafe { cancel::<F>(state) };
-    let ended = guarded(|| drop(unsafe { Box::from_raw(state.cast::<Kept<F>>()) }));
+    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(state.cast::<Kept<F>>()) }));
     report_panicked_end::<F>(ended);
 }
 
 unsafe extern "C" fn connection_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
-    match guarded(|| Box::into_raw(Box::new(F::Connection::default()))) {
+    match called::<F, _>(|| Box::into_raw(Box::new(F::Connection::default()))) {
         Ok(kept) => kept.cast(),
         Err(panic) => {
             crate::error!(
@@ -144,7 +151,7 @@ unsafe extern "C" fn connection_new<F: Filter>(_filter: *mut c_void) -> *mut c_v
 }
 
 unsafe extern "C" fn connection_drop<F: Filter>(kept: *mut c_void) {
-    let ended = guarded(|| drop(unsafe { Box::from_raw(kept.cast::<F::Connection>()) }));
+    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(kept.cast::<F::Connection>()) }));
     report_panicked_end::<F>(ended);
 }
 
@@ -292,7 +299,7 @@ unsafe extern "C" fn call_connection<F: Filter>(
     connection: *mut ConnectionView,
 ) -> u32 {
     let view = unsafe { &*connection };
-    let called = guarded(|| {
+    let called = called::<F, _>(|| {
         let filter = unsafe { &*filter.cast::<F>() };
         let state = unsafe { connection::state::<F>(state) };
         let mut connection = ClientConnection::<F>::new(view, state);
@@ -328,7 +335,7 @@ unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u3
         return code::ERROR;
     };
     let exchange = *exchange;
-    let polled = guarded(|| {
+    let polled = called::<F, _>(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
         waker::poll_with(waker, |cx| future.as_mut().poll(cx))
@@ -338,7 +345,7 @@ unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u3
     }
     let finished = pending.take();
     drop(pending);
-    let dropped = guarded(|| drop(finished));
+    let dropped = called::<F, _>(|| drop(finished));
     let settled = polled.and_then(|polled| dropped.map(|()| polled));
     match settled {
         Ok(Poll::Ready(outcome)) => unsafe { settle(exchange.as_ptr(), outcome) },
@@ -356,7 +363,7 @@ unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
     else {
         return;
     };
-    report_panicked_end::<F>(guarded(|| drop(pending)));
+    report_panicked_end::<F>(called::<F, _>(|| drop(pending)));
 }
 
 /// What the host lends for one call.
@@ -383,7 +390,7 @@ impl Lent {
         hook: impl FnOnce(&F, &mut Exchange<'_, F>) -> A,
         settle: impl FnOnce(A) -> u32,
     ) -> u32 {
-        let called = guarded(|| {
+        let called = called::<F, _>(|| {
             let filter = unsafe { &*self.filter.cast::<F>() };
             let view = unsafe { NonNull::new_unchecked(self.exchange) };
             let answer = match unsafe { self.state.cast::<Kept<F>>().as_ref() } {

@@ -11,11 +11,12 @@ use crate::abi::{
     API_MAJOR, API_MINOR, HostTableRef, PluginDeclaration, PluginDeclarationRef, PluginLibrary,
     PluginLibraryRef, kind,
 };
+use crate::speaker::{self, Library};
 use crate::{
     BodyMode, Filter, Protocol, Subscriber, WebRoutes, adapter, guard, host, protocol, subscriber,
     web,
 };
-use abi_stable::library::RootModuleResult;
+use abi_stable::library::{RootModuleError, RootModuleResult};
 use abi_stable::prefix_type::{PrefixRefTrait, PrefixTypeTrait};
 use abi_stable::std_types::{ROption, RResult, RSlice, RStr};
 
@@ -59,7 +60,25 @@ macro_rules! export_plugins {
             }
 
             extern "C" fn root() -> $crate::abi_stable::library::RootModuleResult {
-                $crate::private::root(plugins)
+                static LIBRARY: $crate::private::Library = $crate::private::Library {
+                    name: ::core::env!("CARGO_PKG_NAME"),
+                    plugins: &[
+                        $((::core::any::type_name::<$filter>, $crate::plugin_name!($filter $(, $name)?)),)*
+                        $($((
+                            ::core::any::type_name::<$subscriber>,
+                            $crate::plugin_name!($subscriber $(, $subscriber_name)?)
+                        ),)+)?
+                        $($((
+                            ::core::any::type_name::<$protocol>,
+                            $crate::plugin_name!($protocol $(, $protocol_name)?)
+                        ),)+)?
+                        $($((
+                            ::core::any::type_name::<$web>,
+                            $crate::plugin_name!($web $(, $web_name)?)
+                        ),)+)?
+                    ],
+                };
+                $crate::private::root(plugins, &LIBRARY)
             }
 
             // SAFETY: the name is that of `abi::EXPORT`, the static is what abi_stable expects behind it.
@@ -207,20 +226,25 @@ const fn bare(
 /// The root of a library with these plugins.
 pub fn root(
     plugins: unsafe extern "C" fn() -> RSlice<'static, PluginDeclarationRef>,
+    library: &'static Library,
 ) -> RootModuleResult {
-    let library = PluginLibrary {
-        api_major: API_MAJOR,
-        api_minor: API_MINOR,
-        panic_unwind: cfg!(panic = "unwind").into(),
-        debug_build: cfg!(debug_assertions).into(),
-        rustc: env!("PLUGIN_API_RUSTC").into(),
-        target: env!("PLUGIN_API_TARGET").into(),
-        init,
-        plugins,
-    };
-    let library: PluginLibraryRef = library.leak_into_prefix();
-    // SAFETY: abi_stable carries every root module as this opaque type and checks its layout separately.
-    RResult::ROk(unsafe { library.to_prefix_ref().cast() })
+    speaker::know(library);
+    let made = guard::guarded(|| {
+        let library = PluginLibrary {
+            api_major: API_MAJOR,
+            api_minor: API_MINOR,
+            panic_unwind: cfg!(panic = "unwind").into(),
+            debug_build: cfg!(debug_assertions).into(),
+            rustc: env!("PLUGIN_API_RUSTC").into(),
+            target: env!("PLUGIN_API_TARGET").into(),
+            init,
+            plugins,
+        };
+        let library: PluginLibraryRef = library.leak_into_prefix();
+        // SAFETY: abi_stable carries every root module as this opaque type and checks its layout separately.
+        unsafe { library.to_prefix_ref().cast() }
+    });
+    made.map_or(RResult::RErr(RootModuleError::Unwound), RResult::ROk)
 }
 
 /// `name`, if it can stand behind the colon of `library:Name`; otherwise the library does not compile.
@@ -241,6 +265,8 @@ unsafe extern "C" fn init(table: HostTableRef) -> u32 {
     let ready = guard::guarded(|| {
         host::connect(table);
         guard::watch();
+        #[cfg(any(feature = "log", feature = "tracing"))]
+        crate::log::crates::install();
     });
     ready.is_err().into()
 }

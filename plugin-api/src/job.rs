@@ -6,6 +6,7 @@
 
 use crate::abi::{HostTableRef, Work, code};
 use crate::guard::guarded;
+use crate::speaker::Speaker;
 use crate::{Error, host, waker};
 use core::ffi::c_void;
 use std::future::Future;
@@ -80,7 +81,9 @@ pub fn run_blocking<T: Send + 'static>(
 ) -> RunBlocking<T> {
     let done = Arc::new(Done::default());
     let for_work = Arc::clone(&done);
-    let parcel: Box<dyn FnOnce() + Send> = Box::new(move || for_work.set(guarded(work)));
+    let speaker = Speaker::current();
+    let parcel: Box<dyn FnOnce() + Send> =
+        Box::new(move || speaker.while_called(|| for_work.set(guarded(work))));
     let data = Box::into_raw(Box::new(Parcel(parcel))).cast::<c_void>();
     let work = Work { data, run };
     // SAFETY: `run` takes the parcel, once.

@@ -289,6 +289,20 @@
 //! # assert_eq!(run.access_log(), Ok(LogLine::Write));
 //! ```
 //!
+//! # The crates `log` and `tracing`
+//!
+//! [`info!`] and its like write into the proxy's log. Lines of the crates `log` and `tracing`, the plugin's own and those
+//! of libraries that it uses, reach it as well where `Cargo.toml` says so; there is nothing to install:
+//!
+//! ```toml
+//! proxy-plugin-api = { path = "../proxy/plugin-api", features = ["log", "tracing"] }
+//! ```
+//!
+//! Such a line ends in `plugin=Name`: the plugin that is being called, or that has left the task or the blocking work. A
+//! line from a thread of the plugin's own names the only plugin of its library, or the library's crate if there are
+//! several. The level is the proxy's `--log-level`; what is below it is not formatted. Of `tracing` there are events with
+//! their fields, and no spans. A logger or subscriber that the plugin has installed itself stays.
+//!
 //! # Configuration
 //!
 //! [`Filter::Config`] is what the plugin's table is read as, by serde; an error of [`Filter::new`] or of the reading
@@ -377,6 +391,7 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
+mod speaker;
 mod subscriber;
 mod task;
 pub mod testing;
@@ -429,4 +444,5 @@ pub mod private {
     pub use crate::export::{checked_name, filter, protocol, root, subscriber, web};
     pub use crate::log::write;
     pub use crate::note::Note;
+    pub use crate::speaker::{Library, Named};
 }

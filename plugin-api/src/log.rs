@@ -3,6 +3,9 @@
 //! A line is formatted only if it will be written. Without a proxy, in unit tests, lines go to standard error.
 #![expect(unsafe_code, reason = "calls the host's log functions")]
 
+#[cfg(any(feature = "log", feature = "tracing"))]
+pub(crate) mod crates;
+
 use crate::abi::level;
 use crate::host;
 use abi_stable::std_types::RStr;
@@ -78,7 +81,19 @@ pub fn write(level: Level, target: &str, file: &str, line: u32, message: fmt::Ar
     if unsafe { host.log_enabled()(level as u32) } == 0 {
         return;
     }
-    let put = |message: &str| unsafe {
+    match message.as_str() {
+        Some(literal) => put(level, target, file, line, literal),
+        None => put(level, target, file, line, &message.to_string()),
+    }
+}
+
+/// Hands a line to the proxy.
+fn put(level: Level, target: &str, file: &str, line: u32, message: &str) {
+    let Some(host) = host::table() else {
+        return;
+    };
+    // SAFETY: as in `write`.
+    unsafe {
         host.log()(
             level as u32,
             target.into(),
@@ -86,9 +101,5 @@ pub fn write(level: Level, target: &str, file: &str, line: u32, message: fmt::Ar
             file.into(),
             line,
         );
-    };
-    match message.as_str() {
-        Some(literal) => put(literal),
-        None => put(&message.to_string()),
     }
 }

@@ -2,9 +2,8 @@
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{ErrorSink, ProtocolTable, ProtocolTableRef, RawWaker, StreamView, claim, code};
-use crate::adapter::{created, destroy, report_panicked_end};
+use crate::adapter::{called, created, destroy, report_panicked_end};
 use crate::exchange::socket_address;
-use crate::guard::guarded;
 use crate::{Error, configuration, waker};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -187,7 +186,7 @@ impl<P: Protocol> Table<P> {
         destroy: destroy::<P>,
         claims: claims::<P>,
         serve: serve::<P>,
-        poll,
+        poll: poll::<P>,
         drop: end::<P>,
     }));
 
@@ -205,7 +204,7 @@ unsafe extern "C" fn create<P: Protocol>(config: RStr<'_>, errors: &ErrorSink) -
 }
 
 unsafe extern "C" fn claims<P: Protocol>(protocol: *mut c_void, first: RSlice<'_, u8>) -> u32 {
-    let claimed = guarded(|| unsafe { &*protocol.cast::<P>() }.claims(first.as_slice()));
+    let claimed = called::<P, _>(|| unsafe { &*protocol.cast::<P>() }.claims(first.as_slice()));
     match claimed {
         Ok(Claim::Yes) => claim::YES,
         Ok(Claim::More) => claim::MORE,
@@ -222,16 +221,16 @@ unsafe extern "C" fn serve<P: Protocol>(protocol: *mut c_void, view: &StreamView
     // The protocol outlives its tasks.
     let protocol: &'static P = unsafe { &*protocol.cast::<P>() };
     let mut stream = ClientStream { view: *view };
-    let made = guarded(|| {
+    let made = called::<P, _>(|| {
         let serving: Serving = Box::pin(async move { protocol.serve(&mut stream).await });
         Box::into_raw(Box::new(serving))
     });
     made.map_or(ptr::null_mut(), <*mut Serving>::cast)
 }
 
-unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
+unsafe extern "C" fn poll<P: Protocol>(task: *mut c_void, raw: &RawWaker) -> u32 {
     let serving = unsafe { &mut *task.cast::<Serving>() };
-    let served = guarded(|| {
+    let served = called::<P, _>(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
         waker::poll_with(raw, |cx| serving.as_mut().poll(cx))
@@ -251,7 +250,7 @@ unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
 }
 
 unsafe extern "C" fn end<P: Protocol>(task: *mut c_void) {
-    report_panicked_end::<P>(guarded(|| {
+    report_panicked_end::<P>(called::<P, _>(|| {
         drop(unsafe { Box::from_raw(task.cast::<Serving>()) });
     }));
 }

@@ -2,9 +2,8 @@
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{self, ErrorSink, SubscriberTable, SubscriberTableRef, event};
-use crate::adapter::{created, destroy};
+use crate::adapter::{called, created, destroy};
 use crate::exchange::socket_address;
-use crate::guard::guarded;
 use crate::{Error, configuration};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
@@ -179,7 +178,7 @@ unsafe extern "C" fn handle_events<S: Subscriber>(
     events: RSlice<'_, abi::Event>,
     lost: u64,
 ) {
-    let handled = guarded(|| {
+    let handled = called::<S, _>(|| {
         let subscriber = unsafe { &*subscriber.cast::<S>() };
         let events: Vec<Event<'_>> = events.iter().map(|view| Event { view }).collect();
         subscriber.handle_events(&events, lost);

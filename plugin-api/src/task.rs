@@ -3,13 +3,18 @@
 
 use crate::abi::{self, RawWaker, code};
 use crate::guard::guarded;
+use crate::speaker::Speaker;
 use crate::{Error, host, waker};
 use core::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-type Spawned = Pin<Box<dyn Future<Output = ()>>>;
+/// A future, and the plugin that has left it behind.
+struct Spawned {
+    speaker: Speaker,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
 
 /// Runs `future` on this worker, beside the exchange that has begun it and beyond its end. Dropped where it is when the
 /// proxy shuts down.
@@ -18,7 +23,10 @@ type Spawned = Pin<Box<dyn Future<Output = ()>>>;
 /// When there is no worker here: on a thread of the plugin's own, in [`Filter::new`](crate::Filter::new), or in a
 /// unit test.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
-    let spawned: Spawned = Box::pin(future);
+    let spawned = Spawned {
+        speaker: Speaker::current(),
+        future: Box::pin(future),
+    };
     let data = Box::into_raw(Box::new(spawned));
     let task = abi::Task {
         data: data.cast(),
@@ -37,12 +45,13 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
 
 // SAFETY, for both: `data` is a spawned future; the host calls them one after the other, `end` last.
 unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
-    let future = unsafe { &mut *data.cast::<Spawned>() };
-    let polled = guarded(|| {
+    let Spawned { speaker, future } = unsafe { &mut *data.cast::<Spawned>() };
+    let poll = || {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
         waker::poll_with(raw, |cx| future.as_mut().poll(cx))
-    });
+    };
+    let polled = guarded(|| speaker.while_called(poll));
     match polled {
         Ok(Poll::Pending) => code::PENDING,
         Ok(Poll::Ready(())) => code::PROCEED,
@@ -54,7 +63,10 @@ unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
 }
 
 unsafe extern "C" fn end(data: *mut c_void) {
-    let ended = guarded(|| drop(unsafe { Box::from_raw(data.cast::<Spawned>()) }));
+    let ended = guarded(|| {
+        let spawned = unsafe { Box::from_raw(data.cast::<Spawned>()) };
+        spawned.speaker.while_called(|| drop(spawned));
+    });
     if let Err(panic) = ended {
         crate::error!("a spawned task panicked while it was dropped: {panic}");
     }

@@ -11,8 +11,7 @@ pub use socket::{SocketMessage, WebSocket};
 
 use crate::abi::web::{RouteSink, WebTable, WebTableRef, WebView};
 use crate::abi::{ErrorSink, RawWaker, code};
-use crate::adapter::{created, destroy, report_panicked_end};
-use crate::guard::guarded;
+use crate::adapter::{called, created, destroy, report_panicked_end};
 use crate::{Error, configuration, waker};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::RStr;
@@ -154,7 +153,7 @@ impl<W: WebRoutes> Table<W> {
         destroy: destroy::<W>,
         routes: routes::<W>,
         serve: serve::<W>,
-        poll,
+        poll: poll::<W>,
         drop: end::<W>,
     }));
 
@@ -176,7 +175,7 @@ unsafe extern "C" fn create<W: WebRoutes>(config: RStr<'_>, errors: &ErrorSink) 
 }
 
 unsafe extern "C" fn routes<W: WebRoutes>(plugin: *mut c_void, sink: &RouteSink) -> u32 {
-    let told = guarded(|| {
+    let told = called::<W, _>(|| {
         for route in unsafe { &*plugin.cast::<W>() }.routes() {
             unsafe { (sink.add)(sink.context, &route.view()) };
         }
@@ -195,7 +194,7 @@ unsafe extern "C" fn serve<W: WebRoutes>(plugin: *mut c_void, view: &WebView) ->
     // The plugin outlives its tasks.
     let plugin: &'static W = unsafe { &*plugin.cast::<W>() };
     let view = *view;
-    let made = guarded(|| {
+    let made = called::<W, _>(|| {
         let mut exchange = unsafe { WebExchange::new(view) };
         let future: Pin<Box<dyn Future<Output = Result<(), Error>>>> = match view.is_websocket {
             0 => Box::pin(async move { plugin.handle_request(&mut exchange).await }),
@@ -209,9 +208,9 @@ unsafe extern "C" fn serve<W: WebRoutes>(plugin: *mut c_void, view: &WebView) ->
     made.map_or(ptr::null_mut(), <*mut Serving>::cast)
 }
 
-unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
+unsafe extern "C" fn poll<W: WebRoutes>(task: *mut c_void, raw: &RawWaker) -> u32 {
     let serving = unsafe { &mut *task.cast::<Serving>() };
-    let served = guarded(|| {
+    let served = called::<W, _>(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
         waker::poll_with(raw, |cx| serving.future.as_mut().poll(cx))
@@ -228,7 +227,7 @@ unsafe extern "C" fn poll(task: *mut c_void, raw: &RawWaker) -> u32 {
 }
 
 unsafe extern "C" fn end<W: WebRoutes>(task: *mut c_void) {
-    report_panicked_end::<W>(guarded(|| {
+    report_panicked_end::<W>(called::<W, _>(|| {
         drop(unsafe { Box::from_raw(task.cast::<Serving>()) });
     }));
 }
