@@ -3,6 +3,7 @@
 //! Whatever safe code does in a plugin, the process lives, the next exchange is served, and nothing is read that belongs
 //! to another request. The fixture `hostile` says at each plugin what it does.
 
+mod authors;
 mod forwards;
 mod values;
 mod wakers;

@@ -8,6 +8,20 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 
+/// Types of this crate under names that `#[filter]` can write whatever the crate is called where it stands.
+#[doc(hidden)]
+pub trait Names {
+    /// [`Hooks`](crate::Hooks).
+    type ApiHooks;
+    /// [`Error`](crate::Error).
+    type ApiError;
+}
+
+impl<F> Names for F {
+    type ApiHooks = Hooks;
+    type ApiError = Error;
+}
+
 /// A configured plugin.
 ///
 /// Write `#[filter]` above the implementation and only the functions you need: the attribute fills in `HOOKS`,
@@ -33,7 +47,12 @@ use std::future::Future;
 ///
 /// An error or a panic in a hook fails the exchange (500), is logged, and harms no other exchange.
 #[expect(unused_variables, reason = "the parameters' names are documentation")]
-pub trait Filter: Sized + Send + Sync + 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a filter",
+    note = "a filter has `#[filter] impl Filter for {Self}`",
+    note = "`export_plugins!` takes other plugins behind the name of their kind: `; web: {Self}` for `WebRoutes`, `; protocols: {Self}` for `Protocol`, `; subscribers: {Self}` for `Subscriber`"
+)]
+pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// The hooks to call. `#[filter]` names those that are written.
     const HOOKS: Hooks = Hooks::ALL;
     /// Those of them that are async. `#[filter]` names those that are written with `async`.

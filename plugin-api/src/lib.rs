@@ -365,7 +365,7 @@
 #[doc(hidden)]
 pub extern crate abi_stable;
 pub extern crate serde;
-// The attribute writes `::plugin_api::…`, also into this crate's own tests.
+// Examples and tests of this crate name it as authors do.
 extern crate self as plugin_api;
 
 pub mod abi;
@@ -442,6 +442,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod private {
     pub use crate::export::{checked_name, filter, protocol, root, subscriber, web};
+    pub use crate::filter::Names;
     pub use crate::log::write;
     pub use crate::note::Note;
     pub use crate::speaker::{Library, Named};

@@ -48,6 +48,10 @@ use std::task::Poll;
 /// }
 /// export_plugins!(; protocols: Echo);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol",
+    note = "`export_plugins!(; protocols: …)` takes types that implement `Protocol`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+)]
 pub trait Protocol: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
     const CONFIG_SCHEMA: &'static str = "";

@@ -36,6 +36,10 @@ use std::time::{Duration, SystemTime};
 /// }
 /// export_plugins!(; subscribers: Counter);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a subscriber",
+    note = "`export_plugins!(; subscribers: …)` takes types that implement `Subscriber`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+)]
 pub trait Subscriber: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
     const CONFIG_SCHEMA: &'static str = "";

@@ -54,6 +54,10 @@ use std::task::Poll;
 /// }
 /// export_plugins!(; web: Hello);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a plugin with routes",
+    note = "`export_plugins!(; web: …)` takes types that implement `WebRoutes`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+)]
 pub trait WebRoutes: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
     const CONFIG_SCHEMA: &'static str = "";

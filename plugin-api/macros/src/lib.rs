@@ -2,9 +2,12 @@
 //!
 //! Reads the names of the functions in an `impl Filter for …` block and adds the items that follow from them. It
 //! works on bare tokens: all it needs is the word after `fn` and `type`, and a plugin's build stays free of a
-//! parser. What the functions look like is left to the compiler, which checks them against the trait.
+//! parser. What the functions look like is left to the compiler, which checks them against the trait. What it writes
+//! names nothing of plugin-api but through the trait, so that a crate may give that any name.
+//!
+//! Each mistake that it sees is one error at its place. The rest of the block stays, so that no other errors follow.
 
-use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 
 /// Hooks that have an async twin, with the names of their constants.
 const OUTCOME_HOOKS: [(&str, &str); 9] = [
@@ -38,122 +41,172 @@ const PLAIN_HOOKS: [(&str, &str); 12] = [
     ),
 ];
 
+/// Traits for other kinds of plugins, which need no attribute.
+const OTHER_KINDS: [&str; 3] = ["WebRoutes", "Protocol", "Subscriber"];
+
 /// Completes an `impl Filter for …` block.
 ///
-/// Adds `HOOKS` and `ASYNC_HOOKS` from the functions that are written, and where they are missing
+/// Adds `HOOKS`, `ASYNC_HOOKS`, `KEEPS_STATE` and `KEEPS_CONNECTION` from what is written, and where they are missing
 /// `type Config = Self`, `type State = ()`, `type Connection = ()` and a `new` that keeps its configuration. An `async fn` becomes the
 /// async twin of its hook.
 #[proc_macro_attribute]
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
     if let Some(argument) = arguments.into_iter().next() {
-        return refuse(argument.span(), "#[filter] takes no arguments");
+        let refused = refuse(argument.span(), "#[filter] takes no arguments");
+        return completed(item).into_iter().chain(refused).collect();
     }
+    completed(item)
+}
+
+fn completed(item: TokenStream) -> TokenStream {
     let mut item: Vec<TokenTree> = item.into_iter().collect();
-    match item.pop() {
-        Some(TokenTree::Group(body)) if body.delimiter() == Delimiter::Brace => {
-            match complete(body.stream()) {
-                Ok(completed) => {
-                    let mut group = Group::new(Delimiter::Brace, completed);
-                    group.set_span(body.span());
-                    item.push(group.into());
-                    item.into_iter().collect()
-                }
-                Err(refused) => refused,
-            }
-        }
-        _ => refuse(
-            Span::call_site(),
-            "#[filter] belongs above `impl Filter for …`",
-        ),
+    let words: Vec<String> = item.iter().map(word).collect();
+    let position = |wanted: &str| words.iter().position(|word| word == wanted);
+    let (Some(_), Some(at), Some(TokenTree::Group(body))) =
+        (position("impl"), position("for"), item.last())
+    else {
+        return misplaced();
+    };
+    let body = body.clone();
+    let named = words[..at].iter().rev().find(|word| !word.is_empty());
+    if let Some(name) = named.filter(|name| OTHER_KINDS.contains(&name.as_str())) {
+        let message = format!(
+            "#[filter] belongs above `impl Filter for …`; `impl {name} for …` needs no attribute"
+        );
+        item.extend(refuse(Span::call_site(), &message));
+        return item.into_iter().collect();
     }
+    let mut written = Written::default();
+    let mut group = Group::new(Delimiter::Brace, written.complete(body.stream()));
+    group.set_span(body.span());
+    item.pop();
+    item.push(group.into());
+    let refused = written.refused.into_iter().flatten();
+    item.into_iter().chain(refused).collect()
+}
+
+/// The only error of a crate that has the attribute above a type, or above anything but a block of a trait.
+///
+/// The block that lacks it misses items, and `compile_error!` would not keep the compiler from saying so. A file that
+/// cannot be read ends the compilation at once, and its name is told.
+fn misplaced() -> TokenStream {
+    parse("::core::include!(\"#[filter] belongs above `impl Filter for …`, and not here\");")
 }
 
 /// What is written in the block.
 #[derive(Default)]
 struct Written {
+    /// Functions by the names that they have afterwards, and by those that are written.
+    functions: Vec<(String, String)>,
     hooks: Vec<&'static str>,
     async_hooks: Vec<&'static str>,
     types: Vec<String>,
-    has_new: bool,
-}
-
-fn complete(body: TokenStream) -> Result<TokenStream, TokenStream> {
-    let mut written = Written::default();
-    let mut completed = Vec::new();
-    let mut before = String::new();
-    let mut is_async = false;
-    for token in body {
-        let token = match token {
-            TokenTree::Ident(name) if before == "fn" => {
-                TokenTree::Ident(written.function(name, is_async)?)
-            }
-            other => other,
-        };
-        let word = word(&token);
-        match before.as_str() {
-            "type" => written.types.push(word.clone()),
-            "async" => is_async = word == "fn",
-            "fn" => is_async = false,
-            _ => {}
-        }
-        before = word;
-        completed.push(token);
-    }
-    completed.extend(written.missing_items());
-    Ok(completed.into_iter().collect())
+    /// Of the types, those that are `()`.
+    units: Vec<String>,
+    refused: Vec<TokenStream>,
 }
 
 impl Written {
-    /// Notes a function and gives the name it shall have.
-    fn function(&mut self, name: Ident, is_async: bool) -> Result<Ident, TokenStream> {
+    /// The block with what is missing, and without what is refused.
+    fn complete(&mut self, body: TokenStream) -> TokenStream {
+        let mut completed = Vec::new();
+        let mut item = Vec::new();
+        for token in body {
+            let is_last = is_end(&item, &token);
+            item.push(token);
+            if is_last {
+                self.item(std::mem::take(&mut item), &mut completed);
+            }
+        }
+        completed.append(&mut item);
+        completed.extend(self.missing_items());
+        completed.into_iter().collect()
+    }
+
+    fn item(&mut self, mut item: Vec<TokenTree>, completed: &mut Vec<TokenTree>) {
+        let words: Vec<String> = item.iter().map(word).collect();
+        let position = |wanted: &str| words.iter().position(|word| word == wanted);
+        if let Some(at) = position("fn") {
+            let is_async = words[..at].iter().any(|word| word == "async");
+            if let Some(TokenTree::Ident(name)) = item.get(at + 1) {
+                match self.function(name, is_async) {
+                    Ok(name) => item[at + 1] = name.into(),
+                    Err(refused) => return self.refused.push(refused),
+                }
+            }
+        } else if let Some(at) = position("type") {
+            if let Some(TokenTree::Ident(name)) = item.get(at + 1) {
+                let value = item.get(at + 3);
+                if matches!(value, Some(TokenTree::Group(tuple)) if tuple.delimiter() == Delimiter::Parenthesis && tuple.stream().is_empty())
+                    && item.len() == at + 5
+                {
+                    self.units.push(name.to_string());
+                }
+                self.types.push(name.to_string());
+            }
+        }
+        completed.append(&mut item);
+    }
+
+    /// Notes a function and gives the name that it shall have.
+    fn function(&mut self, name: &Ident, is_async: bool) -> Result<Ident, TokenStream> {
         let text = name.to_string();
         let hook = text.strip_suffix("_async").unwrap_or(&text);
-        if let Some((_, constant)) = OUTCOME_HOOKS.iter().find(|known| known.0 == hook) {
+        let outcome = OUTCOME_HOOKS.iter().find(|known| known.0 == hook);
+        let plain = PLAIN_HOOKS.iter().find(|known| known.0 == text);
+        if outcome.is_none() && plain.is_none() && text != "new" {
+            return Err(refuse(name.span(), &unknown(&text)));
+        }
+        if plain.is_some() && is_async {
+            let names = names(&OUTCOME_HOOKS);
+            let message = format!("`{text}` cannot be async; the hooks that can are {names}");
+            return Err(refuse(name.span(), &message));
+        }
+        let is_twin = outcome.is_some() && (is_async || text != hook);
+        let becomes = match is_twin {
+            true => format!("{hook}_async"),
+            false => text.clone(),
+        };
+        let is_known =
+            |(earlier, written): &(String, String)| *earlier == becomes || *written == text;
+        if self.functions.iter().any(is_known) {
+            let message = format!(
+                "`{text}` is written twice: a hook is either sync or async, and written once"
+            );
+            return Err(refuse(name.span(), &message));
+        }
+        let renamed = Ident::new(&becomes, name.span());
+        self.functions.push((becomes, text));
+        if let Some((_, constant)) = outcome.or(plain) {
             self.hooks.push(constant);
-            if is_async || text != hook {
+            if is_twin {
                 self.async_hooks.push(constant);
-                return Ok(Ident::new(&format!("{hook}_async"), name.span()));
             }
-            return Ok(name);
         }
-        if let Some((_, constant)) = PLAIN_HOOKS.iter().find(|known| known.0 == text) {
-            if is_async {
-                let names = names(&OUTCOME_HOOKS);
-                let message = format!("`{text}` cannot be async; the hooks that can are {names}");
-                return Err(refuse(name.span(), &message));
-            }
-            self.hooks.push(constant);
-            return Ok(name);
-        }
-        if text == "new" {
-            self.has_new = true;
-            return Ok(name);
-        }
-        let (some, others) = (names(&OUTCOME_HOOKS), names(&PLAIN_HOOKS));
-        let message = format!("`{text}` is not a hook of Filter; the hooks are {some}, {others}");
-        Err(refuse(name.span(), &message))
+        Ok(renamed)
     }
 
     fn missing_items(&self) -> TokenStream {
+        let keeps = |name: &str| {
+            let is_written = self.types.iter().any(|written| written == name);
+            is_written && !self.units.iter().any(|unit| unit == name)
+        };
         let mut items = format!(
-            "const HOOKS: ::plugin_api::Hooks = {}; const ASYNC_HOOKS: ::plugin_api::Hooks = {};",
+            "const HOOKS: Self::ApiHooks = {}; const ASYNC_HOOKS: Self::ApiHooks = {};
+             const KEEPS_STATE: bool = {}; const KEEPS_CONNECTION: bool = {};",
             set(&self.hooks),
             set(&self.async_hooks),
+            keeps("State"),
+            keeps("Connection"),
         );
-        let is_written = |name: &str| self.types.iter().any(|written| written == name);
-        items.push_str(&format!(
-            "const KEEPS_STATE: bool = {}; const KEEPS_CONNECTION: bool = {};",
-            is_written("State"),
-            is_written("Connection"),
-        ));
         for (name, default) in [("Config", "Self"), ("State", "()"), ("Connection", "()")] {
             if !self.types.iter().any(|written| written == name) {
                 items.push_str(&format!("type {name} = {default};"));
             }
         }
-        if !self.has_new {
+        if !self.functions.iter().any(|(name, _)| name == "new") {
             items.push_str(
-                "fn new(config: Self::Config) -> ::core::result::Result<Self, ::plugin_api::Error> {
+                "fn new(config: Self::Config) -> ::core::result::Result<Self, Self::ApiError> {
                     ::core::result::Result::Ok(config)
                 }",
             );
@@ -162,11 +215,78 @@ impl Written {
     }
 }
 
+/// Whether `token` ends the item that `before` begins.
+fn is_end(before: &[TokenTree], token: &TokenTree) -> bool {
+    match token {
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        // A function's, unless it is a constant argument: `Table<{ 1 + 2 }>`.
+        TokenTree::Group(group) => {
+            let is_function = before.iter().any(|token| word(token) == "fn");
+            let is_macro = matches!(before, [.., TokenTree::Punct(last), TokenTree::Ident(_)] if last.as_char() == '!')
+                || matches!(before.last(), Some(TokenTree::Punct(last)) if last.as_char() == '!');
+            group.delimiter() == Delimiter::Brace
+                && (is_macro || is_function && open_angles(before) == 0)
+        }
+        _ => false,
+    }
+}
+
+/// How many `<` are open behind these tokens.
+fn open_angles(tokens: &[TokenTree]) -> usize {
+    let (mut open, mut is_arrow) = (0_usize, false);
+    for token in tokens {
+        let TokenTree::Punct(punct) = token else {
+            is_arrow = false;
+            continue;
+        };
+        match punct.as_char() {
+            '<' => open += 1,
+            '>' if !is_arrow => open = open.saturating_sub(1),
+            _ => {}
+        }
+        is_arrow = matches!(punct.as_char(), '-' | '=') && punct.spacing() == Spacing::Joint;
+    }
+    open
+}
+
+/// What is said of a function that is no hook.
+fn unknown(text: &str) -> String {
+    let hooks = OUTCOME_HOOKS.iter().chain(&PLAIN_HOOKS).map(|hook| hook.0);
+    let nearest = hooks
+        .map(|hook| (distance(text, hook), hook))
+        .min()
+        .filter(|(distance, hook)| distance * 3 <= hook.len());
+    match nearest {
+        Some((_, hook)) => {
+            format!("`{text}` is not a hook of Filter; there is one with a similar name: `{hook}`")
+        }
+        None => format!(
+            "`{text}` is not a hook of Filter; the hooks are {}, {}",
+            names(&OUTCOME_HOOKS),
+            names(&PLAIN_HOOKS)
+        ),
+    }
+}
+
+/// How many letters have to be changed, added or removed to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut above: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut above[0], row + 1);
+        for (column, other) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(letter != other);
+            diagonal = above[column + 1];
+            above[column + 1] = changed.min(diagonal + 1).min(above[column] + 1);
+        }
+    }
+    above[other.len()]
+}
+
 /// A set of hooks as an expression.
 fn set(constants: &[&str]) -> String {
-    let mut set = String::from("::plugin_api::Hooks::NONE");
+    let mut set = String::from("<Self::ApiHooks>::NONE");
     for constant in constants {
-        set.push_str(&format!(".with(::plugin_api::Hooks::{constant})"));
+        set.push_str(&format!(".with(<Self::ApiHooks>::{constant})"));
     }
     set
 }
@@ -201,4 +321,34 @@ fn refuse(span: Span, message: &str) -> TokenStream {
 
 fn parse(source: &str) -> TokenStream {
     source.parse().expect("this file writes valid Rust")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, unknown};
+
+    #[test]
+    fn counts_the_letters_that_differ() {
+        for (one, other, letters) in [
+            ("", "", 0),
+            ("on", "", 2),
+            ("on_acess_log", "on_access_log", 1),
+            ("resolve", "resolve_dns", 4),
+            ("abc", "xbd", 2),
+        ] {
+            assert_eq!(distance(one, other), letters, "{one} {other}");
+            assert_eq!(distance(other, one), letters, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn suggests_a_hook_for_a_slip_and_lists_them_for_anything_else() {
+        let slip = unknown("before_upstream_conection");
+        assert!(
+            slip.ends_with("similar name: `before_upstream_connection`"),
+            "{slip}"
+        );
+        let other = unknown("helper");
+        assert!(other.contains("the hooks are authenticate, "), "{other}");
+    }
 }

@@ -1,0 +1,20 @@
+//! A hook is there twice.
+use plugin_api::prelude::*;
+
+#[derive(Deserialize)]
+struct Twice {}
+
+#[filter]
+impl Filter for Twice {
+    async fn handle_client_request(&self, _: &mut Exchange<'_, Self>) -> Outcome {
+        proceed()
+    }
+
+    fn handle_client_request(&self, _: &mut Exchange<'_, Self>) -> Outcome {
+        reject(403, "No")
+    }
+}
+
+export_plugins!(Twice);
+
+fn main() {}
