@@ -5,6 +5,7 @@
 
 mod authors;
 mod forwards;
+mod guards;
 mod values;
 mod wakers;
 

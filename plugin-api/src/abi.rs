@@ -790,6 +790,8 @@ pub struct PluginLibrary {
     /// The plugins it holds.
     #[sabi(last_prefix_field)]
     pub plugins: unsafe extern "C" fn() -> RSlice<'static, PluginDeclarationRef>,
+    /// The text by which the library is known before it is loaded. Here so that no linker leaves it out.
+    pub note: RSlice<'static, u8>,
 }
 
 impl RootModule for PluginLibraryRef {

@@ -11,6 +11,7 @@ use crate::abi::{
     API_MAJOR, API_MINOR, HostTableRef, PluginDeclaration, PluginDeclarationRef, PluginLibrary,
     PluginLibraryRef, kind,
 };
+use crate::note::Note;
 use crate::speaker::{self, Library};
 use crate::{
     BodyMode, Filter, Protocol, Subscriber, WebRoutes, adapter, guard, host, protocol, subscriber,
@@ -78,7 +79,7 @@ macro_rules! export_plugins {
                         ),)+)?
                     ],
                 };
-                $crate::private::root(plugins, &LIBRARY)
+                $crate::private::root(plugins, &NOTE, &LIBRARY)
             }
 
             // SAFETY: the name is that of `abi::EXPORT`, the static is what abi_stable expects behind it.
@@ -100,7 +101,7 @@ macro_rules! export_plugins {
                 $($(, $crate::plugin_name!($web $(, $web_name)?), ",")+)?,
                 ";",
             );
-            #[used]
+            // Referred to by what the exported symbol leads to: some linkers drop what is merely `#[used]`.
             static NOTE: $crate::private::Note<{ TEXT.len() }> = $crate::private::Note::new(TEXT);
         };
     };
@@ -224,8 +225,9 @@ const fn bare(
 }
 
 /// The root of a library with these plugins.
-pub fn root(
+pub fn root<const N: usize>(
     plugins: unsafe extern "C" fn() -> RSlice<'static, PluginDeclarationRef>,
+    note: &'static Note<N>,
     library: &'static Library,
 ) -> RootModuleResult {
     speaker::know(library);
@@ -239,6 +241,10 @@ pub fn root(
             target: env!("PLUGIN_API_TARGET").into(),
             init,
             plugins,
+            // SAFETY: a note is bytes from its first to its last.
+            note: unsafe {
+                RSlice::from_raw_parts(std::ptr::from_ref(note).cast(), size_of_val(note))
+            },
         };
         let library: PluginLibraryRef = library.leak_into_prefix();
         // SAFETY: abi_stable carries every root module as this opaque type and checks its layout separately.
