@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use super::goes_on;
+use crate::support::tls::{Ask, Form, Pki, Way};
 use crate::support::{OK, Origin, Proxy, request};
 
 /// Each way with status and content of the answer, and how often the upstream is asked.
@@ -58,4 +59,24 @@ fn a_forward_that_is_given_up_does_not_happen_and_its_request_stays() {
         is_over.store(true, Relaxed);
     });
     goes_on(&proxy);
+}
+
+#[test]
+fn a_forward_that_is_given_up_does_not_happen_over_http2_either() {
+    let pki = Pki::new();
+    let proxy = pki.relaying().args(pki.listener());
+    let proxy = proxy.plugin("hostile", "GivesUp").start();
+    let client = pki.client(&proxy).over(Way::Http2);
+    let mut session = client.pipe().session(Form::Origin("https"));
+    for (way, status, text, forwards) in WAYS {
+        let origin = Origin::answering(OK);
+        let to = format!("http://{}/forwarded", origin.authority());
+        let path = format!("/{way}/{}", "a".repeat(60));
+        let answer = session.ask(Ask::get("here", &path).field("x-to", &to));
+        assert_eq!(answer.status, status, "{way}");
+        if status == 200 {
+            assert_eq!(answer.text(), text, "{way}");
+        }
+        assert_eq!(origin.requests().len(), forwards, "{way}");
+    }
 }

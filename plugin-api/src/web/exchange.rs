@@ -468,6 +468,9 @@ mod tests {
     use crate::prelude::*;
     use crate::testing::{self, web};
     use crate::{Route, WebExchange, WebRoutes};
+    use std::future::{Future, poll_fn};
+    use std::task::Poll;
+    use std::time::Duration;
 
     /// Says content back, and forwards it first where the path says so.
     struct SaysBack;
@@ -504,6 +507,43 @@ mod tests {
         let run = post().run(&SaysBack);
         let reply = run.reply().expect("it is answered");
         assert_eq!(reply.body, &b"content"[..]);
+    }
+
+    /// Begins to forward and thinks better of it, by dropping or by leaking it.
+    struct GivesUp;
+
+    impl WebRoutes for GivesUp {
+        type Config = NoConfig;
+
+        fn new(_: NoConfig) -> Result<Self, Error> {
+            Ok(Self)
+        }
+
+        fn routes(&self) -> Vec<Route> {
+            vec![Route::new("/dropped"), Route::new("/leaked")]
+        }
+
+        async fn handle_request(&self, exchange: &mut WebExchange) -> Result<(), Error> {
+            let is_dropped = exchange.route() == 0;
+            let to = ForwardTo::new("http://there/");
+            let mut forward = Box::pin(exchange.forward(&to));
+            poll_fn(|cx| Poll::Ready(forward.as_mut().poll(cx).is_pending())).await;
+            match is_dropped {
+                true => drop(forward),
+                false => std::mem::forget(forward),
+            }
+            let path = exchange.request().path().to_owned();
+            crate::sleep(Duration::from_millis(1)).await;
+            exchange.reply(Reply::new(200).body(path))
+        }
+    }
+
+    #[test]
+    fn a_forward_that_is_given_up_is_not_made() {
+        for route in [0, 1] {
+            let run = post().route(route).answer(|_| Ok(204)).run(&GivesUp);
+            assert_eq!((run.status(), run.forwards()), (200, &[][..]), "{route}");
+        }
     }
 
     #[test]
