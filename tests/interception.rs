@@ -4,6 +4,7 @@
 //! the proxy's authority. Where nothing is said, both sides may speak HTTP/2.
 
 mod certificates;
+mod claims;
 mod first_bytes;
 mod messages;
 mod refusals;

@@ -56,6 +56,8 @@ pub(crate) struct Exchange {
     session: Option<Session>,
     /// What the connection is for, inside of an intercepted tunnel.
     origin: Option<Rc<Origin>>,
+    /// The tunnel leads to an address, and that the request's host is there is what the client says.
+    is_host_claimed: bool,
     /// How the upstream of a tunnel is spoken to while it is made.
     tunnel_scheme: Scheme,
     /// Where a tunnel has been found to lead, plugins' addresses included.
@@ -230,6 +232,7 @@ impl Exchange {
             framing: BodyFraming::Empty,
             upload: Upload::default(),
             origin: connection.origin.clone(),
+            is_host_claimed: false,
             tunnel_scheme: Scheme::Http,
             tunnel_destination: Destination::default(),
             forwarded_to: None,

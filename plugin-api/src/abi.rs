@@ -155,6 +155,16 @@ pub mod head {
     pub const TRAILERS: u32 = 2;
 }
 
+/// What may be known of where an exchange goes.
+pub mod fact {
+    /// The upstream is proven to be the host that the request is for.
+    pub const HOST_PROVEN: u32 = 0;
+    /// The server name of the TLS hello inside a tunnel is proven to be the upstream's.
+    pub const SERVER_NAME_PROVEN: u32 = 1;
+    /// A plugin has sent the exchange to another host than the request is for.
+    pub const REDIRECTED: u32 = 2;
+}
+
 /// A side of the exchange: where content comes from, or where a message goes.
 pub mod direction {
     /// The client.
@@ -388,7 +398,8 @@ pub struct ExchangeView {
     pub request: *const RequestView,
     /// Null until the final response's head has arrived.
     pub response: *const ResponseView,
-    /// Where the exchange is going: the target's host, or what `set_upstream` said.
+    /// Where the exchange is going: the target's host, the address that the client's tunnel leads to, or what
+    /// `set_upstream` said.
     pub upstream_host: RStr<'static>,
     /// `http` or `https`; empty for a tunnel.
     pub upstream_scheme: RStr<'static>,
@@ -469,6 +480,8 @@ pub struct ExchangeCallbacks {
     #[sabi(last_prefix_field)]
     pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
     // New callbacks go here, below the last one of the released version.
+    /// `(host, fact)`: 1 if this [`fact`] holds, else 0. Where it is missing, none does.
+    pub holds: unsafe extern "C" fn(*mut c_void, u32) -> u32,
 }
 
 /// What the host offers to a library as a whole. Callable from any thread, at any time after `init`.

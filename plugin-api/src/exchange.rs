@@ -4,7 +4,7 @@
 //! Nothing of the exchange can be kept beyond the hook; what shall be kept goes into the state.
 #![expect(unsafe_code, reason = "reads the host's view of the exchange")]
 
-use crate::abi::{Address, ExchangeView, TlsHelloView, direction};
+use crate::abi::{Address, ExchangeView, TlsHelloView, direction, fact};
 use crate::message::Editor;
 use crate::{
     BodyMode, Direction, EditError, Filter, MessageKind, Request, RequestMut, Response,
@@ -82,9 +82,50 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// Where the exchange is going: the request's target, unless a plugin changed it.
+    /// Where the exchange is going. The request says what it is for; the two differ where a plugin has redirected it,
+    /// and inside an intercepted tunnel to an address, whose requests may name any host. See [`Upstream::is_proven`].
     pub fn upstream(&self) -> Upstream<'_> {
         Upstream { view: self.view() }
+    }
+
+    /// The hosts that a rule about hosts has to hold for: the one that the request is for, and the one that is
+    /// connected to, where that is another. A rule that denies applies if `any` of them matches, a rule that allows
+    /// only if `all` of them do. Both are in their canonical form: see [`canonical_host`](crate::canonical_host).
+    ///
+    /// ```
+    /// # use plugin_api::prelude::*;
+    /// # #[derive(Deserialize)] struct Deny { host: String }
+    /// #[filter]
+    /// impl Filter for Deny {
+    ///     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+    ///         if exchange.hosts().any(|host| host == self.host) { reject(403, "Denied") } else { proceed() }
+    ///     }
+    /// }
+    /// # use plugin_api::testing::{configured, get};
+    /// # let filter: Deny = configured("host = '192.0.2.1'").unwrap();
+    /// # assert!(get("http://a.example/").run(&filter).reply().is_none());
+    /// # assert!(get("http://a.example/").inside_tunnel_to("192.0.2.1").run(&filter).reply().is_some());
+    /// ```
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let (asked_for, connected) = (self.request().host(), self.upstream().host());
+        let other = Some(connected).filter(|connected| *connected != asked_for);
+        [Some(asked_for), other].into_iter().flatten()
+    }
+
+    /// The host that the upstream is known to be: the request's where [`Upstream::is_proven`] says so, else the one
+    /// that is connected to. What is kept or counted by host goes by this one, and secrets go by it, too.
+    pub fn proven_host(&self) -> &str {
+        match self.upstream().is_proven() {
+            true => self.request().host(),
+            false => self.upstream().host(),
+        }
+    }
+
+    /// Whether the [server name](TlsHello::server_name) that a client asks for inside its tunnel is proven: the
+    /// tunnel was made to that name, or the upstream's verified certificate is for it. Known in `do_intercept`; `false`
+    /// in other hooks, and where the proxy does not intercept.
+    pub fn is_server_name_proven(&self) -> bool {
+        holds(self.view(), fact::SERVER_NAME_PROVEN)
     }
 
     /// Connects somewhere else; target and Host of the request stay as they are, unless it goes to a parent proxy in
@@ -265,7 +306,7 @@ impl<'x> TlsHello<'x> {
     }
 }
 
-/// Where an exchange is going.
+/// Where an exchange is going: what the connection is, or will be, made to.
 #[derive(Clone, Copy)]
 pub struct Upstream<'x> {
     view: &'x ExchangeView,
@@ -282,10 +323,30 @@ impl<'x> Upstream<'x> {
         self.view.upstream_port as u16
     }
 
+    /// Whether the upstream is known to be the host that the request is for. It is, if the connection is made by
+    /// that name (an absolute URL, a tunnel to the name), or if TLS with the upstream is verified for it. It is not
+    /// inside a tunnel to an address, where the request is in clear or `insecure_hosts` waives the verification: there
+    /// the name is no more than what the client says. Nor is it where a plugin has sent the exchange to another host:
+    /// see [`is_redirected`](Self::is_redirected).
+    pub fn is_proven(&self) -> bool {
+        holds(self.view, fact::HOST_PROVEN)
+    }
+
+    /// Whether a plugin has sent the exchange to another host than the request is for, by
+    /// [`set_upstream`](Exchange::set_upstream). That is the operator's decision and no claim of the client.
+    pub fn is_redirected(&self) -> bool {
+        holds(self.view, fact::REDIRECTED)
+    }
+
     /// `http` or `https`; empty for a tunnel.
     pub fn scheme(&self) -> &'x str {
         self.view.upstream_scheme.as_str()
     }
+}
+
+fn holds(view: &ExchangeView, fact: u32) -> bool {
+    // SAFETY: the handle is valid for as long as the view is, and this callback changes nothing.
+    unsafe { Editor::new(view.host, view.callbacks) }.holds(fact)
 }
 
 fn raw_address(ip: IpAddr) -> Address {

@@ -13,7 +13,7 @@
 //! #[filter]
 //! impl Filter for DenyHosts {
 //!     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
-//!         if self.hosts.iter().any(|host| host == exchange.upstream().host()) {
+//!         if exchange.hosts().any(|host| self.hosts.iter().any(|denied| denied == host)) {
 //!             return reject(403, "Not from here");
 //!         }
 //!         proceed()

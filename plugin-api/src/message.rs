@@ -359,6 +359,11 @@ impl Editor<'_> {
         EditError::check(unsafe { add_log_field(self.host, key.into(), value.into()) })
     }
 
+    pub(crate) fn holds(&self, fact: u32) -> bool {
+        let holds = self.callbacks.holds();
+        holds.is_some_and(|holds| unsafe { holds(self.host, fact) } == 1)
+    }
+
     pub(crate) fn fail(&mut self, kind: u32, message: &str) {
         unsafe { self.callbacks.fail()(self.host, kind, message.into()) }
     }

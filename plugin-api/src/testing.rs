@@ -65,6 +65,8 @@ pub fn request(method: &str, url: &str) -> Call {
         client: SocketAddr::from(([127, 0, 0, 1], 50000)),
         user: String::new(),
         body: None,
+        tunnel: None,
+        is_certified: false,
     }
 }
 
@@ -74,6 +76,8 @@ pub struct Call {
     client: SocketAddr,
     user: String,
     body: Option<Vec<u8>>,
+    tunnel: Option<String>,
+    is_certified: bool,
 }
 
 impl Call {
@@ -107,23 +111,48 @@ impl Call {
         self
     }
 
+    /// Inside an intercepted tunnel to this address: what the request names is not proven, unless it is
+    /// [`certified`](Self::certified).
+    #[must_use]
+    pub fn inside_tunnel_to(mut self, address: &str) -> Self {
+        self.tunnel = Some(address.to_owned());
+        self
+    }
+
+    /// The upstream's certificate is verified for the name that the client gives it.
+    #[must_use]
+    pub fn certified(mut self) -> Self {
+        self.is_certified = true;
+        self
+    }
+
     /// Runs `authenticate`, `before_upstream_connection`, `handle_client_request` and, if there is a body,
     /// `handle_client_body`, for as long as they proceed.
     pub fn run<F: Filter>(self, filter: &F) -> Run<'_, F> {
-        let mut fake = Fake::new(self.request, self.client);
-        fake.user = self.user;
+        let client = self.client;
+        let (fake, body) = self.into_fake(client);
         let mut run = Run::new(filter, fake, None);
-        run.begin(self.body);
+        run.begin(body);
         run
     }
 
     /// As [`run`](Self::run), on a connection that other exchanges share.
     pub fn run_on<'f, F: Filter>(self, connection: &'f Connection<'_, F>) -> Run<'f, F> {
-        let mut fake = Fake::new(self.request, connection.client());
-        fake.user = self.user;
+        let (fake, body) = self.into_fake(connection.client());
         let mut run = Run::new(connection.filter(), fake, Some(connection.state()));
-        run.begin(self.body);
+        run.begin(body);
         run
+    }
+
+    fn into_fake(self, client: SocketAddr) -> (Fake, Option<Vec<u8>>) {
+        let mut fake = Fake::new(self.request, client);
+        fake.user = self.user;
+        fake.is_certified = self.is_certified;
+        if let Some(address) = self.tunnel {
+            fake.upstream.0.clone_from(&address);
+            fake.tunnel = Some(address);
+        }
+        (fake, self.body)
     }
 }
 

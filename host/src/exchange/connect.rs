@@ -133,7 +133,7 @@ impl Exchange {
             interception.clear.remember(host, port);
             return Some(Treatment::Intercept);
         }
-        if fault.is_version_too_old() && interception.trusts_blindly(host) {
+        if fault.is_version_too_old() && interception.skips_verification(host) {
             tracing::warn!(
                 client.address = %self.facts.client,
                 host,
@@ -188,6 +188,7 @@ impl Exchange {
         // Where plugins have sent the tunnel, the client's name for its host does not lead.
         if route.host == self.head.host() {
             route.host = &origin.host;
+            route.is_claimed = origin.address_claimed_as(&origin.host).is_some();
             if route.addresses.is_empty() {
                 route.addresses = &origin.addresses;
             }
@@ -209,15 +210,14 @@ impl Exchange {
         Some(speaks_http2)
     }
 
-    /// Asks the plugins about what the client has said: whether its TLS is to be ended here. `Err`: its tunnel is to be
-    /// closed, and why.
-    pub(crate) async fn ask_about_tls(
+    /// Shows the plugins what the client has said. `Err`: its tunnel is to be closed, and why.
+    pub(crate) async fn show_hello(
         &mut self,
         client: &MessageStream,
         hello: Option<Box<ShownHello>>,
-    ) -> Result<Option<bool>, String> {
+    ) -> Result<(), String> {
         let (Some(session), Some(hello)) = (&self.session, hello) else {
-            return Ok(None);
+            return Ok(());
         };
         session.show_hello(hello);
         if session.has_listeners(Hook::HandleTlsHello) {
@@ -238,9 +238,24 @@ impl Exchange {
                 Err(_) => return Err("the client has gone".to_owned()),
             }
         }
-        if self.worker.interception.is_none() {
+        Ok(())
+    }
+
+    /// Whether a plugin will be asked if the client's TLS is to be ended here.
+    pub(crate) fn asks_about_interception(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.has_listeners(Hook::DoIntercept))
+    }
+
+    /// Asks the plugins whether the client's TLS is to be ended here. `Err`: its tunnel is to be closed, and why.
+    pub(crate) fn ask_about_interception(
+        &self,
+        is_server_name_proven: bool,
+    ) -> Result<Option<bool>, String> {
+        let Some(session) = &self.session else {
             return Ok(None);
-        }
+        };
+        session.set_server_name_proven(is_server_name_proven);
         session
             .ask_about_interception(&self.head)
             .map_err(|_| "a plugin failed".to_owned())
@@ -255,6 +270,11 @@ impl Exchange {
     pub(crate) fn note_guarded(&mut self) {
         let note = "closed, HTTP or TLS after the upstream spoke first";
         self.record.note = Some(note.to_owned());
+    }
+
+    /// Whether plugins have sent the tunnel to another host than the client has asked for.
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.redirected().is_some()
     }
 
     /// Ends an exchange whose tunnel is not relayed, but served or closed.

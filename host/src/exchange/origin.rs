@@ -5,16 +5,19 @@ use std::net::IpAddr;
 use super::Exchange;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
+use crate::plugins::TunnelEnd;
 
 /// What a client had itself connected to, before it began to speak to us.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) scheme: Scheme,
-    /// In lower case, without a final dot.
+    /// In its canonical form.
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Where the client says `host` is: it has resolved the name itself.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The client has said by which name it means an address.
+    is_named: bool,
     /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
     user: String,
 }
@@ -22,6 +25,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// The client calls the origin by this name.
     pub(crate) fn rename(&mut self, name: &str) {
+        self.is_named |= self.host != name;
         self.host = name.to_owned();
     }
 
@@ -29,17 +33,30 @@ impl Origin {
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
+
+    /// Whether a request for `host` belongs to this connection. In clear nothing has said which name the client means
+    /// by an address, nor in TLS without a server name: there the upstream's certificate has to be for the request's.
+    fn is_for(&self, host: &str) -> bool {
+        host == self.host || !self.is_named && !self.addresses.is_empty()
+    }
+
+    /// The address that the connection leads to, if that is another host than `host`, which is only claimed then.
+    pub(crate) fn address_claimed_as(&self, host: &str) -> Option<IpAddr> {
+        let address = *self.addresses.first()?;
+        (host.parse() != Ok(address)).then_some(address)
+    }
 }
 
 impl Exchange {
     /// The origin that the tunnel of this exchange leads to.
     pub(crate) fn origin(&self, scheme: Scheme) -> Origin {
-        let host = self.head.host().trim_end_matches('.');
+        let host = self.head.host();
         Origin {
             scheme,
             host: host.to_owned(),
             port: self.head.port(),
             addresses: host.parse().into_iter().collect(),
+            is_named: false,
             user: self
                 .session
                 .as_ref()
@@ -63,18 +80,28 @@ impl Exchange {
         }
         self.head
             .settle_origin(origin.scheme, &origin.host, origin.port);
-        let host = self.head.host().trim_end_matches('.');
-        // In clear nothing has said which name the client means by the address.
-        let is_host =
-            host == origin.host || origin.scheme == Scheme::Http && !origin.addresses.is_empty();
-        if !is_host || self.head.port() != origin.port {
+        let host = self.head.host();
+        if !origin.is_for(host) || self.head.port() != origin.port {
             return Err(ExchangeError::new(
                 Peer::Client,
                 Step::Route,
                 Refusal::Misdirected,
             ));
         }
-        if let Some(session) = self.session.as_ref().filter(|_| !origin.user.is_empty()) {
+        let claimed_at = origin.address_claimed_as(host);
+        self.is_host_claimed = claimed_at.is_some();
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        if let Some(address) = claimed_at {
+            let interception = self.worker.interception.as_ref();
+            session.set_tunnel(TunnelEnd {
+                address: address.to_string(),
+                scheme: origin.scheme,
+                is_verified: !interception.is_some_and(|all| all.skips_verification(host)),
+            });
+        }
+        if !origin.user.is_empty() {
             session.set_user(&origin.user);
         }
         Ok(())

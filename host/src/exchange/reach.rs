@@ -78,9 +78,7 @@ impl Exchange {
     /// What may be spoken along `route`, as far as that depends on its host.
     pub(super) fn versions(&self, route: &Route<'_>) -> HttpVersions {
         match route.versions {
-            HttpVersions::Any if self.worker.http1_hosts.knows(route.host, route.port) => {
-                HttpVersions::Http1
-            }
+            HttpVersions::Any if self.worker.http1_hosts.knows(route) => HttpVersions::Http1,
             versions => versions,
         }
     }
@@ -117,6 +115,7 @@ impl Exchange {
                 scheme: origin.scheme,
                 versions: HttpVersions::Any,
                 addresses: &origin.addresses,
+                is_claimed: self.is_host_claimed,
                 ..own
             },
             None => own,
@@ -128,15 +127,17 @@ impl Exchange {
             Some((host, port)) => (host.as_str(), *port),
             None => (own.host, own.port),
         };
+        let is_led_elsewhere = changed.redirected_to.is_some() || !changed.addresses.is_empty();
         Route {
             host,
             port,
             scheme: changed.scheme.unwrap_or(own.scheme),
             parent: changed.parent.as_ref(),
-            addresses: match changed.redirected_to.is_none() && changed.addresses.is_empty() {
-                true => own.addresses,
-                false => &changed.addresses,
+            addresses: match is_led_elsewhere {
+                false => own.addresses,
+                true => &changed.addresses,
             },
+            is_claimed: own.is_claimed && !is_led_elsewhere,
             source: changed.source,
             ..own
         }
@@ -173,7 +174,7 @@ impl Exchange {
                 }
                 Err(error) if upstream.stream.is_channel() && requires_http1(&error, &progress) => {
                     let route = self.route(&destination);
-                    self.worker.http1_hosts.remember(route.host, route.port);
+                    self.worker.http1_hosts.remember(&route);
                     if !is_repeatable {
                         return Err((error, progress));
                     }
@@ -305,16 +306,20 @@ impl Exchange {
         }
     }
 
-    /// Asks the plugins where the upstream's name leads; the answer, if one of them has it.
+    /// Asks the plugins where the upstream's name leads, unless the client has resolved it itself; the answer, if one of
+    /// them has it.
     async fn resolve(
         &mut self,
         client: &mut MessageStream,
         destination: &mut Destination,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        let needs_addresses = |route: Route<'_>| {
+            route.parent.is_none()
+                && route.addresses.is_empty()
+                && route.host.parse::<IpAddr>().is_err()
+        };
         let Some(session) = self.session.as_ref().filter(|session| {
-            session.has_listeners(Hook::ResolveDns)
-                && self.route(destination).parent.is_none()
-                && self.route(destination).host.parse::<IpAddr>().is_err()
+            session.has_listeners(Hook::ResolveDns) && needs_addresses(self.route(destination))
         }) else {
             return Ok(None);
         };

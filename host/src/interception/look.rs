@@ -17,7 +17,7 @@ use tokio_rustls::{StartHandshake, TlsStream};
 use super::guard::Refused;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
 use super::opening::Opening;
-use super::policy::{RelayReason, Treatment};
+use super::policy::{Interception, RelayReason, Treatment};
 use crate::config::UnknownProtocol;
 use crate::connection::{self, Connection, Ends, TunnelStart};
 use crate::exchange::Exchange;
@@ -245,24 +245,26 @@ impl Look {
             }
         };
         let mut hello = Hello::of(&accepted);
-        let asked = self
-            .exchange
-            .ask_about_tls(&client, hello.take_shown())
-            .await;
-        let opinion = match asked {
-            Ok(opinion) => opinion,
-            Err(note) => return self.exchange.finish_look(&note),
-        };
+        let shown = self.exchange.show_hello(&client, hello.take_shown());
+        if let Err(note) = shown.await {
+            return self.exchange.finish_look(&note);
+        }
         let Some(interception) = connection.worker.interception.clone() else {
             let reason = RelayReason::NoInterception;
             return self.relay(reason, client, connection, ends).await;
         };
+        let server_name = hello.server_name.as_deref();
+        let is_proven = self.proves(server_name, &client, &interception).await;
+        let opinion = match self.exchange.ask_about_interception(is_proven) {
+            Ok(opinion) => opinion,
+            Err(note) => return self.exchange.finish_look(&note),
+        };
         let (host, port) = (self.exchange.host(), self.exchange.port());
-        let treatment = match (opinion, hello.server_name.as_deref()) {
+        let treatment = match (opinion, server_name) {
             (Some(true), _) => Treatment::Intercept,
             (Some(false), _) => Treatment::Relay(RelayReason::Plugin),
             (None, Some(name)) if is_address(host) => {
-                interception.treatment_of_name(address.ip(), host, name, port)
+                interception.treatment_of_name(address.ip(), host, (name, is_proven), port)
             }
             (None, _) => self.treatment,
         };
@@ -328,7 +330,8 @@ impl Look {
                 let refused = is_refusal(&error);
                 let lifetime = interception.rejected.lifetime();
                 if refused {
-                    interception.reject(address.ip(), &name, self.exchange.port());
+                    let (host, port) = (self.exchange.host(), self.exchange.port());
+                    interception.reject(address.ip(), host, &name, port);
                 }
                 if refused && !lifetime.is_zero() {
                     tracing::warn!(
@@ -350,6 +353,35 @@ impl Look {
 async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Connection) {
     let stall = connection.worker.config.timeouts.client_idle;
     let _ = client.writer().write_all(alert, stall).await;
+}
+
+impl Look {
+    /// Whether the server name that a client asks for is the upstream's, and not only the client's claim: the tunnel was
+    /// made to that name, or the certificate at the tunnel's address is for it. Found out only where it decides whether
+    /// the tunnel is relayed unseen, to which a claim must not lead.
+    async fn proves(
+        &mut self,
+        server_name: Option<&str>,
+        client: &MessageStream,
+        interception: &Interception,
+    ) -> bool {
+        let Some(name) = server_name else {
+            return false;
+        };
+        let host = self.exchange.host();
+        if !is_address(host) {
+            return name == host && !self.exchange.is_redirected();
+        }
+        let decides = interception.excludes(name) || self.exchange.asks_about_interception();
+        if !decides || self.exchange.is_redirected() || interception.skips_verification(name) {
+            return false;
+        }
+        let mut origin = self.exchange.origin(Scheme::Https);
+        origin.rename(name);
+        // The first request finds the connection, if the tunnel is intercepted.
+        self.upstream_speaks_http2 = self.exchange.try_tls(client, &origin).await;
+        self.upstream_speaks_http2.is_some()
+    }
 }
 
 /// Reads the client's hello; how much of what is buffered belongs to it.

@@ -92,24 +92,30 @@ impl Interception {
 
     /// What becomes of tunnels of `client` to `host`, as far as the configuration and experience say.
     pub(crate) fn treatment(&self, client: IpAddr, host: &str, port: u16) -> Treatment {
-        self.treatment_of_name(client, host, host, port)
+        self.treatment_of_name(client, host, (host, true), port)
     }
 
-    /// As [`treatment`](Self::treatment), for a tunnel to an address: `name` is whom the client asks for there.
+    /// As [`treatment`](Self::treatment), for a tunnel to an address: `name` is whom the client asks for there, and
+    /// whether it is proven. One that is not excludes nothing: it may be anybody's.
     pub(crate) fn treatment_of_name(
         &self,
         client: IpAddr,
         host: &str,
-        name: &str,
+        (name, is_proven): (&str, bool),
         port: u16,
     ) -> Treatment {
-        let names = |patterns: &[HostPattern]| {
+        let name_any = |patterns: &[HostPattern], name: &str| {
             let mut patterns = patterns.iter();
-            patterns.any(|pattern| pattern.matches(host) || pattern.matches(name))
+            patterns.any(|pattern| pattern.matches(name))
         };
-        if !names(&self.include) || names(&self.exclude) {
+        let is_included = name_any(&self.include, host) || name_any(&self.include, name);
+        let is_excluded =
+            name_any(&self.exclude, host) || is_proven && name_any(&self.exclude, name);
+        let is_rejected =
+            || self.rejected.is_used() && self.rejected.knows(&rejection(client, host, name), port);
+        if !is_included || is_excluded {
             Treatment::Relay(RelayReason::Excluded)
-        } else if self.rejected.is_used() && self.rejected.knows(&pair(client, name), port) {
+        } else if is_rejected() {
             Treatment::RelayTls(RelayReason::Rejected)
         } else {
             Treatment::Intercept
@@ -125,9 +131,14 @@ impl Interception {
         offered.into_iter().all(is_relayed)
     }
 
-    /// `client` does not accept our certificate for `name`.
-    pub(crate) fn reject(&self, client: IpAddr, name: &str, port: u16) {
-        self.rejected.remember(&pair(client, name), port);
+    /// Whether a name may keep a tunnel closed, as far as the configuration says.
+    pub(crate) fn excludes(&self, name: &str) -> bool {
+        self.exclude.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// `client` does not accept our certificate for `name`, in a tunnel to `host`.
+    pub(crate) fn reject(&self, client: IpAddr, host: &str, name: &str, port: u16) {
+        self.rejected.remember(&rejection(client, host, name), port);
     }
 
     /// The certificate of the authority, in DER.
@@ -136,11 +147,12 @@ impl Interception {
     }
 
     /// Whether anything is accepted from this host.
-    pub(crate) fn trusts_blindly(&self, host: &str) -> bool {
+    pub(crate) fn skips_verification(&self, host: &str) -> bool {
         self.insecure.iter().any(|pattern| pattern.matches(host))
     }
 }
 
-fn pair(client: IpAddr, name: &str) -> String {
-    format!("{client} {}", name.trim_end_matches('.'))
+/// With the tunnel's host: what is at one address says nothing about others that are called the same.
+fn rejection(client: IpAddr, host: &str, name: &str) -> String {
+    format!("{client} {host} {name}")
 }

@@ -15,7 +15,7 @@ use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
 use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{
-    Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, head,
+    Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, fact, head,
 };
 
 use super::guard::guarded;
@@ -58,6 +58,7 @@ impl Table {
         send_message,
         add_log_field,
         fail,
+        holds,
     }));
 }
 
@@ -432,6 +433,19 @@ unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
             edit::OK
         });
     }
+}
+
+unsafe extern "C" fn holds(host: *mut c_void, which: u32) -> u32 {
+    // SAFETY: as in `with_inner`, but shared: the plugin may read its view meanwhile.
+    let inner = unsafe { &*host.cast::<Inner>() };
+    guarded(0, || {
+        u32::from(match which {
+            fact::HOST_PROVEN => inner.is_proven(),
+            fact::SERVER_NAME_PROVEN => inner.is_server_name_proven,
+            fact::REDIRECTED => inner.is_redirected(),
+            _ => false,
+        })
+    })
 }
 
 /// Edits the fields of a head or of the trailers, then shows the plugin the result.

@@ -39,6 +39,10 @@ pub(super) struct Inner {
     pub(super) failure: String,
     pub(super) log_fields: Vec<(String, String)>,
     pub(super) redirected_to: Option<(String, u16)>,
+    /// Where the client's tunnel leads, if that is another host than the request is for.
+    pub(super) tunnel: Option<Box<TunnelEnd>>,
+    /// The server name of the hello is no mere claim.
+    pub(super) is_server_name_proven: bool,
     pub(super) scheme: Option<Scheme>,
     pub(super) parent: Option<Parent>,
     /// The plugin that has chosen it.
@@ -66,6 +70,17 @@ pub(super) struct Inner {
     is_request_shown: bool,
     hello: Option<Box<ShownHello>>,
     hello_view: TlsHelloView,
+}
+
+/// The address that a tunnel was made to, whose requests name another host.
+#[derive(Debug)]
+pub(crate) struct TunnelEnd {
+    /// In its canonical form.
+    pub(crate) address: String,
+    /// How the client speaks inside the tunnel, and so the proxy with the upstream.
+    pub(crate) scheme: Scheme,
+    /// TLS with the upstream is verified for the host that the request is for.
+    pub(crate) is_verified: bool,
 }
 
 /// A plugin's own state for this exchange.
@@ -118,6 +133,8 @@ impl Inner {
             failure: String::new(),
             log_fields: Vec::new(),
             redirected_to: None,
+            tunnel: None,
+            is_server_name_proven: false,
             scheme: None,
             parent: None,
             parent_chooser: 0,
@@ -194,6 +211,8 @@ impl Inner {
         self.failure.clear();
         self.log_fields.clear();
         self.redirected_to = None;
+        self.tunnel = None;
+        self.is_server_name_proven = false;
         self.scheme = None;
         self.parent = None;
         self.addresses.clear();
@@ -304,9 +323,10 @@ impl Inner {
 
     /// Makes plugins see where the exchange goes.
     pub(super) fn show_upstream(&mut self) {
-        let (host, port) = match &self.redirected_to {
-            Some((host, port)) => (views::text(host.as_bytes()), u32::from(*port)),
-            None => (self.request_view.host, self.request_view.port),
+        let (host, port) = match (&self.redirected_to, &self.tunnel) {
+            (Some((host, port)), _) => (views::text(host.as_bytes()), u32::from(*port)),
+            (None, Some(end)) => (views::text(end.address.as_bytes()), self.request_view.port),
+            (None, None) => (self.request_view.host, self.request_view.port),
         };
         self.view.upstream_host = host;
         self.view.upstream_port = port;
@@ -316,6 +336,24 @@ impl Inner {
             Some(Scheme::Http) => RStr::from_str("http"),
             None => self.request_view.scheme,
         };
+    }
+
+    /// Whether the upstream is known to be the host that the request is for: the connection is made by that name, or
+    /// its certificate is verified for it.
+    pub(super) fn is_proven(&self) -> bool {
+        match (&self.redirected_to, &self.tunnel) {
+            (Some(_), _) => !self.is_redirected(),
+            (None, Some(end)) => {
+                end.is_verified && self.scheme.unwrap_or(end.scheme) == Scheme::Https
+            }
+            (None, None) => true,
+        }
+    }
+
+    /// Whether a plugin has sent the exchange to another host than the request is for.
+    pub(super) fn is_redirected(&self) -> bool {
+        let redirected_to = self.redirected_to.as_ref();
+        redirected_to.is_some_and(|(host, _)| *host != self.request_view.host.as_str())
     }
 
     /// Makes plugins see the response as it is now.

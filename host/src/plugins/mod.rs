@@ -42,6 +42,7 @@ use crate::deadline::Deadlines;
 pub(crate) use client::{ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
 pub(crate) use hello::ShownHello;
+pub(crate) use inner::TunnelEnd;
 pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
 pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
 pub(crate) use tunnel::TunnelHooks;

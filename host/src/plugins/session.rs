@@ -17,7 +17,7 @@ use std::time::Duration;
 use abi_stable::std_types::RSlice;
 use plugin_api::abi::code;
 
-use super::inner::{Inner, PluginState};
+use super::inner::{Inner, PluginState, TunnelEnd};
 use super::load::LoadedPlugin;
 use super::waiting::WaitingHook;
 use super::{Chain, ClientPlugins, Hook, WorkerChain};
@@ -282,6 +282,16 @@ impl Session {
     /// Calls `use_user` with who the client is; empty if it has not authenticated.
     pub(crate) fn with_user<R>(&self, use_user: impl FnOnce(&str) -> R) -> R {
         self.with(|inner| use_user(&inner.user))
+    }
+
+    /// The request came through a tunnel to an address, and is for another host.
+    pub(crate) fn set_tunnel(&self, end: TunnelEnd) {
+        self.with(|inner| inner.tunnel = Some(Box::new(end)));
+    }
+
+    /// Whether the server name of a client's hello is the upstream's, and not only its claim.
+    pub(crate) fn set_server_name_proven(&self, is_proven: bool) {
+        self.with(|inner| inner.is_server_name_proven = is_proven);
     }
 
     /// There is no upstream, for this reason; empty when there is one again.

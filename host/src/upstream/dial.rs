@@ -176,7 +176,7 @@ impl Dialer<'_> {
             Scheme::Http => Ok(stream),
             Scheme::Https => {
                 securing.set(Some(route.host));
-                let secured = self.secure(stream, route.host, route.versions);
+                let secured = self.secure(stream, route.host, route.is_claimed, route.versions);
                 if !route.is_tunnel {
                     return secured.await;
                 }
@@ -210,7 +210,7 @@ impl Dialer<'_> {
         if parent.scheme() == ParentScheme::Https {
             securing.set(Some(parent.host()));
             stream = self
-                .secure(stream, parent.host(), HttpVersions::Http1)
+                .secure(stream, parent.host(), false, HttpVersions::Http1)
                 .await?;
             securing.set(None);
         }
@@ -256,13 +256,15 @@ impl Dialer<'_> {
         &self,
         stream: MessageStream,
         name: &str,
+        is_claimed: bool,
         versions: HttpVersions,
     ) -> Result<MessageStream, DialFailure> {
         let (transport, received) = stream.into_parts();
         if !received.is_empty() {
             return Err(TlsFailure::new(name, TlsFault::SpokeFirst).into());
         }
-        match self.tls.handshake(name, versions, transport).await {
+        let handshake = self.tls.handshake(name, is_claimed, versions, transport);
+        match handshake.await {
             Ok(transport) => Ok(self.stream(transport)),
             Err(failure) => Err(failure.into()),
         }

@@ -5,9 +5,12 @@
 //! upstream that may speak HTTP/2, and nearly always empty; asking allocates nothing.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hashbrown::{Equivalent, HashMap};
+
+use super::route::Route;
 
 /// How long a host gets no HTTP/2 once it has refused it.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -18,41 +21,70 @@ const MAX_HOSTS: usize = 1024;
 /// The hosts that one worker has learnt about.
 #[derive(Debug, Default)]
 pub(crate) struct Http1Hosts {
-    until: RefCell<HashMap<(Box<str>, u16), Instant>>,
+    until: RefCell<HashMap<Key, Instant>>,
 }
 
 impl Http1Hosts {
-    pub(crate) fn remember(&self, host: &str, port: u16) {
-        self.remember_until(host, port, Instant::now() + LIFETIME);
+    pub(crate) fn remember(&self, route: &Route<'_>) {
+        self.remember_until(route, Instant::now() + LIFETIME);
     }
 
-    pub(crate) fn knows(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn knows(&self, route: &Route<'_>) -> bool {
         let until = self.until.borrow();
         // Most workers have never met one.
         !until.is_empty()
             && until
-                .get(&HostRef { host, port })
+                .get(&KeyRef::of(route))
                 .is_some_and(|end| *end > Instant::now())
     }
 
-    fn remember_until(&self, host: &str, port: u16, end: Instant) {
+    fn remember_until(&self, route: &Route<'_>, end: Instant) {
         let mut until = self.until.borrow_mut();
         if until.len() >= MAX_HOSTS {
             until.clear();
         }
-        until.insert((host.into(), port), end);
+        let KeyRef {
+            host,
+            claimed_at,
+            port,
+        } = KeyRef::of(route);
+        let key = Key {
+            host: host.into(),
+            claimed_at,
+            port,
+        };
+        until.insert(key, end);
     }
 }
 
-#[derive(Hash)]
-struct HostRef<'a> {
-    host: &'a str,
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    host: Box<str>,
+    /// Whoever a client has us connect to in a host's name learns nothing for the host itself.
+    claimed_at: Option<IpAddr>,
     port: u16,
 }
 
-impl Equivalent<(Box<str>, u16)> for HostRef<'_> {
-    fn equivalent(&self, key: &(Box<str>, u16)) -> bool {
-        self.host == &*key.0 && self.port == key.1
+#[derive(Hash)]
+struct KeyRef<'a> {
+    host: &'a str,
+    claimed_at: Option<IpAddr>,
+    port: u16,
+}
+
+impl<'a> KeyRef<'a> {
+    fn of(route: &Route<'a>) -> Self {
+        Self {
+            host: route.host,
+            claimed_at: route.claimed_at(),
+            port: route.port,
+        }
+    }
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.host == &*key.host && self.claimed_at == key.claimed_at && self.port == key.port
     }
 }
 
@@ -63,20 +95,38 @@ mod tests {
     #[test]
     fn a_host_is_known_for_its_port_until_its_time_is_over() {
         let hosts = Http1Hosts::default();
-        assert!(!hosts.knows("a", 443));
-        hosts.remember("a", 443);
-        assert!(hosts.knows("a", 443));
-        assert!(!hosts.knows("a", 444) && !hosts.knows("b", 443));
-        hosts.remember_until("a", 443, Instant::now());
-        assert!(!hosts.knows("a", 443));
+        let route = Route::direct("a", 443);
+        assert!(!hosts.knows(&route));
+        hosts.remember(&route);
+        assert!(hosts.knows(&route));
+        assert!(!hosts.knows(&Route::direct("a", 444)));
+        assert!(!hosts.knows(&Route::direct("b", 443)));
+        hosts.remember_until(&route, Instant::now());
+        assert!(!hosts.knows(&route));
+    }
+
+    #[test]
+    fn an_address_learns_nothing_for_the_host_that_it_is_claimed_to_be() {
+        let hosts = Http1Hosts::default();
+        let addresses = [IpAddr::from([192, 0, 2, 1])];
+        let claimed = Route {
+            addresses: &addresses,
+            is_claimed: true,
+            ..Route::direct("a", 443)
+        };
+        hosts.remember(&claimed);
+        assert!(hosts.knows(&claimed));
+        assert!(!hosts.knows(&Route::direct("a", 443)));
     }
 
     #[test]
     fn the_number_of_hosts_is_bounded() {
         let hosts = Http1Hosts::default();
         for number in 0..=MAX_HOSTS {
-            hosts.remember(&number.to_string(), 443);
-            assert!(hosts.knows(&number.to_string(), 443));
+            let name = number.to_string();
+            let route = Route::direct(&name, 443);
+            hosts.remember(&route);
+            assert!(hosts.knows(&route));
         }
         assert_eq!(hosts.until.borrow().len(), 1);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Route<'a> {
     /// Addresses of `host` that need no resolving, if there are any. Families take turns, beginning with that of the
     /// first. Not used with a parent, which resolves by itself.
     pub(crate) addresses: &'a [IpAddr],
+    /// That `host` is at `addresses` is what a client says: it may be somebody else.
+    pub(crate) is_claimed: bool,
     /// Whether the destination may be this proxy itself.
     pub(crate) may_lead_back: bool,
     /// The address that the outgoing socket is bound to.
@@ -50,6 +52,7 @@ impl<'a> Route<'a> {
             parent: None,
             is_tunnel: false,
             addresses: &[],
+            is_claimed: false,
             may_lead_back: true,
             source: None,
         }
@@ -65,6 +68,11 @@ impl<'a> Route<'a> {
             },
             _ => RequestForm::Origin,
         }
+    }
+
+    /// The address at which `host` is claimed to be; none where the proxy knows by itself.
+    pub(super) fn claimed_at(&self) -> Option<IpAddr> {
+        self.addresses.first().copied().filter(|_| self.is_claimed)
     }
 
     /// Whether the parent is sent the requests themselves, and not asked for a connection to their destination.

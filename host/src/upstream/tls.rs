@@ -115,15 +115,17 @@ impl TlsClient {
         })
     }
 
-    /// Takes the client's part in a handshake with `name`, a host name in lower case or an IP literal.
+    /// Takes the client's part in a handshake with `name`, a host name or an IP literal in its canonical form.
+    /// `is_claimed`: that the peer is this host is what a client says.
     pub(crate) async fn handshake(
         self: &Arc<Self>,
         name: &str,
+        is_claimed: bool,
         versions: HttpVersions,
         transport: Transport,
     ) -> Result<Transport, TlsFailure> {
         let server_name = server_name(name)?;
-        let config = self.config(name, versions).await;
+        let config = self.config(name, is_claimed, versions).await;
         let (layer, carrier) = transport.into_layer();
         let session = TlsConnector::from(config)
             .connect(server_name, layer)
@@ -146,9 +148,19 @@ impl TlsClient {
         Arc::new(client)
     }
 
-    async fn config(self: &Arc<Self>, name: &str, versions: HttpVersions) -> Arc<ClientConfig> {
-        let identity = self.identity(name);
-        let offers = if self.insecure.include(name) {
+    async fn config(
+        self: &Arc<Self>,
+        name: &str,
+        is_claimed: bool,
+        versions: HttpVersions,
+    ) -> Arc<ClientConfig> {
+        let skips_verification = self.insecure.include(name);
+        let identity = match is_claimed && skips_verification {
+            // Whoever it is, a certificate that is for a host is not shown to it.
+            true => self.anonymous(),
+            false => self.identity(name),
+        };
+        let offers = if skips_verification {
             if self.insecure.is_news(name) {
                 tracing::warn!(
                     host = name,
@@ -166,6 +178,12 @@ impl TlsClient {
             HttpVersions::Http1 => &offers.http1,
             HttpVersions::Any => &offers.any,
         })
+    }
+
+    fn anonymous(&self) -> &Identity {
+        self.identities
+            .last()
+            .expect("the last identity is for all hosts")
     }
 
     fn identity(&self, name: &str) -> &Identity {

@@ -6,7 +6,7 @@
 
 use crate::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
-    RequestView, ResponseView, TlsHelloView, code, direction, edit, head, hook,
+    RequestView, ResponseView, TlsHelloView, code, direction, edit, fact, head, hook,
 };
 use crate::guard::guarded;
 use crate::utilities::websocket::check_message;
@@ -122,6 +122,10 @@ pub(super) struct Fake {
     pub(super) response: Option<FakeResponse>,
     pub(super) upstream: (String, u16),
     pub(super) upstream_scheme: String,
+    /// The address that the client's tunnel leads to, if there is one.
+    pub(super) tunnel: Option<String>,
+    /// The upstream's certificate is verified for whatever name the client gives it.
+    pub(super) is_certified: bool,
     pub(super) parent: Option<String>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) source: Option<IpAddr>,
@@ -155,6 +159,8 @@ impl Fake {
         Self {
             upstream: (request.host.clone(), request.port),
             upstream_scheme: request.scheme.clone(),
+            tunnel: None,
+            is_certified: false,
             parent: None,
             addresses: Vec::new(),
             source: None,
@@ -241,6 +247,23 @@ impl Fake {
                 reserved: [0; 8],
             };
             &raw mut (*views).exchange
+        }
+    }
+
+    /// Whether the [`fact`] holds.
+    fn holds(&self, which: u32) -> bool {
+        let host = self.request.host.as_str();
+        let is_in_tunnel = self.tunnel.as_ref() == Some(&self.upstream.0);
+        match which {
+            fact::HOST_PROVEN => {
+                let is_verified = self.is_certified && self.upstream_scheme == "https";
+                self.upstream.0 == host || is_verified && is_in_tunnel
+            }
+            fact::SERVER_NAME_PROVEN => self.tls_hello.as_ref().is_some_and(|(server_name, _)| {
+                self.is_certified || canonical_host(server_name).is_ok_and(|name| name == host)
+            }),
+            fact::REDIRECTED => self.upstream.0 != host && !is_in_tunnel,
+            _ => false,
         }
     }
 
@@ -382,6 +405,7 @@ impl Callbacks {
             send_message,
             add_log_field,
             fail,
+            holds,
         })
     );
     const REF: ExchangeCallbacksRef = ExchangeCallbacksRef(Self::TABLE.as_prefix());
@@ -676,6 +700,12 @@ unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr
         false => edit::BAD_NAME,
     };
     unsafe { change(host, add) }
+}
+
+unsafe extern "C" fn holds(host: *mut c_void, which: u32) -> u32 {
+    // SAFETY: the handle of a lent `Fake`; shared, as the hook may read its view meanwhile.
+    let fake = unsafe { &*host.cast::<Fake>() };
+    guarded(|| u32::from(fake.holds(which))).unwrap_or(0)
 }
 
 unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {

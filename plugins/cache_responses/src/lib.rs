@@ -58,7 +58,12 @@ impl Filter for CacheResponses {
     fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let request = exchange.request();
         if let Some(response) = exchange.response() {
-            let mut recording = self.recorder.begin(request.host(), head(response));
+            // Whoever answers at an address must not be kept as the host that a client says it is.
+            let host = match exchange.upstream().is_redirected() {
+                true => request.host(),
+                false => exchange.proven_host(),
+            };
+            let mut recording = self.recorder.begin(host, head(response));
             if !has_content(request, response) {
                 recording.finish();
             }

@@ -13,7 +13,9 @@
 //! ```
 //!
 //! What counts is where the exchange is going when this plugin is asked: after a plugin that redirects it, that
-//! is the redirect's destination. So list this one first to filter by what the client asked for.
+//! is the redirect's destination. So list this one first to filter by what the client asked for. Inside an intercepted
+//! tunnel to an address two hosts count, the address and the one that the request is for, and either is denied if it is
+//! listed. A host may be listed in any spelling.
 
 mod config;
 mod rule;
@@ -36,7 +38,12 @@ impl Filter for FilterByUpstreamHost {
     }
 
     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
-        if self.denied.contains(exchange.upstream().host()) {
+        let upstream = exchange.upstream();
+        let is_denied = match upstream.is_redirected() {
+            true => self.denied.contains(upstream.host()),
+            false => exchange.hosts().any(|host| self.denied.contains(host)),
+        };
+        if is_denied {
             return reject(418, "I'm a tea pot");
         }
         proceed()
@@ -60,6 +67,15 @@ mod tests {
             let denied = request(method, url).run(&filter);
             let reply = denied.reply().unwrap();
             assert_eq!((reply.status, &*reply.reason), (418, "I'm a tea pot"));
+        }
+    }
+
+    #[test]
+    fn denies_what_a_request_is_for_and_where_it_goes() {
+        for hosts in ["hosts = ['a.example']", "hosts = ['192.0.2.1']"] {
+            let filter: FilterByUpstreamHost = configured(hosts).unwrap();
+            let inside = get("https://a.example/").inside_tunnel_to("192.0.2.1");
+            assert!(inside.run(&filter).reply().is_some(), "{hosts}");
         }
     }
 

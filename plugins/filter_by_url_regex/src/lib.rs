@@ -14,7 +14,8 @@
 //!
 //! What is searched is host and path with its query, such as `ads.example/banner.js?x=1`: no scheme, no port, the
 //! host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). Of a tunnel (CONNECT) only the host can be seen, so an expression for a whole host ends in
-//! `(/|$)`; requests inside are searched where the proxy looks into the tunnel.
+//! `(/|$)`; requests inside are searched where the proxy intercepts the tunnel. Where a request goes to
+//! another host than it is for, inside a tunnel to an address or after a redirect, both URLs are searched.
 
 mod config;
 mod rule;
@@ -42,10 +43,10 @@ impl Filter for FilterByUrlRegex {
 
     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let request = exchange.request();
-        let block = match request.scheme() {
-            "" => self.rules.block(request.host()),
-            _ => self.rules.block(&[request.host(), request.path()].concat()),
-        };
+        let block = exchange.hosts().find_map(|host| match request.scheme() {
+            "" => self.rules.block(host),
+            _ => self.rules.block(&[host, request.path()].concat()),
+        });
         let Some(block) = block else {
             return proceed();
         };
@@ -61,6 +62,16 @@ mod tests {
     use super::FilterByUrlRegex;
     use plugin_api::testing::{configured, get, request};
     use std::{env, fs, process};
+
+    #[test]
+    fn searches_what_a_request_is_for_and_where_it_goes() {
+        for regex in ["^a\\.example/", "^192\\.0\\.2\\.1/"] {
+            let filter: FilterByUrlRegex =
+                configured(&format!("rules = [{{ regex = '{regex}' }}]")).unwrap();
+            let inside = get("https://a.example/").inside_tunnel_to("192.0.2.1");
+            assert!(inside.run(&filter).reply().is_some(), "{regex}");
+        }
+    }
 
     #[test]
     fn blocks_by_host_and_path_and_notes_the_rule() {

@@ -70,7 +70,7 @@ impl Filter for RateLimit {
 
     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let client = exchange.client().map(|client| client.ip());
-        let key = Key::new(self.per, client, exchange.upstream().host());
+        let key = Key::new(self.per, client, exchange.proven_host());
         let request = exchange.request();
         let is_tunnel = request.method() == "CONNECT";
         // Only inside of tunnels there are requests for https, or such that begin with a path.

@@ -30,7 +30,7 @@ pub(crate) struct Injection {
 pub(crate) struct Destination<'a> {
     /// The host that the client asked for.
     pub(crate) target_host: &'a str,
-    /// The host that is connected to.
+    /// The host that the upstream is known to be.
     pub(crate) upstream_host: &'a str,
     pub(crate) scheme: &'a str,
     pub(crate) method: &'a str,

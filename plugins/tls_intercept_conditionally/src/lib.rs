@@ -12,6 +12,9 @@
 //! > CONNECT a.example:443       as the proxy is configured
 //! ```
 //!
+//! In a tunnel to an address, the server name that the client asks for counts as well, once the upstream's certificate
+//! proves it: otherwise a client could have any tunnel relayed unseen by asking for an excluded name.
+//!
 //! It only ever says no: for other tunnels a plugin listed later, or the configuration, decides. Without interception
 //! there is nothing to decide, and it does nothing.
 
@@ -37,7 +40,8 @@ impl Filter for TlsInterceptConditionally {
     }
 
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
-        let hello = exchange.tls_hello();
+        let is_proven = exchange.is_server_name_proven();
+        let hello = exchange.tls_hello().filter(|_| is_proven);
         let server_name = hello.and_then(|hello| hello.server_name());
         let server_name = server_name.and_then(|name| canonical_host(name).ok());
         let host = exchange.upstream().host();
@@ -58,7 +62,7 @@ mod tests {
 
     fn decision(table: &str, to: &str, server_name: &str) -> Interception {
         let filter: TlsInterceptConditionally = configured(table).unwrap();
-        let mut run = request("CONNECT", to).run(&filter);
+        let mut run = request("CONNECT", to).certified().run(&filter);
         run.tls_hello(server_name, "h2,http/1.1").unwrap()
     }
 
@@ -70,6 +74,16 @@ mod tests {
             ("192.0.2.1:443", "httpbin.org"),
         ] {
             assert_eq!(decision("", to, server_name), Interception::Tunnel, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_server_name_that_is_only_claimed_keeps_nothing_closed() {
+        let filter: TlsInterceptConditionally = configured("").unwrap();
+        for to in ["192.0.2.1:443", "a.example:443"] {
+            let mut run = request("CONNECT", to).run(&filter);
+            let decision = run.tls_hello("httpbin.org", "h2").unwrap();
+            assert_eq!(decision, Interception::Default, "{to}");
         }
     }
 
