@@ -46,6 +46,8 @@ mod pac;
 mod plugins;
 /// Defects that were found and fixed, each as the claim that failed.
 mod regressions;
+/// Filters that change method and host of a request.
+mod rewrites;
 /// What users of proxy.py know: its examples, and the names of its plugins.
 mod seed;
 /// The end of the process: signals, exchanges in flight, what is left behind.

@@ -387,7 +387,7 @@ impl Exchange {
         next: AfterAnswer,
     ) -> AfterAnswer {
         let form = ReplyForm {
-            is_head: self.head.is_method("HEAD"),
+            is_head: self.head.client_method() == "HEAD",
             is_last: next != AfterAnswer::Again,
         };
         let result = send_reply(client, &self.worker, reply, form).await;

@@ -482,6 +482,11 @@ pub struct ExchangeCallbacks {
     // New callbacks go here, below the last one of the released version.
     /// `(host, fact)`: 1 if this [`fact`] holds, else 0. Where it is missing, none does.
     pub holds: unsafe extern "C" fn(*mut c_void, u32) -> u32,
+    /// `(host, method)`: of the request, a token other than CONNECT. Where it is missing, nothing changes.
+    pub set_method: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
+    /// `(host, request host, port)`: whom the request is for, Host included; forgets `set_upstream`. Where it is
+    /// missing, nothing changes.
+    pub set_host: unsafe extern "C" fn(*mut c_void, RStr<'_>, u32) -> u32,
 }
 
 /// What the host offers to a library as a whole. Callable from any thread, at any time after `init`.

@@ -128,6 +128,31 @@ impl<'a, F: Filter> Exchange<'a, F> {
         holds(self.view(), fact::SERVER_NAME_PROVEN)
     }
 
+    /// Sends the request with another method. The client is answered as its own method wants it: who has asked HEAD
+    /// gets no content, and who has asked anything else than HEAD gets a response with a length, of 0 if the upstream was
+    /// asked HEAD. Content of the request stays with it.
+    ///
+    /// # Errors
+    /// When the proxy refuses, and nothing is changed: the method is not a token, or TRACE for a request with content
+    /// ([`BadValue`](EditError::BadValue)); it is or was CONNECT, or the request hooks are over
+    /// ([`Stale`](EditError::Stale)).
+    pub fn set_method(&mut self, method: &str) -> Result<(), EditError> {
+        self.editor().set_method(method)
+    }
+
+    /// Makes the request one for another host: target, Host, the server name and the verification of TLS, and the
+    /// connection that is used all follow. [`set_upstream`](Self::set_upstream) in contrast changes the connection
+    /// alone. The scheme stays, also inside an intercepted tunnel, where this request then leaves the tunnel's upstream.
+    /// Later hooks and plugins see the new host; a redirect by an earlier `set_upstream` is forgotten.
+    ///
+    /// # Errors
+    /// When the proxy refuses, and nothing is changed: `host` is no host ([`BadName`](EditError::BadName), see
+    /// [`canonical_host`](crate::canonical_host)), the port is 0 ([`BadValue`](EditError::BadValue)), this is a CONNECT, or
+    /// the request hooks are over ([`Stale`](EditError::Stale)).
+    pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), EditError> {
+        self.editor().set_host(host, port)
+    }
+
     /// Connects somewhere else; target and Host of the request stay as they are, unless it goes to a parent proxy in
     /// clear, which goes by what it is told to fetch.
     ///

@@ -292,6 +292,16 @@ impl Editor<'_> {
         EditError::check(unsafe { set_status(self.host, status.into(), reason.into()) })
     }
 
+    pub(crate) fn set_method(&mut self, method: &str) -> Result<(), EditError> {
+        let set_method = self.callbacks.set_method().ok_or(EditError::Unknown)?;
+        EditError::check(unsafe { set_method(self.host, method.into()) })
+    }
+
+    pub(crate) fn set_host(&mut self, host: &str, port: u16) -> Result<(), EditError> {
+        let set_host = self.callbacks.set_host().ok_or(EditError::Unknown)?;
+        EditError::check(unsafe { set_host(self.host, host.into(), port.into()) })
+    }
+
     pub(crate) fn set_upstream(&mut self, host: &str, port: u16) -> Result<(), EditError> {
         let set_upstream = self.callbacks.set_upstream();
         EditError::check(unsafe { set_upstream(self.host, host.into(), port.into()) })

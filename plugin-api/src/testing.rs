@@ -228,6 +228,17 @@ impl<'f, F: Filter> Run<'f, F> {
         (host, *port)
     }
 
+    /// The method that the request would be sent with.
+    pub fn method(&self) -> &str {
+        &self.fake().request.method
+    }
+
+    /// Whom the request would be for: host and port.
+    pub fn request_host(&self) -> (&str, u16) {
+        let request = &self.fake().request;
+        (&request.host, request.port)
+    }
+
     /// How the upstream would be spoken to: `http`, `https`, or nothing for a tunnel.
     pub fn upstream_scheme(&self) -> &str {
         &self.fake().upstream_scheme

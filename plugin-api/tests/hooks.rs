@@ -335,3 +335,52 @@ fn messages_of_its_own_are_kept_in_order() {
         ]
     );
 }
+
+#[derive(Deserialize)]
+struct Readdresses {}
+
+#[filter]
+impl Filter for Readdresses {
+    fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        if exchange.request().method() == "CONNECT" {
+            assert_eq!(exchange.set_method("GET"), Err(EditError::Stale));
+            assert_eq!(exchange.set_host("b.example", 80), Err(EditError::Stale));
+            return proceed();
+        }
+        assert_eq!(exchange.set_method("G T"), Err(EditError::BadValue));
+        assert_eq!(exchange.set_method("CONNECT"), Err(EditError::Stale));
+        assert_eq!(exchange.set_host("a b", 80), Err(EditError::BadName));
+        assert_eq!(exchange.set_host("b.example", 0), Err(EditError::BadValue));
+        exchange.set_upstream("c.example", 82)?;
+        assert!(exchange.upstream().is_redirected() && !exchange.upstream().is_proven());
+        assert_eq!(exchange.proven_host(), "c.example");
+        exchange.set_method("HEAD")?;
+        exchange.set_host("[2001:DB8::1]", 81)?;
+        assert!(exchange.upstream().is_proven());
+        assert_eq!(exchange.hosts().collect::<Vec<_>>(), ["2001:db8::1"]);
+        proceed()
+    }
+
+    fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
+        assert_eq!(exchange.set_method("GET"), Err(EditError::Stale));
+        assert_eq!(exchange.set_host("b.example", 80), Err(EditError::Stale));
+        proceed()
+    }
+}
+
+#[test]
+fn a_request_becomes_one_for_another_host_by_another_method() {
+    let filter: Readdresses = testing::configured("").unwrap();
+    let inside = testing::get("https://a.example/x").inside_tunnel_to("192.0.2.1");
+    for call in [testing::get("http://a.example/x"), inside] {
+        let mut run = call.run(&filter);
+        assert_eq!(run.outcome(), &proceed());
+        assert_eq!(run.method(), "HEAD");
+        assert_eq!(run.request_host(), ("2001:db8::1", 81));
+        assert_eq!(run.upstream(), ("2001:db8::1", 81));
+        assert_eq!(run.request_field("Host"), Some("[2001:db8::1]:81"));
+        assert_eq!(run.response(200, &[]), &proceed());
+    }
+    let tunnel = testing::request("CONNECT", "a.example:443").run(&filter);
+    assert_eq!(tunnel.outcome(), &proceed());
+}

@@ -100,6 +100,13 @@ impl Exchange {
             ..Route::direct(self.head.host(), self.head.port())
         };
         let own = match &self.forwarded_to {
+            // A filter has made it a request for another host.
+            Some(to) if self.head.has_new_host() => Route {
+                scheme: to.scheme,
+                versions: HttpVersions::Any,
+                may_lead_back: false,
+                ..own
+            },
             Some(to) => Route {
                 host: &to.host,
                 port: to.port,
@@ -111,6 +118,12 @@ impl Exchange {
             None => own,
         };
         let own = match &self.origin {
+            // It leaves the tunnel's upstream.
+            Some(origin) if self.head.has_new_host() => Route {
+                scheme: origin.scheme,
+                versions: HttpVersions::Any,
+                ..own
+            },
             Some(origin) => Route {
                 scheme: origin.scheme,
                 versions: HttpVersions::Any,

@@ -107,7 +107,7 @@ impl Exchange {
         self.worker.events.note(|| Note {
             exchange_id: self.facts.exchange_id,
             request: Some(NotedRequest {
-                method: self.head.method().to_owned(),
+                method: self.head.client_method().to_owned(),
                 host: self.head.host().to_owned(),
                 port: self.head.port(),
                 path: self.head.path().to_vec(),
@@ -204,15 +204,15 @@ impl Exchange {
     fn write_line(&self, redirected: Option<(&str, u16)>, user: &str, fields: &[(String, String)]) {
         let upstream = match (redirected, &self.forwarded_to) {
             (Some(to), _) => to,
-            (None, Some(to)) => (to.host.as_str(), to.port),
-            (None, None) => (self.head.host(), self.head.port()),
+            (None, Some(to)) if !self.head.has_new_host() => (to.host.as_str(), to.port),
+            (None, _) => (self.head.host(), self.head.port()),
         };
         let upstream = self.record.seeks_upstream.then_some(upstream);
         let asked = Some((self.head.host(), self.head.port()))
             .filter(|asked| !self.record.is_web && !asked.0.is_empty() && upstream != Some(*asked));
         self.worker.log_access(&AccessRecord {
             client: self.facts.client,
-            method: self.head.method(),
+            method: self.head.client_method(),
             is_web: self.record.is_web,
             upstream,
             path: self.head.path(),

@@ -53,6 +53,20 @@ impl Exchange {
         if let Some(delivered) = self.ask_plugins_about(&mut head, to, progress).await? {
             return Ok(delivered);
         }
+        if self.head.method() != self.head.client_method() {
+            match (self.head.method(), self.head.client_method()) {
+                (_, "HEAD") if framing != BodyFraming::Empty => {
+                    // The client takes no content, and nobody else needs it.
+                    let body = Body::unread();
+                    return Box::pin(self.deliver(head, body, from, to, progress)).await;
+                }
+                ("HEAD", _) => {
+                    http1::forget_digests(&mut head.fields_mut());
+                    head.fields_mut().remove("content-encoding");
+                }
+                _ => {}
+            }
+        }
         let plan = self.download_plan(&head, framing)?;
         match plan {
             Some(plan) if plan.has_whole() && framing != BodyFraming::Empty => {
@@ -349,7 +363,7 @@ impl Exchange {
             None => AfterAnswer::Again,
         };
         let form = ReplyForm {
-            is_head: self.head.is_method("HEAD"),
+            is_head: self.head.client_method() == "HEAD",
             is_last: next != AfterAnswer::Again,
         };
         let mut out = buffers::small();
@@ -455,7 +469,16 @@ impl Exchange {
         is_edited: bool,
     ) -> OutFraming {
         let is_chunkable = self.head.version() != Version::Http10;
+        let is_answer_to_head = self.head.is_method("HEAD");
         match framing {
+            // The client has asked for content, of which there is none.
+            BodyFraming::Empty
+                if is_answer_to_head
+                    && self.head.client_method() != "HEAD"
+                    && !matches!(head.status(), 204 | 304) =>
+            {
+                OutFraming::Length(0)
+            }
             BodyFraming::Empty if matches!(head.status(), 204 | 205) => OutFraming::None,
             // The length that the origin tells is not that of what plugins would make of the content.
             BodyFraming::Empty if is_edited => OutFraming::None,
@@ -576,6 +599,15 @@ impl Body {
             ends_connection: framing == BodyFraming::UntilClose,
             plan,
             collected,
+        }
+    }
+
+    /// A body that is not read, so that its connection is of no further use.
+    fn unread() -> Self {
+        let decoder = BodyDecoder::new(BodyFraming::Empty);
+        Self {
+            ends_connection: true,
+            ..Self::arriving(BodyFraming::Empty, None, Collected::new(decoder))
         }
     }
 

@@ -115,7 +115,7 @@ impl Exchange {
             None => AfterAnswer::Again,
         };
         let form = ReplyForm {
-            is_head: self.head.is_method("HEAD"),
+            is_head: self.head.client_method() == "HEAD",
             is_last: next != AfterAnswer::Again,
         };
         let response = self

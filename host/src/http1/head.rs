@@ -5,9 +5,12 @@
 //! allocation per exchange. A request head that exists has a valid target and, in HTTP/1.1, one valid Host.
 
 use super::encode::push_decimal;
-use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, push_text};
+use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, is_token, push_text};
+use super::framing::request_framing;
 use super::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
-use super::target::{Authority, Scheme, Target, TargetError, TargetForm, check_path, settle_host};
+use super::target::{
+    Authority, Scheme, Target, TargetError, TargetForm, check_path, checked_host, settle_host,
+};
 
 /// The versions that are spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +52,10 @@ pub struct RequestHead {
     text: Vec<u8>,
     lines: Vec<FieldLine>,
     method: Span,
+    /// As it was received.
+    client_method: Span,
+    /// It is for another host than it was received for.
+    has_new_host: bool,
     raw_target: Span,
     target: Target,
     version: Version,
@@ -71,6 +78,8 @@ impl RequestHead {
                 text,
                 lines,
                 method: line.method,
+                client_method: line.method,
+                has_new_host: false,
                 raw_target: line.target,
                 target,
                 version: line.version,
@@ -114,6 +123,31 @@ impl RequestHead {
     /// Whether this is the method.
     pub fn is_method(&self, method: &str) -> bool {
         self.method.of(&self.text) == method.as_bytes()
+    }
+
+    /// The method that the client has sent: how it wants to be answered.
+    pub fn client_method(&self) -> &str {
+        self.client_method.str_of(&self.text)
+    }
+
+    /// Sends the request with another method.
+    ///
+    /// # Errors
+    /// It is not a token, or the request has content, which TRACE has not (RFC 9110 §9.3.8). CONNECT changes what a
+    /// request is, so callers keep it out.
+    pub fn set_method(&mut self, method: &str) -> Result<(), HeadError> {
+        debug_assert!(method != "CONNECT" && !self.is_method("CONNECT"));
+        let fits = u32::try_from(self.text.len() + method.len()).is_ok();
+        if !is_token(method.as_bytes()) || !fits {
+            return Err(HeadError::MethodInvalid);
+        }
+        let before = self.method;
+        self.method = push_text(&mut self.text, method.as_bytes());
+        if request_framing(self).is_err() {
+            self.method = before;
+            return Err(HeadError::MethodInvalid);
+        }
+        Ok(())
     }
 
     /// The request target as it was received, but for its host, which is in lower case.
@@ -183,6 +217,36 @@ impl RequestHead {
         }
         self.target.path = push_text(&mut self.text, path);
         Ok(())
+    }
+
+    /// Makes it a request for another authority, with the Host field that belongs to it.
+    ///
+    /// # Errors
+    /// The host is none, or the port is 0; or this is a CONNECT, whose target nothing follows.
+    pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), TargetError> {
+        let host = checked_host(host)?;
+        // Once for the target and once for Host.
+        let fits = u32::try_from(self.text.len() + 2 * host.len() + 16).is_ok();
+        if self.target.form == TargetForm::Authority || !fits {
+            return Err(TargetError::FormInvalid);
+        }
+        if port == 0 {
+            return Err(TargetError::PortInvalid);
+        }
+        self.target.host = push_text(&mut self.text, host.as_bytes());
+        self.target.port = port;
+        self.has_new_host = true;
+        let mut authority = Vec::with_capacity(host.len() + 8);
+        self.write_authority(&mut authority);
+        // A host that was checked makes a field value.
+        self.fields_mut()
+            .set("Host", &authority)
+            .map_err(|_| TargetError::HostInvalid)
+    }
+
+    /// Whether [`set_host`](Self::set_host) has made it a request for another host.
+    pub fn has_new_host(&self) -> bool {
+        self.has_new_host
     }
 
     /// Names the scheme where the connection decides it and not the target, as inside of intercepted TLS.
@@ -444,6 +508,44 @@ pub(super) mod tests {
         assert_eq!(lines, expected);
         let named: Vec<_> = head.fields().named("x-A").collect();
         assert_eq!(named, [b"1", b"2"]);
+    }
+
+    #[test]
+    fn a_request_can_be_made_one_for_another_host() {
+        let mut head =
+            request("GET http://a.test:81/x HTTP/1.1\r\nX: 1\r\nHost: a.test:81\r\n\r\n");
+        assert!(!head.has_new_host());
+        head.set_host("[::FFFF:192.0.2.1]", 80).unwrap();
+        assert!(head.has_new_host());
+        assert_eq!((head.host(), head.port()), ("192.0.2.1", 80));
+        let lines: Vec<_> = head.fields().iter().collect();
+        assert_eq!(lines, [("X", &b"1"[..]), ("Host", b"192.0.2.1")]);
+        head.set_host("2001:db8::1", 8080).unwrap();
+        assert_eq!(
+            head.fields().first(FieldId::Host),
+            Some(&b"[2001:db8::1]:8080"[..])
+        );
+        assert_eq!(head.set_host("a b", 80), Err(TargetError::HostInvalid));
+        assert_eq!(head.set_host("", 80), Err(TargetError::HostMissing));
+        assert_eq!(head.set_host("b.test", 0), Err(TargetError::PortInvalid));
+        assert_eq!((head.host(), head.port()), ("2001:db8::1", 8080));
+        let mut connect = request("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
+        assert!(connect.set_host("b.test", 443).is_err());
+    }
+
+    #[test]
+    fn a_method_is_changed_and_the_clients_is_kept() {
+        let mut head = request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
+        head.set_method("GET").unwrap();
+        assert_eq!((head.method(), head.client_method()), ("GET", "HEAD"));
+        for method in ["", "G T", "GET\r\nX: y", "G\u{e9}T"] {
+            assert_eq!(head.set_method(method), Err(MethodInvalid), "{method}");
+        }
+        assert_eq!(head.method(), "GET");
+        head.set_method("TRACE").unwrap();
+        let mut head = request("POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+        assert_eq!(head.set_method("TRACE"), Err(MethodInvalid));
+        assert_eq!(head.method(), "POST");
     }
 
     #[test]

@@ -22,7 +22,9 @@ use super::guard::guarded;
 use super::inner::Inner;
 use super::session::PluginReply;
 use super::{Hook, Way, views};
-use crate::http1::{FieldId, FieldRefused, FieldsMut, Scheme, check_field, checked_host};
+use crate::http1::{
+    FieldId, FieldRefused, FieldsMut, RequestHead, Scheme, check_field, checked_host,
+};
 use crate::upstream::Parent;
 use crate::websocket::{self, Kind, Sent, Side};
 
@@ -59,6 +61,8 @@ impl Table {
         add_log_field,
         fail,
         holds,
+        set_method,
+        set_host,
     }));
 }
 
@@ -432,6 +436,51 @@ unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
             inner.failure.push_str(message.as_str());
             edit::OK
         });
+    }
+}
+
+unsafe extern "C" fn set_method(host: *mut c_void, method: RStr<'_>) -> u32 {
+    let set = |inner: &mut Inner, head: &mut RequestHead| {
+        if method.as_str() == "CONNECT" || head.is_method("CONNECT") {
+            return edit::STALE;
+        }
+        if head.set_method(method.as_str()).is_err() {
+            return edit::BAD_VALUE;
+        }
+        inner.refresh_request();
+        edit::OK
+    };
+    // SAFETY: called by a running hook.
+    unsafe { with_inner(host, |inner| edit_request(inner, set)) }
+}
+
+unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
+    let set = |inner: &mut Inner, head: &mut RequestHead| {
+        if head.is_method("CONNECT") {
+            return edit::STALE;
+        }
+        let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+            return edit::BAD_VALUE;
+        };
+        if head.set_host(name.as_str(), port).is_err() {
+            return edit::BAD_NAME;
+        }
+        // Where it was to go belongs to the host that it was for.
+        inner.redirected_to = None;
+        inner.tunnel = None;
+        inner.refresh_request();
+        edit::OK
+    };
+    // SAFETY: called by a running hook.
+    unsafe { with_inner(host, |inner| edit_request(inner, set)) }
+}
+
+/// Runs `work` on the request's head, in the hooks that may edit it.
+fn edit_request(inner: &mut Inner, work: impl FnOnce(&mut Inner, &mut RequestHead) -> u32) -> u32 {
+    // SAFETY: set while a hook runs, from a head that stays borrowed for as long and is no part of `Inner`.
+    match unsafe { inner.request.as_mut() } {
+        Some(head) if may_edit_request(inner.hook) => work(inner, head),
+        _ => edit::STALE,
     }
 }
 

@@ -83,6 +83,22 @@ impl FakeRequest {
     }
 }
 
+impl FakeRequest {
+    fn readdress(&mut self, host: &str, port: u16) {
+        let host_field = match (host.contains(':'), self.scheme.as_str(), port) {
+            (false, "http", 80) | (false, "https", 443) => host.to_owned(),
+            (true, "http", 80) | (true, "https", 443) => format!("[{host}]"),
+            (false, _, _) => format!("{host}:{port}"),
+            (true, _, _) => format!("[{host}]:{port}"),
+        };
+        self.fields
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("host"));
+        self.fields
+            .insert(0, ("Host".to_owned(), host_field.into_bytes()));
+        (self.host, self.port) = (host.to_owned(), port);
+    }
+}
+
 fn split_authority(authority: &str) -> (&str, Option<u16>) {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
@@ -406,6 +422,8 @@ impl Callbacks {
             add_log_field,
             fail,
             holds,
+            set_method,
+            set_host,
         })
     );
     const REF: ExchangeCallbacksRef = ExchangeCallbacksRef(Self::TABLE.as_prefix());
@@ -700,6 +718,36 @@ unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr
         false => edit::BAD_NAME,
     };
     unsafe { change(host, add) }
+}
+
+unsafe extern "C" fn set_method(host: *mut c_void, method: RStr<'_>) -> u32 {
+    let set = |fake: &mut Fake| {
+        let is_connect = method.as_str() == "CONNECT" || fake.request.method == "CONNECT";
+        if fake.running & REQUEST_HOOKS == 0 || is_connect {
+            return edit::STALE;
+        }
+        if !is_token(method.as_str()) || method.as_str() == "TRACE" && !fake.body.is_empty() {
+            return edit::BAD_VALUE;
+        }
+        fake.request.method = method.to_string();
+        edit::OK
+    };
+    unsafe { change(host, set) }
+}
+
+unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
+    let set = |fake: &mut Fake| match (canonical_host(name.as_str()), u16::try_from(port)) {
+        _ if fake.running & REQUEST_HOOKS == 0 || fake.request.method == "CONNECT" => edit::STALE,
+        (Err(_), _) => edit::BAD_NAME,
+        (Ok(name), Ok(port)) if port != 0 => {
+            fake.request.readdress(&name, port);
+            fake.upstream = (name.into_owned(), port);
+            fake.tunnel = None;
+            edit::OK
+        }
+        _ => edit::BAD_VALUE,
+    };
+    unsafe { change(host, set) }
 }
 
 unsafe extern "C" fn holds(host: *mut c_void, which: u32) -> u32 {
