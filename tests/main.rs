@@ -52,6 +52,8 @@ mod rewrites;
 mod seed;
 /// The end of the process: signals, exchanges in flight, what is left behind.
 mod shutdown;
+/// Plugins that block.
+mod stuck;
 /// The vocabulary of these tests.
 mod support;
 /// Peers that are slow or silent, and the status each one earns.

@@ -119,6 +119,8 @@ pub struct PluginEntry {
     pub spec: String,
     /// The plugin's own table as TOML text; empty if it has none.
     pub config: String,
+    /// How long each of its hooks may wait. Default: [`Timeouts::plugin_hook`].
+    pub timeout: Option<Duration>,
     /// Where the entry was written, such as `proxy.toml:12` or `--plugins`.
     pub origin: String,
 }
@@ -138,6 +140,11 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// For a tunnel in which no byte moves either way. Default 600 s.
     pub tunnel_idle: Duration,
+    /// For each hook of a plugin that waits; past it the exchange fails with 504. A plugin may have its own. Default 5 s.
+    pub plugin_hook: Duration,
+    /// For a plugin that keeps its worker without waiting; past it the log names it, and new connections go to other
+    /// workers. Default 0.1 s.
+    pub plugin_budget: Duration,
 }
 
 impl Default for Timeouts {
@@ -149,6 +156,8 @@ impl Default for Timeouts {
             upstream_response: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(60),
             tunnel_idle: Duration::from_secs(600),
+            plugin_hook: Duration::from_secs(5),
+            plugin_budget: Duration::from_millis(100),
         }
     }
 }

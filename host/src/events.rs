@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use abi_stable::std_types::RSlice;
 use plugin_api::abi::{Event, SubscriberTableRef, event};
 
+use crate::plugins::call::{Call, Place, Role, Visible};
 use crate::plugins::load::LoadedObject;
 use crate::plugins::views;
 
@@ -125,6 +126,7 @@ impl Herald {
         thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || {
+                let _visible = Visible::new(Role::Background);
                 tell_all(&subscribers, &notes, &counted);
                 drop(subscribers);
                 // The proxy may have given up waiting.
@@ -153,6 +155,7 @@ fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64)
         let lost = lost.swap(0, Ordering::Relaxed);
         for subscriber in subscribers {
             let handle = subscriber.table.handle_events();
+            let _mark = Call::new(subscriber.id, Place::EVENTS).mark();
             // SAFETY: the object is the table's own, and the notes stay where they are for the call.
             unsafe { handle(subscriber.object, RSlice::from_slice(&events), lost) };
         }

@@ -13,6 +13,7 @@ pub mod server;
 
 mod connection;
 mod exchange;
+mod handover;
 mod worker;
 
 mod call_out;

@@ -18,13 +18,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::events::Herald;
+use crate::handover::Handover;
 use crate::interception::Interception;
 use crate::interception::certificates::{Certificates, CertificatesError};
 use crate::key_pair::KeyPairError;
-use crate::plugins::Chain;
+use crate::plugins::call::{self, Role, Visible};
 use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
+use crate::plugins::{Chain, watchdog};
 use crate::telemetry::LogSink;
 use crate::tls_listener::{TlsListener, TlsListenerError};
 use crate::upstream::tls::{TlsClient, TlsClientError};
@@ -36,6 +38,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long workers may take to give up what is still open, once they have been told to.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long plugins may take to end, and subscribers to hear the last events, once the workers have drained;
+/// [`STOP_LIMIT`] if they were cut off.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
 /// direction answer as well, as long as they read.
@@ -137,7 +143,8 @@ impl From<TlsClientError> for StartError {
 pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     let config = Arc::new(config);
     let plugins = load_plugins(&config)?;
-    for name in &plugins.names {
+    let names = plugins.names;
+    for name in &names {
         tracing::info!("Loaded plugin {name}");
     }
     for plugin in &plugins.filters {
@@ -177,6 +184,12 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     }
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
+    let handover = match names.is_empty() || workers < 2 {
+        true => None,
+        false => Some(Arc::new(
+            Handover::new(&listeners).map_err(StartError::Worker)?,
+        )),
+    };
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (ready, ready_workers) = std::sync::mpsc::channel();
@@ -184,6 +197,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         let start = WorkerStart {
             number,
             listeners,
+            handover: handover.clone(),
             config: Arc::clone(&config),
             chain: Arc::clone(&chain),
             tls_client: Arc::clone(&tls_client),
@@ -201,12 +215,15 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     if ready_workers.iter().take(workers).count() < workers {
         return Err(StartError::Worker(first_failure(&mut endings)));
     }
+    if !names.is_empty() {
+        watch_plugins(&config, handover.clone()).map_err(StartError::Worker)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(StartError::Worker)?;
     // Before anybody is told that the proxy runs: from then on a signal drains.
-    let signals = {
+    let mut signals = {
         let _context = runtime.enter();
         Signals::listen().map_err(StartError::Worker)?
     };
@@ -214,13 +231,75 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    let outcome = runtime.block_on(supervise(&stage, &mut endings, workers, signals, || {
-        reload(tls_listener.as_deref())
-    }));
+    let enter = |next| {
+        if let Some(handover) = &handover {
+            handover.close();
+        }
+        stage.send_replace(next);
+    };
+    let reload = || reload(tls_listener.as_deref());
+    let supervised = supervise(&enter, &mut endings, workers, &mut signals, reload);
+    let (outcome, drained) = runtime.block_on(supervised);
     // Workers have dropped theirs when they have drained.
-    drop(events);
-    herald.finish();
+    let end = move || {
+        drop(events);
+        herald.finish();
+        drop((chain, web));
+    };
+    match drained {
+        Drained::Whole => runtime.block_on(end_plugins(end, &mut signals, END_LIMIT)),
+        Drained::Cut => runtime.block_on(end_plugins(end, &mut signals, STOP_LIMIT)),
+        // It still uses the plugins.
+        Drained::Stuck => std::mem::forget(end),
+    }
     outcome
+}
+
+/// Names the plugins that keep the process from ending.
+fn tell_stuck_ends(limit: Duration) {
+    let mut seen = Vec::new();
+    call::look(&mut seen);
+    let calls = seen.iter().filter_map(|seen| seen.moment.call());
+    for call in calls {
+        let (plugin, hook) = (call.plugin().name(), call.place().name());
+        tracing::warn!(
+            plugin,
+            hook,
+            "a plugin did not end within {limit:?}, not waiting for it"
+        );
+    }
+}
+
+/// Starts the watchdog.
+fn watch_plugins(config: &Config, handover: Option<Arc<Handover>>) -> io::Result<()> {
+    let patience = watchdog::Patience {
+        worker: config.timeouts.plugin_budget,
+        background: config.timeouts.plugin_hook,
+    };
+    watchdog::start(patience, config.num_workers.get(), move |stuck| {
+        if let Some(handover) = &handover {
+            handover.relieve(stuck);
+        }
+    })
+}
+
+/// Runs `end`, which is code of plugins and may never return, on a thread of its own, as long as there is time.
+async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals, limit: Duration) {
+    let (over, ended) = tokio::sync::oneshot::channel();
+    let thread = thread::Builder::new().name("end".to_owned());
+    let spawned = thread.spawn(move || {
+        let _visible = Visible::new(Role::Background);
+        end();
+        let _ = over.send(());
+    });
+    if spawned.is_err() {
+        return;
+    }
+    tokio::select! {
+        _ = ended => {}
+        signal = signals.next_end() => tracing::warn!("{signal} again: not waiting for plugins to end"),
+        () = tokio::time::sleep(limit) => tell_stuck_ends(limit),
+    }
 }
 
 fn load_plugins(config: &Config) -> Result<Loaded, LoadError> {
@@ -230,6 +309,7 @@ fn load_plugins(config: &Config) -> Result<Loaded, LoadError> {
         .map(|entry| {
             Ok(LoadRequest {
                 spec: PluginSpec::parse(&entry.spec)?,
+                hook_limit: entry.timeout.unwrap_or(config.timeouts.plugin_hook),
                 config: entry.config.clone(),
                 config_origin: entry.origin.clone(),
             })
@@ -354,12 +434,12 @@ fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>) -> io::
 
 /// Waits for a signal, or for a worker that fails; then drains the workers.
 async fn supervise(
-    stage: &watch::Sender<Stage>,
+    enter: impl Fn(Stage),
     endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>,
     workers: usize,
-    mut signals: Signals,
+    signals: &mut Signals,
     reload: impl Fn(),
-) -> Result<(), StartError> {
+) -> (Result<(), StartError>, Drained) {
     let mut outcome = Ok(());
     let mut running = workers;
     loop {
@@ -381,16 +461,16 @@ async fn supervise(
         }
         break;
     }
-    stage.send_replace(Stage::Draining);
+    enter(Stage::Draining);
     let mut cut = Cut::default();
     tokio::select! {
-        () = all_ended(endings, &mut running, &mut cut) => return outcome,
+        () = all_ended(endings, &mut running, &mut cut) => return (outcome, Drained::Whole),
         signal = signals.next_end() => tracing::warn!("{signal} again: cutting off what is still open"),
         () = tokio::time::sleep(DRAIN_LIMIT) => {
             tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}: cutting them off");
         }
     }
-    stage.send_replace(Stage::Stopping);
+    enter(Stage::Stopping);
     let stopped = all_ended(endings, &mut running, &mut cut);
     let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
     let Cut {
@@ -402,8 +482,19 @@ async fn supervise(
         tracing::warn!(
             "{running} workers did not stop within {STOP_LIMIT:?}: what they had open is not logged"
         );
+        return (outcome, Drained::Stuck);
     }
-    outcome
+    (outcome, Drained::Cut)
+}
+
+/// How far the workers came in draining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    Whole,
+    /// What was still open has been cut off.
+    Cut,
+    /// A worker has not ended.
+    Stuck,
 }
 
 /// Waits for the workers to end; adds up what they have cut off. Cancel safe.

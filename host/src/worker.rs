@@ -20,8 +20,10 @@ use crate::config::Config;
 use crate::connection;
 use crate::deadline::Deadlines;
 use crate::events::Events;
+use crate::handover::Handover;
 use crate::http1::HeadLimits;
 use crate::interception::Interception;
+use crate::plugins::call::{Role, Visible};
 use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 use crate::tls_listener::TlsListener;
@@ -36,7 +38,8 @@ const LOG_INTERVAL: Duration = Duration::from_millis(50);
 /// How long accepting rests when the process has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most threads that blocking work of plugins may take, per worker; further work waits.
+/// The most threads for what blocks of the proxy's own, such as long content codings and name resolution by the system,
+/// per worker; further work waits. Plugins have threads of their own.
 const MAX_BLOCKING_THREADS: usize = 16;
 
 /// A count that all workers share, alone on its cache lines.
@@ -95,6 +98,8 @@ pub(crate) struct Worker {
 pub(crate) struct WorkerStart {
     pub(crate) number: usize,
     pub(crate) listeners: Vec<std::net::TcpListener>,
+    /// Connections of workers that are stuck. None where there is no other worker, or nothing to be stuck in.
+    pub(crate) handover: Option<Arc<Handover>>,
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) tls_client: Arc<TlsClient>,
@@ -129,6 +134,7 @@ pub(crate) struct Cut {
 
 /// Runs a worker on the calling thread until it has drained, or is told to give up what is under way.
 pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
+    let _visible = Visible::new(Role::Worker(start.number));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -164,6 +170,13 @@ async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
         let acceptor = Rc::clone(&worker);
         let stage = start.stage.clone();
         tokio::task::spawn_local(async move { acceptor.accept(listener, stage).await });
+    }
+    if let Some(handover) = start.handover {
+        let taker = Rc::clone(&worker);
+        let stage = start.stage.clone();
+        tokio::task::spawn_local(
+            async move { taker.take_over(&handover, start.number, stage).await },
+        );
     }
     // The server may have given up waiting because another worker failed.
     let _ = start.ready.send(());
@@ -298,6 +311,28 @@ impl Worker {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Serves connections that other workers cannot take.
+    async fn take_over(
+        self: Rc<Self>,
+        handover: &Handover,
+        number: usize,
+        mut stage: watch::Receiver<Stage>,
+    ) {
+        loop {
+            let (socket, client) = tokio::select! {
+                biased;
+                _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
+                accepted = handover.next(number) => accepted,
+            };
+            match TcpStream::from_std(socket) {
+                Ok(socket) => self.begin(socket, client),
+                Err(error) => tracing::warn!(%error, %client, "cannot take a connection over"),
+            }
+            // One at a time, so that others get theirs.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -40,8 +40,8 @@ impl<F> Names for F {
 /// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other.
 /// A hook must not block for longer than about a millisecond, since many connections share its thread: what
 /// takes longer is an `async fn`. Every hook that answers an [`Outcome`] may be written so. Their futures run on the
-/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five seconds: then the
-/// exchange is answered 504 and the plugin named in the log. [`sleep`](crate::sleep), [`Call`](crate::Call),
+/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five seconds,
+/// or what `timeouts.plugin_hook` says: then the exchange is answered 504 and the plugin named in the log. [`sleep`](crate::sleep), [`Call`](crate::Call),
 /// [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn) use the proxy's own timers, client and threads;
 /// with the feature `tokio` the library has its own, and `tokio::time` and `tokio::net` work.
 ///

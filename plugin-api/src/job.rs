@@ -71,8 +71,9 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Runs `work` on a thread that may block, one of a few that the proxy keeps for that, and waits for its result. Work
-/// that nobody waits for any more still runs to its end.
+/// Runs `work` on a thread that may block, one of 16 that the proxy keeps for each plugin, and waits for its result. Work
+/// that nobody waits for any more still runs to its end. Further work waits for a thread; where 65,536 pieces wait
+/// already, it is not done, and the future never ready: an error in the log says so.
 ///
 /// # Errors
 /// The message of its panic.

@@ -58,6 +58,8 @@ pub(super) struct FileTimeouts {
     pub(super) upstream_response: Option<Seconds>,
     pub(super) upstream_idle: Option<Seconds>,
     pub(super) tunnel_idle: Option<Seconds>,
+    pub(super) plugin_hook: Option<Seconds>,
+    pub(super) plugin_budget: Option<Seconds>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -157,6 +159,7 @@ pub(super) struct FilePac {
 pub(super) struct FilePlugin {
     pub(super) library: Spanned<String>,
     pub(super) name: Option<String>,
+    pub(super) timeout: Option<Seconds>,
     #[serde(default)]
     pub(super) config: toml::Table,
 }

@@ -280,6 +280,8 @@ fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts
         upstream_response: seconds(file.upstream_response, default.upstream_response),
         upstream_idle: seconds(file.upstream_idle, default.upstream_idle),
         tunnel_idle: seconds(file.tunnel_idle, default.tunnel_idle),
+        plugin_hook: seconds(file.plugin_hook, default.plugin_hook),
+        plugin_budget: seconds(file.plugin_budget, default.plugin_budget),
     }
 }
 

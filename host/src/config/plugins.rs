@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::{Table, Value};
 
@@ -18,6 +19,7 @@ use crate::cli::Cli;
 struct Draft {
     spec: String,
     table: Table,
+    timeout: Option<Duration>,
     origin: String,
 }
 
@@ -51,6 +53,7 @@ fn draft(plugin: &FilePlugin, path: &Path, text: &str) -> Draft {
             None => library.clone(),
         },
         table: plugin.config.clone(),
+        timeout: plugin.timeout.map(|seconds| seconds.0),
         origin: format!("{}:{line}", path.display()),
     }
 }
@@ -64,10 +67,12 @@ fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
             let mut draft = Draft {
                 spec: spec.to_owned(),
                 table: Table::new(),
+                timeout: None,
                 origin: "--plugins".to_owned(),
             };
             if let Some(known) = of_file.iter().find(|known| known.is_same_plugin(spec)) {
                 draft.table.clone_from(&known.table);
+                draft.timeout = known.timeout;
                 draft.note_origin(&known.origin);
             }
             draft
@@ -179,6 +184,7 @@ impl Draft {
         PluginEntry {
             spec: self.spec,
             config,
+            timeout: self.timeout,
             origin: self.origin,
         }
     }
@@ -298,6 +304,7 @@ mod tests {
         PluginEntry {
             spec: spec.to_owned(),
             config: config.to_owned(),
+            timeout: None,
             origin: origin.to_owned(),
         }
     }
@@ -334,6 +341,22 @@ mod tests {
             ]
         );
         assert_eq!(load(&["--plugins", ""], FILE).unwrap(), []);
+    }
+
+    #[test]
+    fn a_plugins_own_timeout_stays_with_it() {
+        let text = "[[plugins]]\nlibrary = \"a.so\"\nname = \"A\"\ntimeout = 0.5\n\
+                    [[plugins]]\nlibrary = \"b.so\"\n";
+        let timeouts = |args: &[&str]| {
+            let entries = load(args, text).unwrap();
+            let timeouts = entries.into_iter().map(|entry| entry.timeout);
+            timeouts.collect::<Vec<_>>()
+        };
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(timeouts(&[]), [half, None]);
+        assert_eq!(timeouts(&["--plugins", "b.so,x/a.so:A"]), [None, half]);
+        let refused = load(&[], "[[plugins]]\nlibrary = \"a.so\"\ntimeout = 0").unwrap_err();
+        assert!(refused.contains("plugins[0].timeout: must be greater than 0 seconds"));
     }
 
     #[test]
@@ -421,6 +444,7 @@ mod tests {
         let draft = Draft {
             spec: String::new(),
             table: table.clone(),
+            timeout: None,
             origin: String::new(),
         };
         assert_eq!(

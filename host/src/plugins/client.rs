@@ -9,6 +9,7 @@ use std::rc::Rc;
 use abi_stable::std_types::RStr;
 use plugin_api::abi::{ConnectionView, code};
 
+use super::call::{Call, Place};
 use super::guard::guarded;
 use super::load::LoadedPlugin;
 use super::{Hook, WorkerChain, views};
@@ -102,8 +103,10 @@ impl ClientPlugins {
             hook: hook as u32,
             reserved: [0; 4],
         };
+        let mark = Call::new(plugin.id, hook).mark();
         // SAFETY: object and state are this plugin's own, the view and what it points to live through the call.
         let result = unsafe { plugin.table.call_connection()(plugin.object, state, &raw mut view) };
+        drop(mark);
         if !matches!(result, code::PROCEED | code::CLOSE) {
             tracing::error!(
                 plugin = plugin.name,
@@ -120,6 +123,7 @@ fn make(plugin: &LoadedPlugin) -> ConnectionState {
     if plugin.needs_connection_state == 0 {
         return ConnectionState::Made(std::ptr::null_mut());
     }
+    let _mark = Call::new(plugin.id, Place::CONNECTION).mark();
     // SAFETY: the object is this plugin's own.
     let state = unsafe { plugin.table.connection_new()(plugin.object) };
     if state.is_null() {
@@ -145,6 +149,7 @@ impl Drop for ClientPlugins {
             if let ConnectionState::Made(state) = *state
                 && !state.is_null()
             {
+                let _mark = Call::new(plugin.id, Place::CONNECTION_DROP).mark();
                 // SAFETY: made by this plugin's `connection_new`, dropped once, and nobody uses it any more.
                 unsafe { plugin.table.connection_drop()(state) }
             }

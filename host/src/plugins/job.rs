@@ -17,6 +17,8 @@ use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{CallOut, CallOutAnswer, FieldSlot, RawWaker, Task, Work, code};
 use plugin_api::waker;
 
+use super::blocking;
+use super::call::{self, Call, Place, PluginId};
 use super::guard::guarded;
 use crate::call_out::{self, Answer, Question};
 use crate::worker;
@@ -98,8 +100,9 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
         }
         let parcel = Parcel(*work);
         // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
+        let plugin = call::running();
         let running = catch_unwind(AssertUnwindSafe(|| {
-            tokio::task::spawn_blocking(move || parcel.run())
+            blocking::run(plugin, Box::new(move || parcel.run()))
         }));
         begin(async move {
             // The plugin has its own way to tell that its work has failed.
@@ -163,21 +166,29 @@ pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
         return 0;
     }
     // From here on the task is ours, and dropped here if it cannot be spawned.
-    let task = Spawned(*task);
+    let task = Spawned {
+        task: *task,
+        plugin: guarded(PluginId::NONE, call::running),
+    };
     guarded((), || drop(tokio::task::spawn_local(task)));
     1
 }
 
 /// A plugin's task, ended when dropped.
-struct Spawned(Task);
+struct Spawned {
+    task: Task,
+    /// The one that has spawned it.
+    plugin: PluginId,
+}
 
 impl Future for Spawned {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = waker::lend(cx.waker());
+        let _mark = Call::new(self.plugin, Place::TASK).mark();
         // SAFETY: the functions fit the data; the waker lives through the call.
-        match unsafe { (self.0.poll)(self.0.data, &waker) } {
+        match unsafe { (self.task.poll)(self.task.data, &waker) } {
             code::PENDING => Poll::Pending,
             _ => Poll::Ready(()),
         }
@@ -186,8 +197,9 @@ impl Future for Spawned {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
+        let _mark = Call::new(self.plugin, Place::TASK_DROP).mark();
         // SAFETY: called once.
-        unsafe { (self.0.drop)(self.0.data) }
+        unsafe { (self.task.drop)(self.task.data) }
     }
 }
 

@@ -13,6 +13,7 @@ mod private_copy;
 
 pub use error::{LoadError, LoadProblem};
 
+use super::call::{Call, Place, PluginId};
 use super::guard::guarded;
 use super::search::find;
 use super::spec::PluginSpec;
@@ -26,6 +27,7 @@ use plugin_api::abi::{
 };
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a plugin is asked for with.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct LoadRequest {
     pub spec: PluginSpec,
     /// Its table, as TOML.
     pub config: String,
+    /// How long each of its hooks may wait.
+    pub hook_limit: Duration,
     /// Where that stands, for messages: `proxy.toml: plugins[0]`.
     pub config_origin: String,
 }
@@ -55,6 +59,7 @@ pub struct Loaded {
 
 /// A configured plugin that is no filter. Ended when dropped.
 pub struct LoadedObject<T> {
+    pub(crate) id: PluginId,
     /// Its name in its library.
     pub name: String,
     /// The plugin itself, first argument of most of its functions.
@@ -71,6 +76,7 @@ unsafe impl<T: Sync> Sync for LoadedObject<T> {}
 
 impl<T> Drop for LoadedObject<T> {
     fn drop(&mut self) {
+        let _mark = Call::new(self.id, Place::DROP).mark();
         // SAFETY: made by its table, and dropped after all that uses it.
         unsafe { (self.destroy)(self.object) }
     }
@@ -84,6 +90,7 @@ impl<T> fmt::Debug for LoadedObject<T> {
 
 /// A configured filter, ready to be called. Ended when dropped.
 pub struct LoadedPlugin {
+    pub(crate) id: PluginId,
     /// File name of its library, for the log.
     pub library: String,
     /// Its name in that library.
@@ -96,6 +103,8 @@ pub struct LoadedPlugin {
     pub hooks: u64,
     /// Those that may answer PENDING.
     pub async_hooks: u64,
+    /// How long each of them may wait; past it the exchange fails.
+    pub hook_limit: Duration,
     /// 0 if it keeps nothing for an exchange.
     pub needs_state: u32,
     /// 0 if it keeps nothing for a client connection.
@@ -131,6 +140,7 @@ unsafe impl Sync for LoadedPlugin {}
 
 impl Drop for LoadedPlugin {
     fn drop(&mut self) {
+        let _mark = Call::new(self.id, Place::DROP).mark();
         // SAFETY: made by this table, and dropped after all that uses it.
         unsafe { self.table.destroy()(self.object) }
     }
@@ -223,12 +233,14 @@ impl Library {
         loaded: &mut Loaded,
     ) -> Result<(), LoadError> {
         let name = declaration.name().to_string();
+        let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        let library = file_name.to_string_lossy().into_owned();
+        let id = PluginId::of(&library, &name);
         let made = |create| {
+            let _mark = Call::new(id, Place::NEW).mark();
             create_with(create, &request.config)
                 .map_err(|reason| self.error(refusal(&name, &request.config_origin, &reason)))
         };
-        let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        let library = file_name.to_string_lossy().into_owned();
         let (version, kind) = (declaration.version().to_string(), declaration.kind());
         match (
             kind,
@@ -238,6 +250,7 @@ impl Library {
             declaration.web(),
         ) {
             (kind::FILTER, ROption::RSome(table), ..) => loaded.filters.push(LoadedPlugin {
+                id,
                 object: made(table.create())?,
                 library: library.clone(),
                 name: name.clone(),
@@ -245,6 +258,7 @@ impl Library {
                 description: declaration.description().to_string(),
                 hooks: declaration.hooks(),
                 async_hooks: declaration.async_hooks(),
+                hook_limit: request.hook_limit,
                 needs_state: declaration.needs_state(),
                 needs_connection_state: declaration.needs_connection_state(),
                 client_body: declaration.client_body(),
@@ -253,6 +267,7 @@ impl Library {
             }),
             (kind::SUBSCRIBER, _, ROption::RSome(table), ..) => {
                 loaded.subscribers.push(LoadedObject {
+                    id,
                     object: made(table.create())?,
                     name: name.clone(),
                     destroy: table.destroy(),
@@ -260,12 +275,14 @@ impl Library {
                 });
             }
             (kind::PROTOCOL, .., ROption::RSome(table), _) => loaded.protocols.push(LoadedObject {
+                id,
                 object: made(table.create())?,
                 name: name.clone(),
                 destroy: table.destroy(),
                 table,
             }),
             (kind::WEB, .., ROption::RSome(table)) => loaded.web.push(LoadedObject {
+                id,
                 object: made(table.create())?,
                 name: name.clone(),
                 destroy: table.destroy(),
@@ -363,6 +380,7 @@ mod tests {
         let request = LoadRequest {
             spec: PluginSpec::parse(&format!("{}:Name", library.display())).unwrap(),
             config: String::new(),
+            hook_limit: std::time::Duration::from_secs(5),
             config_origin: "test".to_owned(),
         };
         let text = load(&[request], &[], HOST_TABLE).unwrap_err().to_string();

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -50,6 +51,7 @@ impl Measured {
         let request = LoadRequest {
             spec: PluginSpec::parse(spec)?,
             config: String::new(),
+            hook_limit: Duration::from_secs(5),
             config_origin: "the bench".to_owned(),
         };
         let mut plugins = Vec::new();
@@ -62,6 +64,7 @@ impl Measured {
         let worker = worker::enter(&WorkerStart {
             number: 0,
             listeners: Vec::new(),
+            handover: None,
             config: Arc::new(Config::default()),
             chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
             tls_listener: None,

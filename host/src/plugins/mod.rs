@@ -5,6 +5,8 @@
 //! [`ContentHooks`] one body. Which hooks a plugin implements is known when it is loaded: a hook that nobody listens
 //! to costs one look at an empty list.
 
+mod blocking;
+pub(crate) mod call;
 pub(crate) mod callbacks;
 mod client;
 mod content;
@@ -25,6 +27,7 @@ pub mod spec;
 mod tunnel;
 pub(crate) mod views;
 mod waiting;
+pub(crate) mod watchdog;
 pub(crate) mod web;
 mod websocket;
 

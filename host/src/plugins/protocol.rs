@@ -11,6 +11,7 @@ use abi_stable::std_types::RSlice;
 use plugin_api::abi::{ProtocolTableRef, RawWaker, StreamView, claim, code};
 use plugin_api::waker;
 
+use super::call::{Call, Place, PluginId};
 use super::client::ClientFacts;
 use super::guard::guarded;
 use super::load::LoadedObject;
@@ -38,6 +39,7 @@ impl Chain {
             let mut is_undecided = false;
             for protocol in &self.protocols {
                 let first = RSlice::from_slice(first);
+                let _mark = Call::new(protocol.id, Place::CLAIMS).mark();
                 // SAFETY: the object is the table's own; the bytes are borrowed for the call.
                 match unsafe { protocol.table.claims()(protocol.object, first) } {
                     claim::YES => return Some(protocol),
@@ -83,8 +85,10 @@ pub(crate) async fn serve(
         local: facts.local.map_or(views::NO_ADDRESS, views::address),
         reserved: [0; 4],
     };
+    let mark = Call::new(protocol.id, Place::SERVE).mark();
     // SAFETY: the object is the table's own; what the view leads to outlives the task, which is dropped first.
     let task = unsafe { protocol.table.serve()(protocol.object, &view) };
+    drop(mark);
     if task.is_null() {
         tracing::error!(
             plugin = protocol.name,
@@ -93,6 +97,7 @@ pub(crate) async fn serve(
         return;
     }
     let serving = Serving {
+        plugin: protocol.id,
         table: protocol.table,
         task,
     };
@@ -111,6 +116,7 @@ struct Lent<'a> {
 }
 
 struct Serving {
+    plugin: PluginId,
     table: ProtocolTableRef,
     task: *mut c_void,
 }
@@ -120,6 +126,7 @@ impl Future for Serving {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = waker::lend(cx.waker());
+        let _mark = Call::new(self.plugin, Place::SERVE).mark();
         // SAFETY: the task is alive until it is dropped; the waker is borrowed for the call.
         match unsafe { self.table.poll()(self.task, &waker) } {
             code::PENDING => Poll::Pending,
@@ -130,6 +137,7 @@ impl Future for Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        let _mark = Call::new(self.plugin, Place::SERVE_DROP).mark();
         // SAFETY: dropped once.
         unsafe { self.table.drop()(self.task) }
     }

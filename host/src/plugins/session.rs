@@ -12,11 +12,11 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use abi_stable::std_types::RSlice;
 use plugin_api::abi::code;
 
+use super::call::{Call, Place};
 use super::inner::{Inner, PluginState, TunnelEnd};
 use super::load::LoadedPlugin;
 use super::waiting::WaitingHook;
@@ -35,9 +35,6 @@ thread_local! {
 
 /// Stands for the answer of a plugin that cannot be asked.
 const LOST: u32 = u32::MAX;
-
-/// How long an asynchronous hook may take.
-const HOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A response that a plugin has made.
 #[derive(Debug, Default)]
@@ -347,7 +344,7 @@ impl Session {
     /// What a plugin's answer means; waits for the decision of one that has none yet.
     async fn verdict(&self, index: usize, hook: Hook, mut result: u32) -> Verdict {
         if result == code::PENDING {
-            result = match self.wait(index).await {
+            result = match self.wait(index, hook).await {
                 Some(result) => result,
                 None => return Verdict::Failed(self.late(index, hook)),
             };
@@ -370,6 +367,7 @@ impl Session {
         let Some(inner) = self.prepare(index, hook) else {
             return code::ERROR;
         };
+        let _mark = Call::new(plugin.id, hook).mark();
         // SAFETY: object and state are this plugin's own, the view lives as long as the session, and the heads that
         // its callbacks reach were attached by the caller and stay borrowed until they are detached.
         unsafe { plugin.table.call()(plugin.object, state, &raw mut (*inner).view) }
@@ -388,6 +386,7 @@ impl Session {
         let Some(inner) = self.prepare(index, hook) else {
             return code::ERROR;
         };
+        let _mark = Call::new(plugin.id, hook).mark();
         // SAFETY: as in `call`; the data is borrowed for the call only.
         unsafe {
             (*inner).emitted.clear();
@@ -429,13 +428,14 @@ impl Session {
     }
 
     /// Polls a hook that waits; `None` when it took too long, after which it is cancelled.
-    async fn wait(&self, index: usize) -> Option<u32> {
+    async fn wait(&self, index: usize, hook: Hook) -> Option<u32> {
         let state = self.state(index)?;
         let _others_wait = Waiting::begin(&self.core);
         let deadline =
             self.with(|inner| inner.chain.as_ref().map(|chain| chain.deadlines.slot()))?;
-        deadline.arm(HOOK_LIMIT);
-        let waiting = WaitingHook::new(self.chain().plugins[index].table, state);
+        let plugin = &self.chain().plugins[index];
+        deadline.arm(plugin.hook_limit);
+        let waiting = WaitingHook::new(plugin, state, hook);
         deadline.bound(waiting).await
     }
 
@@ -465,8 +465,10 @@ impl Session {
 
     #[inline(never)]
     fn make_state(&self, plugin: &LoadedPlugin, index: usize) -> Option<*mut c_void> {
+        let mark = Call::new(plugin.id, Place::STATE).mark();
         // SAFETY: the object is this plugin's own.
         let state = unsafe { plugin.table.state_new()(plugin.object) };
+        drop(mark);
         let made = match state.is_null() {
             true => PluginState::Lost,
             false => PluginState::Made(state),
@@ -509,10 +511,12 @@ impl Session {
     }
 
     fn late(&self, index: usize, hook: Hook) -> PluginFailure {
+        let plugin = &self.chain().plugins[index];
+        let limit = plugin.hook_limit.as_secs_f64();
         PluginFailure {
-            plugin: self.chain().plugins[index].name.clone(),
+            plugin: plugin.name.clone(),
             hook: hook.name(),
-            message: format!("it did not end within {} s", HOOK_LIMIT.as_secs()),
+            message: format!("it did not end within {limit} s"),
             kind: PluginFailureKind::Late,
         }
     }
@@ -522,8 +526,10 @@ impl Session {
             return;
         };
         self.with(|inner| inner.set_state(index, PluginState::NotMade));
+        let plugin = &self.chain().plugins[index];
+        let _mark = Call::new(plugin.id, Place::STATE_DROP).mark();
         // SAFETY: made by this plugin's `state_new`, dropped once.
-        unsafe { self.chain().plugins[index].table.state_drop()(state) }
+        unsafe { plugin.table.state_drop()(state) }
     }
 
     pub(super) fn listeners(&self, hook: Hook) -> &[usize] {
@@ -620,10 +626,8 @@ impl Drop for Walk<'_> {
             let Detach(session) = self.attached;
             let index = session.listeners(self.hook)[self.position];
             if let Some(state) = session.state(index) {
-                drop(WaitingHook::new(
-                    session.chain().plugins[index].table,
-                    state,
-                ));
+                let plugin = &session.chain().plugins[index];
+                drop(WaitingHook::new(plugin, state, self.hook));
             }
         }
     }

@@ -8,8 +8,13 @@ use std::task::{Context, Poll};
 use plugin_api::abi::{FilterTableRef, code};
 use plugin_api::waker;
 
+use super::Hook;
+use super::call::Call;
+use super::load::LoadedPlugin;
+
 /// A hook that waits; cancelled when dropped before its end.
 pub(super) struct WaitingHook {
+    call: Call,
     table: FilterTableRef,
     state: *mut c_void,
     is_over: bool,
@@ -17,9 +22,10 @@ pub(super) struct WaitingHook {
 
 impl WaitingHook {
     /// `state` is that of the plugin whose hook has answered PENDING; it outlives this.
-    pub(super) fn new(table: FilterTableRef, state: *mut c_void) -> Self {
+    pub(super) fn new(plugin: &LoadedPlugin, state: *mut c_void, hook: Hook) -> Self {
         Self {
-            table,
+            call: Call::new(plugin.id, hook),
+            table: plugin.table,
             state,
             is_over: false,
         }
@@ -31,6 +37,7 @@ impl Future for WaitingHook {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
         let waker = waker::lend(cx.waker());
+        let _mark = self.call.mark();
         // SAFETY: the state belongs to this plugin, which said that its hook waits; the waker is borrowed for the call.
         match unsafe { (self.table.poll())(self.state, &waker) } {
             code::PENDING => Poll::Pending,
@@ -45,6 +52,7 @@ impl Future for WaitingHook {
 impl Drop for WaitingHook {
     fn drop(&mut self) {
         if !self.is_over {
+            let _mark = self.call.mark();
             // SAFETY: as in `poll`.
             unsafe { (self.table.cancel())(self.state) }
         }

@@ -19,6 +19,7 @@ use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebTableRef, WebView};
 use plugin_api::abi::{FieldSlot, RequestView, code};
 use plugin_api::waker;
 
+use super::call::{Call, Place, PluginId};
 use super::guard::guarded;
 use super::load::LoadedObject;
 use super::{ExchangeFacts, PluginReply, views};
@@ -57,6 +58,7 @@ pub(crate) fn routes(plugin: &LoadedWeb) -> Option<Vec<ToldRoute>> {
         context: (&raw mut routes).cast(),
         add,
     };
+    let _mark = Call::new(plugin.id, Place::ROUTES).mark();
     // SAFETY: the object is the table's own; the sink lives through the call.
     let answer = unsafe { plugin.table.routes()(plugin.object, &sink) };
     (answer == 0).then_some(routes)
@@ -159,6 +161,7 @@ pub(crate) struct Lent<'a, 'b> {
 
 /// A plugin's answer to one request, under way. Dropped, it is given up.
 pub(crate) struct WebTask {
+    id: PluginId,
     table: WebTableRef,
     task: *mut c_void,
     /// Owned; the task uses it through callbacks.
@@ -262,9 +265,12 @@ impl WebTask {
             local: asked.local.map_or(views::NO_ADDRESS, views::address),
             reserved: [0; 4],
         };
+        let mark = Call::new(plugin.id, Place::REQUEST).mark();
         // SAFETY: the object is the table's own; what the view leads to outlives the task.
         let task = unsafe { plugin.table.serve()(plugin.object, &view) };
+        drop(mark);
         let begun = Self {
+            id: plugin.id,
             table: plugin.table,
             task,
             inner,
@@ -291,8 +297,10 @@ impl WebTask {
     pub(crate) fn poll(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) -> Poll<WebStep> {
         self.inner_mut().lent = ptr::from_mut(lent).cast();
         let waker = waker::lend(cx.waker());
+        let mark = Call::new(self.id, Place::REQUEST).mark();
         // SAFETY: the task is alive until it is dropped, and uses what it is lent during the call alone.
         let answer = unsafe { self.table.poll()(self.task, &waker) };
+        drop(mark);
         let inner = self.inner_mut();
         inner.lent = ptr::null_mut();
         match answer {
@@ -355,6 +363,7 @@ impl WebTask {
 
 impl Drop for WebTask {
     fn drop(&mut self) {
+        let _mark = Call::new(self.id, Place::REQUEST_DROP).mark();
         // SAFETY: both are owned, and dropped once; the task first, as it uses the other.
         unsafe {
             if !self.task.is_null() {

@@ -11,6 +11,7 @@
 
 use super::error::{LoadProblem, one_line, with_causes};
 use super::private_copy::PrivateCopy;
+use crate::plugins::call::{Call, Place, PluginId};
 use crate::plugins::file_check;
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
@@ -48,6 +49,10 @@ pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadP
     if let Some(library) = known.iter().find(|library| library.id == id) {
         return Ok(*library);
     }
+    let file = path.file_name().unwrap_or(path.as_os_str());
+    let file = file.to_string_lossy();
+    // Its initialisers run, and no plugin is known yet.
+    let _mark = Call::new(PluginId::of(&file, &file), Place::INIT).mark();
     let header = open_header(path, &content)?;
     check_layout(header)?;
     // SAFETY: the layout of what the header leads to is that of `PluginLibraryRef`.

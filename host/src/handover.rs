@@ -1,0 +1,174 @@
+//! New connections of a worker that is stuck in a plugin, on their way to the others.
+//!
+//! Every worker has listeners of its own, and the kernel goes on queueing connections there whether or not the worker
+//! takes them. So as long as one is stuck the watchdog takes them from a second descriptor of the same listeners, and puts
+//! them where the other workers find them. Nothing is taken while nobody is there to serve it: what waits in the
+//! kernel waits for the first that is.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Connections that may wait for a worker to come round; further ones wait in the kernel.
+const MAX_WAITING: usize = 1024;
+
+/// An accepted connection.
+pub(crate) type Accepted = (TcpStream, SocketAddr);
+
+/// What the workers and the watchdog share.
+#[derive(Debug, Default)]
+pub(crate) struct Handover {
+    workers: Vec<Worker>,
+    waiting: Mutex<VecDeque<Accepted>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    /// Empty once the proxy takes no more connections.
+    listeners: Mutex<Vec<TcpListener>>,
+    comes: Notify,
+}
+
+impl Handover {
+    /// For workers with these listeners; they are nonblocking.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(crate) fn new(workers: &[Vec<TcpListener>]) -> io::Result<Self> {
+        let worker = |listeners: &Vec<TcpListener>| {
+            let again = listeners.iter().map(TcpListener::try_clone);
+            Ok(Worker {
+                listeners: Mutex::new(again.collect::<io::Result<_>>()?),
+                comes: Notify::new(),
+            })
+        };
+        Ok(Self {
+            workers: workers.iter().map(worker).collect::<io::Result<_>>()?,
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Takes what waits for the workers that are `stuck`, and wakes the others.
+    pub(crate) fn relieve(&self, stuck: &[usize]) {
+        let is_free = |worker: &usize| !stuck.contains(worker);
+        let mut free = (0..self.workers.len()).filter(is_free).peekable();
+        if free.peek().is_none() {
+            return;
+        }
+        let taken = stuck.iter().filter_map(|worker| self.workers.get(*worker));
+        taken.for_each(|worker| self.take_from(worker));
+        // Also what a worker was to take that is stuck since.
+        if !self.waiting().is_empty() {
+            free.for_each(|worker| self.workers[worker].comes.notify_one());
+        }
+    }
+
+    fn take_from(&self, worker: &Worker) {
+        for listener in lock(&worker.listeners).iter() {
+            // Whatever is wrong, such as too few descriptors, may be over at the next look.
+            while self.waiting().len() < MAX_WAITING
+                && let Ok((socket, client)) = listener.accept()
+            {
+                if socket.set_nonblocking(true).is_ok() {
+                    self.waiting().push_back((socket, client));
+                }
+            }
+        }
+    }
+
+    /// A connection that another worker could not take. Cancel safe.
+    pub(crate) async fn next(&self, worker: usize) -> Accepted {
+        let Some(own) = self.workers.get(worker) else {
+            return std::future::pending().await;
+        };
+        loop {
+            // Before looking, so that nothing comes unseen in between.
+            let comes = own.comes.notified();
+            if let Some(accepted) = self.waiting().pop_front() {
+                // Further ones wait: this worker goes on at once, unless another one is faster.
+                own.comes.notify_one();
+                return accepted;
+            }
+            comes.await;
+        }
+    }
+
+    /// Takes no more connections: without its listeners the kernel refuses them.
+    pub(crate) fn close(&self) {
+        for worker in &self.workers {
+            lock(&worker.listeners).clear();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
+        lock(&self.waiting)
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Shutdown;
+    use std::task::{Context, Poll, Waker};
+
+    fn listeners(count: usize) -> Vec<Vec<TcpListener>> {
+        let listener = |_| {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            vec![listener]
+        };
+        (0..count).map(listener).collect()
+    }
+
+    fn has_next(handover: &Handover, worker: usize) -> bool {
+        let mut next = std::pin::pin!(handover.next(worker));
+        let polled = next.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(_))
+    }
+
+    /// A connection that is in the kernel's queue.
+    fn connect(to: &TcpListener) -> TcpStream {
+        TcpStream::connect(to.local_addr().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_stuck_workers_connections_are_taken_by_another() {
+        let listeners = listeners(2);
+        let handover = Handover::new(&listeners).unwrap();
+        let _clients = [connect(&listeners[0][0]), connect(&listeners[0][0])];
+        handover.relieve(&[]);
+        assert!(!has_next(&handover, 1), "nobody is stuck");
+        handover.relieve(&[0]);
+        assert!(has_next(&handover, 1) && has_next(&handover, 1));
+        assert!(!has_next(&handover, 1));
+    }
+
+    #[test]
+    fn nothing_is_taken_while_all_are_stuck() {
+        let listeners = listeners(2);
+        let handover = Handover::new(&listeners).unwrap();
+        let _client = connect(&listeners[0][0]);
+        handover.relieve(&[0, 1]);
+        assert!(!has_next(&handover, 0) && !has_next(&handover, 1));
+        assert!(listeners[0][0].accept().is_ok(), "it waits where it was");
+    }
+
+    #[test]
+    fn a_closed_handover_keeps_no_listener() {
+        let mut listeners = listeners(2);
+        let handover = Handover::new(&listeners).unwrap();
+        let address = listeners[0][0].local_addr().unwrap();
+        handover.close();
+        listeners.clear();
+        let refused =
+            TcpStream::connect(address).and_then(|socket| socket.shutdown(Shutdown::Both));
+        assert!(refused.is_err());
+    }
+}

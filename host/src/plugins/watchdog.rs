@@ -1,0 +1,344 @@
+//! Who does not return: a look at the marks of all threads, many times a second.
+//!
+//! A hook that blocks or loops keeps its worker, with all connections that the worker has, and cannot be stopped from
+//! outside. So it is named while it does, once a minute for each plugin and hook, and again when it has returned; and
+//! whoever asked is told which workers are stuck, so that new connections go elsewhere. The marks bear no time: the
+//! watchdog's own clock says since when it has seen a call. No thread runs where there is no plugin.
+
+use std::collections::HashMap;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::call::{self, Call, Moment, Role, Seen};
+
+/// How often a plugin and hook that do not return are named.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Bounds of the time between two looks.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+
+/// How long calls may take before they are named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// On a worker.
+    pub(crate) worker: Duration,
+    /// On a thread that may block.
+    pub(crate) background: Duration,
+}
+
+/// Starts to look, until the process ends. `relieve` is called after each look, with the numbers of the workers that are
+/// stuck.
+pub(crate) fn start(
+    patience: Patience,
+    workers: usize,
+    mut relieve: impl FnMut(&[usize]) + Send + 'static,
+) -> io::Result<()> {
+    let tick = (patience.worker / 4).clamp(SHORTEST_TICK, LONGEST_TICK);
+    let thread = thread::Builder::new().name("watchdog".to_owned());
+    thread.spawn(move || {
+        let mut watched = Watched::new(patience);
+        let (mut seen, mut found, mut stuck) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            thread::sleep(tick);
+            call::look(&mut seen);
+            watched.compare(Instant::now(), &seen, &mut found, &mut stuck);
+            for finding in found.drain(..) {
+                tell(&finding, workers);
+            }
+            relieve(&stuck);
+        }
+    })?;
+    Ok(())
+}
+
+/// Something to tell.
+#[derive(Clone, Copy, Debug)]
+struct Finding {
+    thread: u64,
+    under_way: UnderWay,
+    after: Duration,
+    has_returned: bool,
+}
+
+fn tell(finding: &Finding, workers: usize) {
+    let UnderWay {
+        call,
+        role,
+        moment,
+        since,
+        ..
+    } = finding.under_way;
+    let ms = u64::try_from(finding.after.as_millis()).unwrap_or(u64::MAX);
+    if !finding.has_returned {
+        tell_late(call, role, ms, workers);
+        call::tell_at_return(finding.thread, moment, since);
+    } else if !call::has_told_return(finding.thread, moment) {
+        tell_return(call, role, ms);
+    }
+}
+
+fn tell_late(call: Call, role: Role, ms: u64, workers: usize) {
+    let (plugin, hook) = (call.plugin().name(), call.place().name());
+    match role {
+        Role::Worker(worker) if workers > 1 => tracing::warn!(
+            plugin,
+            hook,
+            worker,
+            ms,
+            "a plugin does not return and keeps its worker; new connections go to the others"
+        ),
+        Role::Worker(worker) => tracing::warn!(
+            plugin,
+            hook,
+            worker,
+            ms,
+            "a plugin does not return and keeps the only worker; nobody is served meanwhile"
+        ),
+        Role::Background => tracing::warn!(
+            plugin,
+            hook,
+            ms,
+            "a plugin does not return and keeps a thread for blocking work"
+        ),
+    }
+}
+
+/// Says that a call has returned of which was said that it does not.
+pub(super) fn tell_return(call: Call, role: Role, ms: u64) {
+    let (plugin, hook) = (call.plugin().name(), call.place().name());
+    match role {
+        Role::Worker(worker) => {
+            tracing::warn!(plugin, hook, worker, ms, "a plugin has returned late");
+        }
+        Role::Background => {
+            tracing::warn!(plugin, hook, ms, "a plugin's blocking work has ended late");
+        }
+    }
+}
+
+/// What is known of the calls under way.
+struct Watched {
+    patience: Patience,
+    /// By the thread's number.
+    threads: HashMap<u64, UnderWay>,
+    /// When a call that did not return was last told.
+    told: HashMap<Call, Instant>,
+}
+
+/// A call, and since when it has been seen.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    role: Role,
+    moment: Moment,
+    call: Call,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Watched {
+    fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            threads: HashMap::new(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Takes in a look: what is to be told goes into `found`, the workers that are stuck into `stuck`.
+    fn compare(
+        &mut self,
+        now: Instant,
+        seen: &[Seen],
+        found: &mut Vec<Finding>,
+        stuck: &mut Vec<usize>,
+    ) {
+        stuck.clear();
+        let before = std::mem::take(&mut self.threads);
+        for (&thread, under_way) in &before {
+            let is_in = |seen: &Seen| seen.thread == thread && seen.moment == under_way.moment;
+            if under_way.is_told && !seen.iter().any(is_in) {
+                found.push(under_way.finding(thread, now, true));
+            }
+        }
+        for seen in seen {
+            let Some(call) = seen.moment.call() else {
+                continue;
+            };
+            let known = before.get(&seen.thread);
+            let mut under_way = match known.filter(|known| known.moment == seen.moment) {
+                Some(known) => *known,
+                None => UnderWay {
+                    role: seen.role,
+                    moment: seen.moment,
+                    call,
+                    since: now,
+                    is_told: false,
+                },
+            };
+            if self.is_late(&under_way, now) {
+                if let Role::Worker(worker) = under_way.role {
+                    stuck.push(worker);
+                }
+                if !under_way.is_told && self.may_tell(call, now) {
+                    under_way.is_told = true;
+                    found.push(under_way.finding(seen.thread, now, false));
+                }
+            }
+            self.threads.insert(seen.thread, under_way);
+        }
+    }
+
+    fn is_late(&self, under_way: &UnderWay, now: Instant) -> bool {
+        let patience = match under_way.role {
+            Role::Worker(_) => self.patience.worker,
+            Role::Background => self.patience.background,
+        };
+        now.saturating_duration_since(under_way.since) >= patience
+    }
+
+    /// Whether it is time to name this call, which counts as done.
+    fn may_tell(&mut self, call: Call, now: Instant) -> bool {
+        let last = self.told.get(&call);
+        let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= REPEAT);
+        if may {
+            self.told.insert(call, now);
+        }
+        may
+    }
+}
+
+impl UnderWay {
+    fn finding(&self, thread: u64, now: Instant, has_returned: bool) -> Finding {
+        Finding {
+            thread,
+            under_way: *self,
+            after: now.saturating_duration_since(self.since),
+            has_returned,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::Hook;
+    use crate::plugins::call::PluginId;
+
+    const PATIENCE: Patience = Patience {
+        worker: Duration::from_millis(100),
+        background: Duration::from_secs(5),
+    };
+
+    /// A watchdog whose time is what the test says.
+    struct Run {
+        watched: Watched,
+        begin: Instant,
+        found: Vec<Finding>,
+        stuck: Vec<usize>,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            Self {
+                watched: Watched::new(PATIENCE),
+                begin: Instant::now(),
+                found: Vec::new(),
+                stuck: Vec::new(),
+            }
+        }
+
+        /// What is told of a look at so many milliseconds, as milliseconds and whether it has returned.
+        fn look(&mut self, at: u64, seen: &[Seen]) -> Vec<(u128, bool)> {
+            let now = self.begin + Duration::from_millis(at);
+            self.watched
+                .compare(now, seen, &mut self.found, &mut self.stuck);
+            let told = self.found.drain(..);
+            told.map(|finding| (finding.after.as_millis(), finding.has_returned))
+                .collect()
+        }
+    }
+
+    fn call(name: &str) -> Call {
+        Call::new(
+            PluginId::of("libwatched.so", name),
+            Hook::HandleClientRequest,
+        )
+    }
+
+    fn seen(role: Role, call: Option<Call>, count: u32) -> Seen {
+        Seen {
+            thread: match role {
+                Role::Worker(number) => number as u64,
+                Role::Background => 100,
+            },
+            role,
+            moment: Moment::for_test(call, count),
+        }
+    }
+
+    #[test]
+    fn a_call_that_does_not_return_is_told_and_so_is_its_end() {
+        let worker = Role::Worker(1);
+        let mut run = Run::new();
+        assert_eq!(run.look(0, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.look(99, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.stuck, []);
+        assert_eq!(
+            run.look(100, &[seen(worker, Some(call("A")), 7)]),
+            [(100, false)]
+        );
+        assert_eq!(run.stuck, [1]);
+        assert_eq!(run.look(500, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.stuck, [1]);
+        assert_eq!(run.look(700, &[seen(worker, None, 8)]), [(700, true)]);
+        assert_eq!(run.stuck, []);
+        assert_eq!(run.look(800, &[seen(worker, None, 8)]), []);
+    }
+
+    #[test]
+    fn many_short_calls_are_no_long_one() {
+        let mut run = Run::new();
+        for count in 0..100 {
+            let at = u64::from(count) * 20;
+            assert_eq!(
+                run.look(at, &[seen(Role::Worker(0), Some(call("B")), count)]),
+                []
+            );
+            assert_eq!(run.stuck, []);
+        }
+    }
+
+    #[test]
+    fn a_pair_is_told_once_a_minute_and_every_worker_counts_as_stuck() {
+        let (one, other) = (Role::Worker(0), Role::Worker(1));
+        let both = |count| [one, other].map(|role| seen(role, Some(call("C")), count));
+        let mut run = Run::new();
+        run.look(0, &both(1));
+        assert_eq!(run.look(200, &both(1)), [(200, false)]);
+        assert_eq!(run.stuck, [0, 1]);
+        // The end of the one that was told.
+        assert_eq!(run.look(300, &both(2)).len(), 1);
+        assert_eq!(run.look(30_000, &both(2)), []);
+        assert_eq!(run.stuck, [0, 1]);
+        assert_eq!(run.look(60_200, &both(2)).len(), 1);
+        // Another plugin is another pair.
+        run.look(60_300, &[seen(one, Some(call("D")), 3)]);
+        assert_eq!(
+            run.look(60_400, &[seen(one, Some(call("D")), 3)]),
+            [(100, false)]
+        );
+    }
+
+    #[test]
+    fn a_thread_that_may_block_has_more_time_and_is_no_worker() {
+        let mut run = Run::new();
+        let job = [seen(Role::Background, Some(call("E")), 1)];
+        run.look(0, &job);
+        assert_eq!(run.look(4999, &job), []);
+        assert_eq!(run.look(5000, &job), [(5000, false)]);
+        assert_eq!(run.stuck, []);
+        // A thread that has ended has returned.
+        assert_eq!(run.look(6000, &[]), [(6000, true)]);
+    }
+}

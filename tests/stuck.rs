@@ -1,0 +1,215 @@
+//! Plugins that block: what others notice of it, and what is told.
+//!
+//! What blocks does so until the test makes a file, so that nothing here is a matter of time but the watchdog's own.
+
+use rustix::process::Signal;
+
+use crate::support::{Coding, OK, Origin, Proxy, ProxyCommand, Scratch, get};
+
+/// What a blocked plugin waits for.
+struct Gate(Scratch);
+
+impl Gate {
+    fn closed() -> Self {
+        Self(Scratch::new())
+    }
+
+    /// The setting of a plugin that waits for it.
+    fn setting(&self, plugin: &str) -> String {
+        format!(
+            "{plugin}.until={:?}",
+            self.0.path("open").display().to_string()
+        )
+    }
+
+    fn open(&self) {
+        self.0.write("open", "");
+    }
+}
+
+impl Drop for Gate {
+    /// Whatever a test comes to, nothing goes on blocking.
+    fn drop(&mut self) {
+        self.open();
+    }
+}
+
+fn stuck(plugin: &str) -> ProxyCommand {
+    Proxy::command().plugin("stuck", plugin)
+}
+
+fn gated(plugin: &str, gate: &Gate) -> ProxyCommand {
+    stuck(plugin).plugin_config(&gate.setting(plugin))
+}
+
+mod blocked {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_does_not_return_is_named_and_so_is_its_return() {
+        let (origin, gate) = (Origin::answering(OK), Gate::closed());
+        let proxy = gated("BlocksHook", &gate).start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/block"));
+        let named = proxy.wait_for_line("a plugin does not return");
+        for word in [
+            " - WARNING - ",
+            "keeps the only worker",
+            "plugin=BlocksHook",
+            "hook=handle_client_request",
+            "worker=0",
+        ] {
+            assert!(named.contains(word), "no {word:?} in {named:?}");
+        }
+        gate.open();
+        assert_eq!(client.response().status(), 200);
+        let returned = proxy.wait_for_line("a plugin has returned late");
+        assert!(returned.contains("plugin=BlocksHook hook=handle_client_request worker=0 ms="));
+        assert_eq!(proxy.get(&origin, "/block").status(), 200);
+    }
+
+    #[test]
+    fn new_clients_are_served_by_the_other_workers() {
+        let (origin, gate) = (Origin::answering(OK), Gate::closed());
+        let proxy = gated("BlocksHook", &gate)
+            .args(["--num-workers", "2"])
+            .start();
+        let mut blocked = proxy.client();
+        blocked.send(get(&origin, "/block"));
+        // Connections that the worker has accepted already would stay with it.
+        proxy.wait_for_line("blocks its worker");
+        // Whichever worker the kernel chooses for them, before the watchdog has seen anything and after.
+        let ask = || {
+            let mut clients: Vec<_> = (0..16).map(|_| proxy.client()).collect();
+            for client in &mut clients {
+                client.send(get(&origin, "/"));
+            }
+            let answers = clients.iter_mut().map(|client| client.response().status());
+            answers.collect::<Vec<_>>()
+        };
+        assert_eq!(ask(), [200; 16]);
+        proxy.wait_for_line("new connections go to the others");
+        assert_eq!(ask(), [200; 16]);
+        gate.open();
+        assert_eq!(blocked.response().status(), 200);
+        assert_eq!(ask(), [200; 16]);
+    }
+
+    #[test]
+    fn a_second_signal_ends_a_proxy_whose_worker_is_stuck() {
+        let (origin, gate) = (Origin::answering(OK), Gate::closed());
+        let proxy = gated("BlocksHook", &gate)
+            .args(["--num-workers", "2"])
+            .start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/block"));
+        proxy.wait_for_line("a plugin does not return");
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_line("Shutting down");
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait().code, Some(0));
+    }
+
+    #[test]
+    fn a_listener_closes_on_a_signal_while_another_worker_is_stuck() {
+        let (origin, gate) = (Origin::answering(OK), Gate::closed());
+        let proxy = gated("BlocksHook", &gate)
+            .args(["--num-workers", "2"])
+            .start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/block"));
+        proxy.wait_for_line("a plugin does not return");
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_line("Shutting down");
+        gate.open();
+        assert_eq!(client.response().status(), 200);
+        let address = proxy.address();
+        assert_eq!(proxy.wait().code, Some(0));
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_plugin_that_does_not_end_is_named_and_not_waited_for() {
+        let gate = Gate::closed();
+        let proxy = gated("BlocksWhenDropped", &gate).start();
+        proxy.signal(Signal::TERM);
+        let exit = proxy.wait();
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        let named = "plugin=BlocksWhenDropped hook=drop";
+        assert!(exit.stdout.contains(named), "{}", exit.stdout);
+    }
+
+    #[test]
+    fn a_second_signal_ends_a_proxy_whose_plugin_does_not_end() {
+        let gate = Gate::closed();
+        let proxy = gated("BlocksWhenDropped", &gate).start();
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_line("Shutting down");
+        proxy.signal(Signal::INT);
+        assert_eq!(proxy.wait().code, Some(0));
+    }
+
+    #[test]
+    fn a_subscriber_that_does_not_return_is_not_waited_for() {
+        let (origin, gate) = (Origin::answering(OK), Gate::closed());
+        let proxy = gated("BlocksEvents", &gate).start();
+        assert_eq!(proxy.get(&origin, "/").status(), 200);
+        proxy.signal(Signal::TERM);
+        let exit = proxy.wait();
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+    }
+
+    #[test]
+    fn stuck_jobs_of_a_plugin_do_not_hold_up_the_proxys_own_work() {
+        // Too much to be decoded on the worker, and what cannot be made shorter.
+        let mut noise = 1_u32;
+        let content: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        })
+        .take(300_000)
+        .collect();
+        let coded = Coding::Gzip.encode(&content);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            coded.len()
+        );
+        let origin = Origin::answering([head.into_bytes(), coded].concat());
+        let gate = Gate::closed();
+        let proxy = gated("BlocksJobs", &gate).plugin("zoo", "Nothing").start();
+        for _ in 0..3 {
+            assert_eq!(proxy.get(&origin, "/").status(), 200);
+        }
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    fn late(command: ProxyCommand, limit: &str) {
+        let origin = Origin::answering(OK);
+        let proxy = command.start();
+        assert_eq!(proxy.get(&origin, "/").status(), 504);
+        let line = proxy.wait_for_line("it did not end within");
+        for word in [limit, "NeverDecides", "before_upstream_connection"] {
+            assert!(line.contains(word), "no {word:?} in {line:?}");
+        }
+        origin.assert_untouched();
+    }
+
+    #[test]
+    fn a_hook_may_wait_as_long_as_is_configured() {
+        let command = stuck("NeverDecides").config("[timeouts]\nplugin_hook = 0.25");
+        late(command, "within 0.25 s");
+    }
+
+    #[test]
+    fn a_plugin_may_have_a_limit_of_its_own() {
+        let library = crate::support::plugin_library("stuck");
+        let toml = format!(
+            "[timeouts]\nplugin_hook = 60\n[[plugins]]\nlibrary = \"{}\"\nname = \"NeverDecides\"\ntimeout = 0.5",
+            library.display()
+        );
+        late(Proxy::command().config(&toml), "within 0.5 s");
+    }
+}
