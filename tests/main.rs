@@ -52,7 +52,7 @@ mod rewrites;
 mod seed;
 /// The end of the process: signals, exchanges in flight, what is left behind.
 mod shutdown;
-/// Plugins that block.
+/// Plugins that block, loop, or end the process.
 mod stuck;
 /// The vocabulary of these tests.
 mod support;

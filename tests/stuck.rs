@@ -1,10 +1,10 @@
-//! Plugins that block: what others notice of it, and what is told.
+//! Plugins that block, loop, or end the process: what others notice of it, and what is told.
 //!
 //! What blocks does so until the test makes a file, so that nothing here is a matter of time but the watchdog's own.
 
 use rustix::process::Signal;
 
-use crate::support::{Coding, OK, Origin, Proxy, ProxyCommand, Scratch, get};
+use crate::support::{Coding, Exit, Message, OK, Origin, Proxy, ProxyCommand, Scratch, get};
 
 /// What a blocked plugin waits for.
 struct Gate(Scratch);
@@ -211,5 +211,139 @@ mod waiting {
             library.display()
         );
         late(Proxy::command().config(&toml), "within 0.5 s");
+    }
+}
+
+mod deaths {
+    use super::*;
+
+    /// Has a plugin end the process, and gives what it left.
+    fn death(plugin: &str) -> Exit {
+        let origin = Origin::answering(OK);
+        let proxy = stuck(plugin).start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/"));
+        proxy.wait()
+    }
+
+    /// The line is in the log and on standard error, once, and behind what was logged before.
+    fn assert_told(exit: &Exit, words: &[&str]) {
+        for text in [&exit.stdout, &exit.stderr] {
+            let lines: Vec<_> = text
+                .lines()
+                .filter(|line| line.contains("ends the process"))
+                .collect();
+            let [line] = lines[..] else {
+                panic!("{exit:?}")
+            };
+            assert!(line.contains(" - CRITICAL - pid:"), "{line}");
+            for word in words {
+                assert!(line.contains(word), "no {word:?} in {line:?}");
+            }
+        }
+        assert!(exit.stdout.contains("Started server"), "{}", exit.stdout);
+    }
+
+    const ABORT: Option<i32> = Some(6);
+    const SEGV: Option<i32> = Some(11);
+
+    #[test]
+    fn a_second_panic_while_unwinding_is_told_with_both() {
+        let exit = death("DoublePanic");
+        assert_eq!(exit.signal, ABORT, "{exit:?}");
+        assert_told(
+            &exit,
+            &[
+                "plugin DoublePanic of libstuck.so ends the process in before_upstream_connection: abort",
+                "the first panic (at ",
+                "the second panic (at ",
+                "deaths.rs:",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_stack_overflow_is_told() {
+        let exit = death("Overflow");
+        assert_eq!(exit.signal, ABORT, "{exit:?}");
+        assert_told(
+            &exit,
+            &[
+                "plugin Overflow of",
+                "in handle_client_request: stack overflow",
+            ],
+        );
+        // The standard library's own words stay.
+        assert!(
+            exit.stderr.contains("has overflowed its stack"),
+            "{}",
+            exit.stderr
+        );
+    }
+
+    #[test]
+    fn a_stack_overflow_of_blocking_work_is_told() {
+        let exit = death("OverflowInJob");
+        assert_eq!(exit.signal, ABORT, "{exit:?}");
+        assert_told(
+            &exit,
+            &["plugin OverflowInJob of", "in run_blocking: stack overflow"],
+        );
+    }
+
+    #[test]
+    fn an_abort_is_told() {
+        let exit = death("Aborts");
+        assert_eq!(exit.signal, ABORT, "{exit:?}");
+        assert_told(
+            &exit,
+            &["plugin Aborts of", "in before_upstream_connection: abort"],
+        );
+    }
+
+    #[test]
+    fn a_memory_fault_is_told() {
+        let exit = death("Faults");
+        assert_eq!(exit.signal, SEGV, "{exit:?}");
+        let words = [
+            "plugin Faults of",
+            "in before_upstream_connection: memory fault at 0x1230",
+        ];
+        assert_told(&exit, &words);
+    }
+
+    #[test]
+    fn an_exit_is_told() {
+        let exit = death("Exits");
+        assert_eq!((exit.code, exit.signal), (Some(7), None), "{exit:?}");
+        assert_told(
+            &exit,
+            &[
+                "plugin Exits of",
+                "in before_upstream_connection: it called exit",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_log_file_has_the_line_as_well() {
+        let origin = Origin::answering(OK);
+        // A file of that name, opened by it, and what the harness reads at the same time.
+        let command = stuck("Aborts").args(["--log-file", "/dev/stdout"]);
+        let proxy = command.start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/"));
+        assert_told(&proxy.wait(), &["plugin Aborts of libstuck.so"]);
+    }
+
+    #[test]
+    fn panics_that_are_caught_end_nothing() {
+        let origin = Origin::answering(OK);
+        let proxy = stuck("PanicsTwiceInOrder").start();
+        for _ in 0..2 {
+            let answer: Message = proxy.get(&origin, "/");
+            assert_eq!(answer.status(), 500);
+        }
+        proxy.wait_for_line("a panic after it");
     }
 }

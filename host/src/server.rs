@@ -26,7 +26,7 @@ use crate::plugins::call::{self, Role, Visible};
 use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
-use crate::plugins::{Chain, watchdog};
+use crate::plugins::{Chain, last_words, watchdog};
 use crate::telemetry::LogSink;
 use crate::tls_listener::{TlsListener, TlsListenerError};
 use crate::upstream::tls::{TlsClient, TlsClientError};
@@ -142,6 +142,9 @@ impl From<TlsClientError> for StartError {
 /// Nothing has been served when this fails at the start; see [`StartError`].
 pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     let config = Arc::new(config);
+    if !config.plugins.is_empty() {
+        last_words::install();
+    }
     let plugins = load_plugins(&config)?;
     let names = plugins.names;
     for name in &names {

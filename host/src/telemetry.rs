@@ -7,6 +7,7 @@
 
 mod access;
 mod clock;
+pub(crate) mod direct;
 mod escape;
 mod line;
 mod writer;
@@ -78,12 +79,20 @@ pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { writer })
 }
 
+/// The descriptor of standard output.
+const STDOUT: i32 = 1;
+
 fn destination(config: &LogConfig) -> Result<Box<dyn Write + Send>, TelemetryError> {
     let Some(path) = &config.file else {
+        direct::set_destination(STDOUT);
         return Ok(Box::new(io::stdout()));
     };
     match OpenOptions::new().append(true).create(true).open(path) {
-        Ok(file) => Ok(Box::new(file)),
+        Ok(file) => {
+            #[cfg(unix)]
+            direct::set_destination(std::os::fd::AsRawFd::as_raw_fd(&file));
+            Ok(Box::new(file))
+        }
         Err(source) => Err(TelemetryError::LogFile {
             path: path.clone(),
             source,

@@ -514,6 +514,9 @@ pub struct HostTable {
     /// `(task)`: polls it on this worker until it is over; 0 where there is no worker, and then it stays the caller's.
     #[sabi(last_prefix_field)]
     pub spawn: unsafe extern "C" fn(&Task) -> u32,
+    /// `(message, place)`: a panic has begun on this thread; both are copied. The host tells of it if it turns out to be
+    /// the end of the process.
+    pub note_panic: unsafe extern "C" fn(RStr<'_>, RStr<'_>),
     // New services go here, below the last one of the released version.
 }
 

@@ -5,6 +5,7 @@
 //! which [`watch`] installs once per library: it notes the place of panics within [`guarded`] and logs those of
 //! threads the plugin started itself.
 
+use crate::host;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -36,11 +37,25 @@ fn note(info: &PanicHookInfo<'_>) {
         .map(|at| format!("{}:{}", at.file(), at.line()))
         .unwrap_or_default();
     if GUARDED.get() {
+        let message = text(info.payload()).unwrap_or("a value that is no text");
+        tell_host(message, &place);
         // Gone only while the thread ends; then nobody would read it either.
         let _ = PLACE.try_with(|noted| noted.replace(place));
     } else {
         let message = text(info.payload()).unwrap_or("a value that is no text");
         crate::error!("a thread of the plugin panicked: {message} (at {place})");
+    }
+}
+
+/// A second panic while this one unwinds ends the process, and then the host alone can say what they were.
+fn tell_host(message: &str, place: &str) {
+    let Some(note_panic) = host::table().and_then(|host| host.note_panic()) else {
+        return;
+    };
+    #[expect(unsafe_code, reason = "calls the host's function")]
+    // SAFETY: may be called on any thread; the texts are copied.
+    unsafe {
+        note_panic(message.into(), place.into());
     }
 }
 

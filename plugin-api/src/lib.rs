@@ -356,6 +356,22 @@
 //! # Ok::<(), plugin_api::utilities::BuildError>(())
 //! ```
 //!
+//! # What is contained, and what is not
+//!
+//! A panic in a hook, a task or blocking work fails one exchange and no more. The rest ends the whole process, and the
+//! most that the proxy can do is to say first, on standard error and in its log, which plugin and hook it was:
+//!
+//! - a panic while another one unwinds, such as in a `Drop`; both messages are told;
+//! - stack overflow: recursion without a bound, or large values on the stack;
+//! - `abort`, also by running out of memory, and `exit`;
+//! - memory faults, which take unsafe code or a C library;
+//! - the first two on a thread that the plugin has made itself, of which nobody is told.
+//!
+//! A hook that blocks or loops without end cannot be stopped either. It keeps its worker and all connections of that;
+//! the log names it after `timeouts.plugin_budget` (0.1 s) and again when it returns, and new connections go to the
+//! other workers. An async hook that waits too long is dropped after `timeouts.plugin_hook` (5 s), and the client gets
+//! 504.
+//!
 //! # The promise
 //!
 //! A library built with version 1.x works in any proxy of version 1.y, older or newer, whatever the version of

@@ -2,7 +2,7 @@
 //!
 //! Every entry into a plugin's code stands behind the [`Mark`] of its [`Call`]: a word of the thread that names the plugin
 //! and what of it runs, and that changes with every call. The `watchdog` reads these words from outside and sees who does
-//! not return. A mark costs two stores and no look at a clock. A call
+//! not return; `last_words` reads the word of a thread that dies. A mark costs two stores and no look at a clock. A call
 //! within a call, such as the drop of one plugin's future while another one's hook runs, names the inner one until it
 //! is over. A thread that the watchdog has spoken of speaks itself when it returns.
 #![expect(
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use super::{Hook, watchdog};
+use super::{Hook, last_words, watchdog};
 
 /// The most plugins that are told apart in one process; what comes later shares the last number.
 const MAX_PLUGINS: usize = 1024;
@@ -29,7 +29,7 @@ const ONE: u64 = 1 << 32;
 const TOLD: u64 = 1 << 8;
 
 thread_local! {
-    // Without a destructor, so that reading it is plain memory access.
+    // Without a destructor, so that reading it is plain memory access, in a signal handler as well.
     static SLOT: Slot = const {
         Slot {
             word: AtomicU64::new(0),
@@ -95,6 +95,11 @@ impl PluginId {
     /// Its name in its library.
     pub(crate) fn name(self) -> &'static str {
         self.named().map_or("?", |named| &named.name)
+    }
+
+    /// The file name of its library.
+    pub(crate) fn library(self) -> &'static str {
+        self.named().map_or("?", |named| &named.library)
     }
 }
 
@@ -311,6 +316,7 @@ impl Visible {
     pub(crate) fn new(role: Role) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        last_words::see_stack();
         ROLE.set(role);
         let slot = SLOT.with(std::ptr::from_ref);
         let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -397,7 +403,7 @@ mod tests {
         let first = PluginId::of("liba.so", "A");
         assert_eq!(first, PluginId::of("liba.so", "A"));
         assert_ne!(first, PluginId::of("libb.so", "A"));
-        assert_eq!(first.name(), "A");
+        assert_eq!((first.library(), first.name()), ("liba.so", "A"));
         assert_eq!(PluginId::NONE.name(), "?");
     }
 

@@ -11,7 +11,7 @@ use plugin_api::abi::{HostTable, HostTableRef};
 use tracing::Level;
 
 use super::guard::guarded;
-use super::job;
+use super::{job, last_words};
 
 /// The table that every library gets when it is loaded.
 pub(crate) const HOST_TABLE: HostTableRef = HostTableRef(Table::VALUE.as_prefix());
@@ -29,6 +29,7 @@ impl Table {
         call_out_answer: job::call_out_answer,
         release_job: job::release_job,
         spawn: job::spawn,
+        note_panic: last_words::note_panic,
     }));
 }
 

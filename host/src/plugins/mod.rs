@@ -16,6 +16,7 @@ mod hello;
 pub(crate) mod host_table;
 mod inner;
 mod job;
+pub(crate) mod last_words;
 pub mod load;
 #[doc(hidden)]
 pub mod measure;

@@ -4,10 +4,13 @@
 //! the second does. One clock belongs to one thread. Daylight saving is followed, a second late at most.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use super::direct::OFFSET;
 
 /// Local time as text, such as `2019-09-27 12:44:02,212`.
 #[derive(Debug)]
@@ -50,7 +53,9 @@ impl Clock {
 
     fn turn_to(&mut self, second: i64) {
         let utc = Timestamp::from_second(second).unwrap_or_default();
-        let local = self.zone.to_datetime(utc);
+        let offset = self.zone.to_offset(utc);
+        OFFSET.store(offset.seconds(), Ordering::Relaxed);
+        let local = offset.to_datetime(utc);
         self.second = second;
         self.text.clear();
         // Writing to a String cannot fail.

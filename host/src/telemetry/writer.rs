@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use super::direct::{QUEUED, WRITTEN};
 use super::line::write_prefix;
 use crate::config::LogLevel;
 
@@ -49,10 +50,14 @@ impl LogSink {
         let Some(queue) = &self.queue else {
             return;
         };
-        if let Err(TrySendError::Full(Message::Lines(lines))) =
-            queue.try_send(Message::Lines(lines))
-        {
-            self.lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
+        match queue.try_send(Message::Lines(lines)) {
+            Ok(()) => {
+                QUEUED.fetch_add(1, Ordering::Release);
+            }
+            Err(TrySendError::Full(Message::Lines(lines))) => {
+                self.lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
+            }
+            Err(_) => {}
         }
     }
 
@@ -136,6 +141,7 @@ impl Log {
     fn write_all(&mut self, messages: &Receiver<Message>, _ending: Sender<()>) {
         while let Ok(Message::Lines(lines)) = messages.recv() {
             self.write(&lines);
+            WRITTEN.fetch_add(1, Ordering::Release);
             self.report_loss();
         }
     }
