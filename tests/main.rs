@@ -30,6 +30,8 @@ mod hooks;
 mod http2;
 /// TLS that the proxy ends, with certificates of its own authority.
 mod interception;
+/// CONNECT and requests that lead to the proxy itself, and loops of several proxies.
+mod itself;
 /// Plugins that are no filters: protocols and subscribers.
 mod kinds;
 /// Bounds on heads, fields, memory and connections.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::events::{Note, NoteKind};
-use crate::exchange::{self, Exchange, Origin};
+use crate::exchange::{self, Exchange, Origin, OwnTunnel};
 use crate::http1::Scheme;
 use crate::http2;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) plugins: Option<Rc<ClientPlugins>>,
     /// What its requests are for, inside of a tunnel that the client had made.
     pub(crate) origin: Option<Rc<Origin>>,
+    /// The tunnel to this proxy itself that it is inside of.
+    pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
     /// Its exchanges are streams, which run side by side.
     pub(crate) is_http2: bool,
 }
@@ -54,6 +56,8 @@ pub(crate) enum Next {
     Close(CloseReason),
     /// It has become a tunnel.
     Tunnel(Box<TunnelStart>),
+    /// It has become a tunnel to this proxy itself, for the web server to serve.
+    OwnTunnel(Rc<OwnTunnel>),
     /// It has become a tunnel that is looked into.
     Look(Box<Look>),
 }
@@ -113,6 +117,7 @@ pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
         plugins: plugins.map(Rc::new),
         worker,
         origin: None,
+        own_tunnel: None,
         is_http2: false,
     };
     if is_http_already {
@@ -189,6 +194,10 @@ pub(crate) fn serve_http1(
                     tokio::task::spawn_local(interception::run(stream, look, connection, ends));
                     return;
                 }
+                Next::OwnTunnel(tunnel) => {
+                    tokio::task::spawn_local(serve_own_tunnel(stream, tunnel, connection, ends));
+                    return;
+                }
             }
         }
     }
@@ -260,6 +269,35 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
             };
             tokio::task::spawn_local(interception::run(stream, look, connection, Ends::default()));
         }
+        Next::OwnTunnel(tunnel) => {
+            let connection = Connection::clone(&connection);
+            let serving = serve_own_tunnel(stream, tunnel, connection, Ends::default());
+            tokio::task::spawn_local(serving);
+        }
+    }
+}
+
+/// Serves a tunnel to this proxy itself as its listener would, to the client that is there already.
+async fn serve_own_tunnel(
+    stream: MessageStream,
+    tunnel: Rc<OwnTunnel>,
+    connection: Connection,
+    ends: Ends,
+) {
+    let worker = Rc::clone(&connection.worker);
+    let mut connection = Connection {
+        own_tunnel: Some(tunnel),
+        is_http2: false,
+        ..connection
+    };
+    let Some(tls) = &worker.tls_listener else {
+        tokio::task::spawn_local(serve_http1(stream, connection, ends));
+        return;
+    };
+    let accepted = tls.accept_in_tunnel(stream, connection.client, &worker);
+    if let Some(transport) = Box::pin(accepted).await {
+        connection.is_http2 = transport.speaks_http2();
+        spawn(transport, connection, ends);
     }
 }
 

@@ -106,6 +106,9 @@ pub(crate) enum Refusal {
     /// CONNECT inside of a tunnel that leads to an origin.
     #[error("this tunnel leads to an origin, which is no proxy")]
     NestedConnect,
+    /// A request for somebody else, or CONNECT, inside of a tunnel to the proxy itself.
+    #[error("this tunnel leads to the proxy itself, which forwards nothing from it")]
+    OwnTunnel,
     /// The request is for another origin than its tunnel (RFC 9110 §7.4).
     #[error("the request is for another host than the tunnel it came through")]
     Misdirected,

@@ -8,6 +8,7 @@
 mod connect;
 mod converse;
 mod decide;
+mod itself;
 mod origin;
 mod reach;
 mod record;
@@ -34,6 +35,7 @@ use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::worker::Worker;
 
+pub(crate) use itself::OwnTunnel;
 pub(crate) use origin::Origin;
 use reach::Destination;
 use record::Record;
@@ -58,6 +60,8 @@ pub(crate) struct Exchange {
     origin: Option<Rc<Origin>>,
     /// The tunnel leads to an address, and that the request's host is there is what the client says.
     is_host_claimed: bool,
+    /// The tunnel to this proxy itself that it came through.
+    own_tunnel: Option<Rc<OwnTunnel>>,
     /// How the upstream of a tunnel is spoken to while it is made.
     tunnel_scheme: Scheme,
     /// Where a tunnel has been found to lead, plugins' addresses included.
@@ -126,6 +130,10 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
 /// Where an exchange leads.
 enum Outcome {
     Next(AfterAnswer),
+    /// The request leads to this proxy itself, whose web server is to answer.
+    ForWebServer,
+    /// A tunnel to this proxy itself.
+    OwnTunnel(Rc<OwnTunnel>),
     Tunnel(MessageStream),
     /// A tunnel that is looked into.
     Look {
@@ -233,6 +241,7 @@ impl Exchange {
             upload: Upload::default(),
             origin: connection.origin.clone(),
             is_host_claimed: false,
+            own_tunnel: connection.own_tunnel.clone(),
             tunnel_scheme: Scheme::Http,
             tunnel_destination: Destination::default(),
             forwarded_to: None,
@@ -251,6 +260,15 @@ impl Exchange {
                     AfterAnswer::Again => Next::Again,
                     AfterAnswer::Close(reason) => Next::Close(reason),
                 }
+            }
+            // Has been answered by then.
+            Outcome::ForWebServer => {
+                self.finish();
+                Next::Close(CloseReason::BodyUnread)
+            }
+            Outcome::OwnTunnel(tunnel) => {
+                self.finish_look("the tunnel leads to this proxy itself");
+                Next::OwnTunnel(tunnel)
             }
             Outcome::Tunnel(upstream) => {
                 self.compact();
@@ -293,6 +311,7 @@ impl Exchange {
         self.framing = http1::request_framing(&self.head)
             .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
         self.settle_origin().map_err(at_start)?;
+        self.settle_own_tunnel().map_err(at_start)?;
         if self.is_for_web_server() {
             return self.serve_web(client).await;
         }
@@ -316,7 +335,11 @@ impl Exchange {
         {
             return Ok(Outcome::Next(next));
         }
-        self.forward(client).await
+        match self.forward(client).await? {
+            // Boxed: it would make every idle client connection larger.
+            Outcome::ForWebServer => Box::pin(self.serve_here(client)).await,
+            outcome => Ok(outcome),
+        }
     }
 
     // ---- requests that end here ------------------------------------------------------------------------------

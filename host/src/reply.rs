@@ -309,6 +309,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
         Refusal::NotAProxy => (403, "http_request_denied"),
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::NestedConnect => (400, "http_request_error"),
+        Refusal::OwnTunnel => (508, "proxy_loop_detected"),
         Refusal::Misdirected => (421, "http_request_error"),
         Refusal::UnaskedUpgrade | Refusal::UnaskedExtension => (502, "http_upgrade_failed"),
         Refusal::UnauthorizedAtParent => (502, "http_request_denied"),

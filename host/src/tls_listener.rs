@@ -86,23 +86,38 @@ impl TlsListener {
         client: SocketAddr,
         worker: &Worker,
     ) -> Option<Transport> {
-        let deadline = worker.deadlines.slot();
-        deadline.arm(worker.config.timeouts.header_read);
-        let shaken = deadline
-            .bound(self.shake_hands(socket, client, worker))
-            .await;
-        match shaken {
-            Some(Ok(transport)) => transport,
-            Some(Err(error)) => {
-                tracing::info!(client.address = %client, %error, "no TLS with a client");
-                None
-            }
-            None => {
-                let limit = worker.config.timeouts.header_read;
-                tracing::info!(client.address = %client, "no TLS with a client: it took longer than {limit:?}");
-                None
-            }
+        within_limit(self.shake_hands(socket, client, worker), client, worker).await
+    }
+
+    /// As [`accept`](Self::accept), inside of a tunnel that leads to the listener.
+    pub(crate) async fn accept_in_tunnel(
+        &self,
+        stream: MessageStream,
+        client: SocketAddr,
+        worker: &Worker,
+    ) -> Option<Transport> {
+        let shaken = self.shake_hands_in_tunnel(stream, client, worker);
+        within_limit(shaken, client, worker).await
+    }
+
+    async fn shake_hands_in_tunnel(
+        &self,
+        mut stream: MessageStream,
+        client: SocketAddr,
+        worker: &Worker,
+    ) -> io::Result<Option<Transport>> {
+        if !stream.has_buffered() && stream.reader().fill().await? == 0 {
+            return Ok(None);
         }
+        if stream.reader().buffered().first() != Some(&HANDSHAKE) {
+            log_clear_text(stream.reader().buffered(), client, worker);
+            Box::pin(refuse_clear_text(stream, worker)).await;
+            return Ok(None);
+        }
+        let (transport, received) = stream.into_parts();
+        let (layer, carrier) = transport.into_layer_behind(received);
+        let session = TlsAcceptor::from(self.config()).accept(layer).await?;
+        Ok(Some(Transport::tls(TlsStream::Server(session), carrier)))
     }
 
     async fn shake_hands(
@@ -116,7 +131,8 @@ impl TlsListener {
             // A port probe.
             Ok(0) => return Ok(None),
             Ok(_) if first[0] != HANDSHAKE => {
-                Box::pin(refuse_clear_text(socket, client, worker)).await;
+                let refused = refuse_clear_socket(socket, client, worker);
+                Box::pin(refused).await;
                 return Ok(None);
             }
             Ok(_) => {}
@@ -128,16 +144,44 @@ impl TlsListener {
     }
 }
 
+/// The handshake, bounded; what goes wrong is logged.
+async fn within_limit(
+    handshake: impl Future<Output = io::Result<Option<Transport>>>,
+    client: SocketAddr,
+    worker: &Worker,
+) -> Option<Transport> {
+    let deadline = worker.deadlines.slot();
+    deadline.arm(worker.config.timeouts.header_read);
+    match deadline.bound(handshake).await {
+        Some(Ok(transport)) => transport,
+        Some(Err(error)) => {
+            tracing::info!(client.address = %client, %error, "no TLS with a client");
+            None
+        }
+        None => {
+            let limit = worker.config.timeouts.header_read;
+            tracing::info!(client.address = %client, "no TLS with a client: it took longer than {limit:?}");
+            None
+        }
+    }
+}
+
 fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> {
     let resolver = Arc::new(SingleCertAndKey::from(key_pair));
     Arc::new(tls.config(Protocols::Any, resolver, tls.tickets()))
 }
 
-/// Tells a client that speaks clear text what is wrong, in a form that it can read, and the access log what it has sent.
-async fn refuse_clear_text(socket: TcpStream, client: SocketAddr, worker: &Worker) {
+async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &Worker) {
     let mut beginning = [0; BEGINNING];
     let len = socket.peek(&mut beginning).await.unwrap_or(0);
     log_clear_text(&beginning[..len], client, worker);
+    let transport = Transport::Plain(socket);
+    let stream = MessageStream::new(transport, &worker.deadlines, 1 << 16);
+    refuse_clear_text(stream, worker).await;
+}
+
+/// Tells a client that speaks clear text what is wrong, in a form that it can read.
+async fn refuse_clear_text(mut stream: MessageStream, worker: &Worker) {
     let reply = Reply::text(
         400,
         "400 Bad Request: this port speaks TLS: use the proxy as https://, not http://",
@@ -148,7 +192,6 @@ async fn refuse_clear_text(socket: TcpStream, client: SocketAddr, worker: &Worke
     };
     let mut out = Vec::new();
     worker.with_date(|date| reply.encode(form, date, &mut out));
-    let mut stream = MessageStream::new(Transport::Plain(socket), &worker.deadlines, 1 << 16);
     if stream.writer().write_all(&out, FAREWELL).await.is_ok() {
         stream.linger(FAREWELL).await;
     }

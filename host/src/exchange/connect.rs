@@ -41,6 +41,7 @@ impl Exchange {
             self.tunnel_scheme = Scheme::Https;
             match self.reach(client, Freshness::Any).await {
                 Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
+                Ok((_, Reached::Itself)) => return self.tunnel_here(client).await,
                 Ok((destination, Reached::Upstream(reached))) => {
                     upstream_speaks_http2 = Some(reached.stream.speaks_http2());
                     // The first request inside of the tunnel finds it there.
@@ -59,18 +60,14 @@ impl Exchange {
         if approach != Approach::Secure {
             match self.reach(client, Freshness::New).await? {
                 (_, Reached::Answered(next)) => return Ok(Outcome::Next(next)),
+                (_, Reached::Itself) => return self.tunnel_here(client).await,
                 (destination, Reached::Upstream(reached)) => {
                     upstream = Some(reached.stream);
                     self.tunnel_destination = destination;
                 }
             }
         }
-        let stall = self.worker.config.timeouts.client_idle;
-        client
-            .writer()
-            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
-            .await
-            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
+        self.promise_tunnel(client).await?;
         Ok(match upstream {
             Some(upstream) if approach == Approach::Unseen => {
                 if let Treatment::Relay(reason) = treatment {
@@ -84,6 +81,18 @@ impl Exchange {
                 upstream_speaks_http2,
             },
         })
+    }
+
+    pub(super) async fn promise_tunnel(
+        &self,
+        client: &mut MessageStream,
+    ) -> Result<(), ExchangeError> {
+        let stall = self.worker.config.timeouts.client_idle;
+        client
+            .writer()
+            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
+            .await
+            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }
 
     /// How the tunnel begins, and what becomes of it as far as that is known already.

@@ -38,6 +38,8 @@ pub(super) enum Reached {
     Upstream(Upstream),
     /// A plugin has answered in its place.
     Answered(AfterAnswer),
+    /// It would be this proxy itself, and the web server may answer.
+    Itself,
 }
 
 impl Exchange {
@@ -97,6 +99,7 @@ impl Exchange {
                 Scheme::Http => HttpVersions::Http1,
                 Scheme::Https => HttpVersions::Any,
             },
+            may_lead_back: false,
             ..Route::direct(self.head.host(), self.head.port())
         };
         let own = match &self.forwarded_to {
@@ -112,7 +115,6 @@ impl Exchange {
                 port: to.port,
                 scheme: to.scheme,
                 versions: HttpVersions::Any,
-                may_lead_back: false,
                 ..own
             },
             None => own,
@@ -176,6 +178,7 @@ impl Exchange {
             let (destination, mut upstream) = match Box::pin(self.reach(client, freshness)).await {
                 Ok((destination, Reached::Upstream(upstream))) => (destination, upstream),
                 Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
+                Ok((_, Reached::Itself)) => return Ok(Outcome::ForWebServer),
                 Err(error) => return Err((error, progress)),
             };
             match self
@@ -297,13 +300,15 @@ impl Exchange {
             return Ok(Reached::Upstream(upstream));
         }
         let connected = async {
-            upstream::connect(&self.worker, &route)
-                .await
-                .map_err(|error| self.not_connected(error))
+            match upstream::connect(&self.worker, &route).await {
+                Ok(upstream) => Ok(Reached::Upstream(upstream)),
+                Err(error) => match error.failure {
+                    DialFailure::Itself if self.is_served_here(destination) => Ok(Reached::Itself),
+                    _ => Err(self.not_connected(error)),
+                },
+            }
         };
-        unless_reset(client.reset(), connected)
-            .await
-            .map(Reached::Upstream)
+        unless_reset(client.reset(), connected).await
     }
 
     fn not_connected(&self, error: DialError) -> ExchangeError {

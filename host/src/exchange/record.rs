@@ -236,7 +236,7 @@ impl Exchange {
         match (&self.worker.config.basic_auth, &self.origin) {
             (Some(credential), _) if self.record.has_credential => credential.user(),
             (_, Some(origin)) => origin.user(),
-            _ => "",
+            _ => self.own_tunnel.as_ref().map_or("", |tunnel| tunnel.user()),
         }
     }
 }

@@ -11,9 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::connect;
+use super::own;
 use super::parent::{Parent, ParentScheme};
 use super::race::{self, Destination};
 use super::resolve::{ResolveError, Resolver};
@@ -164,11 +163,12 @@ impl Dialer<'_> {
                     port: route.port,
                     addresses: route.addresses,
                     source: route.source,
+                    own: match route.may_lead_back {
+                        true => &[],
+                        false => self.own_addresses,
+                    },
                 };
                 let socket = race::connect(self.resolver, to).await?;
-                if !route.may_lead_back && self.leads_back(&socket) {
-                    return Err(DialFailure::Itself);
-                }
                 self.stream(Transport::Plain(socket))
             }
         };
@@ -196,16 +196,23 @@ impl Dialer<'_> {
         route: &Route<'a>,
         securing: &Cell<Option<&'a str>>,
     ) -> Result<MessageStream, DialFailure> {
+        // A parent would only connect us with ourselves, as another client.
+        if !route.may_lead_back && own::is_named(self.own_addresses, route.host, route.port) {
+            return Err(DialFailure::Itself);
+        }
         let to = Destination {
             host: parent.host(),
             port: parent.port(),
             addresses: &[],
             source: route.source,
+            own: self.own_addresses,
         };
-        let socket = race::connect(self.resolver, to).await?;
-        if self.leads_back(&socket) {
-            return Err(ParentFailure::Itself.into());
-        }
+        let socket = race::connect(self.resolver, to)
+            .await
+            .map_err(|failure| match failure {
+                DialFailure::Itself => ParentFailure::Itself.into(),
+                failure => failure,
+            })?;
         let mut stream = self.stream(Transport::Plain(socket));
         if parent.scheme() == ParentScheme::Https {
             securing.set(Some(parent.host()));
@@ -232,19 +239,6 @@ impl Dialer<'_> {
             }
         }
         Ok(stream)
-    }
-
-    /// Whether the other end of a connection is one of this proxy's own listeners.
-    fn leads_back(&self, socket: &TcpStream) -> bool {
-        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
-            return false;
-        };
-        let peer_ip = peer.ip().to_canonical();
-        let is_here = peer_ip.is_loopback() || peer_ip == local.ip().to_canonical();
-        self.own_addresses.iter().any(|own| {
-            let ip = own.ip().to_canonical();
-            own.port() == peer.port() && (ip == peer_ip || ip.is_unspecified() && is_here)
-        })
     }
 
     fn stream(&self, transport: Transport) -> MessageStream {

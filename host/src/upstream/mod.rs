@@ -3,6 +3,7 @@
 mod connect;
 pub(crate) mod dial;
 pub(crate) mod http1_hosts;
+mod own;
 pub(crate) mod parent;
 pub(crate) mod pool;
 mod race;

@@ -15,6 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::DialFailure;
+use super::own;
 use super::resolve::{Family, ResolveError, Resolver};
 
 /// How long IPv4 addresses wait for the answer about IPv6 (RFC 8305 §3).
@@ -32,6 +33,8 @@ pub(super) struct Destination<'a> {
     pub(super) addresses: &'a [IpAddr],
     /// The address that the socket is bound to. Addresses of the other family cannot be reached from it.
     pub(super) source: Option<IpAddr>,
+    /// Where this proxy listens; a connection there is [`DialFailure::Itself`]. Empty: it may go there.
+    pub(super) own: &'a [SocketAddr],
 }
 
 /// Connects. Cancel safe: a dropped call closes what it had begun.
@@ -43,6 +46,7 @@ pub(super) async fn connect(
         return Race::over(to).run(None).await;
     }
     match to.host.parse::<IpAddr>() {
+        Ok(ip) if own::leads_back(to.own, SocketAddr::new(ip, to.port)) => Err(DialFailure::Itself),
         Ok(ip) => attempt(SocketAddr::new(ip, to.port), to.source)
             .await
             .map_err(DialFailure::Connect),
@@ -69,9 +73,10 @@ async fn attempt(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
 /// The addresses of one name, on their way from answer to connection.
-struct Race {
+struct Race<'a> {
     port: u16,
     source: Option<IpAddr>,
+    own: &'a [SocketAddr],
     v6: VecDeque<IpAddr>,
     v4: VecDeque<IpAddr>,
     last_family: Option<Family>,
@@ -81,11 +86,12 @@ struct Race {
     last_error: Option<io::Error>,
 }
 
-impl Race {
-    fn new(to: Destination<'_>) -> Self {
+impl<'a> Race<'a> {
+    fn new(to: Destination<'a>) -> Self {
         Self {
             port: to.port,
             source: to.source,
+            own: to.own,
             v6: VecDeque::new(),
             v4: VecDeque::new(),
             last_family: None,
@@ -96,7 +102,7 @@ impl Race {
     }
 
     /// Between addresses that are known already; the family of the first one begins.
-    fn over(to: Destination<'_>) -> Self {
+    fn over(to: Destination<'a>) -> Self {
         let (v6, v4) = to.addresses.iter().partition(|ip| ip.is_ipv6());
         let begins_with_v4 = to.addresses.first().is_some_and(IpAddr::is_ipv4);
         Self {
@@ -154,7 +160,7 @@ impl Race {
                         self.next_at = Instant::now();
                     }
                 },
-                () = sleep_until(self.next_at), if is_waiting => self.begin_next(),
+                () = sleep_until(self.next_at), if is_waiting => self.begin_next()?,
             }
         }
     }
@@ -166,7 +172,9 @@ impl Race {
         }
     }
 
-    fn begin_next(&mut self) {
+    /// # Errors
+    /// The next address is this proxy's own.
+    fn begin_next(&mut self) -> Result<(), DialFailure> {
         let (first, second) = match self.last_family {
             Some(Family::V6) => (Family::V4, Family::V6),
             _ => (Family::V6, Family::V4),
@@ -179,11 +187,15 @@ impl Race {
             if let Some(ip) = waiting.pop_front() {
                 self.last_family = Some(family);
                 let address = SocketAddr::new(ip, self.port);
+                if own::leads_back(self.own, address) {
+                    return Err(DialFailure::Itself);
+                }
                 self.attempts.push(Box::pin(attempt(address, self.source)));
                 self.next_at = Instant::now() + ATTEMPT_DELAY;
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     fn failure(self, no_address: Option<ResolveError>) -> DialFailure {
