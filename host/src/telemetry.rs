@@ -2,7 +2,8 @@
 //!
 //! A line looks like `2019-09-27 12:44:02,212 - INFO - pid:7077 - access_log:71 - <message and fields>`, in
 //! local time. Every line leaves through one writer thread with a bounded queue, so that no worker ever waits
-//! for a disk or a terminal; what does not fit is dropped, counted and reported. Level checks cost one load.
+//! for a disk or a terminal; what does not fit is dropped, counted and reported. Level checks cost one load. Lines that
+//! peers can cause are bounded by kind, see `repeats`.
 //! What is worth a line is left to those who know; when a worker's batch is handed over is left to the worker.
 
 mod access;
@@ -10,6 +11,7 @@ mod clock;
 pub(crate) mod direct;
 mod escape;
 mod line;
+mod repeats;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -23,9 +25,11 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::{LogConfig, LogLevel};
 use line::LineFormat;
+use repeats::Repeats;
 use writer::Writer;
 
 pub use access::{AccessLog, AccessRecord};
+pub(crate) use repeats::bound_repeats_of_this_thread;
 pub use writer::LogSink;
 
 /// Why no log can be written.
@@ -65,14 +69,16 @@ impl Telemetry {
 /// # Errors
 /// The log file cannot be written, or the process already has a subscriber.
 pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
-    let writer =
-        Writer::start(destination(config)?, config.level).map_err(TelemetryError::Thread)?;
+    let repeats = Repeats::default();
+    let writer = Writer::start(destination(config)?, config.level, repeats.clone())
+        .map_err(TelemetryError::Thread)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .event_format(LineFormat)
         .with_writer(writer.sink());
     let subscriber = tracing_subscriber::registry()
         .with(enabled_targets(config.level))
+        .with(repeats)
         .with(lines);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| TelemetryError::AlreadyStarted)?;

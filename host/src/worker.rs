@@ -25,7 +25,7 @@ use crate::http1::HeadLimits;
 use crate::interception::Interception;
 use crate::plugins::call::{Role, Visible};
 use crate::plugins::{Chain, WorkerChain};
-use crate::telemetry::{AccessLog, AccessRecord, LogSink};
+use crate::telemetry::{self, AccessLog, AccessRecord, LogSink};
 use crate::tls_listener::TlsListener;
 use crate::upstream::http1_hosts::Http1Hosts;
 use crate::upstream::pool::{Pool, PoolLimits};
@@ -135,6 +135,7 @@ pub(crate) struct Cut {
 /// Runs a worker on the calling thread until it has drained, or is told to give up what is under way.
 pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
     let _visible = Visible::new(Role::Worker(start.number));
+    telemetry::bound_repeats_of_this_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

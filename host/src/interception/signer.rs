@@ -10,6 +10,8 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::telemetry::bound_repeats_of_this_thread;
+
 /// The way to the thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Signer {
@@ -24,6 +26,7 @@ impl Signer {
     pub(super) fn start() -> io::Result<Self> {
         let (jobs, next) = mpsc::channel::<Job>();
         let work = move || {
+            bound_repeats_of_this_thread();
             for job in next {
                 // Who waits for it learns by the answer that never comes.
                 let _ = catch_unwind(AssertUnwindSafe(job));

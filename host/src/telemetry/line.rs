@@ -66,7 +66,7 @@ pub(super) fn write_prefix(out: &mut impl Write, level: &str) -> fmt::Result {
     })
 }
 
-fn level_word(level: &Level) -> &'static str {
+pub(super) fn level_word(level: &Level) -> &'static str {
     match *level {
         Level::ERROR => "ERROR",
         Level::WARN => "WARNING",

@@ -7,13 +7,16 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::direct::{QUEUED, WRITTEN};
 use super::line::write_prefix;
+use super::repeats::{INTERVAL, Repeats};
 use crate::config::LogLevel;
 
 /// Batches that may wait; with batches of 32 KiB at most 32 MiB.
@@ -84,13 +87,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(destination: Box<dyn Write + Send>, level: LogLevel) -> io::Result<Self> {
+    pub(super) fn start(
+        destination: Box<dyn Write + Send>,
+        level: LogLevel,
+        repeats: Repeats,
+    ) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let (ending, ended) = channel();
         let lost = Arc::new(AtomicU64::new(0));
         let mut log = Log {
             destination,
             lost: Arc::clone(&lost),
+            repeats,
+            report_at: None,
             failing: false,
         };
         let thread = thread::Builder::new().name("log".to_owned());
@@ -133,16 +142,49 @@ impl Drop for Writer {
 struct Log {
     destination: Box<dyn Write + Send>,
     lost: Arc<AtomicU64>,
+    repeats: Repeats,
+    /// When lines that were left out are told next; none while nothing is left out.
+    report_at: Option<Instant>,
     /// The last write failed, and standard error has been told.
     failing: bool,
 }
 
 impl Log {
     fn write_all(&mut self, messages: &Receiver<Message>, _ending: Sender<()>) {
-        while let Ok(Message::Lines(lines)) = messages.recv() {
+        while let Some(lines) = self.next_lines(messages) {
             self.write(&lines);
             WRITTEN.fetch_add(1, Ordering::Release);
             self.report_loss();
+        }
+        self.report_repeats();
+    }
+
+    /// What is to be written next; `None` at the end.
+    fn next_lines(&mut self, messages: &Receiver<Message>) -> Option<Vec<u8>> {
+        loop {
+            if self.report_at.is_none() && self.repeats.is_counting() {
+                self.report_at = Some(Instant::now() + INTERVAL);
+            }
+            let message = match self.report_at {
+                None => messages.recv().map_err(RecvTimeoutError::from),
+                Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            if self.report_at.is_some_and(|at| at <= Instant::now()) {
+                self.report_at = None;
+                self.report_repeats();
+            }
+            match message {
+                Ok(Message::Lines(lines)) => return Some(lines),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn report_repeats(&mut self) {
+        let lines = self.repeats.take_report();
+        if !lines.is_empty() {
+            self.write(lines.as_bytes());
         }
     }
 
@@ -226,7 +268,7 @@ mod tests {
             taken: Arc::clone(&taken),
         };
         (
-            Writer::start(Box::new(gate), LogLevel::Info).unwrap(),
+            Writer::start(Box::new(gate), LogLevel::Info, Repeats::default()).unwrap(),
             permit,
             taken,
         )
@@ -278,7 +320,7 @@ mod tests {
                 Ok(())
             }
         }
-        let writer = Writer::start(Box::new(Broken), LogLevel::Info).unwrap();
+        let writer = Writer::start(Box::new(Broken), LogLevel::Info, Repeats::default()).unwrap();
         let sink = writer.sink();
         sink.send(b"a\n".to_vec());
         sink.send(b"b\n".to_vec());
