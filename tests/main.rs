@@ -20,6 +20,8 @@ mod conformance;
 mod examples;
 /// Ten thousand requests against origins that fail at random.
 mod faults;
+/// Peers that send as much as they can of what costs them nothing.
+mod floods;
 /// Requests and responses that pass through whole: routing, bodies, reuse, retries.
 mod forwarding;
 /// Attacks on where a message ends, fed in every split.

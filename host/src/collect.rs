@@ -7,6 +7,7 @@ use crate::http1::BodyDecoder;
 use crate::stream::Reader;
 
 /// A body that is being collected.
+use crate::turn::Steps;
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) content: Vec<u8>,
@@ -25,14 +26,16 @@ impl Collected {
     /// nothing for `patience`.
     ///
     /// # Errors
-    /// The sender broke its framing, or went away, or was too slow.
+    /// The sender broke its framing, or went away, or was too slow; or the worker holds too much already.
     pub(crate) async fn read(
         &mut self,
         from: &mut Reader<'_>,
         limit: u64,
         patience: Duration,
     ) -> Result<bool, Cause> {
-        while !self.take_buffered(from)? {
+        let mut steps = Steps::default();
+        while !self.take_buffered(from, &mut steps)? {
+            steps.pay().await;
             if self.content.len() as u64 > limit {
                 return Ok(false);
             }
@@ -46,7 +49,7 @@ impl Collected {
         Ok(self.content.len() as u64 <= limit)
     }
 
-    fn take_buffered(&mut self, from: &mut Reader<'_>) -> Result<bool, Cause> {
+    fn take_buffered(&mut self, from: &mut Reader<'_>, steps: &mut Steps) -> Result<bool, Cause> {
         loop {
             let step = self.decoder.decode(from.buffered())?;
             self.content
@@ -54,6 +57,7 @@ impl Collected {
             from.consume(step.consumed);
             if step.end || step.consumed == 0 {
                 return Ok(step.end);
+            steps.add(1);
             }
         }
     }

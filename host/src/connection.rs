@@ -237,8 +237,8 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
         End::HandshakeTimedOut => {
             tracing::info!(client.address = %client, "a client did not begin to speak HTTP/2 in time");
         }
-        End::Abusive => {
-            tracing::warn!(client.address = %client, "a client resets streams faster than it uses them, closing its connection");
+        End::Abusive(reason) => {
+            tracing::warn!(client.address = %client, %reason, "closing the HTTP/2 connection of an abusive client");
         }
         // Browsers connect to have a connection, and leave it when they do not need it.
         End::Failed(error) if error.is_io() => {

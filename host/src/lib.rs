@@ -30,6 +30,7 @@ mod stream;
 mod tls_listener;
 mod transport;
 mod tunnel;
+mod turn;
 mod upstream;
 pub mod web;
 mod websocket;

@@ -12,9 +12,10 @@ use std::time::Duration;
 use crate::buffers;
 use crate::content_coding::DecodeError;
 use crate::error::{Cause, PluginFailure};
-use crate::http1::{BodyDecoder, BodyEncoder, Trailers};
+use crate::http1::{BodyDecoder, BodyEncoder, Step, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
+use crate::turn::Steps;
 
 /// Who looks at content on its way.
 pub(crate) trait ContentHook {
@@ -55,6 +56,13 @@ pub(crate) enum Seen {
     Replaced,
 }
 
+/// Content of a chunk that is shown to hooks together with that of the chunks behind it, if it is shorter, in bytes.
+const GATHERED_BELOW: usize = 1024;
+/// About how much is gathered, in bytes.
+const GATHERED_LEN: usize = 8 * 1024;
+/// What it costs to have hooks see a piece, in steps.
+const STEPS_PER_HOOK: u32 = 8;
+
 /// How long each side may do nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -82,6 +90,8 @@ pub(crate) struct BodyRelay<'a> {
     pub(crate) patience: Patience,
     /// Whether a pipe can be had; begins as [`splice::IS_AVAILABLE`].
     pub(crate) may_splice: bool,
+    /// Chunks, and pieces that the hook has seen.
+    pub(crate) steps: Steps,
     /// Bytes written so far, kept up to date for whoever reports a failure.
     pub(crate) written: &'a mut u64,
 }
@@ -135,10 +145,21 @@ impl BodyRelay<'_> {
         to: &mut Writer<'_>,
     ) -> Result<bool, RelayError> {
         loop {
+            if self.steps.is_due() {
+                self.steps.pay().await;
+            }
             let step = self
                 .decoder
                 .decode(from.buffered())
                 .map_err(|error| RelayError::Sender(error.into()))?;
+            self.steps.add(1);
+            let is_small = step.content.len() < GATHERED_BELOW && !step.end;
+            if is_small && self.hook.is_some() && step.consumed < from.buffered().len() {
+                if Box::pin(self.pass_gathered(step, from, to)).await? {
+                    return Ok(true);
+                }
+                continue;
+            }
             let content = &from.buffered()[step.content.clone()];
             if !content.is_empty() {
                 self.pass(content, step.end, to).await?;
@@ -156,6 +177,48 @@ impl BodyRelay<'_> {
                 return Ok(false);
             }
         }
+    }
+
+    /// Shows a small chunk together with those behind it that are buffered as well: a hook costs as much for a byte as
+    /// for a large piece. `true` at the end of the body.
+    async fn pass_gathered(
+        &mut self,
+        first: Step,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
+    ) -> Result<bool, RelayError> {
+        let mut gathered = buffers::small();
+        let mut step = first;
+        let end = loop {
+            gathered.extend_from_slice(&from.buffered()[step.content.clone()]);
+            from.consume(step.consumed);
+            if step.end || step.consumed == 0 || gathered.len() >= GATHERED_LEN {
+                break step.end;
+            }
+            if self.steps.is_due() {
+                self.steps.pay().await;
+            }
+            step = match self.decoder.decode(from.buffered()) {
+                Ok(step) => step,
+                // What came before goes on first; the decoder fails again.
+                Err(_) if !gathered.is_empty() => break false,
+                Err(error) => return Err(RelayError::Sender(error.into())),
+            };
+            self.steps.add(1);
+        };
+        let passed = match (gathered.is_empty(), end) {
+            (false, _) => self.pass(&gathered, end, to).await,
+            (true, _) => Ok(()),
+        };
+        let is_empty = gathered.is_empty();
+        buffers::give_back(gathered);
+        passed?;
+        match (end, is_empty) {
+            (true, true) => self.finish().await?,
+            (true, false) => self.end().await?,
+            (false, _) => {}
+        }
+        Ok(end)
     }
 
     async fn pass(
@@ -203,6 +266,7 @@ impl BodyRelay<'_> {
             return Ok(());
         };
         poll_fn(|cx| hook.poll_ready(cx)).await;
+        self.steps.add(STEPS_PER_HOOK);
         let mut replacement = Vec::new();
         let seen = hook
             .see(content, is_end, &mut replacement)

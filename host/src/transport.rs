@@ -20,6 +20,7 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
+use tokio::task::coop;
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
@@ -260,7 +261,7 @@ impl Tls {
             Pin::new(&mut *session).poll_read(cx, &mut ReadBuf::new(&mut byte))
         });
         // Out of turns is not the same as quiet.
-        let read = pin!(tokio::task::coop::unconstrained(read));
+        let read = pin!(coop::unconstrained(read));
         read.poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()
     }
@@ -287,7 +288,13 @@ impl<'a> ReadHalf<'a> {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(half) => poll_read_buf(Pin::new(half), cx, buffer),
-            Self::Tls(tls) => tls.poll(|session| poll_read_buf(session, cx, buffer)),
+            Self::Tls(tls) => {
+                let read = tls.poll(|session| poll_read_buf(session, cx, buffer));
+                if let Poll::Ready(Ok(1..SMALL_TLS_READ)) = read {
+                    pay_small_read(cx);
+                }
+                read
+            }
             Self::Channel(channel) => poll_read_buf(Pin::new(&mut Reading(channel)), cx, buffer),
         }
     }
@@ -305,6 +312,22 @@ impl<'a> ReadHalf<'a> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
             Self::Tls(_) | Self::Channel(_) => None,
+        }
+    }
+}
+
+/// A read of TLS that brings less than so many bytes may have been made of records of a byte each: TLS takes in 4 KiB at a
+/// time.
+const SMALL_TLS_READ: usize = 512;
+/// What such a read costs besides, in units of the task's budget.
+const SMALL_TLS_READ_UNITS: u32 = 4;
+
+/// Has a small read paid for, as far as there is budget left.
+fn pay_small_read(cx: &mut Context<'_>) {
+    for _ in 0..SMALL_TLS_READ_UNITS {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(unit) => unit.made_progress(),
+            Poll::Pending => return,
         }
     }
 }
@@ -408,6 +431,9 @@ impl TlsSocket {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.bytes.is_empty() {
             ready!(self.poll_read_ahead(cx, &mut ahead))?;
+        } else {
+            // What was read at once need not be decrypted in one turn.
+            ready!(coop::poll_proceed(cx)).made_progress();
         }
         ahead.take(out);
         Poll::Ready(Ok(()))

@@ -17,6 +17,7 @@ use crate::deadline::Deadlines;
 use crate::plugins::Way;
 use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
 use crate::transport::{ReadHalf, Transport, WriteHalf};
+use crate::turn;
 
 /// One end of a tunnel: the connection, and bytes that have already been received from it.
 pub(crate) struct TunnelEnd {
@@ -278,7 +279,7 @@ impl<'a> Direction<'a> {
                 State::Over => return Poll::Ready(Ok(())),
             }
         }
-        cx.waker().wake_by_ref();
+        turn::end(cx);
         Poll::Pending
     }
 

@@ -16,6 +16,7 @@ use crate::plugins::ContentHooks;
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::splice;
 use crate::stream::{MessageStream, Reader, Writer};
+use crate::turn::Steps;
 
 /// Why a request's content was not sent whole.
 enum NotSent {
@@ -172,6 +173,7 @@ async fn send_content(
             .map(|hooks| hooks as &mut dyn ContentHook),
         patience,
         may_splice: splice::IS_AVAILABLE,
+        steps: Steps::default(),
         written: &mut written,
     };
     relay.run(from, to).await.map_err(|error| match error {

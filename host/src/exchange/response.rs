@@ -16,6 +16,7 @@ use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
 use crate::splice;
 use crate::stream::{ReadHeadError, Reader, Writer};
+use crate::turn::Steps;
 
 /// Bytes of responses that may arrive while an interim one is on its way to the client.
 const MAX_UNREAD_INTERIM: usize = 256 * 1024;
@@ -440,6 +441,7 @@ impl Exchange {
                 receiver: timeouts.client_idle,
             },
             may_splice: splice::IS_AVAILABLE,
+            steps: Steps::default(),
             written: &mut self.record.sent,
         };
         let relayed = relay.run(from, to).await;

@@ -1,5 +1,8 @@
 //! A [`Transport`] as `h2` wants its connections: one value that reads and writes.
 //!
+//! Frames are counted as they pass, see `frames`: a turn is over after some, and so is a connection whose peer sends too
+//! many that bring nothing on.
+//!
 //! A client's connection is closed so that the client can read what it was sent last although it is still sending: a
 //! close while bytes arrive would be a reset, which takes back what has not been read (RFC 9112 §9.6 for HTTP/1.1, and
 //! the same TCP below).
@@ -11,10 +14,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::{FrameMeter, PeerRole};
 use crate::deadline::{Deadline, Deadlines};
-use crate::transport::Transport;
+use crate::transport::{Link, Transport};
 
 /// How long a client may send nothing before we no longer wait for it to close after us.
 const LINGER: Duration = Duration::from_secs(5);
@@ -23,10 +28,26 @@ const LINGER_LIMIT: Duration = Duration::from_secs(60);
 /// How much it may send meanwhile, in bytes: what its windows have let it have under way.
 const LINGER_ROOM: usize = 1024 * 1024;
 
+/// What is read at once from a peer that sends many small frames, in bytes.
+const CROWDED_LEN: usize = 2048;
+/// Steps that make a read crowded.
+const CROWDED_STEPS: u32 = 32;
+
+/// GOAWAY with `ENHANCE_YOUR_CALM`, from a client that has got no stream from its server (RFC 9113 §6.8).
+const CALM_DOWN: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+
+/// The upstream sends too many frames that bring nothing on. Its connection has been closed.
+#[derive(Debug, thiserror::Error)]
+#[error("it sends too many frames that carry nothing")]
+pub(super) struct Flooded;
+
 /// What carries an HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Io {
     transport: Transport,
+    frames: FrameMeter,
+    /// The last read was full of small frames.
+    is_crowded: bool,
     lingering: Option<Lingering>,
 }
 
@@ -44,6 +65,7 @@ pub(super) struct Pulse {
     has_written: Cell<bool>,
     is_closing: Cell<bool>,
     is_hurried: Cell<bool>,
+    is_flooded: Cell<bool>,
 }
 
 impl Pulse {
@@ -57,6 +79,11 @@ impl Pulse {
         self.is_hurried.set(true);
     }
 
+    /// Whether the peer has sent too many frames that bring nothing on. Nothing more is read from it.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.is_flooded.get()
+    }
+
     /// Whether our direction is closed, and the peer has its time to close, too.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
@@ -67,6 +94,8 @@ impl Io {
     pub(super) fn to_upstream(transport: Transport) -> Self {
         Self {
             transport,
+            frames: FrameMeter::new(PeerRole::Server),
+            is_crowded: false,
             lingering: None,
         }
     }
@@ -81,16 +110,53 @@ impl Io {
         };
         let io = Self {
             transport,
+            frames: FrameMeter::new(PeerRole::Client),
+            is_crowded: false,
             lingering: Some(lingering),
         };
         (io, pulse)
     }
 
-    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let (Some(lingering), Poll::Ready(Ok(1..))) = (&self.lingering, &written) {
+    fn note_written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Poll::Ready(Ok(len @ 1..)) = written else {
+            return written;
+        };
+        if let Some(lingering) = &self.lingering {
             lingering.pulse.has_written.set(true);
         }
+        let mut left = len;
+        for slice in slices {
+            let part = left.min(slice.len());
+            self.frames.send(&slice[..part]);
+            left -= part;
+        }
         written
+    }
+
+    /// Ends the connection of a peer that has sent too much of nothing: a client is told by whoever serves it, an
+    /// upstream here.
+    fn poll_flooded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(lingering) = &self.lingering {
+            // Looked at when this poll ends.
+            lingering.pulse.is_flooded.set(true);
+            return Poll::Pending;
+        }
+        let upstream = match self.transport.link() {
+            Link::Socket(socket) => socket.peer_addr().ok(),
+            Link::Channel(_) => None,
+        };
+        tracing::warn!(upstream.address = ?upstream, error = %Flooded, "closing an HTTP/2 connection to an upstream");
+        if self.frames.is_between_sent_frames() {
+            let mut writer = self.transport.split().1;
+            // What it does not take at once it does not get.
+            let _ = writer.poll_write(cx, CALM_DOWN);
+            let _ = writer.poll_flush(cx);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, Flooded)))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -110,8 +176,21 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.frames.is_flooded() {
+            return self.poll_flooded(cx);
+        }
+        ready!(self.frames.poll_pay(cx));
+        let room = match self.is_crowded {
+            true => CROWDED_LEN,
+            false => usize::MAX,
+        };
+        let before = out.filled().len();
         let mut reader = self.transport.split().0;
-        reader.poll_read(cx, out).map_ok(|_| ())
+        ready!(reader.poll_read(cx, &mut (&mut *out).limit(room)))?;
+        let received = &out.filled()[before..];
+        let steps = self.frames.receive(received);
+        self.is_crowded = steps > CROWDED_STEPS;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -122,7 +201,7 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.transport.split().1.poll_write(cx, bytes);
-        self.note_written(written)
+        self.note_written(written, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -131,7 +210,7 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.transport.split().1.poll_write_vectored(cx, slices);
-        self.note_written(written)
+        self.note_written(written, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -151,6 +230,7 @@ impl AsyncWrite for Io {
         let Self {
             transport,
             lingering: Some(lingering),
+            ..
         } = &mut *self
         else {
             return Poll::Ready(Ok(()));

@@ -14,6 +14,7 @@ pub(crate) mod client;
 pub(crate) mod server;
 
 mod client_stream;
+mod frames;
 mod incoming;
 mod io;
 mod message;

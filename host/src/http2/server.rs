@@ -2,7 +2,7 @@
 //!
 //! Streams are accepted as fast as they come, since one that waits would cost as much; how many there may be is bounded
 //! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever
-//! does little else than reset streams is sent away. The exchanges are for the caller.
+//! does little else than reset streams, or floods us with frames that carry nothing, is sent away. The exchanges are for the caller.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -65,10 +65,31 @@ pub(crate) enum End {
     Idle,
     /// The client did not speak HTTP/2 in time.
     HandshakeTimedOut,
-    /// The client did little else than reset streams, or sent more of what costs it nothing than `h2` allows.
-    Abusive,
+    /// The client did more of what costs it nothing than is allowed.
+    Abusive(Abuse),
     /// It broke, or either side broke the protocol.
     Failed(h2::Error),
+}
+
+/// What a client did too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abuse {
+    /// It did little else than reset streams.
+    Resets,
+    /// It sent frames that carry nothing.
+    IdleFrames,
+    /// It is beyond a limit of `h2`'s: on small DATA frames, on CONTINUATION frames, on large heads.
+    Frames,
+}
+
+impl fmt::Display for Abuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resets => "it resets streams faster than it uses them",
+            Self::IdleFrames => "it sends too many frames that carry nothing",
+            Self::Frames => "it sends too many small frames, or too large heads",
+        })
+    }
 }
 
 impl fmt::Display for End {
@@ -77,7 +98,7 @@ impl fmt::Display for End {
             Self::Closed => f.write_str("closed"),
             Self::Idle => f.write_str("idle for too long"),
             Self::HandshakeTimedOut => f.write_str("did not speak HTTP/2 in time"),
-            Self::Abusive => f.write_str("too many streams were reset"),
+            Self::Abusive(abuse) => write!(f, "{abuse}"),
             Self::Failed(error) => write!(f, "{error}"),
         }
     }
@@ -158,7 +179,7 @@ enum Mood {
     /// It had its time to answer that: what still waits to be sent is given up.
     Closing { is_idle: bool },
     /// The client has been sent away: the time it may take to be told.
-    SentAway,
+    SentAway(Abuse),
 }
 
 impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
@@ -167,7 +188,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.accept(request, respond);
-                    if !self.is_due_to_leave() {
+                    if self.abuse().is_none() {
                         continue;
                     }
                 }
@@ -193,8 +214,8 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
     fn failed(&self, error: h2::Error) -> End {
         let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
         match self.mood {
-            Mood::SentAway => End::Abusive,
-            _ if is_calming => End::Abusive,
+            Mood::SentAway(abuse) => End::Abusive(abuse),
+            _ if is_calming => End::Abusive(Abuse::Frames),
             Mood::Closing { .. } => self.end(),
             _ => End::Failed(error),
         }
@@ -202,20 +223,26 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
 
     fn end(&self) -> End {
         match self.mood {
-            Mood::SentAway => End::Abusive,
+            Mood::SentAway(abuse) => End::Abusive(abuse),
             Mood::Leaving { is_idle: true, .. } | Mood::Closing { is_idle: true } => End::Idle,
             Mood::Idle | Mood::Busy | Mood::Leaving { .. } | Mood::Closing { .. } => End::Closed,
         }
     }
 
-    fn is_due_to_leave(&self) -> bool {
-        self.counts.is_abusive() && self.mood != Mood::SentAway
+    /// Why the client has to be sent away now.
+    fn abuse(&self) -> Option<Abuse> {
+        match self.mood {
+            Mood::SentAway(_) => None,
+            _ if self.counts.is_abusive() => Some(Abuse::Resets),
+            _ if self.pulse.is_flooded() => Some(Abuse::IdleFrames),
+            _ => None,
+        }
     }
 
     /// Does what the state of things asks for; `true`: the connection has something to send.
     fn settle(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.is_due_to_leave() {
-            self.mood = Mood::SentAway;
+        if let Some(abuse) = self.abuse() {
+            self.mood = Mood::SentAway(abuse);
             self.deadline.arm(GOODBYE);
             self.pulse.hurry();
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -266,7 +293,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
     fn accept(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let is_flooded =
             self.counts.live() >= self.options.max_concurrent_streams.saturating_mul(2);
-        if is_flooded || self.mood == Mood::SentAway {
+        if is_flooded || matches!(self.mood, Mood::SentAway(_)) {
             self.counts.count_reset();
             return respond.send_reset(Reason::REFUSED_STREAM);
         }

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
@@ -28,6 +28,7 @@ use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
 use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason};
 
+use crate::turn::{self, Steps};
 /// How long peers may take to close their connections after the last Close.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -110,6 +111,7 @@ pub(crate) async fn relay(
     };
     relay.deadline.arm(limits.idle);
     let result = std::future::poll_fn(|cx| relay.poll(cx)).await;
+        steps: Steps::default(),
     let end = match result {
         Ok(()) if relay.is_late => TunnelEndReason::Idle,
         Ok(()) => TunnelEndReason::Closed,
@@ -179,6 +181,8 @@ struct Relay<'a> {
 impl<'a> Relay<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..PIECES_PER_TURN {
+    /// Messages and parts of them.
+    steps: Steps,
             self.send(Side::Client, cx)?;
             self.send(Side::Upstream, cx)?;
             if self.client.is_over() && self.upstream.is_over() {
@@ -189,6 +193,7 @@ impl<'a> Relay<'a> {
                 continue;
             }
             match self.deadline.poll_passed(cx) {
+            ready!(self.steps.poll_pay(cx));
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) if self.is_ending => return Poll::Ready(Ok(())),
                 Poll::Ready(()) => {
@@ -197,7 +202,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        turn::end(cx);
         Poll::Pending
     }
 
@@ -289,7 +294,15 @@ impl<'a> Relay<'a> {
             if receiver.outgoing.is_full() || sender.outgoing.is_full_of_echoes() {
                 return Ok(());
             }
-            match sender.next_message() {
+            // The rest has its turn later.
+            if self.steps.is_due() {
+                return Ok(());
+            }
+            let (sender, _) = self.sender_and_receiver(from);
+            let (before, message) = (sender.unread_len(), sender.next_message());
+            let taken = before - sender.unread_len();
+            self.steps.add_bytes(taken);
+            match message {
                 Ok(Some(message)) => self.pass(from, message)?,
                 Ok(None) => return Ok(()),
                 Err(fault) => self.refuse(from, fault)?,
@@ -450,6 +463,10 @@ impl<'a> End<'a> {
             buffers::give_back(std::mem::take(&mut self.received));
         }
     }
+    fn unread_len(&self) -> usize {
+        self.received.len() - self.start
+    }
+
 }
 
 impl Drop for End<'_> {

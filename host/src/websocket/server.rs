@@ -24,6 +24,7 @@ use crate::deadline::{Deadline, Deadlines};
 use crate::splice::PIECES_PER_TURN;
 use crate::stream::{Reader, Writer};
 
+use crate::turn::{self, Steps};
 /// A WebSocket of a client's, behind the handshake.
 pub(crate) struct ServerSocket {
     assembly: Assembly,
@@ -42,6 +43,8 @@ pub(crate) struct ServerSocket {
     /// Who waits in [`poll_receive`](Self::poll_receive) and in [`poll_send`](Self::poll_send).
     receiver: Option<Waker>,
     sender: Option<Waker>,
+    /// Frames and parts of them.
+    steps: Steps,
 }
 
 /// What comes next.
@@ -114,6 +117,7 @@ impl ServerSocket {
             sender: None,
         };
         socket.deadline.arm(limits.idle / 2);
+            steps: Steps::default(),
         socket
     }
 
@@ -196,7 +200,10 @@ impl ServerSocket {
                 break;
             }
             if turns.next().is_none() {
-                cx.waker().wake_by_ref();
+                turn::end(cx);
+                break;
+            }
+            if self.steps.poll_pay(cx).is_pending() {
                 break;
             }
             if self.read(reader, cx).is_ready() {
@@ -252,9 +259,10 @@ impl ServerSocket {
                 continue;
             }
             ready!(self.deadline.poll_passed(cx));
+            ready!(self.steps.poll_pay(cx));
             self.run_out();
         }
-        cx.waker().wake_by_ref();
+        turn::end(cx);
         Poll::Pending
     }
 
@@ -278,6 +286,8 @@ impl ServerSocket {
             self.take_frames(reader);
         }
         if self.reading != Reading::Open {
+            // The rest has its turn later.
+            && !self.steps.is_due()
             let len = reader.buffered().len();
             reader.consume(len);
         }
@@ -315,6 +325,7 @@ impl ServerSocket {
     }
 
     fn refuse(&mut self, fault: FrameError) {
+        self.steps.add_bytes(len);
         tracing::debug!(fault = %describe(fault), "the client broke the WebSocket protocol");
         self.push_close(&close_data(fault.close_code(), ""));
         self.fail();

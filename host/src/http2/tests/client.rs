@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -447,5 +448,42 @@ fn the_connection_ends_with_its_last_handle() {
         stream.read_head().await;
         drop((stream, respond));
         assert!(upstream.requests.recv().await.is_none());
+    });
+}
+
+#[test]
+fn an_upstream_that_floods_is_left() {
+    on_worker(async {
+        let floods: [&[u8]; 4] = [
+            // PING acknowledgements that nobody has asked for, and empty frames of an unknown type.
+            b"\0\0\x08\x06\x01\0\0\0\x0012345678",
+            b"\0\0\0\x77\0\0\0\0\0",
+            // SETTINGS, and ALTSVC.
+            b"\0\0\0\x04\0\0\0\0\0",
+            b"\0\0\x02\x0a\0\0\0\0\0\0\0",
+        ];
+        for frame in floods {
+            let (ours, mut upstream) = sockets().await;
+            upstream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            let client = Client::start(Transport::Plain(ours), OPTIONS)
+                .await
+                .unwrap();
+            let stream = Stream::new(client.open());
+            stream.write(GET.as_bytes()).await;
+            let (mut reader, mut writer) = upstream.split();
+            let many = frame.repeat(500);
+            let mut received = Vec::new();
+            let flood = async { while writer.write_all(&many).await.is_ok() {} };
+            let listen = async {
+                let _ = reader.read_to_end(&mut received).await;
+            };
+            tokio::join!(flood, listen);
+            assert!(stream.read().await.is_err());
+            assert!(!client.is_alive());
+            // The error of a GOAWAY, if it was not lost in the reset.
+            if let Some(at) = memchr::memmem::find(&received, b"\0\0\x08\x07\0") {
+                assert_eq!(received[at + 16], 11);
+            }
+        }
     });
 }

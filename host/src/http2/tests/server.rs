@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::server::{End, RequestTargets, ServerOptions, serve};
+use super::super::server::{Abuse, End, RequestTargets, ServerOptions, serve};
 use super::{Stream, collect, deadlines, on_worker, sockets, turn};
 use crate::deadline::Deadlines;
 use crate::http1::Scheme;
@@ -991,7 +991,7 @@ async fn reset_rapidly(at_once: u32, exchange: Exchange) -> (u32, u32) {
     // It is waited for until it closes, too.
     let _ = client.shutdown().await;
     let end = served.end.await.unwrap();
-    assert!(matches!(end, End::Abusive), "{end}");
+    assert!(matches!(end, End::Abusive(_)), "{end}");
     let _ = client.read_to_end(&mut received).await;
     assert!(
         sent < TIMES || at_once == TIMES,
@@ -1013,5 +1013,87 @@ fn rapid_resets_end_the_connection() {
             let (seen, kept) = reset_rapidly(at_once, Exchange::Busy).await;
             assert!(seen <= 200 && kept <= 200, "{at_once}: {seen}, {kept}");
         }
+    });
+}
+
+/// Frames that carry nothing: type, flags, stream and content.
+const IDLE_FRAMES: [(u8, u8, u8, &[u8]); 8] = [
+    (2, 0, 5, b"\0\0\0\0\x10"),
+    (4, 0, 0, b""),
+    (6, 0, 0, b"12345678"),
+    (6, 1, 0, b"12345678"),
+    (8, 0, 0, b"\0\0\0\x01"),
+    (0x77, 0, 0, b""),
+    (0x0a, 0, 0, b"\0\0"),
+    (0x10, 0, 0, b"\0\0\0\x01u=1"),
+];
+
+#[test]
+fn frames_that_carry_nothing_end_the_connection() {
+    on_worker(async {
+        for (kind, flags, stream, content) in IDLE_FRAMES {
+            let (mut client, accepted) = sockets().await;
+            let served = Served::begin(Transport::Plain(accepted), OPTIONS);
+            client.write_all(raw::START).await.unwrap();
+            let frame = [
+                &[0, 0, content.len() as u8, kind, flags, 0, 0, 0, stream][..],
+                content,
+            ]
+            .concat();
+            let many = frame.repeat(500);
+            let (mut reader, mut writer) = client.split();
+            let (mut received, mut sent) = (Vec::new(), 0);
+            let flood = async {
+                while sent < 100_000 && writer.write_all(&many).await.is_ok() {
+                    sent += 500;
+                }
+                // It is waited for until it closes, too.
+                let _ = writer.shutdown().await;
+            };
+            let listen = async {
+                let _ = reader.read_to_end(&mut received).await;
+            };
+            tokio::join!(flood, listen);
+            assert!(sent >= 10_000, "{kind}: {sent} frames");
+            let end = served.end.await.unwrap();
+            assert!(
+                matches!(end, End::Abusive(Abuse::IdleFrames)),
+                "{kind}: {end}"
+            );
+            if let Some(error) = raw::goodbye(&received) {
+                let calm = u32::from(Reason::ENHANCE_YOUR_CALM);
+                assert_eq!(u32::from(error), calm, "{kind}");
+            }
+        }
+    });
+}
+
+#[test]
+fn others_have_their_turn_while_frames_pour_in() {
+    on_worker(async {
+        // Requests give allowance, so that this goes on for ever: 32 PRIORITY frames with each.
+        let (mut client, accepted) = sockets().await;
+        let mut served = Served::begin(Transport::Plain(accepted), OPTIONS);
+        let priority = b"\0\0\x05\x02\0\0\0\0\x05\0\0\0\0\x10".repeat(32);
+        let mut all = raw::START.to_vec();
+        for stream in 0..100 {
+            all.extend(raw::headers(2 * stream + 1));
+            all.extend(&priority);
+        }
+        client.write_all(&all).await.unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&turns);
+        tokio::task::spawn_local(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            streams.push(served.next().await);
+        }
+        let turns = turns.get();
+        assert!(turns >= 3, "{turns} turns of another task");
     });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::Cause;
 use crate::http1::{BodyDecoder, BodyFraming};
 use crate::stream::Reader;
+use crate::turn::Steps;
 
 /// How far a request's content has been read.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Incoming {
     has_begun: bool,
     /// A read waits; its time has begun.
     is_waiting: bool,
+    steps: Steps,
 }
 
 impl Incoming {
@@ -30,6 +32,7 @@ impl Incoming {
             frame: 0,
             has_begun: false,
             is_waiting: false,
+            steps: Steps::default(),
         }
     }
 
@@ -60,12 +63,14 @@ impl Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Cause>> {
         self.has_begun = true;
+        ready!(self.steps.poll_pay(cx));
         while self.content == 0 {
             reader.consume(std::mem::take(&mut self.frame));
             if self.decoder.is_complete() {
                 return Poll::Ready(Ok(0));
             }
             let step = self.decoder.decode(reader.buffered())?;
+            self.steps.add(1);
             reader.consume(step.content.start);
             self.content = step.content.len();
             self.frame = step.consumed - step.content.end;

@@ -1,0 +1,364 @@
+//! What the frames of a connection cost, and when a peer sends too many of those that bring nothing on.
+//!
+//! Frame heads are read off the bytes as they pass, before `h2` sees them: it handles whatever has arrived within one
+//! poll, and control frames, empty or of unknown types, cost their sender nothing. Two bounds hold for every peer:
+//!
+//! - A *turn*: frames are steps that are paid for, see [`Steps`]; after about a thousand small ones others of the worker
+//!   have their turn.
+//! - An *allowance* for frames that carry nothing: [`BURST`] at once and [`PER_SECOND`] after that. Content and requests
+//!   add to it, either way, since window updates and pings come with them. Whoever has used it up is abusive (RFC 9113
+//!   §10.5).
+//!
+//! Envoy allows 10 window updates for each DATA frame sent, 100 PRIORITY frames for each stream and one empty DATA frame;
+//! nginx lets eight bytes in nine be overhead after the first MiB. What we allow is no less, except for a peer that
+//! sends a thousand idle frames each second and nothing else.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::turn::Steps;
+
+/// The length of a frame's head, in bytes (RFC 9113 §4.1).
+const HEAD_LEN: usize = 9;
+/// What a client sends before its first frame, in bytes (§3.4).
+const PREFACE_LEN: u32 = 24;
+
+/// Frames that a peer may send at once although they bring nothing on.
+const BURST: u32 = 10_000;
+/// Such frames a peer may send each second, for ever.
+const PER_SECOND: u32 = 1_000;
+/// What a request adds, whoever sends it: PRIORITY, SETTINGS, resets and interim responses that go with it.
+const PER_REQUEST: u32 = 32;
+/// What a DATA frame adds that we send: both window updates of a peer that gives them for parts of it, and a ping.
+const PER_SENT_DATA: u32 = 10;
+/// Bytes of content sent for one frame more.
+const SENT_BYTES_PER_FRAME: u32 = 512;
+/// What a DATA frame adds that we get.
+const PER_RECEIVED_DATA: u32 = 4;
+
+/// A head is paid for as so many small frames, and one more for each [`HEAD_BYTES_PER_STEP`].
+const STEPS_PER_HEAD: u32 = 8;
+const HEAD_BYTES_PER_STEP: u32 = 64;
+
+/// Types of frames (§6).
+mod kind {
+    pub(super) const DATA: u8 = 0;
+    pub(super) const HEADERS: u8 = 1;
+    pub(super) const PUSH_PROMISE: u8 = 5;
+    pub(super) const CONTINUATION: u8 = 9;
+}
+/// The flag of DATA that ends a stream.
+const END_STREAM: u8 = 1;
+
+/// Which end of the connection the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerRole {
+    Client,
+    Server,
+}
+
+/// The frames of one connection.
+#[derive(Debug)]
+pub(super) struct FrameMeter {
+    peer: PeerRole,
+    received: HeadReader,
+    sent: HeadReader,
+    allowance: u32,
+    refilled_at: Instant,
+    steps: Steps,
+    is_flooded: bool,
+}
+
+impl FrameMeter {
+    pub(super) fn new(peer: PeerRole) -> Self {
+        let (received, sent) = match peer {
+            PeerRole::Client => (HeadReader::behind(PREFACE_LEN), HeadReader::behind(0)),
+            PeerRole::Server => (HeadReader::behind(0), HeadReader::behind(PREFACE_LEN)),
+        };
+        Self {
+            peer,
+            received,
+            sent,
+            allowance: BURST,
+            refilled_at: Instant::now(),
+            steps: Steps::default(),
+            is_flooded: false,
+        }
+    }
+
+    /// Bytes that have come from the peer; gives how many small frames they cost as much as.
+    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut cost = 0;
+        while let Some(head) = self.received.next(&mut bytes) {
+            cost += self.take(head);
+        }
+        self.steps.add(cost);
+        cost
+    }
+
+    /// Bytes that were written to it.
+    pub(super) fn send(&mut self, mut bytes: &[u8]) {
+        while let Some(head) = self.sent.next(&mut bytes) {
+            match (head.kind, self.peer) {
+                (kind::DATA, _) if head.len > 0 => {
+                    self.add(PER_SENT_DATA + head.len / SENT_BYTES_PER_FRAME);
+                }
+                (kind::HEADERS, PeerRole::Server) => self.add(PER_REQUEST),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether whole frames have been written, so that one of our own may follow.
+    pub(super) fn is_between_sent_frames(&self) -> bool {
+        self.sent.is_between_frames()
+    }
+
+    /// As [`Steps::poll_pay`], for the frames that have come.
+    pub(super) fn poll_pay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.steps.poll_pay(cx)
+    }
+
+    /// Whether the peer has sent more than its allowance. It stays so.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.is_flooded
+    }
+
+    /// Counts a frame; gives what it costs, in steps.
+    fn take(&mut self, head: FrameHead) -> u32 {
+        match (head.kind, self.peer) {
+            (kind::DATA, _) if head.len > 0 => self.add(PER_RECEIVED_DATA),
+            (kind::DATA, _) if head.flags & END_STREAM != 0 => {}
+            (kind::HEADERS, PeerRole::Client) => self.add(PER_REQUEST),
+            _ => self.spend(),
+        }
+        match head.kind {
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
+                STEPS_PER_HEAD + head.len / HEAD_BYTES_PER_STEP
+            }
+            _ => 1,
+        }
+    }
+
+    fn add(&mut self, frames: u32) {
+        self.allowance = self.allowance.saturating_add(frames).min(BURST);
+    }
+
+    fn spend(&mut self) {
+        if self.allowance == 0 {
+            self.refill(Instant::now());
+        }
+        match self.allowance.checked_sub(1) {
+            Some(left) => self.allowance = left,
+            None => self.is_flooded = true,
+        }
+    }
+
+    /// Adds what time has brought. Not asked before the allowance is used up: most connections never read the clock.
+    fn refill(&mut self, now: Instant) {
+        let passed = now
+            .saturating_duration_since(self.refilled_at)
+            .min(Duration::from_secs(60));
+        let frames = passed.as_millis() * u128::from(PER_SECOND) / 1000;
+        self.add(u32::try_from(frames).unwrap_or(BURST));
+        if frames > 0 {
+            self.refilled_at = now;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FrameHead {
+    len: u32,
+    kind: u8,
+    flags: u8,
+}
+
+/// Frame heads out of bytes that come in pieces.
+#[derive(Debug)]
+struct HeadReader {
+    /// Bytes before the next head.
+    skip: u32,
+    head: [u8; HEAD_LEN],
+    head_len: usize,
+}
+
+impl HeadReader {
+    fn behind(skip: u32) -> Self {
+        Self {
+            skip,
+            head: [0; HEAD_LEN],
+            head_len: 0,
+        }
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.head_len == 0
+    }
+
+    /// Takes bytes up to the end of a head; `None`: all of them.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
+        let skipped = (self.skip as usize).min(bytes.len());
+        *bytes = &bytes[skipped..];
+        self.skip -= skipped as u32;
+        let (part, rest) = bytes.split_at((HEAD_LEN - self.head_len).min(bytes.len()));
+        *bytes = rest;
+        self.head[self.head_len..][..part.len()].copy_from_slice(part);
+        self.head_len += part.len();
+        if self.head_len < HEAD_LEN {
+            return None;
+        }
+        self.head_len = 0;
+        let [a, b, c, kind, flags, ..] = self.head;
+        let len = u32::from_be_bytes([0, a, b, c]);
+        self.skip = len;
+        Some(FrameHead { len, kind, flags })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+
+    fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+        let mut frame = (content.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags, 0, 0, 0, 1]);
+        frame.extend_from_slice(content);
+        frame
+    }
+
+    fn receive(meter: &mut FrameMeter, times: u32, frame: &[u8]) {
+        for _ in 0..times {
+            meter.receive(frame);
+        }
+    }
+
+    fn of_server() -> FrameMeter {
+        FrameMeter::new(PeerRole::Server)
+    }
+
+    #[test]
+    fn heads_are_read_at_every_split() {
+        let bytes = [
+            vec![b'x'; PREFACE_LEN as usize],
+            frame(4, 0, b""),
+            frame(0, 1, b"content"),
+            frame(PING, 1, b"12345678"),
+        ]
+        .concat();
+        let read = |pieces: Vec<&[u8]>| {
+            let mut reader = HeadReader::behind(PREFACE_LEN);
+            let mut heads = Vec::new();
+            for mut piece in pieces {
+                while let Some(head) = reader.next(&mut piece) {
+                    heads.push((head.len, head.kind, head.flags));
+                }
+                assert!(piece.is_empty());
+            }
+            assert!(reader.is_between_frames());
+            heads
+        };
+        let expected = vec![(0, 4, 0), (7, 0, 1), (8, PING, 1)];
+        assert_eq!(read(bytes.chunks(1).collect()), expected);
+        for split in 0..bytes.len() {
+            assert_eq!(read(vec![&bytes[..split], &bytes[split..]]), expected);
+        }
+    }
+
+    #[test]
+    fn frames_that_bring_nothing_on_are_bounded() {
+        for idle in [
+            frame(2, 0, b"12345"),
+            frame(3, 0, b"1234"),
+            frame(4, 0, b""),
+            frame(4, 1, b""),
+            frame(5, 4, b"1234"),
+            frame(PING, 0, b"12345678"),
+            frame(PING, 1, b"12345678"),
+            frame(7, 0, b"12345678"),
+            frame(WINDOW_UPDATE, 0, b"1234"),
+            frame(kind::CONTINUATION, 0, b""),
+            frame(0x77, 0, b""),
+            frame(kind::DATA, 0, b""),
+            // Interim responses.
+            frame(kind::HEADERS, 4, b"1"),
+        ] {
+            let mut meter = of_server();
+            receive(&mut meter, BURST, &idle);
+            assert!(!meter.is_flooded(), "{idle:?}");
+            // Some time has passed, and so has a second at most.
+            receive(&mut meter, PER_SECOND + 1, &idle);
+            assert!(meter.is_flooded(), "{idle:?}");
+        }
+    }
+
+    #[test]
+    fn window_updates_and_pings_for_content_are_none_of_a_flood() {
+        let mut meter = FrameMeter::new(PeerRole::Client);
+        meter.receive(&[0; PREFACE_LEN as usize]);
+        let (message, update) = (frame(kind::DATA, 0, b"m"), frame(WINDOW_UPDATE, 0, b"1234"));
+        let ping = frame(PING, 0, b"12345678");
+        for _ in 0..10 * BURST {
+            meter.send(&message);
+            meter.receive(&[&update[..], &update, &ping].concat());
+        }
+        // As much is received as each message was.
+        for _ in 0..10 * BURST {
+            meter.receive(&[&message[..], &ping].concat());
+        }
+        // A reader that gives window back for each KiB of a large frame.
+        let large = frame(kind::DATA, 0, &[0; 16_384]);
+        for _ in 0..BURST {
+            meter.send(&large);
+            receive(&mut meter, 32, &update);
+        }
+        assert!(!meter.is_flooded());
+    }
+
+    #[test]
+    fn requests_may_be_prioritised() {
+        let mut meter = FrameMeter::new(PeerRole::Client);
+        meter.receive(&[0; PREFACE_LEN as usize]);
+        for _ in 0..BURST {
+            meter.receive(&frame(kind::HEADERS, 5, b"request"));
+            receive(&mut meter, PER_REQUEST, &frame(2, 0, b"12345"));
+        }
+        assert!(!meter.is_flooded());
+    }
+
+    #[test]
+    fn time_brings_allowance_back() {
+        let mut meter = of_server();
+        meter.allowance = 0;
+        meter.refill(meter.refilled_at + Duration::from_secs(2));
+        assert_eq!(meter.allowance, 2 * PER_SECOND);
+        meter.refill(meter.refilled_at + Duration::from_secs(3600));
+        assert_eq!(meter.allowance, BURST);
+    }
+
+    #[test]
+    fn frames_are_paid_by_what_they_cost() {
+        let mut meter = of_server();
+        assert_eq!(meter.receive(&frame(PING, 1, b"12345678")), 1);
+        let head = frame(kind::HEADERS, 4, &[0; 4096]);
+        assert_eq!(meter.receive(&head[..100]), 72);
+        assert_eq!(meter.receive(&head[100..]), 0);
+        assert_eq!(meter.receive(&frame(kind::DATA, 0, &[0; 4096])), 1);
+    }
+
+    #[test]
+    fn a_frame_of_ours_may_follow_whole_ones_only() {
+        let mut meter = FrameMeter::new(PeerRole::Client);
+        assert!(meter.is_between_sent_frames());
+        let settings = frame(4, 0, b"123456");
+        meter.send(&settings[..3]);
+        assert!(!meter.is_between_sent_frames());
+        meter.send(&settings[3..10]);
+        assert!(!meter.is_between_sent_frames());
+        meter.send(&settings[10..]);
+        assert!(meter.is_between_sent_frames());
+    }
+}

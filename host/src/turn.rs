@@ -1,0 +1,102 @@
+//! How long a task may go on before others of its worker have their turn.
+//!
+//! A turn is as long as the task's budget, of which tokio gives 128 units to each poll and takes one for every read or
+//! write of a socket. That does not bound what is done between two reads: one read may bring thousands of tiny frames or
+//! chunks. Whoever handles such *steps* pays for them here with the same budget. A task whose turn is over is polled
+//! again once the others and the sockets were looked at. No clock is read.
+
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop;
+
+/// Steps that are paid with one unit. A step takes up to a microsecond, so that a turn takes up to a millisecond.
+const STEPS_PER_UNIT: u32 = 8;
+
+/// Steps that a loop may make before it pays.
+const STEPS_AT_ONCE: u32 = 64;
+
+/// Steps that were made and are to be paid for.
+#[derive(Debug, Default)]
+pub(crate) struct Steps(u32);
+
+impl Steps {
+    /// So many steps were made.
+    pub(crate) fn add(&mut self, steps: u32) {
+        self.0 = self.0.saturating_add(steps);
+    }
+
+    /// Steps for taking messages out of so many bytes, however small they are.
+    pub(crate) fn add_bytes(&mut self, len: usize) {
+        self.add(
+            u32::try_from(len / 128)
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
+        );
+    }
+
+    /// Whether a loop should pay now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.0 >= STEPS_AT_ONCE
+    }
+
+    /// Ready once all steps are paid for; `Pending` is the end of the turn, and wakes the task for the next one.
+    pub(crate) fn poll_pay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.0 >= STEPS_PER_UNIT {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.0 -= STEPS_PER_UNIT;
+        }
+        Poll::Ready(())
+    }
+
+    /// As [`poll_pay`](Self::poll_pay).
+    pub(crate) async fn pay(&mut self) {
+        std::future::poll_fn(|cx| self.poll_pay(cx)).await;
+    }
+}
+
+/// Ends this task's turn: the caller returns `Pending`, and is polled again when others have had theirs. A task that wakes
+/// itself instead is polled dozens of times before any socket is looked at.
+pub(crate) fn end(cx: &mut Context<'_>) {
+    let polled = pin!(tokio::task::yield_now()).poll(cx);
+    debug_assert!(polled.is_pending());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    #[test]
+    fn a_task_with_many_steps_has_several_turns() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build_local(Default::default())
+            .expect("a runtime");
+        let turns = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&turns);
+        runtime.block_on(async move {
+            let many_steps = tokio::task::spawn_local(async {
+                let mut steps = Steps::default();
+                steps.add(10 * 128 * STEPS_PER_UNIT);
+                steps.pay().await;
+            });
+            while !many_steps.is_finished() {
+                counted.set(counted.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(turns.get() >= 10, "{}", turns.get());
+    }
+
+    #[test]
+    fn few_steps_are_paid_at_once() {
+        let mut steps = Steps::default();
+        steps.add(STEPS_PER_UNIT - 1);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(steps.poll_pay(&mut cx).is_ready());
+        assert!(!steps.is_due());
+        steps.add_bytes(128 * STEPS_AT_ONCE as usize);
+        assert!(steps.is_due());
+    }
+}
