@@ -300,6 +300,24 @@ fn a_pid_file_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_pid_file_that_is_a_symbolic_link_is_not_followed() {
+    let scratch = Scratch::new();
+    let victim = scratch.write("victim", "original");
+    let link = scratch.path("proxy.pid");
+    std::os::unix::fs::symlink(&victim, &link).expect("a scratch directory is ours");
+    let exit = run(&["--pid-file", &link.display().to_string()]);
+    assert_refused(
+        &exit,
+        SYSTEM,
+        &["proxy.pid: is a symbolic link; remove it, or choose another with --pid-file"],
+    );
+    assert_eq!(
+        fs::read_to_string(&victim).expect("it is there"),
+        "original"
+    );
+}
+
+#[test]
 fn more_open_files_than_the_system_allows_is_a_warning() {
     let proxy = Proxy::command()
         .args(["--open-file-limit", "1000000000"])

@@ -46,3 +46,4 @@ pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
 pub mod telemetry;
+mod plain_file;

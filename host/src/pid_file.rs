@@ -1,10 +1,18 @@
 //! The file that tells others which process the proxy is.
 //!
-//! It exists as long as its `PidFile`. A file of that name from an earlier run is replaced; one that a later
-//! run has put in its place is left alone. Whether the process in it still lives is left to the reader.
+//! It exists as long as its `PidFile`. A file of that name from an earlier run is written over; one that a later
+//! run has put in its place is left alone. What is no regular file, a symbolic link above all, is neither written to nor
+//! removed. Whether the process in it still lives is left to the reader.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::{fs, io, process};
+use std::process;
+
+use crate::plain_file;
+
+/// More than any process id has, in bytes.
+const MAX_LEN: u64 = 64;
 
 /// Removes the file when it is dropped.
 #[derive(Debug)]
@@ -14,20 +22,25 @@ pub struct PidFile {
 
 /// The pid file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("pid file {}: {source}; choose another with --pid-file", .path.display())]
+#[error("pid file {}: {source}; {}choose another with --pid-file", .path.display(), .remedy)]
 pub struct PidFileError {
     path: PathBuf,
     source: io::Error,
+    remedy: &'static str,
 }
 
 impl PidFile {
     /// Writes the id of this process, in decimal and without a line end.
     ///
     /// # Errors
-    /// The system refuses to write the file.
+    /// The system refuses to write the file, or something else than a file has its name.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
-        fs::write(path, process::id().to_string()).map_err(|source| PidFileError {
+        write(path).map_err(|source| PidFileError {
             path: path.to_owned(),
+            remedy: match source.kind() {
+                io::ErrorKind::Other => "remove it, or ",
+                _ => "",
+            },
             source,
         })?;
         Ok(PidFile {
@@ -38,11 +51,20 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if fs::read_to_string(&self.path).is_ok_and(|pid| pid == process::id().to_string()) {
+        let ours = process::id().to_string();
+        if plain_file::read(&self.path, MAX_LEN).is_ok_and(|pid| pid == ours.as_bytes()) {
             // A file that cannot be removed names a process that is gone; nobody is left to act on it.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    let mut file = plain_file::open(&mut options, path)?;
+    file.set_len(0)?;
+    file.write_all(process::id().to_string().as_bytes())
 }
 
 #[cfg(test)]
@@ -65,6 +87,25 @@ mod tests {
         );
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_no_symbolic_link() {
+        let (victim, link) = (path("victim"), path("link"));
+        fs::write(&victim, "original").unwrap();
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        let error = PidFile::create(&link).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "link: is a symbolic link; remove it, or choose another with --pid-file"
+            ),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "original");
+        fs::remove_file(victim).unwrap();
+        fs::remove_file(link).unwrap();
     }
 
     #[test]
