@@ -5,7 +5,7 @@ use std::{fs, thread};
 
 use rustix::process::Signal;
 
-use crate::support::tls::{Answer, Ask, Offer, Pki, Trust, Version, Way};
+use crate::support::tls::{Answer, Ask, Identity, Offer, Pki, Trust, Version, Way};
 use crate::support::{End, HANG, OK, Origin, Proxy, ProxyCommand, pattern};
 
 /// The exit code for a configuration that cannot be used.
@@ -354,4 +354,64 @@ fn a_new_certificate_that_cannot_be_shown_leaves_the_old_one() {
     let mut session = client.session();
     assert_eq!(session.der(), first);
     assert_eq!(session.ask(Ask::get(&origin.authority(), "/")).status, 200);
+}
+
+#[test]
+fn a_certificate_that_is_not_in_date_is_warned_of() {
+    for (identity, words) in [
+        (Identity::Expired, "has expired on 2020-"),
+        (Identity::NotYetValid, "is not yet valid, but from 2100-"),
+    ] {
+        let pki = Pki::new();
+        let (certificate, key) = pki.listener_files_of(&identity);
+        let proxy = pki
+            .relaying()
+            .args(["--cert-file".as_ref(), certificate.as_os_str()])
+            .args(["--key-file".as_ref(), key.as_os_str()])
+            .start();
+        let file = certificate.display().to_string();
+        proxy.wait_for_line_where("a warning", |line| {
+            line.contains(" - WARNING - ") && line.contains(&file) && line.contains(words)
+        });
+        // The same when it is read again.
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_lines(words, 2);
+    }
+}
+
+#[test]
+fn a_key_that_others_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let pki = Pki::new();
+    let (certificate, key) = pki.listener_files();
+    let interception = pki.interception();
+    let files = [
+        key.clone(),
+        pki.scratch().path("ca-key.pem"),
+        pki.scratch().path("ca-signing-key.pem"),
+    ];
+    for file in &files {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644))
+            .expect("a scratch file is ours");
+    }
+    let proxy = pki
+        .relaying()
+        .args(interception)
+        .args(["--cert-file".as_ref(), certificate.as_os_str()])
+        .args(["--key-file".as_ref(), key.as_os_str()])
+        .start();
+    for file in &files {
+        let remedy = format!("(mode 644); chmod 600 {}", file.display());
+        let line = proxy.wait_for_line(&remedy);
+        assert!(line.contains(" - WARNING - "), "{line}");
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a scratch file is ours");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("read certificate and key again");
+    let warnings = proxy
+        .lines()
+        .iter()
+        .filter(|line| line.contains("chmod 600"))
+        .count();
+    assert_eq!(warnings, files.len());
 }

@@ -1,18 +1,21 @@
 //! Certificates and private keys from PEM files, for the listener, for client certificates and for the authority.
 //!
 //! Whatever is read here is usable: the key is of a kind that rustls signs with, there is one of it, and it belongs to
-//! its certificate. Every failure names the file and says what to do. Whether a certificate is in date and for which
-//! name it is, is left to those who use it.
+//! its certificate. Every failure names the file and says what to do. A key that others may read draws a warning, and so
+//! does a certificate that is not in date; for which name it is, is left to those who use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
+use jiff::Timestamp;
 use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::config::KeyPairFiles;
 
@@ -83,7 +86,7 @@ pub enum KeyPairFault {
     #[error("has expired on {0}; make a new one with proxy ca init, and let the clients trust it")]
     Expired(String),
     /// The authority's time has not begun.
-    #[error("is not valid before {0}; check this machine's clock")]
+    #[error("is not yet valid, but from {0} on; check this machine's clock")]
     NotYetValid(String),
     /// Browsers do not accept certificates with such a key.
     #[error(
@@ -137,6 +140,7 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
 /// Reads the one private key of a file.
 pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError> {
     let text = read_file(path)?;
+    warn_of_readers(path);
     if is_encrypted(&text) {
         return Err(KeyPairFault::KeyEncrypted.of(path));
     }
@@ -151,6 +155,57 @@ pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError>
         (Some(_), others) => Err(KeyPairFault::SeveralKeys(others + 1).of(path)),
     }
 }
+
+/// Warns of certificates whose time is over or has not begun: clients do not accept them.
+pub(crate) fn warn_of_dates(path: &Path, certificates: &[CertificateDer<'_>]) {
+    let now = Timestamp::now().as_second();
+    for certificate in certificates {
+        // Whoever needs it finds out what it is.
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+            continue;
+        };
+        let validity = parsed.validity();
+        let (begin, end) = (validity.not_before, validity.not_after);
+        let file = path.display();
+        if now < begin.timestamp() {
+            let begin = date(begin.timestamp());
+            tracing::warn!(
+                "{file} has a certificate that is not yet valid, but from {begin} on; check this machine's clock"
+            );
+        } else if now > end.timestamp() {
+            let end = date(end.timestamp());
+            tracing::warn!(
+                "{file} has a certificate that has expired on {end}; replace it with a new one"
+            );
+        }
+    }
+}
+
+fn date(second: i64) -> String {
+    Timestamp::from_second(second).map_or_else(|_| second.to_string(), |time| time.to_string())
+}
+
+/// Warns of a key that others may read. A key of root's may be for a group of which the proxy is.
+#[cfg(unix)]
+fn warn_of_readers(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+
+    let Ok(metadata) = fs::metadata(path) else {
+        return;
+    };
+    let is_for_our_group = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
+    let others = if is_for_our_group { 0o007 } else { 0o077 };
+    let mode = metadata.mode() & 0o777;
+    if metadata.is_file() && mode & others != 0 {
+        let file = path.display();
+        tracing::warn!(
+            "the private key {file} may be read or written by others (mode {mode:o}); chmod 600 {file}"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_readers(_path: &Path) {}
 
 fn read_file(path: &Path) -> Result<Vec<u8>, KeyPairError> {
     fs::read(path).map_err(|error| KeyPairFault::Unreadable(error).of(path))

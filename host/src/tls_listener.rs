@@ -55,7 +55,7 @@ impl TlsListener {
     /// # Errors
     /// A file cannot be used, which the error names; or the system has no randomness.
     pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, TlsListenerError> {
-        let key_pair = key_pair::read(files)?;
+        let key_pair = read(files)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerTls::new(&provider, key_log).map_err(TlsListenerError::Tls)?;
         Ok(Self {
@@ -70,7 +70,7 @@ impl TlsListener {
     /// # Errors
     /// As [`load`](Self::load); what was read before stays in use.
     pub(crate) fn reload(&self) -> Result<(), KeyPairError> {
-        let config = config_of(&self.tls, key_pair::read(&self.files)?);
+        let config = config_of(&self.tls, read(&self.files)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -164,6 +164,12 @@ async fn within_limit(
             None
         }
     }
+}
+
+fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
+    let key_pair = key_pair::read(files)?;
+    key_pair::warn_of_dates(&files.cert_file, &key_pair.cert);
+    Ok(key_pair)
 }
 
 fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> {

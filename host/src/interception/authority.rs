@@ -118,6 +118,9 @@ impl Authority {
             .into_iter()
             .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
             .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.authority.key_file))?;
+        // One that is not in date itself prevents the start.
+        let others = pair.cert.get(1..).unwrap_or_default();
+        key_pair::warn_of_dates(&config.authority.cert_file, others);
         let leaf_key = key_pair::read_key(&config.signing_key_file)?;
         if leaf_key.choose_scheme(&FIT_FOR_HOSTS).is_none() {
             return Err(KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file));

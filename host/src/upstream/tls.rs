@@ -240,6 +240,7 @@ impl TlsClient {
 impl Identity {
     fn known(certificate: &ClientCertificate) -> Result<Self, KeyPairError> {
         let key = key_pair::read(&certificate.files)?;
+        key_pair::warn_of_dates(&certificate.files.cert_file, &key.cert);
         Ok(Self {
             hosts: certificate.hosts.clone(),
             certificate: Some(Arc::new(SingleCertAndKey::from(key))),

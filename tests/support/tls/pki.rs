@@ -134,7 +134,12 @@ impl Pki {
 
     /// Certificate and key of the listener, made anew in the same files by every call.
     pub(crate) fn listener_files(&self) -> (PathBuf, PathBuf) {
-        let (leaf, key) = signed(&Identity::Good, &self.proxy);
+        self.listener_files_of(&Identity::Good)
+    }
+
+    /// The same, with another identity.
+    pub(crate) fn listener_files_of(&self, identity: &Identity) -> (PathBuf, PathBuf) {
+        let (leaf, key) = signed(identity, &self.proxy);
         let key = self.key_file("https-key.pem", &key);
         (self.scratch.write("https-cert.pem", pem(&leaf)), key)
     }

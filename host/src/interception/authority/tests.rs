@@ -289,7 +289,7 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
         ),
         (
             with(|params| params.not_before = rcgen::date_time_ymd(3000, 1, 1)),
-            "ca-cert.pem: is not valid before 3000-01-01T00:00:00Z;",
+            "ca-cert.pem: is not yet valid, but from 3000-01-01T00:00:00Z on;",
         ),
         (
             AuthorityFiles {

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
 use super::TlsClientError;
+use crate::key_pair;
 
 /// The certificates of the configuration.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ fn add_file(
     if certificates.len() == len {
         return Err(io::Error::other("has no certificate in PEM format"));
     }
+    key_pair::warn_of_dates(path, &certificates[len..]);
     Ok(())
 }
 
