@@ -56,6 +56,8 @@ fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
         insecure_hosts: Vec::new(),
         rejected_for: Duration::ZERO,
         cached_certificates: 1,
+        kept_certificates: 10_000,
+        kept_certificates_len: 64 << 20,
         unknown: UnknownProtocol::Relay,
         relay_protocols: Vec::new(),
     };

@@ -306,6 +306,11 @@ pub struct InterceptionConfig {
     /// TLS whose client offers only these protocols (ALPN) is relayed unseen. Default: none.
     pub relay_protocols: Vec<String>,
 }
+    /// Certificates kept on disk, and how many bytes they may have together; past either, the ones that were read or made
+    /// the longest ago are removed. Default 10,000 and 64 MiB.
+    pub kept_certificates: usize,
+    /// See [`kept_certificates`](Self::kept_certificates).
+    pub kept_certificates_len: u64,
 
 /// What becomes of a tunnel in which neither TLS nor HTTP is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -35,6 +35,7 @@ use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::worker::Worker;
 
+pub(crate) use connect::FailedTls;
 pub(crate) use itself::OwnTunnel;
 pub(crate) use origin::Origin;
 use reach::Destination;

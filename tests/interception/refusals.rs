@@ -1,7 +1,8 @@
 //! Clients that refuse our certificate, requests that do not belong into their tunnel, and what the log says.
 
 use super::Scene;
-use crate::support::tls::{Answer, Ask, Offer, Pki, Trust};
+use crate::support::Origin;
+use crate::support::tls::{Answer, Ask, Identity, Offer, Pki, Trust, client_hello};
 
 #[test]
 fn a_host_whose_client_refuses_our_certificate_is_relayed_unseen_from_then_on() {
@@ -137,4 +138,33 @@ fn without_an_authority_tls_is_relayed_unseen() {
         assert_eq!(received.told(), (200, "ok".into()));
     }
     assert!(!proxy.lines().iter().any(|line| line.contains("/unseen")));
+}
+
+#[test]
+fn invented_names_leave_no_certificates() {
+    let pki = Pki::new();
+    let proxy = pki.intercepting().start();
+    let kept = || {
+        std::fs::read_dir(pki.certificate_directory())
+            .map(Iterator::count)
+            .unwrap_or_default()
+    };
+    // No TLS at that address: an alert.
+    let deaf = Origin::serve(|peer| {
+        peer.read_more();
+    });
+    let mut tunnel = pki.client(&proxy).tunnel(&deaf.address().to_string());
+    tunnel.send(client_hello(&pki, "h1.invented.example"));
+    let alert = tunnel.read_exact(7);
+    assert_eq!(alert, [0x15, 3, 3, 0, 2, 2, 40]);
+    proxy.wait_for_line("closed, no TLS with the upstream");
+    assert_eq!(kept(), 0);
+    // TLS, but not by whom it should be: the reason inside, and nothing is kept.
+    let other = pki
+        .origin()
+        .identity(Identity::WrongHost)
+        .answering(Answer::ok("never"));
+    let address = other.address().to_string();
+    assert_eq!(pki.client(&proxy).get(&address, "/").status, 502);
+    assert_eq!(kept(), 0);
 }

@@ -122,6 +122,8 @@ pub(super) struct FileInterception {
     pub(super) rejected_for: Option<SecondsOrZero>,
     pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
     pub(super) unknown: UnknownProtocol,
+    pub(super) kept_certificates: Option<Bounded<1, 10_000_000>>,
+    pub(super) kept_certificates_len: Option<ByteLen>,
     pub(super) relay_protocols: Vec<ForeignProtocol>,
 }
 

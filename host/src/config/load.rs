@@ -224,6 +224,10 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
             .into_iter()
             .map(|name| name.0)
             .collect(),
+        kept_certificates: bounded(file.kept_certificates, 10_000),
+        kept_certificates_len: file
+            .kept_certificates_len
+            .map_or(64 << 20, |len| len.0 as u64),
     }))
 }
 

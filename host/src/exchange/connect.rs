@@ -188,7 +188,14 @@ impl Exchange {
 
     /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
     /// again for the first request, and is told there.
-    pub(crate) async fn try_tls(&self, client: &MessageStream, origin: &Origin) -> Option<bool> {
+    ///
+    /// # Errors
+    /// There is no TLS, and whether that is because the origin does not speak it.
+    pub(crate) async fn try_tls(
+        &self,
+        client: &MessageStream,
+        origin: &Origin,
+    ) -> Result<bool, FailedTls> {
         let mut route = Route {
             scheme: Scheme::Https,
             versions: HttpVersions::Any,
@@ -211,12 +218,14 @@ impl Exchange {
                         .await
                         .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
                 };
-                unless_reset(client.reset(), connected).await.ok()?
+                unless_reset(client.reset(), connected)
+                    .await
+                    .map_err(|error| FailedTls::of(&error))?
             }
         };
         let speaks_http2 = reached.stream.speaks_http2();
         self.worker.pool.put(&route, reached.stream);
-        Some(speaks_http2)
+        Ok(speaks_http2)
     }
 
     /// Shows the plugins what the client has said. `Err`: its tunnel is to be closed, and why.
@@ -296,6 +305,26 @@ impl Exchange {
     pub(crate) fn fail_tunnel(self, error: &ExchangeError) {
         self.report(error);
         self.finish_look("no connection to relay to");
+    }
+}
+
+/// How TLS with an upstream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailedTls {
+    /// It speaks TLS, but is not accepted or does not go on.
+    Spoken,
+    /// It does not speak TLS, or cannot be reached.
+    Unspoken,
+}
+
+impl FailedTls {
+    fn of(error: &ExchangeError) -> Self {
+        match tls_fault(error) {
+            Some(TlsFault::Certificate(_) | TlsFault::Alert(_) | TlsFault::Protocol(_)) => {
+                Self::Spoken
+            }
+            _ => Self::Unspoken,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::OnceCell;
 
 use super::authority::{Authority, MintError, Minted};
-use super::disk::{CertificateDir, Kept};
+use super::disk::{CertificateDir, DirLimits, Kept};
 use super::leaf::Leaf;
 use super::signer::Signer;
 use super::subject::Subject;
@@ -73,7 +73,11 @@ impl Certificates {
     pub fn new(config: &InterceptionConfig, key_log: bool) -> Result<Self, CertificatesError> {
         let authority = Authority::load(config)?;
         let tls = ServerTls::new(authority.provider(), key_log).map_err(CertificatesError::Tls)?;
-        let dir = CertificateDir::open(&config.cert_dir).map_err(|source| {
+        let limits = DirLimits {
+            files: config.kept_certificates,
+            len: config.kept_certificates_len,
+        };
+        let dir = CertificateDir::open(&config.cert_dir, limits).map_err(|source| {
             CertificatesError::Directory {
                 path: config.cert_dir.clone(),
                 source,
@@ -114,6 +118,25 @@ impl Certificates {
     /// No certificate can be for this host, or the authority cannot sign any more.
     pub async fn leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
         self.leaf_at(host, Timestamp::now()).await
+    }
+
+    /// The same for one connection: what is made now is not kept, neither in memory nor on disk. For hosts whose upstream
+    /// has not shown that it is who it should be, which may be invented.
+    ///
+    /// # Errors
+    /// As [`leaf`](Self::leaf).
+    pub async fn unkept_leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
+        let now = Timestamp::now();
+        let subject = Subject::of(host)?;
+        if let Some(leaf) = self.cached_at(subject.host(), now) {
+            return Ok(leaf);
+        }
+        let certificates = Arc::clone(self);
+        let made = self.signer.run(move || {
+            let minted = certificates.mint(&subject, now)?;
+            Ok(certificates.leaf_of(&subject, minted))
+        });
+        made.await.unwrap_or(Err(MintError::Stopped))
     }
 
     fn cached_at(&self, host: &str, now: Timestamp) -> Option<Arc<Leaf>> {
@@ -158,13 +181,19 @@ impl Certificates {
         if let Some(kept) = self.usable(subject, kept, now) {
             return Ok(self.remember(subject, kept));
         }
-        let minted = self.authority.mint_for(subject, now)?;
-        self.minted.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(host = &**subject.host(), "made a certificate");
+        let minted = self.mint(subject, now)?;
         if may_replace && let Some(certificate) = minted.chain.first() {
             self.dir.write(subject, certificate);
         }
         Ok(self.remember(subject, minted))
+    }
+
+    /// Blocks.
+    fn mint(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
+        let minted = self.authority.mint_for(subject, now)?;
+        self.minted.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(host = &**subject.host(), "made a certificate");
+        Ok(minted)
     }
 
     fn usable(&self, subject: &Subject, kept: Kept, now: Timestamp) -> Option<Minted> {
@@ -190,10 +219,14 @@ impl Certificates {
         }
     }
 
-    fn remember(&self, subject: &Subject, minted: Minted) -> Arc<Leaf> {
+    fn leaf_of(&self, subject: &Subject, minted: Minted) -> Arc<Leaf> {
         let renew_at = self.authority.renew_at(minted.not_after);
         let key = CertifiedKey::new(minted.chain, Arc::clone(self.authority.leaf_key()));
-        let leaf = Arc::new(Leaf::new(subject.host(), key, renew_at, &self.tls));
+        Arc::new(Leaf::new(subject.host(), key, renew_at, &self.tls))
+    }
+
+    fn remember(&self, subject: &Subject, minted: Minted) -> Arc<Leaf> {
+        let leaf = self.leaf_of(subject, minted);
         let forgotten =
             unpoisoned(&self.memory).push(Arc::clone(subject.host()), Arc::clone(&leaf));
         // Not while the lock is held.

@@ -1,28 +1,58 @@
 //! The directory that keeps certificates from one run of the proxy to the next.
 //!
 //! One PEM file per host, written beside its place and moved there, so that two proxies may share the directory. What
-//! is read is not trusted: the authority checks it. A file of another purpose (a private key, an authority) is never
-//! replaced. A directory that cannot be written costs a warning and nothing else.
+//! is read is not trusted: the authority checks it. What is no certificate of a host (a private key, an authority, a link,
+//! a FIFO, a directory) is neither waited for nor replaced nor removed. A directory that cannot be written costs a warning
+//! and nothing else.
+//!
+//! How many files there are, and how large they are together, is bounded: past either, the ones that were read or written
+//! the longest ago are removed. The directory is listed once, when the first certificate is asked for; the order of what
+//! is there already is that of the times of the files, which are set when they are read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use lru::LruCache;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::authority;
 use super::subject::Subject;
+use crate::plain_file;
 
 /// More than any certificate has, in bytes.
 const MAX_FILE_LEN: u64 = 64 * 1024;
+
+/// How all files of certificates end.
+const EXTENSION: &str = ".pem";
+/// How files begin that are being written.
+const DRAFT: &str = ".new-";
+/// When such a file has been left behind.
+const DRAFT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Files that are removed in one go: nobody waits for the whole of a directory that has grown under an earlier version.
+const REMOVED_AT_ONCE: usize = 64;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DirLimits {
+    pub(super) files: usize,
+    /// Bytes of all of them.
+    pub(super) len: u64,
+}
 
 /// Certificates in files.
 #[derive(Debug)]
 pub(super) struct CertificateDir {
     path: PathBuf,
+    limits: DirLimits,
+    /// None until it is asked for.
+    listed: Mutex<Option<Listed>>,
     warned: AtomicBool,
     /// Tells apart the files that are being written.
     written: AtomicU64,
@@ -37,13 +67,21 @@ pub(super) enum Kept {
     Certificate(CertificateDer<'static>),
     /// A file without a certificate, which may be replaced.
     Garbage,
-    /// A file that is not ours.
+    /// Something that is not ours.
     Foreign,
+}
+
+/// The files that are there, as far as this process knows.
+#[derive(Debug)]
+struct Listed {
+    /// Lengths by name.
+    files: LruCache<String, u64>,
+    len: u64,
 }
 
 impl CertificateDir {
     /// Makes the directory if it is not there, for its owner alone.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, limits: DirLimits) -> io::Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -55,6 +93,8 @@ impl CertificateDir {
         warn_of_others(path)?;
         Ok(Self {
             path: path.to_owned(),
+            limits,
+            listed: Mutex::default(),
             warned: AtomicBool::new(false),
             written: AtomicU64::new(0),
         })
@@ -62,24 +102,35 @@ impl CertificateDir {
 
     /// Looks for the certificate of a host. Blocks.
     pub(super) fn read(&self, subject: &Subject) -> Kept {
-        let mut text = Vec::new();
-        let read = File::open(self.path.join(subject.file_name()))
-            .and_then(|file| file.take(MAX_FILE_LEN).read_to_end(&mut text));
-        match read {
-            Ok(_) => what_is(&text),
+        let name = subject.file_name();
+        let path = self.path.join(&name);
+        let read = match plain_file::read(&path, MAX_FILE_LEN) {
+            Ok(text) => what_is(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
             Err(error) => {
                 let host = &**subject.host();
-                tracing::debug!(host, %error, "cannot read a certificate that was kept");
-                Kept::Nothing
+                tracing::debug!(host, %error, "what is there is no certificate that was kept");
+                Kept::Foreign
             }
+        };
+        if matches!(read, Kept::Certificate(_)) {
+            self.with_listed(|listed| listed.files.promote(&name));
+            set_used(&path);
         }
+        read
     }
 
     /// Keeps the certificate of a host, in place of the one before. Blocks.
     pub(super) fn write(&self, subject: &Subject, certificate: &CertificateDer<'_>) {
-        match self.replace(&subject.file_name(), &authority::to_pem(certificate)) {
-            Ok(()) => self.warned.store(false, Ordering::Relaxed),
+        let (name, text) = (subject.file_name(), authority::to_pem(certificate));
+        match self.replace(&name, &text) {
+            Ok(()) => {
+                self.warned.store(false, Ordering::Relaxed);
+                self.with_listed(|listed| {
+                    listed.add(name, text.len() as u64);
+                    self.remove_oldest(listed);
+                });
+            }
             Err(error) if !self.warned.swap(true, Ordering::Relaxed) => {
                 let path = self.path.display();
                 tracing::warn!(
@@ -92,7 +143,7 @@ impl CertificateDir {
 
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let draft = self.path.join(format!(".new-{}-{number}", process::id()));
+        let draft = self.path.join(format!("{DRAFT}{}-{number}", process::id()));
         // Of an earlier process with our id that did not come to its end.
         let _ = fs::remove_file(&draft);
         let outcome = create_private(&draft)
@@ -104,6 +155,81 @@ impl CertificateDir {
         }
         outcome
     }
+
+    /// Removes what is beyond the limits, some files at a time.
+    fn remove_oldest(&self, listed: &mut Listed) {
+        for _ in 0..REMOVED_AT_ONCE {
+            let is_over = listed.files.len() > self.limits.files || listed.len > self.limits.len;
+            // The last one has just been written.
+            if !is_over || listed.files.len() == 1 {
+                return;
+            }
+            let Some((name, len)) = listed.files.pop_lru() else {
+                return;
+            };
+            listed.len -= len;
+            let path = self.path.join(name);
+            let text = plain_file::read(&path, MAX_FILE_LEN);
+            if text.is_ok_and(|text| matches!(what_is(&text), Kept::Certificate(_))) {
+                // Somebody else may have been faster.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Runs `work` with the list of files; the first time the directory is listed.
+    fn with_listed<R>(&self, work: impl FnOnce(&mut Listed) -> R) -> R {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        work(listed.get_or_insert_with(|| Listed::of(&self.path)))
+    }
+}
+
+impl Listed {
+    fn of(directory: &Path) -> Self {
+        let mut found = Vec::new();
+        let now = SystemTime::now();
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            // That of a link is the link's.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let age = now.duration_since(modified).unwrap_or_default();
+            if !metadata.is_file() {
+                continue;
+            }
+            if name.starts_with(DRAFT) && age > DRAFT_LIFETIME {
+                let _ = fs::remove_file(entry.path());
+            } else if name.ends_with(EXTENSION) && !name.starts_with('.') {
+                found.push((modified, name, metadata.len()));
+            }
+        }
+        found.sort_unstable();
+        let mut listed = Self {
+            files: LruCache::unbounded(),
+            len: 0,
+        };
+        for (_, name, len) in found {
+            listed.add(name, len);
+        }
+        listed
+    }
+
+    fn add(&mut self, name: String, len: u64) {
+        let before = self.files.put(name, len).unwrap_or(0);
+        self.len = self.len - before + len;
+    }
+}
+
+/// Has a file seem new to the next proxy that lists the directory.
+fn set_used(path: &Path) {
+    let mut options = OpenOptions::new();
+    // Where it cannot be set the file is only removed sooner.
+    let _ = plain_file::open(options.append(true), path)
+        .and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 fn create_private(path: &Path) -> io::Result<File> {
@@ -145,4 +271,114 @@ fn warn_of_others(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn warn_of_others(_path: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interception::fixtures::{Dir, RSA_CA, RSA_CA_KEY};
+
+    fn subject(number: usize) -> Subject {
+        Subject::of(&format!("h{number}.test")).unwrap()
+    }
+
+    fn names(dir: &Dir) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Some host's certificate.
+    fn certificate() -> CertificateDer<'static> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["h.test".to_owned()]).unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    fn open(dir: &Dir, files: usize, len: u64) -> CertificateDir {
+        CertificateDir::open(dir.path(), DirLimits { files, len }).unwrap()
+    }
+
+    #[test]
+    fn the_ones_that_were_used_the_longest_ago_make_room() {
+        let dir = Dir::new("bounded");
+        let certificate = certificate();
+        let kept = open(&dir, 3, u64::MAX);
+        for number in 0..3 {
+            kept.write(&subject(number), &certificate);
+        }
+        assert!(matches!(kept.read(&subject(0)), Kept::Certificate(_)));
+        kept.write(&subject(3), &certificate);
+        assert_eq!(names(&dir), ["h0.test.pem", "h2.test.pem", "h3.test.pem"]);
+        // The same for the next process, which goes by the times of the files.
+        for (name, age) in [
+            ("h0.test.pem", 10),
+            ("h2.test.pem", 30),
+            ("h3.test.pem", 20),
+        ] {
+            let file = File::options().append(true).open(dir.path().join(name));
+            let then = SystemTime::now() - Duration::from_secs(age);
+            file.unwrap().set_modified(then).unwrap();
+        }
+        let kept = open(&dir, 3, u64::MAX);
+        kept.write(&subject(4), &certificate);
+        assert_eq!(names(&dir), ["h0.test.pem", "h3.test.pem", "h4.test.pem"]);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_a_large_directory_shrinks_by_and_by() {
+        let dir = Dir::new("bytes");
+        let certificate = certificate();
+        let len = authority::to_pem(&certificate).len() as u64;
+        let kept = open(&dir, usize::MAX, u64::MAX);
+        for number in 0..REMOVED_AT_ONCE + 20 {
+            kept.write(&subject(number), &certificate);
+        }
+        let kept = open(&dir, usize::MAX, 10 * len);
+        kept.write(&subject(1000), &certificate);
+        assert_eq!(names(&dir).len(), 21);
+        kept.write(&subject(1001), &certificate);
+        assert_eq!(names(&dir).len(), 10);
+        assert!(matches!(kept.read(&subject(1001)), Kept::Certificate(_)));
+    }
+
+    #[test]
+    fn what_is_no_certificate_of_a_host_stays() {
+        let dir = Dir::new("foreign");
+        dir.file("ca.test.pem", RSA_CA);
+        dir.file("key.test.pem", RSA_CA_KEY);
+        dir.file("notes.txt", "text");
+        let kept = open(&dir, 1, u64::MAX);
+        for number in 0..3 {
+            kept.write(&subject(number), &certificate());
+        }
+        assert_eq!(
+            names(&dir),
+            ["ca.test.pem", "h2.test.pem", "key.test.pem", "notes.txt"]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_waits_for_what_is_no_file() {
+        use rustix::fs::{CWD, FileType, Mode};
+        let dir = Dir::new("fifo");
+        let path = |number: usize| dir.path().join(subject(number).file_name());
+        rustix::fs::mknodat(CWD, path(0), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::create_dir(path(1)).unwrap();
+        let elsewhere = dir.file("elsewhere", RSA_CA);
+        std::os::unix::fs::symlink(&elsewhere, path(2)).unwrap();
+        dir.file("h3.test.pem", &"x".repeat(MAX_FILE_LEN as usize + 1));
+        let kept = open(&dir, 10, u64::MAX);
+        for number in 0..4 {
+            assert!(
+                matches!(kept.read(&subject(number)), Kept::Foreign),
+                "{number}"
+            );
+        }
+        assert!(matches!(kept.read(&subject(4)), Kept::Nothing));
+    }
 }

@@ -114,6 +114,8 @@ impl AuthorityFiles {
             cached_certificates: 16,
             unknown: crate::config::UnknownProtocol::Relay,
             relay_protocols: Vec::new(),
+            kept_certificates: 10_000,
+            kept_certificates_len: 64 << 20,
         }
     }
 }

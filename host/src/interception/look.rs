@@ -14,13 +14,15 @@ use rustls::server::Accepted;
 use rustls::{AlertDescription, ServerConfig};
 use tokio_rustls::{StartHandshake, TlsStream};
 
+use super::authority::MintError;
 use super::guard::Refused;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
+use super::leaf::Leaf;
 use super::opening::Opening;
 use super::policy::{Interception, RelayReason, Treatment};
 use crate::config::UnknownProtocol;
 use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, FailedTls};
 use crate::http1::Scheme;
 use crate::server_tls::Protocols;
 use crate::stream::MessageStream;
@@ -30,6 +32,8 @@ use crate::transport::Transport;
 const UNRECOGNIZED_NAME: &[u8] = b"\x15\x03\x03\x00\x02\x02\x70";
 /// A fatal alert that says that none of the offered protocols is spoken here (RFC 7301 §3.2).
 const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
+/// A fatal alert that says that there can be no TLS (RFC 8446 §6.2).
+const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
 
 /// A tunnel to be looked into.
 pub(crate) struct Look {
@@ -298,14 +302,22 @@ impl Look {
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(&name);
         if self.upstream_speaks_http2.is_none() {
-            let asked = self.exchange.try_tls(&client, &origin);
-            self.upstream_speaks_http2 = asked.await;
+            let asked = self.exchange.try_tls(&client, &origin).await;
+            self.upstream_speaks_http2 = asked.ok();
+            let host = self.exchange.host();
+            let is_invented = is_address(host) && name != host && asked == Err(FailedTls::Unspoken);
+            if is_invented && interception.certificates.cached(&name).is_none() {
+                refuse_hello(&mut client, HANDSHAKE_FAILURE, &connection).await;
+                let note =
+                    "closed, no TLS with the upstream under the name that the client asks for";
+                return self.exchange.finish_look(note);
+            }
         }
         // Plain TCP that was to be relayed.
         drop(self.upstream.take());
         let leaf = match interception.certificates.cached(&name) {
             Some(leaf) => leaf,
-            None => match interception.certificates.leaf(&name).await {
+            None => match self.leaf(&interception, &name).await {
                 Ok(leaf) => leaf,
                 Err(error) => {
                     tracing::error!(client.address = %address, host = name, %error, "cannot make a certificate");
@@ -349,6 +361,17 @@ impl Look {
     }
 }
 
+impl Look {
+    /// The certificate for `name`. Without TLS with the upstream it is for this connection alone, in which requests are
+    /// answered with the reason.
+    async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
+        match self.upstream_speaks_http2 {
+            Some(_) => interception.certificates.leaf(name).await,
+            None => interception.certificates.unkept_leaf(name).await,
+        }
+    }
+}
+
 /// Sends a fatal alert. The tunnel is closed in any case.
 async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Connection) {
     let stall = connection.worker.config.timeouts.client_idle;
@@ -379,7 +402,7 @@ impl Look {
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(name);
         // The first request finds the connection, if the tunnel is intercepted.
-        self.upstream_speaks_http2 = self.exchange.try_tls(client, &origin).await;
+        self.upstream_speaks_http2 = self.exchange.try_tls(client, &origin).await.ok();
         self.upstream_speaks_http2.is_some()
     }
 }

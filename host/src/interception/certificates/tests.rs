@@ -477,3 +477,17 @@ fn a_directory_that_cannot_be_made_is_named() {
     assert!(error.contains("/file/certificates: "), "{error}");
     assert!(error.contains("--ca-cert-dir"), "{error}");
 }
+
+#[test]
+fn what_is_made_for_one_connection_is_not_kept() {
+    let setup = Setup::new();
+    let certificates = setup.certificates();
+    let unkept = || setup.runtime.block_on(certificates.unkept_leaf("a.test"));
+    shown(&certificates, &unkept().unwrap());
+    assert!(certificates.cached("a.test").is_none());
+    assert!(!setup.file("a.test.pem").exists());
+    // One that is kept is shown.
+    let leaf = setup.leaf(&certificates, "a.test");
+    assert!(Arc::ptr_eq(&leaf, &unkept().unwrap()));
+    assert_eq!(certificates.minted(), 2);
+}
