@@ -1,17 +1,21 @@
-//! A whole body in memory, for those who cannot decide on a part of it. Bounded by whoever asks.
+//! A whole body in memory, for those who cannot decide on a part of it. Bounded by whoever asks, and all of a worker's
+//! together by `held`.
 
 use std::time::Duration;
 
 use crate::error::Cause;
+use crate::held::Held;
 use crate::http1::BodyDecoder;
 use crate::stream::Reader;
+use crate::turn::Steps;
 
 /// A body that is being collected.
-use crate::turn::Steps;
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) content: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
+    /// Counts the content as long as this lives, whoever has it meanwhile.
+    held: Held,
 }
 
 impl Collected {
@@ -19,6 +23,7 @@ impl Collected {
         Self {
             content: Vec::new(),
             decoder,
+            held: Held::default(),
         }
     }
 
@@ -35,6 +40,7 @@ impl Collected {
     ) -> Result<bool, Cause> {
         let mut steps = Steps::default();
         while !self.take_buffered(from, &mut steps)? {
+            self.held.set(self.content.len() as u64)?;
             steps.pay().await;
             if self.content.len() as u64 > limit {
                 return Ok(false);
@@ -52,12 +58,12 @@ impl Collected {
     fn take_buffered(&mut self, from: &mut Reader<'_>, steps: &mut Steps) -> Result<bool, Cause> {
         loop {
             let step = self.decoder.decode(from.buffered())?;
+            steps.add(1);
             self.content
                 .extend_from_slice(&from.buffered()[step.content.clone()]);
             from.consume(step.consumed);
             if step.end || step.consumed == 0 {
                 return Ok(step.end);
-            steps.add(1);
             }
         }
     }

@@ -183,6 +183,10 @@ pub struct Limits {
     /// for more gets bodies up to this. Also the longest WebSocket message where a plugin listens to messages; past it
     /// both sides are closed, 1009 to its sender. Default 16 MiB.
     pub max_body_buffer: u64,
+    /// The most content of all messages together that each worker holds for plugins that want them whole, in bytes:
+    /// bodies, and WebSocket messages that are not whole yet. Past it a request gets 503, a response becomes 503, and a
+    /// WebSocket is closed with 1013. At least [`max_body_buffer`](Self::max_body_buffer). Default 128 MiB.
+    pub max_buffer_total: u64,
     /// Idle upstream connections kept for one authority, per worker. Default 64.
     pub upstream_idle_per_host: usize,
     /// Idle upstream connections kept in all, per worker. Default 512.
@@ -202,6 +206,7 @@ impl Default for Limits {
             max_concurrent_streams: 128,
             max_connections: 0,
             max_body_buffer: 16 * 1024 * 1024,
+            max_buffer_total: 128 * 1024 * 1024,
             upstream_idle_per_host: 64,
             upstream_idle_total: 512,
             upstream_idle_timeout: Duration::from_secs(60),
@@ -301,16 +306,16 @@ pub struct InterceptionConfig {
     pub rejected_for: Duration,
     /// Certificates kept in memory. Default 1024.
     pub cached_certificates: usize,
-    /// What becomes of intercepted tunnels in which neither TLS nor HTTP is spoken. Default: they are relayed unseen.
-    pub unknown: UnknownProtocol,
-    /// TLS whose client offers only these protocols (ALPN) is relayed unseen. Default: none.
-    pub relay_protocols: Vec<String>,
-}
     /// Certificates kept on disk, and how many bytes they may have together; past either, the ones that were read or made
     /// the longest ago are removed. Default 10,000 and 64 MiB.
     pub kept_certificates: usize,
     /// See [`kept_certificates`](Self::kept_certificates).
     pub kept_certificates_len: u64,
+    /// What becomes of intercepted tunnels in which neither TLS nor HTTP is spoken. Default: they are relayed unseen.
+    pub unknown: UnknownProtocol,
+    /// TLS whose client offers only these protocols (ALPN) is relayed unseen. Default: none.
+    pub relay_protocols: Vec<String>,
+}
 
 /// What becomes of a tunnel in which neither TLS nor HTTP is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::content_coding::DecodeError;
+use crate::held::Full;
 use crate::http1::{BodyError, FramingError, HeadError};
 use crate::plugins::ContentRefused;
 use crate::relay::ContentError;
@@ -67,6 +68,9 @@ pub(crate) enum Cause {
     /// A content coding had to be redone, and could not be.
     #[error("the content cannot be encoded again")]
     NotEncoded,
+    /// A plugin needs content whole, and there is no room for it.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// A plugin wants the exchange to end here.
     #[error("plugin {0} closed the exchange")]
     ClosedByPlugin(String),
@@ -177,6 +181,7 @@ impl ExchangeError {
             }
             ContentError::Coded(error) => Self::new(sender, Step::ReadBody, error),
             ContentError::NotEncoded => Self::new(Peer::Plugin, Step::Hook, Cause::NotEncoded),
+            ContentError::Full(full) => Self::new(sender, Step::ReadBody, full),
         }
     }
 

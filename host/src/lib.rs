@@ -39,11 +39,12 @@ mod buffers;
 mod deadline;
 mod error;
 mod events;
+mod held;
 mod reply;
 
 pub mod ca;
 pub mod key_pair;
 pub mod open_files;
 pub mod pid_file;
-pub mod telemetry;
 mod plain_file;
+pub mod telemetry;

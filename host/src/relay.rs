@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::buffers;
 use crate::content_coding::DecodeError;
 use crate::error::{Cause, PluginFailure};
+use crate::held::Full;
 use crate::http1::{BodyDecoder, BodyEncoder, Step, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
@@ -47,6 +48,8 @@ pub(crate) enum ContentError {
     Coded(DecodeError),
     /// There is no memory to code it anew.
     NotEncoded,
+    /// There is no room for it without its coding.
+    Full(Full),
 }
 
 /// What a [`ContentHook`] made of a piece of content.
@@ -206,11 +209,11 @@ impl BodyRelay<'_> {
             };
             self.steps.add(1);
         };
-        let passed = match (gathered.is_empty(), end) {
-            (false, _) => self.pass(&gathered, end, to).await,
-            (true, _) => Ok(()),
-        };
         let is_empty = gathered.is_empty();
+        let passed = match is_empty {
+            true => Ok(()),
+            false => self.pass(&gathered, end, to).await,
+        };
         buffers::give_back(gathered);
         passed?;
         match (end, is_empty) {

@@ -278,6 +278,7 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Framing(FramingError::TransferCodingUnsupported), Peer::Client) => {
             (501, "http_request_error")
         }
+        (Cause::Full(_), _) => (503, "proxy_internal_error"),
         (Cause::Framing(_) | Cause::Body(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Head(_) | Cause::Framing(_) | Cause::Body(_), _) => (502, "http_protocol_error"),
         (Cause::TimedOut, Peer::Client) => (408, "http_request_error"),

@@ -21,6 +21,7 @@ use crate::connection;
 use crate::deadline::Deadlines;
 use crate::events::Events;
 use crate::handover::Handover;
+use crate::held;
 use crate::http1::HeadLimits;
 use crate::interception::Interception;
 use crate::plugins::call::{Role, Visible};
@@ -136,6 +137,7 @@ pub(crate) struct Cut {
 pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
     let _visible = Visible::new(Role::Worker(start.number));
     telemetry::bound_repeats_of_this_thread();
+    held::set_limit(start.config.limits.max_buffer_total);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -71,6 +71,7 @@ pub(super) struct FileLimits {
     pub(super) max_concurrent_streams: Option<Bounded<1, 65_535>>,
     pub(super) max_connections: Option<Bounded<0, 1_000_000_000>>,
     pub(super) max_body_buffer: Option<Bounded<0, 1_073_741_824>>,
+    pub(super) max_buffer_total: Option<ByteLen>,
     pub(super) upstream_idle_per_host: Option<Bounded<0, 1_000_000>>,
     pub(super) upstream_idle_total: Option<Bounded<0, 1_000_000>>,
     pub(super) upstream_idle_timeout: Option<Seconds>,
@@ -121,9 +122,9 @@ pub(super) struct FileInterception {
     pub(super) insecure_hosts: Vec<HostPattern>,
     pub(super) rejected_for: Option<SecondsOrZero>,
     pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
-    pub(super) unknown: UnknownProtocol,
     pub(super) kept_certificates: Option<Bounded<1, 10_000_000>>,
     pub(super) kept_certificates_len: Option<ByteLen>,
+    pub(super) unknown: UnknownProtocol,
     pub(super) relay_protocols: Vec<ForeignProtocol>,
 }
 

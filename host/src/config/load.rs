@@ -308,6 +308,13 @@ fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -
         max_body_buffer: file
             .max_body_buffer
             .map_or(default.max_body_buffer, |len| len.0 as u64),
+        max_buffer_total: file
+            .max_buffer_total
+            .map_or(default.max_buffer_total, |len| len.0 as u64)
+            .max(
+                file.max_body_buffer
+                    .map_or(default.max_body_buffer, |len| len.0 as u64),
+            ),
         upstream_idle_per_host: bounded(
             file.upstream_idle_per_host,
             default.upstream_idle_per_host,

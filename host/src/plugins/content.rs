@@ -12,6 +12,7 @@ use super::plan::{BodyPlan, Delivery, Step, Way};
 use super::session::{Session, Subject, Verdict};
 use crate::content_coding::{Coding, DecodeError, DecodeFailure, Decoder, Encoder};
 use crate::error::PluginFailure;
+use crate::held::Held;
 use crate::http1::{RequestHead, ResponseHead, Trailers};
 use crate::relay::{ContentError, ContentHook, Seen};
 
@@ -294,6 +295,9 @@ impl Session {
             let len = plain.len() as u64;
             return Ok(Whole::TooLong { content, len });
         }
+        // What it takes besides the content as it came, which its owner counts.
+        let mut held = Held::default();
+        held.set(plain.len() as u64).map_err(ContentError::Full)?;
         self.with(|inner| inner.attach(subject));
         let _detached_at_the_end = DetachWhole(self);
         let mut body = WholeBody {

@@ -109,6 +109,12 @@ impl Outgoing {
         self.queued
     }
 
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        let pieces = self.pieces.iter().map(|piece| piece.len() as u64);
+        pieces.sum()
+    }
+
     /// Bytes that have been written.
     pub(super) fn sent(&self) -> u64 {
         self.sent

@@ -17,18 +17,19 @@ use std::time::Duration;
 use bytes::BufMut;
 use plugin_api::close_data;
 use plugin_api::utilities::FrameError;
-use plugin_api::utilities::websocket::{Assembly, Message};
+use plugin_api::utilities::websocket::{Assembly, Message, Sender};
 use rustls::crypto::SecureRandom;
 
 use super::frame::{Kind, Side, describe};
 use super::outgoing::Outgoing;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
+use crate::held::{Full, Held};
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
 use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason};
-
 use crate::turn::{self, Steps};
+
 /// How long peers may take to close their connections after the last Close.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -36,6 +37,8 @@ pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const GOING_AWAY: u16 = 1001;
 /// A plugin failed.
 const INTERNAL_ERROR: u16 = 1011;
+/// There is no room for a message now (the registry of close codes, RFC 6455 §11.7).
+pub(super) const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Who sees the messages.
 pub(crate) trait MessageWatcher {
@@ -108,10 +111,10 @@ pub(crate) async fn relay(
         idle: limits.idle,
         is_ending: false,
         is_late: false,
+        steps: Steps::default(),
     };
     relay.deadline.arm(limits.idle);
     let result = std::future::poll_fn(|cx| relay.poll(cx)).await;
-        steps: Steps::default(),
     let end = match result {
         Ok(()) if relay.is_late => TunnelEndReason::Idle,
         Ok(()) => TunnelEndReason::Closed,
@@ -140,6 +143,8 @@ struct End<'a> {
     /// They came before the WebSocket began, and no plugin has seen them.
     is_unseen: bool,
     assembly: Assembly,
+    /// Counts its unfinished message, and what waits for it.
+    held: Held,
     reading: Reading,
     outgoing: Outgoing,
     writing: Writing,
@@ -176,24 +181,24 @@ struct Relay<'a> {
     is_ending: bool,
     /// It ends because nothing has moved.
     is_late: bool,
+    /// Messages and parts of them.
+    steps: Steps,
 }
 
 impl<'a> Relay<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..PIECES_PER_TURN {
-    /// Messages and parts of them.
-    steps: Steps,
             self.send(Side::Client, cx)?;
             self.send(Side::Upstream, cx)?;
             if self.client.is_over() && self.upstream.is_over() {
                 return Poll::Ready(Ok(()));
             }
+            ready!(self.steps.poll_pay(cx));
             let has_moved = self.receive(Side::Client, cx)? | self.receive(Side::Upstream, cx)?;
             if has_moved {
                 continue;
             }
             match self.deadline.poll_passed(cx) {
-            ready!(self.steps.poll_pay(cx));
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) if self.is_ending => return Poll::Ready(Ok(())),
                 Poll::Ready(()) => {
@@ -266,6 +271,7 @@ impl<'a> Relay<'a> {
         }
         self.show_bytes(from)?;
         self.take_messages(from)?;
+        self.count_held(from)?;
         Ok(true)
     }
 
@@ -345,6 +351,31 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
+    /// Counts what is held of messages, and closes the WebSocket if that is too much for this worker.
+    fn count_held(&mut self, from: Side) -> io::Result<()> {
+        let counted = self
+            .client
+            .count_held()
+            .and_then(|()| self.upstream.count_held());
+        let Err(full @ Full) = counted else {
+            return Ok(());
+        };
+        if self.is_ending {
+            return Ok(());
+        }
+        tracing::warn!(error = %full, "closing a WebSocket");
+        // What has come of messages makes room at once.
+        for end in [&mut self.client, &mut self.upstream] {
+            end.assembly = Assembly::new(Sender::Client, 0);
+            // It has not grown.
+            let _ = end.count_held();
+        }
+        match from {
+            Side::Client => self.close_both(TRY_AGAIN_LATER, GOING_AWAY),
+            Side::Upstream => self.close_both(GOING_AWAY, TRY_AGAIN_LATER),
+        }
+    }
+
     /// Closes a WebSocket in which `from` has broken the protocol.
     fn refuse(&mut self, from: Side, fault: FrameError) -> io::Result<()> {
         let reason = describe(fault);
@@ -403,6 +434,7 @@ impl<'a> End<'a> {
             start: 0,
             is_unseen: true,
             assembly: Assembly::new(side.sender(), limits.max_len),
+            held: Held::default(),
             reading: Reading::Open,
             outgoing: Outgoing::new(side, random),
             writing: Writing::Open,
@@ -431,6 +463,10 @@ impl<'a> End<'a> {
         result
     }
 
+    fn unread_len(&self) -> usize {
+        self.received.len() - self.start
+    }
+
     /// The next message of what has come, if it is whole.
     fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
         let mut rest = &self.received[self.start..];
@@ -453,6 +489,11 @@ impl<'a> End<'a> {
         self.outgoing.push(kind, data)
     }
 
+    fn count_held(&mut self) -> Result<(), Full> {
+        let unfinished = self.assembly.pending_len() as u64;
+        self.held.set(unfinished + self.outgoing.waiting())
+    }
+
     fn close(&mut self, code: u16) -> io::Result<()> {
         self.send(Kind::Close, close_data(code, ""))
     }
@@ -463,10 +504,6 @@ impl<'a> End<'a> {
             buffers::give_back(std::mem::take(&mut self.received));
         }
     }
-    fn unread_len(&self) -> usize {
-        self.received.len() - self.start
-    }
-
 }
 
 impl Drop for End<'_> {

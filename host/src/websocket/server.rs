@@ -19,12 +19,13 @@ use plugin_api::utilities::websocket::{Assembly, Message};
 
 use super::frame::{Kind, Side, describe, is_sendable};
 use super::outgoing::Outgoing;
-use super::relay::{CLOSE_LIMIT, GOING_AWAY, MessageLimits};
+use super::relay::{CLOSE_LIMIT, GOING_AWAY, MessageLimits, TRY_AGAIN_LATER};
 use crate::deadline::{Deadline, Deadlines};
+use crate::held::Held;
 use crate::splice::PIECES_PER_TURN;
 use crate::stream::{Reader, Writer};
-
 use crate::turn::{self, Steps};
+
 /// A WebSocket of a client's, behind the handshake.
 pub(crate) struct ServerSocket {
     assembly: Assembly,
@@ -34,17 +35,19 @@ pub(crate) struct ServerSocket {
     /// A message that nobody has received yet. Nothing is read meanwhile, so that a slow receiver slows its client.
     arrived: Option<Message>,
     outgoing: Outgoing,
+    /// Counts the unfinished message, the one that has arrived, and what waits for the client.
+    held: Held,
     writing: Writing,
     /// Answers the last Ping, once there is room.
     pong: Option<Vec<u8>>,
     deadline: Deadline,
     waiting: Waiting,
     idle: Duration,
+    /// Frames and parts of them.
+    steps: Steps,
     /// Who waits in [`poll_receive`](Self::poll_receive) and in [`poll_send`](Self::poll_send).
     receiver: Option<Waker>,
     sender: Option<Waker>,
-    /// Frames and parts of them.
-    steps: Steps,
 }
 
 /// What comes next.
@@ -108,16 +111,17 @@ impl ServerSocket {
             has_ended: false,
             arrived: None,
             outgoing: Outgoing::new(Side::Client, random),
+            held: Held::default(),
             writing: Writing::Open,
             pong: None,
             deadline: deadlines.slot(),
             waiting: Waiting::Activity,
             idle: limits.idle,
+            steps: Steps::default(),
             receiver: None,
             sender: None,
         };
         socket.deadline.arm(limits.idle / 2);
-            steps: Steps::default(),
         socket
     }
 
@@ -199,11 +203,11 @@ impl ServerSocket {
             if self.reading != Reading::Open || self.arrived.is_some() {
                 break;
             }
-            if turns.next().is_none() {
-                turn::end(cx);
+            if self.steps.poll_pay(cx).is_pending() {
                 break;
             }
-            if self.steps.poll_pay(cx).is_pending() {
+            if turns.next().is_none() {
+                turn::end(cx);
                 break;
             }
             if self.read(reader, cx).is_ready() {
@@ -255,11 +259,11 @@ impl ServerSocket {
                 return Poll::Ready(());
             }
             self.arrived = None;
+            ready!(self.steps.poll_pay(cx));
             if !self.has_ended && self.read(reader, cx).is_ready() {
                 continue;
             }
             ready!(self.deadline.poll_passed(cx));
-            ready!(self.steps.poll_pay(cx));
             self.run_out();
         }
         turn::end(cx);
@@ -282,16 +286,36 @@ impl ServerSocket {
         while self.reading == Reading::Open
             && self.arrived.is_none()
             && !reader.buffered().is_empty()
+            // The rest has its turn later.
+            && !self.steps.is_due()
         {
             self.take_frames(reader);
         }
+        self.count_held();
         if self.reading != Reading::Open {
-            // The rest has its turn later.
-            && !self.steps.is_due()
             let len = reader.buffered().len();
             reader.consume(len);
         }
         Poll::Ready(())
+    }
+
+    /// Counts what is held of messages, and closes the WebSocket if that is too much for this worker.
+    fn count_held(&mut self) {
+        let arrived = self.arrived.as_ref();
+        let arrived = arrived.map_or(0, |message| message.data.len());
+        let unfinished = self.assembly.pending_len() + arrived;
+        let len = unfinished as u64 + self.outgoing.waiting();
+        let Err(full) = self.held.set(len) else {
+            return;
+        };
+        if self.reading == Reading::Open {
+            tracing::warn!(error = %full, "closing a WebSocket");
+            self.push_close(&close_data(TRY_AGAIN_LATER, ""));
+            self.fail();
+            // What has come of the message makes room at once.
+            self.assembly = Assembly::new(Side::Client.sender(), 0);
+            self.count_held();
+        }
     }
 
     /// Takes the frames of one message off what has come.
@@ -301,6 +325,7 @@ impl ServerSocket {
         let taken = self.assembly.next(&mut rest);
         let len = len - rest.len();
         reader.consume(len);
+        self.steps.add_bytes(len);
         match taken {
             Ok(None) => {}
             Ok(Some(message)) => self.take(message),
@@ -325,7 +350,6 @@ impl ServerSocket {
     }
 
     fn refuse(&mut self, fault: FrameError) {
-        self.steps.add_bytes(len);
         tracing::debug!(fault = %describe(fault), "the client broke the WebSocket protocol");
         self.push_close(&close_data(fault.close_code(), ""));
         self.fail();

@@ -89,6 +89,11 @@ impl Assembly {
         self.max_len = max_len;
     }
 
+    /// Bytes that have come of a message that is not whole yet.
+    pub fn pending_len(&self) -> usize {
+        self.data.len() + self.control.len()
+    }
+
     fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         loop {
             if self.frame.is_none() {
@@ -376,6 +381,7 @@ mod tests {
         let mut assembly = Assembly::new(Sender::Server, u64::MAX);
         let mut head = &b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xffab"[..];
         assert_eq!(assembly.next(&mut head), Ok(None));
+        assert_eq!(assembly.pending_len(), 2);
         assert!(assembly.data.capacity() < 100);
     }
 

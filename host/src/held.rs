@@ -1,0 +1,68 @@
+//! What a worker holds of messages that plugins want whole: one bound for all its connections together.
+//!
+//! Each message has a limit of its own, but nothing bounds how many there are: bodies that are being collected, and
+//! messages of WebSockets that are not whole yet or wait to be taken. Counting is an addition in the worker's memory.
+
+use std::cell::Cell;
+
+thread_local! {
+    static TOTAL: Cell<u64> = const { Cell::new(0) };
+    static LIMIT: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+/// This worker holds at most so many bytes.
+pub(crate) fn set_limit(bytes: u64) {
+    LIMIT.set(bytes);
+}
+
+/// The bytes of one message, counted as long as this lives.
+#[derive(Debug, Default)]
+pub(crate) struct Held(u64);
+
+/// The worker holds as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much content is held for plugins already (limits.max_buffer_total)")]
+pub(crate) struct Full;
+
+impl Held {
+    /// There are so many bytes now.
+    ///
+    /// # Errors
+    /// That is more than there was, and the worker holds too much. It is counted all the same, until it is let go.
+    pub(crate) fn set(&mut self, len: u64) -> Result<(), Full> {
+        let has_grown = len > self.0;
+        let total = TOTAL.get().saturating_sub(self.0).saturating_add(len);
+        TOTAL.set(total);
+        self.0 = len;
+        match has_grown && total > LIMIT.get() {
+            true => Err(Full),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // While the thread ends there is nothing left to count.
+        let _ = TOTAL.try_with(|total| total.set(total.get().saturating_sub(self.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_messages_of_a_worker_count_together() {
+        set_limit(100);
+        let (mut one, mut other) = (Held::default(), Held::default());
+        assert_eq!(one.set(60), Ok(()));
+        assert_eq!(other.set(40), Ok(()));
+        assert_eq!(other.set(41), Err(Full));
+        assert_eq!(other.set(41), Ok(()), "it has not grown");
+        drop(one);
+        assert_eq!(other.set(100), Ok(()));
+        assert_eq!(other.set(0), Ok(()));
+        assert_eq!(TOTAL.get(), 0);
+    }
+}
