@@ -8,7 +8,7 @@ use crate::support::tls::{Ask, Form, Pki, Way};
 use crate::support::{OK, Origin, Proxy, request};
 
 /// Each way with status and content of the answer, and how often the upstream is asked.
-const WAYS: [(&str, u16, &str, usize); 12] = [
+const WAYS: [(&str, u16, &str, usize); 13] = [
     ("dropped-unpolled", 200, "kept", 0),
     ("dropped-after-a-poll", 200, "kept", 0),
     ("dropped-and-silent", 500, "", 0),
@@ -21,6 +21,7 @@ const WAYS: [(&str, u16, &str, usize); 12] = [
     ("reply-before-it", 200, "before", 0),
     ("reply-after-it", 200, "after", 0),
     ("polled-if-woken", 200, "origin-ok", 1),
+    ("reply-behind-a-failure", 200, "instead", 0),
 ];
 
 #[test]
@@ -59,6 +60,18 @@ fn a_forward_that_is_given_up_does_not_happen_and_its_request_stays() {
         is_over.store(true, Relaxed);
     });
     goes_on(&proxy);
+}
+
+#[test]
+fn behind_a_forward_that_failed_filters_see_the_request_that_is_left() {
+    let proxy = Proxy::command()
+        .plugin("hostile", "SeesTheEnd")
+        .plugin("hostile", "GivesUp")
+        .start();
+    let answer = proxy
+        .ask("GET /reply-behind-a-failure/x HTTP/1.1\r\nHost: site.example\r\nX-Mine: yes\r\n\r\n");
+    assert_eq!(answer.text(), "instead");
+    proxy.wait_for_line("saw the end of /reply-behind-a-failure/x with yes");
 }
 
 #[test]

@@ -401,7 +401,13 @@ impl Exchange {
                 crate::buffers::give_back_head(own.into_buffers());
                 Ok(outcome)
             }
-            Err(failed) => Err((failed, std::mem::replace(&mut self.head, own))),
+            Err(failed) => {
+                // What filters were shown goes with the failure, and may be gone when they look next.
+                if let Some(session) = &self.session {
+                    session.forget_request();
+                }
+                Err((failed, std::mem::replace(&mut self.head, own)))
+            }
         }
     }
 
