@@ -12,8 +12,8 @@
 //! > CONNECT a.example:443       as the proxy is configured
 //! ```
 //!
-//! In a tunnel to an address, the server name that the client asks for counts as well, once the upstream's certificate
-//! proves it: otherwise a client could have any tunnel relayed unseen by asking for an excluded name.
+//! In a tunnel to an address, the server name that the client asks for counts as well; to exclude, it has to be
+//! proven by the upstream's certificate. Otherwise a client could have any tunnel relayed unseen by asking for such a name.
 //!
 //! It only ever says no: for other tunnels a plugin listed later, or the configuration, decides. Without interception
 //! there is nothing to decide, and it does nothing.
@@ -41,11 +41,12 @@ impl Filter for TlsInterceptConditionally {
 
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
         let is_proven = exchange.is_server_name_proven();
-        let hello = exchange.tls_hello().filter(|_| is_proven);
+        let hello = exchange.tls_hello();
         let server_name = hello.and_then(|hello| hello.server_name());
         let server_name = server_name.and_then(|name| canonical_host(name).ok());
         let host = exchange.upstream().host();
-        if self.policy.keeps_closed(host, server_name.as_deref()) {
+        let server_name = server_name.as_deref();
+        if self.policy.keeps_closed(host, server_name, is_proven) {
             return Interception::Tunnel;
         }
         Interception::Default

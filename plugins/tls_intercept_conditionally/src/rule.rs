@@ -1,7 +1,8 @@
 //! Which tunnels stay closed.
 //!
 //! A tunnel may have two names: the host it leads to, and the server name that the client asks for in its TLS. Either
-//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them.
+//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them. A server name
+//! that is only the client's claim counts for `include`, as whoever gives it cannot keep a tunnel closed by it.
 
 use crate::config::Config;
 use plugin_api::{Error, canonical_host};
@@ -25,14 +26,21 @@ impl Policy {
         })
     }
 
-    /// Whether the tunnel to `host`, in which TLS asks for `server_name`, stays closed.
-    pub(crate) fn keeps_closed(&self, host: &str, server_name: Option<&str>) -> bool {
-        let is_on = |list: &[Pattern]| {
+    /// Whether the tunnel to `host`, in which TLS asks for `server_name`, stays closed. `is_proven`: the server name is
+    /// the upstream's.
+    pub(crate) fn keeps_closed(
+        &self,
+        host: &str,
+        server_name: Option<&str>,
+        is_proven: bool,
+    ) -> bool {
+        let is_on = |list: &[Pattern], server_name: Option<&str>| {
             let names = || [Some(host), server_name].into_iter().flatten();
             list.iter()
                 .any(|pattern| names().any(|name| pattern.matches(name)))
         };
-        is_on(&self.exclude) || (!self.include.is_empty() && !is_on(&self.include))
+        is_on(&self.exclude, server_name.filter(|_| is_proven))
+            || (!self.include.is_empty() && !is_on(&self.include, server_name))
     }
 }
 
@@ -95,7 +103,7 @@ mod tests {
             ("::1", true),
             ("", false),
         ] {
-            assert_eq!(policy.keeps_closed(host, None), expected, "{host}");
+            assert_eq!(policy.keeps_closed(host, None, false), expected, "{host}");
         }
     }
 
@@ -110,15 +118,24 @@ mod tests {
             ("192.0.2.1", None, true),
             ("b.example", Some("b.example"), true),
         ] {
-            let closed = policy.keeps_closed(host, server_name);
+            let closed = policy.keeps_closed(host, server_name, true);
             assert_eq!(closed, expected, "{host} {server_name:?}");
         }
     }
 
     #[test]
+    fn a_name_that_is_only_claimed_excludes_nothing_and_may_be_included() {
+        let excluding = policy(&["bank.example"], &[]).unwrap();
+        assert!(!excluding.keeps_closed("192.0.2.1", Some("bank.example"), false));
+        let including = policy(&[], &["*.corp.example"]).unwrap();
+        assert!(!including.keeps_closed("192.0.2.1", Some("a.corp.example"), false));
+        assert!(including.keeps_closed("192.0.2.1", Some("b.example"), false));
+    }
+
+    #[test]
     fn without_lists_nothing_is_kept_closed() {
         let policy = policy(&[], &[]).unwrap();
-        assert!(!policy.keeps_closed("a.example", Some("a.example")));
+        assert!(!policy.keeps_closed("a.example", Some("a.example"), true));
     }
 
     #[test]
