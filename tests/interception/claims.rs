@@ -36,6 +36,13 @@ fn a_secret_does_not_go_to_whoever_a_client_claims_to_be_its_host() {
     let answer = ask_in_clear(&pki, &proxy, &origin, "api.test", "X: {{KEY}}\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(origin.only_request().field("X").as_deref(), Some("{{KEY}}"));
+    let port = origin.address().port();
+    let line = proxy.wait_for_line(" GET ");
+    assert!(
+        line.contains(&format!(" GET 127.0.0.1:{port}/x "))
+            && line.ends_with(&format!(" - for api.test:{port}")),
+        "{line}"
+    );
 }
 
 #[test]
@@ -226,4 +233,36 @@ fn an_excluded_name_keeps_a_tunnel_closed_only_if_it_is_proven() {
             assert_eq!(by_proxy, !is_relayed, "{identity:?} {by_plugin}");
         }
     }
+}
+
+#[test]
+fn a_claimed_host_that_nobody_verifies_is_shown_no_certificate() {
+    let pki = Pki::new();
+    let origin = pki
+        .origin()
+        .asking_for_certificate()
+        .answering(Answer::ok("ok"));
+    let (certificate, key) = pki.client_files();
+    let proxy = pki
+        .intercepting()
+        .config(&format!(
+            "[interception]\ninsecure_hosts = ['localhost']\n[[tls.upstream.client_certificates]]\n\
+             hosts = ['localhost']\ncert_file = {certificate:?}\nkey_file = {key:?}\n"
+        ))
+        .start();
+    let named = origin.authority();
+    for tunnel in [named.clone(), origin.address().to_string()] {
+        let pipe = pki.client(&proxy).tunnel(&tunnel);
+        let secured = pipe.secure(&pki, "localhost", Offer::Both, Trust::Proxy);
+        let mut session = secured
+            .expect("the proxy's certificate is good")
+            .session(Form::Origin("https"));
+        assert_eq!(session.ask(Ask::get(&named, "/")).status, 200, "{tunnel}");
+    }
+    let requests = origin.requests();
+    let shown: Vec<bool> = requests
+        .iter()
+        .map(|request| request.client_certificate.is_some())
+        .collect();
+    assert_eq!(shown, [true, false]);
 }

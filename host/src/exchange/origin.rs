@@ -66,6 +66,21 @@ impl Exchange {
         }
     }
 
+    /// Whether TLS with the upstream is verified for the request's host.
+    fn is_host_verified(&self) -> bool {
+        let interception = self.worker.interception.as_ref();
+        !interception.is_some_and(|all| all.skips_verification(self.head.host()))
+    }
+
+    /// The address that the request goes to, if nothing proves that its host is there.
+    pub(super) fn unproven_address(&self) -> Option<IpAddr> {
+        let is_claimed = self.is_host_claimed && !self.head.has_new_host();
+        let origin = self.origin.as_ref().filter(|_| is_claimed)?;
+        let is_proven = origin.scheme == Scheme::Https && self.is_host_verified();
+        let address = || origin.address_claimed_as(self.head.host());
+        (!is_proven).then(address).flatten()
+    }
+
     /// Makes sure that the request is for the origin of its connection, and completes it.
     pub(super) fn settle_origin(&mut self) -> Result<(), ExchangeError> {
         let Some(origin) = &self.origin else {
@@ -94,11 +109,10 @@ impl Exchange {
             return Ok(());
         };
         if let Some(address) = claimed_at {
-            let interception = self.worker.interception.as_ref();
             session.set_tunnel(TunnelEnd {
                 address: address.to_string(),
                 scheme: origin.scheme,
-                is_verified: !interception.is_some_and(|all| all.skips_verification(host)),
+                is_verified: self.is_host_verified(),
             });
         }
         if !origin.user.is_empty() {

@@ -202,10 +202,12 @@ impl Exchange {
     /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that plugins
     /// have named or were told.
     fn write_line(&self, redirected: Option<(&str, u16)>, user: &str, fields: &[(String, String)]) {
-        let upstream = match (redirected, &self.forwarded_to) {
-            (Some(to), _) => to,
-            (None, Some(to)) if !self.head.has_new_host() => (to.host.as_str(), to.port),
-            (None, _) => (self.head.host(), self.head.port()),
+        let address = self.unproven_address().map(|address| address.to_string());
+        let upstream = match (redirected, &self.forwarded_to, &address) {
+            (Some(to), ..) => to,
+            (None, Some(to), _) if !self.head.has_new_host() => (to.host.as_str(), to.port),
+            (None, _, Some(address)) => (address.as_str(), self.head.port()),
+            (None, _, None) => (self.head.host(), self.head.port()),
         };
         let upstream = self.record.seeks_upstream.then_some(upstream);
         let asked = Some((self.head.host(), self.head.port()))

@@ -17,7 +17,8 @@
 //! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding. A
 //! tunnel is stored as the upstream sent it, hence encrypted as a rule; where the proxy looks into it, its responses are.
 //! The files are copies to look at, nothing is ever served from them. A file is there only if the response came to its
-//! end. A second plugin, `CacheTunnels`, does the same for tunnels alone. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
+//! end. It is named after the host of the request; inside a tunnel to an address, after the address where nothing proves that
+//! host. A second plugin, `CacheTunnels`, does the same for tunnels alone. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
 
 mod config;
 mod recording;
