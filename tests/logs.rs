@@ -406,7 +406,8 @@ fn lines_of_a_worker_are_in_the_order_of_their_times() {
     let proxy = Proxy::command()
         .args(["--num-workers", "1", "--log-level", "d"])
         .start();
-    for number in 0..30 {
+    // Fewer failures than would be left out and counted.
+    for number in 0..8 {
         proxy.get(&origin, &format!("/{number}"));
         proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");
     }
@@ -418,7 +419,7 @@ fn lines_of_a_worker_are_in_the_order_of_their_times() {
     let kinds = lines.iter().map(|line| line.contains(" - access_log:"));
     let kinds: Vec<bool> = kinds.collect();
     assert!(
-        kinds.windows(2).filter(|pair| pair[0] != pair[1]).count() > 30,
+        kinds.windows(2).filter(|pair| pair[0] != pair[1]).count() > 8,
         "the two kinds of lines are not mixed: {lines:#?}"
     );
 }
