@@ -480,7 +480,7 @@ fn a_request_is_forwarded_with_its_content_and_the_answer_comes_back() {
     assert_eq!(answer.text(), "GET /a/b?c=d ");
     assert_eq!(answer.all("X-Origin"), ["yes"]);
     assert!(answer.field("Via").is_some());
-    let line = proxy.wait_for_line(" - 203 Somewhat - ");
+    let line = proxy.wait_for_line(" - 203 \"Somewhat\" - ");
     let wanted = format!("GET {}/a/b?c=d - 203", origin.authority());
     assert!(
         line.contains(&wanted) && line.contains("forwarded=203"),
