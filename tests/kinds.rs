@@ -137,6 +137,32 @@ mod subscriber {
     }
 
     #[test]
+    fn hears_what_the_client_was_given() {
+        let proxy = kinds("EventLog").plugin("kinds", "Beside").start();
+        let answer = proxy.ask("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        assert_eq!(answer.status(), 418);
+        let line = proxy.wait_for_line("event ExchangeEnded");
+        assert!(line.contains(" status=Some(418) bytes=0 "), "{line}");
+        assert!(
+            line.contains(" end=\"418 Plugin(\\\"Beside\\\") "),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(" local=true upstream=false tls=false"),
+            "{line}"
+        );
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog").start();
+        proxy.get(&origin, "/");
+        let line = proxy.wait_for_line("event ExchangeEnded");
+        assert!(line.contains(" end=\"200 Upstream "), "{line}");
+        assert!(
+            line.ends_with(" local=true upstream=true tls=false"),
+            "{line}"
+        );
+    }
+
+    #[test]
     fn numbers_count_connections_and_exchanges_of_all_workers() {
         let origin = Origin::answering(OK);
         let proxy = kinds("EventLog").args(["--num-workers", "2"]).start();
@@ -206,5 +232,104 @@ fn a_library_lists_all_its_kinds() {
     let proxy = Proxy::command().args(["--plugins", &spec]).start();
     for name in ["Beside", "EventLog", "Echo"] {
         proxy.wait_for_line(&format!("Loaded plugin libkinds.so:{name} "));
+    }
+}
+
+mod summary {
+    use super::*;
+    use crate::support::request;
+
+    /// The value of one of the fields that `SeesEnd` has added.
+    fn field(line: &str, name: &str) -> String {
+        let rest = line
+            .split_once(&format!(" - {name}="))
+            .map_or("", |(_, rest)| rest);
+        let value = rest.split(" - ").next().unwrap_or_default();
+        value.trim_matches('"').replace("\\\"", "\"")
+    }
+
+    #[test]
+    fn says_who_answered_and_what() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("SeesEnd").start();
+        let authority = origin.authority();
+        for (target, response, end) in [
+            (format!("http://{authority}/ok"), "200", "200 Upstream "),
+            (
+                format!("http://{authority}/denied"),
+                "403",
+                "403 Plugin(\"SeesEnd\") ",
+            ),
+            (format!("http://{authority}/closed"), "none", "0 Nobody "),
+            (
+                "http://127.0.0.1:1/refused".to_owned(),
+                "502",
+                "502 Proxy(\"connection_refused\") ",
+            ),
+            (
+                "https://a.example/secure".to_owned(),
+                "501",
+                "501 Proxy(\"http_request_error\") ",
+            ),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+            let mut client = proxy.client();
+            client.send(&text);
+            if response != "none" {
+                client.response();
+            }
+            let path = &target[target.rfind('/').unwrap_or(0)..];
+            let line = proxy.wait_for_line(&format!("{path} - "));
+            assert_eq!(field(&line, "response"), response, "{line}");
+            let told = field(&line, "end");
+            assert!(told.starts_with(end), "{line}");
+            let numbers: Vec<&str> = told[end.len()..].split(' ').collect();
+            let received = client.received().len().to_string();
+            assert_eq!(
+                numbers,
+                [&*text.len().to_string(), &*received, "true"],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn counts_content_and_tunnels_both_ways() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("SeesEnd").start();
+        let upload = request("POST", &origin, "/upload", "Content-Length: 5\r\n") + "hello";
+        proxy.ask(&upload);
+        let line = proxy.wait_for_line("/upload");
+        let end = field(&line, "end");
+        assert!(
+            end.starts_with(&format!("200 Upstream {} ", upload.len())),
+            "{line}"
+        );
+        let echo = Origin::echoing();
+        let mut client = proxy.tunnel(&echo);
+        client.send("twelve bytes");
+        client.read_exact(12);
+        client.finish();
+        client.read_to_end();
+        let line = proxy.wait_for_line(" - CONNECT ");
+        let head = format!(
+            "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n",
+            echo.authority()
+        );
+        let end = field(&line, "end");
+        let expected = format!("200 Proxy(\"connected\") {} 12 true", head.len() + 12);
+        assert_eq!(end, expected, "{line}");
+    }
+
+    #[test]
+    fn names_both_ends_of_both_connections() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("SeesEnd").start();
+        proxy.get(&origin, "/ends");
+        let line = proxy.wait_for_line("/ends");
+        let ends = field(&line, "ends");
+        let expected = format!("{} {} 127.0.0.1:", proxy.address(), origin.address());
+        assert!(ends.starts_with(&expected), "{line}");
+        assert_eq!(field(&line, "tls"), "none");
     }
 }

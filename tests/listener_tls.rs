@@ -415,3 +415,21 @@ fn a_key_that_others_may_read_is_warned_of() {
         .count();
     assert_eq!(warnings, files.len());
 }
+
+#[test]
+fn plugins_are_told_what_was_agreed_on_by_tls() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).plugin("kinds", "SeesEnd").start();
+    for (way, protocol) in [(Way::Tls, "http/1.1"), (Way::Http2, "h2")] {
+        let mut session = pki.client(&proxy).over(way).session();
+        let path = format!("/over-{protocol}");
+        assert_eq!(
+            session.ask(Ask::get(&origin.authority(), &path)).status,
+            200
+        );
+        let line = proxy.wait_for_line(&path);
+        assert!(line.contains(" - tls=TLSv1.3 true "), "{line}");
+        assert!(line.contains(&format!(" {protocol} false")), "{line}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::http1::Scheme;
 use crate::http2;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
 use crate::interception::{self, Guard, Look, Refused};
-use crate::plugins::{ClientFacts, ClientPlugins, protocol};
+use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
@@ -32,12 +32,28 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     /// None when no plugin is interested in connections.
     pub(crate) plugins: Option<Rc<ClientPlugins>>,
+    /// Our end of it. None where nobody is told.
+    pub(crate) end: Option<Rc<ClientEnd>>,
     /// What its requests are for, inside of a tunnel that the client had made.
     pub(crate) origin: Option<Rc<Origin>>,
     /// The tunnel to this proxy itself that it is inside of.
     pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
     /// Its exchanges are streams, which run side by side.
     pub(crate) is_http2: bool,
+}
+
+impl Connection {
+    /// Notes what the client has agreed on by TLS, for plugins.
+    pub(crate) fn note_tls(&mut self, transport: &Transport) {
+        if let Some(end) = &self.end
+            && let Some(facts) = transport.client_tls()
+        {
+            self.end = Some(Rc::new(ClientEnd {
+                local: end.local,
+                tls: Some(Box::new(facts)),
+            }));
+        }
+    }
 }
 
 /// What a connection keeps to its end: it is counted, and its end is noted.
@@ -111,9 +127,17 @@ pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
     }
     let claimable = worker.chain.has_protocols().then(facts);
     let is_http_already = worker.tls_listener.is_none() && claimable.is_none();
+    let is_told = !worker.chain.is_empty() || worker.events.has_subscribers();
+    let end = is_told.then(|| {
+        Rc::new(ClientEnd {
+            local: socket.local_addr().ok(),
+            tls: None,
+        })
+    });
     let connection = Connection {
         id,
         client,
+        end,
         plugins: plugins.map(Rc::new),
         worker,
         origin: None,
@@ -143,6 +167,7 @@ async fn find_protocol(
         },
     };
     connection.is_http2 = transport.speaks_http2();
+    connection.note_tls(&transport);
     let Some(facts) = claimable.filter(|_| !connection.is_http2) else {
         return spawn(transport, connection, ends);
     };

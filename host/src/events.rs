@@ -14,11 +14,14 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use abi_stable::std_types::RSlice;
-use plugin_api::abi::{Event, SubscriberTableRef, event};
+use plugin_api::abi::{ClientTlsView, Event, SubscriberTableRef, SummaryView, event};
 
 use crate::plugins::call::{Call, Place, Role, Visible};
 use crate::plugins::load::LoadedObject;
+use crate::plugins::summary;
 use crate::plugins::views;
+use crate::plugins::{AnsweredBy, Summary};
+use crate::transport::TlsFacts;
 
 /// Notes that may wait; beyond it they are lost, and counted.
 const QUEUE_LEN: usize = 8192;
@@ -43,6 +46,19 @@ pub(crate) struct Note {
     pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
     pub(crate) time: SystemTime,
+    pub(crate) local: Option<SocketAddr>,
+    /// What an exchange that is over came to.
+    pub(crate) ended: Option<Box<NotedEnd>>,
+}
+
+/// What an exchange came to, beside its status, its bytes and its time.
+#[derive(Debug)]
+pub(crate) struct NotedEnd {
+    pub(crate) answered_by: AnsweredBy,
+    pub(crate) from_client: u64,
+    pub(crate) to_client: u64,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) tls: Option<Box<TlsFacts>>,
 }
 
 /// The request that a note is about.
@@ -76,6 +92,8 @@ impl Note {
             bytes: 0,
             elapsed: Duration::ZERO,
             time: SystemTime::now(),
+            local: None,
+            ended: None,
         }
     }
 }
@@ -151,7 +169,9 @@ fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64)
     while let Ok(first) = notes.recv() {
         batch.push(first);
         batch.extend(notes.try_iter().take(BATCH_LEN - 1));
-        let events: Vec<Event> = batch.iter().map(view).collect();
+        let ends: Vec<Option<End>> = batch.iter().map(end).collect();
+        let shown = batch.iter().zip(&ends);
+        let events: Vec<Event> = shown.map(|(note, end)| view(note, end.as_ref())).collect();
         let lost = lost.swap(0, Ordering::Relaxed);
         for subscriber in subscribers {
             let handle = subscriber.table.handle_events();
@@ -160,11 +180,40 @@ fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64)
             unsafe { handle(subscriber.object, RSlice::from_slice(&events), lost) };
         }
         drop(events);
+        drop(ends);
         batch.clear();
     }
 }
 
-fn view(note: &Note) -> Event {
+/// What is shown of the end of an exchange.
+struct End {
+    summary: SummaryView,
+    tls: Option<ClientTlsView>,
+}
+
+fn end(note: &Note) -> Option<End> {
+    let ended = note.ended.as_deref()?;
+    Some(End {
+        summary: summary::view(&Summary {
+            status: note.status,
+            answered_by: &ended.answered_by,
+            note: &note.note,
+            from_client: ended.from_client,
+            to_client: ended.to_client,
+            elapsed: note.elapsed,
+        }),
+        tls: ended.tls.as_deref().map(views::tls_view),
+    })
+}
+
+/// A part of an [`End`] without its lifetime.
+fn lasting<T>(part: &T) -> &'static T {
+    // SAFETY: subscribers see it for the time of a call, and the ends outlive the events.
+    unsafe { &*std::ptr::from_ref(part) }
+}
+
+fn view(note: &Note, end: Option<&End>) -> Event {
+    let address = |address: Option<SocketAddr>| address.map_or(views::NO_ADDRESS, views::address);
     let request = note.request.as_ref();
     let text = |text: Option<&str>| views::text(text.unwrap_or_default().as_bytes());
     Event {
@@ -192,5 +241,9 @@ fn view(note: &Note) -> Event {
         bytes: note.bytes,
         elapsed: u64::try_from(note.elapsed.as_micros()).unwrap_or(u64::MAX),
         reserved: [0; 4],
+        local: address(note.local),
+        upstream_address: address(note.ended.as_ref().and_then(|ended| ended.upstream)),
+        client_tls: end.and_then(|end| end.tls.as_ref()).map(lasting),
+        summary: end.map(|end| lasting(&end.summary)),
     }
 }

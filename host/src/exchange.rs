@@ -30,7 +30,7 @@ use crate::events::NoteKind;
 use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
 use crate::interception::{Look, Treatment};
 use crate::plugins::web::WebTask;
-use crate::plugins::{ExchangeFacts, Session};
+use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::worker::Worker;
@@ -57,6 +57,8 @@ pub(crate) struct Exchange {
     upload: Upload,
     /// None when no plugin is loaded.
     session: Option<Session>,
+    /// Our end of the client's connection; None where nobody is told.
+    end: Option<Rc<ClientEnd>>,
     /// What the connection is for, inside of an intercepted tunnel.
     origin: Option<Rc<Origin>>,
     /// The tunnel leads to an address, and that the request's host is there is what the client says.
@@ -114,18 +116,22 @@ enum AfterAnswer {
 
 /// Serves the next request of a connection on which bytes have arrived.
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
+    let consumed = client.consumed();
     let head = match next_request(client, connection).await {
         Ok(head) => head,
         Err(next) => return next,
     };
     let mut exchange = Exchange::new(connection, head);
+    exchange.record.received = client.consumed() - consumed;
     exchange.note_event(NoteKind::RequestStarted);
-    let (error, progress) = match exchange.run(client).await {
-        Ok(outcome) => return exchange.conclude(outcome),
-        Err(failure) => failure,
+    let outcome = match exchange.run(client).await {
+        Ok(outcome) => outcome,
+        Err((error, progress)) => {
+            Outcome::Next(exchange.answer_failure(client, &error, &progress).await)
+        }
     };
-    let next = exchange.answer_failure(client, &error, &progress).await;
-    exchange.conclude(Outcome::Next(next))
+    exchange.record.received = client.consumed() - consumed;
+    exchange.conclude(outcome)
 }
 
 /// Where an exchange leads.
@@ -233,7 +239,7 @@ impl Exchange {
         Self {
             session: has_plugins.then(|| {
                 let client = connection.plugins.as_ref();
-                Session::new(&worker.chain, client, facts)
+                Session::new(&worker.chain, client, connection.end.as_ref(), facts)
             }),
             worker: Rc::clone(worker),
             facts,
@@ -243,6 +249,7 @@ impl Exchange {
             origin: connection.origin.clone(),
             is_host_claimed: false,
             own_tunnel: connection.own_tunnel.clone(),
+            end: connection.end.clone(),
             tunnel_scheme: Scheme::Http,
             tunnel_destination: Destination::default(),
             forwarded_to: None,
@@ -416,8 +423,13 @@ impl Exchange {
         };
         let result = send_reply(client, &self.worker, reply, form).await;
         self.record.answered = reply.status;
+        if self.record.answered_by == AnsweredBy::Nobody {
+            self.record.answered_by = AnsweredBy::Proxy("");
+        }
+        self.keep_reply(reply, form);
+        self.record.answer_len = *result.as_ref().unwrap_or(&0);
         if self.record.is_web {
-            self.record.sent = *result.as_ref().unwrap_or(&0);
+            self.record.sent = std::mem::take(&mut self.record.answer_len);
         } else if self.record.note.is_none() {
             self.record.note = Some(format!("answered {}", reply.status));
         }
@@ -460,6 +472,7 @@ impl Exchange {
         }
         let reply = Reply::for_error(error, &self.worker.config.via);
         self.record.note = Some(why_answered(error));
+        self.record.answered_by = AnsweredBy::Proxy(classify(error).1);
         let is_about_policy = matches!(error.cause, Cause::Refused(_) | Cause::Content(_));
         let is_malformed = error.peer == Peer::Client && !is_about_policy;
         if is_malformed {

@@ -385,6 +385,7 @@ impl BodyRelay<'_> {
                 .map_err(RelayError::Receiver)?;
             left -= len;
             *self.written += len;
+            from.note_spliced(len);
             self.decoder.skip(len);
             pieces += 1;
             if pieces.is_multiple_of(PIECES_PER_TURN) {

@@ -3,7 +3,9 @@
 //! A [`MessageStream`] reads heads and bytes and writes bytes. It holds a buffer only while there are bytes in it:
 //! waiting for a peer costs no memory. Every wait is bounded by the deadline that its caller has set.
 
+use std::cell::OnceCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub(crate) struct MessageStream {
     reading: Deadline,
     writing: Deadline,
     read_len: usize,
+    /// The other end's address and ours, once somebody has asked for them.
+    addresses: OnceCell<Box<Option<(SocketAddr, SocketAddr)>>>,
 }
 
 /// The bytes of one head, and where the head begins in them (empty lines may come before it).
@@ -55,6 +59,7 @@ impl MessageStream {
             reading: deadlines.slot(),
             writing: deadlines.slot(),
             read_len,
+            addresses: OnceCell::new(),
         }
     }
 
@@ -93,8 +98,19 @@ impl MessageStream {
     }
 
     /// Where the peer has connected to; none for one of many on a connection.
-    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.transport.link().local_addr()
+    }
+
+    /// The other end's address and ours; none for one of many on a connection. The system is asked once.
+    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let asked = || Box::new(self.transport.link().addresses());
+        **self.addresses.get_or_init(asked)
+    }
+
+    /// Bytes that were received and consumed so far, those of tunnels and of bodies that the kernel moves left out.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.received.total
     }
 
     /// Whether received bytes wait to be read.
@@ -216,6 +232,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn consume(&mut self, len: usize) {
         self.received.consume(len);
+    }
+
+    /// Counts bytes of the peer's that have not come through the buffer.
+    pub(crate) fn note_spliced(&mut self, len: u64) {
+        self.received.total += len;
     }
 
     /// Reads once, behind what is buffered. `Ok(0)`: the peer closed its direction. The caller has set the deadline;
@@ -416,6 +437,8 @@ struct Received {
     start: usize,
     /// The last read filled the buffer: more is coming, a larger one pays.
     is_filling: bool,
+    /// Bytes consumed so far.
+    total: u64,
 }
 
 impl Received {
@@ -429,6 +452,7 @@ impl Received {
 
     fn consume(&mut self, len: usize) {
         self.start += len;
+        self.total += len as u64;
         debug_assert!(self.start <= self.bytes.len());
         if self.is_empty() {
             self.is_filling = self.bytes.len() == self.bytes.capacity();
@@ -471,6 +495,7 @@ impl Received {
     }
 
     fn take_head(&mut self, bounds: &HeadBounds) -> HeadText {
+        self.total += bounds.end as u64;
         let mut text = std::mem::take(&mut self.bytes);
         if self.start > 0 {
             text.drain(..self.start);

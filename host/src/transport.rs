@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
@@ -95,7 +96,59 @@ pub(crate) enum Link<'a> {
     Channel(&'a Rc<dyn Channel>),
 }
 
+/// What a client and this proxy have agreed on by TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFacts {
+    pub(crate) version: &'static str,
+    pub(crate) cipher: &'static str,
+    /// Empty if the client has named none.
+    pub(crate) server_name: String,
+    /// Empty if there was no ALPN.
+    pub(crate) protocol: String,
+    /// DER; empty if the client has shown none.
+    pub(crate) certificate: Vec<u8>,
+}
+
+impl Transport {
+    /// What a client has agreed on with us; none in clear text, and where this is the client.
+    pub(crate) fn client_tls(&self) -> Option<TlsFacts> {
+        let Self::Tls(tls) = self else {
+            return None;
+        };
+        let session = tls.session.borrow();
+        let TlsStream::Server(stream) = &*session else {
+            return None;
+        };
+        let (_, connection) = stream.get_ref();
+        let suite = connection.negotiated_cipher_suite();
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        Some(TlsFacts {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: suite
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or_default(),
+            server_name: connection.server_name().unwrap_or_default().to_owned(),
+            protocol: String::from_utf8_lossy(connection.alpn_protocol().unwrap_or_default())
+                .into_owned(),
+            certificate: certificates
+                .first()
+                .map_or_else(Vec::new, |der| der.to_vec()),
+        })
+    }
+}
+
 impl Link<'_> {
+    /// The other end's address and ours; none where there is no socket of its own.
+    pub(crate) fn addresses(self) -> Option<(SocketAddr, SocketAddr)> {
+        match self {
+            Self::Socket(socket) => Some((socket.peer_addr().ok()?, socket.local_addr().ok()?)),
+            Self::Channel(_) => None,
+        }
+    }
+
     /// Our address; none where there is no socket of its own.
     pub(crate) fn local_addr(self) -> Option<SocketAddr> {
         match self {

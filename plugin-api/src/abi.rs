@@ -244,6 +244,18 @@ pub mod event {
     pub const CONNECTION_CLOSED: u32 = 4;
 }
 
+/// Who gave the client its answer: the values of [`SummaryView::answered_by`](super::abi::SummaryView).
+pub mod answered {
+    /// Nobody.
+    pub const NOBODY: u32 = 0;
+    /// The upstream.
+    pub const UPSTREAM: u32 = 1;
+    /// The plugin that `answerer` names.
+    pub const PLUGIN: u32 = 2;
+    /// The proxy, for the reason that `answerer` gives.
+    pub const PROXY: u32 = 3;
+}
+
 /// What a protocol says to the first bytes of a connection.
 pub mod claim {
     /// They are another's.
@@ -317,6 +329,46 @@ pub struct TlsHelloView {
     pub server_name: RStr<'static>,
     /// The protocols it offers (ALPN), separated by commas.
     pub protocols: RStr<'static>,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// The TLS session of a client with the proxy. Valid like [`FieldSlot`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct ClientTlsView {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: RStr<'static>,
+    /// The cipher suite.
+    pub cipher: RStr<'static>,
+    /// The server name asked for, possibly empty.
+    pub server_name: RStr<'static>,
+    /// The protocol agreed on (ALPN), possibly empty.
+    pub protocol: RStr<'static>,
+    /// The client's certificate as DER, possibly empty.
+    pub certificate: RSlice<'static, u8>,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// What an exchange came to. Valid like [`FieldSlot`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct SummaryView {
+    /// The status that the client was given; 0 if it was given none.
+    pub status: u32,
+    /// A value of [`answered`].
+    pub answered_by: u32,
+    /// The plugin's name, or the proxy's reason.
+    pub answerer: RStr<'static>,
+    /// What the access log says about it, possibly empty.
+    pub note: RStr<'static>,
+    /// Bytes read from the client.
+    pub from_client: u64,
+    /// Bytes sent to the client.
+    pub to_client: u64,
+    /// From the beginning to the end, in microseconds.
+    pub elapsed: u64,
     /// Zero.
     pub reserved: [u64; 4],
 }
@@ -429,6 +481,16 @@ pub struct ExchangeView {
     pub tls_hello: *const TlsHelloView,
     /// Zero.
     pub reserved: [u64; 8],
+    /// Where the client has connected to.
+    pub local: Address,
+    /// The other end of the upstream connection; its family is 0 before there is one.
+    pub upstream_address: Address,
+    /// Our end of it.
+    pub upstream_local: Address,
+    /// Null where the client does not speak TLS to the proxy.
+    pub client_tls: *const ClientTlsView,
+    /// Null before `on_access_log`.
+    pub summary: *const SummaryView,
 }
 
 /// What a hook may do to its exchange, until it returns or, for an async hook, until `poll` has answered.
@@ -661,7 +723,8 @@ pub struct FilterTable {
 pub struct Event {
     /// A value of [`event`].
     pub kind: u32,
-    /// The status code, as far as there is one; else 0.
+    /// The status of the upstream's response, and once the exchange has ended the one that the client was given; 0 if there
+    /// is none.
     pub status: u32,
     /// When, in milliseconds since 1970.
     pub time: u64,
@@ -689,6 +752,14 @@ pub struct Event {
     pub elapsed: u64,
     /// Zero.
     pub reserved: [u64; 4],
+    /// Where the client has connected to.
+    pub local: Address,
+    /// The other end of the upstream connection, once the exchange has ended; its family is 0 if there was none.
+    pub upstream_address: Address,
+    /// None where the client does not speak TLS to the proxy, and for events of connections.
+    pub client_tls: Option<&'static ClientTlsView>,
+    /// None before the exchange has ended.
+    pub summary: Option<&'static SummaryView>,
 }
 
 /// One subscriber's functions. The host calls `handle_events` from one thread, which is no worker's: it may block.

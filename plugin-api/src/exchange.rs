@@ -7,8 +7,8 @@
 use crate::abi::{Address, ExchangeView, TlsHelloView, direction, fact};
 use crate::message::Editor;
 use crate::{
-    BodyMode, Direction, EditError, Filter, MessageKind, Request, RequestMut, Response,
-    ResponseMut, Trailers, TrailersMut, connection,
+    BodyMode, ClientTls, Direction, EditError, Filter, MessageKind, Request, RequestMut, Response,
+    ResponseMut, Summary, Trailers, TrailersMut, connection,
 };
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -39,12 +39,12 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// Counts client connections since the proxy started; the same for all exchanges of one.
+    /// Counts client connections since the proxy started, from 1 and over all workers; the same for all exchanges of one.
     pub fn connection_id(&self) -> u64 {
         self.view().connection_id
     }
 
-    /// Counts exchanges since the proxy started.
+    /// Counts exchanges since the proxy started, from 1 and over all workers.
     pub fn exchange_id(&self) -> u64 {
         self.view().exchange_id
     }
@@ -52,6 +52,35 @@ impl<'a, F: Filter> Exchange<'a, F> {
     /// Who sent the request; none when it did not come from an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view().client)
+    }
+
+    /// Where the client has connected to; none where that is not known.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        socket_address(&self.view().local)
+    }
+
+    /// The other end of the upstream connection, from `on_upstream_connected` on: the origin, or the parent proxy. None where
+    /// there is none yet, and where the connection is one of HTTP/2 that exchanges share.
+    pub fn upstream_address(&self) -> Option<SocketAddr> {
+        socket_address(&self.view().upstream_address)
+    }
+
+    /// Our end of the upstream connection, where [`upstream_address`](Self::upstream_address) is the other one.
+    pub fn upstream_local_address(&self) -> Option<SocketAddr> {
+        socket_address(&self.view().upstream_local)
+    }
+
+    /// The TLS session of the client with the proxy: of the listener, or inside of an intercepted tunnel that of the tunnel.
+    /// None where the client speaks clear text.
+    pub fn client_tls(&self) -> Option<ClientTls<'_>> {
+        // SAFETY: null or valid until the hook returns.
+        unsafe { self.view().client_tls.as_ref() }.map(ClientTls::new)
+    }
+
+    /// What the exchange came to, in `on_access_log` and `on_upstream_connection_close`; none before.
+    pub fn summary(&self) -> Option<Summary<'_>> {
+        // SAFETY: null or valid until the hook returns.
+        unsafe { self.view().summary.as_ref() }.map(Summary::new)
     }
 
     /// The request.
@@ -69,7 +98,9 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// The final response; none before it has arrived.
+    /// The final response; none before it has arrived. At the end of the exchange, in `on_access_log` and
+    /// `on_upstream_connection_close`, the one that the client was given, whoever made it: also a plugin's reply, or an error
+    /// of the proxy's own.
     pub fn response(&self) -> Option<Response<'_>> {
         // SAFETY: null or valid until the next edit, which needs `&mut self`.
         unsafe { self.view().response.as_ref() }.map(|view| Response { view })

@@ -401,7 +401,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// The exchange is over, however it ended, and its line is about to be written to the access log. Called for
     /// all plugins, also for those that an earlier reply kept from being asked.
     ///
-    /// May read both heads and [add to the line](Exchange::add_log_field).
+    /// May read the request, the [response](Exchange::response) that the client was given and what the exchange
+    /// [came to](Exchange::summary), and [add to the line](Exchange::add_log_field).
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
         LogLine::Write
     }

@@ -409,6 +409,7 @@ mod protocol;
 mod runtime;
 mod speaker;
 mod subscriber;
+mod summary;
 mod task;
 pub mod testing;
 pub mod utilities;
@@ -435,6 +436,7 @@ pub use outcome::{
 pub use plugin_api_macros::filter;
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
+pub use summary::{AnsweredBy, ClientTls, Summary};
 pub use task::spawn;
 pub use web::{
     ForwardError, ForwardFault, ForwardTo, Forwarded, Route, SocketMessage, WebExchange, WebRoutes,

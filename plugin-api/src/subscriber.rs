@@ -4,7 +4,7 @@
 use crate::abi::{self, ErrorSink, SubscriberTable, SubscriberTableRef, event};
 use crate::adapter::{called, created, destroy};
 use crate::exchange::socket_address;
-use crate::{Error, configuration};
+use crate::{ClientTls, Error, Summary, configuration};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
@@ -98,12 +98,12 @@ impl<'x> Event<'x> {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.view.time)
     }
 
-    /// Counts client connections since the proxy started.
+    /// Counts client connections since the proxy started, from 1 and over all workers.
     pub fn connection_id(&self) -> u64 {
         self.view.connection_id
     }
 
-    /// Counts exchanges since the proxy started; none for events of connections.
+    /// Counts exchanges since the proxy started, from 1 and over all workers; none for events of connections.
     pub fn exchange_id(&self) -> Option<u64> {
         Some(self.view.exchange_id).filter(|&id| id > 0)
     }
@@ -133,7 +133,8 @@ impl<'x> Event<'x> {
         self.view.path.as_str()
     }
 
-    /// The status of the upstream's response, once there is one.
+    /// The status of the upstream's response, once there is one. Once the exchange has ended, the status that the client was
+    /// given, whoever answered.
     pub fn status(&self) -> Option<u16> {
         u16::try_from(self.view.status)
             .ok()
@@ -153,6 +154,27 @@ impl<'x> Event<'x> {
     /// How long the exchange took, once it has ended.
     pub fn elapsed(&self) -> Duration {
         Duration::from_micros(self.view.elapsed)
+    }
+
+    /// Where the client has connected to; none where that is not known.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.local)
+    }
+
+    /// The other end of the upstream connection, once the exchange has ended; as
+    /// [`Exchange::upstream_address`](crate::Exchange::upstream_address).
+    pub fn upstream_address(&self) -> Option<SocketAddr> {
+        socket_address(&self.view.upstream_address)
+    }
+
+    /// The TLS session of the client with the proxy, once the exchange has ended; none where the client speaks clear text.
+    pub fn client_tls(&self) -> Option<ClientTls<'x>> {
+        self.view.client_tls.map(ClientTls::new)
+    }
+
+    /// What the exchange came to, once it has ended.
+    pub fn summary(&self) -> Option<Summary<'x>> {
+        self.view.summary.map(Summary::new)
     }
 }
 

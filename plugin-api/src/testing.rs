@@ -31,15 +31,18 @@ mod connection;
 mod fake;
 pub mod web;
 
-use crate::abi::{FilterTableRef, code, flag, hook};
+use crate::abi::{FilterTableRef, answered, code, flag, hook};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
 use crate::utilities::websocket::check_message;
-use crate::{Direction, Error, Filter, Flow, Interception, LogLine, MessageKind, Outcome, Reply};
+use crate::{
+    AnsweredBy, Direction, Error, Filter, Flow, Interception, LogLine, MessageKind, Outcome, Reply,
+};
 use core::ffi::c_void;
-use fake::{Fake, FakeRequest, FakeResponse};
+use fake::{Fake, FakeRequest, FakeResponse, FakeSummary};
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
+use std::time::Duration;
 
 pub use calls::answer_calls;
 pub(crate) use calls::answer_to;
@@ -64,6 +67,8 @@ pub fn request(method: &str, url: &str) -> Call {
         request: FakeRequest::new(method, url),
         client: SocketAddr::from(([127, 0, 0, 1], 50000)),
         user: String::new(),
+        local: None,
+        client_tls: None,
         body: None,
         tunnel: None,
         is_certified: false,
@@ -75,6 +80,8 @@ pub struct Call {
     request: FakeRequest,
     client: SocketAddr,
     user: String,
+    local: Option<SocketAddr>,
+    client_tls: Option<(String, String)>,
     body: Option<Vec<u8>>,
     tunnel: Option<String>,
     is_certified: bool,
@@ -101,6 +108,20 @@ impl Call {
     #[must_use]
     pub fn user(mut self, name: &str) -> Self {
         self.user = name.to_owned();
+        self
+    }
+
+    /// From a client that has connected to this address.
+    #[must_use]
+    pub fn local_address(mut self, local: SocketAddr) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    /// From a client that speaks TLS to the proxy, has asked for this server name, and has agreed on this protocol.
+    #[must_use]
+    pub fn client_tls(mut self, server_name: &str, protocol: &str) -> Self {
+        self.client_tls = Some((server_name.to_owned(), protocol.to_owned()));
         self
     }
 
@@ -148,6 +169,7 @@ impl Call {
         let mut fake = Fake::new(self.request, client);
         fake.user = self.user;
         fake.is_certified = self.is_certified;
+        (fake.local, fake.client_tls) = (self.local, self.client_tls);
         if let Some(address) = self.tunnel {
             fake.upstream.0.clone_from(&address);
             fake.tunnel = Some(address);
@@ -438,11 +460,71 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// Ends the exchange: runs `on_access_log`.
+    /// The address that `on_upstream_connected` and later hooks see of the upstream.
+    pub fn set_upstream_address(&mut self, address: SocketAddr) {
+        self.fake_mut().upstream_address = Some(address);
+    }
+
+    /// What the exchange comes to, in place of what [`access_log`](Self::access_log) makes of what has happened.
+    pub fn end_as(
+        &mut self,
+        status: Option<u16>,
+        answered_by: AnsweredBy<'_>,
+        bytes_from_client: u64,
+        bytes_to_client: u64,
+        duration: Duration,
+    ) {
+        let (answered_by, answerer) = match answered_by {
+            AnsweredBy::Nobody => (answered::NOBODY, ""),
+            AnsweredBy::Upstream => (answered::UPSTREAM, ""),
+            AnsweredBy::Plugin(name) => (answered::PLUGIN, name),
+            AnsweredBy::Proxy(reason) => (answered::PROXY, reason),
+        };
+        self.fake_mut().summary = Some(FakeSummary {
+            status,
+            answered_by,
+            answerer: answerer.to_owned(),
+            from_client: bytes_from_client,
+            to_client: bytes_to_client,
+            elapsed: duration,
+        });
+    }
+
+    /// Ends the exchange: runs `on_access_log`. Unless [`end_as`](Self::end_as) says otherwise, the client was given the
+    /// plugin's reply, or else the response, and no bytes were counted.
     ///
     /// # Errors
     /// What the hook panicked with.
     pub fn access_log(&mut self) -> Result<LogLine, Error> {
+        if let Ok(Flow::Reply(reply)) = &self.outcome {
+            let fields = reply.fields.iter();
+            let response = FakeResponse {
+                status: reply.status,
+                reason: String::new(),
+                fields: fields
+                    .map(|(name, value)| (name.to_string(), value.clone()))
+                    .collect(),
+            };
+            let name = std::any::type_name::<F>();
+            let name = name.rsplit("::").next().unwrap_or(name).to_owned();
+            let status = response.status;
+            self.fake_mut().response = Some(response);
+            self.fake_mut().summary.get_or_insert(FakeSummary {
+                status: Some(status),
+                answered_by: answered::PLUGIN,
+                answerer: name,
+                ..FakeSummary::default()
+            });
+        }
+        let status = self.status();
+        self.fake_mut().summary.get_or_insert(FakeSummary {
+            status,
+            answered_by: match status {
+                Some(_) => answered::UPSTREAM,
+                None => answered::NOBODY,
+            },
+            ..FakeSummary::default()
+        });
         match self.ask(hook::ON_ACCESS_LOG) {
             code::PROCEED => Ok(LogLine::Write),
             code::SUPPRESS => Ok(LogLine::Suppress),

@@ -9,7 +9,7 @@ use super::{Exchange, Origin, Outcome, unless_reset};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
 use crate::interception::{self, RelayReason, Treatment};
-use crate::plugins::{Hook, ShownHello, Subject, Verdict};
+use crate::plugins::{AnsweredBy, Hook, ShownHello, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFault};
 
@@ -84,7 +84,7 @@ impl Exchange {
     }
 
     pub(super) async fn promise_tunnel(
-        &self,
+        &mut self,
         client: &mut MessageStream,
     ) -> Result<(), ExchangeError> {
         let stall = self.worker.config.timeouts.client_idle;
@@ -92,7 +92,10 @@ impl Exchange {
             .writer()
             .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
             .await
-            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
+            .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
+        self.record.answered = 200;
+        self.record.answered_by = AnsweredBy::Proxy("connected");
+        Ok(())
     }
 
     /// How the tunnel begins, and what becomes of it as far as that is known already.

@@ -4,7 +4,7 @@ use super::{AfterAnswer, Exchange, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
-use crate::plugins::{Hook, PluginReply, Subject, Verdict};
+use crate::plugins::{AnsweredBy, Hook, PluginReply, Subject, Verdict};
 use crate::reply::Reply;
 use crate::stream::MessageStream;
 
@@ -113,6 +113,7 @@ impl Exchange {
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
                 self.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 Ok(Some(self.answer(client, &reply).await))
             }
             Verdict::Close(plugin) => {

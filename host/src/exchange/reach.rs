@@ -231,7 +231,11 @@ impl Exchange {
             let error = match self.obtain(client, &mut destination, freshness).await {
                 Ok(Reached::Upstream(upstream)) => {
                     self.record.has_upstream = true;
+                    if self.end.is_some() {
+                        self.record.upstream_ends = upstream.stream.addresses().map(Box::new);
+                    }
                     if let Some(session) = &self.session {
+                        session.show_upstream_ends(self.record.upstream_ends.as_deref().copied());
                         if tries > 0 {
                             session.set_failure_reason("");
                         }

@@ -1,13 +1,15 @@
 //! The end of every exchange: what the access log and the plugins are told.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Exchange;
 use crate::buffers;
-use crate::events::{Note, NoteKind, NotedRequest};
+use crate::events::{Note, NoteKind, NotedEnd, NotedRequest};
 use crate::http1::ResponseHead;
-use crate::plugins::{Hook, TunnelHooks, WebSocketHooks};
+use crate::plugins::{AnsweredBy, Hook, Session, Summary, TunnelHooks, WebSocketHooks};
+use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::{Moved, Relayed};
 use crate::worker::Worker;
@@ -26,8 +28,15 @@ pub(super) struct Record {
     /// The upstream's final response; `None` when the answer was ours.
     pub(super) status: Option<u16>,
     pub(super) reason: Vec<u8>,
-    /// The status of an answer of our own; 0 if there was none.
+    /// The status that the client was given; 0 if it was given none.
     pub(super) answered: u16,
+    pub(super) answered_by: AnsweredBy,
+    /// The other end of the upstream connection, and ours, if anybody is told.
+    pub(super) upstream_ends: Option<Box<(SocketAddr, SocketAddr)>>,
+    /// Bytes read from the client.
+    pub(super) received: u64,
+    /// Bytes of an answer of our own, which `sent` leaves out.
+    pub(super) answer_len: u64,
     /// Bytes sent to the client.
     pub(super) sent: u64,
     /// What the web server's plugins add.
@@ -50,6 +59,10 @@ impl Record {
             status: None,
             reason: Vec::new(),
             answered: 0,
+            answered_by: AnsweredBy::Nobody,
+            upstream_ends: None,
+            received: 0,
+            answer_len: 0,
             sent: 0,
             fields: Vec::new(),
             note: None,
@@ -69,6 +82,7 @@ impl Record {
             None => cut_off.to_owned(),
         });
         self.sent += self.moved.to_client.get();
+        self.received += self.moved.to_upstream.get();
     }
 }
 
@@ -83,7 +97,7 @@ impl Drop for Exchange {
         self.record.cut_off(&worker);
         if std::thread::panicking() {
             // Plugins are not called on the way out of a fault of our own.
-            self.log();
+            self.log(self.record.started_at.elapsed());
         } else {
             self.end();
         }
@@ -93,7 +107,6 @@ impl Drop for Exchange {
 impl Exchange {
     pub(super) fn note_response(&mut self, head: &ResponseHead) {
         self.record.status = Some(head.status());
-        self.record.answered = head.status();
         self.note_event(NoteKind::ResponseStarted);
         if self.worker.logs_access() {
             self.record.reason.clear();
@@ -103,25 +116,69 @@ impl Exchange {
 
     /// Tells those who subscribe how the exchange stands.
     pub(super) fn note_event(&self, kind: NoteKind) {
-        let is_over = kind == NoteKind::ExchangeEnded;
         self.worker.events.note(|| Note {
-            exchange_id: self.facts.exchange_id,
             request: Some(NotedRequest {
                 method: self.head.client_method().to_owned(),
                 host: self.head.host().to_owned(),
                 port: self.head.port(),
                 path: self.head.path().to_vec(),
             }),
+            exchange_id: self.facts.exchange_id,
             status: self.record.status.unwrap_or(0),
             note: self.record.note.clone().unwrap_or_default(),
-            bytes: if is_over { self.record.sent } else { 0 },
-            elapsed: if is_over {
-                self.record.started_at.elapsed()
-            } else {
-                Duration::ZERO
-            },
+            local: self.end.as_ref().and_then(|end| end.local),
             ..Note::new(kind, self.facts.connection_id, self.facts.client)
         });
+    }
+
+    /// Tells those who subscribe what the exchange came to.
+    fn note_end(&self, elapsed: Duration) {
+        self.worker.events.note(|| Note {
+            request: Some(NotedRequest {
+                method: self.head.client_method().to_owned(),
+                host: self.head.host().to_owned(),
+                port: self.head.port(),
+                path: self.head.path().to_vec(),
+            }),
+            exchange_id: self.facts.exchange_id,
+            status: self.record.answered,
+            note: self.record.note.clone().unwrap_or_default(),
+            bytes: self.record.sent,
+            elapsed,
+            local: self.end.as_ref().and_then(|end| end.local),
+            ended: Some(Box::new(NotedEnd {
+                answered_by: self.record.answered_by.clone(),
+                from_client: self.record.received,
+                to_client: self.record.sent + self.record.answer_len,
+                upstream: self.record.upstream_ends.as_ref().map(|ends| ends.0),
+                tls: self.end.as_ref().and_then(|end| end.tls.clone()),
+            })),
+            ..Note::new(
+                NoteKind::ExchangeEnded,
+                self.facts.connection_id,
+                self.facts.client,
+            )
+        });
+    }
+
+    /// Keeps the head of an answer of our own for the hooks that come last, as if it had come from an upstream.
+    pub(super) fn keep_reply(&self, reply: &Reply, form: ReplyForm) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        if !session.has_listeners_at_end() {
+            return;
+        }
+        let mut text = Vec::new();
+        self.worker.with_date(|date| {
+            let framing = ReplyFraming::Length(reply.body.len() as u64);
+            reply.encode_head(framing, form, date, &mut text);
+        });
+        let limits = &self.worker.head_limits;
+        // One that is larger than any upstream's may be is not shown.
+        if let Ok(head) = ResponseHead::parse(text, 0, Vec::new(), limits) {
+            session.keep_response(head);
+        }
     }
 
     pub(super) fn keep_response(&mut self, head: ResponseHead) {
@@ -152,6 +209,7 @@ impl Exchange {
     /// Ends an exchange that has become a tunnel.
     pub(crate) fn finish_tunnel(mut self, relayed: &Relayed) {
         self.record.sent = relayed.to_client;
+        self.record.received += relayed.to_upstream;
         tracing::debug!(
             client.address = %self.facts.client,
             to_upstream = relayed.to_upstream,
@@ -169,39 +227,65 @@ impl Exchange {
 
     fn end(&mut self) {
         self.record.is_over = true;
-        let may_log = match &self.session {
-            Some(session) => session.run_at_end(Hook::OnAccessLog, &self.head),
-            None => true,
+        let is_logged = self.worker.logs_access();
+        let has_listeners = self
+            .session
+            .as_ref()
+            .is_some_and(Session::has_listeners_at_end);
+        let elapsed = match is_logged || has_listeners || self.worker.events.has_subscribers() {
+            true => self.record.started_at.elapsed(),
+            false => Duration::ZERO,
         };
-        if may_log && self.worker.logs_access() {
-            self.log();
+        let may_log = !has_listeners || self.tell_at_end(Hook::OnAccessLog, elapsed);
+        if may_log && is_logged {
+            self.log(elapsed);
         }
-        self.note_event(NoteKind::ExchangeEnded);
-        if let Some(session) = &self.session
-            && self.record.has_upstream
-        {
-            session.run_at_end(Hook::OnUpstreamConnectionClose, &self.head);
+        self.note_end(elapsed);
+        if has_listeners && self.record.has_upstream {
+            self.tell_at_end(Hook::OnUpstreamConnectionClose, elapsed);
         }
         drop(self.session.take());
         buffers::give_back_head(self.head.take_buffers());
     }
 
-    fn log(&mut self) {
+    /// Runs a hook that ends the exchange. `false`: suppress the log line.
+    fn tell_at_end(&self, hook: Hook, elapsed: Duration) -> bool {
+        let Some(session) = &self.session else {
+            return true;
+        };
+        let summary = Summary {
+            status: self.record.answered,
+            answered_by: &self.record.answered_by,
+            note: self.record.note.as_deref().unwrap_or_default(),
+            from_client: self.record.received,
+            to_client: self.record.sent + self.record.answer_len,
+            elapsed,
+        };
+        session.with_summary(&summary, || session.run_at_end(hook, &self.head))
+    }
+
+    fn log(&mut self, elapsed: Duration) {
         let mut fields = std::mem::take(&mut self.record.fields);
         let redirected = self.redirected();
         let to = redirected.as_ref().map(|(host, port)| (&**host, *port));
         match &self.session {
             Some(session) => {
                 fields.append(&mut session.log_fields());
-                session.with_user(|user| self.write_line(to, user, &fields));
+                session.with_user(|user| self.write_line(elapsed, to, user, &fields));
             }
-            None => self.write_line(to, "", &fields),
+            None => self.write_line(elapsed, to, "", &fields),
         }
     }
 
     /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that plugins
     /// have named or were told.
-    fn write_line(&self, redirected: Option<(&str, u16)>, user: &str, fields: &[(String, String)]) {
+    fn write_line(
+        &self,
+        elapsed: Duration,
+        redirected: Option<(&str, u16)>,
+        user: &str,
+        fields: &[(String, String)],
+    ) {
         let address = self.unproven_address().map(|address| address.to_string());
         let upstream = match (redirected, &self.forwarded_to, &address) {
             (Some(to), ..) => to,
@@ -221,7 +305,7 @@ impl Exchange {
             status: self.record.status,
             reason: &self.record.reason,
             response_bytes: self.record.sent,
-            elapsed: self.record.started_at.elapsed(),
+            elapsed,
             note: self.record.note.as_deref(),
             asked,
             user: match user {

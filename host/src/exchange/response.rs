@@ -10,7 +10,8 @@ use crate::http1::{
     OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict, Way, Whole,
+    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict,
+    Way, Whole,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
@@ -292,6 +293,8 @@ impl Exchange {
         }
         self.note_response(&head);
         progress.is_started.set(true);
+        self.record.answered = head.status();
+        self.record.answered_by = AnsweredBy::Upstream;
         let options =
             self.response_options(OutFraming::None, ConnectionAnnouncement::Upgrade, None);
         self.send_head(&head, &options, to).await?;
@@ -339,6 +342,7 @@ impl Exchange {
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
                 self.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.replace(&reply, to, progress).await.map(Some)
             }
             Verdict::Close(plugin) => {
@@ -371,6 +375,8 @@ impl Exchange {
         self.worker
             .with_date(|date| reply.encode(form, date, &mut out));
         progress.is_started.set(true);
+        self.record.answered = reply.status;
+        self.keep_reply(reply, form);
         let sent = to
             .write_all(&out, self.worker.config.timeouts.client_idle)
             .await;
@@ -381,86 +387,94 @@ impl Exchange {
     }
 
     /// Sends the final response on, head and body.
-    async fn deliver(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn has its arguments twice, and these are large"
+    )]
+    fn deliver(
         &mut self,
         mut head: ResponseHead,
         body: Body,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
         progress: &Progress,
-    ) -> Result<Delivered, ExchangeError> {
-        let Body {
-            framing,
-            ends_connection,
-            plan,
-            collected,
-        } = body;
-        let is_edited = plan.as_ref().is_some_and(BodyPlan::may_edit);
-        if plan.as_ref().is_some_and(BodyPlan::is_recoded) {
-            http1::forget_digests(&mut head.fields_mut());
-        }
-        let out_framing = self.out_framing(&head, framing, is_edited);
-        let is_unframed = out_framing == OutFraming::UntilClose;
-        progress.is_unframed.set(is_unframed);
-        let is_client_done = progress.is_sent.get() || self.upload.is_read();
-        let is_last = is_unframed || !is_client_done || self.reason_to_close().is_some();
-        let announcement = if is_last {
-            ConnectionAnnouncement::Close
-        } else {
-            ConnectionAnnouncement::Nothing
-        };
-        let mut out = buffers::small();
-        if head.fields().has(FieldId::Date) {
-            let options = self.response_options(out_framing, announcement, None);
-            http1::forward_response(&head, &options, &mut out);
-        } else {
-            self.worker.with_date(|date| {
-                let options = self.response_options(out_framing, announcement, Some(date));
-                http1::forward_response(&head, &options, &mut out);
-            });
-        }
-        let timeouts = self.worker.config.timeouts;
-        let mut hooks = match (&self.session, &plan) {
-            (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
-                Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
+    ) -> impl Future<Output = Result<Delivered, ExchangeError>> {
+        async move {
+            let framing = body.framing;
+            let plan = &body.plan;
+            let is_edited = plan.as_ref().is_some_and(BodyPlan::may_edit);
+            if plan.as_ref().is_some_and(BodyPlan::is_recoded) {
+                http1::forget_digests(&mut head.fields_mut());
             }
-            _ => None,
-        };
-        progress.is_started.set(true);
-        let mut relay = BodyRelay {
-            decoder: collected.decoder,
-            encoder: match out_framing {
-                OutFraming::Chunked => BodyEncoder::Chunked,
-                _ => BodyEncoder::Identity,
-            },
-            out,
-            begun: collected.content,
-            hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
-            patience: Patience {
-                sender: timeouts.upstream_idle,
-                receiver: timeouts.client_idle,
-            },
-            may_splice: splice::IS_AVAILABLE,
-            steps: Steps::default(),
-            written: &mut self.record.sent,
-        };
-        let relayed = relay.run(from, to).await;
-        drop(hooks);
-        // A body that breaks before anything of the response was sent can still be answered with an error.
-        let is_started = self.record.sent > 0
-            || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
-        progress.is_started.set(is_started);
-        let upstream_is_reusable = !ends_connection
-            && http1::is_persistent(&head)
-            && !http1::is_connection_bound(&self.head)
-            && from.buffered().is_empty();
-        self.keep_response(head);
-        relayed.map_err(response_error)?;
-        Ok(Delivered::Final {
-            upstream_is_reusable,
-            // What was announced holds, even if the request has been sent whole since.
-            client_may_continue: is_client_done,
-        })
+            let out_framing = self.out_framing(&head, framing, is_edited);
+            let is_unframed = out_framing == OutFraming::UntilClose;
+            progress.is_unframed.set(is_unframed);
+            let is_client_done = progress.is_sent.get() || self.upload.is_read();
+            let is_last = is_unframed || !is_client_done || self.reason_to_close().is_some();
+            let announcement = if is_last {
+                ConnectionAnnouncement::Close
+            } else {
+                ConnectionAnnouncement::Nothing
+            };
+            let mut out = buffers::small();
+            if head.fields().has(FieldId::Date) {
+                let options = self.response_options(out_framing, announcement, None);
+                http1::forward_response(&head, &options, &mut out);
+            } else {
+                self.worker.with_date(|date| {
+                    let options = self.response_options(out_framing, announcement, Some(date));
+                    http1::forward_response(&head, &options, &mut out);
+                });
+            }
+            let timeouts = self.worker.config.timeouts;
+            let mut hooks = match (&self.session, plan) {
+                (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
+                    Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
+                }
+                _ => None,
+            };
+            progress.is_started.set(true);
+            self.record.answered = head.status();
+            self.record.answered_by = AnsweredBy::Upstream;
+            let mut relay = BodyRelay {
+                decoder: body.collected.decoder,
+                encoder: match out_framing {
+                    OutFraming::Chunked => BodyEncoder::Chunked,
+                    _ => BodyEncoder::Identity,
+                },
+                out,
+                begun: body.collected.content,
+                hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
+                patience: Patience {
+                    sender: timeouts.upstream_idle,
+                    receiver: timeouts.client_idle,
+                },
+                may_splice: splice::IS_AVAILABLE,
+                steps: Steps::default(),
+                written: &mut self.record.sent,
+            };
+            let relayed = relay.run(from, to).await;
+            drop(hooks);
+            // A body that breaks before anything of the response was sent can still be answered with an error.
+            let is_started = self.record.sent > 0
+                || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
+            progress.is_started.set(is_started);
+            let upstream_is_reusable = !body.ends_connection
+                && http1::is_persistent(&head)
+                && !http1::is_connection_bound(&self.head)
+                && from.buffered().is_empty();
+            if !is_started {
+                self.record.answered = 0;
+                self.record.answered_by = AnsweredBy::Nobody;
+            }
+            self.keep_response(head);
+            relayed.map_err(response_error)?;
+            Ok(Delivered::Final {
+                upstream_is_reusable,
+                // What was announced holds, even if the request has been sent whole since.
+                client_may_continue: is_client_done,
+            })
+        }
     }
 
     /// How the client will know where the response's body ends.

@@ -15,6 +15,7 @@ use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
+use crate::plugins::AnsweredBy;
 use crate::plugins::web::{
     Ended, ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep,
     WebTask,
@@ -97,6 +98,10 @@ impl Exchange {
     fn note_status(&mut self, status: u16, reason: &[u8]) {
         self.record.is_web = true;
         self.record.status = Some(status);
+        self.record.answered = status;
+        if self.record.answered_by == AnsweredBy::Nobody {
+            self.record.answered_by = AnsweredBy::Proxy("");
+        }
         if self.worker.logs_access() {
             reason.clone_into(&mut self.record.reason);
         }
@@ -235,10 +240,14 @@ impl Exchange {
         self.finish_invitation(client, ended.invitation).await?;
         let is_read = ended.has_read_request;
         match (ended.answer, forwarded, over) {
-            (Some(WebAnswer::Socket(socket)), _, over) => Ok(Outcome::Next(
-                self.close_socket(client, *socket, over).await,
-            )),
+            (Some(WebAnswer::Socket(socket)), _, over) => {
+                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
+                Ok(Outcome::Next(
+                    self.close_socket(client, *socket, over).await,
+                ))
+            }
             (Some(WebAnswer::Started(outgoing)), _, over) => {
+                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.finish_answer(client, *outgoing, over, is_read).await
             }
             (_, Some(Ok(outcome)), over) => {
@@ -247,6 +256,7 @@ impl Exchange {
             }
             (Some(WebAnswer::Reply(reply)), _, over) if over.is_ok() || reply.status >= 400 => {
                 self.is_well(over);
+                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.upload.is_read |= is_read;
                 let reply = Reply::from_plugin(reply).of_server();
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))

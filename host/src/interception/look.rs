@@ -330,11 +330,12 @@ impl Look {
         match shake_hands(client, accepted, taken, config, &connection).await {
             Ok(transport) => {
                 self.exchange.finish_look("intercepted");
-                let connection = Connection {
+                let mut connection = Connection {
                     origin: Some(Rc::new(origin)),
                     is_http2: transport.speaks_http2(),
                     ..connection
                 };
+                connection.note_tls(&transport);
                 // A task of its own: what the handshake needed is given back.
                 connection::spawn(transport, connection, ends);
             }

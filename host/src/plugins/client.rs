@@ -13,6 +13,7 @@ use super::call::{Call, Place};
 use super::guard::guarded;
 use super::load::LoadedPlugin;
 use super::{Hook, WorkerChain, views};
+use crate::transport::TlsFacts;
 
 /// What plugins may know of a client connection.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,14 @@ pub(crate) struct ClientFacts {
     pub(crate) id: u64,
     pub(crate) client: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
+}
+
+/// Our end of a client connection, for plugins.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientEnd {
+    pub(crate) local: Option<SocketAddr>,
+    /// None where the client speaks clear text.
+    pub(crate) tls: Option<Box<TlsFacts>>,
 }
 
 /// A client connection in the chain. Shared with its exchanges; when the last of them has gone, plugins are told.

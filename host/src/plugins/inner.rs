@@ -2,16 +2,20 @@
 #![expect(unsafe_code, reason = "keeps pointers to heads while a hook runs")]
 
 use std::ffi::c_void;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{BodyMode, ExchangeView, FieldSlot, RequestView, ResponseView, TlsHelloView};
+use plugin_api::abi::{
+    BodyMode, ClientTlsView, ExchangeView, FieldSlot, RequestView, ResponseView, SummaryView,
+    TlsHelloView,
+};
 
 use super::callbacks::CALLBACKS;
 use super::hello::{NO_HELLO, ShownHello};
 use super::session::{ExchangeFacts, PluginReply, Subject};
-use super::{BodyFacts, ClientPlugins, Hook, Way, WorkerChain, views};
+use super::summary::{self, NO_SUMMARY, Summary};
+use super::{BodyFacts, ClientEnd, ClientPlugins, Hook, Way, WorkerChain, views};
 use crate::buffers;
 use crate::content_coding::{Coding, Codings};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
@@ -70,6 +74,9 @@ pub(super) struct Inner {
     is_request_shown: bool,
     hello: Option<Box<ShownHello>>,
     hello_view: TlsHelloView,
+    client_end: Option<Rc<ClientEnd>>,
+    client_tls_view: ClientTlsView,
+    summary_view: SummaryView,
 }
 
 /// The address that a tunnel was made to, whose requests name another host.
@@ -120,6 +127,11 @@ impl Inner {
                 failure: empty,
                 tls_hello: std::ptr::null(),
                 reserved: [0; 8],
+                local: views::NO_ADDRESS,
+                upstream_address: views::NO_ADDRESS,
+                upstream_local: views::NO_ADDRESS,
+                client_tls: std::ptr::null(),
+                summary: std::ptr::null(),
             },
             hook: Hook::BeforeUpstreamConnection,
             running: 0,
@@ -163,6 +175,9 @@ impl Inner {
             is_request_shown: false,
             hello: None,
             hello_view: NO_HELLO,
+            client_end: None,
+            client_tls_view: views::NO_TLS,
+            summary_view: NO_SUMMARY,
         }
     }
 
@@ -171,6 +186,7 @@ impl Inner {
         &mut self,
         chain: &Rc<WorkerChain>,
         client: Option<&Rc<ClientPlugins>>,
+        end: Option<&Rc<ClientEnd>>,
         facts: ExchangeFacts,
     ) {
         self.view.connection_id = facts.connection_id;
@@ -179,6 +195,34 @@ impl Inner {
         self.view.connection_state = std::ptr::null_mut();
         self.chain = Some(Rc::clone(chain));
         self.client = client.map(Rc::clone);
+        if let Some(end) = end {
+            self.view.local = end.local.map_or(views::NO_ADDRESS, views::address);
+            if let Some(facts) = &end.tls {
+                self.client_tls_view = views::tls_view(facts);
+                self.view.client_tls = &raw const self.client_tls_view;
+            }
+            self.client_end = Some(Rc::clone(end));
+        }
+    }
+
+    /// Shows both ends of the upstream connection.
+    pub(super) fn show_upstream_ends(&mut self, ends: Option<(SocketAddr, SocketAddr)>) {
+        let (peer, local) = match ends {
+            Some((peer, local)) => (views::address(peer), views::address(local)),
+            None => (views::NO_ADDRESS, views::NO_ADDRESS),
+        };
+        (self.view.upstream_address, self.view.upstream_local) = (peer, local);
+    }
+
+    /// Shows what the exchange came to, until it ends; its texts have to last as long.
+    pub(super) fn show_summary(&mut self, summary: &Summary<'_>) {
+        self.summary_view = summary::view(summary);
+        self.view.summary = &raw const self.summary_view;
+    }
+
+    /// The summary's texts may go.
+    pub(super) fn hide_summary(&mut self) {
+        self.view.summary = std::ptr::null();
     }
 
     pub(super) fn state(&self, index: usize) -> PluginState {
@@ -203,6 +247,11 @@ impl Inner {
         self.view.request = std::ptr::null();
         self.view.tls_hello = std::ptr::null();
         self.hello = None;
+        self.view.local = views::NO_ADDRESS;
+        self.show_upstream_ends(None);
+        self.view.client_tls = std::ptr::null();
+        self.client_end = None;
+        self.hide_summary();
         self.view.user = RStr::from_str("");
         self.view.failure = RStr::from_str("");
         self.reply = None;

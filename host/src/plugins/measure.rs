@@ -138,7 +138,7 @@ impl Measured {
             exchange_id: worker.next_exchange_id(),
             client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         };
-        (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, facts))
+        (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, None, facts))
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod protocol;
 mod search;
 pub(crate) mod session;
 pub mod spec;
+pub(crate) mod summary;
 mod tunnel;
 pub(crate) mod views;
 mod waiting;
@@ -43,12 +44,13 @@ use protocol::LoadedProtocol;
 
 use crate::deadline::Deadlines;
 
-pub(crate) use client::{ClientFacts, ClientPlugins};
+pub(crate) use client::{ClientEnd, ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
 pub(crate) use hello::ShownHello;
 pub(crate) use inner::TunnelEnd;
 pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
 pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
+pub(crate) use summary::{AnsweredBy, Summary};
 pub(crate) use tunnel::TunnelHooks;
 pub(crate) use websocket::WebSocketHooks;
 

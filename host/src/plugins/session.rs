@@ -20,7 +20,7 @@ use super::call::{Call, Place};
 use super::inner::{Inner, PluginState, TunnelEnd};
 use super::load::LoadedPlugin;
 use super::waiting::WaitingHook;
-use super::{Chain, ClientPlugins, Hook, WorkerChain};
+use super::{Chain, ClientEnd, ClientPlugins, Hook, Summary, WorkerChain};
 use crate::buffers;
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
@@ -93,6 +93,7 @@ impl Session {
     pub(crate) fn new(
         chain: &Rc<WorkerChain>,
         client: Option<&Rc<ClientPlugins>>,
+        end: Option<&Rc<ClientEnd>>,
         facts: ExchangeFacts,
     ) -> Self {
         let core = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
@@ -108,7 +109,7 @@ impl Session {
         // From the cell itself: plugins keep it longer than any reference made here lives.
         let host = session.core.inner.get();
         session.with(|inner| inner.view.host = host.cast());
-        session.with(|inner| inner.begin(chain, client, facts));
+        session.with(|inner| inner.begin(chain, client, end, facts));
         session
     }
 
@@ -260,11 +261,27 @@ impl Session {
 
     // ---- what plugins are told ---------------------------------------------------------------------------------------
 
+    /// Whether any hook comes last that sees the response and what the exchange came to.
+    pub(crate) fn has_listeners_at_end(&self) -> bool {
+        self.has_listeners(Hook::OnAccessLog) || self.has_listeners(Hook::OnUpstreamConnectionClose)
+    }
+
+    /// Calls `work` while plugins can see what the exchange came to.
+    pub(crate) fn with_summary<R>(&self, summary: &Summary<'_>, work: impl FnOnce() -> R) -> R {
+        self.with(|inner| inner.show_summary(summary));
+        let result = work();
+        self.with(|inner| inner.hide_summary());
+        result
+    }
+
+    /// Shows plugins both ends of the upstream connection: the peer's address, and ours.
+    pub(crate) fn show_upstream_ends(&self, ends: Option<(SocketAddr, SocketAddr)>) {
+        self.with(|inner| inner.show_upstream_ends(ends));
+    }
+
     /// Keeps the final response for the hooks that come last.
     pub(crate) fn keep_response(&self, head: ResponseHead) {
-        if self.has_listeners(Hook::OnAccessLog)
-            || self.has_listeners(Hook::OnUpstreamConnectionClose)
-        {
+        if self.has_listeners_at_end() {
             self.with(|inner| inner.kept_response = Some(head));
         } else {
             buffers::give_back_head(head.into_buffers());

@@ -10,9 +10,10 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{Address, FieldSlot, RequestView, ResponseView};
+use plugin_api::abi::{Address, ClientTlsView, FieldSlot, RequestView, ResponseView};
 
 use crate::http1::{Fields, RequestHead, ResponseHead, Scheme, TargetForm, Version};
+use crate::transport::TlsFacts;
 
 /// A view of `head`; `slots` keeps its field list.
 #[inline]
@@ -67,7 +68,7 @@ pub(super) const NO_REQUEST: RequestView = RequestView {
 };
 
 /// The address of nobody.
-pub(super) const NO_ADDRESS: Address = Address {
+pub(crate) const NO_ADDRESS: Address = Address {
     ip: [0; 16],
     port: 0,
     family: 0,
@@ -84,6 +85,28 @@ pub(crate) fn address(client: SocketAddr) -> Address {
         port: client.port(),
         family,
         reserved: 0,
+    }
+}
+
+/// No TLS.
+pub(super) const NO_TLS: ClientTlsView = ClientTlsView {
+    version: RStr::empty(),
+    cipher: RStr::empty(),
+    server_name: RStr::empty(),
+    protocol: RStr::empty(),
+    certificate: RSlice::EMPTY,
+    reserved: [0; 4],
+};
+
+/// A view of what a client has agreed on by TLS.
+pub(crate) fn tls_view(facts: &TlsFacts) -> ClientTlsView {
+    ClientTlsView {
+        version: text(facts.version.as_bytes()),
+        cipher: text(facts.cipher.as_bytes()),
+        server_name: text(facts.server_name.as_bytes()),
+        protocol: text(facts.protocol.as_bytes()),
+        certificate: bytes(&facts.certificate),
+        ..NO_TLS
     }
 }
 

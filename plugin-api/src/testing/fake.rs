@@ -5,8 +5,9 @@
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 use crate::abi::{
-    Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView, FieldSlot,
-    RequestView, ResponseView, TlsHelloView, code, direction, edit, fact, head, hook,
+    Address, BodyMode, ClientTlsView, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView,
+    FieldSlot, RequestView, ResponseView, SummaryView, TlsHelloView, answered, code, direction,
+    edit, fact, head, hook,
 };
 use crate::guard::guarded;
 use crate::utilities::websocket::check_message;
@@ -17,6 +18,7 @@ use core::ffi::c_void;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
+use std::time::Duration;
 
 pub(super) type Fields = Vec<(String, Vec<u8>)>;
 
@@ -156,13 +158,44 @@ pub(super) struct Fake {
     pub(super) sent: Vec<(Direction, MessageKind, Vec<u8>)>,
     pub(super) log_fields: Vec<(String, String)>,
     pub(super) failure: Option<String>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) upstream_address: Option<SocketAddr>,
+    /// Server name and protocol.
+    pub(super) client_tls: Option<(String, String)>,
+    pub(super) summary: Option<FakeSummary>,
     client: SocketAddr,
     running: u64,
     views: Option<Views>,
 }
 
+/// What the exchange came to.
+#[derive(Clone)]
+pub(super) struct FakeSummary {
+    pub(super) status: Option<u16>,
+    pub(super) answered_by: u32,
+    pub(super) answerer: String,
+    pub(super) from_client: u64,
+    pub(super) to_client: u64,
+    pub(super) elapsed: Duration,
+}
+
+impl Default for FakeSummary {
+    fn default() -> Self {
+        Self {
+            status: None,
+            answered_by: answered::NOBODY,
+            answerer: String::new(),
+            from_client: 0,
+            to_client: 0,
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
 struct Views {
     exchange: ExchangeView,
+    client_tls: ClientTlsView,
+    summary: SummaryView,
     tls_hello: TlsHelloView,
     request: RequestView,
     request_slots: Vec<FieldSlot>,
@@ -193,6 +226,10 @@ impl Fake {
             sent: Vec::new(),
             log_fields: Vec::new(),
             failure: None,
+            local: None,
+            upstream_address: None,
+            client_tls: None,
+            summary: None,
             client,
             running: 0,
             views: None,
@@ -241,6 +278,30 @@ impl Fake {
                 };
                 tls_hello = &raw const (*views).tls_hello;
             }
+            let mut client_tls = ptr::null();
+            if let Some((server_name, protocol)) = &(*fake).client_tls {
+                (*views).client_tls = ClientTlsView {
+                    version: RStr::from_str("TLSv1.3"),
+                    cipher: RStr::from_str("TLS13_AES_128_GCM_SHA256"),
+                    server_name: lent(server_name),
+                    protocol: lent(protocol),
+                    ..NO_TLS
+                };
+                client_tls = &raw const (*views).client_tls;
+            }
+            let mut summary = ptr::null();
+            if let Some(made) = &(*fake).summary {
+                (*views).summary = SummaryView {
+                    status: made.status.unwrap_or(0).into(),
+                    answered_by: made.answered_by,
+                    answerer: lent(&made.answerer),
+                    from_client: made.from_client,
+                    to_client: made.to_client,
+                    elapsed: made.elapsed.as_micros() as u64,
+                    ..NO_SUMMARY
+                };
+                summary = &raw const (*views).summary;
+            }
             (*views).exchange = ExchangeView {
                 host: fake.cast(),
                 callbacks: Callbacks::REF,
@@ -261,6 +322,11 @@ impl Fake {
                 failure: lent(&(*fake).failure_reason),
                 tls_hello,
                 reserved: [0; 8],
+                local: (*fake).local.map_or(NO_ADDRESS, address),
+                upstream_address: (*fake).upstream_address.map_or(NO_ADDRESS, address),
+                upstream_local: NO_ADDRESS,
+                client_tls,
+                summary,
             };
             &raw mut (*views).exchange
         }
@@ -310,12 +376,7 @@ impl Views {
                 hook: 0,
                 connection_id: 0,
                 exchange_id: 0,
-                client: Address {
-                    ip: [0; 16],
-                    port: 0,
-                    family: 0,
-                    reserved: 0,
-                },
+                client: NO_ADDRESS,
                 connection_state: ptr::null_mut(),
                 user: RStr::from_str(""),
                 body: RSlice::from_slice(&[]),
@@ -324,7 +385,14 @@ impl Views {
                 failure: RStr::from_str(""),
                 tls_hello: ptr::null(),
                 reserved: [0; 8],
+                local: NO_ADDRESS,
+                upstream_address: NO_ADDRESS,
+                upstream_local: NO_ADDRESS,
+                client_tls: ptr::null(),
+                summary: ptr::null(),
             },
+            client_tls: NO_TLS,
+            summary: NO_SUMMARY,
             tls_hello: TlsHelloView {
                 server_name: RStr::from_str(""),
                 protocols: RStr::from_str(""),
@@ -337,6 +405,33 @@ impl Views {
         }
     }
 }
+
+const NO_ADDRESS: Address = Address {
+    ip: [0; 16],
+    port: 0,
+    family: 0,
+    reserved: 0,
+};
+
+const NO_TLS: ClientTlsView = ClientTlsView {
+    version: RStr::empty(),
+    cipher: RStr::empty(),
+    server_name: RStr::empty(),
+    protocol: RStr::empty(),
+    certificate: RSlice::EMPTY,
+    reserved: [0; 4],
+};
+
+const NO_SUMMARY: SummaryView = SummaryView {
+    status: 0,
+    answered_by: answered::NOBODY,
+    answerer: RStr::empty(),
+    note: RStr::empty(),
+    from_client: 0,
+    to_client: 0,
+    elapsed: 0,
+    reserved: [0; 4],
+};
 
 /// `text` with the lifetime the views are declared with; what it is really valid for stands there.
 fn lent(text: &str) -> RStr<'static> {

@@ -244,6 +244,7 @@ mod tests {
             recording,
             connection_id: 1,
             upstream_host: "a".to_owned(),
+            server_ip: None,
         }
     }
 

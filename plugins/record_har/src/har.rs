@@ -17,6 +17,8 @@ pub(crate) struct Finished {
     pub(crate) spans: Spans,
     pub(crate) connection_id: u64,
     pub(crate) upstream_host: String,
+    /// The other end of the upstream connection.
+    pub(crate) server_ip: Option<IpAddr>,
 }
 
 #[derive(Serialize)]
@@ -29,7 +31,7 @@ struct Entry<'a> {
     cache: Nothing,
     timings: Timings,
     #[serde(rename = "serverIPAddress", skip_serializing_if = "Option::is_none")]
-    server_ip_address: Option<&'a str>,
+    server_ip_address: Option<String>,
     connection: String,
 }
 
@@ -96,7 +98,7 @@ struct Timings {
 pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
     let recording = &finished.recording;
     let spans = finished.spans;
-    let is_address = finished.upstream_host.parse::<IpAddr>().is_ok();
+    let named = finished.upstream_host.parse::<IpAddr>().ok();
     let entry = Entry {
         started_date_time: format!("{:.3}", recording.started),
         time: millis(spans.send + spans.wait + spans.receive),
@@ -111,7 +113,7 @@ pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
             wait: millis(spans.wait),
             receive: millis(spans.receive),
         },
-        server_ip_address: is_address.then_some(&finished.upstream_host),
+        server_ip_address: named.or(finished.server_ip).map(|ip| ip.to_string()),
         connection: finished.connection_id.to_string(),
     };
     serde_json::to_vec(&entry).ok()
@@ -160,7 +162,7 @@ fn no_response() -> ResponsePart<'static> {
         redirect_url: "",
         headers_size: -1,
         body_size: -1,
-        comment: Some("no response of an upstream: a tunnel, answered by the proxy, or failed"),
+        comment: Some("no response: a tunnel, or the client or the connection has gone before"),
     }
 }
 

@@ -27,6 +27,7 @@ mod redaction;
 use archive::Archive;
 use config::Config;
 use har::Finished;
+use plugin_api::AnsweredBy;
 use plugin_api::prelude::*;
 use recording::Recording;
 use redaction::Redaction;
@@ -80,12 +81,15 @@ impl Filter for RecordHar {
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
         // An earlier plugin may have answered before this one saw anything.
         self.note_heads(exchange);
+        self.note_own_answer(exchange);
+        let server_ip = exchange.upstream_address().map(|address| address.ip());
         let recording = std::mem::take(exchange.state);
         self.archive.put(Finished {
             spans: recording.spans(),
             recording,
             connection_id: exchange.connection_id(),
             upstream_host: exchange.upstream().host().to_owned(),
+            server_ip,
         });
         LogLine::Write
     }
@@ -101,6 +105,17 @@ impl RecordHar {
         }
         *exchange.state = recording;
     }
+
+    /// Takes the answer of a plugin or of the proxy, also where it has replaced the upstream's.
+    fn note_own_answer(&self, exchange: &mut Exchange<'_, Self>) {
+        let mut recording = std::mem::take(exchange.state);
+        if let (Some(summary), Some(response)) = (exchange.summary(), exchange.response())
+            && let AnsweredBy::Plugin(_) | AnsweredBy::Proxy(_) = summary.answered_by()
+        {
+            recording.replace_response(response, &self.redaction);
+        }
+        *exchange.state = recording;
+    }
 }
 
 export_plugins!(RecordHar);
@@ -108,9 +123,11 @@ export_plugins!(RecordHar);
 #[cfg(test)]
 mod tests {
     use super::RecordHar;
+    use plugin_api::AnsweredBy;
     use plugin_api::testing::{configured, get, request};
     use serde_json::Value;
     use std::fs;
+    use std::time::Duration;
 
     /// Runs `play` with a filter, and gives the entries that it recorded.
     fn recorded(name: &str, config: &str, play: impl FnOnce(&RecordHar)) -> Vec<Value> {
@@ -172,6 +189,25 @@ mod tests {
         });
         assert_eq!(entries[0]["request"]["url"], "a.example:443");
         assert_eq!(entries[0]["response"]["status"], 0);
+    }
+
+    #[test]
+    fn records_the_answer_that_has_replaced_the_upstreams() {
+        let entries = recorded("replaced", "", |filter| {
+            let mut run = get("http://a.example/").run(filter);
+            run.response(200, &[("Content-Length", "5")]);
+            run.chunk(b"hello", true).unwrap();
+            run.response(403, &[("X-Own", "1")]);
+            let by = AnsweredBy::Plugin("Other");
+            run.end_as(Some(403), by, 20, 30, Duration::from_millis(1));
+            run.set_upstream_address("192.0.2.7:80".parse().unwrap());
+            run.access_log().unwrap();
+        });
+        let response = &entries[0]["response"];
+        assert_eq!(response["status"], 403);
+        assert_eq!(response["headers"][0]["name"], "X-Own");
+        assert_eq!(response["content"]["size"], 0);
+        assert_eq!(entries[0]["serverIPAddress"], "192.0.2.7");
     }
 
     #[test]

@@ -104,6 +104,13 @@ impl Recording {
         }
     }
 
+    /// Takes an answer in place of the response that was noted; its content is not seen.
+    pub(crate) fn replace_response(&mut self, response: Response<'_>, redaction: &Redaction) {
+        self.answered_at.get_or_insert_with(Instant::now);
+        self.response = Some(ResponseRecord::new(response, redaction));
+        self.content = Content::default();
+    }
+
     /// The spans of an exchange that ends now.
     pub(crate) fn spans(&self) -> Spans {
         self.spans_until(Instant::now())

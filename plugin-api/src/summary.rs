@@ -1,0 +1,110 @@
+//! What an exchange came to, and how its client was connected.
+
+use crate::abi::{ClientTlsView, SummaryView, answered};
+use std::time::Duration;
+
+/// What an exchange came to: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its end.
+#[derive(Clone, Copy)]
+pub struct Summary<'x> {
+    view: &'x SummaryView,
+}
+
+/// Who gave the client its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnsweredBy<'x> {
+    /// Nobody: the client has gone before, or the connection was closed without an answer.
+    Nobody,
+    /// The upstream, possibly edited by plugins.
+    Upstream,
+    /// The plugin of this name.
+    Plugin(&'x str),
+    /// The proxy itself, for this reason: the error type that `Proxy-Status` names (RFC 9209 §2.3), such as
+    /// `connection_refused` or `http_request_denied`; `connected` for a tunnel; empty where the proxy was asked for
+    /// something of its own, such as a static file.
+    Proxy(&'x str),
+}
+
+impl<'x> Summary<'x> {
+    pub(crate) fn new(view: &'x SummaryView) -> Self {
+        Self { view }
+    }
+
+    /// The status that the client was given; none if it was given none.
+    pub fn status(&self) -> Option<u16> {
+        u16::try_from(self.view.status)
+            .ok()
+            .filter(|&status| status > 0)
+    }
+
+    /// Who gave it.
+    pub fn answered_by(&self) -> AnsweredBy<'x> {
+        let name = self.view.answerer.as_str();
+        match self.view.answered_by {
+            answered::UPSTREAM => AnsweredBy::Upstream,
+            answered::PLUGIN => AnsweredBy::Plugin(name),
+            answered::PROXY => AnsweredBy::Proxy(name),
+            _ => AnsweredBy::Nobody,
+        }
+    }
+
+    /// What the line in the access log says about it, such as `answered 403 by EgressAllowlist` or
+    /// `cut off, the client has gone`; possibly empty.
+    pub fn note(&self) -> &'x str {
+        self.view.note.as_str()
+    }
+
+    /// Bytes that were read of the request: its head, and content as it was framed. For a tunnel or a WebSocket also what
+    /// the client has sent through it. What is left unread of a refused request does not count. HTTP/2 counts as the HTTP/1.1 message that it stands for.
+    pub fn bytes_from_client(&self) -> u64 {
+        self.view.from_client
+    }
+
+    /// Bytes that the client was sent: the head of the final response, and content as it was framed, whoever answered. For a
+    /// tunnel or a WebSocket what was brought to the client through it. Interim responses do not count.
+    pub fn bytes_to_client(&self) -> u64 {
+        self.view.to_client
+    }
+
+    /// From the request's first byte to the end; for a tunnel, to its end.
+    pub fn duration(&self) -> Duration {
+        Duration::from_micros(self.view.elapsed)
+    }
+}
+
+/// The TLS session that a client has with the proxy: of the listener, or inside of an intercepted tunnel that of the tunnel.
+#[derive(Clone, Copy)]
+pub struct ClientTls<'x> {
+    view: &'x ClientTlsView,
+}
+
+impl<'x> ClientTls<'x> {
+    pub(crate) fn new(view: &'x ClientTlsView) -> Self {
+        Self { view }
+    }
+
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub fn version(&self) -> &'x str {
+        self.view.version.as_str()
+    }
+
+    /// The cipher suite, such as `TLS13_AES_128_GCM_SHA256`.
+    pub fn cipher(&self) -> &'x str {
+        self.view.cipher.as_str()
+    }
+
+    /// The server name that the client has asked for (SNI); none if it named none.
+    pub fn server_name(&self) -> Option<&'x str> {
+        Some(self.view.server_name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// The protocol that was agreed on (ALPN), such as `h2`; none if there was none.
+    pub fn protocol(&self) -> Option<&'x str> {
+        Some(self.view.protocol.as_str()).filter(|protocol| !protocol.is_empty())
+    }
+
+    /// The certificate that the client has shown, as DER; none if it has shown none. This version of the proxy asks for none.
+    pub fn certificate(&self) -> Option<&'x [u8]> {
+        Some(self.view.certificate.as_slice()).filter(|certificate| !certificate.is_empty())
+    }
+}
