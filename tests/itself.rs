@@ -1,9 +1,9 @@
 //! CONNECT and requests that lead to the proxy itself: refused, or answered by its web server to the same client.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use crate::support::tls::{Ask, Form, Offer, Pki, Trust, Way};
-use crate::support::{Client, End, Message, Proxy, ProxyCommand};
+use crate::support::{Client, End, Message, OK, Origin, Proxy, ProxyCommand, get as get_from};
 
 /// How clients may write an address of the loopback, and names that lead there.
 const SPELLINGS: [&str; 11] = [
@@ -113,7 +113,7 @@ fn a_name_that_a_plugin_resolves_to_the_proxy_is_refused() {
 
 #[test]
 fn a_parent_is_not_asked_for_the_proxy_itself() {
-    let parent = crate::support::Origin::silent();
+    let parent = Origin::silent();
     let proxy = Proxy::command()
         .plugin("proxy_pool", "ProxyPool")
         .plugin_config("ProxyPool.bypass=[]")
@@ -153,7 +153,7 @@ fn a_tunnel_to_the_proxy_is_served_by_its_web_server_to_the_same_client() {
 fn nothing_is_forwarded_from_a_tunnel_to_the_proxy() {
     let proxy = serving().start();
     let port = proxy.address().port();
-    let origin = crate::support::Origin::answering(crate::support::OK);
+    let origin = Origin::answering(OK);
     let own = format!("127.0.0.1:{port}");
     for target in [origin.authority(), own.clone()] {
         for message in [connect(&target), get(&target, "/http-route-example")] {
@@ -209,7 +209,7 @@ fn a_tunnel_to_a_listener_of_tls_has_its_certificate() {
 #[test]
 fn nothing_is_forwarded_from_a_tunnel_to_a_listener_of_tls() {
     let pki = Pki::new();
-    let origin = crate::support::Origin::answering(crate::support::OK);
+    let origin = Origin::answering(OK);
     let proxy = pki
         .relaying()
         .args(pki.listener())
@@ -229,4 +229,137 @@ fn nothing_is_forwarded_from_a_tunnel_to_a_listener_of_tls() {
         assert_eq!(refused.map(|answer| answer.status), Some(508), "{offer:?}");
     }
     origin.assert_untouched();
+}
+
+/// Ports that nobody listens on.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listen = |_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let listeners: Vec<_> = (0..count).map(listen).collect();
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    let ports = listeners.iter().map(port).collect::<Result<_, _>>();
+    ports.expect("bound sockets have addresses")
+}
+
+/// A proxy on `port` that goes through `parent` for everything.
+fn child_of(parent: &str, port: u16) -> ProxyCommand {
+    Proxy::bare()
+        .args(["--hostname", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--num-workers", "1"])
+        .plugin("proxy_pool", "ProxyPool")
+        .plugin_config("ProxyPool.bypass=[]")
+        .plugin_config(&format!("ProxyPool.parents=['{parent}']"))
+}
+
+#[test]
+fn a_loop_of_proxies_ends_at_once() {
+    for count in [2, 3] {
+        let ports = free_ports(count);
+        let proxies: Vec<_> = (0..count)
+            .map(|at| {
+                let parent = format!("http://127.0.0.1:{}", ports[(at + 1) % count]);
+                child_of(&parent, ports[at]).start()
+            })
+            .collect();
+        let before: Vec<_> = proxies.iter().map(Proxy::open_files).collect();
+        for message in [
+            connect("loop.example:443"),
+            get("loop.example", "/"),
+            "POST http://loop.example/ HTTP/1.1\r\nHost: loop.example\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+            "GET http://loop.example/ HTTP/1.1\r\nHost: loop.example\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                .to_owned(),
+        ] {
+            let answer = proxies[0].ask(message);
+            assert_eq!(answer.status(), 508, "{}", answer.text());
+            // Once round, and no further.
+            for (proxy, before) in proxies.iter().zip(&before) {
+                let files = proxy.open_files();
+                assert!(files <= before + 8, "{files} descriptors after {before}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_is_seen_over_http2_as_well() {
+    let pki = Pki::new();
+    let parent = Origin::answering(OK);
+    let proxy = child_of(&format!("http://{}", parent.authority()), 0)
+        .args(pki.listener())
+        .start();
+    let client = pki.client(&proxy).over(Way::Http2);
+    let ask = |via: &str| {
+        let ask = Ask::get("a.example", "/").field("via", via);
+        client.session().ask(ask).status
+    };
+    assert_eq!(ask("1.1 proxy"), 200);
+    // What a parent is told is what the process is known by.
+    let vias = parent.only_request().all("Via");
+    let mark = vias.last().and_then(|via| via.split(' ').nth(1));
+    let mark = mark.expect("a name");
+    assert_eq!(ask(&format!("1.0 x, 1.1 {mark}")), 508);
+}
+
+#[test]
+fn proxies_of_the_same_name_are_no_loop() {
+    let origin = Origin::answering(OK);
+    let ports = free_ports(2);
+    let last = Proxy::start();
+    let second = child_of(&format!("http://{}", last.address()), ports[1]).start();
+    let first = child_of(&format!("http://{}", second.address()), ports[0]).start();
+    let answer = first.ask(get_from(&origin, "/"));
+    assert_eq!(answer.status(), 200);
+    let vias = origin.only_request().all("Via").join(", ");
+    let names: Vec<_> = vias.split(", ").collect();
+    assert_eq!(names.len(), 3, "{vias}");
+    assert!(
+        names[..2].iter().all(|name| name.starts_with("1.1 proxy-")),
+        "{vias}"
+    );
+    // The origin is told nothing that tells one process from another by the proxy that asks it.
+    assert_eq!(names[2], "1.1 proxy");
+    let mut tunnel = first.tunnel(&origin);
+    let answer = tunnel.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer.status(), 200);
+}
+
+#[test]
+fn connect_to_a_parent_names_everybody_on_the_way() {
+    let parent = Origin::serve(|peer| {
+        while peer.request().is_some() {
+            peer.send("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let proxy = child_of(&format!("http://{}", parent.authority()), 0).start();
+    let mut client = proxy.client();
+    client.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nVia: 1.0 x (c)\r\nVia: 1.1 y\r\n\r\n");
+    assert_eq!(client.response_to("CONNECT").status(), 502);
+    let via = parent.requests()[0].field("Via").expect("a mark");
+    assert!(via.starts_with("1.0 x (c), 1.1 y, 1.1 proxy-"), "{via}");
+}
+
+#[test]
+fn a_loop_through_a_parent_that_removes_every_mark_is_bounded() {
+    let ports = free_ports(1);
+    let port = ports[0];
+    // A SOCKS server that has everything connected by the proxy whose parent it is.
+    let socks = Origin::serve(move |peer| {
+        if peer.take(3).is_none() {
+            return;
+        }
+        peer.send([5, 0]);
+        if peer.take(5 + "loop.example".len() + 2).is_none() {
+            return;
+        }
+        let mut next = Client::connect(([127, 0, 0, 1], port).into());
+        next.send(connect("loop.example:443"));
+        peer.park();
+    });
+    let proxy = child_of(&format!("socks5://{}", socks.authority()), port)
+        .config("[timeouts]\nconnect = 1")
+        .start();
+    let answer = proxy.ask(connect("loop.example:443"));
+    assert_eq!(answer.status(), 504, "{}", answer.text());
+    let rounds = socks.connections().len();
+    assert!((2..=64).contains(&rounds), "{rounds} connections");
 }

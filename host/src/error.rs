@@ -110,6 +110,9 @@ pub(crate) enum Refusal {
     /// CONNECT inside of a tunnel that leads to an origin.
     #[error("this tunnel leads to an origin, which is no proxy")]
     NestedConnect,
+    /// The request has been forwarded by this process before, and has come back (RFC 9110 §7.6.3).
+    #[error("this request was here before: the proxies on its way forward it in a circle")]
+    Loop,
     /// A request for somebody else, or CONNECT, inside of a tunnel to the proxy itself.
     #[error("this tunnel leads to the proxy itself, which forwards nothing from it")]
     OwnTunnel,

@@ -323,6 +323,7 @@ impl Exchange {
         if self.is_for_web_server() {
             return self.serve_web(client).await;
         }
+        self.refuse_loop().map_err(at_start)?;
         if let Some(next) = self.authenticate(client).await.map_err(at_start)? {
             return Ok(Outcome::Next(next));
         }

@@ -310,7 +310,7 @@ fn refused(refusal: Refusal) -> (u16, &'static str) {
         Refusal::NotAProxy => (403, "http_request_denied"),
         Refusal::SecureTarget => (501, "http_request_error"),
         Refusal::NestedConnect => (400, "http_request_error"),
-        Refusal::OwnTunnel => (508, "proxy_loop_detected"),
+        Refusal::Loop | Refusal::OwnTunnel => (508, "proxy_loop_detected"),
         Refusal::Misdirected => (421, "http_request_error"),
         Refusal::UnaskedUpgrade | Refusal::UnaskedExtension => (502, "http_upgrade_failed"),
         Refusal::UnauthorizedAtParent => (502, "http_request_denied"),
@@ -340,6 +340,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         // A 407 of the parent's is not the client's to answer.
         DialFailure::Parent(failure) => match failure {
             ParentFailure::Itself => (508, "proxy_loop_detected"),
+            ParentFailure::Refused(508) => (508, "proxy_loop_detected"),
             ParentFailure::Refused(_) => (502, "destination_unavailable"),
             ParentFailure::Socks(SocksError::Refused(3 | 4)) => (502, "destination_ip_unroutable"),
             ParentFailure::Socks(SocksError::Refused(5)) => (502, "connection_refused"),

@@ -28,7 +28,9 @@ use crate::plugins::call::{Role, Visible};
 use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{self, AccessLog, AccessRecord, LogSink};
 use crate::tls_listener::TlsListener;
+use crate::upstream::handshakes::Handshakes;
 use crate::upstream::http1_hosts::Http1Hosts;
+use crate::upstream::mark;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::TlsClient;
@@ -80,6 +82,10 @@ pub(crate) struct Worker {
     /// None where requests for the proxy itself are refused.
     pub(crate) web: Option<Arc<WebServer>>,
     pub(crate) events: Events,
+    /// The name in Via by which this process knows its own requests.
+    pub(crate) marked_via: String,
+    /// Handshakes with parent proxies that are under way.
+    pub(crate) handshakes: Handshakes,
     /// Where this proxy listens; the same for all workers.
     pub(crate) own_addresses: Vec<SocketAddr>,
     access_log: AccessLog,
@@ -211,6 +217,8 @@ impl Worker {
                 idle: limits.upstream_idle_timeout,
             }),
             http1_hosts: Http1Hosts::default(),
+            marked_via: mark::marked(&start.config.via),
+            handshakes: Handshakes::default(),
             resolver: Resolver::new(&start.config.dns)?,
             access_log: AccessLog::new(start.log.clone()),
             access_lines: Notify::new(),

@@ -63,7 +63,7 @@ impl Exchange {
             .is_for_parent
             .set(form != http1::RequestForm::Origin);
         let options = RequestForward {
-            via: &self.worker.config.via,
+            via: self.via_for(destination, form),
             drop_fields: &self.worker.config.disable_headers,
             framing: self.outbound_framing(),
             upgrade: http1::requested_upgrade(&self.head),

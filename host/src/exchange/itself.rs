@@ -1,16 +1,16 @@
-//! Requests for other hosts that turn out to lead to this proxy itself.
+//! Requests for other hosts that turn out to lead to this proxy itself, at once or through others.
 //!
 //! They are not dialled: behind a connection of our own the client would have another address and no user, and what it
 //! sends would come back here. The web server answers them, if there is one, to the same client; a tunnel is served by it
 //! with the listener's own certificate where the listener speaks TLS. Nothing is forwarded from there. Without a web
-//! server they are refused (508).
+//! server they are refused (508). So is what comes back through other proxies, known by a mark in Via.
 
 use std::rc::Rc;
 
 use super::reach::Destination;
 use super::{Exchange, Outcome, Progress};
 use crate::error::{ExchangeError, Peer, Refusal, Step};
-use crate::http1::{Scheme, TargetForm};
+use crate::http1::{self, RequestForm, Scheme, TargetForm};
 use crate::stream::MessageStream;
 use crate::telemetry::AccessRecord;
 
@@ -40,6 +40,26 @@ impl Exchange {
             && self.forwarded_to.is_none()
             && is_spoken
             && !is_read
+    }
+
+    /// Makes sure that this process has not forwarded the request before.
+    pub(super) fn refuse_loop(&self) -> Result<(), ExchangeError> {
+        match http1::is_named_in_via(&self.head, &self.worker.marked_via) {
+            true => Err(ExchangeError::new(Peer::Client, Step::Route, Refusal::Loop)),
+            false => Ok(()),
+        }
+    }
+
+    /// The name in Via for the next hop. Where it may forward the request to yet another proxy, and so back here, it is
+    /// one that no other process has.
+    pub(super) fn via_for(&self, destination: &Destination, form: RequestForm<'_>) -> &str {
+        let may_come_back = form != RequestForm::Origin
+            || self.forwarded_to.is_some()
+            || destination.is_redirected();
+        match may_come_back {
+            true => &self.worker.marked_via,
+            false => &self.worker.config.via,
+        }
     }
 
     /// Has the web server answer. Before its line the log has one for the request which led here.

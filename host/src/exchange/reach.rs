@@ -31,6 +31,16 @@ struct Changed {
     /// Where plugins say the name leads, and where to connect from: parts of what makes a connection fit.
     addresses: Vec<IpAddr>,
     source: Option<IpAddr>,
+    /// For a parent that is sent CONNECT: who has forwarded that so far, and this process.
+    via: Vec<u8>,
+}
+
+impl Destination {
+    /// Whether a plugin has named another host.
+    pub(super) fn is_redirected(&self) -> bool {
+        let changed = self.changed.as_ref();
+        changed.is_some_and(|changed| changed.redirected_to.is_some())
+    }
 }
 
 /// What looking for an upstream came to.
@@ -47,12 +57,15 @@ impl Exchange {
         let Some(session) = &self.session else {
             return Destination::default();
         };
-        let changed = Changed {
+        let mut changed = Changed {
             redirected_to: session.redirected_to(),
             scheme: session.scheme(),
             parent: session.parent(),
             ..Changed::default()
         };
+        if changed.parent.is_some() {
+            changed.via = http1::via_value(&self.head, &self.worker.marked_via);
+        }
         let is_changed =
             changed.redirected_to.is_some() || changed.scheme.is_some() || changed.parent.is_some();
         Destination {
@@ -154,6 +167,7 @@ impl Exchange {
             },
             is_claimed: own.is_claimed && !is_led_elsewhere,
             source: changed.source,
+            via: &changed.via,
             ..own
         }
     }

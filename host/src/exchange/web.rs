@@ -432,6 +432,7 @@ impl Exchange {
             // A Host that is kept says nothing of where the request goes, and is the client's to choose.
             session.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
         }
+        self.refuse_loop().map_err(at_start)?;
         self.record.is_web = false;
         self.forwarded_to = Some(Box::new(to));
         if let Some(next) = self.ask_plugins(client).await.map_err(at_start)? {

@@ -42,6 +42,9 @@ pub(super) async fn handshake(
 fn request(route: &Route<'_>, authorization: Option<&[u8]>) -> Vec<u8> {
     let authority = route.authority();
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+    if !route.via.is_empty() {
+        crate::http1::write_field(&mut request, "Via", route.via);
+    }
     if let Some(authorization) = authorization {
         crate::http1::write_field(&mut request, "Proxy-Authorization", authorization);
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connect;
+use super::handshakes::Handshakes;
 use super::own;
 use super::parent::{Parent, ParentScheme};
 use super::race::{self, Destination};
@@ -100,6 +101,8 @@ pub(crate) struct Dialer<'a> {
     pub(crate) deadlines: &'a Rc<Deadlines>,
     /// Where this proxy listens.
     pub(crate) own_addresses: &'a [SocketAddr],
+    /// Handshakes with parents that are under way.
+    pub(crate) handshakes: &'a Handshakes,
     /// Bounds on a parent's answer to CONNECT.
     pub(crate) head_limits: HeadLimits,
     /// The most that one read takes, in bytes.
@@ -200,6 +203,10 @@ impl Dialer<'_> {
         if !route.may_lead_back && own::is_named(self.own_addresses, route.host, route.port) {
             return Err(DialFailure::Itself);
         }
+        let _under_way = match route.is_absolute_form() {
+            true => None,
+            false => Some(self.handshakes.begin(parent, route).await),
+        };
         let to = Destination {
             host: parent.host(),
             port: parent.port(),

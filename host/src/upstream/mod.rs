@@ -2,7 +2,9 @@
 
 mod connect;
 pub(crate) mod dial;
+pub(crate) mod handshakes;
 pub(crate) mod http1_hosts;
+pub(crate) mod mark;
 mod own;
 pub(crate) mod parent;
 pub(crate) mod pool;
@@ -174,6 +176,7 @@ fn dialer(worker: &Worker) -> Dialer<'_> {
         tls: &worker.tls_client,
         deadlines: &worker.deadlines,
         own_addresses: &worker.own_addresses,
+        handshakes: &worker.handshakes,
         head_limits: worker.head_limits,
         read_len: worker.config.limits.server_read_len,
         limit: worker.config.timeouts.connect,

@@ -28,6 +28,8 @@ pub(crate) struct Route<'a> {
     pub(crate) may_lead_back: bool,
     /// The address that the outgoing socket is bound to.
     pub(crate) source: Option<IpAddr>,
+    /// The value of Via for a parent that is sent CONNECT; empty for none.
+    pub(crate) via: &'a [u8],
 }
 
 /// The versions of HTTP that may be spoken over TLS; in clear it is always HTTP/1.1.
@@ -55,6 +57,7 @@ impl<'a> Route<'a> {
             is_claimed: false,
             may_lead_back: true,
             source: None,
+            via: &[],
         }
     }
 

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::dial::{DialError, DialFailure, Dialer, ParentFailure};
+use super::handshakes::Handshakes;
 use super::parent::Parent;
 use super::resolve::Resolver;
 use super::route::Route;
@@ -74,6 +75,7 @@ impl Means {
             tls: &self.tls,
             deadlines: &self.deadlines,
             own_addresses: &[],
+            handshakes: &Handshakes::default(),
             head_limits: HeadLimits::default(),
             read_len: 1024 * 1024,
             limit: self.limit,

@@ -1,0 +1,43 @@
+//! The name by which this process knows its own requests when they come back through other proxies.
+//!
+//! A pseudonym in Via (RFC 9110 §7.6.3) that no other process has, so that two proxies with the same configuration are not
+//! taken for one. Only sent where a loop may be, to other proxies and servers that the operator has named: origins need not
+//! tell one process from another.
+
+use std::sync::OnceLock;
+
+/// `via` with what tells this process from others.
+pub(crate) fn marked(via: &str) -> String {
+    let number = process_number();
+    match via.split_once(':') {
+        Some((host, port)) => format!("{host}-{number:016x}:{port}"),
+        None => format!("{via}-{number:016x}"),
+    }
+}
+
+fn process_number() -> u64 {
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    *NUMBER.get_or_init(|| {
+        let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+        let mut bytes = [0; 8];
+        match random.fill(&mut bytes) {
+            Ok(()) => u64::from_be_bytes(bytes),
+            // Loops are still seen, as long as no other proxy on the way has the same number.
+            Err(_) => u64::from(std::process::id()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_a_name_for_via_and_stays_the_same() {
+        let mark = marked("proxy");
+        assert_eq!((mark.len(), &mark), (22, &marked("proxy")));
+        assert!(mark.starts_with("proxy-"));
+        let with_port = marked("edge.example:8080");
+        assert!(with_port.starts_with("edge.example-") && with_port.ends_with(":8080"));
+    }
+}
