@@ -1,9 +1,10 @@
 //! Lines of one kind are bounded, so that no peer can fill the log.
 //!
 //! A kind is the place in the code that a line comes from. Each may write a few lines at once and then one a second;
-//! what is left out is counted, and told once a second: `… (and 8123 more like this)`. This holds for warnings, errors
-//! and INFO lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access lines, lines that
-//! plugins write, and everything below INFO are left alone.
+//! what is left out is counted, and reported once a second: `… (and 8123 more like this)`. Plugins write lines for
+//! single messages on purpose, so each place in a plugin may write [`Rate::PLUGINS`]. All this holds for warnings, errors
+//! and INFO lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access lines and everything
+//! below INFO are left alone.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -20,11 +21,44 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::escape::Escaped;
 use super::line::{level_word, write_prefix};
 
-/// Lines of one kind of ours that may follow each other at once; past it one a second.
-const OURS_AT_ONCE: u32 = 10;
-/// The same for libraries, which write such lines for single frames of a peer.
-const OTHERS_AT_ONCE: u32 = 1;
-/// How often one further line is written, and what was left out is told.
+/// How many lines of one kind are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rate {
+    /// Lines that may follow each other at once.
+    at_once: u32,
+    /// Lines a second, past that.
+    per_second: u32,
+}
+
+impl Rate {
+    const OURS: Self = Self {
+        at_once: 10,
+        per_second: 1,
+    };
+    /// Libraries write such lines for single frames of a peer.
+    const LIBRARIES: Self = Self {
+        at_once: 1,
+        per_second: 1,
+    };
+    const PLUGINS: Self = Self {
+        at_once: 1000,
+        per_second: 100,
+    };
+
+    fn of(metadata: &Metadata<'_>) -> Self {
+        if is_of_plugin(metadata) {
+            Self::PLUGINS
+        } else if metadata.target().starts_with("proxy") {
+            Self::OURS
+        } else {
+            Self::LIBRARIES
+        }
+    }
+}
+
+/// The most places in plugins that are told apart; the lines of further ones count together.
+const MAX_KINDS: usize = 4096;
+/// How often what was left out is reported.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -42,13 +76,25 @@ pub(super) struct Repeats(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    kinds: Mutex<HashMap<Identifier, Kind>>,
+    kinds: Mutex<HashMap<KindId, Kind>>,
     /// Some kind may write nothing more at present, so that there may be something to tell.
     is_counting: AtomicBool,
 }
 
+/// What tells one kind from another: the place in our code, and that in a plugin, whose lines all pass one of ours.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct KindId(Identifier, Option<PluginPlace>);
+
+/// Where a line was written in a plugin.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct PluginPlace {
+    target: String,
+    line: u64,
+}
+
 struct Kind {
     metadata: &'static Metadata<'static>,
+    rate: Rate,
     message: String,
     /// Lines that may still be written, as of `refilled_at`.
     left: u32,
@@ -57,21 +103,24 @@ struct Kind {
 }
 
 impl Kind {
-    fn at_once(metadata: &Metadata<'_>) -> u32 {
-        match metadata.target().starts_with("proxy") {
-            true => OURS_AT_ONCE,
-            false => OTHERS_AT_ONCE,
+    fn new(metadata: &'static Metadata<'static>, now: Instant) -> Self {
+        let rate = Rate::of(metadata);
+        Self {
+            metadata,
+            rate,
+            message: String::new(),
+            left: rate.at_once,
+            refilled_at: now,
+            left_out: 0,
         }
     }
 
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled_at);
-        let more = u32::try_from(passed.as_secs()).unwrap_or(u32::MAX);
-        if more > 0 {
-            self.left = self
-                .left
-                .saturating_add(more)
-                .min(Self::at_once(self.metadata));
+        let seconds = u32::try_from(passed.as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            let more = seconds.saturating_mul(self.rate.per_second);
+            self.left = self.left.saturating_add(more).min(self.rate.at_once);
             self.refilled_at = now;
         }
     }
@@ -92,11 +141,11 @@ impl Repeats {
         let mut lines = String::new();
         let mut kinds = self.kinds();
         let mut is_counting = false;
-        for kind in kinds.values_mut() {
+        for (KindId(_, place), kind) in kinds.iter_mut() {
             let left_out = std::mem::take(&mut kind.left_out);
             if left_out > 0 {
                 // Writing to a String cannot fail.
-                let _ = write_report(&mut lines, kind, left_out);
+                let _ = write_report(&mut lines, kind, place.as_ref(), left_out);
             }
             kind.refill(now);
             is_counting |= kind.left == 0;
@@ -107,14 +156,16 @@ impl Repeats {
 
     fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
         let metadata = event.metadata();
+        let mut place = is_of_plugin(metadata).then(PluginPlace::default);
+        if let Some(place) = &mut place {
+            event.record(place);
+        }
         let mut kinds = self.kinds();
-        let kind = kinds.entry(metadata.callsite()).or_insert_with(|| Kind {
-            metadata,
-            message: String::new(),
-            left: Kind::at_once(metadata),
-            refilled_at: now,
-            left_out: 0,
-        });
+        let mut id = KindId(metadata.callsite(), place);
+        if id.1.is_some() && kinds.len() >= MAX_KINDS && !kinds.contains_key(&id) {
+            id.1 = Some(PluginPlace::default());
+        }
+        let kind = kinds.entry(id).or_insert_with(|| Kind::new(metadata, now));
         kind.refill(now);
         let Some(left) = kind.left.checked_sub(1) else {
             kind.left_out += 1;
@@ -130,7 +181,7 @@ impl Repeats {
     }
 
     /// What is behind the lock is whole whenever it is let go.
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Identifier, Kind>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<KindId, Kind>> {
         self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,11 +192,14 @@ impl Debug for Repeats {
     }
 }
 
-/// Whether lines of this kind are bounded: none that peers cannot cause, and none of plugins, whose place is a field.
+/// Whether lines of this kind are bounded: none that peers cannot cause.
 fn is_bounded(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::INFO
-        && IS_BOUNDED.get()
-        && metadata.fields().field("log.target").is_none()
+    *metadata.level() <= Level::INFO && IS_BOUNDED.get()
+}
+
+/// Whether the place of such a line is in a plugin, and given by its fields.
+fn is_of_plugin(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().field("log.target").is_some()
 }
 
 impl<S: Subscriber> Layer<S> for Repeats {
@@ -154,17 +208,40 @@ impl<S: Subscriber> Layer<S> for Repeats {
     }
 }
 
-fn write_report(lines: &mut String, kind: &Kind, left_out: u64) -> fmt::Result {
+fn write_report(
+    lines: &mut String,
+    kind: &Kind,
+    place: Option<&PluginPlace>,
+    left_out: u64,
+) -> fmt::Result {
     let metadata = kind.metadata;
-    let path = metadata.module_path().unwrap_or(metadata.target());
+    let (path, line) = match place {
+        Some(place) => (place.target.as_str(), place.line),
+        None => {
+            let path = metadata.module_path().unwrap_or(metadata.target());
+            (path, metadata.line().unwrap_or(0).into())
+        }
+    };
     let module = path.rsplit("::").next().unwrap_or(path);
     write_prefix(lines, level_word(metadata.level()))?;
-    writeln!(
-        lines,
-        "{module}:{} - {} (and {left_out} more like this)",
-        metadata.line().unwrap_or(0),
-        kind.message
-    )
+    write!(Escaped(lines), "{module}:{line} - ")?;
+    writeln!(lines, "{} (and {left_out} more like this)", kind.message)
+}
+
+impl Visit for PluginPlace {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            value.clone_into(&mut self.target);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "log.line" {
+            self.line = value;
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
 /// The message of an event, without its fields.
@@ -218,7 +295,7 @@ mod tests {
             }
             tracing::warn!("another kind");
         });
-        assert_eq!(written, OURS_AT_ONCE as usize + 1);
+        assert_eq!(written, Rate::OURS.at_once as usize + 1);
         assert!(
             told.ends_with(" - TLS failed (and 990 more like this)\n"),
             "{told}"
@@ -239,14 +316,34 @@ mod tests {
     }
 
     #[test]
-    fn plugins_and_details_are_not_bounded() {
+    fn details_are_not_bounded() {
         let (written, told) = lines(|| {
             for _ in 0..100 {
-                tracing::warn!(log.target = "shortlink", "a plugin's line");
                 tracing::debug!("a detail");
             }
         });
-        assert_eq!((written, told.as_str()), (200, ""));
+        assert_eq!((written, told.as_str()), (100, ""));
+    }
+
+    #[test]
+    fn each_place_in_a_plugin_writes_many_lines_and_not_all() {
+        let at_once = Rate::PLUGINS.at_once;
+        let write = |line: u32, times: u32| {
+            for _ in 0..times {
+                let (target, message) = ("some::chat", "a message");
+                tracing::info!(log.target = target, log.line = line, "{message}");
+            }
+        };
+        let (written, told) = lines(|| {
+            write(7, at_once + 30);
+            write(8, at_once);
+        });
+        assert_eq!(written, 2 * at_once as usize);
+        assert!(
+            told.ends_with(" - chat:7 - a message (and 30 more like this)\n"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 1);
     }
 
     #[test]
