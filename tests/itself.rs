@@ -360,6 +360,8 @@ fn a_loop_through_a_parent_that_removes_every_mark_is_bounded() {
         .start();
     let answer = proxy.ask(connect("loop.example:443"));
     assert_eq!(answer.status(), 504, "{}", answer.text());
+    // At most 64 at a time; the places of those whose time is over are taken while the answers come back. Without a bound
+    // there are thousands.
     let rounds = socks.connections().len();
-    assert!((2..=64).contains(&rounds), "{rounds} connections");
+    assert!((2..=2 * 64).contains(&rounds), "{rounds} connections");
 }
