@@ -181,7 +181,7 @@ impl RequestHead {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// The host in its one spelling, see [`checked_host`](super::checked_host). From Host when the target names none;
+    /// The host in its one spelling, see [`checked_host`]. From Host when the target names none;
     /// empty when that names none either.
     pub fn host(&self) -> &str {
         self.target.host.str_of(&self.text)
