@@ -1,7 +1,7 @@
 //! The boundary between proxy and plugins, against plugins that do there what nobody should.
 //!
-//! Whatever safe code does in a plugin, the process lives, the next exchange is served, and nothing is read that belongs
-//! to another request. The fixture `hostile` says at each plugin what it does.
+//! Whatever safe code does in a plugin, the process lives, the next exchange is served, and nothing is read that
+//! belongs to another request. The fixture `hostile` says at each plugin what it does.
 
 mod authors;
 mod forwards;

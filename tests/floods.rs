@@ -1,5 +1,5 @@
-//! Peers that send as much as they can of what costs them nothing: they are sent away or wait for their turn, others are
-//! served, and the log stays readable.
+//! Peers that send as much as they can of what costs them nothing: they are sent away or wait for their turn, others
+//! are served, and the log stays readable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -33,7 +33,8 @@ pub struct Cli {
     pub config: Option<PathBuf>,
 
     /// Plugins to load, in the order in which their hooks are called; separated by commas, may be repeated.
-    /// LIBRARY is a shared library, NAME a plugin in it, which may be left out if there is only one.
+    /// LIBRARY is a shared library, NAME a plugin in it, which may be left out if there is only one. A path such as
+    /// ./x.so or /opt/x.so is that file or an error; a bare name is searched for in the plugin directories.
     /// Replaces the file's list. Default: none.
     #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin")]
     pub plugins: Vec<String>,
@@ -165,7 +166,7 @@ pub struct Cli {
     #[arg(long, value_name = "N")]
     pub open_file_limit: Option<OpenFileLimit>,
 
-    /// File to write the process id to; removed at exit. Default: none.
+    /// File to write the process id to; removed at exit. It may not be a symbolic link. Default: none.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 

@@ -140,7 +140,7 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// For a tunnel in which no byte moves either way. Default 600 s.
     pub tunnel_idle: Duration,
-    /// For each hook of a plugin that waits; past it the exchange fails with 504. A plugin may have its own. Default 5 s.
+    /// For each async hook of a plugin; past it the exchange fails with 504. A plugin may have its own. Default 5 s.
     pub plugin_hook: Duration,
     /// For a plugin that keeps its worker without waiting; past it the log names it, and new connections go to other
     /// workers. Default 0.1 s.
@@ -306,8 +306,8 @@ pub struct InterceptionConfig {
     pub rejected_for: Duration,
     /// Certificates kept in memory. Default 1024.
     pub cached_certificates: usize,
-    /// Certificates kept on disk, and how many bytes they may have together; past either, the ones that were read or made
-    /// the longest ago are removed. Default 10,000 and 64 MiB.
+    /// Certificates kept on disk, and how many bytes they may have together; past either, the ones that were read or
+    /// made the longest ago are removed. Default 10,000 and 64 MiB.
     pub kept_certificates: usize,
     /// See [`kept_certificates`](Self::kept_certificates).
     pub kept_certificates_len: u64,

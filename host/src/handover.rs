@@ -1,8 +1,8 @@
 //! New connections of a worker that is stuck in a plugin, on their way to the others.
 //!
 //! Every worker has listeners of its own, and the kernel goes on queueing connections there whether or not the worker
-//! takes them. So as long as one is stuck the watchdog takes them from a second descriptor of the same listeners, and puts
-//! them where the other workers find them. Nothing is taken while nobody is there to serve it: what waits in the
+//! takes them. So as long as one is stuck the watchdog takes them from a second descriptor of the same listeners, and
+//! puts them where the other workers find them. Nothing is taken while nobody is there to serve it: what waits in the
 //! kernel waits for the first that is.
 
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
 //! Certificates and private keys from PEM files, for the listener, for client certificates and for the authority.
 //!
 //! Whatever is read here is usable: the key is of a kind that rustls signs with, there is one of it, and it belongs to
-//! its certificate. Every failure names the file and says what to do. A key that others may read draws a warning, and so
-//! does a certificate that is not in date; for which name it is, is left to those who use it.
+//! its certificate. Every failure names the file and says what to do. A key that others may read draws a warning, and
+//! so does a certificate that is not in date; for which name it is, is left to those who use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

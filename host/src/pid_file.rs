@@ -1,8 +1,8 @@
 //! The file that tells others which process the proxy is.
 //!
 //! It exists as long as its `PidFile`. A file of that name from an earlier run is written over; one that a later
-//! run has put in its place is left alone. What is no regular file, a symbolic link above all, is neither written to nor
-//! removed. Whether the process in it still lives is left to the reader.
+//! run has put in its place is left alone. What is no regular file, a symbolic link above all, is neither written to
+//! nor removed. Whether the process in it still lives is left to the reader.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

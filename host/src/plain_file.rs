@@ -1,4 +1,5 @@
-//! Files that have to be files: what the proxy writes and reads by itself in places where others may have put something.
+//! Files that have to be files: what the proxy writes and reads by itself in places where others may have put
+//! something.
 //!
 //! A symbolic link is not followed, so that nobody makes the proxy write over what it leads to; a FIFO, a device or a
 //! socket is not waited for. Files that the operator names as a destination of lines (the log) or as a source

@@ -369,8 +369,8 @@ impl<'a> ReadHalf<'a> {
     }
 }
 
-/// A read of TLS that brings less than so many bytes may have been made of records of a byte each: TLS takes in 4 KiB at a
-/// time.
+/// A read of TLS that brings less than so many bytes may have been made of records of a byte each: TLS takes in 4 KiB
+/// at a time.
 const SMALL_TLS_READ: usize = 512;
 /// What such a read costs besides, in units of the task's budget.
 const SMALL_TLS_READ_UNITS: u32 = 4;

@@ -1,8 +1,8 @@
 //! How long a task may go on before others of its worker have their turn.
 //!
 //! A turn is as long as the task's budget, of which tokio gives 128 units to each poll and takes one for every read or
-//! write of a socket. That does not bound what is done between two reads: one read may bring thousands of tiny frames or
-//! chunks. Whoever handles such *steps* pays for them here with the same budget. A task whose turn is over is polled
+//! write of a socket. That does not bound what is done between two reads: one read may bring thousands of tiny frames
+//! or chunks. Whoever handles such *steps* pays for them here with the same budget. A task whose turn is over is polled
 //! again once the others and the sockets were looked at. No clock is read.
 
 use std::pin::pin;
@@ -55,8 +55,8 @@ impl Steps {
     }
 }
 
-/// Ends this task's turn: the caller returns `Pending`, and is polled again when others have had theirs. A task that wakes
-/// itself instead is polled dozens of times before any socket is looked at.
+/// Ends this task's turn: the caller returns `Pending`, and is polled again when others have had theirs. A task that
+/// wakes itself instead is polled dozens of times before any socket is looked at.
 pub(crate) fn end(cx: &mut Context<'_>) {
     let polled = pin!(tokio::task::yield_now()).poll(cx);
     debug_assert!(polled.is_pending());

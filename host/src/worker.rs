@@ -151,8 +151,8 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
         .build_local(tokio::runtime::LocalOptions::default())?;
     let worker = runtime.block_on(async { enter(&start) })?;
     let result = runtime.block_on(serve(Rc::clone(&worker), start));
-    // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end here,
-    // each with its line in the log.
+    // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end
+    // here, each with its line in the log.
     runtime.shutdown_background();
     worker.access_log.flush();
     result.map(|()| worker.cut.get())

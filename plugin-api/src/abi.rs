@@ -576,8 +576,8 @@ pub struct HostTable {
     /// `(task)`: polls it on this worker until it is over; 0 where there is no worker, and then it stays the caller's.
     #[sabi(last_prefix_field)]
     pub spawn: unsafe extern "C" fn(&Task) -> u32,
-    /// `(message, place)`: a panic has begun on this thread; both are copied. The host tells of it if it turns out to be
-    /// the end of the process.
+    /// `(message, place)`: a panic has begun on this thread; both are copied. The host tells of it if it turns out to
+    /// be the end of the process.
     pub note_panic: unsafe extern "C" fn(RStr<'_>, RStr<'_>),
     // New services go here, below the last one of the released version.
 }
@@ -723,8 +723,8 @@ pub struct FilterTable {
 pub struct Event {
     /// A value of [`event`].
     pub kind: u32,
-    /// The status of the upstream's response, and once the exchange has ended the one that the client was given; 0 if there
-    /// is none.
+    /// The status of the upstream's response, and once the exchange has ended the one that the client was given; 0 if
+    /// there is none.
     pub status: u32,
     /// When, in milliseconds since 1970.
     pub time: u64,

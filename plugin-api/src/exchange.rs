@@ -39,7 +39,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// Counts client connections since the proxy started, from 1 and over all workers; the same for all exchanges of one.
+    /// Counts client connections since the proxy started, from 1 and over all workers; the same for all exchanges of
+    /// one.
     pub fn connection_id(&self) -> u64 {
         self.view().connection_id
     }
@@ -59,8 +60,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         socket_address(&self.view().local)
     }
 
-    /// The other end of the upstream connection, from `on_upstream_connected` on: the origin, or the parent proxy. None where
-    /// there is none yet, and where the connection is one of HTTP/2 that exchanges share.
+    /// The other end of the upstream connection, from `on_upstream_connected` on: the origin, or the parent proxy. None
+    /// where there is none yet, and where the connection is one of HTTP/2 that exchanges share.
     pub fn upstream_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view().upstream_address)
     }
@@ -70,8 +71,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         socket_address(&self.view().upstream_local)
     }
 
-    /// The TLS session of the client with the proxy: of the listener, or inside of an intercepted tunnel that of the tunnel.
-    /// None where the client speaks clear text.
+    /// The TLS session of the client with the proxy: of the listener, or inside of an intercepted tunnel that of the
+    /// tunnel. None where the client speaks clear text.
     pub fn client_tls(&self) -> Option<ClientTls<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().client_tls.as_ref() }.map(ClientTls::new)
@@ -99,8 +100,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
     }
 
     /// The final response; none before it has arrived. At the end of the exchange, in `on_access_log` and
-    /// `on_upstream_connection_close`, the one that the client was given, whoever made it: also a plugin's reply, or an error
-    /// of the proxy's own.
+    /// `on_upstream_connection_close`, it is the response that the client was given: the upstream's, a plugin's reply,
+    /// or an error response of the proxy.
     pub fn response(&self) -> Option<Response<'_>> {
         // SAFETY: null or valid until the next edit, which needs `&mut self`.
         unsafe { self.view().response.as_ref() }.map(|view| Response { view })
@@ -159,27 +160,27 @@ impl<'a, F: Filter> Exchange<'a, F> {
         holds(self.view(), fact::SERVER_NAME_PROVEN)
     }
 
-    /// Sends the request with another method. The client is answered as its own method wants it: who has asked HEAD
-    /// gets no content, and who has asked anything else than HEAD gets a response with a length, of 0 if the upstream was
-    /// asked HEAD. Content of the request stays with it.
+    /// Sends the request to the upstream with another method. The response still fits the client's own method: to HEAD
+    /// it has no content; to any other method it has a length, which is 0 if the upstream was sent HEAD. The content of
+    /// the request is kept.
     ///
     /// # Errors
-    /// When the proxy refuses, and nothing is changed: the method is not a token, or TRACE for a request with content
+    /// When the proxy refuses, nothing is changed: the method is not a token, or TRACE for a request with content
     /// ([`BadValue`](EditError::BadValue)); it is or was CONNECT, or the request hooks are over
     /// ([`Stale`](EditError::Stale)).
     pub fn set_method(&mut self, method: &str) -> Result<(), EditError> {
         self.editor().set_method(method)
     }
 
-    /// Makes the request one for another host: target, Host, the server name and the verification of TLS, and the
-    /// connection that is used all follow. [`set_upstream`](Self::set_upstream) in contrast changes the connection
-    /// alone. The scheme stays, also inside an intercepted tunnel, where this request then leaves the tunnel's upstream.
-    /// Later hooks and plugins see the new host; a redirect by an earlier `set_upstream` is forgotten.
+    /// Sends the request to another host: target, `Host`, the connection, and the server name and verification of TLS
+    /// all follow. [`set_upstream`](Self::set_upstream) in contrast changes the connection alone. The scheme stays,
+    /// also inside an intercepted tunnel; there the request no longer goes to the tunnel's upstream. Later hooks and
+    /// plugins see the new host, and a redirect by an earlier `set_upstream` is dropped.
     ///
     /// # Errors
-    /// When the proxy refuses, and nothing is changed: `host` is no host ([`BadName`](EditError::BadName), see
-    /// [`canonical_host`](crate::canonical_host)), the port is 0 ([`BadValue`](EditError::BadValue)), this is a CONNECT, or
-    /// the request hooks are over ([`Stale`](EditError::Stale)).
+    /// When the proxy refuses, nothing is changed: `host` is no host ([`BadName`](EditError::BadName), see
+    /// [`canonical_host`](crate::canonical_host)), the port is 0 ([`BadValue`](EditError::BadValue)), this is a
+    /// CONNECT, or the request hooks are over ([`Stale`](EditError::Stale)).
     pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), EditError> {
         self.editor().set_host(host, port)
     }

@@ -25,8 +25,8 @@ impl<F> Names for F {
 /// A configured plugin.
 ///
 /// Write `#[filter]` above the implementation and only the functions you need: the attribute fills in `HOOKS`,
-/// `ASYNC_HOOKS`, `KEEPS_STATE`, `KEEPS_CONNECTION`, `type Config = Self`, `type State = ()`, `type Connection = ()` and `new`, and refuses a function
-/// that is no hook:
+/// `ASYNC_HOOKS`, `KEEPS_STATE`, `KEEPS_CONNECTION`, `type Config = Self`, `type State = ()`, `type Connection = ()`
+/// and `new`, and refuses a function that is no hook:
 ///
 /// ```compile_fail
 /// # use plugin_api::prelude::*;
@@ -40,10 +40,11 @@ impl<F> Names for F {
 /// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other.
 /// A hook must not block for longer than about a millisecond, since many connections share its thread: what
 /// takes longer is an `async fn`. Every hook that answers an [`Outcome`] may be written so. Their futures run on the
-/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five seconds,
-/// or what `timeouts.plugin_hook` says: then the exchange is answered 504 and the plugin named in the log. [`sleep`](crate::sleep), [`Call`](crate::Call),
-/// [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn) use the proxy's own timers, client and threads;
-/// with the feature `tokio` the library has its own, and `tokio::time` and `tokio::net` work.
+/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five
+/// seconds, or what `timeouts.plugin_hook` says: then the exchange is answered 504 and the plugin named in the log.
+/// [`sleep`](crate::sleep), [`Call`](crate::Call), [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn)
+/// use the proxy's own timers, client and threads; with the feature `tokio` the library has its own, and `tokio::time`
+/// and `tokio::net` work.
 ///
 /// An error or a panic in a hook fails the exchange (500), is logged, and harms no other exchange.
 #[expect(unused_variables, reason = "the parameters' names are documentation")]
@@ -74,8 +75,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// exchange, before the first hook that is called, whatever the type's size; its panic fails the exchange.
     type State: Default + 'static;
     /// What the filter keeps for one client connection: [`Exchange::connection`]. Exchanges of one connection may be
-    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`. `Default` is
-    /// called once per connection, before the first hook that is called; its panic fails each exchange of the connection.
+    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`. `Default`
+    /// is called once per connection, before the first hook that is called; its panic fails each exchange of the
+    /// connection.
     type Connection: Default + 'static;
 
     /// Called once, before the first exchange; may block.

@@ -1,7 +1,8 @@
 //! The one spelling of a host, by which filters, lists and caches compare hosts.
 //!
 //! The proxy brings every host of a request to this spelling before a plugin sees it. What a plugin reads elsewhere,
-//! such as in its configuration, it brings there itself. Nothing is resolved here: a name and its address are two hosts.
+//! such as in its configuration, it brings there itself. Nothing is resolved here: a name and its address are two
+//! hosts.
 
 use std::borrow::Cow;
 use std::fmt;

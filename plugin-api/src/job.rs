@@ -71,9 +71,10 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Runs `work` on a thread that may block, one of 16 that the proxy keeps for each plugin, and waits for its result. Work
-/// that nobody waits for any more still runs to its end. Further work waits for a thread; where 65,536 pieces wait
-/// already, it is not done, and the future never ready: an error in the log says so.
+/// Runs `work` on a thread that may block, one of 16 that the proxy keeps for each plugin, and waits for its result.
+/// Work that nobody waits for any more still runs to its end. Further work waits in a queue; when 65,536 pieces wait
+/// already, it is discarded with an error in the log. Its future then never becomes ready, so an async hook ends at its
+/// time limit.
 ///
 /// # Errors
 /// The message of its panic.

@@ -77,6 +77,24 @@
 //!
 //! What each hook may change and must not do stands at its place in [`Filter`].
 //!
+//! # Hosts
+//!
+//! The host that a request is for ([`Request::host`]) and the host that is connected to ([`Upstream::host`]) may
+//! differ: after a redirect by a plugin, and inside an intercepted tunnel to an address, where the client may name any
+//! host. A rule that denies goes by any of [`Exchange::hosts`], a rule that allows by all of them. What is secret, or
+//! kept or counted by host, goes by [`Exchange::proven_host`]. Hosts are in their canonical form; bring those of a
+//! configuration to it by [`canonical_host`].
+//!
+//! [`Exchange::set_upstream`] changes the connection alone, [`Exchange::set_host`] the request with it: target, `Host`,
+//! server name and verification. [`Exchange::set_method`] changes the method towards the upstream.
+//!
+//! # The end of an exchange
+//!
+//! In `on_access_log` and `on_upstream_connection_close`, [`Exchange::summary`] has the final status, who answered (the
+//! upstream, a plugin by name, or the proxy with its reason), the bytes each way and the duration.
+//! [`Exchange::response`] is then what the client was given. [`Exchange::client`], [`Exchange::local_address`],
+//! [`Exchange::upstream_address`] and [`Exchange::client_tls`] say who is connected to whom, in all hooks.
+//!
 //! # Bodies
 //!
 //! The chunk hooks get content as it passes, in pieces of any size; the body hooks get all of it at once, within a
@@ -291,17 +309,21 @@
 //!
 //! # The crates `log` and `tracing`
 //!
-//! [`info!`] and its like write into the proxy's log. Lines of the crates `log` and `tracing`, the plugin's own and those
-//! of libraries that it uses, reach it as well where `Cargo.toml` says so; there is nothing to install:
+//! [`info!`] and its like write into the proxy's log. Lines of the crates `log` and `tracing`, the plugin's own and
+//! those of libraries that it uses, reach it as well where `Cargo.toml` says so; there is nothing to install:
 //!
 //! ```toml
 //! proxy-plugin-api = { path = "../proxy/plugin-api", features = ["log", "tracing"] }
 //! ```
 //!
-//! Such a line ends in `plugin=Name`: the plugin that is being called, or that has left the task or the blocking work. A
-//! line from a thread of the plugin's own names the only plugin of its library, or the library's crate if there are
-//! several. The level is the proxy's `--log-level`; what is below it is not formatted. Of `tracing` there are events with
-//! their fields, and no spans. A logger or subscriber that the plugin has installed itself stays.
+//! Such a line ends in `plugin=Name`: the plugin that is being called, or that has spawned the task or the blocking
+//! work. A line from a thread that the plugin has started itself names the plugin of its library, or the library's
+//! crate if it holds several. The level is the proxy's `--log-level`; lines below it are not even formatted. Of
+//! `tracing`, events are logged with their fields, spans are not. A logger or subscriber that the plugin has installed
+//! itself stays in place.
+//!
+//! Each place in a plugin's code may log 1,000 lines of level info or above at once, then 100 a second; the rest is
+//! counted.
 //!
 //! # Configuration
 //!
@@ -358,19 +380,22 @@
 //!
 //! # What is contained, and what is not
 //!
-//! A panic in a hook, a task or blocking work fails one exchange and no more. The rest ends the whole process, and the
-//! most that the proxy can do is to say first, on standard error and in its log, which plugin and hook it was:
+//! A panic in a hook, a task or blocking work fails one exchange and no more. The following cannot be contained: it
+//! ends the whole process. Before that, the proxy writes a line to standard error and to its log, with plugin, hook and
+//! cause:
 //!
-//! - a panic while another one unwinds, such as in a `Drop`; both messages are told;
+//! - a panic while another one unwinds, such as in a `Drop`; the line has both messages and their places;
 //! - stack overflow: recursion without a bound, or large values on the stack;
 //! - `abort`, also by running out of memory, and `exit`;
-//! - memory faults, which take unsafe code or a C library;
-//! - the first two on a thread that the plugin has made itself, of which nobody is told.
+//! - memory faults, which take unsafe code or a C library.
 //!
-//! A hook that blocks or loops without end cannot be stopped either. It keeps its worker and all connections of that;
-//! the log names it after `timeouts.plugin_budget` (0.1 s) and again when it returns, and new connections go to the
-//! other workers. An async hook that waits too long is dropped after `timeouts.plugin_hook` (5 s), and the client gets
-//! 504.
+//! On a thread that the plugin has started itself these end the process, too, but without that line: the proxy does not
+//! know whose thread it is.
+//!
+//! A hook that blocks or loops without end cannot be stopped. It occupies its worker and stalls all connections of that
+//! worker. The log names it after `timeouts.plugin_budget` (0.1 s) and again when it returns; meanwhile new connections
+//! go to the other workers. An async hook that waits too long is dropped after `timeouts.plugin_hook` (5 s, or
+//! `timeout` in the plugin's block of `proxy.toml`), and the client gets 504.
 //!
 //! # The promise
 //!

@@ -1,7 +1,7 @@
 //! Who logs: the plugin that is being called on this thread, or else its library.
 //!
-//! Lines of the crates `log` and `tracing` come from anywhere in a library and say nothing of plugins. So each call of a
-//! plugin is marked with its type, in libraries that have one of these features; in all others nothing is done.
+//! Lines of the crates `log` and `tracing` come from anywhere in a library and say nothing of plugins. So each call of
+//! a plugin is marked with its type, in libraries that have one of these features; in all others nothing is done.
 
 use std::any::type_name;
 #[cfg(any(feature = "log", feature = "tracing"))]

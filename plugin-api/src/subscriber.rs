@@ -133,8 +133,8 @@ impl<'x> Event<'x> {
         self.view.path.as_str()
     }
 
-    /// The status of the upstream's response, once there is one. Once the exchange has ended, the status that the client was
-    /// given, whoever answered.
+    /// The status of the upstream's response, once there is one. Once the exchange has ended, the status that the
+    /// client was given, whoever answered.
     pub fn status(&self) -> Option<u16> {
         u16::try_from(self.view.status)
             .ok()
@@ -167,7 +167,8 @@ impl<'x> Event<'x> {
         socket_address(&self.view.upstream_address)
     }
 
-    /// The TLS session of the client with the proxy, once the exchange has ended; none where the client speaks clear text.
+    /// The TLS session of the client with the proxy, once the exchange has ended; none where the client speaks clear
+    /// text.
     pub fn client_tls(&self) -> Option<ClientTls<'x>> {
         self.view.client_tls.map(ClientTls::new)
     }

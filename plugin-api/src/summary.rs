@@ -3,7 +3,8 @@
 use crate::abi::{ClientTlsView, SummaryView, answered};
 use std::time::Duration;
 
-/// What an exchange came to: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its end.
+/// What an exchange came to: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its
+/// end.
 #[derive(Clone, Copy)]
 pub struct Summary<'x> {
     view: &'x SummaryView,
@@ -54,14 +55,15 @@ impl<'x> Summary<'x> {
         self.view.note.as_str()
     }
 
-    /// Bytes that were read of the request: its head, and content as it was framed. For a tunnel or a WebSocket also what
-    /// the client has sent through it. What is left unread of a refused request does not count. HTTP/2 counts as the HTTP/1.1 message that it stands for.
+    /// Bytes that were read of the request: its head, and content as it was framed. For a tunnel or a WebSocket also
+    /// what the client has sent through it. What is left unread of a refused request does not count. HTTP/2 counts as
+    /// the HTTP/1.1 message that it stands for.
     pub fn bytes_from_client(&self) -> u64 {
         self.view.from_client
     }
 
-    /// Bytes that the client was sent: the head of the final response, and content as it was framed, whoever answered. For a
-    /// tunnel or a WebSocket what was brought to the client through it. Interim responses do not count.
+    /// Bytes that the client was sent: the head of the final response, and content as it was framed, whoever answered.
+    /// For a tunnel or a WebSocket what was brought to the client through it. Interim responses do not count.
     pub fn bytes_to_client(&self) -> u64 {
         self.view.to_client
     }
@@ -72,7 +74,8 @@ impl<'x> Summary<'x> {
     }
 }
 
-/// The TLS session that a client has with the proxy: of the listener, or inside of an intercepted tunnel that of the tunnel.
+/// The TLS session that a client has with the proxy: of the listener, or inside of an intercepted tunnel that of the
+/// tunnel.
 #[derive(Clone, Copy)]
 pub struct ClientTls<'x> {
     view: &'x ClientTlsView,
@@ -103,7 +106,8 @@ impl<'x> ClientTls<'x> {
         Some(self.view.protocol.as_str()).filter(|protocol| !protocol.is_empty())
     }
 
-    /// The certificate that the client has shown, as DER; none if it has shown none. This version of the proxy asks for none.
+    /// The certificate that the client has shown, as DER; none if it has shown none. This version of the proxy asks for
+    /// none.
     pub fn certificate(&self) -> Option<&'x [u8]> {
         Some(self.view.certificate.as_slice()).filter(|certificate| !certificate.is_empty())
     }

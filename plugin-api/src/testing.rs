@@ -490,8 +490,8 @@ impl<'f, F: Filter> Run<'f, F> {
         });
     }
 
-    /// Ends the exchange: runs `on_access_log`. Unless [`end_as`](Self::end_as) says otherwise, the client was given the
-    /// plugin's reply, or else the response, and no bytes were counted.
+    /// Ends the exchange: runs `on_access_log`. Unless [`end_as`](Self::end_as) says otherwise, the client was given
+    /// the plugin's reply, or else the response, and no bytes were counted.
     ///
     /// # Errors
     /// What the hook panicked with.

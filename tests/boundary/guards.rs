@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Where such functions are.
 const SOURCES: [&str; 3] = ["plugin-api/src", "plugin-api/macros/src", "host/src"];
 
-/// What contains a panic of what it is given: a word of a body, the file whose words count ("" for all), and the function
-/// behind it, which has to be guarded itself.
+/// What contains a panic of what it is given: a word of a body, the file whose words count ("" for all), and the
+/// function behind it, which has to be guarded itself.
 const GUARDS: [(&str, &str, &str); 14] = [
     ("catch_unwind(", "", ""),
     (

@@ -1,5 +1,5 @@
-//! HTTP inside of tunnels in every spelling that some server takes: filters see it, or it is refused; nothing of it reaches
-//! the origin unseen.
+//! HTTP inside of tunnels in every spelling that some server takes: filters see it, or it is refused; nothing of it
+//! reaches the origin unseen.
 
 use crate::support::tls::{Offer, Pki, Trust, client_hello};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch, contains, shown};

@@ -1,8 +1,8 @@
 //! Requests for other hosts that turn out to lead to this proxy itself, at once or through others.
 //!
 //! They are not dialled: behind a connection of our own the client would have another address and no user, and what it
-//! sends would come back here. The web server answers them, if there is one, to the same client; a tunnel is served by it
-//! with the listener's own certificate where the listener speaks TLS. Nothing is forwarded from there. Without a web
+//! sends would come back here. The web server answers them, if there is one, to the same client; a tunnel is served by
+//! it with the listener's own certificate where the listener speaks TLS. Nothing is forwarded from there. Without a web
 //! server they are refused (508). So is what comes back through other proxies, known by a mark in Via.
 
 use std::rc::Rc;

@@ -342,8 +342,8 @@ impl Exchange {
         }
     }
 
-    /// Asks the plugins where the upstream's name leads, unless the client has resolved it itself; the answer, if one of
-    /// them has it.
+    /// Asks the plugins where the upstream's name leads, unless the client has resolved it itself; the answer, if one
+    /// of them has it.
     async fn resolve(
         &mut self,
         client: &mut MessageStream,

@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-/// However an exchange ends, it is told: also one that is dropped on its way, as at the end of the process.
+/// Every exchange is reported at its end, also one that is dropped under way, as at the end of the process.
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.record.is_over {
@@ -277,8 +277,8 @@ impl Exchange {
         }
     }
 
-    /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that plugins
-    /// have named or were told.
+    /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that
+    /// plugins have named or were told.
     fn write_line(
         &self,
         elapsed: Duration,
@@ -316,8 +316,8 @@ impl Exchange {
         });
     }
 
-    /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request. Empty if
-    /// nobody asked.
+    /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request.
+    /// Empty if nobody asked.
     pub(super) fn known_user(&self) -> &str {
         match (&self.worker.config.basic_auth, &self.origin) {
             (Some(credential), _) if self.record.has_credential => credential.user(),

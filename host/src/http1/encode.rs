@@ -128,7 +128,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// Whether a reason phrase is the registered one for its status, in any case, one that widespread servers send, or none.
+/// Whether a reason phrase is the registered one for its status, in any case, one that widespread servers send, or
+/// none.
 pub fn is_usual_reason(status: u16, reason: &[u8]) -> bool {
     let usual: &[&str] = match status {
         200 => &["Connection established"],

@@ -1,17 +1,17 @@
-//! What the frames of a connection cost, and when a peer sends too many of those that bring nothing on.
+//! What the frames of a connection cost, and when a peer sends too many of those without content.
 //!
 //! Frame heads are read off the bytes as they pass, before `h2` sees them: it handles whatever has arrived within one
 //! poll, and control frames, empty or of unknown types, cost their sender nothing. Two bounds hold for every peer:
 //!
-//! - A *turn*: frames are steps that are paid for, see [`Steps`]; after about a thousand small ones others of the worker
-//!   have their turn.
-//! - An *allowance* for frames that carry nothing: [`BURST`] at once and [`PER_SECOND`] after that. Content and requests
-//!   add to it, either way, since window updates and pings come with them. Whoever has used it up is abusive (RFC 9113
-//!   §10.5).
+//! - A *turn*: frames are steps that are paid for, see [`Steps`]; after about a thousand small ones others of the
+//!   worker have their turn.
+//! - An *allowance* for frames that carry nothing: [`BURST`] at once and [`PER_SECOND`] after that. Content and
+//!   requests add to it, either way, since window updates and pings come with them. Whoever has used it up is abusive
+//!   (RFC 9113 §10.5).
 //!
-//! Envoy allows 10 window updates for each DATA frame sent, 100 PRIORITY frames for each stream and one empty DATA frame;
-//! nginx lets eight bytes in nine be overhead after the first MiB. What we allow is no less, except for a peer that
-//! sends a thousand idle frames each second and nothing else.
+//! Envoy allows 10 window updates for each DATA frame sent, 100 PRIORITY frames for each stream and one empty DATA
+//! frame; nginx lets eight bytes in nine be overhead after the first MiB. What we allow is no less, except for a peer
+//! that sends a thousand idle frames each second and nothing else.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const HEAD_LEN: usize = 9;
 /// What a client sends before its first frame, in bytes (§3.4).
 const PREFACE_LEN: u32 = 24;
 
-/// Frames that a peer may send at once although they bring nothing on.
+/// Frames without content that a peer may send at once.
 const BURST: u32 = 10_000;
 /// Such frames a peer may send each second, for ever.
 const PER_SECOND: u32 = 1_000;

@@ -1,7 +1,7 @@
 //! A [`Transport`] as `h2` wants its connections: one value that reads and writes.
 //!
-//! Frames are counted as they pass, see `frames`: a turn is over after some, and so is a connection whose peer sends too
-//! many that bring nothing on.
+//! Frames are counted as they pass, see `frames`: after some of them the task's turn ends, and a peer that sends too
+//! many without content has its connection closed.
 //!
 //! A client's connection is closed so that the client can read what it was sent last although it is still sending: a
 //! close while bytes arrive would be a reset, which takes back what has not been read (RFC 9112 §9.6 for HTTP/1.1, and
@@ -36,7 +36,7 @@ const CROWDED_STEPS: u32 = 32;
 /// GOAWAY with `ENHANCE_YOUR_CALM`, from a client that has got no stream from its server (RFC 9113 §6.8).
 const CALM_DOWN: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
-/// The upstream sends too many frames that bring nothing on. Its connection has been closed.
+/// The upstream sends too many frames without content. Its connection has been closed.
 #[derive(Debug, thiserror::Error)]
 #[error("it sends too many frames that carry nothing")]
 pub(super) struct Flooded;
@@ -79,7 +79,7 @@ impl Pulse {
         self.is_hurried.set(true);
     }
 
-    /// Whether the peer has sent too many frames that bring nothing on. Nothing more is read from it.
+    /// Whether the peer has sent too many frames without content. Nothing more is read from it.
     pub(super) fn is_flooded(&self) -> bool {
         self.is_flooded.get()
     }
@@ -137,8 +137,8 @@ impl Io {
         written
     }
 
-    /// Ends the connection of a peer that has sent too much of nothing: a client is told by whoever serves it, an
-    /// upstream here.
+    /// Ends the connection of a peer that has sent too many frames without content. An upstream gets its GOAWAY here, a
+    /// client from the code that serves it.
     fn poll_flooded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(lingering) = &self.lingering {
             // Looked at when this poll ends.

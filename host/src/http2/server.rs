@@ -2,7 +2,8 @@
 //!
 //! Streams are accepted as fast as they come, since one that waits would cost as much; how many there may be is bounded
 //! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever
-//! does little else than reset streams, or floods us with frames that carry nothing, is sent away. The exchanges are for the caller.
+//! does little else than reset streams, or floods us with frames without content, is disconnected. The exchanges are
+//! for the caller.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -120,8 +120,8 @@ impl Certificates {
         self.leaf_at(host, Timestamp::now()).await
     }
 
-    /// The same for one connection: what is made now is not kept, neither in memory nor on disk. For hosts whose upstream
-    /// has not shown that it is who it should be, which may be invented.
+    /// The same for one connection: what is made now is not kept, neither in memory nor on disk. For hosts whose
+    /// upstream has not shown that it is who it should be, which may be invented.
     ///
     /// # Errors
     /// As [`leaf`](Self::leaf).

@@ -1,13 +1,13 @@
 //! The directory that keeps certificates from one run of the proxy to the next.
 //!
 //! One PEM file per host, written beside its place and moved there, so that two proxies may share the directory. What
-//! is read is not trusted: the authority checks it. What is no certificate of a host (a private key, an authority, a link,
-//! a FIFO, a directory) is neither waited for nor replaced nor removed. A directory that cannot be written costs a warning
-//! and nothing else.
+//! is read is not trusted: the authority checks it. What is no certificate of a host (a private key, an authority, a
+//! link, a FIFO, a directory) is neither waited for nor replaced nor removed. A directory that cannot be written costs
+//! a warning and nothing else.
 //!
-//! How many files there are, and how large they are together, is bounded: past either, the ones that were read or written
-//! the longest ago are removed. The directory is listed once, when the first certificate is asked for; the order of what
-//! is there already is that of the times of the files, which are set when they are read.
+//! How many files there are, and how large they are together, is bounded: past either, the ones that were read or
+//! written the longest ago are removed. The directory is listed once, when the first certificate is asked for; the
+//! order of what is there already is that of the times of the files, which are set when they are read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,8 +1,8 @@
 //! A tunnel that is relayed although its client has not said yet what it speaks.
 //!
 //! Its upstream spoke first, as with SSH or SMTP, and the client may be waiting for that. What the client then sends is
-//! held until it can be told; where it is TLS or HTTP, which nobody speaks behind a greeting, the tunnel ends before the
-//! upstream has seen a byte of it. Otherwise a client could have its HTTP relayed by an upstream that greets it.
+//! held until it can be told; where it is TLS or HTTP, which nobody speaks behind a greeting, the tunnel ends before
+//! the upstream has seen a byte of it. Otherwise a client could have its HTTP relayed by an upstream that greets it.
 
 use std::cell::RefCell;
 use std::io;

@@ -2,8 +2,9 @@
 //!
 //! Its upstream is known and the client has its 200. Then the client's first bytes decide: TLS is ended here with a
 //! certificate made for the host, or relayed unseen if plugins or the configuration want that; what begins like HTTP is
-//! served or refused, and never relayed; what cannot be HTTP is relayed or closed, as configured. Behind an upstream that
-//! speaks first the client's bytes are watched for the same. Every relay and every close has its reason in the access log.
+//! served or refused, and never relayed; what cannot be HTTP is relayed or closed, as configured. Behind an upstream
+//! that speaks first the client's bytes are watched for the same. Every relay and every close has its reason in the
+//! access log.
 
 use std::io;
 use std::net::IpAddr;
@@ -179,8 +180,8 @@ impl Look {
         }
     }
 
-    /// Relays a tunnel of which it is not known what is spoken in it, or closes it, as configured. The client is watched
-    /// as long as it has not said what it speaks.
+    /// Relays a tunnel whose protocol is unknown, or closes it, as configured. The client is
+    /// watched as long as it has not said what it speaks.
     async fn relay_unknown(
         mut self,
         reason: RelayReason,
@@ -380,9 +381,9 @@ async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Con
 }
 
 impl Look {
-    /// Whether the server name that a client asks for is the upstream's, and not only the client's claim: the tunnel was
-    /// made to that name, or the certificate at the tunnel's address is for it. Found out only where it decides whether
-    /// the tunnel is relayed unseen, to which a claim must not lead.
+    /// Whether the server name that a client asks for is the upstream's, and not only the client's claim: the tunnel
+    /// was made to that name, or the certificate at the tunnel's address is for it. Found out only where it decides
+    /// whether the tunnel is relayed unseen, to which a claim must not lead.
     async fn proves(
         &mut self,
         server_name: Option<&str>,

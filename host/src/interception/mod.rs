@@ -1,9 +1,10 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
 //! `policy` says whose, `look` is one tunnel from its first byte on: `opening` tells what the client speaks, `hello`
-//! what it asks of TLS, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is shown; `certificates` keeps that, in memory and on disk, for
-//! all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is what was learnt
-//! about hosts. What is inside is served by `connection` like any other client.
+//! what it asks of TLS, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is
+//! shown; `certificates` keeps that, in memory and on disk, for all workers; a [`Leaf`] is one host's certificate with
+//! the TLS configurations to serve it. `memory` is what was learnt about hosts. What is inside is served by
+//! `connection` like any other client.
 
 pub mod authority;
 pub mod certificates;

@@ -1,15 +1,16 @@
 //! What a client speaks inside of a tunnel, told by its first bytes.
 //!
-//! What some server would serve as HTTP must never be relayed unseen, however it is spelt; so in doubt it is HTTP, whose
-//! parser then refuses it. The answer depends on the bytes alone, not on the pieces they come in, and more bytes never
-//! change it.
+//! What some server would serve as HTTP must never be relayed unseen, however it is spelt; so in doubt it is HTTP,
+//! whose parser then refuses it. The answer depends on the bytes alone, not on the pieces they come in, and more bytes
+//! never change it.
 
 /// What the first bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// More bytes are needed to tell.
     Undecided,
-    /// A TLS record (RFC 8446 §5.1), of any type and version: some servers skip alerts, and the version has to be ignored.
+    /// A TLS record (RFC 8446 §5.1), of any type and version: some servers skip alerts, and the version has to be
+    /// ignored.
     Tls,
     /// The ClientHello of SSL 2 (RFC 5246 §E.2), from which some servers go on to TLS.
     Ssl2,

@@ -1,8 +1,8 @@
 //! Threads for what plugins do that blocks.
 //!
-//! They are not those of the proxy's own work, such as content codings and name resolution, and each plugin has its own:
-//! work that never ends keeps its plugin's threads and nobody else's. Threads are made as they are needed, and end when
-//! nothing has come for a while.
+//! They are not those of the proxy's own work, such as content codings and name resolution, and each plugin has its
+//! own: work that never ends keeps its plugin's threads and nobody else's. Threads are made as they are needed, and end
+//! when nothing has come for a while.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,8 +40,8 @@ struct Queue {
     idle: usize,
 }
 
-/// Runs `work` of `plugin` on a thread that may block. What is given back is ready when it has ended, and an error if it
-/// will not be done, because too much waits already.
+/// Runs `work` of `plugin` on a thread that may block. What is given back is ready when it has ended, and an error if
+/// it will not be done, because too much waits already.
 pub(super) fn run(plugin: PluginId, work: Work) -> oneshot::Receiver<()> {
     let (done, waits) = oneshot::channel();
     pool(plugin).put(work, done);

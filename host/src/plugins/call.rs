@@ -1,10 +1,10 @@
 //! Which plugin runs on which thread, at any moment.
 //!
-//! Every entry into a plugin's code stands behind the [`Mark`] of its [`Call`]: a word of the thread that names the plugin
-//! and what of it runs, and that changes with every call. The `watchdog` reads these words from outside and sees who does
-//! not return; `last_words` reads the word of a thread that dies. A mark costs two stores and no look at a clock. A call
-//! within a call, such as the drop of one plugin's future while another one's hook runs, names the inner one until it
-//! is over. A thread that the watchdog has spoken of speaks itself when it returns.
+//! Every entry into a plugin's code sets the [`Mark`] of its [`Call`]: a word of the thread that names the plugin and
+//! the hook, and that changes with every call. The `watchdog` reads these words from its own thread and finds calls
+//! that do not return; `last_words` reads the word of a thread that dies. A mark costs two stores and no look at a
+//! clock. During a call within a call, such as the drop of one plugin's future while another one's hook runs, the word
+//! names the inner one. When a call returns that the watchdog has reported, its own thread logs the return.
 #![expect(
     unsafe_code,
     reason = "reads the words of other threads, which are alive while they are registered"

@@ -1,10 +1,10 @@
-//! What is told when a plugin ends the process.
+//! The line that is written when a plugin ends the process.
 //!
-//! A stack overflow, a second panic while one is unwinding, an abort, a memory fault: nothing contains them, but who is
-//! looking for the reason shall find it. A signal handler reads the mark of the thread that dies, and writes one line to
-//! standard error and to the log: plugin, hook, what, and the panics under way with their places. Then everything
-//! goes on as it would without: Rust's own message about the overflow, a core dump, the exit status of the signal. Deaths
-//! outside of plugins are not its business.
+//! A stack overflow, a second panic while one is unwinding, an abort, a memory fault: nothing contains them, but the
+//! reason should be in the log. A signal handler reads the mark of the thread that dies, and writes one line to
+//! standard error and to the log: plugin, hook, cause, and the panics under way with their places. Then everything goes
+//! on as it would without: Rust's own message about the overflow, a core dump, the exit status of the signal. Deaths
+//! outside of plugins, which includes threads that plugins start themselves, are left alone.
 //!
 //! Code in a handler allocates nothing, takes no lock, and calls what POSIX allows.
 #![expect(
@@ -149,7 +149,8 @@ mod handlers {
 
     type Action = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
-    /// From now on deaths of the process are told. The standard library gives each thread the stack that handlers run on.
+    /// From now on deaths of the process are reported. Handlers run on the stack that the standard library gives each
+    /// thread.
     pub(crate) fn install() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {

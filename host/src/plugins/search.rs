@@ -1,8 +1,8 @@
 //! Where the library is that an operator means.
 //!
 //! A path that names a place (absolute, beginning with `./` or `../`, or a file with its suffix in a directory) is that
-//! file or an error: nothing else is loaded in its stead. Bare names and `folder/file.Class` are searched: where they are
-//! written first, then under their plain name in the plugin directories, and last by what the libraries in those
+//! file or an error: nothing else is loaded in its stead. Bare names and `folder/file.Class` are searched: where they
+//! are written first, then under their plain name in the plugin directories, and last by what the libraries in those
 //! directories say that they hold: `proxy.plugin.ProposedRestApiPlugin` tells a class and no file. No library is loaded
 //! for that; its note is read. A file that was named with its suffix is never found by what it holds.
 
@@ -59,8 +59,8 @@ fn is_absent(kind: ErrorKind) -> bool {
     )
 }
 
-/// Where a library may be whose place is written: there, and if the suffix is left out, under the platform's name for it
-/// in the same directory.
+/// Where a library may be whose place is written: there, and if the suffix is left out, under the platform's name for
+/// it in the same directory.
 fn exact_places(spec: &PluginSpec) -> Vec<PathBuf> {
     let written = Path::new(&spec.library);
     let mut places = vec![written.to_owned()];

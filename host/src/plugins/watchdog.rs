@@ -1,9 +1,9 @@
-//! Who does not return: a look at the marks of all threads, many times a second.
+//! Finds calls into plugins that do not return, by a look at the marks of all threads many times a second.
 //!
 //! A hook that blocks or loops keeps its worker, with all connections that the worker has, and cannot be stopped from
-//! outside. So it is named while it does, once a minute for each plugin and hook, and again when it has returned; and
-//! whoever asked is told which workers are stuck, so that new connections go elsewhere. The marks bear no time: the
-//! watchdog's own clock says since when it has seen a call. No thread runs where there is no plugin.
+//! outside. So the log names it meanwhile, once a minute for each plugin and hook, and again when it has returned; and
+//! the caller gets the numbers of the stuck workers, so that new connections go to others. The marks have no time: the
+//! watchdog's own clock says since when it has seen a call. The thread runs only if there are plugins.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,8 +27,8 @@ pub(crate) struct Patience {
     pub(crate) background: Duration,
 }
 
-/// Starts to look, until the process ends. `relieve` is called after each look, with the numbers of the workers that are
-/// stuck.
+/// Starts to look, until the process ends. `relieve` is called after each look, with the numbers of the workers that
+/// are stuck.
 pub(crate) fn start(
     patience: Patience,
     workers: usize,

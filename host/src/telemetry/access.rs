@@ -1,11 +1,11 @@
 //! The access log: one line per exchange.
 //!
 //! `<time> - INFO - pid:7077 - access_log:71 - ::1:49911 - GET google.com:80/path - 200 OK - 556 bytes - 12.34 ms`.
-//! Lines gather in the worker's batch without a lock, a system call or an allocation; the worker hands the batch over, and
-//! so does every diagnostic of the same thread, so that lines stand in the order of their times. `None` stands for what
-//! never came to be. Nothing of a peer's can end a line or pass for a part of it. Behind the duration stand, each after
-//! ` - `: what an operator should know, the host that was asked for where it is not the one named before, the user, and
-//! what plugins add.
+//! Lines gather in the worker's batch without a lock, a system call or an allocation; the worker hands the batch over,
+//! and so does every diagnostic of the same thread, so that lines stand in the order of their times. `None` stands for
+//! what never came to be. Nothing of a peer's can end a line or pass for a part of it. Behind the duration stand, each
+//! after ` - `: what an operator should know, the host that was asked for where it is not the one named before, the
+//! user, and what plugins add.
 
 use std::cell::RefCell;
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! Lines that do not pass the writer: the last ones of a process that dies.
 //!
-//! Everything here may be called in a signal handler: it allocates nothing, takes no lock and asks no time zone. Lines go
-//! to the log's own file and to standard error, once what the writer had before is written, or after a moment if the
+//! Everything here may be called in a signal handler: it allocates nothing, takes no lock and asks no time zone. Lines
+//! go to the log's own file and to standard error, once what the writer had before is written, or after a moment if the
 //! writer is stuck.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -79,7 +79,8 @@ impl Line {
         }
     }
 
-    /// Begins a line of the log: time, level, process and place, as every line has them. `since_1970` is in milliseconds.
+    /// Begins a line of the log: time, level, process and place, as every line has them. `since_1970` is in
+    /// milliseconds.
     pub(crate) fn begin(&mut self, since_1970: u64, level: &str, process: u32, place: &str) {
         let offset = i64::from(OFFSET.load(Ordering::Relaxed));
         let millis = since_1970 % 1000;

@@ -2,8 +2,8 @@
 //!
 //! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`, with the fields of the enclosing
 //! spans after the event's own. An event that reports for someone else, such as a plugin, names its place with
-//! the fields `log.target` and `log.line`. A value that is not one word stands in quotes: no text of a peer's can pass for
-//! another field, or for the message.
+//! the fields `log.target` and `log.line`. A value that is not one word stands in quotes: no text of a peer's can pass
+//! for another field, or for the message.
 
 use std::cell::RefCell;
 use std::error::Error;

@@ -2,9 +2,9 @@
 //!
 //! A kind is the place in the code that a line comes from. Each may write a few lines at once and then one a second;
 //! what is left out is counted, and reported once a second: `… (and 8123 more like this)`. Plugins write lines for
-//! single messages on purpose, so each place in a plugin may write [`Rate::PLUGINS`]. All this holds for warnings, errors
-//! and INFO lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access lines and everything
-//! below INFO are left alone.
+//! single messages on purpose, so each place in a plugin may write [`Rate::PLUGINS`]. All this holds for warnings,
+//! errors and INFO lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access lines and
+//! everything below INFO are left alone.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! How many connections through a parent proxy to the same destination may be in the making at once.
 //!
-//! Loops over proxies are seen by their mark in Via. SOCKS has no place for one, and others may remove it: then each round
-//! is another connection whose handshake waits for the next round. Past the bound they wait until the connect limit ends
-//! the first one, and with it all of them, instead of taking every descriptor.
+//! Loops over proxies are seen by their mark in Via. SOCKS has no place for one, and others may remove it: then each
+//! round is another connection whose handshake waits for the next round. Past the bound they wait until the connect
+//! limit ends the first one, and with it all of them, instead of taking every descriptor.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! The name by which this process knows its own requests when they come back through other proxies.
 //!
-//! A pseudonym in Via (RFC 9110 §7.6.3) that no other process has, so that two proxies with the same configuration are not
-//! taken for one. Only sent where a loop may be, to other proxies and servers that the operator has named: origins need not
-//! tell one process from another.
+//! A pseudonym in Via (RFC 9110 §7.6.3) that no other process has, so that two proxies with the same configuration are
+//! not taken for one. Only sent where a loop may be, to other proxies and servers that the operator has named: origins
+//! need not tell one process from another.
 
 use std::sync::OnceLock;
 

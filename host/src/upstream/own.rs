@@ -17,8 +17,8 @@ pub(super) fn leads_back(own: &[SocketAddr], to: SocketAddr) -> bool {
     })
 }
 
-/// As [`leads_back`], for a host that somebody else is going to resolve: by an address, or a name that every machine has
-/// for itself.
+/// As [`leads_back`], for a host that somebody else is going to resolve: by an address, or a name that every machine
+/// has for itself.
 pub(super) fn is_named(own: &[SocketAddr], host: &str, port: u16) -> bool {
     // Most requests end here.
     if !own.iter().any(|own| own.port() == port) {

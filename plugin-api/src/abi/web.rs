@@ -211,7 +211,8 @@ pub struct WebCallbacks {
     #[sabi(last_prefix_field)]
     pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
     // New callbacks go here, below the last one of the released version.
-    /// `(host)`: gives up a forward that has not begun. An older proxy, which has no such callback, makes it all the same.
+    /// `(host)`: gives up a forward that has not begun. An older proxy, which has no such callback, makes it all the
+    /// same.
     pub cancel_forward: unsafe extern "C" fn(*mut c_void),
 }
 

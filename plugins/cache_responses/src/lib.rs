@@ -17,8 +17,9 @@
 //! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding. A
 //! tunnel is stored as the upstream sent it, hence encrypted as a rule; where the proxy looks into it, its responses are.
 //! The files are copies to look at, nothing is ever served from them. A file is there only if the response came to its
-//! end. It is named after the host of the request; inside a tunnel to an address, after the address where nothing proves that
-//! host. A second plugin, `CacheTunnels`, does the same for tunnels alone. Writing is done by a thread of its own; the exchange never waits, and rather goes without its file.
+//! end. It is named after the host of the request; inside a tunnel to an address, after the address unless the
+//! upstream's certificate proves that host. A second plugin, `CacheTunnels`, does the same for tunnels alone. A thread
+//! of its own writes the files: no exchange waits for the disk, and one that is faster than the disk gets no file.
 
 mod config;
 mod recording;
@@ -59,7 +60,7 @@ impl Filter for CacheResponses {
     fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let request = exchange.request();
         if let Some(response) = exchange.response() {
-            // Whoever answers at an address must not be kept as the host that a client says it is.
+            // A server at an address must not be stored under the host that the client claims it to be.
             let host = match exchange.upstream().is_redirected() {
                 true => request.host(),
                 false => exchange.proven_host(),

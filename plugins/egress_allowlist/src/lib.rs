@@ -13,11 +13,11 @@
 //! < X-Egress-Denied: host                  < X-Egress-Denied: tunnel
 //! ```
 //!
-//! Judged are the host that the client asked for and, if a plugin has redirected the exchange, also the one it is
+//! Judged are the host that the client asked for and, after a redirect or in a tunnel to an address, also the one it is
 //! going to: both have to be allowed. That is done when a request comes in and again when all plugins have agreed to
 //! its upstream; only a plugin that redirects later still, in its `handle_client_request`, has to be listed before
 //! this one. In a tunnel and in an upgraded connection nothing is seen, so a rule that names methods or paths allows
-//! neither unless it says `tunnels = true`. Where the proxy has an authority, it is then made to look into that tunnel,
+//! neither unless it says `tunnels = true`. Where the proxy has an authority, it then intercepts that tunnel,
 //! and the requests inside are judged like all others.
 
 mod audit;

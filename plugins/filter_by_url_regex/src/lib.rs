@@ -13,9 +13,10 @@
 //! ```
 //!
 //! What is searched is host and path with its query, such as `ads.example/banner.js?x=1`: no scheme, no port, the
-//! host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). Of a tunnel (CONNECT) only the host can be seen, so an expression for a whole host ends in
-//! `(/|$)`; requests inside are searched where the proxy intercepts the tunnel. Where a request goes to
-//! another host than it is for, inside a tunnel to an address or after a redirect, both URLs are searched.
+//! host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). Of a tunnel (CONNECT) only the host
+//! can be seen, so an expression for a whole host ends in `(/|$)`; requests inside are searched where the proxy
+//! intercepts the tunnel. Where a request goes to another host than it is for, inside a tunnel to an address or after a
+//! redirect, both URLs are searched.
 
 mod config;
 mod rule;

@@ -17,7 +17,7 @@
 //!
 //! A parent that cannot be connected to is passed over for a while, and the exchange goes on through another one: the
 //! client does not notice. What goes direct is decided by where the exchange is going when this plugin is asked, so
-//! list it last. The pool cannot know the proxy's own address: do not name it among the parents.
+//! list it last. Do not name the proxy itself among the parents: what goes there is answered 508.
 
 mod check;
 mod config;

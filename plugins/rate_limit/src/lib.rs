@@ -16,8 +16,8 @@
 //! One limit for all workers. A tunnel (CONNECT) counts as one request, whatever goes through it; where the proxy looks
 //! into it, as the first request inside, and further ones count by themselves. Denied requests cost nothing: a client
 //! that keeps asking is served at the configured rate. With `report_only` everything passes, and the log says
-//! `rate_limit=over` where it would not have. What counts as a host is what is proven: inside a tunnel to an address, a host
-//! that only the client names counts as the address.
+//! `rate_limit=over` where it would not have. Inside a tunnel to an address, the host that a request names counts only
+//! if the upstream's certificate proves it; otherwise the address counts.
 
 mod config;
 mod key;

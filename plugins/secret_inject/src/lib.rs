@@ -14,9 +14,9 @@
 //!
 //! The secret leaves only toward the hosts it is for: both the host that the client asked for and, if a plugin has
 //! redirected the exchange, the one that is connected to have to be named. Inside a tunnel to an address, the host that
-//! the client asks for counts only if the upstream's verified certificate proves it; otherwise the address has to be
-//! named, too, and so with `insecure_hosts`. It does not leave over plain HTTP unless
-//! `allow_plain_http` says so. What is inside a tunnel is seen only where the proxy looks into it. List this plugin behind all others: it works
+//! the client asks for counts only if the upstream's verified certificate proves it; otherwise, as with
+//! `insecure_hosts`, the address has to be named, too. It does not leave over plain HTTP unless `allow_plain_http` says
+//! so. What is inside a tunnel is seen only where the proxy intercepts it. List this plugin behind all others: it works
 //! in `handle_client_request`, and a plugin listed later would see the secrets and might redirect them.
 
 mod config;

@@ -12,8 +12,8 @@
 //! > CONNECT a.example:443       as the proxy is configured
 //! ```
 //!
-//! In a tunnel to an address, the server name that the client asks for counts as well; to exclude, it has to be
-//! proven by the upstream's certificate. Otherwise a client could have any tunnel relayed unseen by asking for such a name.
+//! In a tunnel to an address, the server name that the client asks for counts as well; to exclude, it has to be proven
+//! by the upstream's certificate. Otherwise a client could have any tunnel relayed unseen by asking for such a name.
 //!
 //! It only ever says no: for other tunnels a plugin listed later, or the configuration, decides. Without interception
 //! there is nothing to decide, and it does nothing.

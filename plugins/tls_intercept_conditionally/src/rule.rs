@@ -1,8 +1,8 @@
 //! Which tunnels stay closed.
 //!
 //! A tunnel may have two names: the host it leads to, and the server name that the client asks for in its TLS. Either
-//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them. A server name
-//! that is only the client's claim counts for `include`, as whoever gives it cannot keep a tunnel closed by it.
+//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them. A server
+//! name that only the client claims counts for `include` alone: there it cannot keep a tunnel closed.
 
 use crate::config::Config;
 use plugin_api::{Error, canonical_host};

@@ -1,9 +1,9 @@
 //! One library: from a path to its root, or to the reason why not.
 //!
 //! What can be told without running any of it is told first; see `file_check`. What is loaded is a private copy of the
-//! bytes that were checked, so that nobody changes them behind our back; see `private_copy`. The same bytes are the same
-//! library, whatever file they are in, and other bytes in the same file are another one. A library that was opened once
-//! is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know.
+//! bytes that were checked, so that nobody changes them behind our back; see `private_copy`. The same bytes are the
+//! same library, whatever file they are in, and other bytes in the same file are another one. A library that was opened
+//! once is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know.
 #![expect(
     unsafe_code,
     reason = "opens libraries and believes their layout after checking it"
@@ -40,8 +40,8 @@ pub(super) struct OpenLibrary {
 /// The libraries of this process: one that is asked for again is not loaded, nor introduced to the host, a second time.
 static OPEN: Mutex<Vec<OpenLibrary>> = Mutex::new(Vec::new());
 
-/// Loads the library at `path` unless its content is loaded already, checks that both sides mean the same, and introduces
-/// `host` to it.
+/// Loads the library at `path` unless its content is loaded already, checks that both sides mean the same, and
+/// introduces `host` to it.
 pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadProblem> {
     let content = inspect(path)?;
     let id = ContentId::of(&content);

@@ -3,8 +3,8 @@
 //! The loader maps a library's file for as long as the process lives, and pages of it are read at any time. So whoever
 //! overwrites that file (`cp new.so loaded.so`) changes or ends the running process, and the loader gives the old code
 //! for a path that it has seen before. A copy that nobody else can write to has neither fault. On Linux it is a sealed
-//! file in memory with the library's name, which `/proc/PID/maps` shows; where there is none, or it may not be executed,
-//! it is a file in a directory of the proxy's own, removed once it is loaded.
+//! file in memory with the library's name, which `/proc/PID/maps` shows; where there is none, or it may not be
+//! executed, it is a file in a directory of the proxy's own, removed once it is loaded.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
