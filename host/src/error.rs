@@ -111,10 +111,10 @@ pub(crate) enum Refusal {
     #[error("this tunnel leads to an origin, which is no proxy")]
     NestedConnect,
     /// The request has been forwarded by this process before, and has come back (RFC 9110 §7.6.3).
-    #[error("this request was here before: the proxies on its way forward it in a circle")]
+    #[error("proxy loop detected: this proxy has forwarded the request before")]
     Loop,
     /// A request for somebody else, or CONNECT, inside of a tunnel to the proxy itself.
-    #[error("this tunnel leads to the proxy itself, which forwards nothing from it")]
+    #[error("this tunnel ends at the proxy itself: nothing is forwarded from it")]
     OwnTunnel,
     /// The request is for another origin than its tunnel (RFC 9110 §7.4).
     #[error("the request is for another host than the tunnel it came through")]

@@ -199,7 +199,7 @@ fn warn_of_readers(path: &Path) {
     if metadata.is_file() && mode & others != 0 {
         let file = path.display();
         tracing::warn!(
-            "the private key {file} may be read or written by others (mode {mode:o}); chmod 600 {file}"
+            "others can read or write the private key {file} (mode {mode:o}); chmod 600 {file}"
         );
     }
 }

@@ -483,7 +483,7 @@ async fn supervise(
     tracing::warn!("Cut off {exchanges} exchanges and {connections} client connections");
     if !is_stopped {
         tracing::warn!(
-            "{running} workers did not stop within {STOP_LIMIT:?}: what they had open is not logged"
+            "{running} workers did not stop within {STOP_LIMIT:?}: their open exchanges are not logged"
         );
         return (outcome, Drained::Stuck);
     }

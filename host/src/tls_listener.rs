@@ -160,7 +160,7 @@ async fn within_limit(
         }
         None => {
             let limit = worker.config.timeouts.header_read;
-            tracing::info!(client.address = %client, "no TLS with a client: it took longer than {limit:?}");
+            tracing::info!(client.address = %client, "no TLS with a client: the handshake took longer than {limit:?}");
             None
         }
     }

@@ -340,7 +340,9 @@ impl Worker {
             };
             match TcpStream::from_std(socket) {
                 Ok(socket) => self.begin(socket, client),
-                Err(error) => tracing::warn!(%error, %client, "cannot take a connection over"),
+                Err(error) => {
+                    tracing::warn!(%error, %client, "cannot take over a connection of a stuck worker")
+                }
             }
             // One at a time, so that others get theirs.
             tokio::task::yield_now().await;

@@ -14,7 +14,7 @@ pub struct Foreign {
 }
 
 const AS_HTTP_PROXY: &str = "configure it as an HTTP proxy";
-const THROUGH_CONNECT: &str = "let it go through an HTTP proxy with CONNECT";
+const THROUGH_CONNECT: &str = "tunnel it through this proxy with CONNECT";
 const BY_HTTP: &str =
     "use http:// for the proxy, or start it with --cert-file and --key-file to speak TLS here";
 

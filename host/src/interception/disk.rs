@@ -109,7 +109,7 @@ impl CertificateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
             Err(error) => {
                 let host = &**subject.host();
-                tracing::debug!(host, %error, "what is there is no certificate that was kept");
+                tracing::debug!(host, %error, "ignoring a file that is not a kept certificate");
                 Kept::Foreign
             }
         };

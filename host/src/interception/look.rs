@@ -310,7 +310,7 @@ impl Look {
             if is_invented && interception.certificates.cached(&name).is_none() {
                 refuse_hello(&mut client, HANDSHAKE_FAILURE, &connection).await;
                 let note =
-                    "closed, no TLS with the upstream under the name that the client asks for";
+                    "closed, no TLS with the upstream for the server name that the client sent";
                 return self.exchange.finish_look(note);
             }
         }

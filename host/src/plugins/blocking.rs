@@ -74,7 +74,7 @@ impl Pool {
             tracing::error!(
                 plugin = self.plugin.name(),
                 limit = MAX_WAITING,
-                "too much blocking work of a plugin waits; this is not done"
+                "the queue for a plugin's blocking work is full: the work is discarded"
             );
             return;
         }
@@ -97,7 +97,7 @@ impl Pool {
             tracing::error!(
                 plugin = self.plugin.name(),
                 %error,
-                "no thread for blocking work of a plugin"
+                "cannot start a thread for a plugin's blocking work"
             );
         }
     }

@@ -434,7 +434,7 @@ impl Session {
             // Null otherwise, as it was at the beginning.
             if let Some(client) = &(*inner).client {
                 let Some(state) = client.state(index) else {
-                    "it has no state for this client connection: making it failed"
+                    "it has no state for this client connection: creating the state failed"
                         .clone_into(&mut (*inner).failure);
                     return None;
                 };
@@ -514,7 +514,7 @@ impl Session {
             code::PANIC => format!("it panicked: {said}"),
             code::ERROR if !said.is_empty() => said,
             code::ERROR => "it failed without saying why".to_owned(),
-            LOST => "it has no state for this exchange: making it failed, or it panicked before"
+            LOST => "it has no state for this exchange: creating the state failed, or the plugin panicked before"
                 .to_owned(),
             code::RETRY => "only on_upstream_failed can ask to try again".to_owned(),
             unknown => format!("it returned {unknown}, which this proxy does not know here"),

@@ -93,7 +93,7 @@ fn tell_late(call: Call, role: Role, ms: u64, workers: usize) {
             hook,
             worker,
             ms,
-            "a plugin does not return and keeps the only worker; nobody is served meanwhile"
+            "a plugin does not return and keeps the only worker; no client is served until it returns"
         ),
         Role::Background => tracing::warn!(
             plugin,
@@ -112,7 +112,12 @@ pub(super) fn tell_return(call: Call, role: Role, ms: u64) {
             tracing::warn!(plugin, hook, worker, ms, "a plugin has returned late");
         }
         Role::Background => {
-            tracing::warn!(plugin, hook, ms, "a plugin's blocking work has ended late");
+            tracing::warn!(
+                plugin,
+                hook,
+                ms,
+                "a plugin's blocking work has returned late"
+            );
         }
     }
 }

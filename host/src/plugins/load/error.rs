@@ -92,7 +92,9 @@ pub enum LoadProblem {
     )]
     NeedsLibrary(String),
     /// There is no place for the copy that is loaded.
-    #[error("cannot be copied to be loaded: {0}: make room in the directory for temporary files")]
+    #[error(
+        "cannot make the copy that is loaded: {0}: make room in the directory for temporary files"
+    )]
     NotCopied(io::Error),
     /// Its initialisation failed without a reason.
     #[error("refuses to start: rebuild it with the proxy-plugin-api of this proxy")]
