@@ -162,6 +162,8 @@ mod tests {
             &[&b"SSH-2.0-x\r\n"[..], b"\x16\x03", b"GET / HTTP/1.1\r\n"][..],
             &[b"S", b"S", b"H", b"\r", b"\n", b"more"],
             &[b"EHLO", b" a\r\n"],
+            &[b"\xff\xfc\x01", b"\xff\xfe\x03"],
+            &[b"\xff", b"\xfd", b"\x01"],
             &[b"\0\0"],
             &[b"no line"],
             &[],

@@ -51,13 +51,10 @@ impl Opening {
     pub(crate) fn of(received: &[u8]) -> Self {
         match received {
             [0x14..=0x18, ..] => Self::Tls,
+            [first, second, ..] if is_telnet(*first, *second) => Self::of_line(received),
             [0x80..=0xff, _, 1, ..] => Self::Ssl2,
             [0x80..=0xff] | [0x80..=0xff, _] => Self::Undecided,
-            _ => {
-                // What is longer is not looked at, so that it does not matter in which pieces it comes.
-                let begin = &received[..received.len().min(MAX_LINE + 1)];
-                Self::of_text(behind_space(begin), begin.len() > MAX_LINE)
-            }
+            _ => Self::of_line(received),
         }
     }
 
@@ -74,6 +71,12 @@ impl Opening {
             Self::Undecided => Self::Other,
             opening => opening,
         }
+    }
+
+    fn of_line(received: &[u8]) -> Self {
+        // What is longer is not looked at, so that it does not matter in which pieces it comes.
+        let begin = &received[..received.len().min(MAX_LINE + 1)];
+        Self::of_text(behind_space(begin), begin.len() > MAX_LINE)
     }
 
     fn of_text(text: &[u8], is_too_long: bool) -> Self {
@@ -101,6 +104,12 @@ impl Opening {
             Some(_) => Self::Other,
         }
     }
+}
+
+/// Whether an option of Telnet is negotiated (RFC 854), ECHO being number 1. As SSL 2 it would be a message of 32 KiB, more
+/// than any server takes.
+fn is_telnet(first: u8, second: u8) -> bool {
+    first == 0xff && matches!(second, 0xfb..=0xfe)
 }
 
 /// Servers skip empty lines before a request (RFC 9112 §2.2), and some skip other white space.
@@ -202,6 +211,7 @@ mod tests {
         (b"0FOO / HTTP/1.1\r\n", Opening::Http),
         (b"M-SEARCH * HTTP/1.1\r\n", Opening::Http),
         (b"\xffGET / HTTP/1.1\r\n", Opening::Http),
+        (b"\xff\xfdGET / HTTP/1.1\r\n", Opening::Http),
         (b"HTTP/1.1 200 OK\r\n", Opening::Http),
         // Other space, before and between.
         (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
@@ -234,6 +244,7 @@ mod tests {
         (b"\x18\x03\x01", Opening::Tls),
         (b"\x80\x2e\x01\x03\x01", Opening::Ssl2),
         (b"\xff\xff\x01", Opening::Ssl2),
+        (b"\xff\xfa\x01", Opening::Ssl2),
         // What is neither.
         (b"SSH-2.0-x\r\n", Opening::Other),
         (b"NICK somebody\r\n", Opening::Other),
@@ -262,6 +273,9 @@ mod tests {
         (b"\x13BitTorrent protocol", Opening::Other),
         (b"AMQP\0\0\x09\x01", Opening::Other),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", Opening::Other),
+        (b"\xff\xfc\x01", Opening::Other),
+        (b"\xff\xfd\x01\xff\xfb\x1f", Opening::Other),
+        (b"\xff\xfb\x18GET / HTTP/1.1\r\n", Opening::Other),
     ];
 
     #[test]
