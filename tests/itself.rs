@@ -240,6 +240,20 @@ fn free_ports(count: usize) -> Vec<u16> {
     ports.expect("bound sockets have addresses")
 }
 
+#[test]
+fn a_connection_to_a_parent_that_is_there_already_does_not_lead_to_the_proxy_either() {
+    let parent = Origin::answering(OK);
+    let proxy = child_of(&format!("http://{}", parent.authority()), 0).start();
+    let mut client = proxy.client();
+    assert_eq!(client.ask(get("a.example", "/")).status(), 200);
+    let own = format!("127.0.0.1:{}", proxy.address().port());
+    assert_loop(&client.ask(get(&own, "/")));
+    assert_eq!(
+        parent.only_request().field("Host").as_deref(),
+        Some("a.example")
+    );
+}
+
 /// A proxy on `port` that goes through `parent` for everything.
 fn child_of(parent: &str, port: u16) -> ProxyCommand {
     Proxy::bare()
