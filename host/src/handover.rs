@@ -96,11 +96,14 @@ impl Handover {
         }
     }
 
-    /// Takes no more connections: without its listeners the kernel refuses them.
+    /// Takes no more connections: without its listeners the kernel refuses them. Those that wait for a worker are closed,
+    /// since none comes any more.
     pub(crate) fn close(&self) {
         for worker in &self.workers {
             lock(&worker.listeners).clear();
         }
+        // Nobody adds to them without a listener.
+        self.waiting().clear();
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
@@ -115,6 +118,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::Shutdown;
     use std::task::{Context, Poll, Waker};
 
@@ -158,6 +162,17 @@ mod tests {
         handover.relieve(&[0, 1]);
         assert!(!has_next(&handover, 0) && !has_next(&handover, 1));
         assert!(listeners[0][0].accept().is_ok(), "it waits where it was");
+    }
+
+    #[test]
+    fn who_waits_for_a_worker_is_not_kept_waiting_by_the_end() {
+        let listeners = listeners(2);
+        let handover = Handover::new(&listeners).unwrap();
+        let mut client = connect(&listeners[0][0]);
+        handover.relieve(&[0]);
+        handover.close();
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        assert!(!has_next(&handover, 1));
     }
 
     #[test]
