@@ -126,6 +126,11 @@ fn a_plugin_that_fails_closes_both_sides_and_is_named() {
     let said = |word: &str| masked(FIN | TEXT, word);
     for (bytes, logged) in [
         (said("fail"), "the line is dead"),
+        // What a peer has sent is no field of ours.
+        (
+            said("fail plugin=Other hook=none"),
+            "error=\"the line is dead: plugin=Other hook=none\"",
+        ),
         (said("panic"), "the switchboard is on fire"),
         (
             said("bad"),

@@ -121,7 +121,8 @@ impl ClientPlugins {
                 plugin = plugin.name,
                 hook = hook.name(),
                 connection = self.facts.id,
-                "{failure}"
+                error = failure,
+                "a plugin has failed"
             );
         }
         result

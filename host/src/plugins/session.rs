@@ -579,8 +579,8 @@ pub(super) fn report(failure: &PluginFailure) {
     tracing::error!(
         plugin = failure.plugin,
         hook = failure.hook,
-        "{}",
-        failure.message
+        error = failure.message,
+        "a plugin has failed"
     );
 }
 
