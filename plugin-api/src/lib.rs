@@ -319,8 +319,9 @@
 //! Such a line ends in `plugin=Name`: the plugin that is being called, or that has spawned the task or the blocking
 //! work. A line from a thread that the plugin has started itself names the plugin of its library, or the library's
 //! crate if it holds several. The level is the proxy's `--log-level`; lines below it are not even formatted. Of
-//! `tracing`, events are logged with their fields, spans are not. A logger or subscriber that the plugin has installed
-//! itself stays in place.
+//! `tracing`, events are logged with their fields, spans are not; a value that is not one word stands in quotes, so text
+//! of a peer belongs in a field rather than in the message. A logger or subscriber that the plugin has installed itself
+//! stays in place.
 //!
 //! Each place in a plugin's code may log 1,000 lines of level info or above at once, then 100 a second; the rest is
 //! counted.

@@ -115,6 +115,10 @@ fn lines_of_log_and_tracing_reach_the_log_with_the_name_of_their_plugin() {
         for (level, line) in [
             ("ERROR", "log error plugin=Logs"),
             ("WARNING", "tracing warn answer=42 who=me plugin=Logs"),
+            (
+                "WARNING",
+                "tracing peer agent=\"curl plugin=Answers\" plugin=Logs",
+            ),
             ("INFO", "tracing info plugin=Logs"),
             ("INFO", "log task plugin=Logs"),
             ("INFO", "log work plugin=Logs"),

@@ -164,24 +164,43 @@ mod lines_of_tracing {
         }
     }
 
-    /// What an event says: its message, and ` key=value` for each other field.
+    /// What an event says: its message, and ` key=value` for each other field. A value that is not one word stands in
+    /// quotes, as in the proxy's own lines: what a peer has sent cannot pass for another field.
     #[derive(Default)]
     struct Said {
         message: String,
         fields: String,
     }
 
+    impl Said {
+        fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+            // Writing to a String cannot fail, and a Debug that fails loses its own text only.
+            let _ = match field.name() {
+                "message" => self.message.write_fmt(value),
+                name => {
+                    let mut text = String::new();
+                    let _ = text.write_fmt(value);
+                    match is_word(&text) {
+                        true => write!(self.fields, " {name}={text}"),
+                        false => write!(self.fields, " {name}={text:?}"),
+                    }
+                }
+            };
+        }
+    }
+
+    fn is_word(text: &str) -> bool {
+        let may_stand = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+        !text.is_empty() && text.chars().all(may_stand)
+    }
+
     impl Visit for Said {
         fn record_str(&mut self, field: &Field, value: &str) {
-            self.record_debug(field, &format_args!("{value}"));
+            self.put(field, format_args!("{value}"));
         }
 
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            // Writing to a String cannot fail, and a Debug that fails loses its own text only.
-            let _ = match field.name() {
-                "message" => write!(self.message, "{value:?}"),
-                name => write!(self.fields, " {name}={value:?}"),
-            };
+            self.put(field, format_args!("{value:?}"));
         }
     }
 }

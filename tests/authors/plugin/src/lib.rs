@@ -28,6 +28,7 @@ impl Filter for Logs {
         log::debug!("log debug");
         log::trace!("log trace");
         tracing::warn!(answer = 42, who = "me", "tracing warn");
+        tracing::warn!(agent = "curl plugin=Answers", "tracing peer");
         tracing::debug!("tracing debug");
         tracing::info_span!("a span").in_scope(|| tracing::info!("tracing info"));
         filters_api::spawn(async { log::info!("log task") })?;
