@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::call::{Call, Place, PluginId, Role, Visible};
+use crate::telemetry::bound_repeats_of_this_thread;
 
 /// The most threads of one plugin; further work waits.
 const MAX_THREADS: usize = 16;
@@ -104,6 +105,8 @@ impl Pool {
 
     /// What a thread does.
     fn work(&self) {
+        // It is done for peers, as often as they ask.
+        bound_repeats_of_this_thread();
         let _visible = Visible::new(Role::Background);
         let call = Call::new(self.plugin, Place::BLOCKING);
         while let Some((work, done)) = self.next() {
