@@ -28,7 +28,8 @@ use core::ffi::c_void;
 
 /// Libraries of another major version are refused before they are loaded.
 pub const API_MAJOR: u16 = 1;
-/// Counts additions; any two minor versions of one major version work together.
+/// Counts additions; any two minor versions of one major version work together. So once 1.0.0 is published only prefix
+/// tables grow; a view that gets a field has another layout, and only its reserved words may still get a meaning.
 pub const API_MINOR: u16 = 0;
 
 /// The symbol under which a library exports its root; `export_plugins!` writes the same text.
