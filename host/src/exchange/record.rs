@@ -117,12 +117,7 @@ impl Exchange {
     /// Tells those who subscribe how the exchange stands.
     pub(super) fn note_event(&self, kind: NoteKind) {
         self.worker.events.note(|| Note {
-            request: Some(NotedRequest {
-                method: self.head.client_method().to_owned(),
-                host: self.head.host().to_owned(),
-                port: self.head.port(),
-                path: self.head.path().to_vec(),
-            }),
+            request: Some(self.noted_request()),
             exchange_id: self.facts.exchange_id,
             status: self.record.status.unwrap_or(0),
             note: self.record.note.clone().unwrap_or_default(),
@@ -131,15 +126,19 @@ impl Exchange {
         });
     }
 
+    fn noted_request(&self) -> NotedRequest {
+        NotedRequest {
+            method: self.head.client_method().to_owned(),
+            host: self.head.host().to_owned(),
+            port: self.head.port(),
+            path: self.head.path().to_vec(),
+        }
+    }
+
     /// Tells those who subscribe what the exchange came to.
     fn note_end(&self, elapsed: Duration) {
         self.worker.events.note(|| Note {
-            request: Some(NotedRequest {
-                method: self.head.client_method().to_owned(),
-                host: self.head.host().to_owned(),
-                port: self.head.port(),
-                path: self.head.path().to_vec(),
-            }),
+            request: Some(self.noted_request()),
             exchange_id: self.facts.exchange_id,
             status: self.record.answered,
             note: self.record.note.clone().unwrap_or_default(),
