@@ -428,25 +428,21 @@ pub(crate) async fn run_tunnel(
             exchange.moved(),
         ))
         .await
-    } else if let Some(refused) = refused {
-        let guard = Guard::new(refused, exchange.tunnel_hooks());
-        let relayed = tunnel::relay(
-            client,
-            upstream,
-            deadlines,
-            idle,
-            Some(&guard),
-            exchange.moved(),
-        )
-        .await;
-        if guard.has_refused() {
+    } else {
+        let hooks = exchange.tunnel_hooks();
+        // The guard lets the plugins see what it lets pass.
+        let (guard, hooks) = match refused {
+            Some(refused) => (Some(Guard::new(refused, hooks)), None),
+            None => (None, hooks),
+        };
+        let guarding = guard.as_ref().map(|guard| guard as &dyn TunnelWatcher);
+        let watcher = guarding.or(hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher));
+        let moved = exchange.moved();
+        let relayed = tunnel::relay(client, upstream, deadlines, idle, watcher, moved).await;
+        if guard.is_some_and(|guard| guard.has_refused()) {
             exchange.note_guarded();
         }
         relayed
-    } else {
-        let hooks = exchange.tunnel_hooks();
-        let watcher = hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher);
-        tunnel::relay(client, upstream, deadlines, idle, watcher, exchange.moved()).await
     };
     exchange.finish_tunnel(&relayed);
     drop(ends);
