@@ -19,7 +19,7 @@ use tokio::io::ReadBuf;
 
 use super::client::{END_WITHIN, Opened};
 use super::incoming::Incoming;
-use super::message::{self, Asked, Carried};
+use super::message::{self, Asked, Carried, Padding};
 use super::outgoing::{self, Gathered, Outgoing};
 use super::{failure, malformed};
 use crate::buffers;
@@ -155,7 +155,7 @@ impl Answer {
                 let has_content = !recv.is_end_stream();
                 let carried = message::write_response(&parts, has_content, asked, &mut text)
                     .map_err(malformed)?;
-                let mut incoming = Incoming::new(text, recv, carried);
+                let mut incoming = Incoming::new(text, recv, carried, Padding::TakenOff);
                 if carried == Carried::Bytes {
                     incoming.release();
                 }

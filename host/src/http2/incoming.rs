@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use tokio::io::ReadBuf;
 
-use super::message::{self, Carried, Unfit};
+use super::message::{self, Carried, Padding, Unfit};
 use super::{failure, malformed};
 use crate::buffers;
 
@@ -24,6 +24,8 @@ pub(super) struct Incoming {
     data: Bytes,
     recv: RecvStream,
     state: State,
+    /// What becomes of white space around values of trailers.
+    padding: Padding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(super) enum Given {
 
 impl Incoming {
     /// `text` goes before what `recv` brings.
-    pub(super) fn new(text: Vec<u8>, recv: RecvStream, carried: Carried) -> Self {
+    pub(super) fn new(text: Vec<u8>, recv: RecvStream, carried: Carried, padding: Padding) -> Self {
         let state = match carried {
             Carried::Nothing => State::Over,
             Carried::Length(left) => State::Length { left },
@@ -68,6 +70,7 @@ impl Incoming {
             data: Bytes::new(),
             recv,
             state,
+            padding,
         }
     }
 
@@ -211,7 +214,7 @@ impl Incoming {
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let trailers = ready!(self.recv.poll_trailers(cx)).map_err(failure)?;
         self.text = buffers::small();
-        match message::write_last_chunk(trailers.as_ref(), &mut self.text) {
+        match message::write_last_chunk(trailers.as_ref(), self.padding, &mut self.text) {
             Ok(()) => {
                 self.state = State::Over;
                 Poll::Ready(Ok(true))

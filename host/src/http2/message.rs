@@ -41,6 +41,7 @@ pub(super) enum Unfit {
     PathInvalid,
     #[error("a field that belongs to HTTP/1.1 connections")]
     ConnectionField,
+    /// Of a request: white space around a value of a response is taken off.
     #[error("a field value begins or ends with white space")]
     ValuePadded,
     #[error("Content-Length is repeated with another value, or stands where there is no content")]
@@ -102,6 +103,15 @@ pub(crate) enum RequestTargets {
     Origin,
 }
 
+/// What becomes of white space around a value, which RFC 9113 §8.2.1 calls malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Padding {
+    /// It is refused: requests.
+    Refused,
+    /// It is taken off: responses. Many servers send it, and in text it means nothing.
+    TakenOff,
+}
+
 /// Writes the head of a request.
 pub(super) fn write_request(
     parts: &request::Parts,
@@ -140,7 +150,7 @@ pub(super) fn write_request(
     if !authority.is_empty() || headers.contains_key(HOST) {
         write_field(out, "host", authority);
     }
-    write_received(headers, key.is_some(), out)?;
+    write_received(headers, key.is_some(), Padding::Refused, out)?;
     let mut connection: &[u8] = b"";
     if headers.contains_key(TE) {
         // `trailers`, or it would not have come here.
@@ -182,7 +192,7 @@ fn request_authority(parts: &request::Parts, is_connect: bool) -> Result<&[u8], 
     let Some(authority) = parts.uri.authority() else {
         return match host {
             _ if is_connect => Err(Unfit::AuthorityMissing),
-            Some(host) => checked(host),
+            Some(host) => Padding::Refused.settle(host),
             None => Ok(b""),
         };
     };
@@ -243,7 +253,7 @@ pub(super) fn write_response(
     }
     if let (Asked::WebSocket(accept), true) = (asked, status.is_success()) {
         write_status_line(out, 101, reason_phrase(101).as_bytes());
-        write_received(&parts.headers, true, out)?;
+        write_received(&parts.headers, true, Padding::TakenOff, out)?;
         write_field(out, "upgrade", b"websocket");
         write_field(out, "connection", b"Upgrade");
         write_field(out, "sec-websocket-accept", accept);
@@ -252,7 +262,7 @@ pub(super) fn write_response(
     }
     let status = status.as_u16();
     write_status_line(out, status, reason_phrase(status).as_bytes());
-    write_received(&parts.headers, false, out)?;
+    write_received(&parts.headers, false, Padding::TakenOff, out)?;
     let carried = match status {
         100..=199 | 204 => Carried::Nothing,
         304 => {
@@ -277,6 +287,7 @@ pub(super) fn write_response(
 /// Writes the chunk that ends a body, with its trailers.
 pub(super) fn write_last_chunk(
     trailers: Option<&HeaderMap>,
+    padding: Padding,
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
     out.extend_from_slice(b"0\r\n");
@@ -285,7 +296,7 @@ pub(super) fn write_last_chunk(
             if is_connection_specific(name) {
                 return Err(Unfit::ConnectionField);
             }
-            write_field(out, name, checked(value.as_bytes())?);
+            write_field(out, name, padding.settle(value.as_bytes())?);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -300,16 +311,21 @@ pub(super) fn write_chunk_size(len: usize, out: &mut Vec<u8>) {
 
 /// Writes the fields as they came, but for those that are written elsewhere: Host, framing, TE, and the handshake of
 /// a WebSocket. The crumbs of a cookie become one field (RFC 9113 §8.2.3).
-fn write_received(headers: &HeaderMap, is_websocket: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
+fn write_received(
+    headers: &HeaderMap,
+    is_websocket: bool,
+    padding: Padding,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     let mut has_cookie = false;
     for (name, value) in headers {
         if is_connection_specific(name) {
             return Err(Unfit::ConnectionField);
         }
-        let value = checked(value.as_bytes())?;
+        let value = padding.settle(value.as_bytes())?;
         if name == COOKIE {
             if !has_cookie {
-                write_cookie(headers, out)?;
+                write_cookie(headers, padding, out)?;
             }
             has_cookie = true;
         } else if name == TE && value != b"trailers" {
@@ -327,11 +343,11 @@ fn write_received(headers: &HeaderMap, is_websocket: bool, out: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn write_cookie(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Unfit> {
+fn write_cookie(headers: &HeaderMap, padding: Padding, out: &mut Vec<u8>) -> Result<(), Unfit> {
     out.extend_from_slice(b"cookie: ");
     let mut separator: &[u8] = b"";
     for crumb in headers.get_all(COOKIE) {
-        let crumb = checked(crumb.as_bytes())?;
+        let crumb = padding.settle(crumb.as_bytes())?;
         if !crumb.is_empty() {
             out.extend_from_slice(separator);
             out.extend_from_slice(crumb);
@@ -372,12 +388,15 @@ fn write_length(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<Option<u64>, U
     Ok(Some(length))
 }
 
-/// The value, if it would be the same one in text (RFC 9113 §8.2.1). Control characters are refused by its type.
-fn checked(value: &[u8]) -> Result<&[u8], Unfit> {
-    let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    match is_padding(value.first()) || is_padding(value.last()) {
-        true => Err(Unfit::ValuePadded),
-        false => Ok(value),
+impl Padding {
+    /// The value as it would be read in text. Control characters are refused by its type.
+    fn settle(self, value: &[u8]) -> Result<&[u8], Unfit> {
+        let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        match is_padding(value.first()) || is_padding(value.last()) {
+            false => Ok(value),
+            true if self == Self::TakenOff => Ok(value.trim_ascii()),
+            true => Err(Unfit::ValuePadded),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use http::{Request, Response, StatusCode};
 use super::incoming::Incoming;
 use super::io::{Io, Pulse};
 pub(crate) use super::message::RequestTargets;
-use super::message::{self, Unfit};
+use super::message::{self, Padding, Unfit};
 use super::resets::StreamCounts;
 use super::server_stream::ServerStream;
 use super::{SEND_BUFFER, STREAM_WINDOW};
@@ -303,7 +303,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         let has_content = !recv.is_end_stream();
         match message::write_request(&parts, has_content, self.options.targets, &mut text) {
             Ok((asked, carried)) => {
-                let incoming = Incoming::new(text, recv, carried);
+                let incoming = Incoming::new(text, recv, carried, Padding::Refused);
                 let counts = Rc::clone(&self.counts);
                 let stream = ServerStream::new(asked, incoming, respond, counts);
                 (self.on_stream)(Rc::new(stream));
