@@ -42,6 +42,8 @@ mod limits;
 mod listener_tls;
 /// What one exchange leaves in the log.
 mod logs;
+/// Responses that break the grammar: which are repaired, which only on demand, which refused.
+mod odd_responses;
 /// The order of plugins on the command line is the order of calls.
 mod ordering;
 /// PAC files made by `proxy pac generate`.

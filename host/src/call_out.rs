@@ -193,9 +193,13 @@ async fn converse(
     })?;
     for _ in 0..=MAX_INTERIM {
         reader.deadline().arm(timeouts.upstream_response);
-        let received = reader
-            .read_head(HeadKind::Response, &worker.head_limits)
-            .await;
+        let limits = &worker.head_limits;
+        let is_relaxed = || worker.config.compatibility.is_relaxed(head.host());
+        let mut received = reader.read_head(HeadKind::Response, limits).await;
+        if matches!(received, Err(ReadHeadError::Head(_))) && is_relaxed() {
+            // What was read is still there.
+            received = Box::pin(reader.read_head(HeadKind::RelaxedResponse, limits)).await;
+        }
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
         let is_silent = received.is_err() && !is_late && reader.buffered().is_empty();
         let received = received.map_err(|error| Broken {
@@ -205,12 +209,12 @@ async fn converse(
             ),
             is_silent,
         })?;
-        let parsed = ResponseHead::parse(
-            received.text,
-            received.start,
-            buffers::lines(),
-            &worker.head_limits,
-        );
+        let start = received.start;
+        let parsed = ResponseHead::parse(received.text, start, buffers::lines(), limits);
+        let parsed = parsed.or_else(|refused| match is_relaxed() {
+            true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
+            false => Err(refused),
+        });
         let response = parsed.map_err(|refused| Broken {
             reason: refused.error.to_string(),
             is_silent: false,
@@ -238,7 +242,7 @@ async fn take(
     };
     let framing = http1::response_framing(&response, head.method())
         .map_err(|error| broken(error.to_string()))?;
-    let mut collected = Collected::new(BodyDecoder::new(framing));
+    let mut collected = Collected::new(BodyDecoder::of_response(framing));
     let patience = worker.config.timeouts.upstream_idle;
     let is_whole = collected
         .read(reader, question.max_body, patience)

@@ -6,6 +6,7 @@
 //! Whether a host name resolves or a library loads is left to those who try it.
 
 mod basic_auth;
+mod compatibility;
 mod file;
 mod host_pattern;
 mod load;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use basic_auth::{BasicAuth, BasicAuthError};
+pub use compatibility::{CompatibilityConfig, ResponseSyntax};
 pub use file::FileError;
 pub use host_pattern::HostPattern;
 pub use load::ConfigError;
@@ -58,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// How host names become addresses.
     pub dns: DnsConfig,
+    /// What is taken from peers that break the rules.
+    pub compatibility: CompatibilityConfig,
     /// TLS on either side.
     pub tls: TlsConfig,
     /// Whose TLS is ended here, and how. Default: nobody's.
@@ -90,6 +94,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             dns: DnsConfig::default(),
+            compatibility: CompatibilityConfig::default(),
             tls: TlsConfig::default(),
             interception: None,
             web_server: WebServerConfig::default(),

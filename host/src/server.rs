@@ -145,6 +145,12 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     if !config.plugins.is_empty() {
         last_words::install();
     }
+    if config.compatibility.relaxes_all() {
+        tracing::warn!(
+            "compatibility: malformed responses of every host are repaired and forwarded; \
+             to limit this, name the hosts in relaxed_hosts"
+        );
+    }
     let plugins = load_plugins(&config)?;
     let names = plugins.names;
     for name in &names {

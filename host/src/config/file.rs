@@ -15,7 +15,7 @@ use super::value::{
     LogLevel, NameServer, OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath,
     WorkerCount,
 };
-use super::{BasicAuth, HostPattern, Resolver, Symlinks, UnknownProtocol};
+use super::{BasicAuth, HostPattern, Resolver, ResponseSyntax, Symlinks, UnknownProtocol};
 use crate::web::pac::DirectRule;
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +42,7 @@ pub(super) struct FileConfig {
     pub(super) timeouts: FileTimeouts,
     pub(super) limits: FileLimits,
     pub(super) dns: FileDns,
+    pub(super) compatibility: FileCompatibility,
     pub(super) tls: FileTls,
     pub(super) interception: FileInterception,
     pub(super) disable_http_proxy: bool,
@@ -84,6 +85,13 @@ pub(super) struct FileDns {
     pub(super) servers: Vec<NameServer>,
     pub(super) cache_ttl_max: Option<SecondsOrZero>,
     pub(super) negative_ttl: Option<SecondsOrZero>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileCompatibility {
+    pub(super) responses: ResponseSyntax,
+    pub(super) relaxed_hosts: Vec<HostPattern>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,8 +14,9 @@ use super::file::{
 use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
 use super::web_server::web_server;
 use super::{
-    BasicAuth, BasicAuthError, ClientCertificate, Config, DnsConfig, HostPattern,
-    InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig, UpstreamTls, plugins,
+    BasicAuth, BasicAuthError, ClientCertificate, CompatibilityConfig, Config, DnsConfig,
+    HostPattern, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig,
+    UpstreamTls, plugins,
 };
 use crate::cli::Cli;
 
@@ -126,6 +127,10 @@ impl Config {
                 &file.limits,
             ),
             dns: dns(&file.dns),
+            compatibility: CompatibilityConfig {
+                responses: file.compatibility.responses,
+                relaxed_hosts: file.compatibility.relaxed_hosts,
+            },
             tls: tls(
                 cli.ca_file,
                 cli.cert_file.or(file.tls.cert_file.clone()),

@@ -16,7 +16,7 @@ use crate::plugins::{
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
 use crate::splice;
-use crate::stream::{ReadHeadError, Reader, Writer};
+use crate::stream::{HeadText, ReadHeadError, Reader, Writer};
 use crate::turn::Steps;
 
 /// Bytes of responses that may arrive while an interim one is on its way to the client.
@@ -76,7 +76,7 @@ impl Exchange {
                 Box::pin(turn).await
             }
             plan => {
-                let decoder = BodyDecoder::new(framing);
+                let decoder = BodyDecoder::of_response(framing);
                 let body = Body::arriving(framing, plan, Collected::new(decoder));
                 self.deliver(head, body, from, to, progress).await
             }
@@ -121,7 +121,7 @@ impl Exchange {
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let mut collected = Collected::new(BodyDecoder::new(framing));
+        let mut collected = Collected::new(BodyDecoder::of_response(framing));
         let patience = self.worker.config.timeouts.upstream_idle;
         let Some(session) = self.session.clone() else {
             let body = Body::arriving(framing, Some(plan), collected);
@@ -181,28 +181,20 @@ impl Exchange {
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<ResponseHead, ExchangeError> {
-        let limits = self.worker.head_limits;
         for _ in 0..=MAX_INTERIM {
-            let received = from.read_head(HeadKind::Response, &limits).await;
+            let limits = self.worker.head_limits;
+            let mut received = from.read_head(HeadKind::Response, &limits).await;
+            if matches!(received, Err(ReadHeadError::Head(_))) && self.takes_relaxed() {
+                // What was read is still there.
+                received = Box::pin(from.read_head(HeadKind::RelaxedResponse, &limits)).await;
+            }
             let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
                 && from.buffered().is_empty();
             progress
                 .has_answer
                 .set(progress.has_answer.get() || !is_silence);
             let received = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
-            let mut head =
-                match ResponseHead::parse(received.text, received.start, buffers::lines(), &limits)
-                {
-                    Ok(head) => head,
-                    Err(refused) => {
-                        buffers::give_back_head((refused.text, refused.lines));
-                        return Err(ExchangeError::new(
-                            Peer::Upstream,
-                            Step::ReadHead,
-                            refused.error,
-                        ));
-                    }
-                };
+            let mut head = self.parse_response(received)?;
             if from.is_channel() {
                 head.set_version(Version::Http2);
             }
@@ -221,6 +213,40 @@ impl Exchange {
             Step::ReadHead,
             Refusal::TooManyInterim,
         ))
+    }
+
+    /// Whether what breaks the grammar is taken from this upstream as far as it can be.
+    fn takes_relaxed(&self) -> bool {
+        self.worker
+            .config
+            .compatibility
+            .is_relaxed(self.head.host())
+    }
+
+    fn parse_response(&self, received: HeadText) -> Result<ResponseHead, ExchangeError> {
+        let limits = &self.worker.head_limits;
+        let HeadText { text, start } = received;
+        let parsed = ResponseHead::parse(text, start, buffers::lines(), limits);
+        let parsed = parsed.or_else(|refused| match self.takes_relaxed() {
+            true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
+            false => Err(refused),
+        });
+        match parsed {
+            Ok(head) => {
+                if head.is_relaxed() {
+                    tracing::debug!(
+                        host = self.head.host(),
+                        "repaired a malformed response head"
+                    );
+                }
+                Ok(head)
+            }
+            Err(refused) => {
+                let error = refused.error;
+                buffers::give_back_head((refused.text, refused.lines));
+                Err(ExchangeError::new(Peer::Upstream, Step::ReadHead, error))
+            }
+        }
     }
 
     async fn pass_interim(

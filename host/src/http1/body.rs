@@ -67,6 +67,16 @@ enum Reading {
 }
 
 impl BodyDecoder {
+    /// As [`new`](Self::new), for the body of a response from elsewhere: its trailer fields are repaired as far as
+    /// RFC 9112 lets a proxy do so.
+    pub fn of_response(framing: BodyFraming) -> Self {
+        let reading = match framing {
+            BodyFraming::Chunked => Reading::Chunked(ChunkedDecoder::of_response()),
+            framing => return Self::new(framing),
+        };
+        Self { reading }
+    }
+
     /// A decoder for a body that is framed like this.
     pub fn new(framing: BodyFraming) -> Self {
         let reading = match framing {

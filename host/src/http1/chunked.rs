@@ -2,7 +2,8 @@
 //!
 //! Exactly the grammar, since what two readers take differently here becomes a smuggled request: digits without
 //! sign or gap, CRLF and nothing else after a size and after data. Extensions are checked, bounded and dropped.
-//! The trailer section is kept without the fields that must not travel in one. Writing is in `body`.
+//! The trailer section is kept without the fields that must not travel in one; that of a response is repaired as its head
+//! is. Writing is in `body`.
 
 use httparse::Status;
 
@@ -10,6 +11,7 @@ use super::body::{BodyError, Step};
 use super::encode::write_line;
 use super::fields::{FieldId, FieldLine, Fields, FieldsMut};
 use super::parse::span_in;
+use super::repair;
 
 /// Longest chunk extension with the whitespace before it, in bytes.
 const EXTENSION_BOUND: usize = 4 * 1024;
@@ -49,13 +51,18 @@ impl Trailers {
         self.fields().lines().for_each(|line| write_line(out, line));
     }
 
-    /// Reads a whole section; `None` when nothing in it may travel.
-    fn parse(text: Vec<u8>) -> Result<Option<Box<Self>>, BodyError> {
+    /// Reads a whole section; `None` when nothing in it may travel. `repairs`: what RFC 9112 lets a proxy repair in a
+    /// field of a response.
+    fn parse(text: Vec<u8>, repairs: bool) -> Result<Option<Box<Self>>, BodyError> {
         let mut table = [httparse::EMPTY_HEADER; TRAILER_LINES_BOUND];
         let headers = match httparse::parse_headers(&text, &mut table) {
             Ok(Status::Complete((len, headers))) if len == text.len() => headers,
             Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TrailerTooLong),
-            _ => return Err(BodyError::TrailerInvalid),
+            _ => {
+                let repaired = repairs.then(|| repair::trailer_section(&text)).flatten();
+                let repaired = repaired.ok_or(BodyError::TrailerInvalid)?;
+                return Self::parse(repaired, false);
+            }
         };
         let lines: Vec<_> = headers
             .iter()
@@ -119,6 +126,7 @@ pub(super) struct ChunkedDecoder {
     extensions_len: usize,
     section: Vec<u8>,
     trailers: Option<Box<Trailers>>,
+    is_response: bool,
 }
 
 impl ChunkedDecoder {
@@ -128,6 +136,15 @@ impl ChunkedDecoder {
             extensions_len: 0,
             section: Vec::new(),
             trailers: None,
+            is_response: false,
+        }
+    }
+
+    /// For the body of a response, whose trailer fields may be folded or have white space before the colon.
+    pub(super) fn of_response() -> Self {
+        Self {
+            is_response: true,
+            ..Self::new()
         }
     }
 
@@ -251,7 +268,7 @@ impl ChunkedDecoder {
         if !self.section.is_empty() {
             let mut section = std::mem::take(&mut self.section);
             section.extend_from_slice(b"\r\n");
-            self.trailers = Trailers::parse(section)?;
+            self.trailers = Trailers::parse(section, self.is_response)?;
         }
         Ok(State::End)
     }
@@ -415,6 +432,33 @@ mod tests {
             assert_eq!(whole(input), Err(expected), "{body:?}");
             let bytewise: Vec<_> = (1..=input.len()).collect();
             assert_eq!(decode(input, &bytewise), Err(expected), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_of_a_response_are_repaired() {
+        let read = |section: &str| {
+            let mut decoder = ChunkedDecoder::of_response();
+            let body = format!("0\r\n{section}\r\n");
+            decoder.decode(body.as_bytes())?;
+            let mut out = Vec::new();
+            if let Some(trailers) = decoder.trailers() {
+                trailers.write(&mut out);
+            }
+            Ok(String::from_utf8(out).unwrap())
+        };
+        for (section, expected) in [
+            ("X: y\r\n z\r\n", Ok("X: y z\r\n")),
+            ("X \t: y\r\n", Ok("X: y\r\n")),
+            ("X:\r\n\ty\r\n \r\nZ: a\r\n", Ok("X: y\r\nZ: a\r\n")),
+            (" X: y\r\n", Err(TrailerInvalid)),
+            ("X y\r\n", Err(TrailerInvalid)),
+            ("X: y\n z\r\n", Err(TrailerInvalid)),
+            ("X: y\r\n z\0\r\n", Err(TrailerInvalid)),
+            ("X: y\r\n a\rb\r\n", Err(TrailerInvalid)),
+        ] {
+            let expected = expected.map(str::to_owned);
+            assert_eq!(read(section), expected, "{section:?}");
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
 use super::fields::{ConnectionOptions, FieldId, FieldView, Fields, FieldsMut};
-use super::framing::{BodyFraming, content_length, decimal};
+use super::framing::{BodyFraming, content_length, decimal, names_identity};
 use super::head::{RequestHead, ResponseHead, Version};
 use super::target::Scheme;
 use super::upgrade::RequestedUpgrade;
@@ -137,10 +137,12 @@ pub fn forget_digests(fields: &mut FieldsMut<'_>) {
 /// Whether the connection that this response came on may carry another exchange (RFC 9112 §9.3).
 pub fn is_persistent(head: &ResponseHead) -> bool {
     let connection = head.fields().connection_options();
-    match head.version() {
+    let is_kept = match head.version() {
         Version::Http11 | Version::Http2 => !connection.close,
         Version::Http10 => connection.keep_alive && !connection.close,
-    }
+    };
+    // Whoever takes liberties with the grammar may have written more than was understood.
+    is_kept && !head.is_relaxed() && !names_identity(head.fields())
 }
 
 /// What a TRACE gets back: the request as it was received, without the fields that hold secrets

@@ -2,7 +2,8 @@
 //!
 //! A proxy and an origin that disagree on this let one client speak in another's name, so every doubt is an
 //! error here and nothing is repaired: a length beside a transfer coding, a second opinion about the length, a
-//! coding that is not exactly `chunked`. Decides from the head alone; reading the body is for `body`.
+//! coding that is not exactly `chunked`. Of a response, `identity` alone counts as no coding, and the connection is not
+//! used again. Decides from the head alone; reading the body is for `body`.
 
 use thiserror::Error;
 
@@ -76,12 +77,23 @@ pub fn response_framing(
     head: &ResponseHead,
     request_method: &str,
 ) -> Result<BodyFraming, FramingError> {
-    let framing = announced(head.fields(), head.version())?;
+    let fields = head.fields();
+    let framing = match names_identity(fields) {
+        true => content_length(fields)?.map_or(BodyFraming::UntilClose, BodyFraming::Length),
+        false => announced(fields, head.version())?,
+    };
     match head.status() {
         100..=199 | 204 | 304 => Ok(BodyFraming::Empty),
         _ if request_method == "HEAD" => Ok(BodyFraming::Empty),
         _ => Ok(framing),
     }
+}
+
+/// Whether the only transfer coding is `identity`, which RFC 2616 had and RFC 9112 §7 has not: none at all.
+pub(super) fn names_identity(fields: Fields<'_>) -> bool {
+    let mut values = fields.all(FieldId::TransferEncoding);
+    let is_identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
+    values.next().is_some_and(is_identity) && values.next().is_none()
 }
 
 /// What the fields say, whether or not the message may have a body; `UntilClose` when they say nothing.
@@ -158,6 +170,7 @@ pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forward::is_persistent;
     use super::super::head::tests::{request, response};
     use super::BodyFraming::*;
     use super::FramingError::*;
@@ -293,8 +306,68 @@ mod tests {
     fn responses_are_framed_by_their_fields() {
         for (fields, expected) in FIELDS {
             let head = response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
-            assert_eq!(response_framing(&head, "GET"), *expected, "{fields}");
+            let expected = in_response(fields, *expected);
+            assert_eq!(response_framing(&head, "GET"), expected, "{fields}");
         }
+    }
+
+    /// What the fields say in a response, where `identity` is no coding.
+    fn in_response(
+        fields: &str,
+        said: Result<BodyFraming, FramingError>,
+    ) -> Result<BodyFraming, FramingError> {
+        match fields {
+            "Transfer-Encoding: identity\r\n" => Ok(UntilClose),
+            "Content-Length: 0\r\nTransfer-Encoding: identity\r\n" => Ok(Length(0)),
+            _ => said,
+        }
+    }
+
+    #[test]
+    fn identity_alone_is_no_transfer_coding_of_a_response() {
+        for (fields, expected) in [
+            ("Transfer-Encoding: Identity \r\n", Ok(UntilClose)),
+            (
+                "Transfer-Encoding: identity\r\nContent-Length: 2\r\n",
+                Ok(Length(2)),
+            ),
+            (
+                "Transfer-Encoding: identity\r\nContent-Length: 2\r\nContent-Length: 3\r\n",
+                Err(LengthConflict),
+            ),
+            (
+                "Transfer-Encoding: identity\r\nContent-Length: +2\r\n",
+                Err(LengthInvalid),
+            ),
+            (
+                "Transfer-Encoding: identity, identity\r\n",
+                Err(TransferCodingUnsupported),
+            ),
+            (
+                "Transfer-Encoding: identity, chunked\r\n",
+                Err(TransferCodingUnsupported),
+            ),
+            (
+                "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+                Err(TransferCodingUnsupported),
+            ),
+            (
+                "Transfer-Encoding: identity;a=b\r\n",
+                Err(TransferCodingUnsupported),
+            ),
+        ] {
+            let head = response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            assert_eq!(response_framing(&head, "GET"), expected, "{fields}");
+            assert_eq!(
+                response_framing(&head, "HEAD"),
+                expected.map(|_| Empty),
+                "{fields}"
+            );
+            assert!(expected.is_err() || !is_persistent(&head), "{fields}");
+        }
+        let head =
+            response("HTTP/1.0 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n");
+        assert_eq!(response_framing(&head, "GET"), Ok(Length(2)));
     }
 
     #[test]
@@ -302,7 +375,7 @@ mod tests {
         for (status, method) in [(100, "GET"), (204, "GET"), (304, "GET"), (200, "HEAD")] {
             for (fields, said) in FIELDS {
                 let head = response(&format!("HTTP/1.1 {status} x\r\n{fields}\r\n"));
-                let expected = said.map(|_| Empty);
+                let expected = in_response(fields, *said).map(|_| Empty);
                 assert_eq!(
                     response_framing(&head, method),
                     expected,

@@ -8,6 +8,7 @@ use super::encode::push_decimal;
 use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, is_token, push_text};
 use super::framing::request_framing;
 use super::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
+use super::repair::{self, Leniency};
 use super::target::{
     Authority, Scheme, Target, TargetError, TargetForm, check_path, checked_host, settle_host,
 };
@@ -374,34 +375,102 @@ pub struct ResponseHead {
     version: Version,
     status: u16,
     reason: Span,
+    is_relaxed: bool,
 }
 
 impl ResponseHead {
     /// Reads the head that stands from `start` to the end of `text`, as a
-    /// [`HeadScanner`](super::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used.
+    /// [`HeadScanner`](super::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used. Repairs
+    /// what RFC 9112 lets a proxy repair: folded fields become one line, HTTP/1.2 to 1.9 are read as 1.1.
     ///
     /// # Errors
     /// The origin broke the rules: 502. Gives the buffers back.
     pub fn parse(
         text: Vec<u8>,
         start: usize,
-        mut lines: Vec<FieldLine>,
+        lines: Vec<FieldLine>,
         limits: &HeadLimits,
     ) -> Result<Self, Box<Refused>> {
+        Self::read(text, start, lines, limits, &[Leniency::Strict])
+    }
+
+    /// As [`parse`](Self::parse), for what a scanner of [`RelaxedResponse`](super::HeadKind::RelaxedResponse) has found:
+    /// repairs more, and never what leaves a doubt about where the response ends.
+    ///
+    /// # Errors
+    /// As those of [`parse`](Self::parse).
+    pub fn parse_relaxed(
+        text: Vec<u8>,
+        start: usize,
+        lines: Vec<FieldLine>,
+        limits: &HeadLimits,
+    ) -> Result<Self, Box<Refused>> {
+        let leniencies = [Leniency::Strict, Leniency::Relaxed];
+        // The reader of fields takes LF alone; that there is none in other heads is the scanner's work.
+        let is_relaxed = repair::has_bare_line_feed(text.get(start..).unwrap_or_default());
+        let mut head = Self::read(text, start, lines, limits, &leniencies)?;
+        head.is_relaxed |= is_relaxed;
+        Ok(head)
+    }
+
+    fn read(
+        text: Vec<u8>,
+        start: usize,
+        mut lines: Vec<FieldLine>,
+        limits: &HeadLimits,
+        leniencies: &[Leniency],
+    ) -> Result<Self, Box<Refused>> {
         match parse::response(&text, start, &mut lines, limits) {
-            Ok(StatusLine {
-                version,
-                status,
-                reason,
-            }) => Ok(Self {
-                text,
-                lines,
-                version,
-                status,
-                reason,
-            }),
-            Err(error) => Err(Box::new(Refused { error, text, lines })),
+            Ok(line) => Ok(Self::made(text, lines, line)),
+            Err(error) => Self::repaired(Refused { error, text, lines }, start, limits, leniencies),
         }
+    }
+
+    /// The head that was refused, once it has been repaired.
+    #[cold]
+    fn repaired(
+        refused: Refused,
+        start: usize,
+        limits: &HeadLimits,
+        leniencies: &[Leniency],
+    ) -> Result<Self, Box<Refused>> {
+        let Refused {
+            error,
+            mut text,
+            mut lines,
+        } = refused;
+        for &leniency in leniencies {
+            let received = text.get(start..).unwrap_or_default();
+            let Some(repaired) = repair::response_head(received, leniency) else {
+                continue;
+            };
+            if let Ok(line) = parse::response(&repaired, 0, &mut lines, limits) {
+                // The buffer is the caller's, and comes back to it.
+                text.clear();
+                text.extend_from_slice(&repaired);
+                return Ok(Self {
+                    is_relaxed: leniency == Leniency::Relaxed,
+                    ..Self::made(text, lines, line)
+                });
+            }
+        }
+        Err(Box::new(Refused { error, text, lines }))
+    }
+
+    fn made(text: Vec<u8>, lines: Vec<FieldLine>, line: StatusLine) -> Self {
+        Self {
+            text,
+            lines,
+            version: line.version,
+            status: line.status,
+            reason: line.reason,
+            is_relaxed: false,
+        }
+    }
+
+    /// Whether it took more repair than RFC 9112 lets a proxy do. Its connection is not used again.
+    pub fn is_relaxed(&self) -> bool {
+        self.is_relaxed
     }
 
     /// Gives the buffers back, to be used for the next head.
@@ -688,7 +757,8 @@ pub(super) mod tests {
     #[test]
     fn refuses_malformed_responses() {
         for (text, expected) in [
-            ("HTTP/1.2 200 OK\r\n\r\n", VersionUnsupported),
+            ("HTTP/2.0 200 OK\r\n\r\n", NotHttp),
+            ("HTTP/1.10 200 OK\r\n\r\n", StatusLineInvalid),
             ("HTTP/1.1  200 OK\r\n\r\n", StatusLineInvalid),
             ("HTTP/1.1 099 OK\r\n\r\n", StatusLineInvalid),
             ("HTTP/1.1 20 OK\r\n\r\n", StatusLineInvalid),
@@ -698,7 +768,7 @@ pub(super) mod tests {
             ("HTTP/1.1 200 O\0K\r\n\r\n", StatusLineInvalid),
             ("HTTP/1.1 200 O\rK\r\n\r\n", StatusLineInvalid),
             ("HTTP/1.1\r\n\r\n", StatusLineInvalid),
-            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", FieldNameInvalid),
+            ("HTTP/1.1 200 OK\r\n A: b\r\n\r\n", FieldNameInvalid),
             ("HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", FieldNameInvalid),
             ("HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", FieldValueInvalid),
         ] {

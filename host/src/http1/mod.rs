@@ -1,14 +1,15 @@
 //! HTTP/1.1 without sockets or clocks: bytes in, values out (RFC 9112, and RFC 9110 §7 for what a proxy changes).
 //!
-//! In the order a message meets it: `parse` finds and reads a head, `head` and `fields` are what it says,
+//! In the order a message meets it: `parse` finds and reads a head, `repair` writes one anew that breaks the grammar in a way
+//! that may be repaired, `head` and `fields` are what it says,
 //! `target` where a request goes (9112 §3.2), `framing` where its body ends (9112 §6), `body` and `chunked`
 //! read and write that body (9112 §7), `upgrade` says which changes of protocol may pass (9110 §7.8), `forward`
 //! writes the head for the next hop (9110 §7.6), `encode` has the byte writers they share; `glimpse` and `foreign`
 //! tell what a refused request seems to be. Imports nothing of
 //! ours from outside.
 //!
-//! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired and
-//! nothing is guessed; no input panics; the steady state allocates nothing, as buffers come from and go back
+//! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired but what
+//! `repair` lists, and nothing is guessed; no input panics; the steady state allocates nothing, as buffers come from and go back
 //! to the caller. Left to others: limits in time, replies to a peer that broke a rule, caching, HTTP/2.
 
 mod body;
@@ -21,6 +22,7 @@ mod framing;
 mod glimpse;
 mod head;
 mod parse;
+mod repair;
 mod target;
 mod upgrade;
 

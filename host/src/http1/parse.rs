@@ -114,6 +114,9 @@ pub enum HeadKind {
     Request,
     /// A response; it begins with `HTTP/1.`.
     Response,
+    /// A response whose lines may end with LF alone, and that may begin with `ICY `, for
+    /// [`ResponseHead::parse_relaxed`](super::ResponseHead::parse_relaxed).
+    RelaxedResponse,
 }
 
 /// Where a head stands in the buffer.
@@ -169,7 +172,8 @@ impl HeadScanner {
     fn find_start(&mut self, bytes: &[u8], kind: HeadKind) -> Result<bool, HeadError> {
         match kind {
             HeadKind::Request => self.find_request(bytes),
-            HeadKind::Response => find_response(bytes),
+            HeadKind::Response => find_response(bytes, &[b"HTTP/1."]),
+            HeadKind::RelaxedResponse => find_response(bytes, &[b"HTTP/1.", b"ICY "]),
         }
     }
 
@@ -193,10 +197,11 @@ impl HeadScanner {
         let unseen = self.scanned;
         for offset in memchr_iter(b'\n', bytes.get(unseen..).unwrap_or_default()) {
             let at = unseen + offset;
-            if at == self.line_start || bytes[at - 1] != b'\r' {
+            let is_bare = at == self.line_start || bytes[at - 1] != b'\r';
+            if is_bare && kind != HeadKind::RelaxedResponse {
                 return Err(HeadError::BareLineFeed);
             }
-            if at == self.line_start + 1 {
+            if at == self.line_start + usize::from(!is_bare) {
                 return Ok(Some(at + 1));
             }
             let is_request_line = kind == HeadKind::Request && self.line_start == self.start;
@@ -226,13 +231,14 @@ fn names_version(line: &[u8]) -> bool {
     memchr::memmem::find(end, b" HTTP/").is_some()
 }
 
-fn find_response(bytes: &[u8]) -> Result<bool, HeadError> {
-    const BEGIN: &[u8] = b"HTTP/1.";
-    let seen = bytes.len().min(BEGIN.len());
-    if bytes[..seen] != BEGIN[..seen] {
-        return Err(HeadError::NotHttp);
+fn find_response(bytes: &[u8], beginnings: &[&[u8]]) -> Result<bool, HeadError> {
+    if beginnings.iter().any(|begin| bytes.starts_with(begin)) {
+        return Ok(true);
     }
-    Ok(seen == BEGIN.len())
+    match beginnings.iter().any(|begin| begin.starts_with(bytes)) {
+        true => Ok(false),
+        false => Err(HeadError::NotHttp),
+    }
 }
 
 /// The request line, by its parts.

@@ -1,0 +1,451 @@
+//! What may be repaired in a response that breaks the grammar, and what of it only where the operator says so.
+//!
+//! A head is repaired by writing it anew, and what is written is then read like any other: nothing gets past the strict
+//! reader, so that no repair can split a response or let a control character through. Only text that was refused comes
+//! here; a good head costs nothing.
+//!
+//! Always, since RFC 9112 lets a proxy do so: a folded field becomes one line (§5.2), white space before a colon is
+//! removed (§5.1; in a head the strict reader does that), and HTTP/1.2 to 1.9 are read as HTTP/1.1 (RFC 9110 §2.5). For [`Leniency::Relaxed`]: LF without CR ends
+//! a line (§2.2), the parts of a status line stand between any white space (§4), `ICY 200 OK` is HTTP/1.0, a control
+//! character in a value or a reason phrase becomes a space (RFC 9110 §5.5), and a line that is no field is left out
+//! (§2.2). Never: NUL, a CR that ends no line, and whatever is or could be taken for a length or a transfer coding: curl and
+//! Squid read a folded one differently.
+
+use super::fields::{FieldId, is_token};
+
+/// How much of what breaks the grammar is repaired in a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leniency {
+    /// What RFC 9112 lets a proxy repair.
+    Strict,
+    /// What Squid, curl or browsers take as well.
+    Relaxed,
+}
+
+/// The response head in `text`, repaired; `None` if it is beyond repair. It need not be a good one, and has to be read.
+pub(super) fn response_head(text: &[u8], leniency: Leniency) -> Option<Vec<u8>> {
+    let mut lines = Lines {
+        rest: text,
+        leniency,
+    };
+    let mut out = Vec::with_capacity(text.len() + 64);
+    write_status_line(lines.next()?, leniency, &mut out);
+    field_section(lines, leniency, &mut out)?;
+    Some(out)
+}
+
+/// Whether a line ends with LF alone.
+pub(super) fn has_bare_line_feed(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', text).any(|at| at == 0 || text[at - 1] != b'\r')
+}
+
+/// The trailer section in `text`, repaired, with the empty line that ends it. LF without CR is never taken here: it would
+/// end the body where others do not end it.
+pub(super) fn trailer_section(text: &[u8]) -> Option<Vec<u8>> {
+    let leniency = Leniency::Strict;
+    let mut out = Vec::with_capacity(text.len());
+    field_section(
+        Lines {
+            rest: text,
+            leniency,
+        },
+        leniency,
+        &mut out,
+    )?;
+    Some(out)
+}
+
+/// Lines without what ends them.
+struct Lines<'t> {
+    rest: &'t [u8],
+    leniency: Leniency,
+}
+
+impl<'t> Iterator for Lines<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let end = memchr::memchr(b'\n', self.rest)?;
+        let (line, rest) = (&self.rest[..end], &self.rest[end + 1..]);
+        self.rest = rest;
+        match (line.strip_suffix(b"\r"), self.leniency) {
+            (Some(line), _) => Some(line),
+            (None, Leniency::Relaxed) => Some(line),
+            (None, Leniency::Strict) => None,
+        }
+    }
+}
+
+fn write_status_line(line: &[u8], leniency: Leniency, out: &mut Vec<u8>) {
+    match leniency {
+        Leniency::Strict => match line {
+            [
+                b'H',
+                b'T',
+                b'T',
+                b'P',
+                b'/',
+                b'1',
+                b'.',
+                b'2'..=b'9',
+                rest @ ..,
+            ] => {
+                out.extend_from_slice(b"HTTP/1.1");
+                out.extend_from_slice(rest);
+            }
+            line => out.extend_from_slice(line),
+        },
+        Leniency::Relaxed => {
+            let (version, rest) = word(line);
+            let (status, reason) = word(rest);
+            out.extend_from_slice(match version {
+                b"ICY" => b"HTTP/1.0",
+                [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => b"HTTP/1.1",
+                version => version,
+            });
+            out.push(b' ');
+            out.extend_from_slice(status);
+            out.push(b' ');
+            let at = out.len();
+            out.extend_from_slice(reason);
+            blank_controls(&mut out[at..]);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The bytes up to the first white space, and those behind it.
+fn word(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|&byte| is_blank(byte));
+    let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+    let next = rest.iter().position(|&byte| !is_blank(byte));
+    (word, &rest[next.unwrap_or(rest.len())..])
+}
+
+/// What became of the line before a folded one.
+enum Before {
+    Nothing,
+    /// It begins here in what is written.
+    Field(usize),
+    /// The letters and digits of a line that is left out, in lower case.
+    LeftOut(Vec<u8>),
+}
+
+fn field_section(mut lines: Lines<'_>, leniency: Leniency, out: &mut Vec<u8>) -> Option<()> {
+    let mut before = Before::Nothing;
+    loop {
+        let line = lines.next()?;
+        let is_folded = line.first().is_some_and(|&byte| is_blank(byte));
+        before = match (before, is_folded) {
+            (Before::Field(at), true) => {
+                if frames(&out[at..]) {
+                    return None;
+                }
+                unfold(line, out);
+                Before::Field(at)
+            }
+            (before, is_folded) => {
+                if let (Before::Field(at), Leniency::Relaxed) = (&before, leniency) {
+                    blank_controls_of_value(&mut out[*at..]);
+                }
+                match field(line) {
+                    _ if line.is_empty() => break,
+                    Some((name, rest)) if !is_folded => {
+                        let at = out.len();
+                        out.extend_from_slice(name);
+                        out.extend_from_slice(rest);
+                        out.extend_from_slice(b"\r\n");
+                        Before::Field(at)
+                    }
+                    _ if leniency == Leniency::Strict => return None,
+                    _ => Before::LeftOut(leave_out(line, before, is_folded)?),
+                }
+            }
+        };
+    }
+    out.extend_from_slice(b"\r\n");
+    lines.rest.is_empty().then_some(())
+}
+
+/// The name of a field, and the colon and what stands behind it.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = line.split_at(memchr::memchr(b':', line)?);
+    let name = trimmed_end(name);
+    is_token(name).then_some((name, rest))
+}
+
+/// Puts a folded line behind the one that was written last (RFC 9112 §5.2).
+fn unfold(line: &[u8], out: &mut Vec<u8>) {
+    let more = trimmed(line);
+    out.truncate(out.len() - b"\r\n".len());
+    if !more.is_empty() {
+        out.truncate(trimmed_end(out).len());
+        out.push(b' ');
+        out.extend_from_slice(more);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Checks that a line may be left out; gives the letters of all lines that belong together.
+fn leave_out(line: &[u8], before: Before, is_folded: bool) -> Option<Vec<u8>> {
+    let mut letters = match before {
+        Before::LeftOut(letters) if is_folded => letters,
+        _ => Vec::new(),
+    };
+    let plain = line.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    letters.extend(plain.map(u8::to_ascii_lowercase));
+    let is_dangerous = line.iter().any(|byte| matches!(byte, b'\r' | 0));
+    (!is_dangerous && !hints_at_framing(&letters)).then_some(letters)
+}
+
+/// Whether somebody could read a length or a transfer coding in this.
+fn hints_at_framing(letters: &[u8]) -> bool {
+    [&b"contentlength"[..], b"transferencoding"]
+        .iter()
+        .any(|name| memchr::memmem::find(letters, name).is_some())
+}
+
+/// Whether the field that is written here says where the message ends. Such a value is never changed.
+fn frames(line: &[u8]) -> bool {
+    let name = line.split(|&byte| byte == b':').next();
+    matches!(
+        name.map(FieldId::of),
+        Some(FieldId::ContentLength | FieldId::TransferEncoding)
+    )
+}
+
+/// As [`blank_controls`], for a line that is written here with its end.
+fn blank_controls_of_value(line: &mut [u8]) {
+    let end = line.len() - b"\r\n".len();
+    if !frames(line)
+        && let Some(colon) = memchr::memchr(b':', line)
+    {
+        blank_controls(&mut line[colon + 1..end]);
+    }
+}
+
+/// Makes spaces of control characters, but not of those that could end a line or a string for somebody.
+fn blank_controls(text: &mut [u8]) {
+    for byte in text {
+        if matches!(*byte, 0x01..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f) {
+            *byte = b' ';
+        }
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Without white space at its ends (OWS, RFC 9110 §5.6.3).
+fn trimmed(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| !is_blank(byte));
+    trimmed_end(&text[start.unwrap_or(text.len())..])
+}
+
+fn trimmed_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|&byte| !is_blank(byte));
+    &text[..end.map_or(0, |at| at + 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::ResponseHead;
+    use super::super::parse::{HeadKind, HeadLimits, HeadScanner};
+    use crate::http1::{BodyFraming, is_persistent, response_framing};
+
+    /// What is understood, as lines.
+    fn read(text: &[u8], kind: HeadKind) -> Option<(ResponseHead, String)> {
+        let limits = HeadLimits::default();
+        let bounds = HeadScanner::default().scan(text, kind, &limits).ok()??;
+        let (text, start) = (text[..bounds.end].to_vec(), bounds.start);
+        let head = match kind {
+            HeadKind::RelaxedResponse => {
+                ResponseHead::parse_relaxed(text, start, Vec::new(), &limits)
+            }
+            _ => ResponseHead::parse(text, start, Vec::new(), &limits),
+        };
+        let head = head.ok()?;
+        response_framing(&head, "GET").ok()?;
+        let mut shown = format!("{} {}", head.status(), head.reason().escape_ascii());
+        for (name, value) in head.fields().iter() {
+            shown += &format!("|{name}: {}", value.escape_ascii());
+        }
+        Some((head, shown))
+    }
+
+    fn strict(text: &[u8]) -> Option<String> {
+        read(text, HeadKind::Response).map(|(head, shown)| {
+            assert!(!head.is_relaxed());
+            shown
+        })
+    }
+
+    fn relaxed(text: &[u8]) -> Option<String> {
+        read(text, HeadKind::RelaxedResponse).map(|(_, shown)| shown)
+    }
+
+    #[test]
+    fn what_a_proxy_may_repair_is_always_repaired() {
+        for (text, expected) in [
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\td  \r\n\r\n",
+                "200 OK|A: b c d",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA:  \r\n \r\n b\r\n \r\nC:d\r\n\r\n",
+                "200 OK|A: b|C: d",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n Content-Length: 5\r\n\r\n",
+                "200 OK|A: b Content-Length: 5",
+            ),
+            ("HTTP/1.1 200 OK\r\nA \t : b\r\n c\r\n\r\n", "200 OK|A: b c"),
+            ("HTTP/1.2 200 OK\r\nA: b\r\n\r\n", "200 OK|A: b"),
+            ("HTTP/1.9 200\r\n\r\n", "200 "),
+        ] {
+            assert_eq!(
+                strict(text.as_bytes()).as_deref(),
+                Some(expected),
+                "{text:?}"
+            );
+            assert_eq!(
+                relaxed(text.as_bytes()).as_deref(),
+                Some(expected),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_is_repaired_where_the_operator_says_so() {
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\nA: b\n\n", "200 OK|A: b"),
+            ("HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", "200 OK|A: b|C: d"),
+            ("HTTP/1.1 200 OK\nA: b\n c\n\r\n", "200 OK|A: b c"),
+            ("HTTP/1.1 200 OK\r\n\n", "200 OK"),
+            ("HTTP/1.1  200 \t OK\r\n\r\n", "200 OK"),
+            ("HTTP/1.1\t200\tOK\r\n\r\n", "200 OK"),
+            ("HTTP/1.1 200 O\x01\x1bK\r\n\r\n", "200 O  K"),
+            ("ICY 200 OK\r\nicy-name:x\r\n\r\n", "200 OK|icy-name: x"),
+            (
+                "HTTP/1.1 200 OK\r\nA: \x02b\x0bc\x7f\r\n\r\n",
+                "200 OK|A: b c",
+            ),
+            ("HTTP/1.1 200 OK\r\n A: b\r\nC: d\r\n\r\n", "200 OK|C: d"),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\njust text\r\n more: x\r\nC: d\r\n\r\n",
+                "200 OK|A: b|C: d",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n: b\r\nA b: c\r\nA\x01: c\r\nC: d\r\n\r\n",
+                "200 OK|C: d",
+            ),
+        ] {
+            assert_eq!(strict(text.as_bytes()), None, "{text:?}");
+            assert_eq!(
+                relaxed(text.as_bytes()).as_deref(),
+                Some(expected),
+                "{text:?}"
+            );
+            let (head, _) = read(text.as_bytes(), HeadKind::RelaxedResponse).unwrap();
+            assert!(!is_persistent(&head), "{text:?}");
+        }
+        let icy = read(b"ICY 200 OK\r\n\r\n", HeadKind::RelaxedResponse)
+            .unwrap()
+            .0;
+        assert_eq!(response_framing(&icy, "GET"), Ok(BodyFraming::UntilClose));
+    }
+
+    #[test]
+    fn what_leaves_a_doubt_is_never_repaired() {
+        for text in [
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+            "HTTP/1.1 200 O\rK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rC: d\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\r\n\r\n",
+            "HTTP/1.1 200 OK\nA: b\r\r\n\n",
+            "HTTP/1.1 200 OK\r\nA\r: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length\r: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntext\0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: \x0b2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\x7f\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n Content-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length\x0b: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\u{feff}Transfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-\r\n Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3\n\n",
+            "HTTP/1.1 200 OK\nContent-Length: 2\nTransfer-Encoding: chunked\n\n",
+            "HTTP/1.1 200 OK\nContent-Length: +2\n\n",
+            "HTTP/1.0 200 OK\nTransfer-Encoding: chunked\n\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 200OK\r\n\r\n",
+            "HTTP/1.10 200 OK\r\n\r\n",
+            "HTTP/1.20 200 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "http/1.1 200 OK\r\n\r\n",
+            " HTTP/1.1 200 OK\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "\nHTTP/1.1 200 OK\r\n\r\n",
+            "ICY\r\n\r\n",
+        ] {
+            assert_eq!(strict(text.as_bytes()), None, "{text:?}");
+            assert_eq!(relaxed(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_repaired_head_says_the_same_when_it_is_read_again() {
+        const HEADS: [&str; 4] = [
+            "HTTP/1.1 200 OK\nA: b\n c\nContent-Length: 5\n\n",
+            "HTTP/1.2  404 x\r\n junk\r\nA : b\r\n\tc\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "ICY 200 OK\r\nno colon\r\n more\r\nA: \x01b\r\n\r\n",
+            "HTTP/1.1 200 O\x07K\r\nContent-Length: 5\r\nConnection: x\r\n  y\r\n\r\n",
+        ];
+        const BYTES: &[u8] = b"\r\n\0\t :,+09ax\x01\x7f\x80";
+        // A small generator (xorshift), so that a failure can be repeated.
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % bound as u64) as usize
+        };
+        let mut repaired = 0;
+        for round in 0..100_000 {
+            let mut text = HEADS[round % HEADS.len()].as_bytes().to_vec();
+            for _ in 0..below(4) {
+                let (at, byte) = (below(text.len()), BYTES[below(BYTES.len())]);
+                match below(3) {
+                    0 => text[at] = byte,
+                    1 => drop(text.remove(at)),
+                    _ => text.insert(at, byte),
+                }
+            }
+            let Some((head, shown)) = read(&text, HeadKind::RelaxedResponse) else {
+                continue;
+            };
+            repaired += usize::from(head.is_relaxed());
+            let framing = response_framing(&head, "GET");
+            let mut again = format!("HTTP/1.1 {} ", head.status()).into_bytes();
+            again.extend_from_slice(head.reason());
+            for (name, value) in head.fields().iter() {
+                again.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+                again.extend_from_slice(value);
+            }
+            again.extend_from_slice(b"\r\n\r\n");
+            let (head, seen) = read(&again, HeadKind::Response).expect("a good head");
+            assert_eq!(seen, shown, "{}", text.escape_ascii());
+            assert_eq!(response_framing(&head, "GET"), framing);
+        }
+        assert!(repaired > 10_000, "{repaired}");
+    }
+}
