@@ -4,6 +4,7 @@ mod connect;
 pub(crate) mod dial;
 pub(crate) mod handshakes;
 pub(crate) mod http1_hosts;
+mod key;
 pub(crate) mod mark;
 mod own;
 pub(crate) mod parent;
