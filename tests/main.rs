@@ -40,6 +40,8 @@ mod kinds;
 mod limits;
 /// TLS between clients and the proxy.
 mod listener_tls;
+/// Authentication of connections: NTLM and Negotiate.
+mod logins;
 /// What one exchange leaves in the log.
 mod logs;
 /// Responses that break the grammar: which are repaired, which only on demand, which refused.

@@ -1,7 +1,9 @@
 //! One client connection: exchange after exchange, until either side has had enough.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -16,6 +18,7 @@ use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
+use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
 use crate::worker::{Counted, Worker};
 
@@ -40,9 +43,20 @@ pub(crate) struct Connection {
     pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
     /// Its exchanges are streams, which run side by side.
     pub(crate) is_http2: bool,
+    /// The upstream connections that it has authenticated, once there are any.
+    pub(crate) pinned: OnceCell<Rc<Pinned>>,
 }
 
 impl Connection {
+    /// Keeps the upstream connections that an exchange was the first to authenticate.
+    pub(crate) fn pin(&self, pinned: Rc<Pinned>) {
+        let kept = self.pinned.get_or_init(|| Rc::clone(&pinned));
+        // Of two streams both may have been the first.
+        if !Rc::ptr_eq(kept, &pinned) {
+            kept.adopt(&pinned);
+        }
+    }
+
     /// Notes what the client has agreed on by TLS, for plugins.
     pub(crate) fn note_tls(&mut self, transport: &Transport) {
         if let Some(end) = &self.end
@@ -93,6 +107,8 @@ pub(crate) enum CloseReason {
     Malformed,
     /// The response could not be finished: what was sent of it must not look whole.
     ResponseCutOff { framed: bool },
+    /// The upstream has closed the connection that it had authenticated.
+    Upstream,
     /// A plugin wants it closed.
     Plugin,
     /// The proxy is shutting down.
@@ -143,6 +159,7 @@ pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
         origin: None,
         own_tunnel: None,
         is_http2: false,
+        pinned: OnceCell::new(),
     };
     if is_http_already {
         spawn(Transport::Plain(socket), connection, ends);
@@ -200,7 +217,8 @@ pub(crate) fn serve_http1(
 ) -> impl Future<Output = ()> {
     async move {
         loop {
-            if !has_another_request(&mut stream, &connection.worker).await {
+            let pinned = connection.pinned.get();
+            if !has_another_request(&mut stream, &connection.worker, pinned).await {
                 return;
             }
             match exchange::serve(&mut stream, &connection).await {
@@ -279,7 +297,9 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
 async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
     let mut stream = message_stream(Transport::Channel(channel), &connection.worker);
     match exchange::serve(&mut stream, &connection).await {
-        Next::Close(CloseReason::ResponseCutOff { .. } | CloseReason::Plugin) => {
+        Next::Close(
+            CloseReason::ResponseCutOff { .. } | CloseReason::Plugin | CloseReason::Upstream,
+        ) => {
             stream.reset_on_close();
         }
         Next::Again | Next::Close(_) => {}
@@ -290,12 +310,16 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
         Next::Look(look) => {
             let connection = Connection {
                 is_http2: false,
+                pinned: OnceCell::new(),
                 ..Connection::clone(&connection)
             };
             tokio::task::spawn_local(interception::run(stream, look, connection, Ends::default()));
         }
         Next::OwnTunnel(tunnel) => {
-            let connection = Connection::clone(&connection);
+            let connection = Connection {
+                pinned: OnceCell::new(),
+                ..Connection::clone(&connection)
+            };
             let serving = serve_own_tunnel(stream, tunnel, connection, Ends::default());
             tokio::task::spawn_local(serving);
         }
@@ -338,7 +362,7 @@ async fn serve_protocol(
     facts: ClientFacts,
 ) -> bool {
     let worker = &connection.worker;
-    if !has_another_request(stream, worker).await {
+    if !has_another_request(stream, worker, None).await {
         return true;
     }
     let timeouts = worker.config.timeouts;
@@ -378,12 +402,21 @@ impl Drop for Noted {
     }
 }
 
-async fn has_another_request(stream: &mut MessageStream, worker: &Worker) -> bool {
+/// Waits for a client's next request; `false`: there is none, or the connection ends with one of those that are `pinned`
+/// to it.
+async fn has_another_request(
+    stream: &mut MessageStream,
+    worker: &Worker,
+    pinned: Option<&Rc<Pinned>>,
+) -> bool {
     let idle = worker.config.timeouts.client_idle;
-    stream
-        .wait_for_bytes(idle, || worker.is_draining())
-        .await
-        .unwrap_or(false)
+    let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || worker.is_draining()));
+    std::future::poll_fn(|cx| match (waiting.as_mut().poll(cx), pinned) {
+        (Poll::Ready(waited), _) => Poll::Ready(waited.unwrap_or(false)),
+        (Poll::Pending, Some(pinned)) => pinned.poll_closed(cx).map(|()| false),
+        (Poll::Pending, None) => Poll::Pending,
+    })
+    .await
 }
 
 async fn close(stream: &mut MessageStream, reason: CloseReason) {

@@ -11,7 +11,7 @@ use crate::http1::{BodyError, FramingError, HeadError};
 use crate::plugins::ContentRefused;
 use crate::relay::ContentError;
 use crate::stream::ReadHeadError;
-use crate::upstream::DialError;
+use crate::upstream::{DialError, PinnedClosed};
 
 /// Why an exchange could not be finished.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,9 @@ pub(crate) enum Cause {
     /// A plugin needs content whole, and there is no room for it.
     #[error(transparent)]
     Full(#[from] Full),
+    /// The client's connection ends with the one that it has authenticated.
+    #[error(transparent)]
+    PinnedClosed(#[from] PinnedClosed),
     /// A plugin wants the exchange to end here.
     #[error("plugin {0} closed the exchange")]
     ClosedByPlugin(String),

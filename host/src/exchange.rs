@@ -33,6 +33,7 @@ use crate::plugins::web::WebTask;
 use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
+use crate::upstream::pinned::Pinned;
 use crate::worker::Worker;
 
 pub(crate) use connect::FailedTls;
@@ -71,9 +72,23 @@ pub(crate) struct Exchange {
     tunnel_destination: Destination,
     /// Where a plugin of the web server has sent it.
     forwarded_to: Option<Box<ForwardedTo>>,
+    /// The upstream connections that the client has authenticated; None before there is one.
+    pinned: Option<Rc<Pinned>>,
+    binding: Binding,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
     record: Record,
+}
+
+/// Whom the upstream connection belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Binding {
+    /// Whoever comes next.
+    Free,
+    /// The client's connection, on which NTLM or Negotiate has begun.
+    Bound,
+    /// As before, and it ends with this exchange.
+    Over,
 }
 
 /// How far the response has come.
@@ -131,6 +146,11 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
         }
     };
     exchange.record.received = client.consumed() - consumed;
+    if exchange.binding == Binding::Bound
+        && let Some(pinned) = exchange.pinned.take()
+    {
+        connection.pin(pinned);
+    }
     exchange.conclude(outcome)
 }
 
@@ -254,6 +274,8 @@ impl Exchange {
             tunnel_destination: Destination::default(),
             forwarded_to: None,
             held_task: None,
+            pinned: connection.pinned.get().map(Rc::clone),
+            binding: Binding::Free,
             is_watched_websocket: false,
             record: Record::new(),
         }
@@ -458,6 +480,11 @@ impl Exchange {
                 false => CloseReason::Plugin,
             });
         }
+        if matches!(error.cause, Cause::PinnedClosed(_)) {
+            self.record.note =
+                Some("closed, with the upstream connection that was authenticated".to_owned());
+            return AfterAnswer::Close(CloseReason::Upstream);
+        }
         // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
         let is_torn =
             error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
@@ -492,6 +519,9 @@ impl Exchange {
             Peer::Plugin if matches!(error.cause, Cause::ClosedByPlugin(_)) => {
                 tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
             }
+            Peer::Upstream if matches!(error.cause, Cause::PinnedClosed(_)) => {
+                tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
+            }
             Peer::Client => {
                 tracing::debug!(client.address = %client, method, host, port, %error, "exchange failed")
             }
@@ -514,6 +544,8 @@ impl Exchange {
             Some(CloseReason::Http10)
         } else if self.head.fields().connection_options().close {
             Some(CloseReason::Client)
+        } else if self.binding == Binding::Over {
+            Some(CloseReason::Upstream)
         } else if self.worker.is_draining() {
             Some(CloseReason::Draining)
         } else {

@@ -269,6 +269,8 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Coded(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Coded(_), _) => (502, "http_response_content_coding"),
         (Cause::Loop { .. }, _) => (508, "proxy_loop_detected"),
+        // Not answered, see `Exchange::answer_failure`.
+        (Cause::PinnedClosed(_), _) => (502, "connection_terminated"),
         (Cause::NotEncoded | Cause::ClosedByPlugin(_), _) => (500, "proxy_internal_error"),
         (Cause::Dial(error), _) => dial(&error.failure),
         (Cause::Head(error), Peer::Client) => request_head(*error),

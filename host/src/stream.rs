@@ -154,6 +154,14 @@ impl MessageStream {
         !self.has_buffered() && self.transport.is_quiet_now()
     }
 
+    /// Ready once an idle connection may not be used again, see [`is_quiet`](Self::is_quiet).
+    pub(crate) fn poll_unquiet(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.has_buffered() {
+            true => Poll::Ready(()),
+            false => self.transport.poll_unquiet(cx),
+        }
+    }
+
     /// The connection and the bytes that were received and not yet consumed.
     pub(crate) fn into_parts(mut self) -> (Transport, Vec<u8>) {
         let rest = self.received.take_rest();

@@ -289,6 +289,20 @@ impl Transport {
         }
     }
 
+    /// Ready once something has arrived, a close included.
+    pub(crate) fn poll_unquiet(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Link::Socket(socket) = self.link() else {
+            return Poll::Pending;
+        };
+        loop {
+            ready!(socket.poll_read_ready(cx)).ok();
+            // What was not meant for anybody is taken in.
+            if !self.is_quiet() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     /// As [`is_quiet`](Self::is_quiet), but asks the kernel.
     pub(crate) fn is_quiet_now(&self) -> bool {
         let is_known_to_be_quiet = match self {

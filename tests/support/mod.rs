@@ -9,6 +9,7 @@ mod binaries;
 mod client;
 mod coding;
 mod log;
+pub(crate) mod logins;
 mod origin;
 mod proxy;
 mod scratch;

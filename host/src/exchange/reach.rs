@@ -1,8 +1,9 @@
 //! The way to the upstream: where plugins have sent the exchange, a connection there, another try when there is none.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use super::{AfterAnswer, Delivered, Exchange, Outcome, Progress, unless_reset};
+use super::{AfterAnswer, Binding, Delivered, Exchange, Outcome, Progress, unless_reset};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme};
@@ -10,7 +11,8 @@ use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{
-    self, DialError, DialFailure, Freshness, HttpVersions, Parent, ParentFailure, Route, Upstream,
+    self, DialError, DialFailure, Freshness, HttpVersions, Parent, ParentFailure, PinnedClosed,
+    Route, Upstream,
 };
 
 /// How often a plugin may have the connection tried again for one exchange.
@@ -195,10 +197,19 @@ impl Exchange {
                 Ok((_, Reached::Itself)) => return Ok(Outcome::ForWebServer),
                 Err(error) => return Err((error, progress)),
             };
+            let is_bound = upstream.is_pinned || http1::is_connection_bound(&self.head);
+            self.binding = match is_bound {
+                true => Binding::Bound,
+                false => Binding::Free,
+            };
             match self
                 .converse(client, &mut upstream.stream, &destination, &progress)
                 .await
             {
+                Err(error) if upstream.is_pinned && is_stale(&error, &progress) => {
+                    let closed = ExchangeError::new(Peer::Upstream, Step::SendHead, PinnedClosed);
+                    return Err((closed, progress));
+                }
                 Ok(delivered) => {
                     return Ok(self.after(delivered, upstream.stream, &destination));
                 }
@@ -262,6 +273,7 @@ impl Exchange {
                     return Ok((destination, Reached::Upstream(upstream)));
                 }
                 Ok(answered) => return Ok((destination, answered)),
+                Err(error) if matches!(error.cause, Cause::PinnedClosed(_)) => return Err(error),
                 Err(error) => error,
             };
             let verdict = self.ask_about_failure(client, &error).await?;
@@ -314,6 +326,12 @@ impl Exchange {
             return Ok(Reached::Answered(next));
         }
         let route = self.route(destination);
+        if let Some(pinned) = self.pinned.as_ref().filter(|_| !route.is_tunnel)
+            && let Some(upstream) = upstream::pinned(pinned, &route)
+                .map_err(|closed| ExchangeError::new(Peer::Upstream, Step::Dial, closed))?
+        {
+            return Ok(Reached::Upstream(upstream));
+        }
         if let Some(upstream) = upstream::idle(&self.worker, &route, freshness) {
             return Ok(Reached::Upstream(upstream));
         }
@@ -375,7 +393,7 @@ impl Exchange {
 
     /// What follows a delivered response, for both connections.
     fn after(
-        &self,
+        &mut self,
         delivered: Delivered,
         upstream: MessageStream,
         destination: &Destination,
@@ -388,7 +406,7 @@ impl Exchange {
                 client_may_continue,
             } => {
                 if upstream_is_reusable && !self.worker.is_draining() {
-                    self.worker.pool.put(&self.route(destination), upstream);
+                    self.keep(upstream, destination);
                 }
                 Outcome::Next(match self.reason_to_close() {
                     _ if !client_may_continue => AfterAnswer::Close(CloseReason::BodyUnread),
@@ -396,6 +414,16 @@ impl Exchange {
                     None => AfterAnswer::Again,
                 })
             }
+        }
+    }
+
+    /// Keeps a connection for further requests: this client's, or anybody's.
+    fn keep(&mut self, upstream: MessageStream, destination: &Destination) {
+        if self.binding == Binding::Free {
+            self.worker.pool.put(&self.route(destination), upstream);
+        } else if !upstream.is_channel() {
+            let pinned = Rc::clone(self.pinned.get_or_insert_default());
+            pinned.put(&self.route(destination), upstream);
         }
     }
 

@@ -1,13 +1,13 @@
 //! The response's way back: interim responses, protocol switches, plugins, the body.
 
-use super::{AfterAnswer, Delivered, Exchange, Progress};
+use super::{AfterAnswer, Binding, Delivered, Exchange, Progress};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
-    self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, FieldId, HeadKind,
-    OutFraming, ResponseForward, ResponseHead, Version,
+    self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
+    FieldId, HeadKind, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
     AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict,
@@ -52,6 +52,9 @@ impl Exchange {
         let framing = http1::response_framing(&head, self.head.method())
             .map_err(|error| ExchangeError::new(Peer::Upstream, Step::ReadHead, error))?;
         self.note_response(&head);
+        if head.status() == 401 {
+            self.note_challenge(&mut head);
+        }
         if let Some(delivered) = self.ask_plugins_about(&mut head, to, progress).await? {
             return Ok(delivered);
         }
@@ -80,6 +83,24 @@ impl Exchange {
                 let body = Body::arriving(framing, plan, Collected::new(decoder));
                 self.deliver(head, body, from, to, progress).await
             }
+        }
+    }
+
+    /// Notes whether the upstream has begun to authenticate the connection, and says that this proxy keeps it for the
+    /// client: one that knows of the proxy must not go on otherwise (RFC 4559 §6).
+    fn note_challenge(&mut self, head: &mut ResponseHead) {
+        let Some(challenge) = http1::connection_challenge(head) else {
+            return;
+        };
+        if challenge == ConnectionChallenge::Begun {
+            self.binding = Binding::Bound;
+        }
+        let is_to_proxy = self.origin.is_none() && self.forwarded_to.is_none();
+        if is_to_proxy && self.head.version() == Version::Http11 {
+            // A name and a value that may stand in a field line.
+            let _ = head
+                .fields_mut()
+                .set("Proxy-Support", b"Session-Based-Authentication");
         }
     }
 
@@ -435,6 +456,10 @@ impl Exchange {
             let out_framing = self.out_framing(&head, framing, is_edited);
             let is_unframed = out_framing == OutFraming::UntilClose;
             progress.is_unframed.set(is_unframed);
+            let is_upstream_kept = !body.ends_connection && http1::is_persistent(&head);
+            if self.binding == Binding::Bound && !is_upstream_kept {
+                self.binding = Binding::Over;
+            }
             let is_client_done = progress.is_sent.get() || self.upload.is_read();
             let is_last = is_unframed || !is_client_done || self.reason_to_close().is_some();
             let announcement = if is_last {
@@ -485,10 +510,7 @@ impl Exchange {
             let is_started = self.record.sent > 0
                 || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
             progress.is_started.set(is_started);
-            let upstream_is_reusable = !body.ends_connection
-                && http1::is_persistent(&head)
-                && !http1::is_connection_bound(&self.head)
-                && from.buffered().is_empty();
+            let upstream_is_reusable = is_upstream_kept && from.buffered().is_empty();
             if !is_started {
                 self.record.answered = 0;
                 self.record.answered_by = AnsweredBy::Nobody;

@@ -91,14 +91,43 @@ pub struct ResponseForward<'a> {
 /// Whether the origin may take the connection for this client's own after such a request (RFC 4559, NTLM): another
 /// client must never get it.
 pub fn is_connection_bound(head: &RequestHead) -> bool {
-    let binds = |scheme: &str, value: &[u8]| {
-        value
-            .get(..scheme.len())
-            .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme.as_bytes()))
-    };
     head.fields()
         .named("authorization")
-        .any(|value| binds("NTLM", value) || binds("Negotiate", value))
+        .any(|value| is_of_connection(value).is_some())
+}
+
+/// What an origin says about authenticating connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionChallenge {
+    /// It would accept that.
+    Offered,
+    /// A handshake is under way: the connection is the client's own.
+    Begun,
+}
+
+/// What a response says about authenticating the connection (RFC 4559 §4.1, NTLM), if anything.
+pub fn connection_challenge(head: &ResponseHead) -> Option<ConnectionChallenge> {
+    let mut found = None;
+    for value in head.fields().named("www-authenticate") {
+        for challenge in value.split(|&byte| byte == b',') {
+            match is_of_connection(challenge.trim_ascii()) {
+                Some(true) => return Some(ConnectionChallenge::Begun),
+                Some(false) => found = Some(ConnectionChallenge::Offered),
+                None => {}
+            }
+        }
+    }
+    found
+}
+
+/// Whether credentials or a challenge are of a scheme that authenticates connections, and whether they have a token.
+fn is_of_connection(value: &[u8]) -> Option<bool> {
+    ["NTLM", "Negotiate"].iter().find_map(|scheme| {
+        let (begin, rest) = value.split_at_checked(scheme.len())?;
+        let is_whole = rest.first().is_none_or(|byte| b" \t".contains(byte));
+        let is_named = is_whole && begin.eq_ignore_ascii_case(scheme.as_bytes());
+        is_named.then(|| !rest.trim_ascii().is_empty())
+    })
 }
 
 /// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
@@ -682,6 +711,8 @@ mod tests {
             ),
             ("Authorization: Basic NTLM\r\n", false),
             ("Authorization: NT\r\n", false),
+            ("Authorization: NTLM2 x\r\n", false),
+            ("Authorization: Bearer x\r\n", false),
             ("Authorization:\r\n", false),
             ("Proxy-Authorization: NTLM x\r\n", false),
             ("", false),
@@ -690,6 +721,32 @@ mod tests {
                 "GET http://a/ HTTP/1.1\r\nHost: a\r\n{fields}\r\n"
             ));
             assert_eq!(is_connection_bound(&head), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_tells_whether_a_handshake_has_begun() {
+        use ConnectionChallenge::{Begun, Offered};
+        for (fields, expected) in [
+            ("WWW-Authenticate: NTLM\r\n", Some(Offered)),
+            (
+                "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n",
+                Some(Offered),
+            ),
+            (
+                "www-authenticate: Basic realm=\"a\", ntlm\r\n",
+                Some(Offered),
+            ),
+            ("WWW-Authenticate: NTLM TlRMTVNTUAAC\r\n", Some(Begun)),
+            ("WWW-Authenticate: negotiate  oYH=\r\n", Some(Begun)),
+            ("WWW-Authenticate: Basic realm=\"NTLM x\"\r\n", None),
+            ("WWW-Authenticate: NTLM2 x\r\n", None),
+            ("WWW-Authenticate: Bearer\r\n", None),
+            ("WWW-Authenticate:\r\n", None),
+            ("", None),
+        ] {
+            let head = response(&format!("HTTP/1.1 401 Unauthorized\r\n{fields}\r\n"));
+            assert_eq!(connection_challenge(&head), expected, "{fields:?}");
         }
     }
 

@@ -73,6 +73,17 @@ impl<'a> KeyRef<'a> {
         }
     }
 
+    /// For the one destination and whatever version of HTTP, where a parent that is sent requests for any host would do
+    /// for all of them otherwise.
+    pub(super) fn of_destination(route: &Route<'a>) -> Self {
+        Self {
+            host: route.host,
+            port: route.port,
+            versions: HttpVersions::Http1,
+            ..Self::of(route)
+        }
+    }
+
     pub(super) fn to_key(self) -> Key {
         Key {
             host: self.host.to_owned(),
@@ -243,6 +254,28 @@ mod tests {
             };
             assert!(share(&route, &any));
         }
+    }
+
+    #[test]
+    fn a_destination_is_one_host_whatever_is_spoken() {
+        let parent = Parent::parse("http://p:1").unwrap();
+        let to = |host| Route {
+            parent: Some(&parent),
+            ..Route::direct(host, 80)
+        };
+        let key = |route: &Route<'_>| KeyRef::of_destination(route).to_key();
+        assert!(key(&to("a")) == key(&to("a")));
+        assert!(key(&to("a")) != key(&to("b")));
+        assert!(key(&to("a")) != key(&Route::direct("a", 80)));
+        let secure = Route {
+            scheme: Scheme::Https,
+            ..Route::direct("a", 80)
+        };
+        let any = Route {
+            versions: HttpVersions::Any,
+            ..secure
+        };
+        assert!(key(&secure) == key(&any));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod key;
 pub(crate) mod mark;
 mod own;
 pub(crate) mod parent;
+pub(crate) mod pinned;
 pub(crate) mod pool;
 mod race;
 pub(crate) mod resolve;
@@ -28,6 +29,7 @@ use crate::worker::Worker;
 use dial::Dialer;
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
+use pinned::{Held, Pinned};
 use pool::{Pool, Turn};
 pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
@@ -40,6 +42,8 @@ pub(crate) struct Upstream {
     pub(crate) stream: MessageStream,
     /// It has served before: its peer may have closed it in the very moment of the request.
     pub(crate) is_reused: bool,
+    /// It belongs to the client's connection, see [`pinned`].
+    pub(crate) is_pinned: bool,
     /// The HTTP/2 connection that `stream` is one of many on.
     shared: Option<Client>,
 }
@@ -49,6 +53,7 @@ impl Upstream {
         Self {
             stream,
             is_reused: false,
+            is_pinned: false,
             shared: None,
         }
     }
@@ -112,9 +117,31 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
     Some(Upstream {
         stream,
         is_reused: true,
+        is_pinned: false,
         shared,
     })
 }
+
+/// The connection along `route` that belongs to the client whose connections `pinned` are, if there is one.
+///
+/// # Errors
+/// There was one, and the upstream has closed it.
+pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstream>, PinnedClosed> {
+    match pinned.take(route) {
+        Held::Nothing => Ok(None),
+        Held::Closed => Err(PinnedClosed),
+        Held::Open(stream) => Ok(Some(Upstream {
+            is_reused: true,
+            is_pinned: true,
+            ..Upstream::new(stream)
+        })),
+    }
+}
+
+/// An upstream has closed a connection that belonged to a client's.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the upstream closed the connection that the client has authenticated")]
+pub(crate) struct PinnedClosed;
 
 /// The HTTP/2 connection along `route` that takes another stream, if there is one.
 pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {

@@ -29,6 +29,7 @@ mod rule;
 use check::Checks;
 use config::Config;
 use parent::Limits;
+use plugin_api::Request;
 use plugin_api::prelude::*;
 use pool::{Choice, Lease, Pool};
 use rule::{Routes, is_fault_of_parent};
@@ -51,23 +52,23 @@ struct Way {
     tried: Vec<usize>,
 }
 
-/// The parents of a connection's tunnels: host, port, place in the pool. One tunnel on HTTP/1.1, and as many as there are
-/// streams on HTTP/2.
+/// The parents of a connection's tunnels, and of hosts to which its client has begun to authenticate a connection: host,
+/// port, place in the pool.
 #[derive(Default)]
-struct Tunnels {
+struct Ways {
     parents: RefCell<Vec<(Box<str>, u16, usize)>>,
 }
 
-/// Most tunnels of one connection that are remembered.
-const MAX_TUNNELS: usize = 128;
+/// Most ways of one connection that are remembered.
+const MAX_WAYS: usize = 128;
 
-impl Tunnels {
+impl Ways {
     fn note(&self, host: &str, port: u16, place: usize) {
         let mut parents = self.parents.borrow_mut();
         let known = parents.iter().position(|known| is_to(known, host, port));
         match known {
             Some(at) => parents[at].2 = place,
-            None if parents.len() < MAX_TUNNELS => parents.push((host.into(), port, place)),
+            None if parents.len() < MAX_WAYS => parents.push((host.into(), port, place)),
             None => {}
         }
     }
@@ -87,7 +88,7 @@ fn is_to((host, port, _): &(Box<str>, u16, usize), to: &str, to_port: u16) -> bo
 impl Filter for ProxyPool {
     type Config = Config;
     type State = Way;
-    type Connection = Tunnels;
+    type Connection = Ways;
 
     fn new(config: Config) -> Result<Self, Error> {
         // A parent that is found down by a check stays so until the next one at least.
@@ -159,7 +160,7 @@ impl Filter for ProxyPool {
             return;
         };
         self.pool.note_success(lease.parent());
-        if exchange.request().method() == "CONNECT" {
+        if keeps_its_way(exchange.request()) {
             let upstream = exchange.upstream();
             let (host, port) = (upstream.host(), upstream.port());
             exchange.connection.note(host, port, lease.place);
@@ -180,7 +181,7 @@ impl ProxyPool {
         let upstream = exchange.upstream();
         let (host, port) = (upstream.host(), upstream.port());
         let group = self.routes.group(&self.pool, host, port)?;
-        if exchange.request().scheme() == "https"
+        if exchange.request().method() != "CONNECT"
             && let Some(place) = exchange.connection.place(host, port)
             && !exchange.state.tried.contains(&place)
             && let Some(lease) = self.pool.again(place)
@@ -189,6 +190,17 @@ impl ProxyPool {
         }
         Some(self.pool.choose(group, host, &exchange.state.tried))
     }
+}
+
+/// Whether what follows on the client's connection has to go the same way: through a tunnel, or over an upstream connection
+/// that is being authenticated.
+fn keeps_its_way(request: Request<'_>) -> bool {
+    let begins_with = |scheme: &str| {
+        let value = request.field("authorization").unwrap_or_default();
+        let begin = value.get(..scheme.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme.as_bytes()))
+    };
+    request.method() == "CONNECT" || begins_with("NTLM ") || begins_with("Negotiate ")
 }
 
 export_plugins!(ProxyPool);
@@ -263,6 +275,28 @@ mod tests {
         assert_eq!(failed.upstream_failed("refused"), &Ok(Flow::Retry));
         assert_eq!(failed.parent(), Some("socks5://two:2"));
         assert_eq!(inside().parent(), Some("socks5://two:2"));
+    }
+
+    #[test]
+    fn what_follows_an_authentication_of_the_connection_goes_its_way() {
+        let filter = pool("");
+        let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
+        let inside = || get("http://a.example/").run_on(&client);
+        for scheme in ["Basic", "Bearer"] {
+            let value = format!("{scheme} x");
+            let mut other = get("http://a.example/")
+                .field("Authorization", &value)
+                .run_on(&client);
+            other.upstream_connected().unwrap();
+        }
+        assert_ne!(inside().parent(), inside().parent());
+        let begin = get("http://a.example/").field("Authorization", "ntlm x");
+        let mut begun = begin.run_on(&client);
+        begun.upstream_connected().unwrap();
+        let parent = begun.parent().map(str::to_owned);
+        for _ in 0..4 {
+            assert_eq!(inside().parent().map(str::to_owned), parent);
+        }
     }
 
     #[test]
