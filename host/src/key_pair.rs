@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use jiff::Timestamp;
-use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::config::KeyPairFiles;
+use crate::pem_text::{self, PemFault};
 
 /// A file of certificates or of a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +35,9 @@ pub enum KeyPairFault {
     /// The system does not hand it out.
     #[error("{0}; check the path, and that the proxy's user may read the file")]
     Unreadable(io::Error),
-    /// It begins as PEM does, but is damaged.
-    #[error("is damaged ({0}); make a new copy of it")]
-    Damaged(pem::Error),
+    /// It is not PEM that can be read.
+    #[error(transparent)]
+    NotPem(#[from] PemFault),
     /// There is no certificate in it.
     #[error(
         "has no certificate in PEM format; give the file with -----BEGIN CERTIFICATE-----, or convert yours with \
@@ -82,6 +81,42 @@ pub enum KeyPairFault {
         "is a certificate that may not sign others (keyUsage without keyCertSign); make one with proxy ca init"
     )]
     MayNotSign,
+    /// The extended key usage of the authority's certificate leaves out servers.
+    #[error(
+        "is a certificate that may not sign for servers (extendedKeyUsage without serverAuth); make one with proxy ca \
+         init"
+    )]
+    NotForServers,
+    /// A certificate above the authority's is none that may sign it.
+    #[error(
+        "has an authority whose issuer, {0}, may not sign others (basicConstraints without CA:TRUE, or keyUsage without \
+         keyCertSign); make one with proxy ca init"
+    )]
+    IssuerMayNotSign(String),
+    /// A certificate above the authority's leaves out servers.
+    #[error(
+        "has an authority whose issuer, {0}, may not sign for servers (extendedKeyUsage without serverAuth); make one \
+         with proxy ca init"
+    )]
+    IssuerNotForServers(String),
+    /// A certificate above the authority's allows no authority so far below it.
+    #[error(
+        "has more authorities below {issuer} than its path length allows ({below}, allowed are {allowed}), so that \
+         clients refuse whatever is signed; make one with proxy ca init"
+    )]
+    PathTooLong {
+        /// The issuer's name.
+        issuer: String,
+        /// Authorities that it allows below itself.
+        allowed: u32,
+        /// Authorities that there are.
+        below: u32,
+    },
+    /// Name constraints exclude every host.
+    #[error(
+        "has an authority whose name constraints exclude every host; make one with proxy ca init"
+    )]
+    NoHostLeft,
     /// The authority's time is over.
     #[error("has expired on {0}; make a new one with proxy ca init, and let the clients trust it")]
     Expired(String),
@@ -113,40 +148,42 @@ impl KeyPairFault {
 pub fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
     let chain = read_certificates(&files.cert_file)?;
     let key = read_key(&files.key_file)?;
-    let pair = CertifiedKey::new(chain, key);
-    match pair.keys_match() {
-        Ok(()) => Ok(Arc::new(pair)),
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err(KeyPairFault::KeyMismatch(files.cert_file.clone()).of(&files.key_file))
-        }
-        Err(error) => {
-            Err(KeyPairFault::CertificateMalformed(error.to_string()).of(&files.cert_file))
-        }
+    if !is_key_of(key.as_ref(), &chain).map_err(|fault| fault.of(&files.cert_file))? {
+        return Err(KeyPairFault::KeyMismatch(files.cert_file.clone()).of(&files.key_file));
     }
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
+}
+
+/// Whether the key belongs to the first certificate, whatever its version: webpki reads version 3 only.
+fn is_key_of(key: &dyn SigningKey, chain: &[CertificateDer<'_>]) -> Result<bool, KeyPairFault> {
+    let certificate = chain.first().ok_or(KeyPairFault::NoCertificate)?;
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| KeyPairFault::CertificateMalformed(error.to_string()))?;
+    let public_key = key.public_key().ok_or(KeyPairFault::KeyUnsupported)?;
+    Ok(parsed.public_key().raw == public_key.as_ref())
 }
 
 /// Reads every certificate of a file, at least one.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyPairError> {
-    let text = read_file(path)?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| KeyPairFault::Damaged(error).of(path))?;
-    if certificates.is_empty() {
+    let file = read_file(path)?;
+    let sections =
+        pem_text::certificates(&file).map_err(|fault| KeyPairFault::from(fault).of(path))?;
+    if sections.is_empty() {
         return Err(KeyPairFault::NoCertificate.of(path));
     }
-    Ok(certificates)
+    let certificates = sections.into_iter().map(|section| section.certificate);
+    Ok(certificates.collect())
 }
 
 /// Reads the one private key of a file.
 pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError> {
-    let text = read_file(path)?;
+    let file = read_file(path)?;
     warn_of_readers(path);
-    if is_encrypted(&text) {
+    if is_encrypted(&file) {
         return Err(KeyPairFault::KeyEncrypted.of(path));
     }
-    let mut keys = PrivateKeyDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| KeyPairFault::Damaged(error).of(path))?;
+    let mut keys =
+        pem_text::private_keys(&file).map_err(|fault| KeyPairFault::from(fault).of(path))?;
     match (keys.pop(), keys.len()) {
         (None, _) => Err(KeyPairFault::NoKey.of(path)),
         (Some(key), 0) => {

@@ -45,6 +45,7 @@ mod reply;
 pub mod ca;
 pub mod key_pair;
 pub mod open_files;
+pub mod pem_text;
 pub mod pid_file;
 mod plain_file;
 pub mod telemetry;

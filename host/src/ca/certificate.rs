@@ -9,11 +9,11 @@ use std::{fs, io};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
+
+use crate::pem_text::{self, PemFault};
 
 /// One certificate.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ pub enum CertificateError {
     /// The system refuses to read the file.
     #[error("{0}")]
     Unreadable(io::Error),
+    /// It is not PEM that can be read.
+    #[error(transparent)]
+    Damaged(PemFault),
     /// The file has no section of that name.
     #[error("no certificate in PEM (-----BEGIN CERTIFICATE-----)")]
     NotPem,
@@ -45,9 +48,10 @@ pub enum CertificateError {
 impl Certificate {
     /// The first certificate of a PEM file.
     pub(super) fn read(path: &Path) -> Result<Self, CertificateError> {
-        let text = fs::read(path).map_err(CertificateError::Unreadable)?;
-        let der = CertificateDer::from_pem_slice(&text).map_err(|_| CertificateError::NotPem)?;
-        Self::from_der(&der)
+        let file = fs::read(path).map_err(CertificateError::Unreadable)?;
+        let sections = pem_text::certificates(&file).map_err(CertificateError::Damaged)?;
+        let first = sections.first().ok_or(CertificateError::NotPem)?;
+        Self::from_der(&first.certificate)
     }
 
     /// One that is already there.
@@ -170,6 +174,9 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
     use rcgen::{
         CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P384_SHA384,

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
 
 use super::TlsClientError;
-use crate::key_pair;
+use crate::{key_pair, pem_text};
+
+/// Openssl's own programs refuse servers by such a certificate, too.
+const DISTRUSTED: &str = "has a TRUSTED CERTIFICATE whose trust settings do not allow servers; write it without them by \
+                          openssl x509 -in FILE -out COPY";
 
 /// The certificates of the configuration.
 #[derive(Debug)]
@@ -57,25 +60,20 @@ fn add_file(
     certificates: &mut Vec<CertificateDer<'static>>,
     path: &Path,
 ) -> io::Result<()> {
-    let pem = std::fs::read(path)?;
+    let file = std::fs::read(path)?;
     let len = certificates.len();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(pem_error)?;
+    for section in pem_text::certificates(&file).map_err(io::Error::other)? {
+        if !section.may_vouch_for_servers {
+            return Err(io::Error::other(DISTRUSTED));
+        }
         authorities
-            .add(certificate.clone())
+            .add(section.certificate.clone())
             .map_err(io::Error::other)?;
-        certificates.push(certificate);
+        certificates.push(section.certificate);
     }
     if certificates.len() == len {
         return Err(io::Error::other("has no certificate in PEM format"));
     }
     key_pair::warn_of_dates(path, &certificates[len..]);
     Ok(())
-}
-
-fn pem_error(error: pem::Error) -> io::Error {
-    match error {
-        pem::Error::Io(error) => error,
-        error => io::Error::other(error.to_string()),
-    }
 }
