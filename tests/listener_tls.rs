@@ -433,3 +433,18 @@ fn plugins_are_told_what_was_agreed_on_by_tls() {
         assert!(line.contains(&format!(" {protocol} false")), "{line}");
     }
 }
+
+#[test]
+fn a_certificate_of_version_1_is_shown() {
+    let pki = Pki::new();
+    let (certificate, key) = pki.version_1_files();
+    let proxy = Proxy::command()
+        .args(["--cert-file".as_ref(), certificate.as_os_str()])
+        .args(["--key-file".as_ref(), key.as_os_str()])
+        .start();
+    let connected = pki.client(&proxy).pipe();
+    let pipe = connected.secure(&pki, "localhost", Offer::Http1, Trust::Anyone);
+    // A client of rustls does not read it, but others do.
+    let fault = pipe.err().expect("no handshake");
+    assert!(fault.contains("UnsupportedCertVersion"), "{fault}");
+}

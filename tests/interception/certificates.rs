@@ -253,3 +253,55 @@ fn an_authority_that_cannot_sign_refuses_the_start() {
         assert!(exit.stderr.contains(&name), "{flag}: {}", exit.stderr);
     }
 }
+
+#[test]
+fn insecure_hosts_may_show_certificates_that_cannot_be_verified_at_all() {
+    for identity in [Identity::Version1, Identity::UnknownExtension] {
+        for is_tls12 in [false, true] {
+            let pki = Pki::new();
+            let plan = pki.origin().identity(identity.clone());
+            let plan = if is_tls12 { plan.with_tls12() } else { plan };
+            let origin = plan.answering(Answer::ok("ok"));
+            let insecure = "[interception]\ninsecure_hosts = [\"localhost\"]";
+            let proxy = pki.intercepting().config(insecure).start();
+            let received = pki.client(&proxy).get(&origin.authority(), "/");
+            assert_eq!(received.told(), (200, "ok".into()), "{identity:?}");
+            let strict = pki.intercepting().start();
+            let answer = pki.client(&strict).connect(&origin.authority());
+            assert_eq!(answer.err().expect("no tunnel").status, 502);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_version_1_that_is_trusted_itself_is_good_for_its_name() {
+    for is_tls12 in [false, true] {
+        let pki = Pki::new();
+        let plan = pki.origin().identity(Identity::Version1);
+        let plan = if is_tls12 { plan.with_tls12() } else { plan };
+        let origin = plan.answering(Answer::ok("ok"));
+        let (certificate, _) = pki.version_1_files();
+        let trusting = ["--ca-file".as_ref(), certificate.as_os_str()];
+        let proxy = pki.intercepting().args(trusting).start();
+        let client = pki.client(&proxy);
+        let received = client.get(&origin.authority(), "/");
+        assert_eq!(received.told(), (200, "ok".into()));
+        // It is for no other.
+        let by_address = origin.address().to_string();
+        assert_eq!(client.get(&by_address, "/").status, 502);
+    }
+}
+
+#[test]
+fn a_certificate_of_version_1_is_shown_to_hosts_that_ask() {
+    let pki = Pki::new();
+    let origin = pki.origin().answering(Answer::ok("ok"));
+    let (certificate, key) = pki.version_1_files();
+    let proxy = pki
+        .intercepting()
+        .config(&format!(
+            "[[tls.upstream.client_certificates]]\nhosts = [\"localhost\"]\ncert_file = {certificate:?}\nkey_file = {key:?}"
+        ))
+        .start();
+    assert_eq!(pki.client(&proxy).get(&origin.authority(), "/").status, 200);
+}

@@ -7,6 +7,7 @@
 //! 1.2 and 1.3 are spoken.
 
 mod fault;
+mod lenient;
 mod roots;
 mod sessions;
 mod verifier;

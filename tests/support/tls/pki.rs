@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SigningKey,
+    date_time_ymd,
 };
 use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::trust::provider;
@@ -30,6 +33,8 @@ pub(crate) struct Pki {
     clients: Authority,
     /// Nobody trusts it.
     stranger: Authority,
+    /// What signs itself by X.509 version 1.
+    version_1: OnceLock<(CertificateDer<'static>, KeyPair)>,
     scratch: Scratch,
 }
 
@@ -48,6 +53,10 @@ pub(crate) enum Identity {
     SelfSigned,
     /// The names of a good one, signed by an authority that nobody knows.
     Untrusted,
+    /// `localhost` in the common name, signed by itself, by X.509 version 1.
+    Version1,
+    /// The names of a good one, signed by itself, with a critical extension that nobody knows.
+    UnknownExtension,
     /// Good, for these names.
     Named(Vec<String>),
 }
@@ -79,6 +88,7 @@ impl Pki {
             proxy: authority("Proxy's Authority"),
             clients: authority("Clients' Authority"),
             stranger: authority("Stranger"),
+            version_1: OnceLock::new(),
             scratch: Scratch::new(),
         }
     }
@@ -152,6 +162,17 @@ impl Pki {
         (self.scratch.write("client-cert.pem", pem(&leaf)), key)
     }
 
+    /// The certificate of [`Identity::Version1`] and its key.
+    pub(crate) fn version_1_files(&self) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.version_1();
+        let key = self.key_file("version-1-key.pem", key);
+        (self.scratch.write("version-1.pem", pem(certificate)), key)
+    }
+
+    fn version_1(&self) -> &(CertificateDer<'static>, KeyPair) {
+        self.version_1.get_or_init(version_1)
+    }
+
     /// A key that belongs to nothing.
     pub(crate) fn other_key_file(&self) -> PathBuf {
         self.key_file("other-key.pem", &new_key())
@@ -189,6 +210,12 @@ impl Pki {
         let (leaf, key) = match &side.identity {
             Identity::SelfSigned => self_signed(),
             Identity::Untrusted => signed(&Identity::Good, &self.stranger),
+            Identity::Version1 => {
+                let (certificate, key) = self.version_1();
+                let key = KeyPair::try_from(key.serialize_der()).expect("its own key");
+                (certificate.clone(), key)
+            }
+            Identity::UnknownExtension => unknown_extension(),
             identity => signed(identity, &self.origins),
         };
         let builder = ServerConfig::builder_with_provider(provider())
@@ -207,9 +234,10 @@ impl Pki {
         } else {
             builder.with_no_client_auth()
         };
-        let mut config = builder
-            .with_single_cert(vec![leaf], private(&key))
-            .expect("key and certificate belong together");
+        // rustls reads nothing of it then, so that it may be of any version.
+        let key = any_supported_type(&private(&key)).expect("a key that can sign");
+        let shown = SingleCertAndKey::from(CertifiedKey::new(vec![leaf], key));
+        let mut config = builder.with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = side.offer.names();
         Arc::new(config)
     }
@@ -245,6 +273,51 @@ fn self_signed() -> (CertificateDer<'static>, KeyPair) {
         .self_signed(&key)
         .expect("a key can sign itself");
     (leaf.der().clone(), key)
+}
+
+fn unknown_extension() -> (CertificateDer<'static>, KeyPair) {
+    let key = new_key();
+    let mut params = params(&Identity::Good);
+    let mut unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 1], vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions.push(unknown);
+    let leaf = params.self_signed(&key).expect("a key can sign itself");
+    (leaf.der().clone(), key)
+}
+
+/// As `openssl x509 -req` makes it if it is not told of extensions: without a version, which is the first.
+fn version_1() -> (CertificateDer<'static>, KeyPair) {
+    let key = new_key();
+    let algorithm = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+    // CN=localhost
+    let name = b"\x30\x14\x31\x12\x30\x10\x06\x03\x55\x04\x03\x0c\x09localhost";
+    let validity = sequence(&[b"\x17\x0d200101000000Z", b"\x17\x0d490101000000Z"]);
+    let public_key = key.subject_public_key_info();
+    let content = sequence(&[
+        b"\x02\x01\x01",
+        algorithm,
+        name,
+        &validity,
+        name,
+        &public_key,
+    ]);
+    let signature = SigningKey::sign(&key, &content).expect("a key can sign");
+    let bits = [&[3, signature.len() as u8 + 1, 0], &signature[..]].concat();
+    let certificate = sequence(&[&content, algorithm, &bits]);
+    (CertificateDer::from(certificate), key)
+}
+
+fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let len = u16::try_from(content.len()).expect("a short certificate");
+    let [high, low] = len.to_be_bytes();
+    let mut element = match len {
+        0..0x80 => vec![0x30, low],
+        0x80..0x100 => vec![0x30, 0x81, low],
+        _ => vec![0x30, 0x82, high, low],
+    };
+    element.extend(content);
+    element
 }
 
 fn params(identity: &Identity) -> CertificateParams {

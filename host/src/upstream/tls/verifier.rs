@@ -2,7 +2,8 @@
 //!
 //! Verification is webpki's on every platform: it computes, and never asks the network while a worker waits. What is
 //! added here are reasons that tell an operator more. Hosts that are not verified still have to prove that they hold
-//! the key of the certificate they show.
+//! the key of the certificate they show. So do those whose very certificate is trusted, which only has to be for the
+//! host and in date; whatever else webpki has against it does not count.
 
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
+use super::lenient::{self, Version};
+
 /// Whose certificates are accepted.
 #[derive(Debug)]
 pub(super) enum Trust {
@@ -28,8 +31,8 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Trust,
-    /// Certificates that are trusted as such, an authority's too: what makes one for a server by the usual recipes
-    /// (`openssl req -x509`) makes an authority.
+    /// Certificates that are trusted as such, for a server too: the usual recipes for one make an authority
+    /// (`openssl req -x509`) or one of X.509 version 1 (`openssl x509 -req`).
     known: Arc<[CertificateDer<'static>]>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -57,6 +60,28 @@ impl Verifier {
             algorithms,
         }
     }
+
+    /// What came of a signature, or what comes of it without webpki where the certificate need not be to its liking.
+    fn or_lenient(
+        &self,
+        verified: Result<HandshakeSignatureValid, Error>,
+        version: Version,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let is_lenient = || match &self.trust {
+            Trust::Anybody => true,
+            Trust::Roots(_) => self.known.contains(certificate),
+        };
+        match verified {
+            Err(_) if is_lenient() => {
+                lenient::verify_signature(version, certificate, message, signed, &self.algorithms)?;
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            verified => verified,
+        }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -71,24 +96,24 @@ impl ServerCertVerifier for Verifier {
         let Trust::Roots(roots) = &self.trust else {
             return Ok(ServerCertVerified::assertion());
         };
+        if self.known.contains(end_entity) {
+            lenient::verify_time(end_entity, now)?;
+            match ParsedCertificate::try_from(end_entity) {
+                Ok(certificate) => verify_server_name(&certificate, name)?,
+                Err(_) => lenient::verify_name(end_entity, name)?,
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
-        let verified = verify_server_cert_signed_by_trust_anchor(
+        verify_server_cert_signed_by_trust_anchor(
             &certificate,
             roots,
             intermediates,
             now,
             algorithms,
-        );
-        match verified {
-            Ok(()) => {}
-            Err(Error::InvalidCertificate(reason))
-                if is_authority(&reason) && self.known.contains(end_entity) =>
-            {
-                verify_time(end_entity, now)?;
-            }
-            Err(error) => return Err(explained(error, end_entity, intermediates, roots)),
-        }
+        )
+        .map_err(|error| explained(error, end_entity, intermediates, roots))?;
         verify_server_name(&certificate, name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -99,7 +124,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        let verified = verify_tls12_signature(message, certificate, signed, &self.algorithms);
+        self.or_lenient(verified, Version::Tls12, message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -108,29 +134,13 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        let verified = verify_tls13_signature(message, certificate, signed, &self.algorithms);
+        self.or_lenient(verified, Version::Tls13, message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// Whether the certificate is valid now.
-fn verify_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let refused = |reason| Err(Error::InvalidCertificate(reason));
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
-        return refused(CertificateError::BadEncoding);
-    };
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let validity = parsed.validity();
-    if now < validity.not_before.timestamp() {
-        return refused(CertificateError::NotValidYet);
-    }
-    if now > validity.not_after.timestamp() {
-        return refused(CertificateError::Expired);
-    }
-    Ok(())
 }
 
 /// The error, or a more exact one.
