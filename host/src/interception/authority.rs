@@ -6,6 +6,8 @@
 //! of anybody's making; what it takes from its own certificate (name, key identifier) it repeats byte by byte.
 //! Keeping what it signs is left to `certificates`.
 
+mod powers;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
+use self::powers::Powers;
 use super::der::{self, BIT_STRING, SEQUENCE};
 use super::subject::{HostInvalid, Subject};
 use super::template::{Issuer, Template, key_id};
@@ -61,6 +64,7 @@ pub struct Authority {
     /// What a client needs besides the authority it trusts; nothing if that is ours.
     intermediates: Vec<CertificateDer<'static>>,
     not_after: Timestamp,
+    powers: Powers,
     signer: Box<dyn Signer>,
     leaf_key: Arc<dyn SigningKey>,
     template: Template,
@@ -125,8 +129,17 @@ impl Authority {
         if leaf_key.choose_scheme(&FIT_FOR_HOSTS).is_none() {
             return Err(KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file));
         }
-        Self::new(&pair, signer, signs_by, leaf_key)
-            .map_err(|fault| fault.of(&config.authority.cert_file))
+        let path = &config.authority.cert_file;
+        let authority =
+            Self::new(&pair, signer, signs_by, leaf_key).map_err(|fault| fault.of(path))?;
+        if let Some(limits) = authority.powers.limits() {
+            let file = path.display();
+            tracing::warn!(
+                "{file} has an authority whose name constraints allow it to sign for some hosts only: {limits}; TLS \
+                 with other hosts is relayed unseen"
+            );
+        }
+        Ok(authority)
     }
 
     fn new(
@@ -137,7 +150,7 @@ impl Authority {
     ) -> Result<Self, KeyPairFault> {
         let certificate = pair.cert.first().ok_or(KeyPairFault::NoCertificate)?;
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(malformed)?;
-        check_may_sign(&parsed)?;
+        let powers = Powers::of(&pair.cert)?;
         check_is_in_date(&parsed, Timestamp::now())?;
         let mut itself = RootCertStore::empty();
         itself.add(certificate.clone()).map_err(malformed)?;
@@ -154,6 +167,7 @@ impl Authority {
             certificate: certificate.clone(),
             intermediates: intermediates.cloned().collect(),
             not_after: timestamp(parsed.validity().not_after),
+            powers,
             signer,
             leaf_key,
             template,
@@ -165,6 +179,12 @@ impl Authority {
     /// The authority's certificate in DER.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// Whether a certificate for this host is not forbidden, as clients would refuse it.
+    pub(super) fn may_sign_for(&self, host: &str) -> bool {
+        !self.powers.are_limited()
+            || Subject::of(host).is_ok_and(|subject| self.powers.include(&subject))
     }
 
     /// Signs a certificate for a host name or an address. Takes as long as a signature of the authority's key.
@@ -280,21 +300,6 @@ pub(super) fn to_pem(certificate: &CertificateDer<'_>) -> String {
     pem::encode_config(&pem::Pem::new("CERTIFICATE", certificate.to_vec()), config)
 }
 
-/// Whether anybody may sign certificates with this one (RFC 5280 §4.2.1.3, §4.2.1.9).
-fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault> {
-    let is_authority = certificate
-        .basic_constraints()
-        .map_err(malformed)?
-        .is_some_and(|constraints| constraints.value.ca);
-    if !is_authority {
-        return Err(KeyPairFault::NotAnAuthority);
-    }
-    match certificate.key_usage().map_err(malformed)? {
-        Some(usage) if !usage.value.key_cert_sign() => Err(KeyPairFault::MayNotSign),
-        _ => Ok(()),
-    }
-}
-
 fn check_is_in_date(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), KeyPairFault> {
     let not_before = timestamp(certificate.validity().not_before);
     let not_after = timestamp(certificate.validity().not_after);
@@ -313,7 +318,7 @@ fn malformed(error: impl fmt::Display) -> KeyPairFault {
 
 /// Whether this is the certificate of an authority.
 pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| check_may_sign(&parsed).is_ok())
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
 /// A client that trusts such a certificate has it.

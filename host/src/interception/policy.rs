@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::certificates::Certificates;
 use super::memory::HostMemory;
 use crate::config::{HostPattern, InterceptionConfig, UnknownProtocol};
@@ -33,6 +35,10 @@ pub(crate) enum RelayReason {
     Rejected,
     /// The host, whose certificate is accepted unverified, speaks only versions of TLS that we do not.
     OldTls,
+    /// No certificate can be for a host of this name.
+    NameInvalid,
+    /// The name constraints of our authority forbid a certificate for the host.
+    NotOurs,
     /// A plugin has decided that its TLS is not ended here.
     Plugin,
     /// The client's TLS is for protocols that the configuration names.
@@ -51,6 +57,8 @@ impl RelayReason {
             Self::Excluded => Some("relayed, the host is excluded"),
             Self::Rejected => Some("relayed, the client rejected our certificate"),
             Self::OldTls => Some("relayed, the host speaks only old versions of TLS"),
+            Self::NameInvalid => Some("relayed, no certificate can be for this host name"),
+            Self::NotOurs => Some("relayed, the authority may not sign for this host"),
             Self::Plugin => Some("relayed, a plugin decided"),
             Self::Protocol => Some("relayed, the client offers only relay_protocols"),
             Self::Unknown => Some("relayed, not HTTP or TLS"),
@@ -117,6 +125,20 @@ impl Interception {
             Treatment::Relay(RelayReason::Excluded)
         } else if is_rejected() {
             Treatment::RelayTls(RelayReason::Rejected)
+        } else {
+            self.treatment_by_certificate(name)
+        }
+    }
+
+    /// What becomes of TLS for a host that there can be no certificate for, or none that clients would accept. As where
+    /// clients reject our certificate, it is relayed, unless relaying is not wanted.
+    fn treatment_by_certificate(&self, name: &str) -> Treatment {
+        if ServerName::try_from(name).is_err() && self.unknown == UnknownProtocol::Relay {
+            Treatment::RelayTls(RelayReason::NameInvalid)
+        } else if !self.certificates.authority().may_sign_for(name)
+            && !self.rejected.lifetime().is_zero()
+        {
+            Treatment::RelayTls(RelayReason::NotOurs)
         } else {
             Treatment::Intercept
         }

@@ -57,6 +57,11 @@ impl Subject {
         &self.host
     }
 
+    /// The host, if it is an address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// What a verifier is asked for.
     pub(super) fn server_name(&self) -> Result<ServerName<'static>, HostInvalid> {
         match self.address {

@@ -1,6 +1,9 @@
 //! Certificates as verifiers and parsers of others see them.
 
-use rcgen::{CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
+    KeyUsagePurpose, NameConstraints,
+};
 use rustls::SignatureAlgorithm;
 use x509_parser::extensions::GeneralName;
 
@@ -240,7 +243,7 @@ fn only_intermediate_authorities_are_sent_along() {
 
     let root_key = KeyPair::generate().unwrap();
     let mut root_params = fixtures::authority_params();
-    root_params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    root_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = root_params.self_signed(&root_key).unwrap();
     let issuer = rcgen::Issuer::new(root_params, root_key);
     let key = KeyPair::generate().unwrap();
@@ -284,6 +287,22 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
             "ca-cert.pem: is a certificate that may not sign others",
         ),
         (
+            with(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+            "ca-cert.pem: is a certificate that may not sign for servers",
+        ),
+        (
+            with(|params| {
+                let everywhere = ["0.0.0.0/0", "::/0"]
+                    .map(|network| GeneralSubtree::IpAddress(network.parse().unwrap()));
+                let every_name = GeneralSubtree::DnsName(String::new());
+                params.name_constraints = Some(NameConstraints {
+                    permitted_subtrees: Vec::new(),
+                    excluded_subtrees: [&everywhere[..], &[every_name]].concat(),
+                });
+            }),
+            "ca-cert.pem: has an authority whose name constraints exclude every host",
+        ),
+        (
             with(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
             "ca-cert.pem: has expired on 2020-01-01T00:00:00Z;",
         ),
@@ -323,5 +342,94 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
         let error = load(&files).unwrap_err().to_string();
         let (_, fault) = error.split_once("/ca-").unwrap();
         assert!(format!("ca-{fault}").starts_with(expected), "{error}");
+    }
+}
+
+/// An authority below a root, with both certificates in its file.
+fn below_root(
+    change_root: fn(&mut CertificateParams),
+    change: fn(&mut CertificateParams),
+) -> Result<Authority, String> {
+    let root_key = KeyPair::generate().unwrap();
+    let mut root_params = fixtures::authority_params();
+    root_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change_root(&mut root_params);
+    let root = root_params.self_signed(&root_key).unwrap();
+    let issuer = rcgen::Issuer::new(root_params, root_key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = fixtures::authority_params();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "below");
+    change(&mut params);
+    let files = AuthorityFiles::made_by(
+        &[params.signed_by(&key, &issuer).unwrap().pem(), root.pem()].concat(),
+        &key.serialize_pem(),
+        fixtures::EC_CA_KEY_SEC1,
+    );
+    load(&files).map_err(|error| error.fault.to_string())
+}
+
+#[test]
+fn an_issuer_above_that_forbids_every_certificate_is_named() {
+    let no_change: fn(&mut CertificateParams) = |_| {};
+    assert!(below_root(no_change, no_change).is_ok());
+    for (change, expected) in [
+        (
+            (|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)))
+                as fn(&mut CertificateParams),
+            "has more authorities below CN=an authority than its path length allows (1, allowed are 0)",
+        ),
+        (
+            |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
+            "has an authority whose issuer, CN=an authority, may not sign others",
+        ),
+        (
+            |params| params.is_ca = IsCa::ExplicitNoCa,
+            "has an authority whose issuer, CN=an authority, may not sign others",
+        ),
+        (
+            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection],
+            "has an authority whose issuer, CN=an authority, may not sign for servers",
+        ),
+    ] {
+        let fault = below_root(change, no_change).unwrap_err();
+        assert!(fault.starts_with(expected), "{fault}");
+        assert!(fault.ends_with("; make one with proxy ca init") || fault.contains("; "));
+    }
+}
+
+#[test]
+fn uses_that_include_servers_allow_every_certificate() {
+    for usage in [
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::Any,
+    ] {
+        let mut params = fixtures::authority_params();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, usage];
+        let files = AuthorityFiles::from_params(&params, &KeyPair::generate().unwrap());
+        assert!(load(&files).unwrap().may_sign_for("example.com"));
+    }
+}
+
+#[test]
+fn name_constraints_limit_the_hosts_that_are_signed_for() {
+    let permit = |params: &mut CertificateParams| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("corp.test".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+    };
+    let no_change: fn(&mut CertificateParams) = |_| {};
+    for authority in [below_root(permit, no_change), below_root(no_change, permit)] {
+        let authority = authority.unwrap();
+        for (host, expected) in [
+            ("corp.test", true),
+            ("a.corp.test", true),
+            ("example.com", false),
+            ("192.0.2.1", true),
+        ] {
+            assert_eq!(authority.may_sign_for(host), expected, "{host}");
+        }
     }
 }
