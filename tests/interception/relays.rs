@@ -1,7 +1,7 @@
 //! What is relayed unseen, why, and that a relay opens no way around the filters.
 
-use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust};
-use crate::support::{End, Origin, Proxy, contains};
+use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust, client_hello};
+use crate::support::{End, Origin, Proxy, ProxyCommand, contains};
 
 /// The line of the tunnel to `authority` in the access log.
 fn tunnel_line(proxy: &Proxy, authority: &str) -> String {
@@ -172,4 +172,64 @@ fn unknown_protocols_are_closed_where_that_is_configured() {
     let mut tunnel = pki.client(&proxy).tunnel(&origin.authority());
     tunnel.send("SSH-2.0-client\r\n");
     tunnel.read_until(b"client\r\n");
+}
+
+/// A proxy for which every name is this machine's.
+fn resolving(pki: &Pki) -> ProxyCommand {
+    pki.intercepting()
+        .plugin("custom_dns_resolver", "CustomDnsResolver")
+        .plugin_config("CustomDnsResolver.hosts={ '*' = ['127.0.0.1'] }")
+}
+
+#[test]
+fn a_host_that_no_certificate_can_be_for_is_relayed() {
+    let pki = Pki::new();
+    let origin = pki.origin().answering(Answer::ok("ok"));
+    let proxy = resolving(&pki).start();
+    for host in ["me-.wild.test", "-me.wild.test"] {
+        let authority = format!("{host}:{}", origin.address().port());
+        let tunnel = pki.client(&proxy).tunnel(&authority);
+        // Without a server name.
+        let secure = tunnel.secure(&pki, "127.0.0.1", Offer::Both, Trust::Origins);
+        let mut session = secure
+            .expect("the origin's TLS")
+            .session(Form::Origin("https"));
+        assert_eq!(session.ask(Ask::get(&authority, "/")).status, 200);
+        drop(session);
+        let line = tunnel_line(&proxy, &authority);
+        let reason = "relayed, no certificate can be for this host name";
+        assert!(line.contains(reason), "{line}");
+    }
+}
+
+#[test]
+fn the_server_name_of_such_a_host_arrives_as_it_was_sent() {
+    let pki = Pki::new();
+    let mut hello = client_hello(&pki, "meX.wild.test");
+    let place = hello.windows(4).position(|bytes| bytes == b"meX.");
+    hello[place.expect("a server name") + 2] = b'-';
+    let proxy = resolving(&pki).start();
+    let origin = Origin::echoing();
+    let port = origin.address().port();
+    let mut tunnel = pki.client(&proxy).tunnel(&format!("me-.wild.test:{port}"));
+    tunnel.send(&hello);
+    assert_eq!(tunnel.read_exact(hello.len()), hello);
+    // For another host it is refused, and so it is where relaying is not wanted.
+    let closing = "[interception]\nunknown = 'close'";
+    for (proxy, host) in [
+        (resolving(&pki).start(), "other.test"),
+        (resolving(&pki).start(), "127.0.0.1"),
+        (resolving(&pki).start(), "me--.wild.test"),
+        (resolving(&pki).config(closing).start(), "me-.wild.test"),
+    ] {
+        let origin = Origin::echoing();
+        let port = origin.address().port();
+        let tunnel = pki.client(&proxy).connect(&format!("{host}:{port}"));
+        if let Ok(mut tunnel) = tunnel {
+            tunnel.send(&hello);
+            tunnel.read_to_end();
+        }
+        let seen = origin.received();
+        assert!(!contains(&seen, b"me-.wild.test"), "{host}");
+    }
 }

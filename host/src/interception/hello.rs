@@ -1,5 +1,7 @@
 //! The ClientHello of an intercepted client, read before anything is answered (RFC 8446 §4.1.2).
 
+use plugin_api::canonical_host;
+use rustls::pki_types::DnsName;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use crate::plugins::ShownHello;
@@ -103,9 +105,101 @@ impl Hello {
         }
     }
 
+    /// What a hello asks for that rustls refuses for its server name, since no certificate could be for it, such as one
+    /// with a hyphen at the end of a label. `None`: that is not what is wrong with it.
+    pub(crate) fn of_odd_name(received: &[u8]) -> Option<Self> {
+        let message = message(received)?;
+        let Scanned {
+            server_name,
+            protocols,
+        } = Scanned::of(&message)?;
+        let server_name = std::str::from_utf8(server_name?).ok()?;
+        let is_odd = DnsName::try_from(server_name).is_err() && canonical_host(server_name).is_ok();
+        is_odd.then(|| Self {
+            server_name: Some(server_name.trim_end_matches('.').to_ascii_lowercase()),
+            protocols: OfferedProtocols {
+                http1: protocols.is_empty() || protocols.contains(&&b"http/1.1"[..]),
+                http2: protocols.contains(&&b"h2"[..]),
+            },
+            shown: Some(ShownHello::new(Some(server_name), protocols.into_iter())),
+        })
+    }
+
     pub(crate) fn take_shown(&mut self) -> Option<Box<ShownHello>> {
         self.shown.take()
     }
+}
+
+/// The first handshake message in these records (RFC 8446 §5.1), without its header; `None`: it is not whole.
+fn message(mut records: &[u8]) -> Option<Vec<u8>> {
+    let mut message = Vec::new();
+    loop {
+        if let Some((header, content)) = message.split_at_checked(4) {
+            let len =
+                usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
+            if let Some(content) = content.get(..len) {
+                return Some(content.to_vec());
+            }
+        }
+        let (header, rest) = records.split_at_checked(5)?;
+        let len = usize::from(header[3]) << 8 | usize::from(header[4]);
+        let (content, rest) = rest.split_at_checked(len)?;
+        message.extend_from_slice(content);
+        records = rest;
+    }
+}
+
+/// What is read of a ClientHello that rustls does not read.
+#[derive(Default)]
+struct Scanned<'a> {
+    server_name: Option<&'a [u8]>,
+    protocols: Vec<&'a [u8]>,
+}
+
+impl<'a> Scanned<'a> {
+    /// Server name and protocols (RFC 8446 §4.1.2, RFC 6066 §3, RFC 7301 §3.1).
+    fn of(hello: &'a [u8]) -> Option<Self> {
+        // Version and random.
+        let mut rest = hello.get(34..)?;
+        let _session = vector::<1>(&mut rest)?;
+        let _cipher_suites = vector::<2>(&mut rest)?;
+        let _compression = vector::<1>(&mut rest)?;
+        let mut extensions = vector::<2>(&mut rest)?;
+        let mut scanned = Self::default();
+        while let Some((kind, behind)) = extensions.split_at_checked(2) {
+            extensions = behind;
+            let mut content = vector::<2>(&mut extensions)?;
+            match kind {
+                [0, 0] => {
+                    let mut names = vector::<2>(&mut content)?;
+                    // Nobody has defined another kind of name.
+                    if let Some((0, behind)) = names.split_first() {
+                        names = behind;
+                        scanned.server_name = Some(vector::<2>(&mut names)?);
+                    }
+                }
+                [0, 16] => {
+                    let mut names = vector::<2>(&mut content)?;
+                    while !names.is_empty() {
+                        scanned.protocols.push(vector::<1>(&mut names)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(scanned)
+    }
+}
+
+/// Takes bytes that follow their length, which is written in `LEN` bytes.
+fn vector<'a, const LEN: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, behind) = rest.split_first_chunk::<LEN>()?;
+    let len = len
+        .iter()
+        .fold(0, |len, byte| len << 8 | usize::from(*byte));
+    let (content, behind) = behind.split_at_checked(len)?;
+    *rest = behind;
+    Some(content)
 }
 
 impl OfferedProtocols {
@@ -173,6 +267,35 @@ mod tests {
         assert_eq!((plain.server_name, plain.protocols.http1), (None, true));
         assert!(!of("a", &["imap"]).protocols.is_http());
         assert!(!of("a", &["h2"]).protocols.http1);
+    }
+
+    #[test]
+    fn a_name_that_no_certificate_can_be_for_is_read_all_the_same() {
+        let good = hello("meX.a.test", &["h2", "http/1.1"]);
+        assert!(Hello::of_odd_name(&good).is_none());
+        let place = good.windows(3).position(|bytes| bytes == b"meX").unwrap();
+        let mut odd = good.clone();
+        odd[place + 2] = b'-';
+        assert!(HelloReader::new().read(&odd).is_err());
+        let read = Hello::of_odd_name(&odd).unwrap();
+        assert_eq!(read.server_name.as_deref(), Some("me-.a.test"));
+        assert!(read.protocols.http1 && read.protocols.http2);
+        // In records of ten bytes.
+        let mut records = Vec::new();
+        for piece in odd[5..].chunks(10) {
+            records.extend([0x16, 3, 1, 0, piece.len() as u8]);
+            records.extend(piece);
+        }
+        let read = Hello::of_odd_name(&records).unwrap();
+        assert_eq!(read.server_name.as_deref(), Some("me-.a.test"));
+        for len in 0..odd.len() {
+            assert!(Hello::of_odd_name(&odd[..len]).is_none(), "{len}");
+        }
+        for byte in [b'/', 0, b'@', 0xff] {
+            odd[place + 2] = byte;
+            assert!(Hello::of_odd_name(&odd).is_none());
+        }
+        assert!(Hello::of_odd_name(&hello("127.0.0.1", &[])).is_none());
     }
 
     #[test]

@@ -239,13 +239,17 @@ impl Look {
         let read = read_hello(&mut client, &connection).await;
         let (accepted, taken) = match read {
             Ok(read) => read,
-            Err(error) => {
+            Err(unread) => {
+                if let Some(hello) = self.odd_hello(&mut client) {
+                    return self.relay_odd_name(hello, client, connection, ends).await;
+                }
                 tracing::warn!(
                     client.address = %address,
                     host = self.exchange.host(),
-                    %error,
-                    "a client's TLS hello is of no use, closing its tunnel"
+                    error = %unread.error,
+                    "TLS handshake with a client failed, invalid ClientHello: closing its tunnel"
                 );
+                refuse_hello(&mut client, &unread.alert, &connection).await;
                 return self.exchange.finish_look("no TLS hello");
             }
         };
@@ -364,6 +368,43 @@ impl Look {
 }
 
 impl Look {
+    /// The client's hello, if it asks for the tunnel's host and that host's name is all that is wrong with it.
+    fn odd_hello(&self, client: &mut MessageStream) -> Option<Hello> {
+        if self.treatment != Treatment::RelayTls(RelayReason::NameInvalid) {
+            return None;
+        }
+        let hello = Hello::of_odd_name(client.reader().buffered())?;
+        (hello.server_name.as_deref() == Some(self.exchange.host())).then_some(hello)
+    }
+
+    /// Relays TLS with a host that no certificate can be for, as far as plugins let it pass.
+    async fn relay_odd_name(
+        mut self,
+        mut hello: Hello,
+        client: MessageStream,
+        connection: Connection,
+        ends: Ends,
+    ) {
+        let shown = self.exchange.show_hello(&client, hello.take_shown());
+        if let Err(note) = shown.await {
+            return self.exchange.finish_look(&note);
+        }
+        let is_proven = !self.exchange.is_redirected();
+        match self.exchange.ask_about_interception(is_proven) {
+            Err(note) => self.exchange.finish_look(&note),
+            Ok(Some(true)) => self
+                .exchange
+                .finish_look("closed, no certificate can be for this host name"),
+            Ok(opinion) => {
+                let reason = match opinion {
+                    Some(_) => RelayReason::Plugin,
+                    None => RelayReason::NameInvalid,
+                };
+                self.relay(reason, client, connection, ends).await;
+            }
+        }
+    }
+
     /// The certificate for `name`. Without TLS with the upstream it is for this connection alone, in which requests are
     /// answered with the reason.
     async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
@@ -413,27 +454,39 @@ impl Look {
 async fn read_hello(
     client: &mut MessageStream,
     connection: &Connection,
-) -> Result<(Accepted, usize), io::Error> {
+) -> Result<(Accepted, usize), UnreadHello> {
     let timeouts = connection.worker.config.timeouts;
     let mut hello = HelloReader::new();
-    client.reader().deadline().arm(timeouts.header_read);
+    let mut reader = client.reader();
+    reader.deadline().arm(timeouts.header_read);
     loop {
-        match hello.read(client.reader().buffered()) {
+        match hello.read(reader.buffered()) {
             Ok(Some(accepted)) => return Ok((accepted, hello.taken())),
             Ok(None) => {}
             Err(refused) => {
-                // Closed in any case.
-                let _ = client
-                    .writer()
-                    .write_all(&refused.alert, timeouts.client_idle)
-                    .await;
-                return Err(io::Error::other(refused.reason));
+                return Err(UnreadHello {
+                    error: io::Error::other(refused.reason),
+                    alert: refused.alert,
+                });
             }
         }
-        if client.reader().fill().await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let error = match reader.fill().await {
+            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+            Ok(_) => continue,
+            Err(error) => error,
+        };
+        return Err(UnreadHello {
+            error,
+            alert: Vec::new(),
+        });
     }
+}
+
+/// There is no ClientHello, or one that nobody can answer.
+struct UnreadHello {
+    error: io::Error,
+    /// What the client is told.
+    alert: Vec<u8>,
 }
 
 async fn shake_hands(
