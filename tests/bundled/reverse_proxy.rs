@@ -119,6 +119,12 @@ fn what_the_path_captures_goes_into_the_url_and_the_query_stays() {
     let mut client = proxy.client();
     let paths = [
         ("/api/v1/things?sort=name", "/base/v1/things?sort=name"),
+        ("/api/queues/%2F/name", "/base/queues/%2F/name"),
+        ("/api/@scope%2fpkg", "/base/@scope%2fpkg"),
+        ("/api/%E9t%e9+%61?q=%2F+%zz", "/base/%E9t%e9+%61?q=%2F+%zz"),
+        ("/%61pi/%252e%252e/x", "/base/%252e%252e/x"),
+        ("/api/", "/base/"),
+        ("/api/?q", "/base/?q"),
         ("/file/a%2Fb%20c%3F", "/f/a%2Fb%20c%3F"),
         ("/get/12?x=1", "/get?id=12&x=1"),
         ("/kept/a%20b/?q=%41", "/kept/a%20b/?q=%41"),
@@ -130,6 +136,10 @@ fn what_the_path_captures_goes_into_the_url_and_the_query_stays() {
         (get("/api/../secret"), 400),
         (get("/api/..%2f..%2Fsecret"), 400),
         (get("/kept/%2e%2E/secret"), 400),
+        (get("/api/%2e%2e/secret"), 400),
+        (get("/api/x/..;a/secret"), 400),
+        (get("/api/%zz"), 400),
+        (get("/api"), 404),
         (get("/file/..%5csecret"), 400),
         (get("/get/x"), 404),
         (ask("DELETE", "/file/a", ""), 405),
@@ -145,15 +155,22 @@ fn what_the_path_captures_goes_into_the_url_and_the_query_stays() {
 fn upstreams_are_told_of_the_client_and_strangers_are_not_believed() {
     let origin = Origin::answering(OK);
     let sent = "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-host: evil.example\r\n\
-                X-Forwarded-Proto: https\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-For: a\r\n";
+                X-Forwarded-Proto: https\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-For: a\r\n\
+                X-Real-IP: 192.0.2.1\r\nTrue-Client-IP: 192.0.2.1\r\nx_real_ip: 192.0.2.1\r\n";
     let names = [
         "X-Forwarded-For",
         "X-Forwarded-Host",
         "X-Forwarded-Proto",
         "Forwarded",
+        "X-Real-IP",
+        "True-Client-IP",
+        "X_Real_IP",
     ];
     for (more, expected) in [
-        ("", ["127.0.0.1", "site.example", "http", ""]),
+        (
+            "",
+            ["127.0.0.1", "site.example", "http", "", "127.0.0.1", "", ""],
+        ),
         (
             ", trust_forwarded = true",
             [
@@ -161,9 +178,12 @@ fn upstreams_are_told_of_the_client_and_strangers_are_not_believed() {
                 "evil.example",
                 "https",
                 "for=192.0.2.1",
+                "192.0.2.1",
+                "192.0.2.1",
+                "192.0.2.1",
             ],
         ),
-        (", forwarded = false", ["", "", "", ""]),
+        (", forwarded = false", [""; 7]),
     ] {
         let proxy = all_to(&[url(&origin)], more);
         assert_eq!(proxy.ask(ask("GET", "/x", sent)).status(), 200);

@@ -65,6 +65,7 @@ fn captures_are_decoded_and_paths_are_matched_as_they_are() {
         ("/users/..", r#"GET id="..""#),
         ("/%75sers/7", r#"GET id="7""#),
         ("/rest/a/b%2Fc/", r#"GET rest="a/b/c/""#),
+        ("/rest/", r#"GET rest="""#),
         ("/get/12/abc", r#"GET id="12" 2="abc""#),
         ("/get/12", r#"GET id="12""#),
     ] {
@@ -74,7 +75,7 @@ fn captures_are_decoded_and_paths_are_matched_as_they_are() {
         "/users",
         "/users/",
         "/users/a/b",
-        "/rest/",
+        "/rest",
         "/get/x",
         "/get/1/",
         "/get/1/a/b",

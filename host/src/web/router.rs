@@ -4,7 +4,9 @@
 //! after them, in the order in which they came. No request is matched by two plugins: what would be is refused when it is
 //! added, except that nobody can tell this of two different regular expressions. Matching sees the path as the client
 //! sent it, but with needless percent-encoding undone (RFC 3986 §6.2.2.2), so that `/%61` is `/a`, and `/a%2Fb` remains
-//! one segment.
+//! one segment. What is captured is decoded, or as the client sent it, by what the route asks for.
+//!
+//! `/a/{*rest}` is for `/a/` as well, unless another route is for just that path. `/a` is another path.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,7 +18,7 @@ use regex::Regex;
 
 use crate::plugins::web::ToldRoute;
 
-/// Names of a pattern and what they stand for, decoded.
+/// Names of a pattern and what they stand for, decoded or as it was sent.
 pub(crate) type Captures = Vec<(String, String)>;
 
 /// Why a route cannot be used.
@@ -76,7 +78,7 @@ pub(crate) enum Missing {
     Method(String),
     /// Somebody has it, for WebSockets alone.
     WebSocketOnly,
-    /// The path has a percent sign that encodes nothing, or a captured part that is no text.
+    /// The path has a percent sign that encodes nothing, or a captured part that is no text when it is decoded.
     Encoding,
 }
 
@@ -84,13 +86,34 @@ pub(crate) enum Missing {
 #[derive(Debug, Default)]
 pub(super) struct Router {
     owners: Vec<String>,
-    /// By path, positions in `sets`.
+    /// By path, positions in `places`.
     paths: matchit::Router<usize>,
-    /// Of path patterns, by their text.
+    places: Vec<Place>,
+    /// Of path patterns by their text, positions in `places`.
+    places_by_text: HashMap<String, usize>,
+    /// Of path patterns by their text, positions in `sets`.
     positions: HashMap<String, usize>,
     sets: Vec<RouteSet>,
     regexes: Vec<(Regex, RouteSet)>,
     has_websockets: bool,
+}
+
+/// Paths of one form, and who is for them.
+#[derive(Debug, Default)]
+struct Place {
+    /// A pattern of this form.
+    own: Option<Pattern>,
+    /// One that goes on with `{*rest}`, which stands for nothing here.
+    rest: Option<Pattern>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    /// Of its captures, in order.
+    names: Vec<String>,
+    /// Position in `sets`.
+    set: usize,
 }
 
 /// The routes of one pattern.
@@ -104,6 +127,8 @@ struct Route {
     protocols: u32,
     /// Empty for all.
     methods: Vec<String>,
+    /// Captures are not decoded.
+    is_as_sent: bool,
 }
 
 impl Router {
@@ -128,10 +153,11 @@ impl Router {
             number: told.number,
             protocols: told.protocols,
             methods: methods(&told.methods)?,
+            is_as_sent: matches!(told.syntax, syntax::PATH_AS_SENT | syntax::REGEX_AS_SENT),
         };
         match told.syntax {
-            syntax::PATH => self.add_path(&told.pattern, route),
-            syntax::REGEX => self.add_regex(&told.pattern, route),
+            syntax::PATH | syntax::PATH_AS_SENT => self.add_path(&told.pattern, route),
+            syntax::REGEX | syntax::REGEX_AS_SENT => self.add_regex(&told.pattern, route),
             _ => Err(RouteError::Unknown),
         }
     }
@@ -147,20 +173,64 @@ impl Router {
         if let Some(&at) = self.positions.get(pattern) {
             return self.sets[at].add(route, pattern, &self.owners);
         }
-        match self.paths.insert(pattern, self.sets.len()) {
-            Ok(()) => {}
-            Err(InsertError::Conflict { with }) => {
-                let set = self.positions.get(&with).map(|&at| &self.sets[at]);
-                return Err(RouteError::Conflict {
-                    owner: set.map_or_else(String::new, |set| set.owner(&self.owners)),
-                    pattern: with,
-                });
-            }
+        let place = match self.place(pattern) {
+            Ok(place) => place,
+            Err(InsertError::Conflict { with }) => return Err(self.conflict(with)),
             Err(error) => return bad(&error.to_string()),
+        };
+        if let Some(other) = &self.places[place].own {
+            return Err(self.conflict(other.text.clone()));
         }
-        self.positions.insert(pattern.to_owned(), self.sets.len());
+        let set = self.sets.len();
+        let (names, rest_at) = names_in(pattern);
+        let pattern_of = |names| Pattern {
+            text: pattern.to_owned(),
+            names,
+            set,
+        };
+        // A pattern that is none by itself, or that conflicts, is no fault: then nobody asked for it.
+        if let Some(at) = rest_at
+            && let Ok(above) = self.place(&pattern[..at])
+        {
+            self.places[above].rest = Some(pattern_of(names.clone()));
+        }
+        self.places[place].own = Some(pattern_of(names));
+        self.positions.insert(pattern.to_owned(), set);
         self.sets.push(RouteSet(vec![route]));
         Ok(())
+    }
+
+    /// The place of paths of this form, whatever their captures are called.
+    fn place(&mut self, pattern: &str) -> Result<usize, InsertError> {
+        if let Some(&place) = self.places_by_text.get(pattern) {
+            return Ok(place);
+        }
+        let place = match self.paths.insert(pattern, self.places.len()) {
+            Ok(()) => {
+                self.places.push(Place::default());
+                self.places.len() - 1
+            }
+            Err(InsertError::Conflict { with }) if form(&with) == form(pattern) => {
+                match self.places_by_text.get(&with) {
+                    Some(&place) => place,
+                    None => return Err(InsertError::Conflict { with }),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        self.places_by_text.insert(pattern.to_owned(), place);
+        Ok(place)
+    }
+
+    fn conflict(&self, with: String) -> RouteError {
+        let place = self.places_by_text.get(&with).map(|&at| &self.places[at]);
+        let pattern = place.and_then(|place| place.own.as_ref().or(place.rest.as_ref()));
+        RouteError::Conflict {
+            owner: pattern.map_or_else(String::new, |pattern| {
+                self.sets[pattern.set].owner(&self.owners)
+            }),
+            pattern: pattern.map_or(with, |pattern| pattern.text.clone()),
+        }
     }
 
     fn add_regex(&mut self, expression: &str, route: Route) -> Result<(), RouteError> {
@@ -185,9 +255,18 @@ impl Router {
         let path = without_needless_encoding(asked.path).ok_or(Missing::Encoding)?;
         let mut missing = Missing::Path;
         if let Ok(found) = self.paths.at(&path) {
-            match self.sets[*found.value].choose(asked) {
-                Ok(chosen) => return matched(chosen, asked, found.params.iter()),
-                Err(reason) => missing = reason,
+            let Place { own, rest } = &self.places[*found.value];
+            for pattern in [own, rest].into_iter().flatten() {
+                match self.sets[pattern.set].choose(asked) {
+                    Ok(chosen) => {
+                        // Behind the last one, for the rest: nothing.
+                        let values = found.params.iter().map(|(_, value)| value).chain([""]);
+                        let names = pattern.names.iter().map(String::as_str);
+                        return matched(chosen, asked, &path, names.zip(values));
+                    }
+                    Err(reason) if missing == Missing::Path => missing = reason,
+                    Err(_) => {}
+                }
             }
         }
         for (regex, set) in &self.regexes {
@@ -204,7 +283,7 @@ impl Router {
                         })
                         .collect();
                     let numbered = numbered.iter().map(|(name, value)| (&**name, *value));
-                    return matched(chosen, asked, numbered);
+                    return matched(chosen, asked, &path, numbered);
                 }
                 Err(reason) if missing == Missing::Path => missing = reason,
                 Err(_) => {}
@@ -304,16 +383,22 @@ fn methods(text: &str) -> Result<Vec<String>, RouteError> {
     Ok(methods)
 }
 
+/// `parts` are parts of `path`, or empty.
 fn matched<'p>(
     route: &Route,
     asked: &Asked<'_>,
+    path: &str,
     parts: impl Iterator<Item = (&'p str, &'p str)>,
 ) -> Result<Matched, Missing> {
     let mut captures = Captures::new();
     for (name, value) in parts {
-        let decoded = percent_decode_str(value).decode_utf8();
-        let decoded = decoded.map_err(|_| Missing::Encoding)?;
-        captures.push((name.to_owned(), decoded.into_owned()));
+        let value = match route.is_as_sent {
+            true => Cow::Borrowed(as_sent(asked.path, path, value)),
+            false => percent_decode_str(value)
+                .decode_utf8()
+                .map_err(|_| Missing::Encoding)?,
+        };
+        captures.push((name.to_owned(), value.into_owned()));
     }
     Ok(Matched {
         owner: route.owner,
@@ -321,6 +406,82 @@ fn matched<'p>(
         is_websocket: asked.is_websocket && route.protocols & protocol::WEBSOCKET != 0,
         captures,
     })
+}
+
+/// The names in a pattern, and where `{*rest}` begins, if it ends with it behind a slash.
+fn names_in(pattern: &str) -> (Vec<String>, Option<usize>) {
+    let (mut names, mut rest_at) = (Vec::new(), None);
+    let mut at = 0;
+    while let Some(open) = pattern[at..].find('{').map(|offset| at + offset) {
+        if pattern[open + 1..].starts_with('{') {
+            at = open + 2;
+            continue;
+        }
+        let Some(close) = pattern[open..].find('}').map(|offset| open + offset) else {
+            break;
+        };
+        let name = &pattern[open + 1..close];
+        if name.starts_with('*') && close + 1 == pattern.len() && pattern[..open].ends_with('/') {
+            rest_at = Some(open);
+        }
+        names.push(name.trim_start_matches('*').to_owned());
+        at = close + 1;
+    }
+    (names, rest_at)
+}
+
+/// A pattern without the names in it: what has the same form matches the same paths.
+fn form(pattern: &str) -> String {
+    let (names, _) = names_in(pattern);
+    let mut form = pattern.to_owned();
+    for name in names {
+        form = form.replacen(&format!("{{{name}}}"), "{}", 1);
+        form = form.replacen(&format!("{{*{name}}}"), "{*}", 1);
+    }
+    form
+}
+
+/// What of the path that was sent has become `part`, a part of `path`, which is the same one without needless encoding.
+fn as_sent<'s>(sent: &'s str, path: &str, part: &str) -> &'s str {
+    // What was cut out of `path` stands there; what was not is empty.
+    let begin = (part.as_ptr() as usize).wrapping_sub(path.as_ptr() as usize);
+    if part.is_empty() || begin > path.len() {
+        return "";
+    }
+    let end = begin + part.len();
+    let (mut at, mut decoded) = (0, 0);
+    let mut begins_at = sent.len();
+    while at < sent.len() && decoded < end {
+        if decoded == begin {
+            begins_at = at;
+        }
+        at += match needless(&sent[at..]) {
+            Some(_) => "%41".len(),
+            None => 1,
+        };
+        // Characters beyond ASCII are as long here as there.
+        while !sent.is_char_boundary(at) {
+            at += 1;
+            decoded += 1;
+        }
+        decoded += 1;
+    }
+    sent.get(begins_at..at).unwrap_or_default()
+}
+
+/// The letter that `text` begins with in an encoding that it does not need.
+fn needless(text: &str) -> Option<char> {
+    let digits = text.strip_prefix('%')?.get(..2)?;
+    let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let byte = u8::from_str_radix(digits, 16)
+        .ok()
+        .filter(|_| is_hexadecimal)?;
+    is_unreserved(byte).then(|| byte.into())
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 /// `path` with those characters decoded that need no encoding; `None` if a percent sign encodes nothing.
@@ -338,11 +499,9 @@ fn without_needless_encoding(path: &str) -> Option<Cow<'_, str>> {
         let byte = u8::from_str_radix(digits, 16)
             .ok()
             .filter(|_| is_hexadecimal)?;
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                decoded.push(byte.into());
-            }
-            _ => {
+        match is_unreserved(byte) {
+            true => decoded.push(byte.into()),
+            false => {
                 decoded.push('%');
                 decoded.push_str(digits);
             }
@@ -422,11 +581,103 @@ mod tests {
             found("/users/a/b"),
             Ok((0, captures(&[("rest", "users/a/b")])))
         );
-        assert_eq!(found("/"), Err(Missing::Path));
+        assert_eq!(found("/"), Ok((0, captures(&[("rest", "")]))));
         assert_eq!(found("/users/%ff"), Err(Missing::Encoding));
         assert_eq!(found("/users/%f"), Err(Missing::Encoding));
         assert_eq!(found("/users/%+1"), Err(Missing::Encoding));
         assert_eq!(found("/users/%é"), Err(Missing::Encoding));
+    }
+
+    #[test]
+    fn a_rest_may_be_empty_unless_another_route_is_for_that_path() {
+        let routes = [
+            (ANY, "", "/{*all}"),
+            (ANY, "GET", "/api/{*rest}"),
+            (ANY, "", "/own/{*rest}"),
+            (ANY, "POST", "/own/"),
+            (ANY, "", "/users/{id}/{*path}"),
+            (ANY, "PUT", "/users/{name}/"),
+            (ANY, "", "/{{x}}/{*rest}"),
+        ];
+        let in_order = router(&routes).unwrap();
+        let reversed: Vec<_> = routes.iter().rev().copied().collect();
+        let reversed = router(&reversed).unwrap();
+        let captures = |list: &[(&str, &str)]| -> Captures {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            list.iter().map(owned).collect()
+        };
+        for (method, path, number, list) in [
+            ("GET", "/api/", 1, &[("rest", "")][..]),
+            ("GET", "/api/a/", 1, &[("rest", "a/")]),
+            ("GET", "/api//", 1, &[("rest", "/")]),
+            ("GET", "/api", 0, &[("all", "api")]),
+            ("GET", "/", 0, &[("all", "")]),
+            ("POST", "/own/", 3, &[]),
+            ("GET", "/own/", 2, &[("rest", "")]),
+            ("GET", "/users/7/", 4, &[("id", "7"), ("path", "")]),
+            ("PUT", "/users/7/", 5, &[("name", "7")]),
+            ("PUT", "/users/7/x", 4, &[("id", "7"), ("path", "x")]),
+            ("GET", "/{x}/", 6, &[("rest", "")]),
+        ] {
+            let asked = Asked {
+                method,
+                ..get(path)
+            };
+            let found = in_order.find(&asked).unwrap();
+            assert_eq!(
+                (found.number, found.captures),
+                (number, captures(list)),
+                "{path}"
+            );
+            let found = reversed.find(&asked).unwrap();
+            let number = routes.len() as u32 - 1 - number;
+            assert_eq!(
+                (found.number, found.captures),
+                (number, captures(list)),
+                "{path}"
+            );
+        }
+        let asked = Asked {
+            method: "POST",
+            ..get("/api/")
+        };
+        assert_eq!(
+            in_order.find(&asked),
+            Err(Missing::Method("GET, HEAD".to_owned()))
+        );
+    }
+
+    #[test]
+    fn captures_are_as_they_were_sent_where_the_route_wants_them_so() {
+        let mut router = Router::default();
+        let owner = router.add_owner("P");
+        for (number, (syntax, pattern)) in (0..).zip([
+            (syntax::PATH_AS_SENT, "/api/{a}/x/{*rest}"),
+            (syntax::REGEX_AS_SENT, "/re/(?<all>.*)/(z?)"),
+        ]) {
+            let told = ToldRoute {
+                syntax,
+                ..told(number, ANY, "", pattern)
+            };
+            router.add(owner, &told).unwrap();
+        }
+        for (path, expected) in [
+            ("/api/b/x/c", ["b", "c"]),
+            (
+                "/%61pi/%2f%62/x/%2F/%e9%C3%a4+%2561",
+                ["%2f%62", "%2F/%e9%C3%a4+%2561"],
+            ),
+            ("/api/%62%63/%78/%64", ["%62%63", "%64"]),
+            ("/api/ä%41ö/x/ü%2e%2e", ["ä%41ö", "ü%2e%2e"]),
+            ("/api/b/x/", ["b", ""]),
+            ("/re/%61%2Fä/%62/%7a", ["%61%2Fä/%62", "%7a"]),
+            ("/re//", ["", ""]),
+        ] {
+            let found = router.find(&get(path)).unwrap();
+            let values: Vec<_> = found.captures.iter().map(|(_, value)| &**value).collect();
+            assert_eq!(values, expected, "{path}");
+        }
+        assert_eq!(router.find(&get("/api/%/x/y")), Err(Missing::Encoding));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub mod syntax {
     pub const PATH: u32 = 0;
     /// A regular expression that the whole path has to match.
     pub const REGEX: u32 = 1;
+    /// As `PATH`, and captures stay as they were sent.
+    pub const PATH_AS_SENT: u32 = 2;
+    /// As `REGEX`, and captures stay as they were sent.
+    pub const REGEX_AS_SENT: u32 = 3;
 }
 
 /// What Host a forwarded request has: the values of [`ForwardView::host`](super::web::ForwardView).
@@ -82,7 +86,7 @@ pub struct RouteSink {
 pub struct Capture {
     /// The name in the pattern.
     pub name: RStr<'static>,
-    /// What it stands for, with its percent-encoding undone.
+    /// What it stands for: decoded, or as it was sent if the route's syntax says so.
     pub value: RStr<'static>,
 }
 

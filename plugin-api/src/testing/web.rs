@@ -95,7 +95,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// With what the route's pattern captures.
+    /// With what the route's pattern captures: decoded, or for a route with
+    /// [`captures_as_sent`](crate::Route::captures_as_sent) as it stands in the path.
     #[must_use]
     pub fn captures(mut self, captures: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());

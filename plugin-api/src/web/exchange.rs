@@ -65,7 +65,7 @@ impl WebExchange {
         self.view().route as usize
     }
 
-    /// What this name of the route's pattern stands for, with its percent-encoding undone.
+    /// What this name of the route's pattern stands for: decoded, or [as it was sent](crate::Route::captures_as_sent).
     pub fn capture(&self, name: &str) -> Option<&str> {
         let capture = self
             .capture_list()

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 ///
 /// A path is matched as the client has sent it, without its query; what is percent-encoded without need is decoded
 /// first. `{name}` stands for one segment, or the rest of one: `/users/{id}`, `/files/{name}.txt`; `{*rest}` at the
-/// end for everything that is left, at least one byte. `{{` and `}}` are braces. Where two patterns fit, the more
+/// end for everything that is left. `/api/{*rest}` is for `/api/` as well, with an empty `rest`, unless another route is
+/// for just that path; it is not for `/api`, which takes a route of its own. `{{` and `}}` are braces. Where two patterns fit, the more
 /// literal one counts, whatever their order. A [regular expression](Self::regex) counts where no such pattern fits, in
 /// the order of the command line.
 ///
@@ -77,6 +78,17 @@ impl Route {
     /// For these methods alone, separated by commas; other ones get 405. GET includes HEAD.
     pub fn methods(mut self, methods: impl Into<Cow<'static, str>>) -> Self {
         self.methods = methods.into();
+        self
+    }
+
+    /// [Captures](crate::WebExchange::capture) stay as the client has sent them, percent-encoded, such as `a%2Fb`: for who
+    /// puts them into another URL. Otherwise they are decoded, and a path whose captured part is no UTF-8 then is
+    /// answered with 400. Needs a proxy that knows it: older ones refuse to start with such a route.
+    pub fn captures_as_sent(mut self) -> Self {
+        self.syntax = match self.syntax {
+            syntax::REGEX | syntax::REGEX_AS_SENT => syntax::REGEX_AS_SENT,
+            _ => syntax::PATH_AS_SENT,
+        };
         self
     }
 

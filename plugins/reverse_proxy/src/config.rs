@@ -34,7 +34,8 @@ pub(crate) struct RouteConfig {
     /// Upstreams that are tried for one request, if one cannot be reached or gives no answer; 1 to 100. One that may have
     /// got a request which is not idempotent was the last.
     pub(crate) tries: usize,
-    /// Whether upstreams are told by X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host who has asked for what.
+    /// Whether upstreams are told by X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP who has
+    /// asked for what.
     pub(crate) forwarded: bool,
     /// Whether what clients say in such fields is believed and goes on. If not, it is removed.
     pub(crate) trust_forwarded: bool,

@@ -1,7 +1,8 @@
-//! What upstreams are told of the client: X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host.
+//! What upstreams are told of the client: X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP.
 //!
-//! Upstreams believe these fields, and anybody can send them: unless clients are trusted, what they say there is removed,
-//! as is their Forwarded (RFC 7239), which says the same. This plugin itself writes no Forwarded, since few read it.
+//! Upstreams believe these fields and their likes, and anybody can send them: unless clients are trusted, all that are
+//! known are removed, in whatever spelling a server may take for theirs. This plugin itself writes no Forwarded
+//! (RFC 7239), since few read it.
 
 use std::net::IpAddr;
 
@@ -26,28 +27,53 @@ pub(crate) struct Client<'r> {
 }
 
 /// What a field of the request becomes: set to a value, or removed.
-type Edit = (&'static str, Option<Vec<u8>>);
+type Edit = (String, Option<Vec<u8>>);
 
 const FOR: &str = "X-Forwarded-For";
 const PROTO: &str = "X-Forwarded-Proto";
 const HOST: &str = "X-Forwarded-Host";
-const FORWARDED: &str = "Forwarded";
+const REAL_IP: &str = "X-Real-IP";
+
+/// Fields that say who the client is or what it has asked for, besides those that begin with `X-Forwarded-`.
+const CLAIMS: [&str; 14] = [
+    "forwarded",
+    "x-forwarded",
+    "forwarded-for",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-real-ip",
+    "x-real-port",
+    "client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-envoy-external-address",
+];
 
 impl Policy {
-    /// The changes to a request; `sent` gives the values that it has in the lines of a field.
-    pub(crate) fn edits<'r>(
-        self,
-        client: &Client<'r>,
-        sent: impl Fn(&str) -> Vec<&'r [u8]>,
-    ) -> Vec<Edit> {
+    /// The changes to a request that has come with the fields `sent`.
+    pub(crate) fn edits(self, client: &Client<'_>, sent: &[(&str, &[u8])]) -> Vec<Edit> {
         let mut edits: Vec<Edit> = Vec::new();
         if !self.trusts {
-            let untrusted = [FOR, PROTO, HOST, FORWARDED];
-            edits.extend(untrusted.map(|name| (name, None)));
-            edits.retain(|(name, _)| !sent(name).is_empty());
+            for (name, _) in sent.iter().filter(|(name, _)| is_claim(name)) {
+                if !edits
+                    .iter()
+                    .any(|(each, _)| each.eq_ignore_ascii_case(name))
+                {
+                    edits.push(((*name).to_owned(), None));
+                }
+            }
         }
         if self.writes {
-            let believed = |name| if self.trusts { sent(name) } else { Vec::new() };
+            let believed = |name: &str| -> Vec<&[u8]> {
+                let named = sent
+                    .iter()
+                    .filter(|(each, _)| each.eq_ignore_ascii_case(name));
+                let values = named.map(|(_, value)| *value);
+                values.filter(|_| self.trusts).collect()
+            };
             let ip = client
                 .ip
                 .map(|ip| ip.to_canonical().to_string().into_bytes());
@@ -55,18 +81,28 @@ impl Policy {
                 let mut chain = believed(FOR);
                 chain.retain(|value| !value.is_empty());
                 chain.push(ip);
-                edits.push((FOR, Some(chain.join(&b", "[..]))));
+                edits.push((FOR.to_owned(), Some(chain.join(&b", "[..]))));
             }
             // The first proxy that is trusted has seen what the client asked for.
             if believed(PROTO).is_empty() {
-                edits.push((PROTO, Some(client.scheme.as_bytes().to_vec())));
+                edits.push((PROTO.to_owned(), Some(client.scheme.as_bytes().to_vec())));
             }
             if let Some(host) = client.host.filter(|_| believed(HOST).is_empty()) {
-                edits.push((HOST, Some(host.to_vec())));
+                edits.push((HOST.to_owned(), Some(host.to_vec())));
+            }
+            // Behind a proxy that is trusted, only that one knows it.
+            if let Some(ip) = ip.filter(|_| !self.trusts) {
+                edits.push((REAL_IP.to_owned(), Some(ip)));
             }
         }
         edits
     }
+}
+
+/// Whether upstreams could take the field for one that a proxy has written. Many see `_` where `-` stands (CGI).
+fn is_claim(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    name.starts_with("x-forwarded-") || CLAIMS.contains(&&*name)
 }
 
 #[cfg(test)]
@@ -81,6 +117,7 @@ mod tests {
         ("X-Forwarded-Proto", "https"),
         ("X-Forwarded-Host", "evil.example"),
         ("Forwarded", "for=192.0.2.7"),
+        ("x-real-ip", "192.0.2.7"),
     ];
 
     /// The fields as they go on.
@@ -90,18 +127,18 @@ mod tests {
             scheme: "http",
             host: Some(b"site.example"),
         };
-        let values = |name: &str| {
-            let named = sent.iter().filter(|(each, _)| *each == name);
-            named.map(|(_, value)| value.as_bytes()).collect()
-        };
+        let received: Vec<(&str, &[u8])> = sent
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
         let mut fields: Vec<(String, String)> = sent
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        for (name, value) in (Policy { writes, trusts }).edits(&client, values) {
-            fields.retain(|(each, _)| each != name);
+        for (name, value) in (Policy { writes, trusts }).edits(&client, &received) {
+            fields.retain(|(each, _)| !each.eq_ignore_ascii_case(&name));
             let value = value.map(|value| String::from_utf8(value).unwrap());
-            fields.extend(value.map(|value| (name.to_owned(), value)));
+            fields.extend(value.map(|value| (name, value)));
         }
         let line = |(name, value)| format!("{name}: {value}");
         fields.into_iter().map(line).collect()
@@ -115,7 +152,8 @@ mod tests {
                 [
                     "X-Forwarded-For: 192.0.2.1",
                     "X-Forwarded-Proto: http",
-                    "X-Forwarded-Host: site.example"
+                    "X-Forwarded-Host: site.example",
+                    "X-Real-IP: 192.0.2.1"
                 ]
             );
         }
@@ -123,7 +161,9 @@ mod tests {
         assert_eq!(lines[0], "X-Forwarded-For: 2001:db8::1");
         let lines = fields(true, false, None, &[]);
         assert!(
-            lines.iter().all(|line| !line.contains("-For:")),
+            lines
+                .iter()
+                .all(|line| !line.contains("-For:") && !line.contains("-IP:")),
             "{lines:?}"
         );
     }
@@ -141,6 +181,36 @@ mod tests {
     }
 
     #[test]
+    fn all_that_could_be_taken_for_a_proxys_word_is_removed() {
+        for name in [
+            "X-Real-IP",
+            "X_Real_Ip",
+            "x-forwarded_for",
+            "X-Forwarded-Port",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-Anything",
+            "X-Forwarded",
+            "Forwarded-For",
+            "Client-IP",
+            "X-Client-IP",
+            "X-Cluster-Client-Ip",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+        ] {
+            assert!(
+                fields(false, false, None, &[(name, "192.0.2.7")]).is_empty(),
+                "{name}"
+            );
+            let kept = fields(false, true, None, &[(name, "192.0.2.7")]);
+            assert_eq!(kept.len(), 1, "{name}");
+        }
+        for name in ["X-Forward", "Via", "X-Real", "IP"] {
+            let kept = fields(false, false, None, &[(name, "192.0.2.7")]);
+            assert_eq!(kept.len(), 1, "{name}");
+        }
+    }
+
+    #[test]
     fn what_trusted_proxies_say_is_kept_and_the_client_appended() {
         let lines = fields(true, true, Some("192.0.2.1"), SENT);
         for line in [
@@ -148,13 +218,14 @@ mod tests {
             "X-Forwarded-Proto: https",
             "X-Forwarded-Host: evil.example",
             "Forwarded: for=192.0.2.7",
+            "x-real-ip: 192.0.2.7",
         ] {
             assert!(
                 lines.iter().any(|each| each == line),
                 "no {line} in {lines:?}"
             );
         }
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 5);
         assert_eq!(fields(false, true, None, SENT).len(), SENT.len());
         let alone = fields(true, true, Some("192.0.2.1"), &[]);
         assert_eq!(alone.len(), 3, "{alone:?}");

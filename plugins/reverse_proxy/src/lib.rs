@@ -31,13 +31,24 @@
 //! | `max_fails` | 3 | failures in a row after which an upstream is down; 0: never |
 //! | `fail_timeout` | 10 | seconds for which it gets nothing; then one request tries it |
 //! | `tries` | 2 | upstreams tried for one request, before it is answered 502 or 504 |
-//! | `forwarded` | true | X-Forwarded-For, -Proto and -Host are written |
+//! | `forwarded` | true | X-Forwarded-For, -Proto and -Host are written, and X-Real-IP: the address of the client's connection |
 //! | `trust_forwarded` | false | what clients say there is kept, and X-Forwarded-For appended to; otherwise it is removed |
 //! | `websocket` | true | WebSockets and other upgrades are forwarded; otherwise they get 403 |
 //!
 //! In an upstream's URL, `{name}` is what the pattern has captured under that name, `{1}` the first group of an
-//! expression if it has no name; encoded for its place. Slashes are kept of what stands for the rest of a path, and of every `{*name}`.
-//! Paths with `.` or `..` in them, plain or encoded, get 400.
+//! expression if it has no name. In a path it stays as the client has sent it, byte for byte: `%2F`, `%2f`, `%E9` and `+`
+//! arrive as they are. In a query it is decoded and encoded anew. Slashes are kept of what stands for the rest of a path,
+//! and of every `{*name}`. The request's own query is never changed. Paths with `.` or `..` in them, plain or encoded, get
+//! 400.
+//!
+//! `/api/{*rest}` is for `/api/` as well, with nothing for `{rest}`. It is not for `/api`: that takes a route of its own, or
+//! is answered with 404.
+//!
+//! With `trust_forwarded = false`, all fields are removed by which proxies tell who the client is: `Forwarded`, everything
+//! that begins with `X-Forwarded-`, `X-Real-IP`, `Client-IP`, `X-Client-IP`, `X-Cluster-Client-IP`, `True-Client-IP`,
+//! `CF-Connecting-IP`, `Fastly-Client-IP` and a few more, also with `_` for `-`. With `true`, they pass as they are, and
+//! X-Real-IP is not written: the proxy in front knows it better. Set it only where no client can reach this proxy but
+//! through a proxy that removes or overwrites what clients send.
 //!
 //! A request that may have reached an upstream goes to another one only if its method is idempotent. Where all upstreams
 //! are down, the one that failed longest ago is tried all the same. Redirects and cookies of upstreams are not rewritten.

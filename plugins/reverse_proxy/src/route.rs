@@ -55,7 +55,9 @@ impl Route {
             fail_timeout: u64::from(config.fail_timeout) * 1000,
         };
         Ok(Self {
-            declared: declared.methods(config.methods.unwrap_or_default()),
+            declared: declared
+                .methods(config.methods.unwrap_or_default())
+                .captures_as_sent(),
             upstreams: Upstreams::new(templates.collect::<Result<_, _>>()?, config.balance, limits),
             host: config.host,
             tries: config.tries,
@@ -128,11 +130,11 @@ impl Route {
             scheme: request.scheme(),
             host: request.field("Host"),
         };
-        let sent = |name: &str| values(request, name).collect();
-        for (name, value) in self.forwarded.edits(&client, sent) {
+        let sent: Vec<(&str, &[u8])> = request.fields().collect();
+        for (name, value) in self.forwarded.edits(&client, &sent) {
             match value {
-                Some(value) => exchange.set_request_field(name, value)?,
-                None => exchange.remove_request_field(name)?,
+                Some(value) => exchange.set_request_field(&name, value)?,
+                None => exchange.remove_request_field(&name)?,
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The URL that a request is forwarded to: an upstream's, with what the route's pattern has captured.
 //!
-//! Captures come decoded and are encoded again for the place where they stand, so none of them can end a segment, begin
-//! a query or break a line. Scheme and authority are fixed: nothing a client sends chooses who is connected to. A path
+//! Captures come as they were sent. In a path they stay so byte for byte, but for what could not stand at their place; in a
+//! query they are decoded and encoded anew. So none of them can end a segment, begin a query or break a line. Scheme and
+//! authority are fixed: nothing a client sends chooses who is connected to. A path
 //! that would climb is refused and not repaired, since upstreams differ in how they would read it.
 
 use crate::pattern::{Pattern, Piece, braces};
@@ -82,7 +83,7 @@ impl Template {
         };
         let mut url = self.origin.clone();
         match &self.path {
-            Some(parts) => fill(&mut url, parts, &capture, is_in_segment),
+            Some(parts) => fill_path(&mut url, parts, &capture),
             None => encode(&mut url, path, is_sent_as_it_is),
         }
         if climbs(&url[self.origin.len()..]) {
@@ -90,8 +91,7 @@ impl Template {
         }
         if let Some(parts) = &self.query {
             url.push('?');
-            // Nothing of a capture means anything in a query, not even a plus.
-            fill(&mut url, parts, &capture, |_| false);
+            fill_query(&mut url, parts, &capture);
         }
         if let Some(query) = query {
             match &self.query {
@@ -187,29 +187,64 @@ fn always_climbs(parts: &[Part]) -> bool {
     climbs(&shown)
 }
 
-fn fill<'c>(
-    url: &mut String,
-    parts: &[Part],
-    capture: &impl Fn(&str) -> Option<&'c str>,
-    is_plain: fn(u8) -> bool,
-) {
+fn fill_path<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> Option<&'c str>) {
     for part in parts {
         match part {
             Part::Literal(text) => url.push_str(text),
             Part::Capture { name, is_rest } => {
                 // A group that had no part in the match stands for nothing.
                 let value = capture(name).unwrap_or_default();
-                let is_plain =
-                    |byte| is_unreserved(byte) || is_plain(byte) || *is_rest && byte == b'/';
-                encode(url, value, is_plain);
+                let stays = |byte| match byte {
+                    b'/' => *is_rest,
+                    b'?' => false,
+                    byte => is_sent_as_it_is(byte),
+                };
+                encode(url, value, stays);
             }
         }
     }
 }
 
+fn fill_query<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> Option<&'c str>) {
+    for part in parts {
+        match part {
+            Part::Literal(text) => url.push_str(text),
+            Part::Capture { name, is_rest } => {
+                // Nothing of a capture means anything in a query, not even a plus.
+                let stays = |byte| is_unreserved(byte) || *is_rest && byte == b'/';
+                encode(url, decoded(capture(name).unwrap_or_default()), stays);
+            }
+        }
+    }
+}
+
+/// The bytes that percent-encoded text stands for.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let digits = rest.get(at + 1..at + 3);
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match digits.map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(byte)) => {
+                bytes.push(byte);
+                rest = &rest[at + 3..];
+            }
+            // The proxy lets no such path through.
+            _ => {
+                bytes.push(b'%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
 /// RFC 3986 §2.1.
-fn encode(url: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
-    for byte in text.bytes() {
+fn encode(url: &mut String, text: impl AsRef<[u8]>, is_plain: impl Fn(u8) -> bool) {
+    for &byte in text.as_ref() {
         match is_plain(byte) {
             true => url.push(char::from(byte)),
             false => drop(write!(url, "%{byte:02X}")),
@@ -220,11 +255,6 @@ fn encode(url: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
 /// RFC 3986 §2.3.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-}
-
-/// What else a segment may hold (RFC 3986 §3.3).
-fn is_in_segment(byte: u8) -> bool {
-    b"!$&'()*+,;=:@".contains(&byte)
 }
 
 /// What comes from the request's target is encoded already; only what could not be part of one is changed.
@@ -337,7 +367,26 @@ mod tests {
                 "http://u/a%20b%3Fc%23d/e",
             ),
             ("/{n}", "http://u/{n}", "a/b", "http://u/a%2Fb"),
-            ("/{n}", "http://u/{n}", "%2F", "http://u/%252F"),
+            ("/{n}", "http://u/{n}", "%2F", "http://u/%2F"),
+            (
+                "/{n}",
+                "http://u/{n}",
+                "%2f+%e9%41%2561",
+                "http://u/%2f+%e9%41%2561",
+            ),
+            (
+                "/{*n}",
+                "http://u/{n}",
+                "@a%2fb/%E9t%E9",
+                "http://u/@a%2fb/%E9t%E9",
+            ),
+            (
+                "/{n}",
+                "http://u/{n}",
+                "!$&'()*,;=:@|^",
+                "http://u/!$&'()*,;=:@|^",
+            ),
+            ("/{*n}", "http://u/b/{n}", "", "http://u/b/"),
             (
                 "/{n}",
                 "http://u/{n}",
@@ -349,6 +398,12 @@ mod tests {
                 "http://u/?q={n}",
                 "a&b=c+d/e",
                 "http://u/?q=a%26b%3Dc%2Bd%2Fe",
+            ),
+            (
+                "/{n}",
+                "http://u/?q={n}",
+                "%26%2f%E9%41%25%2",
+                "http://u/?q=%26%2F%E9A%25%252",
             ),
             ("/{*n}", "http://u/{n}", "a/b c", "http://u/a/b%20c"),
             ("/{n}", "http://u/{*n}", "a/b", "http://u/a/b"),
@@ -393,17 +448,27 @@ mod tests {
             "..", ".", "../x", "x/..", "x/../y", "x\\..\\y", "..;a=b/x", "%2e%2e", "%2E./x",
             "..%2fx", "..%5Cx",
         ] {
-            // As it comes decoded into a capture, and as it stands in the target.
+            // As it stands in the target, and as it is captured.
             let kept = url("/{*n}", "http://u", &format!("/{captured}"), "");
             assert_eq!(kept, Err(Climbs), "{captured}");
-            let is_encoded = captured.contains('%');
             for upstream in ["http://u/b/{n}", "http://u/b/{*n}"] {
-                let climbs = url("/{n}", upstream, "/", captured) == Err(Climbs);
-                assert_eq!(climbs, !is_encoded, "{captured}");
+                assert_eq!(
+                    url("/{n}", upstream, "/", captured),
+                    Err(Climbs),
+                    "{captured}"
+                );
             }
         }
         assert_eq!(url("/{n}", "http://u/a/.{n}/b", "/", "."), Err(Climbs));
-        for captured in ["...", "a..b", ".well-known/x", "x/..y"] {
+        for captured in [
+            "...",
+            "a..b",
+            ".well-known/x",
+            "x/..y",
+            "%2F",
+            "%252e%252e",
+            "a%2Fb",
+        ] {
             assert!(
                 url("/{*n}", "http://u/{n}", "/", captured).is_ok(),
                 "{captured}"
