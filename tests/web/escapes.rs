@@ -29,14 +29,6 @@ fn trapped() -> Site {
         ".htpasswd",
         "dir/.env",
         ".well-known/.hidden",
-        "aux.txt",
-        "CON",
-        "nul.tar.gz",
-        "com1",
-        "a.txt ",
-        "a.txt.",
-        "file::$DATA",
-        "c:",
     ] {
         site.write(name, SECRET);
     }

@@ -105,28 +105,30 @@ impl Files {
     /// What is answered to a request. Opens the file; reads nothing of it.
     pub(crate) fn answer(&self, request: &RequestHead) -> FileAnswer {
         match request.method() {
-            "GET" | "HEAD" => self.found(request).unwrap_or_else(FileAnswer::plain),
+            "GET" | "HEAD" => {
+                let found = self.found(request);
+                found.unwrap_or_else(|refusal| refusal.answer(request))
+            }
             "OPTIONS" => FileAnswer::options(),
             _ => FileAnswer::method_not_allowed(),
         }
     }
 
-    /// The answer, or the status of a refusal.
-    fn found(&self, request: &RequestHead) -> Result<FileAnswer, u16> {
+    fn found(&self, request: &RequestHead) -> Result<FileAnswer, Refusal> {
         let target = request.path();
         let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
         let (path, query) = target.split_at(path_len);
-        let Resolved { name, is_directory } = path::resolve(path).map_err(status_of_path)?;
+        let Resolved { name, is_directory } = path::resolve(path)?;
         if is_directory {
             return self.directory(request, &name);
         }
-        match self.root.look_up(&name).map_err(status_of)? {
+        match self.root.look_up(&name)? {
             Found::File(file) => Ok(self.file(request, &name, file)),
             Found::Directory(_) => Ok(redirect(&name, query)),
         }
     }
 
-    fn directory(&self, request: &RequestHead, name: &[u8]) -> Result<FileAnswer, u16> {
+    fn directory(&self, request: &RequestHead, name: &[u8]) -> Result<FileAnswer, Refusal> {
         for index in &self.config.index {
             let index = match name {
                 b"" => index.as_bytes().to_vec(),
@@ -134,18 +136,25 @@ impl Files {
             };
             match self.root.look_up(&index) {
                 Ok(Found::File(file)) => return Ok(self.file(request, &index, file)),
-                Ok(Found::Directory(_)) | Err(OpenError::NotFound) => {}
-                Err(error) => return Err(status_of(error)),
+                Ok(Found::Directory(_)) => {}
+                Err(error) if error.is_absence() => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if !self.config.has_listing {
-            return Err(404);
+            return Err(Refusal {
+                status: 404,
+                reason: "there is no directory with an index file, and listings are off",
+            });
         }
-        match self.root.look_up(name).map_err(status_of)? {
-            Found::File(_) => Err(404),
+        match self.root.look_up(name)? {
+            Found::File(_) => Err(Refusal {
+                status: 404,
+                reason: "it is a file, and the path ends as a directory's does",
+            }),
             Found::Directory(directory) => {
                 let page = listing::page(&self.root, name, &directory)
-                    .map_err(|error| status_of(OpenError::report(&error)))?;
+                    .map_err(|error| OpenError::report(&error))?;
                 Ok(FileAnswer::new(200).with_text("text/html; charset=utf-8", page))
             }
         }
@@ -358,19 +367,47 @@ fn redirect(name: &[u8], query: &[u8]) -> FileAnswer {
     FileAnswer::plain(301).with_parts("Location", &[&location, query])
 }
 
-fn status_of_path(error: PathError) -> u16 {
-    match error {
-        PathError::Malformed => 400,
-        PathError::Outside => 403,
-        PathError::Hidden => 404,
+/// Why a file is not served: what the client gets, and what the log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: u16,
+    reason: &'static str,
+}
+
+impl Refusal {
+    fn answer(self, request: &RequestHead) -> FileAnswer {
+        let Self { status, reason } = self;
+        tracing::debug!(path = %request.path().escape_ascii(), status, reason, "static file refused");
+        FileAnswer::plain(status)
     }
 }
 
-fn status_of(error: OpenError) -> u16 {
-    match error {
-        OpenError::NotFound => 404,
-        OpenError::Forbidden => 403,
-        OpenError::Exhausted => 503,
-        OpenError::Failed => 500,
+impl From<PathError> for Refusal {
+    fn from(error: PathError) -> Self {
+        Self {
+            status: match error {
+                PathError::Malformed => 400,
+                PathError::Outside => 403,
+                PathError::Hidden
+                | PathError::Separator
+                | PathError::TooLong
+                | PathError::Foreign => 404,
+            },
+            reason: error.reason(),
+        }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        Self {
+            status: match error {
+                error if error.is_absence() => 404,
+                OpenError::Forbidden => 403,
+                OpenError::Exhausted => 503,
+                _ => 500,
+            },
+            reason: error.reason(),
+        }
     }
 }

@@ -48,8 +48,14 @@ pub(super) struct OpenFile {
 /// Why there is nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenError {
-    /// Nothing of that name, or nothing that is served: 404.
+    /// Nothing of that name: 404.
     NotFound,
+    /// A symbolic link on the way leads out of the directory: 404.
+    LeadsOut,
+    /// A symbolic link that is not followed, or one of too many: 404.
+    Link,
+    /// A device, a pipe, a socket: 404.
+    NotAFile,
     /// The system does not let us read it: 403.
     Forbidden,
     /// Out of open files or memory: 503.
@@ -111,7 +117,7 @@ impl Root {
         match directory.look_up(name, self.symlinks) {
             Ok(Opened::File(file, metadata)) => Ok(Found::File(OpenFile::new(file, &metadata))),
             Ok(Opened::Directory(directory)) => Ok(Found::Directory(directory)),
-            Ok(Opened::Other) => Err(OpenError::NotFound),
+            Ok(Opened::Other) => Err(OpenError::NotAFile),
             Err(error) => Err(OpenError::report(&error)),
         }
     }
@@ -126,7 +132,7 @@ impl Root {
         self.opened_in.store(second, Ordering::Relaxed);
         let opened = match Directory::open(&self.path) {
             Ok(directory) => Some(directory),
-            Err(error) if OpenError::of(&error) == OpenError::NotFound => None,
+            Err(error) if OpenError::of(&error).is_absence() => None,
             // Of no use to anybody; the one that we have may be.
             Err(_) => return,
         };
@@ -185,37 +191,53 @@ impl OpenFile {
 }
 
 impl OpenError {
-    /// Which one it is; logs it.
+    /// Which one it is; logs what an operator has to see.
     pub(super) fn report(error: &io::Error) -> Self {
         let kind = Self::of(error);
-        match kind {
-            Self::NotFound | Self::Forbidden => {
-                tracing::debug!(%error, "nothing is served under this name")
-            }
-            Self::Exhausted | Self::Failed => {
-                tracing::warn!(%error, "a file or directory cannot be opened")
-            }
+        if matches!(kind, Self::Exhausted | Self::Failed) {
+            tracing::warn!(%error, "a file or directory cannot be opened");
         }
         kind
+    }
+
+    /// Whether for clients there is nothing of that name.
+    pub(super) fn is_absence(self) -> bool {
+        matches!(
+            self,
+            Self::NotFound | Self::LeadsOut | Self::Link | Self::NotAFile
+        )
+    }
+
+    /// For the log.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "there is no such file",
+            Self::LeadsOut => "a symbolic link leads out of the directory",
+            Self::Link => {
+                "symbolic links are not followed (web_server.static_files.symlinks), or there are too many"
+            }
+            Self::NotAFile => "it is no regular file",
+            Self::Forbidden => "the system denies access to it",
+            Self::Exhausted => "there are too many open files, or too little memory",
+            Self::Failed => "the disk failed",
+        }
     }
 
     #[cfg(unix)]
     fn of(error: &io::Error) -> Self {
         use rustix::io::Errno;
         match Errno::from_io_error(error) {
+            Some(Errno::XDEV) => Self::LeadsOut,
+            Some(Errno::LOOP) => Self::Link,
+            // Sockets, and devices without a driver.
+            Some(Errno::NXIO | Errno::NODEV) => Self::NotAFile,
             Some(
-                // A link that leads out, or one that is not followed, is nothing that is served.
                 Errno::NOENT
                 | Errno::NOTDIR
-                | Errno::XDEV
-                | Errno::LOOP
                 // Names that the file system cannot have.
                 | Errno::NAMETOOLONG
                 | Errno::INVAL
                 | Errno::ILSEQ
-                // Sockets, and devices without a driver.
-                | Errno::NXIO
-                | Errno::NODEV
                 | Errno::STALE,
             ) => Self::NotFound,
             Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden,

@@ -1,9 +1,9 @@
 //! Which name below the served directory a request's path means.
 //!
 //! Pure, and the first of two lines of defence: what leaves here has no `..`, no separator that was smuggled in, and
-//! nothing that some platform reads as something else. The second one is the kernel's, see `below.rs`. Escapes are
-//! undone once. Names are bytes: a file whose name is no UTF-8 can be asked for. What is refused is refused on every
-//! platform alike, so that a site does not change its meaning when it moves.
+//! nothing that this platform reads as something else. The second one is the kernel's, see `below.rs`. Escapes are
+//! decoded once. Names are bytes: a file whose name is no UTF-8 can be asked for. Names with `:`, `\`, a final dot or
+//! space, `con` or `aux.txt` are names like any other, but on Windows.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode};
 
@@ -23,9 +23,28 @@ pub(super) enum PathError {
     Malformed,
     /// It leads out of the served directory: 403.
     Outside,
-    /// Nothing of such a name is served, whether it is there or not: 404. Names that begin with a dot (but for
-    /// `/.well-known`, RFC 8615), separators in escapes, and names that Windows takes for something else.
+    /// A name that begins with a dot, but for `/.well-known` (RFC 8615): 404, whether it is there or not.
     Hidden,
+    /// A slash in an escape, which no name has: 404.
+    Separator,
+    /// No file system has such a long name: 404.
+    TooLong,
+    /// Windows would take the name for another file or a device, and this is Windows: 404.
+    Foreign,
+}
+
+impl PathError {
+    /// For the log.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "the path has a malformed escape or a control character",
+            Self::Outside => "the path leads out of the directory",
+            Self::Hidden => "a name in the path begins with a dot",
+            Self::Separator => "a name in the path has an escaped slash",
+            Self::TooLong => "a name in the path is longer than 255 bytes",
+            Self::Foreign => "Windows takes a name in the path for another file or a device",
+        }
+    }
 }
 
 /// The longest name of a file, in bytes, on the file systems that there are; longer ones are 404.
@@ -51,8 +70,7 @@ pub(super) fn resolve(path: &[u8]) -> Result<Resolved, PathError> {
             b".." if parent_end == 0 => return Err(PathError::Outside),
             b".." => name.truncate(parent_of(&name[..parent_end])),
             b".well-known" if start == 0 => {}
-            plain if is_served(plain) => {}
-            _ => return Err(PathError::Hidden),
+            plain => check(plain)?,
         }
     }
     Ok(Resolved { name, is_directory })
@@ -60,17 +78,27 @@ pub(super) fn resolve(path: &[u8]) -> Result<Resolved, PathError> {
 
 /// Whether a file of this name is served, if it is there.
 pub(super) fn is_served(name: &[u8]) -> bool {
-    let is_foreign = |&byte: &u8| matches!(byte, b'/' | b'\\' | b':') || is_control(byte);
-    name.len() <= MAX_NAME_LEN
-        && !name.is_empty()
-        && !name.starts_with(b".")
-        // Windows drops them, and would find another file.
-        && !name.ends_with(b".")
-        && !name.ends_with(b" ")
-        && !name.iter().any(is_foreign)
-        && !is_device(name)
-        // Short names (`GIT~1`) stand for any long one there.
-        && !(cfg!(windows) && name.contains(&b'~'))
+    !name.is_empty() && !name.iter().any(|&byte| is_control(byte)) && check(name).is_ok()
+}
+
+fn check(name: &[u8]) -> Result<(), PathError> {
+    match name {
+        [b'.', ..] => Err(PathError::Hidden),
+        name if name.len() > MAX_NAME_LEN => Err(PathError::TooLong),
+        name if name.contains(&b'/') => Err(PathError::Separator),
+        name if cfg!(windows) && is_special_on_windows(name) => Err(PathError::Foreign),
+        _ => Ok(()),
+    }
+}
+
+/// Whether Windows takes the name for something else than a file that is called so.
+fn is_special_on_windows(name: &[u8]) -> bool {
+    // Separators, drives and streams; short names such as `GIT~1`, which stand for any long one.
+    name.iter().any(|byte| matches!(byte, b'\\' | b':' | b'~'))
+        // It drops them, and finds another file.
+        || name.ends_with(b".")
+        || name.ends_with(b" ")
+        || is_device(name)
 }
 
 /// `name` with everything escaped that has a meaning in a URL, in HTML or in a field.
@@ -181,6 +209,18 @@ mod tests {
             ("/com", file("com")),
             ("/com10.txt", file("com10.txt")),
             ("/console", file("console")),
+            #[cfg(not(windows))]
+            ("/a.txt.", file("a.txt.")),
+            #[cfg(not(windows))]
+            ("/a.txt%20", file("a.txt ")),
+            #[cfg(not(windows))]
+            ("/c:/sha256:0123", file("c:/sha256:0123")),
+            #[cfg(not(windows))]
+            ("/a\\b%5Cc", file("a\\b\\c")),
+            #[cfg(not(windows))]
+            ("/Com1.txt", file("Com1.txt")),
+            #[cfg(not(windows))]
+            ("/aux.js", file("aux.js")),
         ];
         for (path, expected) in table {
             assert_eq!(resolve(path.as_bytes()), expected, "{path}");
@@ -194,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_leads_elsewhere_is_refused_by_its_kind() {
-        use PathError::{Hidden, Malformed, Outside};
+        use PathError::{Hidden, Malformed, Outside, Separator, TooLong};
         let long = format!("/{}", "a".repeat(256));
         let table = [
             ("", Malformed),
@@ -209,21 +249,38 @@ mod tests {
             ("/..", Outside),
             ("/a/../..", Outside),
             ("/%2e./a", Outside),
-            ("/%2f", Hidden),
+            ("/%2f", Separator),
+            ("/a%2Fb", Separator),
             ("/..%2fa", Hidden),
             ("/..\\a", Hidden),
             ("/a/.well-known/x", Hidden),
             ("/.git/../a", Hidden),
-            ("/a.txt.", Hidden),
-            ("/a.txt%20", Hidden),
-            ("/c:/a", Hidden),
-            ("/Com1.txt", Hidden),
-            ("/LPT%C2%B9", Hidden),
-            ("/nul%20.txt", Hidden),
-            (&long, Hidden),
+            (&long, TooLong),
         ];
         for (path, expected) in table {
             assert_eq!(resolve(path.as_bytes()), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_windows_takes_for_something_else_are_known() {
+        for name in [
+            "a.txt.",
+            "a.txt ",
+            "c:",
+            "a:b",
+            "a\\b",
+            "GIT~1",
+            "Com1.txt",
+            "LPT\u{b9}",
+            "nul .txt",
+            "AUX",
+            "conin$",
+        ] {
+            assert!(is_special_on_windows(name.as_bytes()), "{name}");
+        }
+        for name in ["a.txt", "com", "com10.txt", "console", "a b", ".a"] {
+            assert!(!is_special_on_windows(name.as_bytes()), "{name}");
         }
     }
 

@@ -279,14 +279,6 @@ fn no_spelling_leads_to_what_is_not_served() {
         ".htpasswd",
         "dir/.env",
         ".well-known/.hidden",
-        "aux.txt",
-        "CON",
-        "nul.tar.gz",
-        "com1",
-        "a.txt ",
-        "a.txt.",
-        "file::$DATA",
-        "c:",
     ] {
         site.write(name, SECRET);
     }
@@ -458,7 +450,48 @@ fn what_may_not_be_read_is_forbidden() {
     if File::open(&path).is_err() {
         assert_eq!(get(&open(&site), "/a", "").status(), 403);
     }
-    assert_eq!(status_of(OpenError::Forbidden), 403);
+    assert_eq!(Refusal::from(OpenError::Forbidden).status, 403);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_only_windows_forbids_are_served() {
+    let site = Site::new("odd-names");
+    let names = [
+        "2026-11-28T12:30:00.log",
+        "sha256:0123",
+        "Module::Name.html",
+        "c:",
+        "file::$DATA",
+        "aux.js",
+        "con.txt",
+        "CON",
+        "nul.tar.gz",
+        "com1",
+        "readme...",
+        "a.txt.",
+        "final space ",
+        "back\\slash",
+        "c:\\x",
+        "dir:/aux/x.",
+        "GIT~1",
+    ];
+    for name in names {
+        site.write(name, name);
+    }
+    let files = open(&site);
+    for name in names {
+        let answer = get(&files, &format!("/{}", encoded(name.as_bytes())), "");
+        assert_eq!(
+            (answer.status(), &answer.content[..]),
+            (200, name.as_bytes()),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        get(&files, "/dir:/aux", "").field("Location"),
+        Some("/dir%3A/aux/")
+    );
 }
 
 // ---- which representation ----------------------------------------------------------------------------------------
