@@ -60,6 +60,8 @@ mod rewrites;
 mod seed;
 /// The end of the process: signals, exchanges in flight, what is left behind.
 mod shutdown;
+/// Exchanges in which somebody pauses, and those in which nobody does anything any more.
+mod stalls;
 /// Plugins that block, loop, or end the process.
 mod stuck;
 /// The vocabulary of these tests.

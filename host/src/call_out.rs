@@ -185,7 +185,7 @@ async fn converse(
     http1::forward_request(head, &options, &mut out);
     out.extend_from_slice(&question.body);
     let (mut reader, mut writer) = stream.split();
-    let sent = writer.write_all(&out, timeouts.upstream_idle).await;
+    let sent = writer.write_all(&out, timeouts.stall).await;
     buffers::give_back(out);
     sent.map_err(|error| Broken {
         reason: error.to_string(),

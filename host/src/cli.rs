@@ -68,7 +68,7 @@ pub struct Cli {
     #[arg(long, value_name = "N")]
     pub backlog: Option<Backlog>,
 
-    /// Seconds after which a client that sends and takes nothing is dropped; decimals are fine. Default: 10.
+    /// Seconds after which a client connection on which nothing is under way is closed; decimals are fine. Default: 10.
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub timeout: Option<Seconds>,
 

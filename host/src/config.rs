@@ -56,6 +56,9 @@ pub struct Config {
     pub disable_headers: Vec<String>,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// How long the steps of exchanges with some hosts may take; the first entry that names the host counts. Default:
+    /// none.
+    pub host_timeouts: Vec<HostTimeouts>,
     /// How much of everything is accepted.
     pub limits: Limits,
     /// How host names become addresses.
@@ -92,6 +95,7 @@ impl Default for Config {
             basic_auth: None,
             disable_headers: Vec::new(),
             timeouts: Timeouts::default(),
+            host_timeouts: Vec::new(),
             limits: Limits::default(),
             dns: DnsConfig::default(),
             compatibility: CompatibilityConfig::default(),
@@ -135,8 +139,12 @@ pub struct PluginEntry {
 pub struct Timeouts {
     /// For a request head, from its first byte to its end; past it 408. Default 10 s.
     pub header_read: Duration,
-    /// For a client that neither sends nor takes bytes, between exchanges or within one. Default 10 s.
+    /// For a client connection on which nothing is under way; past it, it is closed. Default 10 s.
     pub client_idle: Duration,
+    /// For a peer that makes no progress inside an exchange: a client that pauses in its content or takes nothing of
+    /// the response, an upstream that takes nothing of the request. Past it 408 or 504, or the response is cut off.
+    /// Default 60 s.
+    pub stall: Duration,
     /// For the connection to the upstream, resolving included; past it 504. Default 10 s.
     pub connect: Duration,
     /// From the end of the request to the response head; past it 504. Default 60 s.
@@ -157,6 +165,7 @@ impl Default for Timeouts {
         Timeouts {
             header_read: Duration::from_secs(10),
             client_idle: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
             connect: Duration::from_secs(10),
             upstream_response: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(60),
@@ -164,6 +173,23 @@ impl Default for Timeouts {
             plugin_hook: Duration::from_secs(5),
             plugin_budget: Duration::from_millis(100),
         }
+    }
+}
+
+/// Deadlines of exchanges with some hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTimeouts {
+    /// Which hosts.
+    pub hosts: Vec<HostPattern>,
+    /// All of the deadlines. Only `stall`, `upstream_response`, `upstream_idle` and `tunnel_idle` differ from
+    /// [`Config::timeouts`].
+    pub timeouts: Timeouts,
+}
+
+impl HostTimeouts {
+    /// Whether this entry is about `host`, in its canonical form.
+    pub fn names(&self, host: &str) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 }
 

@@ -262,6 +262,7 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
         max_head_len: worker.config.limits.max_head_len,
         handshake_timeout: worker.config.timeouts.header_read,
         idle_timeout: worker.config.timeouts.client_idle,
+        stall_timeout: worker.config.timeouts.stall,
     };
     let on_stream = |channel| {
         tokio::task::spawn_local(serve_stream(channel, Rc::clone(&connection)));
@@ -369,7 +370,14 @@ async fn serve_protocol(
     let Some(protocol) = worker.chain.claimed(stream, timeouts.header_read).await else {
         return false;
     };
-    protocol::serve(protocol, stream, facts, timeouts.client_idle).await;
+    protocol::serve(
+        protocol,
+        stream,
+        facts,
+        timeouts.client_idle,
+        timeouts.stall,
+    )
+    .await;
     true
 }
 
@@ -444,7 +452,7 @@ pub(crate) async fn run_tunnel(
     let limits = &worker.config.limits;
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
-    let idle = worker.config.timeouts.tunnel_idle;
+    let idle = exchange.timeouts().tunnel_idle;
     let deadlines = &worker.deadlines;
     let relayed = if let Some(hooks) = exchange.websocket_hooks() {
         let limits = MessageLimits {

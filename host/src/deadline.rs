@@ -65,6 +65,7 @@ impl Deadlines {
         Deadline {
             table: Rc::clone(self),
             index,
+            ticks: Cell::new(0),
         }
     }
 
@@ -115,18 +116,56 @@ impl Deadlines {
 pub(crate) struct Deadline {
     table: Rc<Deadlines>,
     index: u32,
+    /// How long it was armed for last, in ticks.
+    ticks: Cell<u32>,
 }
 
 impl Deadline {
     /// The deadline is `after` from now, whatever it was.
     pub(crate) fn arm(&self, after: Duration) {
         // In 32 bits: this runs for every read and write.
-        let seconds = u32::try_from(after.as_secs()).unwrap_or(UNSET);
-        let ticks = seconds
-            .saturating_mul(1000 / TICK_MILLIS)
-            .saturating_add(after.subsec_millis().div_ceil(TICK_MILLIS));
-        let due = self.table.now.get().saturating_add(ticks).saturating_add(1);
-        self.set(due.min(UNSET - 1));
+        let ticks = ticks_of(after);
+        self.ticks.set(ticks);
+        self.set(due(self.table.now.get(), ticks));
+    }
+
+    /// Another slot of the same table, with no deadline set.
+    pub(crate) fn another(&self) -> Self {
+        self.table.slot()
+    }
+
+    /// Sets a deadline that has passed anew if one of the `others` was armed within its time, counted from then: what
+    /// they bound has moved. `false`: it stays as it is. One that was armed for no time is never renewed.
+    pub(crate) fn renew(&self, others: &[&Deadline]) -> bool {
+        self.renew_at_least(Duration::ZERO, others)
+    }
+
+    /// As [`renew`](Self::renew), with a time of at least `least`.
+    fn renew_at_least(&self, least: Duration, others: &[&Deadline]) -> bool {
+        let ticks = self.ticks.get().max(ticks_of(least));
+        let latest = others.iter().filter_map(|other| other.armed_at()).max();
+        let (Some(latest), false) = (latest, self.ticks.get() == 0) else {
+            return false;
+        };
+        let due = due(latest, ticks);
+        let is_renewed = self.is_passed() && due > self.table.now.get();
+        if is_renewed {
+            self.ticks.set(ticks);
+            self.set(due);
+        }
+        is_renewed
+    }
+
+    fn is_passed(&self) -> bool {
+        self.table.slots.borrow().due[self.index as usize] == PASSED
+    }
+
+    /// The tick at which it was armed; none if it is not set, or has passed.
+    fn armed_at(&self) -> Option<u32> {
+        match self.table.slots.borrow().due[self.index as usize] {
+            UNSET | PASSED => None,
+            due => Some(due.saturating_sub(self.ticks.get().saturating_add(1))),
+        }
     }
 
     /// There is no deadline.
@@ -169,6 +208,35 @@ impl Deadline {
     }
 }
 
+/// In 32 bits: this runs for every read and write.
+fn ticks_of(after: Duration) -> u32 {
+    let seconds = u32::try_from(after.as_secs()).unwrap_or(UNSET);
+    seconds
+        .saturating_mul(1000 / TICK_MILLIS)
+        .saturating_add(after.subsec_millis().div_ceil(TICK_MILLIS))
+}
+
+fn due(armed_at: u32, ticks: u32) -> u32 {
+    armed_at
+        .saturating_add(ticks)
+        .saturating_add(1)
+        .min(UNSET - 1)
+}
+
+/// The deadlines of both directions of an exchange. Each is armed when its wait begins, so whenever something moves: as
+/// long as one direction moves, the other may be silent.
+pub(crate) struct Company<'a>(pub(crate) [&'a Deadline; 4]);
+
+impl Company<'_> {
+    /// Renews the deadlines that have passed while something else has moved. To be called before the waits are polled.
+    /// Each has a time of at least `least`.
+    pub(crate) fn renew(&self, least: Duration) {
+        for deadline in self.0.iter().filter(|deadline| deadline.is_passed()) {
+            deadline.renew_at_least(least, &self.0);
+        }
+    }
+}
+
 impl Drop for Deadline {
     fn drop(&mut self) {
         let waker = {
@@ -206,6 +274,41 @@ mod tests {
             slot.arm(Duration::from_secs(60));
             assert_eq!(slot.bound(async { 7 }).await, Some(7));
         });
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_renewed_while_another_moves() {
+        let deadlines = Deadlines::new();
+        let slots: [Deadline; 4] = std::array::from_fn(|_| deadlines.slot());
+        let company = Company(slots.each_ref());
+        let at = |tick| {
+            deadlines.now.set(tick);
+            deadlines.collect_late(&mut Vec::new());
+            company.renew(Duration::ZERO);
+        };
+        slots[0].arm(Duration::from_secs(1));
+        at(8);
+        slots[1].arm(Duration::from_secs(1));
+        at(12);
+        assert!(!slots[0].is_passed(), "another was armed at tick 8");
+        at(18);
+        assert!(!slots[0].is_passed());
+        at(19);
+        assert!(slots[0].is_passed() && slots[1].is_passed());
+        slots[2].arm(Duration::from_secs(9));
+        at(31);
+        assert!(slots[0].is_passed(), "it had 1 s from tick 19 on");
+        company.renew(Duration::from_secs(5));
+        assert!(!slots[0].is_passed(), "it has 5 s from tick 19 on");
+        at(69);
+        assert!(!slots[0].is_passed());
+        at(70);
+        assert!(slots[0].is_passed());
+        slots[3].arm(Duration::ZERO);
+        at(72);
+        slots[2].arm(Duration::from_secs(1));
+        at(73);
+        assert!(slots[3].is_passed(), "it was to pass at once");
     }
 
     #[test]

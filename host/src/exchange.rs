@@ -21,9 +21,11 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::buffers;
 use crate::ca;
+use crate::config::Timeouts;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
@@ -75,6 +77,8 @@ pub(crate) struct Exchange {
     /// The upstream connections that the client has authenticated; None before there is one.
     pinned: Option<Rc<Pinned>>,
     binding: Binding,
+    /// Which entry of `host_timeouts` counts, from 1; 0: none.
+    host_timeouts: u32,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
     record: Record,
@@ -106,6 +110,21 @@ struct Progress {
     is_sent: Cell<bool>,
     /// The final response's head has arrived.
     is_answered: Cell<bool>,
+    /// The response is a stream of events, which may be silent for long.
+    is_event_stream: Cell<bool>,
+    invitation: Cell<Invitation>,
+}
+
+/// Whether a client is to send its content (RFC 9110 §10.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Invitation {
+    /// It does so unasked, or has begun.
+    #[default]
+    Unneeded,
+    /// It waits for the upstream's word.
+    Awaited,
+    /// It has just been given it.
+    Given,
 }
 
 /// How a response was delivered.
@@ -231,13 +250,11 @@ async fn send_reply(
     worker: &Worker,
     reply: &Reply,
     form: ReplyForm,
+    stall: Duration,
 ) -> io::Result<u64> {
     let mut out = buffers::small();
     worker.with_date(|date| reply.encode(form, date, &mut out));
-    let result = client
-        .writer()
-        .write_all(&out, worker.config.timeouts.client_idle)
-        .await;
+    let result = client.writer().write_all(&out, stall).await;
     let len = out.len() as u64;
     buffers::give_back(out);
     result.map(|()| len)
@@ -276,6 +293,7 @@ impl Exchange {
             held_task: None,
             pinned: connection.pinned.get().map(Rc::clone),
             binding: Binding::Free,
+            host_timeouts: 0,
             is_watched_websocket: false,
             record: Record::new(),
         }
@@ -342,6 +360,7 @@ impl Exchange {
             .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
         self.settle_origin().map_err(at_start)?;
         self.settle_own_tunnel().map_err(at_start)?;
+        self.settle_timeouts(None);
         if self.is_for_web_server() {
             return self.serve_web(client).await;
         }
@@ -444,7 +463,8 @@ impl Exchange {
             is_head: self.head.client_method() == "HEAD",
             is_last: next != AfterAnswer::Again,
         };
-        let result = send_reply(client, &self.worker, reply, form).await;
+        let stall = self.timeouts().stall;
+        let result = send_reply(client, &self.worker, reply, form, stall).await;
         self.record.answered = reply.status;
         if self.record.answered_by == AnsweredBy::Nobody {
             self.record.answered_by = AnsweredBy::Proxy("");
@@ -532,6 +552,31 @@ impl Exchange {
                 tracing::error!(client.address = %client, method, host, port, %error, "exchange failed");
             }
         }
+    }
+
+    /// How long the steps of this exchange may take.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        let config = &self.worker.config;
+        let own = (self.host_timeouts as usize).checked_sub(1);
+        own.and_then(|at| config.host_timeouts.get(at))
+            .map_or(&config.timeouts, |entry| &entry.timeouts)
+    }
+
+    /// Finds out whether the request's host has timeouts of its own, or the host that it is sent to, or its tunnel.
+    fn settle_timeouts(&mut self, destination: Option<&Destination>) {
+        let entries = &self.worker.config.host_timeouts;
+        if entries.is_empty() {
+            return;
+        }
+        let sent_to = destination.map(|destination| self.route(destination).host);
+        let at = entries.iter().position(|entry| {
+            entry.names(self.head.host()) || sent_to.is_some_and(|host| entry.names(host))
+        });
+        let of_tunnel = self
+            .origin
+            .as_ref()
+            .map_or(0, |origin| origin.host_timeouts);
+        self.host_timeouts = at.map_or(of_tunnel, |at| at as u32 + 1);
     }
 
     fn has_content(&self) -> bool {

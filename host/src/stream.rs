@@ -320,7 +320,8 @@ impl<'a> Writer<'a> {
         self.half.plain()
     }
 
-    pub(crate) fn deadline(&self) -> &Deadline {
+    /// What bounds the waits of this direction.
+    pub(crate) fn deadline(&self) -> &'a Deadline {
         self.deadline
     }
 

@@ -70,8 +70,8 @@ pub trait Protocol: Sized + Send + Sync + 'static {
 
     /// Serves a connection, from its first byte on, those that [`claims`](Self::claims) has seen included. The
     /// connection is closed when this returns. Runs on the thread of the connection, like an async hook, and like
-    /// one must not block; a client that neither sends nor takes anything for the proxy's idle limit ends it with an
-    /// error.
+    /// one must not block; a client that sends nothing for the proxy's limit for idle connections (`timeouts.idle`),
+    /// or takes nothing for its limit for stalls (`timeouts.stall`), ends it with an error.
     ///
     /// # Errors
     /// Are logged.

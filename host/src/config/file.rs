@@ -55,12 +55,24 @@ pub(super) struct FileConfig {
 pub(super) struct FileTimeouts {
     pub(super) header_read: Option<Seconds>,
     pub(super) idle: Option<Seconds>,
+    pub(super) stall: Option<Seconds>,
     pub(super) connect: Option<Seconds>,
     pub(super) upstream_response: Option<Seconds>,
     pub(super) upstream_idle: Option<Seconds>,
     pub(super) tunnel_idle: Option<Seconds>,
     pub(super) plugin_hook: Option<Seconds>,
     pub(super) plugin_budget: Option<Seconds>,
+    pub(super) hosts: Vec<FileHostTimeouts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileHostTimeouts {
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) stall: Option<Seconds>,
+    pub(super) upstream_response: Option<Seconds>,
+    pub(super) upstream_idle: Option<Seconds>,
+    pub(super) tunnel_idle: Option<Seconds>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -260,6 +272,22 @@ mod tests {
             (
                 "[timeouts]\nidle = -1.5",
                 "2:8: timeouts.idle: must be greater than 0 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a.test\"]\nupstream_idle = 0",
+                "3:17: timeouts.hosts[0].upstream_idle: must be greater than 0 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"*\"]\nupstream_response = 31536001",
+                "3:21: timeouts.hosts[0].upstream_response: must be at most 31536000 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a b\"]",
+                "2:9: timeouts.hosts[0].hosts[0]: is no host; write example.com, .example.com, *.example.com, an IP address or *",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a\"]\nidle = 1",
+                "3:1: timeouts.hosts[0].idle: unknown key `idle`, expected one of `hosts`, `stall`, `upstream_response`, `upstream_idle`, `tunnel_idle`",
             ),
             (
                 "timeout = true",

@@ -9,14 +9,15 @@ use std::time::Duration;
 use std::{fs, io};
 
 use super::file::{
-    FileConfig, FileDns, FileError, FileInterception, FileLimits, FileTimeouts, FileTls,
+    FileConfig, FileDns, FileError, FileHostTimeouts, FileInterception, FileLimits, FileTimeouts,
+    FileTls,
 };
 use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
 use super::web_server::web_server;
 use super::{
     BasicAuth, BasicAuthError, ClientCertificate, CompatibilityConfig, Config, DnsConfig,
-    HostPattern, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig,
-    UpstreamTls, plugins,
+    HostPattern, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts,
+    TlsConfig, UpstreamTls, plugins,
 };
 use crate::cli::Cli;
 
@@ -99,6 +100,7 @@ impl Config {
         let default = Config::default();
         let num_workers = cli.num_workers.or(file.num_workers);
         let web_server = web_server(&mut cli, file.web_server);
+        let timeouts = timeouts(cli.timeout, file.timeout, &file.timeouts);
         Ok(Config {
             plugins: plugins::entries(&cli, &file.plugins, path, text)?,
             basic_auth: basic_auth(cli.basic_auth.as_deref())?.or(file.basic_auth),
@@ -120,7 +122,8 @@ impl Config {
             plugin_dirs: [cli.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
             disable_headers: names(cli.disable_headers.into_iter().flat_map(|names| names.0))
                 .unwrap_or_else(|| names(file.disable_headers).unwrap_or_default()),
-            timeouts: timeouts(cli.timeout, file.timeout, &file.timeouts),
+            timeouts,
+            host_timeouts: host_timeouts(timeouts, file.timeouts.hosts),
             limits: limits(
                 cli.client_recvbuf_size.or(file.client_recvbuf_size),
                 cli.server_recvbuf_size.or(file.server_recvbuf_size),
@@ -285,6 +288,7 @@ fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts
     Timeouts {
         header_read: seconds(file.header_read, default.header_read),
         client_idle: seconds(flag.or(file.idle).or(general), default.client_idle),
+        stall: seconds(file.stall, default.stall),
         connect: seconds(file.connect, default.connect),
         upstream_response: seconds(file.upstream_response, default.upstream_response),
         upstream_idle: seconds(file.upstream_idle, default.upstream_idle),
@@ -292,6 +296,20 @@ fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts
         plugin_hook: seconds(file.plugin_hook, default.plugin_hook),
         plugin_budget: seconds(file.plugin_budget, default.plugin_budget),
     }
+}
+
+fn host_timeouts(general: Timeouts, entries: Vec<FileHostTimeouts>) -> Vec<HostTimeouts> {
+    let entries = entries.into_iter().map(|entry| HostTimeouts {
+        timeouts: Timeouts {
+            stall: seconds(entry.stall, general.stall),
+            upstream_response: seconds(entry.upstream_response, general.upstream_response),
+            upstream_idle: seconds(entry.upstream_idle, general.upstream_idle),
+            tunnel_idle: seconds(entry.tunnel_idle, general.tunnel_idle),
+            ..general
+        },
+        hosts: entry.hosts,
+    });
+    entries.collect()
 }
 
 fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
@@ -434,6 +452,37 @@ mod tests {
             idle(&["--timeout", "40"], "timeout = 20\n[timeouts]\nidle = 30"),
             40
         );
+    }
+
+    #[test]
+    fn hosts_have_the_general_timeouts_but_for_their_own() {
+        let text = "[timeouts]\nstall = 7\ntunnel_idle = 8\n[[timeouts.hosts]]\n\
+                    hosts = [\".example.com\", \"10.0.0.1\"]\nupstream_idle = 3600\ntunnel_idle = 9\n\
+                    [[timeouts.hosts]]\nhosts = [\"*\"]\nupstream_response = 600";
+        let config = load(&["--timeout", "3"], text).unwrap();
+        let of = |host| {
+            let mut entries = config.host_timeouts.iter();
+            let timeouts = entries.find(|entry| entry.names(host)).unwrap().timeouts;
+            let Timeouts {
+                client_idle,
+                stall,
+                upstream_response,
+                upstream_idle,
+                tunnel_idle,
+                ..
+            } = timeouts;
+            [
+                client_idle,
+                stall,
+                upstream_response,
+                upstream_idle,
+                tunnel_idle,
+            ]
+            .map(|time| time.as_secs())
+        };
+        assert_eq!(of("www.example.com"), [3, 7, 60, 3600, 9]);
+        assert_eq!(of("10.0.0.1"), [3, 7, 60, 3600, 9]);
+        assert_eq!(of("example.org"), [3, 7, 600, 60, 8]);
     }
 
     #[test]

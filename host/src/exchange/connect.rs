@@ -67,6 +67,9 @@ impl Exchange {
                 }
             }
         }
+        let destination = std::mem::take(&mut self.tunnel_destination);
+        self.settle_timeouts(Some(&destination));
+        self.tunnel_destination = destination;
         self.promise_tunnel(client).await?;
         Ok(match upstream {
             Some(upstream) if approach == Approach::Unseen => {
@@ -87,7 +90,7 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<(), ExchangeError> {
-        let stall = self.worker.config.timeouts.client_idle;
+        let stall = self.timeouts().stall;
         client
             .writer()
             .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)

@@ -4,14 +4,18 @@
 //! response: an upstream may answer early, and its answer gets through while the client is still sending.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 use super::reach::Destination;
-use super::{Delivered, Exchange, Progress, client_has_gone, unless_reset};
+use super::{Delivered, Exchange, Invitation, Progress, client_has_gone, unless_reset};
 use crate::buffers;
 use crate::collect::Collected;
-use crate::error::{ExchangeError, Peer, Step};
-use crate::http1::{self, BodyDecoder, BodyEncoder, BodyFraming, RequestForward};
+use crate::config::Timeouts;
+use crate::deadline::{Company, Deadline};
+use crate::error::{Cause, ExchangeError, Peer, Step};
+use crate::http1::{self, BodyDecoder, BodyEncoder, BodyFraming, FieldId, RequestForward, Version};
 use crate::plugins::ContentHooks;
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::splice;
@@ -22,8 +26,8 @@ use crate::turn::Steps;
 enum NotSent {
     /// The upstream takes no more of it; it may still answer.
     UpstreamRefused,
-    /// The client did not send it whole, or not correctly, or it has gone.
-    ByClient(ExchangeError),
+    /// The client did not send it whole, or not correctly, or it has gone; or the upstream has stalled.
+    Failed(ExchangeError),
 }
 
 impl Exchange {
@@ -42,12 +46,12 @@ impl Exchange {
             return Box::pin(turn).await;
         }
         let (mut from_upstream, mut to_upstream) = upstream.split();
-        let stall = self.worker.config.timeouts.upstream_idle;
+        let stall = self.timeouts().stall;
         let sent = to_upstream.write_all(&out, stall).await;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
         progress.is_sent.set(true);
-        let patience = self.worker.config.timeouts.upstream_response;
+        let patience = self.timeouts().upstream_response;
         from_upstream.deadline().arm(patience);
         let (from_client, mut to_client) = client.split();
         let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
@@ -74,6 +78,14 @@ impl Exchange {
         out
     }
 
+    /// Whether the client waits for the upstream's word before it sends content.
+    fn expects_continue(&self, client: &MessageStream) -> bool {
+        let mut expectations = self.head.fields().all(FieldId::Expect);
+        expectations.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+            && self.head.version() != Version::Http10
+            && !client.has_buffered()
+    }
+
     async fn converse_with_content(
         &mut self,
         out: Vec<u8>,
@@ -81,16 +93,29 @@ impl Exchange {
         upstream: &mut MessageStream,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let timeouts = self.worker.config.timeouts;
+        let timeouts = *self.timeouts();
         let framing = self.outbound_framing();
+        let is_invited = !self.expects_continue(client);
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
         // The upstream's time begins when it has the request; until then the upload has its own limits.
         let answer_within = from_upstream.deadline();
         answer_within.disarm();
+        let clocks = Clocks {
+            company: Company([
+                from_client.deadline(),
+                to_upstream.deadline(),
+                answer_within,
+                to_client.deadline(),
+            ]),
+            content_within: from_client.deadline(),
+            answer_within,
+            timeouts,
+            progress,
+        };
         let patience = Patience {
-            sender: timeouts.client_idle,
-            receiver: timeouts.upstream_idle,
+            sender: timeouts.stall,
+            receiver: timeouts.stall,
         };
         let mut content = Content {
             decoder: BodyDecoder::new(self.framing),
@@ -116,6 +141,10 @@ impl Exchange {
                 Some(whole) => send_whole(out, whole, framing, patience, &mut to_upstream).await,
                 None => {
                     let (from, to) = (&mut from_client, &mut to_upstream);
+                    let out = match is_invited {
+                        true => out,
+                        false => await_invitation(out, &clocks, from, to).await?,
+                    };
                     send_content(out, content, framing, patience, from, to).await
                 }
             };
@@ -125,10 +154,10 @@ impl Exchange {
             sent?;
             progress.is_sent.set(true);
             from_client.reset().await;
-            Err(NotSent::ByClient(client_has_gone()))
+            Err(NotSent::Failed(client_has_gone()))
         };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
-        let delivered = both(upload, download).await;
+        let delivered = clocks.watch(both(upload, download)).await;
         self.upload.collected = whole;
         Ok(match delivered? {
             // Answered before the request was over: neither connection can be used again.
@@ -144,12 +173,94 @@ impl Exchange {
     }
 }
 
+/// The limits of an exchange whose request and response are under way at the same time.
+struct Clocks<'a> {
+    company: Company<'a>,
+    content_within: &'a Deadline,
+    answer_within: &'a Deadline,
+    timeouts: Timeouts,
+    progress: &'a Progress,
+}
+
+impl Clocks<'_> {
+    /// Polls both messages, each with the time that it has left after what the other one has done.
+    async fn watch<T>(&self, both: impl Future<Output = T>) -> T {
+        let mut both = std::pin::pin!(both);
+        poll_fn(|cx| {
+            self.company.renew(self.least_stall());
+            let polled = both.as_mut().poll(cx);
+            if self.progress.invitation.get() == Invitation::Given {
+                // From now on it is the client that is waited for.
+                self.progress.invitation.set(Invitation::Unneeded);
+                self.answer_within.disarm();
+                self.content_within.arm(self.timeouts.stall);
+            }
+            polled
+        })
+        .await
+    }
+
+    fn least_stall(&self) -> Duration {
+        match self.progress.is_event_stream.get() {
+            true => self.timeouts.tunnel_idle,
+            false => Duration::ZERO,
+        }
+    }
+}
+
 /// The content of a request that is passed on as it comes.
 struct Content {
     decoder: BodyDecoder,
     /// What was read of it before.
     begun: Vec<u8>,
     hooks: Option<ContentHooks>,
+}
+
+/// Sends the head of a request whose client waits to be told that its content may come. Meanwhile the upstream's time
+/// runs, and not the client's. Ends when the client begins to send.
+async fn await_invitation(
+    out: Vec<u8>,
+    clocks: &Clocks<'_>,
+    from: &mut Reader<'_>,
+    to: &mut Writer<'_>,
+) -> Result<Vec<u8>, NotSent> {
+    let Clocks {
+        content_within,
+        answer_within,
+        timeouts,
+        progress,
+        ..
+    } = clocks;
+    let sent = to.write_all(&out, timeouts.stall).await;
+    buffers::give_back(out);
+    sent.map_err(not_taken)?;
+    progress.invitation.set(Invitation::Awaited);
+    if !progress.is_answered.get() {
+        answer_within.arm(timeouts.upstream_response);
+    }
+    content_within.disarm();
+    let filled = from.fill().await;
+    if progress.invitation.replace(Invitation::Unneeded) == Invitation::Awaited
+        && !progress.is_answered.get()
+    {
+        answer_within.disarm();
+    }
+    let not_sent = |cause| NotSent::Failed(ExchangeError::new(Peer::Client, Step::ReadBody, cause));
+    match filled {
+        Ok(0) => Err(not_sent(Cause::Closed)),
+        Ok(_) => Ok(buffers::small()),
+        Err(error) => Err(not_sent(Cause::io(error))),
+    }
+}
+
+/// What follows when the upstream does not take the request.
+fn not_taken(error: io::Error) -> NotSent {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            NotSent::Failed(ExchangeError::io(Peer::Upstream, Step::SendBody, error))
+        }
+        _ => NotSent::UpstreamRefused,
+    }
 }
 
 /// Sends the request, head and body, as the client's bytes arrive.
@@ -177,13 +288,13 @@ async fn send_content(
         written: &mut written,
     };
     relay.run(from, to).await.map_err(|error| match error {
-        RelayError::Receiver(_) => NotSent::UpstreamRefused,
-        RelayError::Sender(cause) => NotSent::ByClient(ExchangeError {
+        RelayError::Receiver(error) => not_taken(error),
+        RelayError::Sender(cause) => NotSent::Failed(ExchangeError {
             peer: Peer::Client,
             step: Step::ReadBody,
             cause,
         }),
-        RelayError::Hook(error) => NotSent::ByClient(ExchangeError::content(Peer::Client, error)),
+        RelayError::Hook(error) => NotSent::Failed(ExchangeError::content(Peer::Client, error)),
     })
 }
 
@@ -211,7 +322,7 @@ async fn send_whole(
     ];
     let sent = to.write_all_vectored(&mut slices, patience.receiver).await;
     buffers::give_back(out);
-    sent.map_err(|_| NotSent::UpstreamRefused)
+    sent.map_err(not_taken)
 }
 
 fn encoder(framing: BodyFraming) -> BodyEncoder {
@@ -234,7 +345,7 @@ async fn both(
             biased;
             Err(end) = &mut upload, if is_uploading => match end {
                 NotSent::UpstreamRefused => is_uploading = false,
-                NotSent::ByClient(error) => return Err(error),
+                NotSent::Failed(error) => return Err(error),
             },
             delivered = &mut download => return delivered,
         }

@@ -20,6 +20,8 @@ pub(crate) struct Origin {
     is_named: bool,
     /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
     user: String,
+    /// Which entry of `host_timeouts` counts for the tunnel, from 1; 0: none.
+    pub(super) host_timeouts: u32,
 }
 
 impl Origin {
@@ -57,6 +59,7 @@ impl Exchange {
             port: self.head.port(),
             addresses: host.parse().into_iter().collect(),
             is_named: false,
+            host_timeouts: self.host_timeouts,
             user: self
                 .session
                 .as_ref()

@@ -202,6 +202,7 @@ impl Exchange {
                 true => Binding::Bound,
                 false => Binding::Free,
             };
+            self.settle_timeouts(Some(&destination));
             match self
                 .converse(client, &mut upstream.stream, &destination, &progress)
                 .await

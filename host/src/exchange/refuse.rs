@@ -55,7 +55,9 @@ pub(super) async fn refuse(
         is_last: true,
     };
     let is_gone = matches!(error.cause, Cause::Io(_))
-        || send_reply(client, worker, &reply, form).await.is_err();
+        || send_reply(client, worker, &reply, form, worker.config.timeouts.stall)
+            .await
+            .is_err();
     if worker.logs_access() {
         let answered = match is_gone {
             true => GONE.to_owned(),

@@ -1,6 +1,8 @@
 //! The response's way back: interim responses, protocol switches, plugins, the body.
 
-use super::{AfterAnswer, Binding, Delivered, Exchange, Progress};
+use std::time::Duration;
+
+use super::{AfterAnswer, Binding, Delivered, Exchange, Invitation, Progress};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::connection::CloseReason;
@@ -143,7 +145,7 @@ impl Exchange {
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut collected = Collected::new(BodyDecoder::of_response(framing));
-        let patience = self.worker.config.timeouts.upstream_idle;
+        let patience = self.timeouts().upstream_idle;
         let Some(session) = self.session.clone() else {
             let body = Body::arriving(framing, Some(plan), collected);
             return self.deliver(head, body, from, to, progress).await;
@@ -223,10 +225,13 @@ impl Exchange {
                 progress.is_answered.set(true);
                 return Ok(head);
             }
+            let is_invitation = head.status() == 100;
             self.pass_interim(head, from, to).await?;
-            if progress.is_sent.get() {
-                from.deadline()
-                    .arm(self.worker.config.timeouts.upstream_response);
+            let invitation = &progress.invitation;
+            if is_invitation && invitation.get() == Invitation::Awaited {
+                invitation.set(Invitation::Given);
+            } else if progress.is_sent.get() || invitation.get() == Invitation::Awaited {
+                from.deadline().arm(self.timeouts().upstream_response);
             }
         }
         Err(ExchangeError::new(
@@ -424,9 +429,7 @@ impl Exchange {
         progress.is_started.set(true);
         self.record.answered = reply.status;
         self.keep_reply(reply, form);
-        let sent = to
-            .write_all(&out, self.worker.config.timeouts.client_idle)
-            .await;
+        let sent = to.write_all(&out, self.timeouts().stall).await;
         self.record.sent += out.len() as u64;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
@@ -477,7 +480,7 @@ impl Exchange {
                     http1::forward_response(&head, &options, &mut out);
                 });
             }
-            let timeouts = self.worker.config.timeouts;
+            let patience = self.patience_with(&head, framing, progress);
             let mut hooks = match (&self.session, plan) {
                 (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
                     Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
@@ -496,10 +499,7 @@ impl Exchange {
                 out,
                 begun: body.collected.content,
                 hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
-                patience: Patience {
-                    sender: timeouts.upstream_idle,
-                    receiver: timeouts.client_idle,
-                },
+                patience,
                 may_splice: splice::IS_AVAILABLE,
                 steps: Steps::default(),
                 written: &mut self.record.sent,
@@ -522,6 +522,27 @@ impl Exchange {
                 // What was announced holds, even if the request has been sent whole since.
                 client_may_continue: is_client_done,
             })
+        }
+    }
+
+    /// How long either side may do nothing while the response's body is under way.
+    fn patience_with(
+        &self,
+        head: &ResponseHead,
+        framing: BodyFraming,
+        progress: &Progress,
+    ) -> Patience {
+        let timeouts = self.timeouts();
+        // An event stream has no length, and few other responses have none.
+        let may_be_events = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
+        let least = match may_be_events && http1::is_event_stream(head) {
+            true => timeouts.tunnel_idle,
+            false => Duration::ZERO,
+        };
+        progress.is_event_stream.set(!least.is_zero());
+        Patience {
+            sender: timeouts.upstream_idle.max(least),
+            receiver: timeouts.stall.max(least),
         }
     }
 
@@ -576,9 +597,7 @@ impl Exchange {
     ) -> Result<(), ExchangeError> {
         let mut out = buffers::small();
         http1::forward_response(head, options, &mut out);
-        let sent = to
-            .write_all(&out, self.worker.config.timeouts.client_idle)
-            .await;
+        let sent = to.write_all(&out, self.timeouts().stall).await;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }

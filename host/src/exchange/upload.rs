@@ -69,7 +69,7 @@ impl Exchange {
         plan: &mut BodyPlan,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         self.invite_content(client, session).await?;
-        let patience = self.worker.config.timeouts.client_idle;
+        let patience = self.timeouts().stall;
         let mut collected = Collected::new(BodyDecoder::new(self.framing));
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(&mut client.reader(), limit, patience).await;
@@ -158,10 +158,7 @@ impl Exchange {
         }
         client
             .writer()
-            .write_all(
-                b"HTTP/1.1 100 Continue\r\n\r\n",
-                self.worker.config.timeouts.client_idle,
-            )
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n", self.timeouts().stall)
             .await
             .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }

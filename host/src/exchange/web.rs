@@ -126,7 +126,7 @@ impl Exchange {
         let response = self
             .worker
             .with_date(|date| answer.into_response(form, date));
-        let stall = self.worker.config.timeouts.client_idle;
+        let stall = self.timeouts().stall;
         let mut writer = client.writer();
         match response
             .send(&mut writer, stall, &mut self.record.sent)
@@ -335,7 +335,7 @@ impl Exchange {
         if rest.is_empty() {
             return Ok(());
         }
-        let stall = self.worker.config.timeouts.client_idle;
+        let stall = self.timeouts().stall;
         let written = client.writer().write_all(rest, stall).await;
         written.map_err(|error| {
             let error = ExchangeError::io(Peer::Client, Step::SendHead, error);
@@ -359,7 +359,7 @@ impl Exchange {
             framed: !outgoing.is_unframed(),
         });
         let is_whole = self.is_well(over) && outgoing.finish();
-        let stall = self.worker.config.timeouts.client_idle;
+        let stall = self.timeouts().stall;
         let mut writer = client.writer();
         let sent = poll_fn(|cx| outgoing.poll_flush(&mut writer, stall, cx)).await;
         self.record.sent = outgoing.sent;

@@ -130,6 +130,16 @@ fn is_of_connection(value: &[u8]) -> Option<bool> {
     })
 }
 
+/// Whether a response is a stream of events, whose server may have nothing to say for long (`text/event-stream`).
+pub fn is_event_stream(head: &ResponseHead) -> bool {
+    head.fields().named("content-type").any(|value| {
+        let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
+        media_type
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
 /// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &str) -> bool {
     matches!(

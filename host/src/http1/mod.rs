@@ -40,8 +40,8 @@ pub use foreign::Foreign;
 pub use forward::{
     ConnectionAnnouncement, ConnectionChallenge, OutFraming, RequestForm, RequestForward,
     ResponseForward, connection_challenge, forget_digests, forward_request, forward_response,
-    is_connection_bound, is_idempotent, is_named_in_via, is_persistent, max_forwards,
-    trace_content, via_value,
+    is_connection_bound, is_event_stream, is_idempotent, is_named_in_via, is_persistent,
+    max_forwards, trace_content, via_value,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use glimpse::Glimpse;

@@ -55,6 +55,8 @@ pub(crate) struct ServerOptions {
     pub(crate) handshake_timeout: Duration,
     /// How long there may be no stream; then the connection is closed.
     pub(crate) idle_timeout: Duration,
+    /// How long the client may take nothing of what is left of its answers; then the connection is closed.
+    pub(crate) stall_timeout: Duration,
 }
 
 /// Why a client's connection has ended.
@@ -133,6 +135,7 @@ pub(crate) async fn serve(
         on_stream,
         counts: Rc::new(StreamCounts::new()),
         mood: Mood::Idle,
+        is_delivering: false,
         pulse,
     };
     poll_fn(|cx| serving.poll(cx)).await
@@ -165,6 +168,8 @@ struct Serving<'a, D, S> {
     on_stream: S,
     counts: Rc<StreamCounts>,
     mood: Mood,
+    /// There is no stream, but the end of an answer was still on its way when something was written last.
+    is_delivering: bool,
     pulse: Rc<Pulse>,
 }
 
@@ -252,7 +257,8 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         let has_streams = self.counts.live() > 0;
         match self.mood {
             Mood::Busy if !has_streams => {
-                self.deadline.arm(self.options.idle_timeout);
+                self.deadline.arm(self.quiet_timeout());
+                self.is_delivering = self.connection.has_streams();
                 self.mood = Mood::Idle;
             }
             Mood::Idle if has_streams => {
@@ -264,7 +270,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                     true => self.deadline.disarm(),
                     // The end of an answer may still be on its way.
                     false if self.connection.has_streams() => {
-                        self.deadline.arm(self.options.idle_timeout);
+                        self.deadline.arm(self.quiet_timeout());
                     }
                     false => self.deadline.arm(GOODBYE),
                 }
@@ -276,8 +282,12 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         // The end of an answer whose exchange is over may still be on its way to a client that takes its time.
         let has_written = self.pulse.take_written();
         let is_awaited = self.mood == Mood::Idle || matches!(self.mood, Mood::Leaving { .. });
-        if has_written && is_awaited && !has_streams && self.connection.has_streams() {
-            self.deadline.arm(self.options.idle_timeout);
+        if has_written && is_awaited && !has_streams {
+            let is_delivering = self.connection.has_streams();
+            if is_delivering || self.is_delivering {
+                self.deadline.arm(self.quiet_timeout());
+            }
+            self.is_delivering = is_delivering;
         }
         let is_idle = self.mood == Mood::Idle && self.deadline.poll_passed(cx).is_ready();
         let is_leaving = !matches!(self.mood, Mood::Idle | Mood::Busy);
@@ -289,6 +299,14 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         self.mood = Mood::Leaving { is_idle, is_timed };
         self.connection.graceful_shutdown();
         true
+    }
+
+    /// How long a client without streams may do nothing: it may still have to take the end of an answer.
+    fn quiet_timeout(&self) -> Duration {
+        match self.connection.has_streams() {
+            true => self.options.stall_timeout,
+            false => self.options.idle_timeout,
+        }
     }
 
     fn accept(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {

@@ -132,14 +132,15 @@ impl Look {
     ) -> io::Result<Begun> {
         let is_unseen = matches!(self.treatment, Treatment::Relay(_));
         let timeouts = connection.worker.config.timeouts;
+        let tunnel_idle = self.exchange.timeouts().tunnel_idle;
         let mut from_client = client.reader();
         let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
         // Where the upstream speaks TLS, it is the client's turn; elsewhere either side may begin when it likes.
         from_client.deadline().arm(match &from_upstream {
             None => timeouts.client_idle,
             Some(from_upstream) => {
-                from_upstream.deadline().arm(timeouts.tunnel_idle);
-                timeouts.tunnel_idle
+                from_upstream.deadline().arm(tunnel_idle);
+                tunnel_idle
             }
         });
         loop {
@@ -417,7 +418,7 @@ impl Look {
 
 /// Sends a fatal alert. The tunnel is closed in any case.
 async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Connection) {
-    let stall = connection.worker.config.timeouts.client_idle;
+    let stall = connection.worker.config.timeouts.stall;
     let _ = client.writer().write_all(alert, stall).await;
 }
 

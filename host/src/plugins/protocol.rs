@@ -60,18 +60,21 @@ impl Chain {
     }
 }
 
-/// Lets `protocol` serve the connection to its end. A client that does nothing for `idle` ends it.
+/// Lets `protocol` serve the connection to its end. A client that sends nothing for `idle`, or takes nothing for
+/// `stall`, ends it.
 pub(crate) async fn serve(
     protocol: &LoadedProtocol,
     stream: &mut MessageStream,
     facts: ClientFacts,
     idle: Duration,
+    stall: Duration,
 ) {
     let (reader, writer) = stream.split();
     let mut lent = Box::new(Lent {
         reader,
         writer,
         idle,
+        stall,
         is_reading: false,
         is_writing: false,
     });
@@ -110,6 +113,7 @@ struct Lent<'a> {
     reader: Reader<'a>,
     writer: Writer<'a>,
     idle: Duration,
+    stall: Duration,
     /// A read waits; its time has begun.
     is_reading: bool,
     is_writing: bool,
@@ -205,7 +209,7 @@ unsafe extern "C" fn write(
 ) -> u32 {
     let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| {
         if !std::mem::replace(&mut lent.is_writing, true) {
-            lent.writer.deadline().arm(lent.idle);
+            lent.writer.deadline().arm(lent.stall);
         }
         let polled = lent.writer.poll_write(cx, bytes.as_slice());
         lent.is_writing = polled.is_pending();

@@ -398,7 +398,7 @@ impl Inner {
             socket.drive(lent.reader, lent.writer, cx);
         }
         if let Some(outgoing) = &mut self.outgoing {
-            let stall = lent.worker.config.timeouts.client_idle;
+            let stall = lent.worker.config.timeouts.stall;
             let before = outgoing.sent;
             let flushed = outgoing.poll_flush(lent.writer, stall, cx);
             // Whoever waits with a waker of its own is not woken any more: ours has taken its place.

@@ -30,6 +30,7 @@ pub(super) const OPTIONS: ServerOptions = ServerOptions {
     max_head_len: 16 * 1024,
     handshake_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(60),
+    stall_timeout: Duration::from_secs(60),
 };
 
 /// A served connection and what comes of it.

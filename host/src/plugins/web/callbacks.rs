@@ -186,7 +186,7 @@ unsafe extern "C" fn read(
         if inner.is_content_gone {
             return Poll::Ready(Err(()));
         }
-        let patience = lent.worker.config.timeouts.client_idle;
+        let patience = lent.worker.config.timeouts.stall;
         let waits_for_word = !inner.incoming.has_begun()
             && inner.outgoing.is_none()
             && lent.request.fields().has(FieldId::Expect)
@@ -325,7 +325,7 @@ unsafe extern "C" fn write(
         }
         inner.sender = None;
         if outgoing.is_full() {
-            let stall = lent.worker.config.timeouts.client_idle;
+            let stall = lent.worker.config.timeouts.stall;
             match outgoing.poll_flush(lent.writer, stall, cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending if outgoing.is_full() => {
@@ -348,7 +348,7 @@ unsafe extern "C" fn write(
 
 unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
     let flush = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        let stall = lent.worker.config.timeouts.client_idle;
+        let stall = lent.worker.config.timeouts.stall;
         let Some(outgoing) = inner.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
