@@ -7,6 +7,7 @@ no compiler of schemas is needed.
 import contextlib
 import concurrent.futures
 import queue
+import time
 
 import certificates
 import grpc
@@ -16,6 +17,7 @@ from harness import case
 from website import random_text
 
 SECONDS = 20
+QUIET_SECONDS = 30
 
 
 def _answer_one(message, call):
@@ -36,11 +38,27 @@ def _answer_each(messages, _):
         yield message[::-1]
 
 
+def _watch(messages, _):
+    """Talks alone for half a minute; the client has said one thing and has not ended."""
+    yield next(messages)
+    for number in range(QUIET_SECONDS):
+        time.sleep(1)
+        yield b"%d" % number
+    yield from messages
+
+
+def _sum(messages, _):
+    """Says nothing before the client has ended."""
+    return b"%d" % sum(1 for _ in messages)
+
+
 class _Service(grpc.GenericRpcHandler):
     HANDLERS = {
         "/clients.Test/One": grpc.unary_unary_rpc_method_handler(_answer_one),
         "/clients.Test/Many": grpc.unary_stream_rpc_method_handler(_answer_many),
         "/clients.Test/Each": grpc.stream_stream_rpc_method_handler(_answer_each),
+        "/clients.Test/Sum": grpc.stream_unary_rpc_method_handler(_sum),
+        "/clients.Test/Watch": grpc.stream_stream_rpc_method_handler(_watch),
     }
 
     def service(self, details):
@@ -48,8 +66,8 @@ class _Service(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def _channel(context):
-    """A channel through the proxy to a server of its own; also the server's port."""
+def _channel(context, proxy=None):
+    """A channel through a proxy to a server of its own; also the server's port."""
     cert_file, key_file = certificates.server(context.world.origin_authority).write(context.directory, "grpc")
     with open(key_file, "rb") as key, open(cert_file, "rb") as cert, open(context.ca_file, "rb") as authority:
         server_credentials = grpc.ssl_server_credentials([(key.read(), cert.read())])
@@ -58,7 +76,7 @@ def _channel(context):
                          options=[("grpc.max_receive_message_length", -1)])
     port = server.add_secure_port("127.0.0.1:0", server_credentials)
     server.start()
-    options = [("grpc.http_proxy", context.proxy.url), ("grpc.max_receive_message_length", -1)]
+    options = [("grpc.http_proxy", (proxy or context.proxy).url), ("grpc.max_receive_message_length", -1)]
     try:
         with grpc.secure_channel(f"localhost:{port}", credentials, options=options) as channel:
             yield channel, port
@@ -104,6 +122,32 @@ def converses(context):
             expect_same("the answer", next(answers), (b"message %d" % number)[::-1])
         questions.put(None)
         expect_same("what follows the last answer", list(answers), [])
+
+
+@case("grpc", "a stream that is quiet on one side for 30 s")
+def is_quiet_on_one_side(context):
+    for is_client_quiet in (True, False):
+        proxy = context.start("--timeout", "5")
+        with _channel(context, proxy) as (channel, _):
+            if is_client_quiet:
+                said = queue.Queue()
+                answers = channel.stream_stream("/clients.Test/Watch")(iter(said.get, None), timeout=2 * QUIET_SECONDS)
+                said.put(b"begin")
+                expected = [b"begin", *(b"%d" % number for number in range(QUIET_SECONDS))]
+                expect_same("what the server says", [next(answers) for _ in expected], expected)
+                said.put(b"end")
+                said.put(None)
+                expect_same("the last answer", list(answers), [b"end"])
+            else:
+                call = channel.stream_unary("/clients.Test/Sum")
+                numbers = _slowly(QUIET_SECONDS)
+                expect_same("the answer", call(numbers, timeout=2 * QUIET_SECONDS), b"%d" % QUIET_SECONDS)
+
+
+def _slowly(count):
+    for number in range(count):
+        time.sleep(1)
+        yield b"%d" % number
 
 
 @case("grpc", "50 calls at once, and calls that are given up")
