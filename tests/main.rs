@@ -16,6 +16,8 @@ mod ca;
 mod cli;
 /// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.
 mod conformance;
+/// Clients that leave while nobody answers them.
+mod departures;
 /// The configurations that the repository shows, started as they stand there.
 mod examples;
 /// Ten thousand requests against origins that fail at random.

@@ -145,6 +145,9 @@ pub struct Timeouts {
     /// the response, an upstream that takes nothing of the request. Past it 408 or 504, or the response is cut off.
     /// Default 60 s.
     pub stall: Duration,
+    /// For an exchange or a tunnel of which one side has closed its direction, and in which nothing moves. Past it the
+    /// client has gone, or the tunnel is closed. Default 10 s.
+    pub half_closed: Duration,
     /// For the connection to the upstream, resolving included; past it 504. Default 10 s.
     pub connect: Duration,
     /// From the end of the request to the response head; past it 504. Default 60 s.
@@ -166,6 +169,7 @@ impl Default for Timeouts {
             header_read: Duration::from_secs(10),
             client_idle: Duration::from_secs(10),
             stall: Duration::from_secs(60),
+            half_closed: Duration::from_secs(10),
             connect: Duration::from_secs(10),
             upstream_response: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(60),

@@ -17,7 +17,7 @@ use crate::interception::{self, Guard, Look, Refused};
 use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
-use crate::tunnel::{self, TunnelEnd, TunnelWatcher};
+use crate::tunnel::{self, TunnelEnd, TunnelLimits, TunnelWatcher};
 use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
 use crate::worker::{Counted, Worker};
@@ -452,11 +452,14 @@ pub(crate) async fn run_tunnel(
     let limits = &worker.config.limits;
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
-    let idle = exchange.timeouts().tunnel_idle;
+    let tunnel_limits = TunnelLimits {
+        idle: exchange.timeouts().tunnel_idle,
+        half_closed: exchange.timeouts().half_closed,
+    };
     let deadlines = &worker.deadlines;
     let relayed = if let Some(hooks) = exchange.websocket_hooks() {
         let limits = MessageLimits {
-            idle,
+            idle: tunnel_limits.idle,
             max_len: limits.max_body_buffer,
         };
         // Boxed, as most tunnels are none.
@@ -465,6 +468,7 @@ pub(crate) async fn run_tunnel(
             upstream,
             deadlines,
             limits,
+            tunnel_limits.half_closed,
             &hooks,
             exchange.moved(),
         ))
@@ -479,7 +483,8 @@ pub(crate) async fn run_tunnel(
         let guarding = guard.as_ref().map(|guard| guard as &dyn TunnelWatcher);
         let watcher = guarding.or(hooks.as_ref().map(|hooks| hooks as &dyn TunnelWatcher));
         let moved = exchange.moved();
-        let relayed = tunnel::relay(client, upstream, deadlines, idle, watcher, moved).await;
+        let relayed =
+            tunnel::relay(client, upstream, deadlines, tunnel_limits, watcher, moved).await;
         if guard.is_some_and(|guard| guard.has_refused()) {
             exchange.note_guarded();
         }

@@ -623,15 +623,15 @@ fn why_cut_off(error: &ExchangeError) -> String {
 /// What is said of a client that has closed or reset its connection.
 const GONE: &str = "the client has gone";
 
-/// `work`, or an error as soon as the client has reset its connection: nobody waits for the result any more.
-async fn unless_reset<T>(
-    reset: impl Future<Output = ()>,
+/// `work`, or an error as soon as the client has gone: nobody waits for the result any more.
+async fn unless_gone<T>(
+    gone: impl Future<Output = ()>,
     work: impl Future<Output = Result<T, ExchangeError>>,
 ) -> Result<T, ExchangeError> {
     tokio::select! {
         biased;
         result = work => result,
-        () = reset => Err(client_has_gone()),
+        () = gone => Err(client_has_gone()),
     }
 }
 

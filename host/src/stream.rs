@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
-use crate::transport::{Link, ReadHalf, Transport, WriteHalf};
+use crate::transport::{Departure, Link, ReadHalf, Transport, WriteHalf};
 
 /// A connection that carries HTTP messages.
 #[derive(Debug)]
@@ -137,10 +137,13 @@ impl MessageStream {
         .await
     }
 
-    /// Ends when the peer has reset the connection. A peer that only closed its direction still reads.
-    /// Uses the deadline of the receiving direction. Cancel safe.
-    pub(crate) async fn reset(&self) {
-        wait_for_reset(self.transport.link(), &self.reading).await;
+    /// Ends when the peer has gone: it has reset the connection, or it has closed its direction for as long as
+    /// `half_closed`. Uses the deadline of the receiving direction. Cancel safe.
+    pub(crate) async fn gone(&self, half_closed: Duration) {
+        let link = self.transport.link();
+        begin_to_watch(&self.reading).await;
+        let departure = link.departure().await;
+        wait_for_end(departure, link, &self.reading, half_closed, &[]).await;
     }
 
     /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
@@ -192,10 +195,24 @@ impl MessageStream {
 }
 
 /// Begins to watch at the next tick only: most waits are over by then, and watching costs more than they do.
-async fn wait_for_reset(link: Link<'_>, deadline: &Deadline) {
+async fn begin_to_watch(deadline: &Deadline) {
     deadline.arm(Duration::ZERO);
     std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
-    link.reset().await;
+}
+
+/// Ends when a peer that has departed like this is of no use any more: at once after a reset; otherwise when nothing has
+/// moved for `half_closed`, as far as the deadlines of `others` show it.
+async fn wait_for_end(
+    departure: Departure,
+    link: Link<'_>,
+    deadline: &Deadline,
+    half_closed: Duration,
+    others: &[&Deadline],
+) {
+    if departure == Departure::HalfClosed {
+        deadline.arm(half_closed);
+        link.reset_or_late(deadline, others).await;
+    }
 }
 
 /// The receiving direction of a [`MessageStream`].
@@ -228,9 +245,32 @@ impl<'a> Reader<'a> {
         self.half.link()
     }
 
-    /// As [`MessageStream::reset`].
-    pub(crate) async fn reset(&self) {
-        wait_for_reset(self.half.link(), self.deadline).await;
+    /// Ends when the peer has gone: it has reset the connection; or it has closed its direction, and nothing has moved
+    /// since for `half_closed`, as far as the deadlines of `others` show it. Uses `deadline`. Cancel safe: bytes of TLS
+    /// that are read to find its end are kept.
+    pub(crate) async fn gone(
+        &mut self,
+        deadline: &Deadline,
+        half_closed: Duration,
+        others: &[&Deadline],
+    ) {
+        begin_to_watch(deadline).await;
+        let departure = match self.half {
+            // A `close_notify` is for TLS to see. What comes before it is the next request, and waits.
+            ReadHalf::Tls(_) if self.received.is_empty() => {
+                match std::future::poll_fn(|cx| self.poll_read(cx)).await {
+                    Ok(0) => Departure::HalfClosed,
+                    Ok(_) => self.half.link().departure().await,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        Departure::HalfClosed
+                    }
+                    Err(_) => Departure::Reset,
+                }
+            }
+            _ => self.half.link().departure().await,
+        };
+        let link = self.half.link();
+        wait_for_end(departure, link, deadline, half_closed, others).await;
     }
 
     /// The bytes received and not yet consumed.
@@ -255,21 +295,24 @@ impl<'a> Reader<'a> {
 
     /// As [`fill`](Self::fill).
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.received.make_room();
-        let mut room = (&mut self.received.bytes).limit(self.read_len);
-        match self.half.poll_read(cx, &mut room) {
-            Poll::Ready(result) => {
-                if matches!(result, Ok(0) | Err(_)) {
-                    self.received.release_if_empty();
-                }
-                Poll::Ready(result)
-            }
+        match self.poll_read(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
-                self.received.release_if_empty();
                 ready!(self.deadline.poll_passed(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
+    }
+
+    /// As [`poll_fill`](Self::poll_fill), without a deadline.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.received.make_room();
+        let mut room = (&mut self.received.bytes).limit(self.read_len);
+        let read = self.half.poll_read(cx, &mut room);
+        if !matches!(read, Poll::Ready(Ok(1..))) {
+            self.received.release_if_empty();
+        }
+        read
     }
 
     /// Reads up to the end of a head and hands the head's bytes over; what came behind it stays buffered.
@@ -323,6 +366,12 @@ impl<'a> Writer<'a> {
     /// What bounds the waits of this direction.
     pub(crate) fn deadline(&self) -> &'a Deadline {
         self.deadline
+    }
+
+    /// Ends when the peer has reset the connection. Uses the deadline of this direction. Cancel safe.
+    pub(crate) async fn reset(&self) {
+        begin_to_watch(self.deadline).await;
+        self.half.link().reset().await;
     }
 
     /// What the bytes go to, for those who bound their waits themselves.

@@ -26,6 +26,7 @@ use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
+use crate::deadline::Deadline;
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -94,6 +95,15 @@ pub(crate) struct Rewound {
 pub(crate) enum Link<'a> {
     Socket(&'a TcpStream),
     Channel(&'a Rc<dyn Channel>),
+}
+
+/// How a peer has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It has reset the connection.
+    Reset,
+    /// It has closed its direction, and may still read.
+    HalfClosed,
 }
 
 /// What a client and this proxy have agreed on by TLS.
@@ -175,7 +185,50 @@ impl Link<'_> {
             Self::Channel(channel) => poll_fn(|cx| channel.poll_reset(cx)).await,
         }
     }
+
+    /// Ends when the peer has reset the connection, or `deadline` has passed and none of the `others` has been armed
+    /// within its time. Cancel safe.
+    pub(crate) async fn reset_or_late(self, deadline: &Deadline, others: &[&Deadline]) {
+        let mut reset = pin!(self.reset());
+        poll_fn(|cx| {
+            if reset.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            loop {
+                ready!(deadline.poll_passed(cx));
+                if !deadline.renew(others) {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Ends when the peer has reset the connection or closed its direction. What has arrived before is not looked at.
+    /// A channel's peer always ends its direction; only a reset counts. Cancel safe.
+    pub(crate) async fn departure(self) -> Departure {
+        let Self::Socket(socket) = self else {
+            self.reset().await;
+            return Departure::Reset;
+        };
+        match socket.ready(END_OR_ERROR).await {
+            Ok(ready) if !ready.is_error() && ready.is_read_closed() => Departure::HalfClosed,
+            Ok(ready) if !ready.is_error() => {
+                // Bytes are there, where they cannot be told from an end.
+                self.reset().await;
+                Departure::Reset
+            }
+            _ => Departure::Reset,
+        }
+    }
 }
+
+/// An end of stream or an error, whatever bytes are there to be read. On Linux, tokio counts the end of a stream among
+/// what is of priority.
+#[cfg(target_os = "linux")]
+const END_OR_ERROR: Interest = Interest::PRIORITY.add(Interest::ERROR);
+#[cfg(not(target_os = "linux"))]
+const END_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
 
 impl Carrier {
     fn link(&self) -> Link<'_> {

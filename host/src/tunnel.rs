@@ -2,7 +2,8 @@
 //!
 //! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes, unless an end is TLS. A
 //! half-close is passed on, to TLS as `close_notify`, and the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
-//! whole one. A tunnel through which nothing moves for the idle limit is closed. Nothing is held while nothing moves.
+//! whole one. A tunnel through which nothing moves for the idle limit is closed; one of which a side has closed its
+//! direction, after the shorter limit for those. Nothing is held while nothing moves.
 
 use std::cell::Cell;
 use std::io;
@@ -27,6 +28,24 @@ pub(crate) struct TunnelEnd {
     pub(crate) read_len: usize,
 }
 
+/// How long nothing may move in a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TunnelLimits {
+    pub(crate) idle: Duration,
+    /// After one side has closed its direction.
+    pub(crate) half_closed: Duration,
+}
+
+impl TunnelLimits {
+    /// The limit that holds now.
+    pub(crate) fn within(&self, is_half_closed: bool) -> Duration {
+        match is_half_closed {
+            true => self.half_closed.min(self.idle),
+            false => self.idle,
+        }
+    }
+}
+
 /// What went through a tunnel.
 #[derive(Debug)]
 pub(crate) struct Relayed {
@@ -47,7 +66,7 @@ pub(crate) struct Moved {
 pub(crate) enum TunnelEndReason {
     /// Both sides closed.
     Closed,
-    /// Nothing moved for the idle limit.
+    /// Nothing moved for as long as it may.
     Idle,
     /// A connection failed, by this kind of error.
     Failed(io::ErrorKind),
@@ -63,12 +82,12 @@ impl std::fmt::Display for TunnelEndReason {
     }
 }
 
-/// Relays until both sides have closed, one fails, or nothing moves for `idle`.
+/// Relays until both sides have closed, one fails, or nothing moves for as long as `limits` say.
 pub(crate) async fn relay(
     mut client: TunnelEnd,
     mut upstream: TunnelEnd,
     deadlines: &Rc<Deadlines>,
-    idle: Duration,
+    limits: TunnelLimits,
     watcher: Option<&dyn TunnelWatcher>,
     moved: &Moved,
 ) -> Relayed {
@@ -98,7 +117,8 @@ pub(crate) async fn relay(
         &moved.to_client,
     );
     let deadline = deadlines.slot();
-    deadline.arm(idle);
+    deadline.arm(limits.idle);
+    let mut was_half_closed = false;
     let result: io::Result<()> = std::future::poll_fn(|cx| {
         let inbound_is_over = inbound.poll_until_over(cx, &outbound)?.is_ready();
         let outbound_is_over = outbound.poll_until_over(cx, &inbound)?.is_ready();
@@ -112,8 +132,10 @@ pub(crate) async fn relay(
         {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if inbound.take_activity() | outbound.take_activity() {
-            deadline.arm(idle);
+        let is_half_closed = inbound_is_over || outbound_is_over;
+        let has_closed = std::mem::replace(&mut was_half_closed, is_half_closed) != is_half_closed;
+        if inbound.take_activity() | outbound.take_activity() | has_closed {
+            deadline.arm(limits.within(is_half_closed));
         }
         deadline
             .poll_passed(cx)

@@ -207,6 +207,23 @@ fn half_closes_pass_and_the_other_direction_goes_on() {
 }
 
 #[test]
+fn a_half_closed_websocket_in_which_nothing_moves_is_closed() {
+    let origin = Origin::serve(|peer| {
+        peer.head();
+        peer.send(SWITCH);
+        peer.park();
+        peer.pause(20_000);
+    });
+    let proxy = sockets().config("[timeouts]\nhalf_closed = 0.5").start();
+    let unused = proxy.open_files();
+    let mut client = open(&proxy, &origin);
+    client.send(masked(FIN | TEXT, "hello"));
+    client.finish();
+    client.read_to_end();
+    assert!(proxy.wait_for_open_files(unused) <= unused);
+}
+
+#[test]
 fn a_peer_that_does_not_close_its_connection_is_not_waited_for() {
     let origin = Origin::serve(|peer| {
         peer.head();

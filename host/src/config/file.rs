@@ -56,6 +56,7 @@ pub(super) struct FileTimeouts {
     pub(super) header_read: Option<Seconds>,
     pub(super) idle: Option<Seconds>,
     pub(super) stall: Option<Seconds>,
+    pub(super) half_closed: Option<Seconds>,
     pub(super) connect: Option<Seconds>,
     pub(super) upstream_response: Option<Seconds>,
     pub(super) upstream_idle: Option<Seconds>,

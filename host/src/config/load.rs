@@ -289,6 +289,7 @@ fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts
         header_read: seconds(file.header_read, default.header_read),
         client_idle: seconds(flag.or(file.idle).or(general), default.client_idle),
         stall: seconds(file.stall, default.stall),
+        half_closed: seconds(file.half_closed, default.half_closed),
         connect: seconds(file.connect, default.connect),
         upstream_response: seconds(file.upstream_response, default.upstream_response),
         upstream_idle: seconds(file.upstream_idle, default.upstream_idle),

@@ -5,7 +5,7 @@
 //! what the client then says decides.
 
 use super::reach::Reached;
-use super::{Exchange, Origin, Outcome, unless_reset};
+use super::{Exchange, Origin, Outcome, unless_gone};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
 use crate::interception::{self, RelayReason, Treatment};
@@ -175,13 +175,16 @@ impl Exchange {
         &mut self,
         client: &MessageStream,
     ) -> Result<MessageStream, ExchangeError> {
+        let half_closed = self.timeouts().half_closed;
         let route = self.route(&self.tunnel_destination);
         let connected = async {
             upstream::connect(&self.worker, &route)
                 .await
                 .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
         };
-        Ok(unless_reset(client.reset(), connected).await?.stream)
+        Ok(unless_gone(client.gone(half_closed), connected)
+            .await?
+            .stream)
     }
 
     /// Keeps a connection that was to be relayed for the requests that come through the tunnel instead.
@@ -219,12 +222,13 @@ impl Exchange {
         let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
             Some(reached) => reached,
             None => {
+                let half_closed = self.timeouts().half_closed;
                 let connected = async {
                     upstream::connect(&self.worker, &route)
                         .await
                         .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
                 };
-                unless_reset(client.reset(), connected)
+                unless_gone(client.gone(half_closed), connected)
                     .await
                     .map_err(|error| FailedTls::of(&error))?
             }
@@ -240,6 +244,7 @@ impl Exchange {
         client: &MessageStream,
         hello: Option<Box<ShownHello>>,
     ) -> Result<(), String> {
+        let half_closed = self.timeouts().half_closed;
         let (Some(session), Some(hello)) = (&self.session, hello) else {
             return Ok(());
         };
@@ -250,7 +255,7 @@ impl Exchange {
                 response: None,
             };
             let walk = async { Ok(session.run(Hook::HandleTlsHello, subject).await) };
-            match unless_reset(client.reset(), walk).await {
+            match unless_gone(client.gone(half_closed), walk).await {
                 Ok(Verdict::Proceed | Verdict::Retry) => {}
                 Ok(Verdict::Reply(_, plugin) | Verdict::Close(plugin)) => {
                     return Err(format!("closed by {plugin}"));

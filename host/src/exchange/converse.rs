@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use super::reach::Destination;
-use super::{Delivered, Exchange, Invitation, Progress, client_has_gone, unless_reset};
+use super::{Delivered, Exchange, Invitation, Progress, client_has_gone, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::config::Timeouts;
@@ -53,10 +53,14 @@ impl Exchange {
         progress.is_sent.set(true);
         let patience = self.timeouts().upstream_response;
         from_upstream.deadline().arm(patience);
-        let (from_client, mut to_client) = client.split();
+        let half_closed = self.timeouts().half_closed;
+        let (mut from_client, mut to_client) = client.split();
+        let watch = from_client.deadline();
+        let others = [from_upstream.deadline(), to_client.deadline()];
         let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
         // Boxed, as a future that waits for readiness is large and kept twice here.
-        unless_reset(Box::pin(from_client.reset()), download).await
+        let gone = Box::pin(from_client.gone(watch, half_closed, &others));
+        unless_gone(gone, download).await
     }
 
     /// The request's head as it goes out.
@@ -109,6 +113,7 @@ impl Exchange {
                 to_client.deadline(),
             ]),
             content_within: from_client.deadline(),
+            client_takes_within: to_client.deadline(),
             answer_within,
             timeouts,
             progress,
@@ -153,7 +158,12 @@ impl Exchange {
             }
             sent?;
             progress.is_sent.set(true);
-            from_client.reset().await;
+            clocks.content_within.disarm();
+            let watch = clocks.content_within.another();
+            let others = [answer_within, clocks.client_takes_within];
+            from_client
+                .gone(&watch, timeouts.half_closed, &others)
+                .await;
             Err(NotSent::Failed(client_has_gone()))
         };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
@@ -177,6 +187,7 @@ impl Exchange {
 struct Clocks<'a> {
     company: Company<'a>,
     content_within: &'a Deadline,
+    client_takes_within: &'a Deadline,
     answer_within: &'a Deadline,
     timeouts: Timeouts,
     progress: &'a Progress,

@@ -1,6 +1,6 @@
 //! What plugins decide about a request before it goes anywhere.
 
-use super::{AfterAnswer, Exchange, unless_reset};
+use super::{AfterAnswer, Exchange, unless_gone};
 use crate::connection::CloseReason;
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
@@ -68,6 +68,7 @@ impl Exchange {
         hook: Hook,
         client: &mut MessageStream,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        let half_closed = self.timeouts().half_closed;
         let Some(session) = &self.session else {
             return Ok(None);
         };
@@ -79,7 +80,7 @@ impl Exchange {
             return Ok(None);
         };
         let decided = async { Ok(walk.verdict().await) };
-        let verdict = unless_reset(client.reset(), decided).await?;
+        let verdict = unless_gone(client.gone(half_closed), decided).await?;
         match verdict {
             Verdict::Proceed => Ok(None),
             verdict => Box::pin(self.follow(verdict, client)).await,

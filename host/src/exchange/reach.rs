@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::{AfterAnswer, Binding, Delivered, Exchange, Outcome, Progress, unless_reset};
+use super::{AfterAnswer, Binding, Delivered, Exchange, Outcome, Progress, unless_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme};
@@ -301,6 +301,7 @@ impl Exchange {
         error: &ExchangeError,
     ) -> Result<Option<Verdict>, ExchangeError> {
         let hook = Hook::OnUpstreamFailed;
+        let half_closed = self.timeouts().half_closed;
         let Some(session) = self
             .session
             .as_ref()
@@ -314,7 +315,7 @@ impl Exchange {
             response: None,
         };
         let walk = async { Ok(session.run(hook, subject).await) };
-        unless_reset(client.reset(), walk).await.map(Some)
+        unless_gone(client.gone(half_closed), walk).await.map(Some)
     }
 
     async fn obtain(
@@ -326,6 +327,7 @@ impl Exchange {
         if let Some(next) = self.resolve(client, destination).await? {
             return Ok(Reached::Answered(next));
         }
+        let half_closed = self.timeouts().half_closed;
         let route = self.route(destination);
         if let Some(pinned) = self.pinned.as_ref().filter(|_| !route.is_tunnel)
             && let Some(upstream) = upstream::pinned(pinned, &route)
@@ -345,7 +347,7 @@ impl Exchange {
                 },
             }
         };
-        unless_reset(client.reset(), connected).await
+        unless_gone(client.gone(half_closed), connected).await
     }
 
     fn not_connected(&self, error: DialError) -> ExchangeError {
@@ -368,6 +370,7 @@ impl Exchange {
         client: &mut MessageStream,
         destination: &mut Destination,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
+        let half_closed = self.timeouts().half_closed;
         let needs_addresses = |route: Route<'_>| {
             route.parent.is_none()
                 && route.addresses.is_empty()
@@ -383,7 +386,7 @@ impl Exchange {
             response: None,
         };
         let walk = async { Ok(session.resolve(subject).await) };
-        let verdict = unless_reset(client.reset(), walk).await?;
+        let verdict = unless_gone(client.gone(half_closed), walk).await?;
         let (addresses, source) = session.addresses();
         if !addresses.is_empty() || source.is_some() {
             let changed = destination.changed.get_or_insert_default();

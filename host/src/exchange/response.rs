@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{AfterAnswer, Binding, Delivered, Exchange, Invitation, Progress};
+use super::{AfterAnswer, Binding, Delivered, Exchange, Invitation, Progress, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
-    FieldId, HeadKind, OutFraming, ResponseForward, ResponseHead, Version,
+    FieldId, HeadKind, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
     AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict,
@@ -206,7 +206,11 @@ impl Exchange {
     ) -> Result<ResponseHead, ExchangeError> {
         for _ in 0..=MAX_INTERIM {
             let limits = self.worker.head_limits;
-            let mut received = from.read_head(HeadKind::Response, &limits).await;
+            let mut received = match self.has_content() && !progress.is_sent.get() {
+                false => from.read_head(HeadKind::Response, &limits).await,
+                // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
+                true => Box::pin(unless_reset(from, to, &limits)).await?,
+            };
             if matches!(received, Err(ReadHeadError::Head(_))) && self.takes_relaxed() {
                 // What was read is still there.
                 received = Box::pin(from.read_head(HeadKind::RelaxedResponse, &limits)).await;
@@ -601,6 +605,16 @@ impl Exchange {
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }
+}
+
+/// Reads a head, unless the client resets its connection before one is here.
+async fn unless_reset(
+    from: &mut Reader<'_>,
+    to: &Writer<'_>,
+    limits: &HeadLimits,
+) -> Result<Result<HeadText, ReadHeadError>, ExchangeError> {
+    let received = async { Ok(from.read_head(HeadKind::Response, limits).await) };
+    unless_gone(to.reset(), received).await
 }
 
 /// Reads on while an interim response is on its way to a slow client: heads of HTTP/2 have no flow control, and would

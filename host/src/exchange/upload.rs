@@ -1,6 +1,6 @@
 //! The request's content, for plugins that see it: whole before anything is dialled, or as it passes.
 
-use super::{AfterAnswer, Exchange, unless_reset};
+use super::{AfterAnswer, Exchange, unless_gone};
 use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
@@ -70,6 +70,7 @@ impl Exchange {
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         self.invite_content(client, session).await?;
         let patience = self.timeouts().stall;
+        let half_closed = self.timeouts().half_closed;
         let mut collected = Collected::new(BodyDecoder::new(self.framing));
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(&mut client.reader(), limit, patience).await;
@@ -97,7 +98,7 @@ impl Exchange {
                     .await
                     .map_err(|error| ExchangeError::content(Peer::Client, error))
             };
-            match unless_reset(client.reset(), run).await? {
+            match unless_gone(client.gone(half_closed), run).await? {
                 Whole::Content {
                     content,
                     is_changed,

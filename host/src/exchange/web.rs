@@ -8,11 +8,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use plugin_api::abi::web::fault;
 
 use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
 use crate::connection::CloseReason;
+use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
 use crate::plugins::AnsweredBy;
@@ -22,6 +24,7 @@ use crate::plugins::web::{
 };
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
+use crate::transport::{Departure, Link};
 use crate::web::files::{Files, SendFileError};
 use crate::web::{Found, Matched, Missing};
 use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
@@ -294,7 +297,9 @@ impl Exchange {
         task: &mut WebTask,
         client: &mut MessageStream,
     ) -> Result<WebStep, Failed> {
+        let half_closed = self.timeouts().half_closed;
         let (mut reader, mut writer) = client.split();
+        let mut departing = Departing::new(writer.deadline(), half_closed);
         loop {
             let mut lent = Lent {
                 reader: &mut reader,
@@ -306,8 +311,8 @@ impl Exchange {
             if let Poll::Ready(step) = polled {
                 return Ok(step);
             }
-            let reset = reader.link().reset();
-            woken_unless(reset, !task.is_websocket())
+            let watched = (!task.is_websocket()).then(|| reader.link());
+            woken_unless(&mut departing, watched)
                 .await
                 .map_err(|error| (error, Progress::default()))?;
         }
@@ -459,16 +464,58 @@ impl Exchange {
     }
 }
 
-/// Ends when whoever waits for it is woken, by anything; with an error if that was the client's reset.
+/// A client that leaves while a task answers it.
+struct Departing<'a> {
+    /// The client has closed its direction; then this is the time for which it is still answered.
+    half_closed: Option<Deadline>,
+    limit: Duration,
+    /// Shows when the client was sent something.
+    sending: &'a Deadline,
+}
+
+impl<'a> Departing<'a> {
+    fn new(sending: &'a Deadline, limit: Duration) -> Self {
+        Self {
+            half_closed: None,
+            limit,
+            sending,
+        }
+    }
+
+    /// Ends when the client has gone: it has reset the connection, or closed its direction and got nothing since for as
+    /// long as it may. Goes on where it was when it is dropped and called again.
+    async fn gone(&mut self, link: Link<'_>) {
+        if self.half_closed.is_none() {
+            match link.departure().await {
+                Departure::Reset => return,
+                Departure::HalfClosed => {
+                    let deadline = self.sending.another();
+                    deadline.arm(self.limit);
+                    self.half_closed = Some(deadline);
+                }
+            }
+        }
+        if let Some(deadline) = &self.half_closed {
+            link.reset_or_late(deadline, &[self.sending]).await;
+        }
+    }
+}
+
+/// Ends when whoever waits for it is woken, by anything; with an error if the client that is watched has gone.
 async fn woken_unless(
-    reset: impl Future<Output = ()>,
-    is_watched: bool,
+    departing: &mut Departing<'_>,
+    watched: Option<Link<'_>>,
 ) -> Result<(), ExchangeError> {
-    let mut reset = pin!(reset);
+    let mut gone = pin!(async {
+        match watched {
+            Some(link) => departing.gone(link).await,
+            None => std::future::pending().await,
+        }
+    });
     let mut has_waited = false;
     // Not `select!`: out of turns, it would wait before it has looked at either, and take the wake for its first.
     poll_fn(|cx| {
-        if is_watched && reset.as_mut().poll(cx).is_ready() {
+        if gone.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(client_has_gone()));
         }
         match std::mem::replace(&mut has_waited, true) {

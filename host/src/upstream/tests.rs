@@ -765,7 +765,10 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
                 read_len: 1024 * 1024,
             },
             &means.deadlines,
-            STALL,
+            tunnel::TunnelLimits {
+                idle: STALL,
+                half_closed: STALL,
+            },
             None,
             &tunnel::Moved::default(),
         )

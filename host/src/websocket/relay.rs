@@ -7,7 +7,8 @@
 //!
 //! It is over when both sides have sent a Close, or were sent one: then the proxy closes both connections, at the latest
 //! after [`CLOSE_LIMIT`], and what still comes is dropped. That is also how it ends when the proxy closes it: for a peer
-//! that breaks the protocol, a plugin that fails or wants it so, or when nothing has moved for the idle limit.
+//! that breaks the protocol, a plugin that fails or wants it so, or when nothing has moved for the idle limit, or since a
+//! half-close for the shorter limit of that.
 
 use std::io;
 use std::rc::Rc;
@@ -27,7 +28,7 @@ use crate::deadline::{Deadline, Deadlines};
 use crate::held::{Full, Held};
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
-use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason};
+use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason, TunnelLimits};
 use crate::turn::{self, Steps};
 
 /// How long peers may take to close their connections after the last Close.
@@ -92,12 +93,14 @@ pub(crate) struct MessageLimits {
     pub(crate) max_len: u64,
 }
 
-/// Relays until the WebSocket is over, a connection fails, or nothing moves for as long as it may.
+/// Relays until the WebSocket is over, a connection fails, or nothing moves for as long as it may: once a side has closed
+/// its direction, for `half_closed`.
 pub(crate) async fn relay(
     mut client: TunnelEnd,
     mut upstream: TunnelEnd,
     deadlines: &Rc<Deadlines>,
     limits: MessageLimits,
+    half_closed: Duration,
     watcher: &dyn MessageWatcher,
     moved: &Moved,
 ) -> Relayed {
@@ -108,7 +111,10 @@ pub(crate) async fn relay(
         watcher,
         moved,
         deadline: deadlines.slot(),
-        idle: limits.idle,
+        limits: TunnelLimits {
+            idle: limits.idle,
+            half_closed,
+        },
         is_ending: false,
         is_late: false,
         steps: Steps::default(),
@@ -176,7 +182,7 @@ struct Relay<'a> {
     watcher: &'a dyn MessageWatcher,
     moved: &'a Moved,
     deadline: Deadline,
-    idle: Duration,
+    limits: TunnelLimits,
     /// Nothing is read any more but the ends of the connections.
     is_ending: bool,
     /// It ends because nothing has moved.
@@ -259,6 +265,7 @@ impl<'a> Relay<'a> {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => {
                     sender.reading = Reading::Over;
+                    self.note_activity(true);
                     return Ok(true);
                 }
                 Poll::Ready(Err(_)) if is_ending || sender.reading == Reading::Closed => {
@@ -406,7 +413,9 @@ impl<'a> Relay<'a> {
 
     fn note_activity(&self, has_moved: bool) {
         if has_moved && !self.is_ending {
-            self.deadline.arm(self.idle);
+            let is_half_closed =
+                self.client.reading == Reading::Over || self.upstream.reading == Reading::Over;
+            self.deadline.arm(self.limits.within(is_half_closed));
         }
     }
 

@@ -81,7 +81,18 @@ fn a_tunnel_leads_from_stream_to_stream() {
         };
         let (to_client, to_origin) = (end(to_client), end(to_origin));
         let moved = tunnel::Moved::default();
-        let relay = tunnel::relay(to_client, to_origin, &served.deadlines, STALL, None, &moved);
+        let limits = tunnel::TunnelLimits {
+            idle: STALL,
+            half_closed: STALL,
+        };
+        let relay = tunnel::relay(
+            to_client,
+            to_origin,
+            &served.deadlines,
+            limits,
+            None,
+            &moved,
+        );
         let (relayed, at_client, at_origin, (), ()) = tokio::join!(
             relay,
             collect(response.into_body()),
