@@ -46,6 +46,8 @@ mod listener_tls;
 mod logins;
 /// What one exchange leaves in the log.
 mod logs;
+/// Names of hosts: who is asked, what is said of failures, and files that change.
+mod names;
 /// Responses that break the grammar: which are repaired, which only on demand, which refused.
 mod odd_responses;
 /// The order of plugins on the command line is the order of calls.

@@ -258,7 +258,8 @@ pub struct DnsConfig {
     pub servers: Vec<SocketAddr>,
     /// Longest time an answer is kept, whatever its TTL says; zero keeps none. Default 300 s.
     pub cache_ttl_max: Duration,
-    /// How long a failed look-up is remembered; zero forgets it at once. Default 5 s.
+    /// How long it is remembered that a name has no address, and for at most a second that nobody could be asked; zero
+    /// forgets it at once. Default 5 s.
     pub negative_ttl: Duration,
 }
 
@@ -277,7 +278,7 @@ impl Default for DnsConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolver {
-    /// The proxy itself, over DNS, with a cache; `/etc/hosts` is read.
+    /// The proxy itself, over DNS, with a cache; `/etc/hosts` is read, too.
     Dns,
     /// The system's `getaddrinfo`, with whatever the machine has configured for it.
     System,

@@ -10,7 +10,6 @@ use crate::content_coding::DecodeError;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
 use crate::plugins::{ContentRefusedReason, PluginReply};
-use crate::upstream::resolve::ResolveError;
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
 /// How the proxy names itself in `Proxy-agent` and `Server`.
@@ -333,9 +332,8 @@ fn request_head(error: HeadError) -> (u16, &'static str) {
 fn dial(failure: &DialFailure) -> (u16, &'static str) {
     match failure {
         DialFailure::TimedOut(_) => (504, "connection_timeout"),
-        DialFailure::Resolve(ResolveError::NotFound) => (502, "destination_not_found"),
-        DialFailure::Resolve(ResolveError::TimedOut) => (504, "dns_timeout"),
-        DialFailure::Resolve(ResolveError::Failed(_)) => (502, "dns_error"),
+        DialFailure::Resolve { error, .. } if error.is_late() => (504, "dns_timeout"),
+        DialFailure::Resolve { .. } => (502, "dns_error"),
         DialFailure::Tls(failure) => tls(&failure.fault),
         DialFailure::Http2(_) => (502, "http_protocol_error"),
         DialFailure::Itself => (508, "proxy_loop_detected"),

@@ -29,6 +29,7 @@ use crate::plugins::spec::PluginSpec;
 use crate::plugins::{Chain, last_words, watchdog};
 use crate::telemetry::LogSink;
 use crate::tls_listener::{TlsListener, TlsListenerError};
+use crate::upstream::resolve::NameFiles;
 use crate::upstream::tls::{TlsClient, TlsClientError};
 use crate::web::{WebServer, WebServerError};
 use crate::worker::{self, Cut, Stage, WorkerStart};
@@ -199,6 +200,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             Handover::new(&listeners).map_err(StartError::Worker)?,
         )),
     };
+    let name_files = Arc::new(NameFiles::of_system(&config.dns));
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (ready, ready_workers) = std::sync::mpsc::channel();
@@ -210,6 +212,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             config: Arc::clone(&config),
             chain: Arc::clone(&chain),
             tls_client: Arc::clone(&tls_client),
+            name_files: Arc::clone(&name_files),
             tls_listener: tls_listener.clone(),
             interception: interception.clone(),
             web: web.clone(),

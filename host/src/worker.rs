@@ -2,8 +2,8 @@
 //!
 //! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
 //! own access log batch. What all workers share is immutable: the configuration, the plugin chain
-//! and the trust in upstreams; or written rarely: certificates and what was learnt about hosts. Only the counts of
-//! connections and exchanges are written by all.
+//! and the trust in upstreams; or written rarely: certificates, what was learnt about hosts, and what the machine's
+//! files say about names. Only the counts of connections and exchanges are written by all.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,7 +32,7 @@ use crate::upstream::handshakes::Handshakes;
 use crate::upstream::http1_hosts::Http1Hosts;
 use crate::upstream::mark;
 use crate::upstream::pool::{Pool, PoolLimits};
-use crate::upstream::resolve::Resolver;
+use crate::upstream::resolve::{NameFiles, Resolver};
 use crate::upstream::tls::TlsClient;
 use crate::web::WebServer;
 
@@ -110,6 +110,7 @@ pub(crate) struct WorkerStart {
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) tls_client: Arc<TlsClient>,
+    pub(crate) name_files: Arc<NameFiles>,
     pub(crate) tls_listener: Option<Arc<TlsListener>>,
     pub(crate) interception: Option<Arc<Interception>>,
     pub(crate) web: Option<Arc<WebServer>>,
@@ -219,7 +220,11 @@ impl Worker {
             http1_hosts: Http1Hosts::default(),
             marked_via: mark::marked(&start.config.via),
             handshakes: Handshakes::default(),
-            resolver: Resolver::new(&start.config.dns)?,
+            resolver: Resolver::new(
+                &start.config.dns,
+                start.config.timeouts.connect,
+                &start.name_files,
+            )?,
             access_log: AccessLog::new(start.log.clone()),
             access_lines: Notify::new(),
             is_draining: Cell::new(false),

@@ -10,6 +10,9 @@ mod client;
 mod coding;
 mod log;
 pub(crate) mod logins;
+mod name_server;
+#[cfg(target_os = "linux")]
+pub(crate) mod namespace;
 mod origin;
 mod proxy;
 mod scratch;
@@ -22,6 +25,7 @@ use std::time::Duration;
 pub(crate) use binaries::{plugin_directory, plugin_library, proxy_binary};
 pub(crate) use client::{Client, End};
 pub(crate) use coding::{Coding, bomb};
+pub(crate) use name_server::{Manner, NameServer};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;

@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::http1::{FieldLine, RequestHead, ResponseHead};
 use crate::relay::ContentHook;
 use crate::telemetry::LogSink;
+use crate::upstream::resolve::NameFiles;
 use crate::upstream::tls::TlsClient;
 use crate::worker::{self, Worker, WorkerStart};
 
@@ -61,11 +62,13 @@ impl Measured {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())?;
+        let config = Config::default();
         let worker = worker::enter(&WorkerStart {
             number: 0,
             listeners: Vec::new(),
             handover: None,
-            config: Arc::new(Config::default()),
+            name_files: Arc::new(NameFiles::of_system(&config.dns)),
+            config: Arc::new(config),
             chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
             tls_listener: None,
             interception: None,

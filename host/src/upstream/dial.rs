@@ -5,6 +5,7 @@
 //! with the destination and the parent, never with the parent's credentials.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,23 +31,21 @@ use crate::transport::Transport;
 const TLS_PROBE: Duration = Duration::from_secs(3);
 
 /// There is no connection.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot connect to {host}:{port}{}: {failure}", through(.parent.as_deref()))]
+#[derive(Debug)]
 pub(crate) struct DialError {
     pub(crate) host: String,
     pub(crate) port: u16,
     /// The parent proxy on the way, without its credentials.
     pub(crate) parent: Option<String>,
-    #[source]
     pub(crate) failure: DialFailure,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialFailure {
-    /// The name could not be resolved.
-    #[error(transparent)]
-    Resolve(ResolveError),
+    /// The name of the host, or of the parent proxy on the way, has no address.
+    #[error("cannot resolve {host}: {error}{}", hint(host, error))]
+    Resolve { host: String, error: ResolveError },
     /// Every address failed; this is what the last one said.
     #[error(transparent)]
     Connect(io::Error),
@@ -286,6 +285,42 @@ impl From<TlsFailure> for DialFailure {
     }
 }
 
-fn through(parent: Option<&str>) -> String {
-    parent.map_or_else(String::new, |parent| format!(" through {parent}"))
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            port,
+            parent,
+            failure,
+        } = self;
+        // Nothing was connected to.
+        if !matches!(failure, DialFailure::Resolve { .. }) {
+            write!(f, "cannot connect to {host}:{port}")?;
+            if let Some(parent) = parent {
+                write!(f, " through {parent}")?;
+            }
+            f.write_str(": ")?;
+        }
+        failure.fmt(f)
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.failure)
+    }
+}
+
+/// What may help with a name that the DNS does not know.
+fn hint(host: &str, error: &ResolveError) -> &'static str {
+    let is_unknown = matches!(error, ResolveError::NoSuchHost | ResolveError::NoAddress);
+    match is_unknown {
+        true if host.ends_with(".local") => {
+            "; names in .local are of mDNS, which is asked with dns.resolver = system"
+        }
+        true if !host.contains('.') => {
+            "; a name of the local network may be known with dns.resolver = system"
+        }
+        _ => "",
+    }
 }

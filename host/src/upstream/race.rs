@@ -2,7 +2,8 @@
 //!
 //! Both families are asked for at once. Connecting begins with the first IPv6 answer, or with IPv4 once IPv6 had
 //! [`RESOLUTION_DELAY`] to answer. Families take turns; a further address is tried when the one before has failed or
-//! has not answered within [`ATTEMPT_DELAY`]. The first connection wins, the others are dropped.
+//! has not answered within [`ATTEMPT_DELAY`]. The first connection wins, the others are dropped. A name that the answer
+//! for IPv4 says does not exist is not waited for any longer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -74,6 +75,7 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
 /// The addresses of one name, on their way from answer to connection.
 struct Race<'a> {
+    host: &'a str,
     port: u16,
     source: Option<IpAddr>,
     own: &'a [SocketAddr],
@@ -89,6 +91,7 @@ struct Race<'a> {
 impl<'a> Race<'a> {
     fn new(to: Destination<'a>) -> Self {
         Self {
+            host: to.host,
             port: to.port,
             source: to.source,
             own: to.own,
@@ -119,16 +122,19 @@ impl<'a> Race<'a> {
     ) -> Result<TcpStream, DialFailure> {
         let ask = async |family| match unresolved {
             Some((resolver, host)) => resolver.lookup(host, family).await,
-            None => Err(ResolveError::NotFound),
+            None => Err(ResolveError::NoAddress),
         };
+        if let Some((resolver, _)) = unresolved {
+            resolver.refresh().await;
+        }
         let mut v6_answer = std::pin::pin!(ask(Family::V6));
         let mut v4_answer = std::pin::pin!(ask(Family::V4));
         let (mut v6_is_open, mut v4_is_open) = (unresolved.is_some(), unresolved.is_some());
-        let mut no_address = None;
+        let (mut no_v6, mut no_v4) = (ResolveError::NoAddress, ResolveError::NoAddress);
         loop {
             let is_waiting = !(self.v6.is_empty() && self.v4.is_empty());
             if self.attempts.is_empty() && !is_waiting && !v6_is_open && !v4_is_open {
-                return Err(self.failure(no_address));
+                return Err(self.failure(ResolveError::of_both(no_v4, no_v6)));
             }
             tokio::select! {
                 biased;
@@ -136,7 +142,7 @@ impl<'a> Race<'a> {
                     v6_is_open = false;
                     match answer {
                         Ok(found) => self.v6 = found.into(),
-                        Err(error) => no_address = worse(no_address, error),
+                        Err(error) => no_v6 = error,
                     }
                     // Nobody has to wait for this answer any more.
                     if self.attempts.is_empty() {
@@ -147,7 +153,10 @@ impl<'a> Race<'a> {
                     v4_is_open = false;
                     match answer {
                         Ok(found) => self.answered_v4(found, v6_is_open),
-                        Err(error) => no_address = worse(no_address, error),
+                        Err(error) => {
+                            v6_is_open &= error != ResolveError::NoSuchHost;
+                            no_v4 = error;
+                        }
                     }
                 }
                 Some(attempt) = self.attempts.next() => match attempt {
@@ -198,19 +207,13 @@ impl<'a> Race<'a> {
         Ok(())
     }
 
-    fn failure(self, no_address: Option<ResolveError>) -> DialFailure {
-        match (self.last_error, no_address) {
-            (Some(error), _) => DialFailure::Connect(error),
-            (None, Some(error)) => DialFailure::Resolve(error),
-            (None, None) => DialFailure::Resolve(ResolveError::NotFound),
+    fn failure(self, no_address: ResolveError) -> DialFailure {
+        match self.last_error {
+            Some(error) => DialFailure::Connect(error),
+            None => DialFailure::Resolve {
+                host: self.host.to_owned(),
+                error: no_address,
+            },
         }
-    }
-}
-
-/// Of two reasons for having no address the one that says more: a failure tells more than an absence.
-fn worse(earlier: Option<ResolveError>, later: ResolveError) -> Option<ResolveError> {
-    match (earlier, later) {
-        (Some(earlier), ResolveError::NotFound) => Some(earlier),
-        (_, later) => Some(later),
     }
 }

@@ -4,46 +4,60 @@
 //! connecting may begin before the slower answer is there (RFC 8305 §3). Answers are kept for their time to live
 //! within bounds, failures for a short time.
 //!
-//! A name in the machine's hosts file is known from there alone, as with getaddrinfo: no name server is asked for the
-//! family that the file does not have. The file is read once, at the start. `localhost` and what is below it is this
-//! machine whatever name servers would say (RFC 6761 §6.3).
+//! `localhost` and what is below it are both loopbacks whatever files or name servers say (RFC 6761 §6.3), as curl and
+//! browsers have it. A name in the machine's hosts file is known from there alone, as with getaddrinfo: no name server
+//! is asked for the family that the file does not have. That file and resolv.conf are read again when they change
+//! (`files`); what was learnt from the name servers before is then forgotten.
 
-use std::cell::RefCell;
+mod files;
+mod hosts;
+mod servers;
+mod settings;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
+use hickory_resolver::proto::rr::RecordType;
 
 use crate::config::{DnsConfig, Resolver as ResolverKind};
+pub(crate) use files::NameFiles;
+use hosts::Hosts;
+use servers::NameServers;
+pub(crate) use servers::{Fault, ServerFault};
+use settings::Settings;
 
 /// Names kept at most; past it the cache starts anew.
 const CACHE_LEN: usize = 4096;
+/// The longest that a look-up takes, so that a client has its answer within five seconds.
+const LIMIT: Duration = Duration::from_millis(4500);
+/// How long it is remembered that nobody could be asked: a network comes back at any moment.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
 
 /// What looks names up for one worker.
 pub(crate) struct Resolver {
-    source: Source,
+    kind: ResolverKind,
+    /// What the operator has configured; otherwise what `files` say.
+    configured: Option<Arc<Settings>>,
+    files: Arc<NameFiles>,
+    /// Of what is taken from `files`.
+    generation: Cell<u64>,
+    hosts: RefCell<Arc<Hosts>>,
+    settings: RefCell<Option<Arc<Settings>>>,
+    /// None: the system's resolver is asked.
+    servers: RefCell<Option<Rc<NameServers>>>,
     cache: RefCell<HashMap<(Box<str>, Family), Cached>>,
+    /// For each look-up.
+    limit: Duration,
     max_ttl: Duration,
     negative_ttl: Duration,
-}
-
-enum Source {
-    Dns(Box<Dns>),
-    System,
-}
-
-/// What the machine knows of names by itself, and whom it asks for the others.
-struct Dns {
-    hosts: Hosts,
-    servers: TokioResolver,
 }
 
 /// Addresses, and for how long they may be kept.
@@ -62,68 +76,137 @@ struct Cached {
 }
 
 /// Why a name has no address.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ResolveError {
-    /// The name does not exist, or has no address of this family.
-    #[error("the name has no address")]
-    NotFound,
-    /// No name server answered in time.
-    #[error("the name servers did not answer in time")]
-    TimedOut,
-    /// The name servers failed.
-    #[error("looking the name up failed: {0}")]
-    Failed(String),
+    /// The name does not exist.
+    #[error("no such host")]
+    NoSuchHost,
+    /// The name exists and has no address of this family.
+    #[error("the host has no address")]
+    NoAddress,
+    /// No name server gave an answer; why, for each of them.
+    #[error("DNS failed: {}", servers::shown(.0))]
+    NoAnswer(Arc<[ServerFault]>),
+    /// getaddrinfo failed for another reason than the name.
+    #[error("the system's resolver failed: {0}")]
+    System(String),
+    /// getaddrinfo took longer than this.
+    #[error("the system's resolver did not answer within {} s", .0.as_secs_f32())]
+    SystemTimedOut(Duration),
+    /// Longer than any name in the DNS (RFC 1035 §3.1).
+    #[error("the name is longer than 253 bytes, which DNS does not allow")]
+    NameTooLong,
+    /// RFC 1035 §3.1.
+    #[error("the name has a label of more than 63 bytes, which DNS does not allow")]
+    LabelTooLong,
+    /// It has no labels, or an empty one.
+    #[error("DNS cannot hold such a name")]
+    NameInvalid,
 }
 
 impl Resolver {
+    /// `connect_limit` is for a whole connection; a look-up ends before that.
+    ///
     /// # Errors
-    /// The name servers of the configuration, or the system's, cannot be used.
-    pub(crate) fn new(config: &DnsConfig) -> io::Result<Self> {
-        Self::with_hosts(config, Hosts::from_system().unwrap_or_default())
-    }
-
-    pub(super) fn with_hosts(config: &DnsConfig, hosts: Hosts) -> io::Result<Self> {
-        let servers = match config.resolver {
-            ResolverKind::System => None,
-            ResolverKind::Dns if config.servers.is_empty() => {
-                match TokioResolver::builder_tokio() {
-                    Ok(builder) => Some(asking_only(builder)?),
-                    Err(error) => {
-                        tracing::warn!(%error, "no usable resolv.conf, asking the system's resolver");
-                        None
-                    }
-                }
+    /// The name servers cannot be used.
+    pub(crate) fn new(
+        config: &DnsConfig,
+        connect_limit: Duration,
+        files: &Arc<NameFiles>,
+    ) -> io::Result<Self> {
+        let configured = match config.resolver {
+            ResolverKind::Dns if !config.servers.is_empty() => {
+                Some(Arc::new(Settings::of_servers(&config.servers)))
             }
-            ResolverKind::Dns => Some(with_servers(&config.servers)?),
+            _ => None,
         };
-        Ok(Self {
-            source: servers.map_or(Source::System, |servers| {
-                Source::Dns(Box::new(Dns { hosts, servers }))
-            }),
+        let resolver = Self {
+            kind: config.resolver,
+            configured,
+            files: Arc::clone(files),
+            generation: Cell::default(),
+            hosts: RefCell::default(),
+            settings: RefCell::default(),
+            servers: RefCell::default(),
             cache: RefCell::default(),
+            limit: LIMIT.min(connect_limit.mul_f32(0.9)),
             max_ttl: config.cache_ttl_max,
             negative_ttl: config.negative_ttl,
-        })
+        };
+        resolver.adopt()?;
+        Ok(resolver)
     }
 
-    /// The addresses of `host` in one family, from the cache or asked for.
+    /// Takes in what the machine's files say, if they have changed. To be called before the look-ups of a name, so that
+    /// both families ask the same servers.
+    pub(crate) async fn refresh(&self) {
+        self.files.refresh().await;
+        if self.files.generation() != self.generation.get()
+            && let Err(error) = self.adopt()
+        {
+            tracing::warn!(%error, "cannot use the new name servers");
+        }
+    }
+
+    /// Takes over what the files say.
+    fn adopt(&self) -> io::Result<()> {
+        let known = self.files.known();
+        self.generation.set(known.generation);
+        self.hosts.replace(known.hosts);
+        if self.kind == ResolverKind::System {
+            // Whatever has changed, the system may now have another answer.
+            self.cache.borrow_mut().clear();
+            return Ok(());
+        }
+        let settings = self.configured.clone().or(known.settings);
+        let is_same = match (&*self.settings.borrow(), &settings) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if !is_same {
+            let servers = settings.as_deref().cloned().map(NameServers::new);
+            self.servers.replace(servers.transpose()?.map(Rc::new));
+            self.settings.replace(settings);
+            self.cache.borrow_mut().clear();
+        }
+        Ok(())
+    }
+
+    /// The addresses of `host` in one family: known by definition, from the hosts file, from the cache, or asked for.
     pub(crate) async fn lookup(
         &self,
         host: &str,
         family: Family,
     ) -> Result<Vec<IpAddr>, ResolveError> {
+        let (host, is_absolute) = match host.strip_suffix('.') {
+            Some(host) => (host, true),
+            None => (host, false),
+        };
+        if is_localhost(host) {
+            return Ok(vec![family.loopback()]);
+        }
+        if self.kind == ResolverKind::Dns
+            && let Some(known) = self.hosts.borrow().addresses(host, family)
+        {
+            return known;
+        }
         if let Some(known) = self.cached(host, family) {
             return known;
         }
-        let (addresses, ttl) = match &self.source {
-            Source::Dns(dns) => dns.ask(host, family).await,
-            Source::System => ask_system(host, family).await,
+        let (generation, servers) = (self.generation.get(), self.servers.borrow().clone());
+        let (addresses, ttl) = match servers {
+            Some(servers) => servers.look_up(host, is_absolute, family, self.limit).await,
+            None => ask_system(host, family, self.limit).await,
         };
         let ttl = match &addresses {
             Ok(_) => ttl.min(self.max_ttl),
-            Err(_) => self.negative_ttl,
+            Err(error) if error.is_denial() => self.negative_ttl,
+            Err(_) => self.negative_ttl.min(FAILURE_TTL),
         };
-        self.remember(host, family, addresses.clone(), ttl);
+        // What was asked of servers that are no longer ours is nothing to remember.
+        if generation == self.generation.get() {
+            self.remember(host, family, addresses.clone(), ttl);
+        }
         addresses
     }
 
@@ -161,65 +244,6 @@ impl hashbrown::Equivalent<(Box<str>, Family)> for NameRef<'_> {
     }
 }
 
-fn with_servers(servers: &[SocketAddr]) -> io::Result<TokioResolver> {
-    let mut config = ResolverConfig::default();
-    for server in servers {
-        let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
-        for connection in &mut name_server.connections {
-            connection.port = server.port();
-        }
-        config.add_name_server(name_server);
-    }
-    asking_only(TokioResolver::builder_with_config(
-        config,
-        TokioRuntimeProvider::default(),
-    ))
-}
-
-/// Without what is done here: the bounds of the configuration hold for our cache, and a second one below it would know
-/// nothing of them; and hickory takes the hosts file for one family's answer at a time.
-fn asking_only(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> io::Result<TokioResolver> {
-    let options = builder.options_mut();
-    options.cache_size = 0;
-    options.use_hosts_file = ResolveHosts::Never;
-    builder.build().map_err(io::Error::other)
-}
-
-impl Dns {
-    async fn ask(&self, host: &str, family: Family) -> Answer {
-        let name = match Name::from_utf8(host) {
-            Ok(name) => name,
-            Err(error) => return (Err(ResolveError::Failed(error.to_string())), Duration::ZERO),
-        };
-        match self.in_hosts(&name, family) {
-            Some(answer) => answer,
-            None => self.ask_servers(name, family).await,
-        }
-    }
-
-    /// What the hosts file says; `None` if it does not have the name at all.
-    fn in_hosts(&self, name: &Name, family: Family) -> Option<Answer> {
-        let entry = |family: Family| {
-            let query = Query::query(name.clone(), family.record_type());
-            self.hosts.lookup_static_host(&query)
-        };
-        entry(family)
-            .map(|lookup| answer(&lookup))
-            .or_else(|| entry(family.other()).map(|_| (Err(ResolveError::NotFound), Duration::MAX)))
-    }
-
-    async fn ask_servers(&self, name: Name, family: Family) -> Answer {
-        match self.servers.lookup(name, family.record_type()).await {
-            Ok(lookup) => answer(&lookup),
-            Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
-                (Err(ResolveError::NotFound), Duration::ZERO)
-            }
-            Err(NetError::Timeout) => (Err(ResolveError::TimedOut), Duration::ZERO),
-            Err(error) => (Err(ResolveError::Failed(error.to_string())), Duration::ZERO),
-        }
-    }
-}
-
 impl Family {
     fn record_type(self) -> RecordType {
         match self {
@@ -234,41 +258,100 @@ impl Family {
             Self::V6 => Self::V4,
         }
     }
-}
 
-fn answer(lookup: &Lookup) -> Answer {
-    let ttl = lookup
-        .valid_until()
-        .saturating_duration_since(Instant::now());
-    let addresses: Vec<IpAddr> = lookup
-        .answers()
-        .iter()
-        .filter_map(|record| record.data.ip_addr())
-        .collect();
-    match addresses.is_empty() {
-        true => (Err(ResolveError::NotFound), ttl),
-        false => (Ok(addresses), ttl),
+    fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv6() == (self == Self::V6)
+    }
+
+    fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::LOCALHOST.into(),
+            Self::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
     }
 }
 
+impl ResolveError {
+    /// Whether somebody who knows has said so, and not that nobody could be asked.
+    fn is_denial(&self) -> bool {
+        !matches!(
+            self,
+            Self::NoAnswer(_) | Self::System(_) | Self::SystemTimedOut(_)
+        )
+    }
+
+    /// Whether each name server has answered, if only that it cannot.
+    fn is_answered(&self) -> bool {
+        match self {
+            Self::NoAnswer(faults) => faults.iter().all(ServerFault::is_answer),
+            _ => true,
+        }
+    }
+
+    /// Whether the answer did not come in time.
+    pub(crate) fn is_late(&self) -> bool {
+        match self {
+            Self::SystemTimedOut(_) => true,
+            Self::NoAnswer(faults) => faults
+                .iter()
+                .any(|fault| matches!(fault.fault, Fault::TimedOut(_))),
+            _ => false,
+        }
+    }
+
+    /// Of the reasons why a name has no address of either family, the one that tells what is wrong with the name.
+    pub(super) fn of_both(v4: Self, v6: Self) -> Self {
+        match (v4, v6) {
+            // Some servers say so of every name without an IPv6 address (RFC 4074 §4.2), but not the other way round.
+            (Self::NoAddress, Self::NoSuchHost) => Self::NoAddress,
+            (Self::NoAddress, v6) => v6,
+            (v4, _) => v4,
+        }
+    }
+}
+
+/// RFC 6761 §6.3; `host` is in lower case.
+fn is_localhost(host: &str) -> bool {
+    host.strip_suffix("localhost")
+        .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 /// getaddrinfo tells no time to live: the configured maximum counts.
-async fn ask_system(host: &str, family: Family) -> Answer {
-    let answer = match tokio::net::lookup_host((host, 0)).await {
-        Ok(found) => {
-            let of_family = |ip: &IpAddr| ip.is_ipv6() == (family == Family::V6);
-            let addresses: Vec<IpAddr> = found
-                .map(|address| address.ip())
-                .filter(of_family)
-                .collect();
-            if addresses.is_empty() {
-                Err(ResolveError::NotFound)
-            } else {
-                Ok(addresses)
+async fn ask_system(host: &str, family: Family, limit: Duration) -> Answer {
+    let asked = tokio::time::timeout(limit, tokio::net::lookup_host((host, 0))).await;
+    let answer = match asked {
+        Ok(Ok(found)) => {
+            let found = found.map(|address| address.ip());
+            let addresses: Vec<IpAddr> = found.filter(|ip| family.has(*ip)).collect();
+            match addresses.is_empty() {
+                true => Err(ResolveError::NoAddress),
+                false => Ok(addresses),
             }
         }
-        Err(error) => Err(ResolveError::Failed(error.to_string())),
+        Ok(Err(error)) => Err(system_error(&error.to_string())),
+        Err(_) => Err(ResolveError::SystemTimedOut(limit)),
     };
     (answer, Duration::MAX)
+}
+
+/// What getaddrinfo says is known in words only: those of glibc, of musl, and of macOS and the BSDs.
+fn system_error(text: &str) -> ResolveError {
+    const UNKNOWN: [&str; 4] = [
+        "Name or service not known",
+        "Name does not resolve",
+        "nodename nor servname provided",
+        "hostname nor servname provided",
+    ];
+    const NO_ADDRESS: [&str; 2] = ["No address associated with", "Name has no usable address"];
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&UNKNOWN) {
+        ResolveError::NoSuchHost
+    } else if says(&NO_ADDRESS) {
+        ResolveError::NoAddress
+    } else {
+        let reason = text.rsplit("address information: ").next().unwrap_or(text);
+        ResolveError::System(reason.to_owned())
+    }
 }
 
 impl std::fmt::Debug for Resolver {

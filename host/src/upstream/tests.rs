@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use super::dial::{DialError, DialFailure, Dialer, ParentFailure};
 use super::handshakes::Handshakes;
 use super::parent::Parent;
-use super::resolve::Resolver;
+use super::resolve::{NameFiles, Resolver};
 use super::route::Route;
 use super::socks5::SocksError;
 use super::tls::{TlsClient, TlsFault};
@@ -31,7 +32,6 @@ use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd, TunnelEndReason};
 
-mod resolve;
 mod tls;
 
 /// Silence for this long where something has to come is a hang.
@@ -62,7 +62,7 @@ impl Means {
         let ticker = Rc::clone(&deadlines);
         tokio::task::spawn_local(async move { ticker.run(|| ()).await });
         Self {
-            resolver: Resolver::new(&dns).unwrap(),
+            resolver: Resolver::new(&dns, STALL, &no_name_files(&dns)).unwrap(),
             tls: TlsClient::trusting(authority.certificate(), tls, insecure_hosts),
             deadlines,
             limit: STALL,
@@ -105,7 +105,13 @@ impl Means {
     }
 }
 
-fn on_worker(test: impl Future<Output = ()>) {
+/// A machine without a hosts file and without a resolv.conf.
+fn no_name_files(dns: &DnsConfig) -> Arc<NameFiles> {
+    let missing = PathBuf::from("/missing");
+    Arc::new(NameFiles::at(dns, missing.clone(), missing, STALL))
+}
+
+pub(super) fn on_worker(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(Default::default())

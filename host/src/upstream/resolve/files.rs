@@ -1,0 +1,380 @@
+//! The machine's hosts file and resolv.conf, read again when they change; one copy for all workers.
+//!
+//! Whoever looks a name up asks first whether the files are due: then it looks at them (stat), at most once in
+//! [`INTERVAL`]. That is how glibc and Go notice a change of network; it needs no thread, and finds files that are
+//! replaced, links that lead elsewhere, and files that a container has mounted from outside.
+//!
+//! A file that cannot be used (missing, no text, too long, no name server in it, replaced again and again while it is
+//! read) changes nothing: what the last good one said holds, and the log says so once. A file that was written just
+//! before it was read is read once more, since the writer may not have been done.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::hosts::Hosts;
+use super::settings::Settings;
+use crate::config::{DnsConfig, Resolver};
+
+/// How often the files are looked at, at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest resolv.conf, in bytes.
+const MAX_SETTINGS_LEN: u64 = 1024 * 1024;
+/// The longest hosts file, in bytes; lists of advertisers' hosts have some 10 MB.
+const MAX_HOSTS_LEN: u64 = 32 * 1024 * 1024;
+/// Files up to this length, in bytes, are read and taken in by the worker that notices the change.
+const SHORT: u64 = 64 * 1024;
+/// How long reading a long file is waited for; then look-ups go on with what was known.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// A file that was changed less than this before it was read is read again.
+const SETTLES_IN: Duration = Duration::from_secs(2);
+/// How often a file is read because it was changed while it was read.
+const MAX_READS: usize = 3;
+
+/// The two files.
+#[derive(Debug)]
+pub(crate) struct NameFiles {
+    started: Instant,
+    interval: Duration,
+    /// When the files are due, in milliseconds since `started`.
+    due: AtomicU64,
+    /// Held while somebody looks at the files; whoever comes meanwhile waits for what is found.
+    files: Arc<Mutex<Files>>,
+    known: StdMutex<Known>,
+    /// The generation of `known`.
+    generation: AtomicU64,
+}
+
+/// What the files say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) hosts: Arc<Hosts>,
+    /// None as long as there has been no usable file, or nobody needs it.
+    pub(super) settings: Option<Arc<Settings>>,
+    /// Counts the changes of either file.
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+struct Files {
+    hosts: Watched<Hosts>,
+    settings: Option<Watched<Settings>>,
+}
+
+type Parse<T> = fn(&[u8]) -> Result<T, &'static str>;
+
+/// One file.
+#[derive(Debug)]
+struct Watched<T> {
+    path: PathBuf,
+    /// In bytes.
+    max_len: u64,
+    parse: Parse<T>,
+    /// The file that was read last, whether it could be used or not.
+    stamp: Option<Stamp>,
+    /// It was read so soon after a change that it may have changed again without a trace.
+    is_fresh: bool,
+    /// Of the last content that could be used.
+    digest: Option<u64>,
+    hasher: RandomState,
+    /// What was wrong with it at the last look.
+    complaint: Option<String>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    /// Device, inode, and when the inode was changed (seconds and nanoseconds).
+    inode: (u64, u64, i64, i64),
+}
+
+impl NameFiles {
+    /// Those of this machine, as they are now.
+    pub(crate) fn of_system(config: &DnsConfig) -> Self {
+        Self::at(config, hosts_path(), settings_path(), INTERVAL)
+    }
+
+    pub(in crate::upstream) fn at(
+        config: &DnsConfig,
+        hosts: PathBuf,
+        settings: PathBuf,
+        interval: Duration,
+    ) -> Self {
+        // The system's resolver reads them itself: here it only matters that they change.
+        let (parse_hosts, parse_settings): (Parse<Hosts>, Parse<Settings>) = match config.resolver {
+            Resolver::Dns => (|text| Ok(Hosts::parse(text)), Settings::parse),
+            Resolver::System => (|_| Ok(Hosts::default()), |_| Ok(Settings::of_servers(&[]))),
+        };
+        let needs_settings = config.servers.is_empty() || config.resolver == Resolver::System;
+        let mut hosts = Watched::new(hosts, MAX_HOSTS_LEN, parse_hosts);
+        let settings = Watched::new(settings, MAX_SETTINGS_LEN, parse_settings);
+        let mut settings = Some(settings).filter(|_| needs_settings);
+        let known = Known {
+            hosts: Arc::new(hosts.look().unwrap_or_default()),
+            settings: settings.as_mut().and_then(Watched::look).map(Arc::new),
+            generation: 0,
+        };
+        if let Some(reason) = hosts.complaint.as_ref().filter(|_| hosts.path.exists()) {
+            let file = hosts.path.display();
+            tracing::warn!(%file, reason, "cannot use the hosts file");
+        }
+        let is_needed = config.resolver == Resolver::Dns && known.settings.is_none();
+        if let Some(settings) = settings.as_ref().filter(|_| is_needed) {
+            let (file, reason) = (settings.path.display(), &settings.complaint);
+            tracing::warn!(%file, ?reason, "no usable name servers there: asking the system's resolver");
+        }
+        Self {
+            started: Instant::now(),
+            interval,
+            due: AtomicU64::new(millis(interval)),
+            files: Arc::new(Mutex::new(Files { hosts, settings })),
+            known: StdMutex::new(known),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts the changes.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// What the files said when they were looked at last.
+    pub(super) fn known(&self) -> Known {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    /// Looks at the files if they are due. Cancel safe: whoever comes next does it then.
+    pub(super) async fn refresh(self: &Arc<Self>) {
+        if self.is_due() && timeout(READ_LIMIT, self.look()).await.is_err() {
+            self.postpone();
+        }
+    }
+
+    async fn look(self: &Arc<Self>) {
+        let mut files = Arc::clone(&self.files).lock_owned().await;
+        if !self.is_due() {
+            return;
+        }
+        if files.has_long_news() {
+            let this = Arc::clone(self);
+            // It goes on when nobody waits any more; then the next look-up has its result.
+            let reading = tokio::task::spawn_blocking(move || this.take(&mut files));
+            if let Err(error) = reading.await {
+                tracing::error!(%error, "reading the hosts file ended early");
+            }
+        } else {
+            self.take(&mut files);
+        }
+        self.postpone();
+    }
+
+    fn is_due(&self) -> bool {
+        millis(self.started.elapsed()) >= self.due.load(Ordering::Relaxed)
+    }
+
+    fn postpone(&self) {
+        let due = millis(self.started.elapsed() + self.interval);
+        self.due.store(due, Ordering::Relaxed);
+    }
+
+    fn take(&self, files: &mut Files) {
+        let hosts = files.hosts.look();
+        let settings = files.settings.as_mut().and_then(Watched::look);
+        if hosts.is_none() && settings.is_none() {
+            return;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosts) = hosts {
+            let file = files.hosts.path.display();
+            tracing::info!(%file, "the hosts file has changed");
+            known.hosts = Arc::new(hosts);
+        }
+        if let Some(settings) = settings {
+            let servers = &settings.servers;
+            tracing::info!(?servers, "the configuration of name servers has changed");
+            known.settings = Some(Arc::new(settings));
+        }
+        known.generation += 1;
+        self.generation.store(known.generation, Ordering::Release);
+    }
+}
+
+impl Files {
+    /// Whether there is something to read that takes a while.
+    fn has_long_news(&self) -> bool {
+        let metadata = std::fs::metadata(&self.hosts.path);
+        metadata.is_ok_and(|found| found.len() > SHORT && self.hosts.is_news(&found))
+    }
+}
+
+impl<T> Watched<T> {
+    fn new(path: PathBuf, max_len: u64, parse: Parse<T>) -> Self {
+        Self {
+            path,
+            max_len,
+            parse,
+            stamp: None,
+            is_fresh: false,
+            digest: None,
+            hasher: RandomState::new(),
+            complaint: None,
+        }
+    }
+
+    /// What it says, if that is another thing than before.
+    fn look(&mut self) -> Option<T> {
+        match self.read_news() {
+            Ok(value) => value,
+            Err(reason) => {
+                let is_known = self.complaint.as_ref() == Some(&reason);
+                // At the start there is nothing that holds.
+                if !is_known && self.digest.is_some() {
+                    let file = self.path.display();
+                    tracing::warn!(%file, reason, "cannot use the file: what it said before still holds");
+                }
+                self.complaint = Some(reason);
+                None
+            }
+        }
+    }
+
+    fn is_news(&self, found: &Metadata) -> bool {
+        self.is_fresh || self.stamp != Some(Stamp::of(found))
+    }
+
+    fn read_news(&mut self) -> Result<Option<T>, String> {
+        match std::fs::metadata(&self.path) {
+            Ok(found) if !self.is_news(&found) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                self.stamp = None;
+                return Err(error.to_string());
+            }
+        }
+        let text = self.read().map_err(|error| error.to_string())?;
+        if text.contains(&0) {
+            return Err("it is no text".to_owned());
+        }
+        let digest = Some(self.hasher.hash_one(&text));
+        if digest == self.digest {
+            self.complaint = None;
+            return Ok(None);
+        }
+        let value = (self.parse)(&text).map_err(str::to_owned)?;
+        self.digest = digest;
+        self.complaint = None;
+        Ok(Some(value))
+    }
+
+    /// The content of one moment.
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        for _ in 0..MAX_READS {
+            self.stamp = None;
+            let file = open(&self.path)?;
+            let found = file.metadata()?;
+            let stamp = Stamp::of(&found);
+            self.stamp = Some(stamp);
+            self.is_fresh = stamp.is_recent();
+            if !found.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            let mut text = Vec::new();
+            if found.len() <= self.max_len {
+                (&file).take(self.max_len + 1).read_to_end(&mut text)?;
+            }
+            if found.len().max(text.len() as u64) > self.max_len {
+                let max_len = self.max_len;
+                return Err(io::Error::other(format!(
+                    "it is longer than {max_len} bytes"
+                )));
+            }
+            if Stamp::of(&file.metadata()?) == stamp {
+                return Ok(text);
+            }
+        }
+        self.stamp = None;
+        Err(io::Error::other("it changes while it is read"))
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = {
+            use std::os::unix::fs::MetadataExt;
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            (metadata.dev(), metadata.ino(), changed.0, changed.1)
+        };
+        #[cfg(not(unix))]
+        let inode = (0, 0, 0, 0);
+        Self {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            inode,
+        }
+    }
+
+    fn is_recent(&self) -> bool {
+        let since = |time: SystemTime| {
+            let now = SystemTime::now();
+            now.duration_since(time)
+                .or_else(|_| time.duration_since(now))
+                .unwrap_or_default()
+        };
+        let changed = Duration::from_secs(self.inode.2.unsigned_abs());
+        let changed = SystemTime::UNIX_EPOCH.checked_add(changed);
+        [self.modified, changed]
+            .into_iter()
+            .flatten()
+            .any(|time| since(time) < SETTLES_IN)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Never waits, as it would at a FIFO that nobody writes to.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    }
+    options.open(path)
+}
+
+#[cfg(not(windows))]
+fn hosts_path() -> PathBuf {
+    "/etc/hosts".into()
+}
+
+#[cfg(not(windows))]
+fn settings_path() -> PathBuf {
+    "/etc/resolv.conf".into()
+}
+
+#[cfg(windows)]
+fn hosts_path() -> PathBuf {
+    let root = std::env::var_os("SystemRoot").unwrap_or_else(|| r"C:\Windows".into());
+    Path::new(&root).join(r"System32\drivers\etc\hosts")
+}
+
+/// The settings are in the registry, where no file shows that they change: they are read at the start, and with the
+/// hosts file.
+#[cfg(windows)]
+fn settings_path() -> PathBuf {
+    hosts_path()
+}

@@ -1,0 +1,107 @@
+//! The hosts file: which names this machine knows by itself (hosts(5)).
+//!
+//! Read as getaddrinfo reads it: a line is an address, its names and a comment, and whatever else a line is, it is
+//! skipped. A name may be anything: Docker Compose writes `my_service`. Names are compared without regard to case and
+//! to a final dot.
+
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+
+use super::{Family, ResolveError};
+
+/// Addresses by name.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    names: HashMap<Box<str>, Vec<IpAddr>>,
+}
+
+impl Hosts {
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let mut names: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        for line in text.split(|&byte| byte == b'\n') {
+            let line = line.split(|&byte| byte == b'#').next().unwrap_or(line);
+            // A comment may be in any encoding.
+            let Ok(line) = str::from_utf8(line) else {
+                continue;
+            };
+            let mut words = line.split_ascii_whitespace();
+            // An address with a zone (`fe80::1%lo0`) cannot be connected to without it.
+            let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
+                continue;
+            };
+            let address = address.to_canonical();
+            for name in words {
+                let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+                let addresses = names.entry(name.into()).or_default();
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Self { names }
+    }
+
+    /// The addresses of `host`, which is in lower case; `None` if the file does not have it in any family.
+    pub(super) fn addresses(
+        &self,
+        host: &str,
+        family: Family,
+    ) -> Option<Result<Vec<IpAddr>, ResolveError>> {
+        let addresses = self.names.get(host)?.iter().copied();
+        let addresses: Vec<IpAddr> = addresses.filter(|ip| family.has(*ip)).collect();
+        Some(match addresses.is_empty() {
+            true => Err(ResolveError::NoAddress),
+            false => Ok(addresses),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(hosts: &Hosts, name: &str) -> Option<[String; 2]> {
+        let shown = |family| match hosts.addresses(name, family)? {
+            Ok(found) => Some(found.iter().map(|ip| format!("{ip} ")).collect()),
+            Err(_) => Some(String::new()),
+        };
+        Some([shown(Family::V4)?, shown(Family::V6)?])
+    }
+
+    #[test]
+    fn reads_what_getaddrinfo_reads() {
+        let hosts = Hosts::parse(
+            b"\xef\xbb\xbf192.0.2.1\tFour.Test. alias # 192.0.2.9 not-this\r\n\
+              192.0.2.2 both\n2001:db8::2   both\n192.0.2.3 both\n192.0.2.2 both\n\
+              # caf\xe9\n192.0.2.4 latin # \xe9\n192.0.2.5 behind\n\
+              ::ffff:192.0.2.6 mapped\nfe80::1%lo0 zoned\nnonsense here\n192.0.2.7\n  192.0.2.8  my_service _x -app app- \
+              xn--0 a--b\n192.0.2.10 last",
+        );
+        let v4 = |text: &str| Some([format!("{text} "), String::new()]);
+        for (name, expected) in [
+            ("four.test", v4("192.0.2.1")),
+            ("alias", v4("192.0.2.1")),
+            ("not-this", None),
+            (
+                "both",
+                Some(["192.0.2.2 192.0.2.3 ".to_owned(), "2001:db8::2 ".to_owned()]),
+            ),
+            ("behind", v4("192.0.2.5")),
+            ("mapped", v4("192.0.2.6")),
+            ("zoned", None),
+            ("here", None),
+            ("my_service", v4("192.0.2.8")),
+            ("_x", v4("192.0.2.8")),
+            ("-app", v4("192.0.2.8")),
+            ("app-", v4("192.0.2.8")),
+            ("xn--0", v4("192.0.2.8")),
+            ("a--b", v4("192.0.2.8")),
+            ("last", v4("192.0.2.10")),
+            ("", None),
+        ] {
+            assert_eq!(of(&hosts, name), expected, "{name}");
+        }
+    }
+}

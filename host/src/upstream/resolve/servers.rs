@@ -1,0 +1,378 @@
+//! Asking name servers: which names, whom, in what order, and for how long.
+//!
+//! Servers are asked in the order of their list, the next one as soon as the one before has failed, or beside it if it
+//! takes longer than [`HEDGE`]. The one that answered last comes first for the next [`PREFERENCE`], so that a dead
+//! server costs one look-up and not every one. An answer that says *no* counts only once the servers before it had
+//! [`DENIAL_DELAY`] to say otherwise: in a company the first one knows names that the others do not.
+//!
+//! A name is asked for byte for byte. The DNS takes any label of 1 to 63 bytes (RFC 2181 §11), and so does getaddrinfo:
+//! nothing is read into underscores, hyphens or `xn--`.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use hickory_resolver::Resolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::Name;
+use tokio::time::{Instant, sleep_until};
+
+use super::settings::Settings;
+use super::sockets::Sockets;
+use super::{Answer, Family, ResolveError};
+
+/// How long a server has before the next one is asked beside it.
+const HEDGE: Duration = Duration::from_millis(500);
+/// How long the servers before the one that denies a name have to know it.
+const DENIAL_DELAY: Duration = Duration::from_secs(1);
+/// How long the server that answered is asked first.
+const PREFERENCE: Duration = Duration::from_secs(30);
+/// The longest name in text, without the final dot (RFC 1035 §3.1).
+const MAX_NAME_LEN: usize = 253;
+const MAX_LABEL_LEN: usize = 63;
+
+/// The name servers of one worker.
+pub(super) struct NameServers {
+    servers: Vec<Server>,
+    search: Vec<Name>,
+    settings: Settings,
+    /// Whom to begin with, and until when that holds.
+    preferred: Cell<(usize, Instant)>,
+}
+
+struct Server {
+    address: SocketAddr,
+    sockets: Sockets,
+    client: Resolver<Sockets>,
+}
+
+/// A server that is being asked.
+type Try<'a> = Pin<Box<dyn Future<Output = (usize, Result<Answer, Fault>)> + 'a>>;
+
+/// A name server that gave no answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerFault {
+    pub(crate) server: SocketAddr,
+    pub(crate) fault: Fault,
+}
+
+/// Why a name server gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing came for this long.
+    TimedOut(Duration),
+    /// The system could not reach it.
+    Unreachable(String),
+    /// It said that it cannot answer.
+    Code(ResponseCode),
+    /// What it sent is no answer.
+    Malformed(String),
+}
+
+impl NameServers {
+    /// # Errors
+    /// A client for one of the servers cannot be made.
+    pub(super) fn new(settings: Settings) -> io::Result<Self> {
+        let servers = settings.servers.iter();
+        let servers = servers.map(|address| Server::new(*address, &settings));
+        let search = settings.search.iter();
+        let domain = |text: &String| {
+            let mut domain = name_of(text.strip_suffix('.').unwrap_or(text)).ok()?;
+            domain.set_fqdn(true);
+            Some(domain)
+        };
+        Ok(Self {
+            servers: servers.collect::<io::Result<_>>()?,
+            search: search.filter_map(domain).collect(),
+            preferred: Cell::new((0, Instant::now())),
+            settings,
+        })
+    }
+
+    /// The addresses of `host`, within `limit`. `is_absolute`: the search domains are not tried.
+    pub(super) async fn look_up(
+        &self,
+        host: &str,
+        is_absolute: bool,
+        family: Family,
+        limit: Duration,
+    ) -> Answer {
+        if self.settings.skips_v6 && family == Family::V6 {
+            return (Err(ResolveError::NoAddress), Duration::ZERO);
+        }
+        let names = match self.names(host, is_absolute) {
+            Ok(names) => names,
+            Err(error) => return (Err(error), Duration::ZERO),
+        };
+        let until = Until::within(limit);
+        let mut verdict = ResolveError::NoSuchHost;
+        let last = names.len() - 1;
+        for (at, name) in names.iter().enumerate() {
+            let error = match self.ask(name, family, until).await {
+                (Err(error), _) => error,
+                found => return found,
+            };
+            match error {
+                ResolveError::NoSuchHost => {}
+                // It may be there with an address of the other family: then this is the host that is meant.
+                ResolveError::NoAddress if at < last => {
+                    verdict = ResolveError::NoAddress;
+                    if self.ask(name, family.other(), until).await.0.is_ok() {
+                        break;
+                    }
+                }
+                // A server that fails for one domain may know the next.
+                error if error.is_answered() && at < last => verdict = error,
+                error => return (Err(error), Duration::ZERO),
+            }
+        }
+        (Err(verdict), Duration::ZERO)
+    }
+
+    /// The names to ask for, in turn; at least one (resolv.conf(5), `ndots`).
+    fn names(&self, host: &str, is_absolute: bool) -> Result<Vec<Name>, ResolveError> {
+        let mut absolute = name_of(host)?;
+        absolute.set_fqdn(true);
+        if is_absolute {
+            return Ok(vec![absolute]);
+        }
+        let dots = host.bytes().filter(|byte| *byte == b'.').count();
+        let below = |domain: &Name| name_of(host).ok()?.append_domain(domain).ok();
+        let mut names: Vec<Name> = self.search.iter().filter_map(below).collect();
+        match dots >= self.settings.ndots {
+            true => names.insert(0, absolute),
+            false => names.push(absolute),
+        }
+        Ok(names)
+    }
+
+    /// Asks the servers for exactly this name.
+    async fn ask(&self, name: &Name, family: Family, until: Until) -> Answer {
+        let first = self.first();
+        let count = self.servers.len();
+        let mut turns = (0..self.settings.attempts)
+            .flat_map(|_| 0..count)
+            .map(|turn| (first + turn) % count);
+        let mut asked = 0;
+        let mut tries: FuturesUnordered<Try<'_>> = FuturesUnordered::new();
+        // Servers under way, in the order of their turns.
+        let mut under_way: Vec<usize> = Vec::new();
+        let mut faults: Vec<ServerFault> = Vec::new();
+        let mut denial: Option<Answer> = None;
+        let (mut until_at, mut next_at) = (until.at, Instant::now());
+        loop {
+            // Each server is asked once without anybody waiting for the one before; further rounds wait.
+            let may_begin = denial.is_none() && (asked < count || tries.is_empty());
+            if tries.is_empty() {
+                next_at = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                Some((server, answer)) = tries.next() => {
+                    let is_earliest = under_way.first() == Some(&server);
+                    under_way.retain(|waiting| *waiting != server);
+                    match answer {
+                        Ok(answer) if answer.0.is_ok() || is_earliest => {
+                            self.prefer(server);
+                            return answer;
+                        }
+                        Ok(answer) => {
+                            until_at = until_at.min(Instant::now() + DENIAL_DELAY);
+                            denial.get_or_insert(answer);
+                        }
+                        Err(fault) => {
+                            note(&mut faults, self.servers[server].address, fault);
+                            next_at = Instant::now();
+                        }
+                    }
+                    if tries.is_empty() && let Some(denial) = denial {
+                        return denial;
+                    }
+                }
+                () = sleep_until(next_at), if may_begin => match turns.next() {
+                    Some(server) => {
+                        asked += 1;
+                        under_way.push(server);
+                        next_at = Instant::now() + HEDGE;
+                        let asking = self.servers[server].ask(name, family);
+                        tries.push(Box::pin(async move { (server, asking.await) }));
+                    }
+                    None => break,
+                },
+                () = sleep_until(until_at) => {
+                    for server in &self.servers {
+                        let has_failed = faults.iter().any(|fault| fault.server == server.address);
+                        if !has_failed {
+                            note(&mut faults, server.address, Fault::TimedOut(until.limit));
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        denial.unwrap_or_else(|| (Err(ResolveError::NoAnswer(faults.into())), Duration::ZERO))
+    }
+
+    fn first(&self) -> usize {
+        let (server, until) = self.preferred.get();
+        if self.settings.rotate {
+            self.preferred
+                .set(((server + 1) % self.servers.len(), until));
+            return server;
+        }
+        match Instant::now() < until {
+            true => server,
+            false => 0,
+        }
+    }
+
+    fn prefer(&self, server: usize) {
+        let (preferred, until) = self.preferred.get();
+        let now = Instant::now();
+        // Not prolonged, so that the first of the list has another chance.
+        if !self.settings.rotate && (server != preferred || now >= until) {
+            self.preferred.set((server, now + PREFERENCE));
+        }
+    }
+}
+
+/// The end of a look-up.
+#[derive(Clone, Copy)]
+struct Until {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Until {
+    fn within(limit: Duration) -> Self {
+        Self {
+            at: Instant::now() + limit,
+            limit,
+        }
+    }
+}
+
+impl Server {
+    fn new(address: SocketAddr, settings: &Settings) -> io::Result<Self> {
+        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        if settings.is_tcp_only {
+            connections.remove(0);
+        }
+        for connection in &mut connections {
+            connection.port = address.port();
+        }
+        let mut config = ResolverConfig::default();
+        config.add_name_server(NameServerConfig::new(address.ip(), true, connections));
+        let sockets = Sockets::to(address);
+        let mut builder = Resolver::builder_with_config(config, sockets.clone());
+        let options = builder.options_mut();
+        // The cache is ours, and so are the hosts file and further attempts. Within one attempt a datagram that is lost
+        // is sent again.
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.attempts = 0;
+        options.timeout = settings.timeout;
+        options.edns0 = settings.uses_edns;
+        let client = builder.build().map_err(io::Error::other)?;
+        Ok(Self {
+            address,
+            sockets,
+            client,
+        })
+    }
+
+    async fn ask(&self, name: &Name, family: Family) -> Result<Answer, Fault> {
+        let denied = |error| Ok((Err(error), Duration::ZERO));
+        match self.client.lookup(name.clone(), family.record_type()).await {
+            Ok(lookup) => Ok(answer(&lookup, family)),
+            Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))) => {
+                match response_code {
+                    ResponseCode::NXDomain => denied(ResolveError::NoSuchHost),
+                    _ => denied(ResolveError::NoAddress),
+                }
+            }
+            Err(NetError::Dns(DnsError::ResponseCode(code))) => Err(Fault::Code(code)),
+            Err(NetError::Timeout) => Err(Fault::TimedOut(self.client.options().timeout)),
+            Err(error @ (NetError::Io(_) | NetError::NoConnections)) => {
+                let last = self.sockets.last_error();
+                Err(Fault::Unreachable(
+                    last.unwrap_or_else(|| error.to_string()),
+                ))
+            }
+            Err(error) => Err(Fault::Malformed(error.to_string())),
+        }
+    }
+}
+
+/// The last fault of each server counts.
+fn note(faults: &mut Vec<ServerFault>, server: SocketAddr, fault: Fault) {
+    faults.retain(|noted| noted.server != server);
+    faults.push(ServerFault { server, fault });
+}
+
+fn answer(lookup: &Lookup, family: Family) -> Answer {
+    let ttl = lookup
+        .valid_until()
+        .saturating_duration_since(std::time::Instant::now());
+    let records = lookup.answers().iter();
+    let addresses: Vec<IpAddr> = records
+        .filter_map(|record| record.data.ip_addr())
+        .filter(|ip| family.has(*ip))
+        .collect();
+    match addresses.is_empty() {
+        true => (Err(ResolveError::NoAddress), ttl),
+        false => (Ok(addresses), ttl),
+    }
+}
+
+/// The labels of `host` as they are; not yet absolute.
+fn name_of(host: &str) -> Result<Name, ResolveError> {
+    if host.len() > MAX_NAME_LEN {
+        return Err(ResolveError::NameTooLong);
+    }
+    if host.split('.').any(|label| label.len() > MAX_LABEL_LEN) {
+        return Err(ResolveError::LabelTooLong);
+    }
+    let labels = host.split('.').map(str::as_bytes);
+    let mut name = Name::from_labels(labels).map_err(|_| ResolveError::NameInvalid)?;
+    name.set_fqdn(false);
+    Ok(name)
+}
+
+impl ServerFault {
+    /// Whether the server has answered, if only to say that it cannot.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.fault, Fault::Code(_))
+    }
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "name server {} ", self.server)?;
+        match &self.fault {
+            Fault::TimedOut(limit) => {
+                write!(f, "did not answer within {} s", limit.as_secs_f32())
+            }
+            Fault::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
+            // As the DNS writes them: SERVFAIL, REFUSED, FORMERR.
+            Fault::Code(code) => {
+                write!(f, "answered {}", format!("{code:?}").to_uppercase())
+            }
+            Fault::Malformed(reason) => write!(f, "sent no valid answer: {reason}"),
+        }
+    }
+}
+
+/// `faults` in one line.
+pub(super) fn shown(faults: &Arc<[ServerFault]>) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
+}

@@ -1,0 +1,207 @@
+//! A machine changes its network, and its files are edited, damaged or missing, while the proxy runs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use super::get;
+use crate::support::namespace::has_own_machine;
+use crate::support::{HANG, Manner, Message, NameServer, Origin, Proxy};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+
+/// Name servers at 127.0.0.2 and 127.0.0.3, an origin, and a proxy with two workers.
+struct Laptop {
+    home: NameServer,
+    office: NameServer,
+    origin: Origin,
+    proxy: Proxy,
+    asked: usize,
+}
+
+impl Laptop {
+    /// The first server is the one that it begins with.
+    fn new() -> Laptop {
+        let home = NameServer::at("127.0.0.2:53", Manner::Knows);
+        let office = NameServer::at("127.0.0.3:53", Manner::Silent);
+        fs::write(HOSTS, "127.0.0.1 localhost\n").expect("an own /etc");
+        fs::write(RESOLV_CONF, settings(2)).expect("an own /etc");
+        Laptop {
+            home,
+            office,
+            // A kept connection would need no name.
+            origin: Origin::answering(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            ),
+            proxy: Proxy::command().args(["--num-workers", "2"]).start(),
+            asked: 0,
+        }
+    }
+
+    /// For a name that nobody has asked for yet.
+    fn ask(&mut self) -> (String, Message) {
+        self.asked += 1;
+        let name = format!("name-{}.test", self.asked);
+        let answer = self.ask_for(&name);
+        (name, answer)
+    }
+
+    fn ask_for(&self, name: &str) -> Message {
+        self.proxy.ask(get(name, self.origin.address().port()))
+    }
+
+    fn works(&mut self) {
+        let (name, answer) = self.ask();
+        assert_eq!(answer.status(), 200, "{name}: {}", answer.text());
+    }
+
+    /// Asks until a name is found, as somebody in front of a browser does.
+    fn works_soon(&mut self) {
+        let deadline = Instant::now() + HANG;
+        while self.ask().1.status() != 200 {
+            assert!(Instant::now() < deadline, "names are not found any more");
+        }
+    }
+}
+
+/// What resolv.conf says for the name server at 127.0.0.`last`.
+fn settings(last: u8) -> String {
+    format!("nameserver 127.0.0.{last}\noptions timeout:1 attempts:1\n")
+}
+
+#[test]
+fn a_change_of_network_needs_no_restart() {
+    if !has_own_machine("names::machines::a_change_of_network_needs_no_restart") {
+        return;
+    }
+    let mut laptop = Laptop::new();
+    laptop.works();
+    // The network is gone, and nobody has said so yet.
+    laptop.home.treat(Manner::Silent);
+    let (name, answer) = laptop.ask();
+    assert_eq!(answer.status(), 504, "{name}");
+    let failure = "name server 127.0.0.2:53 did not answer within 1 s";
+    assert!(answer.text().contains(failure), "{}", answer.text());
+    // The office has another one: the file is replaced, as most programs do that.
+    laptop.office.treat(Manner::Knows);
+    fs::write("/etc/new", settings(3)).expect("an own /etc");
+    fs::rename("/etc/new", RESOLV_CONF).expect("an own /etc");
+    laptop.works_soon();
+    // What has failed is asked for again.
+    assert_eq!(laptop.ask_for(&name).status(), 200);
+    assert!(laptop.office.was_asked(&name));
+    // Home again, by a file that is written in place.
+    laptop.office.treat(Manner::Silent);
+    laptop.home.treat(Manner::Knows);
+    fs::write(RESOLV_CONF, settings(2)).expect("an own /etc");
+    laptop.works_soon();
+    // A link that leads to a file elsewhere, as systemd-resolved has it.
+    laptop.home.treat(Manner::Silent);
+    laptop.office.treat(Manner::Knows);
+    fs::create_dir("/etc/run").expect("an own /etc");
+    fs::write("/etc/run/stub.conf", settings(3)).expect("an own /etc");
+    fs::remove_file(RESOLV_CONF).expect("an own /etc");
+    symlink("run/stub.conf", RESOLV_CONF).expect("an own /etc");
+    laptop.works_soon();
+    let told = "the configuration of name servers has changed";
+    laptop.proxy.wait_for_lines(told, 3);
+}
+
+#[test]
+fn a_resolv_conf_that_cannot_be_used_changes_nothing() {
+    if !has_own_machine("names::machines::a_resolv_conf_that_cannot_be_used_changes_nothing") {
+        return;
+    }
+    let mut laptop = Laptop::new();
+    let complaint = |reason: &str| format!("file=/etc/resolv.conf reason=\"{reason}");
+    let bad: [(&str, &dyn Fn()); 5] = [
+        ("it names no name server", &|| {
+            fs::write(RESOLV_CONF, "").expect("an own /etc");
+        }),
+        ("it is no text", &|| {
+            let binary: Vec<u8> = (0..4096_u32).map(|at| (at * 7) as u8).collect();
+            fs::write(RESOLV_CONF, binary).expect("an own /etc");
+        }),
+        ("it is longer than", &|| {
+            let long = fs::File::create(RESOLV_CONF).expect("an own /etc");
+            long.set_len(100 * 1024 * 1024).expect("an own /etc");
+        }),
+        ("No such file", &|| {
+            fs::remove_file(RESOLV_CONF).expect("an own /etc");
+        }),
+        ("it is no regular file", &|| {
+            fs::create_dir(RESOLV_CONF).expect("an own /etc");
+        }),
+    ];
+    for (reason, make) in bad {
+        make();
+        let deadline = Instant::now() + HANG;
+        let is_told = |lines: &[String]| {
+            let told = complaint(reason);
+            lines.iter().filter(|line| line.contains(&told)).count()
+        };
+        while is_told(&laptop.proxy.lines()) == 0 {
+            assert!(Instant::now() < deadline, "no word about {reason}");
+            laptop.works();
+        }
+        laptop.works();
+        assert_eq!(is_told(&laptop.proxy.lines()), 1, "{reason}");
+    }
+    fs::remove_dir(RESOLV_CONF).expect("an own /etc");
+    // Replaced without an end, while it is read: by two that are good, and by one that is not.
+    let is_over = AtomicBool::new(false);
+    laptop.office.treat(Manner::Knows);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let contents = [settings(2), settings(3), String::new()];
+            for content in contents.iter().cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                fs::write(RESOLV_CONF, content).expect("an own /etc");
+                fs::write("/etc/new", content).expect("an own /etc");
+                fs::rename("/etc/new", RESOLV_CONF).expect("an own /etc");
+            }
+        });
+        let told = |laptop: &Laptop| {
+            let has_changed = |line: &&String| line.contains("name servers has changed");
+            laptop.proxy.lines().iter().filter(has_changed).count()
+        };
+        let deadline = Instant::now() + HANG;
+        while told(&laptop) < 2 && Instant::now() < deadline {
+            laptop.works();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    laptop.home.treat(Manner::Silent);
+    fs::write(RESOLV_CONF, settings(3)).expect("an own /etc");
+    laptop.works_soon();
+}
+
+#[test]
+fn a_hosts_file_is_read_again_by_every_worker() {
+    if !has_own_machine("names::machines::a_hosts_file_is_read_again_by_every_worker") {
+        return;
+    }
+    let laptop = Laptop::new();
+    laptop.home.treat(Manner::Code(super::NXDOMAIN));
+    assert_eq!(laptop.ask_for("my_service").status(), 502);
+    fs::write(HOSTS, "127.0.0.1\tlocalhost My_Service.\n").expect("an own /etc");
+    let deadline = Instant::now() + HANG;
+    // Connections are spread over the workers by the kernel: as many in a row as leave none of them out.
+    let mut found = 0;
+    while found < 20 {
+        assert!(Instant::now() < deadline, "the name is not found");
+        found = match laptop.ask_for("my_service").status() {
+            200 => found + 1,
+            _ => 0,
+        };
+    }
+    fs::write(HOSTS, "127.0.0.1 localhost\n").expect("an own /etc");
+    while laptop.ask_for("my_service").status() == 200 {
+        assert!(Instant::now() < deadline, "the name is still found");
+    }
+}
