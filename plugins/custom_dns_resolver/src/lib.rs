@@ -59,6 +59,9 @@ impl Filter for CustomDnsResolver {
     fn resolve_dns(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let host = exchange.upstream().host();
         let found = self.hosts.addresses(host);
+        if found.is_none() && is_localhost(host) {
+            return self.answer(exchange, &[]);
+        }
         match found.or_else(|| self.file.addresses(host)) {
             Some(addresses) => self.answer(exchange, addresses),
             None if self.asks_system => match self.known.addresses(host, Instant::now()) {
@@ -104,6 +107,12 @@ impl CustomDnsResolver {
     }
 }
 
+/// The proxy knows it as both loopbacks (RFC 6761 §6.3), whatever files say.
+fn is_localhost(host: &str) -> bool {
+    host.strip_suffix("localhost")
+        .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 /// What getaddrinfo says, each address once, in its order (RFC 6724).
 fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
@@ -140,7 +149,7 @@ export_plugins!(CustomDnsResolver);
 
 #[cfg(test)]
 mod tests {
-    use super::CustomDnsResolver;
+    use super::{CustomDnsResolver, look_up};
     use plugin_api::testing::{configured, get};
     use plugin_api::{Error, Flow};
     use std::net::IpAddr;
@@ -165,13 +174,26 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_resolved_by_the_system() {
-        let found = addresses("", "http://localhost/");
-        assert!(!found.is_empty());
-        assert!(
-            found.iter().all(|ip| ip == "127.0.0.1" || ip == "::1"),
-            "{found:?}"
-        );
+    fn localhost_is_left_to_the_proxy_unless_the_table_has_it() {
+        for host in ["localhost", "x.localhost"] {
+            assert!(addresses("", &format!("http://{host}/")).is_empty());
+        }
+        let table = "hosts = { 'x.localhost' = ['192.0.2.1'] }";
+        assert_eq!(addresses(table, "http://x.localhost/"), ["192.0.2.1"]);
+    }
+
+    #[test]
+    fn the_system_knows_addresses() {
+        let found = look_up("localhost").unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn names_that_only_few_systems_refuse_are_in_the_table() {
+        for host in ["my_service", "_x.test", "app-.test", "xn--0.test"] {
+            let table = format!("hosts = {{ '{host}' = ['192.0.2.1'] }}");
+            assert_eq!(addresses(&table, &format!("http://{host}/")), ["192.0.2.1"]);
+        }
     }
 
     #[test]
