@@ -56,6 +56,8 @@ mod ordering;
 mod pac;
 /// Loading filters from shared libraries, and what they may do to an exchange.
 mod plugins;
+/// Connections to upstreams: which are kept, shared and given up.
+mod pooling;
 /// Defects that were found and fixed, each as the claim that failed.
 mod regressions;
 /// Filters that change method and host of a request.

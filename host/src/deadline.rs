@@ -69,6 +69,11 @@ impl Deadlines {
         }
     }
 
+    /// Ticks since the start, as of the last one: the time for what may be off by a tick.
+    pub(crate) fn now(&self) -> u32 {
+        self.now.get()
+    }
+
     /// Wakes late slots for ever; `each_tick` runs once per round for the worker's other slow chores.
     pub(crate) async fn run(&self, mut each_tick: impl FnMut()) {
         let mut late = Vec::new();

@@ -162,16 +162,8 @@ pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
 async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
     let housekeeper = Rc::clone(&worker);
     tokio::task::spawn_local(async move {
-        let mut ticks = 0_u32;
         let deadlines = Rc::clone(&housekeeper.deadlines);
-        deadlines
-            .run(|| {
-                ticks = ticks.wrapping_add(1);
-                if ticks.is_multiple_of(10) {
-                    housekeeper.pool.sweep();
-                }
-            })
-            .await;
+        deadlines.run(|| housekeeper.pool.sweep()).await;
     });
     let log_writer = Rc::clone(&worker);
     tokio::task::spawn_local(async move { log_writer.write_access_log().await });
@@ -206,17 +198,18 @@ impl Worker {
     fn new(start: &WorkerStart) -> io::Result<Self> {
         let limits = &start.config.limits;
         let deadlines = Deadlines::new();
+        let pool = PoolLimits {
+            per_host: limits.upstream_idle_per_host,
+            total: limits.upstream_idle_total,
+            idle: limits.upstream_idle_timeout,
+        };
         Ok(Self {
             head_limits: HeadLimits {
                 max_head_len: limits.max_head_len,
                 max_fields: limits.max_fields,
                 max_target_len: limits.max_target_len,
             },
-            pool: Pool::new(PoolLimits {
-                per_host: limits.upstream_idle_per_host,
-                total: limits.upstream_idle_total,
-                idle: limits.upstream_idle_timeout,
-            }),
+            pool: Pool::new(pool, &deadlines),
             http1_hosts: Http1Hosts::default(),
             marked_via: mark::marked(&start.config.via),
             handshakes: Handshakes::default(),

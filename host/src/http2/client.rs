@@ -3,11 +3,12 @@
 //! A [`Client`] is a handle: the connection lives as long as one of them or a stream does, and is driven by a task of
 //! its own. Whether it may be used says `can_open`; how many connections there are, and for whom, is left to others.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,12 @@ pub(crate) struct ClientOptions {
 #[derive(Clone, Debug)]
 pub(crate) struct Client(Rc<Shared>);
 
+/// Somebody who waits for streams to end.
+pub(crate) trait Room: fmt::Debug {
+    /// A stream has ended. Called while nothing of the connection is borrowed.
+    fn has_room(&self);
+}
+
 /// What handles and streams share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -56,6 +63,7 @@ pub(super) struct Shared {
     open_streams: Cell<usize>,
     idle_since: Cell<Instant>,
     is_retired: Cell<bool>,
+    room: OnceCell<Weak<dyn Room>>,
     /// Tells the driver, by its end, that nobody needs the connection.
     _needed: oneshot::Sender<()>,
 }
@@ -89,6 +97,7 @@ impl Client {
             open_streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             is_retired: Cell::new(false),
+            room: OnceCell::new(),
             _needed: needed,
         })))
     }
@@ -119,6 +128,11 @@ impl Client {
         self.0.supports_websocket()
     }
 
+    /// Tells `room` of every stream that ends. Once for each connection.
+    pub(crate) fn tell_of_room(&self, room: Weak<dyn Room>) {
+        let _ = self.0.room.set(room);
+    }
+
     pub(crate) fn open_streams(&self) -> usize {
         self.0.open_streams.get()
     }
@@ -133,7 +147,8 @@ impl Client {
         Rc::new(ClientStream::new(Opened::new(&self.0)))
     }
 
-    fn max_streams(&self) -> usize {
+    /// Streams that may be open at once.
+    pub(crate) fn max_streams(&self) -> usize {
         let send = self.0.send.borrow();
         send.current_max_send_streams().min(MAX_STREAMS)
     }
@@ -167,6 +182,9 @@ impl Drop for Opened {
         self.0.open_streams.set(left);
         if left == 0 {
             self.0.idle_since.set(Instant::now());
+        }
+        if let Some(room) = self.0.room.get().and_then(Weak::upgrade) {
+            room.has_room();
         }
     }
 }

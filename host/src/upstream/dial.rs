@@ -40,6 +40,30 @@ pub(crate) struct DialError {
     pub(crate) failure: DialFailure,
 }
 
+impl DialError {
+    /// Nothing has come of it within this time.
+    pub(super) fn late(route: &Route<'_>, limit: Duration) -> Self {
+        Self::new(route, DialFailure::TimedOut(limit))
+    }
+
+    /// Whether the destination was reached, and speaks no TLS.
+    pub(super) fn is_for_want_of_tls(&self) -> bool {
+        match &self.failure {
+            DialFailure::Tls(failure) => failure.fault.is_not_tls() || failure.fault.is_silence(),
+            _ => false,
+        }
+    }
+
+    fn new(route: &Route<'_>, failure: DialFailure) -> Self {
+        Self {
+            host: route.host.to_owned(),
+            port: route.port,
+            parent: route.parent.map(Parent::to_string),
+            failure,
+        }
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialFailure {
@@ -119,12 +143,7 @@ impl Dialer<'_> {
         tokio::time::timeout(self.limit, self.open(route, &securing))
             .await
             .unwrap_or_else(|_| Err(self.late(securing.get())))
-            .map_err(|failure| DialError {
-                host: route.host.to_owned(),
-                port: route.port,
-                parent: route.parent.map(Parent::to_string),
-                failure,
-            })
+            .map_err(|failure| DialError::new(route, failure))
     }
 
     /// Begins HTTP/2 on a connection that TLS has agreed on it for.
@@ -143,12 +162,7 @@ impl Dialer<'_> {
             .await
             .map_err(|_| DialFailure::TimedOut(self.limit))
             .and_then(|started| started.map_err(DialFailure::Http2))
-            .map_err(|failure| DialError {
-                host: route.host.to_owned(),
-                port: route.port,
-                parent: route.parent.map(Parent::to_string),
-                failure,
-            })
+            .map_err(|failure| DialError::new(route, failure))
     }
 
     /// `securing` says with whom a handshake of TLS is under way.

@@ -4,6 +4,7 @@ mod connect;
 pub(crate) mod dial;
 pub(crate) mod handshakes;
 pub(crate) mod http1_hosts;
+mod idle;
 mod key;
 pub(crate) mod mark;
 mod own;
@@ -13,12 +14,14 @@ pub(crate) mod pool;
 mod race;
 pub(crate) mod resolve;
 mod route;
+pub(crate) mod shares;
 mod socks5;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::http1::Scheme;
 use crate::http2::client::Client;
@@ -30,9 +33,9 @@ use dial::Dialer;
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
 use pinned::{Held, Pinned};
-use pool::{Pool, Turn};
 pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
+use shares::{SharedStream, Turn};
 pub(crate) use socks5::SocksError;
 pub(crate) use tls::{TlsFault, alert_in};
 
@@ -58,11 +61,17 @@ impl Upstream {
         }
     }
 
-    /// A stream of a connection that was made just now.
-    fn on(worker: &Worker, client: Client) -> Self {
+    /// A stream of a connection that others use as well.
+    fn on(worker: &Worker, stream: SharedStream) -> Self {
+        let SharedStream { channel, client } = stream;
+        let stream = MessageStream::new(
+            Transport::Channel(channel),
+            &worker.deadlines,
+            worker.config.limits.server_read_len,
+        );
         Self {
-            shared: Some(client.clone()),
-            ..Self::new(open(worker, &client))
+            shared: Some(client),
+            ..Self::new(stream)
         }
     }
 
@@ -110,15 +119,17 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
         Freshness::Verified => MessageStream::is_quiet_now,
         Freshness::New => return None,
     };
-    let (stream, shared) = match shared(worker, route) {
-        Some(client) => (open(worker, &client), Some(client)),
-        None => (worker.pool.take(route, is_usable)?, None),
+    let shared = match may_be_shared(route) {
+        true => worker.pool.open(route),
+        false => None,
+    };
+    let upstream = match shared {
+        Some(stream) => Upstream::on(worker, stream),
+        None => Upstream::new(worker.pool.take(route, is_usable)?),
     };
     Some(Upstream {
-        stream,
         is_reused: true,
-        is_pinned: false,
-        shared,
+        ..upstream
     })
 }
 
@@ -166,21 +177,30 @@ fn may_be_shared(route: &Route<'_>) -> bool {
     route.scheme == Scheme::Https && route.versions == HttpVersions::Any
 }
 
+/// As [`connect`]. One limit covers the wait for others and the connection that is made behind it.
 async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
-    let turn = match Pool::turn(worker, route) {
-        Turn::Ours(turn) => Some(turn),
-        Turn::Everybodys => None,
-        Turn::Anothers(notify) => {
-            notify.notified().await;
-            match worker.pool.shared(route) {
-                Some(client) => return Ok(Upstream::on(worker, client)),
-                // Whatever has become of it, nobody waits twice.
-                None => None,
+    let limit = worker.config.timeouts.connect;
+    let begun_at = Instant::now();
+    let shares = worker.pool.shares(route);
+    let turn = match tokio::time::timeout(limit, Rc::clone(&shares).enter()).await {
+        Ok(Turn::Stream(stream)) => return Ok(Upstream::on(worker, stream)),
+        Ok(Turn::Ours(turn)) => Some(turn),
+        Ok(Turn::Everybodys) => None,
+        Err(_) => return Err(DialError::late(route, limit)),
+    };
+    let dialer = Dialer {
+        limit: limit.saturating_sub(begun_at.elapsed()),
+        ..dialer(worker)
+    };
+    let stream = match dialer.dial(route).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_for_want_of_tls()) {
+                turn.found_no_tls();
             }
+            return Err(error);
         }
     };
-    let dialer = dialer(worker);
-    let stream = dialer.dial(route).await?;
     if !stream.speaks_http2() {
         if let Some(turn) = turn {
             turn.found_http1();
@@ -188,18 +208,11 @@ async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstre
         return Ok(Upstream::new(stream));
     }
     let client = dialer.begin_http2(route, stream).await?;
-    worker.pool.share(route, &client);
-    Ok(Upstream::on(worker, client))
-}
-
-/// A stream of a shared connection.
-fn open(worker: &Worker, client: &Client) -> MessageStream {
-    let transport = Transport::Channel(client.open());
-    MessageStream::new(
-        transport,
-        &worker.deadlines,
-        worker.config.limits.server_read_len,
-    )
+    let stream = match turn {
+        Some(turn) => turn.found_http2(client),
+        None => shares.share(client),
+    };
+    Ok(Upstream::on(worker, stream))
 }
 
 fn dialer(worker: &Worker) -> Dialer<'_> {

@@ -1,25 +1,40 @@
 //! Connections to upstreams that can be used again, by all that makes them what they are: one pool per worker, shared by
 //! all its client connections. Asking allocates nothing.
 //!
-//! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams. Who wants a
-//! connection that may turn out to be HTTP/2 waits for whoever is making one already.
+//! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams (`shares.rs`).
 //!
-//! The newest idle connection is handed out first. A connection on which something happened while it was idle, a
-//! close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out. The pool is bounded per host and in
-//! total; past a bound the connection that comes back is closed.
+//! The newest idle connection of a host is handed out first, so that those that are not needed grow old. The one that
+//! has been idle for longest, over all hosts, is closed first: after its time, or past a
+//! bound. A connection on which something happened while it was idle, a close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out.
+//!
+//! What is done at once is bounded: a pool of many connections that all have been closed is cleared bit by bit.
 
 use std::cell::RefCell;
+use std::hash::{BuildHasher, Hash};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-use tokio::sync::Notify;
+use hashbrown::{DefaultHashBuilder, Equivalent, HashTable};
 
+use super::idle::{IdleTable, List};
 use super::key::{Key, KeyRef};
 use super::route::Route;
+use super::shares::{SharedStream, Shares};
+use crate::deadline::{Deadlines, TICK};
 use crate::http2::client::Client;
 use crate::stream::MessageStream;
-use crate::worker::Worker;
+
+/// Unusable connections that are closed on the way to a usable one, before a new one is made.
+const MAX_UNUSABLE: usize = 16;
+
+/// Connections that are looked at in one tick, and closed at most.
+const LOOKS: usize = 256;
+
+/// Hosts that are looked at in one tick.
+const HOST_LOOKS: usize = 64;
+
+/// Ticks for which a host without connections is remembered: most come back.
+const FORGET_AFTER: u32 = 100;
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -32,67 +47,43 @@ pub(crate) struct PoolLimits {
     pub(crate) idle: Duration,
 }
 
-/// The idle connections of one worker.
+/// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
     limits: PoolLimits,
+    deadlines: Rc<Deadlines>,
     hosts: RefCell<Hosts>,
 }
 
 #[derive(Debug, Default)]
 struct Hosts {
-    by_key: HashMap<Key, Host>,
-    /// Idle and shared connections.
-    total: usize,
+    idle: IdleTable<MessageStream>,
+    /// By number.
+    hosts: Vec<Option<Host>>,
+    free: Vec<u32>,
+    /// The numbers, by key.
+    by_key: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Where the last look at the hosts ended.
+    looked_at: usize,
 }
 
 /// What is kept for one destination.
-#[derive(Debug, Default)]
-struct Host {
-    idle: Vec<Idle>,
-    shared: Option<Client>,
-    dial: Dial,
-}
-
-/// What is known of making connections that may turn out to be HTTP/2.
-#[derive(Debug, Default)]
-enum Dial {
-    /// Nothing.
-    #[default]
-    Unknown,
-    /// Somebody makes one; woken when that has come to an end.
-    UnderWay(Rc<Notify>),
-    /// They are HTTP/1.1: no use in waiting for one another.
-    Http1,
-}
-
-/// Whose turn it is to make a connection.
-pub(crate) enum Turn {
-    /// Ours; others wait until the value is dropped.
-    Ours(DialTurn),
-    /// Everybody's, there is nothing to wait for.
-    Everybodys,
-    /// Somebody else's, who wakes us at the end.
-    Anothers(Rc<Notify>),
-}
-
-/// The right to make a connection that others wait for.
-pub(crate) struct DialTurn {
-    worker: Rc<Worker>,
-    key: Key,
-    notify: Rc<Notify>,
-}
-
 #[derive(Debug)]
-struct Idle {
-    stream: MessageStream,
-    since: Instant,
+struct Host {
+    key: Key,
+    idle: List,
+    /// None where HTTP/2 was never thought of.
+    shares: Option<Rc<Shares>>,
+    /// The tick of the last use.
+    used: u32,
 }
 
 impl Pool {
-    pub(crate) fn new(limits: PoolLimits) -> Self {
+    pub(crate) fn new(limits: PoolLimits, deadlines: &Rc<Deadlines>) -> Self {
         Self {
             limits,
+            deadlines: Rc::clone(deadlines),
             hosts: RefCell::default(),
         }
     }
@@ -104,9 +95,10 @@ impl Pool {
         is_usable: impl Fn(&MessageStream) -> bool,
     ) -> Option<MessageStream> {
         let hosts = &mut *self.hosts.borrow_mut();
-        let idle = &mut hosts.by_key.get_mut(&KeyRef::of(route))?.idle;
-        while let Some(Idle { stream, .. }) = idle.pop() {
-            hosts.total -= 1;
+        let number = hosts.find(&KeyRef::of(route))?;
+        for _ in 0..=MAX_UNUSABLE {
+            let at = hosts.host(number)?.idle.newest()?;
+            let stream = hosts.remove(at)?;
             if is_usable(&stream) {
                 return Some(stream);
             }
@@ -116,114 +108,218 @@ impl Pool {
 
     /// Keeps a connection whose last exchange is over and complete. A stream of a shared connection is of no further use.
     pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
+        let PoolLimits {
+            per_host, total, ..
+        } = self.limits;
+        if stream.is_channel() || per_host == 0 || total == 0 || !stream.is_quiet() {
+            return;
+        }
+        let now = self.deadlines.now();
         let hosts = &mut *self.hosts.borrow_mut();
-        if stream.is_channel() || hosts.total >= self.limits.total || !stream.is_quiet() {
+        let number = hosts.enter(KeyRef::of(route), now);
+        let Hosts {
+            idle, hosts: kept, ..
+        } = hosts;
+        let Some(Some(host)) = kept.get_mut(number as usize) else {
             return;
-        }
-        let entry = Idle {
-            stream,
-            since: Instant::now(),
         };
-        let key = KeyRef::of(route);
-        if let Some(host) = hosts.by_key.get_mut(&key) {
-            if host.idle.len() < self.limits.per_host {
-                host.idle.push(entry);
-                hosts.total += 1;
-            }
-            return;
-        }
-        let host = Host {
-            idle: vec![entry],
-            ..Host::default()
+        host.used = now;
+        let excess = match host.idle.len() >= per_host {
+            true => host.idle.oldest(),
+            false => None,
         };
-        hosts.by_key.insert(key.to_key(), host);
-        hosts.total += 1;
+        idle.push(number, &mut host.idle, stream, now);
+        match excess {
+            Some(at) => drop(hosts.remove(at)),
+            None if hosts.idle.len() > total => drop(hosts.remove_oldest()),
+            None => {}
+        }
+    }
+
+    /// A stream of an HTTP/2 connection along `route`, if there is one that takes another.
+    pub(crate) fn open(&self, route: &Route<'_>) -> Option<SharedStream> {
+        self.known_shares(route)?.open()
     }
 
     /// The HTTP/2 connection that takes another stream along `route`, if there is one.
     pub(crate) fn shared(&self, route: &Route<'_>) -> Option<Client> {
-        let hosts = self.hosts.borrow();
-        let shared = hosts.by_key.get(&KeyRef::of(route))?.shared.as_ref()?;
-        shared.can_open().then(|| shared.clone())
+        self.known_shares(route)?.client()
     }
 
-    /// Lets all exchanges along `route` use an HTTP/2 connection, in place of the one before, whose streams go on.
-    pub(crate) fn share(&self, route: &Route<'_>, client: &Client) {
+    /// What is known of HTTP/2 along `route`.
+    pub(crate) fn shares(&self, route: &Route<'_>) -> Rc<Shares> {
+        let now = self.deadlines.now();
         let hosts = &mut *self.hosts.borrow_mut();
-        let host = entry(&mut hosts.by_key, KeyRef::of(route));
-        if host.shared.is_some() || hosts.total < self.limits.total {
-            hosts.total += usize::from(host.shared.is_none());
-            host.shared = Some(client.clone());
+        let number = hosts.enter(KeyRef::of(route), now);
+        match hosts.host_mut(number) {
+            Some(host) => {
+                host.used = now;
+                Rc::clone(host.shares.get_or_insert_default())
+            }
+            None => Rc::default(),
         }
     }
 
-    /// Whose turn it is to make a connection along `route` that may turn out to be HTTP/2.
-    pub(crate) fn turn(worker: &Rc<Worker>, route: &Route<'_>) -> Turn {
-        let hosts = &mut *worker.pool.hosts.borrow_mut();
-        let key = KeyRef::of(route);
-        let host = entry(&mut hosts.by_key, key);
-        match &host.dial {
-            Dial::Http1 => Turn::Everybodys,
-            Dial::UnderWay(notify) => Turn::Anothers(Rc::clone(notify)),
-            Dial::Unknown => {
-                let notify = Rc::new(Notify::new());
-                host.dial = Dial::UnderWay(Rc::clone(&notify));
-                Turn::Ours(DialTurn {
-                    worker: Rc::clone(worker),
-                    key: key.to_key(),
-                    notify,
-                })
+    fn known_shares(&self, route: &Route<'_>) -> Option<Rc<Shares>> {
+        let hosts = self.hosts.borrow();
+        let number = hosts.find(&KeyRef::of(route))?;
+        hosts.host(number)?.shares.clone()
+    }
+
+    /// Closes up to `count` idle connections, those first that have been idle for longest; how many were closed.
+    pub(crate) fn give_up(&self, count: usize) -> usize {
+        let hosts = &mut *self.hosts.borrow_mut();
+        let mut given_up = 0;
+        while given_up < count && hosts.remove_oldest().is_some() {
+            given_up += 1;
+        }
+        // Streams of HTTP/2 are cheaper to keep, and close more slowly.
+        for _ in 0..HOST_LOOKS {
+            if given_up >= count {
+                break;
+            }
+            let shares = hosts.next_host().and_then(|number| {
+                let host = hosts.host(number)?;
+                host.shares.clone()
+            });
+            given_up += shares.map_or(0, |shares| shares.give_up_idle());
+        }
+        given_up
+    }
+
+    /// Closes what has been idle too long or was closed by its peer, and forgets hosts without connections. A bounded part
+    /// of it in each tick.
+    pub(crate) fn sweep(&self) {
+        let hosts = &mut *self.hosts.borrow_mut();
+        let now = self.deadlines.now();
+        let mut looks = LOOKS.min(hosts.idle.places());
+        let idle = u32::try_from(self.limits.idle.as_millis() / TICK.as_millis());
+        let idle = idle.unwrap_or(u32::MAX);
+        for _ in 0..LOOKS {
+            match hosts.idle.oldest() {
+                Some(at) if now.saturating_sub(hosts.idle.since(at)) >= idle => {
+                    drop(hosts.remove(at));
+                }
+                _ => break,
+            }
+        }
+        while let Some(at) = hosts.idle.look(&mut looks, |stream| !stream.is_quiet()) {
+            drop(hosts.remove(at));
+        }
+        let clock = Instant::now();
+        for _ in 0..HOST_LOOKS.min(hosts.hosts.len()) {
+            let Some(number) = hosts.next_host() else {
+                continue;
+            };
+            let is_needed = hosts.host(number).is_some_and(|host| {
+                let shares = host.shares.as_ref();
+                shares.is_some_and(|shares| shares.sweep(clock, self.limits.idle))
+                    || host.idle.len() > 0
+                    || now.saturating_sub(host.used) < FORGET_AFTER
+            });
+            if !is_needed {
+                hosts.forget(number);
             }
         }
     }
 
-    /// Closes what has been idle too long or was closed by its peer, and forgets hosts without connections.
-    pub(crate) fn sweep(&self) {
-        let hosts = &mut *self.hosts.borrow_mut();
-        let now = Instant::now();
-        let mut total = 0;
-        let is_old = |since| now.duration_since(since) >= self.limits.idle;
-        hosts.by_key.retain(|_, host| {
-            host.idle
-                .retain(|entry| !is_old(entry.since) && entry.stream.is_quiet());
-            host.shared
-                .take_if(|client| !client.is_alive() || client.is_idle_since().is_some_and(is_old));
-            let kept = host.idle.len() + usize::from(host.shared.is_some());
-            total += kept;
-            kept > 0 || matches!(host.dial, Dial::UnderWay(_))
-        });
-        hosts.total = total;
-    }
-
     /// Closes every idle connection; shared ones when their last stream ends.
     pub(crate) fn clear(&self) {
-        *self.hosts.borrow_mut() = Hosts::default();
+        let hosts = std::mem::take(&mut *self.hosts.borrow_mut());
+        let shares = hosts.hosts.iter().flatten();
+        let shares = shares.filter_map(|host| host.shares.as_ref());
+        shares.for_each(|shares| shares.clear());
     }
 }
 
-fn entry<'a>(by_key: &'a mut HashMap<Key, Host>, key: KeyRef<'_>) -> &'a mut Host {
-    by_key.entry(key.to_key()).or_default()
-}
-
-impl DialTurn {
-    /// It has turned out to be HTTP/1.1.
-    pub(crate) fn found_http1(self) {
-        self.end(Dial::Http1);
+impl Hosts {
+    fn hash(&self, key: impl Hash) -> u64 {
+        self.hasher.hash_one(key)
     }
 
-    fn end(&self, dial: Dial) {
-        let hosts = &mut *self.worker.pool.hosts.borrow_mut();
-        if let Some(host) = hosts.by_key.get_mut(&self.key.as_ref())
-            && matches!(&host.dial, Dial::UnderWay(notify) if Rc::ptr_eq(notify, &self.notify))
-        {
-            host.dial = dial;
+    fn host(&self, number: u32) -> Option<&Host> {
+        self.hosts.get(number as usize)?.as_ref()
+    }
+
+    fn host_mut(&mut self, number: u32) -> Option<&mut Host> {
+        self.hosts.get_mut(number as usize)?.as_mut()
+    }
+
+    /// The number of a host, if it is known.
+    fn find(&self, key: &KeyRef<'_>) -> Option<u32> {
+        let is_it = |number: &u32| {
+            self.host(*number)
+                .is_some_and(|host| key.equivalent(&host.key))
+        };
+        self.by_key.find(self.hash(key), is_it).copied()
+    }
+
+    /// The number of a host, which is known from now on.
+    fn enter(&mut self, key: KeyRef<'_>, now: u32) -> u32 {
+        if let Some(number) = self.find(&key) {
+            return number;
         }
+        let host = Some(Host {
+            key: key.to_key(),
+            idle: List::default(),
+            shares: None,
+            used: now,
+        });
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.hosts[number as usize] = host;
+                number
+            }
+            None => {
+                self.hosts.push(host);
+                (self.hosts.len() - 1) as u32
+            }
+        };
+        let hash = self.hash(key);
+        let Self {
+            by_key,
+            hosts,
+            hasher,
+            ..
+        } = self;
+        by_key.insert_unique(hash, number, |number| {
+            let host = hosts[*number as usize].as_ref();
+            host.map_or(0, |host| hasher.hash_one(&host.key))
+        });
+        number
     }
-}
 
-impl Drop for DialTurn {
-    fn drop(&mut self) {
-        self.end(Dial::Unknown);
-        self.notify.notify_waiters();
+    /// Forgets a host without connections.
+    fn forget(&mut self, number: u32) {
+        let Some(host) = self.hosts[number as usize].take() else {
+            return;
+        };
+        debug_assert_eq!(host.idle.len(), 0);
+        let hash = self.hash(&host.key);
+        if let Ok(entry) = self.by_key.find_entry(hash, |of| *of == number) {
+            entry.remove();
+        }
+        self.free.push(number);
+    }
+
+    fn remove(&mut self, at: u32) -> Option<MessageStream> {
+        let number = self.idle.host_of(at) as usize;
+        let host = self.hosts.get_mut(number)?.as_mut()?;
+        self.idle.remove(at, &mut host.idle)
+    }
+
+    fn remove_oldest(&mut self) -> Option<MessageStream> {
+        let at = self.idle.oldest()?;
+        self.remove(at)
+    }
+
+    /// The next host in turn, over and over; None in a free place.
+    fn next_host(&mut self) -> Option<u32> {
+        self.looked_at = match self.looked_at + 1 {
+            next if next < self.hosts.len() => next,
+            _ => 0,
+        };
+        let number = self.looked_at as u32;
+        self.host(number).map(|_| number)
     }
 }

@@ -32,6 +32,8 @@ use crate::stream::MessageStream;
 use crate::transport::Transport;
 use crate::tunnel::{self, TunnelEnd, TunnelEndReason};
 
+mod pool;
+mod shares;
 mod tls;
 
 /// Silence for this long where something has to come is a hang.

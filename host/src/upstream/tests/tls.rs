@@ -517,11 +517,12 @@ fn connections_are_pooled_and_their_sessions_resumed() {
 
 /// An exchange on a new connection, and another one when it has been through the pool.
 async fn pooled(means: &Means, acceptor: TlsAcceptor, versions: HttpVersions) -> HandshakeKind {
-    let pool = Pool::new(PoolLimits {
+    let limits = PoolLimits {
         per_host: 1,
         total: 1,
         idle: STALL,
-    });
+    };
+    let pool = Pool::new(limits, &means.deadlines);
     let (port, served) = origin(acceptor, async |mut stream| {
         for _ in 0..2 {
             stream.read_exact(&mut [0; 4]).await.unwrap();

@@ -1,0 +1,289 @@
+//! HTTP/2 connections along one route, and those who wait for a stream of one.
+//!
+//! Who finds no room waits in a queue, first come first served. It is served by a stream that ends, or by a connection
+//! that somebody in the queue is given the turn to make. One is made at first; once it is known how many streams an
+//! upstream allows, as many as those who wait need, [`MAX_DIALS`] at once. If making one fails, its maker fails with it and
+//! the turn goes to the next. If it turns out to be HTTP/1.1, all who wait make connections of their own.
+//!
+//! Nobody is forgotten: while somebody waits there is room for nobody, and somebody makes a connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::http2::client::{Client, Room};
+use crate::transport::Channel;
+
+/// Connections along one route that are being made at once, while others wait for them.
+const MAX_DIALS: usize = 8;
+
+/// What is shared along one route.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    clients: Vec<Client>,
+    waiting: VecDeque<Rc<Waiter>>,
+    /// Waiters in the queue that nobody has dropped.
+    in_queue: usize,
+    dials: usize,
+    /// Streams that the last connection allowed; 0 before there was one.
+    streams: usize,
+    /// Connections along the route are HTTP/1.1: no use in waiting for one another.
+    is_http1: bool,
+}
+
+/// One that waits.
+#[derive(Debug, Default)]
+struct Waiter {
+    grant: RefCell<Option<Grant>>,
+    waker: RefCell<Option<Waker>>,
+    is_gone: Cell<bool>,
+}
+
+impl Waiter {
+    fn grant(&self, grant: Grant) {
+        *self.grant.borrow_mut() = Some(grant);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What waiting came to.
+#[derive(Debug)]
+enum Grant {
+    Stream(SharedStream),
+    Dial,
+    Alone,
+}
+
+/// A stream that counts as open, and the connection that it is one of many on.
+#[derive(Debug)]
+pub(crate) struct SharedStream {
+    pub(crate) channel: Rc<dyn Channel>,
+    pub(crate) client: Client,
+}
+
+impl SharedStream {
+    fn on(client: &Client) -> Self {
+        Self {
+            channel: client.open(),
+            client: client.clone(),
+        }
+    }
+}
+
+/// Whose turn it is to make a connection.
+pub(crate) enum Turn {
+    /// Nobody's: here is a stream.
+    Stream(SharedStream),
+    /// Ours; others wait for what comes of it.
+    Ours(DialTurn),
+    /// Everybody's, there is nothing to wait for.
+    Everybodys,
+}
+
+/// The right to make a connection that others wait for. Dropped unused, it goes to the next.
+pub(crate) struct DialTurn {
+    shares: Rc<Shares>,
+}
+
+impl Shares {
+    /// A stream, the turn to make a connection, or the news that it is no use to wait. Those who have come before are
+    /// served before. The caller bounds the time. Cancel safe: what was granted in vain goes to the next.
+    pub(crate) async fn enter(self: Rc<Self>) -> Turn {
+        if self.state.borrow().is_http1 {
+            return Turn::Everybodys;
+        }
+        let waiter = Rc::new(Waiter::default());
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.waiting.push_back(Rc::clone(&waiter));
+            state.in_queue += 1;
+        }
+        let waiting = Waiting {
+            shares: Rc::clone(&self),
+            waiter,
+        };
+        self.serve();
+        let grant = poll_fn(|cx| match waiting.waiter.grant.take() {
+            Some(grant) => Poll::Ready(grant),
+            None => {
+                *waiting.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        });
+        match grant.await {
+            Grant::Stream(stream) => Turn::Stream(stream),
+            Grant::Alone => Turn::Everybodys,
+            Grant::Dial => Turn::Ours(DialTurn { shares: self }),
+        }
+    }
+
+    /// A stream of a connection that has room, if nobody waits for it.
+    pub(super) fn open(&self) -> Option<SharedStream> {
+        let state = self.state.borrow();
+        match state.in_queue {
+            0 => state.roomy().map(SharedStream::on),
+            _ => None,
+        }
+    }
+
+    /// A connection that has room.
+    pub(super) fn client(&self) -> Option<Client> {
+        self.state.borrow().roomy().cloned()
+    }
+
+    /// Lets everybody along the route use a connection; a stream of it for whoever has made it.
+    pub(super) fn share(self: &Rc<Self>, client: Client) -> SharedStream {
+        let this: Rc<Self> = Rc::clone(self);
+        let room: Rc<dyn Room> = this;
+        client.tell_of_room(Rc::downgrade(&room));
+        let stream = SharedStream::on(&client);
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.is_http1 = false;
+            state.streams = client.max_streams();
+            state.clients.retain(Client::is_alive);
+            state.clients.push(client);
+        }
+        stream
+    }
+
+    /// Gives room and turns to those who wait, in their order.
+    fn serve(&self) {
+        // What is granted is dropped outside of the borrow if nobody takes it.
+        while let Some((waiter, grant)) = self.next_grant() {
+            waiter.grant(grant);
+        }
+    }
+
+    fn next_grant(&self) -> Option<(Rc<Waiter>, Grant)> {
+        let state = &mut *self.state.borrow_mut();
+        while state.waiting.front()?.is_gone.get() {
+            state.waiting.pop_front();
+        }
+        let grant = if state.is_http1 {
+            Grant::Alone
+        } else if let Some(client) = state.roomy() {
+            Grant::Stream(SharedStream::on(client))
+        } else if state.dials < state.wanted_dials() {
+            state.dials += 1;
+            Grant::Dial
+        } else {
+            return None;
+        };
+        state.in_queue -= 1;
+        state.waiting.pop_front().map(|waiter| (waiter, grant))
+    }
+
+    /// Closes what has been idle for so long or is of no further use; whether there is anything left.
+    pub(super) fn sweep(&self, now: Instant, idle: Duration) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let is_old = |since| now.saturating_duration_since(since) >= idle;
+        state
+            .clients
+            .retain(|client| client.is_alive() && !client.is_idle_since().is_some_and(is_old));
+        !state.clients.is_empty() || state.in_queue > 0 || state.dials > 0
+    }
+
+    /// Closes connections without a stream; how many there were.
+    pub(super) fn give_up_idle(&self) -> usize {
+        let clients = &mut self.state.borrow_mut().clients;
+        let before = clients.len();
+        clients.retain(|client| client.is_idle_since().is_none());
+        before - clients.len()
+    }
+
+    /// Closes every connection once its last stream has ended.
+    pub(super) fn clear(&self) {
+        self.state.borrow_mut().clients.clear();
+    }
+
+    fn end_dial(&self) {
+        self.state.borrow_mut().dials -= 1;
+        self.serve();
+    }
+}
+
+impl State {
+    /// The oldest connection that takes another stream: so the newer ones may become idle.
+    fn roomy(&self) -> Option<&Client> {
+        self.clients.iter().find(|client| client.can_open())
+    }
+
+    /// Connections to be made for those who wait, and for those who make one.
+    fn wanted_dials(&self) -> usize {
+        match self.streams {
+            0 => 1,
+            streams => (self.in_queue + self.dials)
+                .div_ceil(streams)
+                .min(MAX_DIALS),
+        }
+    }
+}
+
+/// Streams have ended.
+impl Room for Shares {
+    fn has_room(&self) {
+        if self.state.borrow().in_queue > 0 {
+            self.serve();
+        }
+    }
+}
+
+/// A place in the queue, given up when dropped.
+struct Waiting {
+    shares: Rc<Shares>,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.waiter) > 1 {
+            // It is in the queue still.
+            self.waiter.is_gone.set(true);
+            self.shares.state.borrow_mut().in_queue -= 1;
+        }
+        match self.waiter.grant.take() {
+            // A stream that ends unused makes room.
+            Some(Grant::Stream(stream)) => drop(stream),
+            Some(Grant::Dial) => self.shares.end_dial(),
+            Some(Grant::Alone) | None => {}
+        }
+    }
+}
+
+impl DialTurn {
+    /// It has turned out to be HTTP/1.1.
+    pub(crate) fn found_http1(self) {
+        self.shares.state.borrow_mut().is_http1 = true;
+    }
+
+    /// There is no TLS. What all who wait make of that differs, so that each finds out by itself.
+    pub(crate) fn found_no_tls(self) {
+        let waiting = std::mem::take(&mut self.shares.state.borrow_mut().waiting);
+        for waiter in waiting.into_iter().filter(|waiter| !waiter.is_gone.get()) {
+            self.shares.state.borrow_mut().in_queue -= 1;
+            waiter.grant(Grant::Alone);
+        }
+    }
+
+    /// It is HTTP/2, and shared from now on; a stream of it.
+    pub(crate) fn found_http2(self, client: Client) -> SharedStream {
+        self.shares.share(client)
+    }
+}
+
+impl Drop for DialTurn {
+    fn drop(&mut self) {
+        self.shares.end_dial();
+    }
+}

@@ -1,0 +1,106 @@
+//! Connections to upstreams: which are kept, shared and given up.
+
+use crate::support::tls::{Answer, Ask, Gate, Offer, Pki};
+use crate::support::{Client, OK, Origin, Proxy, get};
+
+#[test]
+fn many_streams_make_few_connections() {
+    let pki = Pki::new();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = pki
+        .origin()
+        .offering(Offer::Http2)
+        .with_streams(4)
+        .serve(move |seen| Answer::ok(seen.path.clone()).behind(&held));
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let session = pki.client(&proxy).https(&authority);
+    let pending: Vec<_> = (0..24)
+        .map(|number| {
+            let path = format!("/{number}");
+            (session.begin(Ask::get(&authority, &path)), path)
+        })
+        .collect();
+    origin.wait_for_requests(24);
+    assert_eq!(origin.connections().len(), 6);
+    gate.open();
+    for (pending, path) in pending {
+        assert_eq!(pending.finish().expect("an answer").told(), (200, path));
+    }
+}
+
+#[test]
+fn streams_that_end_serve_those_that_wait() {
+    let pki = Pki::new();
+    let origin = pki
+        .origin()
+        .offering(Offer::Http2)
+        .with_streams(1)
+        .serve(|seen| Answer::ok(seen.path.clone()));
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let session = pki.client(&proxy).https(&authority);
+    let pending: Vec<_> = (0..100)
+        .map(|number| session.begin(Ask::get(&authority, &format!("/{number}"))))
+        .collect();
+    for pending in pending {
+        assert_eq!(pending.finish().expect("an answer").status, 200);
+    }
+    assert!(
+        origin.connections().len() <= 40,
+        "{}",
+        origin.connections().len()
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_handshake_for_longer_than_for_ones_own() {
+    let pki = Pki::new();
+    let origin = Origin::silent();
+    let proxy = pki.intercepting().config("[timeouts]\nconnect = 1").start();
+    let connect = format!(
+        "CONNECT localhost:{0} HTTP/1.1\r\nHost: localhost:{0}\r\n\r\n",
+        origin.address().port()
+    );
+    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(&connect);
+    }
+    // One after the other would be a hang.
+    for client in &mut clients {
+        let status = client.response_to("CONNECT").status();
+        assert!(status == 200 || status == 504, "{status}");
+    }
+}
+
+#[test]
+fn many_connections_that_their_origin_closes_at_once_hold_up_nobody() {
+    const IDLE: usize = 400;
+    let leaving = Origin::serve(|peer| {
+        if peer.request().is_some() {
+            peer.send(OK);
+            peer.request();
+        }
+    });
+    let other = Origin::answering(OK);
+    let proxy = Proxy::start();
+    let mut clients: Vec<Client> = (0..IDLE).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(get(&leaving, "/"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status(), 200);
+    }
+    clients.truncate(1);
+    let before = proxy.open_files();
+    drop(leaving);
+    for _ in 0..100 {
+        assert_eq!(proxy.get(&other, "/").status(), 200);
+    }
+    let kept = proxy.wait_for_open_files(before.saturating_sub(IDLE / 2));
+    assert!(
+        kept <= before.saturating_sub(IDLE / 2),
+        "{kept} of {before}"
+    );
+}
