@@ -1,7 +1,12 @@
 //! Connections to upstreams: which are kept, shared and given up.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
 use crate::support::tls::{Answer, Ask, Gate, Offer, Pki};
-use crate::support::{Client, OK, Origin, Proxy, get};
+use crate::support::{Client, OK, Origin, Proxy, ProxyCommand, get, proxy_binary};
 
 #[test]
 fn many_streams_make_few_connections() {
@@ -72,6 +77,89 @@ fn nobody_waits_for_a_handshake_for_longer_than_for_ones_own() {
         let status = client.response_to("CONNECT").status();
         assert!(status == 200 || status == 504, "{status}");
     }
+}
+
+/// A proxy that may have so many files open.
+fn limited(files: u32) -> ProxyCommand {
+    let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+    Proxy::at(Path::new("/bin/sh"))
+        .args(["-c", &script])
+        .args([proxy_binary()])
+        .local()
+}
+
+/// An origin at so many addresses, and their authorities.
+fn at_many_hosts(count: u8) -> (Vec<Origin>, Vec<String>) {
+    let origins: Vec<Origin> = (1..=count)
+        .map(|last| {
+            let host = IpAddr::V4(Ipv4Addr::new(127, 0, 1, last));
+            Origin::serve_at(host, |peer| {
+                while peer.request().is_some() {
+                    peer.send(OK);
+                }
+            })
+        })
+        .collect();
+    let names = origins.iter().map(Origin::authority).collect();
+    (origins, names)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_client_is_refused_while_idle_connections_can_be_given_up() {
+    const HOSTS: u8 = 220;
+    const CLIENTS: usize = 90;
+    let (origins, _) = at_many_hosts(HOSTS);
+    let origins = Arc::new(origins);
+    for workers in ["1", "2"] {
+        let proxy = limited(256).args(["--num-workers", workers]).start();
+        let address: SocketAddr = proxy.address();
+        let mut first = Client::connect(address);
+        for origin in origins.iter() {
+            assert_eq!(first.ask(get(origin, "/")).status(), 200);
+        }
+        assert!(
+            proxy.open_files() > 180,
+            "most are kept: {}",
+            proxy.open_files()
+        );
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
+        for turn in 0..3 {
+            thread::scope(|scope| {
+                for (number, client) in clients.iter_mut().enumerate() {
+                    let origin = &origins[(number * 7 + turn) % origins.len()];
+                    scope.spawn(move || assert_eq!(client.ask(get(origin, "/")).status(), 200));
+                }
+            });
+        }
+        let log = proxy.lines();
+        assert!(
+            !log.iter().any(|line| line.contains("cannot accept")),
+            "{workers}"
+        );
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn files_are_limited_by_the_hard_limit_alone() {
+    let script = "ulimit -Sn 64 && ulimit -Hn 300 && exec \"$0\" \"$@\"";
+    let proxy = Proxy::at(Path::new("/bin/sh"))
+        .args(["-c", script])
+        .args([proxy_binary()])
+        .local()
+        .start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", proxy.id()));
+    let limits = limits.expect("the kernel tells");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<&str> = files
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(3)
+        .collect();
+    assert_eq!(numbers, ["300", "300", "files"]);
 }
 
 #[test]

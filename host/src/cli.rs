@@ -162,7 +162,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
-    /// Number of files and sockets the proxy may have open; raises the soft limit, never lowers it. Default: 1024.
+    /// Number of files and sockets the proxy may have open; raises the soft limit, never lowers it. Default: the
+    /// hard limit.
     #[arg(long, value_name = "N")]
     pub open_file_limit: Option<OpenFileLimit>,
 

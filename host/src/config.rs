@@ -77,8 +77,8 @@ pub struct Config {
     pub via: String,
     /// What is logged and where.
     pub log: LogConfig,
-    /// Soft limit on open files to ask the system for; only ever raised. Default 1024.
-    pub open_file_limit: u64,
+    /// Soft limit on open files to ask the system for; only ever raised. Default: the hard limit.
+    pub open_file_limit: Option<u64>,
     /// Where to write the process id. Default: nowhere.
     pub pid_file: Option<PathBuf>,
 }
@@ -105,7 +105,7 @@ impl Default for Config {
             disable_http_proxy: false,
             via: "proxy".to_owned(),
             log: LogConfig::default(),
-            open_file_limit: 1024,
+            open_file_limit: None,
             pid_file: None,
         }
     }
@@ -222,10 +222,12 @@ pub struct Limits {
     /// bodies, and WebSocket messages that are not whole yet. Past it a request gets 503, a response becomes 503, and a
     /// WebSocket is closed with 1013. At least [`max_body_buffer`](Self::max_body_buffer). Default 128 MiB.
     pub max_buffer_total: u64,
-    /// Idle upstream connections kept for one authority, per worker. Default 64.
-    pub upstream_idle_per_host: usize,
-    /// Idle upstream connections kept in all, per worker. Default 512.
-    pub upstream_idle_total: usize,
+    /// Idle upstream connections kept for one authority, per worker; past it the one that was used least recently is
+    /// closed. Default: as many as in all.
+    pub upstream_idle_per_host: Option<usize>,
+    /// Idle upstream connections kept in all, per worker; past it the one that was used least recently is closed. Default:
+    /// as many as descriptors allow.
+    pub upstream_idle_total: Option<usize>,
     /// How long an idle upstream connection is kept. Default 60 s.
     pub upstream_idle_timeout: Duration,
 }
@@ -242,8 +244,8 @@ impl Default for Limits {
             max_connections: 0,
             max_body_buffer: 16 * 1024 * 1024,
             max_buffer_total: 128 * 1024 * 1024,
-            upstream_idle_per_host: 64,
-            upstream_idle_total: 512,
+            upstream_idle_per_host: None,
+            upstream_idle_total: None,
             upstream_idle_timeout: Duration::from_secs(60),
         }
     }

@@ -1,17 +1,30 @@
-//! The limit on open files, raised to what the operator asked for.
+//! The limit on open files, raised to what the operator asked for, or to what the system allows.
 //!
 //! Every connection is a file to the system. The soft limit is only ever raised, and never beyond the hard one;
 //! a limit that cannot be had is a warning, since the proxy serves fewer connections but serves.
+//!
+//! The soft limit is for programs that cannot use descriptors past 1023, as select(2) cannot; this one can. So unless told
+//! otherwise it takes what the hard limit gives it, as Go's runtime and HAProxy do.
 
+use std::io;
+
+use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
-/// Raises the soft limit on open files to `wanted`, as far as the system allows.
+/// The highest limit that is asked for unasked.
+const DEFAULT_MOST: u64 = 1_048_576;
+
+/// Raises the soft limit on open files to `wanted`, as far as the system allows. None: to the hard limit, 1,048,576 at
+/// most.
 #[cfg(unix)]
-pub fn raise_limit(wanted: u64) {
+pub fn raise_limit(wanted: Option<u64>) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let allowed = wanted.min(maximum.unwrap_or(u64::MAX));
+    let is_default = wanted.is_none();
+    let most = maximum.unwrap_or(u64::MAX);
+    let wanted = wanted.unwrap_or(most.min(DEFAULT_MOST));
+    let allowed = wanted.min(most);
     if allowed < wanted {
         warn!(
             wanted,
@@ -33,6 +46,10 @@ pub fn raise_limit(wanted: u64) {
         },
     ) {
         Ok(()) => debug!("Open file descriptor soft limit set to {allowed}"),
+        // Some systems allow less than they say.
+        Err(error) if is_default => {
+            debug!(wanted, soft_limit = before, %error, "open file limit cannot be raised");
+        }
         Err(error) => {
             warn!(wanted, soft_limit = before, %error, "open file limit cannot be raised")
         }
@@ -41,8 +58,50 @@ pub fn raise_limit(wanted: u64) {
 
 /// There is no such limit on this system.
 #[cfg(not(unix))]
-pub fn raise_limit(_wanted: u64) {
+pub fn raise_limit(_wanted: Option<u64>) {
     debug!("Open file descriptor soft limit does not exist on this system");
+}
+
+/// Descriptors that may be open at once. None: as many as there is memory for.
+pub(crate) fn limit() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit};
+        getrlimit(Resource::Nofile).current
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// The number of a socket's descriptor, where the system numbers them from 0.
+pub(crate) fn number_of(socket: &TcpStream) -> u64 {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsRawFd;
+        u64::try_from(socket.as_raw_fd()).unwrap_or(0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = socket;
+        0
+    }
+}
+
+/// Whether this process, or the system, has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let code = error.raw_os_error();
+        [Errno::MFILE, Errno::NFILE]
+            .iter()
+            .any(|errno| code == Some(errno.raw_os_error()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -53,14 +112,23 @@ mod tests {
     #[test]
     fn the_limit_is_never_lowered() {
         let before = getrlimit(Resource::Nofile).current;
-        raise_limit(1);
+        raise_limit(Some(1));
         assert_eq!(getrlimit(Resource::Nofile).current, before);
     }
 
     #[test]
     fn a_limit_above_the_hard_one_becomes_the_hard_one() {
-        raise_limit(u64::MAX);
+        raise_limit(Some(u64::MAX));
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+    }
+
+    #[test]
+    fn the_end_of_the_descriptors_is_known() {
+        use rustix::io::Errno;
+        let is_out = |errno: Errno| is_out_of_descriptors(&errno.into());
+        assert!(is_out(Errno::MFILE) && is_out(Errno::NFILE));
+        assert!(!is_out(Errno::CONNREFUSED));
+        assert!(!is_out_of_descriptors(&io::ErrorKind::TimedOut.into()));
     }
 }

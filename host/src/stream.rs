@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
+use crate::open_files;
 use crate::transport::{Departure, Link, ReadHalf, Transport, WriteHalf};
 
 /// A connection that carries HTTP messages.
@@ -106,6 +107,14 @@ impl MessageStream {
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let asked = || Box::new(self.transport.link().addresses());
         **self.addresses.get_or_init(asked)
+    }
+
+    /// The number of its descriptor; none for one of many on a connection.
+    pub(crate) fn descriptor(&self) -> Option<u64> {
+        match self.transport.link() {
+            Link::Socket(socket) => Some(open_files::number_of(socket)),
+            Link::Channel(_) => None,
+        }
     }
 
     /// Bytes that were received and consumed so far, those of tunnels and of bodies that the kernel moves left out.

@@ -24,6 +24,7 @@ use crate::handover::Handover;
 use crate::held;
 use crate::http1::HeadLimits;
 use crate::interception::Interception;
+use crate::open_files;
 use crate::plugins::call::{Role, Visible};
 use crate::plugins::{Chain, WorkerChain};
 use crate::telemetry::{self, AccessLog, AccessRecord, LogSink};
@@ -32,6 +33,7 @@ use crate::upstream::handshakes::Handshakes;
 use crate::upstream::http1_hosts::Http1Hosts;
 use crate::upstream::mark;
 use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::pressure;
 use crate::upstream::resolve::{NameFiles, Resolver};
 use crate::upstream::tls::TlsClient;
 use crate::web::WebServer;
@@ -199,9 +201,10 @@ impl Worker {
         let limits = &start.config.limits;
         let deadlines = Deadlines::new();
         let pool = PoolLimits {
-            per_host: limits.upstream_idle_per_host,
-            total: limits.upstream_idle_total,
+            per_host: limits.upstream_idle_per_host.unwrap_or(usize::MAX),
+            total: limits.upstream_idle_total.unwrap_or(usize::MAX),
             idle: limits.upstream_idle_timeout,
+            descriptors: open_files::limit(),
         };
         Ok(Self {
             head_limits: HeadLimits {
@@ -306,6 +309,7 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, mut stage: watch::Receiver<Stage>) {
+        let mut has_asked = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -313,9 +317,21 @@ impl Worker {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, client)) => self.begin(socket, client),
+                Ok((socket, client)) => {
+                    has_asked = false;
+                    self.begin(socket, client);
+                }
                 Err(error) if is_about_one_connection(&error) => {}
+                Err(error)
+                    if open_files::is_out_of_descriptors(&error)
+                        && self.pool.give_up(pressure::RELIEF) > 0 => {}
+                Err(error) if open_files::is_out_of_descriptors(&error) && !has_asked => {
+                    has_asked = true;
+                    pressure::ask(pressure::RELIEF);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
                 Err(error) => {
+                    has_asked = false;
                     tracing::warn!(%error, "cannot accept connections, trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -353,6 +369,7 @@ impl Worker {
             tracing::warn!(%client, limit, "too many connections, closing a new one");
             return;
         }
+        self.pool.note_descriptor(open_files::number_of(&socket));
         let counted = self.count_connection();
         connection::begin(socket, client, counted);
     }

@@ -159,7 +159,7 @@ impl Config {
             open_file_limit: cli
                 .open_file_limit
                 .or(file.open_file_limit)
-                .map_or(default.open_file_limit, |limit| limit.0 as u64),
+                .map(|limit| limit.0 as u64),
             pid_file: cli.pid_file.or(file.pid_file),
         })
     }
@@ -339,11 +339,8 @@ fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -
                 file.max_body_buffer
                     .map_or(default.max_body_buffer, |len| len.0 as u64),
             ),
-        upstream_idle_per_host: bounded(
-            file.upstream_idle_per_host,
-            default.upstream_idle_per_host,
-        ),
-        upstream_idle_total: bounded(file.upstream_idle_total, default.upstream_idle_total),
+        upstream_idle_per_host: file.upstream_idle_per_host.map(|number| number.0),
+        upstream_idle_total: file.upstream_idle_total.map(|number| number.0),
         upstream_idle_timeout: seconds(file.upstream_idle_timeout, default.upstream_idle_timeout),
     }
 }
@@ -498,7 +495,8 @@ mod tests {
         assert_eq!(config.disable_headers, ["a", "b"]);
         assert_eq!(config.num_workers, Config::default().num_workers);
         assert_eq!(config.timeouts.connect, Duration::from_millis(250));
-        assert_eq!(config.limits.upstream_idle_per_host, 0);
+        assert_eq!(config.limits.upstream_idle_per_host, Some(0));
+        assert_eq!(config.limits.upstream_idle_total, None);
         assert_eq!(config.dns.resolver, Resolver::System);
         assert_eq!(config.dns.servers, ["9.9.9.9:53".parse().unwrap()]);
         assert_eq!(config.dns.negative_ttl, Duration::ZERO);

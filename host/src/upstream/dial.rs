@@ -24,6 +24,7 @@ use super::tls::{TlsClient, TlsFailure, TlsFault};
 use crate::deadline::Deadlines;
 use crate::http1::{HeadError, HeadLimits, Scheme};
 use crate::http2::client::{Client, ClientOptions};
+use crate::open_files;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
@@ -44,6 +45,14 @@ impl DialError {
     /// Nothing has come of it within this time.
     pub(super) fn late(route: &Route<'_>, limit: Duration) -> Self {
         Self::new(route, DialFailure::TimedOut(limit))
+    }
+
+    /// Whether it would have succeeded with fewer descriptors open.
+    pub(super) fn is_for_want_of_descriptors(&self) -> bool {
+        match &self.failure {
+            DialFailure::Connect(error) => open_files::is_out_of_descriptors(error),
+            _ => false,
+        }
     }
 
     /// Whether the destination was reached, and speaks no TLS.

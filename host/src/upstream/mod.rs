@@ -11,6 +11,7 @@ mod own;
 pub(crate) mod parent;
 pub(crate) mod pinned;
 pub(crate) mod pool;
+pub(crate) mod pressure;
 mod race;
 pub(crate) mod resolve;
 mod route;
@@ -23,6 +24,7 @@ pub(crate) mod tls;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::deadline::TICK;
 use crate::http1::Scheme;
 use crate::http2::client::Client;
 use crate::stream::MessageStream;
@@ -83,6 +85,9 @@ impl Upstream {
         }
     }
 }
+
+/// How often a connection is tried for which no descriptor is left.
+const DESCRIPTOR_TRIES: u32 = 5;
 
 /// Which connections an exchange may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +173,7 @@ pub(crate) async fn connect(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Up
     if may_be_shared(route) {
         return Box::pin(connect_shared(worker, route)).await;
     }
-    let stream = Box::pin(dialer(worker).dial(route)).await?;
+    let stream = Box::pin(dial(worker, dialer(worker), route)).await?;
     Ok(Upstream::new(stream))
 }
 
@@ -192,7 +197,7 @@ async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstre
         limit: limit.saturating_sub(begun_at.elapsed()),
         ..dialer(worker)
     };
-    let stream = match dialer.dial(route).await {
+    let stream = match dial(worker, dialer, route).await {
         Ok(stream) => stream,
         Err(error) => {
             if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_for_want_of_tls()) {
@@ -213,6 +218,34 @@ async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstre
         None => shares.share(client),
     };
     Ok(Upstream::on(worker, stream))
+}
+
+/// As [`Dialer::dial`]. Where no descriptor is left for it, idle connections are given up.
+async fn dial(
+    worker: &Worker,
+    dialer: Dialer<'_>,
+    route: &Route<'_>,
+) -> Result<MessageStream, DialError> {
+    let mut tries = 0;
+    loop {
+        let dialled = dialer.dial(route).await;
+        tries += 1;
+        match &dialled {
+            Err(error) if tries < DESCRIPTOR_TRIES && error.is_for_want_of_descriptors() => {}
+            Err(_) => return dialled,
+            Ok(stream) => {
+                stream
+                    .descriptor()
+                    .inspect(|number| worker.pool.note_descriptor(*number));
+                return dialled;
+            }
+        }
+        if worker.pool.give_up(pressure::RELIEF) == 0 {
+            // Others may have some.
+            pressure::ask(pressure::RELIEF);
+            tokio::time::sleep(2 * TICK).await;
+        }
+    }
 }
 
 fn dialer(worker: &Worker) -> Dialer<'_> {

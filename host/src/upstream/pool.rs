@@ -4,8 +4,9 @@
 //! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams (`shares.rs`).
 //!
 //! The newest idle connection of a host is handed out first, so that those that are not needed grow old. The one that
-//! has been idle for longest, over all hosts, is closed first: after its time, or past a
-//! bound. A connection on which something happened while it was idle, a close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out.
+//! has been idle for longest, over all hosts, is closed first: after its time, past a bound that the configuration sets,
+//! or when descriptors run short (`pressure.rs`). A connection on which something happened while it was idle, a
+//! close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out.
 //!
 //! What is done at once is bounded: a pool of many connections that all have been closed is cleared bit by bit.
 
@@ -18,6 +19,7 @@ use hashbrown::{DefaultHashBuilder, Equivalent, HashTable};
 
 use super::idle::{IdleTable, List};
 use super::key::{Key, KeyRef};
+use super::pressure;
 use super::route::Route;
 use super::shares::{SharedStream, Shares};
 use crate::deadline::{Deadlines, TICK};
@@ -45,12 +47,16 @@ pub(crate) struct PoolLimits {
     pub(crate) total: usize,
     /// How long a connection may be idle before it is closed.
     pub(crate) idle: Duration,
+    /// Descriptors that the process may have open; None: any number.
+    pub(crate) descriptors: Option<u64>,
 }
 
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
     limits: PoolLimits,
+    /// The number of a descriptor from which on they run short.
+    mark: u64,
     deadlines: Rc<Deadlines>,
     hosts: RefCell<Hosts>,
 }
@@ -83,6 +89,7 @@ impl Pool {
     pub(crate) fn new(limits: PoolLimits, deadlines: &Rc<Deadlines>) -> Self {
         Self {
             limits,
+            mark: limits.descriptors.map_or(u64::MAX, pressure::mark),
             deadlines: Rc::clone(deadlines),
             hosts: RefCell::default(),
         }
@@ -166,6 +173,15 @@ impl Pool {
         hosts.host(number)?.shares.clone()
     }
 
+    /// A connection was made or accepted whose descriptor has this number: idle ones are given up if there are many.
+    pub(crate) fn note_descriptor(&self, number: u64) {
+        let excess = pressure::excess(number, self.mark);
+        if excess > 0 {
+            let left = excess - self.give_up(excess).min(excess);
+            pressure::ask(left);
+        }
+    }
+
     /// Closes up to `count` idle connections, those first that have been idle for longest; how many were closed.
     pub(crate) fn give_up(&self, count: usize) -> usize {
         let hosts = &mut *self.hosts.borrow_mut();
@@ -190,6 +206,11 @@ impl Pool {
     /// Closes what has been idle too long or was closed by its peer, and forgets hosts without connections. A bounded part
     /// of it in each tick.
     pub(crate) fn sweep(&self) {
+        if !self.hosts.borrow().hosts.is_empty() {
+            let asked = pressure::take_asked();
+            let given_up = if asked > 0 { self.give_up(asked) } else { 0 };
+            pressure::ask(asked.saturating_sub(given_up));
+        }
         let hosts = &mut *self.hosts.borrow_mut();
         let now = self.deadlines.now();
         let mut looks = LOOKS.min(hosts.idle.places());

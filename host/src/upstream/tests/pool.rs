@@ -17,6 +17,7 @@ const MANY: PoolLimits = PoolLimits {
     per_host: usize::MAX,
     total: usize::MAX,
     idle: Duration::from_secs(60),
+    descriptors: None,
 };
 
 struct Scene {
@@ -97,6 +98,29 @@ fn the_oldest_of_all_hosts_is_closed_past_the_bound() {
         }
         assert!(is_open(&last));
         assert_eq!((scene.pool.give_up(2), scene.pool.give_up(2)), (1, 0));
+    });
+}
+
+#[test]
+fn connections_are_given_up_for_a_descriptor_above_the_mark() {
+    on_worker(async {
+        let scene = Scene::new(PoolLimits {
+            descriptors: Some(1024),
+            ..MANY
+        })
+        .await;
+        let mut kept = Vec::new();
+        for _ in 0..4 {
+            kept.push(scene.keep("a").await);
+        }
+        scene.pool.note_descriptor(991);
+        assert!(kept.iter().all(is_open));
+        scene.pool.note_descriptor(993);
+        let newest = kept.split_off(2);
+        for peer in kept {
+            ends(peer).await;
+        }
+        assert!(newest.iter().all(is_open));
     });
 }
 

@@ -521,6 +521,7 @@ async fn pooled(means: &Means, acceptor: TlsAcceptor, versions: HttpVersions) ->
         per_host: 1,
         total: 1,
         idle: STALL,
+        descriptors: None,
     };
     let pool = Pool::new(limits, &means.deadlines);
     let (port, served) = origin(acceptor, async |mut stream| {
