@@ -737,6 +737,11 @@ fn a_connection_is_not_used_again_after_a_relaxed_response() {
             1,
         ),
         ("HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 2),
+        ("HTTP/1.1 200 OK\r\nX-A: b\nContent-Length: 2\r\n\r\nok", 2),
+        (
+            "HTTP/1.1 103 x\n\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            2,
+        ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
             2,

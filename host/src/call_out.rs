@@ -11,8 +11,7 @@ use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer};
 use crate::http1::{
-    self, BodyDecoder, BodyFraming, HeadKind, RequestForward, RequestHead, ResponseHead, Scheme,
-    check_field,
+    self, BodyDecoder, BodyFraming, RequestForward, RequestHead, ResponseHead, Scheme, check_field,
 };
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::upstream::{self, Freshness, Route, Upstream};
@@ -191,34 +190,23 @@ async fn converse(
         reason: error.to_string(),
         is_silent: true,
     })?;
+    let mut is_relaxed = false;
     for _ in 0..=MAX_INTERIM {
         reader.deadline().arm(timeouts.upstream_response);
-        let limits = &worker.head_limits;
-        let is_relaxed = || worker.config.compatibility.is_relaxed(head.host());
-        let mut received = reader.read_head(HeadKind::Response, limits).await;
-        if matches!(received, Err(ReadHeadError::Head(_))) && is_relaxed() {
-            // What was read is still there.
-            received = Box::pin(reader.read_head(HeadKind::RelaxedResponse, limits)).await;
-        }
+        let may_relax = || worker.config.compatibility.is_relaxed(head.host());
+        let received = reader.read_response(&worker.head_limits, may_relax).await;
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
-        let is_silent = received.is_err() && !is_late && reader.buffered().is_empty();
-        let received = received.map_err(|error| Broken {
+        let is_malformed = matches!(&received, Err(ReadHeadError::Head(_)));
+        let is_silent = !is_late && !is_malformed && reader.buffered().is_empty();
+        let mut response = received.map_err(|error| Broken {
             reason: format!(
                 "no usable answer: {}",
                 ExchangeError::head(Peer::Upstream, error).cause
             ),
             is_silent,
         })?;
-        let start = received.start;
-        let parsed = ResponseHead::parse(received.text, start, buffers::lines(), limits);
-        let parsed = parsed.or_else(|refused| match is_relaxed() {
-            true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
-            false => Err(refused),
-        });
-        let response = parsed.map_err(|refused| Broken {
-            reason: refused.error.to_string(),
-            is_silent: false,
-        })?;
+        is_relaxed |= response.is_relaxed();
+        response.set_relaxed(is_relaxed);
         if response.status() >= 200 {
             return take(worker, head, question, response, &mut reader).await;
         }

@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
-use crate::http1::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
+use crate::http1::{
+    HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner, Refused, ResponseHead,
+};
 use crate::open_files;
 use crate::transport::{Departure, Link, ReadHalf, Transport, WriteHalf};
 
@@ -351,6 +353,41 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+impl Reader<'_> {
+    /// Reads the head of a response. What breaks the grammar is repaired as far as RFC 9112 lets a proxy do so, and
+    /// further where `is_relaxed` says that it may be, which is asked only then.
+    pub(crate) async fn read_response(
+        &mut self,
+        limits: &HeadLimits,
+        is_relaxed: impl Fn() -> bool,
+    ) -> Result<ResponseHead, ReadHeadError> {
+        match self.read_head(HeadKind::Response, limits).await {
+            Ok(HeadText { text, start }) => {
+                let parsed = ResponseHead::parse(text, start, buffers::lines(), limits);
+                let parsed = parsed.or_else(|refused| match is_relaxed() {
+                    true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
+                    false => Err(refused),
+                });
+                parsed.map_err(|refused| settle(*refused))
+            }
+            // What was read is still there.
+            Err(ReadHeadError::Head(_)) if is_relaxed() => {
+                let relaxed = self.read_head(HeadKind::RelaxedResponse, limits);
+                let HeadText { text, start } = Box::pin(relaxed).await?;
+                ResponseHead::parse_relaxed(text, start, buffers::lines(), limits)
+                    .map_err(|refused| settle(*refused))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Gives the buffers of a refused head back.
+fn settle(refused: Refused) -> ReadHeadError {
+    buffers::give_back_head((refused.text, refused.lines));
+    ReadHeadError::Head(refused.error)
 }
 
 /// Whether a client that has sent no more than empty lines has run out of time: it has asked nothing.

@@ -13,7 +13,11 @@ use proxy_host::http1::{
 };
 
 fuzz_target!(|input: &[u8]| {
-    for kind in [HeadKind::Request, HeadKind::Response] {
+    for kind in [
+        HeadKind::Request,
+        HeadKind::Response,
+        HeadKind::RelaxedResponse,
+    ] {
         let whole = scan_in_pieces(input, kind, input.len());
         for piece in [1, 2, 3, 7] {
             assert_eq!(
@@ -27,7 +31,8 @@ fuzz_target!(|input: &[u8]| {
         };
         match kind {
             HeadKind::Request => forwards_the_request(&input[..end], start),
-            HeadKind::Response => forwards_the_response(&input[..end], start),
+            HeadKind::Response => forwards_the_response(parse_response(&input[..end], start)),
+            HeadKind::RelaxedResponse => forwards_the_response(parse_relaxed(&input[..end], start)),
         }
     }
 });
@@ -82,8 +87,8 @@ fn forwards_the_request(text: &[u8], start: usize) {
     );
 }
 
-fn forwards_the_response(text: &[u8], start: usize) {
-    let Some(head) = parse_response(text, start) else {
+fn forwards_the_response(head: Option<ResponseHead>) {
+    let Some(head) = head else {
         return;
     };
     let Ok(framing) = response_framing(&head, "GET") else {
@@ -123,6 +128,11 @@ fn parse_request(text: &[u8], start: usize) -> Option<RequestHead> {
 
 fn parse_response(text: &[u8], start: usize) -> Option<ResponseHead> {
     ResponseHead::parse(text.to_vec(), start, Vec::new(), &HeadLimits::default()).ok()
+}
+
+fn parse_relaxed(text: &[u8], start: usize) -> Option<ResponseHead> {
+    let limits = HeadLimits::default();
+    ResponseHead::parse_relaxed(text.to_vec(), start, Vec::new(), &limits).ok()
 }
 
 /// The fields that no rule of forwarding speaks about, in order and spelling.

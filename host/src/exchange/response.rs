@@ -9,7 +9,7 @@ use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
-    FieldId, HeadKind, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
+    FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
     AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict,
@@ -18,7 +18,7 @@ use crate::plugins::{
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
 use crate::splice;
-use crate::stream::{HeadText, ReadHeadError, Reader, Writer};
+use crate::stream::{ReadHeadError, Reader, Writer};
 use crate::turn::Steps;
 
 /// Bytes of responses that may arrive while an interim one is on its way to the client.
@@ -204,29 +204,33 @@ impl Exchange {
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<ResponseHead, ExchangeError> {
+        let mut is_relaxed = false;
         for _ in 0..=MAX_INTERIM {
             let limits = self.worker.head_limits;
-            let mut received = match self.has_content() && !progress.is_sent.get() {
-                false => from.read_head(HeadKind::Response, &limits).await,
+            let compatibility = &self.worker.config.compatibility;
+            let may_relax = || compatibility.is_relaxed(self.head.host());
+            let received = match self.has_content() && !progress.is_sent.get() {
+                false => from.read_response(&limits, may_relax).await,
                 // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
-                true => Box::pin(unless_reset(from, to, &limits)).await?,
+                true => Box::pin(unless_reset(from, to, &limits, may_relax)).await?,
             };
-            if matches!(received, Err(ReadHeadError::Head(_))) && self.takes_relaxed() {
-                // What was read is still there.
-                received = Box::pin(from.read_head(HeadKind::RelaxedResponse, &limits)).await;
-            }
             let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
                 && from.buffered().is_empty();
             progress
                 .has_answer
                 .set(progress.has_answer.get() || !is_silence);
-            let received = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
-            let mut head = self.parse_response(received)?;
+            let mut head = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
+            if head.is_relaxed() {
+                let host = self.head.host();
+                tracing::debug!(host, "repaired a malformed response head ([compatibility])");
+            }
+            is_relaxed |= head.is_relaxed();
             if from.is_channel() {
                 head.set_version(Version::Http2);
             }
             if !(100..200).contains(&head.status()) || head.status() == 101 {
                 progress.is_answered.set(true);
+                head.set_relaxed(is_relaxed);
                 return Ok(head);
             }
             let is_invitation = head.status() == 100;
@@ -243,40 +247,6 @@ impl Exchange {
             Step::ReadHead,
             Refusal::TooManyInterim,
         ))
-    }
-
-    /// Whether what breaks the grammar is taken from this upstream as far as it can be.
-    fn takes_relaxed(&self) -> bool {
-        self.worker
-            .config
-            .compatibility
-            .is_relaxed(self.head.host())
-    }
-
-    fn parse_response(&self, received: HeadText) -> Result<ResponseHead, ExchangeError> {
-        let limits = &self.worker.head_limits;
-        let HeadText { text, start } = received;
-        let parsed = ResponseHead::parse(text, start, buffers::lines(), limits);
-        let parsed = parsed.or_else(|refused| match self.takes_relaxed() {
-            true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
-            false => Err(refused),
-        });
-        match parsed {
-            Ok(head) => {
-                if head.is_relaxed() {
-                    tracing::debug!(
-                        host = self.head.host(),
-                        "repaired a malformed response head"
-                    );
-                }
-                Ok(head)
-            }
-            Err(refused) => {
-                let error = refused.error;
-                buffers::give_back_head((refused.text, refused.lines));
-                Err(ExchangeError::new(Peer::Upstream, Step::ReadHead, error))
-            }
-        }
     }
 
     async fn pass_interim(
@@ -612,8 +582,9 @@ async fn unless_reset(
     from: &mut Reader<'_>,
     to: &Writer<'_>,
     limits: &HeadLimits,
-) -> Result<Result<HeadText, ReadHeadError>, ExchangeError> {
-    let received = async { Ok(from.read_head(HeadKind::Response, limits).await) };
+    may_relax: impl Fn() -> bool,
+) -> Result<Result<ResponseHead, ReadHeadError>, ExchangeError> {
+    let received = async { Ok(from.read_response(limits, may_relax).await) };
     unless_gone(to.reset(), received).await
 }
 

@@ -473,6 +473,11 @@ impl ResponseHead {
         self.is_relaxed
     }
 
+    /// Says so of an interim response before this one.
+    pub fn set_relaxed(&mut self, is_relaxed: bool) {
+        self.is_relaxed |= is_relaxed;
+    }
+
     /// Gives the buffers back, to be used for the next head.
     pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
         (self.text, self.lines)
