@@ -85,6 +85,10 @@ impl Exchange {
                 Box::pin(self.serve_file(client, files)).await,
             )),
             Found::Missing(missing) => {
+                if missing == Missing::Encoding {
+                    let path = self.head.path().escape_ascii();
+                    tracing::debug!(%path, "refused a path whose percent-encoding is not valid");
+                }
                 let reply = missing_reply(missing);
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
             }
