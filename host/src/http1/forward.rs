@@ -22,8 +22,8 @@ pub struct RequestForward<'a> {
     pub via: &'a str,
     /// Names of fields that are left out, in lower case.
     pub drop_fields: &'a [String],
-    /// How the forwarded body is framed. A length of 0 is only written when the client sent one; `UntilClose`
-    /// cannot be.
+    /// How the forwarded body is framed. A length of 0 is written where the client sent one, and for methods that
+    /// expect content (POST, PUT, PATCH, QUERY); `UntilClose` cannot be.
     pub framing: BodyFraming,
     /// The upgrade that is offered to the origin, if it may accept one.
     pub upgrade: Option<RequestedUpgrade<'a>>,
@@ -140,12 +140,18 @@ pub fn is_event_stream(head: &ResponseHead) -> bool {
     })
 }
 
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
+/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2; QUERY: RFC 10008).
 pub fn is_idempotent(method: &str) -> bool {
     matches!(
         method,
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" | "QUERY"
     )
+}
+
+/// Methods that give content a meaning: without any they announce a length of 0 (RFC 9110 §8.6), as some servers
+/// answer 411 otherwise.
+fn expects_content(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH" | "QUERY")
 }
 
 /// Takes out of a head what describes the very bytes of content that are not sent as they came: digests and ranges;
@@ -256,7 +262,7 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
     {
         write_field(out, "Proxy-Authorization", value);
     }
-    write_request_framing(fields, options.framing, out);
+    write_request_framing(head, options.framing, out);
     write_request_connection(fields, connection, options.upgrade, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -440,10 +446,14 @@ pub fn via_value(head: &RequestHead, pseudonym: &str) -> Vec<u8> {
     value
 }
 
-fn write_request_framing(fields: Fields<'_>, framing: BodyFraming, out: &mut Vec<u8>) {
+fn write_request_framing(head: &RequestHead, framing: BodyFraming, out: &mut Vec<u8>) {
     debug_assert_ne!(framing, BodyFraming::UntilClose);
     match framing {
-        BodyFraming::Length(0) if !fields.has(FieldId::ContentLength) => {}
+        BodyFraming::Empty if expects_content(head.method()) => {
+            write_decimal(out, "Content-Length", 0);
+        }
+        BodyFraming::Length(0)
+            if !head.fields().has(FieldId::ContentLength) && !expects_content(head.method()) => {}
         BodyFraming::Length(length) => write_decimal(out, "Content-Length", length),
         BodyFraming::Chunked => write_field(out, "Transfer-Encoding", b"chunked"),
         BodyFraming::Empty | BodyFraming::UntilClose => {}
@@ -685,6 +695,31 @@ mod tests {
         let mut out = Vec::new();
         forward_request(&head, &RequestForward { framing, ..REQUEST }, &mut out);
         assert_eq!(out, b"GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n\r\n");
+    }
+
+    #[test]
+    fn methods_that_expect_content_say_that_there_is_none() {
+        for (method, length) in [
+            ("POST", "Content-Length: 0\r\n"),
+            ("PUT", "Content-Length: 0\r\n"),
+            ("PATCH", "Content-Length: 0\r\n"),
+            ("QUERY", "Content-Length: 0\r\n"),
+            ("DELETE", ""),
+            ("OPTIONS", ""),
+            ("post", ""),
+        ] {
+            assert_forwards(
+                &format!("{method} http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+                &format!("{method} / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\n{length}\r\n"),
+            );
+        }
+    }
+
+    #[test]
+    fn query_is_idempotent_and_post_is_not() {
+        assert!(is_idempotent("QUERY"));
+        assert!(!is_idempotent("POST"));
+        assert!(!is_idempotent("query"));
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub(crate) enum Opening {
 /// The longest first line that is waited for, in bytes; what is longer is HTTP.
 const MAX_LINE: usize = 16 * 1024;
 
-/// Methods that decide without the rest of their line (RFC 9110 §9.3, RFC 5789, RFC 4918).
-const METHODS: [&[u8]; 17] = [
+/// Methods that decide without the rest of their line (RFC 9110 §9.3, RFC 5789, RFC 4918, RFC 10008).
+const METHODS: [&[u8]; 18] = [
     b"GET",
     b"HEAD",
     b"POST",
@@ -44,6 +44,7 @@ const METHODS: [&[u8]; 17] = [
     b"LOCK",
     b"UNLOCK",
     b"REPORT",
+    b"QUERY",
 ];
 
 impl Opening {

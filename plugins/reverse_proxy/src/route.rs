@@ -143,7 +143,7 @@ impl Route {
 
 /// Whether a request with this method may be sent to another upstream after this (RFC 9110 §9.2.2).
 fn does_no_harm_again(fault: ForwardFault, method: &str) -> bool {
-    const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+    const IDEMPOTENT: [&str; 7] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"];
     match fault {
         ForwardFault::Unreached => true,
         ForwardFault::Upstream => IDEMPOTENT.contains(&method),
