@@ -133,7 +133,7 @@ pub(super) fn write_request(
         }
         Some(_) => return Err(Unfit::ProtocolUnknown),
     };
-    let authority = request_authority(parts, is_connect)?;
+    let authority = request_authority(parts, is_connect, targets)?;
     let method = if key.is_some() {
         "GET"
     } else {
@@ -183,7 +183,11 @@ pub(super) fn write_request(
 }
 
 /// What Host will say: the authority, which Host must not contradict (RFC 9113 §8.3.1).
-fn request_authority(parts: &request::Parts, is_connect: bool) -> Result<&[u8], Unfit> {
+fn request_authority(
+    parts: &request::Parts,
+    is_connect: bool,
+    targets: RequestTargets,
+) -> Result<&[u8], Unfit> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
@@ -201,9 +205,41 @@ fn request_authority(parts: &request::Parts, is_connect: bool) -> Result<&[u8], 
         return Err(Unfit::Userinfo);
     }
     match host {
-        Some(host) if !host.eq_ignore_ascii_case(authority) => Err(Unfit::HostConflict),
+        Some(host) if !host.eq_ignore_ascii_case(authority) => {
+            let default_port = match (parts.uri.scheme_str(), targets) {
+                _ if is_connect && parts.uri.scheme().is_none() => None,
+                (Some("http"), _) => Some(Scheme::Http.default_port()),
+                (Some("https"), _) => Some(Scheme::Https.default_port()),
+                (Some(_), _) | (None, RequestTargets::Origin) => None,
+                (None, RequestTargets::Absolute { default_scheme, .. }) => {
+                    Some(default_scheme.default_port())
+                }
+            };
+            match is_same_authority(host, authority, default_port) {
+                true => Ok(authority),
+                false => Err(Unfit::HostConflict),
+            }
+        }
         _ => Ok(authority),
     }
+}
+
+/// Whether two authorities are the same once both are normalised: case makes no difference, and a port that is missing or
+/// empty is the scheme's (RFC 3986 §6.2.3).
+fn is_same_authority(one: &[u8], other: &[u8], default_port: Option<u16>) -> bool {
+    let split = |authority: &'_ [u8]| {
+        let host_len = match authority.iter().rposition(|&byte| byte == b':') {
+            // The colons of an address in brackets are no port's.
+            Some(colon) if !authority[colon..].contains(&b']') => colon,
+            _ => authority.len(),
+        };
+        let port = match authority[host_len..].strip_prefix(b":") {
+            None | Some(b"") => default_port,
+            Some(digits) => Some(str::from_utf8(digits).ok()?.parse().ok()?),
+        };
+        Some((authority[..host_len].to_ascii_lowercase(), port))
+    };
+    matches!((split(one), split(other)), (Some(one), Some(other)) if one == other)
 }
 
 fn write_target(

@@ -37,6 +37,34 @@ fn written(
 }
 
 #[test]
+fn host_and_authority_are_compared_by_what_they_mean() {
+    for (uri, host, is_same) in [
+        ("http://a:80/", "a", true),
+        ("http://a/", "a:80", true),
+        ("http://A/", "a:", true),
+        ("https://a:443/", "A", true),
+        ("https://[::1]:443/", "[::1]", true),
+        ("http://[::1]/", "[::1]:80", true),
+        ("https://a/", "a:80", false),
+        ("http://a:443/", "a", false),
+        ("http://a:80/", "a:81", false),
+        ("http://a/", "a:x", false),
+        ("http://a/", "a:80:80", false),
+        ("http://[::1]/", "[::1", false),
+        ("http://a/", "b", false),
+        ("http://a/", "", false),
+    ] {
+        for targets in [ABSOLUTE, RequestTargets::Origin] {
+            let result = written(request("GET", uri, &[("host", host)]), false, targets);
+            match is_same {
+                true => assert!(result.is_ok(), "{uri} {host:?}: {result:?}"),
+                false => assert_eq!(result, Err(Unfit::HostConflict), "{uri} {host:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn requests_become_text() {
     for (method, uri, fields, has_content, targets, text) in [
         (
