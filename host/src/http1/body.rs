@@ -33,7 +33,7 @@ pub enum BodyError {
     /// A malformed trailer section (RFC 9112 §7.1.2).
     #[error("the trailer section is malformed")]
     TrailerInvalid,
-    /// A trailer section of more than 16 KiB or 64 lines.
+    /// A trailer section of more bytes than a head may have, or of more than 256 lines.
     #[error("the trailer section is too long")]
     TrailerTooLong,
     /// The input ended before the body did (RFC 9112 §8).
@@ -86,6 +86,15 @@ impl BodyDecoder {
             BodyFraming::UntilClose => Reading::UntilClose,
         };
         Self { reading }
+    }
+
+    /// Takes trailer sections of up to `len` bytes; without this 64 KiB.
+    #[must_use]
+    pub fn with_trailer_limit(mut self, len: usize) -> Self {
+        if let Reading::Chunked(decoder) = &mut self.reading {
+            decoder.limit_trailers(len);
+        }
+        self
     }
 
     /// Reads on in `input`, which begins where the last call stopped consuming; at most one slice of content.

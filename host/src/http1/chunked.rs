@@ -17,13 +17,13 @@ use super::repair;
 const EXTENSION_BOUND: usize = 4 * 1024;
 
 /// Most bytes of chunk extensions in one body.
-const EXTENSIONS_BOUND: usize = 16 * 1024;
+const EXTENSIONS_BOUND: u32 = 16 * 1024;
 
-/// Longest trailer section in bytes.
-const TRAILER_LEN_BOUND: usize = 16 * 1024;
+/// Longest trailer section in bytes, unless the caller says otherwise.
+const TRAILER_LEN_BOUND: u32 = 64 * 1024;
 
-/// Most lines of a trailer section.
-const TRAILER_LINES_BOUND: usize = 64;
+/// Most lines of a trailer section, as of a head.
+const TRAILER_LINES_BOUND: usize = 256;
 
 /// Most digits of a chunk size; leading zeros count.
 const SIZE_DIGITS_BOUND: u8 = 16;
@@ -123,7 +123,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct ChunkedDecoder {
     state: State,
-    extensions_len: usize,
+    extensions_len: u32,
+    trailer_limit: u32,
     section: Vec<u8>,
     trailers: Option<Box<Trailers>>,
     is_response: bool,
@@ -134,6 +135,7 @@ impl ChunkedDecoder {
         Self {
             state: State::START,
             extensions_len: 0,
+            trailer_limit: TRAILER_LEN_BOUND,
             section: Vec::new(),
             trailers: None,
             is_response: false,
@@ -146,6 +148,11 @@ impl ChunkedDecoder {
             is_response: true,
             ..Self::new()
         }
+    }
+
+    /// Sets the longest trailer section that is taken, in bytes.
+    pub(super) fn limit_trailers(&mut self, len: usize) {
+        self.trailer_limit = u32::try_from(len).unwrap_or(u32::MAX);
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -251,7 +258,7 @@ impl ChunkedDecoder {
     }
 
     fn after_trailer_byte(&mut self, byte: u8) -> Result<State, BodyError> {
-        if self.section.len() >= TRAILER_LEN_BOUND {
+        if self.section.len() >= self.trailer_limit as usize {
             return Err(BodyError::TrailerTooLong);
         }
         if byte == b'\n' && self.section.last() != Some(&b'\r') {
@@ -515,11 +522,18 @@ mod tests {
     #[test]
     fn trailer_sections_are_bounded() {
         let lines = |count| format!("0\r\n{}\r\n", "a:b\r\n".repeat(count));
-        assert!(whole(lines(64).as_bytes()).is_ok());
-        assert_eq!(whole(lines(65).as_bytes()), Err(TrailerTooLong));
+        assert!(whole(lines(256).as_bytes()).is_ok());
+        assert_eq!(whole(lines(257).as_bytes()), Err(TrailerTooLong));
         let long = |len| format!("0\r\nA:{}\r\n\r\n", "b".repeat(len));
-        assert!(whole(long(16 * 1024 - 4).as_bytes()).is_ok());
-        assert_eq!(whole(long(16 * 1024 - 3).as_bytes()), Err(TrailerTooLong));
+        assert!(whole(long(64 * 1024 - 4).as_bytes()).is_ok());
+        assert_eq!(whole(long(64 * 1024 - 3).as_bytes()), Err(TrailerTooLong));
+        let limited = |section: &str| {
+            let mut decoder = ChunkedDecoder::new();
+            decoder.limit_trailers(100);
+            decoder.decode(section.as_bytes()).map(|step| step.end)
+        };
+        assert_eq!(limited(&long(96)), Ok(true));
+        assert_eq!(limited(&long(97)), Err(TrailerTooLong));
     }
 
     #[test]

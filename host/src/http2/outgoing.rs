@@ -95,7 +95,9 @@ impl Outgoing {
     pub(super) fn new(send: SendStream<Bytes>, continued: Continued) -> Self {
         let state = match continued {
             Continued::Framed(_) if is_end(continued) => State::Over,
-            Continued::Framed(framing) => State::Body(BodyDecoder::new(framing)),
+            Continued::Framed(framing) => {
+                State::Body(BodyDecoder::new(framing).with_trailer_limit(HEAD_LIMITS.max_head_len))
+            }
             Continued::Bytes => State::Bytes,
         };
         Self {
