@@ -199,6 +199,11 @@ impl MessageStream {
         }
     }
 
+    /// Makes the coming close say that the request was not processed, where there is a way to say so.
+    pub(crate) fn refuse_on_close(&self) {
+        self.transport.link().refuse_on_close();
+    }
+
     /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
         self.transport.link().reset_on_close();

@@ -55,6 +55,11 @@ pub(crate) trait Channel: fmt::Debug {
     /// Makes the end of the channel a reset, so that the peer cannot take what it got for the whole.
     fn reset_on_close(&self);
 
+    /// Makes the end of a channel that was not answered say that its request was not processed.
+    fn refuse_on_close(&self) {
+        self.reset_on_close();
+    }
+
     /// Whether nothing has arrived, no close either.
     fn is_quiet(&self) -> bool;
 }
@@ -174,6 +179,14 @@ impl Link<'_> {
                 let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
             }
             Self::Channel(channel) => channel.reset_on_close(),
+        }
+    }
+
+    /// As [`Channel::refuse_on_close`]; a reset of a socket.
+    pub(crate) fn refuse_on_close(self) {
+        match self {
+            Self::Socket(_) => self.reset_on_close(),
+            Self::Channel(channel) => channel.refuse_on_close(),
         }
     }
 

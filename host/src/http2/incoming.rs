@@ -128,6 +128,32 @@ impl Incoming {
         self.poll_data(cx).map_ok(|_| ())
     }
 
+    /// Whether the peer may send more: it has ended neither the message nor the stream.
+    pub(super) fn is_open(&self) -> bool {
+        self.state != State::Over && !self.recv.is_end_stream()
+    }
+
+    /// Reads on and discards what comes, giving back its window; ready at the end of the stream,
+    /// whatever it is, and after `room` bytes.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, room: &mut usize) -> Poll<()> {
+        let unread = std::mem::take(&mut self.data);
+        self.release_window(unread.len());
+        loop {
+            match ready!(self.poll_data(cx)) {
+                Ok(Some(data)) if data.len() < *room => {
+                    *room -= data.len();
+                    self.release_window(data.len());
+                }
+                Ok(_) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn release_window(&mut self, len: usize) {
+        // Fails only for more than has arrived.
+        let _ = self.recv.flow_control().release_capacity(len);
+    }
+
     fn has_rest(&self) -> bool {
         self.text_at < self.text.len() || !self.data.is_empty()
     }
@@ -147,8 +173,7 @@ impl Incoming {
         let len = self.data.len().min(out.remaining());
         if len > 0 {
             out.put_slice(&self.data.split_to(len));
-            // Fails only for more than has arrived.
-            let _ = self.recv.flow_control().release_capacity(len);
+            self.release_window(len);
         }
     }
 

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 /// Resets within [`WINDOW`] past which a client is sent away.
 const MOST: u32 = 1_000;
 /// Resets within [`WINDOW`] past which it is, unless at least one stream in [`FINISHED_SHARE`] was finished meanwhile.
@@ -26,6 +28,9 @@ pub(super) struct StreamCounts {
     now: Cell<u64>,
     started_at: Instant,
     is_abusive: Cell<bool>,
+    is_leaving: Cell<bool>,
+    /// Tells those who wait for answered clients to stop sending that the connection is about to end.
+    leaving: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +47,21 @@ impl StreamCounts {
             now: Cell::new(0),
             started_at: Instant::now(),
             is_abusive: Cell::new(false),
+            is_leaving: Cell::new(false),
+            leaving: Notify::new(),
+        }
+    }
+
+    /// The connection takes no more streams: nobody waits any longer for clients that were answered early.
+    pub(super) fn leave(&self) {
+        self.is_leaving.set(true);
+        self.leaving.notify_waiters();
+    }
+
+    /// Ends when the connection takes no more streams.
+    pub(super) async fn left(&self) {
+        if !self.is_leaving.get() {
+            self.leaving.notified().await;
         }
     }
 

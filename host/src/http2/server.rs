@@ -249,6 +249,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
     fn settle(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(abuse) = self.abuse() {
             self.mood = Mood::SentAway(abuse);
+            self.counts.leave();
             self.deadline.arm(GOODBYE);
             self.pulse.hurry();
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -294,6 +295,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         if is_leaving || !(is_idle || (self.is_draining)()) {
             return false;
         }
+        self.counts.leave();
         // Set right the next time round.
         let is_timed = has_streams;
         self.mood = Mood::Leaving { is_idle, is_timed };

@@ -1,11 +1,14 @@
 //! A stream of a client's connection: it reads as a request, and takes the response to it.
 //!
 //! Behind its request it is silent, not closed, so that nobody takes the client for gone; that it has gone is an
-//! error. A response that is dropped before its end is a reset. One that ends before its request does is followed by
-//! `RST_STREAM(NO_ERROR)` (RFC 9113 §8.1), which `h2` sends when the last handle goes.
+//! error. A response that is dropped before its end is a reset. Where one ends before its request does, what the client
+//! still sends is read and discarded for a while, as HTTP/1.1 connections linger: some clients lose an answer that
+//! arrives together with a reset. If the client has not finished by then, `RST_STREAM(NO_ERROR)` follows (RFC 9113 §8.1),
+//! which `h2` sends when the last handle goes.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -15,11 +18,11 @@ use h2::Reason;
 use h2::server::SendResponse;
 use tokio::io::ReadBuf;
 
-use super::failure;
 use super::incoming::{Given, Incoming};
 use super::message::{self, Asked, Continued};
 use super::outgoing::{self, Gathered, Outgoing};
 use super::resets::StreamCounts;
+use super::{LINGER, LINGER_ROOM, failure};
 use crate::http1::HeadKind;
 use crate::transport::Channel;
 
@@ -30,9 +33,12 @@ const INTERIM_ROOM: usize = 64 * 1024;
 /// See the module.
 pub(super) struct ServerStream {
     asked: Asked,
-    incoming: RefCell<Incoming>,
+    /// `None` once it was given to whoever discards the rest of the request.
+    incoming: RefCell<Option<Incoming>>,
     response: RefCell<Response>,
     is_reset_on_close: Cell<bool>,
+    /// Why a stream without an answer is reset.
+    unanswered: Cell<Reason>,
     interim_room: Cell<usize>,
     counts: Rc<StreamCounts>,
 }
@@ -57,12 +63,13 @@ impl ServerStream {
         counts.opened();
         Self {
             asked,
-            incoming: RefCell::new(incoming),
+            incoming: RefCell::new(Some(incoming)),
             response: RefCell::new(Response::Awaited {
                 respond,
                 gathered: Gathered::default(),
             }),
             is_reset_on_close: Cell::new(false),
+            unanswered: Cell::new(Reason::INTERNAL_ERROR),
             interim_room: Cell::new(INTERIM_ROOM),
             counts,
         }
@@ -90,8 +97,8 @@ impl ServerStream {
         let send = respond
             .send_response(response, outgoing::is_end(continued))
             .map_err(failure)?;
-        if continued == Continued::Bytes {
-            self.incoming.borrow_mut().release();
+        if let (Continued::Bytes, Some(incoming)) = (continued, &mut *self.incoming.borrow_mut()) {
+            incoming.release();
         }
         Ok((taken, Some(Outgoing::new(send, continued))))
     }
@@ -118,6 +125,9 @@ impl Response {
 impl Channel for ServerStream {
     fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut incoming = self.incoming.borrow_mut();
+        let Some(incoming) = &mut *incoming else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
         match incoming.poll_read(cx, out) {
             Poll::Ready(Ok(Given::Bytes)) => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(Given::End)) if self.response.borrow().is_tunnel() => {
@@ -170,10 +180,17 @@ impl Channel for ServerStream {
         self.is_reset_on_close.set(true);
     }
 
+    fn refuse_on_close(&self) {
+        self.unanswered.set(Reason::REFUSED_STREAM);
+    }
+
     fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let is_tunnel = self.response.borrow().is_tunnel();
         let mut incoming = self.incoming.borrow_mut();
+        let Some(incoming) = &mut *incoming else {
+            return false;
+        };
         let is_silent = incoming.is_read() && !is_tunnel;
         (is_silent || incoming.is_quiet()) && self.poll_reset(&mut cx).is_pending()
     }
@@ -184,12 +201,18 @@ impl Drop for ServerStream {
         let response = self.response.get_mut();
         let mut cx = Context::from_waker(Waker::noop());
         let is_reset = !response.is_over() && response.poll_reset(&mut cx).is_ready();
+        let is_whole = response.is_over() && !response.is_tunnel() && !self.is_reset_on_close.get();
+        if let (true, Some(incoming)) = (is_whole, self.incoming.take())
+            && linger(incoming, &self.counts)
+        {
+            return;
+        }
         self.counts.closed(is_reset);
         if is_reset {
             return;
         }
         match response {
-            Response::Awaited { respond, .. } => respond.send_reset(Reason::INTERNAL_ERROR),
+            Response::Awaited { respond, .. } => respond.send_reset(self.unanswered.get()),
             Response::Sent(outgoing) if self.is_reset_on_close.get() => {
                 outgoing.reset(match outgoing.is_tunnel() {
                     true => Reason::CONNECT_ERROR,
@@ -204,6 +227,30 @@ impl Drop for ServerStream {
             Response::Sent(_) => {}
         }
     }
+}
+
+/// Discards what a client still sends that has its answer, as long as it may; `false` if it sends nothing more. The
+/// stream counts as open meanwhile.
+fn linger(mut incoming: Incoming, counts: &Rc<StreamCounts>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut room = LINGER_ROOM;
+    if !incoming.is_open() || incoming.poll_discard(&mut cx, &mut room).is_ready() {
+        return false;
+    }
+    let counts = Rc::clone(counts);
+    tokio::task::spawn_local(async move {
+        let end = async {
+            tokio::select! {
+                () = poll_fn(|cx| incoming.poll_discard(cx, &mut room)) => {}
+                () = counts.left() => {}
+            }
+        };
+        // Past its time the stream is reset.
+        let _ = tokio::time::timeout(LINGER, end).await;
+        drop(incoming);
+        counts.closed(false);
+    });
+    true
 }
 
 impl fmt::Debug for ServerStream {

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::super::LINGER_ROOM;
 use super::super::server::{Abuse, End, RequestTargets, ServerOptions, serve};
 use super::{Stream, collect, deadlines, on_worker, sockets, turn};
 use crate::deadline::Deadlines;
@@ -300,20 +301,81 @@ fn an_unfinished_response_is_reset() {
     });
 }
 
+/// Begins a request with content, and answers it before the content comes.
+async fn answered_early() -> (SendRequest<Bytes>, Served, SendStream<Bytes>) {
+    let (mut client, mut served) = connect().await;
+    let (response, body) = client
+        .send_request(asking("POST", "http://o/"), false)
+        .unwrap();
+    let stream = served.next().await;
+    stream
+        .write("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    drop(stream);
+    let (content, _) = collect(response.await.unwrap().into_body()).await.unwrap();
+    assert_eq!(content, b"no");
+    (client, served, body)
+}
+
+/// Sends content as the windows allow, up to `len` bytes; how many were taken before the stream was reset.
+async fn send_until_reset(body: &mut SendStream<Bytes>, len: usize) -> usize {
+    let mut sent = 0;
+    while sent < len {
+        body.reserve_capacity(64 * 1024);
+        match std::future::poll_fn(|cx| body.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                let room = room.min(64 * 1024);
+                body.send_data(Bytes::from(vec![b'x'; room]), false)
+                    .unwrap();
+                sent += room;
+            }
+            _ => break,
+        }
+    }
+    sent
+}
+
 #[test]
-fn a_request_that_is_answered_early_is_reset_without_error() {
+fn a_client_that_was_answered_early_may_send_on_until_the_connection_ends() {
     on_worker(async {
-        let (mut client, mut served) = connect().await;
-        let (response, mut body) = client
-            .send_request(asking("POST", "http://o/"), false)
-            .unwrap();
+        let (client, served, mut body) = answered_early().await;
+        // More than its windows let it send at once.
+        assert!(send_until_reset(&mut body, 3 << 20).await >= 3 << 20);
+        served.is_draining.set(true);
+        served.deadlines.wake_all();
+        let reason = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+        assert_eq!(reason.unwrap(), Reason::NO_ERROR);
+        drop((client, body));
+        assert!(matches!(served.end.await.unwrap(), End::Closed));
+    });
+}
+
+#[test]
+fn a_client_that_ends_its_request_behind_an_early_answer_is_not_reset() {
+    on_worker(async {
+        let (mut client, mut served, mut body) = answered_early().await;
+        send_all(&mut body, b"the rest", true).await;
+        let (response, _) = client.send_request(get(), true).unwrap();
         let stream = served.next().await;
         stream
-            .write("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+            .write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             .await;
         drop(stream);
-        let (content, _) = collect(response.await.unwrap().into_body()).await.unwrap();
-        assert_eq!(content, b"no");
+        assert_eq!(response.await.unwrap().status(), 200);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(
+            body.poll_reset(&mut cx),
+            Poll::Pending | Poll::Ready(Err(_))
+        ));
+    });
+}
+
+#[test]
+fn what_is_discarded_behind_an_early_answer_is_bounded() {
+    on_worker(async {
+        let (_client, _served, mut body) = answered_early().await;
+        let sent = send_until_reset(&mut body, 2 * LINGER_ROOM).await;
+        assert!(sent < 2 * LINGER_ROOM, "everything was taken");
         let reason = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
         assert_eq!(reason.unwrap(), Reason::NO_ERROR);
     });
