@@ -409,6 +409,75 @@ fn content_that_differs_from_its_length_is_no_request() {
 }
 
 #[test]
+fn a_request_without_content_says_so_to_an_http1_origin_if_its_method_expects_some() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).start();
+    let mut session = pki.client(&proxy).over(Way::Http2).session();
+    for (method, length) in [("POST", Some("0")), ("PUT", Some("0")), ("GET", None)] {
+        let received = session.ask(Ask::new(method, &origin.authority(), "/"));
+        assert_eq!(received.told(), (200, "origin-ok".into()));
+        let request = origin.requests().pop().expect("a request");
+        assert_eq!(
+            request.field("content-length").as_deref(),
+            length,
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn a_host_that_differs_from_the_authority_by_the_default_port_is_the_same() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).start();
+    let authority = origin.authority();
+    let ask = |host: &str| {
+        let mut client = raw(&pki, &proxy);
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", &authority),
+            (":path", "/"),
+            ("host", host),
+        ];
+        client.send(&[head(1, &fields)]);
+        client.wait_for(|frame| frame.stream == 1)
+    };
+    let answer = ask(&authority.to_uppercase()).expect("an answer");
+    assert_eq!(answer.payload.first(), Some(&STATUS_200));
+    let refusal = ask("127.0.0.1:1").expect("a refusal");
+    assert_eq!(refusal.kind, Frame::RST_STREAM);
+}
+
+#[test]
+fn trailers_pass_up_to_the_limit_for_heads() {
+    let pki = Pki::new();
+    let details = "d".repeat(20_000);
+    let answer =
+        Answer::parts(vec![b"hello".to_vec()]).trailer("grpc-status-details-bin", &details);
+    let origin = pki.origin().answering(answer);
+    let proxy = pki.intercepting().start();
+    for offer in [Offer::Http2, Offer::Http1] {
+        let client = pki.client(&proxy).offering(offer);
+        let mut session = client.https(&origin.authority());
+        let ask = Ask::post_parts(&origin.authority(), "/", vec![b"x".to_vec()]);
+        let received = session.ask(ask.field("te", "trailers").trailer("x-sum", &details));
+        let sent = origin.requests().pop().expect("a request").trailers;
+        for (trailers, name) in [
+            (received.trailers, "grpc-status-details-bin"),
+            (sent, "x-sum"),
+        ] {
+            let lens: Vec<_> = trailers
+                .iter()
+                .map(|(name, value)| (&name[..], value.len()))
+                .collect();
+            assert_eq!(lens, [(name, details.len())]);
+        }
+    }
+}
+
+#[test]
 fn streams_past_the_limit_are_refused_and_the_others_go_on() {
     let pki = Pki::new();
     let origin = Origin::silent();
@@ -849,7 +918,7 @@ fn an_origin_that_wants_http1_gets_it_from_then_on() {
 }
 
 #[test]
-fn content_that_is_still_at_hand_is_sent_again_by_http1_and_other_content_is_not() {
+fn content_is_sent_again_by_http1_as_plugins_have_made_it() {
     let pki = Pki::new();
     let origin = wanting_http1(&pki, Answer::echo());
     let authority = origin.authority();
@@ -863,8 +932,160 @@ fn content_that_is_still_at_hand_is_sent_again_by_http1_and_other_content_is_not
 
     let passing = pki.intercepting().start();
     let mut session = pki.client(&passing).https(&authority);
-    assert_eq!(session.ask(post()).status, 502);
     assert_eq!(session.ask(post()).told(), (200, "content".into()));
+}
+
+/// Refuses what comes over its first connection, after reading all of it, and sends back what comes over others.
+fn refusing_the_first(pki: &Pki) -> TlsOrigin {
+    pki.origin().serve(|seen| match seen.connection {
+        0 => Answer::reset_behind(Reason::REFUSED_STREAM),
+        _ => Answer::echo(),
+    })
+}
+
+#[test]
+fn a_refused_post_is_sent_again_with_the_same_content() {
+    let pki = Pki::new();
+    for (offer, len) in [
+        (Offer::Http2, 5),
+        (Offer::Http2, 64 << 10),
+        (Offer::Http1, 20_000),
+    ] {
+        let origin = refusing_the_first(&pki);
+        let proxy = pki.intercepting().start();
+        let client = pki.client(&proxy).offering(offer);
+        let mut session = client.https(&origin.authority());
+        let content = pattern(len);
+        let parts: Vec<_> = content.chunks(10_000).map(<[u8]>::to_vec).collect();
+        let ask = Ask::post_parts(&origin.authority(), "/", parts);
+        let received = session.ask(ask.trailer("x-sum", "1"));
+        assert_eq!((received.status, received.body == content), (200, true));
+        assert_eq!(received.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+        let connections: Vec<_> = origin
+            .requests()
+            .iter()
+            .map(|seen| seen.connection)
+            .collect();
+        assert_eq!(connections, [0, 1]);
+        assert!(origin.requests().iter().all(|seen| seen.body == content));
+    }
+}
+
+#[test]
+fn content_that_plugins_see_pass_is_seen_once_though_it_is_sent_twice() {
+    let pki = Pki::new();
+    let origin = refusing_the_first(&pki);
+    let proxy = pki
+        .intercepting()
+        .plugin("odd", "Pieces")
+        .plugin_config("Pieces.way=client")
+        .start();
+    let mut session = pki.client(&proxy).https(&origin.authority());
+    let parts = vec![b"abc".to_vec(), b"def".to_vec()];
+    let received = session.ask(Ask::post_parts(&origin.authority(), "/", parts));
+    assert_eq!(received.told(), (200, "abcdef".into()));
+    assert_eq!(origin.requests().len(), 2);
+    proxy.wait_for_line("6 bytes");
+}
+
+#[test]
+fn an_upstream_that_refuses_every_stream_is_asked_twice() {
+    let pki = Pki::new();
+    let origin = pki
+        .origin()
+        .answering(Answer::reset_behind(Reason::REFUSED_STREAM));
+    let proxy = pki.intercepting().start();
+    let mut session = pki.client(&proxy).https(&origin.authority());
+    let received = session.ask(Ask::post(&origin.authority(), "/", "content"));
+    assert_eq!(received.status, 502);
+    let details = received.field("proxy-status").expect("a reason");
+    assert!(details.contains("did not process the request"), "{details}");
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn refused_content_that_is_not_kept_is_for_the_client_to_send_again() {
+    let pki = Pki::new();
+    let origin = refusing_the_first(&pki);
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let post = || Ask::post(&authority, "/", pattern((64 << 10) + 1));
+    let mut session = pki.client(&proxy).https(&authority);
+    let fault = session.try_ask(post()).expect_err("a reset");
+    assert!(fault.contains("refused"), "{fault}");
+    proxy.wait_for_line("refused, the upstream did not process the request");
+    assert_eq!(origin.requests().len(), 1);
+    let http1 = pki.client(&proxy).offering(Offer::Http1);
+    let received = http1.https(&authority).ask(post());
+    assert_eq!(received.status, 502);
+}
+
+/// HEADERS with these fields, uncompressed.
+fn section(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Frame {
+    let flags = flags | Frame::END_HEADERS;
+    Frame::new(Frame::HEADERS, flags, stream, literal(fields))
+}
+
+#[test]
+fn what_goaway_leaves_out_is_sent_again() {
+    let pki = Pki::new();
+    let origin = pki.origin().serve_raw(|connection, peer| {
+        while let Some(stream) = peer.next_request() {
+            peer.wait_for(|frame| frame.stream == stream && frame.kind == Frame::DATA);
+            if connection == 0 && stream > 1 {
+                let last_and_reason = [0, 0, 0, 1, 0, 0, 0, 0];
+                peer.send(&[Frame::new(Frame::GOAWAY, 0, 0, last_and_reason)]);
+                continue;
+            }
+            let number = connection.to_string();
+            let fields = [(":status", "200"), ("x-connection", &number)];
+            peer.send(&[section(stream, Frame::END_STREAM, &fields)]);
+        }
+    });
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let mut session = pki.client(&proxy).https(&authority);
+    for connection in ["0", "1", "1"] {
+        let received = session.ask(Ask::post(&authority, "/", "content"));
+        assert_eq!(received.status, 200);
+        assert_eq!(received.field("x-connection").as_deref(), Some(connection));
+    }
+}
+
+#[test]
+fn idempotent_requests_are_sent_again_with_content_when_a_kept_connection_turns_out_closed() {
+    let content = pattern(40_000);
+    for (method, status) in [("PUT", 200), ("QUERY", 200), ("DELETE", 200), ("POST", 502)] {
+        let origin = Origin::serve(|peer| {
+            while peer.request().is_some() {
+                if peer.index() == 0 && peer.received().starts_with(b"GET /first") {
+                    peer.send(OK);
+                    peer.request();
+                    return;
+                }
+                peer.send(OK);
+            }
+        });
+        let proxy = Proxy::start();
+        let mut client = proxy.client();
+        assert_eq!(
+            client.ask(crate::support::get(&origin, "/first")).status(),
+            200
+        );
+        let fields = format!("Content-Length: {}\r\n", content.len());
+        let head = crate::support::request(method, &origin, "/", &fields);
+        let answer = client.ask([head.as_bytes(), &content].concat());
+        assert_eq!(answer.status(), status, "{method}");
+        let bodies: Vec<_> = origin
+            .requests()
+            .into_iter()
+            .skip(1)
+            .map(|sent| sent.body)
+            .collect();
+        let expected = if status == 200 { 2 } else { 1 };
+        assert_eq!(bodies.len(), expected, "{method}");
+        assert!(bodies.iter().all(|body| *body == content), "{method}");
+    }
 }
 
 #[test]

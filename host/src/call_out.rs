@@ -51,8 +51,8 @@ pub(crate) async fn ask(worker: &Rc<Worker>, question: Question) -> Result<Answe
     let within = question.timeout;
     let head = head(worker, &question)?;
     let asked = async {
-        let is_repeatable = question.body.is_empty() && http1::is_idempotent(&question.method);
-        let freshness = match is_repeatable {
+        let is_repeatable = http1::is_idempotent(&question.method);
+        let freshness = match is_repeatable && question.body.is_empty() {
             true => Freshness::Any,
             false => Freshness::Verified,
         };

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use crate::events::{Note, NoteKind};
 use crate::exchange::{self, Exchange, Origin, OwnTunnel};
 use crate::http1::Scheme;
-use crate::http2;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
+use crate::http2::{self, LINGER};
 use crate::interception::{self, Guard, Look, Refused};
 use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
@@ -22,8 +22,6 @@ use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
 use crate::worker::{Counted, Worker};
 
-/// How long a client that still sends may take to notice that it has been answered.
-const LINGER: Duration = Duration::from_secs(5);
 /// How long a client may take to close after we have, when all it sent has been read.
 const SHORT_LINGER: Duration = Duration::from_secs(1);
 
@@ -111,6 +109,8 @@ pub(crate) enum CloseReason {
     Upstream,
     /// A plugin wants it closed.
     Plugin,
+    /// The upstream has not processed the request, and the client may send it again.
+    Unprocessed,
     /// The proxy is shutting down.
     Draining,
 }
@@ -303,6 +303,7 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
         ) => {
             stream.reset_on_close();
         }
+        Next::Close(CloseReason::Unprocessed) => stream.refuse_on_close(),
         Next::Again | Next::Close(_) => {}
         Next::Tunnel(start) => {
             let worker = Rc::clone(&connection.worker);

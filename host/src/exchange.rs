@@ -29,7 +29,9 @@ use crate::config::Timeouts;
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
-use crate::http1::{self, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version};
+use crate::http1::{
+    self, BodyDecoder, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version,
+};
 use crate::interception::{Look, Treatment};
 use crate::plugins::web::WebTask;
 use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
@@ -106,6 +108,8 @@ struct Progress {
     is_unframed: Cell<bool>,
     /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
     is_for_parent: Cell<bool>,
+    /// The request may be sent again if this connection turns out not to have processed it.
+    may_repeat: Cell<bool>,
     /// The request has been sent whole.
     is_sent: Cell<bool>,
     /// The final response's head has arrived.
@@ -518,6 +522,10 @@ impl Exchange {
             self.record.note = Some(GONE.to_owned());
             return AfterAnswer::Close(CloseReason::Gone);
         }
+        if self.is_for_client_to_repeat(error, progress) {
+            self.record.note = Some("refused, the upstream did not process the request".to_owned());
+            return AfterAnswer::Close(CloseReason::Unprocessed);
+        }
         let reply = Reply::for_error(error, &self.worker.config.via);
         self.record.note = Some(why_answered(error));
         self.record.answered_by = AnsweredBy::Proxy(classify(error).1);
@@ -577,6 +585,16 @@ impl Exchange {
             .as_ref()
             .map_or(0, |origin| origin.host_timeouts);
         self.host_timeouts = at.map_or(of_tunnel, |at| at as u32 + 1);
+    }
+
+    /// Reads a body of this exchange; its trailers may be as long as a head.
+    fn body_decoder(&self, framing: BodyFraming) -> BodyDecoder {
+        BodyDecoder::new(framing).with_trailer_limit(self.worker.head_limits.max_head_len)
+    }
+
+    /// The same for a response.
+    fn response_decoder(&self, framing: BodyFraming) -> BodyDecoder {
+        BodyDecoder::of_response(framing).with_trailer_limit(self.worker.head_limits.max_head_len)
     }
 
     fn has_content(&self) -> bool {

@@ -3,7 +3,10 @@
 //! Streams with back-pressure: no more is read before what was read has been written. A body that breaks its framing
 //! or ends early is never completed towards the other side. Content goes out in one write with whatever is still
 //! unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read into.
+//! The beginning of a request's body may be kept as it went out, for another connection if this one turns out not to
+//! have processed it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -12,7 +15,7 @@ use std::time::Duration;
 use crate::buffers;
 use crate::content_coding::DecodeError;
 use crate::error::{Cause, PluginFailure};
-use crate::held::Full;
+use crate::held::{Full, Held};
 use crate::http1::{BodyDecoder, BodyEncoder, Step, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
@@ -66,6 +69,11 @@ const GATHERED_LEN: usize = 8 * 1024;
 /// What it costs to have hooks see a piece, in steps.
 const STEPS_PER_HOOK: u32 = 8;
 
+/// Content that is kept at most, in bytes; a longer body cannot be sent again.
+const KEPT_CONTENT: usize = 64 * 1024;
+/// The same with the frames around it, in bytes: tiny chunks have more frame than content.
+const KEPT_TEXT: usize = buffers::LARGE;
+
 /// How long each side may do nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -85,10 +93,14 @@ pub(crate) enum RelayError {
 pub(crate) struct BodyRelay<'a> {
     pub(crate) decoder: BodyDecoder,
     pub(crate) encoder: BodyEncoder,
-    /// What has to be written before the body; afterwards the bytes not yet written.
+    /// What has to be written before the body; afterwards the bytes not yet written, or not to be forgotten yet.
     pub(crate) out: Vec<u8>,
     /// Content that was read before and goes first.
     pub(crate) begun: Vec<u8>,
+    /// All of the body is in `out`, or has been written.
+    pub(crate) is_over: bool,
+    /// Set while what is written is kept. Boxed, as for most bodies there is nothing.
+    pub(crate) keeping: Option<Box<Keeping<'a>>>,
     pub(crate) hook: Option<&'a mut dyn ContentHook>,
     pub(crate) patience: Patience,
     /// Whether a pipe can be had; begins as [`splice::IS_AVAILABLE`].
@@ -99,6 +111,23 @@ pub(crate) struct BodyRelay<'a> {
     pub(crate) written: &'a mut u64,
 }
 
+/// A body's beginning that is kept in [`BodyRelay::out`] as it is written.
+#[derive(Debug)]
+pub(crate) struct Keeping<'a> {
+    /// It is of no use any more once this is set.
+    pub(crate) is_answered: &'a Cell<bool>,
+    /// Bytes of `out` that come before the body.
+    pub(crate) head_len: usize,
+    /// Bytes of content in `out`.
+    pub(crate) content_len: usize,
+    /// Bytes of `out` that were written.
+    pub(crate) written: usize,
+    /// Everything that was read of the body is in `out`.
+    pub(crate) is_intact: bool,
+    /// Counts `out` among what the worker holds.
+    pub(crate) held: Held,
+}
+
 impl BodyRelay<'_> {
     /// Relays to the end of the body; called once.
     pub(crate) async fn run(
@@ -107,8 +136,64 @@ impl BodyRelay<'_> {
         to: &mut Writer<'_>,
     ) -> Result<(), RelayError> {
         let result = self.relay(from, to).await;
-        buffers::give_back(std::mem::take(&mut self.out));
+        if self.keeping.is_none() {
+            buffers::give_back(std::mem::take(&mut self.out));
+        }
         result
+    }
+
+    /// What comes before the body has been written by somebody else.
+    pub(crate) fn note_head_written(&mut self) {
+        match &mut self.keeping {
+            Some(kept) => kept.written = self.out.len(),
+            None => self.out.clear(),
+        }
+    }
+
+    /// Whether what has been read of the body can be written again.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|kept| kept.is_intact)
+    }
+
+    /// Lets go of what is kept of a body that is written, once its answer has come.
+    pub(crate) fn release_if_answered(&mut self) {
+        if self
+            .keeping
+            .as_ref()
+            .is_some_and(|kept| kept.is_answered.get())
+        {
+            self.keeping = None;
+            buffers::give_back(std::mem::take(&mut self.out));
+        }
+    }
+
+    /// Whether this much more content is kept. If not, nothing is from now on.
+    fn keep(&mut self, content_len: usize) -> bool {
+        let Some(kept) = &mut self.keeping else {
+            return false;
+        };
+        kept.content_len += content_len;
+        let text_len = self.out.len() + content_len;
+        let has_room = kept.content_len <= KEPT_CONTENT
+            && text_len <= kept.head_len + KEPT_TEXT
+            && kept.held.set(text_len as u64).is_ok();
+        if has_room && !kept.is_answered.get() {
+            if text_len > buffers::SMALL - 2 && self.out.capacity() == buffers::SMALL {
+                let mut larger = buffers::large();
+                larger.extend_from_slice(&self.out);
+                buffers::give_back(std::mem::replace(&mut self.out, larger));
+            }
+            return true;
+        }
+        self.out.drain(..kept.written);
+        self.keeping = None;
+        false
+    }
+
+    fn set_intact(&mut self, is_intact: bool) {
+        if let Some(kept) = &mut self.keeping {
+            kept.is_intact = is_intact;
+        }
     }
 
     async fn relay(
@@ -116,15 +201,21 @@ impl BodyRelay<'_> {
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
     ) -> Result<(), RelayError> {
+        if self.is_over {
+            return self.flush(to).await;
+        }
         let begun = std::mem::take(&mut self.begun);
         if !begun.is_empty() {
+            self.set_intact(false);
             self.pass(&begun, false, to).await?;
+            self.set_intact(true);
         }
         loop {
-            if self.pass_buffered(from, to).await? {
-                return self.flush(to).await;
-            }
+            self.is_over = self.pass_buffered(from, to).await?;
             self.flush(to).await?;
+            if self.is_over {
+                return Ok(());
+            }
             if self.pays_to_splice(from, to) {
                 self.splice(from, to).await?;
                 continue;
@@ -136,6 +227,7 @@ impl BodyRelay<'_> {
                     .end_of_input()
                     .map_err(|_| RelayError::Sender(Cause::Closed))?;
                 self.finish().await?;
+                self.is_over = true;
                 return self.flush(to).await;
             }
         }
@@ -151,6 +243,8 @@ impl BodyRelay<'_> {
             if self.steps.is_due() {
                 self.steps.pay().await;
             }
+            // Until what the decoder has taken is on its way.
+            self.set_intact(false);
             let step = self
                 .decoder
                 .decode(from.buffered())
@@ -158,7 +252,9 @@ impl BodyRelay<'_> {
             self.steps.add(1);
             let is_small = step.content.len() < GATHERED_BELOW && !step.end;
             if is_small && self.hook.is_some() && step.consumed < from.buffered().len() {
-                if Box::pin(self.pass_gathered(step, from, to)).await? {
+                let is_end = Box::pin(self.pass_gathered(step, from, to)).await?;
+                self.set_intact(true);
+                if is_end {
                     return Ok(true);
                 }
                 continue;
@@ -174,8 +270,10 @@ impl BodyRelay<'_> {
                 } else {
                     self.end().await?;
                 }
+                self.set_intact(true);
                 return Ok(true);
             }
+            self.set_intact(true);
             if step.consumed == 0 {
                 return Ok(false);
             }
@@ -285,8 +383,9 @@ impl BodyRelay<'_> {
         if content.is_empty() {
             return Ok(());
         }
+        let is_kept = self.keep(content.len());
         self.encoder.begin_chunk(&mut self.out, content.len());
-        if self.out.len() + content.len() <= buffers::SMALL - 2 {
+        if is_kept || self.out.len() + content.len() <= buffers::SMALL - 2 {
             self.out.extend_from_slice(content);
             self.encoder.end_chunk(&mut self.out);
             return Ok(());
@@ -336,11 +435,15 @@ impl BodyRelay<'_> {
     }
 
     async fn flush(&mut self, to: &mut Writer<'_>) -> Result<(), RelayError> {
-        to.write_all(&self.out, self.patience.receiver)
+        let written = self.keeping.as_ref().map_or(0, |kept| kept.written);
+        to.write_all(&self.out[written..], self.patience.receiver)
             .await
             .map_err(RelayError::Receiver)?;
-        *self.written += self.out.len() as u64;
-        self.out.clear();
+        *self.written += (self.out.len() - written) as u64;
+        match &mut self.keeping {
+            Some(kept) => kept.written = self.out.len(),
+            None => self.out.clear(),
+        }
         Ok(())
     }
 
@@ -350,7 +453,9 @@ impl BodyRelay<'_> {
             .decoder
             .remaining_length()
             .is_some_and(|len| len >= splice::WORTH_IT);
-        let is_plain = matches!(self.encoder, BodyEncoder::Identity) && self.hook.is_none();
+        let is_plain = matches!(self.encoder, BodyEncoder::Identity)
+            && self.hook.is_none()
+            && self.keeping.is_none();
         self.may_splice
             && is_long
             && is_plain

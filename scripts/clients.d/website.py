@@ -4,6 +4,7 @@
     /bytes?n=N        the first N bytes of one endless random text, in pieces
     /echo             what arrived, as JSON: HTTP version, method, fields, length and SHA-256 of the body
     /gzip             compressed content
+    /refuse           413 without a look at the content
     /stream?id=ID     one line at once, the second after a request for /release?id=ID
     /status?code=N    that status, without content
     /page             fetches, shows 30 images, opens a WebSocket and posts to /report when it is done
@@ -73,6 +74,7 @@ class Website:
         self._happened = {}
         self._pages = {
             "hello": self._hello, "bytes": self._bytes, "echo": self._echo, "gzip": self._gzip, "stream": self._stream,
+            "refuse": self._refuse,
             "release": self._release, "status": self._status, "page": self._page, "hold": self._hold,
             "report": self._report, "image": self._image, "simple": self._simple, "git": self._git,
         }
@@ -108,6 +110,11 @@ class Website:
 
     async def _gzip(self, request):
         await request.answer(gzip.compress(b"compressible " * 10000), "text/plain", [(b"content-encoding", b"gzip")])
+
+    async def _refuse(self, request):
+        await request.begin([(b"content-type", b"text/plain"), (b"content-length", b"8")], 413)
+        await request.send_piece(b"too big\n")
+        await request.end()
 
     async def _stream(self, request):
         await request.begin([(b"content-type", b"text/plain")])

@@ -9,15 +9,15 @@ use std::io;
 use std::time::Duration;
 
 use super::reach::Destination;
+use super::upload::KeptContent;
 use super::{Delivered, Exchange, Invitation, Progress, client_has_gone, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::config::Timeouts;
 use crate::deadline::{Company, Deadline};
 use crate::error::{Cause, ExchangeError, Peer, Step};
-use crate::http1::{self, BodyDecoder, BodyEncoder, BodyFraming, FieldId, RequestForward, Version};
-use crate::plugins::ContentHooks;
-use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
+use crate::http1::{self, BodyEncoder, BodyFraming, FieldId, RequestForward, Version};
+use crate::relay::{BodyRelay, ContentHook, Keeping, Patience, RelayError};
 use crate::splice;
 use crate::stream::{MessageStream, Reader, Writer};
 use crate::turn::Steps;
@@ -99,7 +99,12 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let timeouts = *self.timeouts();
         let framing = self.outbound_framing();
-        let is_invited = !self.expects_continue(client);
+        let has_sent = self
+            .upload
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.has_content());
+        let is_invited = has_sent || !self.expects_continue(client);
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
         // The upstream's time begins when it has the request; until then the upload has its own limits.
@@ -122,35 +127,56 @@ impl Exchange {
             sender: timeouts.stall,
             receiver: timeouts.stall,
         };
-        let mut content = Content {
-            decoder: BodyDecoder::new(self.framing),
-            begun: Vec::new(),
-            hooks: None,
+        let KeptContent {
+            text,
+            head_len,
+            content_len,
+            held,
+            is_over,
+            decoder,
+            begun,
+            mut hooks,
+        } = self.content_with(out);
+        let keeping = progress.may_repeat.get().then(|| {
+            Box::new(Keeping {
+                is_answered: &progress.is_answered,
+                head_len,
+                content_len,
+                written: 0,
+                is_intact: true,
+                held,
+            })
+        });
+        let mut written = 0;
+        let mut relay = BodyRelay {
+            decoder,
+            encoder: encoder(framing),
+            out: text,
+            begun,
+            is_over,
+            keeping,
+            hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
+            patience,
+            may_splice: splice::IS_AVAILABLE,
+            steps: Steps::default(),
+            written: &mut written,
         };
         // Kept until the upstream has answered: it may have to be sent again.
-        let mut whole: Option<Box<Collected>> = None;
-        match (self.upload.is_done, self.upload.collected.take()) {
-            (true, collected) => whole = collected,
-            (false, Some(collected)) => {
-                content.begun = collected.content;
-                content.decoder = collected.decoder;
-            }
-            (false, None) => {}
-        }
-        if let (None, Some(session), Some(plan)) = (&whole, &self.session, &self.upload.plan) {
-            content.hooks = Some(ContentHooks::new(session, plan, &self.head, None));
-        }
-        let kept = whole.as_deref();
+        let whole = self.upload.collected.take();
         let upload = async {
-            let sent = match kept {
-                Some(whole) => send_whole(out, whole, framing, patience, &mut to_upstream).await,
+            let sent = match &whole {
+                Some(whole) => {
+                    let head = std::mem::take(&mut relay.out);
+                    send_whole(head, whole, framing, patience, &mut to_upstream).await
+                }
                 None => {
-                    let (from, to) = (&mut from_client, &mut to_upstream);
-                    let out = match is_invited {
-                        true => out,
-                        false => await_invitation(out, &clocks, from, to).await?,
-                    };
-                    send_content(out, content, framing, patience, from, to).await
+                    if !is_invited {
+                        let (from, to) = (&mut from_client, &mut to_upstream);
+                        await_invitation(&relay.out, &clocks, from, to).await?;
+                        relay.note_head_written();
+                    }
+                    let sent = relay.run(&mut from_client, &mut to_upstream).await;
+                    sent.map_err(NotSent::from)
                 }
             };
             if !progress.is_answered.get() {
@@ -161,14 +187,42 @@ impl Exchange {
             clocks.content_within.disarm();
             let watch = clocks.content_within.another();
             let others = [answer_within, clocks.client_takes_within];
-            from_client
-                .gone(&watch, timeouts.half_closed, &others)
-                .await;
+            let gone = from_client.gone(&watch, timeouts.half_closed, &others);
+            let mut gone = std::pin::pin!(gone);
+            poll_fn(|cx| {
+                relay.release_if_answered();
+                gone.as_mut().poll(cx)
+            })
+            .await;
             Err(NotSent::Failed(client_has_gone()))
         };
         let download = self.receive(&mut from_upstream, &mut to_client, progress);
         let delivered = clocks.watch(both(upload, download)).await;
+        let is_kept = delivered.is_err() && whole.is_none() && relay.is_kept();
+        let BodyRelay {
+            decoder,
+            out,
+            is_over,
+            keeping,
+            ..
+        } = relay;
         self.upload.collected = whole;
+        self.upload.kept = match keeping {
+            Some(kept) if is_kept => Some(Box::new(KeptContent {
+                text: out,
+                head_len: kept.head_len,
+                content_len: kept.content_len,
+                held: kept.held,
+                is_over,
+                decoder,
+                begun: Vec::new(),
+                hooks,
+            })),
+            _ => {
+                buffers::give_back(out);
+                None
+            }
+        };
         Ok(match delivered? {
             // Answered before the request was over: neither connection can be used again.
             Delivered::Final {
@@ -219,22 +273,14 @@ impl Clocks<'_> {
     }
 }
 
-/// The content of a request that is passed on as it comes.
-struct Content {
-    decoder: BodyDecoder,
-    /// What was read of it before.
-    begun: Vec<u8>,
-    hooks: Option<ContentHooks>,
-}
-
 /// Sends the head of a request whose client waits to be told that its content may come. Meanwhile the upstream's time
 /// runs, and not the client's. Ends when the client begins to send.
 async fn await_invitation(
-    out: Vec<u8>,
+    head: &[u8],
     clocks: &Clocks<'_>,
     from: &mut Reader<'_>,
     to: &mut Writer<'_>,
-) -> Result<Vec<u8>, NotSent> {
+) -> Result<(), NotSent> {
     let Clocks {
         content_within,
         answer_within,
@@ -242,8 +288,7 @@ async fn await_invitation(
         progress,
         ..
     } = clocks;
-    let sent = to.write_all(&out, timeouts.stall).await;
-    buffers::give_back(out);
+    let sent = to.write_all(head, timeouts.stall).await;
     sent.map_err(not_taken)?;
     progress.invitation.set(Invitation::Awaited);
     if !progress.is_answered.get() {
@@ -259,7 +304,7 @@ async fn await_invitation(
     let not_sent = |cause| NotSent::Failed(ExchangeError::new(Peer::Client, Step::ReadBody, cause));
     match filled {
         Ok(0) => Err(not_sent(Cause::Closed)),
-        Ok(_) => Ok(buffers::small()),
+        Ok(_) => Ok(()),
         Err(error) => Err(not_sent(Cause::io(error))),
     }
 }
@@ -274,39 +319,18 @@ fn not_taken(error: io::Error) -> NotSent {
     }
 }
 
-/// Sends the request, head and body, as the client's bytes arrive.
-async fn send_content(
-    out: Vec<u8>,
-    mut content: Content,
-    framing: BodyFraming,
-    patience: Patience,
-    from: &mut Reader<'_>,
-    to: &mut Writer<'_>,
-) -> Result<(), NotSent> {
-    let mut written = 0;
-    let mut relay = BodyRelay {
-        decoder: content.decoder,
-        encoder: encoder(framing),
-        out,
-        begun: content.begun,
-        hook: content
-            .hooks
-            .as_mut()
-            .map(|hooks| hooks as &mut dyn ContentHook),
-        patience,
-        may_splice: splice::IS_AVAILABLE,
-        steps: Steps::default(),
-        written: &mut written,
-    };
-    relay.run(from, to).await.map_err(|error| match error {
-        RelayError::Receiver(error) => not_taken(error),
-        RelayError::Sender(cause) => NotSent::Failed(ExchangeError {
-            peer: Peer::Client,
-            step: Step::ReadBody,
-            cause,
-        }),
-        RelayError::Hook(error) => NotSent::Failed(ExchangeError::content(Peer::Client, error)),
-    })
+impl From<RelayError> for NotSent {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Receiver(error) => not_taken(error),
+            RelayError::Sender(cause) => Self::Failed(ExchangeError {
+                peer: Peer::Client,
+                step: Step::ReadBody,
+                cause,
+            }),
+            RelayError::Hook(error) => Self::Failed(ExchangeError::content(Peer::Client, error)),
+        }
+    }
 }
 
 /// Sends a request whose content is all here.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{AfterAnswer, Binding, Delivered, Exchange, Outcome, Progress, unless_gone};
 use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Step};
-use crate::http1::{self, Scheme};
+use crate::http1::{self, Scheme, Version};
 use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
@@ -175,15 +175,15 @@ impl Exchange {
     }
 
     /// Sends the request on and delivers the response. On a second connection if a reused one turns out to be dead, or
-    /// if the upstream says that it has not looked at the request.
+    /// if the upstream says that it has not processed the request; once, and only if what went out of its content is kept.
     pub(super) async fn forward(
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
-        let is_repeatable = !self.has_content() || self.upload.is_done;
-        let may_repeat = is_repeatable && http1::is_idempotent(self.head.method());
+        let has_all = !self.has_content() || self.upload.is_done;
+        let is_idempotent = http1::is_idempotent(self.head.method());
         self.record.seeks_upstream = true;
-        let mut freshness = if may_repeat {
+        let mut freshness = if has_all && is_idempotent {
             Freshness::Any
         } else {
             Freshness::Verified
@@ -203,10 +203,15 @@ impl Exchange {
                 false => Binding::Free,
             };
             self.settle_timeouts(Some(&destination));
-            match self
+            let may_be_stale = upstream.is_reused && is_idempotent && !upstream.is_pinned;
+            progress
+                .may_repeat
+                .set(upstream.stream.is_channel() || may_be_stale);
+            let conversed = self
                 .converse(client, &mut upstream.stream, &destination, &progress)
-                .await
-            {
+                .await;
+            let is_repeatable = has_all || self.upload.kept.is_some();
+            match conversed {
                 Err(error) if upstream.is_pinned && is_stale(&error, &progress) => {
                     let closed = ExchangeError::new(Peer::Upstream, Step::SendHead, PinnedClosed);
                     return Err((closed, progress));
@@ -223,7 +228,7 @@ impl Exchange {
                     // Once: it is not HTTP/2 any more that goes there.
                     tracing::debug!(%error, "the upstream wants the request by HTTP/1.1");
                 }
-                Err(error) if upstream.is_reused && may_repeat && is_stale(&error, &progress) => {
+                Err(error) if may_be_stale && is_repeatable && is_stale(&error, &progress) => {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
@@ -429,6 +434,17 @@ impl Exchange {
             let pinned = Rc::clone(self.pinned.get_or_insert_default());
             pinned.put(&self.route(destination), upstream);
         }
+    }
+
+    /// Whether a request that the upstream has not processed cannot be sent again from here, as its content has not been
+    /// kept, but by its client, which can be told so by HTTP/2.
+    pub(super) fn is_for_client_to_repeat(
+        &self,
+        error: &ExchangeError,
+        progress: &Progress,
+    ) -> bool {
+        let is_lost = self.has_content() && !self.upload.is_done && self.upload.kept.is_none();
+        is_lost && self.head.version() == Version::Http2 && is_unprocessed(error, progress)
     }
 
     /// Where plugins have sent the exchange instead of the request's own host and port.

@@ -81,7 +81,7 @@ impl Exchange {
                 Box::pin(turn).await
             }
             plan => {
-                let decoder = BodyDecoder::of_response(framing);
+                let decoder = self.response_decoder(framing);
                 let body = Body::arriving(framing, plan, Collected::new(decoder));
                 self.deliver(head, body, from, to, progress).await
             }
@@ -144,7 +144,7 @@ impl Exchange {
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let mut collected = Collected::new(BodyDecoder::of_response(framing));
+        let mut collected = Collected::new(self.response_decoder(framing));
         let patience = self.timeouts().upstream_idle;
         let Some(session) = self.session.clone() else {
             let body = Body::arriving(framing, Some(plan), collected);
@@ -472,6 +472,8 @@ impl Exchange {
                 },
                 out,
                 begun: body.collected.content,
+                is_over: false,
+                keeping: None,
                 hook: hooks.as_mut().map(|hooks| hooks as &mut dyn ContentHook),
                 patience,
                 may_splice: splice::IS_AVAILABLE,

@@ -1,10 +1,14 @@
 //! The request's content, for plugins that see it: whole before anything is dialled, or as it passes.
 
 use super::{AfterAnswer, Exchange, unless_gone};
+use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
+use crate::held::Held;
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
-use crate::plugins::{BodyFacts, BodyPlan, ContentRefused, Hook, Session, Subject, Way, Whole};
+use crate::plugins::{
+    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Way, Whole,
+};
 use crate::stream::MessageStream;
 
 /// What is known of a request's content.
@@ -16,8 +20,39 @@ pub(super) struct Upload {
     pub(super) collected: Option<Box<Collected>>,
     /// All of it was read, and seen by everybody who wants to see it.
     pub(super) is_done: bool,
+    /// What has been read of it went out to an upstream that may not have processed it, and can go out again.
+    pub(super) kept: Option<Box<KeptContent>>,
     /// The client has been read to the end of its request.
     pub(super) is_read: bool,
+}
+
+/// The beginning of a request, as it went out, and how to go on with it.
+pub(super) struct KeptContent {
+    /// The head, then the body as it was framed; whatever plugins have changed in it stays so.
+    pub(super) text: Vec<u8>,
+    pub(super) head_len: usize,
+    pub(super) content_len: usize,
+    pub(super) held: Held,
+    /// The body is all there.
+    pub(super) is_over: bool,
+    pub(super) decoder: BodyDecoder,
+    /// Content that was read and has not gone out.
+    pub(super) begun: Vec<u8>,
+    /// The plugins that have seen it so far.
+    pub(super) hooks: Option<ContentHooks>,
+}
+
+impl KeptContent {
+    /// Whether the client has begun to send content.
+    pub(super) fn has_content(&self) -> bool {
+        self.is_over || self.text.len() > self.head_len
+    }
+}
+
+impl std::fmt::Debug for KeptContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptContent").finish_non_exhaustive()
+    }
 }
 
 impl Upload {
@@ -71,7 +106,7 @@ impl Exchange {
         self.invite_content(client, session).await?;
         let patience = self.timeouts().stall;
         let half_closed = self.timeouts().half_closed;
-        let mut collected = Collected::new(BodyDecoder::new(self.framing));
+        let mut collected = Collected::new(self.body_decoder(self.framing));
         while let Some(limit) = plan.largest_limit() {
             let read = collected.read(&mut client.reader(), limit, patience).await;
             let is_whole =
@@ -162,6 +197,43 @@ impl Exchange {
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n", self.timeouts().stall)
             .await
             .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
+    }
+
+    /// What goes out behind this head: content that is still to come, or what is kept of it.
+    pub(super) fn content_with(&mut self, head: Vec<u8>) -> KeptContent {
+        if let Some(kept) = self.upload.kept.take() {
+            let mut kept = *kept;
+            let len = head.len();
+            kept.text.splice(..kept.head_len, head.iter().copied());
+            kept.head_len = len;
+            buffers::give_back(head);
+            if let (Some(session), Some(_)) = (&self.session, &kept.hooks) {
+                session.show_request(&self.head);
+            }
+            return kept;
+        }
+        let (mut begun, mut decoder) = (Vec::new(), self.body_decoder(self.framing));
+        if !self.upload.is_done
+            && let Some(collected) = self.upload.collected.take()
+        {
+            (begun, decoder) = (collected.content, collected.decoder);
+        }
+        let hooks = match (&self.session, &self.upload.plan) {
+            (Some(session), Some(plan)) if !self.upload.is_done => {
+                Some(ContentHooks::new(session, plan, &self.head, None))
+            }
+            _ => None,
+        };
+        KeptContent {
+            head_len: head.len(),
+            text: head,
+            content_len: 0,
+            held: Held::default(),
+            is_over: false,
+            decoder,
+            begun,
+            hooks,
+        }
     }
 
     /// How the request's content will be framed.

@@ -298,8 +298,13 @@ fn refused(error: h2::Error) -> io::Error {
         Some(Reason::HTTP_1_1_REQUIRED) => io::ErrorKind::Unsupported,
         _ => io::ErrorKind::ConnectionRefused,
     };
-    io::Error::new(kind, error)
+    io::Error::new(kind, Unprocessed(error))
 }
+
+/// What an upstream said.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream did not process the request: {0}")]
+struct Unprocessed(#[source] h2::Error);
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

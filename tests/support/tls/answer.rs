@@ -96,6 +96,8 @@ pub(super) enum Content {
     WebSocket,
     /// A reset stream instead of a response; HTTP/2 only.
     Reset(Reason),
+    /// The same once the request has been read to its end.
+    ResetBehind(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +157,14 @@ impl Answer {
     pub(crate) fn reset(reason: Reason) -> Answer {
         Answer {
             content: Content::Reset(reason),
+            ..Answer::status(200)
+        }
+    }
+
+    /// As [`reset`](Self::reset), once the request has been read to its end.
+    pub(crate) fn reset_behind(reason: Reason) -> Answer {
+        Answer {
+            content: Content::ResetBehind(reason),
             ..Answer::status(200)
         }
     }

@@ -122,7 +122,9 @@ fn encode(answer: &Answer, request: &Message) -> Vec<u8> {
         Content::Echo => (vec![request.body.clone()], text_of(&request.trailers)),
         Content::Parts(parts) => (parts.clone(), answer.trailers.clone()),
         Content::Whole(whole) => (vec![whole.clone()], answer.trailers.clone()),
-        Content::None | Content::WebSocket | Content::Reset(_) => (Vec::new(), Vec::new()),
+        Content::None | Content::WebSocket | Content::Reset(_) | Content::ResetBehind(_) => {
+            (Vec::new(), Vec::new())
+        }
     };
     let whole = parts.concat();
     let has_length = trailers.is_empty() && !matches!(answer.content, Content::Parts(_));

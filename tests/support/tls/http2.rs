@@ -90,6 +90,11 @@ async fn stream(
             shared.complete(index, Vec::new(), Vec::new(), true);
             respond.send_reset(*reason);
         }
+        Content::ResetBehind(reason) => {
+            let (received, trailers) = read(&mut body).await?;
+            shared.complete(index, received, trailers, true);
+            respond.send_reset(*reason);
+        }
         _ => {
             // What asks for a tunnel does not end by itself.
             let (received, trailers) = match method == Method::CONNECT {

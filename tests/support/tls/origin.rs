@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Seen};
 use super::pki::ServerSide;
 use super::stream_io::Io;
-use super::{Identity, Offer, Pki, Version, http1, http2};
+use super::{Identity, Offer, Pipe, Pki, RawHttp2, Version, http1, http2};
 use crate::support::background::{background, within};
 use crate::support::{HANG, shown};
 
@@ -73,7 +73,18 @@ impl Plan<'_> {
         answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
     ) -> TlsOrigin {
         let config = self.pki.server_config(&self.side);
-        TlsOrigin::start(Some(config), self.settings, Arc::new(answer))
+        TlsOrigin::start(Some(config), self.settings, Arc::new(answer), None)
+    }
+
+    /// Frames by hand over HTTP/2 alone: `script` gets the number of each connection, which ends with it.
+    pub(crate) fn serve_raw(
+        mut self,
+        script: impl Fn(usize, &mut RawHttp2) + Send + Sync + 'static,
+    ) -> TlsOrigin {
+        self.side.offer = Offer::Http2;
+        let config = self.pki.server_config(&self.side);
+        let handler = Arc::new(|_: &Seen| Answer::status(500));
+        TlsOrigin::start(Some(config), self.settings, handler, Some(Arc::new(script)))
     }
 
     /// The same without TLS, for what is HTTP inside of a tunnel anyway.
@@ -81,7 +92,7 @@ impl Plan<'_> {
         self,
         answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
     ) -> TlsOrigin {
-        TlsOrigin::start(None, self.settings, Arc::new(answer))
+        TlsOrigin::start(None, self.settings, Arc::new(answer), None)
     }
 }
 
@@ -93,11 +104,13 @@ pub(crate) struct TlsOrigin {
 }
 
 pub(super) type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+type Script = Arc<dyn Fn(usize, &mut RawHttp2) + Send + Sync>;
 
 /// What all connections of an origin share.
 pub(super) struct Shared {
     pub(super) handler: Handler,
     pub(super) settings: http2::Settings,
+    script: Option<Script>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -140,6 +153,7 @@ impl TlsOrigin {
         config: Option<Arc<ServerConfig>>,
         settings: http2::Settings,
         handler: Handler,
+        script: Option<Script>,
     ) -> TlsOrigin {
         let bound = within("a port", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = bound.expect("loopback has a free port");
@@ -149,6 +163,7 @@ impl TlsOrigin {
         let shared = Arc::new(Shared {
             handler,
             settings,
+            script,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -322,6 +337,11 @@ async fn serve(
         connection.protocol = protocol;
     });
     let io: Io = Box::new(stream);
+    if let Some(script) = shared.script.clone() {
+        let pipe = Pipe::new(io, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        std::thread::spawn(move || script(index, &mut RawHttp2::serving(pipe)));
+        return;
+    }
     match version {
         Version::Http1 => http1::serve(io, shared, &client).await,
         Version::Http2 => http2::serve(io, shared, &client).await,

@@ -56,7 +56,7 @@ impl Frame {
     }
 }
 
-/// A client that sends what it likes.
+/// A client, or an origin, that sends what it likes.
 pub(crate) struct RawHttp2 {
     pipe: Pipe,
 }
@@ -69,6 +69,19 @@ impl RawHttp2 {
         let settings = Frame::new(Frame::SETTINGS, 0, 0, []).encode();
         pipe.send([RawHttp2::PREFACE, &settings].concat());
         RawHttp2 { pipe }
+    }
+
+    /// As an origin: takes the preface, and sends empty settings.
+    pub(super) fn serving(mut pipe: Pipe) -> RawHttp2 {
+        pipe.read_exact(RawHttp2::PREFACE.len());
+        pipe.send(Frame::new(Frame::SETTINGS, 0, 0, []).encode());
+        RawHttp2 { pipe }
+    }
+
+    /// The stream of the next request; `None` at the end of the connection.
+    pub(crate) fn next_request(&mut self) -> Option<u32> {
+        let head = self.wait_for(|frame| frame.kind == Frame::HEADERS);
+        head.map(|head| head.stream)
     }
 
     /// Sends frames in one piece; `false` if the peer takes nothing any more.
