@@ -13,8 +13,9 @@ use crate::support::tls::{
 };
 use crate::support::{OK, Origin, Proxy, ProxyCommand, pattern};
 
-/// `:status: 200` of the static table.
+/// `:status: 200` and `400` of the static table.
 const STATUS_200: u8 = 0x88;
+const STATUS_400: u8 = 0x8c;
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
@@ -475,6 +476,188 @@ fn trailers_pass_up_to_the_limit_for_heads() {
             assert_eq!(lens, [(name, details.len())]);
         }
     }
+}
+
+/// The fields of a GET with this path.
+fn asking_for<'a>(authority: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", authority),
+        (":path", path),
+    ]
+}
+
+#[test]
+fn a_path_with_a_fragment_or_a_space_is_refused_with_a_status_and_a_line() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).start();
+    let authority = origin.authority();
+    let mut client = raw(&pki, &proxy);
+    let paths = ["/a#b?token=1", "/#", "/a b", "/a\r\nX: y", "/a\u{7f}"];
+    for (stream, path) in (1..).step_by(2).zip(paths) {
+        client.send(&[head(stream, &asking_for(&authority, path))]);
+        let answer = client.wait_for(|frame| frame.stream == stream);
+        let answer = answer.expect("the connection goes on");
+        assert_eq!(
+            (answer.kind, answer.payload.first()),
+            (Frame::HEADERS, Some(&STATUS_400)),
+            "{path:?}"
+        );
+    }
+    proxy.wait_for_line("/a#b?token=1");
+    origin.assert_untouched();
+    assert_is_served(&mut client, 99, &origin);
+}
+
+#[test]
+fn paths_are_the_same_to_an_origin_whatever_version_they_come_by() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).start();
+    let plain = Proxy::start();
+    let authority = origin.authority();
+    let mut client = raw(&pki, &proxy);
+    let paths = [
+        "/a<b>",
+        "/?q=<b>",
+        "/?q=\"x\"",
+        "/a\"b",
+        "/a`b",
+        "/?q=`",
+        "/a|b{c}",
+        "/a\\b^c",
+        "/%3C%7c/%2f",
+        "/\u{fc}",
+        "/a<b>",
+        "*",
+    ];
+    for (stream, path) in (1..).step_by(2).zip(paths) {
+        client.send(&[head(stream, &asking_for(&authority, path))]);
+        let answer = client
+            .wait_for(|frame| frame.stream == stream)
+            .expect("an answer");
+        let one = plain.ask(crate::support::request("GET", &origin, path, ""));
+        if path.starts_with('/') {
+            assert_eq!(
+                (answer.payload.first(), one.status()),
+                (Some(&STATUS_200), 200),
+                "{path}"
+            );
+            let mut requests = origin.requests();
+            requests.retain(|sent| sent.target() == path);
+            assert!(
+                !requests.is_empty() && requests.len().is_multiple_of(2),
+                "{path}: {}",
+                requests.len()
+            );
+        } else {
+            assert_ne!(answer.payload.first(), Some(&STATUS_200), "{path}");
+        }
+    }
+}
+
+#[test]
+fn pseudo_fields_in_trailers_make_a_request_malformed() {
+    let pki = Pki::new();
+    let origin = Origin::answering(OK);
+    let proxy = listening(&pki).start();
+    let authority = origin.authority();
+    let mut client = raw(&pki, &proxy);
+    let mut fields = asking_for(&authority, "/").to_vec();
+    fields[0] = (":method", "POST");
+    client.send(&[
+        section(1, 0, &fields),
+        Frame::new(Frame::DATA, 0, 1, *b"hello"),
+        section(1, Frame::END_STREAM, &[(":path", "/other")]),
+    ]);
+    let refusal = client.wait_for(|frame| frame.stream == 1 && frame.kind == Frame::RST_STREAM);
+    assert_eq!(refusal.map(|refusal| refusal.code()), Some(1));
+    assert_is_served(&mut client, 3, &origin);
+    let mut requests = origin.requests();
+    requests.retain(|request| request.method() == "POST");
+    assert_eq!(requests.len(), 0);
+}
+
+#[test]
+fn malformed_responses_are_refused_with_the_reason_and_harm_no_other() {
+    type Fields = &'static [(&'static str, &'static str)];
+    const WRONG: [(Fields, &str); 9] = [
+        (
+            &[(":status", "200"), ("connection", "close")],
+            "belongs to HTTP/1.1 connections",
+        ),
+        (&[(":status", "200"), ("te", "gzip")], "TE is not trailers"),
+        (
+            &[(":status", "200"), ("X-Upper", "1")],
+            "a letter in upper case",
+        ),
+        (
+            &[(":status", "200"), ("x y", "1")],
+            "a field name has a character",
+        ),
+        (&[(":status", "200"), ("x", "a\nb")], "a control character"),
+        (
+            &[(":status", "200"), (":path", "/")],
+            "a pseudo-field of requests in a response",
+        ),
+        (
+            &[(":status", "200"), (":other", "1")],
+            "a pseudo-field that is not known",
+        ),
+        (&[("x", "y")], "the response has no :status"),
+        (
+            &[(":status", "200"), ("content-length", "9")],
+            "Content-Length",
+        ),
+    ];
+    let pki = Pki::new();
+    let origin = pki.origin().serve_raw(|_, peer| {
+        let mut number = 0;
+        while let Some(stream) = peer.next_request() {
+            let fields = WRONG
+                .get(number)
+                .map_or(&[(":status", "204")][..], |wrong| wrong.0);
+            peer.send(&[section(stream, Frame::END_STREAM, fields)]);
+            number += 1;
+        }
+    });
+    let proxy = pki.intercepting().start();
+    let client = pki.client(&proxy).offering(Offer::Http1);
+    let mut session = client.https(&origin.authority());
+    for (_, reason) in WRONG {
+        let received = session.ask(Ask::get(&origin.authority(), "/"));
+        let status = received.field("proxy-status").unwrap_or_default();
+        assert_eq!(received.status, 502, "{reason}");
+        assert!(
+            status.contains("http_protocol_error") && status.contains(reason),
+            "{status}"
+        );
+    }
+    assert_eq!(session.ask(Ask::get(&origin.authority(), "/")).status, 204);
+    assert_eq!(origin.connections().len(), 1);
+}
+
+#[test]
+fn content_that_differs_from_its_length_is_no_response_and_the_log_says_so() {
+    let pki = Pki::new();
+    let origin = pki.origin().serve_raw(|_, peer| {
+        while let Some(stream) = peer.next_request() {
+            let fields = [(":status", "200"), ("content-length", "9")];
+            peer.send(&[
+                section(stream, 0, &fields),
+                Frame::new(Frame::DATA, Frame::END_STREAM, stream, *b"hello"),
+            ]);
+        }
+    });
+    let proxy = pki.intercepting().start();
+    let client = pki.client(&proxy).offering(Offer::Http1);
+    let result = client
+        .https(&origin.authority())
+        .try_ask(Ask::get(&origin.authority(), "/"));
+    assert!(!matches!(result, Ok(received) if received.fault.is_none() && received.status == 200));
+    proxy.wait_for_line("differs from the length of the content");
 }
 
 #[test]
@@ -1086,6 +1269,29 @@ fn idempotent_requests_are_sent_again_with_content_when_a_kept_connection_turns_
         assert_eq!(bodies.len(), expected, "{method}");
         assert!(bodies.iter().all(|body| *body == content), "{method}");
     }
+}
+
+#[test]
+fn an_early_answer_that_comes_with_its_reset_reaches_a_client_that_sends_on() {
+    let pki = Pki::new();
+    let origin = pki.origin().serve_raw(|_, peer| {
+        while let Some(stream) = peer.next_request() {
+            peer.send(&[
+                section(stream, 0, &[(":status", "413"), ("content-length", "7")]),
+                Frame::new(Frame::DATA, Frame::END_STREAM, stream, *b"too big"),
+                Frame::new(Frame::RST_STREAM, 0, stream, [0; 4]),
+            ]);
+        }
+    });
+    let proxy = pki.intercepting().start();
+    let session = pki.client(&proxy).https(&origin.authority());
+    let mut stream = session.open(&Ask::new("POST", &origin.authority(), "/"));
+    stream.send(&pattern(100_000));
+    assert_eq!(stream.head().expect("a head").status, 413);
+    assert_eq!(stream.read_exact(7), b"too big");
+    // More than the windows let it send at once, and then the end.
+    stream.send(&pattern(2 << 20));
+    stream.finish();
 }
 
 #[test]

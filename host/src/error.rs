@@ -8,6 +8,7 @@ use std::io;
 use crate::content_coding::DecodeError;
 use crate::held::Full;
 use crate::http1::{BodyError, FramingError, HeadError};
+use crate::http2;
 use crate::plugins::ContentRefused;
 use crate::relay::ContentError;
 use crate::stream::ReadHeadError;
@@ -208,7 +209,12 @@ impl ExchangeError {
 impl ExchangeError {
     /// Whether the client has left, which is no mistake of anybody's.
     pub(crate) fn is_client_gone(&self) -> bool {
-        self.peer == Peer::Client && matches!(self.cause, Cause::Io(_) | Cause::Closed)
+        self.peer == Peer::Client
+            && match &self.cause {
+                Cause::Io(error) => !http2::is_malformed(error),
+                Cause::Closed => true,
+                _ => false,
+            }
     }
 }
 

@@ -518,7 +518,7 @@ impl Exchange {
                 framed: !progress.is_unframed.get(),
             });
         }
-        if error.peer == Peer::Client && matches!(error.cause, Cause::Io(_)) {
+        if error.is_client_gone() && matches!(error.cause, Cause::Io(_)) {
             self.record.note = Some(GONE.to_owned());
             return AfterAnswer::Close(CloseReason::Gone);
         }

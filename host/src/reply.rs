@@ -9,6 +9,7 @@ use crate::ca::page::PageReply;
 use crate::content_coding::DecodeError;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
 use crate::http1::{self, FramingError, HeadError};
+use crate::http2;
 use crate::plugins::{ContentRefusedReason, PluginReply};
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
@@ -291,6 +292,7 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         (Cause::Closed, _) => (502, "http_response_incomplete"),
         (Cause::Io(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Io(error), _) if alert_in(error).is_some() => (502, "tls_alert_received"),
+        (Cause::Io(error), _) if http2::is_malformed(error) => (502, "http_protocol_error"),
         (Cause::Io(_), _) => (502, "connection_terminated"),
     }
 }

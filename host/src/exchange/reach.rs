@@ -459,7 +459,7 @@ fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
         && match &error.cause {
             Cause::Closed => true,
-            Cause::Io(error) => !http2::is_reset(error),
+            Cause::Io(error) => !http2::is_reset(error) && !http2::is_malformed(error),
             _ => false,
         }
 }

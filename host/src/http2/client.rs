@@ -17,6 +17,7 @@ use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::oneshot;
 
 use super::client_stream::ClientStream;
+use super::field_blocks::Remarks;
 use super::io::Io;
 use super::{SEND_BUFFER, STREAM_WINDOW, failure};
 use crate::http1::Scheme;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     idle_since: Cell<Instant>,
     is_retired: Cell<bool>,
     room: OnceCell<Weak<dyn Room>>,
+    pub(super) remarks: Rc<Remarks>,
     /// Tells the driver, by its end, that nobody needs the connection.
     _needed: oneshot::Sender<()>,
 }
@@ -84,10 +86,9 @@ impl Client {
             // Unknown until its settings come: that is how they are noticed.
             .initial_max_send_streams(0)
             .enable_push(false);
-        let (send, mut connection) = builder
-            .handshake::<_, Bytes>(Io::to_upstream(transport))
-            .await
-            .map_err(failure)?;
+        let remarks = Rc::<Remarks>::default();
+        let io = Io::to_upstream(transport, options.max_head_len, Rc::clone(&remarks));
+        let (send, mut connection) = builder.handshake::<_, Bytes>(io).await.map_err(failure)?;
         poll_fn(|cx| poll_settings(&mut connection, &send, cx)).await?;
         let (needed, unneeded) = oneshot::channel();
         tokio::task::spawn_local(drive(connection, unneeded));
@@ -98,6 +99,7 @@ impl Client {
             idle_since: Cell::new(Instant::now()),
             is_retired: Cell::new(false),
             room: OnceCell::new(),
+            remarks,
             _needed: needed,
         })))
     }

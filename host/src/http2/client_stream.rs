@@ -10,18 +10,20 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use h2::Reason;
 use h2::client::ResponseFuture;
+use h2::{Reason, StreamId};
 use http::Response;
 use tokio::io::ReadBuf;
 
 use super::client::{END_WITHIN, Opened};
+use super::field_blocks::Remarks;
 use super::incoming::Incoming;
 use super::message::{self, Asked, Carried, Padding};
 use super::outgoing::{self, Gathered, Outgoing};
-use super::{failure, malformed};
+use super::{failure, failure_of, malformed};
 use crate::buffers;
 use crate::http1::HeadKind;
 use crate::transport::Channel;
@@ -47,6 +49,7 @@ enum Answer {
     NoStream(Option<Waker>),
     Awaited {
         response: ResponseFuture,
+        remarks: Rc<Remarks>,
         asked: Asked,
         /// An interim response, as far as it was not handed out.
         interim: Vec<u8>,
@@ -86,6 +89,7 @@ impl ClientStream {
             .map_err(unsent)?;
         let answer = Answer::Awaited {
             response,
+            remarks: Rc::clone(&shared.remarks),
             asked,
             interim: Vec::new(),
             interim_at: 0,
@@ -134,6 +138,7 @@ impl Answer {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self::Awaited {
             response,
+            remarks,
             asked,
             interim,
             ..
@@ -141,21 +146,24 @@ impl Answer {
         else {
             return Poll::Ready(Ok(()));
         };
+        let stream = response.stream_id();
+        let failed = |error| unprocessed(error, stream, remarks);
         match ready!(response.poll_informational(cx)) {
             Some(Ok(head)) => {
                 let (parts, ()) = head.into_parts();
                 *interim = buffers::small();
                 message::write_response(&parts, false, asked, interim).map_err(malformed)?;
             }
-            Some(Err(error)) => return Poll::Ready(Err(unprocessed(error))),
+            Some(Err(error)) => return Poll::Ready(Err(failed(error))),
             None => {
-                let head: Response<_> = ready!(Pin::new(response).poll(cx)).map_err(unprocessed)?;
+                let head: Response<_> = ready!(Pin::new(response).poll(cx)).map_err(failed)?;
                 let (parts, recv) = head.into_parts();
                 let mut text = buffers::small();
                 let has_content = !recv.is_end_stream();
                 let carried = message::write_response(&parts, has_content, asked, &mut text)
                     .map_err(malformed)?;
-                let mut incoming = Incoming::new(text, recv, carried, Padding::TakenOff);
+                let mut incoming =
+                    Incoming::new(text, recv, carried, Padding::TakenOff, Rc::clone(remarks));
                 if carried == Carried::Bytes {
                     incoming.release();
                 }
@@ -272,15 +280,15 @@ fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
     });
 }
 
-/// As [`failure`], but tells a request apart that the upstream says it has not processed.
-fn unprocessed(error: h2::Error) -> io::Error {
+/// As [`failure_of`], but tells a request apart that the upstream says it has not processed.
+fn unprocessed(error: h2::Error, stream: StreamId, remarks: &Remarks) -> io::Error {
     let says_so = matches!(
         error.reason(),
         Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED)
     );
     match error.is_remote() && (error.is_go_away() || says_so) {
         true => refused(error),
-        false => failure(error),
+        false => failure_of(error, stream, remarks),
     }
 }
 

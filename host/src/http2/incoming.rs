@@ -4,14 +4,16 @@
 //! before, so that a reader that stops reading stops its sender. Each byte is copied once, to where it is wanted.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use tokio::io::ReadBuf;
 
+use super::field_blocks::Remarks;
 use super::message::{self, Carried, Padding, Unfit};
-use super::{failure, malformed};
+use super::{failure_of, malformed};
 use crate::buffers;
 
 /// What a stream's peer sends, as text.
@@ -26,6 +28,7 @@ pub(super) struct Incoming {
     state: State,
     /// What becomes of white space around values of trailers.
     padding: Padding,
+    remarks: Rc<Remarks>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,13 @@ pub(super) enum Given {
 
 impl Incoming {
     /// `text` goes before what `recv` brings.
-    pub(super) fn new(text: Vec<u8>, recv: RecvStream, carried: Carried, padding: Padding) -> Self {
+    pub(super) fn new(
+        text: Vec<u8>,
+        recv: RecvStream,
+        carried: Carried,
+        padding: Padding,
+        remarks: Rc<Remarks>,
+    ) -> Self {
         let state = match carried {
             Carried::Nothing => State::Over,
             Carried::Length(left) => State::Length { left },
@@ -71,6 +80,7 @@ impl Incoming {
             recv,
             state,
             padding,
+            remarks,
         }
     }
 
@@ -230,14 +240,18 @@ impl Incoming {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
-                Some(Err(error)) => return Poll::Ready(Err(failure(error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.failure(error))),
                 None => return Poll::Ready(Ok(None)),
             }
         }
     }
 
+    fn failure(&self, error: h2::Error) -> io::Error {
+        failure_of(error, self.recv.stream_id(), &self.remarks)
+    }
+
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let trailers = ready!(self.recv.poll_trailers(cx)).map_err(failure)?;
+        let trailers = ready!(self.recv.poll_trailers(cx)).map_err(|error| self.failure(error))?;
         self.text = buffers::small();
         match message::write_last_chunk(trailers.as_ref(), self.padding, &mut self.text) {
             Ok(()) => {

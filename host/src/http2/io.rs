@@ -1,7 +1,7 @@
 //! A [`Transport`] as `h2` wants its connections: one value that reads and writes.
 //!
 //! Frames are counted as they pass, see `frames`: after some of them the task's turn ends, and a peer that sends too
-//! many without content has its connection closed.
+//! many without content has its connection closed. The heads and trailers in them are checked, see `field_blocks`.
 //!
 //! A client's connection is closed so that the client can read what it was sent last although it is still sending: a
 //! close while bytes arrive would be a reset, which takes back what has not been read (RFC 9112 §9.6 for HTTP/1.1, and
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::field_blocks::{FieldBlocks, Remarks};
 use super::frames::{FrameMeter, PeerRole};
 use crate::deadline::{Deadline, Deadlines};
 use crate::transport::{Link, Transport};
@@ -46,6 +47,7 @@ pub(super) struct Flooded;
 pub(super) struct Io {
     transport: Transport,
     frames: FrameMeter,
+    blocks: FieldBlocks,
     /// The last read was full of small frames.
     is_crowded: bool,
     lingering: Option<Lingering>,
@@ -91,16 +93,28 @@ impl Pulse {
 }
 
 impl Io {
-    pub(super) fn to_upstream(transport: Transport) -> Self {
+    /// `max_head_len` is the longest head that is taken, in bytes.
+    pub(super) fn to_upstream(
+        transport: Transport,
+        max_head_len: usize,
+        remarks: Rc<Remarks>,
+    ) -> Self {
         Self {
             transport,
             frames: FrameMeter::new(PeerRole::Server),
+            blocks: FieldBlocks::new(PeerRole::Server, max_head_len, remarks),
             is_crowded: false,
             lingering: None,
         }
     }
 
-    pub(super) fn to_client(transport: Transport, deadlines: &Rc<Deadlines>) -> (Self, Rc<Pulse>) {
+    /// As [`to_upstream`](Self::to_upstream).
+    pub(super) fn to_client(
+        transport: Transport,
+        max_head_len: usize,
+        remarks: Rc<Remarks>,
+        deadlines: &Rc<Deadlines>,
+    ) -> (Self, Rc<Pulse>) {
         let pulse = Rc::new(Pulse::default());
         let lingering = Lingering {
             deadline: deadlines.slot(),
@@ -111,6 +125,7 @@ impl Io {
         let io = Self {
             transport,
             frames: FrameMeter::new(PeerRole::Client),
+            blocks: FieldBlocks::new(PeerRole::Client, max_head_len, remarks),
             is_crowded: false,
             lingering: Some(lingering),
         };
@@ -176,21 +191,33 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.frames.is_flooded() {
-            return self.poll_flooded(cx);
+        loop {
+            if self.frames.is_flooded() {
+                return self.poll_flooded(cx);
+            }
+            if self.blocks.give(out) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.frames.poll_pay(cx));
+            let room = match self.is_crowded {
+                true => CROWDED_LEN,
+                false => usize::MAX,
+            };
+            let before = out.filled().len();
+            let mut reader = self.transport.split().0;
+            ready!(reader.poll_read(cx, &mut (&mut *out).limit(room)))?;
+            let received = &out.filled()[before..];
+            if received.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let steps = self.frames.receive(received);
+            self.is_crowded = steps > CROWDED_STEPS;
+            let passed = self.blocks.receive(received);
+            out.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        ready!(self.frames.poll_pay(cx));
-        let room = match self.is_crowded {
-            true => CROWDED_LEN,
-            false => usize::MAX,
-        };
-        let before = out.filled().len();
-        let mut reader = self.transport.split().0;
-        ready!(reader.poll_read(cx, &mut (&mut *out).limit(room)))?;
-        let received = &out.filled()[before..];
-        let steps = self.frames.receive(received);
-        self.is_crowded = steps > CROWDED_STEPS;
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -41,10 +41,36 @@ pub(super) enum Unfit {
     PathInvalid,
     #[error("a field that belongs to HTTP/1.1 connections")]
     ConnectionField,
+    #[error("TE is not trailers")]
+    TeInvalid,
+    #[error("a field name has a letter in upper case")]
+    NameUpperCase,
+    #[error("a field name has a character that may not stand there")]
+    NameInvalid,
+    #[error("a field value has a control character")]
+    ValueInvalid,
     /// Of a request: white space around a value of a response is taken off.
     #[error("a field value begins or ends with white space")]
     ValuePadded,
-    #[error("Content-Length is repeated with another value, or stands where there is no content")]
+    #[error("a pseudo-field in trailers")]
+    PseudoInTrailers,
+    #[error("a pseudo-field of requests in a response")]
+    PseudoOfRequest,
+    #[error("a pseudo-field of responses in a request")]
+    PseudoOfResponse,
+    #[error("a pseudo-field that is not known")]
+    PseudoUnknown,
+    #[error("a pseudo-field behind other fields")]
+    PseudoLate,
+    #[error("a pseudo-field is repeated")]
+    PseudoRepeated,
+    #[error("the response has no :status")]
+    StatusMissing,
+    #[error("fields behind the content that do not end the stream")]
+    TrailersUnended,
+    #[error(
+        "Content-Length is no number, is repeated with another value, or differs from the length of the content"
+    )]
     LengthInvalid,
     #[error("status 101, which HTTP/2 does not have")]
     SwitchingProtocols,
@@ -112,9 +138,10 @@ pub(super) enum Padding {
     TakenOff,
 }
 
-/// Writes the head of a request.
+/// Writes the head of a request. `path` is the one that `h2` was not shown, where there is one.
 pub(super) fn write_request(
     parts: &request::Parts,
+    path: Option<&[u8]>,
     has_content: bool,
     targets: RequestTargets,
     out: &mut Vec<u8>,
@@ -144,7 +171,7 @@ pub(super) fn write_request(
     if is_tunnel {
         out.extend_from_slice(authority);
     } else {
-        write_target(parts, authority, targets, out)?;
+        write_target(parts, path, authority, targets, out)?;
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !authority.is_empty() || headers.contains_key(HOST) {
@@ -244,13 +271,15 @@ fn is_same_authority(one: &[u8], other: &[u8], default_port: Option<u16>) -> boo
 
 fn write_target(
     parts: &request::Parts,
+    path: Option<&[u8]>,
     authority: &[u8],
     targets: RequestTargets,
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
-    let path = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let is_asterisk = path == "*" && parts.method == Method::OPTIONS;
-    if !path.starts_with('/') && !is_asterisk {
+    let shown = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let path = path.unwrap_or(shown.as_bytes());
+    let is_asterisk = path == b"*" && parts.method == Method::OPTIONS;
+    if !path.starts_with(b"/") && !is_asterisk {
         return Err(Unfit::PathInvalid);
     }
     match targets {
@@ -260,7 +289,7 @@ fn write_target(
         } if !authority.is_empty() => {
             let scheme = parts.uri.scheme_str();
             if answers_https && scheme == Some("https") {
-                out.extend_from_slice(path.as_bytes());
+                write_path(path, out);
                 return Ok(());
             }
             out.extend_from_slice(scheme.unwrap_or(default_scheme.as_str()).as_bytes());
@@ -268,12 +297,25 @@ fn write_target(
             out.extend_from_slice(authority);
             // The asterisk is a missing path there (RFC 9112 §3.2.4).
             if !is_asterisk {
-                out.extend_from_slice(path.as_bytes());
+                write_path(path, out);
             }
         }
-        _ => out.extend_from_slice(path.as_bytes()),
+        _ => write_path(path, out),
     }
     Ok(())
+}
+
+/// Writes a path as it is. What would end the target, or the line, is written as SUB, which is refused like any control
+/// character.
+fn write_path(path: &[u8], out: &mut Vec<u8>) {
+    const SUB: u8 = 0x1a;
+    let start = out.len();
+    out.extend_from_slice(path);
+    for byte in &mut out[start..] {
+        if *byte <= b' ' || *byte == 0x7f {
+            *byte = SUB;
+        }
+    }
 }
 
 /// Writes the head of a response, interim ones too.

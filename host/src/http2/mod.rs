@@ -14,7 +14,9 @@ pub(crate) mod client;
 pub(crate) mod server;
 
 mod client_stream;
+mod field_blocks;
 mod frames;
+mod hpack;
 mod incoming;
 mod io;
 mod message;
@@ -28,6 +30,9 @@ mod tests;
 
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
+
+use field_blocks::Remarks;
+use h2::{Reason, StreamId};
 
 /// What a peer may send on one stream before it is read, in bytes. Past it the peer waits. A larger one makes long
 /// ways faster, and costs as much memory for each stream that nobody reads.
@@ -56,6 +61,23 @@ fn failure(error: h2::Error) -> Error {
             .unwrap_or_else(|| ErrorKind::ConnectionReset.into());
     }
     Error::new(ErrorKind::ConnectionReset, error)
+}
+
+/// As [`failure`], for a message that may have been found malformed on its way to `h2`.
+fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> Error {
+    let is_malformed = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+    match remarks.reason(stream.as_u32()) {
+        Some(reason) if is_malformed => malformed(reason),
+        // What else `h2` takes for malformed in one message alone.
+        None if is_malformed && error.is_reset() => malformed(message::Unfit::LengthInvalid),
+        _ => failure(error),
+    }
+}
+
+/// Whether the peer has sent a malformed message (RFC 9113 §8.1.1).
+pub(crate) fn is_malformed(error: &Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(|inner| inner.is::<message::Unfit>())
 }
 
 /// Whether the upstream has not processed a request, and says so: it may be sent again whatever it asks for.

@@ -16,6 +16,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
 
+use super::field_blocks::Remarks;
 use super::incoming::Incoming;
 use super::io::{Io, Pulse};
 pub(crate) use super::message::RequestTargets;
@@ -119,7 +120,13 @@ pub(crate) async fn serve(
 ) -> End {
     let deadline = deadlines.slot();
     deadline.arm(options.handshake_timeout);
-    let (io, pulse) = Io::to_client(transport, deadlines);
+    let remarks = Rc::<Remarks>::default();
+    let (io, pulse) = Io::to_client(
+        transport,
+        options.max_head_len,
+        Rc::clone(&remarks),
+        deadlines,
+    );
     let handshake = builder(options).handshake(io);
     let connection = match deadline.bound(handshake).await {
         Some(Ok(connection)) => connection,
@@ -137,6 +144,7 @@ pub(crate) async fn serve(
         mood: Mood::Idle,
         is_delivering: false,
         pulse,
+        remarks,
     };
     poll_fn(|cx| serving.poll(cx)).await
 }
@@ -171,6 +179,7 @@ struct Serving<'a, D, S> {
     /// There is no stream, but the end of an answer was still on its way when something was written last.
     is_delivering: bool,
     pulse: Rc<Pulse>,
+    remarks: Rc<Remarks>,
 }
 
 /// What the deadline of a connection is for.
@@ -318,12 +327,19 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             self.counts.count_reset();
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
+        if self.remarks.is_blind() {
+            self.counts.count_reset();
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        let path = self.remarks.take_path(respond.stream_id().as_u32());
         let (parts, recv) = request.into_parts();
         let mut text = buffers::small();
         let has_content = !recv.is_end_stream();
-        match message::write_request(&parts, has_content, self.options.targets, &mut text) {
+        let (path, targets) = (path.as_deref(), self.options.targets);
+        match message::write_request(&parts, path, has_content, targets, &mut text) {
             Ok((asked, carried)) => {
-                let incoming = Incoming::new(text, recv, carried, Padding::Refused);
+                let remarks = Rc::clone(&self.remarks);
+                let incoming = Incoming::new(text, recv, carried, Padding::Refused, remarks);
                 let counts = Rc::clone(&self.counts);
                 let stream = ServerStream::new(asked, incoming, respond, counts);
                 (self.on_stream)(Rc::new(stream));

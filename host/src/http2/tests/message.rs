@@ -32,7 +32,13 @@ fn written(
     targets: RequestTargets,
 ) -> Result<(String, Asked, Carried), Unfit> {
     let mut out = Vec::new();
-    let (asked, carried) = write_request(&request.into_parts().0, has_content, targets, &mut out)?;
+    let (asked, carried) = write_request(
+        &request.into_parts().0,
+        None,
+        has_content,
+        targets,
+        &mut out,
+    )?;
     Ok((String::from_utf8_lossy(&out).into_owned(), asked, carried))
 }
 
@@ -62,6 +68,31 @@ fn host_and_authority_are_compared_by_what_they_mean() {
             }
         }
     }
+}
+
+#[test]
+fn a_path_that_h2_was_not_shown_is_written_as_it_is_and_ends_no_line() {
+    for (path, targets, target) in [
+        (&b"/a#b"[..], RequestTargets::Origin, &b"/a#b"[..]),
+        (b"/<\">`{|}", ABSOLUTE, b"http://a/<\">`{|}"),
+        (
+            b"/a b\r\n\r\n\x7f\0",
+            ABSOLUTE,
+            b"http://a/a\x1ab\x1a\x1a\x1a\x1a\x1a\x1a",
+        ),
+        (b"/\xff", RequestTargets::Origin, b"/\xff"),
+    ] {
+        let (parts, ()) = request("GET", "http://a/shown", &[]).into_parts();
+        let mut out = Vec::new();
+        write_request(&parts, Some(path), false, targets, &mut out).unwrap();
+        assert_eq!(
+            out,
+            [b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat()
+        );
+    }
+    let (parts, ()) = request("GET", "http://a/shown", &[]).into_parts();
+    let result = write_request(&parts, Some(b".b/"), false, ABSOLUTE, &mut Vec::new());
+    assert_eq!(result, Err(Unfit::PathInvalid));
 }
 
 #[test]
@@ -678,7 +709,13 @@ fn the_text_of_a_request_says_what_the_stream_said() {
         *asking.headers_mut() = headers.clone();
         let targets = [ABSOLUTE, RequestTargets::Origin][random.below(2)];
         let mut text = Vec::new();
-        let result = write_request(&asking.into_parts().0, has_content, targets, &mut text);
+        let result = write_request(
+            &asking.into_parts().0,
+            None,
+            has_content,
+            targets,
+            &mut text,
+        );
         let is_padded = headers.values().any(|value| {
             let bytes = value.as_bytes();
             bytes.trim_ascii() != bytes
