@@ -11,7 +11,7 @@ import subprocess
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from checks import Failed, expect_same
+from checks import Failed, NotAvailable, expect_same
 from proxy import Proxy
 
 CASES = []
@@ -55,8 +55,8 @@ class Context:
         """A proxy with interception whose listener speaks TLS."""
         return self._usual.get("tls") or self._usual.setdefault("tls", self.start(is_tls=True))
 
-    def start(self, *flags, is_tls=False, config="", authority=None):
-        """A proxy of the case's own."""
+    def start(self, *flags, is_tls=False, config="", authority=None, hosts=""):
+        """A proxy of the case's own, on a machine with these lines as its hosts file."""
         files = self.files | (authority or {})
         directory = os.path.join(self.directory, f"proxy-{len(self.proxies)}")
         os.mkdir(directory)
@@ -67,10 +67,21 @@ class Context:
             usual += ["--cert-file", files["listener_cert"], "--key-file", files["listener_key"]]
         if config:
             usual += ["--config", self.write(f"proxy-{len(self.proxies)}/proxy.toml", config)]
-        proxy = Proxy(self.world.executable, [*usual, *flags], directory, is_tls)
+        machine = self._machine(hosts) if hosts else []
+        proxy = Proxy(self.world.executable, [*usual, *flags], directory, is_tls, machine)
         self.proxies.append(proxy)
         self._at_end.callback(proxy.stop)
         return proxy
+
+    def _machine(self, hosts):
+        """The command that runs another one where /etc/hosts is a file of ours."""
+        file = self.write(f"hosts-{len(self.proxies)}", hosts)
+        machine = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', file]
+        try:
+            subprocess.run([*machine, "true"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            raise NotAvailable("no mount namespace can be made here") from None
+        return machine
 
     def url(self, origin, path, host="localhost"):
         """The address of a page at one of the origins: any, h1 or h2."""

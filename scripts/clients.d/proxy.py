@@ -12,8 +12,8 @@ READY = re.compile(r" - Started server on (?:\S*:)(\d+)$")
 class Proxy:
     """Runs until it is stopped."""
 
-    def __init__(self, executable, flags, directory, is_tls):
-        self.command = [executable, "--hostname", "127.0.0.1", "--port", "0", *flags]
+    def __init__(self, executable, flags, directory, is_tls, machine=()):
+        self.command = [*machine, executable, "--hostname", "127.0.0.1", "--port", "0", *flags]
         self._lines, self._has_ended = [], False
         self._changed = threading.Condition()
         self._process = subprocess.Popen(self.command, cwd=directory, stdin=subprocess.DEVNULL, text=True,

@@ -97,6 +97,22 @@ def gets_clear_text_over_tls_proxy(context):
     context.tls_proxy.expect_access("GET", "localhost", port, "/hello")
 
 
+@case("curl", "names as Docker writes them, from the hosts file")
+def gets_docker_names(context):
+    proxy = context.start(hosts="127.0.0.1\tlocalhost my_service web_1 app-\n")
+    port = context.origins.plain_port
+    for host in ("my_service", "web_1", "app-"):
+        done = curl(context, proxy, f"http://{host}:{port}/hello")
+        expect_same("the body", done.stdout, b"hello\n")
+        proxy.expect_access("GET", host, port, "/hello")
+    for flag, version in (("--http1.1", "1.1"), ("--http2", "2")):
+        done = curl(context, proxy, flag, *VERSION, context.url("any", "/hello", "my_service"))
+        expect_same("the body", done.stdout, b"hello\n")
+        expect_version(done, [version])
+        expect_our_issuer(context, done)
+        context.expect_access(proxy, "GET", "any", "/hello", host="my_service")
+
+
 @case("curl", "TLS 1.2 inside")
 def speaks_tls12(context):
     done = curl(context, context.proxy, "--tls-max", "1.2", context.url("any", "/hello"))

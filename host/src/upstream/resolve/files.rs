@@ -129,8 +129,9 @@ impl NameFiles {
         }
         let is_needed = config.resolver == Resolver::Dns && known.settings.is_none();
         if let Some(settings) = settings.as_ref().filter(|_| is_needed) {
-            let (file, reason) = (settings.path.display(), &settings.complaint);
-            tracing::warn!(%file, ?reason, "no usable name servers there: asking the system's resolver");
+            let file = settings.path.display();
+            let reason = settings.complaint.as_deref().unwrap_or_default();
+            tracing::warn!(%file, reason, "no usable name servers there: asking the system's resolver");
         }
         Self {
             started: Instant::now(),
