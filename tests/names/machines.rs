@@ -205,3 +205,32 @@ fn a_hosts_file_is_read_again_by_every_worker() {
         assert!(Instant::now() < deadline, "the name is still found");
     }
 }
+
+#[test]
+fn a_final_dot_leaves_the_search_domains_out() {
+    if !has_own_machine("names::machines::a_final_dot_leaves_the_search_domains_out") {
+        return;
+    }
+    let laptop = Laptop::new();
+    let search = format!("search corp.test\n{}", settings(2));
+    fs::write(RESOLV_CONF, search).expect("an own /etc");
+    let deadline = Instant::now() + HANG;
+    while !laptop
+        .proxy
+        .lines()
+        .iter()
+        .any(|line| line.contains("name servers has changed"))
+    {
+        assert!(Instant::now() < deadline, "the change is not seen");
+        laptop.ask_for("a.test");
+    }
+    for (host, asked) in [
+        ("whole.", "whole"),
+        ("part", "part.corp.test"),
+        ("part.", "part"),
+    ] {
+        assert_eq!(laptop.ask_for(host).status(), 200, "{host}");
+        assert!(laptop.home.was_asked(asked), "{asked}");
+    }
+    assert!(!laptop.home.was_asked("whole.corp.test"));
+}

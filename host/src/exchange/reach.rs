@@ -115,6 +115,7 @@ impl Exchange {
                 Scheme::Https => HttpVersions::Any,
             },
             may_lead_back: false,
+            is_absolute: self.head.has_absolute_host(),
             ..Route::direct(self.head.host(), self.head.port())
         };
         let own = match &self.forwarded_to {
@@ -127,6 +128,7 @@ impl Exchange {
             },
             Some(to) => Route {
                 host: &to.host,
+                is_absolute: false,
                 port: to.port,
                 scheme: to.scheme,
                 versions: HttpVersions::Any,
@@ -160,6 +162,7 @@ impl Exchange {
         let is_led_elsewhere = changed.redirected_to.is_some() || !changed.addresses.is_empty();
         Route {
             host,
+            is_absolute: own.is_absolute && changed.redirected_to.is_none(),
             port,
             scheme: changed.scheme.unwrap_or(own.scheme),
             parent: changed.parent.as_ref(),

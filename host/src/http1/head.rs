@@ -188,6 +188,12 @@ impl RequestHead {
         self.target.host.str_of(&self.text)
     }
 
+    /// Whether the client wrote [`host`](Self::host) with a final dot: such a name is looked up as it is, without the
+    /// search domains of this machine.
+    pub fn has_absolute_host(&self) -> bool {
+        self.target.is_absolute
+    }
+
     /// [`host`](Self::host) as bytes.
     pub fn host_bytes(&self) -> &[u8] {
         self.target.host.of(&self.text)
@@ -235,6 +241,7 @@ impl RequestHead {
             return Err(TargetError::PortInvalid);
         }
         self.target.host = push_text(&mut self.text, host.as_bytes());
+        self.target.is_absolute = false;
         self.target.port = port;
         self.has_new_host = true;
         let mut authority = Vec::with_capacity(host.len() + 8);
@@ -312,6 +319,7 @@ fn read_request(
         let is_options = method == b"OPTIONS";
         target.path = complete_path(text, target.path, is_options);
     }
+    target.is_absolute = target.host.of(text).ends_with(b".");
     target.host = settle_host(text, target.host);
     Ok((line, target))
 }
@@ -605,6 +613,35 @@ pub(super) mod tests {
         assert_eq!((head.host(), head.port()), ("2001:db8::1", 8080));
         let mut connect = request("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
         assert!(connect.set_host("b.test", 443).is_err());
+    }
+
+    #[test]
+    fn a_final_dot_says_that_a_name_is_whole() {
+        for (text, host, is_absolute) in [
+            ("GET http://A./x HTTP/1.1\r\nHost: A.\r\n\r\n", "a", true),
+            ("GET http://a/x. HTTP/1.1\r\nHost: a\r\n\r\n", "a", false),
+            ("GET / HTTP/1.1\r\nHost: b.c.:80\r\n\r\n", "b.c", true),
+            (
+                "CONNECT b.c.:443 HTTP/1.1\r\nHost: b.c.:443\r\n\r\n",
+                "b.c",
+                true,
+            ),
+            (
+                "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n",
+                "::1",
+                false,
+            ),
+        ] {
+            let mut head = request(text);
+            assert_eq!(
+                (head.host(), head.has_absolute_host()),
+                (host, is_absolute),
+                "{text}"
+            );
+            if head.set_host("d", 80).is_ok() {
+                assert!(!head.has_absolute_host(), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Target {
     pub scheme: Option<Scheme>,
     /// The host without brackets; empty when the target names none.
     pub(super) host: Span,
+    /// The host was written with a final dot, which its one spelling leaves out: it is a whole name (RFC 1034 §3.1).
+    pub(super) is_absolute: bool,
     /// 0 when the target names none.
     pub(super) port: u16,
     /// Path and query; empty for CONNECT, and where the absolute form left out the `/`.
@@ -141,6 +143,7 @@ impl Target {
             form: TargetForm::Authority,
             scheme: None,
             host,
+            is_absolute: false,
             port,
             path: Span::default(),
         })
@@ -163,6 +166,7 @@ impl Target {
             form: TargetForm::Absolute,
             scheme: Some(scheme),
             host,
+            is_absolute: false,
             port,
             path: Span::between(path, (span.start + span.len) as usize),
         })
@@ -173,6 +177,7 @@ impl Target {
             form,
             scheme: None,
             host: Span::default(),
+            is_absolute: false,
             port: 0,
             path,
         }

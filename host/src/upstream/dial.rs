@@ -185,6 +185,7 @@ impl Dialer<'_> {
             None => {
                 let to = Destination {
                     host: route.host,
+                    is_absolute: route.is_absolute,
                     port: route.port,
                     addresses: route.addresses,
                     source: route.source,
@@ -231,6 +232,7 @@ impl Dialer<'_> {
         };
         let to = Destination {
             host: parent.host(),
+            is_absolute: false,
             port: parent.port(),
             addresses: &[],
             source: route.source,

@@ -27,6 +27,7 @@ struct DetourRef<'a> {
     parent: Option<&'a Parent>,
     addresses: &'a [IpAddr],
     source: Option<IpAddr>,
+    is_absolute: bool,
 }
 
 /// As [`KeyRef`], to be kept.
@@ -44,6 +45,7 @@ struct Detour {
     parent: Option<Parent>,
     addresses: Vec<IpAddr>,
     source: Option<IpAddr>,
+    is_absolute: bool,
 }
 
 impl<'a> KeyRef<'a> {
@@ -52,8 +54,10 @@ impl<'a> KeyRef<'a> {
             true => ("", 0),
             false => (route.host, route.port),
         };
-        let is_unusual =
-            route.parent.is_some() || route.source.is_some() || !route.addresses.is_empty();
+        let is_unusual = route.parent.is_some()
+            || route.source.is_some()
+            || route.is_absolute
+            || !route.addresses.is_empty();
         Self {
             host,
             port,
@@ -69,6 +73,8 @@ impl<'a> KeyRef<'a> {
                     None => route.addresses,
                 },
                 source: route.source,
+                // A parent is told the host in its one spelling, and resolves it by itself.
+                is_absolute: route.is_absolute && route.parent.is_none(),
             }),
         }
     }
@@ -95,6 +101,7 @@ impl<'a> KeyRef<'a> {
                     parent: detour.parent.cloned(),
                     addresses: detour.addresses.to_vec(),
                     source: detour.source,
+                    is_absolute: detour.is_absolute,
                 })
             }),
         }
@@ -112,6 +119,7 @@ impl Key {
                 parent: detour.parent.as_ref(),
                 addresses: &detour.addresses,
                 source: detour.source,
+                is_absolute: detour.is_absolute,
             }),
         }
     }
@@ -209,6 +217,10 @@ mod tests {
         };
         let routes = [
             direct,
+            Route {
+                is_absolute: true,
+                ..direct
+            },
             Route::direct("b", 80),
             Route::direct("a", 81),
             secure,

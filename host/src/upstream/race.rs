@@ -29,6 +29,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub(super) struct Destination<'a> {
     /// A name or an IP literal.
     pub(super) host: &'a str,
+    /// The name is whole: no search domain is tried.
+    pub(super) is_absolute: bool,
     pub(super) port: u16,
     /// The addresses of `host`, if somebody knows them already.
     pub(super) addresses: &'a [IpAddr],
@@ -51,7 +53,7 @@ pub(super) async fn connect(
         Ok(ip) => attempt(SocketAddr::new(ip, to.port), to.source)
             .await
             .map_err(DialFailure::Connect),
-        Err(_) => Race::new(to).run(Some((resolver, to.host))).await,
+        Err(_) => Race::new(to).run(Some(resolver)).await,
     }
 }
 
@@ -76,6 +78,7 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 /// The addresses of one name, on their way from answer to connection.
 struct Race<'a> {
     host: &'a str,
+    is_absolute: bool,
     port: u16,
     source: Option<IpAddr>,
     own: &'a [SocketAddr],
@@ -92,6 +95,7 @@ impl<'a> Race<'a> {
     fn new(to: Destination<'a>) -> Self {
         Self {
             host: to.host,
+            is_absolute: to.is_absolute,
             port: to.port,
             source: to.source,
             own: to.own,
@@ -116,15 +120,13 @@ impl<'a> Race<'a> {
         }
     }
 
-    async fn run(
-        mut self,
-        unresolved: Option<(&Resolver, &str)>,
-    ) -> Result<TcpStream, DialFailure> {
+    async fn run(mut self, unresolved: Option<&Resolver>) -> Result<TcpStream, DialFailure> {
+        let (host, is_absolute) = (self.host, self.is_absolute);
         let ask = async |family| match unresolved {
-            Some((resolver, host)) => resolver.lookup(host, family).await,
+            Some(resolver) => resolver.lookup(host, is_absolute, family).await,
             None => Err(ResolveError::NoAddress),
         };
-        if let Some((resolver, _)) = unresolved {
+        if let Some(resolver) = unresolved {
             resolver.refresh().await;
         }
         let mut v6_answer = std::pin::pin!(ask(Family::V6));

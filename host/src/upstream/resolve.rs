@@ -53,7 +53,7 @@ pub(crate) struct Resolver {
     settings: RefCell<Option<Arc<Settings>>>,
     /// None: the system's resolver is asked.
     servers: RefCell<Option<Rc<NameServers>>>,
-    cache: RefCell<HashMap<(Box<str>, Family), Cached>>,
+    cache: RefCell<HashMap<Question, Cached>>,
     /// For each look-up.
     limit: Duration,
     max_ttl: Duration,
@@ -68,6 +68,14 @@ type Answer = (Result<Vec<IpAddr>, ResolveError>, Duration);
 pub(crate) enum Family {
     V4,
     V6,
+}
+
+/// What an answer is kept under.
+#[derive(PartialEq, Eq, Hash)]
+struct Question {
+    host: Box<str>,
+    is_absolute: bool,
+    family: Family,
 }
 
 struct Cached {
@@ -172,15 +180,17 @@ impl Resolver {
         Ok(())
     }
 
-    /// The addresses of `host` in one family: known by definition, from the hosts file, from the cache, or asked for.
+    /// The addresses of `host` in one family: known by definition, from the hosts file, from the cache, or asked for; an
+    /// absolute name without the search domains.
     pub(crate) async fn lookup(
         &self,
         host: &str,
+        is_absolute: bool,
         family: Family,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         let (host, is_absolute) = match host.strip_suffix('.') {
             Some(host) => (host, true),
-            None => (host, false),
+            None => (host, is_absolute),
         };
         if is_localhost(host) {
             return Ok(vec![family.loopback()]);
@@ -190,7 +200,12 @@ impl Resolver {
         {
             return known;
         }
-        if let Some(known) = self.cached(host, family) {
+        let question = QuestionRef {
+            host,
+            is_absolute,
+            family,
+        };
+        if let Some(known) = self.cached(question) {
             return known;
         }
         let (generation, servers) = (self.generation.get(), self.servers.borrow().clone());
@@ -205,21 +220,20 @@ impl Resolver {
         };
         // What was asked of servers that are no longer ours is nothing to remember.
         if generation == self.generation.get() {
-            self.remember(host, family, addresses.clone(), ttl);
+            self.remember(question, addresses.clone(), ttl);
         }
         addresses
     }
 
-    fn cached(&self, host: &str, family: Family) -> Option<Result<Vec<IpAddr>, ResolveError>> {
+    fn cached(&self, question: QuestionRef<'_>) -> Option<Result<Vec<IpAddr>, ResolveError>> {
         let cache = self.cache.borrow();
-        let entry = cache.get(&NameRef { host, family })?;
+        let entry = cache.get(&question)?;
         (entry.until > Instant::now()).then(|| entry.addresses.clone())
     }
 
     fn remember(
         &self,
-        host: &str,
-        family: Family,
+        question: QuestionRef<'_>,
         addresses: Result<Vec<IpAddr>, ResolveError>,
         ttl: Duration,
     ) {
@@ -228,19 +242,26 @@ impl Resolver {
             cache.clear();
         }
         let until = Instant::now() + ttl;
-        cache.insert((host.into(), family), Cached { addresses, until });
+        let question = Question {
+            host: question.host.into(),
+            is_absolute: question.is_absolute,
+            family: question.family,
+        };
+        cache.insert(question, Cached { addresses, until });
     }
 }
 
-#[derive(Hash)]
-struct NameRef<'a> {
+/// As [`Question`], to be looked up.
+#[derive(Clone, Copy, Hash)]
+struct QuestionRef<'a> {
     host: &'a str,
+    is_absolute: bool,
     family: Family,
 }
 
-impl hashbrown::Equivalent<(Box<str>, Family)> for NameRef<'_> {
-    fn equivalent(&self, key: &(Box<str>, Family)) -> bool {
-        self.host == &*key.0 && self.family == key.1
+impl hashbrown::Equivalent<Question> for QuestionRef<'_> {
+    fn equivalent(&self, key: &Question) -> bool {
+        self.host == &*key.host && self.is_absolute == key.is_absolute && self.family == key.family
     }
 }
 

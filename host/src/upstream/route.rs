@@ -10,6 +10,8 @@ use crate::http1::{RequestForm, Scheme};
 pub(crate) struct Route<'a> {
     /// The destination: a name or an IP literal without brackets, in lower case.
     pub(crate) host: &'a str,
+    /// `host` is a whole name: the search domains of this machine are not tried.
+    pub(crate) is_absolute: bool,
     pub(crate) port: u16,
     /// `Https`: TLS with the destination, verified as `host`.
     pub(crate) scheme: Scheme,
@@ -48,6 +50,7 @@ impl<'a> Route<'a> {
     pub(crate) fn direct(host: &'a str, port: u16) -> Self {
         Self {
             host,
+            is_absolute: false,
             port,
             scheme: Scheme::Http,
             versions: HttpVersions::Http1,

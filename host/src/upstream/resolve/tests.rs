@@ -205,7 +205,7 @@ async fn look_up(resolver: &Resolver, name: &str) -> [String; 2] {
     resolver.refresh().await;
     let mut found = [String::new(), String::new()];
     for (found, family) in found.iter_mut().zip([Family::V4, Family::V6]) {
-        *found = match resolver.lookup(name, family).await {
+        *found = match resolver.lookup(name, false, family).await {
             Ok(addresses) => {
                 let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
                 addresses.join(" ")
@@ -218,7 +218,7 @@ async fn look_up(resolver: &Resolver, name: &str) -> [String; 2] {
 }
 
 async fn failure(resolver: &Resolver, name: &str) -> ResolveError {
-    resolver.lookup(name, Family::V4).await.unwrap_err()
+    resolver.lookup(name, false, Family::V4).await.unwrap_err()
 }
 
 // ---- what nobody is asked for ------------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ fn a_denial_by_a_later_server_waits_for_the_earlier_ones() {
             }
             slow.manner.set(Manner::Known);
         };
-        let (found, ()) = tokio::join!(resolver.lookup("a.test", Family::V4), changed);
+        let (found, ()) = tokio::join!(resolver.lookup("a.test", false, Family::V4), changed);
         assert!(found.is_ok(), "{found:?}");
     });
 }
@@ -488,7 +488,7 @@ fn nothing_is_remembered_of_servers_that_could_not_be_asked() {
         assert!(failure(&resolver, "a.test").await.is_late());
         server.manner.set(Manner::Known);
         // It is, for a second: what has failed for everybody fails at once for those who come meanwhile.
-        while resolver.lookup("a.test", Family::V4).await.is_err() {
+        while resolver.lookup("a.test", false, Family::V4).await.is_err() {
             tokio::task::yield_now().await;
         }
     });
@@ -673,17 +673,22 @@ fn what_old_servers_have_said_is_forgotten() {
             let machine = Machine::new(config, "", RESOLV_CONF);
             let resolver = machine.resolver();
             let minute = Duration::from_secs(60);
+            let question = QuestionRef {
+                host: "a.test",
+                is_absolute: false,
+                family: Family::V4,
+            };
             for answer in [
                 Err(ResolveError::NoSuchHost),
                 Ok(vec![Family::V4.loopback()]),
             ] {
-                resolver.remember("a.test", Family::V4, answer.clone(), minute);
+                resolver.remember(question, answer.clone(), minute);
                 resolver.refresh().await;
-                assert_eq!(resolver.cached("a.test", Family::V4), Some(answer.clone()));
+                assert_eq!(resolver.cached(question), Some(answer.clone()));
                 let again = format!("# {answer:?}\nnameserver 192.0.2.54\n");
                 fs::write(machine.path("resolv.conf"), again).unwrap();
                 resolver.refresh().await;
-                assert_eq!(resolver.cached("a.test", Family::V4), None);
+                assert_eq!(resolver.cached(question), None);
             }
         }
     });
