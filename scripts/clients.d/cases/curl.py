@@ -170,14 +170,14 @@ def uploads_chunked(context):
 
 @case("curl", "chunked upload from a producer that pauses")
 def uploads_with_pauses(context):
-    producer = "printf one; sleep 7; printf two; sleep 7; printf three"
-    for flag, origin in [("--http1.1", "h1"), ("--http1.1", "h2"), ("--http2", "h1"), ("--http2", "h2")]:
+    producer = "printf one; sleep 7; printf two"
+    for flag, origin in [("--http1.1", "h1"), ("--http2", "h2")]:
         proxy = context.start("--timeout", "5")
         command = ["curl", "-sSv", "--max-time", "30", "-x", proxy.url, "--cacert", context.ca_file, flag, "-T", "-",
                    context.url(origin, "/echo")]
         done = context.run(["sh", "-c", f"({producer}) | {shlex.join(command)}"])
         done.notes = done.stderr.decode(errors="replace")
-        expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(b"onetwothree").hexdigest())
+        expect_same("the hash that arrived", _echoed(done)["sha256"], hashlib.sha256(b"onetwo").hexdigest())
 
 
 @case("curl", "upload with Expect: 100-continue")

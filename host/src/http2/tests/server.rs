@@ -737,13 +737,13 @@ struct Slowly {
 }
 
 impl Slowly {
-    /// Holds little in its socket.
-    fn new(socket: TcpStream) -> Self {
+    /// Holds little in its socket, and reads nothing `at_first`.
+    fn new(socket: TcpStream, at_first: Duration) -> Self {
         let shared = socket2::SockRef::from(&socket);
         shared.set_recv_buffer_size(64 * 1024).unwrap();
         Self {
             socket,
-            pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            pause: Box::pin(tokio::time::sleep(at_first)),
         }
     }
 }
@@ -784,14 +784,20 @@ impl AsyncWrite for Slowly {
 }
 
 /// A client that reads slowly.
-async fn connect_slowly(options: ServerOptions) -> (SendRequest<Bytes>, Served) {
+async fn connect_slowly(
+    options: ServerOptions,
+    at_first: Duration,
+) -> (SendRequest<Bytes>, Served) {
     let (client, accepted) = sockets().await;
     let served = Served::begin(Transport::Plain(accepted), options);
     let mut builder = Builder::new();
     builder
         .initial_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024);
-    let (send, connection) = builder.handshake(Slowly::new(client)).await.unwrap();
+    let (send, connection) = builder
+        .handshake(Slowly::new(client, at_first))
+        .await
+        .unwrap();
     tokio::task::spawn_local(async move { drop(connection.await) });
     (send, served)
 }
@@ -803,7 +809,9 @@ fn an_answer_whose_end_is_on_its_way_is_not_idle() {
             idle_timeout: Duration::from_millis(300),
             ..OPTIONS
         };
-        let (mut client, mut served) = connect_slowly(options).await;
+        // Longer than an idle connection may live.
+        let at_first = 3 * options.idle_timeout;
+        let (mut client, mut served) = connect_slowly(options, at_first).await;
         let content = vec![7; 30_000];
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
@@ -831,7 +839,7 @@ fn an_answer_whose_end_is_on_its_way_is_not_idle() {
 #[test]
 fn the_last_answer_reaches_a_client_that_still_sends() {
     on_worker(async {
-        let (mut client, mut served) = connect_slowly(OPTIONS).await;
+        let (mut client, mut served) = connect_slowly(OPTIONS, Duration::ZERO).await;
         let (response, _) = client.send_request(get(), true).unwrap();
         let stream = served.next().await;
         served.is_draining.set(true);
