@@ -53,13 +53,14 @@ impl Exchange {
         progress.is_sent.set(true);
         let patience = self.timeouts().upstream_response;
         from_upstream.deadline().arm(patience);
-        let half_closed = self.timeouts().half_closed;
-        let (mut from_client, mut to_client) = client.split();
-        let watch = from_client.deadline();
-        let others = [from_upstream.deadline(), to_client.deadline()];
-        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
+        let (from_client, mut to_client) = client.split();
         // Boxed, as a future that waits for readiness is large and kept twice here.
-        let gone = Box::pin(from_client.gone(watch, half_closed, &others));
+        let gone = Box::pin(gone(
+            from_client,
+            self.timeouts().half_closed,
+            [from_upstream.deadline(), to_client.deadline()],
+        ));
+        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
         unless_gone(gone, download).await
     }
 
@@ -235,6 +236,12 @@ impl Exchange {
             delivered => delivered,
         })
     }
+}
+
+/// Ends when a client has gone whose request has been sent, see [`Reader::gone`].
+async fn gone(mut client: Reader<'_>, half_closed: Duration, others: [&Deadline; 2]) {
+    let watch = client.deadline();
+    client.gone(watch, half_closed, &others).await;
 }
 
 /// The limits of an exchange whose request and response are under way at the same time.
