@@ -1,14 +1,18 @@
 """The servers that clients reach through the proxy.
 
 `Origins` serves one small site (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
-`BadOrigin` is a TLS server with something wrong with it; it answers every request the same way.
+`BadOrigin` is a TLS server with something wrong with it; it answers every request the same way. `NtlmOrigin` has clients
+log in by NTLM.
 """
 
 import asyncio
+import base64
 import logging
 import os
+import re
 import socket
 import ssl
+import struct
 import threading
 
 import hypercorn.asyncio
@@ -160,3 +164,71 @@ class BadOrigin:
             pass  # A peer that does not like the certificate is what this server is for.
         finally:
             connection.close()
+
+
+class NtlmOrigin:
+    """A server whose connections are logged in to by NTLM, over TLS with a `pair` and in clear without.
+
+    Any proof is accepted that follows a challenge on the same connection. Answers `logged in` from then on.
+    """
+
+    def __init__(self, pair=None, directory=None):
+        self._context = None
+        if pair:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(*pair.write(directory, "ntlm"))
+        self._listener = _listen("127.0.0.1")
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        """Takes no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        connection.settimeout(30)
+        try:
+            stream = self._context.wrap_socket(connection, server_side=True) if self._context else connection
+            is_challenged = is_known = False
+            with stream, stream.makefile("rb") as received:
+                while head := _head(received):
+                    length = re.search(rb"(?im)^content-length: *(\d+)", head)
+                    received.read(int(length[1]) if length else 0)
+                    message = re.search(rb"(?im)^authorization: *NTLM +(\S+)", head)
+                    kind = struct.unpack_from("<I", base64.b64decode(message[1]), 8)[0] if message else 0
+                    is_known |= kind == 3 and is_challenged
+                    is_challenged = kind == 1
+                    if is_known:
+                        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nlogged in\n")
+                        continue
+                    challenge = b" " + base64.b64encode(_ntlm_challenge()) if is_challenged else b""
+                    stream.sendall(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM" + challenge +
+                                   b"\r\nContent-Length: 7\r\n\r\nlog in\n")
+        except OSError:
+            pass  # A client may leave when it likes.
+
+
+def _head(received):
+    """The lines of a head; nothing at the end of the connection."""
+    lines = []
+    while (line := received.readline()).strip():
+        lines.append(line)
+    return b"".join(lines)
+
+
+def _ntlm_challenge():
+    """A CHALLENGE_MESSAGE ([MS-NLMP] 2.2.1.2) for a server without a name."""
+    unicode, ntlm, extended_security, target_info = 1, 0x200, 0x80000, 0x800000
+    end_of_info = bytes(4)
+    return (b"NTLMSSP\0" + struct.pack("<IHHI", 2, 0, 0, 48) +
+            struct.pack("<I", unicode | ntlm | extended_security | target_info) + os.urandom(8) + bytes(8) +
+            struct.pack("<HHI", len(end_of_info), len(end_of_info), 48) + end_of_info)

@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 
+import certificates
 from checks import Failed, NotAvailable, expect_match, expect_same
 from harness import case
+from origins import NtlmOrigin
 from website import random_text
 
 MEBIBYTE = 1 << 20
@@ -356,3 +358,26 @@ def fetches_authority(context):
     done = curl(context, context.proxy, "--fail", "http://proxy.local/")
     if b"<html" not in done.stdout.lower():
         raise Failed(f"no page: {done.stdout[:200]}")
+
+
+def _logs_in(context, origin, url):
+    context.at_end(origin.close)
+    who = ("--ntlm", "-u", "anna:secret")
+    # The second request has no credentials: its connection is logged in.
+    done = curl(context, context.proxy, *who, url, url)
+    if "NTLM" in done.notes and "not supported" in done.notes:
+        raise NotAvailable("this curl has no NTLM")
+    expect_same("the bodies", done.stdout, b"logged in\nlogged in\n")
+    expect_same("what a client is told that has not logged in", curl(context, context.proxy, url).stdout, b"log in\n")
+
+
+@case("curl", "NTLM in clear")
+def logs_in_in_clear(context):
+    origin = NtlmOrigin()
+    _logs_in(context, origin, f"http://127.0.0.1:{origin.port}/")
+
+
+@case("curl", "NTLM inside of a tunnel that is looked into")
+def logs_in_inside(context):
+    origin = NtlmOrigin(certificates.server(context.world.origin_authority), context.directory)
+    _logs_in(context, origin, f"https://localhost:{origin.port}/")
