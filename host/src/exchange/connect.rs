@@ -178,7 +178,7 @@ impl Exchange {
         let half_closed = self.timeouts().half_closed;
         let route = self.route(&self.tunnel_destination);
         let connected = async {
-            upstream::connect(&self.worker, &route)
+            upstream::connect(&self.worker, &route, Freshness::Any)
                 .await
                 .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
         };
@@ -224,7 +224,7 @@ impl Exchange {
             None => {
                 let half_closed = self.timeouts().half_closed;
                 let connected = async {
-                    upstream::connect(&self.worker, &route)
+                    upstream::connect(&self.worker, &route, Freshness::Any)
                         .await
                         .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
                 };

@@ -347,7 +347,7 @@ impl Exchange {
             return Ok(Reached::Upstream(upstream));
         }
         let connected = async {
-            match upstream::connect(&self.worker, &route).await {
+            match upstream::connect(&self.worker, &route, freshness).await {
                 Ok(upstream) => Ok(Reached::Upstream(upstream)),
                 Err(error) => match error.failure {
                     DialFailure::Itself if self.is_served_here(destination) => Ok(Reached::Itself),

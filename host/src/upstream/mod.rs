@@ -109,7 +109,7 @@ pub(crate) async fn obtain(
 ) -> Result<Upstream, DialError> {
     match idle(worker, route, freshness) {
         Some(upstream) => Ok(upstream),
-        None => connect(worker, route).await,
+        None => connect(worker, route, freshness).await,
     }
 }
 
@@ -168,10 +168,15 @@ pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
 }
 
 /// A new connection along `route`, or a stream of one that somebody else has just made.
-pub(crate) async fn connect(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
+/// With [`Freshness::New`] it is none that was there when this was called.
+pub(crate) async fn connect(
+    worker: &Rc<Worker>,
+    route: &Route<'_>,
+    freshness: Freshness,
+) -> Result<Upstream, DialError> {
     // Boxed: dialling is rare, and its future would make every idle connection larger.
     if may_be_shared(route) {
-        return Box::pin(connect_shared(worker, route)).await;
+        return Box::pin(connect_shared(worker, route, freshness)).await;
     }
     let stream = Box::pin(dial(worker, dialer(worker), route)).await?;
     Ok(Upstream::new(stream))
@@ -183,11 +188,16 @@ fn may_be_shared(route: &Route<'_>) -> bool {
 }
 
 /// As [`connect`]. One limit covers the wait for others and the connection that is made behind it.
-async fn connect_shared(worker: &Rc<Worker>, route: &Route<'_>) -> Result<Upstream, DialError> {
+async fn connect_shared(
+    worker: &Rc<Worker>,
+    route: &Route<'_>,
+    freshness: Freshness,
+) -> Result<Upstream, DialError> {
     let limit = worker.config.timeouts.connect;
     let begun_at = Instant::now();
     let shares = worker.pool.shares(route);
-    let turn = match tokio::time::timeout(limit, Rc::clone(&shares).enter()).await {
+    let entered = Rc::clone(&shares).enter(freshness == Freshness::New);
+    let turn = match tokio::time::timeout(limit, entered).await {
         Ok(Turn::Stream(stream)) => return Ok(Upstream::on(worker, stream)),
         Ok(Turn::Ours(turn)) => Some(turn),
         Ok(Turn::Everybodys) => None,

@@ -28,10 +28,15 @@ pub(crate) struct Shares {
 
 #[derive(Debug, Default)]
 struct State {
-    clients: Vec<Client>,
+    /// Each with its number, in the order in which they were made.
+    clients: Vec<(usize, Client)>,
+    /// The number of the last one.
+    made: usize,
     waiting: VecDeque<Rc<Waiter>>,
     /// Waiters in the queue that nobody has dropped.
     in_queue: usize,
+    /// Those of them that take a stream of any connection.
+    content: usize,
     dials: usize,
     /// Streams that the last connection allowed; 0 before there was one.
     streams: usize,
@@ -45,6 +50,8 @@ struct Waiter {
     grant: RefCell<Option<Grant>>,
     waker: RefCell<Option<Waker>>,
     is_gone: Cell<bool>,
+    /// The number of the first connection that will do; 0: any.
+    since: usize,
 }
 
 impl Waiter {
@@ -97,17 +104,22 @@ pub(crate) struct DialTurn {
 
 impl Shares {
     /// A stream, the turn to make a connection, or the news that it is no use to wait. Those who have come before are
-    /// served before. The caller bounds the time. Cancel safe: what was granted in vain goes to the next.
-    pub(crate) async fn enter(self: Rc<Self>) -> Turn {
+    /// served before. `wants_new`: no stream of a connection that is there already. The caller bounds the time. Cancel safe:
+    /// what was granted in vain goes to the next.
+    pub(crate) async fn enter(self: Rc<Self>, wants_new: bool) -> Turn {
         if self.state.borrow().is_http1 {
             return Turn::Everybodys;
         }
-        let waiter = Rc::new(Waiter::default());
-        {
+        let waiter = {
             let state = &mut *self.state.borrow_mut();
+            let waiter = Rc::new(Waiter {
+                since: if wants_new { state.made + 1 } else { 0 },
+                ..Waiter::default()
+            });
             state.waiting.push_back(Rc::clone(&waiter));
-            state.in_queue += 1;
-        }
+            state.count_in(&waiter);
+            waiter
+        };
         let waiting = Waiting {
             shares: Rc::clone(&self),
             waiter,
@@ -130,15 +142,15 @@ impl Shares {
     /// A stream of a connection that has room, if nobody waits for it.
     pub(super) fn open(&self) -> Option<SharedStream> {
         let state = self.state.borrow();
-        match state.in_queue {
-            0 => state.roomy().map(SharedStream::on),
+        match state.content {
+            0 => state.roomy(0).map(SharedStream::on),
             _ => None,
         }
     }
 
     /// A connection that has room.
     pub(super) fn client(&self) -> Option<Client> {
-        self.state.borrow().roomy().cloned()
+        self.state.borrow().roomy(0).cloned()
     }
 
     /// Lets everybody along the route use a connection; a stream of it for whoever has made it.
@@ -151,8 +163,9 @@ impl Shares {
             let state = &mut *self.state.borrow_mut();
             state.is_http1 = false;
             state.streams = client.max_streams();
-            state.clients.retain(Client::is_alive);
-            state.clients.push(client);
+            state.clients.retain(|(_, client)| client.is_alive());
+            state.made += 1;
+            state.clients.push((state.made, client));
         }
         stream
     }
@@ -170,18 +183,19 @@ impl Shares {
         while state.waiting.front()?.is_gone.get() {
             state.waiting.pop_front();
         }
-        let grant = if state.is_http1 {
-            Grant::Alone
-        } else if let Some(client) = state.roomy() {
-            Grant::Stream(SharedStream::on(client))
+        let (at, grant) = if state.is_http1 {
+            (0, Grant::Alone)
+        } else if let Some((at, stream)) = state.next_stream() {
+            (at, Grant::Stream(stream))
         } else if state.dials < state.wanted_dials() {
             state.dials += 1;
-            Grant::Dial
+            (0, Grant::Dial)
         } else {
             return None;
         };
-        state.in_queue -= 1;
-        state.waiting.pop_front().map(|waiter| (waiter, grant))
+        let waiter = state.waiting.remove(at)?;
+        state.count_out(&waiter);
+        Some((waiter, grant))
     }
 
     /// Closes what has been idle for so long or is of no further use; whether there is anything left.
@@ -190,7 +204,7 @@ impl Shares {
         let is_old = |since| now.saturating_duration_since(since) >= idle;
         state
             .clients
-            .retain(|client| client.is_alive() && !client.is_idle_since().is_some_and(is_old));
+            .retain(|(_, client)| client.is_alive() && !client.is_idle_since().is_some_and(is_old));
         !state.clients.is_empty() || state.in_queue > 0 || state.dials > 0
     }
 
@@ -198,7 +212,7 @@ impl Shares {
     pub(super) fn give_up_idle(&self) -> usize {
         let clients = &mut self.state.borrow_mut().clients;
         let before = clients.len();
-        clients.retain(|client| client.is_idle_since().is_none());
+        clients.retain(|(_, client)| client.is_idle_since().is_none());
         before - clients.len()
     }
 
@@ -214,9 +228,35 @@ impl Shares {
 }
 
 impl State {
-    /// The oldest connection that takes another stream: so the newer ones may become idle.
-    fn roomy(&self) -> Option<&Client> {
-        self.clients.iter().find(|client| client.can_open())
+    /// The oldest connection from number `since` on that takes another stream: so the newer ones may become idle.
+    fn roomy(&self, since: usize) -> Option<&Client> {
+        let mut clients = self.clients.iter();
+        let found = clients.find(|(number, client)| *number >= since && client.can_open());
+        found.map(|(_, client)| client)
+    }
+
+    /// A stream for the first in the queue that one will do for, and where that one stands.
+    fn next_stream(&self) -> Option<(usize, SharedStream)> {
+        // Mostly there is no room, or it is for the first one.
+        self.roomy(0)?;
+        let mut waiting = self.waiting.iter().enumerate();
+        waiting.find_map(|(at, waiter)| {
+            let client = match waiter.is_gone.get() {
+                true => None,
+                false => self.roomy(waiter.since),
+            };
+            client.map(|client| (at, SharedStream::on(client)))
+        })
+    }
+
+    fn count_in(&mut self, waiter: &Waiter) {
+        self.in_queue += 1;
+        self.content += usize::from(waiter.since == 0);
+    }
+
+    fn count_out(&mut self, waiter: &Waiter) {
+        self.in_queue -= 1;
+        self.content -= usize::from(waiter.since == 0);
     }
 
     /// Connections to be made for those who wait, and for those who make one.
@@ -250,7 +290,7 @@ impl Drop for Waiting {
         if Rc::strong_count(&self.waiter) > 1 {
             // It is in the queue still.
             self.waiter.is_gone.set(true);
-            self.shares.state.borrow_mut().in_queue -= 1;
+            self.shares.state.borrow_mut().count_out(&self.waiter);
         }
         match self.waiter.grant.take() {
             // A stream that ends unused makes room.
@@ -271,7 +311,7 @@ impl DialTurn {
     pub(crate) fn found_no_tls(self) {
         let waiting = std::mem::take(&mut self.shares.state.borrow_mut().waiting);
         for waiter in waiting.into_iter().filter(|waiter| !waiter.is_gone.get()) {
-            self.shares.state.borrow_mut().in_queue -= 1;
+            self.shares.state.borrow_mut().count_out(&waiter);
             waiter.grant(Grant::Alone);
         }
     }

@@ -37,7 +37,12 @@ async fn client(streams: u32) -> Client {
 type Waiting = Pin<Box<dyn Future<Output = Turn>>>;
 
 fn enter(shares: &Rc<Shares>) -> Waiting {
-    Box::pin(Rc::clone(shares).enter())
+    Box::pin(Rc::clone(shares).enter(false))
+}
+
+/// As [`enter`], for those who want a new connection.
+fn enter_for_new(shares: &Rc<Shares>) -> Waiting {
+    Box::pin(Rc::clone(shares).enter(true))
 }
 
 /// So many that have entered one after the other.
@@ -194,6 +199,28 @@ fn a_stream_that_ends_serves_the_first_of_the_queue() {
         drop(queue.remove(1));
         drop(stream(poll(&mut queue[1])));
         drop(turn);
+    });
+}
+
+#[test]
+fn who_wants_a_new_connection_gets_no_stream_of_an_old_one() {
+    on_worker(async {
+        let shares = Rc::<Shares>::default();
+        let held = shares.share(client(3).await);
+        let _held = shares.open();
+        let turn = dial(poll(&mut enter_for_new(&shares)));
+        let mut second = enter_for_new(&shares);
+        assert!(poll(&mut second).is_none());
+        // Others are not held up by that.
+        let other = shares.open().expect("the old one has room");
+        let mut third = enter(&shares);
+        assert!(poll(&mut third).is_none());
+        drop(held);
+        drop(stream(poll(&mut third)));
+        assert!(poll(&mut second).is_none());
+        drop(other);
+        let _made = turn.found_http2(client(3).await);
+        drop(stream(poll(&mut second)));
     });
 }
 
