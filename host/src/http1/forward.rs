@@ -389,7 +389,7 @@ fn write_host(head: &RequestHead, form: RequestForm<'_>, name: &[u8], out: &mut 
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     match form {
-        RequestForm::Origin => head.write_authority(out),
+        RequestForm::Origin => head.write_host(out),
         RequestForm::Absolute { host, port, .. } => write_authority(host, port, out),
     }
     out.extend_from_slice(b"\r\n");
@@ -551,6 +551,29 @@ mod tests {
         let mut out = Vec::new();
         forward_request(&head, &options, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn host_keeps_a_port_that_is_not_the_connections() {
+        for (host, port, written) in [
+            ("a:8443", 443, "a:8443"),
+            ("a:443", 8443, "a"),
+            ("a", 8443, "a:8443"),
+            ("a:8443", 8443, "a:8443"),
+            ("[::1]:1", 443, "[::1]:1"),
+        ] {
+            let mut head = request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            head.settle_origin(Scheme::Https, "a", port);
+            assert_eq!(head.port(), port);
+            let mut out = Vec::new();
+            write_host(&head, RequestForm::Origin, b"Host", &mut out);
+            assert_eq!(out, format!("Host: {written}\r\n").into_bytes());
+            // A plugin that names another host names its port.
+            head.set_host("b", 1).unwrap();
+            out.clear();
+            write_host(&head, RequestForm::Origin, b"Host", &mut out);
+            assert_eq!(out, b"Host: b:1\r\n");
+        }
     }
 
     fn returned(text: &str, options: ResponseForward<'_>) -> String {

@@ -57,6 +57,8 @@ pub struct RequestHead {
     client_method: Span,
     /// It is for another host than it was received for.
     has_new_host: bool,
+    /// The port that Host names, if it is another one than the request goes to; otherwise 0.
+    host_port: u16,
     raw_target: Span,
     target: Target,
     version: Version,
@@ -81,6 +83,7 @@ impl RequestHead {
                 method: line.method,
                 client_method: line.method,
                 has_new_host: false,
+                host_port: 0,
                 raw_target: line.target,
                 target,
                 version: line.version,
@@ -243,6 +246,7 @@ impl RequestHead {
         self.target.host = push_text(&mut self.text, host.as_bytes());
         self.target.is_absolute = false;
         self.target.port = port;
+        self.host_port = 0;
         self.has_new_host = true;
         let mut authority = Vec::with_capacity(host.len() + 8);
         self.write_authority(&mut authority);
@@ -263,10 +267,16 @@ impl RequestHead {
     }
 
     /// Completes a request that came over a connection which leads to one origin: its scheme, the port if the request
-    /// names none, and the host if it names none (HTTP/1.0). What the request does name stays.
+    /// names none, and the host if it names none (HTTP/1.0). A host that the request does name stays. So does another
+    /// port in Host, as behind a port mapping; the request goes to the origin's all the same.
     pub fn settle_origin(&mut self, scheme: Scheme, host: &str, port: u16) {
         self.target.scheme = Some(scheme);
         if self.target.port == 0 && port != scheme.default_port() {
+            self.target.port = port;
+        }
+        let named = self.port();
+        if named != port {
+            self.host_port = named;
             self.target.port = port;
         }
         let fits = u32::try_from(self.text.len() + host.len()).is_ok();
@@ -275,8 +285,20 @@ impl RequestHead {
         }
     }
 
-    /// Writes the authority as Host says it: brackets around IPv6, the port unless it is the scheme's default.
+    /// Writes the value of Host, which may name another port than the request goes to.
+    pub(super) fn write_host(&self, out: &mut Vec<u8>) {
+        match self.host_port {
+            0 => self.write_authority(out),
+            port => self.write_authority_with(port, out),
+        }
+    }
+
+    /// Writes the authority: brackets around IPv6, the port unless it is the scheme's default.
     pub fn write_authority(&self, out: &mut Vec<u8>) {
+        self.write_authority_with(self.target.port, out);
+    }
+
+    fn write_authority_with(&self, port: u16, out: &mut Vec<u8>) {
         let host = self.target.host.of(&self.text);
         if host.contains(&b':') {
             out.push(b'[');
@@ -285,18 +307,14 @@ impl RequestHead {
         } else {
             out.extend_from_slice(host);
         }
-        if self.names_port() {
-            out.push(b':');
-            push_decimal(out, u64::from(self.port()));
-        }
-    }
-
-    fn names_port(&self) -> bool {
         let default = match self.target.form {
             TargetForm::Authority => None,
             _ => Some(self.target.scheme.unwrap_or(Scheme::Http).default_port()),
         };
-        self.target.port != 0 && Some(self.target.port) != default
+        if port != 0 && Some(port) != default {
+            out.push(b':');
+            push_decimal(out, u64::from(port));
+        }
     }
 }
 
