@@ -6,6 +6,8 @@
 mod certificates;
 mod claims;
 mod first_bytes;
+mod fronts;
+mod inside;
 mod messages;
 mod refusals;
 mod relays;

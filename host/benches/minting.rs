@@ -54,6 +54,7 @@ fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
         include: Vec::new(),
         exclude: Vec::new(),
         insecure_hosts: Vec::new(),
+        allow_fronting: Vec::new(),
         rejected_for: Duration::ZERO,
         cached_certificates: 1,
         kept_certificates: 10_000,

@@ -339,6 +339,8 @@ pub struct InterceptionConfig {
     pub exclude: Vec<HostPattern>,
     /// Hosts whose certificate is not verified. Default: none.
     pub insecure_hosts: Vec<HostPattern>,
+    /// Hosts in whose tunnels another server name, or requests for another host, are served. Default: none.
+    pub allow_fronting: Vec<HostPattern>,
     /// How long a host is not intercepted for a client that has refused our certificate; zero: always try again.
     /// Default 600 s.
     pub rejected_for: Duration,

@@ -352,7 +352,7 @@ async fn serve_own_tunnel(
     }
 }
 
-fn message_stream(transport: Transport, worker: &Worker) -> MessageStream {
+pub(crate) fn message_stream(transport: Transport, worker: &Worker) -> MessageStream {
     let read_len = worker.config.limits.client_read_len;
     MessageStream::new(transport, &worker.deadlines, read_len)
 }

@@ -37,10 +37,11 @@ use crate::plugins::web::WebTask;
 use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
+use crate::upstream::HttpVersions;
 use crate::upstream::pinned::Pinned;
 use crate::worker::Worker;
 
-pub(crate) use connect::FailedTls;
+pub(crate) use connect::{FailedTls, Secured};
 pub(crate) use itself::OwnTunnel;
 pub(crate) use origin::Origin;
 use reach::Destination;
@@ -72,6 +73,7 @@ pub(crate) struct Exchange {
     own_tunnel: Option<Rc<OwnTunnel>>,
     /// How the upstream of a tunnel is spoken to while it is made.
     tunnel_scheme: Scheme,
+    tunnel_versions: HttpVersions,
     /// Where a tunnel has been found to lead, plugins' addresses included.
     tunnel_destination: Destination,
     /// Where a plugin of the web server has sent it.
@@ -189,7 +191,7 @@ enum Outcome {
     Look {
         upstream: Option<MessageStream>,
         treatment: Treatment,
-        upstream_speaks_http2: Option<bool>,
+        secured: Option<Secured>,
     },
 }
 
@@ -292,6 +294,7 @@ impl Exchange {
             own_tunnel: connection.own_tunnel.clone(),
             end: connection.end.clone(),
             tunnel_scheme: Scheme::Http,
+            tunnel_versions: HttpVersions::Any,
             tunnel_destination: Destination::default(),
             forwarded_to: None,
             held_task: None,
@@ -333,14 +336,14 @@ impl Exchange {
             Outcome::Look {
                 upstream,
                 treatment,
-                upstream_speaks_http2,
+                secured,
             } => {
                 self.compact();
                 Next::Look(Box::new(Look {
                     exchange: self,
                     upstream,
                     treatment,
-                    upstream_speaks_http2,
+                    secured,
                     refused: None,
                 }))
             }

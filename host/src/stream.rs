@@ -95,6 +95,11 @@ impl MessageStream {
         self.is_channel() || self.transport.speaks_http2()
     }
 
+    /// Whether TLS has agreed on HTTP by its name (ALPN).
+    pub(crate) fn is_named_http(&self) -> bool {
+        self.is_channel() || self.transport.has_agreed_protocol()
+    }
+
     /// Whether it is one of many on a connection.
     pub(crate) fn is_channel(&self) -> bool {
         matches!(self.transport, Transport::Channel(_))

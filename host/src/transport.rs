@@ -331,6 +331,14 @@ impl Transport {
         }
     }
 
+    /// Whether TLS has agreed on a protocol by its name (ALPN).
+    pub(crate) fn has_agreed_protocol(&self) -> bool {
+        match self {
+            Self::Tls(tls) => tls.session.borrow().get_ref().1.alpn_protocol().is_some(),
+            Self::Plain(_) | Self::Channel(_) => false,
+        }
+    }
+
     /// The two directions, to be used at the same time within one task.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {

@@ -115,7 +115,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
     }
 
     /// Where the exchange is going. The request says what it is for; the two differ where a plugin has redirected it,
-    /// and inside an intercepted tunnel to an address, whose requests may name any host. See [`Upstream::is_proven`].
+    /// and inside an intercepted tunnel to an address, whose requests may name any host, or to a host of `allow_fronting`. See [`Upstream::is_proven`].
     pub fn upstream(&self) -> Upstream<'_> {
         Upstream { view: self.view() }
     }
@@ -382,8 +382,8 @@ impl<'x> Upstream<'x> {
 
     /// Whether the upstream is known to be the host that the request is for. It is, if the connection is made by
     /// that name (an absolute URL, a tunnel to the name), or if TLS with the upstream is verified for it. It is not
-    /// inside a tunnel to an address, where the request is in clear or `insecure_hosts` waives the verification: there
-    /// the name is no more than what the client says. Nor is it where a plugin has sent the exchange to another host:
+    /// inside a tunnel to an address, or to a host of `allow_fronting`, where the request is in clear or `insecure_hosts`
+    /// waives the verification: there the name is no more than what the client says. Nor is it where a plugin has sent the exchange to another host:
     /// see [`is_redirected`](Self::is_redirected).
     pub fn is_proven(&self) -> bool {
         holds(self.view, fact::HOST_PROVEN)

@@ -357,9 +357,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
 
     // ---- tunnels and WebSockets ----------------------------------------------------------------------------------
 
-    /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. They come as large
-    /// as they happened to arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced
-    /// in the kernel. Of a WebSocket whose messages somebody listens to they are the frames as each side sends them, and
+    /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. Of intercepted TLS that
+    /// carries no HTTP (IMAPS, MQTTS and the like) they are what is inside. They come as large as they happened to
+    /// arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced in the kernel. Of a WebSocket whose messages somebody listens to they are the frames as each side sends them, and
     /// what this hook makes of them is what messages are read from.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod answer;
 mod certificate;
 mod client;
+mod echo_origin;
 mod http1;
 mod http2;
 mod origin;
@@ -21,6 +22,7 @@ mod web_socket;
 pub(crate) use answer::{Answer, Gate, Seen};
 pub(crate) use certificate::Shown;
 pub(crate) use client::{ProxyClient, Way};
+pub(crate) use echo_origin::EchoOrigin;
 pub(crate) use origin::TlsOrigin;
 pub(crate) use pipe::Pipe;
 pub(crate) use pki::{Identity, Pki};

@@ -141,6 +141,7 @@ pub(super) struct FileInterception {
     pub(super) include: Option<Vec<HostPattern>>,
     pub(super) exclude: Vec<HostPattern>,
     pub(super) insecure_hosts: Vec<HostPattern>,
+    pub(super) allow_fronting: Vec<HostPattern>,
     pub(super) rejected_for: Option<SecondsOrZero>,
     pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
     pub(super) kept_certificates: Option<Bounded<1, 10_000_000>>,

@@ -222,6 +222,7 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
         },
         exclude: file.exclude,
         insecure_hosts: file.insecure_hosts,
+        allow_fronting: file.allow_fronting,
         rejected_for: file
             .rejected_for
             .map_or(Duration::from_secs(600), |seconds| seconds.0),

@@ -35,7 +35,7 @@ impl Exchange {
     ) -> Result<Outcome, ExchangeError> {
         self.record.seeks_upstream = true;
         let (mut approach, mut treatment) = self.approach();
-        let mut upstream_speaks_http2 = None;
+        let mut secured = None;
         let mut upstream = None;
         if approach == Approach::Secure {
             self.tunnel_scheme = Scheme::Https;
@@ -43,11 +43,19 @@ impl Exchange {
                 Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
                 Ok((_, Reached::Itself)) => return self.tunnel_here(client).await,
                 Ok((destination, Reached::Upstream(reached))) => {
-                    upstream_speaks_http2 = Some(reached.stream.speaks_http2());
-                    // The first request inside of the tunnel finds it there.
-                    self.worker
-                        .pool
-                        .put(&self.route(&destination), reached.stream);
+                    secured = Some(self.keep_secured(reached.stream, &self.route(&destination)));
+                    self.tunnel_destination = destination;
+                }
+                Err(error) if tls_fault(&error).is_some_and(TlsFault::is_no_protocol) => {
+                    // What it speaks is no HTTP, or has another name: the client will say.
+                    self.tunnel_versions = HttpVersions::Unnamed;
+                    let Ok((destination, Reached::Upstream(reached))) =
+                        self.reach(client, Freshness::New).await
+                    else {
+                        return Err(error);
+                    };
+                    self.tunnel_versions = HttpVersions::Any;
+                    secured = Some(Secured::Unnamed(Box::new(reached.stream)));
                     self.tunnel_destination = destination;
                 }
                 Err(error) => {
@@ -81,9 +89,20 @@ impl Exchange {
             upstream => Outcome::Look {
                 upstream,
                 treatment,
-                upstream_speaks_http2,
+                secured,
             },
         })
+    }
+
+    /// Keeps a connection on which TLS with the upstream has begun: one that speaks HTTP by name for the requests to
+    /// come, any other for the tunnel, which may turn out to carry something else.
+    fn keep_secured(&self, stream: MessageStream, route: &Route<'_>) -> Secured {
+        if !stream.is_named_http() {
+            return Secured::Unnamed(Box::new(stream));
+        }
+        let speaks_http2 = stream.speaks_http2();
+        self.worker.pool.put(route, stream);
+        Secured::Http { speaks_http2 }
     }
 
     pub(super) async fn promise_tunnel(
@@ -109,10 +128,13 @@ impl Exchange {
             Some(interception) => interception.treatment(self.facts.client.ip(), host, port),
             None => Treatment::Relay(RelayReason::NoInterception),
         };
-        // The certificate of an address is seldom for the address: the name comes with the client's hello.
+        // The certificate of an address is seldom for the address, nor that of a front for the front: the name comes with
+        // the client's hello.
         let is_clear = interception::is_address(host)
             || CLEAR_PORTS.contains(&port)
-            || interception.is_some_and(|interception| interception.clear.knows(host, port));
+            || interception.is_some_and(|interception| {
+                interception.clear.knows(host, port) || interception.allows_fronting(host)
+            });
         let approach = if treatment == Treatment::Intercept && !is_clear {
             Approach::Secure
         } else {
@@ -195,8 +217,52 @@ impl Exchange {
         }
     }
 
-    /// Begins TLS with the origin, as far as that can be done already: whether it speaks HTTP/2. What fails here fails
-    /// again for the first request, and is told there.
+    /// Keeps a connection on which TLS has begun for the requests that come through the tunnel.
+    pub(crate) fn pool_secured(&self, origin: &Origin, upstream: MessageStream) {
+        self.worker.pool.put(&self.route_inside(origin), upstream);
+    }
+
+    /// The way of what comes through the tunnel by TLS.
+    fn route_inside<'a>(&'a self, origin: &'a Origin) -> Route<'a> {
+        let mut route = self.route(&self.tunnel_destination);
+        // Where plugins have sent the tunnel, the client's name for its host does not lead.
+        if route.host == self.head.host() {
+            let found = route.addresses;
+            route = origin.lead(&origin.host, route);
+            if !found.is_empty() {
+                route.addresses = found;
+            }
+        }
+        route.scheme = Scheme::Https;
+        route.versions = HttpVersions::Any;
+        Route {
+            versions: self.versions(&route),
+            ..route
+        }
+    }
+
+    /// A connection on which TLS with the origin has begun without naming HTTP (ALPN).
+    pub(crate) async fn reach_unnamed(
+        &self,
+        client: &MessageStream,
+        origin: &Origin,
+    ) -> Result<MessageStream, ExchangeError> {
+        let route = Route {
+            versions: HttpVersions::Unnamed,
+            ..self.route_inside(origin)
+        };
+        let connected = async {
+            upstream::connect(&self.worker, &route, Freshness::Any)
+                .await
+                .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
+        };
+        let half_closed = self.timeouts().half_closed;
+        let reached = unless_gone(client.gone(half_closed), connected).await?;
+        Ok(reached.stream)
+    }
+
+    /// Begins TLS with the origin, as far as that can be done already. What fails here fails again for the first request,
+    /// and is told there.
     ///
     /// # Errors
     /// There is no TLS, and whether that is because the origin does not speak it.
@@ -204,21 +270,8 @@ impl Exchange {
         &self,
         client: &MessageStream,
         origin: &Origin,
-    ) -> Result<bool, FailedTls> {
-        let mut route = Route {
-            scheme: Scheme::Https,
-            versions: HttpVersions::Any,
-            ..self.route(&self.tunnel_destination)
-        };
-        // Where plugins have sent the tunnel, the client's name for its host does not lead.
-        if route.host == self.head.host() {
-            route.host = &origin.host;
-            route.is_claimed = origin.address_claimed_as(&origin.host).is_some();
-            if route.addresses.is_empty() {
-                route.addresses = &origin.addresses;
-            }
-        }
-        route.versions = self.versions(&route);
+    ) -> Result<Secured, FailedTls> {
+        let route = self.route_inside(origin);
         let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
             Some(reached) => reached,
             None => {
@@ -233,9 +286,7 @@ impl Exchange {
                     .map_err(|error| FailedTls::of(&error))?
             }
         };
-        let speaks_http2 = reached.stream.speaks_http2();
-        self.worker.pool.put(&route, reached.stream);
-        Ok(speaks_http2)
+        Ok(self.keep_secured(reached.stream, &route))
     }
 
     /// Shows the plugins what the client has said. `Err`: its tunnel is to be closed, and why.
@@ -295,6 +346,12 @@ impl Exchange {
         self.record.note = reason.note().map(str::to_owned);
     }
 
+    /// Says in the log that a tunnel leads nowhere, since TLS with its upstream failed.
+    pub(crate) fn fail_unnamed(self, error: &ExchangeError) {
+        self.report(error);
+        self.finish_look("closed, not HTTP, and no TLS with the upstream");
+    }
+
     /// Says in the access log why a tunnel was closed that was to be relayed.
     pub(crate) fn note_guarded(&mut self) {
         let note = "closed, HTTP or TLS after the upstream spoke first";
@@ -316,6 +373,21 @@ impl Exchange {
     pub(crate) fn fail_tunnel(self, error: &ExchangeError) {
         self.report(error);
         self.finish_look("no connection to relay to");
+    }
+}
+
+/// TLS with the upstream of a tunnel.
+pub(crate) enum Secured {
+    /// It has named HTTP (ALPN). Its connection is kept for the requests to come.
+    Http { speaks_http2: bool },
+    /// It has named nothing, and may be a server of HTTP/1.1 or of something else.
+    /// Boxed, as it would make every idle client connection larger.
+    Unnamed(Box<MessageStream>),
+}
+
+impl Secured {
+    pub(crate) fn speaks_http2(&self) -> bool {
+        matches!(self, Self::Http { speaks_http2: true })
     }
 }
 

@@ -6,18 +6,25 @@ use super::Exchange;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
 use crate::plugins::TunnelEnd;
+use crate::upstream::Route;
 
 /// What a client had itself connected to, before it began to speak to us.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) scheme: Scheme,
-    /// In its canonical form.
+    /// The name by which the client means it, in its canonical form: what it asked for in TLS, else the tunnel's.
     pub(crate) host: String,
+    /// The host that the tunnel was made to, in its canonical form.
+    tunnel_host: String,
     pub(crate) port: u16,
     /// Where the client says `host` is: it has resolved the name itself.
-    pub(crate) addresses: Vec<IpAddr>,
+    addresses: Vec<IpAddr>,
     /// The client has said by which name it means an address.
     is_named: bool,
+    /// The tunnel may carry what is for another host than its own, as `allow_fronting` permits.
+    is_front: bool,
+    /// Where plugins have found `tunnel_host`, if they have.
+    front_addresses: Vec<IpAddr>,
     /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
     user: String,
     /// Which entry of `host_timeouts` counts for the tunnel, from 1; 0: none.
@@ -38,14 +45,53 @@ impl Origin {
 
     /// Whether a request for `host` belongs to this connection. In clear nothing has said which name the client means
     /// by an address, nor in TLS without a server name: there the upstream's certificate has to be for the request's.
+    /// Where fronting is allowed, a client that has named another host in TLS may ask for either; one that has not, for
+    /// any.
     fn is_for(&self, host: &str) -> bool {
-        host == self.host || !self.is_named && !self.addresses.is_empty()
+        host == self.host
+            || self.is_unnamed_address()
+            || self.is_front && (host == self.tunnel_host || self.host == self.tunnel_host)
     }
 
-    /// The address that the connection leads to, if that is another host than `host`, which is only claimed then.
-    pub(crate) fn address_claimed_as(&self, host: &str) -> Option<IpAddr> {
-        let address = *self.addresses.first()?;
-        (host.parse() != Ok(address)).then_some(address)
+    fn is_unnamed_address(&self) -> bool {
+        !self.is_named && !self.addresses.is_empty()
+    }
+
+    /// The other host that requests for `host` go to, where the tunnel's, the one asked for in TLS and `host` are not all
+    /// the same: then that `host` is there is only claimed. There are never three, see [`is_for`](Self::is_for).
+    pub(crate) fn other_than(&self, host: &str) -> Option<&str> {
+        [&self.host, &self.tunnel_host]
+            .into_iter()
+            .map(String::as_str)
+            .find(|other| *other != host)
+    }
+
+    /// The name that TLS is verified for if a request is for `host`.
+    fn verified_as<'a>(&'a self, host: &'a str) -> &'a str {
+        match self.is_unnamed_address() {
+            true => host,
+            false => &self.host,
+        }
+    }
+
+    /// How a request for `host` is sent there.
+    pub(super) fn lead<'a>(&'a self, host: &'a str, route: Route<'a>) -> Route<'a> {
+        let is_claimed = self.other_than(host).is_some();
+        let name = self.verified_as(host);
+        let is_fronted = is_claimed && self.addresses.is_empty();
+        Route {
+            host: name,
+            front: Some(self.tunnel_host.as_str()).filter(|front| is_fronted && *front != name),
+            addresses: match is_fronted {
+                true => &self.front_addresses,
+                false => &self.addresses,
+            },
+            is_claimed,
+            // A parent that was sent the request itself would go by its Host.
+            is_tunnel: route.is_tunnel || is_fronted,
+            scheme: self.scheme,
+            ..route
+        }
     }
 }
 
@@ -56,10 +102,17 @@ impl Exchange {
         Origin {
             scheme,
             host: host.to_owned(),
+            tunnel_host: host.to_owned(),
             port: self.head.port(),
             addresses: host.parse().into_iter().collect(),
             is_named: false,
             host_timeouts: self.host_timeouts,
+            is_front: self
+                .worker
+                .interception
+                .as_ref()
+                .is_some_and(|interception| interception.allows_fronting(host)),
+            front_addresses: self.tunnel_destination.addresses().to_vec(),
             user: self
                 .session
                 .as_ref()
@@ -69,19 +122,26 @@ impl Exchange {
         }
     }
 
-    /// Whether TLS with the upstream is verified for the request's host.
-    fn is_host_verified(&self) -> bool {
+    /// Whether the upstream is known to be the request's host: TLS is verified for it. Where a front is asked for by its
+    /// own name and TLS names another host, only an unverified one leaves the front the one that is known.
+    fn is_host_verified(&self, origin: &Origin) -> bool {
+        let host = self.head.host();
+        let name = origin.verified_as(host);
         let interception = self.worker.interception.as_ref();
-        !interception.is_some_and(|all| all.skips_verification(self.head.host()))
+        let is_verified = !interception.is_some_and(|all| all.skips_verification(name));
+        match host == name {
+            true => is_verified,
+            false => !is_verified && host == origin.tunnel_host,
+        }
     }
 
-    /// The address that the request goes to, if nothing proves that its host is there.
-    pub(super) fn unproven_address(&self) -> Option<IpAddr> {
+    /// The host that the request goes to, if nothing proves that it is the request's.
+    pub(super) fn unproven_end(&self) -> Option<&str> {
         let is_claimed = self.is_host_claimed && !self.head.has_new_host();
         let origin = self.origin.as_ref().filter(|_| is_claimed)?;
-        let is_proven = origin.scheme == Scheme::Https && self.is_host_verified();
-        let address = || origin.address_claimed_as(self.head.host());
-        (!is_proven).then(address).flatten()
+        let is_proven = origin.scheme == Scheme::Https && self.is_host_verified(origin);
+        let other = || origin.other_than(self.head.host());
+        (!is_proven).then(other).flatten()
     }
 
     /// Makes sure that the request is for the origin of its connection, and completes it.
@@ -99,23 +159,23 @@ impl Exchange {
         self.head
             .settle_origin(origin.scheme, &origin.host, origin.port);
         let host = self.head.host();
-        if !origin.is_for(host) || self.head.port() != origin.port {
+        if !origin.is_for(host) {
             return Err(ExchangeError::new(
                 Peer::Client,
                 Step::Route,
                 Refusal::Misdirected,
             ));
         }
-        let claimed_at = origin.address_claimed_as(host);
-        self.is_host_claimed = claimed_at.is_some();
+        let other = origin.other_than(host);
+        self.is_host_claimed = other.is_some();
         let Some(session) = &self.session else {
             return Ok(());
         };
-        if let Some(address) = claimed_at {
+        if let Some(other) = other {
             session.set_tunnel(TunnelEnd {
-                address: address.to_string(),
+                host: other.to_owned(),
                 scheme: origin.scheme,
-                is_verified: self.is_host_verified(),
+                is_verified: self.is_host_verified(origin),
             });
         }
         if !origin.user.is_empty() {

@@ -38,6 +38,12 @@ struct Changed {
 }
 
 impl Destination {
+    /// Where plugins have found the host, if they have.
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        let changed = self.changed.as_ref();
+        changed.map_or(&[], |changed| &changed.addresses)
+    }
+
     /// Whether a plugin has named another host.
     pub(super) fn is_redirected(&self) -> bool {
         let changed = self.changed.as_ref();
@@ -112,7 +118,7 @@ impl Exchange {
             scheme: self.tunnel_scheme,
             versions: match self.tunnel_scheme {
                 Scheme::Http => HttpVersions::Http1,
-                Scheme::Https => HttpVersions::Any,
+                Scheme::Https => self.tunnel_versions,
             },
             may_lead_back: false,
             is_absolute: self.head.has_absolute_host(),
@@ -144,11 +150,8 @@ impl Exchange {
                 ..own
             },
             Some(origin) => Route {
-                scheme: origin.scheme,
                 versions: HttpVersions::Any,
-                addresses: &origin.addresses,
-                is_claimed: self.is_host_claimed,
-                ..own
+                ..origin.lead(self.head.host(), own)
             },
             None => own,
         };
@@ -171,6 +174,7 @@ impl Exchange {
                 true => &changed.addresses,
             },
             is_claimed: own.is_claimed && !is_led_elsewhere,
+            front: own.front.filter(|_| !is_led_elsewhere),
             source: changed.source,
             via: &changed.via,
             ..own
@@ -379,8 +383,11 @@ impl Exchange {
         destination: &mut Destination,
     ) -> Result<Option<AfterAnswer>, ExchangeError> {
         let half_closed = self.timeouts().half_closed;
+        // The tunnel's host has been resolved, and plugins would be asked about the request's.
+        let is_found = self.is_host_claimed && !self.head.has_new_host();
         let needs_addresses = |route: Route<'_>| {
-            route.parent.is_none()
+            !(is_found && route.is_claimed)
+                && route.parent.is_none()
                 && route.addresses.is_empty()
                 && route.host.parse::<IpAddr>().is_err()
         };

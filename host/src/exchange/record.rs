@@ -285,11 +285,10 @@ impl Exchange {
         user: &str,
         fields: &[(String, String)],
     ) {
-        let address = self.unproven_address().map(|address| address.to_string());
-        let upstream = match (redirected, &self.forwarded_to, &address) {
+        let upstream = match (redirected, &self.forwarded_to, self.unproven_end()) {
             (Some(to), ..) => to,
             (None, Some(to), _) if !self.head.has_new_host() => (to.host.as_str(), to.port),
-            (None, _, Some(address)) => (address.as_str(), self.head.port()),
+            (None, _, Some(end)) => (end, self.head.port()),
             (None, _, None) => (self.head.host(), self.head.port()),
         };
         let upstream = self.record.seeks_upstream.then_some(upstream);

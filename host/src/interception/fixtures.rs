@@ -110,6 +110,7 @@ impl AuthorityFiles {
             include: Vec::new(),
             exclude: Vec::new(),
             insecure_hosts: Vec::new(),
+            allow_fronting: Vec::new(),
             rejected_for: Duration::ZERO,
             cached_certificates: 16,
             unknown: crate::config::UnknownProtocol::Relay,

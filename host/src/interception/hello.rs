@@ -26,6 +26,8 @@ pub(crate) struct Hello {
     /// In lower case, without a final dot.
     pub(crate) server_name: Option<String>,
     pub(crate) protocols: OfferedProtocols,
+    /// Whether it has named any protocol (ALPN).
+    pub(crate) names_protocols: bool,
     /// As plugins see it; taken once.
     shown: Option<Box<ShownHello>>,
 }
@@ -101,6 +103,7 @@ impl Hello {
                 http1: has_none || offered().any(|name| name == b"http/1.1"),
                 http2: offered().any(|name| name == b"h2"),
             },
+            names_protocols: !has_none,
             shown: Some(ShownHello::new(hello.server_name(), offered())),
         }
     }
@@ -121,6 +124,7 @@ impl Hello {
                 http1: protocols.is_empty() || protocols.contains(&&b"http/1.1"[..]),
                 http2: protocols.contains(&&b"h2"[..]),
             },
+            names_protocols: !protocols.is_empty(),
             shown: Some(ShownHello::new(Some(server_name), protocols.into_iter())),
         })
     }

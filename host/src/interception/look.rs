@@ -18,12 +18,13 @@ use tokio_rustls::{StartHandshake, TlsStream};
 use super::authority::MintError;
 use super::guard::Refused;
 use super::hello::{Hello, HelloReader, OfferedProtocols};
+use super::inside::Inside;
 use super::leaf::Leaf;
 use super::opening::Opening;
 use super::policy::{Interception, RelayReason, Treatment};
 use crate::config::UnknownProtocol;
 use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::{Exchange, FailedTls};
+use crate::exchange::{Exchange, FailedTls, Origin, Secured};
 use crate::http1::Scheme;
 use crate::server_tls::Protocols;
 use crate::stream::MessageStream;
@@ -43,8 +44,8 @@ pub(crate) struct Look {
     pub(crate) upstream: Option<MessageStream>,
     /// What becomes of it as far as the configuration says.
     pub(crate) treatment: Treatment,
-    /// Whether the upstream speaks HTTP/2, once it has been asked.
-    pub(crate) upstream_speaks_http2: Option<bool>,
+    /// TLS with the upstream, once it has begun.
+    pub(crate) secured: Option<Secured>,
     /// What the client must not turn out to speak while it is relayed.
     pub(crate) refused: Option<Refused>,
 }
@@ -273,7 +274,9 @@ impl Look {
         let treatment = match (opinion, server_name) {
             (Some(true), _) => Treatment::Intercept,
             (Some(false), _) => Treatment::Relay(RelayReason::Plugin),
-            (None, Some(name)) if is_address(host) => {
+            (None, Some(name))
+                if is_address(host) || name != host && interception.allows_fronting(host) =>
+            {
                 interception.treatment_of_name(address.ip(), host, (name, is_proven), port)
             }
             (None, _) => self.treatment,
@@ -292,7 +295,9 @@ impl Look {
                 .exchange
                 .finish_look("closed, the client offers no h2 or http/1.1 (ALPN)");
         }
-        let name = match name_asked_for(self.exchange.host(), hello.server_name.as_deref()) {
+        let host = self.exchange.host();
+        let is_front = interception.allows_fronting(host);
+        let name = match name_asked_for(host, is_front, hello.server_name.as_deref()) {
             Ok(name) => name,
             Err(server_name) => {
                 tracing::warn!(
@@ -307,11 +312,15 @@ impl Look {
         };
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(&name);
-        if self.upstream_speaks_http2.is_none() {
-            let asked = self.exchange.try_tls(&client, &origin).await;
-            self.upstream_speaks_http2 = asked.ok();
-            let host = self.exchange.host();
-            let is_invented = is_address(host) && name != host && asked == Err(FailedTls::Unspoken);
+        if self.secured.is_none() {
+            let is_unspoken = match self.exchange.try_tls(&client, &origin).await {
+                Ok(secured) => {
+                    self.secured = Some(secured);
+                    false
+                }
+                Err(failed) => failed == FailedTls::Unspoken,
+            };
+            let is_invented = name != self.exchange.host() && is_unspoken;
             if is_invented && interception.certificates.cached(&name).is_none() {
                 refuse_hello(&mut client, HANDSHAKE_FAILURE, &connection).await;
                 let note =
@@ -331,10 +340,23 @@ impl Look {
                 }
             },
         };
-        let protocols = choose(hello.protocols, self.upstream_speaks_http2);
+        let speaks_http2 = self.secured.as_ref().map(Secured::speaks_http2);
+        let protocols = choose(hello.protocols, speaks_http2);
         let config = leaf.server_config(protocols);
         match shake_hands(client, accepted, taken, config, &connection).await {
+            Ok(transport) if !hello.names_protocols => {
+                let mut connection = connection;
+                connection.note_tls(&transport);
+                let inside = Inside {
+                    look: self,
+                    origin,
+                    client: connection::message_stream(transport, &connection.worker),
+                };
+                // A task of its own: what the handshake needed is given back.
+                tokio::task::spawn_local(inside.serve(connection, ends));
+            }
             Ok(transport) => {
+                self.pool_secured(&origin);
                 self.exchange.finish_look("intercepted");
                 let mut connection = Connection {
                     origin: Some(Rc::new(origin)),
@@ -409,9 +431,18 @@ impl Look {
     /// The certificate for `name`. Without TLS with the upstream it is for this connection alone, in which requests are
     /// answered with the reason.
     async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
-        match self.upstream_speaks_http2 {
+        match self.secured {
             Some(_) => interception.certificates.leaf(name).await,
             None => interception.certificates.unkept_leaf(name).await,
+        }
+    }
+}
+
+impl Look {
+    /// Keeps a connection with the upstream that has named no protocol for the requests to come.
+    pub(super) fn pool_secured(&mut self, origin: &Origin) {
+        if let Some(Secured::Unnamed(upstream)) = self.secured.take() {
+            self.exchange.pool_secured(origin, *upstream);
         }
     }
 }
@@ -445,9 +476,8 @@ impl Look {
         }
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(name);
-        // The first request finds the connection, if the tunnel is intercepted.
-        self.upstream_speaks_http2 = self.exchange.try_tls(client, &origin).await.ok();
-        self.upstream_speaks_http2.is_some()
+        self.secured = self.exchange.try_tls(client, &origin).await.ok();
+        self.secured.is_some()
     }
 }
 
@@ -510,10 +540,10 @@ async fn shake_hands(
 }
 
 /// The name that the client expects in the certificate; `Err` when it asks for another one than it was connected to.
-fn name_asked_for(host: &str, server_name: Option<&str>) -> Result<String, String> {
+fn name_asked_for(host: &str, is_front: bool, server_name: Option<&str>) -> Result<String, String> {
     let host_name = host.trim_end_matches('.');
     match server_name {
-        Some(name) if is_address(host) => Ok(name.to_owned()),
+        Some(name) if is_front || is_address(host) => Ok(name.to_owned()),
         Some(name) if name != host_name => Err(name.to_owned()),
         _ => Ok(host_name.to_owned()),
     }
@@ -557,7 +587,9 @@ mod tests {
 
     #[test]
     fn the_name_is_the_one_that_was_connected_to() {
-        let ask = |host, name| name_asked_for(host, name).ok();
+        let ask = |host, name| name_asked_for(host, false, name).ok();
+        let behind_front = name_asked_for("a.example", true, Some("b.example"));
+        assert_eq!(behind_front.as_deref(), Ok("b.example"));
         assert_eq!(
             ask("a.example", Some("a.example")).as_deref(),
             Some("a.example")

@@ -1,7 +1,7 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
 //! `policy` says whose, `look` is one tunnel from its first byte on: `opening` tells what the client speaks, `hello`
-//! what it asks of TLS, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is
+//! what it asks of TLS, `inside` what its TLS carries if it has named no protocol, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is
 //! shown; `certificates` keeps that, in memory and on disk, for all workers; a [`Leaf`] is one host's certificate with
 //! the TLS configurations to serve it. `memory` is what was learnt about hosts. What is inside is served by
 //! `connection` like any other client.
@@ -15,6 +15,7 @@ mod disk;
 pub(crate) mod fixtures;
 mod guard;
 mod hello;
+mod inside;
 mod leaf;
 mod look;
 mod memory;

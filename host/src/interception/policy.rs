@@ -45,6 +45,8 @@ pub(crate) enum RelayReason {
     Protocol,
     /// It is neither TLS nor HTTP.
     Unknown,
+    /// It is TLS, which is ended here, and there is no HTTP in it.
+    NoHttpInside,
     /// The client has ended its direction without a byte.
     Nothing,
 }
@@ -62,6 +64,7 @@ impl RelayReason {
             Self::Plugin => Some("relayed, a plugin decided"),
             Self::Protocol => Some("relayed, the client offers only relay_protocols"),
             Self::Unknown => Some("relayed, not HTTP or TLS"),
+            Self::NoHttpInside => Some("relayed decrypted, not HTTP"),
             Self::Nothing => Some("relayed, the client sent nothing"),
         }
     }
@@ -74,6 +77,7 @@ pub(crate) struct Interception {
     include: Vec<HostPattern>,
     exclude: Vec<HostPattern>,
     insecure: Vec<HostPattern>,
+    fronting: Vec<HostPattern>,
     /// What becomes of tunnels in which neither TLS nor HTTP is spoken.
     pub(crate) unknown: UnknownProtocol,
     /// TLS whose client offers nothing else than these (ALPN) is relayed unseen.
@@ -91,6 +95,7 @@ impl Interception {
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             insecure: config.insecure_hosts.clone(),
+            fronting: config.allow_fronting.clone(),
             unknown: config.unknown,
             relayed_protocols: config.relay_protocols.clone(),
             rejected: HostMemory::new(config.rejected_for),
@@ -103,8 +108,8 @@ impl Interception {
         self.treatment_of_name(client, host, (host, true), port)
     }
 
-    /// As [`treatment`](Self::treatment), for a tunnel to an address: `name` is whom the client asks for there, and
-    /// whether it is proven. One that is not excludes nothing: it may be anybody's.
+    /// As [`treatment`](Self::treatment), for a tunnel to an address or a front: `name` is whom the client asks for there,
+    /// and whether it is proven. One that is not excludes nothing: it may be anybody's.
     pub(crate) fn treatment_of_name(
         &self,
         client: IpAddr,
@@ -166,6 +171,11 @@ impl Interception {
     /// The certificate of the authority, in DER.
     pub(crate) fn authority_der(&self) -> &[u8] {
         self.certificates.authority().certificate_der()
+    }
+
+    /// Whether tunnels to this host may carry what is for another one.
+    pub(crate) fn allows_fronting(&self, host: &str) -> bool {
+        self.fronting.iter().any(|pattern| pattern.matches(host))
     }
 
     /// Whether anything is accepted from this host.

@@ -79,11 +79,11 @@ pub(super) struct Inner {
     summary_view: SummaryView,
 }
 
-/// The address that a tunnel was made to, whose requests name another host.
+/// Where a tunnel leads whose requests name another host: an address, or the host of a front.
 #[derive(Debug)]
 pub(crate) struct TunnelEnd {
     /// In its canonical form.
-    pub(crate) address: String,
+    pub(crate) host: String,
     /// How the client speaks inside the tunnel, and so the proxy with the upstream.
     pub(crate) scheme: Scheme,
     /// TLS with the upstream is verified for the host that the request is for.
@@ -374,7 +374,7 @@ impl Inner {
     pub(super) fn show_upstream(&mut self) {
         let (host, port) = match (&self.redirected_to, &self.tunnel) {
             (Some((host, port)), _) => (views::text(host.as_bytes()), u32::from(*port)),
-            (None, Some(end)) => (views::text(end.address.as_bytes()), self.request_view.port),
+            (None, Some(end)) => (views::text(end.host.as_bytes()), self.request_view.port),
             (None, None) => (self.request_view.host, self.request_view.port),
         };
         self.view.upstream_host = host;

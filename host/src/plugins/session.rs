@@ -298,7 +298,7 @@ impl Session {
         self.with(|inner| use_user(&inner.user))
     }
 
-    /// The request came through a tunnel to an address, and is for another host.
+    /// The request came through a tunnel that leads to another host than the request is for.
     pub(crate) fn set_tunnel(&self, end: TunnelEnd) {
         self.with(|inner| inner.tunnel = Some(Box::new(end)));
     }

@@ -65,7 +65,7 @@ impl DialError {
 
     fn new(route: &Route<'_>, failure: DialFailure) -> Self {
         Self {
-            host: route.host.to_owned(),
+            host: route.connect_host().to_owned(),
             port: route.port,
             parent: route.parent.map(Parent::to_string),
             failure,
@@ -184,7 +184,7 @@ impl Dialer<'_> {
             Some(parent) => self.open_through(parent, route, securing).await?,
             None => {
                 let to = Destination {
-                    host: route.host,
+                    host: route.connect_host(),
                     is_absolute: route.is_absolute,
                     port: route.port,
                     addresses: route.addresses,
@@ -223,7 +223,9 @@ impl Dialer<'_> {
         securing: &Cell<Option<&'a str>>,
     ) -> Result<MessageStream, DialFailure> {
         // A parent would only connect us with ourselves, as another client.
-        if !route.may_lead_back && own::is_named(self.own_addresses, route.host, route.port) {
+        if !route.may_lead_back
+            && own::is_named(self.own_addresses, route.connect_host(), route.port)
+        {
             return Err(DialFailure::Itself);
         }
         let _under_way = match route.is_absolute_form() {

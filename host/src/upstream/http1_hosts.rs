@@ -45,11 +45,13 @@ impl Http1Hosts {
         }
         let KeyRef {
             host,
+            front,
             claimed_at,
             port,
         } = KeyRef::of(route);
         let key = Key {
             host: host.into(),
+            front: front.map(Into::into),
             claimed_at,
             port,
         };
@@ -60,6 +62,7 @@ impl Http1Hosts {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     host: Box<str>,
+    front: Option<Box<str>>,
     /// Whoever a client has us connect to in a host's name learns nothing for the host itself.
     claimed_at: Option<IpAddr>,
     port: u16,
@@ -68,6 +71,7 @@ struct Key {
 #[derive(Hash)]
 struct KeyRef<'a> {
     host: &'a str,
+    front: Option<&'a str>,
     claimed_at: Option<IpAddr>,
     port: u16,
 }
@@ -76,6 +80,7 @@ impl<'a> KeyRef<'a> {
     fn of(route: &Route<'a>) -> Self {
         Self {
             host: route.host,
+            front: route.front,
             claimed_at: route.claimed_at(),
             port: route.port,
         }
@@ -84,7 +89,10 @@ impl<'a> KeyRef<'a> {
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.host == &*key.host && self.claimed_at == key.claimed_at && self.port == key.port
+        self.host == &*key.host
+            && self.front == key.front.as_deref()
+            && self.claimed_at == key.claimed_at
+            && self.port == key.port
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct KeyRef<'a> {
 /// What is unusual about a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct DetourRef<'a> {
+    front: Option<&'a str>,
     parent: Option<&'a Parent>,
     addresses: &'a [IpAddr],
     source: Option<IpAddr>,
@@ -42,6 +43,7 @@ pub(super) struct Key {
 
 #[derive(Debug)]
 struct Detour {
+    front: Option<String>,
     parent: Option<Parent>,
     addresses: Vec<IpAddr>,
     source: Option<IpAddr>,
@@ -57,6 +59,7 @@ impl<'a> KeyRef<'a> {
         let is_unusual = route.parent.is_some()
             || route.source.is_some()
             || route.is_absolute
+            || route.front.is_some()
             || !route.addresses.is_empty();
         Self {
             host,
@@ -67,6 +70,7 @@ impl<'a> KeyRef<'a> {
                 Scheme::Https => route.versions,
             },
             detour: is_unusual.then_some(DetourRef {
+                front: route.front,
                 parent: route.parent,
                 addresses: match route.parent {
                     Some(_) => &[],
@@ -98,6 +102,7 @@ impl<'a> KeyRef<'a> {
             versions: self.versions,
             detour: self.detour.map(|detour| {
                 Box::new(Detour {
+                    front: detour.front.map(str::to_owned),
                     parent: detour.parent.cloned(),
                     addresses: detour.addresses.to_vec(),
                     source: detour.source,
@@ -116,6 +121,7 @@ impl Key {
             scheme: self.scheme,
             versions: self.versions,
             detour: self.detour.as_deref().map(|detour| DetourRef {
+                front: detour.front.as_deref(),
                 parent: detour.parent.as_ref(),
                 addresses: &detour.addresses,
                 source: detour.source,
@@ -243,6 +249,14 @@ mod tests {
             over(&addresses[1..]),
             from("127.0.0.1"),
             from("::1"),
+            Route {
+                front: Some("b"),
+                ..secure
+            },
+            Route {
+                versions: HttpVersions::Unnamed,
+                ..secure
+            },
         ];
         for (row, one) in routes.iter().enumerate() {
             for (column, other) in routes.iter().enumerate() {

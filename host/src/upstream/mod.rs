@@ -116,7 +116,9 @@ pub(crate) async fn obtain(
 /// An idle connection along `route`, or a new stream of a shared one, if there is one that `freshness` allows.
 pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> Option<Upstream> {
     // Connections to parents are for any host, and those of plugins' own calls may lead here: whoever dials is told.
-    if !route.may_lead_back && own::is_named(&worker.own_addresses, route.host, route.port) {
+    if !route.may_lead_back
+        && own::is_named(&worker.own_addresses, route.connect_host(), route.port)
+    {
         return None;
     }
     let is_usable = match freshness {

@@ -13,6 +13,9 @@ pub(crate) struct Route<'a> {
     /// `host` is a whole name: the search domains of this machine are not tried.
     pub(crate) is_absolute: bool,
     pub(crate) port: u16,
+    /// The host to connect to in place of `host`, which TLS is verified for all the same. Where `addresses` are given, they
+    /// are its.
+    pub(crate) front: Option<&'a str>,
     /// `Https`: TLS with the destination, verified as `host`.
     pub(crate) scheme: Scheme,
     /// What TLS with the destination offers.
@@ -43,6 +46,8 @@ pub(crate) enum HttpVersions {
     ///
     /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
     Any,
+    /// None: TLS names no protocol (ALPN), for what may be something else than HTTP.
+    Unnamed,
 }
 
 impl<'a> Route<'a> {
@@ -52,6 +57,7 @@ impl<'a> Route<'a> {
             host,
             is_absolute: false,
             port,
+            front: None,
             scheme: Scheme::Http,
             versions: HttpVersions::Http1,
             parent: None,
@@ -62,6 +68,11 @@ impl<'a> Route<'a> {
             source: None,
             via: &[],
         }
+    }
+
+    /// The host to connect to.
+    pub(super) fn connect_host(&self) -> &'a str {
+        self.front.unwrap_or(self.host)
     }
 
     /// How requests are written on this way.
@@ -91,9 +102,10 @@ impl<'a> Route<'a> {
 
     /// Writes `host:port` as CONNECT needs it.
     pub(super) fn authority(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
+        let host = self.connect_host();
+        match host.contains(':') {
+            true => format!("[{host}]:{}", self.port),
+            false => format!("{host}:{}", self.port),
         }
     }
 }

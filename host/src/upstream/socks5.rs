@@ -57,7 +57,7 @@ pub(super) async fn handshake(
         let sent = writer.write_all(&bytes, stall).await;
         sent.map_err(ParentFailure::Io)
     };
-    let request = request(route.host, route.port)?;
+    let request = request(route.connect_host(), route.port)?;
     send(greeting(credentials)).await?;
     match (receive(&mut reader, decode_method).await?, credentials) {
         (NO_AUTHENTICATION, _) => {}

@@ -81,6 +81,7 @@ struct Identity {
 struct Offers {
     http1: Arc<ClientConfig>,
     any: Arc<ClientConfig>,
+    unnamed: Arc<ClientConfig>,
 }
 
 /// The hosts whose certificates nobody looks at.
@@ -178,6 +179,7 @@ impl TlsClient {
         Arc::clone(match versions {
             HttpVersions::Http1 => &offers.http1,
             HttpVersions::Any => &offers.any,
+            HttpVersions::Unnamed => &offers.unnamed,
         })
     }
 
@@ -231,7 +233,10 @@ impl TlsClient {
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut any = http1.clone();
         any.alpn_protocols.insert(0, b"h2".to_vec());
+        let mut unnamed = http1.clone();
+        unnamed.alpn_protocols.clear();
         Offers {
+            unnamed: Arc::new(unnamed),
             http1: Arc::new(http1),
             any: Arc::new(any),
         }

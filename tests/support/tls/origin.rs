@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::{Answer, Seen};
 use super::pki::ServerSide;
 use super::stream_io::Io;
-use super::{Identity, Offer, Pipe, Pki, RawHttp2, Version, http1, http2};
+use super::{EchoOrigin, Identity, Offer, Pipe, Pki, RawHttp2, Version, http1, http2};
 use crate::support::background::{background, within};
 use crate::support::{HANG, shown};
 
@@ -85,6 +85,11 @@ impl Plan<'_> {
         let config = self.pki.server_config(&self.side);
         let handler = Arc::new(|_: &Seen| Answer::status(500));
         TlsOrigin::start(Some(config), self.settings, handler, Some(Arc::new(script)))
+    }
+
+    /// No HTTP: a greeting, if it is not empty, and then whatever comes, sent back.
+    pub(crate) fn echoing(self, greeting: &'static str) -> EchoOrigin {
+        EchoOrigin::start(self.pki.server_config(&self.side), greeting)
     }
 
     /// The same without TLS, for what is HTTP inside of a tunnel anyway.

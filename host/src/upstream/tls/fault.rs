@@ -81,6 +81,11 @@ impl TlsFault {
 }
 
 impl TlsFault {
+    /// Whether the peer speaks none of the protocols that it was offered by name.
+    pub(crate) fn is_no_protocol(&self) -> bool {
+        matches!(self, Self::Alert(AlertDescription::NoApplicationProtocol))
+    }
+
     /// rustls hands its errors over inside of those of the socket.
     pub(super) fn of(error: io::Error) -> Self {
         use rustls::Error;

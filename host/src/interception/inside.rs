@@ -1,0 +1,188 @@
+//! TLS that is ended here and whose client has named no protocol (ALPN): HTTP as most old clients speak it, or anything
+//! else, such as IMAP, SMTP, MQTT or LDAP.
+//!
+//! Whoever speaks first decides. What begins like HTTP is served; silence decides nothing, since HTTP clients connect
+//! early and wait. Anything else is relayed in both directions between the client's TLS and the upstream's, whose
+//! certificate is verified as ever; plugins that listen to tunnels see its clear text. What must not be relayed in clear
+//! must not be relayed here: [`Opening`] and [`Guard`](super::Guard) decide by the same rules.
+
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::guard::Refused;
+use super::look::Look;
+use super::opening::Opening;
+use super::policy::RelayReason;
+use crate::config::UnknownProtocol;
+use crate::connection::{self, Connection, Ends, TunnelStart};
+use crate::exchange::{Origin, Secured};
+use crate::stream::MessageStream;
+
+/// What every response of HTTP/1 begins with.
+const RESPONSE: &[u8] = b"HTTP/";
+
+/// A tunnel whose TLS is ended here.
+pub(super) struct Inside {
+    pub(super) look: Look,
+    pub(super) origin: Origin,
+    /// Inside of TLS.
+    pub(super) client: MessageStream,
+}
+
+/// Who has begun to speak.
+enum Begun {
+    /// The client, like this.
+    ByClient(Opening),
+    /// The upstream, and it does not speak HTTP.
+    ByUpstream,
+    /// Nobody: the client has ended its direction without a byte, or the proxy ends.
+    Never,
+}
+
+/// What has happened.
+enum Event {
+    Client(io::Result<usize>),
+    Upstream(io::Result<usize>),
+    Stopped,
+}
+
+impl Inside {
+    /// Finds out what is spoken, and serves the tunnel to its end.
+    pub(super) async fn serve(mut self, connection: Connection, ends: Ends) {
+        let begun = match self.begun(&connection).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::debug!(client.address = %connection.client, %error, "nothing came through intercepted TLS");
+                Begun::Never
+            }
+        };
+        match begun {
+            Begun::Never => self.look.exchange.finish_look("intercepted"),
+            Begun::ByClient(Opening::Http | Opening::Http2) => self.serve_http(connection, ends),
+            Begun::ByClient(Opening::Tls | Opening::Ssl2) => {
+                self.look.exchange.finish_look("closed, TLS inside TLS");
+            }
+            Begun::ByClient(Opening::Other | Opening::Undecided) | Begun::ByUpstream => {
+                self.relay(connection, ends).await;
+            }
+        }
+    }
+
+    /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
+    async fn begun(&mut self, connection: &Connection) -> io::Result<Begun> {
+        let worker = Rc::clone(&connection.worker);
+        let timeouts = worker.config.timeouts;
+        let tunnel_idle = self.look.exchange.timeouts().tunnel_idle;
+        let mut from_client = self.client.reader();
+        // Where nobody but the client can begin, it has as long as between two requests.
+        from_client.deadline().arm(match &mut self.look.secured {
+            Some(Secured::Unnamed(upstream)) => {
+                upstream.reader().deadline().arm(tunnel_idle);
+                tunnel_idle
+            }
+            _ => timeouts.client_idle,
+        });
+        loop {
+            let has_begun = !from_client.buffered().is_empty();
+            let opening = Opening::of(from_client.buffered());
+            if opening != Opening::Undecided {
+                return Ok(Begun::ByClient(opening));
+            }
+            let mut from_upstream = match &mut self.look.secured {
+                Some(Secured::Unnamed(upstream)) => Some(upstream.reader()),
+                _ => None,
+            };
+            let event = std::future::poll_fn(|cx| {
+                // The client first: who has asked is answered.
+                if let Poll::Ready(filled) = from_client.poll_fill(cx) {
+                    return Poll::Ready(Event::Client(filled));
+                }
+                if let Some(from_upstream) = &mut from_upstream
+                    && let Poll::Ready(filled) = from_upstream.poll_fill(cx)
+                {
+                    return Poll::Ready(Event::Upstream(filled));
+                }
+                match worker.is_draining() && !has_begun {
+                    true => Poll::Ready(Event::Stopped),
+                    false => Poll::Pending,
+                }
+            });
+            match event.await {
+                Event::Stopped => return Ok(Begun::Never),
+                Event::Client(Ok(0)) if has_begun => {
+                    return Ok(Begun::ByClient(Opening::of_all(from_client.buffered())));
+                }
+                Event::Client(Ok(0)) => return Ok(Begun::Never),
+                Event::Client(Ok(_)) if !has_begun => {
+                    from_client.deadline().arm(timeouts.header_read);
+                }
+                Event::Client(Ok(_)) => {}
+                // Late, too: stalling must not bypass inspection.
+                Event::Client(Err(error)) => return Err(error),
+                Event::Upstream(Ok(1..)) => {
+                    let said = from_upstream
+                        .as_ref()
+                        .map_or(&[][..], |reader| reader.buffered());
+                    let len = said.len().min(RESPONSE.len());
+                    if said[..len] != RESPONSE[..len] {
+                        return Ok(Begun::ByUpstream);
+                    }
+                    // A server of HTTP that has waited too long says so (408), unasked.
+                    if len == RESPONSE.len() {
+                        self.look.secured = None;
+                    }
+                }
+                // It has closed the connection: HTTP servers do if nothing comes.
+                Event::Upstream(_) => {
+                    self.look.secured = None;
+                    if !has_begun {
+                        from_client.deadline().arm(timeouts.client_idle);
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve_http(mut self, connection: Connection, ends: Ends) {
+        self.look.pool_secured(&self.origin);
+        self.look.exchange.finish_look("intercepted");
+        let connection = Connection {
+            origin: Some(Rc::new(self.origin)),
+            ..connection
+        };
+        tokio::task::spawn_local(connection::serve_http1(self.client, connection, ends));
+    }
+
+    /// Relays what is inside, or closes the tunnel, as configured.
+    async fn relay(mut self, connection: Connection, ends: Ends) {
+        let interception = connection.worker.interception.as_ref();
+        if interception.is_some_and(|all| all.unknown == UnknownProtocol::Close) {
+            return self
+                .look
+                .exchange
+                .finish_look("closed, not HTTP inside TLS");
+        }
+        self.look.exchange.note_relay(RelayReason::NoHttpInside);
+        let upstream = match self.look.secured.take() {
+            Some(Secured::Unnamed(upstream)) => *upstream,
+            _ => {
+                let reached = self.look.exchange.reach_unnamed(&self.client, &self.origin);
+                match reached.await {
+                    Ok(upstream) => upstream,
+                    Err(error) => {
+                        self.look.exchange.fail_unnamed(&error);
+                        return self.client.reset_on_close();
+                    }
+                }
+            }
+        };
+        let start = TunnelStart {
+            exchange: self.look.exchange,
+            upstream,
+            // The client may still begin with what is to be seen, behind an upstream that spoke first.
+            refused: Some(Refused::TlsAndHttp),
+        };
+        connection::run_tunnel(self.client, Box::new(start), connection.worker, ends).await;
+    }
+}
