@@ -308,14 +308,16 @@ fn a_tunnel_may_have_timeouts_of_its_host() {
 }
 
 fn events() -> Origin {
+    // It keeps its connections: what is asked next must not meet one that is being closed.
     Origin::serve(|peer| {
-        peer.request();
-        peer.send(
-            "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n\
-             Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n",
-        );
-        peer.pause(900);
-        peer.send("9\r\ndata: b\n\n\r\n0\r\n\r\n");
+        while peer.request().is_some() {
+            peer.send(
+                "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n",
+            );
+            peer.pause(900);
+            peer.send("9\r\ndata: b\n\n\r\n0\r\n\r\n");
+        }
     })
 }
 
