@@ -2,8 +2,8 @@
 //!
 //! Clients speak HTTP/2 over TLS to the proxy itself, unless a test says otherwise.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use h2::Reason;
 use rustix::process::Signal;
@@ -1292,6 +1292,67 @@ fn an_early_answer_that_comes_with_its_reset_reaches_a_client_that_sends_on() {
     // More than the windows let it send at once, and then the end.
     stream.send(&pattern(2 << 20));
     stream.finish();
+}
+
+#[test]
+fn a_client_that_stops_short_for_an_early_answer_gets_all_of_it_and_its_request_stays_unfinished() {
+    for last in [&b""[..], b"and a bit"] {
+        let (stopped, has_stopped) = mpsc::channel();
+        let has_stopped = Mutex::new(has_stopped);
+        let pki = Pki::new();
+        let origin = Origin::serve(move |peer| {
+            while let Some(head) = peer.head() {
+                if head.method() == "GET" {
+                    peer.send(OK);
+                    continue;
+                }
+                peer.wait_for(b"a beginning");
+                peer.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 7\r\n\r\n");
+                let stopped = has_stopped.lock().expect("the only one").recv();
+                stopped.expect("the test goes on");
+                peer.send("too big");
+                peer.park();
+            }
+        });
+        let proxy = listening(&pki).start();
+        let authority = origin.authority();
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", &authority),
+            (":path", "/"),
+            ("content-length", "1000"),
+        ];
+        let mut client = raw(&pki, &proxy);
+        client.send(&[
+            Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, literal(&fields)),
+            Frame::new(Frame::DATA, 0, 1, *b"a beginning"),
+        ]);
+        let answer = client.wait_for(|frame| frame.kind == Frame::HEADERS);
+        let answer = answer.expect("the connection goes on");
+        assert_eq!(answer.flags & Frame::END_STREAM, 0);
+        client.send(&[
+            Frame::new(Frame::DATA, Frame::END_STREAM, 1, last),
+            Frame::new(Frame::PING, 0, 0, *b"stopped!"),
+        ]);
+        let said = client.wait_for(|frame| {
+            frame.kind == Frame::RST_STREAM
+                || (frame.kind == Frame::PING && frame.flags == Frame::ACK)
+        });
+        let said = said.expect("the connection goes on");
+        assert_eq!((said.kind, said.stream), (Frame::PING, 0));
+        stopped.send(()).expect("the origin waits");
+        let content =
+            client.wait_for(|frame| frame.stream == 1 && frame.kind != Frame::WINDOW_UPDATE);
+        let content = content.expect("the connection goes on");
+        assert_eq!(
+            (content.kind, content.flags, &content.payload[..]),
+            (Frame::DATA, Frame::END_STREAM, &b"too big"[..])
+        );
+        assert_is_served(&mut client, 3, &origin);
+        let requests = origin.requests();
+        assert!(requests.iter().all(|request| request.method() == "GET"));
+    }
 }
 
 #[test]

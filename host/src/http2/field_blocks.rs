@@ -9,11 +9,16 @@
 //!
 //! What is no HPACK, or not the frames that there may be, goes on untouched: `h2` ends such a connection. From then on
 //! nothing is checked, and no request is to be accepted.
+//!
+//! One DATA frame is changed, too: the one that ends the request of a client whose answer has begun. Clients may stop
+//! there, and some then end the stream short of their Content-Length, for which `h2` would reset it and so take back the
+//! rest of the answer. So the frame goes on without END_STREAM: to whoever reads it, a request that is not whole stays so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::ReadBuf;
 
@@ -26,6 +31,8 @@ use super::message::Unfit;
 /// The length of a frame's head, and what a client sends before its first frame, in bytes (RFC 9113 §4.1, §3.4).
 const HEAD_LEN: usize = 9;
 const PREFACE_LEN: usize = 24;
+/// Where the flags stand in a frame's head.
+const FLAGS_AT: usize = 4;
 /// Longest frame that a peer may send, in bytes: the default, which this host does not change (§4.2).
 const MAX_FRAME_LEN: usize = 16 * 1024;
 /// Most frames of a block beside those that the longest head needs; `h2` takes fewer.
@@ -63,6 +70,16 @@ pub(super) struct Remarks {
     reasons: RefCell<VecDeque<(u32, Unfit)>>,
     paths: RefCell<VecDeque<(u32, Rc<[u8]>)>>,
     is_blind: Cell<bool>,
+    /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
+    answered: RefCell<Vec<Answered>>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    stream: u32,
+    has_ended: bool,
+    /// Whoever waits for the end.
+    waker: Option<Waker>,
 }
 
 impl Remarks {
@@ -89,6 +106,55 @@ impl Remarks {
     /// Blocks are not checked any more: the connection is at its end.
     pub(super) fn is_blind(&self) -> bool {
         self.is_blind.get()
+    }
+
+    /// The answer to a request begins that is not whole: from now on `h2` is not shown the end of the request's content.
+    pub(super) fn add_answered(&self, stream: u32) {
+        self.answered.borrow_mut().push(Answered {
+            stream,
+            has_ended: false,
+            waker: None,
+        });
+    }
+
+    /// Ends what [`add_answered`](Self::add_answered) has begun.
+    pub(super) fn forget_answered(&self, stream: u32) {
+        let mut answered = self.answered.borrow_mut();
+        answered.retain(|answered| answered.stream != stream);
+    }
+
+    /// Whether such a request has ended without `h2` being shown it.
+    pub(super) fn has_ended(&self, stream: u32) -> bool {
+        let answered = self.answered.borrow();
+        answered
+            .iter()
+            .any(|answered| answered.stream == stream && answered.has_ended)
+    }
+
+    /// Ready once such a request [`has_ended`](Self::has_ended). One may wait for each stream.
+    pub(super) fn poll_ended(&self, stream: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let mut answered = self.answered.borrow_mut();
+        match answered.iter_mut().find(|of| of.stream == stream) {
+            Some(answered) if answered.has_ended => Poll::Ready(()),
+            Some(answered) => {
+                answered.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether `h2` is not to be shown that a client's content ends here.
+    fn hides_end(&self, stream: u32) -> bool {
+        let mut answered = self.answered.borrow_mut();
+        let Some(answered) = answered.iter_mut().find(|of| of.stream == stream) else {
+            return false;
+        };
+        answered.has_ended = true;
+        if let Some(waker) = answered.waker.take() {
+            waker.wake();
+        }
+        true
     }
 
     fn add_reason(&self, stream: u32, reason: Unfit) {
@@ -202,7 +268,7 @@ impl FieldBlocks {
 
     /// Takes in what was received; gives how many bytes at its beginning go on. The others come from
     /// [`give`](Self::give), at once or with what is received next.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn receive(&mut self, bytes: &mut [u8]) -> usize {
         if self.held.is_empty() {
             match self.walk(bytes) {
                 Walked::All => return bytes.len(),
@@ -240,10 +306,10 @@ impl FieldBlocks {
 
     /// Lets what is held go on as far as possible.
     fn advance(&mut self) {
-        let held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
         let mut at = 0;
         loop {
-            match self.walk(&held[at..]) {
+            match self.walk(&mut held[at..]) {
                 Walked::All => return self.ready.extend_from_slice(&held[at..]),
                 Walked::Incomplete(0) if at == 0 => {
                     self.held = held;
@@ -264,7 +330,7 @@ impl FieldBlocks {
     }
 
     /// Walks over frames, up to one that does not go on as it is.
-    fn walk(&mut self, bytes: &[u8]) -> Walked {
+    fn walk(&mut self, bytes: &mut [u8]) -> Walked {
         let mut at = 0;
         loop {
             let skipped = self.skip.min(bytes.len() - at);
@@ -288,9 +354,11 @@ impl FieldBlocks {
                 },
                 frame::PUSH_PROMISE | frame::CONTINUATION => self.remarks.is_blind.set(true),
                 kind => {
-                    let ends = kind == frame::RST_STREAM
-                        || kind == frame::DATA && head.has(frame::END_STREAM);
-                    if ends {
+                    let is_last = kind == frame::DATA && head.has(frame::END_STREAM);
+                    if is_last && self.remarks.hides_end(head.stream) {
+                        bytes[at + FLAGS_AT] &= !frame::END_STREAM;
+                    }
+                    if is_last || kind == frame::RST_STREAM {
                         self.forget(head.stream);
                     }
                     self.skip = HEAD_LEN + head.len;
@@ -643,7 +711,8 @@ mod tests {
     fn pass(blocks: &mut FieldBlocks, pieces: &[&[u8]]) -> Vec<u8> {
         let mut passed = Vec::new();
         for piece in pieces {
-            let len = blocks.receive(piece);
+            let mut piece = piece.to_vec();
+            let len = blocks.receive(&mut piece);
             passed.extend_from_slice(&piece[..len]);
             let mut room = [0; 7];
             loop {
@@ -669,7 +738,7 @@ mod tests {
         let remarks = Rc::<Remarks>::default();
         let mut blocks = FieldBlocks::new(PeerRole::Client, 65536, Rc::clone(&remarks));
         assert_eq!(
-            blocks.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            blocks.receive(&mut b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
             PREFACE_LEN
         );
         (blocks, remarks)
@@ -938,6 +1007,38 @@ mod tests {
             let (mut blocks, remarks) = of_server();
             pass(&mut blocks, &[&response(end, &fields)]);
             assert_eq!(remarks.reason(1), Some(reason));
+        }
+    }
+
+    #[test]
+    fn the_end_of_content_is_hidden_where_the_answer_has_begun_and_nowhere_else() {
+        let padded = frame::END_STREAM | frame::PADDED;
+        let sent = [
+            framed(frame::DATA, 0, 1, b"a"),
+            framed(frame::DATA, padded, 1, b"\x01bx"),
+            framed(frame::DATA, frame::END_STREAM, 3, b"c"),
+            framed(frame::RST_STREAM, frame::END_STREAM, 1, &[0; 4]),
+        ]
+        .concat();
+        let shown = [
+            framed(frame::DATA, 0, 1, b"a"),
+            framed(frame::DATA, frame::PADDED, 1, b"\x01bx"),
+            framed(frame::DATA, frame::END_STREAM, 3, b"c"),
+            framed(frame::RST_STREAM, frame::END_STREAM, 1, &[0; 4]),
+        ]
+        .concat();
+        let mut cx = Context::from_waker(Waker::noop());
+        for cut in 0..=sent.len() {
+            let (mut blocks, remarks) = of_client();
+            remarks.add_answered(1);
+            assert!(!remarks.has_ended(1) && remarks.poll_ended(1, &mut cx).is_pending());
+            let passed = pass(&mut blocks, &[&sent[..cut], &sent[cut..]]);
+            assert!(passed == shown, "{cut}");
+            assert!(remarks.has_ended(1) && remarks.poll_ended(1, &mut cx).is_ready());
+            assert!(!remarks.has_ended(3) && remarks.poll_ended(3, &mut cx).is_pending());
+            remarks.forget_answered(1);
+            assert!(!remarks.has_ended(1));
+            assert!(pass(&mut blocks, &[&sent]) == sent);
         }
     }
 

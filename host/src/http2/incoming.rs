@@ -29,6 +29,8 @@ pub(super) struct Incoming {
     /// What becomes of white space around values of trailers.
     padding: Padding,
     remarks: Rc<Remarks>,
+    /// The answer has begun before the message was whole.
+    is_answered_early: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +83,22 @@ impl Incoming {
             state,
             padding,
             remarks,
+            is_answered_early: false,
         }
+    }
+
+    /// The answer to this request begins. A client may stop sending for it: if it ends the stream short of its
+    /// Content-Length then, that is no error, and no end either. What has come is read, and then there is silence.
+    pub(super) fn begin_answer(&mut self) {
+        let is_whole = matches!(self.state, State::Length { left: 0 }) || self.recv.is_end_stream();
+        if matches!(self.state, State::Length { .. }) && !is_whole && !self.is_answered_early {
+            self.is_answered_early = true;
+            self.remarks.add_answered(self.stream());
+        }
+    }
+
+    fn stream(&self) -> u32 {
+        self.recv.stream_id().as_u32()
     }
 
     /// Somebody has agreed to the tunnel.
@@ -140,7 +157,8 @@ impl Incoming {
 
     /// Whether the peer may send more: it has ended neither the message nor the stream.
     pub(super) fn is_open(&self) -> bool {
-        self.state != State::Over && !self.recv.is_end_stream()
+        let has_ended = self.is_answered_early && self.remarks.has_ended(self.stream());
+        self.state != State::Over && !self.recv.is_end_stream() && !has_ended
     }
 
     /// Reads on and discards what comes, giving back its window; ready at the end of the stream,
@@ -148,6 +166,9 @@ impl Incoming {
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, room: &mut usize) -> Poll<()> {
         let unread = std::mem::take(&mut self.data);
         self.release_window(unread.len());
+        if self.is_answered_early && self.remarks.poll_ended(self.stream(), cx).is_ready() {
+            return Poll::Ready(());
+        }
         loop {
             match ready!(self.poll_data(cx)) {
                 Ok(Some(data)) if data.len() < *room => {
@@ -270,5 +291,8 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         buffers::give_back(std::mem::take(&mut self.text));
+        if self.is_answered_early {
+            self.remarks.forget_answered(self.stream());
+        }
     }
 }

@@ -206,7 +206,7 @@ impl AsyncRead for Io {
             let before = out.filled().len();
             let mut reader = self.transport.split().0;
             ready!(reader.poll_read(cx, &mut (&mut *out).limit(room)))?;
-            let received = &out.filled()[before..];
+            let received = &mut out.filled_mut()[before..];
             if received.is_empty() {
                 return Poll::Ready(Ok(()));
             }

@@ -4,7 +4,8 @@
 //! error. A response that is dropped before its end is a reset. Where one ends before its request does, what the client
 //! still sends is read and discarded for a while, as HTTP/1.1 connections linger: some clients lose an answer that
 //! arrives together with a reset. If the client has not finished by then, `RST_STREAM(NO_ERROR)` follows (RFC 9113 §8.1),
-//! which `h2` sends when the last handle goes.
+//! which `h2` sends when the last handle goes. Other clients stop sending once an answer begins, and end the stream short
+//! of their Content-Length: they get the rest of the answer, and their request stays unfinished.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -97,8 +98,11 @@ impl ServerStream {
         let send = respond
             .send_response(response, outgoing::is_end(continued))
             .map_err(failure)?;
-        if let (Continued::Bytes, Some(incoming)) = (continued, &mut *self.incoming.borrow_mut()) {
-            incoming.release();
+        if let Some(incoming) = &mut *self.incoming.borrow_mut() {
+            match continued {
+                Continued::Bytes => incoming.release(),
+                Continued::Framed(_) => incoming.begin_answer(),
+            }
         }
         Ok((taken, Some(Outgoing::new(send, continued))))
     }
