@@ -125,9 +125,14 @@ fn word(text: &[u8]) -> (&[u8], &[u8]) {
 /// What became of the line before a folded one.
 enum Before {
     Nothing,
-    /// It begins here in what is written.
-    Field(usize),
-    /// The letters and digits of a line that is left out, in lower case.
+    /// It begins at `at` in what is written.
+    Field {
+        at: usize,
+        /// It says where the message ends. Such a value is never changed.
+        frames: bool,
+    },
+    /// The last letters and digits of a line that is left out, in lower case: as many as a name could begin with that
+    /// goes on in the next line.
     LeftOut(Vec<u8>),
 }
 
@@ -137,15 +142,15 @@ fn field_section(mut lines: Lines<'_>, leniency: Leniency, out: &mut Vec<u8>) ->
         let line = lines.next()?;
         let is_folded = line.first().is_some_and(|&byte| is_blank(byte));
         before = match (before, is_folded) {
-            (Before::Field(at), true) => {
-                if frames(&out[at..]) {
-                    return None;
-                }
+            (Before::Field { frames: true, .. }, true) => return None,
+            (before @ Before::Field { .. }, true) => {
                 unfold(line, out);
-                Before::Field(at)
+                before
             }
             (before, is_folded) => {
-                if let (Before::Field(at), Leniency::Relaxed) = (&before, leniency) {
+                if let (Before::Field { at, frames: false }, Leniency::Relaxed) =
+                    (&before, leniency)
+                {
                     blank_controls_of_value(&mut out[*at..]);
                 }
                 match field(line) {
@@ -155,7 +160,8 @@ fn field_section(mut lines: Lines<'_>, leniency: Leniency, out: &mut Vec<u8>) ->
                         out.extend_from_slice(name);
                         out.extend_from_slice(rest);
                         out.extend_from_slice(b"\r\n");
-                        Before::Field(at)
+                        let frames = frames(name);
+                        Before::Field { at, frames }
                     }
                     _ if leniency == Leniency::Strict => return None,
                     _ => Before::LeftOut(leave_out(line, before, is_folded)?),
@@ -186,7 +192,7 @@ fn unfold(line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Checks that a line may be left out; gives the letters of all lines that belong together.
+/// Checks that a line may be left out; gives the last letters of all lines that belong together.
 fn leave_out(line: &[u8], before: Before, is_folded: bool) -> Option<Vec<u8>> {
     let mut letters = match before {
         Before::LeftOut(letters) if is_folded => letters,
@@ -195,31 +201,36 @@ fn leave_out(line: &[u8], before: Before, is_folded: bool) -> Option<Vec<u8>> {
     let plain = line.iter().filter(|byte| byte.is_ascii_alphanumeric());
     letters.extend(plain.map(u8::to_ascii_lowercase));
     let is_dangerous = line.iter().any(|byte| matches!(byte, b'\r' | 0));
-    (!is_dangerous && !hints_at_framing(&letters)).then_some(letters)
+    if is_dangerous || hints_at_framing(&letters) {
+        return None;
+    }
+    letters.drain(..letters.len().saturating_sub(LONGEST_FRAMING));
+    Some(letters)
 }
+
+/// The letters of the names of fields that say where a message ends.
+const FRAMING: [&[u8]; 2] = [b"contentlength", b"transferencoding"];
+const LONGEST_FRAMING: usize = FRAMING[1].len();
 
 /// Whether somebody could read a length or a transfer coding in this.
 fn hints_at_framing(letters: &[u8]) -> bool {
-    [&b"contentlength"[..], b"transferencoding"]
+    FRAMING
         .iter()
         .any(|name| memchr::memmem::find(letters, name).is_some())
 }
 
-/// Whether the field that is written here says where the message ends. Such a value is never changed.
-fn frames(line: &[u8]) -> bool {
-    let name = line.split(|&byte| byte == b':').next();
+/// Whether the field of this name says where the message ends.
+fn frames(name: &[u8]) -> bool {
     matches!(
-        name.map(FieldId::of),
-        Some(FieldId::ContentLength | FieldId::TransferEncoding)
+        FieldId::of(name),
+        FieldId::ContentLength | FieldId::TransferEncoding
     )
 }
 
 /// As [`blank_controls`], for a line that is written here with its end.
 fn blank_controls_of_value(line: &mut [u8]) {
     let end = line.len() - b"\r\n".len();
-    if !frames(line)
-        && let Some(colon) = memchr::memchr(b':', line)
-    {
+    if let Some(colon) = memchr::memchr(b':', line) {
         blank_controls(&mut line[colon + 1..end]);
     }
 }
@@ -252,6 +263,7 @@ fn trimmed_end(text: &[u8]) -> &[u8] {
 mod tests {
     use super::super::head::ResponseHead;
     use super::super::parse::{HeadKind, HeadLimits, HeadScanner};
+    use super::{Leniency, response_head};
     use crate::http1::{BodyFraming, is_persistent, response_framing};
 
     /// What is understood, as lines.
@@ -381,6 +393,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\u{feff}Transfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-\r\n Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nsome words (Tr\r\n a-n\r\n s\r\n f\r\n er-enc\r\n o\r\n\td\r\n ing: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3\n\n",
             "HTTP/1.1 200 OK\nContent-Length: 2\nTransfer-Encoding: chunked\n\n",
             "HTTP/1.1 200 OK\nContent-Length: +2\n\n",
@@ -400,6 +413,19 @@ mod tests {
             assert_eq!(strict(text.as_bytes()), None, "{text:?}");
             assert_eq!(relaxed(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    /// What grew with the square of the length would not end here.
+    #[test]
+    fn a_long_head_costs_what_its_length_does() {
+        let name = "n".repeat(1_000_000);
+        let folded = " x\r\n".repeat(500_000);
+        let text = format!("HTTP/1.1 200 OK\r\n{name}: a\r\n{folded}\r\n");
+        let repaired = response_head(text.as_bytes(), Leniency::Strict).unwrap();
+        assert!(repaired.ends_with(b" x x\r\n\r\n"));
+        let text = format!("HTTP/1.1 200 OK\r\nno colon\r\n{folded}A: b\r\n\r\n");
+        let repaired = response_head(text.as_bytes(), Leniency::Relaxed).unwrap();
+        assert_eq!(repaired, b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n");
     }
 
     #[test]
