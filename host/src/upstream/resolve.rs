@@ -36,6 +36,9 @@ use settings::Settings;
 
 /// Names kept at most; past it the cache starts anew.
 const CACHE_LEN: usize = 4096;
+/// Addresses of a name in one family that are used and kept; the others of a longer answer are left out. More are not
+/// tried within the time that a connection has, and an answer over TCP could hold 4,000.
+const MAX_ADDRESSES: usize = 64;
 /// The longest that a look-up takes, so that a client has its answer within five seconds.
 const LIMIT: Duration = Duration::from_millis(4500);
 /// How long it is remembered that nobody could be asked: a network comes back at any moment.
@@ -343,7 +346,8 @@ async fn ask_system(host: &str, family: Family, limit: Duration) -> Answer {
     let answer = match asked {
         Ok(Ok(found)) => {
             let found = found.map(|address| address.ip());
-            let addresses: Vec<IpAddr> = found.filter(|ip| family.has(*ip)).collect();
+            let found = found.filter(|ip| family.has(*ip));
+            let addresses: Vec<IpAddr> = found.take(MAX_ADDRESSES).collect();
             match addresses.is_empty() {
                 true => Err(ResolveError::NoAddress),
                 false => Ok(addresses),

@@ -171,7 +171,7 @@ impl NameFiles {
             // It goes on when nobody waits any more; then the next look-up has its result.
             let reading = tokio::task::spawn_blocking(move || this.take(&mut files));
             if let Err(error) = reading.await {
-                tracing::error!(%error, "reading the hosts file ended early");
+                tracing::error!(%error, "reading the hosts file or resolv.conf ended early");
             }
         } else {
             self.take(&mut files);
@@ -213,8 +213,8 @@ impl NameFiles {
 impl Files {
     /// Whether there is something to read that takes a while.
     fn has_long_news(&self) -> bool {
-        let metadata = std::fs::metadata(&self.hosts.path);
-        metadata.is_ok_and(|found| found.len() > SHORT && self.hosts.is_news(&found))
+        let settings = self.settings.as_ref();
+        self.hosts.has_long_news() || settings.is_some_and(Watched::has_long_news)
     }
 }
 
@@ -247,6 +247,11 @@ impl<T> Watched<T> {
                 None
             }
         }
+    }
+
+    fn has_long_news(&self) -> bool {
+        let metadata = std::fs::metadata(&self.path);
+        metadata.is_ok_and(|found| found.len() > SHORT && self.is_news(&found))
     }
 
     fn is_news(&self, found: &Metadata) -> bool {

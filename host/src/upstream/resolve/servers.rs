@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::settings::Settings;
 use super::sockets::Sockets;
-use super::{Answer, Family, ResolveError};
+use super::{Answer, Family, MAX_ADDRESSES, ResolveError};
 
 /// How long a server has before the next one is asked beside it.
 const HEDGE: Duration = Duration::from_millis(500);
@@ -326,6 +326,7 @@ fn answer(lookup: &Lookup, family: Family) -> Answer {
     let addresses: Vec<IpAddr> = records
         .filter_map(|record| record.data.ip_addr())
         .filter(|ip| family.has(*ip))
+        .take(MAX_ADDRESSES)
         .collect();
     match addresses.is_empty() {
         true => (Err(ResolveError::NoAddress), ttl),

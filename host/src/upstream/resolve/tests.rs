@@ -34,7 +34,7 @@ enum Manner {
     /// This response code.
     Code(u8),
     Silent,
-    /// As `Known`, but too long for UDP.
+    /// 200 addresses, which are too long for UDP.
     TooLong,
 }
 
@@ -103,27 +103,26 @@ impl NameServer {
         let (name, end) = question(query);
         let manners = self.manners.borrow();
         let own = manners.iter().find(|(own, _)| *own == name);
-        let mut manner = own.map_or(self.manner.get(), |(_, manner)| *manner);
+        let manner = own.map_or(self.manner.get(), |(_, manner)| *manner);
         if !self.asked.borrow().contains(&name) {
             self.asked.borrow_mut().push(name);
         }
         let is_cut = matches!((manner, too_long), (Manner::TooLong, Manner::TooLong));
-        if matches!(manner, Manner::TooLong) {
-            manner = Manner::Known;
-        }
         let wants_v4 = query[end - 4..end - 2] == [0, 1];
         let (count, code) = match manner {
             Manner::Silent => return None,
-            Manner::Known | Manner::TooLong => (u8::from(wants_v4 && !is_cut), 0),
-            Manner::Empty => (0, 0),
+            Manner::Known => (u8::from(wants_v4), 0),
+            Manner::TooLong if wants_v4 && !is_cut => (200, 0),
+            Manner::Empty | Manner::TooLong => (0, 0),
             Manner::Code(code) => (0, code),
         };
         let mut message = query[..end].to_vec();
         // A response to one question, and an answer if there is one (RFC 1035 §4.1.1).
         let cut = u8::from(is_cut) * 2;
         message[2..12].copy_from_slice(&[0x81 | cut, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
-        if count == 1 {
-            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 99]);
+        for number in 0..count {
+            let last = 99_u8.wrapping_add(number);
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]);
         }
         Some(message)
     }
@@ -392,7 +391,14 @@ fn an_answer_that_is_too_long_for_udp_is_asked_for_over_tcp() {
     on_worker(async {
         let server = NameServer::start(Manner::TooLong).await.and_tcp().await;
         let resolver = Machine::asking(&[&server]).resolver();
-        assert_eq!(look_up(&resolver, "a.test").await, ["192.0.2.99", ""]);
+        let [v4, v6] = look_up(&resolver, "a.test").await;
+        assert!(v4.starts_with("192.0.2.99 192.0.2.100 "), "{v4}");
+        assert_eq!(
+            v4.split(' ').count(),
+            MAX_ADDRESSES,
+            "the others are left out"
+        );
+        assert_eq!(v6, "");
     });
 }
 
@@ -568,6 +574,22 @@ fn a_long_hosts_file_is_read_all_the_same() {
         assert!(long.len() as u64 > 64 * 1024);
         fs::write(machine.path("hosts"), long).unwrap();
         assert_eq!(look_up(&resolver, "name-9999.test").await[0], "192.0.2.7");
+    });
+}
+
+#[test]
+fn a_long_resolv_conf_is_read_all_the_same() {
+    on_worker(async {
+        let machine = laptop();
+        let resolver = machine.resolver();
+        let mut long = "# Who writes this has a lot to say.\n".repeat(4000);
+        assert!(long.len() as u64 > 64 * 1024);
+        long += "nameserver 192.0.2.53\n";
+        fs::write(machine.path("resolv.conf"), long).unwrap();
+        resolver.refresh().await;
+        let settings = resolver.settings.borrow();
+        let servers = settings.as_ref().map(|settings| settings.servers.clone());
+        assert_eq!(servers, Some(vec![([192, 0, 2, 53], 53).into()]));
     });
 }
 
