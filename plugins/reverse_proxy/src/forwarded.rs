@@ -99,9 +99,14 @@ impl Policy {
     }
 }
 
-/// Whether upstreams could take the field for one that a proxy has written. Many see `_` where `-` stands (CGI).
+/// Whether upstreams could take the field for one that a proxy has written. Many see `_` where `-` stands (CGI), some
+/// for whatever is no letter or digit, such as a dot.
 fn is_claim(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('_', "-");
+    let spelled = |letter: char| match letter.is_ascii_alphanumeric() {
+        true => letter.to_ascii_lowercase(),
+        false => '-',
+    };
+    let name: String = name.chars().map(spelled).collect();
     name.starts_with("x-forwarded-") || CLAIMS.contains(&&*name)
 }
 
@@ -186,6 +191,9 @@ mod tests {
             "X-Real-IP",
             "X_Real_Ip",
             "x-forwarded_for",
+            "X.Real.IP",
+            "X-Forwarded.For",
+            "x!forwarded~proto",
             "X-Forwarded-Port",
             "X-Forwarded-Prefix",
             "X-Forwarded-Anything",

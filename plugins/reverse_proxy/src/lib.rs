@@ -46,9 +46,9 @@
 //!
 //! With `trust_forwarded = false`, all fields are removed by which proxies tell who the client is: `Forwarded`, everything
 //! that begins with `X-Forwarded-`, `X-Real-IP`, `Client-IP`, `X-Client-IP`, `X-Cluster-Client-IP`, `True-Client-IP`,
-//! `CF-Connecting-IP`, `Fastly-Client-IP` and a few more, also with `_` for `-`. With `true`, they pass as they are, and
-//! X-Real-IP is not written: the proxy in front knows it better. Set it only where no client can reach this proxy but
-//! through a proxy that removes or overwrites what clients send.
+//! `CF-Connecting-IP`, `Fastly-Client-IP` and a few more, also with `_` or another sign for `-`. With `true`, they pass as
+//! they are, and X-Real-IP is not written: the proxy in front knows it better. Set it only where no client can reach this
+//! proxy but through a proxy that removes or overwrites what clients send.
 //!
 //! A request that may have reached an upstream goes to another one only if its method is idempotent. Where all upstreams
 //! are down, the one that failed longest ago is tried all the same. Redirects and cookies of upstreams are not rewritten.
