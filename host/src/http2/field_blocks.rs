@@ -40,7 +40,8 @@ const SPARE_FRAMES: usize = 16;
 
 /// Reasons that are kept, the newest.
 const REASONS_KEPT: usize = 64;
-/// Paths that are kept for requests that nobody has taken yet; past it no request is accepted.
+/// Paths that are kept for requests that nobody has taken yet, and their length together in bytes; past either no request
+/// is accepted.
 const PATHS_KEPT: usize = 4096;
 /// Streams of responses that are remembered for telling trailers from heads; the oldest are forgotten.
 const ANSWERED_KEPT: usize = 512;
@@ -73,6 +74,7 @@ pub(super) struct Remarks {
     /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
     answered: RefCell<Vec<Answered>>,
 }
+    paths_len: Cell<usize>,
 
 #[derive(Debug)]
 struct Answered {
@@ -94,10 +96,13 @@ impl Remarks {
     pub(super) fn take_path(&self, stream: u32) -> Option<Rc<[u8]>> {
         let mut paths = self.paths.borrow_mut();
         while paths.front().is_some_and(|(of, _)| *of <= stream) {
-            match paths.pop_front() {
-                Some((of, path)) if of == stream => return Some(path),
-                // The stream was reset before anybody took it.
-                _ => {}
+            let Some((of, path)) = paths.pop_front() else {
+                break;
+            };
+            self.paths_len.set(self.paths_len.get() - path.len());
+            // Otherwise the stream was reset before anybody took it.
+            if of == stream {
+                return Some(path);
             }
         }
         None
@@ -167,8 +172,12 @@ impl Remarks {
 
     fn add_path(&self, stream: u32, path: Rc<[u8]>) {
         let mut paths = self.paths.borrow_mut();
-        match paths.len() < PATHS_KEPT {
-            true => paths.push_back((stream, path)),
+        let len = self.paths_len.get() + path.len();
+        match paths.len() < PATHS_KEPT && len <= PATHS_LEN_KEPT {
+            true => {
+                self.paths_len.set(len);
+                paths.push_back((stream, path));
+            }
             false => self.is_blind.set(true),
         }
     }
@@ -383,34 +392,26 @@ impl FieldBlocks {
                 frames: None,
             }));
         };
-        let mut joined = Vec::new();
-        let mut block = first;
-        if !head.has(frame::END_HEADERS) {
-            joined.extend_from_slice(first);
-            let mut frames = 1;
-            loop {
-                if end > self.max_len || frames > self.max_frames {
-                    return Err(Corrupt);
-                }
-                let Some(next) = FrameHead::read(&bytes[end..]) else {
-                    return Ok(None);
-                };
-                let is_next = next.kind == frame::CONTINUATION && next.stream == head.stream;
-                if !is_next || next.len > MAX_FRAME_LEN {
-                    return Err(Corrupt);
-                }
-                let payload = end + HEAD_LEN..end + HEAD_LEN + next.len;
-                end = payload.end;
-                joined.extend_from_slice(match bytes.get(payload) {
-                    Some(payload) => payload,
-                    None => return Ok(None),
-                });
-                frames += 1;
-                if next.has(frame::END_HEADERS) {
-                    break;
-                }
+        let mut parts = Vec::new();
+        let mut is_over = head.has(frame::END_HEADERS);
+        while !is_over {
+            if end > self.max_len || parts.len() >= self.max_frames {
+                return Err(Corrupt);
             }
-            block = &joined;
+            let Some(next) = FrameHead::read(&bytes[end..]) else {
+                return Ok(None);
+            };
+            let is_next = next.kind == frame::CONTINUATION && next.stream == head.stream;
+            if !is_next || next.len > MAX_FRAME_LEN {
+                return Err(Corrupt);
+            }
+            let payload = end + HEAD_LEN..end + HEAD_LEN + next.len;
+            end = payload.end;
+            let Some(payload) = bytes.get(payload) else {
+                return Ok(None);
+            };
+            parts.push(payload);
+            is_over = next.has(frame::END_HEADERS);
         }
         let rewritten = self.check(head, block)?;
         Ok(Some(Taken {
@@ -425,6 +426,15 @@ impl FieldBlocks {
         let is_trailers = match self.peer {
             PeerRole::Client => head.stream <= self.last_stream,
             PeerRole::Server => self.answered.contains(&head.stream),
+        };
+        // Joined once it is whole, and not for each piece that comes of it.
+        let joined = match parts.is_empty() {
+            true => Vec::new(),
+            false => [&[first], &parts[..]].concat().concat(),
+        };
+        let block = match parts.is_empty() {
+            true => first,
+            false => &joined,
         };
         let mut section = Section::new(self.peer, is_trailers);
         let mut edits = Vec::new();
@@ -920,6 +930,39 @@ mod tests {
                 vec![(":odd", "1")],
                 Some(("xodd", "1")),
                 Unfit::PseudoUnknown,
+    #[test]
+    fn the_length_of_paths_that_nobody_takes_is_bounded() {
+        let (mut blocks, remarks) = of_client();
+        let path = format!("/#{}", "x".repeat(40_000));
+        for stream in (1..).step_by(2).take(100) {
+            let block = request_block(&path, false);
+            let (first, rest) = block.split_at(MAX_FRAME_LEN);
+            let (second, third) = rest.split_at(MAX_FRAME_LEN);
+            pass(
+                &mut blocks,
+                &[
+                    &framed(frame::HEADERS, frame::END_STREAM, stream, first),
+                    &framed(frame::CONTINUATION, 0, stream, second),
+                    &framed(frame::CONTINUATION, frame::END_HEADERS, stream, third),
+                ],
+            );
+        }
+        let kept = remarks
+            .paths
+            .borrow()
+            .iter()
+            .map(|(_, path)| path.len())
+            .sum();
+        assert!(
+            remarks.is_blind() && (1..=PATHS_LEN_KEPT).contains(&kept),
+            "{kept}"
+        );
+        assert_eq!(remarks.paths_len.get(), kept);
+        let last = remarks.paths.borrow().back().map(|(stream, _)| *stream);
+        assert!(remarks.take_path(last.expect("a path")).is_some());
+        assert_eq!(remarks.paths_len.get(), 0);
+    }
+
             ),
         ] {
             let (mut blocks, remarks) = of_client();
