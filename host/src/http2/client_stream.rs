@@ -261,7 +261,12 @@ impl Drop for ClientStream {
             Answer::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
                 await_end(incoming, self.opened.take());
             }
-            _ => outgoing.reset(Reason::CANCEL),
+            _ => {
+                outgoing.reset(Reason::CANCEL);
+                if let Some(Opened(shared)) = &self.opened {
+                    shared.remarks.add_cancelled(outgoing.stream());
+                }
+            }
         }
     }
 }
@@ -275,7 +280,10 @@ fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
     tokio::task::spawn_local(async move {
         let end = poll_fn(|cx| incoming.poll_end(cx));
         // Past its time the stream is cancelled.
-        let _ = tokio::time::timeout(END_WITHIN, end).await;
+        let is_late = tokio::time::timeout(END_WITHIN, end).await.is_err();
+        if let (true, Some(Opened(shared))) = (is_late, &opened) {
+            shared.remarks.add_cancelled(incoming.stream());
+        }
         drop(opened);
     });
 }

@@ -43,8 +43,12 @@ const REASONS_KEPT: usize = 64;
 /// Paths that are kept for requests that nobody has taken yet, and their length together in bytes; past either no request
 /// is accepted.
 const PATHS_KEPT: usize = 4096;
-/// Streams of responses that are remembered for telling trailers from heads; the oldest are forgotten.
+const PATHS_LEN_KEPT: usize = 1024 * 1024;
+/// Streams of responses that are remembered for telling trailers from heads. Past it those are forgotten that were
+/// cancelled here, since the upstream need not end them, and then the oldest.
 const ANSWERED_KEPT: usize = 512;
+/// Cancelled streams that are remembered for that, the newest.
+const CANCELLED_KEPT: usize = 1024;
 
 /// Room for decoded strings that a connection keeps, in bytes.
 const SCRATCH_KEPT: usize = 4096;
@@ -70,11 +74,12 @@ mod frame {
 pub(super) struct Remarks {
     reasons: RefCell<VecDeque<(u32, Unfit)>>,
     paths: RefCell<VecDeque<(u32, Rc<[u8]>)>>,
+    paths_len: Cell<usize>,
     is_blind: Cell<bool>,
     /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
     answered: RefCell<Vec<Answered>>,
+    cancelled: RefCell<VecDeque<u32>>,
 }
-    paths_len: Cell<usize>,
 
 #[derive(Debug)]
 struct Answered {
@@ -111,6 +116,15 @@ impl Remarks {
     /// Blocks are not checked any more: the connection is at its end.
     pub(super) fn is_blind(&self) -> bool {
         self.is_blind.get()
+    }
+
+    /// A request to an upstream was given up before its response had ended.
+    pub(super) fn add_cancelled(&self, stream: u32) {
+        let mut cancelled = self.cancelled.borrow_mut();
+        if cancelled.len() == CANCELLED_KEPT {
+            cancelled.pop_front();
+        }
+        cancelled.push_back(stream);
     }
 
     /// The answer to a request begins that is not whole: from now on `h2` is not shown the end of the request's content.
@@ -413,6 +427,15 @@ impl FieldBlocks {
             parts.push(payload);
             is_over = next.has(frame::END_HEADERS);
         }
+        // Joined once it is whole, and not for each piece that comes of it.
+        let joined = match parts.is_empty() {
+            true => Vec::new(),
+            false => [&[first], &parts[..]].concat().concat(),
+        };
+        let block = match parts.is_empty() {
+            true => first,
+            false => &joined,
+        };
         let rewritten = self.check(head, block)?;
         Ok(Some(Taken {
             len: end,
@@ -426,15 +449,6 @@ impl FieldBlocks {
         let is_trailers = match self.peer {
             PeerRole::Client => head.stream <= self.last_stream,
             PeerRole::Server => self.answered.contains(&head.stream),
-        };
-        // Joined once it is whole, and not for each piece that comes of it.
-        let joined = match parts.is_empty() {
-            true => Vec::new(),
-            false => [&[first], &parts[..]].concat().concat(),
-        };
-        let block = match parts.is_empty() {
-            true => first,
-            false => &joined,
         };
         let mut section = Section::new(self.peer, is_trailers);
         let mut edits = Vec::new();
@@ -486,9 +500,7 @@ impl FieldBlocks {
             PeerRole::Client => self.last_stream = self.last_stream.max(head.stream),
             PeerRole::Server if is_end => self.forget(head.stream),
             PeerRole::Server if !is_trailers && !section.is_interim => {
-                if self.answered.len() == ANSWERED_KEPT {
-                    self.answered.remove(0);
-                }
+                self.make_room();
                 self.answered.push(head.stream);
             }
             PeerRole::Server => {}
@@ -516,9 +528,21 @@ impl FieldBlocks {
         Ok(Some(rewritten))
     }
 
+    /// Makes room for another stream that is answered.
+    fn make_room(&mut self) {
+        if self.answered.len() < ANSWERED_KEPT {
+            return;
+        }
+        let cancelled = std::mem::take(&mut *self.remarks.cancelled.borrow_mut());
+        self.answered.retain(|stream| !cancelled.contains(stream));
+        if self.answered.len() >= ANSWERED_KEPT {
+            self.answered.remove(0);
+        }
+    }
+
     fn forget(&mut self, stream: u32) {
         if let Some(index) = self.answered.iter().position(|of| *of == stream) {
-            self.answered.swap_remove(index);
+            self.answered.remove(index);
         }
     }
 }
@@ -907,30 +931,6 @@ mod tests {
     }
 
     #[test]
-    fn malformed_requests_go_on_so_that_h2_resets_them() {
-        let whole = request_block("/", false);
-        for (fields, shown, reason) in [
-            (vec![("connection", "close")], None, Unfit::ConnectionField),
-            (vec![("keep-alive", "1")], None, Unfit::ConnectionField),
-            (vec![("te", "gzip")], None, Unfit::TeInvalid),
-            (
-                vec![("X-Up", "1")],
-                Some(("x-up", "1")),
-                Unfit::NameUpperCase,
-            ),
-            (vec![("x y", "1")], Some(("xxy", "1")), Unfit::NameInvalid),
-            (
-                vec![("x", "a\r\nb")],
-                Some(("x", "a__b")),
-                Unfit::ValueInvalid,
-            ),
-            (vec![(":path", "/")], None, Unfit::PseudoRepeated),
-            (vec![(":status", "200")], None, Unfit::PseudoOfResponse),
-            (
-                vec![(":odd", "1")],
-                Some(("xodd", "1")),
-                Unfit::PseudoUnknown,
-    #[test]
     fn the_length_of_paths_that_nobody_takes_is_bounded() {
         let (mut blocks, remarks) = of_client();
         let path = format!("/#{}", "x".repeat(40_000));
@@ -963,6 +963,30 @@ mod tests {
         assert_eq!(remarks.paths_len.get(), 0);
     }
 
+    #[test]
+    fn malformed_requests_go_on_so_that_h2_resets_them() {
+        let whole = request_block("/", false);
+        for (fields, shown, reason) in [
+            (vec![("connection", "close")], None, Unfit::ConnectionField),
+            (vec![("keep-alive", "1")], None, Unfit::ConnectionField),
+            (vec![("te", "gzip")], None, Unfit::TeInvalid),
+            (
+                vec![("X-Up", "1")],
+                Some(("x-up", "1")),
+                Unfit::NameUpperCase,
+            ),
+            (vec![("x y", "1")], Some(("xxy", "1")), Unfit::NameInvalid),
+            (
+                vec![("x", "a\r\nb")],
+                Some(("x", "a__b")),
+                Unfit::ValueInvalid,
+            ),
+            (vec![(":path", "/")], None, Unfit::PseudoRepeated),
+            (vec![(":status", "200")], None, Unfit::PseudoOfResponse),
+            (
+                vec![(":odd", "1")],
+                Some(("xodd", "1")),
+                Unfit::PseudoUnknown,
             ),
         ] {
             let (mut blocks, remarks) = of_client();
@@ -1083,6 +1107,25 @@ mod tests {
             assert!(!remarks.has_ended(1));
             assert!(pass(&mut blocks, &[&sent]) == sent);
         }
+    }
+
+    #[test]
+    fn a_long_response_keeps_its_trailers_whatever_was_cancelled_beside_it() {
+        let (mut blocks, remarks) = of_server();
+        let response = block(&[(":status", "200")], false);
+        let begin = |stream| framed(frame::HEADERS, frame::END_HEADERS, stream, &response);
+        pass(&mut blocks, &[&begin(1)]);
+        for stream in (3..).step_by(2).take(5 * ANSWERED_KEPT) {
+            remarks.add_cancelled(stream);
+            pass(&mut blocks, &[&begin(stream)]);
+            assert!(blocks.answered.len() <= ANSWERED_KEPT);
+        }
+        let trailers = block(&[("grpc-status", "0")], false);
+        assert_eq!(
+            pass(&mut blocks, &[&head(1, &trailers)]),
+            head(1, &trailers)
+        );
+        assert_eq!(remarks.reason(1), None);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Incoming {
         }
     }
 
-    fn stream(&self) -> u32 {
+    pub(super) fn stream(&self) -> u32 {
         self.recv.stream_id().as_u32()
     }
 

@@ -107,6 +107,10 @@ impl Outgoing {
         }
     }
 
+    pub(super) fn stream(&self) -> u32 {
+        self.send.stream_id().as_u32()
+    }
+
     /// Whether END_STREAM was sent.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
