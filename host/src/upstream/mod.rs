@@ -47,7 +47,7 @@ pub(crate) struct Upstream {
     pub(crate) stream: MessageStream,
     /// It has served before: its peer may have closed it in the very moment of the request.
     pub(crate) is_reused: bool,
-    /// It belongs to the client's connection, see [`pinned`].
+    /// It belongs to the client's connection, see [`mod@pinned`].
     pub(crate) is_pinned: bool,
     /// The HTTP/2 connection that `stream` is one of many on.
     shared: Option<Client>,
@@ -189,7 +189,7 @@ fn may_be_shared(route: &Route<'_>) -> bool {
     route.scheme == Scheme::Https && route.versions == HttpVersions::Any
 }
 
-/// As [`connect`]. One limit covers the wait for others and the connection that is made behind it.
+/// As [`connect()`]. One limit covers the wait for others and the connection that is made behind it.
 async fn connect_shared(
     worker: &Rc<Worker>,
     route: &Route<'_>,
