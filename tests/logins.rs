@@ -287,3 +287,26 @@ fn a_login_completes_inside_of_interception() {
         assert_eq!(connect().ask(Ask::get(&authority, "/")).status, 401);
     }
 }
+
+#[test]
+fn a_client_of_http2_gets_the_answer_that_ends_its_login() {
+    let pki = Pki::new();
+    let logins = Logins::new("NTLM");
+    let origin = pki.origin().offering(Offer::Both).serve(move |seen| {
+        let authorization = seen.field("authorization");
+        match logins.judge(seen.connection, authorization.as_deref()) {
+            Verdict::User(user) => Answer::ok(user).field("Connection", "close"),
+            Verdict::Challenge(value) => Answer::status(401).field("WWW-Authenticate", &value),
+        }
+    });
+    let proxy = pki.intercepting().start();
+    let authority = origin.authority();
+    let mut session = pki.client(&proxy).offering(Offer::Both).https(&authority);
+    let ask = |credentials: &str| Ask::get(&authority, "/").field("Authorization", credentials);
+    let challenged = session.ask(ask("NTLM HELLO"));
+    let challenge = challenged.field("www-authenticate").unwrap_or_default();
+    let answer = session.ask(ask(&proof(&challenge, "anna")));
+    assert_eq!(answer.told(), (200, "anna".to_owned()));
+    // Its other streams go on.
+    assert_eq!(session.ask(Ask::get(&authority, "/")).status, 401);
+}

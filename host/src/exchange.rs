@@ -610,7 +610,8 @@ impl Exchange {
             Some(CloseReason::Http10)
         } else if self.head.fields().connection_options().close {
             Some(CloseReason::Client)
-        } else if self.binding == Binding::Over {
+        } else if self.binding == Binding::Over && self.head.version() != Version::Http2 {
+            // A stream of HTTP/2 ends by itself: to reset it would take its answer back.
             Some(CloseReason::Upstream)
         } else if self.worker.is_draining() {
             Some(CloseReason::Draining)
