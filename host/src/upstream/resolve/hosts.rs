@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use super::{Family, ResolveError};
+use super::{Family, MAX_ADDRESSES, ResolveError};
 
 /// Addresses by name.
 #[derive(Debug, Default)]
@@ -34,10 +34,7 @@ impl Hosts {
             let address = address.to_canonical();
             for name in words {
                 let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-                let addresses = names.entry(name.into()).or_default();
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
+                add(names.entry(name.into()).or_default(), address);
             }
         }
         Self { names }
@@ -55,6 +52,15 @@ impl Hosts {
             true => Err(ResolveError::NoAddress),
             false => Ok(addresses),
         })
+    }
+}
+
+/// Adds an address that is new, while there are fewer than [`MAX_ADDRESSES`] of its family.
+fn add(addresses: &mut Vec<IpAddr>, address: IpAddr) {
+    let of_family = |known: &&IpAddr| known.is_ipv6() == address.is_ipv6();
+    let has_room = addresses.iter().filter(of_family).count() < MAX_ADDRESSES;
+    if has_room && !addresses.contains(&address) {
+        addresses.push(address);
     }
 }
 
@@ -103,5 +109,18 @@ mod tests {
         ] {
             assert_eq!(of(&hosts, name), expected, "{name}");
         }
+    }
+
+    /// What grew with the square of their number would not end here.
+    #[test]
+    fn a_name_has_so_many_addresses_at_most() {
+        let mut text = String::new();
+        for number in 0..1_000_000_u32 {
+            text += &format!("{} many\n", std::net::Ipv4Addr::from(number));
+        }
+        text += "2001:db8::1 many\n";
+        let hosts = Hosts::parse(text.as_bytes());
+        let count = |family| hosts.addresses("many", family).unwrap().unwrap().len();
+        assert_eq!((count(Family::V4), count(Family::V6)), (MAX_ADDRESSES, 1));
     }
 }
