@@ -1236,6 +1236,37 @@ fn what_goaway_leaves_out_is_sent_again() {
 }
 
 #[test]
+fn requests_side_by_side_are_answered_by_an_upstream_that_takes_one_on_each_connection() {
+    const COUNT: usize = 8;
+    let pki = Pki::new();
+    let origin = pki.origin().serve_raw(|connection, peer| {
+        let Some(first) = peer.next_request() else {
+            return;
+        };
+        if connection == 0 {
+            for _ in 1..COUNT {
+                peer.next_request();
+            }
+        }
+        let last_and_reason = [&first.to_be_bytes()[..], &[0; 4]].concat();
+        peer.send(&[
+            section(first, Frame::END_STREAM, &[(":status", "200")]),
+            Frame::new(Frame::GOAWAY, 0, 0, last_and_reason),
+        ]);
+        while peer.next_request().is_some() {}
+    });
+    let proxy = pki.intercepting().args(["--num-workers", "1"]).start();
+    let authority = origin.authority();
+    let session = pki.client(&proxy).https(&authority);
+    let asked: Vec<_> = (0..COUNT)
+        .map(|_| session.begin(Ask::post(&authority, "/", "content")))
+        .collect();
+    for pending in asked {
+        assert_eq!(pending.finish().map(|received| received.status), Ok(200));
+    }
+}
+
+#[test]
 fn idempotent_requests_are_sent_again_with_content_when_a_kept_connection_turns_out_closed() {
     let content = pattern(40_000);
     for (method, status) in [("PUT", 200), ("QUERY", 200), ("DELETE", 200), ("POST", 502)] {

@@ -182,7 +182,8 @@ impl Exchange {
     }
 
     /// Sends the request on and delivers the response. On a second connection if a reused one turns out to be dead, or
-    /// if the upstream says that it has not processed the request; once, and only if what went out of its content is kept.
+    /// if the upstream says that it has not processed the request, and on a third if it does so by ending the second, too;
+    /// only if what went out of its content is kept.
     pub(super) async fn forward(
         &mut self,
         client: &mut MessageStream,
@@ -239,15 +240,14 @@ impl Exchange {
                     tracing::debug!(%error, "the idle connection was dead, trying a new one");
                     freshness = Freshness::New;
                 }
-                Err(error)
-                    if freshness != Freshness::New
-                        && is_repeatable
-                        && is_unprocessed(&error, &progress) =>
-                {
-                    tracing::debug!(%error, "the upstream has not looked at the request, trying a new connection");
-                    freshness = Freshness::New;
-                }
                 Err(error) => {
+                    if let Some(fresher) = fresher(freshness, &error, &progress)
+                        && is_repeatable
+                    {
+                        tracing::debug!(%error, "the upstream has not looked at the request, trying a new connection");
+                        freshness = fresher;
+                        continue;
+                    }
                     if error.peer == Peer::Upstream && matches!(error.cause, Cause::TimedOut) {
                         upstream.retire();
                     }
@@ -479,6 +479,18 @@ fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
 fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
         && matches!(&error.cause, Cause::Io(error) if http2::is_unprocessed(error))
+}
+
+/// The connection that a request goes over next that was not processed on one of this freshness; None: it fails.
+fn fresher(freshness: Freshness, error: &ExchangeError, progress: &Progress) -> Option<Freshness> {
+    let is_left_out = matches!(&error.cause, Cause::Io(error) if http2::is_left_out(error));
+    match freshness {
+        _ if !is_unprocessed(error, progress) => None,
+        Freshness::Any | Freshness::Verified => Some(Freshness::New),
+        // All who were left out share the new connection, and the upstream may take as few streams on it.
+        Freshness::New if is_left_out => Some(Freshness::Own),
+        Freshness::New | Freshness::Own => None,
+    }
 }
 
 /// As [`is_unprocessed`], because the upstream wants HTTP/1.1 (RFC 9113 §7).

@@ -320,7 +320,7 @@ fn refused(error: h2::Error) -> io::Error {
 /// What an upstream said.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream did not process the request: {0}")]
-struct Unprocessed(#[source] h2::Error);
+pub(super) struct Unprocessed(#[source] pub(super) h2::Error);
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -31,6 +31,7 @@ mod tests;
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 
+use client_stream::Unprocessed;
 use field_blocks::Remarks;
 use h2::{Reason, StreamId};
 
@@ -83,6 +84,12 @@ pub(crate) fn is_malformed(error: &Error) -> bool {
 /// Whether the upstream has not processed a request, and says so: it may be sent again whatever it asks for.
 pub(crate) fn is_unprocessed(error: &Error) -> bool {
     error.kind() == ErrorKind::ConnectionRefused || requires_http1(error)
+}
+
+/// Whether the upstream has not processed a request because it ends the connection (GOAWAY).
+pub(crate) fn is_left_out(error: &Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.is_some_and(|Unprocessed(error)| error.is_go_away())
 }
 
 /// Whether the upstream has not processed a request because it wants it by HTTP/1.1 (RFC 9113 §7).

@@ -98,6 +98,8 @@ pub(crate) enum Freshness {
     Verified,
     /// A new one.
     New,
+    /// A new one that nobody else had a stream of before.
+    Own,
 }
 
 /// A connection along `route`: an idle one if there is one and `freshness` allows it, else a new one. How requests are
@@ -124,7 +126,7 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
     let is_usable = match freshness {
         Freshness::Any => MessageStream::is_quiet,
         Freshness::Verified => MessageStream::is_quiet_now,
-        Freshness::New => return None,
+        Freshness::New | Freshness::Own => return None,
     };
     let shared = match may_be_shared(route) {
         true => worker.pool.open(route),
@@ -170,7 +172,7 @@ pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
 }
 
 /// A new connection along `route`, or a stream of one that somebody else has just made.
-/// With [`Freshness::New`] it is none that was there when this was called.
+/// With [`Freshness::New`] it is none that was there when this was called, with [`Freshness::Own`] none of somebody else's.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     route: &Route<'_>,
@@ -198,12 +200,16 @@ async fn connect_shared(
     let limit = worker.config.timeouts.connect;
     let begun_at = Instant::now();
     let shares = worker.pool.shares(route);
-    let entered = Rc::clone(&shares).enter(freshness == Freshness::New);
-    let turn = match tokio::time::timeout(limit, entered).await {
-        Ok(Turn::Stream(stream)) => return Ok(Upstream::on(worker, stream)),
-        Ok(Turn::Ours(turn)) => Some(turn),
-        Ok(Turn::Everybodys) => None,
-        Err(_) => return Err(DialError::late(route, limit)),
+    let turn = if freshness == Freshness::Own {
+        None
+    } else {
+        let entered = Rc::clone(&shares).enter(freshness == Freshness::New);
+        match tokio::time::timeout(limit, entered).await {
+            Ok(Turn::Stream(stream)) => return Ok(Upstream::on(worker, stream)),
+            Ok(Turn::Ours(turn)) => Some(turn),
+            Ok(Turn::Everybodys) => None,
+            Err(_) => return Err(DialError::late(route, limit)),
+        }
     };
     let dialer = Dialer {
         limit: limit.saturating_sub(begun_at.elapsed()),

@@ -237,6 +237,7 @@ fn a_refused_request_was_not_processed() {
             let error = stream.read_error().await;
             assert_eq!(http2::is_unprocessed(&error), is_unprocessed, "{reason}");
             assert_eq!(http2::requires_http1(&error), requires_http1, "{reason}");
+            assert!(!http2::is_left_out(&error), "{reason}");
             assert_eq!(http2::is_reset(&error), !is_unprocessed, "{reason}");
         }
     });
@@ -304,6 +305,7 @@ fn after_a_goodbye_streams_finish_and_none_begin() {
         let late = Stream::new(client.open());
         let error = late.try_write(GET.as_bytes()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(http2::is_left_out(&error));
     });
 }
 
