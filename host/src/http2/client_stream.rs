@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use h2::client::ResponseFuture;
@@ -57,7 +58,7 @@ enum Answer {
     },
     Arriving(Incoming),
     /// There will be none, or not the rest of it.
-    Failed(io::ErrorKind),
+    Failed(io::Error),
 }
 
 impl ClientStream {
@@ -114,7 +115,7 @@ impl Answer {
                     *reader = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
-                Self::Failed(kind) => return Poll::Ready(Err((*kind).into())),
+                Self::Failed(error) => return Poll::Ready(Err(again(error))),
                 Self::Arriving(incoming) => return incoming.poll_read(cx, out).map_ok(|_| ()),
                 Self::Awaited {
                     interim,
@@ -126,7 +127,7 @@ impl Answer {
                 }
                 Self::Awaited { .. } => {
                     if let Err(error) = ready!(self.poll_head(cx)) {
-                        *self = Self::Failed(error.kind());
+                        *self = Self::Failed(again(&error));
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -198,7 +199,7 @@ impl Channel for ClientStream {
                 Request::Awaited(gathered) => {
                     let written = self.write_head(gathered, &bytes[at..]);
                     let (taken, sent) = written.inspect_err(|error| {
-                        self.tell_reader(Answer::Failed(error.kind()));
+                        self.tell_reader(Answer::Failed(again(error)));
                     })?;
                     at += taken;
                     if let Some(outgoing) = sent {
@@ -255,7 +256,7 @@ impl Drop for ClientStream {
         }
         let answer = std::mem::replace(
             self.response.get_mut(),
-            Answer::Failed(io::ErrorKind::ConnectionAborted),
+            Answer::Failed(io::ErrorKind::ConnectionAborted.into()),
         );
         match answer {
             Answer::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
@@ -314,13 +315,22 @@ fn refused(error: h2::Error) -> io::Error {
         Some(Reason::HTTP_1_1_REQUIRED) => io::ErrorKind::Unsupported,
         _ => io::ErrorKind::ConnectionRefused,
     };
-    io::Error::new(kind, Unprocessed(error))
+    io::Error::new(kind, Unprocessed(Arc::new(error)))
+}
+
+/// An error once more, with what tells whether the request was processed.
+fn again(error: &io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(unprocessed @ Unprocessed(_)) => io::Error::new(error.kind(), unprocessed.clone()),
+        None => error.kind().into(),
+    }
 }
 
 /// What an upstream said.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the upstream did not process the request: {0}")]
-pub(super) struct Unprocessed(#[source] pub(super) h2::Error);
+pub(super) struct Unprocessed(#[source] pub(super) Arc<h2::Error>);
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -86,10 +86,10 @@ pub(crate) fn is_unprocessed(error: &Error) -> bool {
     error.kind() == ErrorKind::ConnectionRefused || requires_http1(error)
 }
 
-/// Whether the upstream has not processed a request because it ends the connection (GOAWAY).
+/// Whether the upstream has not processed a request because it ends the connection, or has ended it.
 pub(crate) fn is_left_out(error: &Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(|Unprocessed(error)| error.is_go_away())
+    inner.is_some_and(|Unprocessed(error)| error.is_go_away() || error.is_io())
 }
 
 /// Whether the upstream has not processed a request because it wants it by HTTP/1.1 (RFC 9113 §7).
