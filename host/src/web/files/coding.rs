@@ -2,7 +2,7 @@
 //!
 //! Pure: reads Accept-Encoding and says what to try, best first. A client that does not say what it takes gets content
 //! as it is. `zstd` and `deflate` are not offered: whoever takes them takes one of the two that are. Which codings there
-//! are of a file, and whether they are worth it, is decided in `mod.rs`.
+//! are of a file, and whether they are worth it, is decided in `files.rs`.
 
 use crate::content_coding::Coding;
 use crate::http1::Fields;
