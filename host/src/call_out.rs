@@ -3,19 +3,21 @@
 //! Other plugins do not see them. The answer is taken whole, within the limits that the plugin has set; nothing is
 //! followed, decoded or cached.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffers;
 use crate::collect::Collected;
+use crate::config::Config;
 use crate::error::{ExchangeError, Peer};
 use crate::http1::{
     self, BodyDecoder, BodyFraming, RequestForward, RequestHead, ResponseHead, Scheme, check_field,
 };
 use crate::stream::{MessageStream, ReadHeadError};
-use crate::upstream::{self, Freshness, Route, Upstream};
-use crate::worker::Worker;
+use crate::upstream::{self, Connector, Freshness, Route, Upstream};
 
 /// Interim responses that are skipped for one request.
 const MAX_INTERIM: usize = 20;
@@ -41,24 +43,50 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+thread_local! {
+    static CALLER: RefCell<Option<Rc<Caller>>> = const { RefCell::new(None) };
+}
+
+/// What calls are made with.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: Rc<Connector>,
+}
+
+impl Caller {
+    /// Makes calls of this thread, which is a worker's, from now on.
+    pub(crate) fn install(self) {
+        CALLER.set(Some(Rc::new(self)));
+    }
+
+    /// What this thread makes calls with; `None` where it is no worker's.
+    pub(crate) fn current() -> Option<Rc<Self>> {
+        CALLER
+            .try_with(|caller| caller.borrow().clone())
+            .ok()
+            .flatten()
+    }
+}
+
 /// Asks, and waits for the whole answer.
 ///
 /// Cancel safe: a dropped call closes its connection.
 ///
 /// # Errors
 /// In words, for the plugin: a bad URL, no connection, no answer within the limits.
-pub(crate) async fn ask(worker: &Rc<Worker>, question: Question) -> Result<Answer, String> {
+pub(crate) async fn ask(caller: &Caller, question: Question) -> Result<Answer, String> {
     let within = question.timeout;
-    let head = head(worker, &question)?;
+    let head = head(caller, &question)?;
     let asked = async {
         let is_repeatable = http1::is_idempotent(&question.method);
         let freshness = match is_repeatable && question.body.is_empty() {
             true => Freshness::Any,
             false => Freshness::Verified,
         };
-        match attempt(worker, &head, &question, freshness).await {
+        match attempt(caller, &head, &question, freshness).await {
             Err(Failure { is_stale: true, .. }) if is_repeatable => {
-                attempt(worker, &head, &question, Freshness::New).await
+                attempt(caller, &head, &question, Freshness::New).await
             }
             result => result,
         }
@@ -84,7 +112,7 @@ struct Failure {
 }
 
 /// The request as a head, read by the same rules as a client's.
-fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
+fn head(caller: &Caller, question: &Question) -> Result<RequestHead, String> {
     let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url.escape_debug());
     // Either would end its part of the request line, and begin something that the plugin has not asked for.
     let ends_early = |text: &str| text.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
@@ -115,7 +143,7 @@ fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
         }
     }
     text.extend_from_slice(b"\r\n");
-    RequestHead::parse(text, 0, buffers::lines(), &worker.head_limits).map_err(|refused| {
+    RequestHead::parse(text, 0, buffers::lines(), &caller.config.limits.head()).map_err(|refused| {
         let reason = bad(&refused.error);
         buffers::give_back_head((refused.text, refused.lines));
         reason
@@ -123,7 +151,7 @@ fn head(worker: &Worker, question: &Question) -> Result<RequestHead, String> {
 }
 
 async fn attempt(
-    worker: &Rc<Worker>,
+    caller: &Caller,
     head: &RequestHead,
     question: &Question,
     freshness: Freshness,
@@ -136,16 +164,16 @@ async fn attempt(
         mut stream,
         is_reused,
         ..
-    } = upstream::obtain(worker, &route, freshness)
+    } = upstream::obtain(&caller.connector, &route, freshness)
         .await
         .map_err(|error| Failure {
             reason: error.to_string(),
             is_stale: false,
         })?;
-    match converse(worker, head, question, &mut stream).await {
+    match converse(caller, head, question, &mut stream).await {
         Ok((answer, is_reusable)) => {
             if is_reusable {
-                worker.pool.put(&route, stream);
+                caller.connector.pool().put(&route, stream);
             }
             Ok(answer)
         }
@@ -164,12 +192,12 @@ struct Broken {
 }
 
 async fn converse(
-    worker: &Worker,
+    caller: &Caller,
     head: &RequestHead,
     question: &Question,
     stream: &mut MessageStream,
 ) -> Result<(Answer, bool), Broken> {
-    let timeouts = worker.config.timeouts;
+    let timeouts = caller.config.timeouts;
     let mut out = buffers::small();
     let options = RequestForward {
         via: "",
@@ -193,8 +221,10 @@ async fn converse(
     let mut is_relaxed = false;
     for _ in 0..=MAX_INTERIM {
         reader.deadline().arm(timeouts.upstream_response);
-        let may_relax = || worker.config.compatibility.is_relaxed(head.host());
-        let received = reader.read_response(&worker.head_limits, may_relax).await;
+        let may_relax = || caller.config.compatibility.is_relaxed(head.host());
+        let received = reader
+            .read_response(&caller.config.limits.head(), may_relax)
+            .await;
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
         let is_malformed = matches!(&received, Err(ReadHeadError::Head(_)));
         let is_silent = !is_late && !is_malformed && reader.buffered().is_empty();
@@ -208,7 +238,7 @@ async fn converse(
         is_relaxed |= response.is_relaxed();
         response.set_relaxed(is_relaxed);
         if response.status() >= 200 {
-            return take(worker, head, question, response, &mut reader).await;
+            return take(caller, head, question, response, &mut reader).await;
         }
     }
     Err(Broken {
@@ -218,7 +248,7 @@ async fn converse(
 }
 
 async fn take(
-    worker: &Worker,
+    caller: &Caller,
     head: &RequestHead,
     question: &Question,
     response: ResponseHead,
@@ -231,7 +261,7 @@ async fn take(
     let framing = http1::response_framing(&response, head.method())
         .map_err(|error| broken(error.to_string()))?;
     let mut collected = Collected::new(BodyDecoder::of_response(framing));
-    let patience = worker.config.timeouts.upstream_idle;
+    let patience = caller.config.timeouts.upstream_idle;
     let is_whole = collected
         .read(reader, question.max_body, patience)
         .await

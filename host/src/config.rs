@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::http1::HeadLimits;
+
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
 pub use file::FileError;
@@ -230,6 +232,17 @@ pub struct Limits {
     pub upstream_idle_total: Option<usize>,
     /// How long an idle upstream connection is kept. Default 60 s.
     pub upstream_idle_timeout: Duration,
+}
+
+impl Limits {
+    /// Those of heads, for the parser.
+    pub fn head(&self) -> HeadLimits {
+        HeadLimits {
+            max_head_len: self.max_head_len,
+            max_fields: self.max_fields,
+            max_target_len: self.max_target_len,
+        }
+    }
 }
 
 impl Default for Limits {

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::events::{Note, NoteKind};
 use crate::exchange::{self, Exchange, Origin, OwnTunnel};
+use crate::generation::{Current, WorkerGeneration};
 use crate::http1::Scheme;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
 use crate::http2::{self, LINGER};
@@ -20,7 +21,7 @@ use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelLimits, TunnelWatcher};
 use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
-use crate::worker::{Counted, Worker};
+use crate::worker_context::{self, Counted, WorkerContext};
 
 /// How long a client may take to close after we have, when all it sent has been read.
 const SHORT_LINGER: Duration = Duration::from_secs(1);
@@ -28,7 +29,9 @@ const SHORT_LINGER: Duration = Duration::from_secs(1);
 /// A client connection as its exchanges see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    pub(crate) worker: Rc<Worker>,
+    pub(crate) worker: Rc<WorkerContext>,
+    /// What is in force for its next exchange.
+    pub(crate) current: Rc<Current>,
     pub(crate) client: SocketAddr,
     pub(crate) id: u64,
     /// None when no plugin is interested in connections.
@@ -124,11 +127,16 @@ pub(crate) struct TunnelStart {
 }
 
 /// Begins to serve an accepted connection, in a task of its own.
-pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
-    let worker = Rc::clone(counted.worker());
-    let id = worker.next_connection_id();
+pub(crate) fn begin(
+    socket: TcpStream,
+    client: SocketAddr,
+    current: &Rc<Current>,
+    counted: Counted,
+) {
+    let generation = current.get();
+    let id = worker_context::next_connection_id();
     let ends = Ends {
-        _noted: Noted::open(&worker, id, client),
+        _noted: Noted::open(&generation, id, client),
         _counted: Some(counted),
     };
     let facts = || ClientFacts {
@@ -136,14 +144,14 @@ pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
         client,
         local: socket.local_addr().ok(),
     };
-    let plugins = ClientPlugins::new(&worker.chain, facts);
+    let plugins = ClientPlugins::new(&generation.chain, facts);
     if let Some(Err(plugin)) = plugins.as_ref().map(ClientPlugins::begin) {
         tracing::debug!(client.address = %client, plugin, "a plugin does not want this client");
         return;
     }
-    let claimable = worker.chain.has_protocols().then(facts);
-    let is_http_already = worker.tls_listener.is_none() && claimable.is_none();
-    let is_told = !worker.chain.is_empty() || worker.events.has_subscribers();
+    let claimable = generation.chain.has_protocols().then(facts);
+    let is_http_already = generation.tls_listener.is_none() && claimable.is_none();
+    let is_told = !generation.chain.is_empty() || generation.events.has_subscribers();
     let end = is_told.then(|| {
         Rc::new(ClientEnd {
             local: socket.local_addr().ok(),
@@ -155,7 +163,8 @@ pub(crate) fn begin(socket: TcpStream, client: SocketAddr, counted: Counted) {
         client,
         end,
         plugins: plugins.map(Rc::new),
-        worker,
+        worker: Rc::clone(&generation.worker),
+        current: Rc::clone(current),
         origin: None,
         own_tunnel: None,
         is_http2: false,
@@ -175,20 +184,25 @@ async fn find_protocol(
     mut connection: Connection,
     ends: Ends,
 ) {
-    let worker = Rc::clone(&connection.worker);
-    let transport = match &worker.tls_listener {
+    let generation = connection.current.get();
+    let transport = match &generation.tls_listener {
         None => Transport::Plain(socket),
-        Some(tls) => match Box::pin(tls.accept(socket, connection.client, &worker)).await {
-            Some(transport) => transport,
-            None => return,
-        },
+        Some(tls) => {
+            let limit = generation.config.timeouts.header_read;
+            let accepted = tls.accept(socket, connection.client, &generation.worker, limit);
+            match Box::pin(accepted).await {
+                Some(transport) => transport,
+                None => return,
+            }
+        }
     };
+    drop(generation);
     connection.is_http2 = transport.speaks_http2();
     connection.note_tls(&transport);
     let Some(facts) = claimable.filter(|_| !connection.is_http2) else {
         return spawn(transport, connection, ends);
     };
-    let mut stream = message_stream(transport, &worker);
+    let mut stream = message_stream(transport, &connection);
     if Box::pin(serve_protocol(&mut stream, &connection, facts)).await {
         return close(&mut stream, CloseReason::Client).await;
     }
@@ -200,7 +214,7 @@ pub(crate) fn spawn(transport: Transport, connection: Connection, ends: Ends) {
     if connection.is_http2 {
         tokio::task::spawn_local(serve_http2(transport, connection, ends));
     } else {
-        let stream = message_stream(transport, &connection.worker);
+        let stream = message_stream(transport, &connection);
         tokio::task::spawn_local(serve_http1(stream, connection, ends));
     }
 }
@@ -218,7 +232,7 @@ pub(crate) fn serve_http1(
     async move {
         loop {
             let pinned = connection.pinned.get();
-            if !has_another_request(&mut stream, &connection.worker, pinned).await {
+            if !has_another_request(&mut stream, &connection, pinned).await {
                 return;
             }
             match exchange::serve(&mut stream, &connection).await {
@@ -230,7 +244,7 @@ pub(crate) fn serve_http1(
                 }
                 Next::Tunnel(start) => {
                     // A task of its own: the tunnel's future is much smaller than this one.
-                    tokio::task::spawn_local(run_tunnel(stream, start, connection.worker, ends));
+                    tokio::task::spawn_local(run_tunnel(stream, start, ends));
                     return;
                 }
                 Next::Look(look) => {
@@ -250,20 +264,7 @@ pub(crate) fn serve_http1(
 async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     let connection = Rc::new(connection);
     let worker = Rc::clone(&connection.worker);
-    let options = ServerOptions {
-        targets: match connection.origin {
-            Some(_) => RequestTargets::Origin,
-            None => RequestTargets::Absolute {
-                default_scheme: Scheme::Http,
-                answers_https: worker.web.is_some(),
-            },
-        },
-        max_concurrent_streams: worker.config.limits.max_concurrent_streams,
-        max_head_len: worker.config.limits.max_head_len,
-        handshake_timeout: worker.config.timeouts.header_read,
-        idle_timeout: worker.config.timeouts.client_idle,
-        stall_timeout: worker.config.timeouts.stall,
-    };
+    let options = http2_options(&connection);
     let on_stream = |channel| {
         tokio::task::spawn_local(serve_stream(channel, Rc::clone(&connection)));
     };
@@ -295,8 +296,28 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     drop(ends);
 }
 
+/// How a client may use HTTP/2 on this connection.
+fn http2_options(connection: &Connection) -> ServerOptions {
+    let generation = connection.current.get();
+    let (limits, timeouts) = (&generation.config.limits, &generation.config.timeouts);
+    ServerOptions {
+        targets: match connection.origin {
+            Some(_) => RequestTargets::Origin,
+            None => RequestTargets::Absolute {
+                default_scheme: Scheme::Http,
+                answers_https: generation.web.is_some(),
+            },
+        },
+        max_concurrent_streams: limits.max_concurrent_streams,
+        max_head_len: limits.max_head_len,
+        handshake_timeout: timeouts.header_read,
+        idle_timeout: timeouts.client_idle,
+        stall_timeout: timeouts.stall,
+    }
+}
+
 async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
-    let mut stream = message_stream(Transport::Channel(channel), &connection.worker);
+    let mut stream = message_stream(Transport::Channel(channel), &connection);
     match exchange::serve(&mut stream, &connection).await {
         Next::Close(
             CloseReason::ResponseCutOff { .. } | CloseReason::Plugin | CloseReason::Upstream,
@@ -306,8 +327,7 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
         Next::Close(CloseReason::Unprocessed) => stream.refuse_on_close(),
         Next::Again | Next::Close(_) => {}
         Next::Tunnel(start) => {
-            let worker = Rc::clone(&connection.worker);
-            tokio::task::spawn_local(run_tunnel(stream, start, worker, Ends::default()));
+            tokio::task::spawn_local(run_tunnel(stream, start, Ends::default()));
         }
         Next::Look(look) => {
             let connection = Connection {
@@ -335,26 +355,27 @@ async fn serve_own_tunnel(
     connection: Connection,
     ends: Ends,
 ) {
-    let worker = Rc::clone(&connection.worker);
     let mut connection = Connection {
         own_tunnel: Some(tunnel),
         is_http2: false,
         ..connection
     };
-    let Some(tls) = &worker.tls_listener else {
+    let generation = connection.current.get();
+    let Some(tls) = &generation.tls_listener else {
         tokio::task::spawn_local(serve_http1(stream, connection, ends));
         return;
     };
-    let accepted = tls.accept_in_tunnel(stream, connection.client, &worker);
+    let limit = generation.config.timeouts.header_read;
+    let accepted = tls.accept_in_tunnel(stream, connection.client, &generation.worker, limit);
     if let Some(transport) = Box::pin(accepted).await {
         connection.is_http2 = transport.speaks_http2();
         spawn(transport, connection, ends);
     }
 }
 
-pub(crate) fn message_stream(transport: Transport, worker: &Worker) -> MessageStream {
-    let read_len = worker.config.limits.client_read_len;
-    MessageStream::new(transport, &worker.deadlines, read_len)
+pub(crate) fn message_stream(transport: Transport, connection: &Connection) -> MessageStream {
+    let read_len = connection.current.get().config.limits.client_read_len;
+    MessageStream::new(transport, &connection.worker.deadlines, read_len)
 }
 
 /// Lets a plugin's own protocol have the connection, if one claims it; `false`: it is HTTP's.
@@ -363,12 +384,12 @@ async fn serve_protocol(
     connection: &Connection,
     facts: ClientFacts,
 ) -> bool {
-    let worker = &connection.worker;
-    if !has_another_request(stream, worker, None).await {
+    if !has_another_request(stream, connection, None).await {
         return true;
     }
-    let timeouts = worker.config.timeouts;
-    let Some(protocol) = worker.chain.claimed(stream, timeouts.header_read).await else {
+    let generation = connection.current.get();
+    let timeouts = generation.config.timeouts;
+    let Some(protocol) = generation.chain.claimed(stream, timeouts.header_read).await else {
         return false;
     };
     protocol::serve(
@@ -384,18 +405,18 @@ async fn serve_protocol(
 
 /// Notes the beginning and the end of a connection for those who subscribe.
 struct Noted {
-    worker: Rc<Worker>,
+    generation: Rc<WorkerGeneration>,
     id: u64,
     client: SocketAddr,
 }
 
 impl Noted {
-    fn open(worker: &Rc<Worker>, id: u64, client: SocketAddr) -> Option<Box<Self>> {
+    fn open(generation: &Rc<WorkerGeneration>, id: u64, client: SocketAddr) -> Option<Box<Self>> {
         let kind = NoteKind::ConnectionOpened;
-        worker.events.note(|| Note::new(kind, id, client));
-        worker.events.has_subscribers().then(|| {
+        generation.events.note(|| Note::new(kind, id, client));
+        generation.events.has_subscribers().then(|| {
             Box::new(Self {
-                worker: Rc::clone(worker),
+                generation: Rc::clone(generation),
                 id,
                 client,
             })
@@ -407,7 +428,7 @@ impl Drop for Noted {
     fn drop(&mut self) {
         let kind = NoteKind::ConnectionClosed;
         let note = || Note::new(kind, self.id, self.client);
-        self.worker.events.note(note);
+        self.generation.events.note(note);
     }
 }
 
@@ -415,10 +436,11 @@ impl Drop for Noted {
 /// to it.
 async fn has_another_request(
     stream: &mut MessageStream,
-    worker: &Worker,
+    connection: &Connection,
     pinned: Option<&Rc<Pinned>>,
 ) -> bool {
-    let idle = worker.config.timeouts.client_idle;
+    let idle = connection.current.get().config.timeouts.client_idle;
+    let worker = &connection.worker;
     let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || worker.is_draining()));
     std::future::poll_fn(|cx| match (waiting.as_mut().poll(cx), pinned) {
         (Poll::Ready(waited), _) => Poll::Ready(waited.unwrap_or(false)),
@@ -439,25 +461,21 @@ async fn close(stream: &mut MessageStream, reason: CloseReason) {
 }
 
 /// Relays a tunnel to its end.
-pub(crate) async fn run_tunnel(
-    client: MessageStream,
-    start: Box<TunnelStart>,
-    worker: Rc<Worker>,
-    ends: Ends,
-) {
+pub(crate) async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) {
     let TunnelStart {
         mut exchange,
         upstream,
         refused,
     } = *start;
-    let limits = &worker.config.limits;
+    let generation = Rc::clone(exchange.generation());
+    let limits = &generation.config.limits;
     let client = tunnel_end(client, limits.client_read_len);
     let upstream = tunnel_end(upstream, limits.server_read_len);
     let tunnel_limits = TunnelLimits {
         idle: exchange.timeouts().tunnel_idle,
         half_closed: exchange.timeouts().half_closed,
     };
-    let deadlines = &worker.deadlines;
+    let deadlines = &generation.worker.deadlines;
     let relayed = if let Some(hooks) = exchange.websocket_hooks() {
         let limits = MessageLimits {
             idle: tunnel_limits.idle,

@@ -7,9 +7,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -128,7 +128,8 @@ impl Events {
 /// The thread that tells the subscribers.
 #[derive(Debug, Default)]
 pub(crate) struct Herald {
-    over: Option<Receiver<()>>,
+    /// Behind a lock only to be shared; [`finish`](Self::finish) is the one who looks.
+    over: Option<Mutex<Receiver<()>>>,
 }
 
 impl Herald {
@@ -151,12 +152,14 @@ impl Herald {
                 let _ = end.send(());
             })?;
         let queue = Some(Queue { sender, lost });
-        Ok((Self { over: Some(over) }, Events { queue }))
+        let over = Some(Mutex::new(over));
+        Ok((Self { over }, Events { queue }))
     }
 
     /// Waits until the subscribers have heard everything; every [`Events`] has to be gone.
     pub(crate) fn finish(self) {
-        if let Some(over) = self.over
+        let over = self.over.map(Mutex::into_inner);
+        if let Some(over) = over.map(|over| over.unwrap_or_else(PoisonError::into_inner))
             && over.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout)
         {
             tracing::warn!("subscribers did not take the last events within {FAREWELL:?}");

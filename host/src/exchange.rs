@@ -25,10 +25,11 @@ use std::time::Duration;
 
 use crate::buffers;
 use crate::ca;
-use crate::config::Timeouts;
+use crate::config::{Config, Timeouts};
 use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
+use crate::generation::WorkerGeneration;
 use crate::http1::{
     self, BodyDecoder, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version,
 };
@@ -39,7 +40,7 @@ use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::upstream::HttpVersions;
 use crate::upstream::pinned::Pinned;
-use crate::worker::Worker;
+use crate::worker_context::{self, WorkerContext};
 
 pub(crate) use connect::{FailedTls, Secured};
 pub(crate) use itself::OwnTunnel;
@@ -53,9 +54,10 @@ use web::ForwardedTo;
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
     /// What has sent it where it goes, as long as the tunnel lives that it has become. Dropped first: it uses its plugin,
-    /// which belongs to the worker.
+    /// which belongs to the generation.
     held_task: Option<Box<WebTask>>,
-    worker: Rc<Worker>,
+    /// What is in force for it, from its head to its end.
+    generation: Rc<WorkerGeneration>,
     facts: ExchangeFacts,
     head: RequestHead,
     framing: BodyFraming,
@@ -157,11 +159,12 @@ enum AfterAnswer {
 /// Serves the next request of a connection on which bytes have arrived.
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
     let consumed = client.consumed();
-    let head = match next_request(client, connection).await {
+    let generation = connection.current.get();
+    let head = match next_request(client, connection, &generation).await {
         Ok(head) => head,
         Err(next) => return next,
     };
-    let mut exchange = Exchange::new(connection, head);
+    let mut exchange = Exchange::new(connection, generation, head);
     exchange.record.received = client.consumed() - consumed;
     exchange.note_event(NoteKind::RequestStarted);
     let outcome = match exchange.run(client).await {
@@ -199,8 +202,9 @@ enum Outcome {
 async fn next_request(
     client: &mut MessageStream,
     connection: &Connection,
+    generation: &WorkerGeneration,
 ) -> Result<RequestHead, Next> {
-    match read_request(client, &connection.worker).await {
+    match read_request(client, &generation.config).await {
         Ok(Some(mut head)) => {
             if connection.is_http2 {
                 head.set_version(Version::Http2);
@@ -209,20 +213,18 @@ async fn next_request(
         }
         Ok(None) => Err(Next::Close(CloseReason::Gone)),
         // Boxed: it would make every idle client connection larger.
-        Err(unread) => Err(Box::pin(refuse(client, connection, unread)).await),
+        Err(unread) => Err(Box::pin(refuse(client, connection, generation, unread)).await),
     }
 }
 
 async fn read_request(
     client: &mut MessageStream,
-    worker: &Worker,
+    config: &Config,
 ) -> Result<Option<RequestHead>, Unread> {
     let mut reader = client.reader();
-    reader.deadline().arm(worker.config.timeouts.header_read);
-    let received = match reader
-        .read_head(HeadKind::Request, &worker.head_limits)
-        .await
-    {
+    reader.deadline().arm(config.timeouts.header_read);
+    let limits = config.limits.head();
+    let received = match reader.read_head(HeadKind::Request, &limits).await {
         Ok(received) => received,
         Err(ReadHeadError::Closed) => return Ok(None),
         Err(ReadHeadError::Io(error))
@@ -235,12 +237,7 @@ async fn read_request(
             return Err(Unread::new(error, reader.buffered()));
         }
     };
-    match RequestHead::parse(
-        received.text,
-        received.start,
-        buffers::lines(),
-        &worker.head_limits,
-    ) {
+    match RequestHead::parse(received.text, received.start, buffers::lines(), &limits) {
         Ok(head) => Ok(Some(head)),
         Err(refused) => {
             let error = ExchangeError::new(Peer::Client, Step::ReadHead, refused.error);
@@ -253,7 +250,7 @@ async fn read_request(
 
 async fn send_reply(
     client: &mut MessageStream,
-    worker: &Worker,
+    worker: &WorkerContext,
     reply: &Reply,
     form: ReplyForm,
     stall: Duration,
@@ -267,14 +264,20 @@ async fn send_reply(
 }
 
 impl Exchange {
-    fn new(connection: &Connection, mut head: RequestHead) -> Self {
-        let worker = &connection.worker;
+    fn new(
+        connection: &Connection,
+        generation: Rc<WorkerGeneration>,
+        mut head: RequestHead,
+    ) -> Self {
         let facts = ExchangeFacts {
             connection_id: connection.id,
-            exchange_id: worker.next_exchange_id(),
+            exchange_id: match generation.numbers_exchanges() {
+                true => worker_context::next_exchange_id(),
+                false => 0,
+            },
             client: connection.client,
         };
-        let has_plugins = !worker.chain.is_empty();
+        let has_plugins = !generation.chain.is_empty();
         if has_plugins {
             // What plugins add is not for the client to name as its own hop's.
             head.fields_mut().settle_connection();
@@ -282,9 +285,9 @@ impl Exchange {
         Self {
             session: has_plugins.then(|| {
                 let client = connection.plugins.as_ref();
-                Session::new(&worker.chain, client, connection.end.as_ref(), facts)
+                Session::new(&generation.chain, client, connection.end.as_ref(), facts)
             }),
-            worker: Rc::clone(worker),
+            generation,
             facts,
             head,
             framing: BodyFraming::Empty,
@@ -409,7 +412,7 @@ impl Exchange {
         }
         match self.head.target().form {
             TargetForm::Asterisk => return Ok(Some(Reply::options())),
-            TargetForm::Authority if self.worker.config.disable_http_proxy => {
+            TargetForm::Authority if self.generation.config.disable_http_proxy => {
                 return refuse(Refusal::NotAProxy);
             }
             TargetForm::Origin => return refuse(Refusal::NotAProxyRequest),
@@ -437,9 +440,9 @@ impl Exchange {
         if self.head.host() != ca::page::HOST || self.head.is_method("CONNECT") {
             return None;
         }
-        let certificate = self.worker.interception.as_ref();
+        let certificate = self.generation.interception.as_ref();
         let certificate = certificate.map(|interception| interception.authority_der());
-        let address = self.worker.own_addresses.first();
+        let address = self.generation.connector.own_addresses().first();
         let proxy = address.map_or_else(String::new, SocketAddr::to_string);
         let path = self.head.path();
         let page = ca::page::answer(self.head.method(), path, &proxy, certificate);
@@ -471,7 +474,7 @@ impl Exchange {
             is_last: next != AfterAnswer::Again,
         };
         let stall = self.timeouts().stall;
-        let result = send_reply(client, &self.worker, reply, form, stall).await;
+        let result = send_reply(client, &self.generation.worker, reply, form, stall).await;
         self.record.answered = reply.status;
         if self.record.answered_by == AnsweredBy::Nobody {
             self.record.answered_by = AnsweredBy::Proxy("");
@@ -529,7 +532,7 @@ impl Exchange {
             self.record.note = Some("refused, the upstream did not process the request".to_owned());
             return AfterAnswer::Close(CloseReason::Unprocessed);
         }
-        let reply = Reply::for_error(error, &self.worker.config.via);
+        let reply = Reply::for_error(error, &self.generation.config.via);
         self.record.note = Some(why_answered(error));
         self.record.answered_by = AnsweredBy::Proxy(classify(error).1);
         let is_about_policy = matches!(error.cause, Cause::Refused(_) | Cause::Content(_));
@@ -565,9 +568,14 @@ impl Exchange {
         }
     }
 
+    /// What is in force for it.
+    pub(crate) fn generation(&self) -> &Rc<WorkerGeneration> {
+        &self.generation
+    }
+
     /// How long the steps of this exchange may take.
     pub(crate) fn timeouts(&self) -> &Timeouts {
-        let config = &self.worker.config;
+        let config = &self.generation.config;
         let own = (self.host_timeouts as usize).checked_sub(1);
         own.and_then(|at| config.host_timeouts.get(at))
             .map_or(&config.timeouts, |entry| &entry.timeouts)
@@ -575,7 +583,7 @@ impl Exchange {
 
     /// Finds out whether the request's host has timeouts of its own, or the host that it is sent to, or its tunnel.
     fn settle_timeouts(&mut self, destination: Option<&Destination>) {
-        let entries = &self.worker.config.host_timeouts;
+        let entries = &self.generation.config.host_timeouts;
         if entries.is_empty() {
             return;
         }
@@ -592,12 +600,14 @@ impl Exchange {
 
     /// Reads a body of this exchange; its trailers may be as long as a head.
     fn body_decoder(&self, framing: BodyFraming) -> BodyDecoder {
-        BodyDecoder::new(framing).with_trailer_limit(self.worker.head_limits.max_head_len)
+        BodyDecoder::new(framing)
+            .with_trailer_limit(self.generation.config.limits.head().max_head_len)
     }
 
     /// The same for a response.
     fn response_decoder(&self, framing: BodyFraming) -> BodyDecoder {
-        BodyDecoder::of_response(framing).with_trailer_limit(self.worker.head_limits.max_head_len)
+        BodyDecoder::of_response(framing)
+            .with_trailer_limit(self.generation.config.limits.head().max_head_len)
     }
 
     fn has_content(&self) -> bool {
@@ -613,7 +623,7 @@ impl Exchange {
         } else if self.binding == Binding::Over && self.head.version() != Version::Http2 {
             // A stream of HTTP/2 ends by itself: to reset it would take its answer back.
             Some(CloseReason::Upstream)
-        } else if self.worker.is_draining() {
+        } else if self.generation.worker.is_draining() {
             Some(CloseReason::Draining)
         } else {
             None

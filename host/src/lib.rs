@@ -13,6 +13,7 @@ pub mod server;
 
 mod connection;
 mod exchange;
+pub mod generation;
 mod handover;
 mod worker;
 
@@ -41,6 +42,7 @@ mod error;
 mod events;
 mod held;
 mod reply;
+mod worker_context;
 
 pub mod ca;
 pub mod key_pair;

@@ -71,7 +71,7 @@ const USAGE: u8 = 2;
 /// The configuration or a plugin cannot be used (`EX_CONFIG` of sysexits).
 const CONFIG: u8 = 78;
 
-/// The last line of a proxy that could not start.
+/// The last lines of a proxy that could not start: one for each thing that is wrong.
 struct Failure {
     message: String,
     status: u8,
@@ -87,7 +87,9 @@ impl Failure {
 
     fn report(self) -> ExitCode {
         // If standard error is gone, the status still tells.
-        let _ = writeln!(io::stderr(), "proxy: {}", self.message);
+        for line in self.message.lines() {
+            let _ = writeln!(io::stderr(), "proxy: {line}");
+        }
         ExitCode::from(self.status)
     }
 }

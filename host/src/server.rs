@@ -8,7 +8,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,22 +16,14 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::events::Herald;
+use crate::generation::{self, Problems};
 use crate::handover::Handover;
-use crate::interception::Interception;
-use crate::interception::certificates::{Certificates, CertificatesError};
-use crate::key_pair::KeyPairError;
 use crate::plugins::call::{self, Role, Visible};
-use crate::plugins::host_table::HOST_TABLE;
-use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
-use crate::plugins::spec::PluginSpec;
-use crate::plugins::{Chain, last_words, watchdog};
+use crate::plugins::{last_words, watchdog};
 use crate::telemetry::LogSink;
-use crate::tls_listener::{TlsListener, TlsListenerError};
-use crate::upstream::resolve::NameFiles;
-use crate::upstream::tls::{TlsClient, TlsClientError};
-use crate::web::{WebServer, WebServerError};
-use crate::worker::{self, Cut, Stage, WorkerStart};
+use crate::tls_listener::TlsListener;
+use crate::worker::{self, Stage, WorkerStart};
+use crate::worker_context::Cut;
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -53,36 +44,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// Why the proxy could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A plugin cannot be used.
+    /// The configuration cannot be in force.
     #[error(transparent)]
-    Plugin(#[from] LoadError),
-    /// A file of certificates to trust cannot be used.
-    #[error(
-        "{}: {source}; name files of PEM certificates with --ca-file or tls.upstream.extra_ca_files", .path.display()
-    )]
-    CaFile {
-        /// As configured.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// A certificate or a key cannot be used.
-    #[error(transparent)]
-    TlsListener(#[from] TlsListenerError),
-    /// The web server cannot serve what it was asked to.
-    #[error(transparent)]
-    WebServer(#[from] WebServerError),
-    /// Nothing is to be served.
-    #[error(
-        "--disable-http-proxy leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
-    )]
-    NothingToServe,
-    /// There is no place for the certificates of intercepted hosts.
-    #[error(transparent)]
-    Certificates(#[from] CertificatesError),
-    /// A certificate to show to upstreams, or its key, cannot be used.
-    #[error("tls.upstream.client_certificates: {0}")]
-    ClientCertificate(KeyPairError),
+    Problems(#[from] Problems),
     /// The host name has no address.
     #[error(
         "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
@@ -111,28 +75,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration or a plugin is at fault, rather than the system.
     pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Plugin(_)
-                | Self::CaFile { .. }
-                | Self::TlsListener(_)
-                | Self::ClientCertificate(_)
-                | Self::Certificates(_)
-                | Self::WebServer(_)
-                | Self::NothingToServe
-                | Self::Hostname { .. }
-        )
-    }
-}
-
-impl From<TlsClientError> for StartError {
-    fn from(error: TlsClientError) -> Self {
-        match error {
-            TlsClientError::CaFile { path, reason } => Self::CaFile {
-                path,
-                source: reason,
-            },
-            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error),
+        match self {
+            Self::Problems(problems) => problems.is_configuration(),
+            Self::Hostname { .. } => true,
+            Self::Listen { .. } | Self::Worker(_) => false,
         }
     }
 }
@@ -142,7 +88,6 @@ impl From<TlsClientError> for StartError {
 /// # Errors
 /// Nothing has been served when this fails at the start; see [`StartError`].
 pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
-    let config = Arc::new(config);
     if !config.plugins.is_empty() {
         last_words::install();
     }
@@ -152,55 +97,20 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
              to limit this, name the hosts in relaxed_hosts"
         );
     }
-    let plugins = load_plugins(&config)?;
-    let names = plugins.names;
-    for name in &names {
+    let generation = Arc::new(generation::build(config)?);
+    for name in &generation.plugin_names {
         tracing::info!("Loaded plugin {name}");
     }
-    for plugin in &plugins.filters {
-        for hook in plugin.uncalled_hooks() {
-            tracing::warn!(
-                "plugin {} implements {hook}, which this version of the proxy never calls",
-                plugin.name
-            );
-        }
-    }
-    let chain = Arc::new(Chain::new(
-        plugins.filters,
-        plugins.protocols,
-        config.limits.max_body_buffer,
-    ));
-    let (herald, events) = Herald::start(plugins.subscribers).map_err(StartError::Worker)?;
-    let insecure_hosts = match &config.interception {
-        Some(interception) => &interception.insecure_hosts[..],
-        None => &[],
-    };
-    let tls_client = Arc::new(TlsClient::new(&config.tls, insecure_hosts)?);
-    let key_log = config.tls.key_log;
-    let tls_listener = match &config.tls.listener {
-        Some(files) => Some(Arc::new(TlsListener::load(files, key_log)?)),
-        None => None,
-    };
-    let interception = match &config.interception {
-        Some(intercepted) => {
-            let certificates = Arc::new(Certificates::new(intercepted, key_log)?);
-            Some(Arc::new(Interception::new(intercepted, certificates)))
-        }
-        None => None,
-    };
-    let web = WebServer::new(&config, plugins.web)?.map(Arc::new);
-    if web.is_none() && config.disable_http_proxy {
-        return Err(StartError::NothingToServe);
-    }
+    let config = Arc::clone(&generation.config);
+    let has_plugins = !generation.plugin_names.is_empty();
     let workers = config.num_workers.get();
     let (addresses, listeners) = listen(&config)?;
-    let handover = match names.is_empty() || workers < 2 {
+    let handover = match !has_plugins || workers < 2 {
         true => None,
         false => Some(Arc::new(
             Handover::new(&listeners).map_err(StartError::Worker)?,
         )),
     };
-    let name_files = Arc::new(NameFiles::of_system(&config.dns));
     let (stage, stage_receiver) = watch::channel(Stage::Serving);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (ready, ready_workers) = std::sync::mpsc::channel();
@@ -209,14 +119,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
             number,
             listeners,
             handover: handover.clone(),
-            config: Arc::clone(&config),
-            chain: Arc::clone(&chain),
-            tls_client: Arc::clone(&tls_client),
-            name_files: Arc::clone(&name_files),
-            tls_listener: tls_listener.clone(),
-            interception: interception.clone(),
-            web: web.clone(),
-            events: events.clone(),
+            generation: Arc::clone(&generation),
             log: log.clone(),
             stage: stage_receiver.clone(),
             ready: ready.clone(),
@@ -227,7 +130,7 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     if ready_workers.iter().take(workers).count() < workers {
         return Err(StartError::Worker(first_failure(&mut endings)));
     }
-    if !names.is_empty() {
+    if has_plugins {
         watch_plugins(&config, handover.clone()).map_err(StartError::Worker)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -249,14 +152,14 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
         }
         stage.send_replace(next);
     };
-    let reload = || reload(tls_listener.as_deref());
+    let reload = || reload(generation.tls_listener.as_deref());
     let supervised = supervise(&enter, &mut endings, workers, &mut signals, reload);
     let (outcome, drained) = runtime.block_on(supervised);
     // Workers have dropped theirs when they have drained.
     let end = move || {
-        drop(events);
-        herald.finish();
-        drop((chain, web));
+        if let Some(generation) = Arc::into_inner(generation) {
+            generation.end();
+        }
     };
     match drained {
         Drained::Whole => runtime.block_on(end_plugins(end, &mut signals, END_LIMIT)),
@@ -312,22 +215,6 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
         signal = signals.next_end() => tracing::warn!("{signal} again: not waiting for plugins to end"),
         () = tokio::time::sleep(limit) => tell_stuck_ends(limit),
     }
-}
-
-fn load_plugins(config: &Config) -> Result<Loaded, LoadError> {
-    let requests = config
-        .plugins
-        .iter()
-        .map(|entry| {
-            Ok(LoadRequest {
-                spec: PluginSpec::parse(&entry.spec)?,
-                hook_limit: entry.timeout.unwrap_or(config.timeouts.plugin_hook),
-                config: entry.config.clone(),
-                config_origin: entry.origin.clone(),
-            })
-        })
-        .collect::<Result<Vec<_>, LoadError>>()?;
-    load(&requests, &config.plugin_dirs, HOST_TABLE)
 }
 
 /// Binds every address of the host name once per worker; port 0 becomes the same free port everywhere.

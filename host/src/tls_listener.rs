@@ -21,7 +21,7 @@ use crate::server_tls::{Protocols, ServerTls};
 use crate::stream::MessageStream;
 use crate::telemetry::AccessRecord;
 use crate::transport::Transport;
-use crate::worker::Worker;
+use crate::worker_context::WorkerContext;
 
 /// The first byte of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -79,14 +79,16 @@ impl TlsListener {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the server's part in the handshake with a client; `None` when there is none, which has been logged.
+    /// Takes the server's part in the handshake with a client, which may last as long as `limit`; `None` when there is none, which has been logged.
     pub(crate) async fn accept(
         &self,
         socket: TcpStream,
         client: SocketAddr,
-        worker: &Worker,
+        worker: &WorkerContext,
+        limit: Duration,
     ) -> Option<Transport> {
-        within_limit(self.shake_hands(socket, client, worker), client, worker).await
+        let shaken = self.shake_hands(socket, client, worker);
+        within_limit(shaken, client, worker, limit).await
     }
 
     /// As [`accept`](Self::accept), inside of a tunnel that leads to the listener.
@@ -94,17 +96,18 @@ impl TlsListener {
         &self,
         stream: MessageStream,
         client: SocketAddr,
-        worker: &Worker,
+        worker: &WorkerContext,
+        limit: Duration,
     ) -> Option<Transport> {
         let shaken = self.shake_hands_in_tunnel(stream, client, worker);
-        within_limit(shaken, client, worker).await
+        within_limit(shaken, client, worker, limit).await
     }
 
     async fn shake_hands_in_tunnel(
         &self,
         mut stream: MessageStream,
         client: SocketAddr,
-        worker: &Worker,
+        worker: &WorkerContext,
     ) -> io::Result<Option<Transport>> {
         if !stream.has_buffered() && stream.reader().fill().await? == 0 {
             return Ok(None);
@@ -124,7 +127,7 @@ impl TlsListener {
         &self,
         socket: TcpStream,
         client: SocketAddr,
-        worker: &Worker,
+        worker: &WorkerContext,
     ) -> io::Result<Option<Transport>> {
         let mut first = [0];
         match socket.peek(&mut first).await {
@@ -148,10 +151,11 @@ impl TlsListener {
 async fn within_limit(
     handshake: impl Future<Output = io::Result<Option<Transport>>>,
     client: SocketAddr,
-    worker: &Worker,
+    worker: &WorkerContext,
+    limit: Duration,
 ) -> Option<Transport> {
     let deadline = worker.deadlines.slot();
-    deadline.arm(worker.config.timeouts.header_read);
+    deadline.arm(limit);
     match deadline.bound(handshake).await {
         Some(Ok(transport)) => transport,
         Some(Err(error)) => {
@@ -159,7 +163,6 @@ async fn within_limit(
             None
         }
         None => {
-            let limit = worker.config.timeouts.header_read;
             tracing::info!(client.address = %client, "no TLS with a client: the handshake took longer than {limit:?}");
             None
         }
@@ -177,7 +180,7 @@ fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> 
     Arc::new(tls.config(Protocols::Any, resolver, tls.tickets()))
 }
 
-async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &Worker) {
+async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &WorkerContext) {
     let mut beginning = [0; BEGINNING];
     let len = socket.peek(&mut beginning).await.unwrap_or(0);
     log_clear_text(&beginning[..len], client, worker);
@@ -187,7 +190,7 @@ async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &Wor
 }
 
 /// Tells a client that speaks clear text what is wrong, in a form that it can read.
-async fn refuse_clear_text(mut stream: MessageStream, worker: &Worker) {
+async fn refuse_clear_text(mut stream: MessageStream, worker: &WorkerContext) {
     let reply = Reply::text(
         400,
         "400 Bad Request: this port speaks TLS: use the proxy as https://, not http://",
@@ -203,7 +206,7 @@ async fn refuse_clear_text(mut stream: MessageStream, worker: &Worker) {
     }
 }
 
-fn log_clear_text(received: &[u8], client: SocketAddr, worker: &Worker) {
+fn log_clear_text(received: &[u8], client: SocketAddr, worker: &WorkerContext) {
     if !worker.logs_access() {
         return;
     }

@@ -1,6 +1,7 @@
 //! The next hop of an exchange: a pooled connection or a new one, straight or through a parent proxy, in clear or not.
 
 mod connect;
+mod connector;
 pub(crate) mod dial;
 pub(crate) mod handshakes;
 pub(crate) mod http1_hosts;
@@ -29,8 +30,8 @@ use crate::http1::Scheme;
 use crate::http2::client::Client;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
-use crate::worker::Worker;
 
+pub(crate) use connector::{Connector, Learned};
 use dial::Dialer;
 pub(crate) use dial::{DialError, DialFailure, ParentFailure};
 pub(crate) use parent::Parent;
@@ -64,12 +65,12 @@ impl Upstream {
     }
 
     /// A stream of a connection that others use as well.
-    fn on(worker: &Worker, stream: SharedStream) -> Self {
+    fn on(connector: &Connector, stream: SharedStream) -> Self {
         let SharedStream { channel, client } = stream;
         let stream = MessageStream::new(
             Transport::Channel(channel),
-            &worker.deadlines,
-            worker.config.limits.server_read_len,
+            &connector.learned.deadlines,
+            connector.config.limits.server_read_len,
         );
         Self {
             shared: Some(client),
@@ -105,21 +106,29 @@ pub(crate) enum Freshness {
 /// A connection along `route`: an idle one if there is one and `freshness` allows it, else a new one. How requests are
 /// written on it is [`Route::request_form`].
 pub(crate) async fn obtain(
-    worker: &Rc<Worker>,
+    connector: &Connector,
     route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, DialError> {
-    match idle(worker, route, freshness) {
+    match idle(connector, route, freshness) {
         Some(upstream) => Ok(upstream),
-        None => connect(worker, route, freshness).await,
+        None => connect(connector, route, freshness).await,
     }
 }
 
 /// An idle connection along `route`, or a new stream of a shared one, if there is one that `freshness` allows.
-pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> Option<Upstream> {
+pub(crate) fn idle(
+    connector: &Connector,
+    route: &Route<'_>,
+    freshness: Freshness,
+) -> Option<Upstream> {
     // Connections to parents are for any host, and those of plugins' own calls may lead here: whoever dials is told.
     if !route.may_lead_back
-        && own::is_named(&worker.own_addresses, route.connect_host(), route.port)
+        && own::is_named(
+            &connector.learned.own_addresses,
+            route.connect_host(),
+            route.port,
+        )
     {
         return None;
     }
@@ -129,12 +138,12 @@ pub(crate) fn idle(worker: &Worker, route: &Route<'_>, freshness: Freshness) -> 
         Freshness::New | Freshness::Own => return None,
     };
     let shared = match may_be_shared(route) {
-        true => worker.pool.open(route),
+        true => connector.learned.pool.open(route),
         false => None,
     };
     let upstream = match shared {
-        Some(stream) => Upstream::on(worker, stream),
-        None => Upstream::new(worker.pool.take(route, is_usable)?),
+        Some(stream) => Upstream::on(connector, stream),
+        None => Upstream::new(connector.learned.pool.take(route, is_usable)?),
     };
     Some(Upstream {
         is_reused: true,
@@ -164,9 +173,9 @@ pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstre
 pub(crate) struct PinnedClosed;
 
 /// The HTTP/2 connection along `route` that takes another stream, if there is one.
-pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
+pub(crate) fn shared(connector: &Connector, route: &Route<'_>) -> Option<Client> {
     match may_be_shared(route) {
-        true => worker.pool.shared(route),
+        true => connector.learned.pool.shared(route),
         false => None,
     }
 }
@@ -174,15 +183,15 @@ pub(crate) fn shared(worker: &Worker, route: &Route<'_>) -> Option<Client> {
 /// A new connection along `route`, or a stream of one that somebody else has just made.
 /// With [`Freshness::New`] it is none that was there when this was called, with [`Freshness::Own`] none of somebody else's.
 pub(crate) async fn connect(
-    worker: &Rc<Worker>,
+    connector: &Connector,
     route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, DialError> {
     // Boxed: dialling is rare, and its future would make every idle connection larger.
     if may_be_shared(route) {
-        return Box::pin(connect_shared(worker, route, freshness)).await;
+        return Box::pin(connect_shared(connector, route, freshness)).await;
     }
-    let stream = Box::pin(dial(worker, dialer(worker), route)).await?;
+    let stream = Box::pin(dial(connector, dialer(connector), route)).await?;
     Ok(Upstream::new(stream))
 }
 
@@ -193,19 +202,19 @@ fn may_be_shared(route: &Route<'_>) -> bool {
 
 /// As [`connect()`]. One limit covers the wait for others and the connection that is made behind it.
 async fn connect_shared(
-    worker: &Rc<Worker>,
+    connector: &Connector,
     route: &Route<'_>,
     freshness: Freshness,
 ) -> Result<Upstream, DialError> {
-    let limit = worker.config.timeouts.connect;
+    let limit = connector.config.timeouts.connect;
     let begun_at = Instant::now();
-    let shares = worker.pool.shares(route);
+    let shares = connector.learned.pool.shares(route);
     let turn = if freshness == Freshness::Own {
         None
     } else {
         let entered = Rc::clone(&shares).enter(freshness == Freshness::New);
         match tokio::time::timeout(limit, entered).await {
-            Ok(Turn::Stream(stream)) => return Ok(Upstream::on(worker, stream)),
+            Ok(Turn::Stream(stream)) => return Ok(Upstream::on(connector, stream)),
             Ok(Turn::Ours(turn)) => Some(turn),
             Ok(Turn::Everybodys) => None,
             Err(_) => return Err(DialError::late(route, limit)),
@@ -213,9 +222,9 @@ async fn connect_shared(
     };
     let dialer = Dialer {
         limit: limit.saturating_sub(begun_at.elapsed()),
-        ..dialer(worker)
+        ..dialer(connector)
     };
-    let stream = match dial(worker, dialer, route).await {
+    let stream = match dial(connector, dialer, route).await {
         Ok(stream) => stream,
         Err(error) => {
             if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_for_want_of_tls()) {
@@ -235,12 +244,12 @@ async fn connect_shared(
         Some(turn) => turn.found_http2(client),
         None => shares.share(client),
     };
-    Ok(Upstream::on(worker, stream))
+    Ok(Upstream::on(connector, stream))
 }
 
 /// As [`Dialer::dial`]. Where no descriptor is left for it, idle connections are given up.
 async fn dial(
-    worker: &Worker,
+    connector: &Connector,
     dialer: Dialer<'_>,
     route: &Route<'_>,
 ) -> Result<MessageStream, DialError> {
@@ -254,11 +263,11 @@ async fn dial(
             Ok(stream) => {
                 stream
                     .descriptor()
-                    .inspect(|number| worker.pool.note_descriptor(*number));
+                    .inspect(|number| connector.learned.pool.note_descriptor(*number));
                 return dialled;
             }
         }
-        if worker.pool.give_up(pressure::RELIEF) == 0 {
+        if connector.learned.pool.give_up(pressure::RELIEF) == 0 {
             // Others may have some.
             pressure::ask(pressure::RELIEF);
             tokio::time::sleep(2 * TICK).await;
@@ -266,15 +275,15 @@ async fn dial(
     }
 }
 
-fn dialer(worker: &Worker) -> Dialer<'_> {
+fn dialer(connector: &Connector) -> Dialer<'_> {
     Dialer {
-        resolver: &worker.resolver,
-        tls: &worker.tls_client,
-        deadlines: &worker.deadlines,
-        own_addresses: &worker.own_addresses,
-        handshakes: &worker.handshakes,
-        head_limits: worker.head_limits,
-        read_len: worker.config.limits.server_read_len,
-        limit: worker.config.timeouts.connect,
+        resolver: &connector.resolver,
+        tls: &connector.tls,
+        deadlines: &connector.learned.deadlines,
+        own_addresses: &connector.learned.own_addresses,
+        handshakes: &connector.learned.handshakes,
+        head_limits: connector.config.limits.head(),
+        read_len: connector.config.limits.server_read_len,
+        limit: connector.config.timeouts.connect,
     }
 }

@@ -101,7 +101,7 @@ impl Exchange {
             return Secured::Unnamed(Box::new(stream));
         }
         let speaks_http2 = stream.speaks_http2();
-        self.worker.pool.put(route, stream);
+        self.generation.connector.pool().put(route, stream);
         Secured::Http { speaks_http2 }
     }
 
@@ -123,7 +123,7 @@ impl Exchange {
     /// How the tunnel begins, and what becomes of it as far as that is known already.
     fn approach(&self) -> (Approach, Treatment) {
         let (host, port) = (self.head.host(), self.head.port());
-        let interception = self.worker.interception.as_ref();
+        let interception = self.generation.interception.as_ref();
         let treatment = match interception {
             Some(interception) => interception.treatment(self.facts.client.ip(), host, port),
             None => Treatment::Relay(RelayReason::NoInterception),
@@ -149,7 +149,7 @@ impl Exchange {
             let session = self.session.as_ref();
             session.is_some_and(|session| session.has_listeners(hook))
         };
-        let may_intercept = self.worker.interception.is_some();
+        let may_intercept = self.generation.interception.is_some();
         let is_address = interception::is_address(self.head.host());
         match !matches!(treatment, Treatment::Relay(_))
             || listens(Hook::HandleTlsHello)
@@ -162,7 +162,7 @@ impl Exchange {
 
     /// What becomes of a tunnel whose upstream speaks no TLS, or none that can be ended here; `None`: it is refused.
     fn may_go_on_in_clear(&self, error: &ExchangeError) -> Option<Treatment> {
-        let interception = self.worker.interception.as_ref()?;
+        let interception = self.generation.interception.as_ref()?;
         let (host, port) = (self.head.host(), self.head.port());
         let fault = tls_fault(error)?;
         // One that is silent may wait for something else than TLS. If the client speaks TLS, that is tried again.
@@ -200,7 +200,7 @@ impl Exchange {
         let half_closed = self.timeouts().half_closed;
         let route = self.route(&self.tunnel_destination);
         let connected = async {
-            upstream::connect(&self.worker, &route, Freshness::Any)
+            upstream::connect(&self.generation.connector, &route, Freshness::Any)
                 .await
                 .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
         };
@@ -213,13 +213,16 @@ impl Exchange {
     pub(crate) fn pool_clear(&self, upstream: MessageStream) {
         let route = self.route(&self.tunnel_destination);
         if route.parent.is_none() {
-            self.worker.pool.put(&route, upstream);
+            self.generation.connector.pool().put(&route, upstream);
         }
     }
 
     /// Keeps a connection on which TLS has begun for the requests that come through the tunnel.
     pub(crate) fn pool_secured(&self, origin: &Origin, upstream: MessageStream) {
-        self.worker.pool.put(&self.route_inside(origin), upstream);
+        self.generation
+            .connector
+            .pool()
+            .put(&self.route_inside(origin), upstream);
     }
 
     /// The way of what comes through the tunnel by TLS.
@@ -252,7 +255,7 @@ impl Exchange {
             ..self.route_inside(origin)
         };
         let connected = async {
-            upstream::connect(&self.worker, &route, Freshness::Any)
+            upstream::connect(&self.generation.connector, &route, Freshness::Any)
                 .await
                 .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
         };
@@ -272,12 +275,12 @@ impl Exchange {
         origin: &Origin,
     ) -> Result<Secured, FailedTls> {
         let route = self.route_inside(origin);
-        let reached = match upstream::idle(&self.worker, &route, Freshness::Any) {
+        let reached = match upstream::idle(&self.generation.connector, &route, Freshness::Any) {
             Some(reached) => reached,
             None => {
                 let half_closed = self.timeouts().half_closed;
                 let connected = async {
-                    upstream::connect(&self.worker, &route, Freshness::Any)
+                    upstream::connect(&self.generation.connector, &route, Freshness::Any)
                         .await
                         .map_err(|error| ExchangeError::new(Peer::Upstream, Step::Dial, error))
                 };

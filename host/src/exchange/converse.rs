@@ -73,7 +73,7 @@ impl Exchange {
             .set(form != http1::RequestForm::Origin);
         let options = RequestForward {
             via: self.via_for(destination, form),
-            drop_fields: &self.worker.config.disable_headers,
+            drop_fields: &self.generation.config.disable_headers,
             framing: self.outbound_framing(),
             upgrade: http1::requested_upgrade(&self.head),
             form,

@@ -18,7 +18,7 @@ impl Exchange {
             // Was asked when the tunnel was made.
             return Ok(None);
         }
-        if let Some(expected) = &self.worker.config.basic_auth {
+        if let Some(expected) = &self.generation.config.basic_auth {
             let mut given = self.head.fields().all(FieldId::ProxyAuthorization);
             let is_right = match (given.next(), given.next()) {
                 (Some(credentials), None) => expected.matches(credentials),

@@ -30,12 +30,12 @@ impl OwnTunnel {
 impl Exchange {
     /// Whether the web server may answer a request that leads to this proxy itself.
     pub(super) fn is_served_here(&self, destination: &Destination) -> bool {
-        let speaks_tls = self.worker.tls_listener.is_some();
+        let speaks_tls = self.generation.tls_listener.is_some();
         let route = self.route(destination);
         // What a tunnel has in it is for its client to choose.
         let is_spoken = route.is_tunnel || (route.scheme == Scheme::Https) == speaks_tls;
         let is_read = self.upload.collected.is_some() || self.upload.is_read();
-        self.worker.web.is_some()
+        self.generation.web.is_some()
             && self.origin.is_none()
             && self.forwarded_to.is_none()
             && is_spoken
@@ -44,7 +44,7 @@ impl Exchange {
 
     /// Makes sure that this process has not forwarded the request before.
     pub(super) fn refuse_loop(&self) -> Result<(), ExchangeError> {
-        match http1::is_named_in_via(&self.head, &self.worker.marked_via) {
+        match http1::is_named_in_via(&self.head, &self.generation.marked_via) {
             true => Err(ExchangeError::new(Peer::Client, Step::Route, Refusal::Loop)),
             false => Ok(()),
         }
@@ -57,8 +57,8 @@ impl Exchange {
             || self.forwarded_to.is_some()
             || destination.is_redirected();
         match may_come_back {
-            true => &self.worker.marked_via,
-            false => &self.worker.config.via,
+            true => &self.generation.marked_via,
+            false => &self.generation.config.via,
         }
     }
 
@@ -68,13 +68,13 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
         let outcome = self.serve_web(client).await?;
-        if self.record.is_web && self.worker.logs_access() {
+        if self.record.is_web && self.generation.worker.logs_access() {
             let redirected = self.redirected();
             let upstream = match &redirected {
                 Some((host, port)) => (host.as_str(), *port),
                 None => (self.head.host(), self.head.port()),
             };
-            self.worker.log_access(&AccessRecord {
+            self.generation.worker.log_access(&AccessRecord {
                 client: self.facts.client,
                 method: self.head.method(),
                 is_web: false,

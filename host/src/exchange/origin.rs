@@ -108,7 +108,7 @@ impl Exchange {
             is_named: false,
             host_timeouts: self.host_timeouts,
             is_front: self
-                .worker
+                .generation
                 .interception
                 .as_ref()
                 .is_some_and(|interception| interception.allows_fronting(host)),
@@ -127,7 +127,7 @@ impl Exchange {
     fn is_host_verified(&self, origin: &Origin) -> bool {
         let host = self.head.host();
         let name = origin.verified_as(host);
-        let interception = self.worker.interception.as_ref();
+        let interception = self.generation.interception.as_ref();
         let is_verified = !interception.is_some_and(|all| all.skips_verification(name));
         match host == name {
             true => is_verified,

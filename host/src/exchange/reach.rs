@@ -72,7 +72,7 @@ impl Exchange {
             ..Changed::default()
         };
         if changed.parent.is_some() {
-            changed.via = http1::via_value(&self.head, &self.worker.marked_via);
+            changed.via = http1::via_value(&self.head, &self.generation.marked_via);
         }
         let is_changed =
             changed.redirected_to.is_some() || changed.scheme.is_some() || changed.parent.is_some();
@@ -101,14 +101,16 @@ impl Exchange {
     /// What may be spoken along `route`, as far as that depends on its host.
     pub(super) fn versions(&self, route: &Route<'_>) -> HttpVersions {
         match route.versions {
-            HttpVersions::Any if self.worker.http1_hosts.knows(route) => HttpVersions::Http1,
+            HttpVersions::Any if self.generation.connector.http1_hosts().knows(route) => {
+                HttpVersions::Http1
+            }
             versions => versions,
         }
     }
 
     fn takes_websocket(&self, route: &Route<'_>) -> bool {
         http1::asks_for_websocket(&self.head)
-            && upstream::shared(&self.worker, route)
+            && upstream::shared(&self.generation.connector, route)
                 .is_some_and(|client| client.supports_websocket())
     }
 
@@ -229,7 +231,7 @@ impl Exchange {
                 }
                 Err(error) if upstream.stream.is_channel() && requires_http1(&error, &progress) => {
                     let route = self.route(&destination);
-                    self.worker.http1_hosts.remember(&route);
+                    self.generation.connector.http1_hosts().remember(&route);
                     if !is_repeatable {
                         return Err((error, progress));
                     }
@@ -347,11 +349,11 @@ impl Exchange {
         {
             return Ok(Reached::Upstream(upstream));
         }
-        if let Some(upstream) = upstream::idle(&self.worker, &route, freshness) {
+        if let Some(upstream) = upstream::idle(&self.generation.connector, &route, freshness) {
             return Ok(Reached::Upstream(upstream));
         }
         let connected = async {
-            match upstream::connect(&self.worker, &route, freshness).await {
+            match upstream::connect(&self.generation.connector, &route, freshness).await {
                 Ok(upstream) => Ok(Reached::Upstream(upstream)),
                 Err(error) => match error.failure {
                     DialFailure::Itself if self.is_served_here(destination) => Ok(Reached::Itself),
@@ -424,7 +426,7 @@ impl Exchange {
                 upstream_is_reusable,
                 client_may_continue,
             } => {
-                if upstream_is_reusable && !self.worker.is_draining() {
+                if upstream_is_reusable && !self.generation.worker.is_draining() {
                     self.keep(upstream, destination);
                 }
                 Outcome::Next(match self.reason_to_close() {
@@ -439,7 +441,10 @@ impl Exchange {
     /// Keeps a connection for further requests: this client's, or anybody's.
     fn keep(&mut self, upstream: MessageStream, destination: &Destination) {
         if self.binding == Binding::Free {
-            self.worker.pool.put(&self.route(destination), upstream);
+            self.generation
+                .connector
+                .pool()
+                .put(&self.route(destination), upstream);
         } else if !upstream.is_channel() {
             let pinned = Rc::clone(self.pinned.get_or_insert_default());
             pinned.put(&self.route(destination), upstream);

@@ -1,7 +1,6 @@
 //! The end of every exchange: what the access log and the plugins are told.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Exchange;
@@ -12,7 +11,7 @@ use crate::plugins::{AnsweredBy, Hook, Session, Summary, TunnelHooks, WebSocketH
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::{Moved, Relayed};
-use crate::worker::Worker;
+use crate::worker_context::WorkerContext;
 
 /// What the access log says of an exchange.
 pub(super) struct Record {
@@ -72,7 +71,7 @@ impl Record {
     }
 
     /// Notes that the exchange is given up, by whoever drops it.
-    fn cut_off(&mut self, worker: &Worker) {
+    fn cut_off(&mut self, worker: &WorkerContext) {
         let cut_off = match worker.is_stopping() {
             true => "cut off by the shutdown",
             false => "cut off",
@@ -92,9 +91,8 @@ impl Drop for Exchange {
         if self.record.is_over {
             return;
         }
-        self.worker.count_cut_exchange();
-        let worker = Rc::clone(&self.worker);
-        self.record.cut_off(&worker);
+        self.generation.worker.count_cut_exchange();
+        self.record.cut_off(&self.generation.worker);
         if std::thread::panicking() {
             // Plugins are not called on the way out of a fault of our own.
             self.log(self.record.started_at.elapsed());
@@ -108,7 +106,7 @@ impl Exchange {
     pub(super) fn note_response(&mut self, head: &ResponseHead) {
         self.record.status = Some(head.status());
         self.note_event(NoteKind::ResponseStarted);
-        if self.worker.logs_access() {
+        if self.generation.worker.logs_access() {
             self.record.reason.clear();
             self.record.reason.extend_from_slice(head.reason());
         }
@@ -116,7 +114,7 @@ impl Exchange {
 
     /// Tells those who subscribe how the exchange stands.
     pub(super) fn note_event(&self, kind: NoteKind) {
-        self.worker.events.note(|| Note {
+        self.generation.events.note(|| Note {
             request: Some(self.noted_request()),
             exchange_id: self.facts.exchange_id,
             status: self.record.status.unwrap_or(0),
@@ -137,7 +135,7 @@ impl Exchange {
 
     /// Tells those who subscribe what the exchange came to.
     fn note_end(&self, elapsed: Duration) {
-        self.worker.events.note(|| Note {
+        self.generation.events.note(|| Note {
             request: Some(self.noted_request()),
             exchange_id: self.facts.exchange_id,
             status: self.record.answered,
@@ -169,11 +167,11 @@ impl Exchange {
             return;
         }
         let mut text = Vec::new();
-        self.worker.with_date(|date| {
+        self.generation.worker.with_date(|date| {
             let framing = ReplyFraming::Length(reply.body.len() as u64);
             reply.encode_head(framing, form, date, &mut text);
         });
-        let limits = &self.worker.head_limits;
+        let limits = &self.generation.config.limits.head();
         // One that is larger than any upstream's may be is not shown.
         if let Ok(head) = ResponseHead::parse(text, 0, Vec::new(), limits) {
             session.keep_response(head);
@@ -226,12 +224,12 @@ impl Exchange {
 
     fn end(&mut self) {
         self.record.is_over = true;
-        let is_logged = self.worker.logs_access();
+        let is_logged = self.generation.worker.logs_access();
         let has_listeners = self
             .session
             .as_ref()
             .is_some_and(Session::has_listeners_at_end);
-        let elapsed = match is_logged || has_listeners || self.worker.events.has_subscribers() {
+        let elapsed = match is_logged || has_listeners || self.generation.events.has_subscribers() {
             true => self.record.started_at.elapsed(),
             false => Duration::ZERO,
         };
@@ -294,7 +292,7 @@ impl Exchange {
         let upstream = self.record.seeks_upstream.then_some(upstream);
         let asked = Some((self.head.host(), self.head.port()))
             .filter(|asked| !self.record.is_web && !asked.0.is_empty() && upstream != Some(*asked));
-        self.worker.log_access(&AccessRecord {
+        self.generation.worker.log_access(&AccessRecord {
             client: self.facts.client,
             method: self.head.client_method(),
             is_web: self.record.is_web,
@@ -317,7 +315,7 @@ impl Exchange {
     /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request.
     /// Empty if nobody asked.
     pub(super) fn known_user(&self) -> &str {
-        match (&self.worker.config.basic_auth, &self.origin) {
+        match (&self.generation.config.basic_auth, &self.origin) {
             (Some(credential), _) if self.record.has_credential => credential.user(),
             (_, Some(origin)) => origin.user(),
             _ => self.own_tunnel.as_ref().map_or("", |tunnel| tunnel.user()),

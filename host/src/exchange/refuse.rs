@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{GONE, send_reply, why_answered};
 use crate::connection::{CloseReason, Connection, Next};
 use crate::error::{Cause, ExchangeError};
+use crate::generation::WorkerGeneration;
 use crate::http1::{Foreign, Glimpse};
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
@@ -40,6 +41,7 @@ impl Unread {
 pub(super) async fn refuse(
     client: &mut MessageStream,
     connection: &Connection,
+    generation: &WorkerGeneration,
     unread: Unread,
 ) -> Next {
     let Unread {
@@ -47,15 +49,15 @@ pub(super) async fn refuse(
         foreign,
         glimpse,
     } = unread;
-    let worker = &connection.worker;
+    let (config, worker) = (&generation.config, &generation.worker);
     tracing::debug!(client.address = %connection.client, %error, "refused a request");
-    let reply = Reply::for_error(&error, &worker.config.via);
+    let reply = Reply::for_error(&error, &config.via);
     let form = ReplyForm {
         is_head: false,
         is_last: true,
     };
     let is_gone = matches!(error.cause, Cause::Io(_))
-        || send_reply(client, worker, &reply, form, worker.config.timeouts.stall)
+        || send_reply(client, worker, &reply, form, config.timeouts.stall)
             .await
             .is_err();
     if worker.logs_access() {

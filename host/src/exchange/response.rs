@@ -206,8 +206,8 @@ impl Exchange {
     ) -> Result<ResponseHead, ExchangeError> {
         let mut is_relaxed = false;
         for _ in 0..=MAX_INTERIM {
-            let limits = self.worker.head_limits;
-            let compatibility = &self.worker.config.compatibility;
+            let limits = self.generation.config.limits.head();
+            let compatibility = &self.generation.config.compatibility;
             let may_relax = || compatibility.is_relaxed(self.head.host());
             let received = match self.has_content() && !progress.is_sent.get() {
                 false => from.read_response(&limits, may_relax).await,
@@ -398,7 +398,8 @@ impl Exchange {
             is_last: next != AfterAnswer::Again,
         };
         let mut out = buffers::small();
-        self.worker
+        self.generation
+            .worker
             .with_date(|date| reply.encode(form, date, &mut out));
         progress.is_started.set(true);
         self.record.answered = reply.status;
@@ -449,7 +450,7 @@ impl Exchange {
                 let options = self.response_options(out_framing, announcement, None);
                 http1::forward_response(&head, &options, &mut out);
             } else {
-                self.worker.with_date(|date| {
+                self.generation.worker.with_date(|date| {
                     let options = self.response_options(out_framing, announcement, Some(date));
                     http1::forward_response(&head, &options, &mut out);
                 });
@@ -557,7 +558,7 @@ impl Exchange {
         date: Option<&'a str>,
     ) -> ResponseForward<'a> {
         ResponseForward {
-            via: &self.worker.config.via,
+            via: &self.generation.config.via,
             framing,
             connection,
             date,

@@ -50,10 +50,10 @@ impl Exchange {
         let is_meant = match self.head.target().form {
             TargetForm::Origin => true,
             // An origin has to understand this form as well (RFC 9112 §3.2.2).
-            TargetForm::Absolute => self.worker.config.disable_http_proxy,
+            TargetForm::Absolute => self.generation.config.disable_http_proxy,
             TargetForm::Asterisk | TargetForm::Authority => false,
         };
-        is_meant && self.origin.is_none() && self.worker.web.is_some()
+        is_meant && self.origin.is_none() && self.generation.web.is_some()
     }
 
     pub(super) async fn serve_web(
@@ -61,13 +61,13 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Outcome, Failed> {
         self.record.is_web = true;
-        let worker = Rc::clone(&self.worker);
-        let is_secure = worker.tls_listener.is_some();
+        let generation = Rc::clone(&self.generation);
+        let is_secure = generation.tls_listener.is_some();
         self.head.set_scheme(match is_secure {
             true => Scheme::Https,
             false => Scheme::Http,
         });
-        let found = match &worker.web {
+        let found = match &generation.web {
             Some(web) => web.find(&self.head, is_secure),
             None => Found::Missing(Missing::Path),
         };
@@ -109,7 +109,7 @@ impl Exchange {
         if self.record.answered_by == AnsweredBy::Nobody {
             self.record.answered_by = AnsweredBy::Proxy("");
         }
-        if self.worker.logs_access() {
+        if self.generation.worker.logs_access() {
             reason.clone_into(&mut self.record.reason);
         }
     }
@@ -131,6 +131,7 @@ impl Exchange {
             is_last: next != AfterAnswer::Again,
         };
         let response = self
+            .generation
             .worker
             .with_date(|date| answer.into_response(form, date));
         let stall = self.timeouts().stall;
@@ -309,7 +310,8 @@ impl Exchange {
                 reader: &mut reader,
                 writer: &mut writer,
                 request: &mut self.head,
-                worker: &self.worker,
+                worker: &self.generation.worker,
+                config: &self.generation.config,
             };
             let polled = poll_fn(|cx| Poll::Ready(task.poll(&mut lent, cx))).await;
             if let Poll::Ready(step) = polled {

@@ -64,7 +64,7 @@ impl Inside {
                 self.look.exchange.finish_look("closed, TLS inside TLS");
             }
             Begun::ByClient(Opening::Other | Opening::Undecided) | Begun::ByUpstream => {
-                self.relay(connection, ends).await;
+                self.relay(ends).await;
             }
         }
     }
@@ -72,7 +72,7 @@ impl Inside {
     /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
     async fn begun(&mut self, connection: &Connection) -> io::Result<Begun> {
         let worker = Rc::clone(&connection.worker);
-        let timeouts = worker.config.timeouts;
+        let timeouts = self.look.exchange.generation().config.timeouts;
         let tunnel_idle = self.look.exchange.timeouts().tunnel_idle;
         let mut from_client = self.client.reader();
         // Where nobody but the client can begin, it has as long as between two requests.
@@ -155,8 +155,8 @@ impl Inside {
     }
 
     /// Relays what is inside, or closes the tunnel, as configured.
-    async fn relay(mut self, connection: Connection, ends: Ends) {
-        let interception = connection.worker.interception.as_ref();
+    async fn relay(mut self, ends: Ends) {
+        let interception = self.look.exchange.generation().interception.as_ref();
         if interception.is_some_and(|all| all.unknown == UnknownProtocol::Close) {
             return self
                 .look
@@ -183,6 +183,6 @@ impl Inside {
             // The client may still begin with what is to be seen, behind an upstream that spoke first.
             refused: Some(Refused::TlsAndHttp),
         };
-        connection::run_tunnel(self.client, Box::new(start), connection.worker, ends).await;
+        connection::run_tunnel(self.client, Box::new(start), ends).await;
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn run(
     ends: Ends,
 ) {
     let mut look = *look;
-    let begun = match look.begun(&mut client, &connection).await {
+    let begun = match look.begun(&mut client).await {
         Ok(begun) => begun,
         Err(error) => {
             tracing::debug!(client.address = %connection.client, %error, "nothing came through a tunnel");
@@ -74,14 +74,14 @@ pub(crate) async fn run(
                 Treatment::Relay(reason) => reason,
                 _ => RelayReason::Unknown,
             };
-            return look.relay_unknown(reason, client, connection, ends).await;
+            return look.relay_unknown(reason, client, ends).await;
         }
         (_, Treatment::Relay(reason)) => {
-            return look.relay(reason, client, connection, ends).await;
+            return look.relay(reason, client, ends).await;
         }
         (Begun::Never, _) => {
             let reason = RelayReason::Nothing;
-            return look.relay_unknown(reason, client, connection, ends).await;
+            return look.relay_unknown(reason, client, ends).await;
         }
         (Begun::ByClient(opening), _) => opening,
     };
@@ -109,7 +109,7 @@ pub(crate) async fn run(
         Opening::Ssl2 => look.exchange.finish_look("closed, a ClientHello of SSL 2"),
         Opening::Other | Opening::Undecided | Opening::Tls => {
             let reason = RelayReason::Unknown;
-            look.relay_unknown(reason, client, connection, ends).await;
+            look.relay_unknown(reason, client, ends).await;
         }
     }
 }
@@ -126,13 +126,9 @@ enum Begun {
 
 impl Look {
     /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
-    async fn begun(
-        &mut self,
-        client: &mut MessageStream,
-        connection: &Connection,
-    ) -> io::Result<Begun> {
+    async fn begun(&mut self, client: &mut MessageStream) -> io::Result<Begun> {
         let is_unseen = matches!(self.treatment, Treatment::Relay(_));
-        let timeouts = connection.worker.config.timeouts;
+        let timeouts = self.exchange.generation().config.timeouts;
         let tunnel_idle = self.exchange.timeouts().tunnel_idle;
         let mut from_client = client.reader();
         let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
@@ -184,14 +180,8 @@ impl Look {
 
     /// Relays a tunnel whose protocol is unknown, or closes it, as configured. The client is
     /// watched as long as it has not said what it speaks.
-    async fn relay_unknown(
-        mut self,
-        reason: RelayReason,
-        client: MessageStream,
-        connection: Connection,
-        ends: Ends,
-    ) {
-        let unknown = match (&connection.worker.interception, self.treatment) {
+    async fn relay_unknown(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
+        let unknown = match (&self.exchange.generation().interception, self.treatment) {
             (_, Treatment::Relay(_)) | (None, _) => UnknownProtocol::Relay,
             (Some(interception), _) => interception.unknown,
         };
@@ -205,17 +195,11 @@ impl Look {
             Treatment::Relay(_) => Refused::Tls,
             Treatment::Intercept | Treatment::RelayTls(_) => Refused::TlsAndHttp,
         });
-        self.relay(reason, client, connection, ends).await;
+        self.relay(reason, client, ends).await;
     }
 
     /// Relays the tunnel as it is.
-    async fn relay(
-        mut self,
-        reason: RelayReason,
-        client: MessageStream,
-        connection: Connection,
-        ends: Ends,
-    ) {
+    async fn relay(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
         self.exchange.note_relay(reason);
         let upstream = match self.upstream.take() {
             Some(upstream) => upstream,
@@ -232,7 +216,7 @@ impl Look {
             exchange: self.exchange,
             upstream,
         };
-        connection::run_tunnel(client, Box::new(start), connection.worker, ends).await;
+        connection::run_tunnel(client, Box::new(start), ends).await;
     }
 
     /// The client speaks TLS: finds out what it asks for, and who is to answer.
@@ -243,7 +227,7 @@ impl Look {
             Ok(read) => read,
             Err(unread) => {
                 if let Some(hello) = self.odd_hello(&mut client) {
-                    return self.relay_odd_name(hello, client, connection, ends).await;
+                    return self.relay_odd_name(hello, client, ends).await;
                 }
                 tracing::warn!(
                     client.address = %address,
@@ -260,9 +244,9 @@ impl Look {
         if let Err(note) = shown.await {
             return self.exchange.finish_look(&note);
         }
-        let Some(interception) = connection.worker.interception.clone() else {
+        let Some(interception) = self.exchange.generation().interception.clone() else {
             let reason = RelayReason::NoInterception;
-            return self.relay(reason, client, connection, ends).await;
+            return self.relay(reason, client, ends).await;
         };
         let server_name = hello.server_name.as_deref();
         let is_proven = self.proves(server_name, &client, &interception).await;
@@ -282,13 +266,13 @@ impl Look {
             (None, _) => self.treatment,
         };
         if let Treatment::Relay(reason) | Treatment::RelayTls(reason) = treatment {
-            return self.relay(reason, client, connection, ends).await;
+            return self.relay(reason, client, ends).await;
         }
         if !hello.protocols.is_http() {
             // An upstream may well ignore what is offered, and serve HTTP all the same.
             if interception.relays_protocols(accepted.client_hello().alpn().into_iter().flatten()) {
                 let reason = RelayReason::Protocol;
-                return self.relay(reason, client, connection, ends).await;
+                return self.relay(reason, client, ends).await;
             }
             refuse_hello(&mut client, NO_APPLICATION_PROTOCOL, &connection).await;
             return self
@@ -350,7 +334,7 @@ impl Look {
                 let inside = Inside {
                     look: self,
                     origin,
-                    client: connection::message_stream(transport, &connection.worker),
+                    client: connection::message_stream(transport, &connection),
                 };
                 // A task of its own: what the handshake needed is given back.
                 tokio::task::spawn_local(inside.serve(connection, ends));
@@ -401,13 +385,7 @@ impl Look {
     }
 
     /// Relays TLS with a host that no certificate can be for, as far as plugins let it pass.
-    async fn relay_odd_name(
-        mut self,
-        mut hello: Hello,
-        client: MessageStream,
-        connection: Connection,
-        ends: Ends,
-    ) {
+    async fn relay_odd_name(mut self, mut hello: Hello, client: MessageStream, ends: Ends) {
         let shown = self.exchange.show_hello(&client, hello.take_shown());
         if let Err(note) = shown.await {
             return self.exchange.finish_look(&note);
@@ -423,7 +401,7 @@ impl Look {
                     Some(_) => RelayReason::Plugin,
                     None => RelayReason::NameInvalid,
                 };
-                self.relay(reason, client, connection, ends).await;
+                self.relay(reason, client, ends).await;
             }
         }
     }
@@ -449,7 +427,7 @@ impl Look {
 
 /// Sends a fatal alert. The tunnel is closed in any case.
 async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Connection) {
-    let stall = connection.worker.config.timeouts.stall;
+    let stall = connection.current.get().config.timeouts.stall;
     let _ = client.writer().write_all(alert, stall).await;
 }
 
@@ -486,7 +464,7 @@ async fn read_hello(
     client: &mut MessageStream,
     connection: &Connection,
 ) -> Result<(Accepted, usize), UnreadHello> {
-    let timeouts = connection.worker.config.timeouts;
+    let timeouts = connection.current.get().config.timeouts;
     let mut hello = HelloReader::new();
     let mut reader = client.reader();
     reader.deadline().arm(timeouts.header_read);
@@ -531,7 +509,7 @@ async fn shake_hands(
     received.drain(..taken.min(received.len()));
     let (layer, carrier) = transport.into_layer_behind(received);
     let deadline = connection.worker.deadlines.slot();
-    deadline.arm(connection.worker.config.timeouts.header_read);
+    deadline.arm(connection.current.get().config.timeouts.header_read);
     let handshake = StartHandshake::from_parts(accepted, layer).into_stream(config);
     match deadline.bound(handshake).await {
         Some(session) => Ok(Transport::tls(TlsStream::Server(session?), carrier)),

@@ -20,8 +20,7 @@ use plugin_api::waker;
 use super::blocking;
 use super::call::{self, Call, Place, PluginId};
 use super::guard::guarded;
-use crate::call_out::{self, Answer, Question};
-use crate::worker;
+use crate::call_out::{self, Answer, Caller, Question};
 
 /// Something a plugin waits for.
 struct Job {
@@ -46,7 +45,7 @@ fn begin(future: impl Future<Output = Outcome> + 'static) -> *mut c_void {
 
 pub(super) unsafe extern "C" fn sleep(milliseconds: u64) -> *mut c_void {
     guarded(std::ptr::null_mut(), || {
-        if worker::current().is_none() {
+        if Caller::current().is_none() {
             return std::ptr::null_mut();
         }
         let sleep = tokio::time::sleep(Duration::from_millis(milliseconds));
@@ -59,7 +58,7 @@ pub(super) unsafe extern "C" fn sleep(milliseconds: u64) -> *mut c_void {
 
 pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
     guarded(std::ptr::null_mut(), || {
-        let Some(worker) = worker::current() else {
+        let Some(caller) = Caller::current() else {
             return std::ptr::null_mut();
         };
         // SAFETY: the plugin lends its slots for the time of this call.
@@ -76,7 +75,7 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
             timeout: Duration::from_millis(call.timeout),
             max_body: call.max_body,
         };
-        begin(async move { Outcome::Answer(call_out::ask(&worker, question).await) })
+        begin(async move { Outcome::Answer(call_out::ask(&caller, question).await) })
     })
 }
 
@@ -95,7 +94,7 @@ impl Parcel {
 
 pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
     guarded(std::ptr::null_mut(), || {
-        if worker::current().is_none() {
+        if Caller::current().is_none() {
             return std::ptr::null_mut();
         }
         let parcel = Parcel(*work);
@@ -162,7 +161,7 @@ pub(super) unsafe extern "C" fn release_job(job: *mut c_void) {
 }
 
 pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
-    if guarded(true, || worker::current().is_none()) {
+    if guarded(true, || Caller::current().is_none()) {
         return 0;
     }
     // From here on the task is ours, and dropped here if it cannot be spawned.

@@ -7,24 +7,20 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::watch;
 
 use super::host_table::HOST_TABLE;
 use super::load::{LoadRequest, load};
 use super::spec::PluginSpec;
-use super::{BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way};
+use super::{
+    BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way,
+    WorkerChain,
+};
 use crate::buffers;
-use crate::config::{Config, TlsConfig};
-use crate::events::Events;
-use crate::http1::{FieldLine, RequestHead, ResponseHead};
+use crate::deadline::Deadlines;
+use crate::http1::{FieldLine, HeadLimits, RequestHead, ResponseHead};
 use crate::relay::ContentHook;
-use crate::telemetry::LogSink;
-use crate::upstream::resolve::NameFiles;
-use crate::upstream::tls::TlsClient;
-use crate::worker::{self, Worker, WorkerStart};
 
 /// What goes through the plugins.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +36,7 @@ pub struct Messages<'a> {
 /// A chain of plugins on a worker of its own, which is this thread's.
 pub struct Measured {
     runtime: tokio::runtime::LocalRuntime,
-    worker: Rc<Worker>,
+    chain: Rc<WorkerChain>,
 }
 
 impl Measured {
@@ -62,24 +58,9 @@ impl Measured {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())?;
-        let config = Config::default();
-        let worker = worker::enter(&WorkerStart {
-            number: 0,
-            listeners: Vec::new(),
-            handover: None,
-            name_files: Arc::new(NameFiles::of_system(&config.dns)),
-            config: Arc::new(config),
-            chain: Arc::new(Chain::new(plugins, Vec::new(), 0)),
-            tls_listener: None,
-            interception: None,
-            web: None,
-            tls_client: Arc::new(TlsClient::new(&TlsConfig::default(), &[])?),
-            events: Events::default(),
-            log: LogSink::discard(),
-            stage: watch::channel(worker::Stage::Serving).1,
-            ready: mpsc::channel().0,
-        })?;
-        Ok(Self { runtime, worker })
+        let chain = Arc::new(Chain::new(plugins, Vec::new(), 0));
+        let chain = runtime.block_on(async { WorkerChain::new(&chain, &Deadlines::new()) });
+        Ok(Self { runtime, chain })
     }
 
     /// Takes so many exchanges through the plugins, one after the other.
@@ -95,7 +76,7 @@ impl Measured {
     }
 
     async fn exchange(&self, messages: Messages<'_>) {
-        let limits = &self.worker.head_limits;
+        let limits = &HeadLimits::default();
         let (text, lines) = received(messages.request);
         let mut request = RequestHead::parse(text, 0, lines, limits).expect("a request head");
         let session = self.session();
@@ -135,13 +116,12 @@ impl Measured {
     }
 
     fn session(&self) -> Option<Session> {
-        let worker = &self.worker;
         let facts = ExchangeFacts {
             connection_id: 1,
-            exchange_id: worker.next_exchange_id(),
+            exchange_id: 1,
             client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         };
-        (!worker.chain.is_empty()).then(|| Session::new(&worker.chain, None, None, facts))
+        (!self.chain.is_empty()).then(|| Session::new(&self.chain, None, None, facts))
     }
 }
 

@@ -23,11 +23,12 @@ use super::call::{Call, Place, PluginId};
 use super::guard::guarded;
 use super::load::LoadedObject;
 use super::{ExchangeFacts, PluginReply, views};
+use crate::config::Config;
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
 use crate::http1::{BodyFraming, RequestHead, Scheme};
 use crate::stream::{Reader, Writer};
 use crate::websocket::{Handshake, MessageLimits, ServerSocket};
-use crate::worker::Worker;
+use crate::worker_context::WorkerContext;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 
@@ -156,7 +157,8 @@ pub(crate) struct Lent<'a, 'b> {
     pub(crate) reader: &'a mut Reader<'b>,
     pub(crate) writer: &'a mut Writer<'b>,
     pub(crate) request: &'a mut RequestHead,
-    pub(crate) worker: &'a Worker,
+    pub(crate) worker: &'a WorkerContext,
+    pub(crate) config: &'a Config,
 }
 
 /// A plugin's answer to one request, under way. Dropped, it is given up.
@@ -398,7 +400,7 @@ impl Inner {
             socket.drive(lent.reader, lent.writer, cx);
         }
         if let Some(outgoing) = &mut self.outgoing {
-            let stall = lent.worker.config.timeouts.stall;
+            let stall = lent.config.timeouts.stall;
             let before = outgoing.sent;
             let flushed = outgoing.poll_flush(lent.writer, stall, cx);
             // Whoever waits with a waker of its own is not woken any more: ours has taken its place.
@@ -427,7 +429,7 @@ impl Inner {
     }
 
     /// Accepts the WebSocket that is asked for, unless that has been done or something else was answered.
-    fn accept(&mut self, worker: &Worker, subprotocol: Option<&str>) {
+    fn accept(&mut self, worker: &WorkerContext, config: &Config, subprotocol: Option<&str>) {
         if self.reply.is_some() || self.is_answered() {
             return;
         }
@@ -435,8 +437,8 @@ impl Inner {
             return;
         };
         let limits = MessageLimits {
-            idle: worker.config.timeouts.tunnel_idle,
-            max_len: worker.config.limits.max_body_buffer,
+            idle: config.timeouts.tunnel_idle,
+            max_len: config.limits.max_body_buffer,
         };
         let mut socket = ServerSocket::new(limits, &worker.deadlines);
         socket.greet(|out| worker.with_date(|date| handshake.write_accept(subprotocol, date, out)));

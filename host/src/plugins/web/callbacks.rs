@@ -186,7 +186,7 @@ unsafe extern "C" fn read(
         if inner.is_content_gone {
             return Poll::Ready(Err(()));
         }
-        let patience = lent.worker.config.timeouts.stall;
+        let patience = lent.config.timeouts.stall;
         let waits_for_word = !inner.incoming.has_begun()
             && inner.outgoing.is_none()
             && lent.request.fields().has(FieldId::Expect)
@@ -325,7 +325,7 @@ unsafe extern "C" fn write(
         }
         inner.sender = None;
         if outgoing.is_full() {
-            let stall = lent.worker.config.timeouts.stall;
+            let stall = lent.config.timeouts.stall;
             match outgoing.poll_flush(lent.writer, stall, cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending if outgoing.is_full() => {
@@ -348,7 +348,7 @@ unsafe extern "C" fn write(
 
 unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
     let flush = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        let stall = lent.worker.config.timeouts.stall;
+        let stall = lent.config.timeouts.stall;
         let Some(outgoing) = inner.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
@@ -427,7 +427,7 @@ fn retargeted(lent: &Lent<'_, '_>, url: &str) -> Option<RequestHead> {
         http1::write_field(&mut text, line.name, line.value);
     }
     text.extend_from_slice(b"\r\n");
-    match RequestHead::parse(text, 0, buffers::lines(), &lent.worker.head_limits) {
+    match RequestHead::parse(text, 0, buffers::lines(), &lent.config.limits.head()) {
         Ok(mut head) => {
             head.set_version(request.version());
             Some(head)
@@ -494,7 +494,7 @@ unsafe extern "C" fn accept(host: *mut c_void, subprotocol: RStr<'_>) -> u32 {
             None => edit::STALE,
             Some(handshake) if name.is_some_and(|name| !handshake.offers(name)) => edit::BAD_VALUE,
             Some(_) => {
-                inner.accept(lent.worker, name);
+                inner.accept(lent.worker, lent.config, name);
                 edit::OK
             }
         }
@@ -510,7 +510,7 @@ unsafe extern "C" fn receive(
 ) -> u32 {
     let mut is_last = false;
     let receive = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        inner.accept(lent.worker, None);
+        inner.accept(lent.worker, lent.config, None);
         let Some(socket) = &mut inner.socket else {
             return Poll::Ready(Err(()));
         };
@@ -540,7 +540,7 @@ unsafe extern "C" fn send_message(
     waker: &RawWaker,
 ) -> u32 {
     let send = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        inner.accept(lent.worker, None);
+        inner.accept(lent.worker, lent.config, None);
         let (Some(socket), Some(kind)) = (&mut inner.socket, Kind::from_number(kind)) else {
             return Poll::Ready(Err(()));
         };

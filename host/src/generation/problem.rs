@@ -1,0 +1,99 @@
+//! What prevents a configuration from being in force.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::interception::certificates::CertificatesError;
+use crate::key_pair::KeyPairError;
+use crate::plugins::load::LoadError;
+use crate::tls_listener::TlsListenerError;
+use crate::upstream::tls::TlsClientError;
+use crate::web::WebServerError;
+
+/// One thing that is wrong: in the configuration, in a file that it names, or in a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A plugin cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] LoadError),
+    /// A file of certificates to trust cannot be used.
+    #[error(
+        "{}: {source}; name files of PEM certificates with --ca-file or tls.upstream.extra_ca_files", .path.display()
+    )]
+    CaFile {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    TlsListener(#[from] TlsListenerError),
+    /// The web server cannot serve what it was asked to.
+    #[error(transparent)]
+    WebServer(#[from] WebServerError),
+    /// Nothing is to be served.
+    #[error(
+        "--disable-http-proxy leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
+    )]
+    NothingToServe,
+    /// There is no place for the certificates of intercepted hosts.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// A certificate to show to upstreams, or its key, cannot be used.
+    #[error("tls.upstream.client_certificates: {0}")]
+    ClientCertificate(KeyPairError),
+    /// A thread for events cannot be started.
+    #[error("no thread for events can be started: {0}")]
+    Events(io::Error),
+}
+
+impl From<TlsClientError> for Problem {
+    fn from(error: TlsClientError) -> Self {
+        match error {
+            TlsClientError::CaFile { path, reason } => Self::CaFile {
+                path,
+                source: reason,
+            },
+            TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error),
+        }
+    }
+}
+
+impl Problem {
+    /// Whether the configuration or a plugin is at fault, rather than the system.
+    fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Events(_))
+    }
+}
+
+/// Everything that is wrong; at least one thing. Displayed with a line for each.
+#[derive(Debug)]
+pub struct Problems(pub(super) Vec<Problem>);
+
+impl Problems {
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// Whether the configuration or a plugin is at fault, rather than the system.
+    pub fn is_configuration(&self) -> bool {
+        self.0.iter().any(Problem::is_configuration)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, problem) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
