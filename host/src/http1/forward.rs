@@ -554,11 +554,22 @@ mod tests {
     }
 
     #[test]
+    fn host_that_is_missing_is_the_connections() {
+        for (port, written) in [(443, "a"), (8443, "a:8443")] {
+            let mut head = request("GET / HTTP/1.0\r\n\r\n");
+            head.settle_origin(Scheme::Https, "a", port);
+            let mut out = Vec::new();
+            write_host(&head, RequestForm::Origin, b"Host", &mut out);
+            assert_eq!(out, format!("Host: {written}\r\n").into_bytes());
+        }
+    }
+
+    #[test]
     fn host_keeps_a_port_that_is_not_the_connections() {
         for (host, port, written) in [
             ("a:8443", 443, "a:8443"),
             ("a:443", 8443, "a"),
-            ("a", 8443, "a:8443"),
+            ("a", 8443, "a"),
             ("a:8443", 8443, "a:8443"),
             ("[::1]:1", 443, "[::1]:1"),
         ] {

@@ -266,17 +266,16 @@ impl RequestHead {
         self.target.scheme = Some(scheme);
     }
 
-    /// Completes a request that came over a connection which leads to one origin: its scheme, the port if the request
-    /// names none, and the host if it names none (HTTP/1.0). A host that the request does name stays. So does another
-    /// port in Host, as behind a port mapping; the request goes to the origin's all the same.
+    /// Completes a request that came over a connection which leads to one origin: its scheme and port, and the host if
+    /// the request names none (HTTP/1.0). A host that it does name stays. So does another port in Host, as behind a port
+    /// mapping, the scheme's default if Host names none; the request goes to the origin's all the same.
     pub fn settle_origin(&mut self, scheme: Scheme, host: &str, port: u16) {
         self.target.scheme = Some(scheme);
-        if self.target.port == 0 && port != scheme.default_port() {
-            self.target.port = port;
-        }
         let named = self.port();
         if named != port {
-            self.host_port = named;
+            if !self.target.host.is_empty() {
+                self.host_port = named;
+            }
             self.target.port = port;
         }
         let fits = u32::try_from(self.text.len() + host.len()).is_ok();
