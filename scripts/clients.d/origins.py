@@ -2,7 +2,7 @@
 
 `Origins` serves one small site (`website.py`) with three choices of HTTP versions, on one event loop in a thread.
 `BadOrigin` is a TLS server with something wrong with it; it answers every request the same way. `NtlmOrigin` has clients
-log in by NTLM.
+log in by NTLM. `MailOrigin` and `MqttOrigin` speak no HTTP inside of their TLS: one speaks first, the other waits.
 """
 
 import asyncio
@@ -232,3 +232,113 @@ def _ntlm_challenge():
     return (b"NTLMSSP\0" + struct.pack("<IHHI", 2, 0, 0, 48) +
             struct.pack("<I", unicode | ntlm | extended_security | target_info) + os.urandom(8) + bytes(8) +
             struct.pack("<HHI", len(end_of_info), len(end_of_info), 48) + end_of_info)
+
+
+class _TlsOrigin:
+    """A TLS server that names no protocol (ALPN). A subclass says what it speaks by `_speak(stream, received)`."""
+
+    def __init__(self, pair, directory, name):
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*pair.write(directory, name))
+        self._listener = _listen("127.0.0.1")
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        """Takes no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        connection.settimeout(30)
+        try:
+            with self._context.wrap_socket(connection, server_side=True) as stream, stream.makefile("rb") as received:
+                self._speak(stream, received)
+        except OSError:
+            pass  # A client may leave when it likes.
+        finally:
+            connection.close()
+
+
+class MailOrigin(_TlsOrigin):
+    """IMAP4rev1 with one mailbox of one message, `text`. It greets first, as IMAP servers do (RFC 3501 7.1)."""
+
+    def __init__(self, pair, directory, text):
+        self._text = text
+        super().__init__(pair, directory, "imap")
+
+    def _speak(self, stream, received):
+        stream.sendall(b"* OK IMAP4rev1 ready\r\n")
+        answers = {
+            b"CAPABILITY": b"* CAPABILITY IMAP4rev1\r\n",
+            b"SELECT": b"* 1 EXISTS\r\n* 0 RECENT\r\n* FLAGS ()\r\n",
+            b"EXAMINE": b"* 1 EXISTS\r\n* 0 RECENT\r\n* FLAGS ()\r\n",
+            b"FETCH": b"* 1 FETCH (RFC822 {%d}\r\n%s)\r\n" % (len(self._text), self._text),
+            b"LOGOUT": b"* BYE\r\n",
+        }
+        for line in received:
+            tag, command, *arguments = line.split()
+            if command == b"APPEND":
+                # The client waits until it is told to send the message (RFC 3501 7.5).
+                stream.sendall(b"+ send it\r\n")
+                self._text = received.read(int(arguments[-1].strip(b"{}")))
+                received.readline()
+            stream.sendall(answers.get(command, b"") + tag + b" OK done\r\n")
+            if command == b"LOGOUT":
+                stream.unwrap()
+                return
+
+
+class MqttOrigin(_TlsOrigin):
+    """A broker of MQTT 3.1.1 for one client at a time: sends back to it what it publishes."""
+
+    def __init__(self, pair, directory):
+        super().__init__(pair, directory, "mqtt")
+
+    def _speak(self, stream, received):
+        while kind := received.read(1):
+            content = received.read(_mqtt_len(received))
+            match kind[0] >> 4:
+                case 1:  # CONNECT: CONNACK, accepted
+                    stream.sendall(b"\x20\x02\0\0")
+                case 3:  # PUBLISH: PUBACK if it is asked for, and the message itself as QoS 0
+                    end = 2 + int.from_bytes(content[:2], "big")
+                    number = content[end:end + 2] if kind[0] & 6 else b""
+                    if number:
+                        stream.sendall(b"\x40\x02" + number)
+                    message = content[:end] + content[end + len(number):]
+                    stream.sendall(b"\x30" + _mqtt_encoded(len(message)) + message)
+                case 8:  # SUBSCRIBE: SUBACK, QoS 0
+                    stream.sendall(b"\x90\x03" + content[:2] + b"\0")
+                case 12:  # PINGREQ: PINGRESP
+                    stream.sendall(b"\xd0\0")
+                case 14:  # DISCONNECT
+                    return
+
+
+def _mqtt_len(received):
+    """The length of a packet: seven bits a byte, the least significant first."""
+    length, shift = 0, 0
+    while byte := received.read(1):
+        length |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            break
+    return length
+
+
+def _mqtt_encoded(length):
+    encoded = bytearray()
+    while length >= 0x80:
+        encoded.append(length & 0x7F | 0x80)
+        length >>= 7
+    encoded.append(length)
+    return bytes(encoded)

@@ -14,8 +14,8 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import (badssl, chromium, curl, git, grpc, h2, libcurl, node, openssl, pac, python,  # noqa: F401
-                   sslyze, websocket_server)
+from cases import (badssl, chromium, curl, git, grpc, h2, imap, libcurl, mqtt, node, openssl, pac,  # noqa: F401
+                   python, sslyze, websocket_server)
 from origins import Origins
 
 # A case that takes longer hangs.

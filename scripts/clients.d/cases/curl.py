@@ -350,6 +350,35 @@ def accepts_authority_of_openssl(context):
         expect_match("the issuer", done.stderr.decode(), r"^\*\s+issuer: .*CN=openssl authority")
 
 
+# The name of another host in the tunnel to localhost; nothing but the proxy's upstream has it in its certificate.
+FRONT = "my_service"
+
+
+def _fronts(context, proxy, flag, port, status=0):
+    connect_to = f"{FRONT}:{port}:localhost:{context.origins.port('any')}"
+    url = f"https://{FRONT}:{port}/echo"
+    return curl(context, proxy, flag, "--connect-to", connect_to, *VERSION, url, status=status)
+
+
+for flag, version in (("--http1.1", "1.1"), ("--http2", "2")):
+    @case("curl", f"--connect-to, {flag}, where the tunnel's host may front")
+    def fronts(context, flag=flag, version=version):
+        proxy = context.start(config='[interception]\nallow_fronting = ["localhost"]\n')
+        for port, host in ((443, FRONT), (8443, f"{FRONT}:8443")):
+            done = _fronts(context, proxy, flag, port)
+            expect_same("Host", [value for name, value in _echoed(done)["fields"] if name == "host"], [host])
+            expect_version(done, [version])
+            expect_our_issuer(context, done)
+            context.expect_access(proxy, "GET", "any", "/echo", host=FRONT)
+
+    @case("curl", f"--connect-to, {flag}, is refused elsewhere")
+    def fronts_nowhere_else(context, flag=flag):
+        proxy = context.start(config='[interception]\nallow_fronting = ["other.example"]\n')
+        done = _fronts(context, proxy, flag, 443, status=35)
+        expect_match("curl's complaint", done.notes, r"unrecognized name")
+        expect_same("requests that the proxy saw inside", proxy.count_access(" - GET "), 0)
+
+
 @case("curl", "http://proxy.local/ hands the authority out")
 def fetches_authority(context):
     done = curl(context, context.proxy, "--fail", "http://proxy.local/ca.pem")

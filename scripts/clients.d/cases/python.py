@@ -9,6 +9,7 @@ import sys
 import aiohttp
 import httpx
 import requests
+import urllib3
 import websockets
 
 from checks import Failed, expect_same
@@ -256,3 +257,31 @@ def pip_downloads_over_tls_proxy(context):
         with open(file, "rb") as pem:
             content += pem.read()
     _pip_downloads(context, context.tls_proxy, context.write("trust.pem", content))
+
+
+# What Kubernetes' clients do with `tls-server-name`: the server has another name in its certificate than in its address.
+SERVER_NAME = "my_service"
+
+
+def _urllib3_gets(context, proxy):
+    with urllib3.ProxyManager(proxy.url, ca_certs=context.ca_file, server_hostname=SERVER_NAME, retries=False,
+                              timeout=20) as manager:
+        return manager.request("GET", context.url("any", "/hello"))
+
+
+@case("urllib3", "another server name than the host's, where that host may front")
+def urllib3_names_server(context):
+    proxy = context.start(config='[interception]\nallow_fronting = ["localhost"]\n')
+    expect_same("the body", _urllib3_gets(context, proxy).data, b"hello\n")
+    context.expect_access(proxy, "GET", "any", "/hello", host=SERVER_NAME)
+
+
+@case("urllib3", "another server name than the host's is refused elsewhere")
+def urllib3_is_refused_server_name(context):
+    try:
+        _urllib3_gets(context, context.proxy)
+    except urllib3.exceptions.SSLError as error:
+        expect_same("whether the reason is named", "UNRECOGNIZED_NAME" in str(error).upper(), True)
+    else:
+        raise Failed("a server name that is not the host's was accepted")
+    expect_same("requests that the proxy saw inside", context.proxy.count_access(" - GET "), 0)
