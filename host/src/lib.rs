@@ -7,6 +7,9 @@
 //! are values of `error` and become responses in `reply`. Nothing points back up: what an inner module has to say to
 //! an outer one is a return value.
 
+use proxy_content_coding as content_coding;
+use proxy_http1 as http1;
+
 pub mod cli;
 pub mod config;
 pub mod server;
@@ -19,8 +22,6 @@ mod worker;
 
 mod call_out;
 mod collect;
-pub mod content_coding;
-pub mod http1;
 mod http2;
 pub mod interception;
 pub mod plugins;

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy_host::http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
+use proxy_http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
 
 fuzz_target!(|input: &[u8]| {
     let whole = decode_in_pieces(input, input.len().max(1));

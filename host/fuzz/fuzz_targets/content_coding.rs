@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 
 use libfuzzer_sys::fuzz_target;
-use proxy_host::content_coding::{
+use proxy_content_coding::{
     Coding, DecodeError, DecodeFailure, Decoder, Encoder, MAX_PIECE_LEN,
 };
 

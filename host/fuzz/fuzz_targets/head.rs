@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy_host::http1::{
+use proxy_http1::{
     BodyFraming, ConnectionAnnouncement, FieldId, Fields, HeadBounds, HeadError, HeadKind,
     HeadLimits, HeadScanner, OutFraming, RequestForm, RequestForward, RequestHead, ResponseForward,
     ResponseHead, TargetForm, forward_request, forward_response, request_framing, response_framing,

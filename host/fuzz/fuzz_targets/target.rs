@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy_host::http1::{HeadLimits, RequestHead, TargetForm};
+use proxy_http1::{HeadLimits, RequestHead, TargetForm};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, target)) = input.split_first() else {

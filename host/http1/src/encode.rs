@@ -2,7 +2,7 @@
 //!
 //! Writes what it is given; whether a name or value may stand in a line was checked where it came from.
 
-use super::fields::FieldView;
+use crate::fields::FieldView;
 
 /// Writes `HTTP/1.1 status reason` and the line end; the space before an empty reason is part of the grammar.
 pub fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
@@ -25,7 +25,7 @@ pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
 }
 
 /// Writes a field line as it was received.
-pub(super) fn write_line(out: &mut Vec<u8>, line: FieldView<'_>) {
+pub(crate) fn write_line(out: &mut Vec<u8>, line: FieldView<'_>) {
     write_field(out, line.name, line.value);
 }
 

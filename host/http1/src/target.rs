@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use super::fields::{Span, push_text};
+use crate::fields::{Span, push_text};
 
 /// Which of the four forms a request target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,26 +97,26 @@ pub struct Target {
     /// The scheme of an absolute form; nothing where the connection decides.
     pub scheme: Option<Scheme>,
     /// The host without brackets; empty when the target names none.
-    pub(super) host: Span,
+    pub(crate) host: Span,
     /// The host was written with a final dot, which its one spelling leaves out: it is a whole name (RFC 1034 §3.1).
-    pub(super) is_absolute: bool,
+    pub(crate) is_absolute: bool,
     /// 0 when the target names none.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Path and query; empty for CONNECT, and where the absolute form left out the `/`.
-    pub(super) path: Span,
+    pub(crate) path: Span,
 }
 
 /// Host and port as they stand in an authority or a Host field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Authority {
-    pub(super) host: Span,
+pub(crate) struct Authority {
+    pub(crate) host: Span,
     /// 0 when none is named.
-    pub(super) port: u16,
+    pub(crate) port: u16,
 }
 
 impl Target {
     /// Takes apart the target that stands at `span` of `text`.
-    pub(super) fn parse(method: &[u8], text: &[u8], span: Span) -> Result<Self, TargetError> {
+    pub(crate) fn parse(method: &[u8], text: &[u8], span: Span) -> Result<Self, TargetError> {
         let target = span.of(text);
         // Bytes that are no text would be seen by the origin and not by a filter.
         if !is_target_text(target) || str::from_utf8(target).is_err() {
@@ -186,7 +186,7 @@ impl Target {
 
 impl Authority {
     /// Takes apart `host[:port]` (RFC 3986 §3.2); an empty port counts as none.
-    pub(super) fn parse(text: &[u8], span: Span) -> Result<Self, TargetError> {
+    pub(crate) fn parse(text: &[u8], span: Span) -> Result<Self, TargetError> {
         let authority = span.of(text);
         if authority.contains(&b'@') {
             return Err(TargetError::UserinfoRefused);
@@ -226,7 +226,7 @@ pub fn checked_host(host: &str) -> Result<String, TargetError> {
 }
 
 /// Brings a host that has been checked to its one spelling, in its place where that is possible.
-pub(super) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
+pub(crate) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
     text[host.start as usize..(host.start + host.len) as usize].make_ascii_lowercase();
     match host.of(text) {
         [name @ .., b'.'] => Span {
@@ -259,7 +259,7 @@ fn settle_address(text: &mut Vec<u8>, host: Span) -> Span {
 }
 
 /// Whether `path` may be sent as path and query: it begins with `/` and would survive as one request target.
-pub(super) fn check_path(path: &[u8]) -> Result<(), TargetError> {
+pub(crate) fn check_path(path: &[u8]) -> Result<(), TargetError> {
     match path {
         [b'/', ..] if is_target_text(path) && str::from_utf8(path).is_ok() => Ok(()),
         [b'/', ..] => Err(TargetError::ByteInvalid),

@@ -4,12 +4,12 @@
 //! Both of its buffers come from the caller and go back to it, also on refusal, so that a connection needs no
 //! allocation per exchange. A request head that exists has a valid target and, in HTTP/1.1, one valid Host.
 
-use super::encode::push_decimal;
-use super::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, is_token, push_text};
-use super::framing::request_framing;
-use super::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
-use super::repair::{self, Leniency};
-use super::target::{
+use crate::encode::push_decimal;
+use crate::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_text, is_token, push_text};
+use crate::framing::request_framing;
+use crate::parse::{self, HeadError, HeadLimits, RequestLine, StatusLine};
+use crate::repair::{self, Leniency};
+use crate::target::{
     Authority, Scheme, Target, TargetError, TargetForm, check_path, checked_host, settle_host,
 };
 
@@ -285,7 +285,7 @@ impl RequestHead {
     }
 
     /// Writes the value of Host, which may name another port than the request goes to.
-    pub(super) fn write_host(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_host(&self, out: &mut Vec<u8>) {
         match self.host_port {
             0 => self.write_authority(out),
             port => self.write_authority_with(port, out),
@@ -555,18 +555,18 @@ impl ResponseHead {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::http1::parse::{HeadKind, HeadScanner};
+    use crate::parse::{HeadKind, HeadScanner};
     use HeadError::*;
 
     /// The head in `text`, which has to be a good one.
-    pub(in super::super) fn request(text: &str) -> RequestHead {
+    pub(crate) fn request(text: &str) -> RequestHead {
         parse_request(text.as_bytes()).unwrap()
     }
 
     /// The head in `text`, which has to be a good one.
-    pub(in super::super) fn response(text: &str) -> ResponseHead {
+    pub(crate) fn response(text: &str) -> ResponseHead {
         parse_response(text.as_bytes()).unwrap()
     }
 

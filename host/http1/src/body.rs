@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::chunked::{ChunkedDecoder, Trailers, within};
-use super::encode::push_hexadecimal;
-use super::framing::BodyFraming;
+use crate::chunked::{ChunkedDecoder, Trailers, within};
+use crate::encode::push_hexadecimal;
+use crate::framing::BodyFraming;
 
 /// How a body is wrong. After any of these the decoder is spent and the connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

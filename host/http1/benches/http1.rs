@@ -11,7 +11,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use proxy_host::http1::{
+use proxy_http1::{
     BodyDecoder, BodyFraming, ConnectionAnnouncement, FieldLine, HeadKind, HeadLimits, HeadScanner,
     OutFraming, RequestForm, RequestForward, RequestHead, ResponseForward, ResponseHead,
     forward_request, forward_response,

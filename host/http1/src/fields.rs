@@ -17,7 +17,7 @@ pub struct Span {
 
 impl Span {
     /// The span from `start` to `end`; the caller has made sure that the text is shorter than 4 GiB.
-    pub(super) fn between(start: usize, end: usize) -> Self {
+    pub(crate) fn between(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= u32::MAX as usize);
         Self {
             start: start as u32,
@@ -26,19 +26,19 @@ impl Span {
     }
 
     /// The bytes in `text`.
-    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+    pub(crate) fn of(self, text: &[u8]) -> &[u8] {
         let start = self.start as usize;
         &text[start..start + self.len as usize]
     }
 
     /// The bytes in `text`, known to be ASCII since the span was made.
-    pub(super) fn str_of(self, text: &[u8]) -> &str {
+    pub(crate) fn str_of(self, text: &[u8]) -> &str {
         let bytes = self.of(text);
         debug_assert!(bytes.is_ascii());
         str::from_utf8(bytes).unwrap_or_default()
     }
 
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.len == 0
     }
 }
@@ -111,16 +111,16 @@ pub struct FieldLine {
 
 impl FieldLine {
     /// The line with this name and value, both already checked.
-    pub(super) fn new(text: &[u8], name: Span, value: Span) -> Self {
+    pub(crate) fn new(text: &[u8], name: Span, value: Span) -> Self {
         let id = FieldId::of(name.of(text));
         Self { name, value, id }
     }
 
-    pub(super) fn id(&self) -> FieldId {
+    pub(crate) fn id(&self) -> FieldId {
         self.id
     }
 
-    pub(super) fn value(&self) -> Span {
+    pub(crate) fn value(&self) -> Span {
         self.value
     }
 
@@ -167,7 +167,7 @@ pub struct ConnectionOptions {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(text: &'a [u8], lines: &'a [FieldLine]) -> Self {
+    pub(crate) fn new(text: &'a [u8], lines: &'a [FieldLine]) -> Self {
         Self { text, lines }
     }
 
@@ -215,7 +215,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Like [`members`](Self::members) with the empty ones, for fields where they are a fault.
-    pub(super) fn raw_members(self, id: FieldId) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub(crate) fn raw_members(self, id: FieldId) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.all(id)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii)
@@ -237,12 +237,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The index of the first line of this field.
-    pub(super) fn first_index(self, id: FieldId) -> Option<usize> {
+    pub(crate) fn first_index(self, id: FieldId) -> Option<usize> {
         self.lines.iter().position(|line| line.id == id)
     }
 
     /// The index of the last line of this field.
-    pub(super) fn last_index(self, id: FieldId) -> Option<usize> {
+    pub(crate) fn last_index(self, id: FieldId) -> Option<usize> {
         self.lines.iter().rposition(|line| line.id == id)
     }
 
@@ -285,7 +285,7 @@ pub struct FieldsMut<'a> {
 }
 
 impl<'a> FieldsMut<'a> {
-    pub(super) fn new(text: &'a mut Vec<u8>, lines: &'a mut Vec<FieldLine>) -> Self {
+    pub(crate) fn new(text: &'a mut Vec<u8>, lines: &'a mut Vec<FieldLine>) -> Self {
         Self { text, lines }
     }
 
@@ -395,7 +395,7 @@ impl<'a> FieldsMut<'a> {
 }
 
 /// Puts `bytes` behind the text; the caller has made sure that they fit.
-pub(super) fn push_text(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
+pub(crate) fn push_text(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = text.len();
     text.extend_from_slice(bytes);
     Span::between(start, text.len())
@@ -416,17 +416,17 @@ pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldRefused> {
 }
 
 /// Whether `bytes` are a token (RFC 9110 §5.6.2).
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
 /// Whether `byte` may stand in a token.
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
 }
 
 /// Whether `bytes` are VCHAR, obs-text, SP and HTAB only.
-pub(super) fn is_text(bytes: &[u8]) -> bool {
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
     bytes
         .iter()
         .all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))

@@ -6,10 +6,10 @@
 
 use thiserror::Error;
 
-use super::Coding;
-use super::brotli::BrotliEncoder;
-use super::deflate::{Deflater, Wrapping};
-use super::zstd::ZstdEncoder;
+use crate::Coding;
+use crate::brotli::BrotliEncoder;
+use crate::deflate::{Deflater, Wrapping};
+use crate::zstd::ZstdEncoder;
 
 /// The library could not go on: there is no memory left. What was encoded so far is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -23,7 +23,7 @@ pub struct Encoder {
 
 /// What is to become of the bytes that an engine holds back to code them better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Push {
+pub(crate) enum Push {
     /// They may stay.
     Nothing,
     /// They have to go out.

@@ -3,9 +3,9 @@
 //! Decides from the heads alone. What is then written to the next hop is `forward`'s, and the tunnel that a connection
 //! becomes is left to the caller.
 
-use super::fields::{FieldId, Fields};
-use super::framing::{BodyFraming, request_framing};
-use super::head::{RequestHead, ResponseHead, Version};
+use crate::fields::{FieldId, Fields};
+use crate::framing::{BodyFraming, request_framing};
+use crate::head::{RequestHead, ResponseHead, Version};
 
 /// The protocols that a client asks to change to and that may pass.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +83,8 @@ fn may_pass(protocol: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::tests::{request, response};
     use super::{asks_for_websocket, requested_upgrade, switches_to_websocket, upgrade_accepted};
+    use crate::head::tests::{request, response};
 
     #[test]
     fn no_upgrade_without_all_it_needs() {

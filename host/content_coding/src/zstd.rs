@@ -10,8 +10,8 @@
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
-use super::decoder::{DecodeError, Step};
-use super::encoder::{EncodeError, Push};
+use crate::decoder::{DecodeError, Step};
+use crate::encoder::{EncodeError, Push};
 
 /// The library's own choice: about 160 MB/s of source text on one core, to 26 %. Level 1 is twice as fast, to 30 %.
 const LEVEL: i32 = 3;
@@ -28,14 +28,14 @@ const DECODER_WINDOW_BITS: u32 = 23;
 const ROOM: usize = 8 * 1024;
 
 /// Undoes `zstd`.
-pub(super) struct ZstdDecoder {
+pub(crate) struct ZstdDecoder {
     context: DCtx<'static>,
     /// Between frames.
     is_complete: bool,
 }
 
 impl ZstdDecoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut context = DCtx::create();
         context
             .set_parameter(DParameter::WindowLogMax(DECODER_WINDOW_BITS))
@@ -46,11 +46,11 @@ impl ZstdDecoder {
         }
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
         let mut input = InBuffer::around(input);
         let mut out = OutBuffer::around(out);
         let still_wanted = self
@@ -69,12 +69,12 @@ impl ZstdDecoder {
 }
 
 /// Applies `zstd`.
-pub(super) struct ZstdEncoder {
+pub(crate) struct ZstdEncoder {
     context: CCtx<'static>,
 }
 
 impl ZstdEncoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut context = CCtx::create();
         for parameter in [
             CParameter::CompressionLevel(LEVEL),
@@ -87,7 +87,7 @@ impl ZstdEncoder {
         Self { context }
     }
 
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         content: &[u8],
         push: Push,

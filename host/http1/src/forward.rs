@@ -5,12 +5,12 @@
 //! that no edit and no peer can make the head say another framing than the body has. Decides nothing about
 //! policy: what is upgraded, kept alive or chunked comes in the options.
 
-use super::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
-use super::fields::{ConnectionOptions, FieldId, FieldView, Fields, FieldsMut};
-use super::framing::{BodyFraming, content_length, decimal, names_identity};
-use super::head::{RequestHead, ResponseHead, Version};
-use super::target::Scheme;
-use super::upgrade::RequestedUpgrade;
+use crate::encode::{push_decimal, write_decimal, write_field, write_line, write_status_line};
+use crate::fields::{ConnectionOptions, FieldId, FieldView, Fields, FieldsMut};
+use crate::framing::{BodyFraming, content_length, decimal, names_identity};
+use crate::head::{RequestHead, ResponseHead, Version};
+use crate::target::Scheme;
+use crate::upgrade::RequestedUpgrade;
 
 /// Room for the lines that are the proxy's own.
 const OWN_LINES_LEN: usize = 256;
@@ -519,10 +519,10 @@ fn write_connection(options: &[(&str, bool)], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::framing::request_framing;
-    use super::super::head::tests::{request, response};
-    use super::super::upgrade::requested_upgrade;
     use super::*;
+    use crate::framing::request_framing;
+    use crate::head::tests::{request, response};
+    use crate::upgrade::requested_upgrade;
 
     const REQUEST: RequestForward<'_> = RequestForward {
         via: "p",

@@ -11,11 +11,11 @@
 //! (§2.2). Never: NUL, a CR that ends no line, and whatever is or could be taken for a length or a transfer coding: curl and
 //! Squid read a folded one differently.
 
-use super::fields::{FieldId, is_token};
+use crate::fields::{FieldId, is_token};
 
 /// How much of what breaks the grammar is repaired in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leniency {
+pub(crate) enum Leniency {
     /// What RFC 9112 lets a proxy repair.
     Strict,
     /// What Squid, curl or browsers take as well.
@@ -23,7 +23,7 @@ pub(super) enum Leniency {
 }
 
 /// The response head in `text`, repaired; `None` if it is beyond repair. It need not be a good one, and has to be read.
-pub(super) fn response_head(text: &[u8], leniency: Leniency) -> Option<Vec<u8>> {
+pub(crate) fn response_head(text: &[u8], leniency: Leniency) -> Option<Vec<u8>> {
     let mut lines = Lines {
         rest: text,
         leniency,
@@ -35,13 +35,13 @@ pub(super) fn response_head(text: &[u8], leniency: Leniency) -> Option<Vec<u8>> 
 }
 
 /// Whether a line ends with LF alone.
-pub(super) fn has_bare_line_feed(text: &[u8]) -> bool {
+pub(crate) fn has_bare_line_feed(text: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', text).any(|at| at == 0 || text[at - 1] != b'\r')
 }
 
 /// The trailer section in `text`, repaired, with the empty line that ends it. LF without CR is never taken here: it would
 /// end the body where others do not end it.
-pub(super) fn trailer_section(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn trailer_section(text: &[u8]) -> Option<Vec<u8>> {
     let leniency = Leniency::Strict;
     let mut out = Vec::with_capacity(text.len());
     field_section(
@@ -261,10 +261,10 @@ fn trimmed_end(text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::ResponseHead;
-    use super::super::parse::{HeadKind, HeadLimits, HeadScanner};
     use super::{Leniency, response_head};
-    use crate::http1::{BodyFraming, is_persistent, response_framing};
+    use crate::head::ResponseHead;
+    use crate::parse::{HeadKind, HeadLimits, HeadScanner};
+    use crate::{BodyFraming, is_persistent, response_framing};
 
     /// What is understood, as lines.
     fn read(text: &[u8], kind: HeadKind) -> Option<(ResponseHead, String)> {

@@ -9,8 +9,8 @@ use ::brotli::enc::encode::{
 };
 use ::brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 
-use super::decoder::{DecodeError, Step};
-use super::encoder::{EncodeError, Push};
+use crate::decoder::{DecodeError, Step};
+use crate::encoder::{EncodeError, Push};
 
 /// About 65 MB/s of source text on one core, to 26.7 %. Quality 4 takes half as much time again and two and a half times
 /// the memory for 25.5 %.
@@ -23,13 +23,13 @@ const ENCODER_WINDOW_BITS: u32 = 18;
 const ROOM: usize = 8 * 1024;
 
 /// Undoes `br`.
-pub(super) struct BrotliDecoder {
+pub(crate) struct BrotliDecoder {
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
     is_over: bool,
 }
 
 impl BrotliDecoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let alloc = StandardAlloc::default;
         // Strict: without the large windows that are no part of the coding.
         let state = BrotliState::new_strict(alloc(), alloc(), alloc());
@@ -39,11 +39,11 @@ impl BrotliDecoder {
         }
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.is_over
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
         if self.is_over {
             return Ok(Step {
                 consumed: input.len(),
@@ -71,12 +71,12 @@ impl BrotliDecoder {
 }
 
 /// Applies `br`.
-pub(super) struct BrotliEncoder {
+pub(crate) struct BrotliEncoder {
     state: Box<BrotliEncoderStateStruct<StandardAlloc>>,
 }
 
 impl BrotliEncoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut state = Box::new(BrotliEncoderStateStruct::new(StandardAlloc::default()));
         state.set_parameter(BrotliEncoderParameter::BROTLI_PARAM_QUALITY, QUALITY);
         state.set_parameter(
@@ -86,7 +86,7 @@ impl BrotliEncoder {
         Self { state }
     }
 
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         content: &[u8],
         push: Push,

@@ -10,9 +10,9 @@ use httparse::{Header, ParserConfig, Status};
 use memchr::{memchr, memchr_iter};
 use thiserror::Error;
 
-use super::fields::{FieldId, FieldLine, Fields, Span, is_token, is_token_byte};
-use super::head::Version;
-use super::target::TargetError;
+use crate::fields::{FieldId, FieldLine, Fields, Span, is_token, is_token_byte};
+use crate::head::Version;
+use crate::target::TargetError;
 
 /// The most field lines that a head can have, whatever the limits say.
 const FIELDS_BOUND: usize = 256;
@@ -243,22 +243,22 @@ fn find_response(bytes: &[u8], beginnings: &[&[u8]]) -> Result<bool, HeadError> 
 
 /// The request line, by its parts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RequestLine {
-    pub(super) method: Span,
-    pub(super) target: Span,
-    pub(super) version: Version,
+pub(crate) struct RequestLine {
+    pub(crate) method: Span,
+    pub(crate) target: Span,
+    pub(crate) version: Version,
 }
 
 /// The status line, by its parts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StatusLine {
-    pub(super) version: Version,
-    pub(super) status: u16,
-    pub(super) reason: Span,
+pub(crate) struct StatusLine {
+    pub(crate) version: Version,
+    pub(crate) status: u16,
+    pub(crate) reason: Span,
 }
 
 /// Reads the request head that stands from `start` to the end of `text`.
-pub(super) fn request(
+pub(crate) fn request(
     text: &[u8],
     start: usize,
     lines: &mut Vec<FieldLine>,
@@ -274,7 +274,7 @@ pub(super) fn request(
 }
 
 /// Reads the response head that stands from `start` to the end of `text`.
-pub(super) fn response(
+pub(crate) fn response(
     text: &[u8],
     start: usize,
     lines: &mut Vec<FieldLine>,
@@ -412,7 +412,7 @@ fn keep(
 }
 
 /// The span of `part`, which httparse has cut from `text`.
-pub(super) fn span_in(text: &[u8], part: &[u8]) -> Span {
+pub(crate) fn span_in(text: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     Span::between(start, start + part.len())
 }

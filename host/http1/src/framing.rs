@@ -7,8 +7,8 @@
 
 use thiserror::Error;
 
-use super::fields::{FieldId, Fields, is_token};
-use super::head::{RequestHead, ResponseHead, Version};
+use crate::fields::{FieldId, Fields, is_token};
+use crate::head::{RequestHead, ResponseHead, Version};
 
 /// How the end of a message body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn response_framing(
 }
 
 /// Whether the only transfer coding is `identity`, which RFC 2616 had and RFC 9112 §7 has not: none at all.
-pub(super) fn names_identity(fields: Fields<'_>) -> bool {
+pub(crate) fn names_identity(fields: Fields<'_>) -> bool {
     let mut values = fields.all(FieldId::TransferEncoding);
     let is_identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
     values.next().is_some_and(is_identity) && values.next().is_none()
@@ -113,7 +113,7 @@ fn announced(fields: Fields<'_>, version: Version) -> Result<BodyFraming, Framin
 }
 
 /// The length that all Content-Length members agree on.
-pub(super) fn content_length(fields: Fields<'_>) -> Result<Option<u64>, FramingError> {
+pub(crate) fn content_length(fields: Fields<'_>) -> Result<Option<u64>, FramingError> {
     let mut agreed = None;
     if !fields.has(FieldId::ContentLength) {
         return Ok(agreed);
@@ -157,7 +157,7 @@ fn is_chunked(member: &[u8]) -> Result<bool, FramingError> {
 }
 
 /// The number that `bytes` write, when they are 1*DIGIT and no more than `i64::MAX`.
-pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;
     }
@@ -170,11 +170,11 @@ pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::forward::is_persistent;
-    use super::super::head::tests::{request, response};
     use super::BodyFraming::*;
     use super::FramingError::*;
     use super::*;
+    use crate::forward::is_persistent;
+    use crate::head::tests::{request, response};
 
     /// What these field lines say in an HTTP/1.1 message, both ways; a request cannot end at close.
     const FIELDS: &[(&str, Result<BodyFraming, FramingError>)] = &[

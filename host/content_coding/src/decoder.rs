@@ -8,10 +8,10 @@ use std::cell::Cell;
 
 use thiserror::Error;
 
-use super::Coding;
-use super::brotli::BrotliDecoder;
-use super::deflate::{Inflater, Wrapping};
-use super::zstd::ZstdDecoder;
+use crate::Coding;
+use crate::brotli::BrotliDecoder;
+use crate::deflate::{Inflater, Wrapping};
+use crate::zstd::ZstdDecoder;
 
 /// Longest piece that a sink is given, in bytes.
 pub const MAX_PIECE_LEN: usize = 64 * 1024;
@@ -63,9 +63,9 @@ pub struct Decoder {
 
 /// What one call of an engine did.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Step {
-    pub(super) consumed: usize,
-    pub(super) produced: usize,
+pub(crate) struct Step {
+    pub(crate) consumed: usize,
+    pub(crate) produced: usize,
 }
 
 enum Engine {

@@ -5,8 +5,8 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::decoder::{DecodeError, Step};
-use super::encoder::{EncodeError, Push};
+use crate::decoder::{DecodeError, Step};
+use crate::encoder::{EncodeError, Push};
 
 /// Window of both directions, as the exponent of two: the format's own 32 KiB.
 const WINDOW_BITS: u8 = 15;
@@ -20,7 +20,7 @@ const ROOM: usize = 8 * 1024;
 
 /// What stands around the compressed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrapping {
+pub(crate) enum Wrapping {
     /// Members, one or more.
     Gzip,
     /// One zlib stream; when decoding, or none where the first bytes are not one's.
@@ -28,7 +28,7 @@ pub(super) enum Wrapping {
 }
 
 /// Undoes `gzip` or `deflate`.
-pub(super) struct Inflater {
+pub(crate) struct Inflater {
     wrapping: Wrapping,
     place: Place,
     /// A gzip member has ended: what follows need not be another one.
@@ -49,7 +49,7 @@ enum Place {
 }
 
 impl Inflater {
-    pub(super) fn new(wrapping: Wrapping) -> Self {
+    pub(crate) fn new(wrapping: Wrapping) -> Self {
         Self {
             wrapping,
             place: Place::Start,
@@ -57,11 +57,11 @@ impl Inflater {
         }
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         matches!(self.place, Place::Start | Place::Over)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
         match (&self.place, input) {
             (Place::Inside(_), _) => self.inflate(input, out),
             (_, []) => Ok(Step::default()),
@@ -141,12 +141,12 @@ fn is_zlib([method, flags]: [u8; 2]) -> bool {
 }
 
 /// Applies `gzip` or `deflate`.
-pub(super) struct Deflater {
+pub(crate) struct Deflater {
     compress: Compress,
 }
 
 impl Deflater {
-    pub(super) fn new(wrapping: Wrapping) -> Self {
+    pub(crate) fn new(wrapping: Wrapping) -> Self {
         let level = Compression::new(LEVEL);
         let compress = match wrapping {
             Wrapping::Gzip => Compress::new_gzip(level, WINDOW_BITS),
@@ -155,7 +155,7 @@ impl Deflater {
         Self { compress }
     }
 
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         mut content: &[u8],
         push: Push,

@@ -7,11 +7,11 @@
 
 use httparse::Status;
 
-use super::body::{BodyError, Step};
-use super::encode::write_line;
-use super::fields::{FieldId, FieldLine, Fields, FieldsMut};
-use super::parse::span_in;
-use super::repair;
+use crate::body::{BodyError, Step};
+use crate::encode::write_line;
+use crate::fields::{FieldId, FieldLine, Fields, FieldsMut};
+use crate::parse::span_in;
+use crate::repair;
 
 /// Longest chunk extension with the whitespace before it, in bytes.
 const EXTENSION_BOUND: usize = 4 * 1024;
@@ -47,7 +47,7 @@ impl Trailers {
     }
 
     /// Writes the lines, without the empty one that ends the section.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         self.fields().lines().for_each(|line| write_line(out, line));
     }
 
@@ -121,7 +121,7 @@ impl State {
 
 /// Reads one chunked body.
 #[derive(Debug)]
-pub(super) struct ChunkedDecoder {
+pub(crate) struct ChunkedDecoder {
     state: State,
     extensions_len: u32,
     trailer_limit: u32,
@@ -131,7 +131,7 @@ pub(super) struct ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::START,
             extensions_len: 0,
@@ -143,7 +143,7 @@ impl ChunkedDecoder {
     }
 
     /// For the body of a response, whose trailer fields may be folded or have white space before the colon.
-    pub(super) fn of_response() -> Self {
+    pub(crate) fn of_response() -> Self {
         Self {
             is_response: true,
             ..Self::new()
@@ -151,29 +151,29 @@ impl ChunkedDecoder {
     }
 
     /// Sets the longest trailer section that is taken, in bytes.
-    pub(super) fn limit_trailers(&mut self, len: usize) {
+    pub(crate) fn limit_trailers(&mut self, len: usize) {
         self.trailer_limit = u32::try_from(len).unwrap_or(u32::MAX);
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.state == State::End
     }
 
-    pub(super) fn is_in_content(&self) -> bool {
+    pub(crate) fn is_in_content(&self) -> bool {
         matches!(self.state, State::Data { .. })
     }
 
-    pub(super) fn trailers(&self) -> Option<&Trailers> {
+    pub(crate) fn trailers(&self) -> Option<&Trailers> {
         self.trailers.as_deref()
     }
 
-    pub(super) fn trailers_mut(&mut self) -> Option<&mut Trailers> {
+    pub(crate) fn trailers_mut(&mut self) -> Option<&mut Trailers> {
         self.trailers.as_deref_mut()
     }
 
     /// Reads on: past framing, through at most one slice of content, and past what frames its end. Content before a
     /// fault is returned first, so that it does not depend on how the input was split; every later call fails.
-    pub(super) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let mut content = 0..0;
         let mut at = 0;
         while at < input.len() {
@@ -309,7 +309,7 @@ fn after_size_line(size: u64) -> State {
 }
 
 /// As much of `left` as there is in `available` bytes.
-pub(super) fn within(left: u64, available: usize) -> usize {
+pub(crate) fn within(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
