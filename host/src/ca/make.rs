@@ -6,9 +6,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
 };
 
 use super::name::HostName;
@@ -63,18 +62,8 @@ pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<Made, MakeErr
     // No key usage: OpenSSL 1.1 does not take a certificate for self-signed if its key usage lacks keyCertSign, and
     // with keyCertSign but without CA it is one that others refuse.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.custom_extensions.push(not_a_ca());
+    params.is_ca = IsCa::ExplicitNoCa;
     sign_itself(&params)
-}
-
-/// Basic constraints without CA. rcgen writes the default FALSE out, which DER forbids.
-fn not_a_ca() -> CustomExtension {
-    const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
-    const EMPTY_SEQUENCE: [u8; 2] = [0x30, 0x00];
-    let mut extension =
-        CustomExtension::from_oid_content(BASIC_CONSTRAINTS, EMPTY_SEQUENCE.to_vec());
-    extension.set_criticality(true);
-    extension
 }
 
 fn valid_for(days: u16) -> Result<CertificateParams, MakeError> {
@@ -200,8 +189,17 @@ mod tests {
     #[test]
     fn a_self_signed_certificate_vouches_for_no_other() {
         let made = self_signed(&hosts(&["localhost"]), 1).unwrap();
-        let certificate = Certificate::from_der(&der(&made)).unwrap();
+        let der = der(&made);
+        let certificate = Certificate::from_der(&der).unwrap();
         assert!(certificate.to_string().contains("no authority"));
+        let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+        let constraints = parsed
+            .iter_extensions()
+            .find(|extension| extension.oid.to_id_string() == "2.5.29.19")
+            .unwrap();
+        assert!(constraints.critical);
+        // The default FALSE is left out in DER.
+        assert_eq!(constraints.value, [0x30, 0]);
     }
 
     #[test]
