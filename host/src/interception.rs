@@ -9,13 +9,13 @@
 pub mod authority;
 pub mod certificates;
 
-mod der;
 mod disk;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod guard;
 mod hello;
 mod inside;
+mod issuer_name;
 mod leaf;
 mod look;
 mod memory;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rcgen::SignatureAlgorithm;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, UnixTime, alg_id};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{RootCertStore, SignatureScheme};
@@ -26,9 +27,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use self::powers::Powers;
-use super::der::{self, BIT_STRING, SEQUENCE};
 use super::subject::{HostInvalid, Subject};
-use super::template::{Issuer, Template, key_id};
+use super::template::{Template, key_id};
 use crate::config::InterceptionConfig;
 use crate::key_pair::{self, KeyPairError, KeyPairFault};
 
@@ -39,12 +39,21 @@ const BACKDATED: SignedDuration = SignedDuration::from_hours(2 * 24);
 const LIFETIME: SignedDuration = SignedDuration::from_hours(197 * 24);
 
 /// How authorities sign; each kind of key has one scheme.
-const SIGNATURES: [(SignatureScheme, AlgorithmIdentifier); 5] = [
-    (SignatureScheme::ECDSA_NISTP256_SHA256, alg_id::ECDSA_SHA256),
-    (SignatureScheme::ECDSA_NISTP384_SHA384, alg_id::ECDSA_SHA384),
-    (SignatureScheme::ECDSA_NISTP521_SHA512, alg_id::ECDSA_SHA512),
-    (SignatureScheme::RSA_PKCS1_SHA256, alg_id::RSA_PKCS1_SHA256),
-    (SignatureScheme::ED25519, alg_id::ED25519),
+static SIGNATURES: [(SignatureScheme, &SignatureAlgorithm); 5] = [
+    (
+        SignatureScheme::ECDSA_NISTP256_SHA256,
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+    ),
+    (
+        SignatureScheme::ECDSA_NISTP384_SHA384,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+    ),
+    (
+        SignatureScheme::ECDSA_NISTP521_SHA512,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+    ),
+    (SignatureScheme::RSA_PKCS1_SHA256, &rcgen::PKCS_RSA_SHA256),
+    (SignatureScheme::ED25519, &rcgen::PKCS_ED25519),
 ];
 
 /// With which keys browsers accept a server's certificate.
@@ -53,9 +62,6 @@ const FIT_FOR_HOSTS: [SignatureScheme; 3] = [
     SignatureScheme::ECDSA_NISTP384_SHA384,
     SignatureScheme::RSA_PSS_SHA256,
 ];
-
-/// How a bit string begins that has no unused bits in its last octet.
-const WHOLE_OCTETS: &[u8] = &[0];
 
 /// The authority and the key of all certificates it signs.
 #[derive(Debug)]
@@ -90,6 +96,9 @@ pub enum MintError {
     /// The authority's time is over.
     #[error("the authority's certificate has expired on {0}")]
     AuthorityExpired(String),
+    /// It cannot be written.
+    #[error("the certificate cannot be written: {0}")]
+    Encoding(#[from] rcgen::Error),
     /// The system has no randomness, or the key does not sign.
     #[error("signing failed: {0}")]
     Signing(rustls::Error),
@@ -145,7 +154,7 @@ impl Authority {
     fn new(
         pair: &CertifiedKey,
         signer: Box<dyn Signer>,
-        signs_by: AlgorithmIdentifier,
+        signs_by: &'static SignatureAlgorithm,
         leaf_key: Arc<dyn SigningKey>,
     ) -> Result<Self, KeyPairFault> {
         let certificate = pair.cert.first().ok_or(KeyPairFault::NoCertificate)?;
@@ -156,12 +165,9 @@ impl Authority {
         itself.add(certificate.clone()).map_err(malformed)?;
         let key_id = own_key_id(&parsed)
             .unwrap_or_else(|| key_id(&parsed.public_key().subject_public_key.data));
-        let issuer = Issuer {
-            name: parsed.subject().as_raw(),
-            key_id: &key_id,
-            signs_by,
-        };
-        let template = Template::new(&issuer, leaf_key.as_ref()).map_err(malformed)?;
+        let name = parsed.subject().as_raw();
+        let template =
+            Template::new(name, &key_id, signs_by, leaf_key.as_ref()).map_err(malformed)?;
         let intermediates = pair.cert.iter().filter(|sent| !is_self_issued(sent));
         Ok(Self {
             certificate: certificate.clone(),
@@ -203,23 +209,18 @@ impl Authority {
             .saturating_add(LIFETIME)
             .map_or(self.not_after, |end| end.min(self.not_after));
         let not_before = now.saturating_sub(BACKDATED).unwrap_or(now);
-        let to_be_signed =
-            self.template
-                .to_be_signed(subject, &self.serial()?, not_before, not_after);
+        let unsigned = self
+            .template
+            .unsigned(subject, &self.serial()?, not_before, not_after)?;
         let signature = self
             .signer
-            .sign(&to_be_signed)
+            .sign(&unsigned.to_be_signed)
             .map_err(MintError::Signing)?;
-        let certificate = der::element(
-            SEQUENCE,
-            &[
-                &to_be_signed,
-                &self.template.signature_algorithm,
-                &der::element(BIT_STRING, &[WHOLE_OCTETS, &signature]),
-            ],
-        );
+        let certificate = unsigned
+            .signed(&signature)
+            .ok_or(rcgen::Error::CouldNotParseCertificate)?;
         let mut chain = Vec::with_capacity(1 + self.intermediates.len());
-        chain.push(CertificateDer::from(certificate));
+        chain.push(certificate);
         chain.extend_from_slice(&self.intermediates);
         Ok(Minted { chain, not_after })
     }
@@ -247,7 +248,7 @@ impl Authority {
         let not_after = {
             let (_, parsed) = X509Certificate::from_der(&certificate)
                 .map_err(|error| Unfit::Malformed(error.to_string()))?;
-            if parsed.public_key().raw != self.template.public_key {
+            if parsed.public_key().raw != self.template.public_key() {
                 return Err(Unfit::OtherKey);
             }
             timestamp(parsed.validity().not_after)

@@ -9,9 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::SanType;
 use rustls::pki_types::{DnsName, ServerName};
-
-use super::der::{self, UTF8_STRING};
 
 /// The longest common name (RFC 5280 appendix A.1, ub-common-name).
 const MAX_COMMON_NAME_LEN: usize = 64;
@@ -72,17 +71,15 @@ impl Subject {
     }
 
     /// The common name, unless the host is too long for one; nothing but people reads it.
-    pub(super) fn common_name(&self) -> Option<Vec<u8>> {
-        let fits = self.host.len() <= MAX_COMMON_NAME_LEN;
-        fits.then(|| der::element(UTF8_STRING, &[self.host.as_bytes()]))
+    pub(super) fn common_name(&self) -> Option<&str> {
+        (self.host.len() <= MAX_COMMON_NAME_LEN).then_some(&*self.host)
     }
 
-    /// The one GeneralName of subjectAltName (RFC 5280 §4.2.1.6).
-    pub(super) fn general_name(&self) -> Vec<u8> {
+    /// The one name of subjectAltName (RFC 5280 §4.2.1.6).
+    pub(super) fn alt_name(&self) -> Result<SanType, rcgen::Error> {
         match self.address {
-            Some(IpAddr::V4(address)) => der::element(der::primitive(7), &[&address.octets()]),
-            Some(IpAddr::V6(address)) => der::element(der::primitive(7), &[&address.octets()]),
-            None => der::element(der::primitive(2), &[self.host.as_bytes()]),
+            Some(address) => Ok(SanType::IpAddress(address)),
+            None => (*self.host).try_into().map(SanType::DnsName),
         }
     }
 

@@ -1,104 +1,87 @@
-//! What a certificate says, before it is signed (RFC 5280 §4.1).
+//! What the certificate of a host says (RFC 5280 §4.1), as rcgen writes it.
 //!
-//! All certificates of one authority differ in their serials, times and hosts; the rest is put together once. Whether
-//! the authority may sign, and until when, is decided before.
+//! Certificates of one CA differ in serial number, times and host; everything else is prepared once. The issuer's name
+//! is the one field that rcgen cannot write, see `issuer_name`. Whether the CA may sign, and until when, is decided
+//! before.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use rustls::SignatureAlgorithm;
-use rustls::pki_types::AlgorithmIdentifier;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SerialNumber, SignatureAlgorithm,
+    SubjectPublicKeyInfo,
+};
+use rustls::SignatureAlgorithm as KeyKind;
 use rustls::sign::SigningKey;
-use x509_parser::prelude::FromDer;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::time::ASN1Time;
 
-use super::der::{self, BIT_STRING, Criticality, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET};
+use super::issuer_name::Unsigned;
 use super::subject::Subject;
 
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
-const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
-const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
-const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-
-/// What all certificates of an authority have in common.
+/// What all certificates of a CA have in common.
 #[derive(Debug)]
 pub(super) struct Template {
-    /// The AlgorithmIdentifier of the signatures.
-    pub(super) signature_algorithm: Vec<u8>,
-    /// The authority's name, as it stands in its certificate.
-    issuer: Vec<u8>,
-    /// The SubjectPublicKeyInfo of every certificate.
-    pub(super) public_key: Vec<u8>,
-    /// What every certificate has but its host: constraints, usages and key identifiers.
-    common_extensions: Vec<u8>,
-}
-
-/// The authority, as far as its certificates speak of it.
-#[derive(Debug)]
-pub(super) struct Issuer<'a> {
-    /// Its name in DER.
-    pub(super) name: &'a [u8],
-    /// The identifier of its key.
-    pub(super) key_id: &'a [u8],
-    /// How it signs.
-    pub(super) signs_by: AlgorithmIdentifier,
+    /// Basic constraints, key usages and key identifiers; no host, serial number or times.
+    params: CertificateParams,
+    issuer: Issuer<'static, SignedLater>,
+    issuer_name: Vec<u8>,
+    public_key: SubjectPublicKeyInfo,
 }
 
 impl Template {
+    /// `ca_name` is in DER, as in the CA's certificate; `ca_key_id` is the identifier of its key.
+    ///
     /// # Errors
     /// The public half of the key cannot be had or read.
-    pub(super) fn new(issuer: &Issuer<'_>, leaf_key: &dyn SigningKey) -> Result<Self, String> {
+    pub(super) fn new(
+        ca_name: &[u8],
+        ca_key_id: &[u8],
+        signs_by: &'static SignatureAlgorithm,
+        leaf_key: &dyn SigningKey,
+    ) -> Result<Self, String> {
         let public_key = leaf_key
             .public_key()
             .ok_or("the key hides its public half")?;
+        let public_key =
+            SubjectPublicKeyInfo::from_der(&public_key).map_err(|error| error.to_string())?;
+        let mut issuer = without_names();
+        issuer.key_identifier_method = KeyIdMethod::PreSpecified(ca_key_id.to_vec());
         Ok(Self {
-            signature_algorithm: der::element(SEQUENCE, &[issuer.signs_by.as_ref()]),
-            issuer: issuer.name.to_vec(),
-            common_extensions: common_extensions(&public_key, leaf_key.algorithm(), issuer.key_id)?,
-            public_key: public_key.to_vec(),
+            params: common_params(leaf_key.algorithm(), public_key.der_bytes()),
+            issuer: Issuer::new(issuer, SignedLater(signs_by)),
+            issuer_name: ca_name.to_vec(),
+            public_key,
         })
     }
 
-    /// TBSCertificate for a host.
-    pub(super) fn to_be_signed(
+    /// The certificate of a host, ready to be signed.
+    ///
+    /// # Errors
+    /// rcgen cannot write it. No host and no time that gets here should lead to that.
+    pub(super) fn unsigned(
         &self,
         subject: &Subject,
         serial: &[u8],
         not_before: Timestamp,
         not_after: Timestamp,
-    ) -> Vec<u8> {
-        let version_3 = der::element(der::constructed(0), &[&[INTEGER, 1, 2]]);
-        let serial = der::element(INTEGER, &[serial]);
-        let validity = der::element(SEQUENCE, &[&der::time(not_before), &der::time(not_after)]);
-        let common_name = subject.common_name();
-        let name = distinguished_name(common_name.as_deref());
-        // RFC 5280 §4.1.2.6: critical if nothing else names the subject.
-        let criticality = match common_name {
-            Some(_) => Criticality::MayBeIgnored,
-            None => Criticality::Critical,
-        };
-        let alt_name = der::extension(
-            SUBJECT_ALT_NAME,
-            criticality,
-            &der::element(SEQUENCE, &[&subject.general_name()]),
-        );
-        let extensions = der::element(SEQUENCE, &[&alt_name, &self.common_extensions]);
-        der::element(
-            SEQUENCE,
-            &[
-                &version_3,
-                &serial,
-                &self.signature_algorithm,
-                &self.issuer,
-                &validity,
-                &name,
-                &self.public_key,
-                &der::element(der::constructed(3), &[&extensions]),
-            ],
-        )
+    ) -> Result<Unsigned, rcgen::Error> {
+        let mut params = self.params.clone();
+        params.serial_number = Some(SerialNumber::from_slice(serial));
+        params.not_before = asn1_time(not_before)?.to_datetime();
+        params.not_after = asn1_time(not_after)?.to_datetime();
+        // Without a common name rcgen makes the alternative name critical (RFC 5280 §4.1.2.6).
+        if let Some(name) = subject.common_name() {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.subject_alt_names.push(subject.alt_name()?);
+        let without_issuer = params.signed_by(&self.public_key, &self.issuer)?;
+        Unsigned::issued_by(&self.issuer_name, without_issuer.der())
+            .ok_or(rcgen::Error::CouldNotParseCertificate)
+    }
+
+    /// The SubjectPublicKeyInfo of every certificate.
+    pub(super) fn public_key(&self) -> Vec<u8> {
+        self.public_key.subject_public_key_info()
     }
 }
 
@@ -107,49 +90,46 @@ pub(super) fn key_id(public_key: &[u8]) -> Vec<u8> {
     digest(&SHA256, public_key).as_ref()[..20].to_vec()
 }
 
-fn common_extensions(
-    public_key_info: &[u8],
-    algorithm: SignatureAlgorithm,
-    authority_key_id: &[u8],
-) -> Result<Vec<u8>, String> {
-    use Criticality::{Critical, MayBeIgnored};
-    let (_, parsed) =
-        SubjectPublicKeyInfo::from_der(public_key_info).map_err(|error| error.to_string())?;
-    // digitalSignature; RSA keys are also for the key exchange of TLS 1.2 (RFC 5280 §4.2.1.3).
-    let usage: &[u8] = match algorithm {
-        SignatureAlgorithm::RSA => &[BIT_STRING, 2, 5, 0xa0],
-        _ => &[BIT_STRING, 2, 7, 0x80],
-    };
-    let server_auth = der::element(
-        SEQUENCE,
-        &[&der::element(OBJECT_IDENTIFIER, &[SERVER_AUTH])],
-    );
-    let own_id = der::element(
-        der::OCTET_STRING,
-        &[&key_id(&parsed.subject_public_key.data)],
-    );
-    let authority_id = der::element(
-        SEQUENCE,
-        &[&der::element(der::primitive(0), &[authority_key_id])],
-    );
-    // An empty one says that the subject is no authority.
-    let constraints = der::element(SEQUENCE, &[]);
-    Ok([
-        der::extension(BASIC_CONSTRAINTS, Critical, &constraints),
-        der::extension(KEY_USAGE, Critical, usage),
-        der::extension(EXTENDED_KEY_USAGE, MayBeIgnored, &server_auth),
-        der::extension(SUBJECT_KEY_IDENTIFIER, MayBeIgnored, &own_id),
-        der::extension(AUTHORITY_KEY_IDENTIFIER, MayBeIgnored, &authority_id),
-    ]
-    .concat())
+fn common_params(kind: KeyKind, public_key: &[u8]) -> CertificateParams {
+    let mut params = without_names();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages.push(KeyUsagePurpose::DigitalSignature);
+    // RSA keys are also for the key exchange of TLS 1.2 (RFC 5280 §4.2.1.3).
+    if kind == KeyKind::RSA {
+        params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+    }
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id(public_key));
+    params
 }
 
-/// A name of one attribute, or the empty one.
-fn distinguished_name(common_name: Option<&[u8]>) -> Vec<u8> {
-    let Some(common_name) = common_name else {
-        return der::element(SEQUENCE, &[]);
-    };
-    let attribute_type = der::element(OBJECT_IDENTIFIER, &[COMMON_NAME]);
-    let attribute = der::element(SEQUENCE, &[&attribute_type, common_name]);
-    der::element(SEQUENCE, &[&der::element(SET, &[&attribute])])
+fn asn1_time(time: Timestamp) -> Result<ASN1Time, rcgen::Error> {
+    ASN1Time::from_timestamp(time.as_second()).map_err(|_| rcgen::Error::Time)
+}
+
+fn without_names() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+}
+
+/// In place of the CA's key: what rcgen writes still lacks its issuer, so a signature would be thrown away.
+#[derive(Debug)]
+struct SignedLater(&'static SignatureAlgorithm);
+
+impl PublicKeyData for SignedLater {
+    fn der_bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0
+    }
+}
+
+impl rcgen::SigningKey for SignedLater {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Vec::new())
+    }
 }

@@ -161,6 +161,21 @@ fn usages_are_those_of_a_server() {
             let extended = leaf.extended_key_usage().unwrap().unwrap().value;
             assert!(extended.server_auth && !extended.any && !extended.client_auth);
             assert!(!leaf.basic_constraints().unwrap().unwrap().value.ca);
+            let extensions: Vec<_> = leaf
+                .extensions()
+                .iter()
+                .map(|extension| (extension.oid.to_id_string(), extension.critical))
+                .collect();
+            let expected = [
+                ("2.5.29.35", false),
+                ("2.5.29.17", false),
+                ("2.5.29.15", true),
+                ("2.5.29.37", false),
+                ("2.5.29.14", false),
+                ("2.5.29.19", true),
+            ]
+            .map(|(id, is_critical)| (id.to_owned(), is_critical));
+            assert_eq!(extensions, expected);
         });
     }
 }
@@ -197,9 +212,18 @@ fn years_after_2049_are_written_in_full() {
     );
     let authority = load(&files).unwrap();
     let subject = Subject::of("example.com").unwrap();
-    for day in ["2049-08-01T00:00:00Z", "2060-01-01T00:00:00Z"] {
+    for (day, years_have_two_digits) in [
+        ("2049-02-01T00:00:00Z", [true, true]),
+        ("2049-08-01T00:00:00Z", [true, false]),
+        ("2060-01-01T00:00:00Z", [false, false]),
+    ] {
         let now = day.parse().unwrap();
         let minted = authority.mint_for(&subject, now).unwrap();
+        parsed(&minted.chain[0], |leaf| {
+            let validity = leaf.validity();
+            let times = [validity.not_before, validity.not_after];
+            assert_eq!(times.map(|time| time.is_utctime()), years_have_two_digits);
+        });
         verify(&authority, &minted, "example.com", now);
     }
 }
