@@ -12,6 +12,8 @@ mod boundary;
 mod bundled;
 /// Certificates made and handed out by `proxy ca`.
 mod ca;
+/// `proxy check`.
+mod check;
 /// Start-up, flags, the configuration file, exit codes.
 mod cli;
 /// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.

@@ -13,6 +13,7 @@ use crate::config::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
 };
+use crate::generation::command::CheckArgs;
 use crate::web::pac::command::PacArgs;
 
 /// The flags as they were given.
@@ -191,6 +192,8 @@ pub enum Command {
     Ca(CaArgs),
     #[allow(missing_docs, reason = "as above")]
     Pac(PacArgs),
+    #[allow(missing_docs, reason = "as above")]
+    Check(CheckArgs),
 }
 
 const AFTER_HELP: &str = "\

@@ -6,6 +6,7 @@
 //! is read, and keeps it to its end.
 
 mod build;
+pub mod command;
 mod problem;
 
 use std::cell::RefCell;

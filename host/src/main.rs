@@ -12,7 +12,9 @@ use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, Command};
-use proxy_host::config::{Config, ConfigError};
+use proxy_host::config::{Config, ConfigError, LogLevel};
+use proxy_host::generation;
+use proxy_host::generation::command::CheckArgs;
 use proxy_host::open_files;
 use proxy_host::pid_file::PidFile;
 use proxy_host::server::{self, StartError};
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Ok(mut cli) => match cli.command.take() {
             Some(Command::Ca(args)) => certificates(&args),
             Some(Command::Pac(args)) => pac(args, cli),
+            Some(Command::Check(args)) => check(args, cli),
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
@@ -51,6 +54,20 @@ fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     cli.config = args.config.take().or(cli.config);
     let config = Config::load(cli)?;
     generate::run(&args, &config, &mut io::stdout().lock(), &mut io::stderr())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `proxy check`. What stands before it says how the proxy would be started.
+fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
+    cli.config = args.file.or(cli.config);
+    let mut config = Config::load(cli)?;
+    // Warnings are for the person who waits; a running proxy's log is left alone.
+    config.log.file = None;
+    config.log.level = config.log.level.max(LogLevel::Warning);
+    let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
+    let checked = generation::command::check(config, &mut io::stdout().lock());
+    drop(telemetry);
+    checked.map_err(StartError::from)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -82,9 +82,20 @@ impl ProxyCommand {
         Proxy::launch(self.command, self.scratch)
     }
 
+    /// Has the configuration checked: `proxy ... check`.
+    pub(crate) fn check(mut self) -> Exit {
+        self.complete();
+        self.command.arg("check");
+        self.end()
+    }
+
     /// Runs a proxy that must end by itself.
     pub(crate) fn run(mut self) -> Exit {
         self.complete();
+        self.end()
+    }
+
+    fn end(mut self) -> Exit {
         let mut child = self.command.spawn().expect("the proxy can be run");
         let (stdout, stderr) = logs_of(&mut child);
         let status = wait(&mut child).unwrap_or_else(|| {

@@ -1,0 +1,62 @@
+//! `proxy check`: what would prevent a start, found out without one.
+
+use std::net::TcpListener;
+
+use crate::support::{Exit, Proxy, ProxyCommand, Scratch};
+
+fn assert_valid(exit: &Exit) {
+    assert_eq!((exit.code, exit.signal), (Some(0), None), "{exit:?}");
+    assert!(
+        exit.stdout.ends_with("configuration is valid\n"),
+        "{exit:?}"
+    );
+    assert!(!exit.stdout.contains("Started server"), "{exit:?}");
+}
+
+fn problems(command: ProxyCommand) -> Vec<String> {
+    let exit = command.check();
+    assert_eq!((exit.code, exit.signal), (Some(78), None), "{exit:?}");
+    assert!(!exit.stdout.contains("is valid"), "{exit:?}");
+    exit.stderr.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_valid_configuration_is_named_with_its_plugins_and_nothing_is_bound() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let exit = Proxy::command()
+        .args(["--port", &port])
+        .plugin("zoo", "AddField")
+        .plugin_config("AddField.name=x-a")
+        .plugin_config("AddField.value=one")
+        .check();
+    assert_valid(&exit);
+    assert!(exit.stdout.contains(":AddField "), "{exit:?}");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let scratch = Scratch::new();
+    let file = scratch.write("no-certificate.pem", "this is no certificate");
+    let reported = problems(
+        Proxy::command()
+            .args(["--plugins", "/no/such/libnothing.so:Nothing"])
+            .args(["--ca-file", "/no/such/roots.pem"])
+            .args(["--cert-file".as_ref(), file.as_os_str()])
+            .args(["--key-file".as_ref(), file.as_os_str()]),
+    );
+    assert_eq!(reported.len(), 3, "{reported:?}");
+    for (line, word) in reported
+        .iter()
+        .zip(["libnothing.so", "roots.pem", "no-certificate.pem"])
+    {
+        assert!(line.starts_with("proxy: "), "{line}");
+        assert!(line.contains(word), "no {word:?} in {line:?}");
+    }
+}
+
+#[test]
+fn a_proxy_with_nothing_to_serve_is_a_problem() {
+    let reported = problems(Proxy::command().args(["--disable-http-proxy"]));
+    assert!(reported[0].contains("nothing to serve"), "{reported:?}");
+}
