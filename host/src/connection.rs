@@ -1,4 +1,9 @@
 //! One client connection: exchange after exchange, until either side has had enough.
+//!
+//! An exchange returns what becomes of the connection; that is done here. `look` finds out what is spoken in a tunnel
+//! that may be intercepted.
+
+mod look;
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
@@ -9,121 +14,29 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::events::{Note, NoteKind};
-use crate::exchange::{self, Exchange, Origin, OwnTunnel};
+use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, TunnelStart};
 use crate::generation::{Current, WorkerGeneration};
 use crate::http1::Scheme;
 use crate::http2::server::{End, RequestTargets, ServerOptions};
 use crate::http2::{self, LINGER};
-use crate::interception::{self, Guard, Look, Refused};
+use crate::interception::Guard;
 use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelLimits, TunnelWatcher};
 use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
-use crate::worker_context::{self, Counted, WorkerContext};
+use crate::worker_context::{self, Counted};
 
 /// How long a client may take to close after we have, when all it sent has been read.
 const SHORT_LINGER: Duration = Duration::from_secs(1);
 
-/// A client connection as its exchanges see it.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection {
-    pub(crate) worker: Rc<WorkerContext>,
-    /// What is in force for its next exchange.
-    pub(crate) current: Rc<Current>,
-    pub(crate) client: SocketAddr,
-    pub(crate) id: u64,
-    /// None when no plugin is interested in connections.
-    pub(crate) plugins: Option<Rc<ClientPlugins>>,
-    /// Our end of it. None where nobody is told.
-    pub(crate) end: Option<Rc<ClientEnd>>,
-    /// What its requests are for, inside of a tunnel that the client had made.
-    pub(crate) origin: Option<Rc<Origin>>,
-    /// The tunnel to this proxy itself that it is inside of.
-    pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
-    /// Its exchanges are streams, which run side by side.
-    pub(crate) is_http2: bool,
-    /// The upstream connections that it has authenticated, once there are any.
-    pub(crate) pinned: OnceCell<Rc<Pinned>>,
-}
-
-impl Connection {
-    /// Keeps the upstream connections that an exchange was the first to authenticate.
-    pub(crate) fn pin(&self, pinned: Rc<Pinned>) {
-        let kept = self.pinned.get_or_init(|| Rc::clone(&pinned));
-        // Of two streams both may have been the first.
-        if !Rc::ptr_eq(kept, &pinned) {
-            kept.adopt(&pinned);
-        }
-    }
-
-    /// Notes what the client has agreed on by TLS, for plugins.
-    pub(crate) fn note_tls(&mut self, transport: &Transport) {
-        if let Some(end) = &self.end
-            && let Some(facts) = transport.client_tls()
-        {
-            self.end = Some(Rc::new(ClientEnd {
-                local: end.local,
-                tls: Some(Box::new(facts)),
-            }));
-        }
-    }
-}
-
 /// What a connection keeps to its end: it is counted, and its end is noted.
 #[derive(Default)]
-pub(crate) struct Ends {
+struct Ends {
     _counted: Option<Counted>,
     /// None when nobody subscribes, as with most proxies.
     _noted: Option<Box<Noted>>,
-}
-
-/// What becomes of the connection after an exchange.
-pub(crate) enum Next {
-    /// It waits for the next request.
-    Again,
-    /// It is closed.
-    Close(CloseReason),
-    /// It has become a tunnel.
-    Tunnel(Box<TunnelStart>),
-    /// It has become a tunnel to this proxy itself, for the web server to serve.
-    OwnTunnel(Rc<OwnTunnel>),
-    /// It has become a tunnel that is looked into.
-    Look(Box<Look>),
-}
-
-/// Why a client connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// It has gone.
-    Gone,
-    /// It asked for it.
-    Client,
-    /// HTTP/1.0 connections carry one exchange (RFC 9112 §9.3).
-    Http10,
-    /// The answer came before the request was over; the rest of it is not read.
-    BodyUnread,
-    /// What the client sent cannot be understood, so nobody knows where the next request begins.
-    Malformed,
-    /// The response could not be finished: what was sent of it must not look whole.
-    ResponseCutOff { framed: bool },
-    /// The upstream has closed the connection that it had authenticated.
-    Upstream,
-    /// A plugin wants it closed.
-    Plugin,
-    /// The upstream has not processed the request, and the client may send it again.
-    Unprocessed,
-    /// The proxy is shutting down.
-    Draining,
-}
-
-/// An exchange that has become a tunnel: what it needs to go on.
-pub(crate) struct TunnelStart {
-    pub(crate) exchange: Exchange,
-    pub(crate) upstream: MessageStream,
-    /// What ends it if its client turns out to speak that.
-    pub(crate) refused: Option<Refused>,
 }
 
 /// Begins to serve an accepted connection, in a task of its own.
@@ -210,7 +123,7 @@ async fn find_protocol(
 }
 
 /// Serves a client whose transport is ready, in a task of its own.
-pub(crate) fn spawn(transport: Transport, connection: Connection, ends: Ends) {
+fn spawn(transport: Transport, connection: Connection, ends: Ends) {
     if connection.is_http2 {
         tokio::task::spawn_local(serve_http2(transport, connection, ends));
     } else {
@@ -224,7 +137,7 @@ pub(crate) fn spawn(transport: Transport, connection: Connection, ends: Ends) {
     clippy::manual_async_fn,
     reason = "an async fn has its arguments twice"
 )]
-pub(crate) fn serve_http1(
+fn serve_http1(
     mut stream: MessageStream,
     connection: Connection,
     ends: Ends,
@@ -248,7 +161,7 @@ pub(crate) fn serve_http1(
                     return;
                 }
                 Next::Look(look) => {
-                    tokio::task::spawn_local(interception::run(stream, look, connection, ends));
+                    tokio::task::spawn_local(look::run(stream, look, connection, ends));
                     return;
                 }
                 Next::OwnTunnel(tunnel) => {
@@ -335,7 +248,7 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
                 pinned: OnceCell::new(),
                 ..Connection::clone(&connection)
             };
-            tokio::task::spawn_local(interception::run(stream, look, connection, Ends::default()));
+            tokio::task::spawn_local(look::run(stream, look, connection, Ends::default()));
         }
         Next::OwnTunnel(tunnel) => {
             let connection = Connection {
@@ -373,7 +286,7 @@ async fn serve_own_tunnel(
     }
 }
 
-pub(crate) fn message_stream(transport: Transport, connection: &Connection) -> MessageStream {
+fn message_stream(transport: Transport, connection: &Connection) -> MessageStream {
     let read_len = connection.current.get().config.limits.client_read_len;
     MessageStream::new(transport, &connection.worker.deadlines, read_len)
 }
@@ -461,7 +374,7 @@ async fn close(stream: &mut MessageStream, reason: CloseReason) {
 }
 
 /// Relays a tunnel to its end.
-pub(crate) async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) {
+async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) {
     let TunnelStart {
         mut exchange,
         upstream,

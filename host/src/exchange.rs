@@ -6,9 +6,11 @@
 //! plugins.
 
 mod connect;
+mod connection;
 mod converse;
 mod decide;
 mod itself;
+mod next;
 mod origin;
 mod reach;
 mod record;
@@ -26,14 +28,13 @@ use std::time::Duration;
 use crate::buffers;
 use crate::ca;
 use crate::config::{Config, Timeouts};
-use crate::connection::{CloseReason, Connection, Next, TunnelStart};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::events::NoteKind;
 use crate::generation::WorkerGeneration;
 use crate::http1::{
     self, BodyDecoder, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version,
 };
-use crate::interception::{Look, Treatment};
+use crate::interception::Treatment;
 use crate::plugins::web::WebTask;
 use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
@@ -43,7 +44,9 @@ use crate::upstream::pinned::Pinned;
 use crate::worker_context::{self, WorkerContext};
 
 pub(crate) use connect::{FailedTls, Secured};
+pub(crate) use connection::Connection;
 pub(crate) use itself::OwnTunnel;
+pub(crate) use next::{CloseReason, LookStart, Next, TunnelStart};
 pub(crate) use origin::Origin;
 use reach::Destination;
 use record::Record;
@@ -342,12 +345,11 @@ impl Exchange {
                 secured,
             } => {
                 self.compact();
-                Next::Look(Box::new(Look {
+                Next::Look(Box::new(LookStart {
                     exchange: self,
                     upstream,
                     treatment,
                     secured,
-                    refused: None,
                 }))
             }
         }

@@ -1,10 +1,9 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
-//! `policy` says whose, `look` is one tunnel from its first byte on: `opening` tells what the client speaks, `hello`
-//! what it asks of TLS, `inside` what its TLS carries if it has named no protocol, and `guard` watches a client whose upstream has spoken first. The `authority` signs what it is
-//! shown; `certificates` keeps that, in memory and on disk, for all workers; a [`Leaf`] is one host's certificate with
-//! the TLS configurations to serve it. `memory` is what was learnt about hosts. What is inside is served by
-//! `connection` like any other client.
+//! `policy` says whose, `opening` tells what a client speaks, `hello` what it asks of TLS, and `guard` watches a client
+//! whose upstream has spoken first. The `authority` signs what a client is shown; `certificates` keeps that, in memory and
+//! on disk, for all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is
+//! what was learnt about hosts. A tunnel is taken through all this by `connection`, which also serves what is inside.
 
 pub mod authority;
 pub mod certificates;
@@ -14,10 +13,8 @@ mod disk;
 pub(crate) mod fixtures;
 mod guard;
 mod hello;
-mod inside;
 mod issuer_name;
 mod leaf;
-mod look;
 mod memory;
 mod opening;
 mod policy;
@@ -27,7 +24,8 @@ mod template;
 mod tickets;
 
 pub(crate) use guard::{Guard, Refused};
+pub(crate) use hello::{Hello, HelloReader, OfferedProtocols};
 pub use leaf::Leaf;
-pub(crate) use look::{Look, is_address, run};
-pub(crate) use policy::{Interception, RelayReason, Treatment};
+pub(crate) use opening::Opening;
+pub(crate) use policy::{Interception, RelayReason, Treatment, is_address};
 pub use subject::HostInvalid;

@@ -1,7 +1,6 @@
 //! What plugins decide about a request before it goes anywhere.
 
-use super::{AfterAnswer, Exchange, unless_gone};
-use crate::connection::CloseReason;
+use super::{AfterAnswer, CloseReason, Exchange, unless_gone};
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
 use crate::plugins::{AnsweredBy, Hook, PluginReply, Subject, Verdict};

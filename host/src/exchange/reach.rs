@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::{AfterAnswer, Binding, Delivered, Exchange, Outcome, Progress, unless_gone};
-use crate::connection::CloseReason;
+use super::{
+    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Outcome, Progress, unless_gone,
+};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme, Version};
 use crate::http2;

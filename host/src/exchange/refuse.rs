@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use super::{GONE, send_reply, why_answered};
-use crate::connection::{CloseReason, Connection, Next};
+use super::{CloseReason, Connection, GONE, Next, send_reply, why_answered};
 use crate::error::{Cause, ExchangeError};
 use crate::generation::WorkerGeneration;
 use crate::http1::{Foreign, Glimpse};

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{AfterAnswer, Binding, Delivered, Exchange, Invitation, Progress, unless_gone};
+use super::{
+    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Invitation, Progress, unless_gone,
+};
 use crate::buffers;
 use crate::collect::Collected;
-use crate::connection::CloseReason;
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use plugin_api::abi::web::fault;
 
-use super::{AfterAnswer, Exchange, Outcome, Progress, client_has_gone};
-use crate::connection::CloseReason;
+use super::{AfterAnswer, CloseReason, Exchange, Outcome, Progress, client_has_gone};
 use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};

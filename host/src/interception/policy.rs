@@ -184,6 +184,11 @@ impl Interception {
     }
 }
 
+/// Whether the client has resolved the name itself.
+pub(crate) fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
 /// With the tunnel's host: what is at one address says nothing about others that are called the same.
 fn rejection(client: IpAddr, host: &str, name: &str) -> String {
     format!("{client} {host} {name}")

@@ -6,8 +6,9 @@
 //! that speaks first the client's bytes are watched for the same. Every relay and every close has its reason in the
 //! access log.
 
+mod inside;
+
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,20 +16,20 @@ use rustls::server::Accepted;
 use rustls::{AlertDescription, ServerConfig};
 use tokio_rustls::{StartHandshake, TlsStream};
 
-use super::authority::MintError;
-use super::guard::Refused;
-use super::hello::{Hello, HelloReader, OfferedProtocols};
-use super::inside::Inside;
-use super::leaf::Leaf;
-use super::opening::Opening;
-use super::policy::{Interception, RelayReason, Treatment};
+use super::{Ends, message_stream, run_tunnel, serve_http1, spawn};
 use crate::config::UnknownProtocol;
-use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::{Exchange, FailedTls, Origin, Secured};
+use crate::exchange::{Connection, Exchange, FailedTls, LookStart, Origin, Secured, TunnelStart};
 use crate::http1::Scheme;
+use crate::interception::authority::MintError;
+use crate::interception::{
+    Hello, HelloReader, Interception, Leaf, OfferedProtocols, Opening, Refused, RelayReason,
+    Treatment, is_address,
+};
 use crate::server_tls::Protocols;
 use crate::stream::MessageStream;
 use crate::transport::Transport;
+
+use inside::Inside;
 
 /// A fatal alert that says that the server name is not known here (RFC 6066 §3).
 const UNRECOGNIZED_NAME: &[u8] = b"\x15\x03\x03\x00\x02\x02\x70";
@@ -37,27 +38,42 @@ const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
 /// A fatal alert that says that there can be no TLS (RFC 8446 §6.2).
 const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
 
-/// A tunnel to be looked into.
-pub(crate) struct Look {
-    pub(crate) exchange: Exchange,
-    /// The connection to the upstream that is there to be relayed; TLS that was tried out is in the pool.
-    pub(crate) upstream: Option<MessageStream>,
-    /// What becomes of it as far as the configuration says.
-    pub(crate) treatment: Treatment,
-    /// TLS with the upstream, once it has begun.
-    pub(crate) secured: Option<Secured>,
+/// A tunnel to be looked into; its first four fields are those of [`LookStart`].
+struct Look {
+    exchange: Exchange,
+    upstream: Option<MessageStream>,
+    treatment: Treatment,
+    secured: Option<Secured>,
     /// What the client must not turn out to speak while it is relayed.
-    pub(crate) refused: Option<Refused>,
+    refused: Option<Refused>,
+}
+
+impl From<LookStart> for Look {
+    fn from(start: LookStart) -> Self {
+        let LookStart {
+            exchange,
+            upstream,
+            treatment,
+            secured,
+        } = start;
+        Self {
+            exchange,
+            upstream,
+            treatment,
+            secured,
+            refused: None,
+        }
+    }
 }
 
 /// Looks, and serves the tunnel to its end.
-pub(crate) async fn run(
+pub(super) async fn run(
     mut client: MessageStream,
-    look: Box<Look>,
+    start: Box<LookStart>,
     connection: Connection,
     ends: Ends,
 ) {
-    let mut look = *look;
+    let mut look = Look::from(*start);
     let begun = match look.begun(&mut client).await {
         Ok(begun) => begun,
         Err(error) => {
@@ -96,7 +112,7 @@ pub(crate) async fn run(
                 origin: Some(Rc::new(origin)),
                 ..connection
             };
-            tokio::task::spawn_local(connection::serve_http1(client, connection, ends));
+            tokio::task::spawn_local(serve_http1(client, connection, ends));
         }
         Opening::Http2 => {
             tracing::warn!(
@@ -216,7 +232,7 @@ impl Look {
             exchange: self.exchange,
             upstream,
         };
-        connection::run_tunnel(client, Box::new(start), ends).await;
+        run_tunnel(client, Box::new(start), ends).await;
     }
 
     /// The client speaks TLS: finds out what it asks for, and who is to answer.
@@ -334,7 +350,7 @@ impl Look {
                 let inside = Inside {
                     look: self,
                     origin,
-                    client: connection::message_stream(transport, &connection),
+                    client: message_stream(transport, &connection),
                 };
                 // A task of its own: what the handshake needed is given back.
                 tokio::task::spawn_local(inside.serve(connection, ends));
@@ -349,7 +365,7 @@ impl Look {
                 };
                 connection.note_tls(&transport);
                 // A task of its own: what the handshake needed is given back.
-                connection::spawn(transport, connection, ends);
+                spawn(transport, connection, ends);
             }
             Err(error) => {
                 let refused = is_refusal(&error);
@@ -418,7 +434,7 @@ impl Look {
 
 impl Look {
     /// Keeps a connection with the upstream that has named no protocol for the requests to come.
-    pub(super) fn pool_secured(&mut self, origin: &Origin) {
+    fn pool_secured(&mut self, origin: &Origin) {
         if let Some(Secured::Unnamed(upstream)) = self.secured.take() {
             self.exchange.pool_secured(origin, *upstream);
         }
@@ -525,11 +541,6 @@ fn name_asked_for(host: &str, is_front: bool, server_name: Option<&str>) -> Resu
         Some(name) if name != host_name => Err(name.to_owned()),
         _ => Ok(host_name.to_owned()),
     }
-}
-
-/// Whether the client has resolved the name itself.
-pub(crate) fn is_address(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok()
 }
 
 /// The client is offered what the upstream speaks; where the client does not, this proxy translates.

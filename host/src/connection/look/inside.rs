@@ -4,19 +4,17 @@
 //! Whoever speaks first decides. What begins like HTTP is served; silence decides nothing, since HTTP clients connect
 //! early and wait. Anything else is relayed in both directions between the client's TLS and the upstream's, whose
 //! certificate is verified as ever; plugins that listen to tunnels see its clear text. What must not be relayed in clear
-//! must not be relayed here: [`Opening`] and [`Guard`](super::Guard) decide by the same rules.
+//! must not be relayed here: [`Opening`] and [`Guard`](crate::interception::Guard) decide by the same rules.
 
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::guard::Refused;
-use super::look::Look;
-use super::opening::Opening;
-use super::policy::RelayReason;
+use super::super::{Ends, run_tunnel, serve_http1};
+use super::Look;
 use crate::config::UnknownProtocol;
-use crate::connection::{self, Connection, Ends, TunnelStart};
-use crate::exchange::{Origin, Secured};
+use crate::exchange::{Connection, Origin, Secured, TunnelStart};
+use crate::interception::{Opening, Refused, RelayReason};
 use crate::stream::MessageStream;
 
 /// What every response of HTTP/1 begins with.
@@ -151,7 +149,7 @@ impl Inside {
             origin: Some(Rc::new(self.origin)),
             ..connection
         };
-        tokio::task::spawn_local(connection::serve_http1(self.client, connection, ends));
+        tokio::task::spawn_local(serve_http1(self.client, connection, ends));
     }
 
     /// Relays what is inside, or closes the tunnel, as configured.
@@ -183,6 +181,6 @@ impl Inside {
             // The client may still begin with what is to be seen, behind an upstream that spoke first.
             refused: Some(Refused::TlsAndHttp),
         };
-        connection::run_tunnel(self.client, Box::new(start), ends).await;
+        run_tunnel(self.client, Box::new(start), ends).await;
     }
 }

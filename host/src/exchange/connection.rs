@@ -1,0 +1,57 @@
+//! What an exchange knows of the client's connection.
+
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::{Origin, OwnTunnel};
+use crate::generation::Current;
+use crate::plugins::{ClientEnd, ClientPlugins};
+use crate::transport::Transport;
+use crate::upstream::pinned::Pinned;
+use crate::worker_context::WorkerContext;
+
+/// A client connection as its exchanges see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<WorkerContext>,
+    /// What is in force for its next exchange.
+    pub(crate) current: Rc<Current>,
+    pub(crate) client: SocketAddr,
+    pub(crate) id: u64,
+    /// None when no plugin is interested in connections.
+    pub(crate) plugins: Option<Rc<ClientPlugins>>,
+    /// Our end of it. None where nobody is told.
+    pub(crate) end: Option<Rc<ClientEnd>>,
+    /// What its requests are for, inside of a tunnel that the client had made.
+    pub(crate) origin: Option<Rc<Origin>>,
+    /// The tunnel to this proxy itself that it is inside of.
+    pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
+    /// Its exchanges are streams, which run side by side.
+    pub(crate) is_http2: bool,
+    /// The upstream connections that it has authenticated, once there are any.
+    pub(crate) pinned: OnceCell<Rc<Pinned>>,
+}
+
+impl Connection {
+    /// Keeps the upstream connections that an exchange was the first to authenticate.
+    pub(crate) fn pin(&self, pinned: Rc<Pinned>) {
+        let kept = self.pinned.get_or_init(|| Rc::clone(&pinned));
+        // Of two streams both may have been the first.
+        if !Rc::ptr_eq(kept, &pinned) {
+            kept.adopt(&pinned);
+        }
+    }
+
+    /// Notes what the client has agreed on by TLS, for plugins.
+    pub(crate) fn note_tls(&mut self, transport: &Transport) {
+        if let Some(end) = &self.end
+            && let Some(facts) = transport.client_tls()
+        {
+            self.end = Some(Rc::new(ClientEnd {
+                local: end.local,
+                tls: Some(Box::new(facts)),
+            }));
+        }
+    }
+}
