@@ -309,7 +309,7 @@ fn a_pid_file_that_is_a_symbolic_link_is_not_followed() {
     assert_refused(
         &exit,
         SYSTEM,
-        &["proxy.pid: is a symbolic link; remove it, or choose another with --pid-file"],
+        &["proxy.pid: is a symbolic link; remove it, or specify another file with --pid-file"],
     );
     assert_eq!(
         fs::read_to_string(&victim).expect("it is there"),

@@ -158,7 +158,7 @@ fn a_half_closed_client_is_not_answered_for_ever() {
         assert_eq!(client.read_to_end(), End::Closed);
         assert_eq!(client.rest(), b"");
     }
-    proxy.wait_for_line("the client has gone");
+    proxy.wait_for_line("the client disconnected");
 }
 
 #[test]

@@ -53,11 +53,14 @@ fn connections_that_fail_write_a_few_lines_and_a_count() {
         client.read_to_end();
     }
     let told = proxy.wait_for_line_where("what was left out", |line| {
-        line.contains("no TLS with a client (and ") && line.contains(" more like this)")
+        line.contains("TLS handshake with a client failed (and ")
+            && line.contains(" more like this)")
     });
     assert!(told.contains(" - INFO - "), "{told}");
     let lines = proxy.lines();
-    let written = lines.iter().filter(|line| line.contains("no TLS with"));
+    let written = lines
+        .iter()
+        .filter(|line| line.contains("TLS handshake with"));
     assert!(written.count() < 30, "{lines:#?}");
 }
 

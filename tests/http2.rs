@@ -586,25 +586,28 @@ fn malformed_responses_are_refused_with_the_reason_and_harm_no_other() {
     const WRONG: [(Fields, &str); 9] = [
         (
             &[(":status", "200"), ("connection", "close")],
-            "belongs to HTTP/1.1 connections",
+            "a connection-specific field",
         ),
-        (&[(":status", "200"), ("te", "gzip")], "TE is not trailers"),
+        (
+            &[(":status", "200"), ("te", "gzip")],
+            "TE has a value other than trailers",
+        ),
         (
             &[(":status", "200"), ("X-Upper", "1")],
-            "a letter in upper case",
+            "an upper-case letter",
         ),
         (
             &[(":status", "200"), ("x y", "1")],
-            "a field name has a character",
+            "a field name contains an invalid character",
         ),
         (&[(":status", "200"), ("x", "a\nb")], "a control character"),
         (
             &[(":status", "200"), (":path", "/")],
-            "a pseudo-field of requests in a response",
+            "a request pseudo-header field in a response",
         ),
         (
             &[(":status", "200"), (":other", "1")],
-            "a pseudo-field that is not known",
+            "an unknown pseudo-header field",
         ),
         (&[("x", "y")], "the response has no :status"),
         (
@@ -1395,7 +1398,7 @@ fn a_websocket_that_is_wanted_by_http1_is_asked_for_so() {
     let session = pki.client(&proxy).https(&authority);
     let mut socket = session
         .web_socket(&authority, "/chat")
-        .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+        .unwrap_or_else(|answer| panic!("WebSocket handshake failed: {answer:?}"));
     socket.send(Opcode::Text, b"hello");
     assert_eq!(socket.receive(), Some((Opcode::Text, b"hello".to_vec())));
     assert_eq!(ways(&origin), [(0, Version::Http2), (1, Version::Http1)]);

@@ -145,7 +145,10 @@ fn a_tunnel_to_the_proxy_is_served_by_its_web_server_to_the_same_client() {
         let of_client = format!(" - {local} - GET /http-route-example - 200");
         proxy.wait_for_lines(&of_client, 2);
         let line = proxy.wait_for_line(&format!(" - {local} - CONNECT "));
-        assert!(line.contains("leads to this proxy itself"), "{line}");
+        assert!(
+            line.contains("the destination of the tunnel is this proxy itself"),
+            "{line}"
+        );
     }
 }
 

@@ -44,11 +44,8 @@ mod protocol {
         let origin = Origin::answering(OK);
         let proxy = kinds("Echo").start();
         for (word, line) in [
-            ("panic", "a protocol panicked: as it was told"),
-            (
-                "fail",
-                "a connection was not served to its end: as it was told",
-            ),
+            ("panic", "a protocol handler panicked: as it was told"),
+            ("fail", "serving a connection failed: as it was told"),
         ] {
             let mut client = proxy.client();
             client.send("ECHO\n");
@@ -222,7 +219,7 @@ mod subscriber {
             .plugin_config("EventLog.panics=true")
             .start();
         assert_eq!(proxy.get(&origin, "/").status(), 200);
-        proxy.wait_for_line("panicked while it handled events: as it was told");
+        proxy.wait_for_line("panicked while handling events: as it was told");
         assert_eq!(proxy.get(&origin, "/").status(), 200);
     }
 }

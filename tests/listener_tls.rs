@@ -214,7 +214,7 @@ fn http_in_clear_text_is_told_that_tls_is_expected() {
     let line = proxy.wait_for_line(" - CONNECT ");
     assert!(
         line.contains(&format!(
-            "{said} HTTP in clear: use the proxy as https://, not http:// - for {authority}"
+            "{said} plain HTTP: set the proxy URL to https://, not http:// - for {authority}"
         )),
         "{line}"
     );
@@ -359,8 +359,8 @@ fn a_new_certificate_that_cannot_be_shown_leaves_the_old_one() {
 #[test]
 fn a_certificate_that_is_not_in_date_is_warned_of() {
     for (identity, words) in [
-        (Identity::Expired, "has expired on 2020-"),
-        (Identity::NotYetValid, "is not yet valid, but from 2100-"),
+        (Identity::Expired, "expired on 2020-"),
+        (Identity::NotYetValid, "is not yet valid (valid from 2100-"),
     ] {
         let pki = Pki::new();
         let (certificate, key) = pki.listener_files_of(&identity);
@@ -401,13 +401,13 @@ fn a_key_that_others_may_read_is_warned_of() {
         .args(["--key-file".as_ref(), key.as_os_str()])
         .start();
     for file in &files {
-        let remedy = format!("(mode 644); chmod 600 {}", file.display());
+        let remedy = format!("(mode 644); run chmod 600 {}", file.display());
         let line = proxy.wait_for_line(&remedy);
         assert!(line.contains(" - WARNING - "), "{line}");
     }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a scratch file is ours");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("read certificate and key again");
+    proxy.wait_for_line("certificate and key reloaded");
     let warnings = proxy
         .lines()
         .iter()

@@ -320,11 +320,11 @@ fn a_client_that_speaks_no_http_is_told_from_its_first_bytes() {
         (b"\x04\x01\0\x50\x7f\0\0\x01u\0", "SOCKS4: "),
         (
             b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03",
-            "TLS: use http://",
+            "TLS: set the proxy URL to http://",
         ),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH: "),
         (b"EHLO client.test\r\n", "SMTP: "),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 in clear: "),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "plain HTTP/2: "),
         (
             b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
             "PROXY protocol: ",
@@ -379,7 +379,7 @@ fn a_client_that_leaves_has_made_no_mistake() {
     let line = proxy.wait_for_line("/download");
     assert_eq!(
         behind_the_duration(&line),
-        "cut off, the client has gone",
+        "cut off, the client disconnected",
         "{line}"
     );
     for is_reset in [true, false] {
@@ -394,7 +394,7 @@ fn a_client_that_leaves_has_made_no_mistake() {
         }
         let line = proxy.wait_for_line(&path);
         assert!(
-            behind_the_duration(&line).ends_with("the client has gone"),
+            behind_the_duration(&line).ends_with("the client disconnected"),
             "{line}"
         );
     }

@@ -723,7 +723,7 @@ fn the_log_says_that_every_host_is_relaxed() {
         let proxy = Proxy::command().config(config).start();
         let lines = proxy.lines();
         let says = |line: &String| {
-            line.contains("WARNING") && line.contains("malformed responses of every host")
+            line.contains("WARNING") && line.contains("malformed responses of all hosts")
         };
         assert_eq!(lines.iter().any(says), is_said, "{config}: {lines:?}");
     }

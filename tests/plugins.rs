@@ -121,7 +121,7 @@ mod loading {
         let path = scratch.write("libother.so", bytes);
         assert_unusable(
             &run_with(&format!("{}:Nothing", path.display())),
-            &["libother.so", "processor"],
+            &["libother.so", "architecture"],
         );
     }
 
@@ -302,7 +302,7 @@ mod loading {
             let exit = Proxy::command()
                 .args(["--plugin-dir", &directory, "--plugins", &spec])
                 .run();
-            assert_unusable(&exit, &[&spec, "there is no such library"]);
+            assert_unusable(&exit, &[&spec, "library not found"]);
         }
     }
 

@@ -405,7 +405,7 @@ mod taken_content {
             "{}",
             answer.text()
         );
-        proxy.wait_for_line("content that it only watches");
+        proxy.wait_for_line("content that it only observes");
 
         let origin = Origin::answering(OK);
         let settings = ["way=client", "watches=true", "shouts=true"];
@@ -711,7 +711,9 @@ mod calls {
             let answer = proxy.ask(CALL);
             assert_eq!(answer.status(), 502, "{method} {rest}");
             assert!(
-                answer.text().contains("has a space or a control character"),
+                answer
+                    .text()
+                    .contains("contains a space or a control character"),
                 "{}",
                 answer.text()
             );

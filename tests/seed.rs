@@ -951,10 +951,10 @@ fn a_plugin_that_does_not_exist_is_named_with_every_place_that_was_looked_at() {
         assert_eq!(exit.code, Some(78), "{exit:?}");
         assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
         let found_nothing = format!("no library in {directory}, ");
-        let has_no_such = format!("has a plugin named {name}): check the path");
+        let has_no_such = format!("provides a plugin named {name}): check the path");
         for words in [
             spec,
-            "there is no such library (looked at ",
+            "library not found (tried ",
             &found_nothing,
             &has_no_such,
         ] {

@@ -192,7 +192,7 @@ fn what_is_cut_off_has_its_line_and_is_counted() {
         let line = lines.iter().find(|line| line.contains(asked));
         let line = line.unwrap_or_else(|| panic!("no line of {asked} in {lines:#?}"));
         assert!(line.contains(shown), "{line}");
-        assert!(line.ends_with(" ms - cut off by the shutdown"), "{line}");
+        assert!(line.ends_with(" ms - cut off by shutdown"), "{line}");
     }
     let count = " - Cut off 4 exchanges and 4 client connections";
     assert!(lines.iter().any(|line| line.ends_with(count)), "{lines:#?}");

@@ -51,10 +51,10 @@ mod blocked {
         let proxy = gated("BlocksHook", &gate).start();
         let mut client = proxy.client();
         client.send(get(&origin, "/block"));
-        let named = proxy.wait_for_line("a plugin does not return");
+        let named = proxy.wait_for_line("a plugin call blocks");
         for word in [
             " - WARNING - ",
-            "keeps the only worker",
+            "blocks the only worker",
             "plugin=BlocksHook",
             "hook=handle_client_request",
             "worker=0",
@@ -63,7 +63,7 @@ mod blocked {
         }
         gate.open();
         assert_eq!(client.response().status(), 200);
-        let returned = proxy.wait_for_line("a plugin has returned late");
+        let returned = proxy.wait_for_line("a plugin call returned late");
         assert!(returned.contains("plugin=BlocksHook hook=handle_client_request worker=0 ms="));
         assert_eq!(proxy.get(&origin, "/block").status(), 200);
     }
@@ -88,7 +88,7 @@ mod blocked {
             answers.collect::<Vec<_>>()
         };
         assert_eq!(ask(), [200; 16]);
-        proxy.wait_for_line("new connections go to the others");
+        proxy.wait_for_line("new connections go to other workers");
         assert_eq!(ask(), [200; 16]);
         gate.open();
         assert_eq!(blocked.response().status(), 200);
@@ -103,7 +103,7 @@ mod blocked {
             .start();
         let mut client = proxy.client();
         client.send(get(&origin, "/block"));
-        proxy.wait_for_line("a plugin does not return");
+        proxy.wait_for_line("a plugin call blocks");
         proxy.signal(Signal::TERM);
         proxy.wait_for_line("Shutting down");
         proxy.signal(Signal::TERM);
@@ -118,7 +118,7 @@ mod blocked {
             .start();
         let mut client = proxy.client();
         client.send(get(&origin, "/block"));
-        proxy.wait_for_line("a plugin does not return");
+        proxy.wait_for_line("a plugin call blocks");
         proxy.signal(Signal::TERM);
         proxy.wait_for_line("Shutting down");
         gate.open();
@@ -190,7 +190,7 @@ mod waiting {
         let origin = Origin::answering(OK);
         let proxy = command.start();
         assert_eq!(proxy.get(&origin, "/").status(), 504);
-        let line = proxy.wait_for_line("it did not end within");
+        let line = proxy.wait_for_line("it did not finish within");
         for word in [limit, "NeverDecides", "before_upstream_connection"] {
             assert!(line.contains(word), "no {word:?} in {line:?}");
         }
@@ -231,7 +231,7 @@ mod deaths {
         for text in [&exit.stdout, &exit.stderr] {
             let lines: Vec<_> = text
                 .lines()
-                .filter(|line| line.contains("ends the process"))
+                .filter(|line| line.contains("terminated the process"))
                 .collect();
             let [line] = lines[..] else {
                 panic!("{exit:?}")
@@ -254,7 +254,7 @@ mod deaths {
         assert_told(
             &exit,
             &[
-                "plugin DoublePanic of libstuck.so ends the process in before_upstream_connection: abort",
+                "plugin DoublePanic of libstuck.so terminated the process in before_upstream_connection: abort",
                 "the first panic (at ",
                 "the second panic (at ",
                 "deaths.rs:",
@@ -320,7 +320,7 @@ mod deaths {
             &exit,
             &[
                 "plugin Exits of",
-                "in before_upstream_connection: it called exit",
+                "in before_upstream_connection: call to exit",
             ],
         );
     }

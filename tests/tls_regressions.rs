@@ -77,7 +77,7 @@ mod tunnels {
         let tunnel = || pki.client(&proxy).tunnel(&origin.address().to_string());
         let refused = tunnel().secure(&pki, "pinned.example", Offer::Both, Trust::Origins);
         assert!(refused.is_err());
-        proxy.wait_for_line("relayed unseen");
+        proxy.wait_for_line("relayed without decryption");
         let secure = tunnel().secure(&pki, "localhost", Offer::Both, Trust::Proxy);
         assert!(secure.is_ok(), "{:?}", secure.err());
     }

@@ -80,7 +80,7 @@ fn secrets_are_written_only_where_they_are_asked_for() {
         let secrets = std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(secrets.contains("CLIENT_TRAFFIC_SECRET_0 "), is_written);
         assert_eq!(path.exists(), is_written);
-        let warns = |line: &String| line.contains("secrets of TLS sessions");
+        let warns = |line: &String| line.contains("TLS session secrets");
         assert_eq!(proxy.lines().iter().any(warns), is_written);
     }
 }

@@ -28,7 +28,7 @@ pub enum CaError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The certificate cannot be read.
-    #[error("{}: {source}; name another with --ca-cert-file, or make one with `proxy ca init`", .path.display())]
+    #[error("{}: {source}; specify another file with --ca-cert-file, or create one with `proxy ca init`", .path.display())]
     Certificate {
         /// What was to be read.
         path: PathBuf,
@@ -36,10 +36,10 @@ pub enum CaError {
         source: CertificateError,
     },
     /// No certificate could be made.
-    #[error("no certificate could be made: {0}")]
+    #[error("cannot create the certificate: {0}")]
     Make(#[from] make::MakeError),
     /// Nobody takes what the command prints.
-    #[error("standard output: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
@@ -86,10 +86,10 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
          {certificate}\n\
          Start the proxy with\n    \
              proxy --ca-cert-file {cert} --ca-key-file {key} --ca-signing-key-file {signing_key}\n\
-         and let its clients trust {cert}:\n    \
+         and install {cert} on its clients; for instructions, run\n    \
              proxy ca install-help --ca-cert-file {cert}\n\
-         says how. Clients that use the proxy already find it at http://{host}/.\n\
-         Keep both keys to yourself: with them anyone can pose as any site to those clients.\n",
+         Clients that already use the proxy can download it from http://{host}/.\n\
+         Keep both keys secret: whoever has them can impersonate any site to those clients.\n",
         host = page::HOST,
     ))
 }

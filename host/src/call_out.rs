@@ -97,7 +97,7 @@ pub(crate) async fn ask(caller: &Caller, question: Question) -> Result<Answer, S
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(failure)) => Err(failure.reason),
         Err(_) => Err(format!(
-            "{}: no answer within {} s",
+            "{}: no response within {} s",
             question.url,
             within.as_secs_f32()
         )),
@@ -117,15 +117,17 @@ fn head(caller: &Caller, question: &Question) -> Result<RequestHead, String> {
     // Either would end its part of the request line, and begin something that the plugin has not asked for.
     let ends_early = |text: &str| text.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
     if ends_early(&question.method) || ends_early(&question.url) {
-        return Err(bad(&"has a space or a control character in method or URL"));
+        return Err(bad(
+            &"the method or the URL contains a space or a control character",
+        ));
     }
     let rest = ["http://", "https://"]
         .iter()
         .find_map(|scheme| question.url.strip_prefix(scheme))
-        .ok_or_else(|| bad(&"is no http or https URL"))?;
+        .ok_or_else(|| bad(&"is not an http or https URL"))?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if question.method.eq_ignore_ascii_case("CONNECT") {
-        return Err(bad(&"calls cannot be CONNECT"));
+        return Err(bad(&"CONNECT is not supported in calls"));
     }
     let url = question.url.split('#').next().unwrap_or_default();
     let mut text = format!(
@@ -134,7 +136,7 @@ fn head(caller: &Caller, question: &Question) -> Result<RequestHead, String> {
     )
     .into_bytes();
     for (name, value) in &question.fields {
-        check_field(name, value).map_err(|_| bad(&format_args!("{name} is no valid field")))?;
+        check_field(name, value).map_err(|_| bad(&format_args!("{name} is not a valid field")))?;
         let is_ours = ["host", "content-length", "transfer-encoding", "expect"]
             .iter()
             .any(|ours| name.eq_ignore_ascii_case(ours));
@@ -230,7 +232,7 @@ async fn converse(
         let is_silent = !is_late && !is_malformed && reader.buffered().is_empty();
         let mut response = received.map_err(|error| Broken {
             reason: format!(
-                "no usable answer: {}",
+                "invalid response: {}",
                 ExchangeError::head(Peer::Upstream, error).cause
             ),
             is_silent,
@@ -265,10 +267,10 @@ async fn take(
     let is_whole = collected
         .read(reader, question.max_body, patience)
         .await
-        .map_err(|error| broken(format!("the answer broke off: {error}")))?;
+        .map_err(|error| broken(format!("the response was cut off: {error}")))?;
     if !is_whole {
         let limit = question.max_body;
-        return Err(broken(format!("the answer is longer than {limit} bytes")));
+        return Err(broken(format!("the response is longer than {limit} bytes")));
     }
     let is_reusable = framing != BodyFraming::UntilClose
         && http1::is_persistent(&response)

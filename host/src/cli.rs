@@ -1,8 +1,8 @@
 //! The command line: flags and their help, no behaviour.
 //!
-//! A flag that was not given is `None`, so that `config` can let the file speak instead. Values are of the same
-//! types as in `proxy.toml`, so what is refused here is refused there in the same words. Names may be
-//! abbreviated as long as they stay unambiguous, and of a flag given twice the last one counts.
+//! A flag that was not given is `None`, so that `config` can use the value in the file. Values have the same types as
+//! in `proxy.toml`, so an invalid value causes the same error message in both places. Names may be abbreviated as
+//! long as they are unambiguous; if a flag is given twice, the last one counts.
 
 use std::path::PathBuf;
 
@@ -29,23 +29,23 @@ use crate::web::pac::command::PacArgs;
     next_line_help = true
 )]
 pub struct Cli {
-    /// Read settings from this file; a flag given here wins over it. Default: no file.
+    /// Read settings from this file; flags override it. Default: no file.
     #[arg(long, value_name = "FILE", env = "PROXY_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// Plugins to load, in the order in which their hooks are called; separated by commas, may be repeated.
-    /// LIBRARY is a shared library, NAME a plugin in it, which may be left out if there is only one. A path such as
-    /// ./x.so or /opt/x.so is that file or an error; a bare name is searched for in the plugin directories.
-    /// Replaces the file's list. Default: none.
+    /// LIBRARY is a shared library, NAME a plugin in it, which may be omitted if there is only one. A path such as
+    /// ./x.so or /opt/x.so means exactly that file; a bare name is searched for in the plugin directories.
+    /// Replaces the list in the file. Default: none.
     #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin")]
     pub plugins: Vec<String>,
 
-    /// Directory in which plugin libraries are looked for, may be repeated. Always looked into: `plugins`
-    /// beside the executable, then the executable's own directory.
+    /// Directory to search for plugin libraries; may be repeated. `plugins` beside the executable and the directory of
+    /// the executable are always searched, after these.
     #[arg(long, value_name = "DIR")]
     pub plugin_dir: Vec<PathBuf>,
 
-    /// One setting of one plugin, may be repeated. VALUE is TOML; what is not is taken as a string. Default: none.
+    /// One setting of one plugin; may be repeated. VALUE is TOML; anything else is a string. Default: none.
     #[arg(long, value_name = "NAME.KEY=VALUE")]
     pub plugin_config: Vec<String>,
 
@@ -53,7 +53,7 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS")]
     pub hostname: Option<Hostname>,
 
-    /// TCP port to listen on; 0 chooses a free one, which the log names. Default: 8899.
+    /// TCP port to listen on; 0 selects a free port, which the log shows. Default: 8899.
     #[arg(long, value_name = "PORT")]
     pub port: Option<Port>,
 
@@ -61,7 +61,7 @@ pub struct Cli {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub num_workers: Option<WorkerCount>,
 
-    /// Accepted for compatibility: connections are always tasks of a worker, never threads.
+    /// Accepted for compatibility and ignored: workers serve connections without a thread for each.
     #[arg(long)]
     pub threadless: bool,
 
@@ -69,24 +69,24 @@ pub struct Cli {
     #[arg(long, value_name = "N")]
     pub backlog: Option<Backlog>,
 
-    /// Seconds after which a client connection on which nothing is under way is closed; decimals are fine. Default: 10.
+    /// Seconds after which an idle client connection is closed; decimals are allowed. Default: 10.
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub timeout: Option<Seconds>,
 
-    /// Most bytes read from a client at once; K, M and G are understood. Default: 1M.
+    /// Maximum number of bytes read from a client at once; accepts K, M and G. Default: 1M.
     #[arg(long, value_name = "BYTES")]
     pub client_recvbuf_size: Option<ByteLen>,
 
-    /// Most bytes read from an upstream server at once; K, M and G are understood. Default: 1M.
+    /// Maximum number of bytes read from an upstream server at once; accepts K, M and G. Default: 1M.
     #[arg(long, value_name = "BYTES")]
     pub server_recvbuf_size: Option<ByteLen>,
 
-    /// Request headers not to forward, separated by commas, may be repeated. Default: none.
+    /// Request headers to remove before forwarding, separated by commas, may be repeated. Default: none.
     #[arg(long, value_name = "NAME,...")]
     pub disable_headers: Vec<HeaderNames>,
 
-    /// Ask every client for this credential. Given as the environment variable it stays out of the list of
-    /// processes. Default: no authentication.
+    /// Require this user name and password from every client. Use the environment variable to keep it out of the
+    /// process list. Default: no authentication.
     // Checked by `config`, whose errors do not repeat it.
     #[arg(
         long,
@@ -96,13 +96,13 @@ pub struct Cli {
     )]
     pub basic_auth: Option<String>,
 
-    /// PEM file of certificates that upstream servers may be verified with, besides those that the system trusts; may
-    /// be repeated. Default: none.
+    /// PEM file of certificates to trust for upstream servers, in addition to those of the system; may be repeated.
+    /// Default: none.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Vec<PathBuf>,
 
-    /// PEM file with the certificate that the listener shows to its clients, followed by its chain: clients then speak
-    /// TLS to the proxy (https://). Needs --key-file. Read again on SIGHUP. Default: none, clients speak clear text.
+    /// PEM file with the certificate of the listener, followed by its chain: clients then speak TLS to the proxy
+    /// (https://). Requires --key-file. Reloaded on SIGHUP. Default: none, clients connect without TLS.
     #[arg(long, value_name = "FILE")]
     pub cert_file: Option<PathBuf>,
 
@@ -110,9 +110,9 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 
-    /// PEM file with the certificate of the authority that signs for intercepted hosts: the proxy then looks into the
-    /// TLS of its clients, which have to trust this authority. Needs --ca-key-file and --ca-signing-key-file;
-    /// `proxy ca init` makes all three. Default: none, TLS is relayed unseen.
+    /// PEM file with the CA certificate for interception: the proxy then decrypts the TLS traffic of its clients, which
+    /// have to trust this CA. Requires --ca-key-file and --ca-signing-key-file; `proxy ca init` creates all three.
+    /// Default: none, TLS is relayed without decryption.
     #[arg(long, value_name = "FILE")]
     pub ca_cert_file: Option<PathBuf>,
 
@@ -120,41 +120,41 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub ca_key_file: Option<PathBuf>,
 
-    /// PEM file with the private key of the certificates that are made for intercepted hosts. Default: none.
+    /// PEM file with the private key that the certificates of intercepted hosts use. Default: none.
     #[arg(long, value_name = "FILE")]
     pub ca_signing_key_file: Option<PathBuf>,
 
-    /// Directory in which the certificates made for intercepted hosts are kept. Default: ~/.proxy.
+    /// Directory for the certificates of intercepted hosts. Default: ~/.proxy.
     #[arg(long, value_name = "DIR")]
     pub ca_cert_dir: Option<PathBuf>,
 
-    /// Answer requests for the proxy itself, such as http://localhost:8899/path: with the routes of plugins, and with
-    /// what the two flags below add. Default: such a request is refused.
+    /// Answer requests addressed to the proxy itself, such as http://localhost:8899/path, with the routes of plugins,
+    /// static files (--enable-static-server) and the PAC file (--pac-file). Default: such requests are refused.
     #[arg(long)]
     pub enable_web_server: bool,
 
-    /// Do not forward requests; serve the web server's answers only. Default: requests are forwarded.
+    /// Do not forward requests; act as a web server only. Default: requests are forwarded.
     #[arg(long)]
     pub disable_http_proxy: bool,
 
-    /// Serve files below --static-server-dir; enables the web server. Default: no files.
+    /// Serve the files in --static-server-dir; enables the web server. Default: no files.
     #[arg(long)]
     pub enable_static_server: bool,
 
-    /// Directory with the files that --enable-static-server serves. Default: `public` beside the executable.
+    /// Directory of the files for --enable-static-server. Default: `public` beside the executable.
     #[arg(long, value_name = "DIR")]
     pub static_server_dir: Option<PathBuf>,
 
-    /// Serve this PAC (proxy auto-configuration) file, or this text if there is no such file and it has a
-    /// FindProxyForURL; enables the web server. `proxy pac generate` writes one. Default: none.
+    /// Serve this PAC (proxy auto-configuration) file; enables the web server. If no such file exists and the value
+    /// contains FindProxyForURL, the value is the text to serve. `proxy pac generate` creates one. Default: none.
     #[arg(long, value_name = "FILE|TEXT")]
     pub pac_file: Option<String>,
 
-    /// Path at which --pac-file is served, besides /wpad.dat. Default: /.
+    /// Path at which to serve --pac-file, in addition to /wpad.dat. Default: /.
     #[arg(long, value_name = "PATH")]
     pub pac_file_url_path: Option<UrlPath>,
 
-    /// Least severe level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case, or the first letter.
+    /// Lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in upper or lower case, or its first letter.
     /// Default: INFO.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -163,12 +163,12 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
-    /// Number of files and sockets the proxy may have open; raises the soft limit, never lowers it. Default: the
+    /// Maximum number of open files and sockets; raises the soft limit of the process, never lowers it. Default: the
     /// hard limit.
     #[arg(long, value_name = "N")]
     pub open_file_limit: Option<OpenFileLimit>,
 
-    /// File to write the process id to; removed at exit. It may not be a symbolic link. Default: none.
+    /// File to write the process id to; removed at exit. It must not be a symbolic link. Default: none.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 
@@ -184,10 +184,10 @@ pub struct Cli {
 /// What the executable can do besides serving.
 #[derive(Subcommand)]
 pub enum Command {
-    // Described at its own place.
+    // The help texts are those of the argument structs.
     #[allow(
         missing_docs,
-        reason = "its words would replace those of CaArgs in the help"
+        reason = "a doc comment here would replace that of CaArgs in the help"
     )]
     Ca(CaArgs),
     #[allow(missing_docs, reason = "as above")]
@@ -198,9 +198,9 @@ pub enum Command {
 
 const AFTER_HELP: &str = "\
 Exit status:
-   0  ended cleanly
-   1  the system refused something, such as the port or the log file
-   2  the command line is wrong
+   0  the proxy stopped normally
+   1  a system error, such as a port in use or an unwritable log file
+   2  the command line is invalid
   78  the configuration file or a plugin cannot be used";
 
 #[cfg(test)]

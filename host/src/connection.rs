@@ -59,7 +59,7 @@ pub(crate) fn begin(
     };
     let plugins = ClientPlugins::new(&generation.chain, facts);
     if let Some(Err(plugin)) = plugins.as_ref().map(ClientPlugins::begin) {
-        tracing::debug!(client.address = %client, plugin, "a plugin does not want this client");
+        tracing::debug!(client.address = %client, plugin, "a plugin rejected the client");
         return;
     }
     let claimable = generation.chain.has_protocols().then(facts);
@@ -193,17 +193,17 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     match serving.await {
         End::Closed | End::Idle => {}
         End::HandshakeTimedOut => {
-            tracing::info!(client.address = %client, "a client did not begin to speak HTTP/2 in time");
+            tracing::info!(client.address = %client, "HTTP/2 handshake with a client timed out");
         }
         End::Abusive(reason) => {
             tracing::warn!(client.address = %client, %reason, "closing the HTTP/2 connection of an abusive client");
         }
         // Browsers connect to have a connection, and leave it when they do not need it.
         End::Failed(error) if error.is_io() => {
-            tracing::debug!(client.address = %client, %error, "an HTTP/2 connection ended");
+            tracing::debug!(client.address = %client, %error, "an HTTP/2 connection with a client ended");
         }
         End::Failed(error) => {
-            tracing::info!(client.address = %client, %error, "an HTTP/2 connection failed");
+            tracing::info!(client.address = %client, %error, "an HTTP/2 connection with a client failed");
         }
     }
     drop(ends);

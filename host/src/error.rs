@@ -67,7 +67,7 @@ pub(crate) enum Cause {
     #[error(transparent)]
     Coded(#[from] DecodeError),
     /// A content coding had to be redone, and could not be.
-    #[error("the content cannot be encoded again")]
+    #[error("re-encoding the content failed")]
     NotEncoded,
     /// A plugin needs content whole, and there is no room for it.
     #[error(transparent)]
@@ -79,13 +79,13 @@ pub(crate) enum Cause {
     #[error("plugin {0} closed the exchange")]
     ClosedByPlugin(String),
     /// A plugin has sent the exchange through a parent proxy that is this one.
-    #[error("plugin {plugin} has chosen the parent proxy {parent}, which is this proxy itself")]
+    #[error("plugin {plugin} chose the parent proxy {parent}, which is this proxy itself")]
     Loop { plugin: String, parent: String },
     /// The peer closed in the middle of a message, or before it began.
-    #[error("the connection ended early")]
+    #[error("the connection closed unexpectedly")]
     Closed,
     /// The peer did nothing for as long as it may.
-    #[error("nothing happened within the time limit")]
+    #[error("timed out")]
     TimedOut,
     #[error(transparent)]
     Io(io::Error),
@@ -95,42 +95,44 @@ pub(crate) enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No credentials, or wrong ones.
-    #[error("this proxy asks for a user name and a password")]
+    #[error("this proxy requires a user name and a password")]
     Unauthorized,
     /// Origin-form: the client took the proxy for a web server.
     #[error(
         "this is a proxy: the request target must be an absolute URL such as http://example.com/, or a CONNECT; \
-         clients send these when it is configured as their proxy. It is a web server with --enable-web-server"
+         clients send these once they are configured to use the proxy. --enable-web-server makes it serve pages"
     )]
     NotAProxyRequest,
     /// CONNECT to a proxy that forwards nothing.
     #[error(
-        "this is a web server: it does not connect to others, as it was started with --disable-http-proxy"
+        "this is a web server: it does not forward requests, because it was started with --disable-http-proxy"
     )]
     NotAProxy,
     /// An https target in absolute-form: sending it on in clear would betray the client.
-    #[error("https targets are reached with CONNECT, never in clear")]
+    #[error(
+        "https targets require CONNECT; they are never requested over an unencrypted connection"
+    )]
     SecureTarget,
     /// CONNECT inside of a tunnel that leads to an origin.
-    #[error("this tunnel leads to an origin, which is no proxy")]
+    #[error("this tunnel leads to an origin, which is not a proxy")]
     NestedConnect,
     /// The request has been forwarded by this process before, and has come back (RFC 9110 §7.6.3).
     #[error("proxy loop detected: this proxy has forwarded the request before")]
     Loop,
     /// A request for somebody else, or CONNECT, inside of a tunnel to the proxy itself.
-    #[error("this tunnel ends at the proxy itself: nothing is forwarded from it")]
+    #[error("this tunnel ends at the proxy itself; the proxy does not forward requests from it")]
     OwnTunnel,
     /// The request is for another origin than its tunnel (RFC 9110 §7.4).
-    #[error("the request is for another host than the tunnel it came through")]
+    #[error("the request is for a different host than its tunnel")]
     Misdirected,
     /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
-    #[error("the upstream switched protocols without being asked")]
+    #[error("the upstream switched protocols without a request to upgrade")]
     UnaskedUpgrade,
     /// The origin accepted an extension of a WebSocket whose frames a plugin has to understand.
-    #[error("the upstream accepted a WebSocket extension without being asked")]
+    #[error("the upstream accepted a WebSocket extension that was not offered")]
     UnaskedExtension,
     /// The parent proxy does not accept our credentials.
-    #[error("the parent proxy asks for other credentials than it is given")]
+    #[error("the parent proxy rejected the credentials")]
     UnauthorizedAtParent,
     /// More interim responses than anybody needs.
     #[error("the upstream sent too many interim responses")]
@@ -232,7 +234,7 @@ impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::ReadHead => "reading a head",
-            Self::Route => "finding the way",
+            Self::Route => "routing",
             Self::Hook => "running a hook",
             Self::Dial => "connecting",
             Self::SendHead => "sending a head",

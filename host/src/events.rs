@@ -162,7 +162,7 @@ impl Herald {
         if let Some(over) = over.map(|over| over.unwrap_or_else(PoisonError::into_inner))
             && over.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout)
         {
-            tracing::warn!("subscribers did not take the last events within {FAREWELL:?}");
+            tracing::warn!("plugins did not handle the last events within {FAREWELL:?}");
         }
     }
 }

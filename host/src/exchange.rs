@@ -328,7 +328,7 @@ impl Exchange {
                 Next::Close(CloseReason::BodyUnread)
             }
             Outcome::OwnTunnel(tunnel) => {
-                self.finish_look("the tunnel leads to this proxy itself");
+                self.finish_look("the destination of the tunnel is this proxy itself");
                 Next::OwnTunnel(tunnel)
             }
             Outcome::Tunnel(upstream) => {
@@ -514,7 +514,7 @@ impl Exchange {
         }
         if matches!(error.cause, Cause::PinnedClosed(_)) {
             self.record.note =
-                Some("closed, with the upstream connection that was authenticated".to_owned());
+                Some("closed, the authenticated upstream connection closed".to_owned());
             return AfterAnswer::Close(CloseReason::Upstream);
         }
         // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
@@ -647,17 +647,15 @@ fn why_answered(error: &ExchangeError) -> String {
 fn why_cut_off(error: &ExchangeError) -> String {
     match &error.cause {
         _ if error.is_client_gone() => format!("cut off, {GONE}"),
-        Cause::TimedOut if error.peer == Peer::Client => {
-            "cut off, the client did nothing within the time limit".to_owned()
-        }
+        Cause::TimedOut if error.peer == Peer::Client => "cut off, the client timed out".to_owned(),
         _ => format!("cut off by {}", classify(error).1),
     }
 }
 
 /// What is said of a client that has closed or reset its connection.
-const GONE: &str = "the client has gone";
+const GONE: &str = "the client disconnected";
 
-/// `work`, or an error as soon as the client has gone: nobody waits for the result any more.
+/// `work`, or an error as soon as the client disconnected: nobody waits for the result any more.
 async fn unless_gone<T>(
     gone: impl Future<Output = ()>,
     work: impl Future<Output = Result<T, ExchangeError>>,

@@ -21,7 +21,9 @@ pub(crate) struct Held(u64);
 
 /// The worker holds as much as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the content held for plugins exceeds the worker's limit (limits.max_buffer_total)")]
+#[error(
+    "the content buffered for plugins exceeds the limit of the worker (limits.max_buffer_total)"
+)]
 pub(crate) struct Full;
 
 impl Held {

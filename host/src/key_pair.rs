@@ -33,76 +33,76 @@ pub struct KeyPairError {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairFault {
     /// The system does not hand it out.
-    #[error("{0}; check the path, and that the proxy's user may read the file")]
+    #[error("{0}; check the path, and that the user of the proxy may read the file")]
     Unreadable(io::Error),
     /// It is not PEM that can be read.
     #[error(transparent)]
     NotPem(#[from] PemFault),
     /// There is no certificate in it.
     #[error(
-        "has no certificate in PEM format; give the file with -----BEGIN CERTIFICATE-----, or convert yours with \
+        "contains no certificate in PEM format; use the file with -----BEGIN CERTIFICATE-----, or convert yours with \
          openssl x509 -inform der"
     )]
     NoCertificate,
     /// It has a certificate that is none.
-    #[error("has a certificate that cannot be read ({0}); make a new copy of it")]
+    #[error("contains a certificate that cannot be parsed ({0}); copy or export it again")]
     CertificateMalformed(String),
     /// There is no private key in it.
     #[error(
-        "has no private key in PEM format; give the file with -----BEGIN PRIVATE KEY-----, or convert yours with \
+        "contains no private key in PEM format; use the file with -----BEGIN PRIVATE KEY-----, or convert yours with \
          openssl pkey -inform der"
     )]
     NoKey,
     /// There is more than one private key in it.
-    #[error("has {0} private keys; leave the one that belongs to the certificate")]
+    #[error("contains {0} private keys; keep only the key of the certificate")]
     SeveralKeys(usize),
     /// The key needs a passphrase.
     #[error(
-        "has an encrypted private key, and the proxy cannot ask for its passphrase; give a decrypted copy, made with \
-         openssl pkey -in FILE -out COPY"
+        "contains an encrypted private key, and the proxy cannot prompt for its passphrase; use a decrypted copy, \
+         made with openssl pkey -in FILE -out COPY"
     )]
     KeyEncrypted,
     /// The key is of another kind, too short or damaged.
     #[error(
-        "has a private key that cannot be used; give one of RSA with 2048 to 8192 bits, of ECDSA on P-256, P-384 or \
-         P-521, or of Ed25519"
+        "contains an unsupported private key; use RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or \
+         Ed25519"
     )]
     KeyUnsupported,
     /// The key is not the certificate's.
-    #[error("is not the key of the certificate in {}; give two files that were made together", .0.display())]
+    #[error("is not the key of the certificate in {}; use two files that were created together", .0.display())]
     KeyMismatch(PathBuf),
     /// The certificate may not sign others.
     #[error(
-        "is no certificate of an authority (basicConstraints without CA:TRUE); make one with proxy ca init"
+        "is not a CA certificate (basicConstraints without CA:TRUE); create one with proxy ca init"
     )]
     NotAnAuthority,
     /// The key usage of the authority's certificate leaves out the signing of certificates.
     #[error(
-        "is a certificate that may not sign others (keyUsage without keyCertSign); make one with proxy ca init"
+        "is a certificate that may not sign others (keyUsage without keyCertSign); create one with proxy ca init"
     )]
     MayNotSign,
     /// The extended key usage of the authority's certificate leaves out servers.
     #[error(
-        "is a certificate that may not sign for servers (extendedKeyUsage without serverAuth); make one with proxy ca \
-         init"
+        "is a certificate that may not sign for servers (extendedKeyUsage without serverAuth); create one with proxy \
+         ca init"
     )]
     NotForServers,
     /// A certificate above the authority's is none that may sign it.
     #[error(
-        "has an authority whose issuer, {0}, may not sign others (basicConstraints without CA:TRUE, or keyUsage without \
-         keyCertSign); make one with proxy ca init"
+        "contains a CA certificate whose issuer, {0}, may not sign others (basicConstraints without CA:TRUE, or \
+         keyUsage without keyCertSign); create one with proxy ca init"
     )]
     IssuerMayNotSign(String),
     /// A certificate above the authority's leaves out servers.
     #[error(
-        "has an authority whose issuer, {0}, may not sign for servers (extendedKeyUsage without serverAuth); make one \
-         with proxy ca init"
+        "contains a CA certificate whose issuer, {0}, may not sign for servers (extendedKeyUsage without \
+         serverAuth); create one with proxy ca init"
     )]
     IssuerNotForServers(String),
     /// A certificate above the authority's allows no authority so far below it.
     #[error(
-        "has more authorities below {issuer} than its path length allows ({below}, allowed are {allowed}), so that \
-         clients refuse whatever is signed; make one with proxy ca init"
+        "contains {below} CA certificates below {issuer}, whose path length allows {allowed}, so clients would \
+         reject every signed certificate; create one with proxy ca init"
     )]
     PathTooLong {
         /// The issuer's name.
@@ -114,19 +114,18 @@ pub enum KeyPairFault {
     },
     /// Name constraints exclude every host.
     #[error(
-        "has an authority whose name constraints exclude every host; make one with proxy ca init"
+        "contains a CA certificate whose name constraints exclude every host; create one with proxy ca init"
     )]
     NoHostLeft,
     /// The authority's time is over.
-    #[error("has expired on {0}; make a new one with proxy ca init, and let the clients trust it")]
+    #[error("expired on {0}; create a new one with proxy ca init, and install it on the clients")]
     Expired(String),
     /// The authority's time has not begun.
-    #[error("is not yet valid, but from {0} on; check this machine's clock")]
+    #[error("is not yet valid (valid from {0}); check the clock of this machine")]
     NotYetValid(String),
     /// Browsers do not accept certificates with such a key.
     #[error(
-        "has a private key that browsers do not accept in a certificate; give one of RSA, or of ECDSA on P-256 or \
-         P-384"
+        "contains a private key that browsers do not accept in a certificate; use RSA, or ECDSA on P-256 or P-384"
     )]
     KeyUnfitForHosts,
 }
@@ -207,12 +206,13 @@ pub(crate) fn warn_of_dates(path: &Path, certificates: &[CertificateDer<'_>]) {
         if now < begin.timestamp() {
             let begin = date(begin.timestamp());
             tracing::warn!(
-                "{file} has a certificate that is not yet valid, but from {begin} on; check this machine's clock"
+                "{file} contains a certificate that is not yet valid (valid from {begin}); check the clock of this \
+                 machine"
             );
         } else if now > end.timestamp() {
             let end = date(end.timestamp());
             tracing::warn!(
-                "{file} has a certificate that has expired on {end}; replace it with a new one"
+                "{file} contains a certificate that expired on {end}; replace it with a new one"
             );
         }
     }
@@ -236,7 +236,7 @@ fn warn_of_readers(path: &Path) {
     if metadata.is_file() && mode & others != 0 {
         let file = path.display();
         tracing::warn!(
-            "others can read or write the private key {file} (mode {mode:o}); chmod 600 {file}"
+            "other users can read or write the private key {file} (mode {mode:o}); run chmod 600 {file}"
         );
     }
 }
@@ -321,26 +321,22 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
         let no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         for (certificate, key, expected) in [
-            ("", key, "cert.pem: has no certificate in PEM format"),
-            (key, key, "cert.pem: has no certificate in PEM format"),
+            ("", key, "cert.pem: contains no certificate in PEM format"),
+            (key, key, "cert.pem: contains no certificate in PEM format"),
             (cut_off, key, "cert.pem: is damaged"),
             (&not_base64, key, "cert.pem: is damaged"),
             (
                 &no_certificate,
                 key,
-                "cert.pem: has a certificate that cannot be read",
+                "cert.pem: contains a certificate that cannot be parsed",
             ),
-            (cert, cert, "key.pem: has no private key in PEM format"),
+            (cert, cert, "key.pem: contains no private key in PEM format"),
             (
                 cert,
                 &two_keys,
-                "key.pem: has 2 private keys; leave the one",
+                "key.pem: contains 2 private keys; keep only the key",
             ),
-            (
-                cert,
-                no_key,
-                "key.pem: has a private key that cannot be used",
-            ),
+            (cert, no_key, "key.pem: contains an unsupported private key"),
             (
                 cert,
                 fixtures::EC_CA_KEY_SEC1,
@@ -349,12 +345,12 @@ mod tests {
             (
                 cert,
                 fixtures::KEY_ENCRYPTED_PKCS8,
-                "key.pem: has an encrypted private key",
+                "key.pem: contains an encrypted private key",
             ),
             (
                 cert,
                 fixtures::KEY_ENCRYPTED_SEC1,
-                "key.pem: has an encrypted private key",
+                "key.pem: contains an encrypted private key",
             ),
         ] {
             let fault = fault(certificate, key);

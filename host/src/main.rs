@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
     if env::args_os().nth(1).is_none_or(|first| first != "ca") {
         return Err(Failure {
-            message: "`ca` has no use for the flags before it; see proxy ca --help".to_owned(),
+            message: "put flags after `ca`; see proxy ca --help".to_owned(),
             status: USAGE,
         });
     }

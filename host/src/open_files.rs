@@ -29,7 +29,7 @@ pub fn raise_limit(wanted: Option<u64>) {
         warn!(
             wanted,
             hard_limit = allowed,
-            "open file limit is above the hard limit"
+            "the configured open file limit exceeds the hard limit"
         );
     }
     // No soft limit at all counts as the highest.
@@ -48,10 +48,10 @@ pub fn raise_limit(wanted: Option<u64>) {
         Ok(()) => debug!("Open file descriptor soft limit set to {allowed}"),
         // Some systems allow less than they say.
         Err(error) if is_default => {
-            debug!(wanted, soft_limit = before, %error, "open file limit cannot be raised");
+            debug!(wanted, soft_limit = before, %error, "cannot raise the open file limit");
         }
         Err(error) => {
-            warn!(wanted, soft_limit = before, %error, "open file limit cannot be raised")
+            warn!(wanted, soft_limit = before, %error, "cannot raise the open file limit")
         }
     }
 }
@@ -59,7 +59,7 @@ pub fn raise_limit(wanted: Option<u64>) {
 /// There is no such limit on this system.
 #[cfg(not(unix))]
 pub fn raise_limit(_wanted: Option<u64>) {
-    debug!("Open file descriptor soft limit does not exist on this system");
+    debug!("this system has no soft limit on open files");
 }
 
 /// Descriptors that may be open at once. None: as many as there is memory for.

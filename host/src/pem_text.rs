@@ -42,10 +42,10 @@ const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0];
 #[derive(Debug, thiserror::Error)]
 pub enum PemFault {
     /// It is text, but in an encoding in which no section is found.
-    #[error("is text in UTF-16; save it again as UTF-8")]
+    #[error("is encoded as UTF-16; save it as UTF-8")]
     Utf16,
     /// A section begins as PEM does, but is damaged.
-    #[error("is damaged ({0}); make a new copy of it")]
+    #[error("is damaged ({0}); copy or export it again")]
     Damaged(#[from] pem::Error),
 }
 

@@ -22,7 +22,7 @@ pub struct PidFile {
 
 /// The pid file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("pid file {}: {source}; {}choose another with --pid-file", .path.display(), .remedy)]
+#[error("pid file {}: {source}; {}specify another file with --pid-file", .path.display(), .remedy)]
 pub struct PidFileError {
     path: PathBuf,
     source: io::Error,
@@ -99,7 +99,7 @@ mod tests {
         let error = PidFile::create(&link).unwrap_err().to_string();
         assert!(
             error.ends_with(
-                "link: is a symbolic link; remove it, or choose another with --pid-file"
+                "link: is a symbolic link; remove it, or specify another file with --pid-file"
             ),
             "{error}"
         );
@@ -125,8 +125,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "pid file /nonexistent/pid: No such file or directory (os error 2); \
-             choose another with --pid-file"
+            "pid file /nonexistent/pid: No such file or directory (os error 2); specify another file with --pid-file"
         );
     }
 }

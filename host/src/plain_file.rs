@@ -17,7 +17,7 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = open_unfollowed(options, path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other("is no regular file")),
+        false => Err(io::Error::other("is not a regular file")),
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             read(&fifo, 7).unwrap_err().to_string(),
-            "is no regular file"
+            "is not a regular file"
         );
         assert!(read(dir.path(), 7).is_err());
         let missing = read(&dir.path().join("missing"), 7).unwrap_err();

@@ -164,7 +164,8 @@ impl Chain {
                 plugin,
                 asked,
                 max_body_buffer = self.max_body_buffer,
-                "a plugin wants larger bodies than this proxy collects; it gets those within the limit"
+                "a plugin requests larger bodies than limits.max_body_buffer allows; it receives only bodies within \
+                 that limit"
             );
         }
         asked.min(self.max_body_buffer)

@@ -80,8 +80,10 @@ impl Reply {
     pub(crate) fn for_error(error: &ExchangeError, pseudonym: &str) -> Self {
         let (status, error_type) = classify(error);
         let text = match &error.cause {
-            Cause::Plugin(_) => "A plugin of this proxy failed.".to_owned(),
-            Cause::Loop { .. } => "This proxy would have to ask itself.".to_owned(),
+            Cause::Plugin(_) => "a plugin failed".to_owned(),
+            Cause::Loop { .. } => {
+                "proxy loop detected: a plugin chose this proxy as its parent proxy".to_owned()
+            }
             _ => explain(error),
         };
         let mut reply = Self::status_text(status, &text);

@@ -49,7 +49,7 @@ pub enum StartError {
     Problems(#[from] Problems),
     /// The host name has no address.
     #[error(
-        "--hostname {hostname}: {source}; give an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
+        "--hostname {hostname}: {source}; specify an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
     )]
     Hostname {
         /// As configured.
@@ -68,7 +68,7 @@ pub enum StartError {
         remedy: &'static str,
     },
     /// A thread or a runtime could not be made, or a worker failed.
-    #[error("a worker cannot run: {0}")]
+    #[error("a worker failed: {0}")]
     Worker(io::Error),
 }
 
@@ -93,8 +93,8 @@ pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
     }
     if config.compatibility.relaxes_all() {
         tracing::warn!(
-            "compatibility: malformed responses of every host are repaired and forwarded; \
-             to limit this, name the hosts in relaxed_hosts"
+            "compatibility: malformed responses of all hosts are repaired and forwarded; to limit this, list the \
+             hosts in relaxed_hosts"
         );
     }
     let generation = Arc::new(generation::build(config)?);
@@ -180,7 +180,7 @@ fn tell_stuck_ends(limit: Duration) {
         tracing::warn!(
             plugin,
             hook,
-            "a plugin did not end within {limit:?}, not waiting for it"
+            "a plugin did not stop within {limit:?}: not waiting for it"
         );
     }
 }
@@ -212,7 +212,7 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
     }
     tokio::select! {
         _ = ended => {}
-        signal = signals.next_end() => tracing::warn!("{signal} again: not waiting for plugins to end"),
+        signal = signals.next_end() => tracing::warn!("second {signal}: not waiting for plugins to stop"),
         () = tokio::time::sleep(limit) => tell_stuck_ends(limit),
     }
 }
@@ -293,16 +293,14 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 
 fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
     let remedy = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there: stop it, or choose another --port"
-        }
+        io::ErrorKind::AddrInUse => "another process listens there: stop it, or use another --port",
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a privilege: choose a higher --port"
+            "ports below 1024 require privileges: use a higher --port"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "it is no address of this machine: choose another --hostname"
+            "this machine does not have that address: use another --hostname"
         }
-        _ => "choose another --hostname or --port",
+        _ => "use another --hostname or --port",
     };
     StartError::Listen {
         address,
@@ -328,7 +326,7 @@ fn start_worker(
 /// Why a worker ended before it was ready.
 fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>) -> io::Error {
     let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
-    failure.unwrap_or_else(|| io::Error::other("it ended before it was ready"))
+    failure.unwrap_or_else(|| io::Error::other("it stopped before it was ready"))
 }
 
 /// Waits for a signal, or for a worker that fails; then drains the workers.
@@ -353,7 +351,7 @@ async fn supervise(
             Some(ending) = endings.recv() => {
                 running -= 1;
                 if let Err(error) = ending {
-                    tracing::error!(%error, "a worker ended, shutting down");
+                    tracing::error!(%error, "a worker failed: shutting down");
                     outcome = Err(StartError::Worker(error));
                 }
             }
@@ -364,9 +362,9 @@ async fn supervise(
     let mut cut = Cut::default();
     tokio::select! {
         () = all_ended(endings, &mut running, &mut cut) => return (outcome, Drained::Whole),
-        signal = signals.next_end() => tracing::warn!("{signal} again: cutting off what is still open"),
+        signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
         () = tokio::time::sleep(DRAIN_LIMIT) => {
-            tracing::warn!("some exchanges did not end within {DRAIN_LIMIT:?}: cutting them off");
+            tracing::warn!("some exchanges did not finish within {DRAIN_LIMIT:?}: aborting them");
         }
     }
     enter(Stage::Stopping);
@@ -418,12 +416,12 @@ async fn all_ended(
 /// Reads again what may change while the proxy runs.
 fn reload(tls_listener: Option<&TlsListener>) {
     let Some(tls_listener) = tls_listener else {
-        tracing::info!("nothing to read again ({RELOAD})");
+        tracing::info!("{RELOAD}: nothing to reload");
         return;
     };
     match tls_listener.reload() {
-        Ok(()) => tracing::info!("read certificate and key again ({RELOAD})"),
-        Err(error) => tracing::error!(%error, "keeping the certificate in use"),
+        Ok(()) => tracing::info!("{RELOAD}: certificate and key reloaded"),
+        Err(error) => tracing::error!(%error, "reload failed: keeping the current certificate"),
     }
 }
 

@@ -36,7 +36,7 @@ pub use writer::LogSink;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log file cannot be opened or created.
-    #[error("log file {}: {source}; choose another with --log-file", .path.display())]
+    #[error("log file {}: {source}; specify another file with --log-file", .path.display())]
     LogFile {
         /// The file as it was given.
         path: PathBuf,
@@ -44,10 +44,10 @@ pub enum TelemetryError {
         source: io::Error,
     },
     /// The system refuses the writer its thread.
-    #[error("log writer: {0}; free some memory or raise the limit on threads")]
+    #[error("cannot start the log writer: {0}; free memory or raise the limit on threads")]
     Thread(#[source] io::Error),
     /// Someone else in this process has already installed a subscriber.
-    #[error("log: this process already has a tracing subscriber; start the log once")]
+    #[error("log: this process already has a tracing subscriber; start the log only once")]
     AlreadyStarted,
 }
 
@@ -162,8 +162,8 @@ mod tests {
         assert_eq!(
             error.as_deref(),
             Some(
-                "log file /nonexistent/proxy.log: No such file or directory (os error 2); \
-                 choose another with --log-file"
+                "log file /nonexistent/proxy.log: No such file or directory (os error 2); specify another file with \
+                 --log-file"
             )
         );
     }

@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Bytes of clear text that are looked at for the log.
 const BEGINNING: usize = 1024;
 /// What to do with a client that speaks HTTP without TLS.
-const AS_HTTPS_PROXY: &str = "use the proxy as https://, not http://";
+const AS_HTTPS_PROXY: &str = "set the proxy URL to https://, not http://";
 
 /// The listener's side of TLS, shared by all workers.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub enum TlsListenerError {
     #[error(transparent)]
     KeyPair(#[from] KeyPairError),
     /// The system has no randomness for the keys of tickets.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(rustls::Error),
 }
 
@@ -159,11 +159,11 @@ async fn within_limit(
     match deadline.bound(handshake).await {
         Some(Ok(transport)) => transport,
         Some(Err(error)) => {
-            tracing::info!(client.address = %client, %error, "no TLS with a client");
+            tracing::info!(client.address = %client, %error, "TLS handshake with a client failed");
             None
         }
         None => {
-            tracing::info!(client.address = %client, "no TLS with a client: the handshake took longer than {limit:?}");
+            tracing::info!(client.address = %client, "TLS handshake with a client failed: it took longer than {limit:?}");
             None
         }
     }
@@ -193,7 +193,7 @@ async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &Wor
 async fn refuse_clear_text(mut stream: MessageStream, worker: &WorkerContext) {
     let reply = Reply::text(
         400,
-        "400 Bad Request: this port speaks TLS: use the proxy as https://, not http://",
+        "400 Bad Request: this port speaks TLS: set the proxy URL to https://, not http://",
     );
     let form = ReplyForm {
         is_head: false,
@@ -214,9 +214,9 @@ fn log_clear_text(received: &[u8], client: SocketAddr, worker: &WorkerContext) {
         Some(foreign) => (foreign.name, foreign.remedy, Glimpse::default()),
         None => match Glimpse::of(received) {
             glimpse if glimpse.path.is_empty() && glimpse.authority.is_none() => {
-                ("something else", AS_HTTPS_PROXY, glimpse)
+                ("an unknown protocol", AS_HTTPS_PROXY, glimpse)
             }
-            glimpse => ("HTTP in clear", AS_HTTPS_PROXY, glimpse),
+            glimpse => ("plain HTTP", AS_HTTPS_PROXY, glimpse),
         },
     };
     let path = match &glimpse.path[..] {

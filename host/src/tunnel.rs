@@ -76,7 +76,7 @@ impl std::fmt::Display for TunnelEndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Closed => f.write_str("both sides closed"),
-            Self::Idle => f.write_str("nothing moved"),
+            Self::Idle => f.write_str("idle timeout"),
             Self::Failed(kind) => write!(f, "{kind}"),
         }
     }

@@ -169,7 +169,7 @@ pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstre
 
 /// An upstream has closed a connection that belonged to a client's.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the upstream closed the connection that the client has authenticated")]
+#[error("the upstream closed the connection that the client had authenticated")]
 pub(crate) struct PinnedClosed;
 
 /// The HTTP/2 connection along `route` that takes another stream, if there is one.

@@ -44,7 +44,7 @@ pub enum WebServerError {
     #[error(transparent)]
     Pac(#[from] PacError),
     /// A plugin could not tell its routes.
-    #[error("plugin {0} panicked while it told its routes; its log has more")]
+    #[error("plugin {0} panicked while listing its routes; see the log")]
     Panicked(String),
 }
 

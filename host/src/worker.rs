@@ -152,7 +152,7 @@ impl Worker {
                 }
                 Err(error) => {
                     has_asked = false;
-                    tracing::warn!(%error, "cannot accept connections, trying again");
+                    tracing::warn!(%error, "cannot accept connections: retrying");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -188,7 +188,7 @@ impl Worker {
         let config = &generation.config;
         let limit = config.limits.max_connections;
         if limit > 0 && self.context.connections() >= limit.div_ceil(config.num_workers.get()) {
-            tracing::warn!(%client, limit, "too many connections, closing a new one");
+            tracing::warn!(%client, limit, "too many connections: closing a new one");
             return;
         }
         let number = open_files::number_of(&socket);

@@ -123,7 +123,7 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
         Ok(kept) => kept.cast(),
         Err(panic) => {
             crate::error!(
-                "{} cannot make its state: {panic}",
+                "{} panicked while creating its state: {panic}",
                 std::any::type_name::<F>()
             );
             ptr::null_mut()
@@ -142,7 +142,7 @@ unsafe extern "C" fn connection_new<F: Filter>(_filter: *mut c_void) -> *mut c_v
         Ok(kept) => kept.cast(),
         Err(panic) => {
             crate::error!(
-                "{} cannot make its connection state: {panic}",
+                "{} panicked while creating its connection state: {panic}",
                 std::any::type_name::<F>()
             );
             ptr::null_mut()
@@ -279,7 +279,7 @@ unsafe extern "C" fn call_with<F: Filter>(
             hook::HANDLE_WEBSOCKET_MESSAGE => {
                 let Some(kind) = MessageKind::from_number(flags >> flag::MESSAGE_SHIFT & 0xf)
                 else {
-                    let unknown = "this plugin does not know that kind of message";
+                    let unknown = "this plugin does not support that kind of message";
                     return fail(exchange, code::ERROR, unknown);
                 };
                 let message = WebSocketMessage::new(from, kind, data);
@@ -309,7 +309,7 @@ unsafe extern "C" fn call_connection<F: Filter>(
                 filter.on_client_connection_close(&mut connection);
                 crate::proceed()
             }
-            _ => Err(Error::new("this plugin does not know that hook")),
+            _ => Err(Error::new("this plugin does not support that hook")),
         }
     });
     let (kind, message) = match called {
@@ -317,7 +317,7 @@ unsafe extern "C" fn call_connection<F: Filter>(
         Ok(Ok(Flow::Close)) => return code::CLOSE,
         Ok(Ok(_)) => (
             code::ERROR,
-            "a connection can be closed, and nothing else".to_owned(),
+            "this hook may only proceed or close the connection".to_owned(),
         ),
         Ok(Err(error)) => (code::ERROR, error.message().to_owned()),
         Err(panic) => (code::PANIC, panic),
@@ -403,7 +403,7 @@ impl Lent {
                 None => {
                     let mut nothing = ();
                     let Some(state) = (&mut nothing as &mut dyn Any).downcast_mut() else {
-                        panic!("KEEPS_STATE is false, which only a State of () may say");
+                        panic!("KEEPS_STATE is false, but State is not ()");
                     };
                     hook(filter, &mut unsafe { Exchange::new(view, state) })
                 }
@@ -470,7 +470,7 @@ unsafe fn settle(exchange: *mut ExchangeView, outcome: Outcome) -> u32 {
         Ok(Flow::Retry) => return code::RETRY,
         Ok(Flow::Reply(reply)) => send(unsafe { editor(exchange) }, &reply).map(|()| code::RESPOND),
         Ok(Flow::Async) => Err(Error::new(
-            "the hook answered Flow::Async and has no async twin",
+            "the hook returned Flow::Async but has no async version",
         )),
         Err(error) => Err(error),
     };
@@ -502,7 +502,8 @@ unsafe fn settle_chunk(exchange: *mut ExchangeView, outcome: ChunkOutcome) -> u3
 }
 
 fn send(mut editor: Editor<'_>, reply: &Reply) -> Result<(), Error> {
-    let refused = |part: &str, error: EditError| Error::new(format!("bad reply: {part}: {error}"));
+    let refused =
+        |part: &str, error: EditError| Error::new(format!("invalid reply: {part}: {error}"));
     editor
         .reply(reply.status, &reply.reason)
         .map_err(|error| refused("status or reason", error))?;

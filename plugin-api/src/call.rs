@@ -108,7 +108,7 @@ impl Call {
         }
         let Some(mut job) = Job::begin(|host| self.begin(host)) else {
             return Err(CallError::new(
-                "calls are made in hooks and in spawned tasks only: here is no worker",
+                "calls can be made only in hooks and spawned tasks: this thread is not a worker",
             ));
         };
         poll_fn(|cx| job.poll(cx)).await;

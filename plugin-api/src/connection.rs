@@ -51,6 +51,6 @@ pub(crate) unsafe fn state<'a, F: Filter>(kept: *mut core::ffi::c_void) -> &'a F
     let nothing: &'static dyn Any = &();
     match nothing.downcast_ref() {
         Some(state) => state,
-        None => panic!("KEEPS_CONNECTION is false, which only a Connection of () may say"),
+        None => panic!("KEEPS_CONNECTION is false, but Connection is not ()"),
     }
 }

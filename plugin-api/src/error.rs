@@ -82,7 +82,7 @@ impl fmt::Display for EditError {
         f.write_str(match self {
             Self::BadName => "not a valid name",
             Self::BadValue => "not a valid value",
-            Self::HostOwned => "the proxy itself writes this field",
+            Self::HostOwned => "the proxy itself sets this field",
             Self::Stale => "this hook may not change that",
             Self::Unknown => "the proxy refused the change",
         })

@@ -260,7 +260,8 @@ pub const fn checked_name(name: &str) -> &str {
     while at < bytes.len() {
         assert!(
             bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_',
-            "a plugin's name is letters, digits and underscores: `export_plugins!(path::Type as \"Name\")`"
+            "the name of a plugin may contain letters, digits and underscores: `export_plugins!(path::Type as \
+             \"Name\")`"
         );
         at += 1;
     }

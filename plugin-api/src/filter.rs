@@ -50,8 +50,8 @@ impl<F> Names for F {
 #[expect(unused_variables, reason = "the parameters' names are documentation")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a filter",
-    note = "a filter has `#[filter] impl Filter for {Self}`",
-    note = "`export_plugins!` takes other plugins behind the name of their kind: `; web: {Self}` for `WebRoutes`, `; protocols: {Self}` for `Protocol`, `; subscribers: {Self}` for `Subscriber`"
+    note = "write `#[filter] impl Filter for {Self}`",
+    note = "for other kinds of plugins, `export_plugins!` needs the name of the kind: `; web: {Self}` for `WebRoutes`, `; protocols: {Self}` for `Protocol`, `; subscribers: {Self}` for `Subscriber`"
 )]
 pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// The hooks to call. `#[filter]` names those that are written.

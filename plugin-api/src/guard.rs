@@ -37,12 +37,12 @@ fn note(info: &PanicHookInfo<'_>) {
         .map(|at| format!("{}:{}", at.file(), at.line()))
         .unwrap_or_default();
     if GUARDED.get() {
-        let message = text(info.payload()).unwrap_or("a value that is no text");
+        let message = text(info.payload()).unwrap_or("a value that is not text");
         tell_host(message, &place);
         // Gone only while the thread ends; then nobody would read it either.
         let _ = PLACE.try_with(|noted| noted.replace(place));
     } else {
-        let message = text(info.payload()).unwrap_or("a value that is no text");
+        let message = text(info.payload()).unwrap_or("a value that is not text");
         crate::error!("a thread of the plugin panicked: {message} (at {place})");
     }
 }
@@ -62,7 +62,7 @@ fn tell_host(message: &str, place: &str) {
 #[cold]
 fn describe(payload: Box<dyn Any + Send>) -> String {
     let message = text(&*payload)
-        .unwrap_or("panicked with a value that is no text")
+        .unwrap_or("panicked with a value that is not text")
         .to_owned();
     // The payload may be of the author's making and panic in turn when dropped; what that leaves is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

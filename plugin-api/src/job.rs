@@ -105,7 +105,7 @@ unsafe extern "C" fn run(data: *mut c_void) {
     let Parcel(work) = *unsafe { Box::from_raw(data.cast::<Parcel>()) };
     // The work itself is guarded; what is left are the drops of what it captured.
     if let Err(panic) = guarded(work) {
-        crate::error!("blocking work panicked while cleaning up: {panic}");
+        crate::error!("a blocking task panicked while cleaning up: {panic}");
     }
 }
 

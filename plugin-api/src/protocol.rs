@@ -50,7 +50,7 @@ use std::task::Poll;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a protocol",
-    note = "`export_plugins!(; protocols: …)` takes types that implement `Protocol`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+    note = "`export_plugins!(; protocols: …)` takes types that implement `Protocol`; filters come before the first semicolon, and other plugins after the name of their kind"
 )]
 pub trait Protocol: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
@@ -177,7 +177,9 @@ fn polled<T>(answer: u32, value: T) -> Poll<io::Result<T>> {
     match answer {
         code::PENDING => Poll::Pending,
         code::PROCEED => Poll::Ready(Ok(value)),
-        _ => Poll::Ready(Err(io::Error::other("the client's connection is over"))),
+        _ => Poll::Ready(Err(io::Error::other(
+            "the connection of the client is closed",
+        ))),
     }
 }
 
@@ -215,7 +217,7 @@ unsafe extern "C" fn claims<P: Protocol>(protocol: *mut c_void, first: RSlice<'_
         Ok(Claim::No) => claim::NO,
         Err(panic) => {
             let plugin = std::any::type_name::<P>();
-            crate::error!("{plugin} panicked while it looked at a connection: {panic}");
+            crate::error!("{plugin} panicked while inspecting a connection: {panic}");
             claim::NO
         }
     }
@@ -243,11 +245,11 @@ unsafe extern "C" fn poll<P: Protocol>(task: *mut c_void, raw: &RawWaker) -> u32
         Ok(Poll::Pending) => code::PENDING,
         Ok(Poll::Ready(Ok(()))) => code::PROCEED,
         Ok(Poll::Ready(Err(error))) => {
-            crate::warn!("a connection was not served to its end: {error}");
+            crate::warn!("serving a connection failed: {error}");
             code::ERROR
         }
         Err(panic) => {
-            crate::error!("a protocol panicked: {panic}");
+            crate::error!("a protocol handler panicked: {panic}");
             code::PANIC
         }
     }

@@ -19,5 +19,5 @@ fn start() -> Runtime {
     // Fails when the system has no thread or descriptor left; the guard around every hook reports it.
     builder
         .build()
-        .expect("the plugin's runtime cannot be started")
+        .expect("cannot start the runtime of the plugin")
 }

@@ -38,7 +38,7 @@ use std::time::{Duration, SystemTime};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a subscriber",
-    note = "`export_plugins!(; subscribers: …)` takes types that implement `Subscriber`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+    note = "`export_plugins!(; subscribers: …)` takes types that implement `Subscriber`; filters come before the first semicolon, and other plugins after the name of their kind"
 )]
 pub trait Subscriber: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
@@ -212,6 +212,6 @@ unsafe extern "C" fn handle_events<S: Subscriber>(
     });
     if let Err(panic) = handled {
         let plugin = std::any::type_name::<S>();
-        crate::error!("{plugin} panicked while it handled events: {panic}");
+        crate::error!("{plugin} panicked while handling events: {panic}");
     }
 }

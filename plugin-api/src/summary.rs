@@ -14,7 +14,7 @@ pub struct Summary<'x> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnsweredBy<'x> {
-    /// Nobody: the client has gone before, or the connection was closed without an answer.
+    /// Nobody: the client disconnected before, or the connection was closed without an answer.
     Nobody,
     /// The upstream, possibly edited by plugins.
     Upstream,
@@ -50,7 +50,7 @@ impl<'x> Summary<'x> {
     }
 
     /// What the line in the access log says about it, such as `answered 403 by EgressAllowlist` or
-    /// `cut off, the client has gone`; possibly empty.
+    /// `cut off, the client disconnected`; possibly empty.
     pub fn note(&self) -> &'x str {
         self.view.note.as_str()
     }

@@ -40,7 +40,9 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
     }
     // SAFETY: nobody has taken it.
     drop(unsafe { Box::from_raw(data) });
-    Err(Error::new("tasks are spawned in hooks: here is no worker"))
+    Err(Error::new(
+        "tasks can be spawned only in hooks: this thread is not a worker",
+    ))
 }
 
 // SAFETY, for both: `data` is a spawned future; the host calls them one after the other, `end` last.
@@ -68,6 +70,6 @@ unsafe extern "C" fn end(data: *mut c_void) {
         spawned.speaker.while_called(|| drop(spawned));
     });
     if let Err(panic) = ended {
-        crate::error!("a spawned task panicked while it was dropped: {panic}");
+        crate::error!("a spawned task panicked while being dropped: {panic}");
     }
 }

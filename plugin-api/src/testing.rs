@@ -370,7 +370,7 @@ impl<'f, F: Filter> Run<'f, F> {
         self.fake_mut().tls_hello = Some((server_name.to_owned(), protocols.to_owned()));
         self.decide(hook::HANDLE_TLS_HELLO);
         if self.outcome != Ok(Flow::Proceed) {
-            return Err(Error::new(format!("the hook answered {:?}", self.outcome)));
+            return Err(Error::new(format!("the hook returned {:?}", self.outcome)));
         }
         match self.ask(hook::DO_INTERCEPT) {
             code::PROCEED => Ok(Interception::Default),
@@ -427,7 +427,7 @@ impl<'f, F: Filter> Run<'f, F> {
         let passed = self.call_with(hook::HANDLE_WEBSOCKET_MESSAGE, data.as_ref(), flags)?;
         match &passed {
             Some(data) if check_message(kind, data).is_err() => Err(Error::new(format!(
-                "a {kind:?} must not be replaced with that"
+                "a {kind:?} message cannot be replaced with this data"
             ))),
             _ => Ok(passed),
         }
@@ -558,7 +558,9 @@ impl<'f, F: Filter> Run<'f, F> {
             code::RETRY => Ok(Flow::Retry),
             code::RESPOND => match unsafe { (*self.fake).reply.take() } {
                 Some(reply) => Ok(Flow::Reply(reply)),
-                None => Err(Error::new("the hook answered without a reply")),
+                None => Err(Error::new(
+                    "the hook announced a reply but did not provide one",
+                )),
             },
             _ => Err(self.failure()),
         };
@@ -589,7 +591,10 @@ impl<'f, F: Filter> Run<'f, F> {
 
     fn failure(&mut self) -> Error {
         let failure = unsafe { (*self.fake).failure.take() };
-        failure.map_or_else(|| Error::new("the hook failed without a word"), Error::new)
+        failure.map_or_else(
+            || Error::new("the hook failed without an error message"),
+            Error::new,
+        )
     }
 }
 

@@ -56,7 +56,7 @@ use std::task::Poll;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a plugin with routes",
-    note = "`export_plugins!(; web: …)` takes types that implement `WebRoutes`; filters stand before the first semicolon, and other plugins behind the name of their kind"
+    note = "`export_plugins!(; web: …)` takes types that implement `WebRoutes`; filters come before the first semicolon, and other plugins after the name of their kind"
 )]
 pub trait WebRoutes: Sized + Send + Sync + 'static {
     /// As [`Filter::CONFIG_SCHEMA`](crate::Filter::CONFIG_SCHEMA).
@@ -76,7 +76,7 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
 
     /// A request for one of the [routes](Self::routes) that is no WebSocket. Its answer is what was
     /// [replied](WebExchange::reply) or [sent](WebExchange::send) when this returns; the client gets 500 if that is
-    /// nothing. Dropped where it waits when the client has gone.
+    /// nothing. Dropped where it waits when the client disconnected.
     ///
     /// # Errors
     /// Are logged; the client gets 500, or an answer that is visibly incomplete.
@@ -86,7 +86,9 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Error>> {
         async {
             let _ = exchange;
-            Err(Error::new("handle_request is not written for this route"))
+            Err(Error::new(
+                "handle_request is not implemented for this route",
+            ))
         }
     }
 
@@ -188,7 +190,7 @@ unsafe extern "C" fn routes<W: WebRoutes>(plugin: *mut c_void, sink: &RouteSink)
         Ok(()) => 0,
         Err(panic) => {
             let plugin = std::any::type_name::<W>();
-            crate::error!("{plugin} panicked while it told its routes: {panic}");
+            crate::error!("{plugin} panicked while listing its routes: {panic}");
             1
         }
     }

@@ -165,10 +165,13 @@ fn failures_say_why() {
         ("error", "invalid digit found in string"),
         (
             "async",
-            "the hook answered Flow::Async and has no async twin",
+            "the hook returned Flow::Async but has no async version",
         ),
-        ("status", "bad reply: status or reason: not a valid value"),
-        ("field", "the proxy itself writes this field"),
+        (
+            "status",
+            "invalid reply: status or reason: not a valid value",
+        ),
+        ("field", "the proxy itself sets this field"),
         ("response", "this hook may not change that"),
     ] {
         let filter: Decides = testing::configured(&format!("on = '{on}'")).unwrap();

@@ -166,7 +166,7 @@ fn asks_for_what_the_url_and_the_headers_say() {
     let error = WebsocketClient::connect_with(&url, &headers, PATIENCE).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no WebSocket: the server left without an answer"
+        "WebSocket handshake failed: the server closed the connection without a response"
     );
     let request = server.join().unwrap();
     assert!(request.starts_with("GET /chat?x HTTP/1.1\r\n"));
@@ -181,18 +181,21 @@ fn an_answer_that_is_none_is_told() {
     for (answer, expected) in [
         (
             "HTTP/1.1 403 Forbidden\r\n\r\n",
-            "no WebSocket: the server answered 403 Forbidden instead of 101",
+            "WebSocket handshake failed: the server answered 403 Forbidden instead of 101",
         ),
         (
             "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-            "no WebSocket: the answer's Sec-WebSocket-Accept does not fit the key",
+            "WebSocket handshake failed: Sec-WebSocket-Accept in the response does not match the key",
         ),
         (
             "HTTP/1.1 101 Half",
-            "no WebSocket: the server left without an answer",
+            "WebSocket handshake failed: the server closed the connection without a response",
         ),
-        (&too_long, "no WebSocket: the server's answer is too long"),
+        (
+            &too_long,
+            "WebSocket handshake failed: the response of the server is too long",
+        ),
     ] {
         let answer = answer.to_owned();
         let (url, server) = server(move |mut peer| {
@@ -314,7 +317,10 @@ fn a_server_that_leaves_without_a_close_is_an_error() {
     let mut client = connect(&url);
     let error = client.receive().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-    assert_eq!(error.to_string(), "the server left without a Close");
+    assert_eq!(
+        error.to_string(),
+        "the server closed the connection without a Close frame"
+    );
     server.join().unwrap();
 }
 

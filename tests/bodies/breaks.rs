@@ -235,6 +235,6 @@ fn a_connection_that_a_collected_response_has_ended_is_not_used_again() {
         let answer = proxy.ask(request("GET", &origin, "/", &chain));
         assert_eq!(answer.text(), "answerA");
     }
-    let again = |line: &String| line.contains("trying a new one");
+    let again = |line: &String| line.contains("retrying on a new one");
     assert!(!proxy.lines().iter().any(again));
 }

@@ -21,7 +21,7 @@ const MISTAKES: [(&str, &[&str]); 11] = [
     ),
     (
         "attribute_on_struct",
-        &["#[filter] belongs above `impl Filter for …`"],
+        &["#[filter] belongs on `impl Filter for …`"],
     ),
     (
         "attribute_with_arguments",

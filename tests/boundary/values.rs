@@ -12,7 +12,7 @@ fn a_type_without_values_fails_its_exchange_and_is_named() {
             assert_eq!(answer.status(), 500, "{plugin}");
             origin.assert_untouched();
         }
-        let line = proxy.wait_for_line(&format!("cannot make its {made}: "));
+        let line = proxy.wait_for_line(&format!("panicked while creating its {made}: "));
         assert!(line.contains("there is no value of this type"), "{line}");
         assert!(line.contains(plugin), "{line}");
     }

@@ -552,7 +552,7 @@ fn a_table_that_cannot_be_meant_keeps_the_proxy_from_starting() {
         ("path = '/{a}{b}', upstreams = ['http://a']", "/{a}{b}"),
         (
             "path = '/a', upstreams = ['http://a'], methods = 'G T'",
-            "`G T` is no method",
+            "`G T` is not a method",
         ),
     ] {
         let exit = routing(route).run();

@@ -91,7 +91,7 @@ fn a_changed_file_is_read_again() {
     let origin = Origin::answering(OK);
     let proxy = with_secret(&file, ", allow_plain_http = true").start();
     fs::write(&file, "new-one\n").expect("a scratch file can be written");
-    proxy.wait_for_line("again");
+    proxy.wait_for_line("reloaded");
     proxy.ask(request("GET", &origin, "/", FIELD));
     let received = origin.only_request();
     assert_eq!(received.all("Authorization"), ["Bearer new-one"]);
@@ -104,7 +104,7 @@ fn a_secret_that_cannot_be_used_refuses_the_start_without_showing_it() {
         ("", "is empty"),
         (
             "hush\r\nhush",
-            "has a line end or another control character inside",
+            "contains a line break or another control character",
         ),
     ] {
         let file = scratch.write("key", content);

@@ -190,7 +190,7 @@ fn a_reply_that_is_no_response_is_a_failure_of_its_plugin() {
                     "{settings:?}"
                 );
             }
-            let line = proxy.wait_for_line("bad reply");
+            let line = proxy.wait_for_line("invalid reply");
             assert!(line.contains("Answer") && line.contains(hook), "{line}");
         }
     }

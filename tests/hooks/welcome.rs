@@ -9,7 +9,7 @@ fn a_connection_that_nobody_wants_ends_without_a_byte() {
         ("close", None),
         ("fail", Some("the door is stuck")),
         ("panic", Some("the door is on fire")),
-        ("reply", Some("nothing else")),
+        ("reply", Some("only proceed or close")),
     ] {
         let proxy = zoo("Door")
             .plugin_config(&format!("Door.does=\"{does}\""))

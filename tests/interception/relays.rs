@@ -197,7 +197,7 @@ fn a_host_that_no_certificate_can_be_for_is_relayed() {
         assert_eq!(session.ask(Ask::get(&authority, "/")).status, 200);
         drop(session);
         let line = tunnel_line(&proxy, &authority);
-        let reason = "relayed, no certificate can be for this host name";
+        let reason = "relayed, no certificate can be issued for this host name";
         assert!(line.contains(reason), "{line}");
     }
 }

@@ -21,7 +21,7 @@ fn messages_pass_whichever_version_each_side_speaks() {
         }
         let mut socket = session
             .web_socket(&authority, "/chat")
-            .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+            .unwrap_or_else(|answer| panic!("WebSocket handshake failed: {answer:?}"));
         socket.send(Opcode::Text, b"hello");
         assert_eq!(socket.receive(), Some((Opcode::Text, b"hello".to_vec())));
         socket.send(Opcode::Ping, b"?");
@@ -72,7 +72,7 @@ fn an_origin_without_extended_connect_is_asked_in_http1() {
     let session = scene.client().https(&authority);
     let mut socket = session
         .web_socket(&authority, "/")
-        .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+        .unwrap_or_else(|answer| panic!("WebSocket handshake failed: {answer:?}"));
     socket.send(Opcode::Text, b"hello");
     assert_eq!(socket.receive(), Some((Opcode::Text, b"hello".to_vec())));
     assert_eq!(scene.origin.only_request().version, Version::Http1);
@@ -99,7 +99,7 @@ fn a_web_socket_does_not_hold_up_other_streams() {
     let mut socket = client
         .https(&authority)
         .web_socket(&authority, "/socket")
-        .unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"));
+        .unwrap_or_else(|answer| panic!("WebSocket handshake failed: {answer:?}"));
     let mut session = client.https(&authority);
     for number in 0..10 {
         let text = format!("message {number}");

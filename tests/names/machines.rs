@@ -106,7 +106,7 @@ fn a_change_of_network_needs_no_restart() {
     fs::remove_file(RESOLV_CONF).expect("an own /etc");
     symlink("run/stub.conf", RESOLV_CONF).expect("an own /etc");
     laptop.works_soon();
-    let told = "the configuration of name servers has changed";
+    let told = "name server configuration reloaded";
     laptop.proxy.wait_for_lines(told, 3);
 }
 
@@ -118,10 +118,10 @@ fn a_resolv_conf_that_cannot_be_used_changes_nothing() {
     let mut laptop = Laptop::new();
     let complaint = |reason: &str| format!("file=/etc/resolv.conf reason=\"{reason}");
     let bad: [(&str, &dyn Fn()); 5] = [
-        ("it names no name server", &|| {
+        ("it contains no name server", &|| {
             fs::write(RESOLV_CONF, "").expect("an own /etc");
         }),
-        ("it is no text", &|| {
+        ("it is not a text file", &|| {
             let binary: Vec<u8> = (0..4096_u32).map(|at| (at * 7) as u8).collect();
             fs::write(RESOLV_CONF, binary).expect("an own /etc");
         }),
@@ -132,7 +132,7 @@ fn a_resolv_conf_that_cannot_be_used_changes_nothing() {
         ("No such file", &|| {
             fs::remove_file(RESOLV_CONF).expect("an own /etc");
         }),
-        ("it is no regular file", &|| {
+        ("it is not a regular file", &|| {
             fs::create_dir(RESOLV_CONF).expect("an own /etc");
         }),
     ];
@@ -167,7 +167,7 @@ fn a_resolv_conf_that_cannot_be_used_changes_nothing() {
             }
         });
         let told = |laptop: &Laptop| {
-            let has_changed = |line: &&String| line.contains("name servers has changed");
+            let has_changed = |line: &&String| line.contains("name server configuration reloaded");
             laptop.proxy.lines().iter().filter(has_changed).count()
         };
         let deadline = Instant::now() + HANG;
@@ -219,7 +219,7 @@ fn a_final_dot_leaves_the_search_domains_out() {
         .proxy
         .lines()
         .iter()
-        .any(|line| line.contains("name servers has changed"))
+        .any(|line| line.contains("name server configuration reloaded"))
     {
         assert!(Instant::now() < deadline, "the change is not seen");
         laptop.ask_for("a.test");

@@ -69,14 +69,14 @@ fn a_refusal_says_why_in_the_log_and_not_to_the_client() {
     let proxy = site.command().args(["--log-level", "DEBUG"]).start();
     for (path, status, reason) in [
         ("/.hidden", 404, "a name in the path begins with a dot"),
-        ("/out", 404, "a symbolic link leads out of the directory"),
+        ("/out", 404, "a symbolic link leads outside the directory"),
         ("/loop", 404, "symbolic links are not followed"),
-        ("/socket", 404, "it is no regular file"),
-        ("/dir/", 404, "listings are off"),
+        ("/socket", 404, "it is not a regular file"),
+        ("/dir/", 404, "listings are disabled"),
         ("/none%00", 400, "a control character"),
-        ("/none", 404, "reason=\"there is no such file\""),
-        ("/a%2Fb", 404, "an escaped slash"),
-        ("/../x", 403, "the path leads out of the directory"),
+        ("/none", 404, "reason=\"no such file\""),
+        ("/a%2Fb", 404, "a percent-encoded slash"),
+        ("/../x", 403, "the path leads outside the directory"),
     ] {
         let answer = proxy.ask(get(path));
         assert_eq!(answer.status(), status, "{path}");

@@ -117,7 +117,7 @@ fn a_file_that_changes_is_read_again_and_the_last_one_stays() {
     while !proxy
         .lines()
         .iter()
-        .any(|line| line.contains("the last one stays"))
+        .any(|line| line.contains("keeping the previous one"))
     {
         assert_eq!(client.ask(get("/")).text(), changed);
         assert!(

@@ -134,9 +134,12 @@ fn a_plugin_that_fails_closes_both_sides_and_is_named() {
         (said("panic"), "the switchboard is on fire"),
         (
             said("bad"),
-            "it replaced a Text with what such a message cannot say",
+            "it replaced a Text message with data that is invalid for this kind",
         ),
-        (masked(FIN | super::PING, "grow"), "it replaced a Ping with"),
+        (
+            masked(FIN | super::PING, "grow"),
+            "it replaced a Ping message with",
+        ),
     ] {
         let origin = obedient();
         let mut client = open(&proxy, &origin);

@@ -135,6 +135,6 @@ fn who_broke_what_is_in_the_log() {
     let mut client = open(&proxy, &origin);
     have_sent(&mut client, &frame(FIN | TEXT, b"\xff"));
     expect(&mut client, FIN | CLOSE, closed(1001, ""));
-    let line = proxy.wait_for_line("the upstream broke the WebSocket protocol");
+    let line = proxy.wait_for_line("the upstream violated the WebSocket protocol");
     assert!(line.contains("WARN") && line.contains("UTF-8"), "{line}");
 }

@@ -32,10 +32,10 @@ pub enum DecodeError {
     #[error("the content does not match its content coding")]
     Malformed,
     /// It ended before the coding did.
-    #[error("the coded content ended early")]
+    #[error("the encoded content is truncated")]
     CutOff,
     /// It decodes to more than the ratio given to [`Decoder::new`] allows.
-    #[error("the coded content expands too much")]
+    #[error("the decoded content exceeds the limit")]
     Bomb,
 }
 

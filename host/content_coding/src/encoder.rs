@@ -13,7 +13,7 @@ use crate::zstd::ZstdEncoder;
 
 /// The library could not go on: there is no memory left. What was encoded so far is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the content cannot be encoded")]
+#[error("encoding the content failed")]
 pub struct EncodeError;
 
 /// Applies a content coding to the content of one message.

@@ -22,13 +22,13 @@ pub enum BodyError {
     #[error("a chunk size is too large")]
     ChunkSizeTooLarge,
     /// A control character in a chunk extension (RFC 9112 §7.1.1).
-    #[error("a chunk extension has a control character")]
+    #[error("a chunk extension contains a control character")]
     ChunkExtensionInvalid,
     /// More than 4 KiB of extensions on a line or 16 KiB in a body.
     #[error("chunk extensions are too long")]
     ChunkExtensionTooLong,
     /// No CRLF after the data of a chunk (RFC 9112 §7.1).
-    #[error("a chunk does not end where its size says")]
+    #[error("the chunk data is longer than the chunk size")]
     ChunkEndInvalid,
     /// A malformed trailer section (RFC 9112 §7.1.2).
     #[error("the trailer section is malformed")]
@@ -37,7 +37,7 @@ pub enum BodyError {
     #[error("the trailer section is too long")]
     TrailerTooLong,
     /// The input ended before the body did (RFC 9112 §8).
-    #[error("the body ended early")]
+    #[error("the body is truncated")]
     Truncated,
 }
 

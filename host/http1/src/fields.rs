@@ -273,7 +273,7 @@ pub enum FieldRefused {
     #[error("the field name is not a token")]
     Name,
     /// The value has a control character or whitespace at an end (RFC 9110 §5.5), or the head grew past 4 GiB.
-    #[error("the field value has a control character or surrounding whitespace")]
+    #[error("the field value contains a control character or begins or ends with white space")]
     Value,
 }
 

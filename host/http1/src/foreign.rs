@@ -15,8 +15,7 @@ pub struct Foreign {
 
 const AS_HTTP_PROXY: &str = "configure it as an HTTP proxy";
 const THROUGH_CONNECT: &str = "tunnel it through this proxy with CONNECT";
-const BY_HTTP: &str =
-    "use http:// for the proxy, or start it with --cert-file and --key-file to speak TLS here";
+const BY_HTTP: &str = "set the proxy URL to http://, or start the proxy with --cert-file and --key-file to accept TLS";
 
 impl Foreign {
     /// What these first bytes of a connection are; `None` if they are HTTP/1, or nothing that is known here.
@@ -35,7 +34,7 @@ fn by_bytes(received: &[u8]) -> Option<(&'static str, &'static str)> {
         [0x04] | [0x04, 0x01 | 0x02, ..] => ("SOCKS4", AS_HTTP_PROXY),
         [0x03, 0x00, _, _, _, 0xe0, ..] => ("RDP", THROUGH_CONNECT),
         [0x0d, 0x0a, 0x0d, 0x0a, 0x00, ..] => {
-            ("PROXY protocol, version 2", "turn it off where it is sent")
+            ("PROXY protocol, version 2", "disable it at the sender")
         }
         [0xff, 0xfb..=0xfe, ..] => ("Telnet", THROUGH_CONNECT),
         [0x00, _, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..] => ("SMB", THROUGH_CONNECT),
@@ -90,15 +89,15 @@ fn by_line(received: &[u8]) -> Option<(&'static str, &'static str)> {
     let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     Some(match (&first[..], second.as_deref().unwrap_or_default()) {
         (b"PRI", b"*") if last.starts_with(b"HTTP/2") => (
-            "HTTP/2 in clear",
-            "use HTTP/1.1 here; HTTP/2 is spoken where the proxy has --cert-file and --key-file",
+            "plain HTTP/2",
+            "use HTTP/1.1; HTTP/2 requires TLS to the proxy (--cert-file and --key-file)",
         ),
         (b"PROXY", b"TCP4" | b"TCP6" | b"UNKNOWN") => {
-            ("PROXY protocol", "turn it off where it is sent")
+            ("PROXY protocol", "disable it at the sender")
         }
         _ if last.starts_with(b"RTSP/") => ("RTSP", THROUGH_CONNECT),
         _ if last.starts_with(b"SIP/") => ("SIP", THROUGH_CONNECT),
-        _ if last.starts_with(b"ICAP/") => ("ICAP", "this is no ICAP server"),
+        _ if last.starts_with(b"ICAP/") => ("ICAP", "this is not an ICAP server"),
         _ if last.starts_with(b"HTTP/") => return None,
         (b"EHLO" | b"HELO" | b"LHLO", _) => ("SMTP", THROUGH_CONNECT),
         (b"MAIL", from) if from.starts_with(b"FROM:") => ("SMTP", THROUGH_CONNECT),
@@ -159,7 +158,7 @@ mod tests {
             (b"<?xml version='1.0'?>", "XMPP"),
             (b"*1\r\n$4\r\nPING\r\n", "Redis"),
             (b"PING\r\n", "Redis"),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 in clear"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "plain HTTP/2"),
             (b"OPTIONS rtsp://a.example/ RTSP/1.0\r\n", "RTSP"),
             (b"EHLO client.example\r\n", "SMTP"),
             (b"helo client.example\r\n", "SMTP"),

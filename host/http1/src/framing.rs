@@ -42,7 +42,7 @@ pub enum FramingError {
     #[error("Content-Length is not a number of bytes")]
     LengthInvalid,
     /// Two lengths that differ (RFC 9110 §8.6).
-    #[error("Content-Length has values that differ")]
+    #[error("Content-Length has conflicting values")]
     LengthConflict,
     /// A CONNECT request with content (RFC 9110 §9.3.6).
     #[error("a CONNECT request with content")]

@@ -55,10 +55,10 @@ pub enum HeadError {
     #[error("this is not HTTP/1")]
     NotHttp,
     /// A line that ends with LF alone (RFC 9112 §2.2 allows it, and smuggling lives on it).
-    #[error("a line ends without CR before LF")]
+    #[error("a line ends with LF without CR")]
     BareLineFeed,
     /// A CR that ends no line (RFC 9112 §2.2).
-    #[error("a CR without LF after it")]
+    #[error("a CR is not followed by LF")]
     BareCarriageReturn,
     /// The target is longer than the limit, or the request line does not end within that of the head: 414.
     #[error("the request target is too long")]
@@ -88,7 +88,7 @@ pub enum HeadError {
     #[error("a field name is malformed")]
     FieldNameInvalid,
     /// A control character in a field value (RFC 9110 §5.5).
-    #[error("a field value has a control character")]
+    #[error("a field value contains a control character")]
     FieldValueInvalid,
     /// The bytes are not exactly one head, as the caller promised.
     #[error("the head is incomplete")]

@@ -55,22 +55,22 @@ impl Scheme {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// None of the four forms (RFC 9112 §3.2).
-    #[error("the request target has none of the four forms")]
+    #[error("the request target has an invalid form")]
     FormInvalid,
     /// CONNECT with anything but `host:port` (RFC 9112 §3.2.3).
-    #[error("CONNECT needs host:port as its target")]
+    #[error("CONNECT requires the target host:port")]
     ConnectNeedsAuthority,
     /// `*` with another method than OPTIONS (RFC 9112 §3.2.4).
-    #[error("only OPTIONS may have * as its target")]
+    #[error("only OPTIONS may have the target *")]
     AsteriskNeedsOptions,
     /// A space, a control character or a fragment (RFC 3986 §2, RFC 9112 §3.2).
-    #[error("the request target has a character that may not stand there")]
+    #[error("the request target contains an invalid character")]
     ByteInvalid,
     /// Another scheme than http or https (RFC 9110 §4.2).
     #[error("the scheme is neither http nor https")]
     SchemeUnsupported,
     /// `user@` before the host (RFC 9110 §4.2.4).
-    #[error("user information in a request target is refused")]
+    #[error("the request target contains user information, which is not allowed")]
     UserinfoRefused,
     /// No host (RFC 9110 §4.2.1).
     #[error("the request target has an empty host")]
@@ -79,13 +79,13 @@ pub enum TargetError {
     #[error("the host is neither a name nor an address")]
     HostInvalid,
     /// CONNECT without a port (RFC 9110 §9.3.6).
-    #[error("the request target needs a port")]
+    #[error("the request target has no port")]
     PortMissing,
     /// A port that is no number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     PortInvalid,
     /// A path that does not begin with `/`, or one for CONNECT.
-    #[error("the path does not begin with / or the request has none")]
+    #[error("the path is missing or does not begin with /")]
     PathInvalid,
 }
 

@@ -38,10 +38,10 @@ pub enum CertificateError {
     #[error(transparent)]
     Damaged(PemFault),
     /// The file has no section of that name.
-    #[error("no certificate in PEM (-----BEGIN CERTIFICATE-----)")]
+    #[error("contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)")]
     NotPem,
     /// What the section holds is broken.
-    #[error("the certificate cannot be understood")]
+    #[error("the certificate cannot be parsed")]
     Malformed,
 }
 
@@ -123,7 +123,7 @@ impl fmt::Display for Certificate {
         let use_ = if self.is_ca {
             "authority"
         } else {
-            "server or client, no authority"
+            "server or client, not a CA"
         };
         writeln!(f, "Subject:     {}", self.subject)?;
         writeln!(f, "Valid from:  {}", date(self.not_before))?;

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::name::{CommonName, HostName};
 
-/// Makes, shows and hands out the certificates that clients have to trust
+/// Creates, shows and exports the certificates that clients have to trust
 #[derive(Args)]
 #[command(
-    long_about = "Makes, shows and hands out the certificates that clients have to trust.\n\n\
-                  Exit status: 0 done, 1 a file cannot be read or written, 2 the command line is wrong.",
+    long_about = "Creates, shows and exports the certificates that clients have to trust.\n\n\
+                  Exit status: 0 done, 1 a file cannot be read or written, 2 the command line is invalid.",
     arg_required_else_help = false
 )]
 pub struct CaArgs {
@@ -22,26 +22,26 @@ pub struct CaArgs {
 /// What `proxy ca` can do.
 #[derive(Subcommand)]
 pub enum CaCommand {
-    /// Make the authority that signs for intercepted hosts: ca-cert.pem, ca-key.pem and ca-signing-key.pem
+    /// Create the CA that signs certificates of intercepted hosts: ca-cert.pem, ca-key.pem and ca-signing-key.pem
     Init(InitArgs),
-    /// Print whose certificate it is, how long it is valid, and its fingerprint
+    /// Print the subject, the validity and the fingerprint of the certificate
     Show(ShowArgs),
-    /// Write the certificate in the form that a client wants
+    /// Write the certificate in the format that a client needs
     Export(ExportArgs),
-    /// Print how clients of every kind come to trust the certificate
+    /// Print how to install the certificate on each kind of client
     InstallHelp(ShowArgs),
-    /// Make a certificate and a key for --cert-file and --key-file, with which clients speak TLS to the proxy
+    /// Create a certificate and a key for --cert-file and --key-file, so that clients can speak TLS to the proxy
     SelfSigned(SelfSignedArgs),
 }
 
 /// `proxy ca init`
 #[derive(Args)]
 pub struct InitArgs {
-    /// Directory to write to; made if it is missing.
+    /// Directory to write to; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
 
-    /// What the authority is called in the lists of its clients. Default: `proxy CA`, the host's name and the time.
+    /// Name of the CA, as its clients display it. Default: `proxy CA`, the name of this machine and the time.
     #[arg(long, value_name = "TEXT")]
     pub name: Option<CommonName>,
 
@@ -49,7 +49,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "N", default_value_t = 3650, value_parser = clap::value_parser!(u16).range(1..=36500))]
     pub days: u16,
 
-    /// Replace files that exist. Clients then have to trust the new certificate.
+    /// Replace existing files. Clients then have to trust the new certificate.
     #[arg(long)]
     pub force: bool,
 }
@@ -65,8 +65,8 @@ pub struct ShowArgs {
 /// `proxy ca export`
 #[derive(Args)]
 pub struct ExportArgs {
-    /// The form: PEM for programs, DER for Windows and Android, a configuration profile for iOS and macOS.
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Pem)]
+    /// Format: PEM for programs, DER for Windows and Android, a configuration profile for iOS and macOS.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Pem)]
     pub format: Format,
 
     /// PEM file with the certificate.
@@ -82,7 +82,7 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
-/// In which form a certificate is handed out.
+/// The format of an exported certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Text, as the proxy itself keeps it.
@@ -96,7 +96,7 @@ pub enum Format {
 /// `proxy ca self-signed`
 #[derive(Args)]
 pub struct SelfSignedArgs {
-    /// Name or IP address under which clients reach the proxy, may be repeated.
+    /// Name or IP address by which clients connect to the proxy; may be repeated.
     #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
     pub host: Vec<HostName>,
 
@@ -108,11 +108,11 @@ pub struct SelfSignedArgs {
     #[arg(long, value_name = "FILE", default_value = "https-key.pem")]
     pub key_file: PathBuf,
 
-    /// Days from now until the certificate expires; Apple's systems accept 824 at most.
+    /// Days from now until the certificate expires; Apple systems accept at most 824.
     #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u16).range(1..=36500))]
     pub days: u16,
 
-    /// Replace files that exist.
+    /// Replace existing files.
     #[arg(long)]
     pub force: bool,
 }

@@ -68,10 +68,10 @@ impl Existing {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It is there already.
-    #[error("{} exists already; --force replaces it", .0.display())]
+    #[error("{} already exists; use --force to replace it", .0.display())]
     Exists(PathBuf),
     /// The system refuses it.
-    #[error("{} cannot be written: {}", .0.display(), .1)]
+    #[error("cannot write {}: {}", .0.display(), .1)]
     Unwritable(PathBuf, io::Error),
 }
 
@@ -205,7 +205,7 @@ mod tests {
         let error = write_all(&files, Existing::Refuse).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("{} exists already; --force replaces it", b.display())
+            format!("{} already exists; use --force to replace it", b.display())
         );
         assert_eq!(scratch.names(), ["b"]);
         assert_eq!(fs::read(&b).unwrap(), b"old");

@@ -28,7 +28,7 @@ pub enum MakeError {
     #[error(transparent)]
     Certificate(#[from] rcgen::Error),
     /// The system has none.
-    #[error("no randomness")]
+    #[error("no random numbers available")]
     Randomness,
 }
 
@@ -191,7 +191,7 @@ mod tests {
         let made = self_signed(&hosts(&["localhost"]), 1).unwrap();
         let der = der(&made);
         let certificate = Certificate::from_der(&der).unwrap();
-        assert!(certificate.to_string().contains("no authority"));
+        assert!(certificate.to_string().contains("not a CA"));
         let (_, parsed) = X509Certificate::from_der(&der).unwrap();
         let constraints = parsed
             .iter_extensions()

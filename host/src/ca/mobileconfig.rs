@@ -37,7 +37,7 @@ pub(super) fn of(certificate: &Certificate) -> String {
 	<key>PayloadDisplayName</key>
 	<string>{name}</string>
 	<key>PayloadDescription</key>
-	<string>Lets the proxy that holds this certificate's key look into the TLS of this device.</string>
+	<string>Allows the proxy that holds the key of this certificate to decrypt the TLS traffic of this device.</string>
 	<key>PayloadRemovalDisallowed</key>
 	<false/>
 	<key>PayloadContent</key>

@@ -34,7 +34,7 @@ pub struct PageReply {
 /// that of the authority, in DER; none if the proxy does not intercept.
 pub fn answer(method: &str, path: &[u8], proxy: &str, certificate: Option<&[u8]>) -> PageReply {
     if !matches!(method, "GET" | "HEAD") {
-        let mut reply = text(405, "This page can only be read: use GET.");
+        let mut reply = text(405, "This page is read-only: use GET.");
         reply.fields.push(("Allow", "GET, HEAD".to_owned()));
         return reply;
     }
@@ -49,7 +49,7 @@ pub fn answer(method: &str, path: &[u8], proxy: &str, certificate: Option<&[u8]>
         },
         (path, None) if Download::at(path).is_some() => text(
             404,
-            "This proxy does not look into TLS, so there is no certificate to trust.",
+            "This proxy does not intercept TLS, so there is no certificate to trust.",
         ),
         (_, None) => text(404, "There is no such page; see http://proxy.local/."),
     }
@@ -149,10 +149,11 @@ fn with_certificate(certificate: &Certificate, proxy: &str) -> String {
         .collect();
     format!(
         "<h1>Trust this proxy</h1>
-<p>This proxy looks into the TLS of its clients. A device on which this certificate is trusted lets it, and opens sites \
-without warnings.</p>
-<p><strong>Trust it only if you know who runs this proxy:</strong> whoever holds its key can pose as any site to your \
-device. This page came in clear text, so compare the fingerprint with what <code>proxy ca show</code> prints there.</p>
+<p>This proxy decrypts the TLS traffic of its clients. A device that trusts this certificate allows \
+this, and opens sites without warnings.</p>
+<p><strong>Trust it only if you know who runs this proxy:</strong> whoever holds its key can impersonate any site to \
+your device. This page was sent unencrypted, so compare the fingerprint with the output of <code>proxy ca show</code> \
+on the machine of the proxy.</p>
 <dl>
 <dt>Name</dt><dd>{name}</dd>
 <dt>Valid until</dt><dd>{until}</dd>
@@ -166,7 +167,7 @@ device. This page came in clear text, so compare the fingerprint with what <code
 </ul>
 <p>From a terminal:</p>
 <pre>curl -x http://{proxy} -o {FILE} http://{HOST}/ca.pem</pre>
-<h2>What to do with it</h2>
+<h2>How to install it</h2>
 {steps}"
     )
 }
@@ -179,11 +180,12 @@ fn step(step: &Step) -> String {
 }
 
 const WITHOUT_CERTIFICATE: &str = "<h1>This proxy works</h1>
-<p>It does not look into TLS: what is encrypted passes through unseen, and there is no certificate to trust.</p>
-<p>Whoever runs it turns that on with</p>
+<p>It does not intercept TLS: encrypted traffic passes through without decryption, and there is no \
+certificate to trust.</p>
+<p>To enable interception, its operator runs</p>
 <pre>proxy ca init
 proxy --ca-cert-file ca-cert.pem --ca-key-file ca-key.pem --ca-signing-key-file ca-signing-key.pem</pre>
-<p>and then this page hands out the certificate.</p>
+<p>Then this page offers the certificate for download.</p>
 ";
 
 const HEAD: &str = "<!doctype html>

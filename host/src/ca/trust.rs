@@ -69,9 +69,9 @@ impl Steps {
             client(
                 "Windows",
                 vec![
-                    words("In a terminal that runs as administrator:"),
+                    words("In an administrator terminal:"),
                     Command(format!("certutil -addstore -f Root {windows}")),
-                    words("For one user only, without being administrator:"),
+                    words("For one user only, without administrator rights:"),
                     Command(format!("certutil -user -addstore -f Root {windows}")),
                 ],
             ),
@@ -98,8 +98,8 @@ impl Steps {
                          certificate > CA certificate: choose the file. Names and order differ by maker.",
                     ),
                     words(
-                        "Browsers trust it from then on. Other apps do only if their network security configuration \
-                         allows certificates of the user's.",
+                        "Browsers then trust it. Other apps trust it only if their network security configuration \
+                         allows user certificates.",
                     ),
                 ],
             ),
@@ -118,7 +118,7 @@ impl Steps {
                     Command(format!(
                         "certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n {name} -i {file}"
                     )),
-                    words("On other systems they trust what the system trusts."),
+                    words("On other systems, they use the trust store of the system."),
                 ],
             ),
             client(
@@ -134,11 +134,12 @@ impl Steps {
             client(
                 "Python",
                 vec![
-                    words("For requests, then for everything else (ssl, httpx, aiohttp):"),
+                    words("For requests, and for everything else (ssl, httpx, aiohttp):"),
                     Command(format!("export REQUESTS_CA_BUNDLE={file}")),
                     Command(format!("export SSL_CERT_FILE={file}")),
                     words(
-                        "They trust only this file then, so use them only where all traffic goes through the proxy.",
+                        "Python then trusts only this file, so set them only where all traffic goes through the \
+                         proxy.",
                     ),
                 ],
             ),
@@ -146,7 +147,7 @@ impl Steps {
                 "curl",
                 vec![
                     Command(format!("curl --cacert {file} https://example.com/")),
-                    words("or for all calls:"),
+                    words("or, for every call:"),
                     Command(format!("export CURL_CA_BUNDLE={file}")),
                 ],
             ),

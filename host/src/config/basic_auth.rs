@@ -25,7 +25,7 @@ pub enum BasicAuthError {
     #[error("has no colon; write user:password")]
     ColonMissing,
     /// Nothing stands before the colon.
-    #[error("has no user before the colon; write user:password")]
+    #[error("has no user name before the colon; write user:password")]
     UserEmpty,
     /// RFC 7617 §2 allows no control characters.
     #[error("contains a control character")]

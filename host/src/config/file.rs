@@ -285,7 +285,8 @@ mod tests {
             ),
             (
                 "[[timeouts.hosts]]\nhosts = [\"a b\"]",
-                "2:9: timeouts.hosts[0].hosts[0]: is no host; write example.com, .example.com, *.example.com, an IP address or *",
+                "2:9: timeouts.hosts[0].hosts[0]: is not a host pattern; write example.com, .example.com, \
+                 *.example.com, an IP address or *",
             ),
             (
                 "[[timeouts.hosts]]\nhosts = [\"a\"]\nidle = 1",

@@ -25,7 +25,7 @@ use crate::cli::Cli;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file named by `--config` cannot be read.
-    #[error("{}: {source}; name a readable file with --config", .path.display())]
+    #[error("{}: {source}; specify a readable file with --config", .path.display())]
     Unreadable {
         /// The file as it was given.
         path: PathBuf,
@@ -431,7 +431,9 @@ mod tests {
         );
         assert!(!generated.is_enabled && generated.pac_direct.len() == 2);
         let wrong = load(&[], "[web_server.pac]\ndirect = [\"a\", \"a b\"]").unwrap_err();
-        assert!(wrong.starts_with("proxy.toml:2:10: web_server.pac.direct[1]: is no host; write "));
+        assert!(wrong.starts_with(
+            "proxy.toml:2:10: web_server.pac.direct[1]: is not a host pattern; write "
+        ));
         let path = load(&["--pac-file", "a", "--pac-file-url-path", "p"], "");
         assert!(path.unwrap_err().contains("is not a path"));
         let off = web_server(
@@ -553,8 +555,8 @@ mod tests {
                 .map(|error| error.to_string())
                 .as_deref(),
             Some(
-                "/nonexistent/proxy.toml: No such file or directory (os error 2); \
-                 name a readable file with --config"
+                "/nonexistent/proxy.toml: No such file or directory (os error 2); specify a readable file with \
+                 --config"
             )
         );
     }

@@ -98,7 +98,7 @@ fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
     let specs = spec_list(drafts);
     let Some(draft) = called(name, drafts) else {
         return Err(refused(format!(
-            "no plugin is called {name}; to be loaded: {specs}"
+            "no configured plugin is named {name}; configured: {specs}"
         )));
     };
     put(&mut draft.table, keys, value_of(value)).map_err(refused)?;
@@ -144,7 +144,10 @@ fn put(table: &mut Table, keys: &str, value: Value) -> Result<(), String> {
         .or_insert_with(|| Table::new().into())
     {
         Value::Table(inner) => put(inner, rest, value),
-        other => Err(format!("{key} is not a table but {}", other.type_str())),
+        other => Err(format!(
+            "{key} is not a table; its type is {}",
+            other.type_str()
+        )),
     }
 }
 
@@ -422,11 +425,11 @@ mod tests {
             ),
             (
                 "A.hosts.x=1",
-                "--plugin-config A.hosts.x: hosts is not a table but array",
+                "--plugin-config A.hosts.x: hosts is not a table; its type is array",
             ),
             (
                 "Z.x=1",
-                "--plugin-config Z.x: no plugin is called Z; to be loaded: a.so:A, lib_b.so",
+                "--plugin-config Z.x: no configured plugin is named Z; configured: a.so:A, lib_b.so",
             ),
         ] {
             assert_eq!(

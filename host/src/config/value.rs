@@ -53,16 +53,18 @@ pub enum ValueError {
     #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
     NotALogLevel,
     /// Neither a host nor a pattern of hosts.
-    #[error("is no host; write example.com, .example.com, *.example.com, an IP address or *")]
+    #[error(
+        "is not a host pattern; write example.com, .example.com, *.example.com, an IP address or *"
+    )]
     NotAHostPattern,
     /// Not the path of a URL.
     #[error("is not a path; write one such as / or /proxy.pac")]
     NotAUrlPath,
     /// Not the name of a file, or more than that.
-    #[error("is not the name of a file")]
+    #[error("is not a file name")]
     NotAFileName,
     /// Not the value of a header.
-    #[error("is not the value of a header")]
+    #[error("is not a valid header value")]
     NotAFieldText,
     /// Not the name of a protocol in TLS (RFC 7301), or one of HTTP's.
     #[error("is not the ALPN name of a protocol other than HTTP; write one such as imap")]

@@ -77,8 +77,8 @@ pub(super) async fn run(
     let begun = match look.begun(&mut client).await {
         Ok(begun) => begun,
         Err(error) => {
-            tracing::debug!(client.address = %connection.client, %error, "nothing came through a tunnel");
-            return look.exchange.finish_look("nothing sent");
+            tracing::debug!(client.address = %connection.client, %error, "the client sent nothing through a tunnel");
+            return look.exchange.finish_look("closed, the client sent nothing");
         }
     };
     let opening = match (begun, look.treatment) {
@@ -107,7 +107,7 @@ pub(super) async fn run(
             if let Some(upstream) = look.upstream.take() {
                 look.exchange.pool_clear(upstream);
             }
-            look.exchange.finish_look("served in clear");
+            look.exchange.finish_look("served as plain HTTP");
             let connection = Connection {
                 origin: Some(Rc::new(origin)),
                 ..connection
@@ -118,11 +118,11 @@ pub(super) async fn run(
             tracing::warn!(
                 client.address = %connection.client,
                 host = look.exchange.host(),
-                "a client speaks HTTP/2 in clear, which is not intercepted: closing its tunnel"
+                "a client speaks plain HTTP/2, which cannot be intercepted: closing its tunnel"
             );
-            look.exchange.finish_look("closed, HTTP/2 in clear");
+            look.exchange.finish_look("closed, plain HTTP/2");
         }
-        Opening::Ssl2 => look.exchange.finish_look("closed, a ClientHello of SSL 2"),
+        Opening::Ssl2 => look.exchange.finish_look("closed, SSL 2 ClientHello"),
         Opening::Other | Opening::Undecided | Opening::Tls => {
             let reason = RelayReason::Unknown;
             look.relay_unknown(reason, client, ends).await;
@@ -252,7 +252,7 @@ impl Look {
                     "TLS handshake with a client failed, invalid ClientHello: closing its tunnel"
                 );
                 refuse_hello(&mut client, &unread.alert, &connection).await;
-                return self.exchange.finish_look("no TLS hello");
+                return self.exchange.finish_look("closed, invalid ClientHello");
             }
         };
         let mut hello = Hello::of(&accepted);
@@ -304,7 +304,7 @@ impl Look {
                     client.address = %address,
                     host = self.exchange.host(),
                     server_name,
-                    "a client asks for another server than it had itself connected to, closing its tunnel"
+                    "the server name (SNI) of a client differs from the host of its CONNECT: closing its tunnel"
                 );
                 refuse_hello(&mut client, UNRECOGNIZED_NAME, &connection).await;
                 return self.exchange.finish_look("closed, SNI and CONNECT differ");
@@ -323,8 +323,7 @@ impl Look {
             let is_invented = name != self.exchange.host() && is_unspoken;
             if is_invented && interception.certificates.cached(&name).is_none() {
                 refuse_hello(&mut client, HANDSHAKE_FAILURE, &connection).await;
-                let note =
-                    "closed, no TLS with the upstream for the server name that the client sent";
+                let note = "closed, TLS with the upstream failed for the server name of the client";
                 return self.exchange.finish_look(note);
             }
         }
@@ -335,8 +334,10 @@ impl Look {
             None => match self.leaf(&interception, &name).await {
                 Ok(leaf) => leaf,
                 Err(error) => {
-                    tracing::error!(client.address = %address, host = name, %error, "cannot make a certificate");
-                    return self.exchange.finish_look("no certificate");
+                    tracing::error!(client.address = %address, host = name, %error, "cannot create a certificate");
+                    return self
+                        .exchange
+                        .finish_look("closed, creating a certificate failed");
                 }
             },
         };
@@ -379,12 +380,14 @@ impl Look {
                         client.address = %address,
                         host = name,
                         %error,
-                        "a client does not accept our certificate: to it, this host is relayed unseen for {lifetime:?}"
+                        "a client rejected our certificate: its TLS with this host is relayed without decryption for \
+                         {lifetime:?}"
                     );
                 } else {
-                    tracing::warn!(client.address = %address, host = name, %error, "no TLS with an intercepted client");
+                    tracing::warn!(client.address = %address, host = name, %error, "TLS handshake with an intercepted client failed");
                 }
-                self.exchange.finish_look("no TLS with the client");
+                self.exchange
+                    .finish_look("closed, TLS with the client failed");
             }
         }
     }
@@ -411,7 +414,7 @@ impl Look {
             Err(note) => self.exchange.finish_look(&note),
             Ok(Some(true)) => self
                 .exchange
-                .finish_look("closed, no certificate can be for this host name"),
+                .finish_look("closed, no certificate can be issued for this host name"),
             Ok(opinion) => {
                 let reason = match opinion {
                     Some(_) => RelayReason::Plugin,

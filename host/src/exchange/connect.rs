@@ -175,7 +175,7 @@ impl Exchange {
                 client.address = %self.facts.client,
                 host,
                 port,
-                "an insecure host speaks only versions of TLS that are not safe: relaying it unseen"
+                "a host in insecure_hosts supports only obsolete TLS versions: relaying without decryption"
             );
             return Some(Treatment::RelayTls(RelayReason::OldTls));
         }
@@ -318,7 +318,7 @@ impl Exchange {
                     self.report(&ExchangeError::new(Peer::Plugin, Step::Hook, failure));
                     return Err("a plugin failed".to_owned());
                 }
-                Err(_) => return Err("the client has gone".to_owned()),
+                Err(_) => return Err("the client disconnected".to_owned()),
             }
         }
         Ok(())
@@ -352,7 +352,7 @@ impl Exchange {
     /// Says in the log that a tunnel leads nowhere, since TLS with its upstream failed.
     pub(crate) fn fail_unnamed(self, error: &ExchangeError) {
         self.report(error);
-        self.finish_look("closed, not HTTP, and no TLS with the upstream");
+        self.finish_look("closed, not HTTP, and TLS with the upstream failed");
     }
 
     /// Says in the access log why a tunnel was closed that was to be relayed.
@@ -375,7 +375,7 @@ impl Exchange {
     /// Ends an exchange whose tunnel has been promised and leads nowhere.
     pub(crate) fn fail_tunnel(self, error: &ExchangeError) {
         self.report(error);
-        self.finish_look("no connection to relay to");
+        self.finish_look("closed, no connection to the upstream");
     }
 }
 

@@ -101,9 +101,9 @@ impl Exchange {
             Verdict::Reply(reply, plugin) if self.promises_tunnel(&reply) => {
                 let failure = PluginFailure {
                     plugin,
-                    hook: "its reply",
+                    hook: "a reply",
                     message: format!(
-                        "it answered {} to CONNECT, which promises a tunnel that there is not",
+                        "a 2xx reply to CONNECT ({}) announces a tunnel, but a plugin reply cannot open one",
                         reply.status
                     ),
                     kind: PluginFailureKind::Broken,

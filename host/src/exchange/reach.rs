@@ -237,17 +237,17 @@ impl Exchange {
                         return Err((error, progress));
                     }
                     // Once: it is not HTTP/2 any more that goes there.
-                    tracing::debug!(%error, "the upstream wants the request by HTTP/1.1");
+                    tracing::debug!(%error, "the upstream requires HTTP/1.1 for this request: retrying");
                 }
                 Err(error) if may_be_stale && is_repeatable && is_stale(&error, &progress) => {
-                    tracing::debug!(%error, "the idle connection was dead, trying a new one");
+                    tracing::debug!(%error, "the reused connection was closed: retrying on a new one");
                     freshness = Freshness::New;
                 }
                 Err(error) => {
                     if let Some(fresher) = fresher(freshness, &error, &progress)
                         && is_repeatable
                     {
-                        tracing::debug!(%error, "the upstream has not looked at the request, trying a new connection");
+                        tracing::debug!(%error, "the upstream did not process the request: retrying on a new connection");
                         freshness = fresher;
                         continue;
                     }

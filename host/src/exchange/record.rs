@@ -73,7 +73,7 @@ impl Record {
     /// Notes that the exchange is given up, by whoever drops it.
     fn cut_off(&mut self, worker: &WorkerContext) {
         let cut_off = match worker.is_stopping() {
-            true => "cut off by the shutdown",
+            true => "cut off by shutdown",
             false => "cut off",
         };
         self.note = Some(match self.note.take() {

@@ -223,7 +223,7 @@ impl Exchange {
             let mut head = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
             if head.is_relaxed() {
                 let host = self.head.host();
-                tracing::debug!(host, "repaired a malformed response head ([compatibility])");
+                tracing::debug!(host, "repaired a malformed response head");
             }
             is_relaxed |= head.is_relaxed();
             if from.is_channel() {

@@ -86,7 +86,7 @@ impl Exchange {
             Found::Missing(missing) => {
                 if missing == Missing::Encoding {
                     let path = self.head.path().escape_ascii();
-                    tracing::debug!(%path, "refused a path whose percent-encoding is not valid");
+                    tracing::debug!(%path, "refused a path with invalid percent-encoding");
                 }
                 let reply = missing_reply(missing);
                 Ok(Outcome::Next(self.answer_web(client, &reply).await))
@@ -142,8 +142,8 @@ impl Exchange {
             Ok(()) => next,
             Err(error) => {
                 match &error {
-                    SendFileError::Client(_) => tracing::debug!(%error, "a file was not sent"),
-                    _ => tracing::warn!(error = &error as &dyn Error, "a file was not sent"),
+                    SendFileError::Client(_) => tracing::debug!(%error, "sending a file failed"),
+                    _ => tracing::warn!(error = &error as &dyn Error, "sending a file failed"),
                 }
                 self.record.note = Some(format!("cut off: {error}"));
                 AfterAnswer::Close(CloseReason::ResponseCutOff { framed: true })
@@ -282,7 +282,7 @@ impl Exchange {
             (_, None, Ok(())) => Err(hook_failed(PluginFailure {
                 plugin: plugin.to_owned(),
                 hook: "handle_request",
-                message: "it answered nothing".to_owned(),
+                message: "it returned without a reply".to_owned(),
                 kind: PluginFailureKind::Broken,
             })),
         }
@@ -487,7 +487,7 @@ impl<'a> Departing<'a> {
         }
     }
 
-    /// Ends when the client has gone: it has reset the connection, or closed its direction and got nothing since for as
+    /// Ends when the client disconnected: it has reset the connection, or closed its direction and got nothing since for as
     /// long as it may. Goes on where it was when it is dropped and called again.
     async fn gone(&mut self, link: Link<'_>) {
         if self.half_closed.is_none() {
@@ -548,16 +548,16 @@ fn missing_reply(missing: Missing) -> Reply {
     match missing {
         Missing::Path => Reply::fixed_text(
             404,
-            "404 Not Found: there is nothing at this path of the proxy's own web server\n",
+            "404 Not Found: the web server of the proxy has nothing at this path\n",
         ),
         Missing::Method(allowed) => Reply::fixed_text(
             405,
-            "405 Method Not Allowed: there is something at this path, but not for this method\n",
+            "405 Method Not Allowed: this path does not support this method\n",
         )
         .with_field("Allow", allowed),
         Missing::Encoding => Reply::fixed_text(
             400,
-            "400 Bad Request: the path has percent-encoding that is not valid\n",
+            "400 Bad Request: the path contains invalid percent-encoding\n",
         ),
         Missing::WebSocketOnly => refused_reply(HandshakeRefused::NotAsked),
     }

@@ -19,7 +19,7 @@ pub enum Problem {
     Plugin(#[from] LoadError),
     /// A file of certificates to trust cannot be used.
     #[error(
-        "{}: {source}; name files of PEM certificates with --ca-file or tls.upstream.extra_ca_files", .path.display()
+        "{}: {source}; specify files with PEM certificates in --ca-file or tls.upstream.extra_ca_files", .path.display()
     )]
     CaFile {
         /// As configured.

@@ -201,7 +201,7 @@ async fn drive(mut connection: Connection<Io, Bytes>, unneeded: oneshot::Receive
         },
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to an upstream has ended");
+        tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
     }
 }
 

@@ -39,7 +39,7 @@ const CALM_DOWN: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
 /// The upstream sends too many frames without content. Its connection has been closed.
 #[derive(Debug, thiserror::Error)]
-#[error("it sends too many frames that carry nothing")]
+#[error("too many frames without content")]
 pub(super) struct Flooded;
 
 /// What carries an HTTP/2 connection.

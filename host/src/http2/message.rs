@@ -31,54 +31,54 @@ const FIELDS_BOUND: usize = 512;
 /// Why a message of a peer's does not become text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum Unfit {
-    #[error("there is no authority")]
+    #[error("the authority is missing")]
     AuthorityMissing,
-    #[error("the authority has user information")]
+    #[error("the authority contains user information")]
     Userinfo,
-    #[error("Host differs from the authority, or is repeated")]
+    #[error("Host is repeated or differs from the authority")]
     HostConflict,
     #[error("the path does not begin with /")]
     PathInvalid,
-    #[error("a field that belongs to HTTP/1.1 connections")]
+    #[error("a connection-specific field")]
     ConnectionField,
-    #[error("TE is not trailers")]
+    #[error("TE has a value other than trailers")]
     TeInvalid,
-    #[error("a field name has a letter in upper case")]
+    #[error("a field name contains an upper-case letter")]
     NameUpperCase,
-    #[error("a field name has a character that may not stand there")]
+    #[error("a field name contains an invalid character")]
     NameInvalid,
-    #[error("a field value has a control character")]
+    #[error("a field value contains a control character")]
     ValueInvalid,
     /// Of a request: white space around a value of a response is taken off.
     #[error("a field value begins or ends with white space")]
     ValuePadded,
-    #[error("a pseudo-field in trailers")]
+    #[error("a pseudo-header field in the trailers")]
     PseudoInTrailers,
-    #[error("a pseudo-field of requests in a response")]
+    #[error("a request pseudo-header field in a response")]
     PseudoOfRequest,
-    #[error("a pseudo-field of responses in a request")]
+    #[error("a response pseudo-header field in a request")]
     PseudoOfResponse,
-    #[error("a pseudo-field that is not known")]
+    #[error("an unknown pseudo-header field")]
     PseudoUnknown,
-    #[error("a pseudo-field behind other fields")]
+    #[error("a pseudo-header field after a regular field")]
     PseudoLate,
-    #[error("a pseudo-field is repeated")]
+    #[error("a repeated pseudo-header field")]
     PseudoRepeated,
     #[error("the response has no :status")]
     StatusMissing,
-    #[error("fields behind the content that do not end the stream")]
+    #[error("trailers that do not end the stream")]
     TrailersUnended,
     #[error(
-        "Content-Length is no number, is repeated with another value, or differs from the length of the content"
+        "Content-Length is invalid, has conflicting values, or differs from the length of the content"
     )]
     LengthInvalid,
-    #[error("status 101, which HTTP/2 does not have")]
+    #[error("status 101, which HTTP/2 does not allow")]
     SwitchingProtocols,
     /// Not malformed: 501 (RFC 9220 §3).
     #[error("a protocol other than websocket")]
     ProtocolUnknown,
     /// Not the peer's fault.
-    #[error("no randomness for a WebSocket key")]
+    #[error("no random numbers available for a WebSocket key")]
     NoKey,
 }
 
@@ -642,7 +642,7 @@ pub(super) fn read_response(
 /// Whether a switch of protocols is the answer to this request (RFC 6455 §4.1).
 fn check_accepted(headers: &HeaderMap, asked: &Asked) -> io::Result<()> {
     let Asked::WebSocket(expected) = asked else {
-        return Err(unwritable("a switch of protocols that nobody asked for"));
+        return Err(unwritable("a protocol switch without a request to upgrade"));
     };
     match headers.get(SEC_WEBSOCKET_ACCEPT) {
         Some(accept) if accept.as_bytes() == expected => Ok(()),
@@ -693,7 +693,7 @@ impl Kept {
             map.append(name, value);
         }
         let framing = match (length, is_chunked) {
-            (Some(_), true) => return Err(unwritable("a length beside chunks")),
+            (Some(_), true) => return Err(unwritable("Content-Length together with chunked")),
             (Some(length), false) => Some(BodyFraming::Length(length)),
             (None, true) => Some(BodyFraming::Chunked),
             (None, false) => None,

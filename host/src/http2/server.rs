@@ -89,9 +89,9 @@ pub(crate) enum Abuse {
 impl fmt::Display for Abuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Resets => "it resets streams faster than it uses them",
-            Self::IdleFrames => "it sends too many frames that carry nothing",
-            Self::Frames => "it sends too many small frames, or too large heads",
+            Self::Resets => "too many stream resets",
+            Self::IdleFrames => "too many frames without content",
+            Self::Frames => "too many small frames or too large heads",
         })
     }
 }
@@ -101,7 +101,7 @@ impl fmt::Display for End {
         match self {
             Self::Closed => f.write_str("closed"),
             Self::Idle => f.write_str("idle for too long"),
-            Self::HandshakeTimedOut => f.write_str("did not speak HTTP/2 in time"),
+            Self::HandshakeTimedOut => f.write_str("HTTP/2 handshake timed out"),
             Self::Abusive(abuse) => write!(f, "{abuse}"),
             Self::Failed(error) => write!(f, "{error}"),
         }

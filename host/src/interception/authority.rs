@@ -94,7 +94,7 @@ pub enum MintError {
     #[error(transparent)]
     HostInvalid(#[from] HostInvalid),
     /// The authority's time is over.
-    #[error("the authority's certificate has expired on {0}")]
+    #[error("the CA certificate expired on {0}")]
     AuthorityExpired(String),
     /// It cannot be written.
     #[error("the certificate cannot be written: {0}")]
@@ -103,7 +103,7 @@ pub enum MintError {
     #[error("signing failed: {0}")]
     Signing(rustls::Error),
     /// It panicked.
-    #[error("making the certificate did not come to an end")]
+    #[error("creating the certificate failed unexpectedly")]
     Stopped,
 }
 
@@ -112,11 +112,11 @@ pub enum MintError {
 pub(super) enum Unfit {
     #[error("{0}")]
     Malformed(String),
-    #[error("it is not by this authority for this host now: {0}")]
+    #[error("it is not a valid certificate of this CA for this host: {0}")]
     NotOurs(rustls::Error),
-    #[error("its key is another one")]
+    #[error("it has a different key")]
     OtherKey,
-    #[error("it ends soon, on {0}")]
+    #[error("it expires soon, on {0}")]
     Ending(String),
 }
 
@@ -144,8 +144,8 @@ impl Authority {
         if let Some(limits) = authority.powers.limits() {
             let file = path.display();
             tracing::warn!(
-                "{file} has an authority whose name constraints allow it to sign for some hosts only: {limits}; TLS \
-                 with other hosts is relayed unseen"
+                "{file}: the name constraints of the CA allow certificates for some hosts only: {limits}; TLS with \
+                 other hosts is relayed without decryption"
             );
         }
         Ok(authority)

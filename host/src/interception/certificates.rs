@@ -49,7 +49,7 @@ pub enum CertificatesError {
     #[error(transparent)]
     KeyPair(#[from] KeyPairError),
     /// The directory for certificates cannot be made.
-    #[error("{}: {source}; choose another directory with --ca-cert-dir", .path.display())]
+    #[error("{}: {source}; specify another directory with --ca-cert-dir", .path.display())]
     Directory {
         /// As configured.
         path: PathBuf,
@@ -57,10 +57,10 @@ pub enum CertificatesError {
         source: io::Error,
     },
     /// There is no thread to sign on.
-    #[error("no thread for certificates can be started: {0}")]
+    #[error("cannot start a thread for certificates: {0}")]
     Thread(io::Error),
     /// The system has no randomness for the keys of tickets.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(rustls::Error),
 }
 
@@ -192,7 +192,7 @@ impl Certificates {
     fn mint(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
         let minted = self.authority.mint_for(subject, now)?;
         self.minted.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(host = &**subject.host(), "made a certificate");
+        tracing::debug!(host = &**subject.host(), "created a certificate");
         Ok(minted)
     }
 
@@ -204,16 +204,16 @@ impl Certificates {
                 let recognised = self.authority.recognise(certificate, subject, now);
                 recognised
                     .inspect_err(
-                        |reason| tracing::debug!(host, %reason, "replacing a certificate that was kept"),
+                        |reason| tracing::debug!(host, %reason, "replacing a stored certificate"),
                     )
                     .ok()
             }
             Kept::Garbage => {
-                tracing::debug!(host, "replacing a file without a certificate");
+                tracing::debug!(host, "replacing a file that contains no certificate");
                 None
             }
             Kept::Foreign => {
-                tracing::debug!(host, "not replacing a file of another purpose");
+                tracing::debug!(host, "not replacing a file that is not ours");
                 None
             }
         }

@@ -109,7 +109,7 @@ impl CertificateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
             Err(error) => {
                 let host = &**subject.host();
-                tracing::debug!(host, %error, "ignoring a file that is not a kept certificate");
+                tracing::debug!(host, %error, "ignoring a file that is not a stored certificate");
                 Kept::Foreign
             }
         };
@@ -134,7 +134,7 @@ impl CertificateDir {
             Err(error) if !self.warned.swap(true, Ordering::Relaxed) => {
                 let path = self.path.display();
                 tracing::warn!(
-                    "cannot keep certificates in {path}: {error}; they are made anew after a restart"
+                    "cannot store certificates in {path}: {error}; they are created again after a restart"
                 );
             }
             Err(_) => {}
@@ -262,7 +262,7 @@ fn warn_of_others(path: &Path) -> io::Result<()> {
     if mode & 0o077 != 0 {
         let path = path.display();
         tracing::warn!(
-            "others may look into {path} (mode {mode:o}) and see which hosts were visited; chmod 700 {path}"
+            "other users can read {path} (mode {mode:o}) and see which hosts were visited; run chmod 700 {path}"
         );
     }
     Ok(())

@@ -17,7 +17,7 @@ const MAX_COMMON_NAME_LEN: usize = 64;
 
 /// No certificate can be for this host: it is neither a DNS name nor an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no certificate can be for the host {0:?}")]
+#[error("no certificate can be issued for the host {0:?}")]
 pub struct HostInvalid(String);
 
 /// A host that a certificate can be for.

@@ -75,7 +75,7 @@ impl Pool {
             tracing::error!(
                 plugin = self.plugin.name(),
                 limit = MAX_WAITING,
-                "the queue for a plugin's blocking work is full: the work is discarded"
+                "the blocking-task queue of a plugin is full: discarding the task"
             );
             return;
         }
@@ -98,7 +98,7 @@ impl Pool {
             tracing::error!(
                 plugin = self.plugin.name(),
                 %error,
-                "cannot start a thread for a plugin's blocking work"
+                "cannot start a thread for blocking tasks of a plugin"
             );
         }
     }

@@ -74,7 +74,7 @@ impl ClientPlugins {
             match self.call(index, hook) {
                 code::PROCEED => {}
                 code::CLOSE => return Err(name.clone()),
-                _ => return Err(format!("{name}, which failed")),
+                _ => return Err(format!("{name} (it failed)")),
             }
         }
         Ok(())
@@ -122,7 +122,7 @@ impl ClientPlugins {
                 hook = hook.name(),
                 connection = self.facts.id,
                 error = failure,
-                "a plugin has failed"
+                "a plugin failed"
             );
         }
         result

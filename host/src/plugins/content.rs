@@ -237,7 +237,7 @@ impl Walk<'_> {
             code::PROCEED => Ok(None),
             code::REPLACED if step.delivery == Delivery::Watch => {
                 let mut failure = self.session.failure(plugin, hook, code::ERROR);
-                failure.message = "it has changed content that it only watches".to_owned();
+                failure.message = "it replaced content that it only observes".to_owned();
                 Err(ContentError::Plugin(failure))
             }
             code::REPLACED => Ok(Some(

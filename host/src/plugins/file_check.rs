@@ -18,10 +18,12 @@ const NOTE_MAX_LEN: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FileFault {
     /// No ELF header, or not that of a shared object.
-    #[error("is not a shared library: name the one that cargo built from the plugin's crate")]
+    #[error(
+        "is not a shared library: specify the one that cargo built from the crate of the plugin"
+    )]
     NotALibrary,
     /// The headers speak of bytes beyond the file's end.
-    #[error("is cut off ({len} bytes, needs {needed}): copy or build it again")]
+    #[error("is truncated ({len} bytes, expected {needed}): copy or build it again")]
     CutOff {
         /// Bytes there are.
         len: u64,
@@ -29,7 +31,7 @@ pub enum FileFault {
         needed: u64,
     },
     /// Built for another kind of machine.
-    #[error("is built for another processor ({0}): build it for this machine")]
+    #[error("is built for another architecture ({0}): build it for this machine")]
     OtherProcessor(Processor),
     /// Headers that no linker writes.
     #[error("has damaged headers: build it again")]
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(with(16, &2_u16.to_ne_bytes()), Err(FileFault::NotALibrary));
         let other = with(18, &40_u16.to_ne_bytes()).unwrap_err().to_string();
         assert!(
-            other.starts_with("is built for another processor (arm, 64 bit)"),
+            other.starts_with("is built for another architecture (arm, 64 bit)"),
             "{other}"
         );
     }

@@ -23,7 +23,7 @@ fn report(payload: &(dyn Any + Send)) {
     let literal = payload.downcast_ref::<&'static str>().copied();
     let message = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
-        "the proxy panicked while it did what a plugin had asked for: {}",
+        "the proxy panicked in a call from a plugin: {}",
         message.unwrap_or("no message")
     );
 }

@@ -232,13 +232,13 @@ mod handlers {
         }));
     }
 
-    /// A plugin that calls `exit` ends the process in order, and nobody knows why.
+    /// A plugin that calls `exit` terminated the process in order, and nobody knows why.
     extern "C" fn exiting() {
         let _ = catch_unwind(|| {
             if let Some(call) = call::moment().call() {
                 say_once(|line| {
                     begin(line, call);
-                    line.push("it called exit");
+                    line.push("call to exit");
                 });
             }
         });
@@ -250,7 +250,7 @@ mod handlers {
         line.push(call.plugin().name());
         line.push(" of ");
         line.push(call.plugin().library());
-        line.push(" ends the process in ");
+        line.push(" terminated the process in ");
         line.push(call.place().name());
         line.push(": ");
     }
@@ -281,7 +281,7 @@ mod handlers {
             for (position, note) in panics.of(moment).enumerate() {
                 line.push(match position {
                     0 => ", after a panic: ",
-                    _ => "; then a panic while that was unwinding: ",
+                    _ => "; then a second panic during unwinding: ",
                 });
                 line.push_bytes(note);
             }

@@ -66,7 +66,7 @@ impl BodyFacts {
 
 /// Content that a plugin cannot be given, and that it does not let pass otherwise.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("plugin {plugin} needs the content, and {reason}")]
+#[error("plugin {plugin} requires the whole content, but {reason}")]
 pub(crate) struct ContentRefused {
     pub(crate) plugin: String,
     pub(crate) reason: ContentRefusedReason,
@@ -77,7 +77,7 @@ pub(crate) struct ContentRefused {
 pub(crate) enum ContentRefusedReason {
     #[error("it is longer than {0} bytes")]
     TooLong(u64),
-    #[error("its content coding cannot be undone")]
+    #[error("its content coding cannot be decoded")]
     Coding,
 }
 

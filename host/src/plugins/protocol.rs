@@ -95,7 +95,7 @@ pub(crate) async fn serve(
     if task.is_null() {
         tracing::error!(
             plugin = protocol.name,
-            "a protocol panicked before it served a connection"
+            "a protocol handler panicked before it served a connection"
         );
         return;
     }

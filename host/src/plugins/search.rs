@@ -252,11 +252,11 @@ mod tests {
             ("any:Twin", Ok("libcase.so")),
             (
                 "proxy.plugin.WebServerPlugin",
-                Err("has a plugin named WebServerPlugin"),
+                Err("provides a plugin named WebServerPlugin"),
             ),
-            ("any.InAText", Err("has a plugin named InAText")),
+            ("any.InAText", Err("provides a plugin named InAText")),
             // Who names a file gets that file.
-            ("libother.so:CacheTunnels", Err("there is no such library")),
+            ("libother.so:CacheTunnels", Err("library not found")),
         ] {
             let found = found(written, &[&scratch.0]);
             match library {
@@ -303,7 +303,7 @@ mod tests {
     fn tells_every_place_it_has_looked_at() {
         let refused = found("nowhere/x.Name", &[Path::new("/nowhere/else")]).unwrap_err();
         assert!(
-            refused.starts_with("nowhere/x.Name: there is no such library"),
+            refused.starts_with("nowhere/x.Name: library not found"),
             "{refused}"
         );
         assert!(refused.contains("/nowhere/else/libname.so"), "{refused}");
@@ -332,7 +332,7 @@ mod tests {
             let (place, _) = written.rsplit_once(['.', ':']).unwrap();
             let place = place.strip_suffix(".so").unwrap_or(place);
             assert!(refused.contains(place), "{written}: {refused}");
-            assert!(refused.contains("there is no such library"), "{refused}");
+            assert!(refused.contains("library not found"), "{refused}");
             assert_eq!(refused.lines().count(), 1);
         }
         for written in [

@@ -434,7 +434,7 @@ impl Session {
             // Null otherwise, as it was at the beginning.
             if let Some(client) = &(*inner).client {
                 let Some(state) = client.state(index) else {
-                    "it has no state for this client connection: creating the state failed"
+                    "creating its state for the client connection failed"
                         .clone_into(&mut (*inner).failure);
                     return None;
                 };
@@ -513,11 +513,11 @@ impl Session {
         let message = match result {
             code::PANIC => format!("it panicked: {said}"),
             code::ERROR if !said.is_empty() => said,
-            code::ERROR => "it failed without saying why".to_owned(),
-            LOST => "it has no state for this exchange: creating the state failed, or the plugin panicked before"
+            code::ERROR => "it failed without an error message".to_owned(),
+            LOST => "it has no state for this exchange: creating the state failed, or the plugin panicked earlier"
                 .to_owned(),
-            code::RETRY => "only on_upstream_failed can ask to try again".to_owned(),
-            unknown => format!("it returned {unknown}, which this proxy does not know here"),
+            code::RETRY => "only on_upstream_failed may request a retry".to_owned(),
+            unknown => format!("it returned {unknown}, which is not a valid result of this hook"),
         };
         PluginFailure {
             plugin: self.chain().plugins[index].name.clone(),
@@ -533,7 +533,7 @@ impl Session {
         PluginFailure {
             plugin: plugin.name.clone(),
             hook: hook.name(),
-            message: format!("it did not end within {limit} s"),
+            message: format!("it did not finish within {limit} s"),
             kind: PluginFailureKind::Late,
         }
     }
@@ -580,7 +580,7 @@ pub(super) fn report(failure: &PluginFailure) {
         plugin = failure.plugin,
         hook = failure.hook,
         error = failure.message,
-        "a plugin has failed"
+        "a plugin failed"
     );
 }
 

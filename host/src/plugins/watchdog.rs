@@ -86,20 +86,20 @@ fn tell_late(call: Call, role: Role, ms: u64, workers: usize) {
             hook,
             worker,
             ms,
-            "a plugin does not return and keeps its worker; new connections go to the others"
+            "a plugin call blocks its worker; new connections go to other workers"
         ),
         Role::Worker(worker) => tracing::warn!(
             plugin,
             hook,
             worker,
             ms,
-            "a plugin does not return and keeps the only worker; no client is served until it returns"
+            "a plugin call blocks the only worker; no client is served until it returns"
         ),
         Role::Background => tracing::warn!(
             plugin,
             hook,
             ms,
-            "a plugin does not return and keeps a thread for blocking work"
+            "a blocking task of a plugin occupies its thread for too long"
         ),
     }
 }
@@ -109,14 +109,14 @@ pub(super) fn tell_return(call: Call, role: Role, ms: u64) {
     let (plugin, hook) = (call.plugin().name(), call.place().name());
     match role {
         Role::Worker(worker) => {
-            tracing::warn!(plugin, hook, worker, ms, "a plugin has returned late");
+            tracing::warn!(plugin, hook, worker, ms, "a plugin call returned late");
         }
         Role::Background => {
             tracing::warn!(
                 plugin,
                 hook,
                 ms,
-                "a plugin's blocking work has returned late"
+                "a blocking task of a plugin returned late"
             );
         }
     }

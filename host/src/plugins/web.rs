@@ -281,7 +281,7 @@ impl WebTask {
             false => Ok(begun),
             true => Err(begun
                 .inner()
-                .failed(code::PANIC, "it panicked before it answered")),
+                .failed(code::PANIC, "it panicked before it replied")),
         }
     }
 
@@ -453,8 +453,10 @@ impl Inner {
                 false => "handle_request",
             },
             message: match (message, answer) {
-                ("", code::ERROR) => "it failed without saying why".to_owned(),
-                ("", answer) => format!("it answered {answer}, which is no answer here"),
+                ("", code::ERROR) => "it failed without an error message".to_owned(),
+                ("", answer) => {
+                    format!("it returned {answer}, which is not a valid result of this function")
+                }
                 (message, _) => message.to_owned(),
             },
             kind: PluginFailureKind::Broken,

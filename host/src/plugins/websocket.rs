@@ -75,7 +75,9 @@ impl WebSocketHooks {
         PluginFailure {
             plugin: self.session.chain().plugins[plugin].name.clone(),
             hook: HOOK.name(),
-            message: format!("it replaced a {kind:?} with what such a message cannot say"),
+            message: format!(
+                "it replaced a {kind:?} message with data that is invalid for this kind"
+            ),
             kind: PluginFailureKind::Broken,
         }
     }

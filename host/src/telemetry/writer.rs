@@ -208,7 +208,7 @@ impl Log {
             self.failing = true;
             let _ = writeln!(
                 io::stderr(),
-                "proxy: log: {error}; lines are dropped until it can be written"
+                "proxy: log: {error}; lines are dropped until writing succeeds"
             );
         }
     }
@@ -222,7 +222,7 @@ impl Log {
         // Writing to a String cannot fail.
         let _ = write_prefix(&mut line, "WARNING");
         line.push_str(&format!(
-            "log:{} - log was too slow, lines dropped count={lost}\n",
+            "log:{} - the log could not be written fast enough, lines dropped count={lost}\n",
             line!()
         ));
         self.write(line.as_bytes());

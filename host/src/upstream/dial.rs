@@ -83,13 +83,13 @@ pub(crate) enum DialFailure {
     #[error(transparent)]
     Connect(io::Error),
     /// Nothing answered within the limit, in seconds.
-    #[error("no answer within {} s", .0.as_secs_f32())]
+    #[error("no response within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// There is a connection, but no TLS on it.
     #[error(transparent)]
     Tls(Box<TlsFailure>),
     /// TLS has agreed on HTTP/2, and the peer does not speak it.
-    #[error("it does not speak HTTP/2 as it said: {0}")]
+    #[error("it negotiated HTTP/2 but does not speak it: {0}")]
     Http2(io::Error),
     /// It is this proxy, from where the request would come back, and again.
     #[error("it is this proxy itself")]
@@ -106,7 +106,7 @@ pub(crate) enum ParentFailure {
     #[error("the parent proxy answered {0}")]
     Refused(u16),
     /// It answered CONNECT with something that is no response.
-    #[error("the parent proxy sent no valid response: {0}")]
+    #[error("the parent proxy sent an invalid response: {0}")]
     Head(HeadError),
     /// More interim responses than anybody needs.
     #[error("the parent proxy sent too many interim responses")]
@@ -343,10 +343,10 @@ fn hint(host: &str, error: &ResolveError) -> &'static str {
     let is_unknown = matches!(error, ResolveError::NoSuchHost | ResolveError::NoAddress);
     match is_unknown {
         true if host.ends_with(".local") => {
-            "; names in .local are of mDNS, which is asked with dns.resolver = system"
+            "; .local names belong to mDNS, which requires dns.resolver = system"
         }
         true if !host.contains('.') => {
-            "; a name of the local network may be known with dns.resolver = system"
+            "; names of the local network may require dns.resolver = system"
         }
         _ => "",
     }

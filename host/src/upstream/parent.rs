@@ -48,7 +48,7 @@ pub(crate) enum ParentError {
     #[error("does not begin with http://, https://, socks5:// or socks5h://")]
     SchemeUnsupported,
     /// The host is neither a name nor an address.
-    #[error("has no host, or one that is neither a name nor an address; IPv6 stands in brackets")]
+    #[error("has no valid host; write a name or an address, IPv6 in brackets")]
     HostInvalid,
     /// The port is no number from 1 to 65535.
     #[error("has a port that is not a number from 1 to 65535")]
@@ -57,7 +57,7 @@ pub(crate) enum ParentError {
     #[error("has a path, a query or a fragment")]
     PathUnexpected,
     /// The user name or the password cannot be sent.
-    #[error("has a user name or password that cannot be sent; write special characters as %XX")]
+    #[error("has an invalid user name or password; write special characters as %XX")]
     CredentialsInvalid,
 }
 

@@ -99,19 +99,19 @@ pub(crate) enum ResolveError {
     #[error("DNS failed: {}", servers::shown(.0))]
     NoAnswer(Arc<[ServerFault]>),
     /// getaddrinfo failed for another reason than the name.
-    #[error("the system's resolver failed: {0}")]
+    #[error("the system resolver failed: {0}")]
     System(String),
     /// getaddrinfo took longer than this.
-    #[error("the system's resolver did not answer within {} s", .0.as_secs_f32())]
+    #[error("the system resolver did not answer within {} s", .0.as_secs_f32())]
     SystemTimedOut(Duration),
     /// Longer than any name in the DNS (RFC 1035 §3.1).
-    #[error("the name is longer than 253 bytes, which DNS does not allow")]
+    #[error("the name exceeds the DNS limit of 253 bytes")]
     NameTooLong,
     /// RFC 1035 §3.1.
-    #[error("the name has a label of more than 63 bytes, which DNS does not allow")]
+    #[error("a label of the name exceeds the DNS limit of 63 bytes")]
     LabelTooLong,
     /// It has no labels, or an empty one.
-    #[error("DNS cannot hold such a name")]
+    #[error("it is not a valid DNS name")]
     NameInvalid,
 }
 

@@ -29,10 +29,10 @@ pub(crate) enum SocksError {
     #[error("the parent proxy does not speak SOCKS5")]
     VersionInvalid,
     /// It wants what we have not offered: credentials, or others.
-    #[error("the parent proxy accepts no way of authentication that it was offered")]
+    #[error("the parent proxy accepts none of the offered authentication methods")]
     NoMethod,
     /// It did not accept the user name and password (RFC 1929 §2).
-    #[error("the parent proxy did not accept the user name and password")]
+    #[error("the parent proxy rejected the user name and password")]
     Unauthorized,
     /// It reached nothing (RFC 1928 §6).
     #[error("the parent proxy answered: {}", meaning(*.0))]
@@ -173,14 +173,14 @@ fn decode_reply(received: &[u8]) -> Decoded<()> {
 fn meaning(reply: u8) -> &'static str {
     match reply {
         1 => "general failure",
-        2 => "not allowed by its rules",
+        2 => "not allowed by its ruleset",
         3 => "network unreachable",
         4 => "host unreachable",
         5 => "connection refused",
         6 => "time to live expired",
         7 => "command not supported",
         8 => "address type not supported",
-        _ => "an unknown failure",
+        _ => "an unknown reply code",
     }
 }
 

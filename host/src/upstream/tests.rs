@@ -522,7 +522,7 @@ fn a_silent_parent_uses_up_the_time_to_connect() {
                 DialFailure::TimedOut(_) => assert_ne!(scheme, "https"),
                 DialFailure::Tls(failure) => {
                     assert_eq!(scheme, "https");
-                    assert!(message.ends_with("the handshake did not end within 0.05 s"));
+                    assert!(message.ends_with("the handshake did not finish within 0.05 s"));
                     assert!(matches!(failure.fault, TlsFault::TimedOut(_)), "{message}");
                 }
                 other => panic!("{other}"),

@@ -166,7 +166,7 @@ impl TlsClient {
             if self.insecure.is_news(name) {
                 tracing::warn!(
                     host = name,
-                    "not verifying who this is: interception.insecure_hosts names it"
+                    "not verifying the certificate of this host: it is listed in interception.insecure_hosts"
                 );
             }
             let offers = || self.offers(identity, Trust::Anybody);
@@ -306,8 +306,8 @@ fn key_log(is_wanted: bool) -> Arc<dyn KeyLog> {
     let opened = OpenOptions::new().append(true).open(&path);
     let path = path.display();
     match opened {
-        Ok(_) => tracing::warn!(%path, "writing the secrets of TLS sessions, as tls.key_log asks"),
-        Err(error) => tracing::warn!(%path, %error, "cannot write the secrets of TLS sessions"),
+        Ok(_) => tracing::warn!(%path, "writing TLS session secrets to a file (tls.key_log)"),
+        Err(error) => tracing::warn!(%path, %error, "cannot write TLS session secrets"),
     }
     log
 }

@@ -144,13 +144,13 @@ impl Files {
         if !self.config.has_listing {
             return Err(Refusal {
                 status: 404,
-                reason: "there is no directory with an index file, and listings are off",
+                reason: "it is not a directory with an index file, and listings are disabled",
             });
         }
         match self.root.look_up(name)? {
             Found::File(_) => Err(Refusal {
                 status: 404,
-                reason: "it is a file, and the path ends as a directory's does",
+                reason: "it is a file, but the path ends with a slash",
             }),
             Found::Directory(directory) => {
                 let page = listing::page(&self.root, name, &directory)

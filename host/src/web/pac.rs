@@ -90,7 +90,7 @@ fn reply<'a>(
                 ("Content-Type", "text/plain; charset=utf-8".to_owned()),
                 ("Allow", "GET, HEAD".to_owned()),
             ],
-            body: b"A PAC file can only be read: use GET.\n".to_vec(),
+            body: b"A PAC file is read-only: use GET.\n".to_vec(),
         };
     }
     let caching = [

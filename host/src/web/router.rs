@@ -28,13 +28,13 @@ pub enum RouteError {
     #[error("{0}; write a path such as /users/{{id}} or /files/{{*rest}}")]
     Pattern(String),
     /// It is no regular expression.
-    #[error("is no regular expression: {0}")]
+    #[error("is not a valid regular expression: {0}")]
     Regex(String),
     /// It has a method that is none.
-    #[error("`{0}` is no method")]
+    #[error("`{0}` is not a method")]
     Method(String),
     /// A plugin of a newer version asks for what this one does not know.
-    #[error("is of a kind that this version of the proxy does not know")]
+    #[error("is of a kind that this version of the proxy does not support")]
     Unknown,
     /// Something else answers the same requests.
     #[error("conflicts with {pattern} of {owner}, which answers the same requests")]
@@ -168,7 +168,7 @@ impl Router {
             return bad("does not begin with /");
         }
         if pattern.contains(['?', '#']) || pattern.bytes().any(|byte| byte <= b' ') {
-            return bad("has a query, a fragment or a space, none of which is matched");
+            return bad("contains a query, a fragment or a space, which routes cannot match");
         }
         if let Some(&at) = self.positions.get(pattern) {
             return self.sets[at].add(route, pattern, &self.owners);
@@ -745,12 +745,12 @@ mod tests {
         for (pattern, reason) in [
             ("a", "does not begin with /"),
             ("", "does not begin with /"),
-            ("/a?b", "has a query"),
+            ("/a?b", "contains a query"),
             ("/{", "write a path"),
             ("/{a}{b}", "write a path"),
             ("/{*a}/b", "write a path"),
-            ("regex:(", "is no regular expression"),
-            ("regex:a)(b", "is no regular expression"),
+            ("regex:(", "is not a valid regular expression"),
+            ("regex:a)(b", "is not a valid regular expression"),
         ] {
             assert!(
                 refused(pattern).contains(reason),

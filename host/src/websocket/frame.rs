@@ -46,7 +46,7 @@ pub(crate) fn is_sendable(kind: Kind, data: &[u8]) -> bool {
 /// A fault for the log, with the name of the limit that a message is beyond.
 pub(super) fn describe(fault: FrameError) -> Cow<'static, str> {
     match fault {
-        FrameError::TooLong => "a message is longer than max_body_buffer".into(),
+        FrameError::TooLong => "a message exceeds max_body_buffer".into(),
         _ => fault.to_string().into(),
     }
 }

@@ -36,19 +36,19 @@ pub(crate) struct Handshake {
 /// Why a request gets no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandshakeRefused {
-    #[error("only WebSockets are served here")]
+    #[error("this path accepts only WebSockets")]
     NotAsked,
-    #[error("the WebSocket protocol is spoken in version 13 only")]
+    #[error("only version 13 of the WebSocket protocol is supported")]
     Version,
-    #[error("a WebSocket begins with HTTP/1.1")]
+    #[error("a WebSocket handshake requires HTTP/1.1")]
     Http10,
-    #[error("a WebSocket begins with GET")]
+    #[error("a WebSocket handshake requires GET")]
     Method,
-    #[error("a request for a WebSocket has no content")]
+    #[error("a WebSocket handshake must not have content")]
     Content,
-    #[error("Sec-WebSocket-Key has to be there once, with 16 bytes in Base64")]
+    #[error("Sec-WebSocket-Key must be present once, with 16 bytes in Base64")]
     Key,
-    #[error("Sec-WebSocket-Protocol lists something that is no token")]
+    #[error("Sec-WebSocket-Protocol contains a value that is not a token")]
     Subprotocol,
 }
 

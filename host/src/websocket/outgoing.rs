@@ -173,7 +173,7 @@ impl Outgoing {
         let mut mask = [0; 4];
         random
             .fill(&mut mask)
-            .map_err(|_| io::Error::other("no randomness"))?;
+            .map_err(|_| io::Error::other("no random numbers available"))?;
         Ok(Some(mask))
     }
 }

@@ -388,11 +388,11 @@ impl<'a> Relay<'a> {
         let reason = describe(fault);
         match from {
             Side::Client => {
-                tracing::debug!(fault = %reason, "the client broke the WebSocket protocol");
+                tracing::debug!(fault = %reason, "the client violated the WebSocket protocol");
                 self.close_both(fault.close_code(), GOING_AWAY)
             }
             Side::Upstream => {
-                tracing::warn!(fault = %reason, "the upstream broke the WebSocket protocol");
+                tracing::warn!(fault = %reason, "the upstream violated the WebSocket protocol");
                 self.close_both(GOING_AWAY, fault.close_code())
             }
         }

@@ -350,7 +350,7 @@ impl ServerSocket {
     }
 
     fn refuse(&mut self, fault: FrameError) {
-        tracing::debug!(fault = %describe(fault), "the client broke the WebSocket protocol");
+        tracing::debug!(fault = %describe(fault), "the client violated the WebSocket protocol");
         self.push_close(&close_data(fault.close_code(), ""));
         self.fail();
     }
@@ -389,7 +389,7 @@ impl ServerSocket {
 
     /// The client takes nothing any more.
     fn lose(&mut self, error: &io::Error) {
-        tracing::debug!(%error, "a WebSocket's client takes no more");
+        tracing::debug!(%error, "writing to the client of a WebSocket failed");
         self.outgoing.clear();
         self.writing = Writing::Over;
         self.await_end();

@@ -71,7 +71,7 @@ fn completed(item: TokenStream) -> TokenStream {
     let named = words[..at].iter().rev().find(|word| !word.is_empty());
     if let Some(name) = named.filter(|name| OTHER_KINDS.contains(&name.as_str())) {
         let message = format!(
-            "#[filter] belongs above `impl Filter for …`; `impl {name} for …` needs no attribute"
+            "#[filter] belongs on `impl Filter for …`; `impl {name} for …` needs no attribute"
         );
         item.extend(refuse(Span::call_site(), &message));
         return item.into_iter().collect();
@@ -90,7 +90,7 @@ fn completed(item: TokenStream) -> TokenStream {
 /// The block that lacks it misses items, and `compile_error!` would not keep the compiler from saying so. A file that
 /// cannot be read ends the compilation at once, and its name is told.
 fn misplaced() -> TokenStream {
-    parse("::core::include!(\"#[filter] belongs above `impl Filter for …`, and not here\");")
+    parse("::core::include!(\"#[filter] belongs on `impl Filter for …`, not here\");")
 }
 
 /// What is written in the block.
@@ -159,7 +159,7 @@ impl Written {
         }
         if plain.is_some() && is_async {
             let names = names(&OUTCOME_HOOKS);
-            let message = format!("`{text}` cannot be async; the hooks that can are {names}");
+            let message = format!("`{text}` cannot be async; these hooks can: {names}");
             return Err(refuse(name.span(), &message));
         }
         let is_twin = outcome.is_some() && (is_async || text != hook);
@@ -170,9 +170,8 @@ impl Written {
         let is_known =
             |(earlier, written): &(String, String)| *earlier == becomes || *written == text;
         if self.functions.iter().any(is_known) {
-            let message = format!(
-                "`{text}` is written twice: a hook is either sync or async, and written once"
-            );
+            let message =
+                format!("`{text}` is written twice: write each hook once, either sync or async");
             return Err(refuse(name.span(), &message));
         }
         let renamed = Ident::new(&becomes, name.span());
@@ -258,7 +257,7 @@ fn unknown(text: &str) -> String {
         .filter(|(distance, hook)| distance * 3 <= hook.len());
     match nearest {
         Some((_, hook)) => {
-            format!("`{text}` is not a hook of Filter; there is one with a similar name: `{hook}`")
+            format!("`{text}` is not a hook of Filter; did you mean `{hook}`?")
         }
         None => format!(
             "`{text}` is not a hook of Filter; the hooks are {}, {}",
@@ -345,7 +344,7 @@ mod tests {
     fn suggests_a_hook_for_a_slip_and_lists_them_for_anything_else() {
         let slip = unknown("before_upstream_conection");
         assert!(
-            slip.ends_with("similar name: `before_upstream_connection`"),
+            slip.ends_with("did you mean `before_upstream_connection`?"),
             "{slip}"
         );
         let other = unknown("helper");

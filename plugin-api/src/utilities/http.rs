@@ -259,12 +259,12 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Method => "the method is not a token",
-            Self::Url => "the URL is empty, or holds characters that a URL does not have",
-            Self::Version => "the version does not read like HTTP/1.1",
+            Self::Url => "the URL is empty or contains invalid characters",
+            Self::Version => "the version does not have the form HTTP/1.1",
             Self::Status => "the status does not have three digits",
-            Self::Reason => "the reason holds control characters",
-            Self::HeaderName => "a header's name is not a token",
-            Self::HeaderValue => "a header's value holds control characters",
+            Self::Reason => "the reason contains control characters",
+            Self::HeaderName => "a header name is not a token",
+            Self::HeaderValue => "a header value contains control characters",
         })
     }
 }

@@ -59,7 +59,7 @@ pub fn new_socket_connection_within(
     let time = TimeLeft::new(limit);
     let name = host_and_port(host, port);
     let addresses = addresses_of(host, port, &time)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot look up {name}: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot resolve {name}: {error}")))?;
     connect_to_one_of(&addresses, &time)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {name}: {error}")))
 }
@@ -148,7 +148,7 @@ impl TimeLeft {
     pub(super) fn share(&self, shares: u32) -> io::Result<Duration> {
         let left = self.limit.saturating_sub(self.since.elapsed()) / shares.max(1);
         match left.is_zero() {
-            true => Err(io::Error::new(io::ErrorKind::TimedOut, "no time is left")),
+            true => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
             false => Ok(left),
         }
     }
@@ -162,10 +162,7 @@ fn addresses_of(host: &str, port: u16, time: &TimeLeft) -> io::Result<Vec<Socket
     let mut addresses = resolve(host.to_owned(), port, time.share(1)?)?;
     addresses.sort_by_key(SocketAddr::is_ipv6);
     match addresses.is_empty() {
-        true => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "it has no addresses",
-        )),
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "no addresses")),
         false => Ok(addresses),
     }
 }
@@ -182,7 +179,7 @@ fn resolve(host: String, port: u16, limit: Duration) -> io::Result<Vec<SocketAdd
             drop(answer.send(addresses));
         })?;
     answered.recv_timeout(limit).unwrap_or_else(|_| {
-        let text = format!("no answer within {limit:.1?}");
+        let text = format!("no response within {limit:.1?}");
         Err(io::Error::new(io::ErrorKind::TimedOut, text))
     })
 }
@@ -296,7 +293,7 @@ mod tests {
         let error = new_socket_connection(("no\nhost\0", 80)).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.starts_with(r"cannot look up no\nhost\0:80: "),
+            text.starts_with(r"cannot resolve no\nhost\0:80: "),
             "{text}"
         );
     }

@@ -458,7 +458,9 @@ pub(super) fn polled<T>(answer: u32, value: T) -> Poll<io::Result<T>> {
     match answer {
         code::PENDING => Poll::Pending,
         code::PROCEED => Poll::Ready(Ok(value)),
-        _ => Poll::Ready(Err(io::Error::other("the client's connection is over"))),
+        _ => Poll::Ready(Err(io::Error::other(
+            "the connection of the client is closed",
+        ))),
     }
 }
 
@@ -549,6 +551,9 @@ mod tests {
     #[test]
     fn content_goes_with_a_forward() {
         let run = post().route(1).answer(|_| Ok(200)).run(&SaysBack);
-        assert_eq!(run.failure(), Some("the client's connection is over"));
+        assert_eq!(
+            run.failure(),
+            Some("the connection of the client is closed")
+        );
     }
 }

@@ -131,7 +131,7 @@ impl WebSocket {
             )
         })
         .await
-        .map_err(|_| Error::new("the WebSocket is closed, or the message is not valid"))
+        .map_err(|_| Error::new("the WebSocket is closed, or the message is invalid"))
     }
 
     /// Sends a text.

@@ -58,7 +58,7 @@ impl Config {
             ("max_waiting", self.max_waiting),
         ] {
             if value == 0 {
-                return Err(Error::new(format!("{key}: 0 would keep no file")));
+                return Err(Error::new(format!("{key}: must be greater than 0")));
             }
         }
         Ok(())

@@ -319,8 +319,8 @@ mod tests {
                 "prefix = '../a'",
                 "prefix: `../a` is not the beginning of a file name",
             ),
-            ("max_file = 0", "max_file: 0 would keep no file"),
-            ("max_waiting = 0", "max_waiting: 0 would keep no file"),
+            ("max_file = 0", "max_file: must be greater than 0"),
+            ("max_waiting = 0", "max_waiting: must be greater than 0"),
             (
                 "dir = '/tmp'",
                 "unknown field `dir`, expected one of `directory`, `prefix`, `max_file`, `max_waiting`",

@@ -91,18 +91,18 @@ impl Recording {
         }
         let Some(left) = self.left.checked_sub(len as u64) else {
             info!(
-                "Not cached: {} would be longer than max_file",
+                "Not cached: {} would exceed max_file",
                 shown(&self.ticket.path)
             );
-            return self.give_up("longer than max_file");
+            return self.give_up("it exceeds max_file");
         };
         self.left = left;
         if !self.queue.put(&self.ticket, step()) {
             warn!(
-                "Not cached: {} has to wait for the disk, and max_waiting is reached",
+                "Not cached: {} exceeds max_waiting while waiting for the disk",
                 shown(&self.ticket.path)
             );
-            self.give_up("max_waiting is reached");
+            self.give_up("it exceeds max_waiting");
         }
     }
 

@@ -126,7 +126,7 @@ impl CloudflareDnsResolver {
     async fn look_up(&self, name: &str) -> (Verdict, Duration) {
         let ask = |&family: &Family| async move {
             let asked = self.ask(name, family).await;
-            let report = |error: &Error| warn!("no answer for {family:?} of {name}: {error}");
+            let report = |error: &Error| warn!("looking up {family:?} of {name} failed: {error}");
             asked.inspect_err(report).ok()
         };
         let answers = join_all(self.families.iter().map(ask)).await;
@@ -135,7 +135,7 @@ impl CloudflareDnsResolver {
 
     async fn ask(&self, name: &str, family: Family) -> Result<Answer, Error> {
         let question = message::question(name, family)
-            .ok_or_else(|| Error::new("DNS cannot hold such a name"))?;
+            .ok_or_else(|| Error::new("it is not a valid DNS name"))?;
         let response = Call::post(self.url.as_str(), question)
             .field("Content-Type", MEDIA_TYPE)
             .field("Accept", MEDIA_TYPE)
@@ -148,10 +148,12 @@ impl CloudflareDnsResolver {
             return Err(Error::new(format!("the resolver answered {status}")));
         }
         if !is_dns(&response) {
-            return Err(Error::new("the resolver's answer is no DNS message"));
+            return Err(Error::new(
+                "the answer of the resolver is not a DNS message",
+            ));
         }
         let answer = message::read(&response.body, name, family)
-            .map_err(|error| Error::new(format!("the resolver answered, but {error}")))?;
+            .map_err(|error| Error::new(format!("invalid answer of the resolver: {error}")))?;
         Ok(answer.aged(age(&response)))
     }
 }
@@ -167,7 +169,9 @@ fn check(config: &Config) -> Result<(), Error> {
             && rest.bytes().all(|byte| byte.is_ascii_graphic())
     };
     if !rest.is_some_and(is_url) {
-        return Err(Error::new(format!("url: `{url}` is no http or https URL")));
+        return Err(Error::new(format!(
+            "url: `{url}` is not an http or https URL"
+        )));
     }
     if url.contains(['{', '#']) {
         return Err(Error::new(format!(
@@ -175,10 +179,10 @@ fn check(config: &Config) -> Result<(), Error> {
         )));
     }
     if config.families.is_empty() {
-        return Err(Error::new("families: there are none"));
+        return Err(Error::new("families: is empty"));
     }
     if config.timeout == 0 {
-        return Err(Error::new("timeout: is 0 s, in which nothing is answered"));
+        return Err(Error::new("timeout: must be greater than 0 s"));
     }
     if config.min_ttl > config.max_ttl {
         return Err(Error::new("min_ttl: is more than max_ttl"));
@@ -359,21 +363,18 @@ mod tests {
         for (config, reason) in [
             (
                 "url = 'dns.example'",
-                "url: `dns.example` is no http or https URL",
+                "url: `dns.example` is not an http or https URL",
             ),
             (
                 "url = 'https:///'",
-                "url: `https:///` is no http or https URL",
+                "url: `https:///` is not an http or https URL",
             ),
             (
                 "url = 'https://a/q{?dns}'",
                 "url: `https://a/q{?dns}` is a template; end it before the `{`",
             ),
-            ("families = []", "families: there are none"),
-            (
-                "timeout = 0",
-                "timeout: is 0 s, in which nothing is answered",
-            ),
+            ("families = []", "families: is empty"),
+            ("timeout = 0", "timeout: must be greater than 0 s"),
             ("min_ttl = 90000", "min_ttl: is more than max_ttl"),
         ] {
             let error = configured::<CloudflareDnsResolver>(config).err().unwrap();

@@ -67,12 +67,12 @@ impl Answer {
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::CutOff => "its message is cut off",
-            Self::BadName => "its message has a name that is none",
-            Self::BadRecord => "its message has a record with data of another type",
-            Self::NotAnAnswer => "its message is no answer to the question",
-            Self::TooManyAliases => "it knows only aliases",
-            Self::Refused(code) => return write!(f, "it reports the failure {code}"),
+            Self::CutOff => "the message is truncated",
+            Self::BadName => "the message contains an invalid name",
+            Self::BadRecord => "the message contains a record with data of another type",
+            Self::NotAnAnswer => "the message does not answer the question",
+            Self::TooManyAliases => "it contains only aliases",
+            Self::Refused(code) => return write!(f, "it reports the error code {code}"),
         })
     }
 }

@@ -83,7 +83,7 @@ impl Filter for CustomDnsResolver {
             Err(error) => {
                 // The proxy's own resolver then has the last word, and the client its error.
                 debug!(
-                    "the system does not know {}: {error}",
+                    "the system resolver failed for {}: {error}",
                     exchange.upstream().host()
                 );
                 Vec::new()
@@ -134,7 +134,7 @@ fn read(path: &Path) -> Result<HostTable, Error> {
             Ok((address, names)) => {
                 for name in names {
                     if !table.add(name, address) {
-                        warn!("{shown}: `{name}` is not the name of a host");
+                        warn!("{shown}: `{name}` is not a host name");
                     }
                 }
             }

@@ -197,11 +197,11 @@ impl LogFile {
         match open(&self.path) {
             Ok(file) => {
                 self.file = file;
-                info!("opened {} anew", self.path.display());
+                info!("reopened {}", self.path.display());
             }
             // The old file still takes what comes.
             Err(error) if !self.is_failing => {
-                error!("cannot open {} anew: {error}", self.path.display());
+                error!("cannot reopen {}: {error}", self.path.display());
                 self.is_failing = true;
             }
             Err(_) => {}

@@ -41,7 +41,7 @@ impl Config {
         match self.queue {
             len @ 1..=MAX_QUEUE_LEN => Ok(len),
             _ => Err(Error::new(format!(
-                "queue: needs 1 to {MAX_QUEUE_LEN} lines"
+                "queue: must be between 1 and {MAX_QUEUE_LEN} lines"
             ))),
         }
     }

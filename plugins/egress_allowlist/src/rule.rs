@@ -113,7 +113,7 @@ impl Rule {
             format!("host: `{host}` is neither a name, nor `*.` and a name, nor an address")
         })?;
         if config.ports.is_empty() || config.ports.contains(&0) {
-            return Err("ports: needs numbers from 1 to 65535".to_owned());
+            return Err("ports: must be numbers from 1 to 65535".to_owned());
         }
         let may_tunnel = config
             .tunnels
@@ -166,7 +166,7 @@ fn checked_methods(methods: Vec<String>) -> Result<Vec<String>, String> {
                 .all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
     };
     if methods.is_empty() {
-        return Err("methods: is empty and so would allow nothing".to_owned());
+        return Err("methods: is empty, so it would allow nothing".to_owned());
     }
     if methods.iter().any(|method| method == "CONNECT") {
         return Err("methods: CONNECT is allowed by `tunnels = true`".to_owned());
@@ -179,7 +179,7 @@ fn checked_methods(methods: Vec<String>) -> Result<Vec<String>, String> {
 
 fn checked_paths(paths: &[String]) -> Result<Vec<PathPattern>, String> {
     if paths.is_empty() {
-        return Err("paths: is empty and so would allow nothing".to_owned());
+        return Err("paths: is empty, so it would allow nothing".to_owned());
     }
     let checked = paths.iter().map(|path| {
         PathPattern::parse(path)
@@ -324,7 +324,7 @@ mod tests {
                     ports: vec![],
                     ..rule("a")
                 },
-                "ports: needs numbers from 1 to 65535",
+                "ports: must be numbers from 1 to 65535",
             ),
             (
                 RuleConfig {

@@ -39,7 +39,7 @@ impl Config {
             )));
         }
         if self.reason.chars().any(char::is_control) {
-            return Err(Error::new("reason: holds a control character"));
+            return Err(Error::new("reason: contains a control character"));
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ mod tests {
     fn refuses_a_table_that_denies_nothing_by_mistake() {
         for (config, reason) in [
             ("status = 200", "status: 200 is not from 400 to 599"),
-            ("reason = \"a\\nb\"", "reason: holds a control character"),
+            ("reason = \"a\\nb\"", "reason: contains a control character"),
             (
                 "deny = ['x']",
                 "deny: `x` is neither an address nor a prefix such as 192.0.2.0/24",

@@ -36,7 +36,7 @@ impl Filter for FilterByUrlRegex {
     fn new(config: Config) -> Result<Self, Error> {
         let rules = UrlRules::new(config.into_rules()?)?;
         match rules.len() {
-            0 => warn!("there are no rules: every URL passes"),
+            0 => warn!("no rules are configured: every URL is allowed"),
             count => debug!("{count} rules"),
         }
         Ok(Self { rules })

@@ -74,7 +74,7 @@ fn check(rule: &RuleConfig) -> Result<(), String> {
         return Err(format!("status: {} is not from 400 to 599", rule.status));
     }
     if rule.reason.chars().any(char::is_control) {
-        return Err("reason: holds a control character".to_owned());
+        return Err("reason: contains a control character".to_owned());
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ mod tests {
             (rule("("), "rule 2: regex: `(`: unclosed group"),
             (rule(""), "rule 2: regex: an empty one matches everything"),
             (status, "rule 2: status: 200 is not from 400 to 599"),
-            (reason, "rule 2: reason: holds a control character"),
+            (reason, "rule 2: reason: contains a control character"),
         ] {
             let refused = UrlRules::new(vec![rule("a"), bad]).err().unwrap();
             assert_eq!(refused.message(), message);

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn refuses_framing_fields_at_the_start() {
         let refused = configured::<ModifyRequestHeader>("set = { Content-Length = '5' }").err();
-        let reason = "set: `Content-Length` is written by the proxy itself";
+        let reason = "set: `Content-Length` is set by the proxy itself";
         assert_eq!(refused.unwrap().message(), reason);
         let misspelt = configured::<ModifyRequestHeader>("add = {}").err().unwrap();
         let reason = "unknown field `add`, expected one of `set`, `append`, `remove`";

@@ -32,7 +32,7 @@ pub(crate) fn changes(config: Config) -> Result<Vec<Change>, Error> {
         check("set", &name, &value)?;
         if !names.insert(name.to_ascii_lowercase()) {
             return Err(Error::new(format!(
-                "set: `{name}` is there twice, in two spellings"
+                "set: `{name}` is listed twice, in two spellings"
             )));
         }
         changes.push(Change::Set(name, value));
@@ -64,7 +64,7 @@ fn check(key: &str, name: &str, value: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(format!(
-        "{key}.{name}: the value holds control characters, or spaces at an end"
+        "{key}.{name}: the value contains control characters, or begins or ends with a space"
     )))
 }
 
@@ -75,7 +75,7 @@ fn check_name(key: &str, name: &str) -> Result<(), Error> {
     }
     if HOST_OWNED.iter().any(is_owned) {
         return Err(Error::new(format!(
-            "{key}: `{name}` is written by the proxy itself"
+            "{key}: `{name}` is set by the proxy itself"
         )));
     }
     Ok(())
@@ -136,7 +136,7 @@ mod tests {
                 ("append", config(&[], &[(&name, "x")], &[])),
                 ("remove", config(&[], &[], &[&name])),
             ] {
-                let reason = format!("{key}: `{name}` is written by the proxy itself");
+                let reason = format!("{key}: `{name}` is set by the proxy itself");
                 assert_eq!(refused(config), reason);
             }
         }
@@ -149,10 +149,11 @@ mod tests {
             assert_eq!(refused(config(&[], &[(name, "x")], &[])), reason);
         }
         for value in ["a\r\nb: c", " a", "a ", "a\0"] {
-            let reason = "set.a: the value holds control characters, or spaces at an end";
+            let reason =
+                "set.a: the value contains control characters, or begins or ends with a space";
             assert_eq!(refused(config(&[("a", value)], &[], &[])), reason);
         }
         let twice = refused(config(&[("A", "1"), ("a", "2")], &[], &[]));
-        assert_eq!(twice, "set: `a` is there twice, in two spellings");
+        assert_eq!(twice, "set: `a` is listed twice, in two spellings");
     }
 }

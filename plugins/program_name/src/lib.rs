@@ -46,7 +46,7 @@ impl Filter for ProgramName {
             false => None,
         };
         if lookups.is_none() {
-            warn!("programs can be told on Linux only: this plugin does nothing here");
+            warn!("programs can be identified only on Linux: this plugin has no effect here");
         }
         Ok(Self {
             lookups,

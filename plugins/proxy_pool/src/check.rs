@@ -50,7 +50,7 @@ fn check(pool: &Pool, parent: &Parent) {
 }
 
 fn connect(parent: &Parent) -> io::Result<()> {
-    let mut failure = io::Error::other("the name has no address");
+    let mut failure = io::Error::other("the host name has no address");
     for address in parent.addresses()? {
         match TcpStream::connect_timeout(&address, DIAL_TIMEOUT) {
             Ok(_) => return Ok(()),

@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn refuses_lists_that_cannot_be_meant() {
         for (config, reason) in [
-            ("parents = []", "parents: there are none"),
+            ("parents = []", "parents: is empty"),
             (
                 "parents = ['http://a', 'ftp://secret@b']",
                 "parents: number 2 does not begin with http://, https://, socks5:// or socks5h://",
@@ -397,7 +397,7 @@ mod tests {
             ),
             (
                 "rules = [{ hosts = ['a'], parents = [] }]",
-                "rules.parents: there are none; hosts that go direct stand in `bypass`",
+                "rules.parents: is empty; list hosts to connect to directly in `bypass`",
             ),
         ] {
             let error = configured::<ProxyPool>(config).err().unwrap();

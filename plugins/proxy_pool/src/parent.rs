@@ -128,7 +128,11 @@ fn parse(url: &str) -> Result<(String, u16), &'static str> {
     }
     let authority = match rest.rsplit_once('@') {
         Some((credentials, authority)) if are_credentials(credentials) => authority,
-        Some(_) => return Err("has credentials that are not user:password; write others as %XX"),
+        Some(_) => {
+            return Err(
+                "has credentials that are not user:password; write special characters as %XX",
+            );
+        }
         None => rest,
     };
     let (host, port) = split_port(authority);
@@ -142,7 +146,7 @@ fn parse(url: &str) -> Result<(String, u16), &'static str> {
         }
         Some(_) => return Err("has a port that is not a number from 1 to 65535"),
     };
-    let host = checked_host(host).ok_or("has no host; IPv6 stands in brackets")?;
+    let host = checked_host(host).ok_or("has no valid host; write IPv6 addresses in brackets")?;
     Ok((host, port))
 }
 

@@ -25,13 +25,13 @@ impl Routes {
         parents: &[String],
     ) -> Result<Self, Error> {
         if parents.is_empty() && rules.is_empty() {
-            return Err(Error::new("parents: there are none"));
+            return Err(Error::new("parents: is empty"));
         }
         let read = |rule: &Rule| {
             let hosts = HostSet::new("rules.hosts", &rule.hosts)?;
             let group = pool.add("rules.parents", &rule.parents)?;
             let group = group.ok_or_else(|| {
-                Error::new("rules.parents: there are none; hosts that go direct stand in `bypass`")
+                Error::new("rules.parents: is empty; list hosts to connect to directly in `bypass`")
             })?;
             Ok((hosts, group))
         };

@@ -183,8 +183,9 @@ fn ending(lost: u64) -> String {
 
 /// Where the entries of an archive end that is there already.
 fn end_of_entries(file: &mut File, len: u64) -> io::Result<(u64, Entries)> {
-    let foreign =
-        || io::Error::other("it is not empty and not a whole archive of this plugin; move it away");
+    let foreign = || {
+        io::Error::other("it is neither empty nor a complete archive of this plugin; move it away")
+    };
     let mut beginning = vec![0; BEGINNING.len()];
     file.read_exact(&mut beginning).map_err(|_| foreign())?;
     let start = len.saturating_sub(ENDING_MAX_LEN);

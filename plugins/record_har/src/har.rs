@@ -162,7 +162,7 @@ fn no_response() -> ResponsePart<'static> {
         redirect_url: "",
         headers_size: -1,
         body_size: -1,
-        comment: Some("no response: a tunnel, or the client or the connection has gone before"),
+        comment: Some("no response: a tunnel, or the connection closed before the response"),
     }
 }
 

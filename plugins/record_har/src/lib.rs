@@ -233,7 +233,10 @@ mod tests {
     #[test]
     fn a_queue_without_places_refuses_the_start() {
         let refused = configured::<RecordHar>("queue = 0").err().unwrap();
-        assert_eq!(refused.message(), "queue: needs 1 to 65536 exchanges");
+        assert_eq!(
+            refused.message(),
+            "queue: must be between 1 and 65536 exchanges"
+        );
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl WebRoutes for ReverseProxyPlugin {
 
     fn new(config: Config) -> Result<Self, Error> {
         if config.routes.is_empty() {
-            return Err(Error::new("routes: there are none"));
+            return Err(Error::new("routes: is empty"));
         }
         let read = |(index, route)| {
             Route::new(route)
@@ -275,22 +275,19 @@ mod tests {
     fn refuses_tables_that_cannot_be_meant_with_the_key() {
         let one = "upstreams = ['http://u']\n";
         for (route, reason) in [
-            (
-                one.to_owned(),
-                "path, regex: exactly one of them has to be there",
-            ),
+            (one.to_owned(), "path, regex: exactly one is required"),
             (
                 format!("path = '/'\nregex = '/'\n{one}"),
-                "path, regex: exactly one of them has to be there",
+                "path, regex: exactly one is required",
             ),
-            ("path = '/'".to_owned(), "upstreams: there are none"),
+            ("path = '/'".to_owned(), "upstreams: is empty"),
             (
                 format!("path = 'a'\n{one}"),
                 "path: `a` does not begin with a slash",
             ),
             (
                 format!("regex = '/('\n{one}"),
-                "regex: `/(` is no regular expression: unclosed group",
+                "regex: `/(` is not a valid regular expression: unclosed group",
             ),
             (
                 "path = '/{a}'\nupstreams = ['http://u', 'http://u/{b}']".to_owned(),
@@ -307,7 +304,7 @@ mod tests {
             assert_eq!(refused.message(), format!("routes: number 2: {reason}"));
         }
         for (table, reason) in [
-            ("routes = []", "routes: there are none"),
+            ("routes = []", "routes: is empty"),
             (
                 "[[routes]]\nbalance = 'hash'",
                 "balance: unknown variant `hash`, expected one of `round_robin`, `random`, `least_connections`",

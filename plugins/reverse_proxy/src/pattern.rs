@@ -49,7 +49,7 @@ impl Pattern {
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or_default();
             format!(
-                "is no regular expression: {}",
+                "is not a valid regular expression: {}",
                 reason.trim_start_matches("error: ")
             )
         })?;
@@ -98,7 +98,7 @@ pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
         let name = tail.strip_prefix('{').and_then(|tail| tail.split_once('}'));
         let Some((name, tail)) = name else {
             return Err(format!(
-                "has a lone `{brace}`; as a letter it is written `{brace}{brace}`"
+                "has a lone `{brace}`; write a literal one as `{brace}{brace}`"
             ));
         };
         pieces.push(Piece::Name(name));
@@ -114,7 +114,7 @@ fn checked(name: &str) -> Result<&str, String> {
     match !name.is_empty() && name.bytes().all(is_letter) {
         true => Ok(name),
         false => Err(format!(
-            "has a name that is not letters, digits, `-` and `_`: `{name}`"
+            "has a name with characters other than letters, digits, `-` and `_`: `{name}`"
         )),
     }
 }
@@ -172,24 +172,24 @@ mod tests {
     fn refuses_what_hides_the_names() {
         for (path, reason) in [
             ("api", "does not begin with a slash"),
-            ("/{a", "has a lone `{`; as a letter it is written `{{`"),
-            ("/a}", "has a lone `}`; as a letter it is written `}}`"),
+            ("/{a", "has a lone `{`; write a literal one as `{{`"),
+            ("/a}", "has a lone `}`; write a literal one as `}}`"),
             (
                 "/{}",
-                "has a name that is not letters, digits, `-` and `_`: ``",
+                "has a name with characters other than letters, digits, `-` and `_`: ``",
             ),
             (
                 "/{*}",
-                "has a name that is not letters, digits, `-` and `_`: ``",
+                "has a name with characters other than letters, digits, `-` and `_`: ``",
             ),
             (
                 "/{a/b}",
-                "has a name that is not letters, digits, `-` and `_`: `a/b`",
+                "has a name with characters other than letters, digits, `-` and `_`: `a/b`",
             ),
         ] {
             assert_eq!(Pattern::of_path(path).unwrap_err(), reason);
         }
         let reason = Pattern::of_regex("/(").unwrap_err();
-        assert_eq!(reason, "is no regular expression: unclosed group");
+        assert_eq!(reason, "is not a valid regular expression: unclosed group");
     }
 }

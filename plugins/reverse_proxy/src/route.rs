@@ -37,13 +37,11 @@ impl Route {
                 (plugin_api::Route::regex(regex), pattern)
             }
             _ => {
-                return Err(Error::new(
-                    "path, regex: exactly one of them has to be there",
-                ));
+                return Err(Error::new("path, regex: exactly one is required"));
             }
         };
         if config.upstreams.is_empty() {
-            return Err(Error::new("upstreams: there are none"));
+            return Err(Error::new("upstreams: is empty"));
         }
         let template = |(index, url): (usize, &String)| {
             Template::new(url, &pattern)
@@ -76,7 +74,10 @@ impl Route {
     pub(crate) async fn serve(&self, exchange: &mut WebExchange) -> Result<(), Error> {
         let switches = asks_to_switch(values(exchange.request(), "Upgrade"));
         if switches && !self.takes_upgrades {
-            return exchange.reply(refusal(403, "403 Forbidden: no WebSockets here\n"));
+            return exchange.reply(refusal(
+                403,
+                "403 Forbidden: this route does not allow WebSockets\n",
+            ));
         }
         self.tell_upstreams(exchange)?;
         let mut tried = Vec::new();
@@ -89,7 +90,7 @@ impl Route {
                 lease.forgo();
                 return exchange.reply(refusal(
                     400,
-                    "400 Bad Request: the path has . or .. in it\n",
+                    "400 Bad Request: the path contains a . or .. segment\n",
                 ));
             };
             let to = match self.host {

@@ -44,7 +44,7 @@ impl Template {
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         check_authority(authority)?;
         if rest.contains('#') {
-            return Err("has a fragment, which is never sent".to_owned());
+            return Err("has a fragment, which cannot be sent".to_owned());
         }
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -136,7 +136,7 @@ fn check_literal(text: &str) -> Result<(), String> {
     let is_letter = |byte: u8| byte.is_ascii_graphic() && !br#""<>\^`|"#.contains(&byte);
     match text.bytes().all(is_letter) && text.split('%').skip(1).all(is_escaped) {
         true => Ok(()),
-        false => Err("has a character that no URL has; write it as %XX".to_owned()),
+        false => Err("has a character that is invalid in URLs; write it as %XX".to_owned()),
     }
 }
 
@@ -156,12 +156,10 @@ fn check_authority(authority: &str) -> Result<(), String> {
         return Err("has credentials, which are not sent".to_owned());
     }
     if authority.contains(['{', '}']) {
-        return Err(
-            "takes its host from the request, which would let clients choose it".to_owned(),
-        );
+        return Err("takes its host from the request, so clients could choose it".to_owned());
     }
     if !is_host(host) {
-        return Err("has no host; IPv6 stands in brackets".to_owned());
+        return Err("has no valid host; write IPv6 addresses in brackets".to_owned());
     }
     match port.is_none_or(is_port) {
         true => Ok(()),
@@ -486,10 +484,22 @@ mod tests {
                 "ftp://secret.example",
                 "does not begin with http:// or https://",
             ),
-            ("http://", "has no host; IPv6 stands in brackets"),
-            ("http://127.1", "has no host; IPv6 stands in brackets"),
-            ("http://2001:db8::1", "has no host; IPv6 stands in brackets"),
-            ("http://a b", "has no host; IPv6 stands in brackets"),
+            (
+                "http://",
+                "has no valid host; write IPv6 addresses in brackets",
+            ),
+            (
+                "http://127.1",
+                "has no valid host; write IPv6 addresses in brackets",
+            ),
+            (
+                "http://2001:db8::1",
+                "has no valid host; write IPv6 addresses in brackets",
+            ),
+            (
+                "http://a b",
+                "has no valid host; write IPv6 addresses in brackets",
+            ),
             (
                 "http://a:0",
                 "has a port that is not a number from 1 to 65535",
@@ -501,20 +511,20 @@ mod tests {
             ("http://u:secret@a", "has credentials, which are not sent"),
             (
                 "http://{n}.example/",
-                "takes its host from the request, which would let clients choose it",
+                "takes its host from the request, so clients could choose it",
             ),
-            ("http://a/#secret", "has a fragment, which is never sent"),
+            ("http://a/#secret", "has a fragment, which cannot be sent"),
             (
                 "http://a/x y",
-                "has a character that no URL has; write it as %XX",
+                "has a character that is invalid in URLs; write it as %XX",
             ),
             (
                 "http://a/%zz",
-                "has a character that no URL has; write it as %XX",
+                "has a character that is invalid in URLs; write it as %XX",
             ),
             (
                 "http://a/ä",
-                "has a character that no URL has; write it as %XX",
+                "has a character that is invalid in URLs; write it as %XX",
             ),
             ("http://a/../{n}", "has a segment `.` or `..`"),
             ("http://a/%2e%2E/x", "has a segment `.` or `..`"),
@@ -522,10 +532,7 @@ mod tests {
                 "http://a/{m}",
                 "has `{m}`, which the pattern does not capture",
             ),
-            (
-                "http://a/{",
-                "has a lone `{`; as a letter it is written `{{`",
-            ),
+            ("http://a/{", "has a lone `{`; write a literal one as `{{`"),
         ] {
             assert_eq!(template("/{n}", upstream).unwrap_err(), reason);
         }

@@ -59,7 +59,7 @@ impl Injection {
             _ => return Err("needs either `file` or `env`".to_owned()),
         };
         if config.hosts.is_empty() {
-            return Err("hosts: is empty, and so the secret would go nowhere".to_owned());
+            return Err("hosts: is empty, so the secret would never be sent".to_owned());
         }
         let hosts = config.hosts.iter().map(|host| checked_host(host));
         let fields = config.fields.as_deref().map(checked_fields).transpose()?;
@@ -157,9 +157,9 @@ fn checked_placeholder(placeholder: String) -> Result<String, String> {
     let is_text = placeholder.bytes().all(|byte| byte.is_ascii_graphic());
     match placeholder.len() {
         len if len < MIN_PLACEHOLDER_LEN => Err(format!(
-            "placeholder: needs {MIN_PLACEHOLDER_LEN} characters, or it is found where nobody meant it"
+            "placeholder: must have at least {MIN_PLACEHOLDER_LEN} characters, so that it does not occur by accident"
         )),
-        _ if !is_text => Err("placeholder: may hold visible ASCII characters only".to_owned()),
+        _ if !is_text => Err("placeholder: may contain only visible ASCII characters".to_owned()),
         _ => Ok(placeholder),
     }
 }
@@ -324,11 +324,11 @@ mod tests {
         };
         assert!(
             refused(|config| config.placeholder = "k".to_owned())
-                .starts_with("placeholder: needs 4")
+                .starts_with("placeholder: must have at least 4")
         );
         assert!(
             refused(|config| config.placeholder = "{{ K }}".to_owned())
-                .starts_with("placeholder: may hold")
+                .starts_with("placeholder: may contain")
         );
         assert_eq!(
             refused(|config| config.env = None),

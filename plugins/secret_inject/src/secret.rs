@@ -99,10 +99,10 @@ fn checked(mut text: String) -> Result<String, String> {
         return Err(format!("is longer than {MAX_LEN} bytes"));
     }
     if text.contains(char::is_control) {
-        return Err("has a line end or another control character inside".to_owned());
+        return Err("contains a line break or another control character".to_owned());
     }
     if text.trim() != text {
-        return Err("begins or ends with a blank".to_owned());
+        return Err("begins or ends with white space".to_owned());
     }
     Ok(text)
 }
@@ -167,9 +167,9 @@ impl WatchedFile {
             Ok(value) if *value == *self.secret.value() => {}
             Ok(value) => {
                 self.secret.replace(value);
-                info!("read {path} again");
+                info!("{path} reloaded");
             }
-            Err(reason) => warn!("{path} {reason}; its last content stays in use"),
+            Err(reason) => warn!("{path} {reason}; keeping its previous content"),
         }
     }
 }

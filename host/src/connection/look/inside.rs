@@ -51,7 +51,7 @@ impl Inside {
         let begun = match self.begun(&connection).await {
             Ok(begun) => begun,
             Err(error) => {
-                tracing::debug!(client.address = %connection.client, %error, "nothing came through intercepted TLS");
+                tracing::debug!(client.address = %connection.client, %error, "the client sent nothing over intercepted TLS");
                 Begun::Never
             }
         };

@@ -300,11 +300,11 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
     for (files, expected) in [
         (
             with(|params| params.is_ca = IsCa::ExplicitNoCa),
-            "ca-cert.pem: is no certificate of an authority",
+            "ca-cert.pem: is not a CA certificate",
         ),
         (
             with(|params| params.is_ca = IsCa::NoCa),
-            "ca-cert.pem: is no certificate of an authority",
+            "ca-cert.pem: is not a CA certificate",
         ),
         (
             with(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
@@ -324,15 +324,15 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
                     excluded_subtrees: [&everywhere[..], &[every_name]].concat(),
                 });
             }),
-            "ca-cert.pem: has an authority whose name constraints exclude every host",
+            "ca-cert.pem: contains a CA certificate whose name constraints exclude every host",
         ),
         (
             with(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
-            "ca-cert.pem: has expired on 2020-01-01T00:00:00Z;",
+            "ca-cert.pem: expired on 2020-01-01T00:00:00Z;",
         ),
         (
             with(|params| params.not_before = rcgen::date_time_ymd(3000, 1, 1)),
-            "ca-cert.pem: is not yet valid, but from 3000-01-01T00:00:00Z on;",
+            "ca-cert.pem: is not yet valid (valid from 3000-01-01T00:00:00Z);",
         ),
         (
             AuthorityFiles {
@@ -346,21 +346,21 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
                 signing_key: fixtures::KEY_ENCRYPTED_PKCS8.to_owned(),
                 ..good.clone()
             },
-            "ca-signing-key.pem: has an encrypted private key",
+            "ca-signing-key.pem: contains an encrypted private key",
         ),
         (
             AuthorityFiles {
                 signing_key: ed25519.serialize_pem(),
                 ..good.clone()
             },
-            "ca-signing-key.pem: has a private key that browsers do not accept",
+            "ca-signing-key.pem: contains a private key that browsers do not accept",
         ),
         (
             AuthorityFiles {
                 signing_key: String::new(),
                 ..good
             },
-            "ca-signing-key.pem: has no private key",
+            "ca-signing-key.pem: contains no private key",
         ),
     ] {
         let error = load(&files).unwrap_err().to_string();
@@ -402,24 +402,24 @@ fn an_issuer_above_that_forbids_every_certificate_is_named() {
         (
             (|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)))
                 as fn(&mut CertificateParams),
-            "has more authorities below CN=an authority than its path length allows (1, allowed are 0)",
+            "contains 1 CA certificates below CN=an authority, whose path length allows 0,",
         ),
         (
             |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
-            "has an authority whose issuer, CN=an authority, may not sign others",
+            "contains a CA certificate whose issuer, CN=an authority, may not sign others",
         ),
         (
             |params| params.is_ca = IsCa::ExplicitNoCa,
-            "has an authority whose issuer, CN=an authority, may not sign others",
+            "contains a CA certificate whose issuer, CN=an authority, may not sign others",
         ),
         (
             |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection],
-            "has an authority whose issuer, CN=an authority, may not sign for servers",
+            "contains a CA certificate whose issuer, CN=an authority, may not sign for servers",
         ),
     ] {
         let fault = below_root(change, no_change).unwrap_err();
         assert!(fault.starts_with(expected), "{fault}");
-        assert!(fault.ends_with("; make one with proxy ca init") || fault.contains("; "));
+        assert!(fault.ends_with("; create one with proxy ca init") || fault.contains("; "));
     }
 }
 

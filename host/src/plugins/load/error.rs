@@ -23,11 +23,11 @@ pub struct LoadError {
 #[derive(Debug, Error)]
 pub enum LoadProblem {
     /// The specification names nothing.
-    #[error("names no plugin: write path/library.so:Name")]
+    #[error("specifies no plugin: write path/library.so:Name")]
     NotASpec,
     /// Nothing of that name is where it was looked for.
     #[error(
-        "there is no such library (looked at {}{}): check the path, or name its directory with --plugin-dir",
+        "library not found (tried {}{}): check the path, or add its directory with --plugin-dir",
         listed(.places), also_searched(.name.as_deref(), .dirs)
     )]
     Missing {
@@ -40,7 +40,7 @@ pub enum LoadProblem {
     },
     /// Nothing is where the path leads, and a path is not looked for anywhere else.
     #[error(
-        "there is no such library (looked at {}): check the path; only names without a path are looked for in plugin \
+        "library not found (tried {}): check the path; only names without a path are searched for in plugin \
          directories",
         listed(.0)
     )]
@@ -54,10 +54,10 @@ pub enum LoadProblem {
         of: Vec<PathBuf>,
     },
     /// A directory in the place of a file.
-    #[error("is a directory: name the library in it")]
+    #[error("is a directory: specify the library in it")]
     Directory,
     /// The system does not let us read it.
-    #[error("cannot be read: {0}: make it a file that the proxy's user may read")]
+    #[error("cannot be read: {0}: make it readable for the user of the proxy")]
     Unreadable(io::Error),
     /// Its own headers speak against it.
     #[error(transparent)]
@@ -67,19 +67,20 @@ pub enum LoadProblem {
     NotAPlugin,
     /// A plugin for another kind of proxy.
     #[error(
-        "is built with plugin-api {}.{}, and this proxy has {API_MAJOR}.{API_MINOR}: rebuild it with \
+        "is built with plugin-api {}.{}, but this proxy provides {API_MAJOR}.{API_MINOR}: rebuild it with \
          proxy-plugin-api {API_MAJOR}",
         .0.0, .0.1
     )]
     OtherApi((u16, u16)),
     /// The version is right and the layout is not.
     #[error(
-        "does not fit this proxy's plugin-api ({0}): rebuild it with the proxy-plugin-api of this proxy"
+        "is incompatible with the plugin-api of this proxy ({0}): rebuild it with the proxy-plugin-api of this proxy"
     )]
     Layout(String),
     /// A panic in it could not be contained.
     #[error(
-        "is built with panic = \"abort\", and a panic in it would end the proxy: rebuild it with \"unwind\""
+        "is built with panic = \"abort\", so a panic in it would terminate the proxy: rebuild it with panic = \
+         \"unwind\""
     )]
     AbortsOnPanic,
     /// The system's loader refused it.
@@ -87,20 +88,20 @@ pub enum LoadProblem {
     CannotOpen(String),
     /// It needs a library that the system's loader does not find.
     #[error(
-        "cannot be loaded: {0}: put that library into one of the system's directories or one of LD_LIBRARY_PATH; the \
-         directory of the plugin ($ORIGIN) is not searched"
+        "cannot be loaded: {0}: install that library in a system library directory or a directory of \
+         LD_LIBRARY_PATH; the directory of the plugin ($ORIGIN) is not searched"
     )]
     NeedsLibrary(String),
     /// There is no place for the copy that is loaded.
     #[error(
-        "cannot make the copy that is loaded: {0}: make room in the directory for temporary files"
+        "cannot create the private copy to load: {0}: free space in the directory for temporary files"
     )]
     NotCopied(io::Error),
     /// Its initialisation failed without a reason.
-    #[error("refuses to start: rebuild it with the proxy-plugin-api of this proxy")]
+    #[error("failed to initialize: rebuild it with the proxy-plugin-api of this proxy")]
     InitFailed,
     /// The plugin asked for is not in it.
-    #[error("has no plugin named {name}: it has {}", .has.join(", "))]
+    #[error("has no plugin named {name}: it provides {}", .has.join(", "))]
     UnknownName {
         /// What was asked for.
         name: String,
@@ -109,7 +110,7 @@ pub enum LoadProblem {
     },
     /// A plugin of a kind that came later.
     #[error(
-        "{name} is a plugin of kind {kind}, which this version of the proxy does not know: update the proxy"
+        "{name} is a plugin of kind {kind}, which this version of the proxy does not support: update the proxy"
     )]
     UnknownKind {
         /// The plugin.
@@ -118,7 +119,7 @@ pub enum LoadProblem {
         kind: u32,
     },
     /// Plugins whose names differ in case alone, and none has the case that was asked for.
-    #[error("has several plugins named {name}, but for upper and lower case: write one of {}", .of.join(", "))]
+    #[error("has several plugins named {name} that differ only in case: write one of {}", .of.join(", "))]
     AmbiguousName {
         /// What was asked for.
         name: String,
@@ -126,10 +127,10 @@ pub enum LoadProblem {
         of: Vec<String>,
     },
     /// A plugin is in the chain once at most.
-    #[error("{0} is listed twice: list it once")]
+    #[error("{0} is listed twice: remove one entry")]
     Twice(String),
     /// The plugin did not accept its configuration.
-    #[error("{name} refuses its configuration ({origin}): {reason}")]
+    #[error("{name} rejected its configuration ({origin}): {reason}")]
     Config {
         /// The plugin.
         name: String,
@@ -167,7 +168,10 @@ impl LoadError {
 fn also_searched(name: Option<&str>, dirs: &[PathBuf]) -> String {
     match name {
         Some(name) if !dirs.is_empty() => {
-            format!("; no library in {} has a plugin named {name}", listed(dirs))
+            format!(
+                "; no library in {} provides a plugin named {name}",
+                listed(dirs)
+            )
         }
         _ => String::new(),
     }
@@ -210,7 +214,7 @@ mod tests {
         let text = LoadError::new("x.so", LoadProblem::OtherApi((2, 1))).to_string();
         assert_eq!(
             text,
-            "x.so: is built with plugin-api 2.1, and this proxy has 1.0: rebuild it with proxy-plugin-api 1"
+            "x.so: is built with plugin-api 2.1, but this proxy provides 1.0: rebuild it with proxy-plugin-api 1"
         );
     }
 

@@ -131,7 +131,7 @@ impl NameFiles {
         if let Some(settings) = settings.as_ref().filter(|_| is_needed) {
             let file = settings.path.display();
             let reason = settings.complaint.as_deref().unwrap_or_default();
-            tracing::warn!(%file, reason, "no usable name servers there: asking the system's resolver");
+            tracing::warn!(%file, reason, "no usable name servers in the file: using the system resolver");
         }
         Self {
             started: Instant::now(),
@@ -171,7 +171,7 @@ impl NameFiles {
             // It goes on when nobody waits any more; then the next look-up has its result.
             let reading = tokio::task::spawn_blocking(move || this.take(&mut files));
             if let Err(error) = reading.await {
-                tracing::error!(%error, "reading the hosts file or resolv.conf ended early");
+                tracing::error!(%error, "reading the hosts file or resolv.conf failed unexpectedly");
             }
         } else {
             self.take(&mut files);
@@ -197,12 +197,12 @@ impl NameFiles {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hosts) = hosts {
             let file = files.hosts.path.display();
-            tracing::info!(%file, "the hosts file has changed");
+            tracing::info!(%file, "hosts file reloaded");
             known.hosts = Arc::new(hosts);
         }
         if let Some(settings) = settings {
             let servers = &settings.servers;
-            tracing::info!(?servers, "the configuration of name servers has changed");
+            tracing::info!(?servers, "name server configuration reloaded");
             known.settings = Some(Arc::new(settings));
         }
         known.generation += 1;
@@ -241,7 +241,7 @@ impl<T> Watched<T> {
                 // At the start there is nothing that holds.
                 if !is_known && self.digest.is_some() {
                     let file = self.path.display();
-                    tracing::warn!(%file, reason, "cannot use the file: what it said before still holds");
+                    tracing::warn!(%file, reason, "cannot use the file: keeping its previous content");
                 }
                 self.complaint = Some(reason);
                 None
@@ -269,7 +269,7 @@ impl<T> Watched<T> {
         }
         let text = self.read().map_err(|error| error.to_string())?;
         if text.contains(&0) {
-            return Err("it is no text".to_owned());
+            return Err("it is not a text file".to_owned());
         }
         let digest = Some(self.hasher.hash_one(&text));
         if digest == self.digest {
@@ -292,7 +292,7 @@ impl<T> Watched<T> {
             self.stamp = Some(stamp);
             self.is_fresh = stamp.is_recent();
             if !found.is_file() {
-                return Err(io::Error::other("it is no regular file"));
+                return Err(io::Error::other("it is not a regular file"));
             }
             let mut text = Vec::new();
             if found.len() <= self.max_len {
@@ -309,7 +309,7 @@ impl<T> Watched<T> {
             }
         }
         self.stamp = None;
-        Err(io::Error::other("it changes while it is read"))
+        Err(io::Error::other("it keeps changing while it is read"))
     }
 }
 

@@ -367,7 +367,7 @@ impl fmt::Display for ServerFault {
             Fault::Code(code) => {
                 write!(f, "answered {}", format!("{code:?}").to_uppercase())
             }
-            Fault::Malformed(reason) => write!(f, "sent no valid answer: {reason}"),
+            Fault::Malformed(reason) => write!(f, "sent an invalid answer: {reason}"),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Settings {
         let servers = read.nameservers.iter().map(address).take(MAX_SERVERS);
         let servers: Vec<SocketAddr> = servers.collect();
         if servers.is_empty() {
-            return Err("it names no name server");
+            return Err("it contains no name server");
         }
         let mut search: Vec<String> = read.get_last_search_or_domain().cloned().collect();
         if search.is_empty() {
@@ -93,14 +93,14 @@ impl Settings {
     #[cfg(any(windows, target_vendor = "apple"))]
     pub(super) fn parse(_text: &[u8]) -> Result<Self, &'static str> {
         let (read, options) = hickory_resolver::system_conf::read_system_conf()
-            .map_err(|_| "the system names no name server")?;
+            .map_err(|_| "the system has no name server configured")?;
         let servers = read.name_servers().iter();
         let servers: Vec<SocketAddr> = servers
             .map(|server| SocketAddr::new(server.ip, PORT))
             .take(MAX_SERVERS)
             .collect();
         if servers.is_empty() {
-            return Err("the system names no name server");
+            return Err("the system has no name server configured");
         }
         let search = read.search().iter().take(MAX_SEARCH);
         Ok(Self {
@@ -205,7 +205,7 @@ mod tests {
         ] {
             assert_eq!(
                 Settings::parse(text),
-                Err("it names no name server"),
+                Err("it contains no name server"),
                 "{}",
                 text.escape_ascii()
             );

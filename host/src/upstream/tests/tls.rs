@@ -70,11 +70,14 @@ fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
     let with_root = vec![leaf.der().clone(), stranger.certificate()];
     let unconstrained = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     vec![
-        (authority.acceptor(&["other.test"]), "is for another name"),
+        (
+            authority.acceptor(&["other.test"]),
+            "is for a different name",
+        ),
         (authority.sign(expired), "has expired"),
         (authority.sign(not_yet), "is not valid yet"),
-        (authority.sign(for_clients), "is not for servers"),
-        (stranger.acceptor(&[ORIGIN]), "is from an unknown authority"),
+        (authority.sign(for_clients), "is not valid for servers"),
+        (stranger.acceptor(&[ORIGIN]), "is from an unknown CA"),
         (
             showing(with_root, &key),
             "leads to a root that is not trusted",
@@ -83,7 +86,7 @@ fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
         (self_signed(unconstrained), "is self-signed"),
         (
             showing(vec![authority.certificate()], authority.0.key()),
-            "is an authority's own, and none of a server",
+            "is a CA certificate, not a server certificate",
         ),
     ]
 }
@@ -121,7 +124,7 @@ fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() 
         let today = (date_time_ymd(2001, 1, 1), date_time_ymd(3002, 1, 1));
         for (number, ((not_before, not_after), name, refusal)) in [
             (today, ORIGIN, None),
-            (today, "other.test", Some("is for another name")),
+            (today, "other.test", Some("is for a different name")),
             (past, ORIGIN, Some("has expired")),
         ]
         .into_iter()
@@ -454,7 +457,7 @@ fn the_version_that_both_like_is_spoken() {
         }
         let error = speaks(Http1, &["h2"]).await.unwrap_err();
         let words = error.to_string();
-        assert!(words.contains("speaks only HTTP/2"), "{words}");
+        assert!(words.contains("supports only HTTP/2"), "{words}");
         assert!(matches!(
             error.failure,
             DialFailure::Tls(failure)
@@ -615,7 +618,7 @@ fn a_peer_of_old_versions_is_known_as_one() {
             assert!(fault.is_version_too_old(), "{words}");
             assert!(!fault.is_not_tls() && !is_about_certificate(&fault));
             assert!(
-                words.ends_with("it speaks neither TLS 1.2 nor TLS 1.3"),
+                words.ends_with("it supports neither TLS 1.2 nor TLS 1.3"),
                 "{words}"
             );
             assert_eq!(status_of(fault), (502, error_type));

@@ -31,19 +31,19 @@ pub(crate) enum TlsFault {
     #[error("it does not speak TLS")]
     NotTls,
     /// There were bytes before TLS could begin.
-    #[error("it sent something before TLS began")]
+    #[error("it sent data before the TLS handshake")]
     SpokeFirst,
     /// The peer breaks the protocol, or we have nothing in common.
     #[error("{}", protocol_in_words(.0))]
     Protocol(rustls::Error),
     /// The connection ended in the middle of the handshake.
-    #[error("the connection ended: {0}")]
+    #[error("the connection failed: {0}")]
     Ended(io::Error),
     /// The handshake was under way when the time to connect, as given, was over.
-    #[error("the handshake did not end within {} s", .0.as_secs_f32())]
+    #[error("the handshake did not finish within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// No certificate can be for such a name.
-    #[error("no certificate can be for this name")]
+    #[error("no certificate can be issued for this name")]
     NameInvalid,
 }
 
@@ -119,13 +119,15 @@ pub(crate) fn alert_in(error: &io::Error) -> Option<AlertDescription> {
 fn certificate_in_words(error: &CertificateError) -> String {
     use CertificateError as Reason;
     let words = match error {
-        Reason::UnknownIssuer => "is from an unknown authority",
-        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => "is for another name",
+        Reason::UnknownIssuer => "is from an unknown CA",
+        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
+            "is for a different name"
+        }
         Reason::Expired | Reason::ExpiredContext { .. } => "has expired",
         Reason::NotValidYet | Reason::NotValidYetContext { .. } => "is not valid yet",
         Reason::Revoked => "has been revoked",
-        Reason::InvalidPurpose | Reason::InvalidPurposeContext { .. } => "is not for servers",
-        Reason::BadEncoding => "cannot be read",
+        Reason::InvalidPurpose | Reason::InvalidPurposeContext { .. } => "is not valid for servers",
+        Reason::BadEncoding => "cannot be parsed",
         Reason::Other(OtherError(error)) => match error.downcast_ref::<Untrusted>() {
             Some(reason) => return reason.to_string(),
             None => return format!("is not accepted: {error}"),
@@ -139,16 +141,16 @@ fn alert_in_words(alert: AlertDescription) -> String {
     use AlertDescription as Alert;
     let meaning = match alert {
         Alert::NoApplicationProtocol => {
-            "it speaks none of the HTTP versions that it was offered; one that speaks only HTTP/2 is reached by \
-             clients that speak HTTP/2 with this proxy"
+            "it supports none of the offered HTTP versions; to reach a server that supports only HTTP/2, the client \
+             must use HTTP/2 with this proxy"
         }
         Alert::ProtocolVersion => VERSION_TOO_OLD,
         Alert::HandshakeFailure | Alert::InsufficientSecurity => {
-            "it has no version of TLS or cipher in common with this proxy, or wants a client certificate \
+            "it has no TLS version or cipher suite in common with this proxy, or requires a client certificate \
              (tls.upstream.client_certificates)"
         }
         Alert::CertificateRequired | Alert::NoCertificate => {
-            "it wants a client certificate (tls.upstream.client_certificates)"
+            "it requires a client certificate (tls.upstream.client_certificates)"
         }
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -157,12 +159,12 @@ fn alert_in_words(alert: AlertDescription) -> String {
         | Alert::CertificateUnknown
         | Alert::UnknownCA
         | Alert::AccessDenied => {
-            "it accepts only clients with another certificate (tls.upstream.client_certificates)"
+            "it rejected the client certificate (tls.upstream.client_certificates)"
         }
         Alert::UnrecognisedName => "it does not serve this name",
-        alert => return format!("it answered with the alert {alert:?}"),
+        alert => return format!("it sent the alert {alert:?}"),
     };
-    format!("it answered with the alert {alert:?}: {meaning}")
+    format!("it sent the alert {alert:?}: {meaning}")
 }
 
 fn protocol_in_words(error: &rustls::Error) -> String {
@@ -174,4 +176,4 @@ fn protocol_in_words(error: &rustls::Error) -> String {
     }
 }
 
-const VERSION_TOO_OLD: &str = "it speaks neither TLS 1.2 nor TLS 1.3";
+const VERSION_TOO_OLD: &str = "it supports neither TLS 1.2 nor TLS 1.3";

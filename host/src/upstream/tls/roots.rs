@@ -11,8 +11,8 @@ use super::TlsClientError;
 use crate::{key_pair, pem_text};
 
 /// Openssl's own programs refuse servers by such a certificate, too.
-const DISTRUSTED: &str = "has a TRUSTED CERTIFICATE whose trust settings do not allow servers; write it without them by \
-                          openssl x509 -in FILE -out COPY";
+const DISTRUSTED: &str = "contains a TRUSTED CERTIFICATE whose trust settings do not allow servers; remove the \
+                          settings with openssl x509 -in FILE -out COPY";
 
 /// The certificates of the configuration.
 #[derive(Debug)]
@@ -46,12 +46,18 @@ pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, TlsClientError> {
 pub(super) fn add_platforms(roots: &mut RootCertStore) {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "cannot read some of the system's trusted certificates");
+        tracing::warn!(%error, "cannot read some trusted certificates of the system");
     }
     let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, "read the system's trusted certificates");
+    tracing::debug!(
+        added,
+        ignored,
+        "read the trusted certificates of the system"
+    );
     if roots.is_empty() {
-        tracing::warn!("the system trusts no certificate: no https upstream will be accepted");
+        tracing::warn!(
+            "the system has no trusted certificates: no https upstream will be accepted"
+        );
     }
 }
 
@@ -72,7 +78,7 @@ fn add_file(
         certificates.push(section.certificate);
     }
     if certificates.len() == len {
-        return Err(io::Error::other("has no certificate in PEM format"));
+        return Err(io::Error::other("contains no certificate in PEM format"));
     }
     key_pair::warn_of_dates(path, &certificates[len..]);
     Ok(())

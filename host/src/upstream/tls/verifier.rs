@@ -44,7 +44,7 @@ pub(super) enum Untrusted {
     SelfSigned,
     #[error("leads to a root that is not trusted")]
     Root,
-    #[error("is an authority's own, and none of a server")]
+    #[error("is a CA certificate, not a server certificate")]
     Authority,
 }
 

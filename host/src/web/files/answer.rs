@@ -150,12 +150,12 @@ fn explanation(status: u16) -> &'static str {
     match status {
         301 => "this is a directory.",
         400 => "the path is malformed.",
-        403 => "this may not be read.",
-        404 => "there is no such file here.",
-        405 => "files can only be read.",
-        412 => "the file is not as the request wants it.",
-        416 => "the file is shorter than that.",
-        503 => "too much is going on; try again.",
+        403 => "access denied.",
+        404 => "no such file.",
+        405 => "files are read-only.",
+        412 => "the file does not meet the conditions of the request.",
+        416 => "the range is beyond the end of the file.",
+        503 => "the server is overloaded; try again.",
         _ => "the file cannot be read.",
     }
 }

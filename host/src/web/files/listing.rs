@@ -78,7 +78,9 @@ fn written(name: &[u8], lines: &[Line], is_cut: bool) -> String {
     }
     page.push_str("</table>\n");
     if is_cut {
-        page.push_str(&format!("<p>Only {MAX_NAMES} names were read.</p>\n"));
+        page.push_str(&format!(
+            "<p>Only the first {MAX_NAMES} names are listed.</p>\n"
+        ));
     }
     page.push_str("</body>\n</html>\n");
     page

@@ -67,7 +67,7 @@ pub(super) enum OpenError {
 /// Why files cannot be served at all.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "static files: {} cannot be opened ({source}); create this directory, or name another one \
+    "static files: {} cannot be opened ({source}); create this directory, or specify another one \
      (--static-server-dir, `dir` in [web_server.static_files])",
     dir.display()
 )]
@@ -93,7 +93,7 @@ impl Root {
             Err(error) if config.dir.is_none() => {
                 tracing::warn!(
                     dir = %path.display(), %error,
-                    "no directory of static files: every request for one is answered 404"
+                    "the directory of static files is missing: requests for files are answered with 404"
                 );
                 None
             }
@@ -146,8 +146,8 @@ impl Root {
         if was_there != is_there {
             let dir = self.path.display();
             match is_there {
-                true => tracing::info!(%dir, "the directory of static files is back"),
-                false => tracing::warn!(%dir, "the directory of static files has gone"),
+                true => tracing::info!(%dir, "the directory of static files is available again"),
+                false => tracing::warn!(%dir, "the directory of static files is missing"),
             }
         }
     }
@@ -211,15 +211,15 @@ impl OpenError {
     /// For the log.
     pub(super) fn reason(self) -> &'static str {
         match self {
-            Self::NotFound => "there is no such file",
-            Self::LeadsOut => "a symbolic link leads out of the directory",
+            Self::NotFound => "no such file",
+            Self::LeadsOut => "a symbolic link leads outside the directory",
             Self::Link => {
-                "symbolic links are not followed (web_server.static_files.symlinks), or there are too many"
+                "symbolic links are not followed (web_server.static_files.symlinks), or too many were followed"
             }
-            Self::NotAFile => "it is no regular file",
+            Self::NotAFile => "it is not a regular file",
             Self::Forbidden => "the system denies access to it",
-            Self::Exhausted => "there are too many open files, or too little memory",
-            Self::Failed => "the disk failed",
+            Self::Exhausted => "out of file descriptors or memory",
+            Self::Failed => "an I/O error occurred",
         }
     }
 

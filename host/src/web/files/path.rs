@@ -37,12 +37,12 @@ impl PathError {
     /// For the log.
     pub(super) fn reason(self) -> &'static str {
         match self {
-            Self::Malformed => "the path has a malformed escape or a control character",
-            Self::Outside => "the path leads out of the directory",
+            Self::Malformed => "the path contains invalid percent-encoding or a control character",
+            Self::Outside => "the path leads outside the directory",
             Self::Hidden => "a name in the path begins with a dot",
-            Self::Separator => "a name in the path has an escaped slash",
+            Self::Separator => "a name in the path contains a percent-encoded slash",
             Self::TooLong => "a name in the path is longer than 255 bytes",
-            Self::Foreign => "Windows takes a name in the path for another file or a device",
+            Self::Foreign => "a name in the path is reserved on Windows",
         }
     }
 }

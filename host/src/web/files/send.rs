@@ -56,9 +56,9 @@ impl Segment {
 #[derive(Debug, Error)]
 pub(crate) enum SendFileError {
     /// The client went away, or took nothing for too long (`TimedOut`).
-    #[error("the client does not take the file")]
+    #[error("the client stopped reading")]
     Client(#[source] io::Error),
-    #[error("the file has become shorter")]
+    #[error("the file was truncated while it was sent")]
     Shrunk,
     #[error("the file cannot be read")]
     Read(#[source] io::Error),

@@ -20,10 +20,10 @@ pub struct ProxyAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// No host, or none that clients could look up.
-    #[error("has no host that clients could reach; write HOST:PORT, an IPv6 address in brackets")]
+    #[error("has no host that clients can reach; write HOST:PORT, with IPv6 addresses in brackets")]
     HostInvalid,
     /// No port, or 0.
-    #[error("has no port from 1 to 65535; write HOST:PORT, an IPv6 address in brackets")]
+    #[error("has no port from 1 to 65535; write HOST:PORT, with IPv6 addresses in brackets")]
     PortInvalid,
 }
 

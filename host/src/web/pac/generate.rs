@@ -19,22 +19,22 @@ use crate::config::Config;
 pub enum GenerateError {
     /// It listens where nobody elsewhere can follow, such as at an address with a zone; or this machine has a name that
     /// nobody could look up.
-    #[error("clients have no use for the address {0}; name the proxy with --proxy HOST:PORT")]
+    #[error("clients cannot connect to the address {0}; specify the proxy with --proxy HOST:PORT")]
     Address(String),
     /// Port 0 is another one at every start.
     #[error(
-        "with port 0 the system chooses another port at each start; set a port, or name the proxy with \
+        "with port 0, the system chooses a different port at each start; set a port, or specify the proxy with \
          --proxy HOST:PORT"
     )]
     PortUnknown,
     /// The file is there already.
-    #[error("{} exists already; --force replaces it", .0.display())]
+    #[error("{} already exists; use --force to replace it", .0.display())]
     Exists(PathBuf),
     /// The system refuses the file.
-    #[error("{} cannot be written: {}", .0.display(), .1)]
+    #[error("cannot write {}: {}", .0.display(), .1)]
     Unwritable(PathBuf, io::Error),
     /// Nobody takes what the command prints.
-    #[error("standard output: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
@@ -106,17 +106,17 @@ impl Note {
     fn tell(self, address: &ProxyAddress, notes: &mut dyn Write) {
         let text = match self {
             Note::Nothing => return,
-            Note::Loopback => format!("only this machine reaches {address}"),
+            Note::Loopback => format!("only this machine can connect to {address}"),
             Note::MachineName => {
                 format!(
-                    "the proxy listens at every address; its clients have to know it as {address}"
+                    "the proxy listens on all addresses; clients must be able to resolve {address}"
                 )
             }
         };
         // If standard error is gone, nobody wants to know.
         let _ = writeln!(
             notes,
-            "proxy: {text}; --proxy HOST:PORT names another address"
+            "proxy: {text}; use --proxy HOST:PORT for another address"
         );
     }
 }
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn what_is_no_address_for_clients_is_refused() {
-        assert!(at("::", 0).unwrap_err().starts_with("with port 0 "));
+        assert!(at("::", 0).unwrap_err().starts_with("with port 0, "));
         assert_eq!(
             at("fe80::1%eth0", 1).unwrap_err(),
-            "clients have no use for the address fe80::1%eth0; name the proxy with --proxy HOST:PORT"
+            "clients cannot connect to the address fe80::1%eth0; specify the proxy with --proxy HOST:PORT"
         );
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Form {
 /// The text does not say which hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no host; write example.com, .example.com, *.example.com, an IP address, 10.0.0.0/8, <local> or *"
+    "is not a host pattern; write example.com, .example.com, *.example.com, an IP address, 10.0.0.0/8, <local> or *"
 )]
 pub struct RuleError;
 

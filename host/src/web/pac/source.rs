@@ -26,8 +26,8 @@ const FUNCTION: &str = "FindProxyForURL";
 pub enum PacError {
     /// The setting is no file, and no text either.
     #[error(
-        "`{shown}` cannot be read ({source}), and is not the text of a PAC file, as it has no FindProxyForURL; \
-         name a file with --pac-file"
+        "`{shown}` cannot be read ({source}), and is not the text of a PAC file, because it does not contain \
+         FindProxyForURL; specify a file with --pac-file"
     )]
     Neither {
         /// The setting, or how it begins.
@@ -36,7 +36,7 @@ pub enum PacError {
         source: io::Error,
     },
     /// The file is there, but cannot be read.
-    #[error("{}: {source}; name a readable file with --pac-file", .path.display())]
+    #[error("{}: {source}; specify a readable file with --pac-file", .path.display())]
     Unreadable {
         /// As it was given.
         path: PathBuf,
@@ -44,10 +44,10 @@ pub enum PacError {
         source: io::Error,
     },
     /// A directory, a pipe, a device.
-    #[error("{}: is not a regular file; name one with --pac-file", .0.display())]
+    #[error("{}: is not a regular file; specify one with --pac-file", .0.display())]
     NotAFile(PathBuf),
     /// More than browsers take.
-    #[error("the PAC file has more than 1 MiB, which no browser takes; shorten it")]
+    #[error("the PAC file exceeds 1 MiB, which browsers do not accept; shorten it")]
     TooLong,
 }
 
@@ -87,12 +87,12 @@ impl Source {
         match fs::metadata(file_or_text) {
             Ok(_) => {
                 let file = WatchedFile::open(Path::new(file_or_text))?;
-                tracing::info!(file = file_or_text, "the PAC setting is a file");
+                tracing::info!(file = file_or_text, "the PAC setting is a file name");
                 Ok(Source::File(file))
             }
             Err(_) if file_or_text.contains(FUNCTION) => {
                 let served = Served::new(file_or_text.as_bytes().to_vec())?;
-                tracing::info!("the PAC setting is the text itself");
+                tracing::info!("the PAC setting is the text of a PAC file");
                 Ok(Source::Text(served))
             }
             Err(source) => Err(PacError::Neither {
@@ -155,12 +155,12 @@ impl WatchedFile {
         match read_if_changed(&self.path, &kept.stamp) {
             Ok(None) => kept.has_failed = false,
             Ok(Some((served, stamp))) => {
-                tracing::info!(file = %self.path.display(), "the PAC file has changed and was read again");
+                tracing::info!(file = %self.path.display(), "PAC file reloaded");
                 (kept.served, kept.stamp, kept.has_failed) = (served, stamp, false);
             }
             Err(error) if !kept.has_failed => {
                 kept.has_failed = true;
-                tracing::warn!(%error, "the PAC file cannot be read again; the last one stays");
+                tracing::warn!(%error, "reloading the PAC file failed: keeping the previous one");
             }
             Err(_) => {}
         }
@@ -315,14 +315,14 @@ mod tests {
         assert_eq!(
             error,
             "`/nonexistent/proxy.pac` cannot be read (No such file or directory (os error 2)), and is not the text \
-             of a PAC file, as it has no FindProxyForURL; name a file with --pac-file"
+             of a PAC file, because it does not contain FindProxyForURL; specify a file with --pac-file"
         );
         let long = format!("function findproxy()\n{{ {} }}", "x".repeat(10_000));
         let error = refusal(&long);
         assert!(error.starts_with("`function findproxy() { xxx"), "{error}");
         assert!(error.lines().count() == 1 && error.len() < 400, "{error}");
         for setting in ["", "a\0b"] {
-            assert!(refusal(setting).contains("no FindProxyForURL"));
+            assert!(refusal(setting).contains("does not contain FindProxyForURL"));
         }
     }
 
@@ -339,9 +339,9 @@ mod tests {
         let scratch = Scratch::new();
         let whole = "x".repeat(MAX_LEN);
         assert!(Source::find(&scratch.write(&whole)).is_ok());
-        assert!(refusal(&scratch.write(whole + "x")).contains("more than 1 MiB"));
+        assert!(refusal(&scratch.write(whole + "x")).contains("exceeds 1 MiB"));
         let text = format!("{FUNCTION}{}", " ".repeat(MAX_LEN));
-        assert!(refusal(&text).contains("more than 1 MiB"));
+        assert!(refusal(&text).contains("exceeds 1 MiB"));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Assembly {
     /// Control messages come out between the fragments of others, as they were sent.
     ///
     /// # Errors
-    /// When the sender broke the protocol, or a message is longer than the limit; from then on it is always that error.
+    /// When the sender broke the protocol, or a message exceeds the limit; from then on it is always that error.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);

@@ -93,7 +93,9 @@ impl WebsocketClient {
         client
             .shake_hands(&request, &time)
             .and_then(|answer| handshake::check_response(&answer, &key, headers))
-            .map_err(|error| io::Error::new(error.kind(), format!("no WebSocket: {error}")))?;
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("WebSocket handshake failed: {error}"))
+            })?;
         Ok(client)
     }
 
@@ -132,7 +134,7 @@ impl WebsocketClient {
                 break;
             }
             if answer.len() > MAX_ANSWER_LEN {
-                let text = "the server's answer is too long";
+                let text = "the response of the server is too long";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
         }
@@ -168,7 +170,7 @@ impl WebsocketClient {
     /// WebSocket is closed, or the connection broken; nothing more can be sent, but what has come can still be received.
     pub fn send(&mut self, frame: &WebsocketFrame) -> io::Result<()> {
         if self.state != State::Open {
-            let text = "nothing more can be sent on this WebSocket";
+            let text = "the WebSocket is closed for sending";
             return Err(io::Error::new(io::ErrorKind::NotConnected, text));
         }
         frame.check().map_err(invalid_input)?;
@@ -207,7 +209,7 @@ impl WebsocketClient {
                 State::Open | State::SentLast => {}
                 State::Closed => return Ok(None),
                 State::Failed => {
-                    let text = "this WebSocket has failed before";
+                    let text = "the WebSocket has failed";
                     return Err(io::Error::new(io::ErrorKind::NotConnected, text));
                 }
             }
@@ -306,7 +308,7 @@ impl WebsocketClient {
             match self.stream.read(&mut self.received) {
                 Ok(0) => {
                     self.state = State::Failed;
-                    let text = "the server left without a Close";
+                    let text = "the server closed the connection without a Close frame";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }
                 Ok(len) => {
@@ -327,12 +329,13 @@ fn invalid_input(error: FrameError) -> io::Error {
 /// What an error of a socket means during the handshake.
 fn in_words(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")
-        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the server did not respond in time",
+        ),
         io::ErrorKind::UnexpectedEof => io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "the server left without an answer",
+            "the server closed the connection without a response",
         ),
         _ => error,
     }

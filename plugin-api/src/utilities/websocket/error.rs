@@ -46,18 +46,18 @@ impl FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unmasked => "a frame of the client's is not masked",
-            Self::Masked => "a frame of the server's is masked",
+            Self::Unmasked => "a frame from the client is not masked",
+            Self::Masked => "a frame from the server is masked",
             Self::Reserved => "a reserved bit is set",
-            Self::Opcode => "an opcode is not known",
-            Self::Length => "a length is not written in the shortest way, or beyond 63 bits",
+            Self::Opcode => "unknown opcode",
+            Self::Length => "a length is not encoded minimally or exceeds 63 bits",
             Self::ControlTooLong => "a control frame is longer than 125 bytes",
             Self::ControlFragmented => "a control frame is fragmented",
-            Self::Continuation => "a continuation continues nothing",
-            Self::Interleaved => "a message begins inside of another",
-            Self::CloseCode => "a Close has a code that must not be sent, or half a code",
+            Self::Continuation => "a continuation frame without a message to continue",
+            Self::Interleaved => "a new message begins before the previous one ended",
+            Self::CloseCode => "a Close frame has an invalid or incomplete code",
             Self::NotUtf8 => "text is not UTF-8",
-            Self::TooLong => "a message is longer than the limit",
+            Self::TooLong => "a message exceeds the limit",
         })
     }
 }

@@ -39,21 +39,21 @@ impl<'u> Target<'u> {
     /// When it is not the URL of a WebSocket in clear.
     pub(super) fn parse(url: &'u str) -> io::Result<Self> {
         // The URL itself may hold what nobody else should read in a log.
-        let wrong = |what: &str| invalid_input(format!("not the URL of a WebSocket: {what}"));
+        let wrong = |what: &str| invalid_input(format!("not a WebSocket URL: {what}"));
         let (scheme, rest) = url
             .split_once("://")
-            .ok_or_else(|| wrong("it does not read like ws://host:port/path"))?;
+            .ok_or_else(|| wrong("it does not have the form ws://host:port/path"))?;
         match scheme {
             _ if scheme.eq_ignore_ascii_case("ws") => {}
             _ if scheme.eq_ignore_ascii_case("wss") => {
                 return Err(invalid_input(
-                    "wss needs TLS, which this client does not speak".to_owned(),
+                    "wss requires TLS, which this client does not support".to_owned(),
                 ));
             }
             _ => return Err(wrong("the scheme is not ws")),
         }
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('#') {
-            return Err(wrong("a character that it cannot have"));
+            return Err(wrong("it contains an invalid character"));
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (bracketed, port) = match authority.rsplit_once(':') {
@@ -62,7 +62,7 @@ impl<'u> Target<'u> {
         };
         let port = match port {
             None => 80,
-            Some(port) => decimal(port).ok_or_else(|| wrong("the port is no number"))?,
+            Some(port) => decimal(port).ok_or_else(|| wrong("the port is not a number"))?,
         };
         let host = match bracketed.strip_prefix('[') {
             Some(host) => host.strip_suffix(']').filter(|host| host.contains(':')),
@@ -70,7 +70,7 @@ impl<'u> Target<'u> {
         };
         let host = host
             .filter(|host| !host.is_empty() && !host.contains(['@', '[']))
-            .ok_or_else(|| wrong("no host"))?;
+            .ok_or_else(|| wrong("it has no host"))?;
         Ok(Self {
             host,
             port,
@@ -89,7 +89,7 @@ impl<'u> Target<'u> {
     pub(super) fn request(&self, key: &str, headers: &[(&str, &str)]) -> io::Result<Vec<u8>> {
         let is_own = |name: &str| OWN.iter().any(|own| own.eq_ignore_ascii_case(name));
         if let Some((name, _)) = headers.iter().find(|(name, _)| is_own(name)) {
-            return Err(invalid_input(format!("the client writes {name} itself")));
+            return Err(invalid_input(format!("the client sets {name} itself")));
         }
         let request = HttpRequest::new("GET", &self.path)
             .header("Host", self.authority)
@@ -137,19 +137,21 @@ pub(super) fn check_response(head: &[u8], key: &str, headers: &[(&str, &str)]) -
         return Err(refused(text));
     }
     if !head.lists("Upgrade", "websocket") {
-        return Err(refused("the answer's Upgrade does not name websocket"));
+        return Err(refused("Upgrade in the response is not websocket"));
     }
     if !head.lists("Connection", "upgrade") {
-        return Err(refused("the answer's Connection does not name upgrade"));
+        return Err(refused("Connection in the response does not list upgrade"));
     }
     let expected = accept(key);
     if !head.values("Sec-WebSocket-Accept").eq([&*expected]) {
         return Err(refused(
-            "the answer's Sec-WebSocket-Accept does not fit the key",
+            "Sec-WebSocket-Accept in the response does not match the key",
         ));
     }
     if head.values("Sec-WebSocket-Extensions").next().is_some() {
-        return Err(refused("the answer has extensions that nobody asked for"));
+        return Err(refused(
+            "the response lists an extension that was not offered",
+        ));
     }
     let has_offered = |protocol: &str| {
         headers
@@ -159,7 +161,9 @@ pub(super) fn check_response(head: &[u8], key: &str, headers: &[(&str, &str)]) -
     };
     match head.values(PROTOCOL).all(has_offered) {
         true => Ok(()),
-        false => Err(refused("the answer has a protocol that nobody asked for")),
+        false => Err(refused(
+            "the response lists a subprotocol that was not offered",
+        )),
     }
 }
 
@@ -171,7 +175,7 @@ struct ResponseHead<'h> {
 
 impl<'h> ResponseHead<'h> {
     fn parse(head: &'h str) -> io::Result<Self> {
-        let broken = || refused("the server's answer is not one of HTTP/1.1");
+        let broken = || refused("the response is not an HTTP/1.1 response");
         let mut lines = head.trim_end_matches("\r\n").split("\r\n");
         let is_text = |line: &str| !line.contains(|char: char| char.is_control() && char != '\t');
         if !lines.clone().all(is_text) {
@@ -292,14 +296,13 @@ mod tests {
         ] {
             let error = Target::parse(url).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{url}");
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("not the URL of a WebSocket: ")
-            );
+            assert!(error.to_string().starts_with("not a WebSocket URL: "));
         }
         let error = Target::parse("wss://a.example/").unwrap_err().to_string();
-        assert_eq!(error, "wss needs TLS, which this client does not speak");
+        assert_eq!(
+            error,
+            "wss requires TLS, which this client does not support"
+        );
     }
 
     #[test]
@@ -356,68 +359,68 @@ mod tests {
             (
                 "HTTP/1.1 101",
                 "HTTP/1.0 101",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 "HTTP/1.1 101",
                 "hello",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 one,
                 "Upgrade : websocket\r\n",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 one,
                 " folded\r\n",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 one,
                 "Upgrade: websocket\nA: b\r\n",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 one,
                 "Upgrade: webs\0cket\r\n",
-                "the server's answer is not one of HTTP/1.1",
+                "the response is not an HTTP/1.1 response",
             ),
             (
                 one,
                 "Upgrade: h2c\r\n",
-                "the answer's Upgrade does not name websocket",
+                "Upgrade in the response is not websocket",
             ),
-            (one, "", "the answer's Upgrade does not name websocket"),
+            (one, "", "Upgrade in the response is not websocket"),
             (
                 "Connection: Upgrade",
                 "Connection: close",
-                "the answer's Connection does not name upgrade",
+                "Connection in the response does not list upgrade",
             ),
             (
                 "s3pP",
                 "S3pP",
-                "the answer's Sec-WebSocket-Accept does not fit the key",
+                "Sec-WebSocket-Accept in the response does not match the key",
             ),
             (
                 "Sec-WebSocket-Accept",
                 "X",
-                "the answer's Sec-WebSocket-Accept does not fit the key",
+                "Sec-WebSocket-Accept in the response does not match the key",
             ),
             (
                 one,
                 "Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n",
-                "the answer's Sec-WebSocket-Accept does not fit the key",
+                "Sec-WebSocket-Accept in the response does not match the key",
             ),
             (
                 one,
                 "Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
-                "the answer has extensions that nobody asked for",
+                "the response lists an extension that was not offered",
             ),
             (
                 one,
                 "Upgrade: websocket\r\nSec-WebSocket-Protocol: other\r\n",
-                "the answer has a protocol that nobody asked for",
+                "the response lists a subprotocol that was not offered",
             ),
         ] {
             let answer = ANSWER.replace(from, to);
