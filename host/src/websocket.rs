@@ -1,6 +1,6 @@
 //! WebSockets that do not merely pass (RFC 6455): those whose messages plugins see, and those that end at the proxy.
 //!
-//! Frames are read, and messages put together, by [`plugin_api::utilities::websocket`], which refuses what breaks the
+//! Frames are read, and messages put together, by [`proxy_websocket`], which refuses what breaks the
 //! protocol. `frame` has the two sides, `outgoing` holds what a side has not taken yet, `relay` takes messages from one
 //! connection to the other past those who see them. A WebSocket that ends at the proxy begins with a `handshake` and is
 //! a `server`'s. One that nobody listens to never comes here: it is a tunnel like any other.

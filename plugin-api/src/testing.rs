@@ -34,12 +34,12 @@ pub mod web;
 use crate::abi::{FilterTableRef, answered, code, flag, hook};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
-use crate::utilities::websocket::check_message;
 use crate::{
     AnsweredBy, Direction, Error, Filter, Flow, Interception, LogLine, MessageKind, Outcome, Reply,
 };
 use core::ffi::c_void;
 use fake::{Fake, FakeRequest, FakeResponse, FakeSummary};
+use proxy_websocket::check_message;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 use std::time::Duration;

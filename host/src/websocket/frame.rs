@@ -1,13 +1,12 @@
 //! The two sides of a WebSocket, and what may be sent to either.
 //!
-//! Frames, masks and messages out of them are read and written by [`plugin_api::utilities::websocket`], which plugins use,
+//! Frames, masks and messages out of them are read and written by [`proxy_websocket`], which plugins use,
 //! too; here is what the proxy adds: its sides, and how an operator reads of a fault.
 
 use std::borrow::Cow;
 
-pub(crate) use plugin_api::MessageKind as Kind;
-use plugin_api::utilities::FrameError;
-use plugin_api::utilities::websocket::{FrameHead, Sender, check_message};
+pub(crate) use proxy_websocket::MessageKind as Kind;
+use proxy_websocket::{FrameError, FrameHead, Sender, check_message};
 
 /// The two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

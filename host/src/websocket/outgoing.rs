@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use plugin_api::utilities::websocket::apply_mask;
+use proxy_websocket::apply_mask;
 use rustls::crypto::SecureRandom;
 
 use super::frame::{Kind, Side, write_head};

@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use plugin_api::close_data;
-use plugin_api::utilities::FrameError;
-use plugin_api::utilities::websocket::{Assembly, Message, Sender};
+use proxy_websocket::{Assembly, FrameError, Message, Sender};
 use rustls::crypto::SecureRandom;
 
 use super::frame::{Kind, Side, describe};

@@ -14,8 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use plugin_api::close_data;
-use plugin_api::utilities::FrameError;
-use plugin_api::utilities::websocket::{Assembly, Message};
+use proxy_websocket::{Assembly, FrameError, Message};
 
 use super::frame::{Kind, Side, describe, is_sendable};
 use super::outgoing::Outgoing;

@@ -10,11 +10,11 @@ use crate::abi::{
     edit, fact, head, hook,
 };
 use crate::guard::guarded;
-use crate::utilities::websocket::check_message;
 use crate::{Direction, MessageKind, Reply, canonical_host};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
+use proxy_websocket::check_message;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;

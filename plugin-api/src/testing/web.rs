@@ -33,7 +33,6 @@ use crate::abi::web::{
 };
 use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head, hook};
 use crate::guard::guarded;
-use crate::utilities::websocket::check_message;
 use crate::{
     Error, ForwardFault, MessageKind, Reply, WebRoutes, close_data, configuration, waker,
     web::Table,
@@ -41,6 +40,7 @@ use crate::{
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
+use proxy_websocket::check_message;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::net::SocketAddr;

@@ -5,15 +5,13 @@
 //! from one side, piece by piece, and refuses what breaks the protocol; the proxy reads WebSockets with it, too.
 //! [`WebsocketClient`] puts all of that on a socket. Nothing else in here does input or output.
 
-mod assembly;
 mod client;
-mod error;
 mod frame;
 mod handshake;
-mod head;
 
-pub use assembly::{Assembly, Message};
 pub use client::WebsocketClient;
-pub use error::FrameError;
 pub use frame::{DEFAULT_MAX_PAYLOAD, WebsocketFrame};
-pub use head::{FrameHead, HeadReader, Opcode, Sender, apply_mask, check_close, check_message};
+pub use proxy_websocket::{
+    Assembly, FrameError, FrameHead, HeadReader, Message, Opcode, Sender, apply_mask, check_close,
+    check_message,
+};

@@ -6,7 +6,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use plugin_api::utilities::websocket::apply_mask;
+use proxy_websocket::apply_mask;
 
 use super::super::frame::write_head;
 use super::*;

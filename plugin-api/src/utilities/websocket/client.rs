@@ -8,12 +8,10 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::assembly::{Assembly, Message};
+use proxy_websocket::{Assembly, FrameError, Message, MessageKind, Opcode, Sender, check_close};
+
 use super::frame::{DEFAULT_MAX_PAYLOAD, WebsocketFrame};
 use super::handshake::{self, Target};
-use super::head::{Opcode, Sender};
-use super::{FrameError, check_close};
-use crate::MessageKind;
 use crate::utilities::new_socket_connection_within;
 use crate::utilities::socket::{CONNECT_LIMIT, TimeLeft};
 

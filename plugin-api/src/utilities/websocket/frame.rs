@@ -5,9 +5,11 @@
 //! [`WebsocketFrame::parse`] refuses what breaks the rules of a single frame. Rules about several are
 //! [`Assembly`](super::Assembly)'s.
 
-use super::head::{FrameHead, HeadReader, Opcode, apply_mask, check_message};
-use super::{FrameError, handshake};
-use crate::close_data;
+use proxy_websocket::{
+    FrameError, FrameHead, HeadReader, Opcode, apply_mask, check_message, close_data,
+};
+
+use super::handshake;
 
 /// The longest payload that [`WebsocketFrame::parse`] takes, in bytes: 16 MiB.
 pub const DEFAULT_MAX_PAYLOAD: u64 = 16 * 1024 * 1024;

@@ -1,15 +1,12 @@
-//! The heads of frames, and what a message of each kind may say (RFC 6455 §5.2, §5.5, §7.4).
+//! The heads of frames, and masks (RFC 6455 §5.2, §5.3).
 //!
-//! Bytes in, values out; no socket. Whatever the RFC forbids its sender is a [`FrameError`], which names the code that the
-//! sender is closed with.
+//! Whatever the RFC forbids the sender of a head is a [`FrameError`].
 
-use super::FrameError;
-use crate::MessageKind;
+use crate::message::MAX_CONTROL_LEN;
+use crate::{FrameError, MessageKind};
 
 /// The longest head: two bytes, eight of length, four of mask.
 const MAX_HEAD_LEN: usize = 14;
-/// The most that a control frame carries, in bytes (§5.5).
-const MAX_CONTROL_LEN: usize = 125;
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
@@ -166,14 +163,15 @@ pub enum Sender {
 /// Reads heads, however their bytes come.
 ///
 /// ```
-/// use plugin_api::utilities::websocket::{FrameHead, HeadReader, Opcode, Sender};
+/// # use proxy_websocket as websocket;
+/// use websocket::{FrameHead, HeadReader, Opcode, Sender};
 ///
 /// let mut reader = HeadReader::of(Sender::Server);
 /// let (mut first, mut rest) = (&b"\x81"[..], &b"\x05hello"[..]);
 /// assert_eq!(reader.read(&mut first)?, None);
 /// assert_eq!(reader.read(&mut rest)?, Some(FrameHead::whole(Opcode::Text, None, 5)));
 /// assert_eq!(rest, b"hello");
-/// # Ok::<(), plugin_api::utilities::FrameError>(())
+/// # Ok::<(), websocket::FrameError>(())
 /// ```
 #[derive(Debug)]
 pub struct HeadReader {
@@ -292,42 +290,6 @@ pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
         for (byte, key) in block.iter_mut().zip(key) {
             *byte ^= key;
         }
-    }
-}
-
-/// Whether a Close may say this: nothing, or a code that may be sent and a reason (§5.5.1, §7.4).
-///
-/// # Errors
-/// Why nobody may say it.
-pub fn check_close(data: &[u8]) -> Result<(), FrameError> {
-    match data {
-        [] => Ok(()),
-        [_] => Err(FrameError::CloseCode),
-        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
-            1000..=1003 | 1007..=1014 | 3000..=4999 => check_text(reason),
-            _ => Err(FrameError::CloseCode),
-        },
-    }
-}
-
-/// Whether a message of this kind may say this (§5.5, §5.6).
-///
-/// # Errors
-/// Why nobody may say it.
-pub fn check_message(kind: MessageKind, data: &[u8]) -> Result<(), FrameError> {
-    match kind {
-        MessageKind::Text => check_text(data),
-        MessageKind::Binary => Ok(()),
-        _ if data.len() > MAX_CONTROL_LEN => Err(FrameError::ControlTooLong),
-        MessageKind::Close => check_close(data),
-        MessageKind::Ping | MessageKind::Pong => Ok(()),
-    }
-}
-
-fn check_text(data: &[u8]) -> Result<(), FrameError> {
-    match std::str::from_utf8(data) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(FrameError::NotUtf8),
     }
 }
 
@@ -453,42 +415,6 @@ mod tests {
             apply_mask(first, mask, 0);
             apply_mask(rest, mask, split as u64);
             assert_eq!(bytes, expected, "{split}");
-        }
-    }
-
-    #[test]
-    fn closes_are_checked_by_the_table_of_the_rfc() {
-        let allowed = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-        for code in 0..=u16::MAX {
-            let expected = match allowed(code) {
-                true => Ok(()),
-                false => Err(FrameError::CloseCode),
-            };
-            assert_eq!(check_close(&code.to_be_bytes()), expected, "{code}");
-        }
-        assert_eq!(check_close(b""), Ok(()));
-        assert_eq!(check_close(b"\x03"), Err(FrameError::CloseCode));
-        assert_eq!(check_close(b"\x03\xe8bye"), Ok(()));
-        assert_eq!(check_close(b"\x03\xe8\xff"), Err(FrameError::NotUtf8));
-    }
-
-    #[test]
-    fn messages_say_what_their_kind_may() {
-        let rows: &[(MessageKind, &[u8], Result<(), FrameError>)] = &[
-            (MessageKind::Binary, &[0xff; 1000], Ok(())),
-            (MessageKind::Text, "ä".as_bytes(), Ok(())),
-            (MessageKind::Text, b"\xc3", Err(FrameError::NotUtf8)),
-            (MessageKind::Ping, &[0xff; 125], Ok(())),
-            (
-                MessageKind::Pong,
-                &[0xff; 126],
-                Err(FrameError::ControlTooLong),
-            ),
-            (MessageKind::Close, b"", Ok(())),
-            (MessageKind::Close, b"\x03\xed", Err(FrameError::CloseCode)),
-        ];
-        for (kind, data, expected) in rows {
-            assert_eq!(check_message(*kind, data), *expected, "{kind:?}");
         }
     }
 

@@ -4,9 +4,9 @@
 //! No socket. What is allocated grows with what has arrived, never with what a head announces, and a message beyond the
 //! limit is refused by the head that would make it so.
 
-use super::FrameError;
-use super::head::{FrameHead, HeadReader, Sender, apply_mask, check_close};
-use crate::MessageKind;
+use crate::head::{FrameHead, HeadReader, Sender, apply_mask};
+use crate::message::check_close;
+use crate::{FrameError, MessageKind};
 
 /// A whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct Message {
 /// The messages of one side, out of its bytes. No extension is understood: reserved bits have to be clear.
 ///
 /// ```
-/// use plugin_api::MessageKind;
-/// use plugin_api::utilities::websocket::{Assembly, Message, Sender};
+/// # use proxy_websocket as websocket;
+/// use websocket::{Assembly, Message, MessageKind, Sender};
 ///
 /// let mut assembly = Assembly::new(Sender::Server, 1024);
 /// let mut bytes = &b"\x01\x03hel\x89\x00\x80\x02lo\x82\x05an"[..];
@@ -30,7 +30,7 @@ pub struct Message {
 /// assert_eq!(assembly.next(&mut bytes)?, Some(ping));
 /// assert_eq!(assembly.next(&mut bytes)?, Some(hello));
 /// assert_eq!(assembly.next(&mut bytes)?, None);
-/// # Ok::<(), plugin_api::utilities::FrameError>(())
+/// # Ok::<(), websocket::FrameError>(())
 /// ```
 #[derive(Debug)]
 pub struct Assembly {
@@ -216,8 +216,8 @@ impl Utf8Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::Opcode;
     use super::*;
+    use crate::head::Opcode;
 
     const FIN: u8 = 0x80;
 
