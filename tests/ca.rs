@@ -91,7 +91,7 @@ fn assert_pair(directory: &Path, cert_file: &str, key_file: &str) {
 }
 
 #[test]
-fn an_authority_is_three_files_and_its_keys_are_its_owners() {
+fn a_ca_is_three_files_and_its_keys_are_its_owners() {
     let scratch = Scratch::new();
     let directory = directory(&scratch);
     let words = done(&directory, &["init"]);
@@ -110,7 +110,7 @@ fn an_authority_is_three_files_and_its_keys_are_its_owners() {
 }
 
 #[test]
-fn no_file_of_an_authority_is_replaced_unasked() {
+fn no_file_of_a_ca_is_replaced_unasked() {
     for name in CA_FILES {
         let scratch = Scratch::new();
         let directory = directory(&scratch);
@@ -122,7 +122,7 @@ fn no_file_of_an_authority_is_replaced_unasked() {
 }
 
 #[test]
-fn force_replaces_all_of_an_authority() {
+fn force_replaces_all_of_a_ca() {
     let scratch = Scratch::new();
     let directory = directory(&scratch);
     done(&directory, &["init"]);

@@ -1,9 +1,9 @@
-//! What it costs to make a certificate for a host, by the key of the authority that signs.
+//! What it costs to make a certificate for a host, by the key of the CA that signs.
 //!
 //! The difference between the rows is the signature; the rest is the same for all. How often it happens is bounded by
 //! the hosts, not by the connections: `interception::certificates` keeps what was made.
 
-#![expect(clippy::unwrap_used, reason = "the authorities are made in this file")]
+#![expect(clippy::unwrap_used, reason = "the CAs are made in this file")]
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::{env, fs, process};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use proxy_host::config::{InterceptionConfig, KeyPairFiles, UnknownProtocol};
-use proxy_host::interception::authority::Authority;
+use proxy_host::interception::ca::Ca;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SignatureAlgorithm};
 
 fn mint(criterion: &mut Criterion) {
@@ -22,15 +22,15 @@ fn mint(criterion: &mut Criterion) {
         ("ed25519", &rcgen::PKCS_ED25519),
         ("rsa_2048", &rcgen::PKCS_RSA_SHA256),
     ] {
-        let authority = authority(algorithm);
+        let ca = ca(algorithm);
         group.bench_function(name, |bencher| {
-            bencher.iter(|| authority.mint(black_box("www.example.com")).unwrap());
+            bencher.iter(|| ca.mint(black_box("www.example.com")).unwrap());
         });
     }
     group.finish();
 }
 
-fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
+fn ca(algorithm: &'static SignatureAlgorithm) -> Ca {
     let dir = env::temp_dir().join(format!("proxy-minting-{}", process::id()));
     fs::create_dir_all(&dir).unwrap();
     let key = KeyPair::generate_for(algorithm).unwrap();
@@ -42,7 +42,7 @@ fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
         path
     };
     let config = InterceptionConfig {
-        authority: KeyPairFiles {
+        ca: KeyPairFiles {
             cert_file: file("ca-cert.pem", params.self_signed(&key).unwrap().pem()),
             key_file: file("ca-key.pem", key.serialize_pem()),
         },
@@ -62,9 +62,9 @@ fn authority(algorithm: &'static SignatureAlgorithm) -> Authority {
         unknown: UnknownProtocol::Relay,
         relay_protocols: Vec::new(),
     };
-    let authority = Authority::load(&config).unwrap();
+    let ca = Ca::load(&config).unwrap();
     fs::remove_dir_all(&dir).unwrap();
-    authority
+    ca
 }
 
 criterion_group!(benches, mint);

@@ -337,11 +337,11 @@ pub struct ClientCertificate {
     pub files: KeyPairFiles,
 }
 
-/// Interception: whose TLS is ended here, and with which authority.
+/// Interception: whose TLS is ended here, and with which CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterceptionConfig {
-    /// Certificate and key of the authority that signs.
-    pub authority: KeyPairFiles,
+    /// Certificate and key of the CA.
+    pub ca: KeyPairFiles,
     /// The private key of all certificates that are made.
     pub signing_key_file: PathBuf,
     /// Where certificates are kept. Default `~/.proxy`; made with mode 0700.

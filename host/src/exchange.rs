@@ -423,7 +423,7 @@ impl Exchange {
             }
             TargetForm::Absolute | TargetForm::Authority => {}
         }
-        if let Some(page) = self.authority_page() {
+        if let Some(page) = self.ca_page() {
             return Ok(Some(page));
         }
         Ok(self.last_hop_answer())
@@ -437,13 +437,13 @@ impl Exchange {
         })
     }
 
-    /// The page at `http://proxy.local/`, which hands out the certificate of the authority.
-    fn authority_page(&self) -> Option<Reply> {
+    /// The page at `http://proxy.local/`, which hands out the certificate of the CA.
+    fn ca_page(&self) -> Option<Reply> {
         if self.head.host() != ca::page::HOST || self.head.is_method("CONNECT") {
             return None;
         }
         let certificate = self.generation.interception.as_ref();
-        let certificate = certificate.map(|interception| interception.authority_der());
+        let certificate = certificate.map(|interception| interception.ca_der());
         let address = self.generation.connector.own_addresses().first();
         let proxy = address.map_or_else(String::new, SocketAddr::to_string);
         let path = self.head.path();

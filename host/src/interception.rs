@@ -1,11 +1,11 @@
 //! TLS of clients that is ended here, so that plugins see what is in it.
 //!
 //! `policy` says whose, `opening` tells what a client speaks, `hello` what it asks of TLS, and `guard` watches a client
-//! whose upstream has spoken first. The `authority` signs what a client is shown; `certificates` keeps that, in memory and
+//! whose upstream has spoken first. The `ca` signs what a client is shown; `certificates` keeps that, in memory and
 //! on disk, for all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is
 //! what was learnt about hosts. A tunnel is taken through all this by `connection`, which also serves what is inside.
 
-pub mod authority;
+pub mod ca;
 pub mod certificates;
 
 mod disk;

@@ -1,4 +1,4 @@
-//! Certificates and private keys from PEM files, for the listener, for client certificates and for the authority.
+//! Certificates and private keys from PEM files, for the listener, for client certificates and for the CA.
 //!
 //! Whatever is read here is usable: the key is of a kind that rustls signs with, there is one of it, and it belongs to
 //! its certificate. Every failure names the file and says what to do. A key that others may read draws a warning, and
@@ -75,31 +75,31 @@ pub enum KeyPairFault {
     #[error(
         "is not a CA certificate (basicConstraints without CA:TRUE); create one with proxy ca init"
     )]
-    NotAnAuthority,
-    /// The key usage of the authority's certificate leaves out the signing of certificates.
+    NotACa,
+    /// The key usage of the CA's certificate leaves out the signing of certificates.
     #[error(
         "is a certificate that may not sign others (keyUsage without keyCertSign); create one with proxy ca init"
     )]
     MayNotSign,
-    /// The extended key usage of the authority's certificate leaves out servers.
+    /// The extended key usage of the CA's certificate leaves out servers.
     #[error(
         "is a certificate that may not sign for servers (extendedKeyUsage without serverAuth); create one with proxy \
          ca init"
     )]
     NotForServers,
-    /// A certificate above the authority's is none that may sign it.
+    /// A certificate above the CA's is none that may sign it.
     #[error(
         "contains a CA certificate whose issuer, {0}, may not sign others (basicConstraints without CA:TRUE, or \
          keyUsage without keyCertSign); create one with proxy ca init"
     )]
     IssuerMayNotSign(String),
-    /// A certificate above the authority's leaves out servers.
+    /// A certificate above the CA's leaves out servers.
     #[error(
         "contains a CA certificate whose issuer, {0}, may not sign for servers (extendedKeyUsage without \
          serverAuth); create one with proxy ca init"
     )]
     IssuerNotForServers(String),
-    /// A certificate above the authority's allows no authority so far below it.
+    /// A certificate above the CA's allows no CA so far below it.
     #[error(
         "contains {below} CA certificates below {issuer}, whose path length allows {allowed}, so clients would \
          reject every signed certificate; create one with proxy ca init"
@@ -107,9 +107,9 @@ pub enum KeyPairFault {
     PathTooLong {
         /// The issuer's name.
         issuer: String,
-        /// Authorities that it allows below itself.
+        /// CAs that it allows below itself.
         allowed: u32,
-        /// Authorities that there are.
+        /// CAs that there are.
         below: u32,
     },
     /// Name constraints exclude every host.
@@ -117,10 +117,10 @@ pub enum KeyPairFault {
         "contains a CA certificate whose name constraints exclude every host; create one with proxy ca init"
     )]
     NoHostLeft,
-    /// The authority's time is over.
+    /// The CA's time is over.
     #[error("expired on {0}; create a new one with proxy ca init, and install it on the clients")]
     Expired(String),
-    /// The authority's time has not begun.
+    /// The CA's time has not begun.
     #[error("is not yet valid (valid from {0}); check the clock of this machine")]
     NotYetValid(String),
     /// Browsers do not accept certificates with such a key.

@@ -1,7 +1,7 @@
 //! A certificate as people and clients want to see it.
 //!
 //! Read once, described in plain words: control characters in its names are replaced, so that what it says can be
-//! printed anywhere. Whether the authority can be used for signing is not asked here.
+//! printed anywhere. Whether the CA can be used for signing is not asked here.
 
 use std::fmt;
 use std::path::Path;
@@ -121,7 +121,7 @@ impl fmt::Display for Certificate {
             ""
         };
         let use_ = if self.is_ca {
-            "authority"
+            "CA"
         } else {
             "server or client, not a CA"
         };
@@ -251,7 +251,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_authority_made_elsewhere_is_shown_as_it_is() {
+    fn a_ca_made_elsewhere_is_shown_as_it_is() {
         let made = crate::interception::fixtures::RSA_CA;
         let der = CertificateDer::from_pem_slice(made.as_bytes()).unwrap();
         let shown = Certificate::from_der(&der).unwrap();

@@ -37,7 +37,7 @@ pub(super) fn key() -> Result<String, MakeError> {
     Ok(generate()?.serialize_pem())
 }
 
-/// The authority `name`, which may sign certificates of servers and no further authority (RFC 5280 §4.2.1).
+/// The CA `name`, which may sign certificates of servers and no further CA (RFC 5280 §4.2.1).
 pub(super) fn ca(name: &str, days: u16) -> Result<Made, MakeError> {
     let mut params = valid_for(days)?;
     params.distinguished_name.push(DnType::CommonName, name);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_may_sign_certificates_and_nothing_else() {
+    fn a_ca_may_sign_certificates_and_nothing_else() {
         let made = ca("proxy CA here", 3650).unwrap();
         let der = der(&made);
         let (rest, parsed) = X509Certificate::from_der(&der).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_of_the_authority_is_accepted() {
+    fn a_leaf_of_the_ca_is_accepted() {
         let made = ca("proxy CA here", 10).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

@@ -1,4 +1,4 @@
-//! Whom a certificate is for: the name of an authority, the hosts of a server.
+//! Whom a certificate is for: the name of a CA, the hosts of a server.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -47,7 +47,7 @@ impl FromStr for CommonName {
     }
 }
 
-/// A name for an authority that nobody has named: browsers mistake two of the same name for one another, so it says
+/// A name for a CA that nobody has named: browsers mistake two of the same name for one another, so it says
 /// where and when it was made.
 pub(super) fn of_new_ca() -> String {
     let uname = rustix::system::uname();

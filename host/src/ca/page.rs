@@ -31,7 +31,7 @@ pub struct PageReply {
 /// Answers `method` for `path`, which may have a query.
 ///
 /// `proxy` is the host and port under which the client has reached the proxy, such as `localhost:8899`. `certificate` is
-/// that of the authority, in DER; none if the proxy does not intercept.
+/// that of the CA, in DER; none if the proxy does not intercept.
 pub fn answer(method: &str, path: &[u8], proxy: &str, certificate: Option<&[u8]>) -> PageReply {
     if !matches!(method, "GET" | "HEAD") {
         let mut reply = text(405, "This page is read-only: use GET.");

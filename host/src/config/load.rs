@@ -210,7 +210,7 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
         return Ok(None);
     };
     Ok(Some(InterceptionConfig {
-        authority: KeyPairFiles {
+        ca: KeyPairFiles {
             cert_file,
             key_file,
         },

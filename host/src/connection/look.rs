@@ -20,7 +20,7 @@ use super::{Ends, message_stream, run_tunnel, serve_http1, spawn};
 use crate::config::UnknownProtocol;
 use crate::exchange::{Connection, Exchange, FailedTls, LookStart, Origin, Secured, TunnelStart};
 use crate::http1::Scheme;
-use crate::interception::authority::MintError;
+use crate::interception::ca::MintError;
 use crate::interception::{
     Hello, HelloReader, Interception, Leaf, OfferedProtocols, Opening, Refused, RelayReason,
     Treatment, is_address,

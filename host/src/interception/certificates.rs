@@ -17,7 +17,7 @@ use lru::LruCache;
 use rustls::sign::CertifiedKey;
 use tokio::sync::OnceCell;
 
-use super::authority::{Authority, MintError, Minted};
+use super::ca::{Ca, MintError, Minted};
 use super::disk::{CertificateDir, DirLimits, Kept};
 use super::leaf::Leaf;
 use super::signer::Signer;
@@ -29,7 +29,7 @@ use crate::server_tls::ServerTls;
 /// Certificates by host.
 #[derive(Debug)]
 pub struct Certificates {
-    authority: Authority,
+    ca: Ca,
     tls: Arc<ServerTls>,
     dir: CertificateDir,
     memory: Mutex<LruCache<Arc<str>, Arc<Leaf>>>,
@@ -45,7 +45,7 @@ type Flight = OnceCell<Arc<Leaf>>;
 /// Interception cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificatesError {
-    /// A file of the authority cannot be used.
+    /// A file of the CA cannot be used.
     #[error(transparent)]
     KeyPair(#[from] KeyPairError),
     /// The directory for certificates cannot be made.
@@ -65,14 +65,14 @@ pub enum CertificatesError {
 }
 
 impl Certificates {
-    /// Reads the authority and makes the directory. With `key_log`, session secrets go to the file that the
+    /// Reads the CA and makes the directory. With `key_log`, session secrets go to the file that the
     /// environment variable SSLKEYLOGFILE names.
     ///
     /// # Errors
-    /// A file of the authority cannot be used, or the directory cannot be made.
+    /// A file of the CA cannot be used, or the directory cannot be made.
     pub fn new(config: &InterceptionConfig, key_log: bool) -> Result<Self, CertificatesError> {
-        let authority = Authority::load(config)?;
-        let tls = ServerTls::new(authority.provider(), key_log).map_err(CertificatesError::Tls)?;
+        let ca = Ca::load(config)?;
+        let tls = ServerTls::new(ca.provider(), key_log).map_err(CertificatesError::Tls)?;
         let limits = DirLimits {
             files: config.kept_certificates,
             len: config.kept_certificates_len,
@@ -85,7 +85,7 @@ impl Certificates {
         })?;
         let capacity = NonZeroUsize::new(config.cached_certificates).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
-            authority,
+            ca,
             tls: Arc::new(tls),
             dir,
             memory: Mutex::new(LruCache::sparse(capacity)),
@@ -96,8 +96,8 @@ impl Certificates {
     }
 
     /// Who signs.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    pub fn ca(&self) -> &Ca {
+        &self.ca
     }
 
     /// How many certificates have been made.
@@ -115,7 +115,7 @@ impl Certificates {
     /// Cancel safe: what was begun goes on or is begun anew by the next one who waits.
     ///
     /// # Errors
-    /// No certificate can be for this host, or the authority cannot sign any more.
+    /// No certificate can be for this host, or the CA cannot sign any more.
     pub async fn leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
         self.leaf_at(host, Timestamp::now()).await
     }
@@ -190,7 +190,7 @@ impl Certificates {
 
     /// Blocks.
     fn mint(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
-        let minted = self.authority.mint_for(subject, now)?;
+        let minted = self.ca.mint_for(subject, now)?;
         self.minted.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(host = &**subject.host(), "created a certificate");
         Ok(minted)
@@ -201,7 +201,7 @@ impl Certificates {
         match kept {
             Kept::Nothing => None,
             Kept::Certificate(certificate) => {
-                let recognised = self.authority.recognise(certificate, subject, now);
+                let recognised = self.ca.recognise(certificate, subject, now);
                 recognised
                     .inspect_err(
                         |reason| tracing::debug!(host, %reason, "replacing a stored certificate"),
@@ -220,8 +220,8 @@ impl Certificates {
     }
 
     fn leaf_of(&self, subject: &Subject, minted: Minted) -> Arc<Leaf> {
-        let renew_at = self.authority.renew_at(minted.not_after);
-        let key = CertifiedKey::new(minted.chain, Arc::clone(self.authority.leaf_key()));
+        let renew_at = self.ca.renew_at(minted.not_after);
+        let key = CertifiedKey::new(minted.chain, Arc::clone(self.ca.leaf_key()));
         Arc::new(Leaf::new(subject.host(), key, renew_at, &self.tls))
     }
 

@@ -1,7 +1,7 @@
 //! The directory that keeps certificates from one run of the proxy to the next.
 //!
 //! One PEM file per host, written beside its place and moved there, so that two proxies may share the directory. What
-//! is read is not trusted: the authority checks it. What is no certificate of a host (a private key, an authority, a
+//! is read is not trusted: the CA checks it. What is no certificate of a host (a private key, a CA, a
 //! link, a FIFO, a directory) is neither waited for nor replaced nor removed. A directory that cannot be written costs
 //! a warning and nothing else.
 //!
@@ -21,7 +21,7 @@ use lru::LruCache;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::authority;
+use super::ca;
 use super::subject::Subject;
 use crate::plain_file;
 
@@ -122,7 +122,7 @@ impl CertificateDir {
 
     /// Keeps the certificate of a host, in place of the one before. Blocks.
     pub(super) fn write(&self, subject: &Subject, certificate: &CertificateDer<'_>) {
-        let (name, text) = (subject.file_name(), authority::to_pem(certificate));
+        let (name, text) = (subject.file_name(), ca::to_pem(certificate));
         match self.replace(&name, &text) {
             Ok(()) => {
                 self.warned.store(false, Ordering::Relaxed);
@@ -248,7 +248,7 @@ fn what_is(text: &[u8]) -> Kept {
         return Kept::Foreign;
     }
     match CertificateDer::from_pem_slice(text) {
-        Ok(certificate) if authority::is_authority(&certificate) => Kept::Foreign,
+        Ok(certificate) if ca::is_ca(&certificate) => Kept::Foreign,
         Ok(certificate) => Kept::Certificate(certificate),
         Err(_) => Kept::Garbage,
     }
@@ -332,7 +332,7 @@ mod tests {
     fn bytes_are_bounded_and_a_large_directory_shrinks_by_and_by() {
         let dir = Dir::new("bytes");
         let certificate = certificate();
-        let len = authority::to_pem(&certificate).len() as u64;
+        let len = ca::to_pem(&certificate).len() as u64;
         let kept = open(&dir, usize::MAX, u64::MAX);
         for number in 0..REMOVED_AT_ONCE + 20 {
             kept.write(&subject(number), &certificate);

@@ -1,4 +1,4 @@
-//! What tests of interception need: authorities that openssl made, directories, and handshakes in memory.
+//! What tests of interception need: CAs that openssl made, directories, and handshakes in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,15 +62,15 @@ impl Drop for Dir {
     }
 }
 
-/// The three files of an authority, as text.
+/// The three files of a CA, as text.
 #[derive(Clone)]
-pub(crate) struct AuthorityFiles {
+pub(crate) struct CaFiles {
     pub(crate) certificate: String,
     pub(crate) key: String,
     pub(crate) signing_key: String,
 }
 
-impl AuthorityFiles {
+impl CaFiles {
     pub(crate) fn made_by(certificate: &str, key: &str, signing_key: &str) -> Self {
         Self {
             certificate: certificate.to_owned(),
@@ -86,7 +86,7 @@ impl AuthorityFiles {
 
     /// ECDSA P-256 throughout, ending after this time.
     pub(crate) fn valid_for(life: Duration) -> Self {
-        let mut params = authority_params();
+        let mut params = ca_params();
         params.not_after = (std::time::SystemTime::now() + life).into();
         Self::from_params(&params, &KeyPair::generate().unwrap())
     }
@@ -101,7 +101,7 @@ impl AuthorityFiles {
 
     pub(crate) fn config(&self, dir: &Dir) -> InterceptionConfig {
         InterceptionConfig {
-            authority: KeyPairFiles {
+            ca: KeyPairFiles {
                 cert_file: dir.file("ca-cert.pem", &self.certificate),
                 key_file: dir.file("ca-key.pem", &self.key),
             },
@@ -121,24 +121,22 @@ impl AuthorityFiles {
     }
 }
 
-pub(crate) fn authority_params() -> CertificateParams {
+pub(crate) fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "an authority");
+    params.distinguished_name.push(DnType::CommonName, "a CA");
     params
 }
 
-/// A client that trusts this authority and speaks these versions.
+/// A client that trusts this CA and speaks these versions.
 pub(crate) fn client(
-    authority: &CertificateDer<'static>,
+    ca: &CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).unwrap();
+    roots.add(ca.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(versions)
         .unwrap()

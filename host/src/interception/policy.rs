@@ -37,7 +37,7 @@ pub(crate) enum RelayReason {
     OldTls,
     /// No certificate can be for a host of this name.
     NameInvalid,
-    /// The name constraints of our authority forbid a certificate for the host.
+    /// The name constraints of our CA forbid a certificate for the host.
     NotOurs,
     /// A plugin has decided that its TLS is not ended here.
     Plugin,
@@ -140,8 +140,7 @@ impl Interception {
     fn treatment_by_certificate(&self, name: &str) -> Treatment {
         if ServerName::try_from(name).is_err() && self.unknown == UnknownProtocol::Relay {
             Treatment::RelayTls(RelayReason::NameInvalid)
-        } else if !self.certificates.authority().may_sign_for(name)
-            && !self.rejected.lifetime().is_zero()
+        } else if !self.certificates.ca().may_sign_for(name) && !self.rejected.lifetime().is_zero()
         {
             Treatment::RelayTls(RelayReason::NotOurs)
         } else {
@@ -168,9 +167,9 @@ impl Interception {
         self.rejected.remember(&rejection(client, host, name), port);
     }
 
-    /// The certificate of the authority, in DER.
-    pub(crate) fn authority_der(&self) -> &[u8] {
-        self.certificates.authority().certificate_der()
+    /// The certificate of the CA, in DER.
+    pub(crate) fn ca_der(&self) -> &[u8] {
+        self.certificates.ca().certificate_der()
     }
 
     /// Whether tunnels to this host may carry what is for another one.

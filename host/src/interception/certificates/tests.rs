@@ -14,21 +14,21 @@ use rustls::{CertificateError, Error, HandshakeKind};
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::interception::fixtures::{self, AuthorityFiles, Connected, Dir, handshake};
+use crate::interception::fixtures::{self, CaFiles, Connected, Dir, handshake};
 use crate::server_tls::Protocols;
 
 struct Setup {
     dir: Dir,
-    files: AuthorityFiles,
+    files: CaFiles,
     runtime: Runtime,
 }
 
 impl Setup {
     fn new() -> Self {
-        Self::with(AuthorityFiles::new())
+        Self::with(CaFiles::new())
     }
 
-    fn with(files: AuthorityFiles) -> Self {
+    fn with(files: CaFiles) -> Self {
         Self {
             dir: Dir::new("certificates"),
             files,
@@ -56,7 +56,7 @@ fn runtime() -> Runtime {
 
 /// The certificate that a client is shown.
 fn shown(certificates: &Certificates, leaf: &Leaf) -> CertificateDer<'static> {
-    let client = fixtures::client(certificates.authority().certificate_der(), &[&TLS13]);
+    let client = fixtures::client(certificates.ca().certificate_der(), &[&TLS13]);
     let server = leaf.server_config(Protocols::Any);
     let ends = handshake(&client, leaf.host(), &server).unwrap();
     ends.client.peer_certificates().unwrap()[0].clone()
@@ -65,13 +65,13 @@ fn shown(certificates: &Certificates, leaf: &Leaf) -> CertificateDer<'static> {
 #[test]
 fn clients_accept_what_is_served() {
     for files in [
-        AuthorityFiles::new(),
-        AuthorityFiles::made_by(
+        CaFiles::new(),
+        CaFiles::made_by(
             fixtures::RSA_CA,
             fixtures::RSA_CA_KEY,
             fixtures::RSA_SIGNING_KEY,
         ),
-        AuthorityFiles::made_by(
+        CaFiles::made_by(
             fixtures::EC_CA,
             fixtures::EC_CA_KEY_SEC1,
             fixtures::RSA_SIGNING_KEY,
@@ -82,8 +82,7 @@ fn clients_accept_what_is_served() {
         let long = ["a".repeat(63), "b".repeat(63), "example.com".to_owned()].join(".");
         for host in ["www.example.com", "192.0.2.1", "2001:db8::1", &long] {
             for version in [&TLS12, &TLS13] {
-                let client =
-                    fixtures::client(certificates.authority().certificate_der(), &[version]);
+                let client = fixtures::client(certificates.ca().certificate_der(), &[version]);
                 let leaf = setup.leaf(&certificates, host);
                 let server = leaf.server_config(Protocols::Any);
                 let ends = handshake(&client, host, &server).unwrap();
@@ -100,7 +99,7 @@ fn protocols_are_offered_as_asked() {
     let leaf = setup.leaf(&certificates, "example.com");
     let negotiate = |protocols, wanted: &[&str]| {
         let mut client =
-            (*fixtures::client(certificates.authority().certificate_der(), &[&TLS13])).clone();
+            (*fixtures::client(certificates.ca().certificate_der(), &[&TLS13])).clone();
         client.alpn_protocols = wanted.iter().map(|name| name.as_bytes().to_vec()).collect();
         let server = leaf.server_config(protocols);
         let ends: Connected = handshake(&Arc::new(client), "example.com", &server).ok()?;
@@ -137,7 +136,7 @@ fn sessions_are_resumed_with_the_same_host() {
     for version in [&TLS12, &TLS13] {
         let setup = Setup::new();
         let certificates = setup.certificates();
-        let client = fixtures::client(certificates.authority().certificate_der(), &[version]);
+        let client = fixtures::client(certificates.ca().certificate_der(), &[version]);
         let kind = |host: &str, protocols| {
             let leaf = setup.leaf(&certificates, host);
             let ends = handshake(&client, host, &leaf.server_config(protocols)).unwrap();
@@ -165,7 +164,7 @@ fn a_ticket_does_not_resume_a_session_with_another_host() {
         for version in [&TLS12, &TLS13] {
             let setup = Setup::new();
             let certificates = setup.certificates();
-            let client = fixtures::client(certificates.authority().certificate_der(), &[version]);
+            let client = fixtures::client(certificates.ca().certificate_der(), &[version]);
             let right = setup.leaf(&certificates, asked_for);
             let wrong = setup.leaf(&certificates, tunnelled_to);
             handshake(&client, asked_for, &right.server_config(Protocols::Any)).unwrap();
@@ -262,7 +261,7 @@ fn one_who_gives_up_does_no_harm() {
 
 #[test]
 fn after_a_failure_the_next_one_tries_again() {
-    let setup = Setup::with(AuthorityFiles::valid_for(Duration::from_secs(3600)));
+    let setup = Setup::with(CaFiles::valid_for(Duration::from_secs(3600)));
     let certificates = setup.certificates();
     let now = Timestamp::now();
     let too_late = now + SignedDuration::from_hours(2);
@@ -271,7 +270,7 @@ fn after_a_failure_the_next_one_tries_again() {
             certificates.leaf_at("example.com", too_late),
             certificates.leaf_at("example.com", now),
         );
-        assert!(matches!(failed, Err(MintError::AuthorityExpired(_))));
+        assert!(matches!(failed, Err(MintError::CaExpired(_))));
         made.unwrap();
     });
     assert_eq!(certificates.minted(), 1);
@@ -349,8 +348,8 @@ fn files_are_for_their_owner_alone() {
 #[test]
 fn files_that_are_no_good_are_replaced() {
     let foreign = Setup::new();
-    let other_authority = foreign.certificates();
-    foreign.leaf(&other_authority, "example.com");
+    let other_ca = foreign.certificates();
+    foreign.leaf(&other_ca, "example.com");
     let by_another = fs::read_to_string(foreign.file("example.com.pem")).unwrap();
 
     let setup = Setup::new();
@@ -361,27 +360,27 @@ fn files_that_are_no_good_are_replaced() {
     let mut rekeyed = setup.files.clone();
     rekeyed.signing_key = fixtures::EC_CA_KEY_SEC1.to_owned();
     let dir = Dir::new("rekeyed");
-    let rekeyed = Authority::load(&rekeyed.config(&dir)).unwrap();
+    let rekeyed = Ca::load(&rekeyed.config(&dir)).unwrap();
     let with_another_key = rekeyed.mint("example.com").unwrap();
-    let with_another_key = super::super::authority::to_pem(&with_another_key.chain[0]);
+    let with_another_key = super::super::ca::to_pem(&with_another_key.chain[0]);
 
     let subject = Subject::of("example.com").unwrap();
     let minted_at = |days: i64| {
         let then = Timestamp::now() - SignedDuration::from_hours(days * 24);
-        let minted = certificates.authority.mint_for(&subject, then).unwrap();
-        super::super::authority::to_pem(&minted.chain[0])
+        let minted = certificates.ca.mint_for(&subject, then).unwrap();
+        super::super::ca::to_pem(&minted.chain[0])
     };
     let fresh = minted_at(0);
     let forged = {
-        let mut der = certificates.authority.mint("example.com").unwrap().chain[0].to_vec();
+        let mut der = certificates.ca.mint("example.com").unwrap().chain[0].to_vec();
         *der.last_mut().unwrap() ^= 1;
-        super::super::authority::to_pem(&CertificateDer::from(der))
+        super::super::ca::to_pem(&CertificateDer::from(der))
     };
     for (content, reason) in [
         ("", "empty"),
         ("\0\x01\x02 garbage", "garbage"),
         (&fresh[..200], "cut off"),
-        (&by_another, "by another authority"),
+        (&by_another, "by another CA"),
         (&for_another, "for another host"),
         (&with_another_key, "with another key"),
         (&minted_at(198), "expired"),
@@ -439,8 +438,8 @@ fn certificates_in_memory_are_renewed_a_day_before_they_end() {
 }
 
 #[test]
-fn an_authority_in_its_last_day_does_not_sign_over_and_over() {
-    let setup = Setup::with(AuthorityFiles::valid_for(Duration::from_secs(3600)));
+fn a_ca_in_its_last_day_does_not_sign_over_and_over() {
+    let setup = Setup::with(CaFiles::valid_for(Duration::from_secs(3600)));
     let certificates = setup.certificates();
     let first = setup.leaf(&certificates, "example.com");
     assert!(Arc::ptr_eq(

@@ -1,8 +1,8 @@
-//! The authority that signs for intercepted hosts.
+//! The CA that signs for intercepted hosts.
 //!
 //! Every host's certificate has the same key, so that making one costs one signature. Certificates are what browsers
 //! and strict verifiers want: one subjectAltName that is the host and no wildcard, a random serial, a life of less
-//! than 200 days which begins in the past, as clocks differ, and never outlasts the authority's. The authority may be
+//! than 200 days which begins in the past, as clocks differ, and never outlasts the CA's. The CA may be
 //! of anybody's making; what it takes from its own certificate (name, key identifier) it repeats byte by byte.
 //! Keeping what it signs is left to `certificates`.
 
@@ -38,7 +38,7 @@ const BACKDATED: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// browsers may ask of certificates.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(197 * 24);
 
-/// How authorities sign; each kind of key has one scheme.
+/// How CAs sign; each kind of key has one scheme.
 static SIGNATURES: [(SignatureScheme, &SignatureAlgorithm); 5] = [
     (
         SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -63,18 +63,18 @@ const FIT_FOR_HOSTS: [SignatureScheme; 3] = [
     SignatureScheme::RSA_PSS_SHA256,
 ];
 
-/// The authority and the key of all certificates it signs.
+/// The CA and the key of all certificates it signs.
 #[derive(Debug)]
-pub struct Authority {
+pub struct Ca {
     certificate: CertificateDer<'static>,
-    /// What a client needs besides the authority it trusts; nothing if that is ours.
+    /// What a client needs besides the CA it trusts; nothing if that is ours.
     intermediates: Vec<CertificateDer<'static>>,
     not_after: Timestamp,
     powers: Powers,
     signer: Box<dyn Signer>,
     leaf_key: Arc<dyn SigningKey>,
     template: Template,
-    /// The authority alone, to recognise what it signed.
+    /// The CA alone, to recognise what it signed.
     itself: RootCertStore,
     provider: Arc<CryptoProvider>,
 }
@@ -82,7 +82,7 @@ pub struct Authority {
 /// A certificate that was just signed.
 #[derive(Clone, Debug)]
 pub struct Minted {
-    /// The certificate itself, then whatever leads to a self-signed authority.
+    /// The certificate itself, then whatever leads to a self-signed CA.
     pub chain: Vec<CertificateDer<'static>>,
     pub(super) not_after: Timestamp,
 }
@@ -93,9 +93,9 @@ pub enum MintError {
     /// It would be for nobody.
     #[error(transparent)]
     HostInvalid(#[from] HostInvalid),
-    /// The authority's time is over.
+    /// The CA's time is over.
     #[error("the CA certificate expired on {0}")]
-    AuthorityExpired(String),
+    CaExpired(String),
     /// It cannot be written.
     #[error("the certificate cannot be written: {0}")]
     Encoding(#[from] rcgen::Error),
@@ -120,35 +120,34 @@ pub(super) enum Unfit {
     Ending(String),
 }
 
-impl Authority {
-    /// Reads the authority's certificate, its key, and the key of the certificates it will sign.
+impl Ca {
+    /// Reads the CA's certificate, its key, and the key of the certificates it will sign.
     ///
     /// # Errors
     /// A file cannot be used; the error says which, and why.
     pub fn load(config: &InterceptionConfig) -> Result<Self, KeyPairError> {
-        let pair = key_pair::read(&config.authority)?;
+        let pair = key_pair::read(&config.ca)?;
         let (signer, signs_by) = SIGNATURES
             .into_iter()
             .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
-            .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.authority.key_file))?;
+            .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.ca.key_file))?;
         // One that is not in date itself prevents the start.
         let others = pair.cert.get(1..).unwrap_or_default();
-        key_pair::warn_of_dates(&config.authority.cert_file, others);
+        key_pair::warn_of_dates(&config.ca.cert_file, others);
         let leaf_key = key_pair::read_key(&config.signing_key_file)?;
         if leaf_key.choose_scheme(&FIT_FOR_HOSTS).is_none() {
             return Err(KeyPairFault::KeyUnfitForHosts.of(&config.signing_key_file));
         }
-        let path = &config.authority.cert_file;
-        let authority =
-            Self::new(&pair, signer, signs_by, leaf_key).map_err(|fault| fault.of(path))?;
-        if let Some(limits) = authority.powers.limits() {
+        let path = &config.ca.cert_file;
+        let ca = Self::new(&pair, signer, signs_by, leaf_key).map_err(|fault| fault.of(path))?;
+        if let Some(limits) = ca.powers.limits() {
             let file = path.display();
             tracing::warn!(
                 "{file}: the name constraints of the CA allow certificates for some hosts only: {limits}; TLS with \
                  other hosts is relayed without decryption"
             );
         }
-        Ok(authority)
+        Ok(ca)
     }
 
     fn new(
@@ -182,7 +181,7 @@ impl Authority {
         })
     }
 
-    /// The authority's certificate in DER.
+    /// The CA's certificate in DER.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
@@ -193,17 +192,17 @@ impl Authority {
             || Subject::of(host).is_ok_and(|subject| self.powers.include(&subject))
     }
 
-    /// Signs a certificate for a host name or an address. Takes as long as a signature of the authority's key.
+    /// Signs a certificate for a host name or an address. Takes as long as a signature of the CA's key.
     ///
     /// # Errors
-    /// No certificate can be for this host, or the authority cannot sign any more.
+    /// No certificate can be for this host, or the CA cannot sign any more.
     pub fn mint(&self, host: &str) -> Result<Minted, MintError> {
         self.mint_for(&Subject::of(host)?, Timestamp::now())
     }
 
     pub(super) fn mint_for(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
         if self.not_after <= now {
-            return Err(MintError::AuthorityExpired(self.not_after.to_string()));
+            return Err(MintError::CaExpired(self.not_after.to_string()));
         }
         let not_after = now
             .saturating_add(LIFETIME)
@@ -236,7 +235,7 @@ impl Authority {
         Ok(serial)
     }
 
-    /// Checks a certificate that this authority, or an earlier one, has made, and tells when it ends.
+    /// Checks a certificate that this CA, or an earlier one, has made, and tells when it ends.
     ///
     /// It is verified as a client would, so that no file makes the proxy serve what clients refuse.
     pub(super) fn recognise(
@@ -317,8 +316,8 @@ fn malformed(error: impl fmt::Display) -> KeyPairFault {
     KeyPairFault::CertificateMalformed(error.to_string())
 }
 
-/// Whether this is the certificate of an authority.
-pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+/// Whether this is the certificate of a CA.
+pub(super) fn is_ca(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
@@ -328,7 +327,7 @@ fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
         .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
-/// subjectKeyIdentifier: whoever made the authority may have computed it in any way.
+/// subjectKeyIdentifier: whoever made the CA may have computed it in any way.
 fn own_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     certificate
         .extensions()

@@ -1,6 +1,6 @@
-//! What an authority may sign, as far as its own certificates say (RFC 5280 §4.2.1).
+//! What a CA may sign, as far as its own certificates say (RFC 5280 §4.2.1).
 //!
-//! An authority whose certificates for servers every client would refuse is found at the start, by name, and not by
+//! A CA whose certificates for servers every client would refuse is found at the start, by name, and not by
 //! each client by itself. What a chain cannot tell, such as a root that is not in the file, counts as allowed.
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use x509_parser::x509::X509Version;
 use super::super::subject::Subject;
 use super::{CertificateDer, KeyPairFault, malformed};
 
-/// The hosts for which an authority may sign, by name constraints of its own or of those above it; all, if there are
+/// The hosts for which a CA may sign, by name constraints of its own or of those above it; all, if there are
 /// none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Powers(Vec<Constraints>);
@@ -50,12 +50,12 @@ impl Powers {
             .map(|der| X509Certificate::from_der(der).map(|(_, parsed)| parsed))
             .collect();
         let parsed = parsed.map_err(malformed)?;
-        let authority = parsed.first().ok_or(KeyPairFault::NoCertificate)?;
-        check_may_sign(authority)?;
+        let ca = parsed.first().ok_or(KeyPairFault::NoCertificate)?;
+        check_may_sign(ca)?;
         let mut powers = Self::default();
-        powers.limit_by(authority)?;
-        let mut current = authority;
-        // Authorities on the way to a certificate for a host, those that are self-issued not counted.
+        powers.limit_by(ca)?;
+        let mut current = ca;
+        // CAs on the way to a certificate for a host, those that are self-issued not counted.
         let mut below = 0;
         for _ in 1..parsed.len() {
             if current.subject().as_raw() == current.issuer().as_raw() {
@@ -69,7 +69,7 @@ impl Powers {
             let Some(first) = issuers.clone().next() else {
                 break;
             };
-            // Several certificates of one authority: clients take any way that leads to what they trust.
+            // Several certificates of one CA: clients take any way that leads to what they trust.
             let issuer = issuers
                 .find(|issuer| check_issuer(issuer, below).is_ok())
                 .unwrap_or(first);
@@ -247,12 +247,12 @@ fn is_within(name: &str, host: &str) -> bool {
 
 /// Whether anybody may sign certificates for servers with this one.
 fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault> {
-    let is_authority = certificate
+    let is_ca = certificate
         .basic_constraints()
         .map_err(malformed)?
         .is_some_and(|constraints| constraints.value.ca);
-    if !is_authority {
-        return Err(KeyPairFault::NotAnAuthority);
+    if !is_ca {
+        return Err(KeyPairFault::NotACa);
     }
     match certificate.key_usage().map_err(malformed)? {
         Some(usage) if !usage.value.key_cert_sign() => return Err(KeyPairFault::MayNotSign),
@@ -269,7 +269,7 @@ fn is_for_servers(certificate: &X509Certificate<'_>) -> Result<bool, KeyPairFaul
     Ok(usage.is_none_or(|usage| usage.value.server_auth || usage.value.any))
 }
 
-/// Whether `issuer` may have as many authorities below it, the signing one among them.
+/// Whether `issuer` may have as many CAs below it, the signing one among them.
 fn check_issuer(issuer: &X509Certificate<'_>, below: u32) -> Result<(), KeyPairFault> {
     let name = || issuer.subject().to_string();
     let Some(constraints) = issuer.basic_constraints().map_err(malformed)? else {

@@ -8,27 +8,27 @@ use rustls::SignatureAlgorithm;
 use x509_parser::extensions::GeneralName;
 
 use super::*;
-use crate::interception::fixtures::{self, AuthorityFiles, Dir};
+use crate::interception::fixtures::{self, CaFiles, Dir};
 
-fn load(files: &AuthorityFiles) -> Result<Authority, KeyPairError> {
-    let dir = Dir::new("authority");
-    Authority::load(&files.config(&dir))
+fn load(files: &CaFiles) -> Result<Ca, KeyPairError> {
+    let dir = Dir::new("ca");
+    Ca::load(&files.config(&dir))
 }
 
-/// One of each kind of key that an authority may have, each with its own name of another making.
-fn authorities() -> Vec<Authority> {
+/// One of each kind of key that a CA may have, each with its own name of another making.
+fn cas() -> Vec<Ca> {
     let mut files = vec![
-        AuthorityFiles::made_by(
+        CaFiles::made_by(
             fixtures::RSA_CA,
             fixtures::RSA_CA_KEY,
             fixtures::RSA_SIGNING_KEY,
         ),
-        AuthorityFiles::made_by(
+        CaFiles::made_by(
             fixtures::EC_CA,
             fixtures::EC_CA_KEY_SEC1,
             fixtures::RSA_SIGNING_KEY,
         ),
-        AuthorityFiles::made_by(
+        CaFiles::made_by(
             fixtures::RSA_CA,
             fixtures::RSA_CA_KEY_PKCS1,
             fixtures::EC_CA_KEY_SEC1,
@@ -41,10 +41,7 @@ fn authorities() -> Vec<Authority> {
         &rcgen::PKCS_ED25519,
     ] {
         let key = KeyPair::generate_for(algorithm).unwrap();
-        files.push(AuthorityFiles::from_params(
-            &fixtures::authority_params(),
-            &key,
-        ));
+        files.push(CaFiles::from_params(&fixtures::ca_params(), &key));
     }
     files.iter().map(|files| load(files).unwrap()).collect()
 }
@@ -55,16 +52,16 @@ fn parsed(certificate: &CertificateDer<'_>, check: impl FnOnce(&X509Certificate<
     check(&parsed);
 }
 
-fn verify(authority: &Authority, minted: &Minted, host: &str, now: Timestamp) {
+fn verify(ca: &Ca, minted: &Minted, host: &str, now: Timestamp) {
     let subject = Subject::of(host).unwrap();
     let certificate = minted.chain[0].clone();
-    authority.recognise(certificate, &subject, now).unwrap();
+    ca.recognise(certificate, &subject, now).unwrap();
 }
 
 #[test]
-fn any_authority_signs_for_any_host() {
+fn any_ca_signs_for_any_host() {
     let long = ["a".repeat(63), "b".repeat(63), "example.com".to_owned()].join(".");
-    for authority in authorities() {
+    for ca in cas() {
         for host in [
             "www.example.com",
             "WWW.Example.com.",
@@ -75,17 +72,17 @@ fn any_authority_signs_for_any_host() {
             "[2001:db8::1]",
             &long,
         ] {
-            let minted = authority.mint(host).unwrap();
-            verify(&authority, &minted, host, Timestamp::now());
+            let minted = ca.mint(host).unwrap();
+            verify(&ca, &minted, host, Timestamp::now());
         }
     }
 }
 
 #[test]
-fn issuer_and_key_identifier_are_the_authoritys_own() {
-    for authority in authorities() {
-        let minted = authority.mint("example.com").unwrap();
-        parsed(authority.certificate_der(), |own| {
+fn issuer_and_key_identifier_are_the_cas_own() {
+    for ca in cas() {
+        let minted = ca.mint("example.com").unwrap();
+        parsed(ca.certificate_der(), |own| {
             let expected_id = own_key_id(own)
                 .unwrap_or_else(|| key_id(&own.public_key().subject_public_key.data));
             parsed(&minted.chain[0], |leaf| {
@@ -105,7 +102,7 @@ fn issuer_and_key_identifier_are_the_authoritys_own() {
 
 #[test]
 fn a_certificate_is_for_its_host_alone() {
-    let authority = load(&AuthorityFiles::new()).unwrap();
+    let ca = load(&CaFiles::new()).unwrap();
     for (host, expected) in [
         ("WWW.Example.COM.", GeneralName::DNSName("www.example.com")),
         ("192.0.2.1", GeneralName::IPAddress(&[192, 0, 2, 1])),
@@ -114,16 +111,16 @@ fn a_certificate_is_for_its_host_alone() {
             GeneralName::IPAddress(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
         ),
     ] {
-        let minted = authority.mint(host).unwrap();
+        let minted = ca.mint(host).unwrap();
         parsed(&minted.chain[0], |leaf| {
             let names = leaf.subject_alternative_name().unwrap().unwrap();
             assert_eq!(names.value.general_names, [expected]);
             assert!(!names.critical);
         });
     }
-    let minted = authority.mint("example.com").unwrap();
+    let minted = ca.mint("example.com").unwrap();
     for other in ["www.example.com", "com", "example.org", "127.0.0.1"] {
-        let unfit = authority.recognise(
+        let unfit = ca.recognise(
             minted.chain[0].clone(),
             &Subject::of(other).unwrap(),
             Timestamp::now(),
@@ -134,25 +131,25 @@ fn a_certificate_is_for_its_host_alone() {
 
 #[test]
 fn names_too_long_for_a_common_name_have_none() {
-    let authority = load(&AuthorityFiles::new()).unwrap();
+    let ca = load(&CaFiles::new()).unwrap();
     for (len, has_common_name) in [(64, true), (65, false)] {
         let host = format!("{}.example.com", "a".repeat(len - ".example.com".len()));
-        let minted = authority.mint(&host).unwrap();
+        let minted = ca.mint(&host).unwrap();
         parsed(&minted.chain[0], |leaf| {
             let common_name = leaf.subject().iter_common_name().next();
             assert_eq!(common_name.is_some(), has_common_name);
             let names = leaf.subject_alternative_name().unwrap().unwrap();
             assert_eq!(names.critical, !has_common_name);
         });
-        verify(&authority, &minted, &host, Timestamp::now());
+        verify(&ca, &minted, &host, Timestamp::now());
     }
 }
 
 #[test]
 fn usages_are_those_of_a_server() {
-    for authority in authorities() {
-        let is_rsa = authority.leaf_key().algorithm() == SignatureAlgorithm::RSA;
-        let minted = authority.mint("example.com").unwrap();
+    for ca in cas() {
+        let is_rsa = ca.leaf_key().algorithm() == SignatureAlgorithm::RSA;
+        let minted = ca.mint("example.com").unwrap();
         parsed(&minted.chain[0], |leaf| {
             assert_eq!(leaf.version().0, 2);
             let usage = leaf.key_usage().unwrap().unwrap();
@@ -181,13 +178,13 @@ fn usages_are_those_of_a_server() {
 }
 
 #[test]
-fn a_life_is_shorter_than_200_days_and_than_the_authoritys() {
+fn a_life_is_shorter_than_200_days_and_than_the_cas() {
     let now = Timestamp::now();
     let day = 86_400;
-    for (authority_days, expected_days) in [(3650, 197), (10, 10)] {
-        let life = Duration::from_secs(authority_days * day);
-        let authority = load(&AuthorityFiles::valid_for(life)).unwrap();
-        let minted = authority
+    for (ca_days, expected_days) in [(3650, 197), (10, 10)] {
+        let life = Duration::from_secs(ca_days * day);
+        let ca = load(&CaFiles::valid_for(life)).unwrap();
+        let minted = ca
             .mint_for(&Subject::of("example.com").unwrap(), now)
             .unwrap();
         parsed(&minted.chain[0], |leaf| {
@@ -198,19 +195,19 @@ fn a_life_is_shorter_than_200_days_and_than_the_authoritys() {
             let ahead = not_after.duration_since(now).as_secs_f64() / day as f64;
             assert!((ahead - expected_days as f64).abs() < 0.001, "{ahead}");
             assert!(hours(not_after.duration_since(not_before)) < 200 * 24);
-            assert!(not_after <= authority.not_after);
+            assert!(not_after <= ca.not_after);
         });
     }
 }
 
 #[test]
 fn years_after_2049_are_written_in_full() {
-    let files = AuthorityFiles::made_by(
+    let files = CaFiles::made_by(
         fixtures::EC_CA,
         fixtures::EC_CA_KEY_SEC1,
         fixtures::RSA_SIGNING_KEY,
     );
-    let authority = load(&files).unwrap();
+    let ca = load(&files).unwrap();
     let subject = Subject::of("example.com").unwrap();
     for (day, years_have_two_digits) in [
         ("2049-02-01T00:00:00Z", [true, true]),
@@ -218,30 +215,30 @@ fn years_after_2049_are_written_in_full() {
         ("2060-01-01T00:00:00Z", [false, false]),
     ] {
         let now = day.parse().unwrap();
-        let minted = authority.mint_for(&subject, now).unwrap();
+        let minted = ca.mint_for(&subject, now).unwrap();
         parsed(&minted.chain[0], |leaf| {
             let validity = leaf.validity();
             let times = [validity.not_before, validity.not_after];
             assert_eq!(times.map(|time| time.is_utctime()), years_have_two_digits);
         });
-        verify(&authority, &minted, "example.com", now);
+        verify(&ca, &minted, "example.com", now);
     }
 }
 
 #[test]
-fn nothing_is_signed_once_the_authority_has_expired() {
-    let authority = load(&AuthorityFiles::valid_for(Duration::from_secs(3600))).unwrap();
+fn nothing_is_signed_once_the_ca_has_expired() {
+    let ca = load(&CaFiles::valid_for(Duration::from_secs(3600))).unwrap();
     let later = Timestamp::now() + SignedDuration::from_hours(2);
-    let outcome = authority.mint_for(&Subject::of("example.com").unwrap(), later);
-    assert!(matches!(outcome, Err(MintError::AuthorityExpired(_))));
+    let outcome = ca.mint_for(&Subject::of("example.com").unwrap(), later);
+    assert!(matches!(outcome, Err(MintError::CaExpired(_))));
 }
 
 #[test]
 fn serials_are_positive_long_and_never_the_same() {
-    let authority = load(&AuthorityFiles::new()).unwrap();
+    let ca = load(&CaFiles::new()).unwrap();
     let mut serials = std::collections::HashSet::new();
     for _ in 0..200 {
-        let minted = authority.mint("example.com").unwrap();
+        let minted = ca.mint("example.com").unwrap();
         parsed(&minted.chain[0], |leaf| {
             let serial = leaf.raw_serial();
             assert_eq!(serial.len(), 20);
@@ -253,49 +250,49 @@ fn serials_are_positive_long_and_never_the_same() {
 
 #[test]
 fn hosts_that_are_none_get_nothing() {
-    let authority = load(&AuthorityFiles::new()).unwrap();
+    let ca = load(&CaFiles::new()).unwrap();
     for host in ["", "*.example.com", "../etc/passwd", "a b"] {
-        let outcome = authority.mint(host);
+        let outcome = ca.mint(host);
         assert!(matches!(outcome, Err(MintError::HostInvalid(_))), "{host}");
     }
 }
 
 #[test]
-fn only_intermediate_authorities_are_sent_along() {
-    let root = load(&AuthorityFiles::new()).unwrap();
+fn only_intermediate_cas_are_sent_along() {
+    let root = load(&CaFiles::new()).unwrap();
     assert_eq!(root.mint("example.com").unwrap().chain.len(), 1);
 
     let root_key = KeyPair::generate().unwrap();
-    let mut root_params = fixtures::authority_params();
+    let mut root_params = fixtures::ca_params();
     root_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = root_params.self_signed(&root_key).unwrap();
     let issuer = rcgen::Issuer::new(root_params, root_key);
     let key = KeyPair::generate().unwrap();
-    let mut params = fixtures::authority_params();
+    let mut params = fixtures::ca_params();
     params
         .distinguished_name
-        .push(rcgen::DnType::CommonName, "an intermediate authority");
+        .push(rcgen::DnType::CommonName, "an intermediate CA");
     let intermediate = params.signed_by(&key, &issuer).unwrap();
-    let files = AuthorityFiles::made_by(
+    let files = CaFiles::made_by(
         &[intermediate.pem(), root.pem()].concat(),
         &key.serialize_pem(),
         fixtures::EC_CA_KEY_SEC1,
     );
-    let authority = load(&files).unwrap();
-    let minted = authority.mint("example.com").unwrap();
+    let ca = load(&files).unwrap();
+    let minted = ca.mint("example.com").unwrap();
     assert_eq!(minted.chain[1..], [intermediate.der().clone()]);
-    verify(&authority, &minted, "example.com", Timestamp::now());
+    verify(&ca, &minted, "example.com", Timestamp::now());
 }
 
 #[test]
 fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
     let key = KeyPair::generate().unwrap();
     let with = |change: fn(&mut CertificateParams)| {
-        let mut params = fixtures::authority_params();
+        let mut params = fixtures::ca_params();
         change(&mut params);
-        AuthorityFiles::from_params(&params, &key)
+        CaFiles::from_params(&params, &key)
     };
-    let good = AuthorityFiles::new();
+    let good = CaFiles::new();
     let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     for (files, expected) in [
         (
@@ -335,28 +332,28 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
             "ca-cert.pem: is not yet valid (valid from 3000-01-01T00:00:00Z);",
         ),
         (
-            AuthorityFiles {
+            CaFiles {
                 key: fixtures::EC_CA_KEY_SEC1.to_owned(),
                 ..good.clone()
             },
             "ca-key.pem: is not the key of the certificate in ",
         ),
         (
-            AuthorityFiles {
+            CaFiles {
                 signing_key: fixtures::KEY_ENCRYPTED_PKCS8.to_owned(),
                 ..good.clone()
             },
             "ca-signing-key.pem: contains an encrypted private key",
         ),
         (
-            AuthorityFiles {
+            CaFiles {
                 signing_key: ed25519.serialize_pem(),
                 ..good.clone()
             },
             "ca-signing-key.pem: contains a private key that browsers do not accept",
         ),
         (
-            AuthorityFiles {
+            CaFiles {
                 signing_key: String::new(),
                 ..good
             },
@@ -369,24 +366,24 @@ fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
     }
 }
 
-/// An authority below a root, with both certificates in its file.
+/// A CA below a root, with both certificates in its file.
 fn below_root(
     change_root: fn(&mut CertificateParams),
     change: fn(&mut CertificateParams),
-) -> Result<Authority, String> {
+) -> Result<Ca, String> {
     let root_key = KeyPair::generate().unwrap();
-    let mut root_params = fixtures::authority_params();
+    let mut root_params = fixtures::ca_params();
     root_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     change_root(&mut root_params);
     let root = root_params.self_signed(&root_key).unwrap();
     let issuer = rcgen::Issuer::new(root_params, root_key);
     let key = KeyPair::generate().unwrap();
-    let mut params = fixtures::authority_params();
+    let mut params = fixtures::ca_params();
     params
         .distinguished_name
         .push(rcgen::DnType::CommonName, "below");
     change(&mut params);
-    let files = AuthorityFiles::made_by(
+    let files = CaFiles::made_by(
         &[params.signed_by(&key, &issuer).unwrap().pem(), root.pem()].concat(),
         &key.serialize_pem(),
         fixtures::EC_CA_KEY_SEC1,
@@ -402,19 +399,19 @@ fn an_issuer_above_that_forbids_every_certificate_is_named() {
         (
             (|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)))
                 as fn(&mut CertificateParams),
-            "contains 1 CA certificates below CN=an authority, whose path length allows 0,",
+            "contains 1 CA certificates below CN=a CA, whose path length allows 0,",
         ),
         (
             |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
-            "contains a CA certificate whose issuer, CN=an authority, may not sign others",
+            "contains a CA certificate whose issuer, CN=a CA, may not sign others",
         ),
         (
             |params| params.is_ca = IsCa::ExplicitNoCa,
-            "contains a CA certificate whose issuer, CN=an authority, may not sign others",
+            "contains a CA certificate whose issuer, CN=a CA, may not sign others",
         ),
         (
             |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection],
-            "contains a CA certificate whose issuer, CN=an authority, may not sign for servers",
+            "contains a CA certificate whose issuer, CN=a CA, may not sign for servers",
         ),
     ] {
         let fault = below_root(change, no_change).unwrap_err();
@@ -429,9 +426,9 @@ fn uses_that_include_servers_allow_every_certificate() {
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::Any,
     ] {
-        let mut params = fixtures::authority_params();
+        let mut params = fixtures::ca_params();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, usage];
-        let files = AuthorityFiles::from_params(&params, &KeyPair::generate().unwrap());
+        let files = CaFiles::from_params(&params, &KeyPair::generate().unwrap());
         assert!(load(&files).unwrap().may_sign_for("example.com"));
     }
 }
@@ -445,15 +442,15 @@ fn name_constraints_limit_the_hosts_that_are_signed_for() {
         });
     };
     let no_change: fn(&mut CertificateParams) = |_| {};
-    for authority in [below_root(permit, no_change), below_root(no_change, permit)] {
-        let authority = authority.unwrap();
+    for ca in [below_root(permit, no_change), below_root(no_change, permit)] {
+        let ca = ca.unwrap();
         for (host, expected) in [
             ("corp.test", true),
             ("a.corp.test", true),
             ("example.com", false),
             ("192.0.2.1", true),
         ] {
-            assert_eq!(authority.may_sign_for(host), expected, "{host}");
+            assert_eq!(ca.may_sign_for(host), expected, "{host}");
         }
     }
 }
