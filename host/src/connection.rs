@@ -58,7 +58,10 @@ pub(crate) fn begin(
         local: socket.local_addr().ok(),
     };
     let plugins = ClientPlugins::new(&generation.chain, facts);
-    if let Some(Err(plugin)) = plugins.as_ref().map(ClientPlugins::begin) {
+    let begun = plugins
+        .as_ref()
+        .map(|plugins| plugins.begin(&generation.chain));
+    if let Some(Err(plugin)) = begun {
         tracing::debug!(client.address = %client, plugin, "a plugin rejected the client");
         return;
     }
@@ -75,7 +78,9 @@ pub(crate) fn begin(
         id,
         client,
         end,
-        plugins: plugins.map(Rc::new),
+        plugins: plugins
+            .map(|plugins| OnceCell::from(Rc::new(plugins)))
+            .unwrap_or_default(),
         worker: Rc::clone(&generation.worker),
         current: Rc::clone(current),
         origin: None,
@@ -305,8 +310,9 @@ async fn serve_protocol(
     let Some(protocol) = generation.chain.claimed(stream, timeouts.header_read).await else {
         return false;
     };
+    drop(generation);
     protocol::serve(
-        protocol,
+        &protocol,
         stream,
         facts,
         timeouts.client_idle,

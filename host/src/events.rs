@@ -3,7 +3,7 @@
 //! Workers put notes into a bounded queue and never wait; a thread of its own takes them out in batches and calls the
 //! subscribers. What does not fit is counted, and the subscribers are told the count. Without subscribers nothing is
 //! noted.
-#![expect(unsafe_code, reason = "calls plugins through their tables")]
+#![expect(unsafe_code, reason = "lends what subscribers see")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use abi_stable::std_types::RSlice;
-use plugin_api::abi::{ClientTlsView, Event, SubscriberTableRef, SummaryView, event};
+use plugin_api::abi::{ClientTlsView, Event, SummaryView, event};
 
-use crate::plugins::call::{Call, Place, Role, Visible};
-use crate::plugins::load::LoadedObject;
+use crate::plugins::call::{Role, Visible};
+use crate::plugins::instance::{Instance, Subscriber};
 use crate::plugins::summary;
 use crate::plugins::views;
 use crate::plugins::{AnsweredBy, Summary};
@@ -30,7 +29,7 @@ const BATCH_LEN: usize = 512;
 /// How long subscribers may take to hear the last notes when the proxy stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-type Subscribers = Vec<LoadedObject<SubscriberTableRef>>;
+type Subscribers = Vec<Arc<Instance<Subscriber>>>;
 
 /// What has happened.
 #[derive(Debug)]
@@ -177,10 +176,7 @@ fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64)
         let events: Vec<Event> = shown.map(|(note, end)| view(note, end.as_ref())).collect();
         let lost = lost.swap(0, Ordering::Relaxed);
         for subscriber in subscribers {
-            let handle = subscriber.table.handle_events();
-            let _mark = Call::new(subscriber.id, Place::EVENTS).mark();
-            // SAFETY: the object is the table's own, and the notes stay where they are for the call.
-            unsafe { handle(subscriber.object, RSlice::from_slice(&events), lost) };
+            subscriber.handle_events(&events, lost);
         }
         drop(events);
         drop(ends);

@@ -56,8 +56,7 @@ use web::ForwardedTo;
 
 /// What is known of a request while it is served.
 pub(crate) struct Exchange {
-    /// What has sent it where it goes, as long as the tunnel lives that it has become. Dropped first: it uses its plugin,
-    /// which belongs to the generation.
+    /// What has sent it where it goes, as long as the tunnel lives that it has become.
     held_task: Option<Box<WebTask>>,
     /// What is in force for it, from its head to its end.
     generation: Rc<WorkerGeneration>,
@@ -287,7 +286,7 @@ impl Exchange {
         }
         Self {
             session: has_plugins.then(|| {
-                let client = connection.plugins.as_ref();
+                let client = connection.plugins_of(&generation.chain);
                 Session::new(&generation.chain, client, connection.end.as_ref(), facts)
             }),
             generation,

@@ -15,6 +15,7 @@ mod guard;
 mod hello;
 pub(crate) mod host_table;
 mod inner;
+pub mod instance;
 mod job;
 pub(crate) mod last_words;
 pub mod load;
@@ -38,9 +39,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use load::LoadedPlugin;
+use instance::{Filter, Instance, Protocol};
 use plugin_api::abi::hook;
-use protocol::LoadedProtocol;
 
 use crate::deadline::Deadlines;
 
@@ -98,9 +98,9 @@ impl Hook {
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
-    plugins: Vec<LoadedPlugin>,
+    plugins: Vec<Arc<Instance<Filter>>>,
     /// Those that speak a protocol of their own with clients.
-    protocols: Vec<LoadedProtocol>,
+    protocols: Vec<Arc<Instance<Protocol>>>,
     /// Per hook the plugins that listen to it, as positions in `plugins`.
     listeners: [Vec<usize>; Hook::COUNT],
     /// Bits of the hooks that anybody listens to.
@@ -115,29 +115,35 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) fn new(
-        plugins: Vec<LoadedPlugin>,
-        protocols: Vec<LoadedProtocol>,
+        plugins: Vec<Arc<Instance<Filter>>>,
+        protocols: Vec<Arc<Instance<Protocol>>>,
         max_body_buffer: u64,
     ) -> Self {
         let listeners = std::array::from_fn(|bit| {
-            let listens = |(position, plugin): (usize, &LoadedPlugin)| {
+            let listens = |(position, plugin): (usize, &Arc<Instance<Filter>>)| {
                 (plugin.hooks >> bit & 1 == 1).then_some(position)
             };
             plugins.iter().enumerate().filter_map(listens).collect()
         });
-        let connection_hooks = Hook::OnClientConnection.bit() | Hook::OnClientConnectionClose.bit();
-        let has_connection_plugins = plugins.iter().any(|plugin| {
-            plugin.needs_connection_state != 0 || plugin.hooks & connection_hooks != 0
-        });
         Self {
             hooks: plugins.iter().fold(0, |hooks, plugin| hooks | plugin.hooks),
+            has_connection_plugins: plugins
+                .iter()
+                .any(|plugin| plugin.has_part_in_connections()),
             plugins,
             protocols,
             listeners,
-            has_connection_plugins,
             max_body_buffer,
             has_told_limit: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn has_connection_plugins(&self) -> bool {
+        self.has_connection_plugins
+    }
+
+    fn plugin(&self, index: usize) -> &Arc<Instance<Filter>> {
+        &self.plugins[index]
     }
 
     /// A chain without plugins.

@@ -8,11 +8,14 @@ pub(crate) mod files;
 pub mod pac;
 mod router;
 
+use std::sync::Arc;
+
 use plugin_api::abi::web::protocol;
 
 use crate::config::Config;
 use crate::http1::{self, RequestHead};
-use crate::plugins::web::{self, LoadedWeb};
+use crate::plugins::instance::{Instance, Web};
+use crate::plugins::web;
 
 use files::Files;
 pub use files::FilesError;
@@ -61,14 +64,14 @@ pub(crate) struct WebServer {
 /// Who has routes.
 #[derive(Debug)]
 enum Owner {
-    Plugin(LoadedWeb),
+    Plugin(Arc<Instance<Web>>),
     Pac(Pac),
 }
 
 /// Who answers a request.
 pub(crate) enum Found<'s> {
     /// A plugin, on this route.
-    Plugin(&'s LoadedWeb, Matched),
+    Plugin(&'s Arc<Instance<Web>>, Matched),
     /// The PAC file.
     Pac(&'s Pac),
     /// A file, if there is one.
@@ -84,7 +87,7 @@ impl WebServer {
     /// The first thing that is wrong.
     pub(crate) fn new(
         config: &Config,
-        plugins: Vec<LoadedWeb>,
+        plugins: Vec<Arc<Instance<Web>>>,
     ) -> Result<Option<Self>, WebServerError> {
         if !config.web_server.is_enabled && plugins.is_empty() {
             return Ok(None);
@@ -101,7 +104,8 @@ impl WebServer {
             server.add(PAC_OWNER, Owner::Pac(Pac::load(pac)?))?;
         }
         for plugin in plugins {
-            server.add(&plugin.name.clone(), Owner::Plugin(plugin))?;
+            let name = plugin.name().to_owned();
+            server.add(&name, Owner::Plugin(plugin))?;
         }
         Ok(Some(server))
     }

@@ -77,7 +77,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// What the filter keeps for one client connection: [`Exchange::connection`]. Exchanges of one connection may be
     /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`. `Default`
     /// is called once per connection, before the first hook that is called; its panic fails each exchange of the
-    /// connection.
+    /// connection. Each instance of the filter has its own: one that a reload has made finds nothing of the one that it
+    /// replaces.
     type Connection: Default + 'static;
 
     /// Called once, before the first exchange; may block.
@@ -89,7 +90,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     // ---- the client's connection ---------------------------------------------------------------------------------
 
     /// A client has connected and nothing has been read. May close, which the client sees as a connection that ends
-    /// without a word; cannot reply, since nothing has been asked.
+    /// without a word; cannot reply, since nothing has been asked. Not called for a connection that is older than the
+    /// plugin: after a reload, exchanges of such a connection may begin all the same.
     ///
     /// # Errors
     /// Close the connection.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{Origin, OwnTunnel};
 use crate::generation::Current;
-use crate::plugins::{ClientEnd, ClientPlugins};
+use crate::plugins::{Chain, ClientEnd, ClientFacts, ClientPlugins};
 use crate::transport::Transport;
 use crate::upstream::pinned::Pinned;
 use crate::worker_context::WorkerContext;
@@ -19,8 +19,8 @@ pub(crate) struct Connection {
     pub(crate) current: Rc<Current>,
     pub(crate) client: SocketAddr,
     pub(crate) id: u64,
-    /// None when no plugin is interested in connections.
-    pub(crate) plugins: Option<Rc<ClientPlugins>>,
+    /// Empty as long as no plugin is interested in connections.
+    pub(crate) plugins: OnceCell<Rc<ClientPlugins>>,
     /// Our end of it. None where nobody is told.
     pub(crate) end: Option<Rc<ClientEnd>>,
     /// What its requests are for, inside of a tunnel that the client had made.
@@ -34,6 +34,22 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// What the plugins of an exchange know of the connection; `None` when none of them is interested.
+    pub(crate) fn plugins_of(&self, chain: &Chain) -> Option<&Rc<ClientPlugins>> {
+        chain.has_connection_plugins().then(|| {
+            self.plugins
+                .get_or_init(|| Rc::new(ClientPlugins::late(self.facts())))
+        })
+    }
+
+    fn facts(&self) -> ClientFacts {
+        ClientFacts {
+            id: self.id,
+            client: self.client,
+            local: self.end.as_ref().and_then(|end| end.local),
+        }
+    }
+
     /// Keeps the upstream connections that an exchange was the first to authenticate.
     pub(crate) fn pin(&self, pinned: Rc<Pinned>) {
         let kept = self.pinned.get_or_init(|| Rc::clone(&pinned));

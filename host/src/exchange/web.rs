@@ -7,6 +7,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
 use crate::plugins::AnsweredBy;
+use crate::plugins::instance::{Instance, Web};
 use crate::plugins::web::{
-    Ended, ForwardOutcome, Lent, LoadedWeb, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep,
-    WebTask,
+    Ended, ForwardOutcome, Lent, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
 };
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
@@ -157,7 +158,7 @@ impl Exchange {
     async fn serve_route(
         &mut self,
         client: &mut MessageStream,
-        plugin: &LoadedWeb,
+        plugin: &Arc<Instance<Web>>,
         matched: Matched,
     ) -> Result<Outcome, Failed> {
         let handshake = match matched.is_websocket.then(|| Handshake::read(&self.head)) {
@@ -212,7 +213,7 @@ impl Exchange {
         };
         // Ended before the request may change that it sees.
         let ended = task.end();
-        self.conclude_route(client, &plugin.name, over, ended, forwarded)
+        self.conclude_route(client, plugin.name(), over, ended, forwarded)
             .await
     }
 

@@ -76,7 +76,7 @@ fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
         for hook in plugin.uncalled_hooks() {
             tracing::warn!(
                 "plugin {} implements {hook}, which this version of the proxy never calls",
-                plugin.name
+                plugin.name()
             );
         }
     }

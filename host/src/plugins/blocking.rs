@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::call::{Call, Place, PluginId, Role, Visible};
+use super::call::{PluginId, Role, Visible};
 use crate::telemetry::bound_repeats_of_this_thread;
 
 /// The most threads of one plugin; further work waits.
@@ -108,11 +108,8 @@ impl Pool {
         // It is done for peers, as often as they ask.
         bound_repeats_of_this_thread();
         let _visible = Visible::new(Role::Background);
-        let call = Call::new(self.plugin, Place::BLOCKING);
         while let Some((work, done)) = self.next() {
-            let mark = call.mark();
             work();
-            drop(mark);
             // Whoever waited may have given up.
             let _ = done.send(());
         }

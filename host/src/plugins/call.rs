@@ -1,6 +1,6 @@
 //! Which plugin runs on which thread, at any moment.
 //!
-//! Every entry into a plugin's code sets the [`Mark`] of its [`Call`]: a word of the thread that names the plugin and
+//! Every entry into a plugin's code goes through [`Call::run`], which sets a mark: a word of the thread that names the plugin and
 //! the hook, and that changes with every call. The `watchdog` reads these words from its own thread and finds calls
 //! that do not return; `last_words` reads the word of a thread that dies. A mark costs two stores and no look at a
 //! clock. During a call within a call, such as the drop of one plugin's future while another one's hook runs, the word
@@ -187,9 +187,16 @@ impl Call {
         Place(self.0 as u8)
     }
 
+    /// Runs `work`, which enters the plugin's code: the only way there.
+    #[inline]
+    pub(super) fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        let _mark = self.mark();
+        work()
+    }
+
     /// Marks this thread as being in that call until the mark is dropped.
     #[inline]
-    pub(crate) fn mark(self) -> Mark {
+    fn mark(self) -> Mark {
         SLOT.with(|Slot { word, .. }| {
             let outer = word.load(Ordering::Relaxed);
             let count = (outer & !CALL).wrapping_add(ONE);
@@ -207,7 +214,7 @@ impl Call {
 /// This thread runs a plugin's code for as long as the mark lives.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Mark {
+struct Mark {
     /// The word as it was before.
     outer: u64,
     _of_this_thread: PhantomData<*const ()>,
@@ -284,6 +291,11 @@ pub(crate) fn moment() -> Moment {
 /// The plugin that runs on this thread; [`PluginId::NONE`] if none does.
 pub(crate) fn running() -> PluginId {
     moment().call().map_or(PluginId::NONE, Call::plugin)
+}
+
+/// What this thread is for.
+pub(super) fn role() -> Role {
+    ROLE.get()
 }
 
 /// What a thread is for.

@@ -1,18 +1,17 @@
-//! One client connection in the plugin chain: what plugins keep for it, and the hooks at its two ends.
+//! One client connection and its plugins: what they keep for it, and the hooks at its two ends.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use abi_stable::std_types::RStr;
 use plugin_api::abi::{ConnectionView, code};
 
-use super::call::{Call, Place};
 use super::guard::guarded;
-use super::load::LoadedPlugin;
-use super::{Hook, WorkerChain, views};
+use super::instance::{Filter, Instance};
+use super::{Chain, Hook, views};
 use crate::transport::TlsFacts;
 
 /// What plugins may know of a client connection.
@@ -31,21 +30,32 @@ pub(crate) struct ClientEnd {
     pub(crate) tls: Option<Box<TlsFacts>>,
 }
 
-/// A client connection in the chain. Shared with its exchanges; when the last of them has gone, plugins are told.
+/// A client connection, as plugins know it. Shared with its exchanges; when the last of them has gone, plugins are told.
+///
+/// What a plugin keeps for the connection is found by its instance: a later exchange may run with other plugins than the
+/// connection has begun with. One that was not there then is not told of the beginning, nor of the end.
 #[derive(Debug)]
 pub(crate) struct ClientPlugins {
-    chain: Rc<WorkerChain>,
     facts: ClientFacts,
-    states: RefCell<Vec<ConnectionState>>,
-    /// The plugins before this position have been asked whether they want the client.
-    asked: Cell<usize>,
+    /// In the order of the chain; those that came later are behind.
+    kept: RefCell<Vec<Kept>>,
+}
+
+/// What one plugin has of the connection.
+#[derive(Debug)]
+struct Kept {
+    plugin: Arc<Instance<Filter>>,
+    state: ConnectionState,
+    /// It is told of the end.
+    has_begun: bool,
 }
 
 /// A plugin's own state for this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionState {
+    /// Not made, or the plugin keeps none.
     NotMade,
-    /// Made; null where the plugin keeps none.
+    /// Never null.
     Made(*mut c_void),
     /// Making it panicked.
     Lost,
@@ -53,115 +63,166 @@ enum ConnectionState {
 
 impl ClientPlugins {
     /// `None` when no plugin keeps anything for connections or listens to them.
-    pub(crate) fn new(
-        chain: &Rc<WorkerChain>,
-        facts: impl FnOnce() -> ClientFacts,
-    ) -> Option<Self> {
+    pub(crate) fn new(chain: &Chain, facts: impl FnOnce() -> ClientFacts) -> Option<Self> {
         chain.has_connection_plugins.then(|| Self {
-            chain: Rc::clone(chain),
             facts: facts(),
-            states: RefCell::new(vec![ConnectionState::NotMade; chain.plugins.len()]),
-            asked: Cell::new(0),
+            kept: RefCell::new(
+                chain
+                    .plugins
+                    .iter()
+                    .filter_map(Kept::at_beginning)
+                    .collect(),
+            ),
         })
     }
 
+    /// For a connection that began when no plugin was interested in it.
+    pub(crate) fn late(facts: ClientFacts) -> Self {
+        Self {
+            facts,
+            kept: RefCell::default(),
+        }
+    }
+
     /// Tells the plugins that the client has connected; the name of the one that does not want it.
-    pub(crate) fn begin(&self) -> Result<(), String> {
+    pub(crate) fn begin(&self, chain: &Chain) -> Result<(), String> {
         let hook = Hook::OnClientConnection;
-        for &index in &self.chain.listeners[hook as usize] {
-            let name = &self.chain.plugins[index].name;
-            self.asked.set(index + 1);
-            match self.call(index, hook) {
+        for &index in &chain.listeners[hook as usize] {
+            let plugin = chain.plugin(index);
+            self.note_beginning(plugin);
+            let Some(state) = self.state(plugin) else {
+                return Err(format!("{} (it failed)", plugin.name()));
+            };
+            match call(plugin, hook, state, self.facts) {
                 code::PROCEED => {}
-                code::CLOSE => return Err(name.clone()),
-                _ => return Err(format!("{name} (it failed)")),
+                code::CLOSE => return Err(plugin.name().to_owned()),
+                _ => return Err(format!("{} (it failed)", plugin.name())),
             }
         }
         Ok(())
     }
 
-    /// The plugin's state, made at first use; `None` when it could not be made.
-    pub(super) fn state(&self, index: usize) -> Option<*mut c_void> {
-        let known = self.states.borrow()[index];
-        let state = match known {
-            ConnectionState::Made(_) | ConnectionState::Lost => known,
-            ConnectionState::NotMade => {
-                let made = make(&self.chain.plugins[index]);
-                self.states.borrow_mut()[index] = made;
-                made
-            }
-        };
-        match state {
-            ConnectionState::Made(state) => Some(state),
-            _ => None,
+    fn note_beginning(&self, plugin: &Instance<Filter>) {
+        let mut kept = self.kept.borrow_mut();
+        if let Some(kept) = kept.iter_mut().find(|kept| kept.is_of(plugin)) {
+            kept.has_begun = true;
         }
     }
 
-    fn call(&self, index: usize, hook: Hook) -> u32 {
-        let plugin = &self.chain.plugins[index];
-        let Some(state) = self.state(index) else {
-            return code::ERROR;
-        };
-        let mut failure = String::new();
-        let mut view = ConnectionView {
-            host: (&raw mut failure).cast(),
-            fail,
-            connection_id: self.facts.id,
-            client: views::address(self.facts.client),
-            local: self.facts.local.map_or(views::NO_ADDRESS, views::address),
-            hook: hook as u32,
-            reserved: [0; 4],
-        };
-        let mark = Call::new(plugin.id, hook).mark();
-        // SAFETY: object and state are this plugin's own, the view and what it points to live through the call.
-        let result = unsafe { plugin.table.call_connection()(plugin.object, state, &raw mut view) };
-        drop(mark);
-        if !matches!(result, code::PROCEED | code::CLOSE) {
-            tracing::error!(
-                plugin = plugin.name,
-                hook = hook.name(),
-                connection = self.facts.id,
-                error = failure,
-                "a plugin failed"
-            );
+    /// The plugin's state, made at first use; null where it keeps none, `None` when it could not be made.
+    #[inline]
+    pub(super) fn state(&self, plugin: &Arc<Instance<Filter>>) -> Option<*mut c_void> {
+        if !plugin.needs_connection_state {
+            return Some(std::ptr::null_mut());
         }
-        result
+        let kept = self.kept.borrow();
+        let state = kept.iter().find(|kept| kept.is_of(plugin));
+        match state.map_or(ConnectionState::NotMade, |kept| kept.state) {
+            ConnectionState::Made(state) => Some(state),
+            ConnectionState::Lost => None,
+            ConnectionState::NotMade => {
+                drop(kept);
+                self.make_state(plugin)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn make_state(&self, plugin: &Arc<Instance<Filter>>) -> Option<*mut c_void> {
+        let state = make(plugin);
+        let mut kept = self.kept.borrow_mut();
+        match kept.iter_mut().find(|kept| kept.is_of(plugin)) {
+            Some(kept) => kept.state = state,
+            None => kept.push(Kept {
+                plugin: Arc::clone(plugin),
+                state,
+                has_begun: false,
+            }),
+        }
+        match state {
+            ConnectionState::Made(state) => Some(state),
+            ConnectionState::NotMade | ConnectionState::Lost => None,
+        }
     }
 }
 
-fn make(plugin: &LoadedPlugin) -> ConnectionState {
-    if plugin.needs_connection_state == 0 {
-        return ConnectionState::Made(std::ptr::null_mut());
+impl Kept {
+    /// `None` where the plugin has no part in connections.
+    fn at_beginning(plugin: &Arc<Instance<Filter>>) -> Option<Self> {
+        plugin.has_part_in_connections().then(|| Self {
+            plugin: Arc::clone(plugin),
+            state: ConnectionState::NotMade,
+            // One that an earlier plugin's refusal keeps from the beginning is told of no end.
+            has_begun: !plugin.listens_to(Hook::OnClientConnection),
+        })
     }
-    let _mark = Call::new(plugin.id, Place::CONNECTION).mark();
-    // SAFETY: the object is this plugin's own.
-    let state = unsafe { plugin.table.connection_new()(plugin.object) };
-    if state.is_null() {
-        ConnectionState::Lost
-    } else {
-        ConnectionState::Made(state)
+
+    fn is_of(&self, plugin: &Instance<Filter>) -> bool {
+        self.plugin.number() == plugin.number()
     }
+
+    /// Tells the plugin that the connection is over.
+    fn end(&mut self, facts: ClientFacts) {
+        let hook = Hook::OnClientConnectionClose;
+        if !self.has_begun || !self.plugin.listens_to(hook) {
+            return;
+        }
+        if self.state == ConnectionState::NotMade && self.plugin.needs_connection_state {
+            self.state = make(&self.plugin);
+        }
+        let state = match self.state {
+            ConnectionState::Made(state) => state,
+            ConnectionState::NotMade => std::ptr::null_mut(),
+            ConnectionState::Lost => return,
+        };
+        call(&self.plugin, hook, state, facts);
+    }
+}
+
+fn make(plugin: &Instance<Filter>) -> ConnectionState {
+    let state = plugin.new_connection();
+    match state.is_null() {
+        true => ConnectionState::Lost,
+        false => ConnectionState::Made(state),
+    }
+}
+
+/// `state` is the plugin's own for this connection, null if it keeps none.
+fn call(plugin: &Instance<Filter>, hook: Hook, state: *mut c_void, facts: ClientFacts) -> u32 {
+    let mut failure = String::new();
+    let mut view = ConnectionView {
+        host: (&raw mut failure).cast(),
+        fail,
+        connection_id: facts.id,
+        client: views::address(facts.client),
+        local: facts.local.map_or(views::NO_ADDRESS, views::address),
+        hook: hook as u32,
+        reserved: [0; 4],
+    };
+    // SAFETY: the state is this plugin's own; the view and what it points to live through the call.
+    let result = unsafe { plugin.call_connection(hook, state, &raw mut view) };
+    if !matches!(result, code::PROCEED | code::CLOSE) {
+        tracing::error!(
+            plugin = plugin.name(),
+            hook = hook.name(),
+            connection = facts.id,
+            error = failure,
+            "a plugin failed"
+        );
+    }
+    result
 }
 
 impl Drop for ClientPlugins {
     fn drop(&mut self) {
-        let hook = Hook::OnClientConnectionClose;
-        for position in 0..self.chain.listeners[hook as usize].len() {
-            let index = self.chain.listeners[hook as usize][position];
-            let sees_beginnings =
-                self.chain.plugins[index].hooks & Hook::OnClientConnection.bit() != 0;
-            // One that an earlier plugin's refusal kept from the beginning is told of no end.
-            if !sees_beginnings || index < self.asked.get() {
-                self.call(index, hook);
-            }
+        let kept = self.kept.get_mut();
+        for kept in &mut *kept {
+            kept.end(self.facts);
         }
-        for (plugin, state) in self.chain.plugins.iter().zip(self.states.get_mut()) {
-            if let ConnectionState::Made(state) = *state
-                && !state.is_null()
-            {
-                let _mark = Call::new(plugin.id, Place::CONNECTION_DROP).mark();
-                // SAFETY: made by this plugin's `connection_new`, dropped once, and nobody uses it any more.
-                unsafe { plugin.table.connection_drop()(state) }
+        for kept in kept {
+            if let ConnectionState::Made(state) = kept.state {
+                // SAFETY: made by this plugin, dropped once, and nobody uses it any more.
+                unsafe { kept.plugin.drop_connection(state) }
             }
         }
     }
@@ -177,4 +238,85 @@ unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
         }
         failure.push_str(message.as_str());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::plugins::instance::fake::{called, filter};
+
+    const FACTS: ClientFacts = ClientFacts {
+        id: 7,
+        client: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000),
+        local: None,
+    };
+    const BOTH_ENDS: u64 = Hook::OnClientConnection.bit() | Hook::OnClientConnectionClose.bit();
+
+    fn chain(plugins: &[&Arc<Instance<Filter>>]) -> Chain {
+        let plugins = plugins.iter().map(|plugin| Arc::clone(plugin));
+        Chain::new(plugins.collect(), Vec::new(), 0)
+    }
+
+    #[test]
+    fn state_is_found_by_instance_whatever_the_chain() {
+        let (first, second) = (filter("first", 0, true), filter("second", 0, true));
+        let client = ClientPlugins::new(&chain(&[&first, &second]), || FACTS).unwrap();
+        let states = [&first, &second].map(|plugin| client.state(plugin).unwrap());
+        assert_ne!(states[0], states[1]);
+        // Another of the same name is another instance.
+        let again = filter("first", 0, true);
+        let other = client.state(&again).unwrap();
+        assert!(!states.contains(&other));
+        let found = [&second, &again, &first].map(|plugin| client.state(plugin).unwrap());
+        assert_eq!(found, [states[1], other, states[0]]);
+        let makes = ["first", "second", "first"].map(|name| format!("{name}: Connection::default"));
+        assert_eq!(called(), makes);
+    }
+
+    #[test]
+    fn who_came_later_is_told_of_no_end_and_has_its_state_dropped() {
+        let begun = filter("begun", BOTH_ENDS, true);
+        let client = ClientPlugins::new(&chain(&[&begun]), || FACTS).unwrap();
+        client.begin(&chain(&[&begun])).unwrap();
+        let late = filter("late", BOTH_ENDS, true);
+        client.state(&late).unwrap();
+        drop(client);
+        assert_eq!(
+            called(),
+            [
+                "begun: Connection::default",
+                "begun: on_client_connection",
+                "late: Connection::default",
+                "begun: on_client_connection_close",
+                "begun: drop of Connection",
+                "late: drop of Connection",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_plugin_lives_as_long_as_a_connection_that_has_begun_with_it() {
+        let plugin = filter("old", Hook::OnClientConnectionClose.bit(), false);
+        let client = ClientPlugins::new(&chain(&[&plugin]), || FACTS).unwrap();
+        client.begin(&chain(&[&plugin])).unwrap();
+        drop(plugin);
+        assert_eq!(called(), [""; 0]);
+        drop(client);
+        assert_eq!(called(), ["old: on_client_connection_close", "old: drop"]);
+    }
+
+    #[test]
+    fn a_connection_that_began_without_plugins_has_state_for_those_that_come() {
+        assert!(ClientPlugins::new(&chain(&[]), || FACTS).is_none());
+        let plugin = filter("late", BOTH_ENDS, true);
+        let client = ClientPlugins::late(FACTS);
+        assert!(client.state(&plugin).is_some());
+        drop(client);
+        assert_eq!(
+            called(),
+            ["late: Connection::default", "late: drop of Connection"]
+        );
+    }
 }

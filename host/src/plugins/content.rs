@@ -245,7 +245,7 @@ impl Walk<'_> {
                     .with(|inner| std::mem::take(&mut inner.emitted)),
             )),
             code::CLOSE => Err(ContentError::Closed(
-                self.session.chain().plugins[plugin].name.clone(),
+                self.session.plugin(plugin).name().to_owned(),
             )),
             result => Err(ContentError::Plugin(
                 self.session.failure(plugin, hook, result),

@@ -14,12 +14,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use abi_stable::std_types::{RSlice, RStr};
-use plugin_api::abi::{CallOut, CallOutAnswer, FieldSlot, RawWaker, Task, Work, code};
+use plugin_api::abi::{CallOut, CallOutAnswer, FieldSlot, RawWaker, code};
+use plugin_api::abi::{Task, Work};
 use plugin_api::waker;
 
 use super::blocking;
-use super::call::{self, Call, Place, PluginId};
+use super::call::{self, PluginId};
 use super::guard::guarded;
+use super::instance::{BlockingWork, SpawnedTask};
 use crate::call_out::{self, Answer, Caller, Question};
 
 /// Something a plugin waits for.
@@ -79,29 +81,17 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
     })
 }
 
-/// Work on its way to another thread.
-struct Parcel(Work);
-
-// SAFETY: the plugin says that its work may run on any thread.
-unsafe impl Send for Parcel {}
-
-impl Parcel {
-    fn run(self) {
-        // SAFETY: the function fits the data, and the plugin guards it against panics.
-        unsafe { (self.0.run)(self.0.data) }
-    }
-}
-
 pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
     guarded(std::ptr::null_mut(), || {
         if Caller::current().is_none() {
             return std::ptr::null_mut();
         }
-        let parcel = Parcel(*work);
         // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
         let plugin = call::running();
+        // SAFETY: the function fits the data, and the work is the host's.
+        let work = unsafe { BlockingWork::new(*work, plugin) };
         let running = catch_unwind(AssertUnwindSafe(|| {
-            blocking::run(plugin, Box::new(move || parcel.run()))
+            blocking::run(plugin, Box::new(move || work.run()))
         }));
         begin(async move {
             // The plugin has its own way to tell that its work has failed.
@@ -165,40 +155,24 @@ pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
         return 0;
     }
     // From here on the task is ours, and dropped here if it cannot be spawned.
-    let task = Spawned {
-        task: *task,
-        plugin: guarded(PluginId::NONE, call::running),
-    };
+    let plugin = guarded(PluginId::NONE, call::running);
+    // SAFETY: the functions fit the data, and the task is the host's.
+    let task = Spawned(unsafe { SpawnedTask::new(*task, plugin) });
     guarded((), || drop(tokio::task::spawn_local(task)));
     1
 }
 
 /// A plugin's task, ended when dropped.
-struct Spawned {
-    task: Task,
-    /// The one that has spawned it.
-    plugin: PluginId,
-}
+struct Spawned(SpawnedTask);
 
 impl Future for Spawned {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = waker::lend(cx.waker());
-        let _mark = Call::new(self.plugin, Place::TASK).mark();
-        // SAFETY: the functions fit the data; the waker lives through the call.
-        match unsafe { (self.task.poll)(self.task.data, &waker) } {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.0.poll(&waker::lend(cx.waker())) {
             code::PENDING => Poll::Pending,
             _ => Poll::Ready(()),
         }
-    }
-}
-
-impl Drop for Spawned {
-    fn drop(&mut self) {
-        let _mark = Call::new(self.plugin, Place::TASK_DROP).mark();
-        // SAFETY: called once.
-        unsafe { (self.task.drop)(self.task.data) }
     }
 }
 

@@ -152,14 +152,14 @@ impl Session {
         plugin: usize,
         facts: BodyFacts,
     ) -> Result<Option<Step>, ContentRefused> {
-        let loaded = &self.chain().plugins[plugin];
-        let streams = loaded.hooks & way.chunk_hook().bit() != 0;
-        let collects = loaded.hooks & way.body_hook().bit() != 0;
+        let loaded = self.plugin(plugin);
+        let streams = loaded.listens_to(way.chunk_hook());
+        let collects = loaded.listens_to(way.body_hook());
         let mode = self.mode(way, plugin);
         let may_pass = mode.over == over::PASS;
         let delivery = match mode.delivery {
             delivery::WHOLE if collects => Delivery::Whole {
-                limit: self.chain().body_limit(&loaded.name, mode.limit),
+                limit: self.chain().body_limit(loaded.name(), mode.limit),
                 may_pass,
             },
             delivery::WHOLE | delivery::STREAM if streams => Delivery::Stream,
@@ -176,7 +176,7 @@ impl Session {
                 return Ok(None);
             }
             return Err(ContentRefused {
-                plugin: loaded.name.clone(),
+                plugin: loaded.name().to_owned(),
                 reason: ContentRefusedReason::Coding,
             });
         }
@@ -197,7 +197,7 @@ impl Session {
                 .find(of_plugin)
                 .map(|said| said.2)
         });
-        let loaded = &self.chain().plugins[plugin];
+        let loaded = self.plugin(plugin);
         said.unwrap_or(match way {
             Way::Client => loaded.client_body,
             Way::Upstream => loaded.upstream_body,
@@ -292,20 +292,20 @@ impl BodyPlan {
         session: &Session,
         is_too_long: impl Fn(&Step, u64) -> bool,
     ) -> Result<(), ContentRefused> {
-        let chunk_bit = self.way.chunk_hook().bit();
+        let chunk_hook = self.way.chunk_hook();
         let mut refused = None;
         self.steps.retain_mut(|step| {
-            let loaded = &session.chain().plugins[step.plugin];
+            let loaded = session.plugin(step.plugin);
             match step.delivery {
                 Delivery::Whole { limit, may_pass } if is_too_long(step, limit) => {
                     if !may_pass && refused.is_none() {
                         refused = Some(ContentRefused {
-                            plugin: loaded.name.clone(),
+                            plugin: loaded.name().to_owned(),
                             reason: ContentRefusedReason::TooLong(limit),
                         });
                     }
                     step.delivery = Delivery::Stream;
-                    loaded.hooks & chunk_bit != 0
+                    loaded.listens_to(chunk_hook)
                 }
                 _ => true,
             }

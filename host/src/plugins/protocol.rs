@@ -2,27 +2,24 @@
 #![expect(unsafe_code, reason = "lends a connection across the binary boundary")]
 
 use std::ffi::c_void;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use abi_stable::std_types::RSlice;
-use plugin_api::abi::{ProtocolTableRef, RawWaker, StreamView, claim, code};
+use plugin_api::abi::{RawWaker, StreamView, claim, code};
 use plugin_api::waker;
 
-use super::call::{Call, Place, PluginId};
 use super::client::ClientFacts;
 use super::guard::guarded;
-use super::load::LoadedObject;
+use super::instance::{Instance, Protocol};
 use super::{Chain, views};
 use crate::stream::{MessageStream, Reader, Writer};
 
 /// First bytes that a protocol may ask for before it decides.
 const MAX_FIRST_BYTES: usize = 64;
-
-/// A protocol plugin.
-pub(crate) type LoadedProtocol = LoadedObject<ProtocolTableRef>;
 
 impl Chain {
     /// The protocol that claims a connection by its first bytes, of which there is at least one. `within` bounds the
@@ -31,18 +28,15 @@ impl Chain {
         &self,
         stream: &mut MessageStream,
         within: Duration,
-    ) -> Option<&LoadedProtocol> {
+    ) -> Option<Arc<Instance<Protocol>>> {
         let mut reader = stream.reader();
         reader.deadline().arm(within);
         loop {
             let first = reader.buffered();
             let mut is_undecided = false;
             for protocol in &self.protocols {
-                let first = RSlice::from_slice(first);
-                let _mark = Call::new(protocol.id, Place::CLAIMS).mark();
-                // SAFETY: the object is the table's own; the bytes are borrowed for the call.
-                match unsafe { protocol.table.claims()(protocol.object, first) } {
-                    claim::YES => return Some(protocol),
+                match protocol.claims(first) {
+                    claim::YES => return Some(Arc::clone(protocol)),
                     claim::MORE => is_undecided = true,
                     _ => {}
                 }
@@ -63,7 +57,7 @@ impl Chain {
 /// Lets `protocol` serve the connection to its end. A client that sends nothing for `idle`, or takes nothing for
 /// `stall`, ends it.
 pub(crate) async fn serve(
-    protocol: &LoadedProtocol,
+    protocol: &Arc<Instance<Protocol>>,
     stream: &mut MessageStream,
     facts: ClientFacts,
     idle: Duration,
@@ -88,23 +82,20 @@ pub(crate) async fn serve(
         local: facts.local.map_or(views::NO_ADDRESS, views::address),
         reserved: [0; 4],
     };
-    let mark = Call::new(protocol.id, Place::SERVE).mark();
-    // SAFETY: the object is the table's own; what the view leads to outlives the task, which is dropped first.
-    let task = unsafe { protocol.table.serve()(protocol.object, &view) };
-    drop(mark);
-    if task.is_null() {
+    // SAFETY: what the view leads to outlives the task, which is dropped first.
+    let Some(mut task) = (unsafe { protocol.serve(&view) }) else {
         tracing::error!(
-            plugin = protocol.name,
+            plugin = protocol.name(),
             "a protocol handler panicked before it served a connection"
         );
         return;
-    }
-    let serving = Serving {
-        plugin: protocol.id,
-        table: protocol.table,
-        task,
     };
-    serving.await;
+    poll_fn(|cx| match task.poll(&waker::lend(cx.waker())) {
+        code::PENDING => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
+    drop(task);
     drop(lent);
 }
 
@@ -117,34 +108,6 @@ struct Lent<'a> {
     /// A read waits; its time has begun.
     is_reading: bool,
     is_writing: bool,
-}
-
-struct Serving {
-    plugin: PluginId,
-    table: ProtocolTableRef,
-    task: *mut c_void,
-}
-
-impl Future for Serving {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = waker::lend(cx.waker());
-        let _mark = Call::new(self.plugin, Place::SERVE).mark();
-        // SAFETY: the task is alive until it is dropped; the waker is borrowed for the call.
-        match unsafe { self.table.poll()(self.task, &waker) } {
-            code::PENDING => Poll::Pending,
-            _ => Poll::Ready(()),
-        }
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _mark = Call::new(self.plugin, Place::SERVE_DROP).mark();
-        // SAFETY: dropped once.
-        unsafe { self.table.drop()(self.task) }
-    }
 }
 
 /// Runs `step` on the lent connection.

@@ -4,21 +4,20 @@
 //! fields. It exists only when the chain is not empty. Its clones are handles to the same exchange, for the two
 //! directions of its content. While a hook runs, nothing of the host touches the heads that the hook works on; a hook
 //! that waits keeps them borrowed, dropping the wait cancels it first, and no other hook of the exchange runs meanwhile.
-#![expect(unsafe_code, reason = "calls plugins through their tables")]
+#![expect(unsafe_code, reason = "hands plugins what they see of an exchange")]
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use abi_stable::std_types::RSlice;
 use plugin_api::abi::code;
 
-use super::call::{Call, Place};
 use super::inner::{Inner, PluginState, TunnelEnd};
-use super::load::LoadedPlugin;
+use super::instance::{Filter, Instance};
 use super::waiting::WaitingHook;
 use super::{Chain, ClientEnd, ClientPlugins, Hook, Summary, WorkerChain};
 use crate::buffers;
@@ -246,7 +245,7 @@ impl Session {
     /// The plugin that has chosen the parent proxy.
     pub(crate) fn parent_chooser(&self) -> String {
         let index = self.with(|inner| inner.parent_chooser);
-        self.chain().plugins[index].name.clone()
+        self.plugin(index).name().to_owned()
     }
 
     /// Where plugins say the upstream's name leads, and where to connect from.
@@ -336,7 +335,7 @@ impl Session {
         let chain = self.chain();
         let listeners = &chain.listeners[hook as usize];
         for (position, &index) in listeners.iter().enumerate().skip(first) {
-            let plugin = &chain.plugins[index];
+            let plugin = chain.plugin(index);
             let Some(state) = self.state_of(plugin, index) else {
                 return Some((position, LOST));
             };
@@ -354,7 +353,7 @@ impl Session {
             Ok(state) => state,
             Err(failure) => return Verdict::Failed(failure),
         };
-        let result = self.call(&self.chain().plugins[index], index, hook, state);
+        let result = self.call(self.plugin(index), index, hook, state);
         self.verdict(index, hook, result).await
     }
 
@@ -366,7 +365,7 @@ impl Session {
                 None => return Verdict::Failed(self.late(index, hook)),
             };
         }
-        let name = || self.chain().plugins[index].name.clone();
+        let name = || self.plugin(index).name().to_owned();
         match result {
             code::PROCEED => Verdict::Proceed,
             code::RESPOND => match self.with(|inner| inner.reply.take()) {
@@ -380,14 +379,19 @@ impl Session {
     }
 
     #[inline]
-    fn call(&self, plugin: &LoadedPlugin, index: usize, hook: Hook, state: *mut c_void) -> u32 {
-        let Some(inner) = self.prepare(index, hook) else {
+    fn call(
+        &self,
+        plugin: &Arc<Instance<Filter>>,
+        index: usize,
+        hook: Hook,
+        state: *mut c_void,
+    ) -> u32 {
+        let Some(inner) = self.prepare(plugin, index, hook) else {
             return code::ERROR;
         };
-        let _mark = Call::new(plugin.id, hook).mark();
-        // SAFETY: object and state are this plugin's own, the view lives as long as the session, and the heads that
-        // its callbacks reach were attached by the caller and stay borrowed until they are detached.
-        unsafe { plugin.table.call()(plugin.object, state, &raw mut (*inner).view) }
+        // SAFETY: the state is this plugin's own, the view lives as long as the session, and the heads that its
+        // callbacks reach were attached by the caller and stay borrowed until they are detached.
+        unsafe { plugin.call(hook, state, &raw mut (*inner).view) }
     }
 
     /// Calls a hook that is given data.
@@ -399,24 +403,27 @@ impl Session {
         data: &[u8],
         flags: u32,
     ) -> u32 {
-        let plugin = &self.chain().plugins[index];
-        let Some(inner) = self.prepare(index, hook) else {
+        let plugin = self.plugin(index);
+        let Some(inner) = self.prepare(plugin, index, hook) else {
             return code::ERROR;
         };
-        let _mark = Call::new(plugin.id, hook).mark();
         // SAFETY: as in `call`; the data is borrowed for the call only.
         unsafe {
             (*inner).emitted.clear();
             (*inner).has_emitted = false;
-            let view = &raw mut (*inner).view;
-            plugin.table.call_with()(plugin.object, state, view, RSlice::from_slice(data), flags)
+            plugin.call_with(hook, state, &raw mut (*inner).view, data, flags)
         }
     }
 
     /// Says whose hook runs. `None`: the plugin cannot keep what it needs for the connection, or another hook of the
     /// exchange has not decided yet.
     #[inline]
-    fn prepare(&self, index: usize, hook: Hook) -> Option<*mut Inner> {
+    fn prepare(
+        &self,
+        plugin: &Arc<Instance<Filter>>,
+        index: usize,
+        hook: Hook,
+    ) -> Option<*mut Inner> {
         if self.core.is_waiting.get() {
             debug_assert!(false, "{} while another hook waits", hook.name());
             return None;
@@ -433,7 +440,7 @@ impl Session {
             (*inner).view.hook = hook as u32;
             // Null otherwise, as it was at the beginning.
             if let Some(client) = &(*inner).client {
-                let Some(state) = client.state(index) else {
+                let Some(state) = client.state(plugin) else {
                     "creating its state for the client connection failed"
                         .clone_into(&mut (*inner).failure);
                     return None;
@@ -448,11 +455,10 @@ impl Session {
     async fn wait(&self, index: usize, hook: Hook) -> Option<u32> {
         let state = self.state(index)?;
         let _others_wait = Waiting::begin(&self.core);
-        let deadline =
-            self.with(|inner| inner.chain.as_ref().map(|chain| chain.deadlines.slot()))?;
-        let plugin = &self.chain().plugins[index];
-        deadline.arm(plugin.hook_limit);
-        let waiting = WaitingHook::new(plugin, state, hook);
+        let chain = self.with(|inner| inner.chain.clone())?;
+        let deadline = chain.deadlines.slot();
+        deadline.arm(chain.plugin(index).hook_limit);
+        let waiting = WaitingHook::new(chain, index, state, hook);
         deadline.bound(waiting).await
     }
 
@@ -467,25 +473,22 @@ impl Session {
 
     /// The plugin's state, made at first use; `None` when the plugin is out of this exchange.
     pub(super) fn state(&self, index: usize) -> Option<*mut c_void> {
-        self.state_of(&self.chain().plugins[index], index)
+        self.state_of(self.plugin(index), index)
     }
 
     #[inline]
-    fn state_of(&self, plugin: &LoadedPlugin, index: usize) -> Option<*mut c_void> {
+    fn state_of(&self, plugin: &Instance<Filter>, index: usize) -> Option<*mut c_void> {
         match self.with(|inner| inner.state(index)) {
             PluginState::Made(state) => Some(state),
             PluginState::Lost => None,
-            PluginState::NotMade if plugin.needs_state == 0 => Some(std::ptr::null_mut()),
+            PluginState::NotMade if !plugin.needs_state => Some(std::ptr::null_mut()),
             PluginState::NotMade => self.make_state(plugin, index),
         }
     }
 
     #[inline(never)]
-    fn make_state(&self, plugin: &LoadedPlugin, index: usize) -> Option<*mut c_void> {
-        let mark = Call::new(plugin.id, Place::STATE).mark();
-        // SAFETY: the object is this plugin's own.
-        let state = unsafe { plugin.table.state_new()(plugin.object) };
-        drop(mark);
+    fn make_state(&self, plugin: &Instance<Filter>, index: usize) -> Option<*mut c_void> {
+        let state = plugin.new_state();
         let made = match state.is_null() {
             true => PluginState::Lost,
             false => PluginState::Made(state),
@@ -520,7 +523,7 @@ impl Session {
             unknown => format!("it returned {unknown}, which is not a valid result of this hook"),
         };
         PluginFailure {
-            plugin: self.chain().plugins[index].name.clone(),
+            plugin: self.plugin(index).name().to_owned(),
             hook: hook.name(),
             message,
             kind: PluginFailureKind::Broken,
@@ -528,10 +531,10 @@ impl Session {
     }
 
     fn late(&self, index: usize, hook: Hook) -> PluginFailure {
-        let plugin = &self.chain().plugins[index];
+        let plugin = self.plugin(index);
         let limit = plugin.hook_limit.as_secs_f64();
         PluginFailure {
-            plugin: plugin.name.clone(),
+            plugin: plugin.name().to_owned(),
             hook: hook.name(),
             message: format!("it did not finish within {limit} s"),
             kind: PluginFailureKind::Late,
@@ -543,14 +546,16 @@ impl Session {
             return;
         };
         self.with(|inner| inner.set_state(index, PluginState::NotMade));
-        let plugin = &self.chain().plugins[index];
-        let _mark = Call::new(plugin.id, Place::STATE_DROP).mark();
-        // SAFETY: made by this plugin's `state_new`, dropped once.
-        unsafe { plugin.table.state_drop()(state) }
+        // SAFETY: made by this plugin, dropped once.
+        unsafe { self.plugin(index).drop_state(state) }
     }
 
     pub(super) fn listeners(&self, hook: Hook) -> &[usize] {
         &self.chain().listeners[hook as usize]
+    }
+
+    pub(super) fn plugin(&self, index: usize) -> &Arc<Instance<Filter>> {
+        self.chain().plugin(index)
     }
 
     pub(super) fn chain(&self) -> &Chain {
@@ -643,8 +648,8 @@ impl Drop for Walk<'_> {
             let Detach(session) = self.attached;
             let index = session.listeners(self.hook)[self.position];
             if let Some(state) = session.state(index) {
-                let plugin = &session.chain().plugins[index];
-                drop(WaitingHook::new(plugin, state, self.hook));
+                // SAFETY: the state is this plugin's own.
+                unsafe { session.plugin(index).cancel(self.hook, state) };
             }
         }
     }

@@ -56,7 +56,7 @@ impl TunnelWatcher for TunnelHooks {
                     );
                 }
                 code::CLOSE => {
-                    let plugin = &self.session.chain().plugins[plugin].name;
+                    let plugin = self.session.plugin(plugin).name();
                     tracing::debug!(plugin, "a plugin closed the tunnel");
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }

@@ -12,16 +12,16 @@ mod outgoing;
 use std::ffi::c_void;
 use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use abi_stable::std_types::RStr;
-use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebTableRef, WebView};
+use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebView};
 use plugin_api::abi::{FieldSlot, RequestView, code};
 use plugin_api::waker;
 
-use super::call::{Call, Place, PluginId};
 use super::guard::guarded;
-use super::load::LoadedObject;
+use super::instance::{Instance, Task, Web};
 use super::{ExchangeFacts, PluginReply, views};
 use crate::config::Config;
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
@@ -31,9 +31,6 @@ use crate::websocket::{Handshake, MessageLimits, ServerSocket};
 use crate::worker_context::WorkerContext;
 use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
-
-/// A plugin with routes.
-pub(crate) type LoadedWeb = LoadedObject<WebTableRef>;
 
 /// The most routes that are taken from one plugin.
 const MAX_ROUTES: u32 = 10_000;
@@ -53,16 +50,13 @@ pub(crate) struct ToldRoute {
 }
 
 /// The routes of a plugin; `None` if it panicked.
-pub(crate) fn routes(plugin: &LoadedWeb) -> Option<Vec<ToldRoute>> {
+pub(crate) fn routes(plugin: &Instance<Web>) -> Option<Vec<ToldRoute>> {
     let mut routes: Vec<ToldRoute> = Vec::new();
     let sink = RouteSink {
         context: (&raw mut routes).cast(),
         add,
     };
-    let _mark = Call::new(plugin.id, Place::ROUTES).mark();
-    // SAFETY: the object is the table's own; the sink lives through the call.
-    let answer = unsafe { plugin.table.routes()(plugin.object, &sink) };
-    (answer == 0).then_some(routes)
+    plugin.tell_routes(&sink).then_some(routes)
 }
 
 unsafe extern "C" fn add(context: *mut c_void, route: &RouteView) {
@@ -163,9 +157,8 @@ pub(crate) struct Lent<'a, 'b> {
 
 /// A plugin's answer to one request, under way. Dropped, it is given up.
 pub(crate) struct WebTask {
-    id: PluginId,
-    table: WebTableRef,
-    task: *mut c_void,
+    /// None where the plugin has panicked instead. Dropped first.
+    task: Option<Task>,
     /// Owned; the task uses it through callbacks.
     inner: NonNull<Inner>,
 }
@@ -217,13 +210,13 @@ impl WebTask {
     /// # Errors
     /// The plugin panicked.
     pub(crate) fn begin(
-        plugin: &LoadedWeb,
+        plugin: &Arc<Instance<Web>>,
         asked: WebAsked,
         request: &RequestHead,
     ) -> Result<Self, PluginFailure> {
         let mut slots = Vec::new();
         let inner = NonNull::from(Box::leak(Box::new(Inner {
-            plugin: plugin.name.clone(),
+            plugin: plugin.name().to_owned(),
             lent: ptr::null_mut(),
             request_view: views::request_view(request, &mut slots),
             slots,
@@ -267,19 +260,14 @@ impl WebTask {
             local: asked.local.map_or(views::NO_ADDRESS, views::address),
             reserved: [0; 4],
         };
-        let mark = Call::new(plugin.id, Place::REQUEST).mark();
-        // SAFETY: the object is the table's own; what the view leads to outlives the task.
-        let task = unsafe { plugin.table.serve()(plugin.object, &view) };
-        drop(mark);
         let begun = Self {
-            id: plugin.id,
-            table: plugin.table,
-            task,
+            // SAFETY: what the view leads to outlives the task.
+            task: unsafe { plugin.serve(&view) },
             inner,
         };
-        match task.is_null() {
-            false => Ok(begun),
-            true => Err(begun
+        match begun.task.is_some() {
+            true => Ok(begun),
+            false => Err(begun
                 .inner()
                 .failed(code::PANIC, "it panicked before it replied")),
         }
@@ -297,12 +285,11 @@ impl WebTask {
 
     /// Lets the task go on. Whatever it has sent is on its way as far as the client takes it.
     pub(crate) fn poll(&mut self, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>) -> Poll<WebStep> {
+        // The task uses it during the call alone.
         self.inner_mut().lent = ptr::from_mut(lent).cast();
         let waker = waker::lend(cx.waker());
-        let mark = Call::new(self.id, Place::REQUEST).mark();
-        // SAFETY: the task is alive until it is dropped, and uses what it is lent during the call alone.
-        let answer = unsafe { self.table.poll()(self.task, &waker) };
-        drop(mark);
+        let task = self.task.as_mut();
+        let answer = task.map_or(code::PANIC, |task| task.poll(&waker));
         let inner = self.inner_mut();
         inner.lent = ptr::null_mut();
         match answer {
@@ -365,14 +352,10 @@ impl WebTask {
 
 impl Drop for WebTask {
     fn drop(&mut self) {
-        let _mark = Call::new(self.id, Place::REQUEST_DROP).mark();
-        // SAFETY: both are owned, and dropped once; the task first, as it uses the other.
-        unsafe {
-            if !self.task.is_null() {
-                self.table.drop()(self.task);
-            }
-            drop(Box::from_raw(self.inner.as_ptr()));
-        }
+        // First, as it uses the other.
+        self.task = None;
+        // SAFETY: owned, and dropped once.
+        drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
     }
 }
 

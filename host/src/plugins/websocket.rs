@@ -61,7 +61,7 @@ impl WebSocketHooks {
                 }
                 (code::REPLACED, Some(_)) => return Err(self.unsendable(plugin, kind)),
                 (code::CLOSE, _) => {
-                    let plugin = &self.session.chain().plugins[plugin].name;
+                    let plugin = self.session.plugin(plugin).name();
                     tracing::debug!(plugin, "a plugin closed the WebSocket");
                     return Ok(Becomes::Closed);
                 }
@@ -73,7 +73,7 @@ impl WebSocketHooks {
 
     fn unsendable(&self, plugin: usize, kind: Kind) -> PluginFailure {
         PluginFailure {
-            plugin: self.session.chain().plugins[plugin].name.clone(),
+            plugin: self.session.plugin(plugin).name().to_owned(),
             hook: HOOK.name(),
             message: format!(
                 "it replaced a {kind:?} message with data that is invalid for this kind"

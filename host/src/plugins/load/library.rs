@@ -20,21 +20,28 @@ use abi_stable::abi_stability::abi_checking::{
 use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL};
 use abi_stable::type_layout::TypeLayout;
 use aws_lc_rs::digest::{SHA256, digest};
-use plugin_api::abi::{API_MAJOR, HostTableRef, PluginLibraryRef};
+use plugin_api::abi::{API_MAJOR, HostTableRef, PluginDeclarationRef, PluginLibraryRef};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Tells one library from another, by its content: a SHA-256 digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ContentId([u8; 32]);
+/// Tells one library from another, by its content: SHA-256.
+pub(super) type Digest = [u8; 32];
 
 /// A library that is open for as long as the process lives.
 #[derive(Clone, Copy)]
 pub(super) struct OpenLibrary {
-    pub(super) id: ContentId,
-    pub(super) root: PluginLibraryRef,
+    pub(super) digest: Digest,
+    root: PluginLibraryRef,
+}
+
+impl OpenLibrary {
+    /// The plugins that it holds.
+    pub(super) fn declarations(&self) -> &'static [PluginDeclarationRef] {
+        // SAFETY: may be called at any time after `init`.
+        unsafe { self.root.plugins()() }.as_slice()
+    }
 }
 
 /// The libraries of this process: one that is asked for again is not loaded, nor introduced to the host, a second time.
@@ -44,16 +51,27 @@ static OPEN: Mutex<Vec<OpenLibrary>> = Mutex::new(Vec::new());
 /// introduces `host` to it.
 pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadProblem> {
     let content = inspect(path)?;
-    let id = ContentId::of(&content);
+    let digest = digest_of(&content);
     let mut known = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(library) = known.iter().find(|library| library.id == id) {
+    if let Some(library) = known.iter().find(|library| library.digest == digest) {
         return Ok(*library);
     }
     let file = path.file_name().unwrap_or(path.as_os_str());
     let file = file.to_string_lossy();
     // Its initialisers run, and no plugin is known yet.
-    let _mark = Call::new(PluginId::of(&file, &file), Place::INIT).mark();
-    let header = open_header(path, &content)?;
+    let call = Call::new(PluginId::of(&file, &file), Place::INIT);
+    let root = call.run(|| introduce(path, &content, host))?;
+    let library = OpenLibrary { digest, root };
+    known.push(library);
+    Ok(library)
+}
+
+fn introduce(
+    path: &Path,
+    content: &[u8],
+    host: HostTableRef,
+) -> Result<PluginLibraryRef, LoadProblem> {
+    let header = open_header(path, content)?;
     check_layout(header)?;
     // SAFETY: the layout of what the header leads to is that of `PluginLibraryRef`.
     let root = unsafe { header.unchecked_layout::<PluginLibraryRef>() };
@@ -68,17 +86,13 @@ pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadP
     if unsafe { root.init()(host) } != 0 {
         return Err(LoadProblem::InitFailed);
     }
-    let library = OpenLibrary { id, root };
-    known.push(library);
-    Ok(library)
+    Ok(root)
 }
 
-impl ContentId {
-    fn of(content: &[u8]) -> Self {
-        let mut id = [0; 32];
-        id.copy_from_slice(digest(&SHA256, content).as_ref());
-        Self(id)
-    }
+fn digest_of(content: &[u8]) -> Digest {
+    let mut of_content = [0; 32];
+    of_content.copy_from_slice(digest(&SHA256, content).as_ref());
+    of_content
 }
 
 /// The content of the file, judged without loading it.

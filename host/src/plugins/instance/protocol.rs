@@ -1,0 +1,51 @@
+//! A plugin that speaks a protocol of its own with clients.
+#![expect(unsafe_code, reason = "calls the plugins' own functions")]
+
+use std::sync::Arc;
+
+use abi_stable::std_types::RSlice;
+use plugin_api::abi::{ProtocolTableRef, StreamView};
+
+use super::task::TaskCalls;
+use super::{Instance, Origin, Task};
+use crate::plugins::call::Place;
+
+/// What makes a plugin a protocol.
+pub struct Protocol {
+    table: ProtocolTableRef,
+}
+
+impl Instance<Protocol> {
+    /// Makes a protocol.
+    pub(in crate::plugins) fn protocol(
+        origin: Origin,
+        table: ProtocolTableRef,
+    ) -> Result<Arc<Self>, String> {
+        let functions = (table.create(), table.destroy());
+        Self::create(origin, functions, Protocol { table })
+    }
+
+    /// What it says to the first bytes of a connection: a value of [`claim`](plugin_api::abi::claim).
+    pub(in crate::plugins) fn claims(&self, first: &[u8]) -> u32 {
+        let first = RSlice::from_slice(first);
+        // SAFETY: the object is the table's own; the bytes are borrowed for the call.
+        let claims = || unsafe { self.table.claims()(self.object, first) };
+        self.at(Place::CLAIMS).run(claims)
+    }
+
+    /// A task that serves a connection; `None` if it panicked.
+    ///
+    /// # Safety
+    /// What the view leads to outlives the task.
+    pub(in crate::plugins) unsafe fn serve(self: &Arc<Self>, view: &StreamView) -> Option<Task> {
+        // SAFETY: the object is the table's own; the rest is as the caller promises.
+        let serve = || unsafe { self.table.serve()(self.object, view) };
+        let task = self.at(Place::SERVE).run(serve);
+        let calls = TaskCalls {
+            poll: (self.at(Place::SERVE), self.table.poll()),
+            drop: (self.at(Place::SERVE_DROP), self.table.drop()),
+        };
+        // SAFETY: just made, by the table that the functions are of.
+        unsafe { Task::new(self, task, calls) }
+    }
+}

@@ -1,0 +1,46 @@
+//! A plugin that answers requests for the proxy itself.
+#![expect(unsafe_code, reason = "calls the plugins' own functions")]
+
+use std::sync::Arc;
+
+use plugin_api::abi::web::{RouteSink, WebTableRef, WebView};
+
+use super::task::TaskCalls;
+use super::{Instance, Origin, Task};
+use crate::plugins::call::Place;
+
+/// What makes a plugin one with routes.
+pub struct Web {
+    table: WebTableRef,
+}
+
+impl Instance<Web> {
+    /// Makes a plugin with routes.
+    pub(in crate::plugins) fn web(origin: Origin, table: WebTableRef) -> Result<Arc<Self>, String> {
+        let functions = (table.create(), table.destroy());
+        Self::create(origin, functions, Web { table })
+    }
+
+    /// Has it tell its routes; `false` if it panicked.
+    pub(in crate::plugins) fn tell_routes(&self, sink: &RouteSink) -> bool {
+        // SAFETY: the object is the table's own; the sink lives through the call.
+        let routes = || unsafe { self.table.routes()(self.object, sink) };
+        self.at(Place::ROUTES).run(routes) == 0
+    }
+
+    /// A task that answers a request; `None` if it panicked.
+    ///
+    /// # Safety
+    /// What the view leads to outlives the task.
+    pub(in crate::plugins) unsafe fn serve(self: &Arc<Self>, view: &WebView) -> Option<Task> {
+        // SAFETY: the object is the table's own; the rest is as the caller promises.
+        let serve = || unsafe { self.table.serve()(self.object, view) };
+        let task = self.at(Place::REQUEST).run(serve);
+        let calls = TaskCalls {
+            poll: (self.at(Place::REQUEST), self.table.poll()),
+            drop: (self.at(Place::REQUEST_DROP), self.table.drop()),
+        };
+        // SAFETY: just made, by the table that the functions are of.
+        unsafe { Task::new(self, task, calls) }
+    }
+}
