@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, responses are written to the system's directory for temporary files.
+//! The settings of the plugin. By default, responses are written to the system directory for temporary files.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -9,14 +9,14 @@ use std::path::PathBuf;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Where the files are written; has to be there at the start.
+    /// Directory for the files; must exist at startup.
     pub(crate) directory: PathBuf,
-    /// What the files' names begin with, before the host.
+    /// Prefix of the file names, before the host.
     pub(crate) prefix: String,
-    /// The longest file, in bytes; what would become longer is removed. Default 64 MiB.
+    /// Maximum size of a file, in bytes; a file that would exceed it is removed. Default 64 MiB.
     pub(crate) max_file: u64,
-    /// The most that waits to be written, in bytes of memory; beyond it files are given up, and exchanges never
-    /// wait. Default 16 MiB.
+    /// Maximum memory for data that waits to be written, in bytes; above it, files are abandoned, so that exchanges
+    /// never wait. Default 16 MiB.
     pub(crate) max_waiting: u64,
 }
 
@@ -35,7 +35,7 @@ impl Default for Config {
 const MAX_PREFIX_LEN: usize = 64;
 
 impl Config {
-    /// Refuses what could not work.
+    /// Checks the settings.
     ///
     /// # Errors
     /// The key and the reason.

@@ -1,4 +1,4 @@
-//! Writes a copy of every response to a file, and of what comes out of tunnels.
+//! Writes a copy of every response, and of the bytes received through tunnels, to files.
 //!
 //! ```toml
 //! [[plugins]]
@@ -15,11 +15,11 @@
 //! ```
 //!
 //! A response is stored as this plugin sees it: with the edits of the plugins before it, and in its content coding. A
-//! tunnel is stored as the upstream sent it, hence encrypted as a rule; where the proxy looks into it, its responses are.
-//! The files are copies to look at, nothing is ever served from them. A file is there only if the response came to its
-//! end. It is named after the host of the request; inside a tunnel to an address, after the address unless the
-//! upstream's certificate proves that host. A second plugin, `CacheTunnels`, does the same for tunnels alone. A thread
-//! of its own writes the files: no exchange waits for the disk, and one that is faster than the disk gets no file.
+//! tunnel is stored as the upstream sent it, which is usually encrypted; if it is intercepted, its responses are stored.
+//! The files are for inspection; the proxy never serves them. Incomplete responses leave no file. A file is named after
+//! the host of the request; inside a tunnel to an address, after the address unless the certificate of the upstream
+//! proves that host. A second plugin, `CacheTunnels`, does the same for tunnels only. A separate thread writes the
+//! files: no exchange waits for the disk, and a response that arrives faster than the disk can write is not stored.
 
 mod config;
 mod recording;
@@ -33,7 +33,7 @@ use plugin_api::prelude::*;
 use recording::{Recorder, Recording};
 use rule::{has_content, head, shown};
 
-/// Stores responses, and what upstreams send through tunnels that are relayed unseen.
+/// Stores responses, and the bytes that upstreams send through tunnels that are not intercepted.
 struct CacheResponses {
     recorder: Recorder,
 }

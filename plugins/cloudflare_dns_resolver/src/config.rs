@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, Cloudflare's public resolver is asked.
+//! The settings of the plugin. By default, the public resolver of Cloudflare is used.
 
 use serde::Deserialize;
 
@@ -6,25 +6,25 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The resolver, as RFC 8484 has it; `http` for one on this machine. Its own name is resolved by the proxy.
+    /// URL of the resolver (RFC 8484); `http` for one on this machine. The proxy resolves its host name.
     pub(crate) url: String,
-    /// Which addresses to ask for, in the order they are tried.
+    /// Address families to look up, in the order in which they are tried.
     pub(crate) families: Vec<Family>,
-    /// How long a lookup may take, in seconds. Longer than the proxy lets a hook take means no fallback.
+    /// Maximum time of a lookup, in seconds. If it exceeds the limit of the proxy for a hook, there is no fallback.
     pub(crate) timeout: u64,
-    /// What happens when the resolver gives no address.
+    /// What happens when a lookup fails.
     pub(crate) on_failure: OnFailure,
-    /// Domains whose names are not sent to the resolver but left to the proxy; so are names without a dot.
+    /// Domains whose names the proxy resolves instead; it also resolves names without a dot.
     pub(crate) local: Vec<String>,
-    /// Most names whose answers are kept; 0 keeps none. One takes about 200 bytes.
+    /// Maximum number of cached names; 0 disables the cache. A name takes about 200 bytes.
     pub(crate) cache_entries: usize,
-    /// Answers are kept for this long at least, in seconds, whatever they say.
+    /// Minimum time for which answers are cached, in seconds, regardless of their time to live.
     pub(crate) min_ttl: u64,
-    /// And for this long at most, in seconds.
+    /// Maximum time for which answers are cached, in seconds.
     pub(crate) max_ttl: u64,
 }
 
-/// One kind of address.
+/// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Family {
@@ -34,13 +34,13 @@ pub(crate) enum Family {
     Ipv6,
 }
 
-/// What happens when the resolver gives no address.
+/// What happens when a lookup fails.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnFailure {
     /// The proxy resolves the name as it does without this plugin.
     System,
-    /// The exchange is answered 502.
+    /// The exchange is answered with 502.
     Fail,
 }
 

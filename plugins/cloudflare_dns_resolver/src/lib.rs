@@ -1,4 +1,4 @@
-//! Resolves names by DNS over HTTPS (RFC 8484), so that nobody on the way sees which.
+//! Resolves names by DNS over HTTPS (RFC 8484), so that nobody on the network path sees them.
 //!
 //! ```toml
 //! [[plugins]]
@@ -9,12 +9,12 @@
 //!
 //! ```text
 //! > GET http://a.example/ HTTP/1.1
-//! asks the resolver for A and AAAA of a.example, connects to what it says
+//! queries the resolver for A and AAAA of a.example, connects to these addresses
 //! ```
 //!
-//! Answers are kept for as long as they say. The resolver's own name is resolved by the proxy, which does not ask
-//! plugins for their calls; a URL with an address needs no name at all. What a filtering resolver blocks is denied with
-//! 403, also where failures fall back to the system.
+//! Answers are cached for their time to live. The name of the resolver itself is resolved by the proxy without plugins;
+//! a URL with an address needs no resolution. Names that a filtering resolver blocks are denied with 403, even if
+//! failures fall back to the system resolver.
 
 mod cache;
 mod config;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, every name is resolved as this system does.
+//! The settings of the plugin. By default, every name is resolved by the resolver of the system.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -9,16 +9,16 @@ use std::path::PathBuf;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Addresses by name, in the order they are tried. `*.domain` means all names below the domain, `*` all names.
+    /// Addresses by name, in the order in which they are tried. `*.domain` matches all names below the domain, `*` all
+    /// names.
     pub(crate) hosts: HashMap<String, Vec<IpAddr>>,
-    /// A file in the format of `/etc/hosts`, read once at the start; `hosts` comes before it.
+    /// A file in the format of `/etc/hosts`, read once at startup; `hosts` takes precedence.
     pub(crate) hosts_file: Option<PathBuf>,
-    /// The address of this machine to connect from, to whatever host has a name.
+    /// Source address for connections to all hosts that are names.
     pub(crate) source: Option<IpAddr>,
-    /// Whether names that are in neither are resolved as this system does (getaddrinfo, hence `/etc/nsswitch.conf`),
-    /// or are left to the proxy.
+    /// Whether all other names are resolved by the system (getaddrinfo, hence `/etc/nsswitch.conf`) or by the proxy.
     pub(crate) system: bool,
-    /// How long an answer of the system is kept, in seconds; 0 asks it for every exchange.
+    /// Time for which an answer of the system is cached, in seconds; 0 disables the cache.
     pub(crate) system_ttl: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Says where names lead: from a table, from a hosts file, or as this system resolves them.
+//! Resolves names from a table, from a hosts file, or with the resolver of the system.
 //!
 //! ```toml
 //! [[plugins]]
@@ -9,11 +9,11 @@
 //!
 //! ```text
 //! > GET http://a.dev.example:8000/ HTTP/1.1
-//! connects to 127.0.0.1:8000; request and Host stay as they are
+//! connects to 127.0.0.1:8000; request and Host are unchanged
 //! ```
 //!
-//! Asked only for hosts that are names; a kept connection serves exchanges that have the same answer. With the default, `system = true`, the proxy's
-//! own resolver and its cache are not used.
+//! Called only for hosts that are names; an idle connection is reused only for exchanges with the same answer. With the
+//! default, `system = true`, the resolver of the proxy and its cache are not used.
 
 mod config;
 mod hosts_file;

@@ -1,23 +1,23 @@
-//! The plugin's table. Without one, nothing is allowed.
+//! The settings of the plugin. By default, nothing is allowed.
 
 use plugin_api::Error;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// Most lines that may wait; their places are allocated at the start.
+/// Maximum length of the queue; its memory is allocated at startup.
 const MAX_QUEUE_LEN: usize = 1_000_000;
 
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What is allowed; what no rule allows is denied.
+    /// The rules; requests that match no rule are denied.
     pub(crate) allow: Vec<RuleConfig>,
-    /// Denies nothing, and logs what would be denied.
+    /// Deny nothing, but log what would be denied.
     pub(crate) report_only: bool,
-    /// File to append a line of JSON to for every decision; none is kept without it.
+    /// File to append a JSON line to for every decision. Default: no audit log.
     pub(crate) audit_log: Option<PathBuf>,
-    /// Lines that may wait for the audit log's disk; further ones are dropped and counted.
+    /// Lines that may wait to be written to the audit log; further lines are dropped and counted.
     pub(crate) queue: usize,
 }
 
@@ -36,7 +36,7 @@ impl Config {
     /// The length of the queue.
     ///
     /// # Errors
-    /// It is no length a queue can have.
+    /// The length is out of range.
     pub(crate) fn queue_len(&self) -> Result<usize, Error> {
         match self.queue {
             len @ 1..=MAX_QUEUE_LEN => Ok(len),
@@ -47,21 +47,21 @@ impl Config {
     }
 }
 
-/// One rule: all that it names has to fit.
+/// A rule, which matches when all of its keys match.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleConfig {
-    /// A name, `*.` and a name for all names below it, or an address.
+    /// A name, `*.` and a name for all of its subdomains, or an address.
     pub(crate) host: String,
-    /// Ports; those of http and https by default.
+    /// Ports. Default: 80 and 443.
     #[serde(default = "web_ports")]
     pub(crate) ports: Vec<u16>,
-    /// Methods; all by default.
+    /// Methods. Default: all.
     pub(crate) methods: Option<Vec<String>>,
-    /// Paths without query, with a `*` at the end for all that begin so; all by default.
+    /// Paths without query, with a `*` at the end for a prefix. Default: all.
     pub(crate) paths: Option<Vec<String>>,
-    /// Whether a connection may be opened whose content cannot be seen; by default only if neither methods nor
-    /// paths are given, since they could not be enforced in it.
+    /// Whether tunnels and upgraded connections, whose content is not visible, are allowed. Default: only if neither
+    /// methods nor paths are given, because these could not be enforced.
     pub(crate) tunnels: Option<bool>,
 }
 

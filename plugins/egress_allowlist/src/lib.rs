@@ -1,4 +1,4 @@
-//! Lets requests out only to what is listed, and can keep an audit log of every decision.
+//! Allows only requests that match a rule, and can write an audit log of every decision.
 //!
 //! ```toml
 //! [[plugins]]
@@ -13,12 +13,12 @@
 //! < X-Egress-Denied: host                  < X-Egress-Denied: tunnel
 //! ```
 //!
-//! Judged are the host that the client asked for and, after a redirect or in a tunnel to an address, also the one it is
-//! going to: both have to be allowed. That is done when a request comes in and again when all plugins have agreed to
-//! its upstream; only a plugin that redirects later still, in its `handle_client_request`, has to be listed before
-//! this one. In a tunnel and in an upgraded connection nothing is seen, so a rule that names methods or paths allows
-//! neither unless it says `tunnels = true`. Where the proxy has an authority, it then intercepts that tunnel,
-//! and the requests inside are judged like all others.
+//! The rules apply to the requested host and, after a redirect or in a tunnel to an address, also to the host that is
+//! connected to: both have to be allowed. They are checked when a request arrives, and again after all plugins have
+//! accepted the upstream; only a plugin that redirects later, in its `handle_client_request`, has to be listed before
+//! this one. Requests in tunnels and upgraded connections are not visible, so a rule with methods or paths allows
+//! neither unless it has `tunnels = true`. If the proxy has a CA, it then intercepts that tunnel, and the requests
+//! inside are checked like all others.
 
 mod audit;
 mod config;

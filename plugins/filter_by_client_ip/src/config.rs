@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, nobody is denied.
+//! The settings of the plugin. By default, no client is denied.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -7,13 +7,13 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Addresses and prefixes of the only clients to serve; when empty, all are served.
+    /// Addresses and prefixes of the clients to serve; if empty, all clients are served.
     pub(crate) allow: Vec<String>,
-    /// Addresses and prefixes of clients to deny, whatever `allow` says.
+    /// Addresses and prefixes of clients to deny; overrides `allow`.
     pub(crate) deny: Vec<String>,
     /// Status code of the answer, 400 to 599.
     pub(crate) status: u16,
-    /// Reason phrase of the answer; when empty, the usual one for the status.
+    /// Reason phrase of the answer; if empty, the standard one for the status.
     pub(crate) reason: String,
 }
 
@@ -30,7 +30,7 @@ impl Default for Config {
 
 impl Config {
     /// # Errors
-    /// A status that denies nothing, a reason that would end its line.
+    /// A status outside 400 to 599, or a reason with control characters.
     pub(crate) fn check_answer(&self) -> Result<(), Error> {
         if !(400..=599).contains(&self.status) {
             let status = self.status;

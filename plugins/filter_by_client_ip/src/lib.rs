@@ -1,4 +1,4 @@
-//! Denies requests by the address they come from.
+//! Denies requests by client address.
 //!
 //! ```toml
 //! [[plugins]]
@@ -12,8 +12,8 @@
 //! < HTTP/1.1 418 I'm a tea pot
 //! ```
 //!
-//! The address is that of the client's connection. Behind another proxy or a load balancer that is theirs; fields
-//! such as X-Forwarded-For are not believed, since every client can write them.
+//! The address is that of the client connection. Behind another proxy or a load balancer, it is the address of that
+//! proxy; fields such as X-Forwarded-For are ignored, because any client can send them.
 
 mod config;
 mod rule;

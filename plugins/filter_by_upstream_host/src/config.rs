@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, Google is denied.
+//! The settings of the plugin. By default, Google is denied.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Hosts to deny, without port; subdomains are other hosts.
+    /// Hosts to deny, without port; subdomains are not included.
     pub(crate) hosts: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Denies requests by the host they would go to.
+//! Denies requests by upstream host.
 //!
 //! ```toml
 //! [[plugins]]
@@ -12,10 +12,10 @@
 //! < HTTP/1.1 418 I'm a tea pot             < HTTP/1.1 418 I'm a tea pot
 //! ```
 //!
-//! What counts is where the exchange is going when this plugin is asked: after a plugin that redirects it, that
-//! is the redirect's destination. So list this one first to filter by what the client asked for. Inside an intercepted
-//! tunnel to an address two hosts count, the address and the one that the request is for, and either is denied if it is
-//! listed. A host may be listed in any spelling.
+//! The plugin checks the destination of the exchange at the time of the call: if an earlier plugin redirects the
+//! exchange, that is the new destination. To filter by the requested host, list this plugin first. Inside an intercepted
+//! tunnel to an address, both the address and the host of the request are checked, and the request is denied if either
+//! is listed. A host may be listed in any spelling.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! The plugin's table, and the list of rules it leads to. Without one, a few hosts of advertisements are blocked.
+//! The settings of the plugin, and the list of rules. By default, a few advertising hosts are blocked.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Config {
     /// Rules in the order in which they are tried.
     rules: Option<Vec<RuleConfig>>,
-    /// A JSON list of further rules; relative to the directory in which the proxy is started.
+    /// A JSON file with further rules; relative to the directory in which the proxy is started.
     file: Option<PathBuf>,
 }
 
-/// One rule, in `proxy.toml` as well as in the file; proxy.py's names of the keys are understood, too.
+/// A rule, in `proxy.toml` or in the file; the key names of proxy.py are accepted, too.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleConfig {
-    /// Searched for anywhere in host and path, unless it anchors itself.
+    /// Matched anywhere in host and path, unless it is anchored.
     pub(crate) regex: String,
-    /// What the rule is for; shown in the access log.
+    /// The purpose of the rule; shown in the access log.
     #[serde(default)]
     pub(crate) notes: String,
     /// Status code of the answer, 400 to 599.
     #[serde(default = "default_status", alias = "status_code")]
     pub(crate) status: u16,
-    /// Reason phrase of the answer; when empty, the usual one for the status.
+    /// Reason phrase of the answer; if empty, the standard one for the status.
     #[serde(default = "default_reason", alias = "reason_phrase")]
     pub(crate) reason: String,
 }
@@ -40,7 +40,7 @@ fn default_reason() -> String {
     "Blocked".to_owned()
 }
 
-/// Expressions with their notes, for a table that names neither rules nor a file.
+/// Default rules, used if the settings contain neither rules nor a file.
 const SAMPLE: [(&str, &str); 8] = [
     (
         r"^(.+\.)?doubleclick\.net(/|$)",
@@ -74,10 +74,10 @@ const SAMPLE: [(&str, &str); 8] = [
 ];
 
 impl Config {
-    /// The rules of the table, then those of the file; the sample if the table names neither.
+    /// The rules of the settings, then those of the file; the default rules if there are neither.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no list of rules.
+    /// The file cannot be read, or is not a list of rules.
     pub(crate) fn into_rules(self) -> Result<Vec<RuleConfig>, Error> {
         if self.rules.is_none() && self.file.is_none() {
             return Ok(sample());

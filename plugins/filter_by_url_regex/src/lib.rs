@@ -12,11 +12,11 @@
 //! < HTTP/1.1 404 Blocked                           access log: … - blocked=advertisements
 //! ```
 //!
-//! What is searched is host and path with its query, such as `ads.example/banner.js?x=1`: no scheme, no port, the
-//! host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). Of a tunnel (CONNECT) only the host
-//! can be seen, so an expression for a whole host ends in `(/|$)`; requests inside are searched where the proxy
-//! intercepts the tunnel. Where a request goes to another host than it is for, inside a tunnel to an address or after a
-//! redirect, both URLs are searched.
+//! The expressions are matched against host, path and query, such as `ads.example/banner.js?x=1`: without scheme and
+//! port, and with the host in its canonical form (lower case, no final dot, IPv4 inside IPv6 as IPv4). For a tunnel
+//! (CONNECT) only the host is visible, so an expression for a whole host should end in `(/|$)`; if the proxy intercepts
+//! the tunnel, the requests inside are checked. If a request is sent to a different host than it names, inside a tunnel
+//! to an address or after a redirect, both URLs are checked.
 
 mod config;
 mod rule;

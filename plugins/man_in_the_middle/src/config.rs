@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, responses greet from the man in the middle.
+//! The settings of the plugin. By default, the text is a greeting from the man in the middle.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The content that responses get, as text.
+    /// The new content of responses, as text.
     pub(crate) body: String,
 }
 

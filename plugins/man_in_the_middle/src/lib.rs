@@ -1,4 +1,4 @@
-//! Answers with a text of its own in place of every response with content.
+//! Replaces every response that has content with a fixed text.
 //!
 //! ```toml
 //! [[plugins]]
@@ -14,10 +14,11 @@
 //!                     <HTML><HEAD>…                                        Hello from man in the middle
 //! ```
 //!
-//! The origin is asked, and its response is replaced as soon as the head has arrived, by a reply of our own. Editing
-//! the response instead would keep its fields; but most of them speak of other bytes (`Content-Encoding`, `ETag`,
-//! `Content-Range`), or let caches and browsers keep ours under the origin's name (`Cache-Control`, `Set-Cookie`),
-//! and all of its content would have to be read first to say the new length. Responses without content pass.
+//! The request is sent to the origin, and the response is replaced as soon as its head has arrived. Editing the response
+//! instead would keep its fields, most of which describe the original content (`Content-Encoding`, `ETag`,
+//! `Content-Range`) or let caches and browsers store the replacement as content of the origin (`Cache-Control`,
+//! `Set-Cookie`); and all content would have to be read first to set the new length. Responses without content are
+//! forwarded unchanged.
 
 mod config;
 mod rule;

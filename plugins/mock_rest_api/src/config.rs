@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, `api.example.com` lists its two users.
+//! The settings of the plugin. By default, `api.example.com` lists its two users.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -7,9 +7,9 @@ use std::collections::HashMap;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The host that is answered for, without port.
+    /// The host of the API, without port.
     pub(crate) host: String,
-    /// Answers by path; a table given here takes the place of the default one.
+    /// Answers by path; replaces the default table.
     pub(crate) routes: HashMap<String, Route>,
 }
 

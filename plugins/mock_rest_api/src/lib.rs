@@ -1,4 +1,4 @@
-//! Answers for a REST API that need not exist, to develop its clients against.
+//! Mocks a REST API, for developing clients before the API exists.
 //!
 //! ```toml
 //! [[plugins]]
@@ -14,8 +14,9 @@
 //! < {"count": 0}                                              < Not Found
 //! ```
 //!
-//! Every method is answered alike. Requests for other hosts go their way, and so do tunnels (CONNECT): they are answered
-//! inside, where the proxy looks into them. It connects to a tunnel's host first, so over https that has to be there.
+//! All methods get the same answer. Requests for other hosts and tunnels (CONNECT) are not affected; requests inside a
+//! tunnel are answered if the proxy intercepts it. The proxy connects to the host of a tunnel first, so over https that
+//! host has to be reachable.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, chunked responses become four words.
+//! The settings of the plugin. By default, the new content is four words.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What the content becomes: these texts, a line each.
+    /// The new content: these texts, one line each.
     pub(crate) chunks: Vec<String>,
 }
 

@@ -14,8 +14,8 @@
 //!                     {"a": 1} …                                        modify⏎chunk⏎response⏎plugin⏎
 //! ```
 //!
-//! Content is replaced while it passes and never collected: the first piece becomes the new content, whatever follows
-//! is dropped, and the response ends when the origin's does. Other responses are not listened to.
+//! Content is replaced as it streams and never buffered: the first piece becomes the new content, all further pieces are
+//! dropped, and the response ends when the response of the origin does. Other responses are not affected.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, what is posted becomes a small JSON document.
+//! The settings of the plugin. By default, the new content is a small JSON document.
 
 use serde::Deserialize;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Requests with these methods are changed; case matters.
+    /// Methods of the requests to change; case-sensitive.
     pub(crate) methods: Vec<String>,
-    /// The content they get, as text.
+    /// The new content, as text.
     pub(crate) body: String,
-    /// The Content-Type they get.
+    /// The new Content-Type.
     pub(crate) content_type: String,
-    /// The longest content that is replaced, in bytes; a longer one is answered 413. Default 1 MiB.
+    /// Maximum length of the content to replace, in bytes; above it, the request is answered with 413. Default 1 MiB.
     pub(crate) max_body: u64,
 }
 

@@ -14,9 +14,9 @@
 //! > {"key": "value"}                                                         {"key": "modified"}
 //! ```
 //!
-//! Only content is replaced: a POST without any is left alone. The request's content is collected before it is
-//! replaced, since only then the new length stands in the head; hence the limit `max_body`. It is never looked at, so
-//! its coding does not matter: the new content is plain, and fields that describe the old one go with it.
+//! A POST without content is not affected. The whole content is buffered before it is replaced, because the head has to
+//! contain the new length; hence the limit `max_body`. It is never parsed, so its content coding does not matter: the new
+//! content is not encoded, and fields that describe the old content are removed.
 
 mod config;
 mod rule;

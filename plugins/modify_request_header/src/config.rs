@@ -1,17 +1,17 @@
-//! The plugin's table. Without one, requests say which version of this plugin they came through.
+//! The settings of the plugin. By default, requests get a field with the version of this plugin.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// As written in `proxy.toml`. Fields are removed first, then set, then appended; in each, in the order of names.
+/// As written in `proxy.toml`. Fields are removed first, then set, then appended; within each, in the order of names.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Values by name; one field of the name is left. A table given here takes the place of the default one.
+    /// Values by name; existing fields of that name are replaced. Replaces the default table.
     pub(crate) set: BTreeMap<String, String>,
-    /// Values by name, each added behind the fields there are.
+    /// Values by name, each added after the existing fields.
     pub(crate) append: BTreeMap<String, String>,
-    /// Names whose fields are removed.
+    /// Names of fields to remove.
     pub(crate) remove: Vec<String>,
 }
 

@@ -13,8 +13,8 @@
 //!                                                            x-proxy-version: 1.0.0
 //! ```
 //!
-//! Done once all plugins have agreed to the request. What is inside a tunnel (CONNECT) is changed
-//! only where the proxy looks into it; the fields of a CONNECT go nowhere.
+//! The fields are changed after all plugins have accepted the request. Requests inside a tunnel (CONNECT) are changed
+//! only if the proxy intercepts it; the fields of a CONNECT request are not forwarded.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! The plugin's table.
+//! The settings of the plugin.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -8,8 +8,8 @@ use std::time::Duration;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Longest that the first request of a connection waits for the name, in milliseconds, 1 to 2000; past it the
-    /// request goes on and the program of its connection stays unknown.
+    /// Maximum time that the first request of a connection waits for the name, in milliseconds, 1 to 2000; after that,
+    /// the request continues, and the program of its connection remains unknown.
     max_wait_ms: u64,
 }
 
@@ -21,7 +21,7 @@ impl Default for Config {
 
 impl Config {
     /// # Errors
-    /// A wait that is none, or that comes near the proxy's own limit for a hook.
+    /// The wait is 0, or too close to the limit of the proxy for a hook.
     pub(crate) fn max_wait(&self) -> Result<Duration, Error> {
         match self.max_wait_ms {
             wait @ 1..=2000 => Ok(Duration::from_millis(wait)),

@@ -1,4 +1,4 @@
-//! Notes in the access log which program of this machine has sent a request.
+//! Shows in the access log which program on this machine sent a request.
 //!
 //! ```toml
 //! [[plugins]]
@@ -11,10 +11,10 @@
 //! 127.0.0.1:45286 - GET example.com:80/ - 200 OK - 1256 bytes - 12.34 ms - program=curl
 //! ```
 //!
-//! For clients on loopback addresses, on Linux; for others nothing is noted. The first request of a connection waits
-//! while the processes are looked through, which takes milliseconds; the later ones do not. `program=?` stands for a
-//! program that cannot be told: that of another user, unless the proxy runs as root, one in another PID namespace, or
-//! one that was not found in time.
+//! Only for clients on loopback addresses, and only on Linux. The first request of a connection waits while the
+//! processes are searched, which takes milliseconds; later ones do not. `program=?` means that the program cannot be
+//! identified: it belongs to another user and the proxy does not run as root, it is in another PID namespace, or it was
+//! not found in time.
 
 mod config;
 mod lookup;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, exchanges go through two proxies of this machine, one or the other.
+//! The settings of the plugin. By default, exchanges use one of two proxies on this machine.
 
 use serde::Deserialize;
 
@@ -6,32 +6,32 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Parent proxies as URLs: `http`, `https`, `socks5` or `socks5h`, with `user:password@` where they ask for it.
+    /// Parent proxies as URLs: `http`, `https`, `socks5` or `socks5h`, with `user:password@` if they require it.
     pub(crate) parents: Vec<String>,
-    /// Which of those that are up gets an exchange.
+    /// How to choose among the parents that are up.
     pub(crate) policy: Policy,
-    /// Hosts that are reached without a parent: names, `*.domain`, addresses, networks.
+    /// Hosts to connect to without a parent: names, `*.domain`, addresses, networks.
     pub(crate) bypass: Vec<String>,
-    /// Other parents for some hosts; the first rule that names the host counts.
+    /// Other parents for certain hosts; the first rule that matches the host applies.
     pub(crate) rules: Vec<Rule>,
-    /// Failures to connect after which a parent is down; 0 means that it never is. Each within `fail_timeout` of the
-    /// one before.
+    /// Connection failures after which a parent is down; 0 means never. Each failure must be within `fail_timeout` of the
+    /// previous one.
     pub(crate) max_fails: u32,
-    /// How long a parent that is down is passed over, in seconds.
+    /// Time for which a parent that is down is skipped, in seconds.
     pub(crate) fail_timeout: u64,
-    /// What happens when all parents that an exchange may go through are down.
+    /// What happens when all parents for an exchange are down.
     pub(crate) on_all_down: OnAllDown,
-    /// Seconds between attempts to connect to each parent, made beside the exchanges; 0 means none.
+    /// Seconds between health checks of each parent, which are connection attempts; 0 disables them.
     pub(crate) check_interval: u64,
 }
 
-/// Parents for some hosts.
+/// Parents for certain hosts.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
-    /// Written as in `bypass`.
+    /// In the format of `bypass`.
     pub(crate) hosts: Vec<String>,
-    /// Written as above.
+    /// In the same format as above.
     pub(crate) parents: Vec<String>,
 }
 
@@ -39,13 +39,13 @@ pub(crate) struct Rule {
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Policy {
-    /// Any.
+    /// At random.
     Random,
     /// One after the other.
     RoundRobin,
-    /// The one with the fewest exchanges under way.
+    /// The one with the fewest exchanges in progress.
     LeastConnections,
-    /// By the upstream's host: a host keeps its parent for as long as that is up, also over restarts.
+    /// By upstream host: a host keeps its parent as long as that is up, even after a restart.
     Host,
 }
 
@@ -55,9 +55,9 @@ pub(crate) enum Policy {
 pub(crate) enum OnAllDown {
     /// The exchange is answered with an error.
     Fail,
-    /// It goes without a parent.
+    /// The exchange continues without a parent.
     Direct,
-    /// It goes through one of them all the same.
+    /// The exchange uses one of them anyway.
     TryAnyway,
 }
 

@@ -1,4 +1,4 @@
-//! Sends exchanges through one of several parent proxies, and past those that are down.
+//! Sends requests through one of several parent proxies, skipping those that are down.
 //!
 //! ```toml
 //! [[plugins]]
@@ -9,15 +9,15 @@
 //!
 //! ```text
 //! > GET http://a.example/ HTTP/1.1        > CONNECT a.example:443 HTTP/1.1
-//! to one:3128, as it is                   through one:3128, by a CONNECT of its own
+//! to one:3128, unchanged                  through one:3128, with a separate CONNECT
 //! ```
 //!
-//! Where the proxy looks into a tunnel, the requests inside go through the tunnel's parent for as long as that is up: a
-//! client does not change its address in between.
+//! In an intercepted tunnel, the requests inside use the parent of the tunnel as long as it is up, so that the source
+//! address does not change.
 //!
-//! A parent that cannot be connected to is passed over for a while, and the exchange goes on through another one: the
-//! client does not notice. What goes direct is decided by where the exchange is going when this plugin is asked, so
-//! list it last. Do not name the proxy itself among the parents: what goes there is answered 508.
+//! If connecting to a parent fails, it is skipped for a while, and the exchange continues through another parent without
+//! an error for the client. The `bypass` list is matched against the destination at the time of the call, so list this
+//! plugin last. Do not list the proxy itself as a parent: such requests are answered with 508.
 
 mod check;
 mod config;
@@ -192,8 +192,8 @@ impl ProxyPool {
     }
 }
 
-/// Whether what follows on the client's connection has to go the same way: through a tunnel, or over an upstream connection
-/// that is being authenticated.
+/// Whether what follows on the client's connection has to go the same way: through a tunnel, or over an upstream
+/// connection that is being authenticated.
 fn keeps_its_way(request: Request<'_>) -> bool {
     let begins_with = |scheme: &str| {
         let value = request.field("authorization").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, every client may ask a hundred times a minute.
+//! The settings of the plugin. By default, every client may send a hundred requests a minute.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -7,30 +7,30 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Whose requests are counted together.
+    /// How requests are grouped for counting.
     pub(crate) per: Per,
-    /// Requests that are served within a window in the long run; 1 to 1,000,000.
+    /// Average number of requests that are served in a window; 1 to 1,000,000.
     pub(crate) requests: u32,
-    /// Length of that window in seconds; 1 to 86,400, a day.
+    /// Length of the window in seconds; 1 to 86,400 (a day).
     pub(crate) window_seconds: u32,
-    /// Requests that are served at once after a rest; 1 to 1,000,000, `requests` by default.
+    /// Maximum burst of requests after an idle period; 1 to 1,000,000. Default: `requests`.
     pub(crate) burst: Option<u32>,
-    /// Clients, hosts or pairs that are remembered; past it, the one that has been idle for longest is forgotten and
-    /// begins afresh. 1 to 16,777,216, at roughly 200 bytes each.
+    /// Maximum number of tracked clients, hosts or pairs; above it, the one that has been idle for the longest is
+    /// removed and starts again. 1 to 16,777,216, at roughly 200 bytes each.
     pub(crate) max_keys: usize,
-    /// Only says in the access log what would have been denied.
+    /// Deny nothing, but show in the access log what would be denied.
     pub(crate) report_only: bool,
 }
 
-/// Whose requests are counted together.
+/// How requests are grouped for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Per {
-    /// Those of one client address, or of one IPv6 network of length 64.
+    /// By client address, or by IPv6 network with a prefix of 64 bits.
     Client,
-    /// Those to one upstream host, whoever asks.
+    /// By upstream host, for all clients together.
     Host,
-    /// Those of one client to one host.
+    /// By client and upstream host.
     ClientAndHost,
 }
 
@@ -49,7 +49,7 @@ impl Default for Config {
 
 impl Config {
     /// # Errors
-    /// A number out of its range, with its key.
+    /// A number is out of range; the error contains its key.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for (key, value, last) in [
             ("requests", self.requests as usize, 1_000_000),

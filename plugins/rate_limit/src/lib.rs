@@ -1,4 +1,4 @@
-//! Denies requests that come too often.
+//! Limits the rate of requests.
 //!
 //! ```toml
 //! [[plugins]]
@@ -13,11 +13,11 @@
 //! < Retry-After: 1                            access log: … - rate_limit=denied 192.0.2.7
 //! ```
 //!
-//! One limit for all workers. A tunnel (CONNECT) counts as one request, whatever goes through it; where the proxy looks
-//! into it, as the first request inside, and further ones count by themselves. Denied requests cost nothing: a client
-//! that keeps asking is served at the configured rate. With `report_only` everything passes, and the log says
-//! `rate_limit=over` where it would not have. Inside a tunnel to an address, the host that a request names counts only
-//! if the upstream's certificate proves it; otherwise the address counts.
+//! The limit applies to all workers together. A tunnel (CONNECT) counts as one request; if it is intercepted, it counts
+//! as the first request inside, and further requests count separately. Denied requests do not count: a client that keeps
+//! sending requests is served at the configured rate. With `report_only` all requests are allowed, and the access log
+//! has `rate_limit=over` for those that would be denied. Inside a tunnel to an address, the host of a request is used
+//! only if the certificate of the upstream proves it; otherwise the address is used.
 
 mod config;
 mod key;

@@ -1,23 +1,24 @@
-//! The plugin's table. Without one, exchanges are recorded into `proxy.har` where the proxy was started.
+//! The settings of the plugin. By default, exchanges are recorded in `proxy.har` in the directory in which the proxy
+//! was started.
 
 use plugin_api::Error;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// Most exchanges that may wait; their places are allocated at the start.
+/// Maximum length of the queue; its memory is allocated at startup.
 const MAX_QUEUE_LEN: usize = 65536;
 
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The archive; one that this plugin has written is continued.
+    /// The archive file; an existing archive of this plugin is extended.
     pub(crate) file: PathBuf,
-    /// Most bytes kept of a response's content; what is longer is cut off and marked. 0 keeps none.
+    /// Maximum recorded content of a response, in bytes; longer content is truncated and marked. 0 records no content.
     pub(crate) max_body: usize,
     /// Fields whose values are replaced by `[redacted]`, in requests and responses.
     pub(crate) redact_fields: Vec<String>,
-    /// Exchanges that may wait for the disk; further ones are not recorded, and counted.
+    /// Exchanges that may wait to be written; further ones are not recorded, but counted.
     pub(crate) queue: usize,
 }
 
@@ -42,7 +43,7 @@ impl Config {
     /// The length of the queue.
     ///
     /// # Errors
-    /// It is no length a queue can have.
+    /// The length is out of range.
     pub(crate) fn queue_len(&self) -> Result<usize, Error> {
         match self.queue {
             len @ 1..=MAX_QUEUE_LEN => Ok(len),

@@ -1,4 +1,4 @@
-//! Records exchanges into an HTTP Archive, which browsers and many tools open.
+//! Records exchanges as an HTTP Archive, which browsers and many tools can open.
 //!
 //! ```toml
 //! [[plugins]]
@@ -13,10 +13,10 @@
 //! ]}}
 //! ```
 //!
-//! Requests are recorded as clients sent them, before plugins change them in `handle_client_request`; responses as
-//! they come from the upstream and the plugins listed before this one. Bodies pass through unchanged while their
-//! beginning is copied. The content of requests and of tunnels is not seen; where the proxy looks into a
-//! tunnel, the requests inside have entries of their own.
+//! Requests are recorded as clients sent them, before plugins change them in `handle_client_request`; responses as they
+//! arrive from the upstream, with the changes of the plugins listed before this one. Bodies are forwarded unchanged, and
+//! their beginning is copied. The content of requests and of tunnels is not recorded; in an intercepted tunnel, each
+//! request has its own entry.
 
 mod archive;
 mod config;

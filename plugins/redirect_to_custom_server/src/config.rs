@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, requests go to port 8899 of this machine.
+//! The settings of the plugin. By default, requests are sent to port 8899 of this machine.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Where all requests go: `host:port`.
+    /// The server for all requests: `host:port`.
     pub(crate) server: String,
 }
 

@@ -1,4 +1,4 @@
-//! Sends all http requests to one server, whatever host they name.
+//! Sends all http requests to one server, regardless of their host.
 //!
 //! ```toml
 //! [[plugins]]
@@ -12,8 +12,8 @@
 //! > Host: example.com                                           Host: example.com
 //! ```
 //!
-//! The client sees no redirect: only the connection goes elsewhere; path and Host stay, so that the server can
-//! tell what was asked for. Tunnels (CONNECT) and requests for https are left alone.
+//! The client does not see a redirect: only the connection goes to the other server. Path and Host are unchanged, so that
+//! the server knows the requested URL. Tunnels (CONNECT) and requests for https are not affected.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, `/get` and `/get/1` are answered by httpbin.org.
+//! The settings of the plugin. By default, `/get` and `/get/1` are forwarded to httpbin.org.
 
 use plugin_api::Error;
 use serde::Deserialize;
@@ -7,39 +7,38 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What is forwarded, and where to.
+    /// The routes.
     pub(crate) routes: Vec<RouteConfig>,
 }
 
-/// Requests that are forwarded alike. Exactly one of `path` and `regex` is there.
+/// A route. Exactly one of `path` and `regex` is required.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteConfig {
-    /// Paths, written as a route's: `/api/{*rest}`, `/users/{id}`.
+    /// Path pattern, such as `/api/{*rest}` or `/users/{id}`.
     pub(crate) path: Option<String>,
-    /// Paths that this regular expression matches whole.
+    /// Regular expression that has to match the whole path.
     pub(crate) regex: Option<String>,
-    /// URLs, with `{name}` for what the pattern has captured.
+    /// URLs, in which `{name}` is replaced by the capture of that name.
     pub(crate) upstreams: Vec<String>,
-    /// Methods separated by commas; none for all.
+    /// Methods, separated by commas; empty for all.
     pub(crate) methods: Option<String>,
-    /// The Host that upstreams get.
+    /// The Host to send to upstreams.
     pub(crate) host: Host,
-    /// Which of the upstreams that are up gets a request.
+    /// How to choose among the upstreams that are up.
     pub(crate) balance: Balance,
-    /// Failures in a row after which an upstream is down; 0 means that it never is.
+    /// Consecutive failures after which an upstream is down; 0 means never.
     pub(crate) max_fails: u32,
-    /// How long an upstream that is down is passed over, in seconds; 1 to 86,400, a day.
+    /// Time for which an upstream that is down is skipped, in seconds; 1 to 86,400 (a day).
     pub(crate) fail_timeout: u32,
-    /// Upstreams that are tried for one request, if one cannot be reached or gives no answer; 1 to 100. One that may have
-    /// got a request which is not idempotent was the last.
+    /// Maximum number of upstreams tried for one request, if one is unreachable or does not respond; 1 to 100. A
+    /// request that is not idempotent is not retried if an upstream may have received it.
     pub(crate) tries: usize,
-    /// Whether upstreams are told by X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP who has
-    /// asked for what.
+    /// Whether to set X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP.
     pub(crate) forwarded: bool,
-    /// Whether what clients say in such fields is believed and goes on. If not, it is removed.
+    /// Whether to trust and forward such fields of clients. If not, they are removed.
     pub(crate) trust_forwarded: bool,
-    /// Whether requests for a WebSocket, or another protocol, are forwarded too. If not, they get 403.
+    /// Whether to forward WebSockets and other upgrades. If not, they get 403.
     pub(crate) websocket: bool,
 }
 
@@ -47,9 +46,9 @@ pub(crate) struct RouteConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Host {
-    /// The upstream's.
+    /// The host of the upstream.
     Rewrite,
-    /// The client's.
+    /// The Host of the client.
     Keep,
 }
 
@@ -59,15 +58,15 @@ pub(crate) enum Host {
 pub(crate) enum Balance {
     /// One after the other.
     RoundRobin,
-    /// Any.
+    /// At random.
     Random,
-    /// The one with the fewest requests under way.
+    /// The one with the fewest requests in progress.
     LeastConnections,
 }
 
 impl RouteConfig {
     /// # Errors
-    /// A number out of its range, with its key.
+    /// A number is out of range; the error contains its key.
     pub(crate) fn check(&self) -> Result<(), Error> {
         in_range("fail_timeout", self.fail_timeout as usize, 86_400)?;
         in_range("tries", self.tries, 100)

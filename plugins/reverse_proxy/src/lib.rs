@@ -1,4 +1,4 @@
-//! Forwards requests that are meant for the proxy itself to upstreams, and past those that are down.
+//! Forwards requests addressed to the proxy itself to upstreams, skipping those that are down.
 //!
 //! ```toml
 //! [[plugins]]
@@ -23,39 +23,42 @@
 //!
 //! | key of a route | default | meaning |
 //! |---|---|---|
-//! | `path` or `regex` | | which paths: `{name}` for a segment, `{*name}` for the rest; an expression matches the whole path |
+//! | `path` or `regex` | | paths to forward: `{name}` matches a segment, `{*name}` the rest; an expression matches the whole path |
 //! | `methods` | all | `"GET, POST"`; other ones get 405 |
-//! | `upstreams` | | URLs; one without a path of its own keeps the request's, and the request's query is always appended |
-//! | `host` | `rewrite` | the upstream gets its own Host; `keep`: the client's |
+//! | `upstreams` | | URLs; a URL without a path keeps the path of the request, and the query of the request is always appended |
+//! | `host` | `rewrite` | the Host of the upstream; `keep`: the Host of the client |
 //! | `balance` | `round_robin` | or `random`, `least_connections` |
-//! | `max_fails` | 3 | failures in a row after which an upstream is down; 0: never |
-//! | `fail_timeout` | 10 | seconds for which it gets nothing; then one request tries it |
-//! | `tries` | 2 | upstreams tried for one request, before it is answered 502 or 504 |
-//! | `forwarded` | true | X-Forwarded-For, -Proto and -Host are written, and X-Real-IP: the address of the client's connection |
-//! | `trust_forwarded` | false | what clients say there is kept, and X-Forwarded-For appended to; otherwise it is removed |
-//! | `websocket` | true | WebSockets and other upgrades are forwarded; otherwise they get 403 |
+//! | `max_fails` | 3 | consecutive failures after which an upstream is down; 0: never |
+//! | `fail_timeout` | 10 | seconds for which it gets no requests; then one request tries it |
+//! | `tries` | 2 | maximum number of upstreams tried for one request, before it is answered with 502 or 504 |
+//! | `forwarded` | true | set X-Forwarded-For, -Proto and -Host, and X-Real-IP: the address of the client connection |
+//! | `trust_forwarded` | false | keep these fields of clients, and append to X-Forwarded-For; otherwise they are removed |
+//! | `websocket` | true | forward WebSockets and other upgrades; otherwise they get 403 |
 //!
-//! In an upstream's URL, `{name}` is what the pattern has captured under that name, `{1}` the first group of an
-//! expression if it has no name. In a path it stays as the client has sent it, byte for byte: `%2F`, `%2f`, `%E9` and `+`
-//! arrive as they are. In a query it is decoded and encoded anew. Slashes are kept of what stands for the rest of a path,
-//! and of every `{*name}`. The request's own query is never changed. Paths with `.` or `..` in them, plain or encoded, get
+//! In the URL of an upstream, `{name}` is the capture with that name, `{1}` the first group of an expression if it has no
+//! name. In a path, captures are inserted byte for byte as the client sent them: `%2F`, `%2f`, `%E9` and `+` are
+//! unchanged. In a query, they are decoded and encoded again. Slashes are kept in captures of the rest of a path, and in
+//! every `{*name}`. The query of the request is never changed. Paths with `.` or `..` segments, plain or encoded, get
 //! 400.
 //!
-//! `/api/{*rest}` is for `/api/` as well, with nothing for `{rest}`. It is not for `/api`: that takes a route of its own, or
-//! is answered with 404.
+//! `/api/{*rest}` matches `/api/` as well, with an empty `{rest}`. It does not match `/api`, which needs a separate route;
+//! otherwise it is answered with 404.
 //!
-//! With `trust_forwarded = false`, all fields are removed by which proxies tell who the client is: `Forwarded`, everything
-//! that begins with `X-Forwarded-`, `X-Real-IP`, `Client-IP`, `X-Client-IP`, `X-Cluster-Client-IP`, `True-Client-IP`,
-//! `CF-Connecting-IP`, `Fastly-Client-IP` and a few more, also with `_` or another sign for `-`. With `true`, they pass as
-//! they are, and X-Real-IP is not written: the proxy in front knows it better. Set it only where no client can reach this
-//! proxy but through a proxy that removes or overwrites what clients send.
+//! With `trust_forwarded = false`, all fields that proxies use to identify the client are removed: `Forwarded`, every
+//! field that begins with `X-Forwarded-`, `X-Real-IP`, `Client-IP`, `X-Client-IP`, `X-Cluster-Client-IP`,
+//! `True-Client-IP`,
+//! `CF-Connecting-IP`, `Fastly-Client-IP` and a few more, also with `_` or another character for `-`. With `true`, they are
+//! forwarded unchanged, and X-Real-IP is not set, because the proxy in front knows the address. Set it only if clients
+//! can reach this proxy only through a proxy that removes or overwrites these fields.
 //!
-//! A request that may have reached an upstream goes to another one only if its method is idempotent. Where all upstreams
-//! are down, the one that failed longest ago is tried all the same. Redirects and cookies of upstreams are not rewritten.
+//! A request that may have reached an upstream is sent to another one only if its method is idempotent. If all upstreams
+//! are down, the one whose failure is the oldest is tried. Redirects and cookies of upstreams are not rewritten.
 //!
-//! The proxy remains a forward proxy as well: one that strangers can reach has `disable_http_proxy = true`.
+//! The proxy remains a forward proxy as well: if it is reachable from untrusted networks, set `disable_http_proxy =
+//! true`.
 //!
-//! Without a configuration, `/get` is answered by httpbin.org, in clear or over TLS, and `/get/1` by `/get?id=1` there.
+//! Without a configuration, `/get` is forwarded to httpbin.org, over plain HTTP or TLS, and `/get/1` to `/get?id=1`
+//! there.
 
 mod balance;
 mod config;

@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, nothing is replaced.
+//! The settings of the plugin. By default, nothing is replaced.
 
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// What is replaced, by what, and toward whom.
+    /// The secrets, their placeholders and their hosts.
     pub(crate) secrets: Vec<SecretConfig>,
-    /// What happens to a request with a placeholder that goes to a host its secret is not for.
+    /// What happens to a request with a placeholder for a host that the secret is not for.
     pub(crate) on_other_host: OnOtherHost,
 }
 
@@ -22,34 +22,34 @@ impl Default for Config {
     }
 }
 
-/// What happens to a placeholder that goes elsewhere.
+/// What happens to a placeholder in a request to another host.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnOtherHost {
-    /// It is sent as it is: a text without value.
+    /// It is sent unchanged: it is worthless without the secret.
     Leave,
-    /// The request is answered 403.
+    /// The request is answered with 403.
     Refuse,
 }
 
-/// One secret. Holds where it is found, never what it is.
+/// A secret. Contains its location, never its value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SecretConfig {
     /// The text that clients send instead of the secret.
     pub(crate) placeholder: String,
-    /// The file that holds the secret; read again when it changes.
+    /// The file that contains the secret; reloaded when it changes.
     pub(crate) file: Option<PathBuf>,
-    /// The environment variable that holds it, in place of a file.
+    /// The environment variable that contains the secret, instead of a file.
     pub(crate) env: Option<String>,
-    /// The hosts it is for, without port.
+    /// The hosts to which the secret may be sent, without port.
     pub(crate) hosts: Vec<String>,
-    /// The fields in which the placeholder is replaced; all by default.
+    /// The header fields in which the placeholder is replaced. Default: all.
     pub(crate) fields: Option<Vec<String>>,
-    /// Whether it is replaced in path and query, too.
+    /// Whether the placeholder is replaced in path and query, too.
     #[serde(default)]
     pub(crate) path: bool,
-    /// Whether it may be sent where everyone on the way can read it.
+    /// Whether the secret may be sent over plain HTTP, where it can be read on the network path.
     #[serde(default)]
     pub(crate) allow_plain_http: bool,
 }

@@ -1,4 +1,4 @@
-//! Puts secrets in the place of placeholders, so that clients use credentials they never hold.
+//! Replaces placeholders in requests with secrets, so that clients can use credentials without having them.
 //!
 //! ```toml
 //! [[plugins]]
@@ -12,12 +12,12 @@
 //! proxy → origin    Authorization: Bearer 4c9d…
 //! ```
 //!
-//! The secret leaves only toward the hosts it is for: both the host that the client asked for and, if a plugin has
-//! redirected the exchange, the one that is connected to have to be named. Inside a tunnel to an address, the host that
-//! the client asks for counts only if the upstream's verified certificate proves it; otherwise, as with
-//! `insecure_hosts`, the address has to be named, too. It does not leave over plain HTTP unless `allow_plain_http` says
-//! so. What is inside a tunnel is seen only where the proxy intercepts it. List this plugin behind all others: it works
-//! in `handle_client_request`, and a plugin listed later would see the secrets and might redirect them.
+//! A secret is sent only to its `hosts`: the requested host and, if a plugin has redirected the exchange, the host that
+//! is connected to both have to be listed. Inside a tunnel to an address, the requested host is sufficient only if the
+//! verified certificate of the upstream proves it; otherwise, as with `insecure_hosts`, the address has to be listed,
+//! too. Secrets are not sent over plain HTTP unless `allow_plain_http` is set. Requests inside a tunnel are changed
+//! only if the proxy intercepts it. List this plugin after all others: it works in `handle_client_request`, and a later
+//! plugin would see the secrets and could redirect them.
 
 mod config;
 mod rule;

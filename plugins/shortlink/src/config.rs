@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, the nine links of the default lead to their sites.
+//! The settings of the plugin. By default, there are nine links to well-known sites.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -7,19 +7,19 @@ use std::collections::HashMap;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Destinations by short name; a table given here takes the place of the default one.
+    /// Destinations by short name; replaces the default table.
     pub(crate) links: HashMap<String, String>,
     /// What happens to a short name that is not in the table.
     pub(crate) unknown: Unknown,
 }
 
-/// What happens to a short name that leads nowhere.
+/// What happens to an unknown short name.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unknown {
-    /// It is answered 404.
+    /// It is answered with 404.
     NotFound,
-    /// It is a host like any other, as in networks that have hosts of one word.
+    /// The request is forwarded, for networks with host names of one word.
     Forward,
 }
 

@@ -1,4 +1,4 @@
-//! Short links: hosts of one word, such as `http://g/`, lead to their destinations.
+//! Short links: redirects hosts of one word, such as `http://g/`, to their destinations.
 //!
 //! ```toml
 //! [[plugins]]
@@ -13,9 +13,9 @@
 //! < Location: http://google.com/maps?q=x
 //! ```
 //!
-//! Nothing is dialled for a short link. Hosts with a dot, addresses and `localhost` are none, and tunnels
-//! (CONNECT) are left alone, since a browser does not follow a redirect there. Where the proxy looks into a tunnel, a
-//! request inside is answered; but the tunnel's host has to be there for that.
+//! The proxy does not connect to any server for a short link. Hosts with a dot, addresses and `localhost` are not short
+//! links, and tunnels (CONNECT) are not affected, because browsers do not follow redirects there. Requests inside an
+//! intercepted tunnel are answered, but the host of the tunnel has to be reachable.
 
 mod config;
 mod rule;

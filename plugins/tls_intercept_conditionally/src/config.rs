@@ -1,4 +1,4 @@
-//! The plugin's table. Without one, the tunnels to httpbin.org are left closed.
+//! The settings of the plugin. By default, tunnels to httpbin.org are not intercepted.
 
 use serde::Deserialize;
 
@@ -6,9 +6,9 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Hosts that are never intercepted; `*.example.com` means all below `example.com`.
+    /// Hosts that are never intercepted; `*.example.com` matches all subdomains of `example.com`.
     pub(crate) exclude: Vec<String>,
-    /// If any are named, all other hosts are not intercepted either.
+    /// If not empty, all other hosts are not intercepted either.
     pub(crate) include: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Keeps the tunnels to chosen hosts from being intercepted.
+//! Excludes tunnels to selected hosts from interception.
 //!
 //! ```toml
 //! [[plugins]]
@@ -8,15 +8,16 @@
 //! ```
 //!
 //! ```text
-//! > CONNECT httpbin.org:443     relayed unseen: the client verifies the origin's own certificate
+//! > CONNECT httpbin.org:443     not intercepted: the client verifies the certificate of the origin
 //! > CONNECT a.example:443       as the proxy is configured
 //! ```
 //!
-//! In a tunnel to an address, the server name that the client asks for counts as well; to exclude, it has to be proven
-//! by the upstream's certificate. Otherwise a client could have any tunnel relayed unseen by asking for such a name.
+//! In a tunnel to an address, the server name (SNI) of the client is matched as well; to exclude a tunnel, the
+//! certificate of the upstream has to prove that name. Otherwise a client could prevent interception of any tunnel by
+//! sending such a name.
 //!
-//! It only ever says no: for other tunnels a plugin listed later, or the configuration, decides. Without interception
-//! there is nothing to decide, and it does nothing.
+//! The plugin only prevents interception: for other tunnels, a later plugin or the configuration decides. Without
+//! interception, it has no effect.
 
 mod config;
 mod rule;

@@ -1,4 +1,4 @@
-//! Answers a few requests that are meant for the proxy itself: the plugin to begin with for routes of your own.
+//! Answers a few requests addressed to the proxy itself: a starting point for your own routes.
 //!
 //! ```toml
 //! [[plugins]]
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! ```text
-//! > GET /http-route-example HTTP/1.1        in clear
+//! > GET /http-route-example HTTP/1.1        over plain HTTP
 //! < HTTP/1.1 200 OK
 //! <
 //! < HTTP route response
@@ -15,14 +15,14 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/http-route-example` in clear | `HTTP route response` |
+//! | `/http-route-example` over plain HTTP | `HTTP route response` |
 //! | `/https-route-example` over TLS | `HTTPS route response` |
-//! | `/hello-route-example/{name}` | greets that name |
-//! | `/stream-route-example/{count}` | so many lines, sent one by one |
-//! | `/ws-route-example`, a WebSocket | every message comes back; the log has them at INFO |
+//! | `/hello-route-example/{name}` | a greeting with that name |
+//! | `/stream-route-example/{count}` | that number of lines, sent one by one |
+//! | `/ws-route-example`, a WebSocket | echoes every message and logs it at INFO |
 //!
-//! It has no settings. A route is what [`routes`](WebRoutes::routes) lists; its place in that list is how the other
-//! functions tell which one a request is for.
+//! It has no settings. [`routes`](WebRoutes::routes) lists the routes; the other functions identify the route of a
+//! request by its position in that list.
 
 use plugin_api::prelude::*;
 use plugin_api::{Route, SocketMessage, WebExchange, WebRoutes, WebSocket};
