@@ -173,7 +173,7 @@ mod tests {
     use super::BodyFraming::*;
     use super::FramingError::*;
     use super::*;
-    use crate::forward::is_persistent;
+    use crate::connection::is_persistent;
     use crate::head::tests::{request, response};
 
     /// What these field lines say in an HTTP/1.1 message, both ways; a request cannot end at close.

@@ -1,12 +1,11 @@
 //! HTTP/1.1 without sockets or clocks: bytes in, values out (RFC 9112, and RFC 9110 §7 for what a proxy changes).
 //!
-//! In the order a message meets it: `parse` finds and reads a head, `repair` writes one anew that breaks the grammar in a way
-//! that may be repaired, `head` and `fields` are what it says,
-//! `target` where a request goes (9112 §3.2), `framing` where its body ends (9112 §6), `body` and `chunked`
-//! read and write that body (9112 §7), `upgrade` says which changes of protocol may pass (9110 §7.8), `forward`
-//! writes the head for the next hop (9110 §7.6), `encode` has the byte writers they share; `glimpse` and `foreign`
-//! tell what a refused request seems to be. Imports nothing of
-//! ours from outside.
+//! In the order a message meets it: `parse` finds and reads a head, `repair` writes a malformed one anew where that is
+//! allowed; `head` and `fields` are what it says, `target` where a request goes (9112 §3.2), `framing` where its body ends
+//! (9112 §6); `body` and `chunked` read and write that body (9112 §7). A proxy asks `connection` whether a connection is
+//! kept and whose it is, `method`, `trace`, `via` and `content` what else decides what it does, `upgrade` which changes of
+//! protocol may pass (9110 §7.8). `forward` writes the head for the next hop (9110 §7.6), with the writers of `encode`.
+//! `glimpse` and `foreign` tell what a refused request seems to be.
 //!
 //! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired but what
 //! `repair` lists, and nothing is guessed; no input panics; the steady state allocates nothing, as buffers come from and go back
@@ -14,6 +13,8 @@
 
 mod body;
 mod chunked;
+mod connection;
+mod content;
 mod encode;
 mod fields;
 mod foreign;
@@ -21,13 +22,20 @@ mod forward;
 mod framing;
 mod glimpse;
 mod head;
+mod method;
 mod parse;
 mod repair;
 mod target;
+mod trace;
 mod upgrade;
+mod via;
 
 pub use body::{BodyDecoder, BodyEncoder, BodyError, Step};
 pub use chunked::Trailers;
+pub use connection::{
+    ConnectionChallenge, connection_challenge, is_connection_bound, is_persistent,
+};
+pub use content::{forget_digests, is_event_stream};
 pub use encode::{
     is_usual_reason, push_decimal, push_hexadecimal, reason_phrase, write_decimal, write_field,
     write_status_line,
@@ -38,20 +46,21 @@ pub use fields::{
 };
 pub use foreign::Foreign;
 pub use forward::{
-    ConnectionAnnouncement, ConnectionChallenge, OutFraming, RequestForm, RequestForward,
-    ResponseForward, connection_challenge, forget_digests, forward_request, forward_response,
-    is_connection_bound, is_event_stream, is_idempotent, is_named_in_via, is_persistent,
-    max_forwards, trace_content, via_value,
+    ConnectionAnnouncement, OutFraming, RequestForm, RequestForward, ResponseForward,
+    forward_request, forward_response,
 };
 pub use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub use glimpse::Glimpse;
 pub use head::{Refused, RequestHead, ResponseHead, Version};
+pub use method::is_idempotent;
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};
+pub use trace::{max_forwards, trace_content};
 pub use upgrade::{
     RequestedUpgrade, asks_for_websocket, requested_upgrade, switches_to_websocket,
     upgrade_accepted,
 };
+pub use via::{is_named_in_via, via_value};
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,39 @@
+//! What a field section says about the content.
+
+use crate::fields::FieldsMut;
+use crate::head::ResponseHead;
+
+/// Whether a response is a stream of events, whose server may have nothing to say for long (`text/event-stream`).
+pub fn is_event_stream(head: &ResponseHead) -> bool {
+    head.fields().named("content-type").any(|value| {
+        let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
+        media_type
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
+/// Takes out of a head what describes the very bytes of content that are not sent as they came: digests and ranges;
+/// a strong validator becomes weak (RFC 9110 §8.8.1).
+pub fn forget_digests(fields: &mut FieldsMut<'_>) {
+    const OF_THE_BYTES: [&str; 5] = [
+        "accept-ranges",
+        "content-digest",
+        "content-md5",
+        "digest",
+        "repr-digest",
+    ];
+    for name in OF_THE_BYTES {
+        fields.remove(name);
+    }
+    let strong = fields
+        .view()
+        .named("etag")
+        .next()
+        .filter(|tag| !tag.starts_with(b"W/"))
+        .map(|tag| [b"W/", tag].concat());
+    if let Some(weak) = strong {
+        // A tag that was read as a field value is one with two letters more.
+        let _ = fields.set("ETag", &weak);
+    }
+}

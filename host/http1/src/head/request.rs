@@ -1,0 +1,637 @@
+//! The head of a request: method, target and fields (RFC 9112 §3, RFC 9110 §7.1).
+//!
+//! One that exists has a valid target and, in HTTP/1.1, one valid Host.
+
+use super::{Refused, Version};
+use crate::encode::push_decimal;
+use crate::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_token, push_text};
+use crate::framing::request_framing;
+use crate::parse::{self, HeadError, HeadLimits, RequestLine};
+use crate::target::{
+    Authority, Scheme, Target, TargetError, TargetForm, check_path, checked_host, settle_host,
+};
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct RequestHead {
+    text: Vec<u8>,
+    lines: Vec<FieldLine>,
+    method: Span,
+    /// As it was received.
+    client_method: Span,
+    /// It is for another host than it was received for.
+    has_new_host: bool,
+    /// The port that Host names, if it is another one than the request goes to; otherwise 0.
+    host_port: u16,
+    raw_target: Span,
+    target: Target,
+    version: Version,
+}
+
+impl RequestHead {
+    /// Reads the head that stands from `start` to the end of `text`, as a
+    /// [`HeadScanner`](crate::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used.
+    ///
+    /// # Errors
+    /// The client broke the rules: 400, 414, 431 or 505 by the variant. Gives the buffers back.
+    pub fn parse(
+        mut text: Vec<u8>,
+        start: usize,
+        mut lines: Vec<FieldLine>,
+        limits: &HeadLimits,
+    ) -> Result<Self, Box<Refused>> {
+        match read_request(&mut text, start, &mut lines, limits) {
+            Ok((line, target)) => Ok(Self {
+                text,
+                lines,
+                method: line.method,
+                client_method: line.method,
+                has_new_host: false,
+                host_port: 0,
+                raw_target: line.target,
+                target,
+                version: line.version,
+            }),
+            Err(error) => Err(Box::new(Refused { error, text, lines })),
+        }
+    }
+
+    /// Moves the head to buffers of just its size and gives the old ones back: for a head that is kept for long.
+    pub fn compact(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
+        let (text, lines) = (self.text.to_vec(), self.lines.to_vec());
+        (
+            std::mem::replace(&mut self.text, text),
+            std::mem::replace(&mut self.lines, lines),
+        )
+    }
+
+    /// Gives the buffers back, to be used for the next head.
+    pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
+        (self.text, self.lines)
+    }
+
+    /// As [`into_buffers`](Self::into_buffers), for a head that is a part of something; it must not be read any more.
+    pub fn take_buffers(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
+        (
+            std::mem::take(&mut self.text),
+            std::mem::take(&mut self.lines),
+        )
+    }
+
+    /// The method, a token; its case matters (RFC 9110 §9.1).
+    pub fn method(&self) -> &str {
+        self.method.str_of(&self.text)
+    }
+
+    /// [`method`](Self::method) as bytes.
+    pub fn method_bytes(&self) -> &[u8] {
+        self.method.of(&self.text)
+    }
+
+    /// Whether this is the method.
+    pub fn is_method(&self, method: &str) -> bool {
+        self.method.of(&self.text) == method.as_bytes()
+    }
+
+    /// The method that the client has sent: how it wants to be answered.
+    pub fn client_method(&self) -> &str {
+        self.client_method.str_of(&self.text)
+    }
+
+    /// Sends the request with another method.
+    ///
+    /// # Errors
+    /// It is not a token, or the request has content, which TRACE has not (RFC 9110 §9.3.8). CONNECT changes what a
+    /// request is, so callers keep it out.
+    pub fn set_method(&mut self, method: &str) -> Result<(), HeadError> {
+        debug_assert!(method != "CONNECT" && !self.is_method("CONNECT"));
+        let fits = u32::try_from(self.text.len() + method.len()).is_ok();
+        if !is_token(method.as_bytes()) || !fits {
+            return Err(HeadError::MethodInvalid);
+        }
+        let before = self.method;
+        self.method = push_text(&mut self.text, method.as_bytes());
+        if request_framing(self).is_err() {
+            self.method = before;
+            return Err(HeadError::MethodInvalid);
+        }
+        Ok(())
+    }
+
+    /// The request target as it was received, but for its host, which is in lower case.
+    pub fn raw_target(&self) -> &[u8] {
+        self.raw_target.of(&self.text)
+    }
+
+    /// The request target taken apart.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The version the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Names the version that the client speaks, where it is not that of the text.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
+    }
+
+    /// The field section.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.text, &self.lines)
+    }
+
+    /// The field section, to be edited. Host, framing and hop-by-hop fields are written anew when the head is
+    /// forwarded, whatever is set here.
+    pub fn fields_mut(&mut self) -> FieldsMut<'_> {
+        FieldsMut::new(&mut self.text, &mut self.lines)
+    }
+
+    /// The host in its one spelling, see [`checked_host`]. From Host when the target names none;
+    /// empty when that names none either.
+    pub fn host(&self) -> &str {
+        self.target.host.str_of(&self.text)
+    }
+
+    /// Whether the client wrote [`host`](Self::host) with a final dot: such a name is looked up as it is, without the
+    /// search domains of this machine.
+    pub fn has_absolute_host(&self) -> bool {
+        self.target.is_absolute
+    }
+
+    /// [`host`](Self::host) as bytes.
+    pub fn host_bytes(&self) -> &[u8] {
+        self.target.host.of(&self.text)
+    }
+
+    /// The port, or the default of the scheme; without a scheme 80.
+    pub fn port(&self) -> u16 {
+        match self.target.port {
+            0 => self.target.scheme.unwrap_or(Scheme::Http).default_port(),
+            port => port,
+        }
+    }
+
+    /// Path and query as they go to the origin, or `*`; empty for CONNECT.
+    pub fn path(&self) -> &[u8] {
+        self.target.path.of(&self.text)
+    }
+
+    /// Sends the request to another path and query of the same authority.
+    ///
+    /// # Errors
+    /// The path does not begin with `/`, or has a space, a control character or `#`; or this is a CONNECT.
+    pub fn set_path(&mut self, path: &[u8]) -> Result<(), TargetError> {
+        check_path(path)?;
+        let fits = u32::try_from(self.text.len() + path.len()).is_ok();
+        if self.target.form == TargetForm::Authority || !fits {
+            return Err(TargetError::PathInvalid);
+        }
+        self.target.path = push_text(&mut self.text, path);
+        Ok(())
+    }
+
+    /// Makes it a request for another authority, with the Host field that belongs to it.
+    ///
+    /// # Errors
+    /// The host is none, or the port is 0; or this is a CONNECT, whose target nothing follows.
+    pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), TargetError> {
+        let host = checked_host(host)?;
+        // Once for the target and once for Host.
+        let fits = u32::try_from(self.text.len() + 2 * host.len() + 16).is_ok();
+        if self.target.form == TargetForm::Authority || !fits {
+            return Err(TargetError::FormInvalid);
+        }
+        if port == 0 {
+            return Err(TargetError::PortInvalid);
+        }
+        self.target.host = push_text(&mut self.text, host.as_bytes());
+        self.target.is_absolute = false;
+        self.target.port = port;
+        self.host_port = 0;
+        self.has_new_host = true;
+        let mut authority = Vec::with_capacity(host.len() + 8);
+        self.write_authority(&mut authority);
+        // A host that was checked makes a field value.
+        self.fields_mut()
+            .set("Host", &authority)
+            .map_err(|_| TargetError::HostInvalid)
+    }
+
+    /// Whether [`set_host`](Self::set_host) has made it a request for another host.
+    pub fn has_new_host(&self) -> bool {
+        self.has_new_host
+    }
+
+    /// Names the scheme where the connection decides it and not the target, as inside of intercepted TLS.
+    pub fn set_scheme(&mut self, scheme: Scheme) {
+        self.target.scheme = Some(scheme);
+    }
+
+    /// Completes a request that came over a connection which leads to one origin: its scheme and port, and the host if
+    /// the request names none (HTTP/1.0). A host that it does name stays. So does another port in Host, as behind a port
+    /// mapping, the scheme's default if Host names none; the request goes to the origin's all the same.
+    pub fn settle_origin(&mut self, scheme: Scheme, host: &str, port: u16) {
+        self.target.scheme = Some(scheme);
+        let named = self.port();
+        if named != port {
+            if !self.target.host.is_empty() {
+                self.host_port = named;
+            }
+            self.target.port = port;
+        }
+        let fits = u32::try_from(self.text.len() + host.len()).is_ok();
+        if self.target.host.is_empty() && fits {
+            self.target.host = push_text(&mut self.text, host.as_bytes());
+        }
+    }
+
+    /// Writes the value of Host, which may name another port than the request goes to.
+    pub(crate) fn write_host(&self, out: &mut Vec<u8>) {
+        match self.host_port {
+            0 => self.write_authority(out),
+            port => self.write_authority_with(port, out),
+        }
+    }
+
+    /// Writes the authority: brackets around IPv6, the port unless it is the scheme's default.
+    pub fn write_authority(&self, out: &mut Vec<u8>) {
+        self.write_authority_with(self.target.port, out);
+    }
+
+    fn write_authority_with(&self, port: u16, out: &mut Vec<u8>) {
+        let host = self.target.host.of(&self.text);
+        if host.contains(&b':') {
+            out.push(b'[');
+            out.extend_from_slice(host);
+            out.push(b']');
+        } else {
+            out.extend_from_slice(host);
+        }
+        let default = match self.target.form {
+            TargetForm::Authority => None,
+            _ => Some(self.target.scheme.unwrap_or(Scheme::Http).default_port()),
+        };
+        if port != 0 && Some(port) != default {
+            out.push(b':');
+            push_decimal(out, u64::from(port));
+        }
+    }
+}
+
+fn read_request(
+    text: &mut Vec<u8>,
+    start: usize,
+    lines: &mut Vec<FieldLine>,
+    limits: &HeadLimits,
+) -> Result<(RequestLine, Target), HeadError> {
+    let line = parse::request(text, start, lines, limits)?;
+    let method = line.method.of(text);
+    let mut target = Target::parse(method, text, line.target)?;
+    let host_field = check_host_field(text, lines, line.version, &target)?;
+    if target.host.is_empty()
+        && let Some(authority) = host_field
+    {
+        (target.host, target.port) = (authority.host, authority.port);
+    }
+    if target.form == TargetForm::Absolute {
+        let is_options = method == b"OPTIONS";
+        target.path = complete_path(text, target.path, is_options);
+    }
+    target.is_absolute = target.host.of(text).ends_with(b".");
+    target.host = settle_host(text, target.host);
+    Ok((line, target))
+}
+
+/// The authority that Host names, if it names one.
+fn check_host_field(
+    text: &[u8],
+    lines: &[FieldLine],
+    version: Version,
+    target: &Target,
+) -> Result<Option<Authority>, HeadError> {
+    let mut hosts = lines.iter().filter(|line| line.id() == FieldId::Host);
+    let Some(host) = hosts.next() else {
+        return match version {
+            Version::Http11 | Version::Http2 => Err(HeadError::HostMissing),
+            Version::Http10 => Ok(None),
+        };
+    };
+    if hosts.next().is_some() {
+        return Err(HeadError::HostRepeated);
+    }
+    if host.value().is_empty() || repeats_authority(text, target, host.value().of(text)) {
+        return Ok(None);
+    }
+    Authority::parse(text, host.value())
+        .map(Some)
+        .map_err(|_| HeadError::HostInvalid)
+}
+
+/// Whether Host says just what an absolute target says, which has been checked already: the usual case.
+fn repeats_authority(text: &[u8], target: &Target, host: &[u8]) -> bool {
+    let authority_end = target.path.start as usize;
+    let Some(starts_at) = authority_end.checked_sub(host.len()) else {
+        return false;
+    };
+    target.form == TargetForm::Absolute
+        && text[..authority_end].ends_with(host)
+        && text[..starts_at].ends_with(b"://")
+}
+
+/// The path as the origin wants it, when the absolute form left it out (RFC 9112 §3.2.1, §3.2.4).
+fn complete_path(text: &mut Vec<u8>, path: Span, is_options: bool) -> Span {
+    match path.of(text).first() {
+        Some(b'/') => path,
+        None if is_options => push_text(text, b"*"),
+        None => push_text(text, b"/"),
+        Some(_) => {
+            let slash = push_text(text, b"/");
+            let query = path.start as usize..(path.start + path.len) as usize;
+            text.extend_from_within(query);
+            Span::between(slash.start as usize, text.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::tests::{parse_request, request};
+    use HeadError::*;
+
+    #[test]
+    fn a_request_says_what_was_written() {
+        let head = request(
+            "\r\nGET http://EXAMPLE.com:8080/a?b HTTP/1.1\r\nhost: Other\r\nX-A:\t 1 \r\nx-a:2\r\nEmpty:\r\n\r\n",
+        );
+        assert_eq!(head.method(), "GET");
+        assert!(head.is_method("GET") && !head.is_method("get"));
+        assert_eq!(head.raw_target(), b"http://example.com:8080/a?b");
+        assert_eq!(head.version(), Version::Http11);
+        assert_eq!((head.host(), head.port()), ("example.com", 8080));
+        assert_eq!(head.path(), b"/a?b");
+        let lines: Vec<_> = head.fields().iter().collect();
+        let expected: [(&str, &[u8]); 4] = [
+            ("host", b"Other"),
+            ("X-A", b"1"),
+            ("x-a", b"2"),
+            ("Empty", b""),
+        ];
+        assert_eq!(lines, expected);
+        let named: Vec<_> = head.fields().named("x-A").collect();
+        assert_eq!(named, [b"1", b"2"]);
+    }
+
+    #[test]
+    fn a_request_can_be_made_one_for_another_host() {
+        let mut head =
+            request("GET http://a.test:81/x HTTP/1.1\r\nX: 1\r\nHost: a.test:81\r\n\r\n");
+        assert!(!head.has_new_host());
+        head.set_host("[::FFFF:192.0.2.1]", 80).unwrap();
+        assert!(head.has_new_host());
+        assert_eq!((head.host(), head.port()), ("192.0.2.1", 80));
+        let lines: Vec<_> = head.fields().iter().collect();
+        assert_eq!(lines, [("X", &b"1"[..]), ("Host", b"192.0.2.1")]);
+        head.set_host("2001:db8::1", 8080).unwrap();
+        assert_eq!(
+            head.fields().first(FieldId::Host),
+            Some(&b"[2001:db8::1]:8080"[..])
+        );
+        assert_eq!(head.set_host("a b", 80), Err(TargetError::HostInvalid));
+        assert_eq!(head.set_host("", 80), Err(TargetError::HostMissing));
+        assert_eq!(head.set_host("b.test", 0), Err(TargetError::PortInvalid));
+        assert_eq!((head.host(), head.port()), ("2001:db8::1", 8080));
+        let mut connect = request("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
+        assert!(connect.set_host("b.test", 443).is_err());
+    }
+
+    #[test]
+    fn a_final_dot_says_that_a_name_is_whole() {
+        for (text, host, is_absolute) in [
+            ("GET http://A./x HTTP/1.1\r\nHost: A.\r\n\r\n", "a", true),
+            ("GET http://a/x. HTTP/1.1\r\nHost: a\r\n\r\n", "a", false),
+            ("GET / HTTP/1.1\r\nHost: b.c.:80\r\n\r\n", "b.c", true),
+            (
+                "CONNECT b.c.:443 HTTP/1.1\r\nHost: b.c.:443\r\n\r\n",
+                "b.c",
+                true,
+            ),
+            (
+                "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n",
+                "::1",
+                false,
+            ),
+        ] {
+            let mut head = request(text);
+            assert_eq!(
+                (head.host(), head.has_absolute_host()),
+                (host, is_absolute),
+                "{text}"
+            );
+            if head.set_host("d", 80).is_ok() {
+                assert!(!head.has_absolute_host(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_is_changed_and_the_clients_is_kept() {
+        let mut head = request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
+        head.set_method("GET").unwrap();
+        assert_eq!((head.method(), head.client_method()), ("GET", "HEAD"));
+        for method in ["", "G T", "GET\r\nX: y", "G\u{e9}T"] {
+            assert_eq!(head.set_method(method), Err(MethodInvalid), "{method}");
+        }
+        assert_eq!(head.method(), "GET");
+        head.set_method("TRACE").unwrap();
+        let mut head = request("POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+        assert_eq!(head.set_method("TRACE"), Err(MethodInvalid));
+        assert_eq!(head.method(), "POST");
+    }
+
+    #[test]
+    fn refuses_malformed_requests() {
+        for (text, expected) in [
+            (
+                "GET  http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/  HTTP/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1 \r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            ("GET\thttp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", MethodInvalid),
+            ("GET http://a/\r\nHost: a\r\n\r\n", RequestLineInvalid),
+            ("GET\r\nHost: a\r\n\r\n", RequestLineInvalid),
+            ("G(T http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", MethodInvalid),
+            (
+                "GET http://a/ http/1.1\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.10\r\nHost: a\r\n\r\n",
+                RequestLineInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/2.0\r\nHost: a\r\n\r\n",
+                VersionUnsupported,
+            ),
+            (
+                "GET http://a/ HTTP/1.2\r\nHost: a\r\n\r\n",
+                VersionUnsupported,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\n Host: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost : a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX\u{e9}: a\r\n\r\n",
+                FieldNameInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n",
+                FieldValueInvalid,
+            ),
+            ("GET http://a/ HTTP/1.1\r\nX: a\r\n\r\n", HostMissing),
+            ("GET http://a/ HTTP/1.1\r\n\r\n", HostMissing),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+                HostRepeated,
+            ),
+            (
+                "GET http://a/ HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n",
+                HostRepeated,
+            ),
+            ("GET http://a/ HTTP/1.1\r\nHost: a, b\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: a/b\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: u@a\r\n\r\n", HostInvalid),
+            ("GET http://a/ HTTP/1.1\r\nHost: a:b\r\n\r\n", HostInvalid),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: http://a\r\n\r\n",
+                HostInvalid,
+            ),
+            (
+                "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                Target(TargetError::SchemeUnsupported),
+            ),
+        ] {
+            assert_eq!(
+                parse_request(text.as_bytes()).err(),
+                Some(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_of_the_caller_hold() {
+        let limits = HeadLimits {
+            max_fields: 2,
+            max_target_len: 5,
+            ..HeadLimits::default()
+        };
+        for (text, expected) in [
+            ("GET /1234 HTTP/1.1\r\nHost: a\r\nb:c\r\n\r\n", None),
+            (
+                "GET /12345 HTTP/1.1\r\nHost: a\r\n\r\n",
+                Some(TargetTooLong),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nb:c\r\nd:e\r\n\r\n",
+                Some(TooManyFields),
+            ),
+        ] {
+            let text = text.as_bytes().to_vec();
+            let result = RequestHead::parse(text, 0, Vec::new(), &limits);
+            assert_eq!(result.err().map(|no| no.error), expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_gives_the_buffers_back() {
+        let text = b"GET / HTTP/3.0\r\n\r\n".to_vec();
+        let lines = Vec::with_capacity(17);
+        let refused = RequestHead::parse(text, 0, lines, &HeadLimits::default()).unwrap_err();
+        assert_eq!(refused.text, b"GET / HTTP/3.0\r\n\r\n");
+        assert!(refused.lines.capacity() >= 17);
+    }
+
+    #[test]
+    fn the_path_is_completed_for_the_origin() {
+        for (line, path) in [
+            ("GET http://a", "/"),
+            ("GET http://a?q=1", "/?q=1"),
+            ("GET http://a/", "/"),
+            ("OPTIONS http://a", "*"),
+            ("OPTIONS http://a/", "/"),
+            ("OPTIONS http://a?q", "/?q"),
+            ("OPTIONS *", "*"),
+            ("GET //x/?", "//x/?"),
+            ("CONNECT a:1", ""),
+        ] {
+            let head = request(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(head.path(), path.as_bytes(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_authority_is_written_as_host_says_it() {
+        for (line, host, authority, port) in [
+            ("GET http://A.b/", "x", "a.b", 80),
+            ("GET http://a:80/", "x", "a", 80),
+            ("GET http://a:443/", "x", "a:443", 443),
+            ("GET https://a:443/", "x", "a", 443),
+            ("GET https://a:/", "x", "a", 443),
+            ("GET http://[::A]:81/", "x", "[::a]:81", 81),
+            ("CONNECT A:443", "x", "a:443", 443),
+            ("GET /", "A.b:8080", "a.b:8080", 8080),
+            ("GET /", "[::1]", "[::1]", 80),
+            ("GET /", "", "", 80),
+            ("OPTIONS *", "A", "a", 80),
+        ] {
+            let head = request(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let mut written = Vec::new();
+            head.write_authority(&mut written);
+            assert_eq!(String::from_utf8_lossy(&written), authority, "{line}");
+            assert_eq!(head.port(), port, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_can_be_given_by_the_connection() {
+        let mut head = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        head.set_scheme(Scheme::Https);
+        assert_eq!((head.host(), head.port()), ("a", 443));
+    }
+}
