@@ -39,7 +39,7 @@ fn a_server_that_speaks_first_is_relayed() {
 #[test]
 fn a_client_that_speaks_no_http_is_relayed() {
     for first in [
-        // MQTT, LDAP, AMQP, STUN, DNS, Redis, IRC.
+        // MQTT, LDAP, AMQP, STUN, DNS, Redis, IRC, XMPP, syslog.
         &b"\x10\x11\0\x04MQTT\x04\x02\0\x3c\0\x05probe"[..],
         b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0",
         b"AMQP\0\0\x09\x01",
@@ -47,6 +47,9 @@ fn a_client_that_speaks_no_http_is_relayed() {
         b"\0\x1d\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01",
         b"*1\r\n$4\r\nPING\r\n",
         b"CAP LS 302\r\n",
+        b"<?xml version='1.0'?><stream:stream to='a.example' version='1.0'>",
+        b"<stream:stream to='a.example' version='1.0'>",
+        b"27 <34>1 - a.example - - - - x",
     ] {
         let pki = Pki::new();
         let origin = pki.origin().offering(Offer::Nothing).echoing("");

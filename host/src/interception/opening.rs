@@ -83,6 +83,9 @@ impl Opening {
     fn of_text(text: &[u8], is_too_long: bool) -> Self {
         let line_len = text.iter().position(|byte| *byte == b'\n');
         let line = &text[..line_len.unwrap_or(text.len())];
+        if begins_stream(text) {
+            return Self::Other;
+        }
         let (method, target) = words(line);
         let is_known = METHODS.contains(&method) && method.len() < text.len();
         if is_known || begins_with_letter(method) && is_target(target) {
@@ -111,6 +114,35 @@ impl Opening {
 /// than any server takes.
 fn is_telnet(first: u8, second: u8) -> bool {
     first == 0xff && matches!(second, 0xfb..=0xfe)
+}
+
+/// Whether a protocol of text begins whose first line may never end: XMPP (RFC 6120 §4.2), or syslog whose messages are
+/// counted (RFC 6587 §3.4.1). Whatever follows, what stands where HTTP has its target is neither a path nor a URL.
+fn begins_stream(text: &[u8]) -> bool {
+    begins_xml(text) || begins_syslog(text)
+}
+
+/// An XML declaration or the tag of a stream, as far as the first attribute's quote.
+fn begins_xml(text: &[u8]) -> bool {
+    let tags = [&b"<?xml "[..], b"<stream:stream "];
+    let Some(attributes) = tags.iter().find_map(|tag| text.strip_prefix(*tag)) else {
+        return false;
+    };
+    let attribute = attributes.trim_ascii_start();
+    let is_in_name = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b':';
+    let name_len = attribute.iter().take_while(|byte| is_in_name(byte)).count();
+    name_len > 0 && matches!(attribute[name_len..], [b'=', b'\'' | b'"', ..])
+}
+
+/// The length of a message and its priority, such as `83 <34>`.
+fn begins_syslog(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let len = digits(text);
+    let Some(priority) = text[len..].strip_prefix(b" <") else {
+        return false;
+    };
+    let priority_len = digits(priority);
+    len > 0 && priority_len > 0 && priority.get(priority_len) == Some(&b'>')
 }
 
 /// Servers skip empty lines before a request (RFC 9112 §2.2), and some skip other white space.
@@ -261,6 +293,18 @@ mod tests {
             b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>\n",
             Opening::Other,
         ),
+        // Without an end of the line, which may never come.
+        (b"<?xml version='1.0'?>", Opening::Other),
+        (b"<?xml  version=\"1.0\"?>", Opening::Other),
+        (b"<stream:stream to='a.example'>", Opening::Other),
+        (b"<stream:stream xmlns:stream='http://a/", Opening::Other),
+        (b"83 <34>1 2026-01-01T00:00:00Z a", Opening::Other),
+        (b"<?xml /x='", Opening::Undecided),
+        (b"<?xml /x HTTP/1.1\r\n", Opening::Http),
+        (b"<stream:stream http://a/ HTTP/1.1\r\n", Opening::Http),
+        (b"<stream:stream HTTP/1.1\r\n", Opening::Http),
+        (b"83 </x HTTP/1.1\r\n", Opening::Http),
+        (b"83 <>", Opening::Undecided),
         (b"REGISTER sip:a.example SIP/2.0\r\n", Opening::Other),
         (
             b"0033git-upload-pack /project.git\0host=a.example\0",
