@@ -1,5 +1,6 @@
 """The h2 library as a client of few manners: WebSockets over HTTP/2 (RFC 8441) that end in every way."""
 
+import collections
 import contextlib
 import http.client
 import ssl
@@ -30,6 +31,7 @@ class _Client:
         self.socket = trust.wrap_socket(tunnel.sock, server_hostname="localhost")
         expect_same("the protocol", self.socket.selected_alpn_protocol(), "h2")
         self.http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._events = collections.deque()
         self.http.initiate_connection()
         self.expect(h2.events.RemoteSettingsChanged)
         expect_same("whether the proxy takes extended CONNECT",
@@ -38,13 +40,16 @@ class _Client:
     def expect(self, *kinds):
         """Reads until an event of one of these kinds comes; returns it."""
         while True:
-            self.flush()
-            received = self.socket.recv(65536)
-            for event in self.http.receive_data(received):
+            # Several may come at once: those behind the one that is returned are for the next call.
+            while self._events:
+                event = self._events.popleft()
                 if isinstance(event, kinds):
                     return event
+            self.flush()
+            received = self.socket.recv(65536)
             if not received:
                 raise Failed(f"the connection ends without {kinds}")
+            self._events.extend(self.http.receive_data(received))
 
     def flush(self):
         """Sends what there is to send."""
