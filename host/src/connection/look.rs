@@ -242,8 +242,8 @@ impl Look {
         let (accepted, taken) = match read {
             Ok(read) => read,
             Err(unread) => {
-                if let Some(hello) = self.odd_hello(&mut client) {
-                    return self.relay_odd_name(hello, client, ends).await;
+                if let Some((hello, reason)) = self.odd_hello(&mut client) {
+                    return self.relay_odd(hello, reason, client, ends).await;
                 }
                 tracing::warn!(
                     client.address = %address,
@@ -394,17 +394,33 @@ impl Look {
 }
 
 impl Look {
-    /// The client's hello, if it asks for the tunnel's host and that host's name is all that is wrong with it.
-    fn odd_hello(&self, client: &mut MessageStream) -> Option<Hello> {
-        if self.treatment != Treatment::RelayTls(RelayReason::NameInvalid) {
-            return None;
-        }
-        let hello = Hello::of_odd_name(client.reader().buffered())?;
-        (hello.server_name.as_deref() == Some(self.exchange.host())).then_some(hello)
+    /// The client's hello, if it asks for the tunnel's host, whose TLS is to be relayed, and either that host's name is
+    /// all that is wrong with it or the host speaks only old versions of TLS, as such a client may.
+    fn odd_hello(&self, client: &mut MessageStream) -> Option<(Hello, RelayReason)> {
+        let reader = client.reader();
+        let received = reader.buffered();
+        let host = self.exchange.host();
+        let (hello, reason) = match self.treatment {
+            Treatment::RelayTls(RelayReason::NameInvalid) => {
+                (Hello::of_odd_name(received)?, RelayReason::NameInvalid)
+            }
+            Treatment::RelayTls(RelayReason::OldTls) => {
+                (Hello::scanned(received)?, RelayReason::OldTls)
+            }
+            _ => return None,
+        };
+        let is_for_host = hello.server_name.as_deref().is_none_or(|name| name == host);
+        is_for_host.then_some((hello, reason))
     }
 
-    /// Relays TLS with a host that no certificate can be for, as far as plugins let it pass.
-    async fn relay_odd_name(mut self, mut hello: Hello, client: MessageStream, ends: Ends) {
+    /// Relays TLS that cannot be ended here, as far as plugins let it pass.
+    async fn relay_odd(
+        mut self,
+        mut hello: Hello,
+        reason: RelayReason,
+        client: MessageStream,
+        ends: Ends,
+    ) {
         let shown = self.exchange.show_hello(&client, hello.take_shown());
         if let Err(note) = shown.await {
             return self.exchange.finish_look(&note);
@@ -412,13 +428,16 @@ impl Look {
         let is_proven = !self.exchange.is_redirected();
         match self.exchange.ask_about_interception(is_proven) {
             Err(note) => self.exchange.finish_look(&note),
-            Ok(Some(true)) => self
-                .exchange
-                .finish_look("closed, no certificate can be issued for this host name"),
+            Ok(Some(true)) => self.exchange.finish_look(match reason {
+                RelayReason::NameInvalid => {
+                    "closed, no certificate can be issued for this host name"
+                }
+                _ => "closed, the client speaks only old versions of TLS",
+            }),
             Ok(opinion) => {
                 let reason = match opinion {
                     Some(_) => RelayReason::Plugin,
-                    None => RelayReason::NameInvalid,
+                    None => reason,
                 };
                 self.relay(reason, client, ends).await;
             }

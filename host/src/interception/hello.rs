@@ -111,21 +111,27 @@ impl Hello {
     /// What a hello asks for that rustls refuses for its server name, since no certificate could be for it, such as one
     /// with a hyphen at the end of a label. `None`: that is not what is wrong with it.
     pub(crate) fn of_odd_name(received: &[u8]) -> Option<Self> {
+        let is_odd = |name: &str| DnsName::try_from(name).is_err() && canonical_host(name).is_ok();
+        Self::scanned(received).filter(|hello| hello.server_name.as_deref().is_some_and(is_odd))
+    }
+
+    /// What a hello asks for that rustls may refuse, as it does if a client of TLS 1.0 or 1.1 does not say which
+    /// signatures it takes. `None`: it is malformed.
+    pub(crate) fn scanned(received: &[u8]) -> Option<Self> {
         let message = message(received)?;
         let Scanned {
             server_name,
             protocols,
         } = Scanned::of(&message)?;
-        let server_name = std::str::from_utf8(server_name?).ok()?;
-        let is_odd = DnsName::try_from(server_name).is_err() && canonical_host(server_name).is_ok();
-        is_odd.then(|| Self {
-            server_name: Some(server_name.trim_end_matches('.').to_ascii_lowercase()),
+        let server_name = server_name.map(std::str::from_utf8).transpose().ok()?;
+        Some(Self {
+            server_name: server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase()),
             protocols: OfferedProtocols {
                 http1: protocols.is_empty() || protocols.contains(&&b"http/1.1"[..]),
                 http2: protocols.contains(&&b"h2"[..]),
             },
             names_protocols: !protocols.is_empty(),
-            shown: Some(ShownHello::new(Some(server_name), protocols.into_iter())),
+            shown: Some(ShownHello::new(server_name, protocols.into_iter())),
         })
     }
 
@@ -168,6 +174,9 @@ impl<'a> Scanned<'a> {
         let _session = vector::<1>(&mut rest)?;
         let _cipher_suites = vector::<2>(&mut rest)?;
         let _compression = vector::<1>(&mut rest)?;
+        if rest.is_empty() {
+            return Some(Self::default());
+        }
         let mut extensions = vector::<2>(&mut rest)?;
         let mut scanned = Self::default();
         while let Some((kind, behind)) = extensions.split_at_checked(2) {
@@ -271,6 +280,22 @@ mod tests {
         assert_eq!((plain.server_name, plain.protocols.http1), (None, true));
         assert!(!of("a", &["imap"]).protocols.is_http());
         assert!(!of("a", &["h2"]).protocols.http1);
+    }
+
+    #[test]
+    fn a_hello_without_extensions_is_read_all_the_same() {
+        let mut message = vec![3, 1];
+        message.extend([7; 32]);
+        // No session, one cipher suite, no compression.
+        message.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+        let len = message.len() as u8;
+        let mut record = vec![0x16, 3, 1, 0, len + 4, 1, 0, 0, len];
+        record.extend(&message);
+        assert!(HelloReader::new().read(&record).is_err());
+        let read = Hello::scanned(&record).unwrap();
+        assert_eq!(read.server_name, None);
+        assert!(read.protocols.http1 && !read.names_protocols);
+        assert!(Hello::scanned(&record[..record.len() - 1]).is_none());
     }
 
     #[test]
