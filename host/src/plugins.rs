@@ -40,9 +40,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use instance::{Filter, Instance, Protocol};
-use plugin_api::abi::hook;
 
 use crate::deadline::Deadlines;
+
+pub(crate) use plugin_api::abi::hook::Hook;
 
 pub(crate) use client::{ClientEnd, ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
@@ -53,47 +54,6 @@ pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
 pub(crate) use summary::{AnsweredBy, Summary};
 pub(crate) use tunnel::TunnelHooks;
 pub(crate) use websocket::WebSocketHooks;
-
-/// The moments at which plugins are called, in the order of their bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
-    OnClientConnection,
-    Authenticate,
-    BeforeUpstreamConnection,
-    HandleClientRequest,
-    HandleTlsHello,
-    DoIntercept,
-    HandleClientBody,
-    ResolveDns,
-    OnUpstreamConnected,
-    OnUpstreamFailed,
-    HandleClientChunk,
-    HandleClientTrailers,
-    HandleUpstreamResponse,
-    HandleUpstreamBody,
-    HandleUpstreamChunk,
-    HandleUpstreamTrailers,
-    HandleTunnelChunk,
-    HandleWebSocketMessage,
-    OnAccessLog,
-    OnUpstreamConnectionClose,
-    OnClientConnectionClose,
-}
-
-impl Hook {
-    /// How many there are.
-    const COUNT: usize = hook::NAMES.len();
-
-    /// Its bit in a plugin's declaration.
-    pub(crate) const fn bit(self) -> u64 {
-        1 << self as usize
-    }
-
-    /// The name that authors know it by.
-    pub(crate) const fn name(self) -> &'static str {
-        hook::NAMES[self as usize]
-    }
-}
 
 /// The loaded plugins in call order.
 #[derive(Debug, Default)]
@@ -200,20 +160,5 @@ impl Deref for WorkerChain {
 
     fn deref(&self) -> &Chain {
         &self.chain
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Hook;
-
-    #[test]
-    fn bits_and_names_are_those_of_the_boundary() {
-        assert_eq!(Hook::OnClientConnectionClose as usize + 1, Hook::COUNT);
-        assert_eq!(Hook::HandleTunnelChunk.name(), "handle_tunnel_chunk");
-        assert_eq!(
-            Hook::OnAccessLog.bit(),
-            plugin_api::abi::hook::ON_ACCESS_LOG
-        );
     }
 }

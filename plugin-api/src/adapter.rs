@@ -5,9 +5,9 @@
 //! side of the bargain and stand in [`abi::FilterTable`](crate::abi::FilterTable).
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
+use crate::abi::hook::Hook;
 use crate::abi::{
     ConnectionView, ErrorSink, ExchangeView, FilterTable, FilterTableRef, RawWaker, code, flag,
-    hook,
 };
 use crate::configuration::configure;
 use crate::guard::guarded;
@@ -155,13 +155,151 @@ unsafe extern "C" fn connection_drop<F: Filter>(kept: *mut c_void) {
     report_panicked_end::<F>(ended);
 }
 
-/// One hook that answers an outcome, and its async twin.
-macro_rules! decide {
-    ($lent:expr, $bit:ident, $hook:ident, $twin:ident) => {
-        decided::<F>($lent, Hooks::$bit, F::$hook, |filter, mut exchange| {
-            Box::pin(async move { filter.$twin(&mut exchange).await })
+/// A hook that is given nothing but the exchange: an expression that runs it and is a code. Of the other kinds, ERROR.
+macro_rules! run_plain {
+    ($lent:ident $constant:ident $function:ident Decides $twin:ident) => {
+        decided::<F>(
+            $lent,
+            Hooks::$constant,
+            F::$function,
+            |filter, mut exchange| Box::pin(async move { filter.$twin(&mut exchange).await }),
+        )
+    };
+    ($lent:ident $constant:ident $function:ident Intercepts) => {
+        $lent.run(F::$function, |answer| match answer {
+            Interception::Default => code::PROCEED,
+            Interception::Intercept => code::INTERCEPT,
+            Interception::Tunnel => code::TUNNEL,
         })
     };
+    ($lent:ident $constant:ident $function:ident PassesTrailers) => {
+        $lent.run(F::$function, |answer| $lent.told(answer))
+    };
+    ($lent:ident $constant:ident $function:ident Observes) => {
+        $lent.run(F::$function, |()| code::PROCEED)
+    };
+    ($lent:ident $constant:ident $function:ident Logs) => {
+        $lent.run(F::$function, |line| match line {
+            LogLine::Write => code::PROCEED,
+            LogLine::Suppress => code::SUPPRESS,
+        })
+    };
+    ($lent:ident $constant:ident $function:ident $other:ident) => {
+        code::ERROR
+    };
+}
+
+/// A hook that is given data: an expression that runs it and is a code. Of the other kinds, ERROR.
+macro_rules! run_with_data {
+    ($lent:ident $data:ident $function:ident PassesContent) => {
+        $lent.run(
+            |filter: &F, exchange| filter.$function(exchange, $data.bytes, $data.is_end()),
+            |outcome| settle_chunk($lent.exchange, outcome),
+        )
+    };
+    ($lent:ident $data:ident $function:ident PassesBytes) => {
+        $lent.run(
+            |filter: &F, exchange| filter.$function(exchange, $data.from(), $data.bytes),
+            |outcome| settle_chunk($lent.exchange, outcome),
+        )
+    };
+    ($lent:ident $data:ident $function:ident PassesMessage) => {
+        match $data.message() {
+            Some(message) => $lent.run(
+                |filter: &F, exchange| filter.$function(exchange, &message),
+                |outcome| settle_chunk($lent.exchange, outcome),
+            ),
+            None => {
+                let unknown = "this plugin does not support that kind of message";
+                fail($lent.exchange, code::ERROR, unknown)
+            }
+        }
+    };
+    ($lent:ident $data:ident $function:ident $other:ident $($twin:ident)?) => {
+        code::ERROR
+    };
+}
+
+/// A hook of a connection: an expression that runs it and is an outcome. Of the other kinds, an error.
+macro_rules! run_of_connection {
+    ($filter:ident $connection:ident $function:ident BeginsConnection) => {
+        $filter.$function($connection)
+    };
+    ($filter:ident $connection:ident $function:ident EndsConnection) => {{
+        $filter.$function($connection);
+        crate::proceed()
+    }};
+    ($filter:ident $connection:ident $function:ident $other:ident $($twin:ident)?) => {
+        Err(Error::new("this is no hook of a connection"))
+    };
+}
+
+macro_rules! dispatch {
+    ($(
+        $(#[$doc:meta])*
+        $hook:ident $constant:ident $function:ident: $kind:ident $(($twin:ident))? [$($may:ident)*]
+    )+) => {
+        /// # Safety
+        /// As for the functions of the table.
+        #[inline]
+        unsafe fn plain<F: Filter>(lent: Lent, hook: Hook) -> u32 {
+            unsafe {
+                match hook {
+                    $(Hook::$hook => run_plain!(lent $constant $function $kind $($twin)?),)+
+                }
+            }
+        }
+
+        /// # Safety
+        /// As for the functions of the table.
+        #[inline]
+        unsafe fn with_data<F: Filter>(lent: Lent, hook: Hook, data: Data<'_>) -> u32 {
+            unsafe {
+                match hook {
+                    $(Hook::$hook => run_with_data!(lent data $function $kind $($twin)?),)+
+                }
+            }
+        }
+
+        #[inline]
+        fn of_connection<F: Filter>(
+            filter: &F,
+            connection: &mut ClientConnection<'_, F>,
+            hook: Hook,
+        ) -> Outcome {
+            match hook {
+                $(Hook::$hook => run_of_connection!(filter connection $function $kind $($twin)?),)+
+            }
+        }
+    };
+}
+
+plugin_contract::hooks!(dispatch);
+
+/// What a hook with data is given.
+struct Data<'x> {
+    bytes: &'x [u8],
+    /// Of [`flag`].
+    flags: u32,
+}
+
+impl<'x> Data<'x> {
+    fn is_end(&self) -> bool {
+        self.flags & flag::END != 0
+    }
+
+    fn from(&self) -> Direction {
+        match self.flags & flag::FROM_UPSTREAM {
+            0 => Direction::Client,
+            _ => Direction::Upstream,
+        }
+    }
+
+    /// None if its kind is one that this version does not know.
+    fn message(&self) -> Option<WebSocketMessage<'x>> {
+        let kind = MessageKind::from_number(self.flags >> flag::MESSAGE_SHIFT & 0xf)?;
+        Some(WebSocketMessage::new(self.from(), kind, self.bytes))
+    }
 }
 
 unsafe extern "C" fn call<F: Filter>(
@@ -174,72 +312,9 @@ unsafe extern "C" fn call<F: Filter>(
         state,
         exchange,
     };
-    let told = |()| code::PROCEED;
-    unsafe {
-        match lent.hook() {
-            hook::AUTHENTICATE => decide!(lent, AUTHENTICATE, authenticate, authenticate_async),
-            hook::BEFORE_UPSTREAM_CONNECTION => decide!(
-                lent,
-                BEFORE_UPSTREAM_CONNECTION,
-                before_upstream_connection,
-                before_upstream_connection_async
-            ),
-            hook::HANDLE_CLIENT_REQUEST => decide!(
-                lent,
-                HANDLE_CLIENT_REQUEST,
-                handle_client_request,
-                handle_client_request_async
-            ),
-            hook::HANDLE_TLS_HELLO => decide!(
-                lent,
-                HANDLE_TLS_HELLO,
-                handle_tls_hello,
-                handle_tls_hello_async
-            ),
-            hook::HANDLE_CLIENT_BODY => decide!(
-                lent,
-                HANDLE_CLIENT_BODY,
-                handle_client_body,
-                handle_client_body_async
-            ),
-            hook::RESOLVE_DNS => decide!(lent, RESOLVE_DNS, resolve_dns, resolve_dns_async),
-            hook::ON_UPSTREAM_FAILED => decide!(
-                lent,
-                ON_UPSTREAM_FAILED,
-                on_upstream_failed,
-                on_upstream_failed_async
-            ),
-            hook::HANDLE_UPSTREAM_RESPONSE => decide!(
-                lent,
-                HANDLE_UPSTREAM_RESPONSE,
-                handle_upstream_response,
-                handle_upstream_response_async
-            ),
-            hook::HANDLE_UPSTREAM_BODY => decide!(
-                lent,
-                HANDLE_UPSTREAM_BODY,
-                handle_upstream_body,
-                handle_upstream_body_async
-            ),
-            hook::DO_INTERCEPT => lent.run(F::do_intercept, |answer| match answer {
-                Interception::Default => code::PROCEED,
-                Interception::Intercept => code::INTERCEPT,
-                Interception::Tunnel => code::TUNNEL,
-            }),
-            hook::HANDLE_CLIENT_TRAILERS => {
-                lent.run(F::handle_client_trailers, |answer| lent.told(answer))
-            }
-            hook::HANDLE_UPSTREAM_TRAILERS => {
-                lent.run(F::handle_upstream_trailers, |answer| lent.told(answer))
-            }
-            hook::ON_UPSTREAM_CONNECTED => lent.run(F::on_upstream_connected, told),
-            hook::ON_ACCESS_LOG => lent.run(F::on_access_log, |line| match line {
-                LogLine::Write => code::PROCEED,
-                LogLine::Suppress => code::SUPPRESS,
-            }),
-            hook::ON_UPSTREAM_CONNECTION_CLOSE => lent.run(F::on_upstream_connection_close, told),
-            _ => code::ERROR,
-        }
+    match unsafe { lent.hook() } {
+        Some(hook) => unsafe { plain::<F>(lent, hook) },
+        None => code::ERROR,
     }
 }
 
@@ -255,41 +330,10 @@ unsafe extern "C" fn call_with<F: Filter>(
         state,
         exchange,
     };
-    let data = data.as_slice();
-    let is_end = flags & flag::END != 0;
-    let from = match flags & flag::FROM_UPSTREAM {
-        0 => Direction::Client,
-        _ => Direction::Upstream,
-    };
-    unsafe {
-        let settle = |outcome| settle_chunk(exchange, outcome);
-        match lent.hook() {
-            hook::HANDLE_CLIENT_CHUNK => lent.run(
-                |filter: &F, exchange| filter.handle_client_chunk(exchange, data, is_end),
-                settle,
-            ),
-            hook::HANDLE_UPSTREAM_CHUNK => lent.run(
-                |filter: &F, exchange| filter.handle_upstream_chunk(exchange, data, is_end),
-                settle,
-            ),
-            hook::HANDLE_TUNNEL_CHUNK => lent.run(
-                |filter: &F, exchange| filter.handle_tunnel_chunk(exchange, from, data),
-                settle,
-            ),
-            hook::HANDLE_WEBSOCKET_MESSAGE => {
-                let Some(kind) = MessageKind::from_number(flags >> flag::MESSAGE_SHIFT & 0xf)
-                else {
-                    let unknown = "this plugin does not support that kind of message";
-                    return fail(exchange, code::ERROR, unknown);
-                };
-                let message = WebSocketMessage::new(from, kind, data);
-                lent.run(
-                    |filter: &F, exchange| filter.handle_websocket_message(exchange, &message),
-                    settle,
-                )
-            }
-            _ => code::ERROR,
-        }
+    let bytes = data.as_slice();
+    match unsafe { lent.hook() } {
+        Some(hook) => unsafe { with_data::<F>(lent, hook, Data { bytes, flags }) },
+        None => code::ERROR,
     }
 }
 
@@ -303,13 +347,9 @@ unsafe extern "C" fn call_connection<F: Filter>(
         let filter = unsafe { &*filter.cast::<F>() };
         let state = unsafe { connection::state::<F>(state) };
         let mut connection = ClientConnection::<F>::new(view, state);
-        match 1_u64.checked_shl(view.hook).unwrap_or(0) {
-            hook::ON_CLIENT_CONNECTION => filter.on_client_connection(&mut connection),
-            hook::ON_CLIENT_CONNECTION_CLOSE => {
-                filter.on_client_connection_close(&mut connection);
-                crate::proceed()
-            }
-            _ => Err(Error::new("this plugin does not support that hook")),
+        match Hook::from_number(view.hook) {
+            Some(hook) => of_connection(filter, &mut connection, hook),
+            None => Err(Error::new("this plugin does not support that hook")),
         }
     });
     let (kind, message) = match called {
@@ -376,11 +416,9 @@ struct Lent {
 
 // SAFETY, for all functions: as for the functions of the table.
 impl Lent {
-    /// The bit of the hook to run.
-    unsafe fn hook(self) -> u64 {
-        1_u64
-            .checked_shl(unsafe { (*self.exchange).hook })
-            .unwrap_or(0)
+    /// The hook to run, if this version knows it.
+    unsafe fn hook(self) -> Option<Hook> {
+        Hook::from_number(unsafe { (*self.exchange).hook })
     }
 
     /// Runs a hook and turns its answer into a code by `settle`; both are guarded.

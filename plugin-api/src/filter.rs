@@ -89,9 +89,11 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
 
     // ---- the client's connection ---------------------------------------------------------------------------------
 
-    /// A client has connected and nothing has been read. May close, which the client sees as a connection that ends
-    /// without a word; cannot reply, since nothing has been asked. Not called for a connection that is older than the
-    /// plugin: after a reload, exchanges of such a connection may begin all the same.
+    /// A client has connected and nothing has been read. A close is all that the client sees; it cannot be given a
+    /// reply, since it has asked for nothing. Not called for a connection that is older than the plugin: after a reload,
+    /// exchanges of such a connection may begin all the same.
+    ///
+    #[doc = may!(on_client_connection)]
     ///
     /// # Errors
     /// Close the connection.
@@ -110,7 +112,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// for every request, before all other plugins' other hooks; not for those inside of a tunnel that the proxy looks
     /// into, whose user is the one of the CONNECT.
     ///
-    /// May [name the user](Exchange::set_user) and reply, usually by [`challenge`](crate::challenge).
+    /// The reply is usually a [`challenge`](crate::challenge).
+    ///
+    #[doc = may!(authenticate)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -130,9 +134,10 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// The request head is complete and nothing has been looked up or dialled. The place to deny and to redirect;
     /// also called for CONNECT, with the tunnel's destination as upstream.
     ///
-    /// May edit the request, [set the upstream](Exchange::set_upstream), its scheme and a
-    /// [parent proxy](Exchange::set_parent), say how it wants the bodies, reply and close. A reply or close ends
-    /// the request: later plugins are not asked, later hooks but [`on_access_log`](Self::on_access_log) not called.
+    /// A reply or close ends the request: later plugins are not asked, later hooks but
+    /// [`on_access_log`](Self::on_access_log) not called.
+    ///
+    #[doc = may!(before_upstream_connection)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -151,7 +156,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// All plugins have agreed to the upstream; the request is about to be sent. The place to change it. Also called
     /// for CONNECT, as the hook before; with interception then for each request inside of the tunnel.
     ///
-    /// May do what [`before_upstream_connection`](Self::before_upstream_connection) may.
+    #[doc = may!(handle_client_request)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -172,8 +177,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// are the client's to choose. The exchange is that of the CONNECT, with its state. Called once for each tunnel,
     /// whether the proxy is configured to look inside of it or not; not for tunnels in which something else is spoken.
     ///
-    /// May read the request, [add to the log](Exchange::add_log_field) and close the tunnel. Cannot reply, since the
-    /// client has its answer.
+    /// Cannot reply, since the client has its answer; a close ends the tunnel.
+    ///
+    #[doc = may!(handle_tls_hello)]
     ///
     /// # Errors
     /// Close the tunnel. So does an async hook that takes too long.
@@ -204,7 +210,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// [`Exchange::set_body`] replaces it. Not called for a request without content, and not for one beyond the
     /// limit of [`CLIENT_BODY`](Self::CLIENT_BODY).
     ///
-    /// May do what [`before_upstream_connection`](Self::before_upstream_connection) may.
+    #[doc = may!(handle_client_body)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -224,7 +230,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// is set in the last call, whose `chunk` may be empty. Each plugin gets what the one before it made of the
     /// piece. Framing is the proxy's: a body may change its length. Never called for a request without content.
     ///
-    /// May read the request. Must not keep the exchange waiting; there is no async twin.
+    /// Must not keep the exchange waiting; there is no async twin.
+    ///
+    #[doc = may!(handle_client_chunk)]
     ///
     /// # Errors
     /// End the exchange; the upstream sees an incomplete request.
@@ -237,8 +245,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// The request's content is over and has [trailers](Exchange::trailers), which may be
-    /// [edited](Exchange::trailers_mut).
+    /// The request's content is over and has [trailers](Exchange::trailers).
+    ///
+    #[doc = may!(handle_client_trailers)]
     ///
     /// # Errors
     /// End the exchange; the upstream sees an incomplete request.
@@ -253,7 +262,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// [`Exchange::set_source_address`] says where to connect from. A kept connection serves only exchanges for which
     /// the answer was the same. Not called for IP addresses, nor with a parent proxy, which resolves by itself.
     ///
-    /// May reply.
+    #[doc = may!(resolve_dns)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -276,6 +285,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// this hook replies, or sets another upstream or parent and answers [`Flow::Retry`], which is tried at most
     /// four times for one exchange.
     ///
+    #[doc = may!(on_upstream_failed)]
+    ///
     /// # Errors
     /// Fail the exchange.
     fn on_upstream_failed(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
@@ -295,7 +306,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// The head of the final response has arrived and nothing of it has been sent to the client. Not called for
     /// CONNECT, for upgraded connections, and for what the proxy or a plugin answers itself.
     ///
-    /// May edit the response, say how it wants the body, reply in its place, and close. The request is history.
+    /// The request can no longer be changed. A reply takes the place of the response.
+    ///
+    #[doc = may!(handle_upstream_response)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -315,7 +328,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// [`Exchange::body`] has it, [`Exchange::set_body`] replaces it. Not called for a response without content,
     /// and not for one beyond the limit of [`UPSTREAM_BODY`](Self::UPSTREAM_BODY).
     ///
-    /// May do what [`handle_upstream_response`](Self::handle_upstream_response) may.
+    #[doc = may!(handle_upstream_body)]
     ///
     /// # Errors
     /// Fail the exchange.
@@ -337,6 +350,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     ///
     /// May read both heads. Must not keep the exchange waiting; there is no async twin.
     ///
+    #[doc = may!(handle_upstream_chunk)]
+    ///
     /// # Errors
     /// End the response where it is, visibly incomplete.
     fn handle_upstream_chunk(
@@ -348,8 +363,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// The response's content is over and has [trailers](Exchange::trailers), which may be
-    /// [edited](Exchange::trailers_mut).
+    /// The response's content is over and has [trailers](Exchange::trailers).
+    ///
+    #[doc = may!(handle_upstream_trailers)]
     ///
     /// # Errors
     /// End the response where it is, visibly incomplete.
@@ -361,8 +377,11 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
 
     /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. Of intercepted TLS that
     /// carries no HTTP (IMAPS, MQTTS and the like) they are what is inside. They come as large as they happened to
-    /// arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced in the kernel. Of a WebSocket whose messages somebody listens to they are the frames as each side sends them, and
-    /// what this hook makes of them is what messages are read from.
+    /// arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced in the kernel. Of a
+    /// WebSocket whose messages somebody listens to they are the frames as each side sends them, and what this hook makes
+    /// of them is what messages are read from.
+    ///
+    #[doc = may!(handle_tunnel_chunk)]
     ///
     /// # Errors
     /// End the tunnel with a reset.
@@ -384,10 +403,11 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// that says so (1002, 1007 for text that is not UTF-8, 1009 for a message beyond the proxy's `max_body_buffer`), and
     /// the other side one with 1001.
     ///
-    /// May read the request, [send messages](Exchange::send_message) to either side, and answer
-    /// [`Chunk::Close`]: both sides get a Close with 1001. For another code, send both a Close of that code.
-    /// A Close that is dropped is not told to the other side, which learns of the end when the connection ends. Must
-    /// not keep the exchange waiting; there is no async twin.
+    /// [`Chunk::Close`] gives both sides a Close with 1001. For another code, send both a Close of that code. A Close
+    /// that is dropped is not told to the other side, which learns of the end when the connection ends. Must not keep
+    /// the exchange waiting; there is no async twin.
+    ///
+    #[doc = may!(handle_websocket_message)]
     ///
     /// # Errors
     /// End the WebSocket: both sides get a Close with 1011. So does a replacement that its kind does not allow, such as

@@ -2,7 +2,7 @@
 //!
 //! `#[filter]` fills such sets from the functions it sees, so that the proxy never calls a hook nobody wrote.
 
-use crate::abi::hook;
+use crate::abi::hook::{self, Hook};
 
 /// A set of hooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,49 +12,7 @@ impl Hooks {
     /// No hook.
     pub const NONE: Self = Self(0);
     /// Every hook of this version.
-    pub const ALL: Self = Self((1 << hook::NAMES.len()) - 1);
-    /// [`Filter::on_client_connection`](crate::Filter::on_client_connection).
-    pub const ON_CLIENT_CONNECTION: Self = Self(hook::ON_CLIENT_CONNECTION);
-    /// [`Filter::authenticate`](crate::Filter::authenticate).
-    pub const AUTHENTICATE: Self = Self(hook::AUTHENTICATE);
-    /// [`Filter::before_upstream_connection`](crate::Filter::before_upstream_connection).
-    pub const BEFORE_UPSTREAM_CONNECTION: Self = Self(hook::BEFORE_UPSTREAM_CONNECTION);
-    /// [`Filter::handle_client_request`](crate::Filter::handle_client_request).
-    pub const HANDLE_CLIENT_REQUEST: Self = Self(hook::HANDLE_CLIENT_REQUEST);
-    /// [`Filter::handle_tls_hello`](crate::Filter::handle_tls_hello).
-    pub const HANDLE_TLS_HELLO: Self = Self(hook::HANDLE_TLS_HELLO);
-    /// [`Filter::do_intercept`](crate::Filter::do_intercept).
-    pub const DO_INTERCEPT: Self = Self(hook::DO_INTERCEPT);
-    /// [`Filter::handle_client_body`](crate::Filter::handle_client_body).
-    pub const HANDLE_CLIENT_BODY: Self = Self(hook::HANDLE_CLIENT_BODY);
-    /// [`Filter::resolve_dns`](crate::Filter::resolve_dns).
-    pub const RESOLVE_DNS: Self = Self(hook::RESOLVE_DNS);
-    /// [`Filter::on_upstream_connected`](crate::Filter::on_upstream_connected).
-    pub const ON_UPSTREAM_CONNECTED: Self = Self(hook::ON_UPSTREAM_CONNECTED);
-    /// [`Filter::on_upstream_failed`](crate::Filter::on_upstream_failed).
-    pub const ON_UPSTREAM_FAILED: Self = Self(hook::ON_UPSTREAM_FAILED);
-    /// [`Filter::handle_client_chunk`](crate::Filter::handle_client_chunk).
-    pub const HANDLE_CLIENT_CHUNK: Self = Self(hook::HANDLE_CLIENT_CHUNK);
-    /// [`Filter::handle_client_trailers`](crate::Filter::handle_client_trailers).
-    pub const HANDLE_CLIENT_TRAILERS: Self = Self(hook::HANDLE_CLIENT_TRAILERS);
-    /// [`Filter::handle_upstream_response`](crate::Filter::handle_upstream_response).
-    pub const HANDLE_UPSTREAM_RESPONSE: Self = Self(hook::HANDLE_UPSTREAM_RESPONSE);
-    /// [`Filter::handle_upstream_body`](crate::Filter::handle_upstream_body).
-    pub const HANDLE_UPSTREAM_BODY: Self = Self(hook::HANDLE_UPSTREAM_BODY);
-    /// [`Filter::handle_upstream_chunk`](crate::Filter::handle_upstream_chunk).
-    pub const HANDLE_UPSTREAM_CHUNK: Self = Self(hook::HANDLE_UPSTREAM_CHUNK);
-    /// [`Filter::handle_upstream_trailers`](crate::Filter::handle_upstream_trailers).
-    pub const HANDLE_UPSTREAM_TRAILERS: Self = Self(hook::HANDLE_UPSTREAM_TRAILERS);
-    /// [`Filter::handle_tunnel_chunk`](crate::Filter::handle_tunnel_chunk).
-    pub const HANDLE_TUNNEL_CHUNK: Self = Self(hook::HANDLE_TUNNEL_CHUNK);
-    /// [`Filter::handle_websocket_message`](crate::Filter::handle_websocket_message).
-    pub const HANDLE_WEBSOCKET_MESSAGE: Self = Self(hook::HANDLE_WEBSOCKET_MESSAGE);
-    /// [`Filter::on_access_log`](crate::Filter::on_access_log).
-    pub const ON_ACCESS_LOG: Self = Self(hook::ON_ACCESS_LOG);
-    /// [`Filter::on_upstream_connection_close`](crate::Filter::on_upstream_connection_close).
-    pub const ON_UPSTREAM_CONNECTION_CLOSE: Self = Self(hook::ON_UPSTREAM_CONNECTION_CLOSE);
-    /// [`Filter::on_client_connection_close`](crate::Filter::on_client_connection_close).
-    pub const ON_CLIENT_CONNECTION_CLOSE: Self = Self(hook::ON_CLIENT_CONNECTION_CLOSE);
+    pub const ALL: Self = Self((1 << Hook::COUNT) - 1);
 
     /// The hooks of a mask from across the boundary, unknown bits included.
     pub const fn from_bits(bits: u64) -> Self {
@@ -91,14 +49,68 @@ impl Hooks {
     }
 }
 
+macro_rules! sets {
+    ($($(#[$doc:meta])* $hook:ident $constant:ident $function:ident: $kind:ident $(($twin:ident))? [$($may:ident)*])+) => {
+        impl Hooks {
+            $(
+                #[doc = concat!("[`Filter::", stringify!($function), "`](crate::Filter::", stringify!($function), ").")]
+                pub const $constant: Self = Self(Hook::$hook.bit());
+            )+
+        }
+    };
+}
+
+plugin_contract::hooks!(sets);
+
+/// What the documentation of [`Filter`](crate::Filter) says of a permission.
+macro_rules! permitted {
+    (SetUser) => { "[name the user](Exchange::set_user)" };
+    (EditRequest) => { "[edit the request](Exchange::request_mut)" };
+    (EditResponse) => { "[edit the response](Exchange::response_mut)" };
+    (EditTrailers) => { "[edit the trailers](Exchange::trailers_mut)" };
+    (ReplaceContent) => { "[replace the content](Exchange::set_body)" };
+    (ReplaceData) => { "[replace or drop](Chunk) what passes" };
+    (SendMessages) => { "[send messages](Exchange::send_message)" };
+    (SetUpstream) => {
+        "set the [upstream](Exchange::set_upstream), its [scheme](Exchange::set_upstream_scheme) and a \
+         [parent proxy](Exchange::set_parent)"
+    };
+    (SetAddresses) => {
+        "set the upstream's [addresses](Exchange::set_addresses) and the \
+         [source address](Exchange::set_source_address)"
+    };
+    (SetClientBody) => { "choose how it gets the [request's body](Exchange::set_client_body)" };
+    (SetUpstreamBody) => { "choose how it gets the [response's body](Exchange::set_upstream_body)" };
+    (Retry) => { "[retry](crate::retry)" };
+    (Reply) => { "[reply](crate::reply)" };
+    (Close) => { "[close](crate::close)" };
+}
+
+/// Defines `may!`: a sentence for each hook that lists what it may do.
+macro_rules! sentences {
+    ($(
+        $(#[$doc:meta])*
+        $hook:ident $constant:ident $function:ident: $kind:ident $(($twin:ident))? [$($first:ident $($may:ident)*)?]
+    )+) => {
+        macro_rules! may {
+            $(($function) => {
+                concat!($("May ", permitted!($first) $(, "; ", permitted!($may))*, ".")?)
+            };)+
+        }
+    };
+}
+
+plugin_contract::hooks!(sentences);
+
 #[cfg(test)]
 mod tests {
-    use super::Hooks;
+    use super::{Hooks, hook};
 
     #[test]
     fn names_the_hooks_of_a_mask_and_ignores_unknown_bits() {
         let hooks = Hooks::from_bits(1 << 63).with(Hooks::ON_ACCESS_LOG);
         assert_eq!(hooks.names().collect::<Vec<_>>(), ["on_access_log"]);
-        assert_eq!(Hooks::ALL.names().count(), 21);
+        assert_eq!(Hooks::ALL.names().count(), hook::NAMES.len());
+        assert_eq!(Hooks::HANDLE_TUNNEL_CHUNK.bits(), 1 << 16);
     }
 }

@@ -420,9 +420,10 @@ mod error;
 mod exchange;
 mod export;
 mod field_name;
+#[macro_use]
+mod hooks;
 mod filter;
 mod guard;
-mod hooks;
 mod host;
 mod host_name;
 mod job;

@@ -31,7 +31,8 @@ mod connection;
 mod fake;
 pub mod web;
 
-use crate::abi::{FilterTableRef, answered, code, flag, hook};
+use crate::abi::hook::Hook;
+use crate::abi::{FilterTableRef, answered, code, flag};
 use crate::adapter::{self, Table};
 use crate::configuration::configure;
 use crate::{
@@ -216,18 +217,18 @@ impl<'f, F: Filter> Run<'f, F> {
 
     fn begin(&mut self, body: Option<Vec<u8>>) {
         let hooks = [
-            hook::AUTHENTICATE,
-            hook::BEFORE_UPSTREAM_CONNECTION,
-            hook::HANDLE_CLIENT_REQUEST,
+            Hook::Authenticate,
+            Hook::BeforeUpstreamConnection,
+            Hook::HandleClientRequest,
         ];
-        for bit in hooks {
+        for hook in hooks {
             if self.outcome == Ok(Flow::Proceed) {
-                self.decide(bit);
+                self.decide(hook);
             }
         }
         if let Some(body) = body.filter(|_| self.outcome == Ok(Flow::Proceed)) {
             self.fake_mut().body = body;
-            self.decide(hook::HANDLE_CLIENT_BODY);
+            self.decide(Hook::HandleClientBody);
         }
     }
 
@@ -322,7 +323,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// Lets the response arrive and runs `handle_upstream_response`.
     pub fn response(&mut self, status: u16, fields: &[(&str, &str)]) -> &Outcome {
         unsafe { (*self.fake).response = Some(FakeResponse::new(status, fields)) };
-        self.decide(hook::HANDLE_UPSTREAM_RESPONSE);
+        self.decide(Hook::HandleUpstreamResponse);
         &self.outcome
     }
 
@@ -330,7 +331,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// of it.
     pub fn response_body(&mut self, content: impl Into<Vec<u8>>) -> &Outcome {
         self.fake_mut().body = content.into();
-        self.decide(hook::HANDLE_UPSTREAM_BODY);
+        self.decide(Hook::HandleUpstreamBody);
         &self.outcome
     }
 
@@ -338,7 +339,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// to the proxy.
     pub fn resolve(&mut self) -> &[IpAddr] {
         self.fake_mut().addresses.clear();
-        self.decide(hook::RESOLVE_DNS);
+        self.decide(Hook::ResolveDns);
         &self.fake().addresses
     }
 
@@ -352,13 +353,13 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook panicked with.
     pub fn upstream_connected(&mut self) -> Result<(), Error> {
-        self.tell(hook::ON_UPSTREAM_CONNECTED)
+        self.tell(Hook::OnUpstreamConnected)
     }
 
     /// Lets connecting fail for this reason: runs `on_upstream_failed`.
     pub fn upstream_failed(&mut self, reason: &str) -> &Outcome {
         self.fake_mut().failure_reason = reason.to_owned();
-        self.decide(hook::ON_UPSTREAM_FAILED);
+        self.decide(Hook::OnUpstreamFailed);
         &self.outcome
     }
 
@@ -368,11 +369,11 @@ impl<'f, F: Filter> Run<'f, F> {
     /// What a hook failed with, or that it closed the tunnel.
     pub fn tls_hello(&mut self, server_name: &str, protocols: &str) -> Result<Interception, Error> {
         self.fake_mut().tls_hello = Some((server_name.to_owned(), protocols.to_owned()));
-        self.decide(hook::HANDLE_TLS_HELLO);
+        self.decide(Hook::HandleTlsHello);
         if self.outcome != Ok(Flow::Proceed) {
             return Err(Error::new(format!("the hook returned {:?}", self.outcome)));
         }
-        match self.ask(hook::DO_INTERCEPT) {
+        match self.ask(Hook::DoIntercept) {
             code::PROCEED => Ok(Interception::Default),
             code::INTERCEPT => Ok(Interception::Intercept),
             code::TUNNEL => Ok(Interception::Tunnel),
@@ -385,7 +386,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook failed with.
     pub fn chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
-        self.pass(hook::HANDLE_UPSTREAM_CHUNK, chunk, u32::from(end))
+        self.pass(Hook::HandleUpstreamChunk, chunk, u32::from(end))
     }
 
     /// Lets a piece of the request's content arrive; gives what would go on to the upstream.
@@ -393,7 +394,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook failed with.
     pub fn client_chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
-        self.pass(hook::HANDLE_CLIENT_CHUNK, chunk, u32::from(end))
+        self.pass(Hook::HandleClientChunk, chunk, u32::from(end))
     }
 
     /// Lets bytes pass through a tunnel; gives what would go on.
@@ -405,7 +406,7 @@ impl<'f, F: Filter> Run<'f, F> {
             Direction::Client => 0,
             Direction::Upstream => flag::FROM_UPSTREAM,
         };
-        self.pass(hook::HANDLE_TUNNEL_CHUNK, chunk, flags)
+        self.pass(Hook::HandleTunnelChunk, chunk, flags)
     }
 
     /// Lets a WebSocket message pass; gives what would go on in its place, none if it is dropped.
@@ -424,7 +425,7 @@ impl<'f, F: Filter> Run<'f, F> {
             Direction::Upstream => flag::FROM_UPSTREAM,
         };
         let flags = from | u32::from(kind.number()) << flag::MESSAGE_SHIFT;
-        let passed = self.call_with(hook::HANDLE_WEBSOCKET_MESSAGE, data.as_ref(), flags)?;
+        let passed = self.call_with(Hook::HandleWebSocketMessage, data.as_ref(), flags)?;
         match &passed {
             Some(data) if check_message(kind, data).is_err() => Err(Error::new(format!(
                 "a {kind:?} message cannot be replaced with this data"
@@ -438,17 +439,17 @@ impl<'f, F: Filter> Run<'f, F> {
         &self.fake().sent
     }
 
-    fn pass(&mut self, bit: u64, data: &[u8], flags: u32) -> Result<Vec<u8>, Error> {
-        self.call_with(bit, data, flags)
+    fn pass(&mut self, hook: Hook, data: &[u8], flags: u32) -> Result<Vec<u8>, Error> {
+        self.call_with(hook, data, flags)
             .map(Option::unwrap_or_default)
     }
 
     /// What goes on in place of the data; none if the hook has not even emitted something empty.
-    fn call_with(&mut self, bit: u64, data: &[u8], flags: u32) -> Result<Option<Vec<u8>>, Error> {
-        if !self.is_wanted(bit) {
+    fn call_with(&mut self, hook: Hook, data: &[u8], flags: u32) -> Result<Option<Vec<u8>>, Error> {
+        if !self.is_wanted(hook) {
             return Ok(Some(data.to_vec()));
         }
-        let view = unsafe { Fake::lend(self.fake, bit) };
+        let view = unsafe { Fake::lend(self.fake, hook) };
         let call = self.table.call_with();
         let answer = unsafe { call(self.filter(), self.state, view, data.into(), flags) };
         let emitted = self.fake_mut().emitted.take();
@@ -525,7 +526,7 @@ impl<'f, F: Filter> Run<'f, F> {
             },
             ..FakeSummary::default()
         });
-        match self.ask(hook::ON_ACCESS_LOG) {
+        match self.ask(Hook::OnAccessLog) {
             code::PROCEED => Ok(LogLine::Write),
             code::SUPPRESS => Ok(LogLine::Suppress),
             _ => Err(self.failure()),
@@ -537,18 +538,18 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// What the hook panicked with.
     pub fn upstream_connection_close(&mut self) -> Result<(), Error> {
-        self.tell(hook::ON_UPSTREAM_CONNECTION_CLOSE)
+        self.tell(Hook::OnUpstreamConnectionClose)
     }
 
-    fn tell(&mut self, bit: u64) -> Result<(), Error> {
-        match self.ask(bit) {
+    fn tell(&mut self, hook: Hook) -> Result<(), Error> {
+        match self.ask(hook) {
             code::PROCEED => Ok(()),
             _ => Err(self.failure()),
         }
     }
 
-    fn decide(&mut self, bit: u64) {
-        let mut answer = self.ask(bit);
+    fn decide(&mut self, hook: Hook) {
+        let mut answer = self.ask(hook);
         if answer == code::PENDING {
             answer = block_on::poll_to_end(self.table, self.state);
         }
@@ -566,15 +567,15 @@ impl<'f, F: Filter> Run<'f, F> {
         };
     }
 
-    fn ask(&mut self, bit: u64) -> u32 {
-        if !self.is_wanted(bit) {
+    fn ask(&mut self, hook: Hook) -> u32 {
+        if !self.is_wanted(hook) {
             return code::PROCEED;
         }
-        unsafe { self.table.call()(self.filter(), self.state, Fake::lend(self.fake, bit)) }
+        unsafe { self.table.call()(self.filter(), self.state, Fake::lend(self.fake, hook)) }
     }
 
-    fn is_wanted(&self, bit: u64) -> bool {
-        F::HOOKS.bits() & bit != 0
+    fn is_wanted(&self, hook: Hook) -> bool {
+        F::HOOKS.bits() & hook.bit() != 0
     }
 
     fn filter(&self) -> *mut c_void {

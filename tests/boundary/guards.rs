@@ -8,7 +8,7 @@ const SOURCES: [&str; 3] = ["plugin-api/src", "plugin-api/macros/src", "host/src
 
 /// What contains a panic of what it is given: a word of a body, the file whose words count ("" for all), and the
 /// function behind it, which has to be guarded itself.
-const GUARDS: [(&str, &str, &str); 14] = [
+const GUARDS: [(&str, &str, &str); 18] = [
     ("catch_unwind(", "", ""),
     (
         "guarded(",
@@ -34,6 +34,26 @@ const GUARDS: [(&str, &str, &str); 14] = [
         ".run(",
         "plugin-api/src/adapter.rs",
         "plugin-api/src/adapter.rs: run",
+    ),
+    (
+        "run_plain!(",
+        "plugin-api/src/adapter.rs",
+        "plugin-api/src/adapter.rs: run",
+    ),
+    (
+        "run_with_data!(",
+        "plugin-api/src/adapter.rs",
+        "plugin-api/src/adapter.rs: run",
+    ),
+    (
+        "plain::<F>(",
+        "plugin-api/src/adapter.rs",
+        "plugin-api/src/adapter.rs: plain",
+    ),
+    (
+        "with_data::<F>(",
+        "plugin-api/src/adapter.rs",
+        "plugin-api/src/adapter.rs: with_data",
     ),
     (
         "private::root(",

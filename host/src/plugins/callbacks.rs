@@ -14,6 +14,7 @@ use std::ffi::c_void;
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
 use abi_stable::std_types::{RSlice, RStr};
+use plugin_api::abi::hook::Permission;
 use plugin_api::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, fact, head,
 };
@@ -21,7 +22,7 @@ use plugin_api::abi::{
 use super::guard::guarded;
 use super::inner::Inner;
 use super::session::PluginReply;
-use super::{Hook, Way, views};
+use super::{Way, views};
 use crate::http1::{
     FieldId, FieldRefused, FieldsMut, RequestHead, Scheme, check_field, checked_host,
 };
@@ -124,7 +125,7 @@ unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_edit_request(inner.hook) {
+            if !inner.hook.may(Permission::EditRequest) {
                 return edit::STALE;
             }
             let Some(head) = inner.request.as_mut() else {
@@ -143,7 +144,7 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_edit_response(inner.hook) {
+            if !inner.hook.may(Permission::EditResponse) {
                 return edit::STALE;
             }
             let Some(head) = inner.response.as_mut() else {
@@ -168,7 +169,7 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_choose_upstream(inner.hook) {
+            if !inner.hook.may(Permission::SetUpstream) {
                 return edit::STALE;
             }
             let Ok(name) = checked_host(name.as_str()) else {
@@ -191,7 +192,7 @@ unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) ->
     unsafe {
         with_inner(host, |inner| {
             // A tunnel has no scheme.
-            if !may_choose_upstream(inner.hook) || inner.view.upstream_scheme.is_empty() {
+            if !inner.hook.may(Permission::SetUpstream) || inner.view.upstream_scheme.is_empty() {
                 return edit::STALE;
             }
             inner.scheme = match scheme.as_str() {
@@ -209,7 +210,7 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_choose_upstream(inner.hook) {
+            if !inner.hook.may(Permission::SetUpstream) {
                 return edit::STALE;
             }
             if url.is_empty() {
@@ -232,9 +233,8 @@ unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| match views::ip(address) {
-            _ if inner.hook != Hook::ResolveDns || inner.addresses.len() >= MAX_ADDRESSES => {
-                edit::STALE
-            }
+            _ if !inner.hook.may(Permission::SetAddresses) => edit::STALE,
+            _ if inner.addresses.len() >= MAX_ADDRESSES => edit::STALE,
             None => edit::BAD_VALUE,
             Some(ip) => {
                 inner.addresses.push(ip);
@@ -248,7 +248,7 @@ unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) ->
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| match views::ip(address) {
-            _ if inner.hook != Hook::ResolveDns => edit::STALE,
+            _ if !inner.hook.may(Permission::SetAddresses) => edit::STALE,
             None => edit::BAD_VALUE,
             Some(ip) => {
                 inner.source = Some(ip);
@@ -262,7 +262,7 @@ unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if inner.hook != Hook::Authenticate {
+            if !inner.hook.may(Permission::SetUser) {
                 return edit::STALE;
             }
             if name.chars().any(char::is_control) {
@@ -278,16 +278,9 @@ unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMod
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            let is_before_body =
-                may_edit_request(inner.hook) && inner.hook != Hook::HandleClientBody;
             let way = match which {
-                direction::CLIENT if is_before_body => Way::Client,
-                direction::UPSTREAM
-                    if may_edit_request(inner.hook)
-                        || inner.hook == Hook::HandleUpstreamResponse =>
-                {
-                    Way::Upstream
-                }
+                direction::CLIENT if inner.hook.may(Permission::SetClientBody) => Way::Client,
+                direction::UPSTREAM if inner.hook.may(Permission::SetUpstreamBody) => Way::Upstream,
                 _ => return edit::STALE,
             };
             inner.body_modes.push((inner.running, way, *mode));
@@ -300,10 +293,7 @@ unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !matches!(
-                inner.hook,
-                Hook::HandleClientBody | Hook::HandleUpstreamBody
-            ) {
+            if !inner.hook.may(Permission::ReplaceContent) {
                 return edit::STALE;
             }
             // The content may be a part of what it replaces.
@@ -319,7 +309,7 @@ unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> 
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !may_reply(inner.hook) {
+            if !inner.hook.may(Permission::Reply) {
                 return edit::STALE;
             }
             let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
@@ -372,7 +362,7 @@ unsafe extern "C" fn emit_chunk(host: *mut c_void, chunk: RSlice<'_, u8>) -> u32
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if !passes_data(inner.hook) {
+            if !inner.hook.may(Permission::ReplaceData) {
                 return edit::STALE;
             }
             inner.emitted.extend_from_slice(chunk.as_slice());
@@ -391,7 +381,7 @@ unsafe extern "C" fn send_message(
     // SAFETY: called by a running hook.
     unsafe {
         with_inner(host, |inner| {
-            if inner.hook != Hook::HandleWebSocketMessage {
+            if !inner.hook.may(Permission::SendMessages) {
                 return edit::STALE;
             }
             let to = match to {
@@ -479,7 +469,7 @@ unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u
 fn edit_request(inner: &mut Inner, work: impl FnOnce(&mut Inner, &mut RequestHead) -> u32) -> u32 {
     // SAFETY: set while a hook runs, from a head that stays borrowed for as long and is no part of `Inner`.
     match unsafe { inner.request.as_mut() } {
-        Some(head) if may_edit_request(inner.hook) => work(inner, head),
+        Some(head) if inner.hook.may(Permission::EditRequest) => work(inner, head),
         _ => edit::STALE,
     }
 }
@@ -504,25 +494,22 @@ fn edit_fields(
     name: &str,
     change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
 ) -> u32 {
-    let is_coded_by_host = matches!(
-        inner.hook,
-        Hook::HandleClientBody | Hook::HandleUpstreamBody
-    ) && inner.is_body_decoded;
+    let is_coded_by_host = inner.hook.may(Permission::ReplaceContent) && inner.is_body_decoded;
     if is_host_owned(name) || is_coded_by_host && name.eq_ignore_ascii_case("content-encoding") {
         return edit::HOST_OWNED;
     }
     // SAFETY: set while a hook runs, from heads that stay borrowed for as long.
     let changed = unsafe {
         match which {
-            head::REQUEST if may_edit_request(inner.hook) => inner
+            head::REQUEST if inner.hook.may(Permission::EditRequest) => inner
                 .request
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
-            head::RESPONSE if may_edit_response(inner.hook) => inner
+            head::RESPONSE if inner.hook.may(Permission::EditResponse) => inner
                 .response
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
-            head::TRAILERS => inner
+            head::TRAILERS if inner.hook.may(Permission::EditTrailers) => inner
                 .trailers
                 .as_mut()
                 .map(|trailers| change(&mut trailers.fields_mut())),
@@ -541,41 +528,6 @@ fn edit_fields(
             edit::OK
         }
     }
-}
-
-fn may_edit_request(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::Authenticate
-            | Hook::BeforeUpstreamConnection
-            | Hook::HandleClientRequest
-            | Hook::HandleClientBody
-    )
-}
-
-fn may_choose_upstream(hook: Hook) -> bool {
-    may_edit_request(hook) || hook == Hook::OnUpstreamFailed
-}
-
-fn may_edit_response(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::HandleUpstreamResponse | Hook::HandleUpstreamBody
-    )
-}
-
-fn may_reply(hook: Hook) -> bool {
-    may_choose_upstream(hook) || may_edit_response(hook) || hook == Hook::ResolveDns
-}
-
-fn passes_data(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::HandleClientChunk
-            | Hook::HandleUpstreamChunk
-            | Hook::HandleTunnelChunk
-            | Hook::HandleWebSocketMessage
-    )
 }
 
 /// Framing, routing and hop-by-hop fields: written by the host from what it knows.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use plugin_api::abi::code;
+use plugin_api::abi::hook::Permission;
 
 use super::inner::{Inner, PluginState, TunnelEnd};
 use super::instance::{Filter, Instance};
@@ -373,7 +374,7 @@ impl Session {
                 None => Verdict::Failed(self.failure(index, hook, code::ERROR)),
             },
             code::CLOSE => Verdict::Close(name()),
-            code::RETRY if hook == Hook::OnUpstreamFailed => Verdict::Retry,
+            code::RETRY if hook.may(Permission::Retry) => Verdict::Retry,
             result => Verdict::Failed(self.failure(index, hook, result)),
         }
     }

@@ -7,39 +7,8 @@
 //!
 //! Each mistake that it sees is one error at its place. The rest of the block stays, so that no other errors follow.
 
+use plugin_contract::hook::{Hook, NAMES};
 use proc_macro::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
-
-/// Hooks that have an async twin, with the names of their constants.
-const OUTCOME_HOOKS: [(&str, &str); 9] = [
-    ("authenticate", "AUTHENTICATE"),
-    ("before_upstream_connection", "BEFORE_UPSTREAM_CONNECTION"),
-    ("handle_client_request", "HANDLE_CLIENT_REQUEST"),
-    ("handle_tls_hello", "HANDLE_TLS_HELLO"),
-    ("handle_client_body", "HANDLE_CLIENT_BODY"),
-    ("resolve_dns", "RESOLVE_DNS"),
-    ("on_upstream_failed", "ON_UPSTREAM_FAILED"),
-    ("handle_upstream_response", "HANDLE_UPSTREAM_RESPONSE"),
-    ("handle_upstream_body", "HANDLE_UPSTREAM_BODY"),
-];
-
-/// Hooks that have none.
-const PLAIN_HOOKS: [(&str, &str); 12] = [
-    ("on_client_connection", "ON_CLIENT_CONNECTION"),
-    ("on_client_connection_close", "ON_CLIENT_CONNECTION_CLOSE"),
-    ("do_intercept", "DO_INTERCEPT"),
-    ("on_upstream_connected", "ON_UPSTREAM_CONNECTED"),
-    ("handle_client_chunk", "HANDLE_CLIENT_CHUNK"),
-    ("handle_client_trailers", "HANDLE_CLIENT_TRAILERS"),
-    ("handle_upstream_chunk", "HANDLE_UPSTREAM_CHUNK"),
-    ("handle_upstream_trailers", "HANDLE_UPSTREAM_TRAILERS"),
-    ("handle_tunnel_chunk", "HANDLE_TUNNEL_CHUNK"),
-    ("handle_websocket_message", "HANDLE_WEBSOCKET_MESSAGE"),
-    ("on_access_log", "ON_ACCESS_LOG"),
-    (
-        "on_upstream_connection_close",
-        "ON_UPSTREAM_CONNECTION_CLOSE",
-    ),
-];
 
 /// Traits for other kinds of plugins, which need no attribute.
 const OTHER_KINDS: [&str; 3] = ["WebRoutes", "Protocol", "Subscriber"];
@@ -98,8 +67,8 @@ fn misplaced() -> TokenStream {
 struct Written {
     /// Functions by the names that they have afterwards, and by those that are written.
     functions: Vec<(String, String)>,
-    hooks: Vec<&'static str>,
-    async_hooks: Vec<&'static str>,
+    hooks: Vec<Hook>,
+    async_hooks: Vec<Hook>,
     types: Vec<String>,
     /// Of the types, those that are `()`.
     units: Vec<String>,
@@ -152,13 +121,14 @@ impl Written {
     fn function(&mut self, name: &Ident, is_async: bool) -> Result<Ident, TokenStream> {
         let text = name.to_string();
         let hook = text.strip_suffix("_async").unwrap_or(&text);
-        let outcome = OUTCOME_HOOKS.iter().find(|known| known.0 == hook);
-        let plain = PLAIN_HOOKS.iter().find(|known| known.0 == text);
+        let find = |name: &str| Hook::ALL.into_iter().find(|known| known.name() == name);
+        let outcome = find(hook).filter(|hook| hook.has_twin());
+        let plain = find(&text).filter(|hook| !hook.has_twin());
         if outcome.is_none() && plain.is_none() && text != "new" {
             return Err(refuse(name.span(), &unknown(&text)));
         }
         if plain.is_some() && is_async {
-            let names = names(&OUTCOME_HOOKS);
+            let names = names(Hook::has_twin);
             let message = format!("`{text}` cannot be async; these hooks can: {names}");
             return Err(refuse(name.span(), &message));
         }
@@ -176,10 +146,10 @@ impl Written {
         }
         let renamed = Ident::new(&becomes, name.span());
         self.functions.push((becomes, text));
-        if let Some((_, constant)) = outcome.or(plain) {
-            self.hooks.push(constant);
+        if let Some(hook) = outcome.or(plain) {
+            self.hooks.push(hook);
             if is_twin {
-                self.async_hooks.push(constant);
+                self.async_hooks.push(hook);
             }
         }
         Ok(renamed)
@@ -250,8 +220,8 @@ fn open_angles(tokens: &[TokenTree]) -> usize {
 
 /// What is said of a function that is no hook.
 fn unknown(text: &str) -> String {
-    let hooks = OUTCOME_HOOKS.iter().chain(&PLAIN_HOOKS).map(|hook| hook.0);
-    let nearest = hooks
+    let nearest = NAMES
+        .into_iter()
         .map(|hook| (distance(text, hook), hook))
         .min()
         .filter(|(distance, hook)| distance * 3 <= hook.len());
@@ -261,8 +231,8 @@ fn unknown(text: &str) -> String {
         }
         None => format!(
             "`{text}` is not a hook of Filter; the hooks are {}, {}",
-            names(&OUTCOME_HOOKS),
-            names(&PLAIN_HOOKS)
+            names(Hook::has_twin),
+            names(|hook| !hook.has_twin())
         ),
     }
 }
@@ -282,20 +252,19 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// A set of hooks as an expression.
-fn set(constants: &[&str]) -> String {
+fn set(hooks: &[Hook]) -> String {
     let mut set = String::from("<Self::ApiHooks>::NONE");
-    for constant in constants {
+    for hook in hooks {
+        let constant = hook.name().to_ascii_uppercase();
         set.push_str(&format!(".with(<Self::ApiHooks>::{constant})"));
     }
     set
 }
 
-fn names(hooks: &[(&str, &str)]) -> String {
-    hooks
-        .iter()
-        .map(|hook| hook.0)
-        .collect::<Vec<_>>()
-        .join(", ")
+/// The names of the hooks for which `is_wanted` holds.
+fn names(is_wanted: impl Fn(Hook) -> bool) -> String {
+    let wanted = Hook::ALL.into_iter().filter(|hook| is_wanted(*hook));
+    wanted.map(Hook::name).collect::<Vec<_>>().join(", ")
 }
 
 /// The token's text if it is a word, else nothing.

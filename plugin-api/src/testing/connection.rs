@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 use super::fake;
-use crate::abi::{ConnectionView, code, hook};
+use crate::abi::hook::Hook;
+use crate::abi::{ConnectionView, code};
 use crate::adapter::{Table, needs_connection_state};
 use crate::guard::guarded;
 use crate::{Error, Filter, Flow, Outcome};
@@ -28,7 +29,7 @@ impl<'f, F: Filter> Connection<'f, F> {
             state: new_state(filter),
             outcome: Ok(Flow::Proceed),
         };
-        connection.outcome = connection.call(hook::ON_CLIENT_CONNECTION);
+        connection.outcome = connection.call(Hook::OnClientConnection);
         connection
     }
 
@@ -42,7 +43,7 @@ impl<'f, F: Filter> Connection<'f, F> {
     /// # Errors
     /// What the hook panicked with.
     pub fn close(self) -> Result<(), Error> {
-        self.call(hook::ON_CLIENT_CONNECTION_CLOSE).map(|_| ())
+        self.call(Hook::OnClientConnectionClose).map(|_| ())
     }
 
     pub(super) fn filter(&self) -> &'f F {
@@ -57,8 +58,8 @@ impl<'f, F: Filter> Connection<'f, F> {
         self.state
     }
 
-    fn call(&self, bit: u64) -> Outcome {
-        if F::HOOKS.bits() & bit == 0 {
+    fn call(&self, hook: Hook) -> Outcome {
+        if F::HOOKS.bits() & hook.bit() == 0 {
             return Ok(Flow::Proceed);
         }
         let mut failure = String::new();
@@ -68,7 +69,7 @@ impl<'f, F: Filter> Connection<'f, F> {
             connection_id: 1,
             client: fake::address(self.client),
             local: fake::address(SocketAddr::from(([127, 0, 0, 1], 8899))),
-            hook: bit.trailing_zeros(),
+            hook: hook as u32,
             reserved: [0; 4],
         };
         let filter = ptr::from_ref(self.filter).cast_mut().cast();

@@ -4,10 +4,11 @@
 //! values, fields that belong to the proxy, and edits in the wrong hook.
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
+use crate::abi::hook::{Hook, Permission};
 use crate::abi::{
     Address, BodyMode, ClientTlsView, ExchangeCallbacks, ExchangeCallbacksRef, ExchangeView,
     FieldSlot, RequestView, ResponseView, SummaryView, TlsHelloView, answered, code, direction,
-    edit, fact, head, hook,
+    edit, fact, head,
 };
 use crate::guard::guarded;
 use crate::{Direction, MessageKind, Reply, canonical_host};
@@ -35,19 +36,6 @@ const HOST_OWNED: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-const REQUEST_HOOKS: u64 = hook::AUTHENTICATE
-    | hook::BEFORE_UPSTREAM_CONNECTION
-    | hook::HANDLE_CLIENT_REQUEST
-    | hook::HANDLE_CLIENT_BODY;
-const UPSTREAM_HOOKS: u64 = REQUEST_HOOKS | hook::ON_UPSTREAM_FAILED;
-const RESPONSE_HOOKS: u64 = hook::HANDLE_UPSTREAM_RESPONSE | hook::HANDLE_UPSTREAM_BODY;
-const REPLYING_HOOKS: u64 = UPSTREAM_HOOKS | RESPONSE_HOOKS | hook::RESOLVE_DNS;
-const BODY_HOOKS: u64 = hook::HANDLE_CLIENT_BODY | hook::HANDLE_UPSTREAM_BODY;
-const DATA_HOOKS: u64 = hook::HANDLE_CLIENT_CHUNK
-    | hook::HANDLE_UPSTREAM_CHUNK
-    | hook::HANDLE_TUNNEL_CHUNK
-    | hook::HANDLE_WEBSOCKET_MESSAGE;
 
 pub(super) struct FakeRequest {
     pub(super) method: String,
@@ -164,7 +152,7 @@ pub(super) struct Fake {
     pub(super) client_tls: Option<(String, String)>,
     pub(super) summary: Option<FakeSummary>,
     client: SocketAddr,
-    running: u64,
+    running: Option<Hook>,
     views: Option<Views>,
 }
 
@@ -231,18 +219,18 @@ impl Fake {
             client_tls: None,
             summary: None,
             client,
-            running: 0,
+            running: None,
             views: None,
         }
     }
 
-    /// Prepares the views for a call of the hook with this bit.
+    /// Prepares the views for a call of this hook.
     ///
     /// # Safety
     /// `fake` must be valid, and stay in place for as long as the result is used.
-    pub(super) unsafe fn lend(fake: *mut Self, bit: u64) -> *mut ExchangeView {
+    pub(super) unsafe fn lend(fake: *mut Self, hook: Hook) -> *mut ExchangeView {
         unsafe {
-            (*fake).running = bit;
+            (*fake).running = Some(hook);
             if (*fake).views.is_none() {
                 (*fake).views = Some(Views::empty());
             }
@@ -310,7 +298,7 @@ impl Fake {
                 upstream_host: lent(&(*fake).upstream.0),
                 upstream_scheme: lent(&(*fake).upstream_scheme),
                 upstream_port: (*fake).upstream.1.into(),
-                hook: (*fake).running.trailing_zeros(),
+                hook: (*fake).running.map_or(0, |hook| hook as u32),
                 connection_id: 1,
                 exchange_id: 1,
                 client: address((*fake).client),
@@ -332,6 +320,11 @@ impl Fake {
         }
     }
 
+    /// Whether the running hook may do that.
+    fn may(&self, permission: Permission) -> bool {
+        self.running.is_some_and(|hook| hook.may(permission))
+    }
+
     /// Whether the [`fact`] holds.
     fn holds(&self, which: u32) -> bool {
         let host = self.request.host.as_str();
@@ -351,8 +344,8 @@ impl Fake {
 
     fn fields(&mut self, which: u32) -> Option<&mut Fields> {
         match which {
-            head::REQUEST if self.running & REQUEST_HOOKS != 0 => Some(&mut self.request.fields),
-            head::RESPONSE if self.running & RESPONSE_HOOKS != 0 => {
+            head::REQUEST if self.may(Permission::EditRequest) => Some(&mut self.request.fields),
+            head::RESPONSE if self.may(Permission::EditResponse) => {
                 self.response.as_mut().map(|response| &mut response.fields)
             }
             _ => None,
@@ -600,8 +593,8 @@ fn edit_field(
 
 unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
     let is_path = path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-    let set = |fake: &mut Fake| match fake.running & REQUEST_HOOKS {
-        0 => edit::STALE,
+    let set = |fake: &mut Fake| match fake.may(Permission::EditRequest) {
+        false => edit::STALE,
         _ if !is_path => edit::BAD_VALUE,
         _ => {
             fake.request.path = path.to_string();
@@ -612,21 +605,24 @@ unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
 }
 
 unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
-    let set = |fake: &mut Fake| match (&mut fake.response, checked_status(status)) {
-        (Some(response), Some(status)) if fake.running & RESPONSE_HOOKS != 0 => {
-            response.status = status;
-            response.reason = reason.to_string();
-            edit::OK
+    let set = |fake: &mut Fake| {
+        let may_edit = fake.may(Permission::EditResponse);
+        match (&mut fake.response, checked_status(status)) {
+            (Some(response), Some(status)) if may_edit => {
+                response.status = status;
+                response.reason = reason.to_string();
+                edit::OK
+            }
+            (Some(_), None) if may_edit => edit::BAD_VALUE,
+            _ => edit::STALE,
         }
-        (Some(_), None) => edit::BAD_VALUE,
-        _ => edit::STALE,
     };
     unsafe { change(host, set) }
 }
 
 unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
     let set = |fake: &mut Fake| match (canonical_host(name.as_str()), u16::try_from(port)) {
-        _ if fake.running & UPSTREAM_HOOKS == 0 => edit::STALE,
+        _ if !fake.may(Permission::SetUpstream) => edit::STALE,
         (Err(_), _) => edit::BAD_NAME,
         (Ok(name), Ok(port)) if port != 0 => {
             fake.upstream = (name.into_owned(), port);
@@ -639,7 +635,7 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
 
 unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) -> u32 {
     let set = |fake: &mut Fake| match scheme.as_str() {
-        _ if fake.running & UPSTREAM_HOOKS == 0 || fake.upstream_scheme.is_empty() => edit::STALE,
+        _ if !fake.may(Permission::SetUpstream) || fake.upstream_scheme.is_empty() => edit::STALE,
         "http" | "https" => {
             fake.upstream_scheme = scheme.to_string();
             edit::OK
@@ -654,7 +650,7 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
         .iter()
         .any(|scheme| url.starts_with(scheme) && url.len() > scheme.len());
     let set = |fake: &mut Fake| {
-        if fake.running & UPSTREAM_HOOKS == 0 {
+        if !fake.may(Permission::SetUpstream) {
             return edit::STALE;
         }
         if !url.is_empty() && !is_known {
@@ -682,7 +678,7 @@ unsafe fn resolve(
     set: impl FnOnce(&mut Fake, IpAddr),
 ) -> u32 {
     let make = |fake: &mut Fake| match crate::exchange::socket_address(address) {
-        _ if fake.running != hook::RESOLVE_DNS => edit::STALE,
+        _ if !fake.may(Permission::SetAddresses) => edit::STALE,
         None => edit::BAD_VALUE,
         Some(address) => {
             set(fake, address.ip());
@@ -694,7 +690,7 @@ unsafe fn resolve(
 
 unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
     let set = |fake: &mut Fake| {
-        if fake.running != hook::AUTHENTICATE {
+        if !fake.may(Permission::SetUser) {
             return edit::STALE;
         }
         if !is_value(name.as_bytes()) {
@@ -709,8 +705,8 @@ unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
 unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMode) -> u32 {
     let set = |fake: &mut Fake| {
         let is_in_time = match which {
-            direction::CLIENT => fake.running & REQUEST_HOOKS != 0,
-            direction::UPSTREAM => fake.running & (UPSTREAM_HOOKS | RESPONSE_HOOKS) != 0,
+            direction::CLIENT => fake.may(Permission::SetClientBody),
+            direction::UPSTREAM => fake.may(Permission::SetUpstreamBody),
             _ => false,
         };
         if !is_in_time {
@@ -723,9 +719,9 @@ unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMod
 }
 
 unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
-    let set = |fake: &mut Fake| match fake.running & BODY_HOOKS {
-        0 => edit::STALE,
-        _ => {
+    let set = |fake: &mut Fake| match fake.may(Permission::ReplaceContent) {
+        false => edit::STALE,
+        true => {
             fake.body = content.to_vec();
             edit::OK
         }
@@ -735,7 +731,7 @@ unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32
 
 unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
     let start = |fake: &mut Fake| match checked_status(status) {
-        _ if fake.running & REPLYING_HOOKS == 0 => edit::STALE,
+        _ if !fake.may(Permission::Reply) => edit::STALE,
         Some(status) if is_value(reason.as_bytes()) => {
             fake.reply = Some(Reply::new(status).reason(reason.to_string()));
             edit::OK
@@ -771,9 +767,9 @@ unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u
 }
 
 unsafe extern "C" fn emit_chunk(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
-    let emit = |fake: &mut Fake| match fake.running & DATA_HOOKS {
-        0 => edit::STALE,
-        _ => {
+    let emit = |fake: &mut Fake| match fake.may(Permission::ReplaceData) {
+        false => edit::STALE,
+        true => {
             let emitted = fake.emitted.get_or_insert_default();
             emitted.extend_from_slice(&content);
             edit::OK
@@ -794,7 +790,7 @@ unsafe extern "C" fn send_message(
         _ => None,
     };
     let send = |fake: &mut Fake| match (side, MessageKind::from_number(kind)) {
-        _ if fake.running != hook::HANDLE_WEBSOCKET_MESSAGE => edit::STALE,
+        _ if !fake.may(Permission::SendMessages) => edit::STALE,
         (Some(side), Some(kind)) if check_message(kind, &data).is_ok() => {
             fake.sent.push((side, kind, data.to_vec()));
             edit::OK
@@ -818,7 +814,7 @@ unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr
 unsafe extern "C" fn set_method(host: *mut c_void, method: RStr<'_>) -> u32 {
     let set = |fake: &mut Fake| {
         let is_connect = method.as_str() == "CONNECT" || fake.request.method == "CONNECT";
-        if fake.running & REQUEST_HOOKS == 0 || is_connect {
+        if !fake.may(Permission::EditRequest) || is_connect {
             return edit::STALE;
         }
         if !is_token(method.as_str()) || method.as_str() == "TRACE" && !fake.body.is_empty() {
@@ -832,7 +828,7 @@ unsafe extern "C" fn set_method(host: *mut c_void, method: RStr<'_>) -> u32 {
 
 unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
     let set = |fake: &mut Fake| match (canonical_host(name.as_str()), u16::try_from(port)) {
-        _ if fake.running & REQUEST_HOOKS == 0 || fake.request.method == "CONNECT" => edit::STALE,
+        _ if !fake.may(Permission::EditRequest) || fake.request.method == "CONNECT" => edit::STALE,
         (Err(_), _) => edit::BAD_NAME,
         (Ok(name), Ok(port)) if port != 0 => {
             fake.request.readdress(&name, port);
@@ -886,4 +882,96 @@ fn is_token(name: &str) -> bool {
 fn is_value(value: &[u8]) -> bool {
     let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
     !value.iter().any(is_control) && value.trim_ascii() == value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::message;
+
+    fn fake() -> Fake {
+        let client = SocketAddr::from(([127, 0, 0, 1], 50000));
+        let mut fake = Fake::new(FakeRequest::new("GET", "http://a.example/"), client);
+        fake.response = Some(FakeResponse::new(200, &[]));
+        fake
+    }
+
+    #[test]
+    fn a_hook_may_do_what_the_table_says_and_nothing_else() {
+        let here = address(([127, 0, 0, 1], 0).into());
+        let mode = crate::BodyMode::DEFAULT.0;
+        for hook in Hook::ALL {
+            let mut fake = fake();
+            let fake = &raw mut fake;
+            // SAFETY: it stays in place until the end of this turn.
+            let host = unsafe { Fake::lend(fake, hook) };
+            assert!(!host.is_null());
+            let host = fake.cast();
+            let (name, value) = (RStr::from_str("x-a"), RSlice::from_slice(b"1"));
+            // SAFETY: the handle of a lent `Fake`.
+            let made = unsafe {
+                [
+                    (Permission::SetUser, set_user(host, name)),
+                    (
+                        Permission::EditRequest,
+                        set_field(host, head::REQUEST, name, value),
+                    ),
+                    (
+                        Permission::EditRequest,
+                        append_field(host, head::REQUEST, name, value),
+                    ),
+                    (
+                        Permission::EditRequest,
+                        remove_field(host, head::REQUEST, name),
+                    ),
+                    (Permission::EditRequest, set_path(host, "/b".into())),
+                    (Permission::EditRequest, set_method(host, "PUT".into())),
+                    (
+                        Permission::EditRequest,
+                        set_host(host, "b.example".into(), 80),
+                    ),
+                    (
+                        Permission::EditResponse,
+                        set_field(host, head::RESPONSE, name, value),
+                    ),
+                    (Permission::EditResponse, set_status(host, 201, name)),
+                    (Permission::ReplaceContent, set_body(host, value)),
+                    (Permission::ReplaceData, emit_chunk(host, value)),
+                    (
+                        Permission::SendMessages,
+                        send_message(host, direction::CLIENT, message::TEXT, value),
+                    ),
+                    (
+                        Permission::SetUpstream,
+                        set_upstream(host, "c.example".into(), 80),
+                    ),
+                    (
+                        Permission::SetUpstream,
+                        set_upstream_scheme(host, "https".into()),
+                    ),
+                    (Permission::SetUpstream, set_parent(host, "".into())),
+                    (Permission::SetAddresses, add_address(host, &here)),
+                    (Permission::SetAddresses, set_source_address(host, &here)),
+                    (
+                        Permission::SetClientBody,
+                        set_body_mode(host, direction::CLIENT, &mode),
+                    ),
+                    (
+                        Permission::SetUpstreamBody,
+                        set_body_mode(host, direction::UPSTREAM, &mode),
+                    ),
+                    (Permission::Reply, reply(host, 200, name)),
+                    (Permission::Reply, reply_field(host, name, value)),
+                    (Permission::Reply, reply_body(host, value)),
+                ]
+            };
+            for (at, (permission, answer)) in made.into_iter().enumerate() {
+                let wanted = match hook.may(permission) {
+                    true => edit::OK,
+                    false => edit::STALE,
+                };
+                assert_eq!(answer, wanted, "{hook:?}: {permission:?}, edit {at}");
+            }
+        }
+    }
 }

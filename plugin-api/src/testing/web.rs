@@ -27,11 +27,12 @@
 //! belongs to which route is for the proxy to find out; a test says it.
 
 use super::fake::{self, Fake};
+use crate::abi::hook::Hook;
 use crate::abi::web::{
     Capture, ForwardView, ForwardedView, MessageView, UNKNOWN_LENGTH, WebCallbacks,
     WebCallbacksRef, WebView, fault, forwarded_host,
 };
-use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head, hook};
+use crate::abi::{ExchangeCallbacksRef, RawWaker, code, edit, head};
 use crate::guard::guarded;
 use crate::{
     Error, ForwardFault, MessageKind, Reply, WebRoutes, close_data, configuration, waker,
@@ -127,7 +128,7 @@ impl<'a> Call<'a> {
         let table = Table::<W>::REF;
         // SAFETY, for all of it: the plugin is of the table's type; the run and the captures outlive the task.
         unsafe {
-            let exchange = Fake::lend(run.cast(), hook::HANDLE_CLIENT_REQUEST);
+            let exchange = Fake::lend(run.cast(), Hook::HandleClientRequest);
             (*run).edits = Some((*exchange).callbacks);
             let capture = |(name, value): &(String, String)| Capture {
                 name: lent(name),
@@ -258,7 +259,7 @@ impl Run<'_> {
                 for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
                     *value = wanted.authority.as_bytes().to_vec();
                 }
-                Fake::lend(run.cast(), hook::HANDLE_CLIENT_REQUEST);
+                Fake::lend(run.cast(), Hook::HandleClientRequest);
             }
             let is_taken = (*run).answered != Err(ForwardFault::Unreached);
             (*run).is_content_gone |= is_taken && !(*run).content.is_empty();
@@ -357,7 +358,7 @@ unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
                 len => len.checked_sub(reply.body.len() as u64),
             };
             // From here on it is too late for another reply.
-            Fake::lend(host.cast(), hook::ON_ACCESS_LOG);
+            Fake::lend(host.cast(), Hook::OnAccessLog);
             (*here).room.map_or(edit::BAD_VALUE, |_| edit::OK)
         }
     })
