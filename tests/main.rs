@@ -62,6 +62,8 @@ mod plugins;
 mod pooling;
 /// Defects that were found and fixed, each as the claim that failed.
 mod regressions;
+/// SIGHUP and what it puts in force.
+mod reload;
 /// Filters that change method and host of a request.
 mod rewrites;
 /// What users of proxy.py know: its examples, and the names of its plugins.

@@ -160,7 +160,7 @@ async fn attempt(
 ) -> Result<Answer, Failure> {
     let route = Route {
         scheme: head.target().scheme.unwrap_or(Scheme::Http),
-        ..Route::direct(head.host(), head.port())
+        ..caller.connector.route(head.host(), head.port())
     };
     let Upstream {
         mut stream,

@@ -7,6 +7,7 @@
 
 mod build;
 pub mod command;
+mod made;
 mod problem;
 
 use std::cell::RefCell;
@@ -16,9 +17,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::call_out::Caller;
-use crate::config::Config;
+use crate::config::{Config, HostPattern, InterceptionConfig, UpstreamTls};
 use crate::events::{Events, Herald};
 use crate::interception::Interception;
+use crate::interception::certificates::Certificates;
+use crate::plugins::load::Loaded;
 use crate::plugins::{Chain, WorkerChain};
 use crate::tls_listener::TlsListener;
 use crate::upstream::resolve::NameFiles;
@@ -28,21 +31,28 @@ use crate::web::WebServer;
 use crate::worker_context::WorkerContext;
 
 pub(crate) use build::build;
+use made::Made;
 pub use problem::{Problem, Problems};
+
+type MadeTlsClient = Made<(UpstreamTls, bool, Vec<HostPattern>), TlsClient>;
+type MadeCertificates = Made<(InterceptionConfig, bool), Certificates>;
 
 /// What is in force.
 #[derive(Debug)]
 pub(crate) struct Generation {
+    /// 1 at the start; each reload has the next one.
+    pub(crate) number: u64,
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
-    /// The plugins of all kinds, as the log names them.
-    pub(crate) plugin_names: Vec<String>,
+    /// The plugins of all kinds.
+    plugins: Loaded,
     pub(crate) events: Events,
     herald: Herald,
-    tls_client: Arc<TlsClient>,
+    tls_client: MadeTlsClient,
     name_files: Arc<NameFiles>,
     /// None where clients speak clear text.
     pub(crate) tls_listener: Option<Arc<TlsListener>>,
+    certificates: Option<MadeCertificates>,
     /// None where no TLS is ended here but the listener's own.
     pub(crate) interception: Option<Arc<Interception>>,
     /// None where requests for the proxy itself are refused.
@@ -52,6 +62,11 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
+    /// The plugins of all kinds, as the log names them.
+    pub(crate) fn plugin_names(&self) -> &[String] {
+        &self.plugins.names
+    }
+
     /// Whether anybody sees the numbers of exchanges; where nobody does, workers need not share a counter.
     pub(crate) fn numbers_exchanges(&self) -> bool {
         !self.chain.is_empty() || self.events.has_subscribers() || self.web.is_some()
@@ -64,11 +79,12 @@ impl Generation {
             herald,
             chain,
             web,
+            plugins,
             ..
         } = self;
         drop(events);
         herald.finish();
-        drop((chain, web));
+        drop((chain, web, plugins));
     }
 }
 
@@ -82,18 +98,22 @@ pub(crate) struct WorkerGeneration {
 }
 
 impl WorkerGeneration {
+    /// In place of `before`.
+    ///
     /// # Errors
     /// The resolver cannot be set up.
     pub(crate) fn new(
         shared: &Arc<Generation>,
         worker: &Rc<WorkerContext>,
         learned: &Rc<Learned>,
+        before: Option<&Self>,
     ) -> io::Result<Rc<Self>> {
         let connector = Connector::new(
             &shared.config,
-            &shared.tls_client,
+            &shared.tls_client.part,
             &shared.name_files,
             learned,
+            before.map(|before| &*before.connector),
         )?;
         Ok(Rc::new(Self {
             chain: WorkerChain::new(&shared.chain, &worker.deadlines),
@@ -128,6 +148,13 @@ pub(crate) struct Current(RefCell<Rc<WorkerGeneration>>);
 impl Current {
     pub(crate) fn new(generation: Rc<WorkerGeneration>) -> Rc<Self> {
         Rc::new(Self(RefCell::new(generation)))
+    }
+
+    /// Exchanges that begin from now on take this one.
+    pub(crate) fn replace(&self, generation: Rc<WorkerGeneration>) {
+        // Whatever ends with the old one ends when it is no longer current.
+        let before = self.0.replace(generation);
+        drop(before);
     }
 
     pub(crate) fn get(&self) -> Rc<WorkerGeneration> {

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::{env, fmt, io};
 
 use clap::Parser;
@@ -77,8 +78,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     open_files::raise_limit(config.open_file_limit);
     let pid_file = config.pid_file.as_deref().map(PidFile::create);
     let _pid_file = pid_file.transpose().map_err(Failure::system)?;
-    server::run(config, telemetry.sink())?;
+    server::run(config, Arc::new(config_again), telemetry.sink())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration as it is now, for a reload: the flags are still those of the start.
+fn config_again() -> Result<Config, ConfigError> {
+    Config::load(Cli::parse())
 }
 
 /// The system refused something.

@@ -6,24 +6,30 @@
 //! ends the process within [`STOP_LIMIT`]. SIGHUP reads the listener's certificate and key
 //! again.
 
+mod listen;
+mod reload;
+mod signals;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
-use crate::generation::{self, Problems};
+use crate::config::{Config, ConfigError};
+use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
 use crate::plugins::call::{self, Role, Visible};
+use crate::plugins::watchdog::Watchdog;
 use crate::plugins::{last_words, watchdog};
 use crate::telemetry::LogSink;
-use crate::tls_listener::TlsListener;
 use crate::worker::{self, Stage, WorkerStart};
 use crate::worker_context::Cut;
+use listen::{listen, shown};
+use reload::Generations;
+use signals::{RELOAD, Signals};
 
 /// How long exchanges may take to finish once the proxy has been told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -31,15 +37,12 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long workers may take to give up what is still open, once they have been told to.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
+/// How often generations that have been replaced are looked at, whether anything still uses them.
+const LOOK_FOR_UNUSED: Duration = Duration::from_millis(200);
+
 /// How long plugins may take to end, and subscribers to hear the last events, once the workers have drained;
 /// [`STOP_LIMIT`] if they were cut off.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
-/// direction answer as well, as long as they read.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(15));
 
 /// Why the proxy could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -83,91 +86,246 @@ impl StartError {
     }
 }
 
-/// Runs the proxy until a signal ends it. Blocks.
+/// Where the configuration comes from, at each reload: read anew, with the flags of the start.
+pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+
+/// Runs the proxy until a signal ends it. Blocks. `source` is asked at each reload.
 ///
 /// # Errors
 /// Nothing has been served when this fails at the start; see [`StartError`].
-pub fn run(config: Config, log: LogSink) -> Result<(), StartError> {
+pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
     if !config.plugins.is_empty() {
         last_words::install();
     }
-    if config.compatibility.relaxes_all() {
-        tracing::warn!(
-            "compatibility: malformed responses of all hosts are repaired and forwarded; to limit this, list the \
-             hosts in relaxed_hosts"
-        );
-    }
-    let generation = Arc::new(generation::build(config)?);
-    for name in &generation.plugin_names {
-        tracing::info!("Loaded plugin {name}");
-    }
-    let config = Arc::clone(&generation.config);
-    let has_plugins = !generation.plugin_names.is_empty();
-    let workers = config.num_workers.get();
-    let (addresses, listeners) = listen(&config)?;
-    let handover = match !has_plugins || workers < 2 {
-        true => None,
-        false => Some(Arc::new(
-            Handover::new(&listeners).map_err(StartError::Worker)?,
-        )),
-    };
-    let (stage, stage_receiver) = watch::channel(Stage::Serving);
-    let (ended, mut endings) = mpsc::unbounded_channel();
-    let (ready, ready_workers) = std::sync::mpsc::channel();
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let start = WorkerStart {
-            number,
-            listeners,
-            handover: handover.clone(),
-            generation: Arc::clone(&generation),
-            log: log.clone(),
-            stage: stage_receiver.clone(),
-            ready: ready.clone(),
-        };
-        start_worker(start, ended.clone()).map_err(StartError::Worker)?;
-    }
-    drop((ended, ready));
-    if ready_workers.iter().take(workers).count() < workers {
-        return Err(StartError::Worker(first_failure(&mut endings)));
-    }
-    if has_plugins {
-        watch_plugins(&config, handover.clone()).map_err(StartError::Worker)?;
-    }
+    let generation = Arc::new(generation::build(config, None)?);
+    announce(&generation);
+    let (addresses, listeners) = listen(&generation.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(StartError::Worker)?;
+    let mut server = Server::start(generation, source, listeners, &log)?;
+    drop(log);
     // Before anybody is told that the proxy runs: from then on a signal drains.
     let mut signals = {
         let _context = runtime.enter();
         Signals::listen().map_err(StartError::Worker)?
     };
-    tracing::info!("Started {workers} workers");
+    tracing::info!("Started {} workers", server.workers);
     for address in addresses {
         tracing::info!("Started server on {}", shown(address));
     }
-    let enter = |next| {
-        if let Some(handover) = &handover {
-            handover.close();
+    let outcome = runtime.block_on(server.serve(&mut signals));
+    let drained = runtime.block_on(server.drain(&mut signals));
+    let limit = match drained {
+        Drained::Whole => END_LIMIT,
+        Drained::Cut => STOP_LIMIT,
+        // A worker still uses the plugins.
+        Drained::Stuck => {
+            std::mem::forget(server);
+            return outcome;
         }
-        stage.send_replace(next);
     };
-    let reload = || reload(generation.tls_listener.as_deref());
-    let supervised = supervise(&enter, &mut endings, workers, &mut signals, reload);
-    let (outcome, drained) = runtime.block_on(supervised);
+    let left = server.generations.into_left();
     // Workers have dropped theirs when they have drained.
     let end = move || {
-        if let Some(generation) = Arc::into_inner(generation) {
-            generation.end();
-        }
+        left.into_iter()
+            .filter_map(Arc::into_inner)
+            .for_each(Generation::end);
     };
-    match drained {
-        Drained::Whole => runtime.block_on(end_plugins(end, &mut signals, END_LIMIT)),
-        Drained::Cut => runtime.block_on(end_plugins(end, &mut signals, STOP_LIMIT)),
-        // It still uses the plugins.
-        Drained::Stuck => std::mem::forget(end),
-    }
+    runtime.block_on(end_plugins(end, &mut signals, limit));
     outcome
+}
+
+/// Logs what an operator wants to know of a new generation.
+fn announce(generation: &Generation) {
+    if generation.config.compatibility.relaxes_all() {
+        tracing::warn!(
+            "compatibility: malformed responses of all hosts are repaired and forwarded; to limit this, list the \
+             hosts in relaxed_hosts"
+        );
+    }
+    for name in generation.plugin_names() {
+        tracing::info!("Loaded plugin {name}");
+    }
+}
+
+/// The running proxy, as the thread sees it that waits for signals.
+struct Server {
+    workers: usize,
+    /// How many workers have not ended.
+    running: usize,
+    generations: Generations,
+    /// Connections of workers that are stuck in a plugin. None where there is no other worker.
+    handover: Option<Arc<Handover>>,
+    /// None before there are plugins.
+    watchdog: Option<Watchdog>,
+    stage: watch::Sender<Stage>,
+    endings: mpsc::UnboundedReceiver<io::Result<Cut>>,
+    /// The generations that workers have changed over to.
+    followed: mpsc::UnboundedReceiver<u64>,
+}
+
+impl Server {
+    /// Starts the workers, and waits until all of them take connections.
+    fn start(
+        generation: Arc<Generation>,
+        source: ConfigSource,
+        listeners: Vec<Vec<TcpListener>>,
+        log: &LogSink,
+    ) -> Result<Self, StartError> {
+        let workers = listeners.len();
+        let handover = match workers {
+            1 => None,
+            _ => Some(Handover::new(&listeners).map_err(StartError::Worker)?),
+        };
+        let (stage, _) = watch::channel(Stage::Serving);
+        let (ended, endings) = mpsc::unbounded_channel();
+        let (followed, has_followed) = mpsc::unbounded_channel();
+        let mut server = Self {
+            workers,
+            running: workers,
+            generations: Generations::new(Arc::clone(&generation), source),
+            handover: handover.map(Arc::new),
+            watchdog: None,
+            stage,
+            endings,
+            followed: has_followed,
+        };
+        let (ready, ready_workers) = std::sync::mpsc::channel();
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            let start = WorkerStart {
+                number,
+                listeners,
+                handover: server.handover.clone(),
+                generations: server.generations.subscribe(),
+                followed: followed.clone(),
+                log: log.clone(),
+                stage: server.stage.subscribe(),
+                ready: ready.clone(),
+            };
+            start_worker(start, ended.clone()).map_err(StartError::Worker)?;
+        }
+        drop((ended, followed, ready));
+        if ready_workers.iter().take(workers).count() < workers {
+            return Err(StartError::Worker(first_failure(&mut server.endings)));
+        }
+        server
+            .watch_plugins(&generation)
+            .map_err(StartError::Worker)?;
+        Ok(server)
+    }
+
+    /// Has the calls into plugins watched as this generation says; nothing is watched before there are plugins.
+    fn watch_plugins(&mut self, generation: &Generation) -> io::Result<()> {
+        let patience = watchdog::Patience {
+            worker: generation.config.timeouts.plugin_budget,
+            background: generation.config.timeouts.plugin_hook,
+        };
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.set_patience(patience);
+        } else if !generation.plugin_names().is_empty() {
+            let handover = self.handover.clone();
+            let watchdog = watchdog::start(patience, self.workers, move |stuck| {
+                if let Some(handover) = &handover {
+                    handover.relieve(stuck);
+                }
+            })?;
+            self.watchdog = Some(watchdog);
+        }
+        Ok(())
+    }
+
+    /// Waits for a signal that ends the proxy, or for a worker that fails. Reloads meanwhile.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        loop {
+            let has_replaced = self.generations.has_replaced();
+            tokio::select! {
+                signal = signals.next() => {
+                    if signal == RELOAD {
+                        self.generations.reload();
+                        continue;
+                    }
+                    tracing::info!("Shutting down {} workers ({signal})", self.workers);
+                    return Ok(());
+                }
+                reloaded = self.generations.reloaded() => {
+                    if let Some(generation) = reloaded {
+                        self.put_in_force(&generation);
+                    }
+                }
+                Some(number) = self.followed.recv() => self.generations.followed(number, self.workers),
+                () = tokio::time::sleep(LOOK_FOR_UNUSED), if has_replaced => {
+                    self.generations.end_unused();
+                }
+                Some(ending) = self.endings.recv() => {
+                    self.running -= 1;
+                    return ending.map(drop).map_err(|error| {
+                        tracing::error!(%error, "a worker failed: shutting down");
+                        StartError::Worker(error)
+                    });
+                }
+            }
+        }
+    }
+
+    /// What a reload changes outside of the workers.
+    fn put_in_force(&mut self, generation: &Generation) {
+        announce(generation);
+        if !generation.plugin_names().is_empty() {
+            last_words::install();
+        }
+        if let Err(error) = self.watch_plugins(generation) {
+            tracing::error!(%error, "plugins that do not return are not reported: no thread can be started");
+        }
+    }
+
+    /// Drains the workers, and cuts off what does not end in time.
+    async fn drain(&mut self, signals: &mut Signals) -> Drained {
+        self.enter(Stage::Draining);
+        let mut cut = Cut::default();
+        tokio::select! {
+            () = all_ended(&mut self.endings, &mut self.running, &mut cut) => return Drained::Whole,
+            signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
+            () = tokio::time::sleep(DRAIN_LIMIT) => {
+                tracing::warn!("some exchanges did not finish within {DRAIN_LIMIT:?}: aborting them");
+            }
+        }
+        self.enter(Stage::Stopping);
+        let stopped = all_ended(&mut self.endings, &mut self.running, &mut cut);
+        let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
+        let Cut {
+            exchanges,
+            connections,
+        } = cut;
+        tracing::warn!("Cut off {exchanges} exchanges and {connections} client connections");
+        if !is_stopped {
+            let running = self.running;
+            tracing::warn!(
+                "{running} workers did not stop within {STOP_LIMIT:?}: their open exchanges are not logged"
+            );
+            return Drained::Stuck;
+        }
+        Drained::Cut
+    }
+
+    fn enter(&self, stage: Stage) {
+        if let Some(handover) = &self.handover {
+            handover.close();
+        }
+        self.stage.send_replace(stage);
+    }
+}
+
+/// Ends a generation that has been replaced, on a thread of its own: its plugins may take as long as they like.
+fn end_in_background(generation: Generation) {
+    let end = move || {
+        let _visible = Visible::new(Role::Background);
+        generation.end();
+    };
+    if let Err(error) = thread::Builder::new().name("end".to_owned()).spawn(end) {
+        tracing::error!(%error, "no thread to end a replaced generation on");
+    }
 }
 
 /// Names the plugins that keep the process from ending.
@@ -183,19 +341,6 @@ fn tell_stuck_ends(limit: Duration) {
             "a plugin did not stop within {limit:?}: not waiting for it"
         );
     }
-}
-
-/// Starts the watchdog.
-fn watch_plugins(config: &Config, handover: Option<Arc<Handover>>) -> io::Result<()> {
-    let patience = watchdog::Patience {
-        worker: config.timeouts.plugin_budget,
-        background: config.timeouts.plugin_hook,
-    };
-    watchdog::start(patience, config.num_workers.get(), move |stuck| {
-        if let Some(handover) = &handover {
-            handover.relieve(stuck);
-        }
-    })
 }
 
 /// Runs `end`, which is code of plugins and may never return, on a thread of its own, as long as there is time.
@@ -217,98 +362,6 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
     }
 }
 
-/// Binds every address of the host name once per worker; port 0 becomes the same free port everywhere.
-fn listen(config: &Config) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    let hostname = config
-        .hostname
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let resolved = (hostname, config.port)
-        .to_socket_addrs()
-        .map_err(|source| StartError::Hostname {
-            hostname: config.hostname.clone(),
-            source,
-        })?;
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in resolved {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    let mut per_worker: Vec<Vec<TcpListener>> =
-        (0..config.num_workers.get()).map(|_| Vec::new()).collect();
-    let mut chosen_port = config.port;
-    for address in &mut addresses {
-        address.set_port(chosen_port);
-        let failed = |source| not_listening(*address, source);
-        refuse_if_taken(*address).map_err(failed)?;
-        for listeners in &mut per_worker {
-            address.set_port(chosen_port);
-            let listener =
-                bind(*address, config.backlog).map_err(|source| not_listening(*address, source))?;
-            chosen_port = listener.local_addr().map_err(StartError::Worker)?.port();
-            listeners.push(listener);
-        }
-        address.set_port(chosen_port);
-    }
-    Ok((addresses, per_worker))
-}
-
-/// SO_REUSEPORT would let a second proxy take half of the first one's connections: one bind without it tells.
-fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if cfg!(unix) {
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&address.into())
-}
-
-fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    #[cfg(unix)]
-    {
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-    }
-    // Accepted connections inherit both: a message is written whole, waiting for more would only delay it; and a client
-    // that has gone shows even to a route that waits for something else and has nothing to send.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
-    let remedy = match source.kind() {
-        io::ErrorKind::AddrInUse => "another process listens there: stop it, or use another --port",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 require privileges: use a higher --port"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address: use another --hostname"
-        }
-        _ => "use another --hostname or --port",
-    };
-    StartError::Listen {
-        address,
-        source,
-        remedy,
-    }
-}
-
 fn start_worker(
     start: WorkerStart,
     ended: mpsc::UnboundedSender<io::Result<Cut>>,
@@ -327,61 +380,6 @@ fn start_worker(
 fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>) -> io::Error {
     let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
     failure.unwrap_or_else(|| io::Error::other("it stopped before it was ready"))
-}
-
-/// Waits for a signal, or for a worker that fails; then drains the workers.
-async fn supervise(
-    enter: impl Fn(Stage),
-    endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>,
-    workers: usize,
-    signals: &mut Signals,
-    reload: impl Fn(),
-) -> (Result<(), StartError>, Drained) {
-    let mut outcome = Ok(());
-    let mut running = workers;
-    loop {
-        tokio::select! {
-            signal = signals.next() => {
-                if signal == RELOAD {
-                    reload();
-                    continue;
-                }
-                tracing::info!("Shutting down {workers} workers ({signal})");
-            }
-            Some(ending) = endings.recv() => {
-                running -= 1;
-                if let Err(error) = ending {
-                    tracing::error!(%error, "a worker failed: shutting down");
-                    outcome = Err(StartError::Worker(error));
-                }
-            }
-        }
-        break;
-    }
-    enter(Stage::Draining);
-    let mut cut = Cut::default();
-    tokio::select! {
-        () = all_ended(endings, &mut running, &mut cut) => return (outcome, Drained::Whole),
-        signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
-        () = tokio::time::sleep(DRAIN_LIMIT) => {
-            tracing::warn!("some exchanges did not finish within {DRAIN_LIMIT:?}: aborting them");
-        }
-    }
-    enter(Stage::Stopping);
-    let stopped = all_ended(endings, &mut running, &mut cut);
-    let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
-    let Cut {
-        exchanges,
-        connections,
-    } = cut;
-    tracing::warn!("Cut off {exchanges} exchanges and {connections} client connections");
-    if !is_stopped {
-        tracing::warn!(
-            "{running} workers did not stop within {STOP_LIMIT:?}: their open exchanges are not logged"
-        );
-        return (outcome, Drained::Stuck);
-    }
-    (outcome, Drained::Cut)
 }
 
 /// How far the workers came in draining.
@@ -411,85 +409,4 @@ async fn all_ended(
         cut.exchanges += exchanges;
         cut.connections += connections;
     }
-}
-
-/// Reads again what may change while the proxy runs.
-fn reload(tls_listener: Option<&TlsListener>) {
-    let Some(tls_listener) = tls_listener else {
-        tracing::info!("{RELOAD}: nothing to reload");
-        return;
-    };
-    match tls_listener.reload() {
-        Ok(()) => tracing::info!("{RELOAD}: certificate and key reloaded"),
-        Err(error) => tracing::error!(%error, "reload failed: keeping the current certificate"),
-    }
-}
-
-/// The signal that has files read again.
-const RELOAD: &str = "SIGHUP";
-
-/// The signals that the proxy listens to.
-#[cfg(unix)]
-struct Signals {
-    hangup: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    /// From here on they no longer end the process by themselves. Called inside a runtime.
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next one. Cancel safe.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.hangup.recv() => RELOAD,
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
-}
-
-impl Signals {
-    /// Waits for the next one that ends the proxy. Cancel safe.
-    async fn next_end(&mut self) -> &'static str {
-        loop {
-            match self.next().await {
-                RELOAD => {}
-                signal => return signal,
-            }
-        }
-    }
-}
-
-/// What ends the proxy where there are no signals.
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    /// Waits for the next one. Cancel safe.
-    async fn next(&mut self) -> &'static str {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => "Ctrl-C",
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// An address as the start-up line shows it: `::1:8899`, `127.0.0.1:8899`.
-fn shown(address: SocketAddr) -> String {
-    format!("{}:{}", address.ip(), address.port())
 }

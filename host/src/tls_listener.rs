@@ -5,11 +5,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -35,48 +35,33 @@ const AS_HTTPS_PROXY: &str = "set the proxy URL to https://, not http://";
 /// The listener's side of TLS, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct TlsListener {
-    files: KeyPairFiles,
-    tls: ServerTls,
-    config: RwLock<Arc<ServerConfig>>,
-}
-
-/// The listener cannot speak TLS.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsListenerError {
-    /// A file cannot be used.
-    #[error(transparent)]
-    KeyPair(#[from] KeyPairError),
-    /// The system has no randomness for the keys of tickets.
-    #[error("cannot set up TLS: {0}")]
-    Tls(rustls::Error),
+    tls: Arc<ServerTls>,
+    config: Arc<ServerConfig>,
 }
 
 impl TlsListener {
+    /// With the tickets of `tls`, so that clients resume what they began before a reload.
+    ///
     /// # Errors
-    /// A file cannot be used, which the error names; or the system has no randomness.
-    pub(crate) fn load(files: &KeyPairFiles, key_log: bool) -> Result<Self, TlsListenerError> {
-        let key_pair = read(files)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ServerTls::new(&provider, key_log).map_err(TlsListenerError::Tls)?;
+    /// A file cannot be used, which the error names.
+    pub(crate) fn load(files: &KeyPairFiles, tls: &Arc<ServerTls>) -> Result<Self, KeyPairError> {
+        let key_pair = key_pair::read(files)?;
+        key_pair::warn_of_dates(&files.cert_file, &key_pair.cert);
+        let resolver = Arc::new(SingleCertAndKey::from(key_pair));
+        let config = tls.config(Protocols::Any, resolver, tls.tickets());
         Ok(Self {
-            config: RwLock::new(config_of(&tls, key_pair)),
-            files: files.clone(),
-            tls,
+            tls: Arc::clone(tls),
+            config: Arc::new(config),
         })
     }
 
-    /// Reads certificate and key again, for the connections to come.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load); what was read before stays in use.
-    pub(crate) fn reload(&self) -> Result<(), KeyPairError> {
-        let config = config_of(&self.tls, read(&self.files)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+    /// What it has in common with the listener of the next generation.
+    pub(crate) fn tls(&self) -> &Arc<ServerTls> {
+        &self.tls
     }
 
     fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config)
     }
 
     /// Takes the server's part in the handshake with a client, which may last as long as `limit`; `None` when there is none, which has been logged.
@@ -167,17 +152,6 @@ async fn within_limit(
             None
         }
     }
-}
-
-fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
-    let key_pair = key_pair::read(files)?;
-    key_pair::warn_of_dates(&files.cert_file, &key_pair.cert);
-    Ok(key_pair)
-}
-
-fn config_of(tls: &ServerTls, key_pair: Arc<CertifiedKey>) -> Arc<ServerConfig> {
-    let resolver = Arc::new(SingleCertAndKey::from(key_pair));
-    Arc::new(tls.config(Protocols::Any, resolver, tls.tickets()))
 }
 
 async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &WorkerContext) {

@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::connection;
@@ -46,7 +47,10 @@ pub(crate) struct WorkerStart {
     pub(crate) listeners: Vec<std::net::TcpListener>,
     /// Connections of workers that are stuck. None where there is no other worker, or nothing to be stuck in.
     pub(crate) handover: Option<Arc<Handover>>,
-    pub(crate) generation: Arc<Generation>,
+    /// What is in force, and whatever will be.
+    pub(crate) generations: watch::Receiver<Arc<Generation>>,
+    /// Told the number of each generation that the worker has changed over to, or cannot.
+    pub(crate) followed: UnboundedSender<u64>,
     pub(crate) log: LogSink,
     /// How far the end of the process has come.
     pub(crate) stage: watch::Receiver<Stage>,
@@ -65,16 +69,15 @@ pub(crate) enum Stage {
 }
 
 /// Runs a worker on the calling thread until it has drained, or is told to give up what is under way.
-pub(crate) fn run(start: WorkerStart) -> io::Result<Cut> {
+pub(crate) fn run(mut start: WorkerStart) -> io::Result<Cut> {
     let _visible = Visible::new(Role::Worker(start.number));
     telemetry::bound_repeats_of_this_thread();
-    held::set_limit(start.generation.config.limits.max_buffer_total);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let worker = runtime.block_on(async { Worker::new(&start) })?;
+    let worker = runtime.block_on(async { Worker::new(&mut start) })?;
     let result = runtime.block_on(serve(Rc::clone(&worker), start));
     // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end
     // here, each with its line in the log.
@@ -96,6 +99,8 @@ async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
         let stage = start.stage.clone();
         tokio::task::spawn_local(async move { acceptor.accept(listener, stage).await });
     }
+    let follower = Rc::clone(&worker);
+    tokio::task::spawn_local(follower.follow(start.generations, start.followed));
     if let Some(handover) = start.handover {
         let taker = Rc::clone(&worker);
         let stage = start.stage.clone();
@@ -112,20 +117,54 @@ async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
 
 impl Worker {
     /// A worker that belongs to the calling thread.
-    fn new(start: &WorkerStart) -> io::Result<Rc<Self>> {
+    fn new(start: &mut WorkerStart) -> io::Result<Rc<Self>> {
         let context = WorkerContext::new(start.log.clone());
         let listeners = start.listeners.iter();
         let own_addresses = listeners
             .map(std::net::TcpListener::local_addr)
             .collect::<io::Result<_>>()?;
-        let learned = Learned::new(&start.generation.config, &context.deadlines, own_addresses);
-        let generation = WorkerGeneration::new(&start.generation, &context, &learned)?;
-        generation.make_calls();
-        Ok(Rc::new(Self {
+        let generation = Arc::clone(&start.generations.borrow_and_update());
+        let learned = Learned::new(&generation.config, &context.deadlines, own_addresses);
+        let generation = WorkerGeneration::new(&generation, &context, &learned, None)?;
+        let worker = Self {
             context,
             learned,
-            current: Current::new(generation),
-        }))
+            current: Current::new(Rc::clone(&generation)),
+        };
+        worker.put_in_force(generation);
+        Ok(Rc::new(worker))
+    }
+
+    /// Changes over to each new generation.
+    async fn follow(
+        self: Rc<Self>,
+        mut generations: watch::Receiver<Arc<Generation>>,
+        followed: UnboundedSender<u64>,
+    ) {
+        while generations.changed().await.is_ok() {
+            let generation = Arc::clone(&generations.borrow_and_update());
+            let before = self.current.get();
+            let made =
+                WorkerGeneration::new(&generation, &self.context, &self.learned, Some(&*before));
+            match made {
+                Ok(made) => self.put_in_force(made),
+                Err(error) => tracing::error!(
+                    %error,
+                    "a worker cannot change over to generation {}, it stays with {}",
+                    generation.number,
+                    before.number
+                ),
+            }
+            // The server may have gone.
+            let _ = followed.send(generation.number);
+        }
+    }
+
+    fn put_in_force(&self, generation: Rc<WorkerGeneration>) {
+        held::set_limit(generation.config.limits.max_buffer_total);
+        self.learned.set_limits(&generation.config);
+        generation.make_calls();
+        self.current.replace(generation);
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, mut stage: watch::Receiver<Stage>) {

@@ -125,7 +125,10 @@ impl Exchange {
             },
             may_lead_back: false,
             is_absolute: self.head.has_absolute_host(),
-            ..Route::direct(self.head.host(), self.head.port())
+            ..self
+                .generation
+                .connector
+                .route(self.head.host(), self.head.port())
         };
         let own = match &self.forwarded_to {
             // A filter has made it a request for another host.

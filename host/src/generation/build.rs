@@ -2,11 +2,14 @@
 //!
 //! Each part is made whether or not the others can be, so that one attempt shows everything that is wrong.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Generation;
+use super::made::{Made, Source};
 use super::problem::{Problem, Problems};
-use crate::config::{Config, HostPattern};
+use super::{Generation, MadeCertificates, MadeTlsClient};
+use crate::config::{Config, InterceptionConfig, KeyPairFiles, UnknownProtocol};
 use crate::events::{Events, Herald};
 use crate::interception::Interception;
 use crate::interception::certificates::{Certificates, CertificatesError};
@@ -14,37 +17,43 @@ use crate::plugins::Chain;
 use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
-use crate::tls_listener::{TlsListener, TlsListenerError};
+use crate::server_tls::ServerTls;
+use crate::tls_listener::TlsListener;
 use crate::upstream::mark;
 use crate::upstream::resolve::NameFiles;
 use crate::upstream::tls::TlsClient;
 use crate::web::WebServer;
 
-/// Makes what is in force with this configuration. Binds nothing; plugins are loaded and configured.
+/// Makes what is in force with this configuration, in place of `before`. Binds nothing and changes nothing of what is in
+/// force; plugins are loaded and configured.
 ///
 /// # Errors
 /// Everything that is wrong. What could be made is ended again; libraries stay in memory.
-pub(crate) fn build(config: Config) -> Result<Generation, Problems> {
+pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Generation, Problems> {
     let mut findings = Findings::default();
-    let plugins = findings.note(load_plugins(&config));
-    let tls_client = findings.note(TlsClient::new(&config.tls, insecure_hosts(&config)));
-    let tls_listener = findings.note(tls_listener(&config));
-    let interception = findings.note(interception(&config));
+    let plugins = load_plugins(&config, before)
+        .map_err(|errors| findings.0.extend(errors.into_iter().map(Problem::from)))
+        .ok();
+    let tls_client = findings.note(tls_client(&config, before));
+    let tls_listener = findings.note(tls_listener(&config, before));
+    let interception = findings.note(interception(&config, before));
     // Without the plugins nobody knows what is to be served.
     let served = plugins.and_then(|plugins| findings.note(served(&config, plugins)));
-    let (Some(served), Some(tls_client), Some(tls_listener), Some(interception)) =
+    let (Some(served), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
         (served, tls_client, tls_listener, interception)
     else {
         return Err(Problems(findings.0));
     };
     Ok(Generation {
+        number: before.map_or(1, |before| before.number + 1),
         chain: Arc::new(served.chain),
-        plugin_names: served.names,
+        plugins: served.plugins,
         events: served.events,
         herald: served.herald,
-        tls_client: Arc::new(tls_client),
-        name_files: Arc::new(NameFiles::of_system(&config.dns)),
+        tls_client,
+        name_files: name_files(&config, before),
         tls_listener: tls_listener.map(Arc::new),
+        certificates,
         interception: interception.map(Arc::new),
         web: served.web.map(Arc::new),
         marked_via: mark::marked(&config.via),
@@ -64,8 +73,8 @@ impl Findings {
 
 /// What plugins are for.
 struct Served {
+    plugins: Loaded,
     chain: Chain,
-    names: Vec<String>,
     web: Option<WebServer>,
     events: Events,
     herald: Herald,
@@ -80,57 +89,129 @@ fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
             );
         }
     }
-    let web = WebServer::new(config, plugins.web)?;
+    let web = WebServer::new(config, plugins.web.clone())?;
     if web.is_none() && config.disable_http_proxy {
         return Err(Problem::NothingToServe);
     }
-    let (herald, events) = Herald::start(plugins.subscribers).map_err(Problem::Events)?;
+    let (herald, events) = Herald::start(plugins.subscribers.clone()).map_err(Problem::Events)?;
     Ok(Served {
         chain: Chain::new(
-            plugins.filters,
-            plugins.protocols,
+            plugins.filters.clone(),
+            plugins.protocols.clone(),
             config.limits.max_body_buffer,
         ),
-        names: plugins.names,
+        plugins,
         web,
         events,
         herald,
     })
 }
 
-fn load_plugins(config: &Config) -> Result<Loaded, LoadError> {
-    let requests = config
-        .plugins
-        .iter()
-        .map(|entry| {
-            Ok(LoadRequest {
-                spec: PluginSpec::parse(&entry.spec)?,
+fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, Vec<LoadError>> {
+    let mut errors = Vec::new();
+    let mut requests = Vec::new();
+    for entry in &config.plugins {
+        match PluginSpec::parse(&entry.spec) {
+            Ok(spec) => requests.push(LoadRequest {
+                spec,
                 hook_limit: entry.timeout.unwrap_or(config.timeouts.plugin_hook),
                 config: entry.config.clone(),
                 config_origin: entry.origin.clone(),
-            })
-        })
-        .collect::<Result<Vec<_>, LoadError>>()?;
-    load(&requests, &config.plugin_dirs, HOST_TABLE)
-}
-
-fn insecure_hosts(config: &Config) -> &[HostPattern] {
-    match &config.interception {
-        Some(interception) => &interception.insecure_hosts,
-        None => &[],
+            }),
+            Err(error) => errors.push(error),
+        }
+    }
+    let none = Loaded::default();
+    let before = before.map_or(&none, |before| &before.plugins);
+    let loaded = load(&requests, &config.plugin_dirs, HOST_TABLE, before);
+    match (loaded, errors.is_empty()) {
+        (Ok(loaded), true) => Ok(loaded),
+        (Ok(_), false) => Err(errors),
+        (Err(more), _) => {
+            errors.extend(more);
+            Err(errors)
+        }
     }
 }
 
-fn tls_listener(config: &Config) -> Result<Option<TlsListener>, TlsListenerError> {
-    let files = config.tls.listener.as_ref();
-    let load = |files| TlsListener::load(files, config.tls.key_log);
-    files.map(load).transpose()
+fn tls_client(config: &Config, before: Option<&Generation>) -> Result<MadeTlsClient, Problem> {
+    let insecure_hosts = match &config.interception {
+        Some(interception) => &interception.insecure_hosts[..],
+        None => &[],
+    };
+    let upstream = &config.tls.upstream;
+    let shown = upstream.client_certificates.iter();
+    let shown = shown.flat_map(|shown| [&shown.files.cert_file, &shown.files.key_file]);
+    let files = upstream.extra_ca_files.iter().chain(shown);
+    let settings = (
+        upstream.clone(),
+        config.tls.key_log,
+        insecure_hosts.to_vec(),
+    );
+    let source = Source::new(settings, files.map(PathBuf::as_path));
+    let before = before.map(|before| &before.tls_client);
+    let make = || TlsClient::new(&config.tls, insecure_hosts);
+    Ok(Made::take_over_or(before, source, make)?)
 }
 
-fn interception(config: &Config) -> Result<Option<Interception>, CertificatesError> {
-    let Some(intercepted) = &config.interception else {
+fn name_files(config: &Config, before: Option<&Generation>) -> Arc<NameFiles> {
+    match before.filter(|before| before.config.dns == config.dns) {
+        Some(before) => Arc::clone(&before.name_files),
+        None => Arc::new(NameFiles::of_system(&config.dns)),
+    }
+}
+
+fn tls_listener(
+    config: &Config,
+    before: Option<&Generation>,
+) -> Result<Option<TlsListener>, Problem> {
+    let Some(files) = &config.tls.listener else {
         return Ok(None);
     };
-    let certificates = Certificates::new(intercepted, config.tls.key_log)?;
-    Ok(Some(Interception::new(intercepted, Arc::new(certificates))))
+    let logs_the_same = |before: &&Generation| before.config.tls.key_log == config.tls.key_log;
+    let before = before.filter(logs_the_same);
+    let tls = match before.and_then(|before| before.tls_listener.as_ref()) {
+        Some(before) => Arc::clone(before.tls()),
+        None => {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let tls = ServerTls::new(&provider, config.tls.key_log);
+            Arc::new(tls.map_err(Problem::Tls)?)
+        }
+    };
+    Ok(Some(TlsListener::load(files, &tls)?))
+}
+
+type MadeInterception = (Option<Interception>, Option<MadeCertificates>);
+
+fn interception(
+    config: &Config,
+    before: Option<&Generation>,
+) -> Result<MadeInterception, CertificatesError> {
+    let Some(intercepted) = &config.interception else {
+        return Ok((None, None));
+    };
+    // Whose tunnels are intercepted has nothing to do with certificates that are there.
+    let settings = InterceptionConfig {
+        include: Vec::new(),
+        exclude: Vec::new(),
+        insecure_hosts: Vec::new(),
+        allow_fronting: Vec::new(),
+        relay_protocols: Vec::new(),
+        rejected_for: Duration::ZERO,
+        unknown: UnknownProtocol::default(),
+        ..intercepted.clone()
+    };
+    let KeyPairFiles {
+        cert_file,
+        key_file,
+    } = &intercepted.ca;
+    let files = [cert_file, key_file, &intercepted.signing_key_file];
+    let key_log = config.tls.key_log;
+    let source = Source::new((settings, key_log), files.map(PathBuf::as_path));
+    let made = before.and_then(|before| before.certificates.as_ref());
+    let make = || Certificates::new(intercepted, key_log);
+    let certificates = Made::take_over_or(made, source, make)?;
+    let before = before.and_then(|before| before.interception.as_deref());
+    let interception = Interception::new(intercepted, Arc::clone(&certificates.part), before);
+    Ok((Some(interception), Some(certificates)))
 }

@@ -35,9 +35,9 @@ pub struct CheckArgs {
 /// # Errors
 /// Everything that would prevent a start.
 pub fn check(config: Config, out: &mut impl Write) -> Result<(), Problems> {
-    let generation = build(config)?;
+    let generation = build(config, None)?;
     let mut report = String::new();
-    for name in &generation.plugin_names {
+    for name in generation.plugin_names() {
         report.push_str(&format!("plugin {name}\n"));
     }
     report.push_str("configuration is valid\n");

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use crate::interception::certificates::CertificatesError;
 use crate::key_pair::KeyPairError;
 use crate::plugins::load::LoadError;
-use crate::tls_listener::TlsListenerError;
 use crate::upstream::tls::TlsClientError;
 use crate::web::WebServerError;
 
@@ -27,9 +26,12 @@ pub enum Problem {
         /// What is wrong with it.
         source: io::Error,
     },
-    /// A certificate or a key cannot be used.
+    /// The certificate or the key of the listener cannot be used.
     #[error(transparent)]
-    TlsListener(#[from] TlsListenerError),
+    TlsListener(#[from] KeyPairError),
+    /// The system has no randomness for the keys of tickets.
+    #[error("cannot set up TLS: {0}")]
+    Tls(rustls::Error),
     /// The web server cannot serve what it was asked to.
     #[error(transparent)]
     WebServer(#[from] WebServerError),
@@ -64,7 +66,7 @@ impl From<TlsClientError> for Problem {
 impl Problem {
     /// Whether the configuration or a plugin is at fault, rather than the system.
     fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Events(_))
+        !matches!(self, Self::Events(_) | Self::Tls(_))
     }
 }
 

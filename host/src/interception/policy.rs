@@ -83,13 +83,19 @@ pub(crate) struct Interception {
     /// TLS whose client offers nothing else than these (ALPN) is relayed unseen.
     relayed_protocols: Vec<String>,
     /// Hosts with the clients that do not accept our certificates for them: one client does not decide for others.
-    pub(crate) rejected: HostMemory,
+    pub(crate) rejected: Arc<HostMemory>,
     /// Hosts that speak no TLS, as far as they have said.
-    pub(crate) clear: HostMemory,
+    pub(crate) clear: Arc<HostMemory>,
 }
 
 impl Interception {
-    pub(crate) fn new(config: &InterceptionConfig, certificates: Arc<Certificates>) -> Self {
+    /// In place of `before`, whose experience it takes over.
+    pub(crate) fn new(
+        config: &InterceptionConfig,
+        certificates: Arc<Certificates>,
+        before: Option<&Self>,
+    ) -> Self {
+        let is_as_long = |before: &&Self| before.rejected.lifetime() == config.rejected_for;
         Self {
             certificates,
             include: config.include.clone(),
@@ -98,8 +104,14 @@ impl Interception {
             fronting: config.allow_fronting.clone(),
             unknown: config.unknown,
             relayed_protocols: config.relay_protocols.clone(),
-            rejected: HostMemory::new(config.rejected_for),
-            clear: HostMemory::new(CLEAR_FOR),
+            rejected: match before.filter(is_as_long) {
+                Some(before) => Arc::clone(&before.rejected),
+                None => Arc::new(HostMemory::new(config.rejected_for)),
+            },
+            clear: match before {
+                Some(before) => Arc::clone(&before.clear),
+                None => Arc::new(HostMemory::new(CLEAR_FOR)),
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! From what the operator wrote to plugins that are ready to be called.
 //!
-//! All or nothing: the first thing that is wrong is the answer, in one line. Libraries are opened in `library`;
+//! All or nothing: whatever is wrong is the answer, one line for each. Libraries are opened in `library`;
 //! here the plugins asked for are picked and given their configuration. Calling them is left to their instances.
 
 mod error;
@@ -33,7 +33,7 @@ pub struct LoadRequest {
 }
 
 /// The plugins that were asked for, by kind, each in the order of the requests.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// Those that see exchanges.
     pub filters: Vec<Arc<Instance<Filter>>>,
@@ -49,30 +49,68 @@ pub struct Loaded {
 
 /// Loads what is asked for, in that order. A library is opened once in a process however often it is named, and by
 /// whatever path; a file whose content has changed is another library. A request without a plugin's name gives all of
-/// its library.
+/// its library. A plugin of `before` with the same content of its library and the same configuration is taken over.
 ///
 /// # Errors
-/// The first thing that is wrong. What was loaded before is ended; its libraries stay in memory.
+/// Everything that is wrong; at least one thing. What was loaded is ended; its libraries stay in memory.
 pub fn load(
     requests: &[LoadRequest],
     dirs: &[PathBuf],
     host: HostTableRef,
-) -> Result<Loaded, LoadError> {
-    let mut taken: Vec<(Digest, &str)> = Vec::new();
-    let mut loaded = Loaded::default();
+    before: &Loaded,
+) -> Result<Loaded, Vec<LoadError>> {
+    let mut loading = Loading {
+        before,
+        taken: Vec::new(),
+        loaded: Loaded::default(),
+    };
+    let mut errors = Vec::new();
     for request in requests {
-        let library = Library::open(&request.spec, dirs, host)?;
-        for declaration in library.declared(&request.spec)? {
-            let name = declaration.name().as_str();
-            let id = (library.opened.digest, name);
-            if taken.contains(&id) {
-                return Err(library.error(LoadProblem::Twice(name.to_owned())));
-            }
-            taken.push(id);
-            library.configure(declaration, request, &mut loaded)?;
+        if let Err(error) = loading.add(request, dirs, host) {
+            errors.push(error);
         }
     }
-    Ok(loaded)
+    match errors.is_empty() {
+        true => Ok(loading.loaded),
+        false => Err(errors),
+    }
+}
+
+/// What is loaded so far.
+struct Loading<'a> {
+    before: &'a Loaded,
+    taken: Vec<(Digest, String)>,
+    loaded: Loaded,
+}
+
+impl Loading<'_> {
+    /// Loads what one request is for.
+    fn add(
+        &mut self,
+        request: &LoadRequest,
+        dirs: &[PathBuf],
+        host: HostTableRef,
+    ) -> Result<(), LoadError> {
+        let library = Library::open(&request.spec, dirs, host)?;
+        for declaration in library.declared(&request.spec)? {
+            let name = declaration.name().to_string();
+            let id = (library.opened.digest, name.clone());
+            if self.taken.contains(&id) {
+                return Err(library.error(LoadProblem::Twice(name)));
+            }
+            self.taken.push(id);
+            library.configure(declaration, request, self.before, &mut self.loaded)?;
+        }
+        Ok(())
+    }
+}
+
+/// The instance among `before` that is made of the same.
+fn known<K>(before: &[Arc<Instance<K>>], origin: &Origin) -> Option<Arc<Instance<K>>> {
+    before
+        .iter()
+        .find(|instance| instance.origin() == origin)
+        .map(Arc::clone)
 }
 
 /// An open library, and where it was found.
@@ -119,6 +157,7 @@ impl Library {
         &self,
         declaration: PluginDeclarationRef,
         request: &LoadRequest,
+        before: &Loaded,
         loaded: &mut Loaded,
     ) -> Result<(), LoadError> {
         let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
@@ -146,18 +185,21 @@ impl Library {
             declaration.web(),
         ) {
             (kind::FILTER, ROption::RSome(table), ..) => {
-                Instance::filter(origin, declaration, table, request.hook_limit)
+                let limit = request.hook_limit;
+                known(&before.filters, &origin)
+                    .filter(|known| known.hook_limit == limit)
+                    .map_or_else(|| Instance::filter(origin, declaration, table, limit), Ok)
                     .map(|made| loaded.filters.push(made))
             }
-            (kind::SUBSCRIBER, _, ROption::RSome(table), ..) => {
-                Instance::subscriber(origin, table).map(|made| loaded.subscribers.push(made))
-            }
-            (kind::PROTOCOL, .., ROption::RSome(table), _) => {
-                Instance::protocol(origin, table).map(|made| loaded.protocols.push(made))
-            }
-            (kind::WEB, .., ROption::RSome(table)) => {
-                Instance::web(origin, table).map(|made| loaded.web.push(made))
-            }
+            (kind::SUBSCRIBER, _, ROption::RSome(table), ..) => known(&before.subscribers, &origin)
+                .map_or_else(|| Instance::subscriber(origin, table), Ok)
+                .map(|made| loaded.subscribers.push(made)),
+            (kind::PROTOCOL, .., ROption::RSome(table), _) => known(&before.protocols, &origin)
+                .map_or_else(|| Instance::protocol(origin, table), Ok)
+                .map(|made| loaded.protocols.push(made)),
+            (kind::WEB, .., ROption::RSome(table)) => known(&before.web, &origin)
+                .map_or_else(|| Instance::web(origin, table), Ok)
+                .map(|made| loaded.web.push(made)),
             (kind, ..) => return Err(self.error(LoadProblem::UnknownKind { name, kind })),
         };
         made.map_err(|reason| {
@@ -191,7 +233,7 @@ fn refusal(name: &str, origin: &str, reason: &str) -> LoadProblem {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoadRequest, load};
+    use super::{LoadRequest, Loaded, load};
     use crate::plugins::host_table::HOST_TABLE;
     use crate::plugins::spec::PluginSpec;
     use std::path::{Path, PathBuf};
@@ -227,7 +269,8 @@ mod tests {
             hook_limit: std::time::Duration::from_secs(5),
             config_origin: "test".to_owned(),
         };
-        let text = load(&[request], &[], HOST_TABLE).unwrap_err().to_string();
+        let errors = load(&[request], &[], HOST_TABLE, &Loaded::default()).unwrap_err();
+        let text = errors[0].to_string();
         assert_eq!(text.lines().count(), 1);
         let file = library.display().to_string();
         assert!(text.starts_with(&file), "{text}");

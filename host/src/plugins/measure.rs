@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::host_table::HOST_TABLE;
-use super::load::{LoadRequest, load};
+use super::load::{LoadRequest, Loaded, load};
 use super::spec::PluginSpec;
 use super::{
     BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way,
@@ -53,7 +53,10 @@ impl Measured {
         };
         let mut plugins = Vec::new();
         for _ in 0..count {
-            plugins.extend(load(std::slice::from_ref(&request), dirs, HOST_TABLE)?.filters);
+            let none = Loaded::default();
+            let loaded = load(std::slice::from_ref(&request), dirs, HOST_TABLE, &none)
+                .map_err(|mut errors| errors.remove(0))?;
+            plugins.extend(loaded.filters);
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

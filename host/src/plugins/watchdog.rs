@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,14 +34,17 @@ pub(crate) fn start(
     patience: Patience,
     workers: usize,
     mut relieve: impl FnMut(&[usize]) + Send + 'static,
-) -> io::Result<()> {
-    let tick = (patience.worker / 4).clamp(SHORTEST_TICK, LONGEST_TICK);
+) -> io::Result<Watchdog> {
+    let watchdog = Watchdog(Arc::new(Mutex::new(patience)));
+    let shared = Arc::clone(&watchdog.0);
     let thread = thread::Builder::new().name("watchdog".to_owned());
     thread.spawn(move || {
         let mut watched = Watched::new(patience);
         let (mut seen, mut found, mut stuck) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            thread::sleep(tick);
+            watched.patience = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let tick = watched.patience.worker / 4;
+            thread::sleep(tick.clamp(SHORTEST_TICK, LONGEST_TICK));
             call::look(&mut seen);
             watched.compare(Instant::now(), &seen, &mut found, &mut stuck);
             for finding in found.drain(..) {
@@ -49,7 +53,18 @@ pub(crate) fn start(
             relieve(&stuck);
         }
     })?;
-    Ok(())
+    Ok(watchdog)
+}
+
+/// The thread that looks.
+#[derive(Debug)]
+pub(crate) struct Watchdog(Arc<Mutex<Patience>>);
+
+impl Watchdog {
+    /// Calls may take so long from the next look on.
+    pub(crate) fn set_patience(&self, patience: Patience) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = patience;
+    }
 }
 
 /// Something to tell.

@@ -12,6 +12,7 @@ use super::handshakes::Handshakes;
 use super::http1_hosts::Http1Hosts;
 use super::pool::{Pool, PoolLimits};
 use super::resolve::{NameFiles, Resolver};
+use super::route::Route;
 use super::tls::TlsClient;
 use crate::config::Config;
 use crate::deadline::Deadlines;
@@ -57,9 +58,16 @@ impl Learned {
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
+
+    /// Keeps as many idle connections as this configuration says, from now on.
+    pub(crate) fn set_limits(&self, config: &Config) {
+        self.pool.set_limits(pool_limits(config));
+    }
 }
 
 impl Connector {
+    /// In place of `before`, whose resolver it takes over with all answers if it is to ask the same.
+    ///
     /// # Errors
     /// The resolver cannot be set up.
     pub(crate) fn new(
@@ -67,14 +75,33 @@ impl Connector {
         tls: &Arc<TlsClient>,
         name_files: &Arc<NameFiles>,
         learned: &Rc<Learned>,
+        before: Option<&Self>,
     ) -> io::Result<Rc<Self>> {
-        let resolver = Resolver::new(&config.dns, config.timeouts.connect, name_files)?;
+        let asks_the_same = |before: &&Self| {
+            before.config.dns == config.dns
+                && before.config.timeouts.connect == config.timeouts.connect
+        };
+        let resolver = match before.filter(asks_the_same) {
+            Some(before) => Rc::clone(&before.resolver),
+            None => {
+                let limit = config.timeouts.connect;
+                Rc::new(Resolver::new(&config.dns, limit, name_files)?)
+            }
+        };
         Ok(Rc::new(Self {
             config: Arc::clone(config),
-            resolver: Rc::new(resolver),
+            resolver,
             tls: Arc::clone(tls),
             learned: Rc::clone(learned),
         }))
+    }
+
+    /// A route straight to `host` in clear, as most requests go.
+    pub(crate) fn route<'a>(&self, host: &'a str, port: u16) -> Route<'a> {
+        Route {
+            tls: self.tls.number(),
+            ..Route::direct(host, port)
+        }
     }
 
     /// Connections that can be used again.

@@ -7,6 +7,7 @@ use hashbrown::Equivalent;
 
 use super::parent::Parent;
 use super::route::{HttpVersions, Route};
+use super::tls::TlsNumber;
 use crate::http1::Scheme;
 
 /// What a connection is kept under: two routes with the same key may share connections.
@@ -17,6 +18,7 @@ pub(super) struct KeyRef<'a> {
     port: u16,
     scheme: Scheme,
     versions: HttpVersions,
+    tls: TlsNumber,
     /// None for most routes, so that those are looked up by host, port and scheme alone.
     detour: Option<DetourRef<'a>>,
 }
@@ -38,6 +40,7 @@ pub(super) struct Key {
     port: u16,
     scheme: Scheme,
     versions: HttpVersions,
+    tls: TlsNumber,
     detour: Option<Box<Detour>>,
 }
 
@@ -68,6 +71,10 @@ impl<'a> KeyRef<'a> {
             versions: match route.scheme {
                 Scheme::Http => HttpVersions::Http1,
                 Scheme::Https => route.versions,
+            },
+            tls: match (route.scheme, route.parent) {
+                (Scheme::Http, None) => TlsNumber::NONE,
+                _ => route.tls,
             },
             detour: is_unusual.then_some(DetourRef {
                 front: route.front,
@@ -100,6 +107,7 @@ impl<'a> KeyRef<'a> {
             port: self.port,
             scheme: self.scheme,
             versions: self.versions,
+            tls: self.tls,
             detour: self.detour.map(|detour| {
                 Box::new(Detour {
                     front: detour.front.map(str::to_owned),
@@ -120,6 +128,7 @@ impl Key {
             port: self.port,
             scheme: self.scheme,
             versions: self.versions,
+            tls: self.tls,
             detour: self.detour.as_deref().map(|detour| DetourRef {
                 front: detour.front.as_deref(),
                 parent: detour.parent.as_ref(),
@@ -147,6 +156,7 @@ impl PartialEq for KeyRef<'_> {
         let is_same_end = self.port == other.port
             && self.scheme == other.scheme
             && self.versions == other.versions
+            && self.tls == other.tls
             && self.host == other.host;
         is_same_end
             && match (&self.detour, &other.detour) {

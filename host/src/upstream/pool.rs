@@ -10,7 +10,7 @@
 //!
 //! What is done at once is bounded: a pool of many connections that all have been closed is cleared bit by bit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hash};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub(crate) struct PoolLimits {
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    limits: PoolLimits,
+    limits: Cell<PoolLimits>,
     /// The number of a descriptor from which on they run short.
     mark: u64,
     deadlines: Rc<Deadlines>,
@@ -88,11 +88,16 @@ struct Host {
 impl Pool {
     pub(crate) fn new(limits: PoolLimits, deadlines: &Rc<Deadlines>) -> Self {
         Self {
-            limits,
+            limits: Cell::new(limits),
             mark: limits.descriptors.map_or(u64::MAX, pressure::mark),
             deadlines: Rc::clone(deadlines),
             hosts: RefCell::default(),
         }
+    }
+
+    /// Changes all bounds but that of descriptors. What is kept beyond them goes as time passes.
+    pub(super) fn set_limits(&self, limits: PoolLimits) {
+        self.limits.set(limits);
     }
 
     /// An idle connection for which `is_usable` holds; unusable ones on the way to it are closed.
@@ -117,7 +122,7 @@ impl Pool {
     pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
         let PoolLimits {
             per_host, total, ..
-        } = self.limits;
+        } = self.limits.get();
         if stream.is_channel() || per_host == 0 || total == 0 || !stream.is_quiet() {
             return;
         }
@@ -214,7 +219,7 @@ impl Pool {
         let hosts = &mut *self.hosts.borrow_mut();
         let now = self.deadlines.now();
         let mut looks = LOOKS.min(hosts.idle.places());
-        let idle = u32::try_from(self.limits.idle.as_millis() / TICK.as_millis());
+        let idle = u32::try_from(self.limits.get().idle.as_millis() / TICK.as_millis());
         let idle = idle.unwrap_or(u32::MAX);
         for _ in 0..LOOKS {
             match hosts.idle.oldest() {
@@ -234,7 +239,7 @@ impl Pool {
             };
             let is_needed = hosts.host(number).is_some_and(|host| {
                 let shares = host.shares.as_ref();
-                shares.is_some_and(|shares| shares.sweep(clock, self.limits.idle))
+                shares.is_some_and(|shares| shares.sweep(clock, self.limits.get().idle))
                     || host.idle.len() > 0
                     || now.saturating_sub(host.used) < FORGET_AFTER
             });

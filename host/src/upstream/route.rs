@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::parent::{Parent, ParentScheme};
+use super::tls::TlsNumber;
 use crate::http1::{RequestForm, Scheme};
 
 /// Where an exchange goes, and on which way. Borrows everything: the ordinary route costs nothing to make.
@@ -20,6 +21,8 @@ pub(crate) struct Route<'a> {
     pub(crate) scheme: Scheme,
     /// What TLS with the destination offers.
     pub(crate) versions: HttpVersions,
+    /// Whose TLS the connection is made with, if any.
+    pub(crate) tls: TlsNumber,
     /// The proxy to go through.
     pub(crate) parent: Option<&'a Parent>,
     /// The client wants to send bytes of its own (CONNECT): parents connect through, whatever the scheme.
@@ -51,8 +54,8 @@ pub(crate) enum HttpVersions {
 }
 
 impl<'a> Route<'a> {
-    /// Straight to `host` in clear, as most requests go.
-    pub(crate) fn direct(host: &'a str, port: u16) -> Self {
+    /// Straight to `host` in clear, as most requests go; see [`Connector::route`](super::Connector::route).
+    pub(super) fn direct(host: &'a str, port: u16) -> Self {
         Self {
             host,
             is_absolute: false,
@@ -60,6 +63,7 @@ impl<'a> Route<'a> {
             front: None,
             scheme: Scheme::Http,
             versions: HttpVersions::Http1,
+            tls: TlsNumber::NONE,
             parent: None,
             is_tunnel: false,
             addresses: &[],

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -41,6 +42,7 @@ const MAX_WARNED_HOSTS: usize = 1024;
 /// The TLS client that all workers share.
 #[derive(Debug)]
 pub(crate) struct TlsClient {
+    number: TlsNumber,
     provider: Arc<CryptoProvider>,
     extra_roots: ExtraRoots,
     /// With the machine's, once somebody has needed them.
@@ -49,6 +51,21 @@ pub(crate) struct TlsClient {
     /// The first one that is for a host counts; the last one is for all of them.
     identities: Vec<Identity>,
     key_log: Arc<dyn KeyLog>,
+}
+
+/// Tells one TLS client of the process from all others: connections that were made by one are not used for another, which
+/// may trust somebody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TlsNumber(u32);
+
+impl TlsNumber {
+    /// Stands for connections without TLS.
+    pub(super) const NONE: Self = Self(0);
+
+    fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+    }
 }
 
 /// A file that TLS towards upstreams needs cannot be used.
@@ -108,6 +125,7 @@ impl TlsClient {
         }
         identities.push(Identity::anonymous());
         Ok(Self {
+            number: TlsNumber::next(),
             extra_roots: roots::read(&upstream.extra_ca_files)?,
             roots: OnceLock::new(),
             insecure: InsecureHosts::new(insecure_hosts),
@@ -115,6 +133,10 @@ impl TlsClient {
             key_log: key_log(config.key_log),
             provider,
         })
+    }
+
+    pub(crate) fn number(&self) -> TlsNumber {
+        self.number
     }
 
     /// Takes the client's part in a handshake with `name`, a host name or an IP literal in its canonical form.

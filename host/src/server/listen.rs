@@ -1,0 +1,115 @@
+//! The listening sockets: every address of the host name, once per worker.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::StartError;
+use crate::config::Config;
+
+/// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
+/// direction answer as well, as long as they read.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
+
+/// Binds every address of the host name once per worker; port 0 becomes the same free port everywhere.
+pub(super) fn listen(
+    config: &Config,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let hostname = config
+        .hostname
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let resolved = (hostname, config.port)
+        .to_socket_addrs()
+        .map_err(|source| StartError::Hostname {
+            hostname: config.hostname.clone(),
+            source,
+        })?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in resolved {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    let mut per_worker: Vec<Vec<TcpListener>> =
+        (0..config.num_workers.get()).map(|_| Vec::new()).collect();
+    let mut chosen_port = config.port;
+    for address in &mut addresses {
+        address.set_port(chosen_port);
+        let failed = |source| not_listening(*address, source);
+        refuse_if_taken(*address).map_err(failed)?;
+        for listeners in &mut per_worker {
+            address.set_port(chosen_port);
+            let listener =
+                bind(*address, config.backlog).map_err(|source| not_listening(*address, source))?;
+            chosen_port = listener.local_addr().map_err(StartError::Worker)?.port();
+            listeners.push(listener);
+        }
+        address.set_port(chosen_port);
+    }
+    Ok((addresses, per_worker))
+}
+
+/// SO_REUSEPORT would let a second proxy take half of the first one's connections: one bind without it tells.
+fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if cfg!(unix) {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    #[cfg(unix)]
+    {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted connections inherit both: a message is written whole, waiting for more would only delay it; and a client
+    // that has gone shows even to a route that waits for something else and has nothing to send.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there: stop it, or use another --port",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 require privileges: use a higher --port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: use another --hostname"
+        }
+        _ => "use another --hostname or --port",
+    };
+    StartError::Listen {
+        address,
+        source,
+        remedy,
+    }
+}
+
+/// An address as the start-up line shows it: `::1:8899`, `127.0.0.1:8899`.
+pub(super) fn shown(address: SocketAddr) -> String {
+    format!("{}:{}", address.ip(), address.port())
+}

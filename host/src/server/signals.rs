@@ -1,0 +1,67 @@
+//! The signals that the proxy listens to.
+
+use std::io;
+
+/// The signal that has the configuration, certificates and plugins loaded again.
+pub(super) const RELOAD: &str = "SIGHUP";
+
+/// The signals that the proxy listens to.
+#[cfg(unix)]
+pub(super) struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// From here on they no longer end the process by themselves. Called inside a runtime.
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.hangup.recv() => RELOAD,
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+impl Signals {
+    /// Waits for the next one that ends the proxy. Cancel safe.
+    pub(super) async fn next_end(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                RELOAD => tracing::info!("{RELOAD}: shutting down, not reloading"),
+                signal => return signal,
+            }
+        }
+    }
+}
+
+/// What ends the proxy where there are no signals.
+#[cfg(not(unix))]
+pub(super) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub(super) async fn next(&mut self) -> &'static str {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "Ctrl-C",
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! SIGHUP: a new generation takes the place of the one in force, and whatever is under way goes on.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::support::{HANG, Message, Origin, Proxy, Scratch, get, plugin_library, response};
+
+/// A proxy whose `proxy.toml` and plugin library are this test's own.
+struct Reloading {
+    scratch: Scratch,
+    file: PathBuf,
+    library: PathBuf,
+}
+
+impl Reloading {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let library = scratch.path("libzoo.so");
+        fs::copy(plugin_library("zoo"), &library).expect("a scratch file is ours");
+        let new = Self {
+            file: scratch.path("reloaded.toml"),
+            library,
+            scratch,
+        };
+        new.configure("one");
+        new
+    }
+
+    /// The field that the plugin adds has this value from the next reload on.
+    fn configure(&self, value: &str) {
+        self.write(&format!(
+            "[[plugins]]\nlibrary = {:?}\nname = \"AddField\"\nconfig = {{ name = \"x-added\", value = {value:?} }}\n",
+            self.library.display().to_string()
+        ));
+    }
+
+    fn write(&self, text: &str) {
+        self.scratch.write("reloaded.toml", text);
+    }
+
+    fn start(&self) -> Proxy {
+        Proxy::command()
+            .args(["--config".as_ref(), self.file.as_os_str()])
+            .start()
+    }
+}
+
+/// Answers with the field that the plugin has added.
+fn telling_origin() -> Origin {
+    Origin::replying(|request| {
+        let added = request.field("x-added").unwrap_or_default();
+        response("200 OK", &added).into_bytes()
+    })
+}
+
+fn added(answer: &Message) -> String {
+    answer.text()
+}
+
+#[test]
+fn a_changed_plugin_configuration_is_in_force_and_whatever_is_open_goes_on() {
+    let reloading = Reloading::new();
+    let (origin, echo) = (telling_origin(), Origin::echoing());
+    let proxy = reloading.start();
+    let mut tunnel = proxy.tunnel(&echo);
+    let mut kept = proxy.client();
+    assert_eq!(added(&kept.ask(get(&origin, "/"))), "one");
+    reloading.configure("two");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force; plugins: 1");
+    assert_eq!(added(&proxy.get(&origin, "/")), "two");
+    // A connection that was there takes what is in force when its next request begins.
+    assert_eq!(added(&kept.ask(get(&origin, "/"))), "two");
+    tunnel.send("after");
+    tunnel.read_until(b"after");
+    drop(tunnel);
+    proxy.wait_for_line("generation 1 has ended; 0 replaced ones are in use");
+}
+
+#[test]
+fn a_changed_library_is_loaded_although_its_path_is_the_same() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    // Another library, which has no such plugin.
+    fs::copy(plugin_library("kinds"), &reloading.library).expect("a scratch file is ours");
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    assert!(line.contains("AddField"), "{line}");
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    fs::copy(plugin_library("zoo"), &reloading.library).expect("a scratch file is ours");
+    reloading.configure("two");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force");
+    assert_eq!(added(&proxy.get(&origin, "/")), "two");
+}
+
+#[test]
+fn what_cannot_be_in_force_is_named_and_changes_nothing() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    let file = reloading.file.display().to_string();
+    let broken: [(&str, &[&str]); 4] = [
+        ("[[plugins]]\nlibrary = \"libz", &[&file, "2"]),
+        ("no_such_key = 1\n", &[&file, "no_such_key"]),
+        (
+            "[[plugins]]\nlibrary = \"/no/such/lib.so\"\nname = \"X\"\n",
+            &["/no/such/lib.so"],
+        ),
+        ("[timeouts]\nstall = 0\n", &[&file, "stall"]),
+    ];
+    for (count, (text, words)) in broken.iter().enumerate() {
+        reloading.write(text);
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_lines("not reloaded, generation 1 stays", count + 1);
+        let lines = proxy.lines();
+        let line = lines.iter().rfind(|line| line.contains("not reloaded"));
+        let line = line.expect("just seen");
+        for word in *words {
+            assert!(line.contains(word), "no {word:?} in {line}");
+        }
+        assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    }
+    fs::remove_file(&reloading.file).expect("a scratch file is ours");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_lines("not reloaded, generation 1 stays", broken.len() + 1);
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
+}
+
+#[test]
+fn settings_of_the_whole_run_stay_and_are_reported() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    reloading.write("backlog = 77\nvia = \"renamed\"\n");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("a change of backlog needs a restart, it is ignored");
+    proxy.wait_for_line("generation 2 is in force; plugins: 0");
+    proxy.get(&origin, "/");
+    let requests = origin.requests();
+    let mut via = requests.iter().filter_map(|request| request.field("via"));
+    assert!(via.next_back().is_some_and(|via| via.contains("renamed")));
+}
+
+#[test]
+fn signals_that_come_during_a_reload_lead_to_the_last_configuration() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    for value in ["two", "three", "four"] {
+        reloading.configure(value);
+        for _ in 0..5 {
+            proxy.signal(Signal::HUP);
+        }
+    }
+    let deadline = Instant::now() + HANG;
+    while added(&proxy.get(&origin, "/")) != "four" {
+        assert!(Instant::now() < deadline, "{:?}", proxy.lines());
+    }
+    // All but the one in force end.
+    proxy.wait_for_line("; 0 replaced ones are in use");
+}
