@@ -24,6 +24,23 @@ fn a_head_that_does_not_come_to_its_end_is_408() {
 }
 
 #[test]
+fn the_duration_of_an_exchange_begins_with_the_first_byte_of_its_head() {
+    let proxy = Proxy::command()
+        .config("[timeouts]\nheader_read = 0.5")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET http://127.0.0.1/ HTTP/1.1\r\n");
+    assert_eq!(client.response().status(), 408);
+    proxy.wait_for_line("answered 408");
+    let lines = proxy.lines();
+    let line = lines.iter().find(|line| line.contains("answered 408"));
+    let parts = line.into_iter().flat_map(|line| line.split(" - "));
+    let mut durations = parts.filter_map(|part| part.strip_suffix(" ms")?.parse::<f64>().ok());
+    // The proxy waits no shorter than it is told to.
+    assert!(durations.next().is_some_and(|ms| ms >= 500.0), "{line:?}");
+}
+
+#[test]
 fn a_head_that_is_dribbled_is_408() {
     let proxy = Proxy::command()
         .config("[timeouts]\nheader_read = 0.5\nidle = 5")

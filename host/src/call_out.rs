@@ -225,7 +225,7 @@ async fn converse(
         reader.deadline().arm(timeouts.upstream_response);
         let may_relax = || caller.config.compatibility.is_relaxed(head.host());
         let received = reader
-            .read_response(&caller.config.limits.head(), may_relax)
+            .read_response(&caller.config.limits.head(), may_relax, || ())
             .await;
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
         let is_malformed = matches!(&received, Err(ReadHeadError::Head(_)));

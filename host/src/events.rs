@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use plugin_api::abi::{ClientTlsView, Event, SummaryView, event};
+use plugin_api::abi::{ClientTlsView, Event, SummaryView, TimelineView, event};
 
 use crate::plugins::call::{Role, Visible};
 use crate::plugins::instance::{Instance, Subscriber};
@@ -56,6 +56,7 @@ pub(crate) struct NotedEnd {
     pub(crate) answered_by: AnsweredBy,
     pub(crate) from_client: u64,
     pub(crate) to_client: u64,
+    pub(crate) timeline: TimelineView,
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) tls: Option<Box<TlsFacts>>,
 }
@@ -200,6 +201,7 @@ fn end(note: &Note) -> Option<End> {
             from_client: ended.from_client,
             to_client: ended.to_client,
             elapsed: note.elapsed,
+            timeline: &ended.timeline,
         }),
         tls: ended.tls.as_deref().map(views::tls_view),
     })

@@ -16,6 +16,7 @@ mod reach;
 mod record;
 mod refuse;
 mod response;
+mod timeline;
 mod upload;
 mod web;
 
@@ -23,7 +24,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::buffers;
 use crate::ca;
@@ -51,6 +52,7 @@ pub(crate) use origin::Origin;
 use reach::Destination;
 use record::Record;
 use refuse::{Unread, refuse};
+use timeline::{Moment, Timeline};
 use upload::Upload;
 use web::ForwardedTo;
 
@@ -162,11 +164,11 @@ enum AfterAnswer {
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
     let consumed = client.consumed();
     let generation = connection.current.get();
-    let head = match next_request(client, connection, &generation).await {
-        Ok(head) => head,
+    let (head, began_at) = match next_request(client, connection, &generation).await {
+        Ok(received) => received,
         Err(next) => return next,
     };
-    let mut exchange = Exchange::new(connection, generation, head);
+    let mut exchange = Exchange::new(connection, generation, head, began_at);
     exchange.record.received = client.consumed() - consumed;
     exchange.note_event(NoteKind::RequestStarted);
     let outcome = match exchange.run(client).await {
@@ -200,18 +202,18 @@ enum Outcome {
     },
 }
 
-/// The next request, or what becomes of the connection if there is none.
+/// The next request and when it began, or what becomes of the connection if there is none.
 async fn next_request(
     client: &mut MessageStream,
     connection: &Connection,
     generation: &WorkerGeneration,
-) -> Result<RequestHead, Next> {
+) -> Result<(RequestHead, Instant), Next> {
     match read_request(client, &generation.config).await {
-        Ok(Some(mut head)) => {
+        Ok(Some((mut head, began_at))) => {
             if connection.is_http2 {
                 head.set_version(Version::Http2);
             }
-            Ok(head)
+            Ok((head, began_at))
         }
         Ok(None) => Err(Next::Close(CloseReason::Gone)),
         // Boxed: it would make every idle client connection larger.
@@ -222,11 +224,17 @@ async fn next_request(
 async fn read_request(
     client: &mut MessageStream,
     config: &Config,
-) -> Result<Option<RequestHead>, Unread> {
+) -> Result<Option<(RequestHead, Instant)>, Unread> {
+    let began_at = Cell::new(None);
     let mut reader = client.reader();
     reader.deadline().arm(config.timeouts.header_read);
     let limits = config.limits.head();
-    let received = match reader.read_head(HeadKind::Request, &limits).await {
+    let on_begun = || began_at.set(Some(Instant::now()));
+    let read = reader.read_head(HeadKind::Request, &limits, on_begun);
+    let read = read.await;
+    // What has not begun is no request, and takes no time.
+    let began_at = began_at.get().unwrap_or_else(Instant::now);
+    let received = match read {
         Ok(received) => received,
         Err(ReadHeadError::Closed) => return Ok(None),
         Err(ReadHeadError::Io(error))
@@ -236,14 +244,14 @@ async fn read_request(
         }
         Err(error) => {
             let error = ExchangeError::head(Peer::Client, error);
-            return Err(Unread::new(error, reader.buffered()));
+            return Err(Unread::new(error, began_at, reader.buffered()));
         }
     };
     match RequestHead::parse(received.text, received.start, buffers::lines(), &limits) {
-        Ok(head) => Ok(Some(head)),
+        Ok(head) => Ok(Some((head, began_at))),
         Err(refused) => {
             let error = ExchangeError::new(Peer::Client, Step::ReadHead, refused.error);
-            let unread = Unread::new(error, &refused.text);
+            let unread = Unread::new(error, began_at, &refused.text);
             buffers::give_back_head((refused.text, refused.lines));
             Err(unread)
         }
@@ -270,6 +278,7 @@ impl Exchange {
         connection: &Connection,
         generation: Rc<WorkerGeneration>,
         mut head: RequestHead,
+        began_at: Instant,
     ) -> Self {
         let facts = ExchangeFacts {
             connection_id: connection.id,
@@ -284,11 +293,15 @@ impl Exchange {
             // What plugins add is not for the client to name as its own hop's.
             head.fields_mut().settle_connection();
         }
+        let session = has_plugins.then(|| {
+            let client = connection.plugins_of(&generation.chain);
+            Session::new(&generation.chain, client, connection.end.as_ref(), facts)
+        });
+        let is_told = session.as_ref().is_some_and(Session::has_listeners_at_end);
+        let timeline = Timeline::new(began_at, is_told || generation.events.has_subscribers());
+        timeline.note(Moment::HeadRead);
         Self {
-            session: has_plugins.then(|| {
-                let client = connection.plugins_of(&generation.chain);
-                Session::new(&generation.chain, client, connection.end.as_ref(), facts)
-            }),
+            session,
             generation,
             facts,
             head,
@@ -307,7 +320,7 @@ impl Exchange {
             binding: Binding::Free,
             host_timeouts: 0,
             is_watched_websocket: false,
-            record: Record::new(),
+            record: Record::new(timeline),
         }
     }
 

@@ -336,18 +336,24 @@ impl<'a> Reader<'a> {
         read
     }
 
-    /// Reads up to the end of a head and hands the head's bytes over; what came behind it stays buffered.
+    /// Reads up to the end of a head and hands the head's bytes over; what came behind it stays buffered. `on_begun` is
+    /// called when the head's first byte is here; empty lines before a request do not count.
     pub(crate) async fn read_head(
         &mut self,
         kind: HeadKind,
         limits: &HeadLimits,
+        on_begun: impl FnOnce(),
     ) -> Result<HeadText, ReadHeadError> {
         let mut scanner = HeadScanner::default();
+        let mut on_begun = Some(on_begun);
         loop {
-            let found = scanner
-                .scan(self.buffered(), kind, limits)
-                .map_err(ReadHeadError::Head)?;
-            if let Some(bounds) = found {
+            let found = scanner.scan(self.buffered(), kind, limits);
+            if scanner.has_begun()
+                && let Some(on_begun) = on_begun.take()
+            {
+                on_begun();
+            }
+            if let Some(bounds) = found.map_err(ReadHeadError::Head)? {
                 return Ok(self.received.take_head(&bounds));
             }
             let filled = self.fill().await;
@@ -367,13 +373,15 @@ impl<'a> Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the head of a response. What breaks the grammar is repaired as far as RFC 9112 lets a proxy do so, and
-    /// further where `is_relaxed` says that it may be, which is asked only then.
+    /// further where `is_relaxed` says that it may be, which is asked only then. `on_begun` is called when its first byte
+    /// is here, or for a repaired head a second time once the head is.
     pub(crate) async fn read_response(
         &mut self,
         limits: &HeadLimits,
         is_relaxed: impl Fn() -> bool,
+        on_begun: impl Fn(),
     ) -> Result<ResponseHead, ReadHeadError> {
-        match self.read_head(HeadKind::Response, limits).await {
+        match self.read_head(HeadKind::Response, limits, &on_begun).await {
             Ok(HeadText { text, start }) => {
                 let parsed = ResponseHead::parse(text, start, buffers::lines(), limits);
                 let parsed = parsed.or_else(|refused| match is_relaxed() {
@@ -384,7 +392,7 @@ impl Reader<'_> {
             }
             // What was read is still there.
             Err(ReadHeadError::Head(_)) if is_relaxed() => {
-                let relaxed = self.read_head(HeadKind::RelaxedResponse, limits);
+                let relaxed = self.read_head(HeadKind::RelaxedResponse, limits, &on_begun);
                 let HeadText { text, start } = Box::pin(relaxed).await?;
                 ResponseHead::parse_relaxed(text, start, buffers::lines(), limits)
                     .map_err(|refused| settle(*refused))
@@ -638,5 +646,46 @@ impl Received {
 impl Drop for Received {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_head_begins_with_its_first_byte_however_late_the_others_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut stream = MessageStream::new(Transport::Plain(socket), &Deadlines::new(), 4096);
+        let (has_begun, is_over) = (Cell::new(0), Cell::new(false));
+        let limits = HeadLimits::default();
+        let mut reader = stream.reader();
+        let reading = async {
+            let on_begun = || has_begun.set(has_begun.get() + 1);
+            let read = reader.read_head(HeadKind::Request, &limits, on_begun).await;
+            is_over.set(true);
+            read.unwrap()
+        };
+        let sending = async {
+            client.write_all(b"\r\n").await.unwrap();
+            client.write_all(b"\r\nG").await.unwrap();
+            while has_begun.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!is_over.get());
+            client.write_all(b"ET / HTTP/1.1\r\n\r\n").await.unwrap();
+        };
+        let (head, ()) = tokio::join!(reading, sending);
+        assert_eq!(&head.text[head.start..], b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(has_begun.get(), 1);
     }
 }

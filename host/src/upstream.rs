@@ -32,8 +32,8 @@ use crate::stream::MessageStream;
 use crate::transport::Transport;
 
 pub(crate) use connector::{Connector, Learned};
-use dial::Dialer;
-pub(crate) use dial::{DialError, DialFailure, ParentFailure};
+pub(crate) use dial::{DialError, DialFailure, DialTimings, ParentFailure};
+use dial::{Dialer, Dialled};
 pub(crate) use parent::Parent;
 use pinned::{Held, Pinned};
 pub(crate) use route::HttpVersions;
@@ -50,6 +50,8 @@ pub(crate) struct Upstream {
     pub(crate) is_reused: bool,
     /// It belongs to the client's connection, see [`mod@pinned`].
     pub(crate) is_pinned: bool,
+    /// When it was made; none if it was there already, or somebody else has made it.
+    pub(crate) timings: Option<Box<DialTimings>>,
     /// The HTTP/2 connection that `stream` is one of many on.
     shared: Option<Client>,
 }
@@ -60,7 +62,15 @@ impl Upstream {
             stream,
             is_reused: false,
             is_pinned: false,
+            timings: None,
             shared: None,
+        }
+    }
+
+    fn dialled(dialled: Dialled) -> Self {
+        Self {
+            timings: Some(Box::new(dialled.timings)),
+            ..Self::new(dialled.stream)
         }
     }
 
@@ -191,8 +201,8 @@ pub(crate) async fn connect(
     if may_be_shared(route) {
         return Box::pin(connect_shared(connector, route, freshness)).await;
     }
-    let stream = Box::pin(dial(connector, dialer(connector), route)).await?;
-    Ok(Upstream::new(stream))
+    let dialled = Box::pin(dial(connector, dialer(connector), route)).await?;
+    Ok(Upstream::dialled(dialled))
 }
 
 /// Whether a connection along `route` may turn out to be HTTP/2.
@@ -224,8 +234,8 @@ async fn connect_shared(
         limit: limit.saturating_sub(begun_at.elapsed()),
         ..dialer(connector)
     };
-    let stream = match dial(connector, dialer, route).await {
-        Ok(stream) => stream,
+    let Dialled { stream, timings } = match dial(connector, dialer, route).await {
+        Ok(dialled) => dialled,
         Err(error) => {
             if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_for_want_of_tls()) {
                 turn.found_no_tls();
@@ -237,14 +247,17 @@ async fn connect_shared(
         if let Some(turn) = turn {
             turn.found_http1();
         }
-        return Ok(Upstream::new(stream));
+        return Ok(Upstream::dialled(Dialled { stream, timings }));
     }
     let client = dialer.begin_http2(route, stream).await?;
     let stream = match turn {
         Some(turn) => turn.found_http2(client),
         None => shares.share(client),
     };
-    Ok(Upstream::on(connector, stream))
+    Ok(Upstream {
+        timings: Some(Box::new(timings)),
+        ..Upstream::on(connector, stream)
+    })
 }
 
 /// As [`Dialer::dial`]. Where no descriptor is left for it, idle connections are given up.
@@ -252,7 +265,7 @@ async fn dial(
     connector: &Connector,
     dialer: Dialer<'_>,
     route: &Route<'_>,
-) -> Result<MessageStream, DialError> {
+) -> Result<Dialled, DialError> {
     let mut tries = 0;
     loop {
         let dialled = dialer.dial(route).await;
@@ -260,7 +273,7 @@ async fn dial(
         match &dialled {
             Err(error) if tries < DESCRIPTOR_TRIES && error.is_for_want_of_descriptors() => {}
             Err(_) => return dialled,
-            Ok(stream) => {
+            Ok(Dialled { stream, .. }) => {
                 stream
                     .descriptor()
                     .inspect(|number| connector.learned.pool.note_descriptor(*number));

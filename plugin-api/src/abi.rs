@@ -46,7 +46,7 @@ pub use services::{
 pub use subscriber::{Event, SubscriberTable, SubscriberTableRef};
 pub use views::{
     Address, BodyMode, ClientTlsView, ConnectionView, ExchangeView, FieldSlot, RequestView,
-    ResponseView, SummaryView, TlsHelloView,
+    ResponseView, SummaryView, TimelineView, TlsHelloView,
 };
 
 /// Libraries of another major version are refused before they are loaded.

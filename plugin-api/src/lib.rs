@@ -91,7 +91,8 @@
 //! # The end of an exchange
 //!
 //! In `on_access_log` and `on_upstream_connection_close`, [`Exchange::summary`] has the final status, who answered (the
-//! upstream, a plugin by name, or the proxy with its reason), the bytes each way and the duration.
+//! upstream, a plugin by name, or the proxy with its reason), the bytes each way, the duration, and when the exchange did
+//! what ([`Summary::timeline`]).
 //! [`Exchange::response`] is then what the client was given. [`Exchange::client`], [`Exchange::local_address`],
 //! [`Exchange::upstream_address`] and [`Exchange::client_tls`] say who is connected to whom, in all hooks.
 //!
@@ -463,7 +464,7 @@ pub use outcome::{
 pub use plugin_api_macros::filter;
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
-pub use summary::{AnsweredBy, ClientTls, Summary};
+pub use summary::{AnsweredBy, ClientTls, Summary, Timeline};
 pub use task::spawn;
 pub use web::{
     ForwardError, ForwardFault, ForwardTo, Forwarded, Route, SocketMessage, WebExchange, WebRoutes,

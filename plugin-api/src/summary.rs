@@ -1,6 +1,6 @@
 //! What an exchange came to, and how its client was connected.
 
-use crate::abi::{ClientTlsView, SummaryView, answered};
+use crate::abi::{ClientTlsView, SummaryView, TimelineView, answered};
 use std::time::Duration;
 
 /// What an exchange came to: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its
@@ -72,6 +72,72 @@ impl<'x> Summary<'x> {
     pub fn duration(&self) -> Duration {
         Duration::from_micros(self.view.elapsed)
     }
+
+    /// When the exchange did what. None where the proxy does not say, as in tests.
+    pub fn timeline(&self) -> Option<Timeline<'x>> {
+        self.view.timeline().map(|view| Timeline { view })
+    }
+}
+
+/// When an exchange did what, each since the request's first byte, in microseconds. Empty lines before a request do not
+/// count. Behind another request that is not finished, a request begins when its turn comes; with HTTP/2, when its head is
+/// whole. None for what did not happen: where a kept connection served there is no connecting, and where the proxy or a
+/// plugin answered there may be no upstream at all. Where the upstream was tried again, the last try counts.
+#[derive(Clone, Copy)]
+pub struct Timeline<'x> {
+    view: &'x TimelineView,
+}
+
+impl Timeline<'_> {
+    /// The request's head was there.
+    pub fn head_read(&self) -> Option<Duration> {
+        since(self.view.head_read)
+    }
+
+    /// Plugins had let the request pass, with its content where one wants it whole.
+    pub fn decided(&self) -> Option<Duration> {
+        since(self.view.decided)
+    }
+
+    /// A new connection was begun, to the upstream or its parent proxy.
+    pub fn dial_begun(&self) -> Option<Duration> {
+        since(self.view.dial_begun)
+    }
+
+    /// The name was resolved: by a plugin, before [`dial_begun`](Self::dial_begun), or for the new connection. Through a
+    /// parent proxy it is the parent's name.
+    pub fn resolved(&self) -> Option<Duration> {
+        since(self.view.resolved)
+    }
+
+    /// The new connection was there; through a parent proxy, once that had said so.
+    pub fn connected(&self) -> Option<Duration> {
+        since(self.view.connected)
+    }
+
+    /// TLS with the upstream was there, on the new connection.
+    pub fn secured(&self) -> Option<Duration> {
+        since(self.view.secured)
+    }
+
+    /// The request was sent whole. An answer may come before.
+    pub fn sent(&self) -> Option<Duration> {
+        since(self.view.sent)
+    }
+
+    /// The first byte of the final response was there.
+    pub fn answer_begun(&self) -> Option<Duration> {
+        since(self.view.answer_begun)
+    }
+
+    /// Whether the upstream's connection had served before.
+    pub fn is_reused(&self) -> bool {
+        self.view.is_reused == 1
+    }
+}
+
+fn since(micros: u64) -> Option<Duration> {
+    (micros != TimelineView::NEVER).then(|| Duration::from_micros(micros))
 }
 
 /// The TLS session that a client has with the proxy: of the listener, or inside of an intercepted tunnel that of the

@@ -42,6 +42,9 @@ fn exchanges_are_recorded_without_credentials() {
     ] {
         assert!(lines[1].contains(part), "no {part} in {archive}");
     }
+    // A connection to an address, in clear.
+    assert!(lines[1].contains("\"dns\":-1.0") && lines[1].contains("\"ssl\":-1.0"));
+    assert!(!lines[1].contains("\"connect\":-1.0"), "{archive}");
     assert!(lines[2].contains(&format!("\"method\":\"CONNECT\",\"url\":\"{authority}\"")));
     assert!(!archive.contains("hush"), "{archive}");
 }

@@ -33,7 +33,7 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<Outcome, ExchangeError> {
-        self.record.seeks_upstream = true;
+        self.seek_upstream();
         let (mut approach, mut treatment) = self.approach();
         let mut secured = None;
         let mut upstream = None;

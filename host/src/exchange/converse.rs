@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reach::Destination;
 use super::upload::KeptContent;
-use super::{Delivered, Exchange, Invitation, Progress, client_has_gone, unless_gone};
+use super::{Delivered, Exchange, Invitation, Moment, Progress, client_has_gone, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::config::Timeouts;
@@ -51,6 +51,7 @@ impl Exchange {
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
         progress.is_sent.set(true);
+        self.record.timeline.note(Moment::Sent);
         let patience = self.timeouts().upstream_response;
         from_upstream.deadline().arm(patience);
         let (from_client, mut to_client) = client.split();
@@ -99,6 +100,7 @@ impl Exchange {
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let timeouts = *self.timeouts();
+        let timeline = self.record.timeline.clone();
         let framing = self.outbound_framing();
         let has_sent = self
             .upload
@@ -185,6 +187,7 @@ impl Exchange {
             }
             sent?;
             progress.is_sent.set(true);
+            timeline.note(Moment::Sent);
             clocks.content_within.disarm();
             let watch = clocks.content_within.another();
             let others = [answer_within, clocks.client_takes_within];

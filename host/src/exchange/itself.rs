@@ -83,7 +83,7 @@ impl Exchange {
                 status: self.record.status,
                 reason: &self.record.reason,
                 response_bytes: self.record.sent,
-                elapsed: self.record.started_at.elapsed(),
+                elapsed: self.record.timeline.elapsed(),
                 note: None,
                 asked: None,
                 user: "",

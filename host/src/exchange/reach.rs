@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::{
-    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Outcome, Progress, unless_gone,
+    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Moment, Outcome, Progress, unless_gone,
 };
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme, Version};
@@ -196,7 +196,7 @@ impl Exchange {
     ) -> Result<Outcome, (ExchangeError, Progress)> {
         let has_all = !self.has_content() || self.upload.is_done;
         let is_idempotent = http1::is_idempotent(self.head.method());
-        self.record.seeks_upstream = true;
+        self.seek_upstream();
         let mut freshness = if has_all && is_idempotent {
             Freshness::Any
         } else {
@@ -263,6 +263,12 @@ impl Exchange {
         }
     }
 
+    /// Nothing keeps the request from going to the upstream any more.
+    pub(super) fn seek_upstream(&mut self) {
+        self.record.seeks_upstream = true;
+        self.record.timeline.note(Moment::Decided);
+    }
+
     /// A connection to where the exchange goes, and where that is. Plugins may have it tried elsewhere.
     pub(super) async fn reach(
         &mut self,
@@ -271,10 +277,14 @@ impl Exchange {
     ) -> Result<(Destination, Reached), ExchangeError> {
         let mut tries = 0;
         loop {
+            self.record.timeline.begin_reaching();
             let mut destination = self.destination();
             let error = match self.obtain(client, &mut destination, freshness).await {
                 Ok(Reached::Upstream(upstream)) => {
                     self.record.has_upstream = true;
+                    let timings = upstream.timings.as_deref();
+                    let timeline = &self.record.timeline;
+                    timeline.note_connection(timings, upstream.is_reused);
                     if self.end.is_some() {
                         self.record.upstream_ends = upstream.stream.addresses().map(Box::new);
                     }
@@ -409,6 +419,9 @@ impl Exchange {
         let walk = async { Ok(session.resolve(subject).await) };
         let verdict = unless_gone(client.gone(half_closed), walk).await?;
         let (addresses, source) = session.addresses();
+        if !addresses.is_empty() {
+            self.record.timeline.note(Moment::Resolved);
+        }
         if !addresses.is_empty() || source.is_some() {
             let changed = destination.changed.get_or_insert_default();
             (changed.addresses, changed.source) = (addresses, source);

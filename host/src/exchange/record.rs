@@ -1,9 +1,9 @@
 //! The end of every exchange: what the access log and the plugins are told.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Exchange;
+use super::{Exchange, Timeline};
 use crate::buffers;
 use crate::events::{Note, NoteKind, NotedEnd, NotedRequest};
 use crate::http1::ResponseHead;
@@ -15,7 +15,7 @@ use crate::worker_context::WorkerContext;
 
 /// What the access log says of an exchange.
 pub(super) struct Record {
-    pub(super) started_at: Instant,
+    pub(super) timeline: Timeline,
     /// The request was for the upstream, whether or not it got there; the log names it then.
     pub(super) seeks_upstream: bool,
     /// The web server answers.
@@ -48,9 +48,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(timeline: Timeline) -> Self {
         Self {
-            started_at: Instant::now(),
+            timeline,
             seeks_upstream: false,
             is_web: false,
             has_credential: false,
@@ -95,7 +95,7 @@ impl Drop for Exchange {
         self.record.cut_off(&self.generation.worker);
         if std::thread::panicking() {
             // Plugins are not called on the way out of a fault of our own.
-            self.log(self.record.started_at.elapsed());
+            self.log(self.record.timeline.elapsed());
         } else {
             self.end();
         }
@@ -147,6 +147,7 @@ impl Exchange {
                 answered_by: self.record.answered_by.clone(),
                 from_client: self.record.received,
                 to_client: self.record.sent + self.record.answer_len,
+                timeline: self.record.timeline.view(),
                 upstream: self.record.upstream_ends.as_ref().map(|ends| ends.0),
                 tls: self.end.as_ref().and_then(|end| end.tls.clone()),
             })),
@@ -230,7 +231,7 @@ impl Exchange {
             .as_ref()
             .is_some_and(Session::has_listeners_at_end);
         let elapsed = match is_logged || has_listeners || self.generation.events.has_subscribers() {
-            true => self.record.started_at.elapsed(),
+            true => self.record.timeline.elapsed(),
             false => Duration::ZERO,
         };
         let may_log = !has_listeners || self.tell_at_end(Hook::OnAccessLog, elapsed);
@@ -250,6 +251,7 @@ impl Exchange {
         let Some(session) = &self.session else {
             return true;
         };
+        let timeline = self.record.timeline.view();
         let summary = Summary {
             status: self.record.answered,
             answered_by: &self.record.answered_by,
@@ -257,6 +259,7 @@ impl Exchange {
             from_client: self.record.received,
             to_client: self.record.sent + self.record.answer_len,
             elapsed,
+            timeline: &timeline,
         };
         session.with_summary(&summary, || session.run_at_end(hook, &self.head))
     }

@@ -3,7 +3,7 @@
 //! There is no exchange, so plugins are not called. The line says what the request seems to ask for, or which other
 //! protocol the client speaks, and what to do about that.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use super::{CloseReason, Connection, GONE, Next, send_reply, why_answered};
 use crate::error::{Cause, ExchangeError};
@@ -16,13 +16,14 @@ use crate::telemetry::AccessRecord;
 /// Why there is no request, and what there is in its place.
 pub(super) struct Unread {
     error: ExchangeError,
+    began_at: Instant,
     foreign: Option<Foreign>,
     glimpse: Box<Glimpse>,
 }
 
 impl Unread {
-    /// `received` is what has come of the head.
-    pub(super) fn new(error: ExchangeError, received: &[u8]) -> Self {
+    /// `began_at` is when its first byte arrived, `received` what has come of the head.
+    pub(super) fn new(error: ExchangeError, began_at: Instant, received: &[u8]) -> Self {
         let foreign = Foreign::of(received);
         let glimpse = match foreign {
             Some(_) => Glimpse::default(),
@@ -30,6 +31,7 @@ impl Unread {
         };
         Self {
             error,
+            began_at,
             foreign,
             glimpse: Box::new(glimpse),
         }
@@ -45,6 +47,7 @@ pub(super) async fn refuse(
 ) -> Next {
     let Unread {
         error,
+        began_at,
         foreign,
         glimpse,
     } = unread;
@@ -86,7 +89,7 @@ pub(super) async fn refuse(
             status: None,
             reason: b"",
             response_bytes: 0,
-            elapsed: Duration::ZERO,
+            elapsed: began_at.elapsed(),
             note: Some(&note),
             asked: asked.map(|(host, port)| (host.as_str(), *port)),
             user: connection

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Invitation, Progress, unless_gone,
+    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Invitation, Moment, Progress,
+    unless_gone,
 };
 use crate::buffers;
 use crate::collect::Collected;
@@ -210,10 +211,11 @@ impl Exchange {
             let limits = self.generation.config.limits.head();
             let compatibility = &self.generation.config.compatibility;
             let may_relax = || compatibility.is_relaxed(self.head.host());
+            let on_begun = || self.record.timeline.note(Moment::AnswerBegun);
             let received = match self.has_content() && !progress.is_sent.get() {
-                false => from.read_response(&limits, may_relax).await,
+                false => from.read_response(&limits, may_relax, on_begun).await,
                 // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
-                true => Box::pin(unless_reset(from, to, &limits, may_relax)).await?,
+                true => Box::pin(unless_reset(from, to, &limits, may_relax, on_begun)).await?,
             };
             let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
                 && from.buffered().is_empty();
@@ -587,8 +589,9 @@ async fn unless_reset(
     to: &Writer<'_>,
     limits: &HeadLimits,
     may_relax: impl Fn() -> bool,
+    on_begun: impl Fn(),
 ) -> Result<Result<ResponseHead, ReadHeadError>, ExchangeError> {
-    let received = async { Ok(from.read_response(limits, may_relax).await) };
+    let received = async { Ok(from.read_response(limits, may_relax, on_begun).await) };
     unless_gone(to.reset(), received).await
 }
 

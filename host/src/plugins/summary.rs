@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use abi_stable::std_types::RStr;
-use plugin_api::abi::{SummaryView, answered};
+use plugin_api::abi::{SummaryView, TimelineView, answered};
 
 use super::views;
 
@@ -32,6 +32,7 @@ pub(crate) struct Summary<'a> {
     /// In bytes.
     pub(crate) to_client: u64,
     pub(crate) elapsed: Duration,
+    pub(crate) timeline: &'a TimelineView,
 }
 
 /// No summary yet.
@@ -46,7 +47,7 @@ pub(crate) const NO_SUMMARY: SummaryView = SummaryView {
     reserved: [0; 4],
 };
 
-/// A view of the summary; its texts are those of `summary`, without their lifetime.
+/// A view of the summary; its texts and its timeline are those of `summary`, without their lifetime.
 pub(crate) fn view(summary: &Summary<'_>) -> SummaryView {
     let (answered_by, answerer) = match summary.answered_by {
         AnsweredBy::Nobody => (answered::NOBODY, ""),
@@ -62,6 +63,7 @@ pub(crate) fn view(summary: &Summary<'_>) -> SummaryView {
         from_client: summary.from_client,
         to_client: summary.to_client,
         elapsed: u64::try_from(summary.elapsed.as_micros()).unwrap_or(u64::MAX),
-        reserved: [0; 4],
+        ..NO_SUMMARY
     }
+    .with_timeline(summary.timeline)
 }

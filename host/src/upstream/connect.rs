@@ -53,19 +53,18 @@ fn request(route: &Route<'_>, authorization: Option<&[u8]>) -> Vec<u8> {
 }
 
 async fn status(reader: &mut Reader<'_>, limits: &HeadLimits) -> Result<u16, ParentFailure> {
-    let received =
-        reader
-            .read_head(HeadKind::Response, limits)
-            .await
-            .map_err(|error| match error {
-                ReadHeadError::Head(error) => ParentFailure::Head(error),
-                ReadHeadError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                    ParentFailure::Io(error)
-                }
-                ReadHeadError::Io(_) | ReadHeadError::Closed | ReadHeadError::CutOff => {
-                    ParentFailure::Closed
-                }
-            })?;
+    let received = reader
+        .read_head(HeadKind::Response, limits, || ())
+        .await
+        .map_err(|error| match error {
+            ReadHeadError::Head(error) => ParentFailure::Head(error),
+            ReadHeadError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                ParentFailure::Io(error)
+            }
+            ReadHeadError::Io(_) | ReadHeadError::Closed | ReadHeadError::CutOff => {
+                ParentFailure::Closed
+            }
+        })?;
     let (status, used) =
         match ResponseHead::parse(received.text, received.start, buffers::lines(), limits) {
             Ok(head) => (Ok(head.status()), head.into_buffers()),

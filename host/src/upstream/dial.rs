@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connect;
 use super::handshakes::Handshakes;
@@ -125,6 +125,33 @@ pub(crate) enum ParentFailure {
     Io(io::Error),
 }
 
+/// A new connection, and when it came to be.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: MessageStream,
+    pub(crate) timings: DialTimings,
+}
+
+/// When the steps of making a connection were over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DialTimings {
+    pub(crate) begun_at: Instant,
+    /// None where no name had to be resolved. Through a parent proxy, it is the parent's name.
+    pub(crate) resolved_at: Option<Instant>,
+    /// The destination was connected to; through a parent proxy, as far as the parent says.
+    pub(crate) connected_at: Instant,
+    /// None where TLS with the destination was not wanted.
+    pub(crate) secured_at: Option<Instant>,
+}
+
+/// How far a connection has come.
+struct Course<'a> {
+    /// With whom a handshake of TLS is under way.
+    securing: Cell<Option<&'a str>>,
+    resolved_at: Cell<Option<Instant>>,
+    connected_at: Cell<Option<Instant>>,
+}
+
 /// What a worker dials with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer<'a> {
@@ -147,12 +174,25 @@ impl Dialer<'_> {
     /// Connects along `route`.
     ///
     /// Cancel safe: a dropped call closes what it had begun.
-    pub(crate) async fn dial(&self, route: &Route<'_>) -> Result<MessageStream, DialError> {
-        let securing = Cell::new(None);
-        tokio::time::timeout(self.limit, self.open(route, &securing))
+    pub(crate) async fn dial(&self, route: &Route<'_>) -> Result<Dialled, DialError> {
+        let begun_at = Instant::now();
+        let course = Course {
+            securing: Cell::new(None),
+            resolved_at: Cell::new(None),
+            connected_at: Cell::new(None),
+        };
+        let stream = tokio::time::timeout(self.limit, self.open(route, &course))
             .await
-            .unwrap_or_else(|_| Err(self.late(securing.get())))
-            .map_err(|failure| DialError::new(route, failure))
+            .unwrap_or_else(|_| Err(self.late(course.securing.get())))
+            .map_err(|failure| DialError::new(route, failure))?;
+        let ended_at = Instant::now();
+        let timings = DialTimings {
+            begun_at,
+            resolved_at: course.resolved_at.get(),
+            connected_at: course.connected_at.get().unwrap_or(ended_at),
+            secured_at: (route.scheme == Scheme::Https).then_some(ended_at),
+        };
+        Ok(Dialled { stream, timings })
     }
 
     /// Begins HTTP/2 on a connection that TLS has agreed on it for.
@@ -174,14 +214,13 @@ impl Dialer<'_> {
             .map_err(|failure| DialError::new(route, failure))
     }
 
-    /// `securing` says with whom a handshake of TLS is under way.
     async fn open<'a>(
         &self,
         route: &Route<'a>,
-        securing: &Cell<Option<&'a str>>,
+        course: &Course<'a>,
     ) -> Result<MessageStream, DialFailure> {
         let stream = match route.parent {
-            Some(parent) => self.open_through(parent, route, securing).await?,
+            Some(parent) => self.open_through(parent, route, course).await?,
             None => {
                 let to = Destination {
                     host: route.connect_host(),
@@ -194,14 +233,16 @@ impl Dialer<'_> {
                         false => self.own_addresses,
                     },
                 };
-                let socket = race::connect(self.resolver, to).await?;
-                self.stream(Transport::Plain(socket))
+                let connected = race::connect(self.resolver, to).await?;
+                course.resolved_at.set(connected.resolved_at);
+                self.stream(Transport::Plain(connected.socket))
             }
         };
         match route.scheme {
             Scheme::Http => Ok(stream),
             Scheme::Https => {
-                securing.set(Some(route.host));
+                course.connected_at.set(Some(Instant::now()));
+                course.securing.set(Some(route.host));
                 let secured = self.secure(stream, route.host, route.is_claimed, route.versions);
                 if !route.is_tunnel {
                     return secured.await;
@@ -220,7 +261,7 @@ impl Dialer<'_> {
         &self,
         parent: &'a Parent,
         route: &Route<'a>,
-        securing: &Cell<Option<&'a str>>,
+        course: &Course<'a>,
     ) -> Result<MessageStream, DialFailure> {
         // A parent would only connect us with ourselves, as another client.
         if !route.may_lead_back
@@ -240,19 +281,21 @@ impl Dialer<'_> {
             source: route.source,
             own: self.own_addresses,
         };
-        let socket = race::connect(self.resolver, to)
-            .await
-            .map_err(|failure| match failure {
-                DialFailure::Itself => ParentFailure::Itself.into(),
-                failure => failure,
-            })?;
-        let mut stream = self.stream(Transport::Plain(socket));
+        let connected =
+            race::connect(self.resolver, to)
+                .await
+                .map_err(|failure| match failure {
+                    DialFailure::Itself => ParentFailure::Itself.into(),
+                    failure => failure,
+                })?;
+        course.resolved_at.set(connected.resolved_at);
+        let mut stream = self.stream(Transport::Plain(connected.socket));
         if parent.scheme() == ParentScheme::Https {
-            securing.set(Some(parent.host()));
+            course.securing.set(Some(parent.host()));
             stream = self
                 .secure(stream, parent.host(), false, HttpVersions::Http1)
                 .await?;
-            securing.set(None);
+            course.securing.set(None);
         }
         match parent.scheme() {
             ParentScheme::Socks5 => {

@@ -40,11 +40,18 @@ pub(super) struct Destination<'a> {
     pub(super) own: &'a [SocketAddr],
 }
 
+/// A new TCP connection.
+pub(super) struct Connected {
+    pub(super) socket: TcpStream,
+    /// When the first address was known that was tried; none where nothing had to be resolved.
+    pub(super) resolved_at: Option<std::time::Instant>,
+}
+
 /// Connects. Cancel safe: a dropped call closes what it had begun.
 pub(super) async fn connect(
     resolver: &Resolver,
     to: Destination<'_>,
-) -> Result<TcpStream, DialFailure> {
+) -> Result<Connected, DialFailure> {
     if !to.addresses.is_empty() {
         return Race::over(to).run(None).await;
     }
@@ -52,6 +59,10 @@ pub(super) async fn connect(
         Ok(ip) if own::leads_back(to.own, SocketAddr::new(ip, to.port)) => Err(DialFailure::Itself),
         Ok(ip) => attempt(SocketAddr::new(ip, to.port), to.source)
             .await
+            .map(|socket| Connected {
+                socket,
+                resolved_at: None,
+            })
             .map_err(DialFailure::Connect),
         Err(_) => Race::new(to).run(Some(resolver)).await,
     }
@@ -85,6 +96,7 @@ struct Race<'a> {
     v6: VecDeque<IpAddr>,
     v4: VecDeque<IpAddr>,
     last_family: Option<Family>,
+    resolved_at: Option<std::time::Instant>,
     attempts: FuturesUnordered<Attempt>,
     /// When the next address may be tried beside the running attempts.
     next_at: Instant,
@@ -102,6 +114,7 @@ impl<'a> Race<'a> {
             v6: VecDeque::new(),
             v4: VecDeque::new(),
             last_family: None,
+            resolved_at: None,
             attempts: FuturesUnordered::new(),
             next_at: Instant::now(),
             last_error: None,
@@ -120,7 +133,7 @@ impl<'a> Race<'a> {
         }
     }
 
-    async fn run(mut self, unresolved: Option<&Resolver>) -> Result<TcpStream, DialFailure> {
+    async fn run(mut self, unresolved: Option<&Resolver>) -> Result<Connected, DialFailure> {
         let (host, is_absolute) = (self.host, self.is_absolute);
         let ask = async |family| match unresolved {
             Some(resolver) => resolver.lookup(host, is_absolute, family).await,
@@ -162,7 +175,12 @@ impl<'a> Race<'a> {
                     }
                 }
                 Some(attempt) = self.attempts.next() => match attempt {
-                    Ok(socket) => return Ok(socket),
+                    Ok(socket) => {
+                        return Ok(Connected {
+                            socket,
+                            resolved_at: self.resolved_at.filter(|_| unresolved.is_some()),
+                        });
+                    }
                     Err(error) => {
                         // What another address said tells more than that this one is out of the source's reach.
                         if self.last_error.is_none() || error.kind() != io::ErrorKind::AddrNotAvailable {
@@ -197,6 +215,7 @@ impl<'a> Race<'a> {
             };
             if let Some(ip) = waiting.pop_front() {
                 self.last_family = Some(family);
+                self.resolved_at.get_or_insert_with(std::time::Instant::now);
                 let address = SocketAddr::new(ip, self.port);
                 if own::leads_back(self.own, address) {
                     return Err(DialFailure::Itself);

@@ -82,7 +82,7 @@ impl Means {
             read_len: 1024 * 1024,
             limit: self.limit,
         };
-        dialer.dial(route).await
+        dialer.dial(route).await.map(|dialled| dialled.stream)
     }
 
     async fn failure(&self, route: &Route<'_>) -> DialError {

@@ -12,7 +12,7 @@ use super::{
     Address, BodyMode, CallOut, CallOutAnswer, ClientTlsView, ConnectionView, ErrorSink, Event,
     ExchangeCallbacks, ExchangeView, FieldSlot, FilterTable, HostTable, PluginDeclaration,
     PluginLibrary, ProtocolTable, RawWaker, RequestView, ResponseView, StreamView, SubscriberTable,
-    SummaryView, Task, TlsHelloView, WakerTable, Work,
+    SummaryView, Task, TimelineView, TlsHelloView, WakerTable, Work,
 };
 use std::mem::offset_of;
 
@@ -47,6 +47,10 @@ fn plain_structs_never_change() {
         SummaryView: 96 {
             status: 0, answered_by: 4, answerer: 8, note: 24, from_client: 40, to_client: 48, elapsed: 56,
             reserved: 64,
+        }
+        TimelineView: 136 {
+            head_read: 0, decided: 8, dial_begun: 16, resolved: 24, connected: 32, secured: 40, sent: 48,
+            answer_begun: 56, is_reused: 64, padding: 68, reserved: 72,
         }
         ConnectionView: 112 {
             host: 0, fail: 8, connection_id: 16, client: 24, local: 48, hook: 72, reserved: 80,

@@ -96,8 +96,74 @@ pub struct SummaryView {
     pub to_client: u64,
     /// From the beginning to the end, in microseconds.
     pub elapsed: u64,
-    /// Zero.
+    /// The address of a [`TimelineView`], which is valid like this view, or zero; then zeroes. See
+    /// [`timeline`](Self::timeline).
     pub reserved: [u64; 4],
+}
+
+impl SummaryView {
+    /// The same, with a timeline that has to stay where it is as long as the view is used.
+    #[must_use]
+    pub fn with_timeline(mut self, timeline: &TimelineView) -> Self {
+        self.reserved[0] = core::ptr::from_ref(timeline).expose_provenance() as u64;
+        self
+    }
+
+    /// When the exchange did what; none where the host does not say.
+    pub fn timeline(&self) -> Option<&TimelineView> {
+        let address = core::ptr::with_exposed_provenance::<TimelineView>(self.reserved[0] as usize);
+        // SAFETY: zero or the address of a timeline that lasts as long as this view.
+        unsafe { address.as_ref() }
+    }
+}
+
+/// When an exchange did what, in microseconds since the request's first byte; [`NEVER`](Self::NEVER) for what it did not
+/// do, or not yet.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelineView {
+    /// The request's head was there.
+    pub head_read: u64,
+    /// Plugins had let the request pass.
+    pub decided: u64,
+    /// A new connection to the upstream was begun.
+    pub dial_begun: u64,
+    /// The upstream's name was resolved.
+    pub resolved: u64,
+    /// The new connection was there.
+    pub connected: u64,
+    /// TLS on it was there.
+    pub secured: u64,
+    /// The request was sent whole.
+    pub sent: u64,
+    /// The first byte of the final response was there.
+    pub answer_begun: u64,
+    /// 1: over a connection that had served before.
+    pub is_reused: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Zero.
+    pub reserved: [u64; 8],
+}
+
+impl TimelineView {
+    /// What has not happened.
+    pub const NEVER: u64 = u64::MAX;
+
+    /// Nothing has happened.
+    pub const EMPTY: Self = Self {
+        head_read: Self::NEVER,
+        decided: Self::NEVER,
+        dial_begun: Self::NEVER,
+        resolved: Self::NEVER,
+        connected: Self::NEVER,
+        secured: Self::NEVER,
+        sent: Self::NEVER,
+        answer_begun: Self::NEVER,
+        is_reused: 0,
+        padding: 0,
+        reserved: [0; 8],
+    };
 }
 
 /// One client connection as a connection hook sees it; valid for the call.

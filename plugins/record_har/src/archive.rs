@@ -220,6 +220,7 @@ mod tests {
     use super::{Archive, HarFile};
     use crate::har::Finished;
     use crate::recording::{Recording, RequestRecord};
+    use crate::spans::Spans;
     use std::fs;
     use std::path::PathBuf;
     use std::sync::Arc;
@@ -238,10 +239,12 @@ mod tests {
             fields: vec![("X".to_owned(), "\n]}}\n".to_owned())],
             content_len: Some(0),
         };
-        let mut recording = Recording::default();
-        recording.request = Some(request);
+        let recording = Recording {
+            request: Some(request),
+            ..Recording::default()
+        };
         Finished {
-            spans: recording.spans(),
+            spans: Spans::default(),
             recording,
             connection_id: 1,
             upstream_host: "a".to_owned(),

@@ -3,7 +3,8 @@
 //! What is not known is left out where that is allowed, and -1 or empty otherwise. Cookies are not taken apart: they
 //! are in the fields, unless redacted.
 
-use crate::recording::{Content, Progress, Recording, RequestRecord, ResponseRecord, Spans};
+use crate::recording::{Content, Progress, Recording, RequestRecord, ResponseRecord};
+use crate::spans::Spans;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -89,10 +90,17 @@ struct Pair<'a> {
 
 #[derive(Serialize)]
 struct Timings {
+    blocked: f64,
+    dns: f64,
+    connect: f64,
+    ssl: f64,
     send: f64,
     wait: f64,
     receive: f64,
 }
+
+/// What did not happen.
+const NOT_APPLICABLE: f64 = -1.0;
 
 /// The entry in one line, without line end; none if no request was seen.
 pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
@@ -101,7 +109,7 @@ pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
     let named = finished.upstream_host.parse::<IpAddr>().ok();
     let entry = Entry {
         started_date_time: format!("{:.3}", recording.started),
-        time: millis(spans.send + spans.wait + spans.receive),
+        time: millis(spans.total()),
         request: request_part(recording.request.as_ref()?),
         response: match &recording.response {
             Some(response) => response_part(response, &recording.content),
@@ -109,6 +117,10 @@ pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
         },
         cache: Nothing {},
         timings: Timings {
+            blocked: millis(spans.blocked),
+            dns: spans.dns.map_or(NOT_APPLICABLE, millis),
+            connect: spans.connect.map_or(NOT_APPLICABLE, millis),
+            ssl: spans.ssl.map_or(NOT_APPLICABLE, millis),
             send: millis(spans.send),
             wait: millis(spans.wait),
             receive: millis(spans.receive),

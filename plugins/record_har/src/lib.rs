@@ -15,7 +15,7 @@
 //!
 //! Requests are recorded as clients sent them, before plugins change them in `handle_client_request`; responses as they
 //! arrive from the upstream, with the changes of the plugins listed before this one. Bodies are forwarded unchanged, and
-//! their beginning is copied. The content of requests and of tunnels is not recorded; in an intercepted tunnel, each
+//! their beginning is copied. The times are the proxy's. The content of requests and of tunnels is not recorded; in an intercepted tunnel, each
 //! request has its own entry.
 
 mod archive;
@@ -23,6 +23,7 @@ mod config;
 mod har;
 mod recording;
 mod redaction;
+mod spans;
 
 use archive::Archive;
 use config::Config;
@@ -31,6 +32,7 @@ use plugin_api::AnsweredBy;
 use plugin_api::prelude::*;
 use recording::Recording;
 use redaction::Redaction;
+use spans::Spans;
 
 struct RecordHar {
     archive: Archive,
@@ -58,11 +60,6 @@ impl Filter for RecordHar {
         proceed()
     }
 
-    fn handle_client_request(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
-        exchange.state.note_sent();
-        proceed()
-    }
-
     fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         self.note_heads(exchange);
         proceed()
@@ -83,9 +80,10 @@ impl Filter for RecordHar {
         self.note_heads(exchange);
         self.note_own_answer(exchange);
         let server_ip = exchange.upstream_address().map(|address| address.ip());
+        let spans = exchange.summary().map(Spans::of).unwrap_or_default();
         let recording = std::mem::take(exchange.state);
         self.archive.put(Finished {
-            spans: recording.spans(),
+            spans,
             recording,
             connection_id: exchange.connection_id(),
             upstream_host: exchange.upstream().host().to_owned(),
@@ -172,7 +170,7 @@ mod tests {
         assert_eq!(response["bodySize"], 5);
         assert_eq!(response.get("comment"), None);
         let timings = &entry["timings"];
-        let sum: f64 = ["send", "wait", "receive"]
+        let sum: f64 = ["blocked", "send", "wait", "receive"]
             .iter()
             .map(|&name| timings[name].as_f64().unwrap())
             .sum();

@@ -6,15 +6,10 @@
 use crate::redaction::Redaction;
 use jiff::Timestamp;
 use plugin_api::{Request, Response};
-use std::time::{Duration, Instant};
 
 /// One exchange; begins when it is made.
 pub(crate) struct Recording {
     pub(crate) started: Timestamp,
-    started_at: Instant,
-    /// All plugins have agreed: what follows is the upstream's time.
-    sent_at: Option<Instant>,
-    answered_at: Option<Instant>,
     pub(crate) request: Option<RequestRecord>,
     pub(crate) response: Option<ResponseRecord>,
     pub(crate) content: Content,
@@ -59,24 +54,10 @@ pub(crate) enum Progress {
     Ended,
 }
 
-/// Where the time of an exchange went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spans {
-    /// Until all plugins had agreed to the request.
-    pub(crate) send: Duration,
-    /// Until the head of the response came, with name resolution and connection.
-    pub(crate) wait: Duration,
-    /// Until the end.
-    pub(crate) receive: Duration,
-}
-
 impl Default for Recording {
     fn default() -> Self {
         Self {
             started: Timestamp::now(),
-            started_at: Instant::now(),
-            sent_at: None,
-            answered_at: None,
             request: None,
             response: None,
             content: Content::default(),
@@ -92,38 +73,17 @@ impl Recording {
         }
     }
 
-    pub(crate) fn note_sent(&mut self) {
-        self.sent_at = Some(Instant::now());
-    }
-
     /// Takes the response's head, unless that has been done.
     pub(crate) fn note_response(&mut self, response: Response<'_>, redaction: &Redaction) {
         if self.response.is_none() {
-            self.answered_at = Some(Instant::now());
             self.response = Some(ResponseRecord::new(response, redaction));
         }
     }
 
     /// Takes an answer in place of the response that was noted; its content is not seen.
     pub(crate) fn replace_response(&mut self, response: Response<'_>, redaction: &Redaction) {
-        self.answered_at.get_or_insert_with(Instant::now);
         self.response = Some(ResponseRecord::new(response, redaction));
         self.content = Content::default();
-    }
-
-    /// The spans of an exchange that ends now.
-    pub(crate) fn spans(&self) -> Spans {
-        self.spans_until(Instant::now())
-    }
-
-    fn spans_until(&self, end: Instant) -> Spans {
-        let sent_at = self.sent_at.unwrap_or(end);
-        let answered_at = self.answered_at.unwrap_or(end);
-        Spans {
-            send: sent_at.saturating_duration_since(self.started_at),
-            wait: answered_at.saturating_duration_since(sent_at),
-            receive: end.saturating_duration_since(answered_at),
-        }
     }
 }
 
@@ -202,8 +162,7 @@ fn url(request: Request<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, Progress, Recording};
-    use std::time::Duration;
+    use super::{Content, Progress};
 
     #[test]
     fn keeps_the_beginning_and_counts_the_rest() {
@@ -215,21 +174,5 @@ mod tests {
         content.add(b"", true, 5);
         assert_eq!((&*content.kept, content.len), (&b"abcde"[..], 6));
         assert!(content.is_truncated() && content.progress == Progress::Ended);
-    }
-
-    #[test]
-    fn time_without_a_response_is_waiting_and_without_a_hook_sending() {
-        let mut recording = Recording::default();
-        let at = |millis| recording.started_at + Duration::from_millis(millis);
-        let (sent, answered, end) = (at(1), at(3), at(7));
-        let spans = |recording: &Recording| {
-            let spans = recording.spans_until(end);
-            [spans.send, spans.wait, spans.receive].map(|span| span.as_millis())
-        };
-        assert_eq!(spans(&recording), [7, 0, 0]);
-        recording.sent_at = Some(sent);
-        assert_eq!(spans(&recording), [1, 6, 0]);
-        recording.answered_at = Some(answered);
-        assert_eq!(spans(&recording), [1, 2, 4]);
     }
 }

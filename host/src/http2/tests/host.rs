@@ -27,7 +27,10 @@ fn a_message_stream_reads_requests_and_writes_responses() {
         let mut reader = stream.reader();
         reader.deadline().arm(STALL);
         let limits = HeadLimits::default();
-        let text = reader.read_head(HeadKind::Request, &limits).await.unwrap();
+        let text = reader
+            .read_head(HeadKind::Request, &limits, || ())
+            .await
+            .unwrap();
         let head = RequestHead::parse(text.text, text.start, Vec::new(), &limits).unwrap();
         assert_eq!((head.host(), head.path()), ("o.example", &b"/a"[..]));
         assert!(!stream.has_buffered() && stream.is_quiet());
