@@ -37,17 +37,18 @@ impl BodyMode {
         Self::new(delivery::WHOLE, limit)
     }
 
-    /// Content beyond the limit, and content whose coding cannot be undone, passes: in pieces through the chunk hooks,
-    /// if there are any.
+    /// Content above the limit, and content whose coding cannot be decoded, is not buffered: it is streamed through the
+    /// chunk hooks, if there are any.
     #[must_use]
     pub const fn or_pass(mut self) -> Self {
         self.0.over = over::PASS;
         self
     }
 
-    /// Content codings (gzip, deflate, br, zstd) are undone before the hooks see the content, and redone afterwards.
-    /// The limit counts what they see, and what arrives before the coding is undone. Content in another coding is refused (415 to a request, 502 for a response),
-    /// or passes unseen with [`or_pass`](Self::or_pass) and with [`STREAM`](Self::STREAM).
+    /// Content codings (gzip, deflate, br, zstd) are decoded before the hooks see the content, and encoded again
+    /// afterwards. The limit applies to the decoded and to the encoded content. Content in another coding is refused
+    /// (415 for a request, 502 for a response), or forwarded without the hooks with [`or_pass`](Self::or_pass) and with
+    /// [`STREAM`](Self::STREAM).
     #[must_use]
     pub const fn decoded(mut self) -> Self {
         self.0.decode = 1;

@@ -1,4 +1,4 @@
-//! HTTP requests that a plugin makes itself, through the proxy's own client.
+//! HTTP requests of a plugin, sent by the HTTP client of the proxy.
 #![expect(unsafe_code, reason = "calls the host's functions")]
 
 use crate::abi::{CallOut, CallOutAnswer, FieldSlot};
@@ -9,10 +9,10 @@ use std::fmt;
 use std::future::poll_fn;
 use std::time::Duration;
 
-/// An HTTP request to somebody else: a policy service, a resolver, a webhook.
+/// An HTTP request to another service, such as a policy service, a resolver or a webhook.
 ///
-/// It goes straight to its URL (`http` or `https`, verified), on the worker of the exchange and through its pool of
-/// connections; other plugins do not see it, and neither redirects nor content codings are followed.
+/// It is sent directly to its URL (`http` or `https`, verified), on the worker of the exchange and with its connection
+/// pool; other plugins do not see it. Redirects are not followed, and content is not decoded.
 ///
 /// ```
 /// # use plugin_api::prelude::*;
@@ -39,15 +39,15 @@ use std::time::Duration;
 pub struct Call {
     /// The method.
     pub method: String,
-    /// Where to, as an absolute URL.
+    /// The absolute URL.
     pub url: String,
-    /// Field lines. Host and the framing are the proxy's to write.
+    /// Field lines. The proxy sets Host and the framing.
     pub fields: Vec<(String, Vec<u8>)>,
     /// Content.
     pub body: Vec<u8>,
-    /// How long all of it may take; 3 s unless set.
+    /// Timeout for the whole call. Default: 3 s.
     pub timeout: Duration,
-    /// The most content that is taken in the answer, in bytes; 1 MiB unless set. Beyond it the call fails.
+    /// Maximum length of the response content, in bytes; above it, the call fails. Default: 1 MiB.
     pub max_body: u64,
 }
 
@@ -92,16 +92,16 @@ impl Call {
         self
     }
 
-    /// With an answer of at most this many bytes of content.
+    /// With at most this many bytes of response content.
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// Makes the call and waits for the whole answer. Cancel safe: a dropped call is given up.
+    /// Sends the request and waits for the whole response. Cancel safe: a dropped call is aborted.
     ///
     /// # Errors
-    /// When there is no answer, or not within the limits. A status such as 404 is an answer.
+    /// There is no response within the limits. A status such as 404 is not an error.
     pub async fn send(self) -> Result<CallResponse, CallError> {
         if let Some(answer) = testing::answer_to(&self) {
             return Ok(answer);
@@ -162,7 +162,7 @@ fn answer_of(job: &Job) -> Result<CallResponse, CallError> {
     })
 }
 
-/// The answer to a [`Call`].
+/// The response to a [`Call`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallResponse {
@@ -175,7 +175,7 @@ pub struct CallResponse {
 }
 
 impl CallResponse {
-    /// An answer without fields and content, for unit tests.
+    /// A response without fields and content, for unit tests.
     pub fn new(status: u16) -> Self {
         Self {
             status,
@@ -198,7 +198,7 @@ impl CallResponse {
         self
     }
 
-    /// The value of the first field of this name; case does not matter.
+    /// The value of the first field of this name, which is case-insensitive.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         let is_named = |field: &&(String, Vec<u8>)| field.0.eq_ignore_ascii_case(name);
         self.fields
@@ -208,7 +208,7 @@ impl CallResponse {
     }
 }
 
-/// Why a [`Call`] has no answer.
+/// Why a [`Call`] failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
     reason: String,

@@ -1,4 +1,4 @@
-//! A client's connection as the connection hooks see it.
+//! The client connection in the connection hooks.
 #![expect(unsafe_code, reason = "reads the host's view of the connection")]
 
 use crate::Filter;
@@ -7,9 +7,9 @@ use crate::exchange::socket_address;
 use std::any::Any;
 use std::net::SocketAddr;
 
-/// A client's connection, at its beginning or its end.
+/// A client connection, at its beginning or its end.
 pub struct ClientConnection<'a, F: Filter> {
-    /// What this filter keeps for the connection; the same that its exchanges see.
+    /// The state of this filter for the connection, shared with its exchanges.
     pub state: &'a F::Connection,
     view: &'a ConnectionView,
 }
@@ -24,12 +24,12 @@ impl<'a, F: Filter> ClientConnection<'a, F> {
         self.view.connection_id
     }
 
-    /// Who has connected; none when it did not come from an IP address.
+    /// The address of the client; none if it is not an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view.client)
     }
 
-    /// The address of the proxy's that the client has connected to.
+    /// The local address that the client connected to.
     pub fn local(&self) -> Option<SocketAddr> {
         socket_address(&self.view.local)
     }

@@ -1,4 +1,4 @@
-//! What a hook reports when it fails, and what the proxy answers to an edit it refuses.
+//! Errors of hooks, and rejected edits.
 //!
 //! Only text crosses the boundary; that is why [`Error`] keeps no source, but the texts of the whole chain.
 
@@ -6,7 +6,7 @@ use crate::abi::edit;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a hook failed, for the log. The client is answered 500 without this text.
+/// Why a hook failed, for the log. The client gets 500 without this text.
 ///
 /// Any standard error becomes one by `?`. For a text of your own there is [`Error::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +15,14 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that says `message`.
+    /// An error with this message.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             message: message.into(),
         }
     }
 
-    /// What it says.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -48,19 +48,19 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
-/// Why the proxy did not make a change that a hook asked for; nothing was changed.
+/// Why the proxy rejected an edit; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EditError {
-    /// The field name is not a token (RFC 9110 §5.6.2), or the host is no host.
+    /// The field name is not a token (RFC 9110 §5.6.2), or the host is invalid.
     BadName,
-    /// The value holds control characters, or is out of range.
+    /// The value contains control characters, or is out of range.
     BadValue,
-    /// The field belongs to the proxy: framing, Host, and what is meant for one connection only.
+    /// The field is set by the proxy: framing, Host, and connection-specific fields.
     HostOwned,
-    /// This hook may not make this change: it is too early or too late for it.
+    /// This hook may not make this edit: it is too early or too late.
     Stale,
-    /// This proxy gave a reason that this version does not know.
+    /// A reason that this version does not support.
     Unknown,
 }
 

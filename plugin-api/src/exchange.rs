@@ -1,7 +1,7 @@
 //! One exchange as a hook sees it: the only parameter besides `self`, so that a later version can add to it
 //! without changing a signature.
 //!
-//! Nothing of the exchange can be kept beyond the hook; what shall be kept goes into the state.
+//! References to the exchange cannot outlive the hook; data to keep goes into the state.
 #![expect(unsafe_code, reason = "reads the host's view of the exchange")]
 
 use crate::abi::{Address, ExchangeView, TlsHelloView, direction, fact};
@@ -16,9 +16,9 @@ use std::ptr::NonNull;
 
 /// A request on its way through the proxy, with its response once that has arrived.
 pub struct Exchange<'a, F: Filter> {
-    /// What this filter keeps for this exchange; made by `Default` before the first hook, dropped after the last.
+    /// The state of this filter for this exchange; created by `Default` before the first hook, dropped after the last.
     pub state: &'a mut F::State,
-    /// What this filter keeps for the client's connection.
+    /// The state of this filter for the client connection.
     pub connection: &'a F::Connection,
     // Not a reference: the host writes to the view during callbacks.
     view: NonNull<ExchangeView>,
@@ -39,46 +39,44 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// Counts client connections since the proxy started, from 1 and over all workers; the same for all exchanges of
-    /// one.
+    /// The id of the client connection, counted from 1 since the proxy started, over all workers.
     pub fn connection_id(&self) -> u64 {
         self.view().connection_id
     }
 
-    /// Counts exchanges since the proxy started, from 1 and over all workers.
+    /// The id of the exchange, counted from 1 since the proxy started, over all workers.
     pub fn exchange_id(&self) -> u64 {
         self.view().exchange_id
     }
 
-    /// Who sent the request; none when it did not come from an IP address.
+    /// The address of the client; none if the request did not come from an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view().client)
     }
 
-    /// Where the client has connected to; none where that is not known.
+    /// The local address that the client connected to; none if unknown.
     pub fn local_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view().local)
     }
 
-    /// The other end of the upstream connection, from `on_upstream_connected` on: the origin, or the parent proxy. None
-    /// where there is none yet, and where the connection is one of HTTP/2 that exchanges share.
+    /// The remote address of the upstream connection, from `on_upstream_connected` on: the origin, or the parent proxy.
+    /// None if there is no connection yet, and for shared HTTP/2 connections.
     pub fn upstream_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view().upstream_address)
     }
 
-    /// Our end of the upstream connection, where [`upstream_address`](Self::upstream_address) is the other one.
+    /// The local address of the upstream connection, if [`upstream_address`](Self::upstream_address) is known.
     pub fn upstream_local_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view().upstream_local)
     }
 
-    /// The TLS session of the client with the proxy: of the listener, or inside of an intercepted tunnel that of the
-    /// tunnel. None where the client speaks clear text.
+    /// The TLS session of the client with the proxy: of the listener, or of the intercepted tunnel. None without TLS.
     pub fn client_tls(&self) -> Option<ClientTls<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().client_tls.as_ref() }.map(ClientTls::new)
     }
 
-    /// What the exchange came to, in `on_access_log` and `on_upstream_connection_close`; none before.
+    /// The summary of the exchange, in `on_access_log` and `on_upstream_connection_close`; none before.
     pub fn summary(&self) -> Option<Summary<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().summary.as_ref() }.map(Summary::new)
@@ -92,7 +90,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// The way to edit the request.
+    /// Access for editing the request.
     pub fn request_mut(&mut self) -> RequestMut<'_> {
         RequestMut {
             editor: self.editor(),
@@ -100,29 +98,30 @@ impl<'a, F: Filter> Exchange<'a, F> {
     }
 
     /// The final response; none before it has arrived. At the end of the exchange, in `on_access_log` and
-    /// `on_upstream_connection_close`, it is the response that the client was given: the upstream's, a plugin's reply,
-    /// or an error response of the proxy.
+    /// `on_upstream_connection_close`, it is the response that was sent to the client: that of the upstream, a reply of
+    /// a plugin, or an error response of the proxy.
     pub fn response(&self) -> Option<Response<'_>> {
         // SAFETY: null or valid until the next edit, which needs `&mut self`.
         unsafe { self.view().response.as_ref() }.map(|view| Response { view })
     }
 
-    /// The way to edit the response. Before it has arrived, every edit is refused as stale.
+    /// Access for editing the response. Before it has arrived, every edit fails as stale.
     pub fn response_mut(&mut self) -> ResponseMut<'_> {
         ResponseMut {
             editor: self.editor(),
         }
     }
 
-    /// Where the exchange is going. The request says what it is for; the two differ where a plugin has redirected it,
-    /// and inside an intercepted tunnel to an address, whose requests may name any host, or to a host of `allow_fronting`. See [`Upstream::is_proven`].
+    /// The destination of the exchange. It differs from the host of the request if a plugin has redirected it, and
+    /// inside an intercepted tunnel to an address, whose requests may name any host, or to a host of `allow_fronting`.
+    /// See [`Upstream::is_proven`].
     pub fn upstream(&self) -> Upstream<'_> {
         Upstream { view: self.view() }
     }
 
-    /// The hosts that a rule about hosts has to hold for: the one that the request is for, and the one that is
-    /// connected to, where that is another. A rule that denies applies if `any` of them matches, a rule that allows
-    /// only if `all` of them do. Both are in their canonical form: see [`canonical_host`](crate::canonical_host).
+    /// The hosts that rules about hosts apply to: the requested host, and the host that is connected to, if it differs.
+    /// A deny rule applies if `any` of them matches, an allow rule only if `all` of them match. Both are in their
+    /// canonical form: see [`canonical_host`](crate::canonical_host).
     ///
     /// ```
     /// # use plugin_api::prelude::*;
@@ -144,8 +143,8 @@ impl<'a, F: Filter> Exchange<'a, F> {
         [Some(asked_for), other].into_iter().flatten()
     }
 
-    /// The host that the upstream is known to be: the request's where [`Upstream::is_proven`] says so, else the one
-    /// that is connected to. What is kept or counted by host goes by this one, and secrets go by it, too.
+    /// The proven host of the upstream: the host of the request if [`Upstream::is_proven`], otherwise the host that is
+    /// connected to. Use it for secrets, and for anything that is stored or counted by host.
     pub fn proven_host(&self) -> &str {
         match self.upstream().is_proven() {
             true => self.request().host(),
@@ -153,69 +152,68 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// Whether the [server name](TlsHello::server_name) that a client asks for inside its tunnel is proven: the
-    /// tunnel was made to that name, or the upstream's verified certificate is for it. Known in `do_intercept`; `false`
-    /// in other hooks, and where the proxy does not intercept.
+    /// Whether the [server name](TlsHello::server_name) of a client inside its tunnel is proven: the tunnel is to that
+    /// name, or the verified certificate of the upstream is for it. Known in `do_intercept`; `false` in other hooks,
+    /// and without interception.
     pub fn is_server_name_proven(&self) -> bool {
         holds(self.view(), fact::SERVER_NAME_PROVEN)
     }
 
-    /// Sends the request to the upstream with another method. The response still fits the client's own method: to HEAD
-    /// it has no content; to any other method it has a length, which is 0 if the upstream was sent HEAD. The content of
-    /// the request is kept.
+    /// Sends the request to the upstream with another method. The response still matches the method of the client: for
+    /// HEAD it has no content; for any other method it has a length, which is 0 if HEAD was sent to the upstream. The
+    /// content of the request is unchanged.
     ///
     /// # Errors
-    /// When the proxy refuses, nothing is changed: the method is not a token, or TRACE for a request with content
-    /// ([`BadValue`](EditError::BadValue)); it is or was CONNECT, or the request hooks are over
+    /// The proxy rejects the edit, and nothing is changed: the method is not a token, or TRACE for a request with
+    /// content ([`BadValue`](EditError::BadValue)); it is or was CONNECT, or the request hooks are over
     /// ([`Stale`](EditError::Stale)).
     pub fn set_method(&mut self, method: &str) -> Result<(), EditError> {
         self.editor().set_method(method)
     }
 
-    /// Sends the request to another host: target, `Host`, the connection, and the server name and verification of TLS
-    /// all follow. [`set_upstream`](Self::set_upstream) in contrast changes the connection alone. The scheme stays,
-    /// also inside an intercepted tunnel; there the request no longer goes to the tunnel's upstream. Later hooks and
-    /// plugins see the new host, and a redirect by an earlier `set_upstream` is dropped.
+    /// Sends the request to another host: this changes target, `Host`, the connection, and the server name and
+    /// verification of TLS. In contrast, [`set_upstream`](Self::set_upstream) changes only the connection. The scheme
+    /// is unchanged, also inside an intercepted tunnel; there the request is no longer sent to the upstream of the
+    /// tunnel. Later hooks and plugins see the new host, and a redirect by an earlier `set_upstream` is dropped.
     ///
     /// # Errors
-    /// When the proxy refuses, nothing is changed: `host` is no host ([`BadName`](EditError::BadName), see
-    /// [`canonical_host`](crate::canonical_host)), the port is 0 ([`BadValue`](EditError::BadValue)), this is a
+    /// The proxy rejects the edit, and nothing is changed: `host` is not a valid host ([`BadName`](EditError::BadName),
+    /// see [`canonical_host`](crate::canonical_host)), the port is 0 ([`BadValue`](EditError::BadValue)), this is a
     /// CONNECT, or the request hooks are over ([`Stale`](EditError::Stale)).
     pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), EditError> {
         self.editor().set_host(host, port)
     }
 
-    /// Connects somewhere else; target and Host of the request stay as they are, unless it goes to a parent proxy in
-    /// clear, which goes by what it is told to fetch.
+    /// Connects to another host; target and Host of the request are unchanged, except for plain HTTP requests to a
+    /// parent proxy, which connects to the host in the target.
     ///
     /// # Errors
-    /// When the proxy refuses: `host` is neither a name nor an address, or it is too late.
+    /// The proxy rejects the edit: `host` is neither a name nor an address, or it is too late.
     pub fn set_upstream(&mut self, host: &str, port: u16) -> Result<(), EditError> {
         self.editor().set_upstream(host, port)
     }
 
-    /// Speaks `https` (TLS, verified against the upstream's name) or `http` to the upstream.
+    /// Uses `https` (TLS, verified for the name of the upstream) or `http` to the upstream.
     ///
     /// # Errors
-    /// When the proxy refuses: another scheme, a tunnel, or it is too late.
+    /// The proxy rejects the edit: another scheme, a tunnel, or it is too late.
     pub fn set_upstream_scheme(&mut self, scheme: &str) -> Result<(), EditError> {
         self.editor().set_upstream_scheme(scheme)
     }
 
-    /// Goes through a parent proxy: `http://host:3128`, `https://user:password@host`, `socks5://host:1080`. An empty
-    /// text means none. A parent that turns out to be this proxy itself is not asked: the exchange is answered 508,
-    /// and the plugin named in the log.
+    /// Uses a parent proxy: `http://host:3128`, `https://user:password@host`, `socks5://host:1080`. An empty text means
+    /// none. If the parent is this proxy itself, the exchange is answered with 508, and the log names the plugin.
     ///
     /// # Errors
-    /// When the proxy refuses: it is no such URL, or it is too late.
+    /// The proxy rejects the edit: it is not such a URL, or it is too late.
     pub fn set_parent(&mut self, url: &str) -> Result<(), EditError> {
         self.editor().set_parent(url)
     }
 
-    /// Says where the upstream's name leads. Counts for one connection.
+    /// Sets the addresses of the upstream, for one connection.
     ///
     /// # Errors
-    /// When the proxy refuses: this is another hook than `resolve_dns`.
+    /// The proxy rejects the edit in other hooks than `resolve_dns`.
     pub fn set_addresses(
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
@@ -225,44 +223,44 @@ impl<'a, F: Filter> Exchange<'a, F> {
             .try_for_each(|ip| self.editor().add_address(&raw_address(ip)))
     }
 
-    /// Says which of this machine's addresses to connect from.
+    /// Sets the local address to connect from.
     ///
     /// # Errors
-    /// When the proxy refuses: this is another hook than `resolve_dns`.
+    /// The proxy rejects the edit in other hooks than `resolve_dns`.
     pub fn set_source_address(&mut self, ip: IpAddr) -> Result<(), EditError> {
         self.editor().set_source_address(&raw_address(ip))
     }
 
-    /// The name that the client has authenticated with; none if nobody asked.
+    /// The user name that the client authenticated with; none without authentication.
     pub fn user(&self) -> Option<&str> {
         Some(self.view().user.as_str()).filter(|user| !user.is_empty())
     }
 
-    /// Names the user, for every later hook of any plugin.
+    /// Sets the user name, for every later hook of all plugins.
     ///
     /// # Errors
-    /// When the proxy refuses: control characters, or another hook than `authenticate`.
+    /// The proxy rejects the edit: control characters, or another hook than `authenticate`.
     pub fn set_user(&mut self, name: &str) -> Result<(), EditError> {
         self.editor().set_user(name)
     }
 
-    /// How this plugin wants the body of this request, in place of [`Filter::CLIENT_BODY`].
+    /// Sets the body mode of this plugin for this request, instead of [`Filter::CLIENT_BODY`].
     ///
     /// # Errors
-    /// When it is too late: the request hooks are over.
+    /// It is too late: the request hooks have ended.
     pub fn set_client_body(&mut self, mode: BodyMode) -> Result<(), EditError> {
         self.editor().set_body_mode(direction::CLIENT, &mode.0)
     }
 
-    /// How this plugin wants the body of the response, in place of [`Filter::UPSTREAM_BODY`].
+    /// Sets the body mode of this plugin for the response, instead of [`Filter::UPSTREAM_BODY`].
     ///
     /// # Errors
-    /// When it is too late: the response's hook is over.
+    /// It is too late: the response hook has ended.
     pub fn set_upstream_body(&mut self, mode: BodyMode) -> Result<(), EditError> {
         self.editor().set_body_mode(direction::UPSTREAM, &mode.0)
     }
 
-    /// The whole content, in the body hooks; else empty. After a plugin before this one has replaced it, that.
+    /// The whole content, in the body hooks, including changes by earlier plugins; otherwise empty.
     pub fn body(&self) -> &[u8] {
         self.view().body.as_slice()
     }
@@ -270,12 +268,12 @@ impl<'a, F: Filter> Exchange<'a, F> {
     /// Replaces the whole content.
     ///
     /// # Errors
-    /// When this is another hook than the body hooks.
+    /// This is not a body hook.
     pub fn set_body(&mut self, content: impl AsRef<[u8]>) -> Result<(), EditError> {
         self.editor().set_body(content.as_ref())
     }
 
-    /// The trailer section that is passing, in the trailer hooks; else empty.
+    /// The trailer section, in the trailer hooks; otherwise empty.
     pub fn trailers(&self) -> Trailers<'_> {
         let view = self.view();
         Trailers {
@@ -285,33 +283,32 @@ impl<'a, F: Filter> Exchange<'a, F> {
         }
     }
 
-    /// The way to edit the trailers.
+    /// Access for editing the trailers.
     pub fn trailers_mut(&mut self) -> TrailersMut<'_> {
         TrailersMut {
             editor: self.editor(),
         }
     }
 
-    /// Why there is no upstream, in `on_upstream_failed`; else empty.
+    /// Why connecting failed, in `on_upstream_failed`; otherwise empty.
     pub fn failure(&self) -> &str {
         self.view().failure.as_str()
     }
 
-    /// What the client said first inside of its tunnel: there from `handle_tls_hello` to the end of the CONNECT's exchange,
-    /// if it has spoken TLS.
+    /// The ClientHello inside the tunnel: available from `handle_tls_hello` to the end of the exchange of the CONNECT,
+    /// if the client speaks TLS.
     pub fn tls_hello(&self) -> Option<TlsHello<'_>> {
         // SAFETY: null or valid until the hook returns.
         unsafe { self.view().tls_hello.as_ref() }.map(|view| TlsHello { view })
     }
 
-    /// Sends a WebSocket message of this plugin's own, from `handle_websocket_message`: any number of them, to either
-    /// side. They go out in this order, before the message that the hook is about, whatever becomes of that; no plugin
-    /// is shown them. A [Close](MessageKind::Close) is the last that its side gets: what would follow it is
-    /// left out.
+    /// Sends a WebSocket message of this plugin, from `handle_websocket_message`: any number of messages, to either
+    /// side. They are sent in this order, before the message of the hook; plugins do not see them. After a
+    /// [Close](MessageKind::Close), its side gets no further messages.
     ///
     /// # Errors
-    /// When the proxy refuses: a text that is not UTF-8, a Ping, Pong or Close beyond 125 bytes, a Close without a code
-    /// that may be sent, or this is another hook.
+    /// The proxy rejects the message: a text that is not UTF-8, a Ping, Pong or Close of more than 125 bytes, a Close
+    /// without a valid code, or another hook.
     pub fn send_message(
         &mut self,
         to: Direction,
@@ -326,7 +323,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
             .send_message(to, kind.number().into(), data.as_ref())
     }
 
-    /// Adds `key=value` to this exchange's line in the access log. A key that is not a plain word is left out.
+    /// Adds `key=value` to the access log line of this exchange. A key that is not a plain word is ignored.
     pub fn add_log_field(&mut self, key: &str, value: impl AsRef<str>) {
         // A log line is no reason to fail an exchange.
         let _ = self.editor().add_log_field(key, value.as_ref());
@@ -344,26 +341,26 @@ impl<'a, F: Filter> Exchange<'a, F> {
     }
 }
 
-/// The first message of a client that speaks TLS.
+/// The ClientHello of a client that speaks TLS.
 #[derive(Clone, Copy)]
 pub struct TlsHello<'x> {
     view: &'x TlsHelloView,
 }
 
 impl<'x> TlsHello<'x> {
-    /// The server name it asks for (SNI); none if it says none.
+    /// The requested server name (SNI); none if there is none.
     pub fn server_name(&self) -> Option<&'x str> {
         Some(self.view.server_name.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// The protocols it offers (ALPN), in its order.
+    /// The offered protocols (ALPN), in the order of the client.
     pub fn protocols(&self) -> impl Iterator<Item = &'x str> + use<'x> {
         let protocols = self.view.protocols.as_str().split(',');
         protocols.filter(|protocol| !protocol.is_empty())
     }
 }
 
-/// Where an exchange is going: what the connection is, or will be, made to.
+/// The destination of an exchange: the host that is, or will be, connected to.
 #[derive(Clone, Copy)]
 pub struct Upstream<'x> {
     view: &'x ExchangeView,
@@ -380,17 +377,17 @@ impl<'x> Upstream<'x> {
         self.view.upstream_port as u16
     }
 
-    /// Whether the upstream is known to be the host that the request is for. It is, if the connection is made by
-    /// that name (an absolute URL, a tunnel to the name), or if TLS with the upstream is verified for it. It is not
-    /// inside a tunnel to an address, or to a host of `allow_fronting`, where the request is in clear or `insecure_hosts`
-    /// waives the verification: there the name is no more than what the client says. Nor is it where a plugin has sent the exchange to another host:
-    /// see [`is_redirected`](Self::is_redirected).
+    /// Whether the upstream is proven to be the requested host. It is if the connection is made to that name (an
+    /// absolute URL, a tunnel to the name), or if TLS with the upstream is verified for it. It is not inside a tunnel
+    /// to an address, or to a host of `allow_fronting`, if the request is sent over plain HTTP or `insecure_hosts`
+    /// disables the verification: then the name is only a claim of the client. It is not either if a plugin has
+    /// redirected the exchange to another host: see [`is_redirected`](Self::is_redirected).
     pub fn is_proven(&self) -> bool {
         holds(self.view, fact::HOST_PROVEN)
     }
 
-    /// Whether a plugin has sent the exchange to another host than the request is for, by
-    /// [`set_upstream`](Exchange::set_upstream). That is the operator's decision and no claim of the client.
+    /// Whether a plugin has redirected the exchange to another host than the requested one, by
+    /// [`set_upstream`](Exchange::set_upstream). This is a decision of the operator, not a claim of the client.
     pub fn is_redirected(&self) -> bool {
         holds(self.view, fact::REDIRECTED)
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 
-/// Types of this crate under names that `#[filter]` can write whatever the crate is called where it stands.
+/// Types of this crate, under names that work in the output of `#[filter]` even if the crate is renamed.
 #[doc(hidden)]
 pub trait Names {
     /// [`Hooks`](crate::Hooks).
@@ -24,9 +24,9 @@ impl<F> Names for F {
 
 /// A configured plugin.
 ///
-/// Write `#[filter]` above the implementation and only the functions you need: the attribute fills in `HOOKS`,
+/// Write `#[filter]` on the implementation, and implement only the hooks you need: the attribute fills in `HOOKS`,
 /// `ASYNC_HOOKS`, `KEEPS_STATE`, `KEEPS_CONNECTION`, `type Config = Self`, `type State = ()`, `type Connection = ()`
-/// and `new`, and refuses a function that is no hook:
+/// and `new`, and rejects a function that is not a hook:
 ///
 /// ```compile_fail
 /// # use plugin_api::prelude::*;
@@ -37,16 +37,16 @@ impl<F> Names for F {
 /// }
 /// ```
 ///
-/// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other.
-/// A hook must not block for longer than about a millisecond, since many connections share its thread: what
-/// takes longer is an `async fn`. Every hook that answers an [`Outcome`] may be written so. Their futures run on the
-/// thread of the exchange, need not be `Send`, are dropped when the client resets its connection, and have five
-/// seconds, or what `timeouts.plugin_hook` says: then the exchange is answered 504 and the plugin named in the log.
+/// One value serves all exchanges, from several threads at once; hooks of one exchange run one after the other. A hook
+/// must not block for longer than about a millisecond, because many connections share its thread: write longer work as
+/// an `async fn`, which is possible for every hook that returns an [`Outcome`]. The futures run on the thread of the
+/// exchange, need not be `Send`, and are dropped when the client resets its connection. They have a time limit of five
+/// seconds (`timeouts.plugin_hook`), after which the exchange is answered with 504 and the log names the plugin.
 /// [`sleep`](crate::sleep), [`Call`](crate::Call), [`run_blocking`](crate::run_blocking) and [`spawn`](crate::spawn)
-/// use the proxy's own timers, client and threads; with the feature `tokio` the library has its own, and `tokio::time`
-/// and `tokio::net` work.
+/// use the timers, the HTTP client and the threads of the proxy; with the feature `tokio`, the library has its own
+/// runtime, and `tokio::time` and `tokio::net` work.
 ///
-/// An error or a panic in a hook fails the exchange (500), is logged, and harms no other exchange.
+/// An error or a panic in a hook fails the exchange (500) and is logged; it does not affect other exchanges.
 #[expect(unused_variables, reason = "the parameters' names are documentation")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a filter",
@@ -54,44 +54,44 @@ impl<F> Names for F {
     note = "for other kinds of plugins, `export_plugins!` needs the name of the kind: `; web: {Self}` for `WebRoutes`, `; protocols: {Self}` for `Protocol`, `; subscribers: {Self}` for `Subscriber`"
 )]
 pub trait Filter: Names + Sized + Send + Sync + 'static {
-    /// The hooks to call. `#[filter]` names those that are written.
+    /// The hooks to call. `#[filter]` sets those that are implemented.
     const HOOKS: Hooks = Hooks::ALL;
-    /// Those of them that are async. `#[filter]` names those that are written with `async`.
+    /// The async hooks. `#[filter]` sets those that are implemented with `async`.
     const ASYNC_HOOKS: Hooks = Hooks::NONE;
-    /// Whether [`State`](Self::State) is anything but `()`, which costs an exchange nothing. `#[filter]` knows.
+    /// Whether [`State`](Self::State) is a type other than `()`, which has no cost. Set by `#[filter]`.
     const KEEPS_STATE: bool = true;
-    /// Whether [`Connection`](Self::Connection) is anything but `()`. `#[filter]` knows.
+    /// Whether [`Connection`](Self::Connection) is a type other than `()`. Set by `#[filter]`.
     const KEEPS_CONNECTION: bool = true;
-    /// How the body hooks get requests' bodies, unless [`Exchange::set_client_body`] says otherwise.
+    /// The default mode for request bodies; [`Exchange::set_client_body`] overrides it.
     const CLIENT_BODY: BodyMode = BodyMode::DEFAULT;
-    /// How the body hooks get responses' bodies, unless [`Exchange::set_upstream_body`] says otherwise.
+    /// The default mode for response bodies; [`Exchange::set_upstream_body`] overrides it.
     const UPSTREAM_BODY: BodyMode = BodyMode::DEFAULT;
-    /// A JSON Schema of the configuration, carried in the library for those who write or check one. None: empty.
+    /// A JSON Schema of the configuration, stored in the library for tools that write or check configurations. Empty:
+    /// none.
     const CONFIG_SCHEMA: &'static str = "";
-    /// What the plugin's table in the configuration is read as; [`NoConfig`] takes none. Put
-    /// `#[serde(deny_unknown_fields)]` on it, and misspelt keys are refused at the start.
+    /// The type of the configuration of the plugin; [`NoConfig`] for none. With `#[serde(deny_unknown_fields)]`,
+    /// misspelt keys prevent startup.
     type Config: DeserializeOwned;
-    /// What the filter keeps for one exchange, from hook to hook: [`Exchange::state`]. `Default` is called once per
-    /// exchange, before the first hook that is called, whatever the type's size; its panic fails the exchange.
+    /// The state of one exchange, shared by its hooks: [`Exchange::state`]. `Default` is called once per exchange,
+    /// before the first hook; a panic in it fails the exchange.
     type State: Default + 'static;
-    /// What the filter keeps for one client connection: [`Exchange::connection`]. Exchanges of one connection may be
-    /// under way side by side, on one thread; hence it is shared, and changes need a `Cell` or a `RefCell`. `Default`
-    /// is called once per connection, before the first hook that is called; its panic fails each exchange of the
-    /// connection. Each instance of the filter has its own: one that a reload has made finds nothing of the one that it
-    /// replaces.
+    /// The state of one client connection: [`Exchange::connection`]. Exchanges of one connection may run concurrently,
+    /// on one thread; so the state is shared, and changes need a `Cell` or a `RefCell`. `Default` is called once per
+    /// connection, before the first hook; a panic in it fails each exchange of the connection. Each instance of the
+    /// filter has its own state: an instance that a reload creates does not see the state of its predecessor.
     type Connection: Default + 'static;
 
     /// Called once, before the first exchange; may block.
     ///
     /// # Errors
-    /// An error keeps the proxy from starting, with its text.
+    /// An error prevents startup, with its message.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
     // ---- the client's connection ---------------------------------------------------------------------------------
 
-    /// A client has connected and nothing has been read. A close is all that the client sees; it cannot be given a
-    /// reply, since it has asked for nothing. Not called for a connection that is older than the plugin: after a reload,
-    /// exchanges of such a connection may begin all the same.
+    /// A client has connected and nothing has been read. A close is all that the client sees; a reply is not possible,
+    /// because there is no request yet. Not called for connections that were accepted before the plugin was loaded:
+    /// after a reload, exchanges of such connections may still begin.
     ///
     #[doc = may!(on_client_connection)]
     ///
@@ -101,16 +101,16 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         proceed()
     }
 
-    /// The client's connection is over, and so are all of its exchanges. Called for every connection for which
-    /// [`on_client_connection`](Self::on_client_connection) was, whoever closed it.
+    /// The client connection and all of its exchanges have ended. Called for every connection for which
+    /// [`on_client_connection`](Self::on_client_connection) was called, regardless of who closed it.
     fn on_client_connection_close(&self, connection: &mut ClientConnection<'_, Self>) {}
 
     // ---- the request ---------------------------------------------------------------------------------------------
 
-    /// A request head has arrived: who sends it, and may they? The credentials are in the request's
-    /// `Proxy-Authorization`, which goes no further than this proxy. Called after the proxy's own `basic_auth`,
-    /// for every request, before all other plugins' other hooks; not for those inside of a tunnel that the proxy looks
-    /// into, whose user is the one of the CONNECT.
+    /// A request head has arrived: authenticates and authorizes the client. The credentials are in
+    /// `Proxy-Authorization` of the request, which is not forwarded. Called for every request, after `basic_auth` of
+    /// the proxy and before all other hooks of all plugins; not for requests inside an intercepted tunnel, whose user
+    /// is that of the CONNECT.
     ///
     /// The reply is usually a [`challenge`](crate::challenge).
     ///
@@ -122,8 +122,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         either_twin::<Self>(Hooks::AUTHENTICATE)
     }
 
-    /// What runs when [`authenticate`](Self::authenticate) answers [`Flow::Async`], and what `#[filter]` makes of an
-    /// `async fn` of that name. The other async twins are the same for their hooks.
+    /// Runs when [`authenticate`](Self::authenticate) returns [`Flow::Async`]. `#[filter]` generates it from an `async
+    /// fn` of that name. The other async versions work in the same way.
     fn authenticate_async(
         &self,
         exchange: &mut Exchange<'_, Self>,
@@ -131,11 +131,10 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// The request head is complete and nothing has been looked up or dialled. The place to deny and to redirect;
-    /// also called for CONNECT, with the tunnel's destination as upstream.
+    /// The request head is complete, and no name has been resolved and no connection made. The hook for denying and
+    /// redirecting; also called for CONNECT, with the destination of the tunnel as upstream.
     ///
-    /// A reply or close ends the request: later plugins are not asked, later hooks but
-    /// [`on_access_log`](Self::on_access_log) not called.
+    /// After a reply or close, later plugins and hooks up to [`on_access_log`](Self::on_access_log) are skipped.
     ///
     #[doc = may!(before_upstream_connection)]
     ///
@@ -153,8 +152,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// All plugins have agreed to the upstream; the request is about to be sent. The place to change it. Also called
-    /// for CONNECT, as the hook before; with interception then for each request inside of the tunnel.
+    /// All plugins have accepted the upstream; the request is about to be sent. The hook for changing the request. Also
+    /// called for CONNECT, and with interception for each request inside the tunnel.
     ///
     #[doc = may!(handle_client_request)]
     ///
@@ -172,17 +171,17 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// A client speaks TLS inside of its tunnel: its CONNECT has been answered, its first message has arrived whole, and
-    /// nobody has answered that. [`Exchange::tls_hello`] has the server name and the protocols that it asks for; both
-    /// are the client's to choose. The exchange is that of the CONNECT, with its state. Called once for each tunnel,
-    /// whether the proxy is configured to look inside of it or not; not for tunnels in which something else is spoken.
+    /// A client speaks TLS inside its tunnel: the CONNECT has been answered, and the whole ClientHello has arrived but
+    /// has not been answered. [`Exchange::tls_hello`] has its server name and its protocols, both chosen by the client.
+    /// The exchange is that of the CONNECT, with its state. Called once for each tunnel with TLS, whether it is going
+    /// to be intercepted or not.
     ///
-    /// Cannot reply, since the client has its answer; a close ends the tunnel.
+    /// Cannot reply, because the CONNECT has been answered; a close ends the tunnel.
     ///
     #[doc = may!(handle_tls_hello)]
     ///
     /// # Errors
-    /// Close the tunnel. So does an async hook that takes too long.
+    /// Close the tunnel. So does an async hook that exceeds its time limit.
     fn handle_tls_hello(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         either_twin::<Self>(Hooks::HANDLE_TLS_HELLO)
     }
@@ -195,20 +194,21 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// Whether the proxy ends the TLS of this tunnel, so that plugins see the requests inside, each as an exchange of its
-    /// own. Called right after [`handle_tls_hello`](Self::handle_tls_hello) and with the same in hand, but only where
-    /// the proxy has an authority to sign with: without one all tunnels are relayed unseen, and nobody is asked.
+    /// Whether the proxy intercepts the TLS of this tunnel, so that plugins see each request inside as an exchange.
+    /// Called right after [`handle_tls_hello`](Self::handle_tls_hello), with the same data, but only if the proxy has a
+    /// CA: without one, all tunnels are relayed without decryption, and this hook is not called.
     ///
-    /// The first plugin that has an opinion decides, against the configuration's `include` and `exclude` and against what
-    /// clients are known to refuse. [`Interception::Default`] leaves it to those. A client that speaks no HTTP is relayed
-    /// unseen in any case. Must not keep the exchange waiting; there is no async twin, and a panic closes the tunnel.
+    /// The first plugin that returns another value than [`Interception::Default`] decides, and overrides `include`,
+    /// `exclude` and the list of clients that rejected our certificate; otherwise these decide. TLS whose client offers
+    /// only protocols other than HTTP (ALPN) is never intercepted. Must not block; there is no async version, and a
+    /// panic closes the tunnel.
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
         Interception::Default
     }
 
-    /// The request's whole content has arrived, and nothing has been dialled: [`Exchange::body`] has it,
-    /// [`Exchange::set_body`] replaces it. Not called for a request without content, and not for one beyond the
-    /// limit of [`CLIENT_BODY`](Self::CLIENT_BODY).
+    /// The whole content of the request has arrived, and no connection has been made: [`Exchange::body`] has it,
+    /// [`Exchange::set_body`] replaces it. Not called for a request without content, and not for one beyond the limit
+    /// of [`CLIENT_BODY`](Self::CLIENT_BODY).
     ///
     #[doc = may!(handle_client_body)]
     ///
@@ -226,11 +226,11 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// A piece of the request's content passes, after transfer decoding and as large as it happened to come. `end`
-    /// is set in the last call, whose `chunk` may be empty. Each plugin gets what the one before it made of the
-    /// piece. Framing is the proxy's: a body may change its length. Never called for a request without content.
+    /// A piece of the request content, after transfer decoding, in the size in which it arrived. `end` is set in the
+    /// last call, whose `chunk` may be empty. Each plugin gets the output of the previous one. The proxy does the
+    /// framing, so the length may change. Never called for a request without content.
     ///
-    /// Must not keep the exchange waiting; there is no async twin.
+    /// Must not block; there is no async version.
     ///
     #[doc = may!(handle_client_chunk)]
     ///
@@ -245,7 +245,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// The request's content is over and has [trailers](Exchange::trailers).
+    /// The content of the request has ended with [trailers](Exchange::trailers).
     ///
     #[doc = may!(handle_client_trailers)]
     ///
@@ -257,10 +257,10 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
 
     // ---- the upstream's connection -------------------------------------------------------------------------------
 
-    /// A connection to [`Exchange::upstream`] is needed, whose host is a name. [`Exchange::set_addresses`] says where
-    /// that is; the first plugin that does decides, and without one the proxy resolves the name itself.
-    /// [`Exchange::set_source_address`] says where to connect from. A kept connection serves only exchanges for which
-    /// the answer was the same. Not called for IP addresses, nor with a parent proxy, which resolves by itself.
+    /// A connection to [`Exchange::upstream`] is needed, and its host is a name. [`Exchange::set_addresses`] sets its
+    /// addresses; the first plugin that calls it decides, and if none does, the proxy resolves the name.
+    /// [`Exchange::set_source_address`] sets the source address. A connection is reused only for exchanges with the
+    /// same answer. Not called for IP addresses, nor with a parent proxy, which resolves the name itself.
     ///
     #[doc = may!(resolve_dns)]
     ///
@@ -278,12 +278,12 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// There is a connection for this exchange, a new or a kept one, and the request is about to be sent on it.
+    /// The exchange has a connection, new or reused, and the request is about to be sent on it.
     fn on_upstream_connected(&self, exchange: &mut Exchange<'_, Self>) {}
 
-    /// A connection could not be made, for the reason in [`Exchange::failure`]. The client will be answered 502 or 504, unless
-    /// this hook replies, or sets another upstream or parent and answers [`Flow::Retry`], which is tried at most
-    /// four times for one exchange.
+    /// Connecting failed, for the reason in [`Exchange::failure`]. The client gets 502 or 504, unless this hook
+    /// replies, or sets another upstream or parent and returns [`Flow::Retry`], which is possible at most four times
+    /// for one exchange.
     ///
     #[doc = may!(on_upstream_failed)]
     ///
@@ -304,7 +304,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     // ---- the response --------------------------------------------------------------------------------------------
 
     /// The head of the final response has arrived and nothing of it has been sent to the client. Not called for
-    /// CONNECT, for upgraded connections, and for what the proxy or a plugin answers itself.
+    /// CONNECT, for upgraded connections, and for replies of the proxy or a plugin.
     ///
     /// The request can no longer be changed. A reply takes the place of the response.
     ///
@@ -324,9 +324,9 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// The response's whole content has arrived, and nothing of the response has been sent to the client:
-    /// [`Exchange::body`] has it, [`Exchange::set_body`] replaces it. Not called for a response without content,
-    /// and not for one beyond the limit of [`UPSTREAM_BODY`](Self::UPSTREAM_BODY).
+    /// The whole content of the response has arrived, and nothing of the response has been sent to the client:
+    /// [`Exchange::body`] has it, [`Exchange::set_body`] replaces it. Not called for a response without content, and
+    /// not for one beyond the limit of [`UPSTREAM_BODY`](Self::UPSTREAM_BODY).
     ///
     #[doc = may!(handle_upstream_body)]
     ///
@@ -344,16 +344,16 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         async { proceed() }
     }
 
-    /// A piece of the response's content passes; as [`handle_client_chunk`](Self::handle_client_chunk), the other way.
-    /// Content codings such as gzip are undone only for a plugin whose [`BodyMode`] asks for it. Never called for a
-    /// response without content.
+    /// A piece of the response content; works like [`handle_client_chunk`](Self::handle_client_chunk). Content codings
+    /// such as gzip are decoded only for a plugin whose [`BodyMode`] requests it. Never called for a response without
+    /// content.
     ///
-    /// May read both heads. Must not keep the exchange waiting; there is no async twin.
+    /// May read both heads. Must not block; there is no async version.
     ///
     #[doc = may!(handle_upstream_chunk)]
     ///
     /// # Errors
-    /// End the response where it is, visibly incomplete.
+    /// Cut off the response; the client sees that it is incomplete.
     fn handle_upstream_chunk(
         &self,
         exchange: &mut Exchange<'_, Self>,
@@ -363,23 +363,23 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// The response's content is over and has [trailers](Exchange::trailers).
+    /// The content of the response has ended with [trailers](Exchange::trailers).
     ///
     #[doc = may!(handle_upstream_trailers)]
     ///
     /// # Errors
-    /// End the response where it is, visibly incomplete.
+    /// Cut off the response; the client sees that it is incomplete.
     fn handle_upstream_trailers(&self, exchange: &mut Exchange<'_, Self>) -> Result<(), Error> {
         Ok(())
     }
 
     // ---- tunnels and WebSockets ----------------------------------------------------------------------------------
 
-    /// Bytes pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. Of intercepted TLS that
-    /// carries no HTTP (IMAPS, MQTTS and the like) they are what is inside. They come as large as they happened to
-    /// arrive. A tunnel that somebody listens to is copied through the proxy instead of spliced in the kernel. Of a
-    /// WebSocket whose messages somebody listens to they are the frames as each side sends them, and what this hook makes
-    /// of them is what messages are read from.
+    /// Bytes that pass through a tunnel: of a CONNECT, or of a connection that has switched protocols. For intercepted
+    /// TLS that does not carry HTTP (IMAPS, MQTTS and the like), they are the decrypted bytes. Pieces have the size in
+    /// which they arrived. With this hook, the proxy copies the bytes instead of splicing them in the kernel. For a
+    /// WebSocket whose messages a plugin observes, they are the frames as each side sends them, and messages are read
+    /// from the output of this hook.
     ///
     #[doc = may!(handle_tunnel_chunk)]
     ///
@@ -394,18 +394,18 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(Chunk::Pass)
     }
 
-    /// A WebSocket message passes (RFC 6455): whole, put together from its frames, whichever side sends it. Pings, Pongs
-    /// and Closes are messages, too; a text is UTF-8, a Close well formed. Each plugin gets what the one before it
-    /// made of the message, which keeps its kind; it goes on in one frame.
+    /// A WebSocket message (RFC 6455) from either side, whole, assembled from its frames. Pings, Pongs and Closes are
+    /// messages, too; a text is valid UTF-8, a Close is well-formed. Each plugin gets the output of the previous one,
+    /// with the same kind; the message is forwarded in one frame.
     ///
-    /// For a listener the proxy takes `Sec-WebSocket-Extensions` out of the request, so that no message is compressed,
-    /// and answers 502 if the upstream accepts an extension all the same. A peer that breaks the protocol gets a Close
-    /// that says so (1002, 1007 for text that is not UTF-8, 1009 for a message beyond the proxy's `max_body_buffer`), and
-    /// the other side one with 1001.
+    /// With this hook, the proxy removes `Sec-WebSocket-Extensions` from the request, so that messages are not
+    /// compressed, and answers with 502 if the upstream accepts an extension anyway. A peer that violates the protocol
+    /// gets a Close (1002, 1007 for text that is not UTF-8, 1009 for a message above `max_body_buffer`), and the other
+    /// side a Close with 1001.
     ///
-    /// [`Chunk::Close`] gives both sides a Close with 1001. For another code, send both a Close of that code. A Close
-    /// that is dropped is not told to the other side, which learns of the end when the connection ends. Must not keep
-    /// the exchange waiting; there is no async twin.
+    /// [`Chunk::Close`] gives both sides a Close with 1001. For another code, send both a Close of that code. If a
+    /// Close is dropped, the other side does not get it; it sees only the end of the connection. Must not block; there
+    /// is no async version.
     ///
     #[doc = may!(handle_websocket_message)]
     ///
@@ -422,28 +422,28 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
 
     // ---- the end of the exchange ---------------------------------------------------------------------------------
 
-    /// The exchange is over, however it ended, and its line is about to be written to the access log. Called for
-    /// all plugins, also for those that an earlier reply kept from being asked.
+    /// The exchange has ended, with or without an error, and its line is about to be written to the access log. Called
+    /// for all plugins, including those that an earlier reply has skipped.
     ///
-    /// May read the request, the [response](Exchange::response) that the client was given and what the exchange
-    /// [came to](Exchange::summary), and [add to the line](Exchange::add_log_field).
+    /// May read the request, the [response](Exchange::response) that was sent to the client and the
+    /// [summary](Exchange::summary), and [add to the line](Exchange::add_log_field).
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
         LogLine::Write
     }
 
-    /// The exchange has let go of its upstream connection, which was closed or is kept for another exchange. Not
-    /// called if it had none.
+    /// The exchange has released its upstream connection, which was closed or is kept for reuse. Not called if there
+    /// was none.
     ///
     /// May read both heads.
     fn on_upstream_connection_close(&self, exchange: &mut Exchange<'_, Self>) {}
 }
 
-/// The configuration of a plugin that has none: any key is refused.
+/// The configuration of a plugin without settings: any key is an error.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// What a hook that is not written answers: its async twin decides, if that is written.
+/// The result of a hook that is not implemented: its async version decides, if there is one.
 fn either_twin<F: Filter>(hook: Hooks) -> Outcome {
     if F::ASYNC_HOOKS.has(hook) {
         Ok(Flow::Async)

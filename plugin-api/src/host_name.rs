@@ -1,14 +1,13 @@
-//! The one spelling of a host, by which filters, lists and caches compare hosts.
+//! The canonical form of a host, in which filters, lists and caches compare hosts.
 //!
-//! The proxy brings every host of a request to this spelling before a plugin sees it. What a plugin reads elsewhere,
-//! such as in its configuration, it brings there itself. Nothing is resolved here: a name and its address are two
-//! hosts.
+//! The proxy converts every host of a request to this form before a plugin sees it. A plugin has to convert hosts from
+//! other sources, such as its configuration. Nothing is resolved here: a name and its address are different hosts.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The text names no host: it is neither a name nor an address, or different resolvers would read it differently.
+/// The text is not a host: it is neither a name nor an address, or resolvers would interpret it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostInvalid;

@@ -1,7 +1,7 @@
-//! What the host does for a plugin while its hook waits: timers and blocking work.
+//! Timers and blocking tasks that the host runs for a plugin while its hook waits.
 //!
-//! A job belongs to the worker on whose thread it was begun. Where there is no worker, on a thread of the plugin's own
-//! and in unit tests, a thread does the same.
+//! A job belongs to the worker on whose thread it was started. Without a worker, on a thread of the plugin and in unit
+//! tests, a separate thread does the same.
 #![expect(unsafe_code, reason = "calls the host's functions")]
 
 use crate::abi::{HostTableRef, Work, code};
@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-/// A job of the host's, given up when dropped. Stays on its thread.
+/// A job of the host, aborted when dropped. Stays on its thread.
 pub(crate) struct Job {
     pub(crate) host: HostTableRef,
     pub(crate) handle: *mut c_void,
@@ -46,7 +46,7 @@ impl Drop for Job {
     }
 }
 
-/// Waits for `duration`, on the proxy's timers.
+/// Waits for `duration`, using the timers of the proxy.
 ///
 /// ```
 /// # use plugin_api::prelude::*;
@@ -71,10 +71,10 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Runs `work` on a thread that may block, one of 16 that the proxy keeps for each plugin, and waits for its result.
-/// Work that nobody waits for any more still runs to its end. Further work waits in a queue; when 65,536 pieces wait
-/// already, it is discarded with an error in the log. Its future then never becomes ready, so an async hook ends at its
-/// time limit.
+/// Runs `work` on a thread that may block, one of 16 that the proxy has for each plugin, and waits for its result. If
+/// the future is dropped, the work still runs to its end. Further work waits in a queue; if 65,536 tasks are waiting,
+/// it is discarded with an error in the log. Its future then never becomes ready, so an async hook ends at its time
+/// limit.
 ///
 /// # Errors
 /// The message of its panic.
@@ -176,7 +176,7 @@ impl Future for Sleep {
     }
 }
 
-/// Blocking work under way, from [`run_blocking`].
+/// A running blocking task, from [`run_blocking`].
 #[must_use = "a future does nothing unless awaited"]
 pub struct RunBlocking<T> {
     done: Arc<Done<T>>,

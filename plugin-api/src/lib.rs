@@ -1,8 +1,8 @@
 //! Write a filter for the proxy.
 //!
-//! A filter is a type that implements [`Filter`] in a crate of type `cdylib`. The proxy loads the library,
-//! gives the filter its configuration, and calls its hooks for every exchange (a request and its response).
-//! This is a whole one:
+//! A filter is a type that implements [`Filter`] in a crate of type `cdylib`. The proxy loads the library, passes the
+//! configuration to the filter, and calls its hooks for every exchange (a request and its response). A complete
+//! example:
 //!
 //! ```
 //! use plugin_api::prelude::*;
@@ -26,83 +26,84 @@
 //! # assert_eq!(denied.reply().map(|reply| reply.status), Some(403));
 //! ```
 //!
-//! Its `Cargo.toml` depends on `proxy-plugin-api` and `serde` (feature `derive`), says
-//! `[lib] crate-type = ["cdylib"]`, and leaves `panic` at `unwind`: a panic in a hook then fails one exchange and
-//! nothing else. `proxy --plugins target/release/libdeny_hosts.so:DenyHosts` loads it. [`testing`] runs hooks in
-//! unit tests, without a proxy.
+//! Its `Cargo.toml` depends on `proxy-plugin-api` and `serde` (feature `derive`), sets `[lib] crate-type = ["cdylib"]`,
+//! and leaves `panic` at `unwind`, so that a panic in a hook fails only one exchange. `proxy --plugins
+//! target/release/libdeny_hosts.so:DenyHosts` loads it. [`testing`] runs hooks in unit tests, without a proxy.
 //!
 //! # The hooks and their order
 //!
-//! Every hook is called for all plugins, first to last as on the command line, before the next hook is.
+//! Every hook is called for all plugins, in the order of the command line, before the next hook is called.
 //!
 //! ```text
 //! a client connects    on_client_connection           Close
 //!
-//! a request's head     authenticate                   Reply, Close    behind the proxy's own basic_auth
+//! a request's head     authenticate                   Reply, Close    after basic_auth of the proxy
 //!                      before_upstream_connection     Reply, Close    deny, redirect
 //!                      handle_client_request          Reply, Close    edit
-//! its content, whole   handle_client_body             Reply, Close    nothing is dialled before
+//! its content, whole   handle_client_body             Reply, Close    before connecting
 //!
-//! the upstream         resolve_dns                    Reply, Close    of a name, without a parent proxy
+//! the upstream         resolve_dns                    Reply, Close    for names, without a parent proxy
 //! a failed connection  on_upstream_failed             Reply, Close, Retry
-//! a connection         on_upstream_connected                          a new or a kept one
+//! a connection         on_upstream_connected                          new or reused
 //!
-//! content, in pieces   handle_client_chunk            Pass, Replace, Drop, Close; beside the response
-//! its trailers         handle_client_trailers         with a whole body: right behind it
+//! content, in pieces   handle_client_chunk            Pass, Replace, Drop, Close; concurrent with the response
+//! its trailers         handle_client_trailers         after a whole body: at once
 //!
 //! a response's head    handle_upstream_response       Reply, Close
-//! its content, whole   handle_upstream_body           Reply, Close    nothing is sent to the client before
+//! its content, whole   handle_upstream_body           Reply, Close    before anything is sent to the client
 //! content, in pieces   handle_upstream_chunk          Pass, Replace, Drop, Close
 //! its trailers         handle_upstream_trailers
 //!
-//! TLS in a tunnel      handle_tls_hello               Close          CONNECT was answered
-//!                      do_intercept                   Intercept, Tunnel, Default; where there is an authority
-//! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades, unseen
-//! a WebSocket message  handle_websocket_message       Pass, Replace, Drop, Close; either way, whole
+//! TLS in a tunnel      handle_tls_hello               Close          after the answer to CONNECT
+//!                      do_intercept                   Intercept, Tunnel, Default; if the proxy has a CA
+//! a tunnel's bytes     handle_tunnel_chunk            Pass, Replace, Drop, Close; CONNECT and upgrades
+//! a WebSocket message  handle_websocket_message       Pass, Replace, Drop, Close; both directions, whole
 //!
-//! the exchange ends    on_access_log                  however it ended
-//!                      on_upstream_connection_close   if it had a connection
+//! the exchange ends    on_access_log                  always
+//!                      on_upstream_connection_close   if there was a connection
 //!
-//! the client is gone   on_client_connection_close
+//! the client leaves    on_client_connection_close
 //! ```
 //!
-//! Behind a reply or a close the plugins that come later are not asked, nor is anybody in the hooks between there and
-//! `on_access_log`. CONNECT has no content and no response; the tunnel takes their place. A request whose head cannot be
-//! parsed is refused before `authenticate`, and what is meant for the proxy itself is answered behind it.
+//! After a reply or close, later plugins and hooks up to `on_access_log` are skipped. CONNECT has no content and no
+//! response, but a tunnel instead. A request whose head cannot be parsed is refused before `authenticate`, and a
+//! request addressed to the proxy itself is answered after it.
 //!
-//! A tunnel that the proxy looks into is at its end behind `do_intercept`. The requests inside are exchanges of the same
-//! client connection, over HTTP/1.1 or HTTP/2, with [`scheme`](Request::scheme) `https` and all hooks but `authenticate`.
-//! So a plugin sees CONNECT first, before it is known whether anything inside will be seen, and should let it pass if it
-//! wants to answer there. A request in a tunnel whose upstream cannot be reached does not come about: the CONNECT fails.
+//! If the proxy intercepts a tunnel, the exchange of the CONNECT ends after `do_intercept`. The requests inside are
+//! exchanges of the same client connection, over HTTP/1.1 or HTTP/2, with [`scheme`](Request::scheme) `https` and all
+//! hooks but `authenticate`. So a plugin sees CONNECT first, before it is known whether the tunnel will be intercepted,
+//! and should accept it in order to answer requests inside. If the upstream of a tunnel is unreachable, the CONNECT
+//! fails, and there are no requests inside.
 //!
-//! What each hook may change and must not do stands at its place in [`Filter`].
+//! The documentation of each hook in [`Filter`] says what it may change and must not do.
 //!
 //! # Hosts
 //!
-//! The host that a request is for ([`Request::host`]) and the host that is connected to ([`Upstream::host`]) may
-//! differ: after a redirect by a plugin, and inside an intercepted tunnel to an address, where the client may name any
-//! host. A rule that denies goes by any of [`Exchange::hosts`], a rule that allows by all of them. What is secret, or
-//! kept or counted by host, goes by [`Exchange::proven_host`]. Hosts are in their canonical form; bring those of a
-//! configuration to it by [`canonical_host`].
+//! The requested host ([`Request::host`]) and the host that is connected to ([`Upstream::host`]) may differ: after a
+//! redirect by a plugin, and inside an intercepted tunnel to an address, where the client may claim any host. A deny
+//! rule should apply if any of [`Exchange::hosts`] matches, an allow rule only if all of them match. For secrets, and
+//! for anything that is stored or counted by host, use [`Exchange::proven_host`]. Hosts are in canonical form; convert
+//! hosts of a configuration with [`canonical_host`].
 //!
-//! [`Exchange::set_upstream`] changes the connection alone, [`Exchange::set_host`] the request with it: target, `Host`,
-//! server name and verification. [`Exchange::set_method`] changes the method towards the upstream.
+//! [`Exchange::set_upstream`] changes only the connection; [`Exchange::set_host`] also changes the request: target,
+//! `Host`, server name and verification. [`Exchange::set_method`] changes the method that is sent to the upstream.
 //!
 //! # The end of an exchange
 //!
 //! In `on_access_log` and `on_upstream_connection_close`, [`Exchange::summary`] has the final status, who answered (the
-//! upstream, a plugin by name, or the proxy with its reason), the bytes each way, the duration, and when the exchange did
-//! what ([`Summary::timeline`]).
-//! [`Exchange::response`] is then what the client was given. [`Exchange::client`], [`Exchange::local_address`],
-//! [`Exchange::upstream_address`] and [`Exchange::client_tls`] say who is connected to whom, in all hooks.
+//! upstream, a plugin by name, or the proxy with its reason), the bytes each way, the duration, and the times of its
+//! steps ([`Summary::timeline`]). [`Exchange::response`] is then the response that was sent to the client.
+//! [`Exchange::client`], [`Exchange::local_address`], [`Exchange::upstream_address`] and [`Exchange::client_tls`]
+//! describe the connections, in all hooks.
 //!
 //! # Bodies
 //!
-//! The chunk hooks get content as it passes, in pieces of any size; the body hooks get all of it at once, within a
-//! limit. [`BodyMode`] says which, how much, and whether compression is undone; [`Filter::CLIENT_BODY`] and
-//! [`Filter::UPSTREAM_BODY`] say it for all exchanges, [`Exchange::set_client_body`] and [`Exchange::set_upstream_body`]
-//! for one. The proxy does the framing: content that somebody's chunk hook sees goes on chunked (to an HTTP/1.0 client
-//! until the connection closes), since it may become longer; content that was collected goes on with its length.
+//! The chunk hooks get content as it streams, in pieces of any size; the body hooks get the whole content at once,
+//! within a limit. [`BodyMode`] selects the mode, the limit, and whether content is decompressed;
+//! [`Filter::CLIENT_BODY`] and [`Filter::UPSTREAM_BODY`] set it for all exchanges, [`Exchange::set_client_body`] and
+//! [`Exchange::set_upstream_body`] for one exchange. The proxy does the framing: content that a chunk hook sees is sent
+//! chunked (to an HTTP/1.0 client until the connection closes), because its length may change; buffered content is sent
+//! with its length.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -132,8 +133,9 @@
 //!
 //! # WebSockets
 //!
-//! Once an upstream has accepted a WebSocket, [`Filter::handle_websocket_message`] sees its messages, both ways, and may
-//! send some of its own by [`Exchange::send_message`]. A CONNECT that is relayed unseen is a tunnel, whatever is inside.
+//! Once an upstream has accepted a WebSocket, [`Filter::handle_websocket_message`] sees its messages in both
+//! directions, and may send its own with [`Exchange::send_message`]. A CONNECT that is not intercepted is a tunnel,
+//! even if it carries a WebSocket.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -176,9 +178,8 @@
 //!
 //! # Routes
 //!
-//! A plugin that answers requests which are meant for the proxy itself is no filter but implements [`WebRoutes`]. It
-//! replies, streams, speaks over a WebSocket, or has a request forwarded to an upstream of its choice, where it becomes
-//! an exchange like any other.
+//! A plugin that answers requests addressed to the proxy itself implements [`WebRoutes`] instead of [`Filter`]. It
+//! replies, streams, serves a WebSocket, or forwards a request to an upstream of its choice, as an ordinary exchange.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -218,8 +219,8 @@
 //!
 //! # State
 //!
-//! One filter value serves all exchanges, of several threads at once. What belongs to one exchange goes into
-//! [`Filter::State`]; what belongs to one client connection into [`Filter::Connection`], which the exchanges of that
+//! One filter value serves all exchanges, from several threads at once. State of one exchange goes into
+//! [`Filter::State`]; state of one client connection into [`Filter::Connection`], which the exchanges of that
 //! connection share, on one thread.
 //!
 //! ```
@@ -367,9 +368,9 @@
 //!
 //! # Utilities
 //!
-//! [`utilities`] holds what a plugin needs to talk to somebody by other means than the proxy's: TCP connections to a name
-//! or an address, HTTP messages as bytes, WebSocket frames, a WebSocket client. What connects there blocks its thread,
-//! and belongs into [`run_blocking`], a subscriber or a thread of your own.
+//! [`utilities`] contains tools for plugins that communicate without the proxy: TCP connections to a name or an
+//! address, HTTP messages as bytes, WebSocket frames, a WebSocket client. The connecting functions block their thread;
+//! use them in [`run_blocking`], a subscriber or your own thread.
 //!
 //! ```
 //! use plugin_api::utilities::{WebsocketFrame, build_http_request};
@@ -382,17 +383,17 @@
 //!
 //! # What is contained, and what is not
 //!
-//! A panic in a hook, a task or blocking work fails one exchange and no more. The following cannot be contained: it
-//! ends the whole process. Before that, the proxy writes a line to standard error and to its log, with plugin, hook and
-//! cause:
+//! A panic in a hook, a task or a blocking task fails only one exchange. The following cannot be contained and
+//! terminate the whole process. Before that, the proxy writes a line with plugin, hook and cause to standard error and
+//! to its log:
 //!
 //! - a panic while another one unwinds, such as in a `Drop`; the line has both messages and their places;
 //! - stack overflow: recursion without a bound, or large values on the stack;
 //! - `abort`, also by running out of memory, and `exit`;
 //! - memory faults, which take unsafe code or a C library.
 //!
-//! On a thread that the plugin has started itself these end the process, too, but without that line: the proxy does not
-//! know whose thread it is.
+//! On a thread that the plugin has started itself, these terminate the process, too, but without that line, because the
+//! proxy does not know which plugin the thread belongs to.
 //!
 //! A hook that blocks or loops without end cannot be stopped. It occupies its worker and stalls all connections of that
 //! worker. The log names it after `timeouts.plugin_budget` (0.1 s) and again when it returns; meanwhile new connections
@@ -472,7 +473,7 @@ pub use web::{
 };
 pub use websocket::{MessageKind, WebSocketMessage, close_data};
 
-/// What nearly every plugin needs; meant to be imported whole.
+/// The items that nearly every plugin needs; for a glob import.
 pub mod prelude {
     pub use crate::{
         BodyMode, Chunk, ChunkOutcome, Claim, ClientConnection, ClientStream, Direction, Error,
@@ -484,7 +485,7 @@ pub mod prelude {
     pub use serde::Deserialize;
 }
 
-/// For the macros of this crate alone.
+/// Only for the macros of this crate.
 #[doc(hidden)]
 pub mod private {
     pub use crate::export::{checked_name, filter, protocol, root, subscriber, web};

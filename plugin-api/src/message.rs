@@ -1,4 +1,4 @@
-//! The two heads of an exchange, to read and to edit.
+//! Reading and editing the two heads of an exchange.
 //!
 //! Reading goes through memory that the host has filled, so it costs no call; every edit is a call that copies.
 //! The borrow checker keeps the two apart: what was read from a head cannot be held across an edit.
@@ -11,14 +11,14 @@ use crate::{EditError, field_name};
 use core::ffi::c_void;
 use std::marker::PhantomData;
 
-/// The head of the request, as far as it has been edited.
+/// The head of the request, with the edits so far.
 #[derive(Clone, Copy)]
 pub struct Request<'x> {
     pub(crate) view: &'x RequestView,
 }
 
 impl<'x> Request<'x> {
-    /// The method, such as `GET`; case matters.
+    /// The method, such as `GET`; case-sensitive.
     pub fn method(&self) -> &'x str {
         self.view.method.as_str()
     }
@@ -38,12 +38,12 @@ impl<'x> Request<'x> {
         self.view.host.as_str()
     }
 
-    /// The port that the target names, or its scheme's.
+    /// The port of the target, or the default port of its scheme.
     pub fn port(&self) -> u16 {
         self.view.port as u16
     }
 
-    /// Path and query as they go to the origin.
+    /// Path and query as they are sent to the origin.
     pub fn path(&self) -> &'x str {
         self.view.path.as_str()
     }
@@ -53,7 +53,7 @@ impl<'x> Request<'x> {
         self.view.version
     }
 
-    /// The value of the first field of this name; case does not matter.
+    /// The value of the first field of this name, which is case-insensitive.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         // SAFETY: the view is borrowed for `'x`.
@@ -63,7 +63,7 @@ impl<'x> Request<'x> {
         )
     }
 
-    /// [`field`](Self::field) as text; none also when it is not UTF-8.
+    /// [`field`](Self::field) as text; none if it is not UTF-8.
     pub fn field_str(&self, name: &str) -> Option<&'x str> {
         self.field(name)
             .and_then(|value| std::str::from_utf8(value).ok())
@@ -76,7 +76,7 @@ impl<'x> Request<'x> {
     }
 }
 
-/// The head of the final response, as far as it has been edited.
+/// The head of the final response, with the edits so far.
 #[derive(Clone, Copy)]
 pub struct Response<'x> {
     pub(crate) view: &'x ResponseView,
@@ -98,7 +98,7 @@ impl<'x> Response<'x> {
         self.view.version
     }
 
-    /// The value of the first field of this name; case does not matter.
+    /// The value of the first field of this name, which is case-insensitive.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         // SAFETY: the view is borrowed for `'x`.
@@ -108,7 +108,7 @@ impl<'x> Response<'x> {
         )
     }
 
-    /// [`field`](Self::field) as text; none also when it is not UTF-8.
+    /// [`field`](Self::field) as text; none if it is not UTF-8.
     pub fn field_str(&self, name: &str) -> Option<&'x str> {
         self.field(name)
             .and_then(|value| std::str::from_utf8(value).ok())
@@ -121,21 +121,21 @@ impl<'x> Response<'x> {
     }
 }
 
-/// The way to edit the request.
+/// Access for editing the request.
 pub struct RequestMut<'x> {
     pub(crate) editor: Editor<'x>,
 }
 
 impl RequestMut<'_> {
-    /// Leaves exactly one field of this name, with this value.
+    /// Replaces all fields of this name by one with this value.
     ///
     /// # Errors
-    /// When the proxy refuses; nothing is changed then. This holds for every edit.
+    /// The proxy rejects the edit, and nothing is changed. This applies to every edit.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), EditError> {
         self.editor.set_field(head::REQUEST, name, value.as_ref())
     }
 
-    /// Adds a field line behind the others.
+    /// Adds a field line after the others.
     ///
     /// # Errors
     /// See [`set`](Self::set).
@@ -161,21 +161,21 @@ impl RequestMut<'_> {
     }
 }
 
-/// The way to edit the response.
+/// Access for editing the response.
 pub struct ResponseMut<'x> {
     pub(crate) editor: Editor<'x>,
 }
 
 impl ResponseMut<'_> {
-    /// Leaves exactly one field of this name, with this value.
+    /// Replaces all fields of this name by one with this value.
     ///
     /// # Errors
-    /// When the proxy refuses; nothing is changed then. This holds for every edit.
+    /// The proxy rejects the edit, and nothing is changed. This applies to every edit.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), EditError> {
         self.editor.set_field(head::RESPONSE, name, value.as_ref())
     }
 
-    /// Adds a field line behind the others.
+    /// Adds a field line after the others.
     ///
     /// # Errors
     /// See [`set`](Self::set).
@@ -195,14 +195,14 @@ impl ResponseMut<'_> {
     /// Changes the status code and the reason phrase.
     ///
     /// # Errors
-    /// See [`set`](Self::set). A status with content cannot become 204 or 304, nor the other way round: the body is
-    /// framed already.
+    /// See [`set`](Self::set). A status with content cannot become 204 or 304, or the reverse, because the framing of
+    /// the body is fixed.
     pub fn set_status(&mut self, status: u16, reason: &str) -> Result<(), EditError> {
         self.editor.set_status(status, reason)
     }
 }
 
-/// The trailer section of a message that is passing, as far as it has been edited.
+/// The trailer section of a message, with the edits so far.
 #[derive(Clone, Copy)]
 pub struct Trailers<'x> {
     pub(crate) first: *const FieldSlot,
@@ -211,7 +211,7 @@ pub struct Trailers<'x> {
 }
 
 impl<'x> Trailers<'x> {
-    /// The value of the first field of this name; case does not matter.
+    /// The value of the first field of this name, which is case-insensitive.
     #[inline]
     pub fn field(&self, name: &str) -> Option<&'x [u8]> {
         // SAFETY: taken from a view that is borrowed for `'x`.
@@ -225,16 +225,16 @@ impl<'x> Trailers<'x> {
     }
 }
 
-/// The way to edit trailers.
+/// Access for editing trailers.
 pub struct TrailersMut<'x> {
     pub(crate) editor: Editor<'x>,
 }
 
 impl TrailersMut<'_> {
-    /// Leaves exactly one field of this name, with this value.
+    /// Replaces all fields of this name by one with this value.
     ///
     /// # Errors
-    /// When the proxy refuses; nothing is changed then.
+    /// The proxy rejects the edit, and nothing is changed.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), EditError> {
         self.editor.set_field(head::TRAILERS, name, value.as_ref())
     }

@@ -1,28 +1,28 @@
-//! What a hook answers, in words.
+//! The results of hooks.
 //!
-//! A hook returns what shall happen; it never makes it happen by a call, so the proxy is not re-entered while
-//! a hook runs. [`adapter`](crate::adapter) turns these into codes.
+//! A hook returns the next action instead of performing it by a call, so the proxy is not re-entered while a hook runs.
+//! [`adapter`](crate::adapter) turns these into codes.
 
 use crate::Error;
 use std::borrow::Cow;
 
-/// What a hook answers: how to go on, or why it failed. A failed hook costs its exchange a 500.
+/// The result of a hook: how to continue, or why it failed. If a hook fails, its exchange is answered with 500.
 pub type Outcome = Result<Flow, Error>;
 
-/// What the hooks answer that see data pass.
+/// The result of the chunk, tunnel and message hooks.
 pub type ChunkOutcome = Result<Chunk, Error>;
 
-/// How the exchange goes on.
+/// How the exchange continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flow {
-    /// As if this plugin were not there.
+    /// Continue with the next plugin.
     Proceed,
-    /// This is the answer; later plugins are not asked and no upstream is.
+    /// Send this reply; later plugins are not called, and no upstream is contacted.
     Reply(Reply),
-    /// Close the client's connection without an answer.
+    /// Close the client connection without a response.
     Close,
-    /// Not sure yet: run the async twin of this hook. Only where there is one.
+    /// Run the async version of this hook. Only if there is one.
     Async,
     /// Try to connect again, to the upstream as it is set now. Only from `on_upstream_failed`.
     Retry,
@@ -43,7 +43,7 @@ pub fn retry() -> Outcome {
     Ok(Flow::Retry)
 }
 
-/// A 407 that asks for credentials: `challenge("Basic realm=\"proxy\"")`.
+/// A 407 reply that requests credentials: `challenge("Basic realm=\"proxy\"")`.
 pub fn challenge(scheme: &str) -> Outcome {
     let reason = "Proxy Authentication Required";
     reply(
@@ -60,7 +60,7 @@ pub fn reply(reply: Reply) -> Outcome {
     Ok(Flow::Reply(reply))
 }
 
-/// A reply with this status and reason phrase, which says the same again as a line of plain text.
+/// A reply with this status and reason phrase, and the reason phrase as plain-text content.
 pub fn reject(status: u16, reason: impl Into<Cow<'static, str>>) -> Outcome {
     let reason = reason.into();
     let body = format!("{reason}\n");
@@ -72,9 +72,9 @@ pub fn reject(status: u16, reason: impl Into<Cow<'static, str>>) -> Outcome {
     )
 }
 
-/// A response that a plugin writes itself.
+/// A response created by a plugin.
 ///
-/// The proxy adds Date, Content-Length and what else belongs to the connection.
+/// The proxy adds Date, Content-Length and connection-specific fields.
 ///
 /// ```
 /// use plugin_api::Reply;
@@ -85,7 +85,7 @@ pub fn reject(status: u16, reason: impl Into<Cow<'static, str>>) -> Outcome {
 pub struct Reply {
     /// Status code, 200 to 599.
     pub status: u16,
-    /// Reason phrase; when empty, the usual one for the status.
+    /// Reason phrase; if empty, the standard one for the status.
     pub reason: Cow<'static, str>,
     /// Field lines, in order.
     pub fields: Vec<(Cow<'static, str>, Vec<u8>)>,
@@ -126,17 +126,17 @@ impl Reply {
     }
 }
 
-/// What becomes of a piece of content.
+/// What happens to a piece of content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Chunk {
-    /// It goes on as it is, without a copy.
+    /// Forward it unchanged, without a copy.
     Pass,
-    /// This goes on in its place.
+    /// Forward this instead.
     Replace(Cow<'static, [u8]>),
-    /// Nothing goes on in its place.
+    /// Drop it.
     Drop,
-    /// The exchange ends here, visibly incomplete; a WebSocket is closed on both sides.
+    /// Cut off the exchange, visibly incomplete; a WebSocket is closed on both sides.
     Close,
 }
 
@@ -156,22 +156,22 @@ pub enum Direction {
     Upstream,
 }
 
-/// Whether the proxy ends a tunnel's TLS.
+/// Whether the proxy intercepts the TLS of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interception {
     /// As it is configured.
     Default,
-    /// It does, and plugins see what is in the tunnel.
+    /// Intercept: plugins see the requests inside the tunnel.
     Intercept,
-    /// It does not: the tunnel is relayed unseen.
+    /// Relay the tunnel without decryption.
     Tunnel,
 }
 
-/// What becomes of an exchange's line in the access log.
+/// What happens to the access log line of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLine {
-    /// It is written.
+    /// Write it.
     Write,
-    /// It is not.
+    /// Do not write it.
     Suppress,
 }

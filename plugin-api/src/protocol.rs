@@ -1,4 +1,4 @@
-//! Plugins that speak a protocol of their own with clients, on the proxy's port.
+//! Plugins that serve clients with other protocols, on the port of the proxy.
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{ErrorSink, ProtocolTable, ProtocolTableRef, RawWaker, StreamView, claim, code};
@@ -19,8 +19,9 @@ use std::task::Poll;
 
 /// A plugin that serves client connections which do not speak HTTP.
 ///
-/// Each new connection's first bytes are shown to the loaded protocols, in the order of the command line; the first
-/// that claims it has the connection to its end. What nobody claims is served as HTTP.
+/// The first bytes of each new connection are passed to the loaded protocols, in the order of the command line; the
+/// first one that claims the connection serves it until it closes. Connections that no protocol claims are served as
+/// HTTP.
 ///
 /// ```
 /// use plugin_api::prelude::*;
@@ -64,28 +65,28 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// An error keeps the proxy from starting, with its text.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
-    /// Whether a connection that begins with these bytes, at least one, is this protocol's. A protocol that asks for
-    /// more than 64 of them is not asked again.
+    /// Whether a connection that begins with these bytes, at least one, belongs to this protocol. A protocol that needs
+    /// more than 64 bytes is not called again.
     fn claims(&self, first: &[u8]) -> Claim;
 
-    /// Serves a connection, from its first byte on, those that [`claims`](Self::claims) has seen included. The
-    /// connection is closed when this returns. Runs on the thread of the connection, like an async hook, and like
-    /// one must not block; a client that sends nothing for the proxy's limit for idle connections (`timeouts.idle`),
-    /// or takes nothing for its limit for stalls (`timeouts.stall`), ends it with an error.
+    /// Serves a connection, from its first byte on, including those that [`claims`](Self::claims) has seen. The
+    /// connection is closed when this returns. Runs on the thread of the connection, like an async hook, and must not
+    /// block; if the client sends nothing within `timeouts.idle`, or stops reading for `timeouts.stall`, reading or
+    /// writing fails.
     ///
     /// # Errors
     /// Are logged.
     fn serve(&self, stream: &mut ClientStream) -> impl Future<Output = Result<(), Error>>;
 }
 
-/// What a protocol says to the first bytes of a connection.
+/// The answer of a protocol to the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// They are another's.
+    /// The connection belongs to another protocol.
     No,
-    /// The connection is its own.
+    /// The connection belongs to this protocol.
     Yes,
-    /// They are too few to tell.
+    /// More bytes are needed.
     More,
 }
 
@@ -119,15 +120,15 @@ impl ClientStream {
         socket_address(&self.view.client)
     }
 
-    /// The address of the proxy's that the client has connected to.
+    /// The local address that the client connected to.
     pub fn local(&self) -> Option<SocketAddr> {
         socket_address(&self.view.local)
     }
 
-    /// Reads what there is, and waits if there is nothing; 0 when the client has closed its direction. Cancel safe.
+    /// Reads the available bytes, waiting for the first; 0 if the client has closed its direction. Cancel safe.
     ///
     /// # Errors
-    /// The connection failed, or the client was silent for too long.
+    /// The connection failed, or the client sent nothing for too long.
     pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let view = self.view;
         poll_fn(|cx| {
@@ -143,7 +144,7 @@ impl ClientStream {
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// The connection failed, or the client took nothing for too long.
+    /// The connection failed, or the client stopped reading for too long.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let view = self.view;
         while !bytes.is_empty() {
@@ -159,7 +160,7 @@ impl ClientStream {
         Ok(())
     }
 
-    /// Tells the client that nothing more will come.
+    /// Closes the direction to the client.
     ///
     /// # Errors
     /// The connection failed.

@@ -1,4 +1,4 @@
-//! Plugins that are told what has happened, off the path of the exchanges.
+//! Plugins that receive events, outside the path of the exchanges.
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{self, ErrorSink, SubscriberTable, SubscriberTableRef, event};
@@ -13,11 +13,11 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-/// A plugin that is told what happens in the proxy, and cannot change any of it.
+/// A plugin that receives events of the proxy, and cannot change anything.
 ///
-/// Events come in batches, in the order in which they were noted, on a thread that no exchange waits for: it may block
-/// and do files and sockets. A subscriber that does not keep up loses events and is told how many. Without subscribers
-/// no event is ever made.
+/// Events arrive in batches, in the order in which they occurred, on a thread that no exchange waits for: it may block
+/// and use files and sockets. A subscriber that is too slow loses events and gets their number. Without subscribers, no
+/// events are created.
 ///
 /// ```
 /// use plugin_api::prelude::*;
@@ -52,11 +52,11 @@ pub trait Subscriber: Sized + Send + Sync + 'static {
     /// An error keeps the proxy from starting, with its text.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
-    /// These things have happened. `lost` counts events before them for which there was no room.
+    /// Handles these events. `lost` is the number of events before them that were dropped because the queue was full.
     fn handle_events(&self, events: &[Event<'_>], lost: u64);
 }
 
-/// What an [`Event`] is about.
+/// The kind of an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -66,22 +66,22 @@ pub enum EventKind {
     RequestStarted,
     /// The head of the final response has arrived from the upstream.
     ResponseStarted,
-    /// An exchange is over, however it ended.
+    /// An exchange has ended, with or without an error.
     ExchangeEnded,
-    /// A client's connection is over.
+    /// A client connection has ended.
     ConnectionClosed,
-    /// Something that this version does not know.
+    /// A kind that this version does not support.
     Unknown,
 }
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Copy)]
 pub struct Event<'x> {
     view: &'x abi::Event,
 }
 
 impl<'x> Event<'x> {
-    /// What it is about.
+    /// The kind of the event.
     pub fn kind(&self) -> EventKind {
         match self.view.kind {
             event::CONNECTION_OPENED => EventKind::ConnectionOpened,
@@ -93,7 +93,7 @@ impl<'x> Event<'x> {
         }
     }
 
-    /// When it was noted.
+    /// The time of the event.
     pub fn time(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.view.time)
     }
@@ -133,15 +133,15 @@ impl<'x> Event<'x> {
         self.view.path.as_str()
     }
 
-    /// The status of the upstream's response, once there is one. Once the exchange has ended, the status that the
-    /// client was given, whoever answered.
+    /// The status of the upstream response, once there is one. After the exchange has ended, the status that was sent
+    /// to the client.
     pub fn status(&self) -> Option<u16> {
         u16::try_from(self.view.status)
             .ok()
             .filter(|&status| status > 0)
     }
 
-    /// Who answered in the upstream's place, or why the exchange ended early; possibly empty.
+    /// Who answered instead of the upstream, or why the exchange ended early; may be empty.
     pub fn note(&self) -> &'x str {
         self.view.note.as_str()
     }
@@ -167,13 +167,12 @@ impl<'x> Event<'x> {
         socket_address(&self.view.upstream_address)
     }
 
-    /// The TLS session of the client with the proxy, once the exchange has ended; none where the client speaks clear
-    /// text.
+    /// The TLS session of the client with the proxy, once the exchange has ended; none without TLS.
     pub fn client_tls(&self) -> Option<ClientTls<'x>> {
         self.view.client_tls.map(ClientTls::new)
     }
 
-    /// What the exchange came to, once it has ended.
+    /// The summary of the exchange, once it has ended.
     pub fn summary(&self) -> Option<Summary<'x>> {
         self.view.summary.map(Summary::new)
     }

@@ -1,28 +1,28 @@
-//! What an exchange came to, and how its client was connected.
+//! The summary of an exchange, and the TLS session of its client.
 
 use crate::abi::{ClientTlsView, SummaryView, TimelineView, answered};
 use std::time::Duration;
 
-/// What an exchange came to: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its
+/// The summary of an exchange: complete in `on_access_log` and `on_upstream_connection_close`, and in the event of its
 /// end.
 #[derive(Clone, Copy)]
 pub struct Summary<'x> {
     view: &'x SummaryView,
 }
 
-/// Who gave the client its answer.
+/// Who answered the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnsweredBy<'x> {
-    /// Nobody: the client disconnected before, or the connection was closed without an answer.
+    /// Nobody: the client disconnected before, or the connection was closed without a response.
     Nobody,
     /// The upstream, possibly edited by plugins.
     Upstream,
     /// The plugin of this name.
     Plugin(&'x str),
     /// The proxy itself, for this reason: the error type that `Proxy-Status` names (RFC 9209 §2.3), such as
-    /// `connection_refused` or `http_request_denied`; `connected` for a tunnel; empty where the proxy was asked for
-    /// something of its own, such as a static file.
+    /// `connection_refused` or `http_request_denied`; `connected` for a tunnel; empty for requests addressed to the
+    /// proxy itself, such as for a static file.
     Proxy(&'x str),
 }
 
@@ -31,14 +31,14 @@ impl<'x> Summary<'x> {
         Self { view }
     }
 
-    /// The status that the client was given; none if it was given none.
+    /// The status that was sent to the client; none if there was no response.
     pub fn status(&self) -> Option<u16> {
         u16::try_from(self.view.status)
             .ok()
             .filter(|&status| status > 0)
     }
 
-    /// Who gave it.
+    /// Who answered.
     pub fn answered_by(&self) -> AnsweredBy<'x> {
         let name = self.view.answerer.as_str();
         match self.view.answered_by {
@@ -49,21 +49,21 @@ impl<'x> Summary<'x> {
         }
     }
 
-    /// What the line in the access log says about it, such as `answered 403 by EgressAllowlist` or
-    /// `cut off, the client disconnected`; possibly empty.
+    /// The note in the access log line, such as `answered 403 by EgressAllowlist` or `cut off, the client
+    /// disconnected`; possibly empty.
     pub fn note(&self) -> &'x str {
         self.view.note.as_str()
     }
 
-    /// Bytes that were read of the request: its head, and content as it was framed. For a tunnel or a WebSocket also
-    /// what the client has sent through it. What is left unread of a refused request does not count. HTTP/2 counts as
-    /// the HTTP/1.1 message that it stands for.
+    /// Bytes read from the request: its head, and its content with framing. For a tunnel or a WebSocket, also the bytes
+    /// that the client sent through it. Unread parts of a refused request are not counted. HTTP/2 counts as the
+    /// equivalent HTTP/1.1 message.
     pub fn bytes_from_client(&self) -> u64 {
         self.view.from_client
     }
 
-    /// Bytes that the client was sent: the head of the final response, and content as it was framed, whoever answered.
-    /// For a tunnel or a WebSocket what was brought to the client through it. Interim responses do not count.
+    /// Bytes sent to the client: the head of the final response, and its content with framing. For a tunnel or a
+    /// WebSocket, the bytes that were sent to the client through it. Interim responses are not counted.
     pub fn bytes_to_client(&self) -> u64 {
         self.view.to_client
     }
@@ -140,8 +140,7 @@ fn since(micros: u64) -> Option<Duration> {
     (micros != TimelineView::NEVER).then(|| Duration::from_micros(micros))
 }
 
-/// The TLS session that a client has with the proxy: of the listener, or inside of an intercepted tunnel that of the
-/// tunnel.
+/// The TLS session of a client with the proxy: of the listener, or of the intercepted tunnel.
 #[derive(Clone, Copy)]
 pub struct ClientTls<'x> {
     view: &'x ClientTlsView,
@@ -162,18 +161,17 @@ impl<'x> ClientTls<'x> {
         self.view.cipher.as_str()
     }
 
-    /// The server name that the client has asked for (SNI); none if it named none.
+    /// The requested server name (SNI); none if there was none.
     pub fn server_name(&self) -> Option<&'x str> {
         Some(self.view.server_name.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// The protocol that was agreed on (ALPN), such as `h2`; none if there was none.
+    /// The negotiated protocol (ALPN), such as `h2`; none if there was none.
     pub fn protocol(&self) -> Option<&'x str> {
         Some(self.view.protocol.as_str()).filter(|protocol| !protocol.is_empty())
     }
 
-    /// The certificate that the client has shown, as DER; none if it has shown none. This version of the proxy asks for
-    /// none.
+    /// The client certificate, as DER; none if there was none. This version of the proxy does not request one.
     pub fn certificate(&self) -> Option<&'x [u8]> {
         Some(self.view.certificate.as_slice()).filter(|certificate| !certificate.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Work that goes on after its hook has answered.
+//! Tasks that continue after their hook has returned.
 #![expect(unsafe_code, reason = "hands a future to the host by pointer")]
 
 use crate::abi::{self, RawWaker, code};
@@ -10,18 +10,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// A future, and the plugin that has left it behind.
+/// A future, and the plugin that has spawned it.
 struct Spawned {
     speaker: Speaker,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// Runs `future` on this worker, beside the exchange that has begun it and beyond its end. Dropped where it is when the
-/// proxy shuts down.
+/// Runs `future` on this worker, concurrently with its exchange and after its end. Dropped when the proxy shuts down.
 ///
 /// # Errors
-/// When there is no worker here: on a thread of the plugin's own, in [`Filter::new`](crate::Filter::new), or in a
-/// unit test.
+/// This thread is not a worker: a thread of the plugin, [`Filter::new`](crate::Filter::new), or a unit test.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
     let spawned = Spawned {
         speaker: Speaker::current(),

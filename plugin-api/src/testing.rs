@@ -21,8 +21,8 @@
 //! assert_eq!(run.request_field("x-stamp"), Some("seen"));
 //! ```
 //!
-//! Hooks run behind the same table of functions that the proxy calls, so panics become errors here, too, and an
-//! async hook is polled to its end. Edits are refused as the proxy refuses them.
+//! Hooks are called through the same table of functions as in the proxy, so panics become errors, too, and an async
+//! hook is polled to its end. Edits are rejected as in the proxy.
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 mod block_on;
@@ -49,10 +49,10 @@ pub use calls::answer_calls;
 pub(crate) use calls::answer_to;
 pub use connection::Connection;
 
-/// Makes a filter as the proxy does, from the text of its table.
+/// Creates a filter from the text of its configuration table, as the proxy does.
 ///
 /// # Errors
-/// What the proxy would report at its start.
+/// The error that the proxy would report at startup.
 pub fn configured<F: Filter>(config: &str) -> Result<F, Error> {
     configure(config)
 }
@@ -232,7 +232,7 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// What the last hook answered that answers an outcome.
+    /// The outcome of the last hook that returns one.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
     }
@@ -245,7 +245,7 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// Where the exchange would go.
+    /// The destination of the exchange.
     pub fn upstream(&self) -> (&str, u16) {
         let (host, port) = &self.fake().upstream;
         (host, *port)
@@ -256,18 +256,18 @@ impl<'f, F: Filter> Run<'f, F> {
         &self.fake().request.method
     }
 
-    /// Whom the request would be for: host and port.
+    /// Host and port of the request.
     pub fn request_host(&self) -> (&str, u16) {
         let request = &self.fake().request;
         (&request.host, request.port)
     }
 
-    /// How the upstream would be spoken to: `http`, `https`, or nothing for a tunnel.
+    /// The scheme for the upstream: `http`, `https`, or empty for a tunnel.
     pub fn upstream_scheme(&self) -> &str {
         &self.fake().upstream_scheme
     }
 
-    /// The parent proxy the exchange would go through.
+    /// The parent proxy of the exchange.
     pub fn parent(&self) -> Option<&str> {
         self.fake().parent.as_deref()
     }
@@ -351,7 +351,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// Lets a connection be made: runs `on_upstream_connected`.
     ///
     /// # Errors
-    /// What the hook panicked with.
+    /// The panic message of the hook.
     pub fn upstream_connected(&mut self) -> Result<(), Error> {
         self.tell(Hook::OnUpstreamConnected)
     }
@@ -381,26 +381,26 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// Lets a piece of the response's content arrive; gives what would go on to the client.
+    /// Lets a piece of the response's content arrive; returns what would be forwarded to the client.
     ///
     /// # Errors
-    /// What the hook failed with.
+    /// The error of the hook.
     pub fn chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
         self.pass(Hook::HandleUpstreamChunk, chunk, u32::from(end))
     }
 
-    /// Lets a piece of the request's content arrive; gives what would go on to the upstream.
+    /// Lets a piece of the request's content arrive; returns what would be forwarded to the upstream.
     ///
     /// # Errors
-    /// What the hook failed with.
+    /// The error of the hook.
     pub fn client_chunk(&mut self, chunk: &[u8], end: bool) -> Result<Vec<u8>, Error> {
         self.pass(Hook::HandleClientChunk, chunk, u32::from(end))
     }
 
-    /// Lets bytes pass through a tunnel; gives what would go on.
+    /// Lets bytes pass through a tunnel; returns what would be forwarded.
     ///
     /// # Errors
-    /// What the hook failed with.
+    /// The error of the hook.
     pub fn tunnel_chunk(&mut self, from: Direction, chunk: &[u8]) -> Result<Vec<u8>, Error> {
         let flags = match from {
             Direction::Client => 0,
@@ -409,7 +409,7 @@ impl<'f, F: Filter> Run<'f, F> {
         self.pass(Hook::HandleTunnelChunk, chunk, flags)
     }
 
-    /// Lets a WebSocket message pass; gives what would go on in its place, none if it is dropped.
+    /// Lets a WebSocket message pass; returns what would be forwarded, none if it is dropped.
     /// [`sent_messages`](Self::sent_messages) has what the plugin sent by itself.
     ///
     /// # Errors
@@ -495,7 +495,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// the plugin's reply, or else the response, and no bytes were counted.
     ///
     /// # Errors
-    /// What the hook panicked with.
+    /// The panic message of the hook.
     pub fn access_log(&mut self) -> Result<LogLine, Error> {
         if let Ok(Flow::Reply(reply)) = &self.outcome {
             let fields = reply.fields.iter();
@@ -533,10 +533,10 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// Lets go of the upstream connection: runs `on_upstream_connection_close`.
+    /// Releases the upstream connection: runs `on_upstream_connection_close`.
     ///
     /// # Errors
-    /// What the hook panicked with.
+    /// The panic message of the hook.
     pub fn upstream_connection_close(&mut self) -> Result<(), Error> {
         self.tell(Hook::OnUpstreamConnectionClose)
     }

@@ -1,14 +1,13 @@
-//! Small tools for plugins that talk to somebody themselves: sockets, HTTP messages as bytes, WebSockets.
+//! Small tools for plugins that use the network themselves: sockets, HTTP messages as bytes, WebSockets.
 //!
-//! What a plugin mostly wants is done by the proxy: [`Call`](crate::Call) makes HTTP requests on its connections and
-//! timers, [`Exchange::send_message`](crate::Exchange::send_message) speaks in a WebSocket that passes by. These are for
-//! the rest: a service of one's own on a bare socket, bytes for a [`Protocol`](crate::Protocol), a WebSocket to somewhere
-//! else. They need no proxy, so they work in tests and in any other program, too.
+//! Most tasks can be done by the proxy: [`Call`](crate::Call) sends HTTP requests with its connections and timers,
+//! [`Exchange::send_message`](crate::Exchange::send_message) sends messages in a WebSocket. These tools are for the
+//! rest: a service on a plain socket, bytes for a [`Protocol`](crate::Protocol), a WebSocket client. They do not need
+//! the proxy, so they also work in tests and in other programs.
 //!
-//! **What connects, waits.** [`new_socket_connection`], [`socket_connection`] and [`WebsocketClient`] block their
-//! thread; in a hook, that thread serves hundreds of other connections. Use them in
-//! [`run_blocking`](crate::run_blocking), in a [`Subscriber`](crate::Subscriber), or on a thread of your own. The rest
-//! computes only, and may be used anywhere.
+//! **Connecting blocks.** [`new_socket_connection`], [`socket_connection`] and [`WebsocketClient`] block their thread;
+//! in a hook, that thread serves hundreds of other connections. Use them in [`run_blocking`](crate::run_blocking), in a
+//! [`Subscriber`](crate::Subscriber), or on your own thread. The rest does not block and may be used anywhere.
 //!
 //! ```
 //! # use plugin_api::prelude::*;

@@ -1,4 +1,4 @@
-//! Plugins that answer requests for the proxy itself: routes of its web server.
+//! Plugins that answer requests addressed to the proxy itself: routes of its web server.
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 mod exchange;
@@ -23,11 +23,11 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::Poll;
 
-/// A plugin that answers requests which are meant for the proxy itself, such as `http://localhost:8899/path`.
+/// A plugin that answers requests addressed to the proxy itself, such as `http://localhost:8899/path`.
 ///
-/// It says once which paths are its own; the proxy calls it for requests there, in clear, over TLS, or to become a
-/// WebSocket. Everything runs on the thread of the connection, like an async hook, and like one must not block.
-/// Filters see nothing of these requests, unless one is [forwarded](WebExchange::forward).
+/// It declares its paths once; the proxy calls it for requests for them, over plain HTTP, TLS or as a WebSocket.
+/// Everything runs on the thread of the connection, like an async hook, and must not block. Filters do not see these
+/// requests, unless they are [forwarded](WebExchange::forward).
 ///
 /// ```
 /// use plugin_api::prelude::*;
@@ -70,16 +70,16 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
     /// An error keeps the proxy from starting, with its text.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
-    /// The paths that are this plugin's. Asked once, after [`new`](Self::new). A pattern that cannot be read, or that
-    /// another plugin has as well for the same protocol and method, keeps the proxy from starting.
+    /// The routes of this plugin. Called once, after [`new`](Self::new). An invalid pattern, or a pattern that another
+    /// plugin uses for the same protocol and method, prevents startup.
     fn routes(&self) -> Vec<Route>;
 
-    /// A request for one of the [routes](Self::routes) that is no WebSocket. Its answer is what was
-    /// [replied](WebExchange::reply) or [sent](WebExchange::send) when this returns; the client gets 500 if that is
-    /// nothing. Dropped where it waits when the client disconnected.
+    /// A request for one of the [routes](Self::routes) that is not a WebSocket. The response is what was
+    /// [replied](WebExchange::reply) or [sent](WebExchange::send) when this returns; if that is nothing, the client
+    /// gets 500. Dropped when the client disconnects.
     ///
     /// # Errors
-    /// Are logged; the client gets 500, or an answer that is visibly incomplete.
+    /// Are logged; the client gets 500, or a visibly incomplete response.
     fn handle_request(
         &self,
         exchange: &mut WebExchange,
@@ -92,9 +92,9 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
         }
     }
 
-    /// A client asks for a WebSocket on one of the [routes](Self::routes). It is accepted with the first message that is
-    /// received or sent, and closed when this returns. Calls the three hooks below, unless it is written otherwise:
-    /// for a plugin that keeps something per WebSocket, or that speaks without being asked.
+    /// A client requests a WebSocket on one of the [routes](Self::routes). It is accepted with the first message that
+    /// is received or sent, and closed when this returns. By default it calls the three hooks below; override it to
+    /// keep state per WebSocket, or to send messages at any time.
     ///
     /// # Errors
     /// Are logged; the client gets 500 if the WebSocket was not accepted yet, else a Close with 1011.
@@ -108,7 +108,7 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
         }
     }
 
-    /// A client asks for a WebSocket. May [accept](WebSocket::accept) a subprotocol, send, and
+    /// A client requests a WebSocket. May [accept](WebSocket::accept) a subprotocol, send, and
     /// [refuse](WebSocket::refuse).
     ///
     /// # Errors
@@ -120,7 +120,7 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
         }
     }
 
-    /// A text or binary message has arrived, whole. Pings are answered by the proxy.
+    /// A whole text or binary message has arrived. The proxy answers pings.
     ///
     /// # Errors
     /// See [`handle_websocket`](Self::handle_websocket).
@@ -135,7 +135,7 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
         }
     }
 
-    /// The client has closed the WebSocket, or has gone; [`WebSocket::close_code`] has what it said.
+    /// The client has closed the WebSocket or disconnected; [`WebSocket::close_code`] has its code.
     ///
     /// # Errors
     /// Are logged.

@@ -1,4 +1,4 @@
-//! One request for a route, and the way to answer it.
+//! A request for a route, and its response.
 #![expect(unsafe_code, reason = "reads the host's view and calls its callbacks")]
 
 use crate::abi::code;
@@ -16,10 +16,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
 
-/// A request that is meant for the proxy itself, while its plugin answers it.
+/// A request addressed to the proxy itself, for its plugin to answer.
 ///
 /// There are three ways to answer: [`reply`](Self::reply) with everything at once; [`start`](Self::start) and
-/// [`send`](Self::send) piece by piece; [`forward`](Self::forward) to somebody else.
+/// [`send`](Self::send) piece by piece; [`forward`](Self::forward) to an upstream.
 pub struct WebExchange {
     view: WebView,
     /// A forward has begun. Whoever uses the exchange meanwhile has given that up without dropping it.
@@ -60,12 +60,12 @@ impl WebExchange {
         }
     }
 
-    /// Which of the plugin's [routes](crate::WebRoutes::routes) it is for, counted from 0.
+    /// The index of the matching [route](crate::WebRoutes::routes) of the plugin, from 0.
     pub fn route(&self) -> usize {
         self.view().route as usize
     }
 
-    /// What this name of the route's pattern stands for: decoded, or [as it was sent](crate::Route::captures_as_sent).
+    /// The capture with this name: decoded, or [as it was sent](crate::Route::captures_as_sent).
     pub fn capture(&self, name: &str) -> Option<&str> {
         let capture = self
             .capture_list()
@@ -74,7 +74,7 @@ impl WebExchange {
         capture.map(|capture| capture.value.as_str())
     }
 
-    /// Names and values of the route's pattern, in its order.
+    /// All captures with their names, in the order of the pattern.
     pub fn captures(&self) -> impl Iterator<Item = (&str, &str)> {
         let captures = self.capture_list().iter();
         captures.map(|capture| (capture.name.as_str(), capture.value.as_str()))
@@ -107,7 +107,7 @@ impl WebExchange {
         socket_address(&self.view().local)
     }
 
-    /// Adds to the exchange's line in the access log.
+    /// Adds a field to the access log line of the exchange.
     pub fn add_log_field(&mut self, key: &str, value: &str) {
         let add = self.view().callbacks.add_log_field();
         unsafe { add(self.view().host, key.into(), value.into()) };
@@ -115,12 +115,12 @@ impl WebExchange {
 
     // ---- the request's content -----------------------------------------------------------------------------------
 
-    /// Reads what there is of the request's content, and waits if there is nothing; 0 at its end. Cancel safe.
+    /// Reads available content of the request, waiting for the first byte; 0 at the end. Cancel safe.
     ///
     /// # Errors
-    /// The client has gone, does not send what it has announced, or was silent for too long. Returned by
-    /// [`handle_request`](crate::WebRoutes::handle_request) it becomes the answer that fits: 400 or 408. Or the content
-    /// went with a request that was [forwarded](Self::forward).
+    /// The client disconnected, sent less than announced, or stalled. If
+    /// [`handle_request`](crate::WebRoutes::handle_request) returns this error, the client gets 400 or 408. Or the
+    /// content was [forwarded](Self::forward).
     pub async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let (view, read) = (*self.view(), self.view().callbacks.read());
         poll_fn(|cx| {
@@ -133,7 +133,7 @@ impl WebExchange {
         .await
     }
 
-    /// The request's whole content.
+    /// The whole content of the request.
     ///
     /// # Errors
     /// As [`read`](Self::read); or it is longer than `limit` bytes: returned by
@@ -161,17 +161,18 @@ impl WebExchange {
 
     // ---- the answer ----------------------------------------------------------------------------------------------
 
-    /// Answers with all of this, once the task is over. A later one takes its place. The proxy adds Date and
-    /// Content-Length, and leaves the content out for HEAD.
+    /// Sends this response when the task ends. A later reply replaces it. The proxy adds Date and Content-Length, and
+    /// omits the content for HEAD.
     ///
     /// # Errors
-    /// When the proxy refuses: a field that is not valid or belongs to the proxy, or it is too late.
+    /// The proxy rejects the reply: a field is invalid or set by the proxy, or it is too late.
     pub fn reply(&mut self, reply: Reply) -> Result<(), Error> {
         self.say(&reply)?;
         Ok(())
     }
 
-    /// Sends this, to be followed by [`send`](Self::send): content of unknown length, which ends when the task does.
+    /// Sends the head of a response whose content follows with [`send`](Self::send): content of unknown length, which
+    /// ends when the task ends.
     ///
     /// # Errors
     /// As [`reply`](Self::reply).
@@ -179,8 +180,8 @@ impl WebExchange {
         self.begin(&reply, UNKNOWN_LENGTH)
     }
 
-    /// Sends this, to be followed by [`send`](Self::send): content of `len` bytes, those in `reply` included. What is
-    /// sent beyond is refused; if less is sent, the client sees that it is incomplete.
+    /// Sends this, to be followed by [`send`](Self::send): content of `len` bytes, those in `reply` included. Further
+    /// content is rejected; if less is sent, the client sees that the response is incomplete.
     ///
     /// # Errors
     /// As [`reply`](Self::reply).
@@ -206,11 +207,11 @@ impl WebExchange {
         EditError::check(unsafe { callbacks.reply_body()(host, (&*said.body).into()) })
     }
 
-    /// Sends more content of an answer that was [started](Self::start). Waits while the client takes no more. A request
-    /// that gets no content, such as HEAD, ends here: `handle_request` is dropped where it waits for this.
+    /// Sends more content of a response that was [started](Self::start). Waits while the client does not read. A
+    /// request whose response has no content, such as HEAD, ends here: `handle_request` is dropped.
     ///
     /// # Errors
-    /// The client has gone or takes nothing for too long, nothing was started, or it is more than was announced.
+    /// The client disconnected or stopped reading, no response was started, or it is more content than announced.
     pub async fn send(&mut self, content: impl AsRef<[u8]>) -> io::Result<()> {
         let mut content = content.as_ref();
         let (view, write) = (*self.view(), self.view().callbacks.write());
@@ -227,10 +228,10 @@ impl WebExchange {
         Ok(())
     }
 
-    /// Waits until what was sent is on its way.
+    /// Waits until the sent content has been written to the connection.
     ///
     /// # Errors
-    /// The client has gone, or takes nothing for too long.
+    /// The client disconnected or stopped reading.
     pub async fn flush(&mut self) -> io::Result<()> {
         let (view, flush) = (*self.view(), self.view().callbacks.flush());
         poll_fn(|cx| polled(unsafe { flush(view.host, &waker::lend(cx.waker())) }, ())).await
@@ -238,10 +239,10 @@ impl WebExchange {
 
     // ---- the answer of somebody else -----------------------------------------------------------------------------
 
-    /// Leaves exactly one field of this name in the request, for whoever it is [forwarded](Self::forward) to.
+    /// Replaces all fields of this name in the request by one with this value, for a [forward](Self::forward).
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// The proxy rejects the edit.
     pub fn set_request_field(
         &mut self,
         name: &str,
@@ -251,10 +252,10 @@ impl WebExchange {
         EditError::check(unsafe { set(self.view().host, name.into(), value.as_ref().into()) })
     }
 
-    /// Adds a field line to the request, for whoever it is [forwarded](Self::forward) to.
+    /// Adds a field line to the request, for a [forward](Self::forward).
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// The proxy rejects the edit.
     pub fn append_request_field(
         &mut self,
         name: &str,
@@ -267,24 +268,24 @@ impl WebExchange {
     /// Removes all fields of this name from the request.
     ///
     /// # Errors
-    /// When the proxy refuses.
+    /// The proxy rejects the edit.
     pub fn remove_request_field(&mut self, name: &str) -> Result<(), EditError> {
         let remove = self.view().callbacks.remove_field();
         EditError::check(unsafe { remove(self.view().host, name.into()) })
     }
 
-    /// Forwards the request, with its content, and sends the response to the client as it comes, through the proxy's own
-    /// pool of connections. From here on it is an exchange like any other: the filters see it, and a WebSocket that
-    /// it asks for is relayed. While this is under way nothing else of the task runs. The task ends here, dropped when
-    /// the connection is over, if the upstream has switched protocols; it may go on to another upstream if this one
-    /// [could not be reached](ForwardError::may_try_again).
+    /// Forwards the request, with its content, and streams the response to the client, using the connection pool of the
+    /// proxy. From here on it is an ordinary exchange: the filters see it, and a requested WebSocket is relayed.
+    /// Nothing else of the task runs meanwhile. If the upstream switches protocols, the task ends here and is dropped
+    /// when the connection ends; it may forward to another upstream if this one [could not be
+    /// reached](ForwardError::may_try_again).
     ///
-    /// The forward begins when the task waits for the first time with this under way. Dropped before that it does not
-    /// happen, nor if it is leaked and the exchange is used again: the request and an earlier reply stay as they were.
+    /// The forward begins when the future is polled and the task waits for the first time. If the future is dropped or
+    /// leaked before that, nothing is forwarded: the request and an earlier reply are unchanged.
     ///
     /// # Errors
-    /// There is no whole response. Returned by [`handle_request`](crate::WebRoutes::handle_request) it becomes 502 or
-    /// 504, unless something has been sent.
+    /// There is no complete response. If [`handle_request`](crate::WebRoutes::handle_request) returns this error, the
+    /// client gets 502 or 504, unless something has been sent.
     pub async fn forward(&mut self, to: &ForwardTo<'_>) -> Result<Forwarded, ForwardError> {
         let (view, callbacks) = (*self.view(), self.view().callbacks);
         let asked = unsafe { callbacks.forward()(view.host, &to.view()) };
@@ -366,7 +367,7 @@ impl Drop for UnderWay<'_> {
 pub struct ForwardTo<'u> {
     /// An absolute http or https URL, path and query included; https is verified against its host.
     pub url: &'u str,
-    /// Whether the upstream gets the Host that the client has sent, and not its own.
+    /// Whether the upstream gets the Host of the client instead of its own.
     pub keeps_host: bool,
 }
 
@@ -400,15 +401,15 @@ impl<'u> ForwardTo<'u> {
     }
 }
 
-/// A request that was forwarded, and whose response the client has got.
+/// The result of a forward whose response has been sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarded {
-    /// The response's status; a filter's, if one has answered in the upstream's place.
+    /// The status of the response, which may come from a filter.
     pub status: u16,
 }
 
-/// Why a request that was forwarded has no whole response.
+/// Why a forwarded request has no complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardError {
     pub(crate) message: String,
@@ -416,31 +417,32 @@ pub struct ForwardError {
     pub(crate) fault: ForwardFault,
 }
 
-/// Whose fault it is that a request which was forwarded has no whole response.
+/// Which side caused a forward to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardFault {
-    /// The upstream could not be connected to. It has got nothing of the request, so that any request may be sent to
-    /// another one.
+    /// Connecting to the upstream failed. It has received nothing of the request, so any request may be sent to another
+    /// upstream.
     Unreached,
-    /// The upstream has failed, and may have got the request: only one that does no harm twice may be sent to another one.
+    /// The upstream failed and may have received the request: only an idempotent request may be sent to another
+    /// upstream.
     Upstream,
-    /// The client has gone, or has broken the protocol.
+    /// The client disconnected or violated the protocol.
     Client,
-    /// A filter has failed.
+    /// A filter failed.
     Filter,
-    /// The URL is none, the content has been read, or something has been answered.
+    /// The URL is invalid, the content has been read, or a response has been started.
     Caller,
 }
 
 impl ForwardError {
-    /// Whether nothing has been sent to the client and nothing of its content is lost, so that another upstream may be
-    /// tried, or something replied.
+    /// Whether nothing has been sent to the client and none of its content is lost, so that another upstream may be
+    /// tried or a reply sent.
     pub fn may_try_again(&self) -> bool {
         !self.is_answered
     }
 
-    /// Whose fault it is.
+    /// Which side caused the failure.
     pub fn fault(&self) -> ForwardFault {
         self.fault
     }

@@ -1,17 +1,17 @@
-//! Which requests a plugin answers.
+//! The requests that a plugin answers.
 #![expect(unsafe_code, reason = "lends text for the time of a call")]
 
 use crate::abi::web::{RouteView, protocol, syntax};
 use std::borrow::Cow;
 
-/// Requests that a plugin answers: those for some paths, methods and protocols.
+/// A route: the paths, methods and protocols of requests that a plugin answers.
 ///
-/// A path is matched as the client has sent it, without its query; what is percent-encoded without need is decoded
-/// first. `{name}` stands for one segment, or the rest of one: `/users/{id}`, `/files/{name}.txt`; `{*rest}` at the
-/// end for everything that is left. `/api/{*rest}` is for `/api/` as well, with an empty `rest`, unless another route is
-/// for just that path; it is not for `/api`, which takes a route of its own. `{{` and `}}` are braces. Where two patterns fit, the more
-/// literal one counts, whatever their order. A [regular expression](Self::regex) counts where no such pattern fits, in
-/// the order of the command line.
+/// A path is matched as the client sent it, without its query; unnecessary percent-encoding is decoded first. `{name}`
+/// matches one segment, or a part of one: `/users/{id}`, `/files/{name}.txt`; `{*rest}` at the end matches the rest of
+/// the path. `/api/{*rest}` matches `/api/` as well, with an empty `rest`, unless another route is exactly that path;
+/// it does not match `/api`, which needs a separate route. `{{` and `}}` are literal braces. If two patterns match, the
+/// more literal one is used, regardless of their order. [Regular expressions](Self::regex) are tried only if no such
+/// pattern matches, in the order of the command line.
 ///
 /// ```
 /// use plugin_api::Route;
@@ -32,7 +32,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Requests for this path, in clear and over TLS, of every method.
+    /// Requests for this path, over plain HTTP and TLS, with any method.
     pub fn new(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self {
             protocols: protocol::HTTP | protocol::HTTPS,
@@ -42,7 +42,7 @@ impl Route {
         }
     }
 
-    /// Requests in clear alone.
+    /// Requests over plain HTTP only.
     pub fn http(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self {
             protocols: protocol::HTTP,
@@ -50,7 +50,7 @@ impl Route {
         }
     }
 
-    /// Requests over TLS alone.
+    /// Requests over TLS only.
     pub fn https(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self {
             protocols: protocol::HTTPS,
@@ -58,7 +58,7 @@ impl Route {
         }
     }
 
-    /// WebSockets, in clear and over TLS. A request for the path that asks for none gets 426.
+    /// WebSockets, over plain HTTP and TLS. Other requests for the path get 426.
     pub fn websocket(pattern: impl Into<Cow<'static, str>>) -> Self {
         Self {
             protocols: protocol::WEBSOCKET,
@@ -66,7 +66,7 @@ impl Route {
         }
     }
 
-    /// As [`new`](Self::new), for paths that this regular expression matches whole. Its groups are
+    /// As [`new`](Self::new), for paths that match this regular expression as a whole. Its groups are
     /// [captures](crate::WebExchange::capture): by their names, and as `1`, `2` and so on.
     pub fn regex(expression: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -75,15 +75,15 @@ impl Route {
         }
     }
 
-    /// For these methods alone, separated by commas; other ones get 405. GET includes HEAD.
+    /// Restricts the route to these methods, separated by commas; others get 405. GET includes HEAD.
     pub fn methods(mut self, methods: impl Into<Cow<'static, str>>) -> Self {
         self.methods = methods.into();
         self
     }
 
-    /// [Captures](crate::WebExchange::capture) stay as the client has sent them, percent-encoded, such as `a%2Fb`: for who
-    /// puts them into another URL. Otherwise they are decoded, and a path whose captured part is no UTF-8 then is
-    /// answered with 400. Needs a proxy that knows it: older ones refuse to start with such a route.
+    /// [Captures](crate::WebExchange::capture) remain as the client sent them, percent-encoded, such as `a%2Fb`: for
+    /// inserting them into another URL. Otherwise they are decoded, and a path whose capture is not UTF-8 is answered
+    /// with 400. Older versions of the proxy do not start with such a route.
     pub fn captures_as_sent(mut self) -> Self {
         self.syntax = match self.syntax {
             syntax::REGEX | syntax::REGEX_AS_SENT => syntax::REGEX_AS_SENT,
@@ -92,8 +92,8 @@ impl Route {
         self
     }
 
-    /// For WebSockets as well: [`handle_websocket`](crate::WebRoutes::handle_websocket) is called for a request that asks
-    /// for one, [`handle_request`](crate::WebRoutes::handle_request) for every other.
+    /// Accepts WebSockets as well: [`handle_websocket`](crate::WebRoutes::handle_websocket) is called for WebSocket
+    /// requests, [`handle_request`](crate::WebRoutes::handle_request) for all others.
     pub fn and_websocket(mut self) -> Self {
         self.protocols |= protocol::WEBSOCKET;
         self

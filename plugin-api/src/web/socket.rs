@@ -1,4 +1,4 @@
-//! A WebSocket that ends at the proxy (RFC 6455), as the plugin uses it that has its route.
+//! A WebSocket that is served by a plugin with routes (RFC 6455).
 #![expect(unsafe_code, reason = "calls the host's callbacks")]
 
 use super::exchange::{WebExchange, polled};
@@ -9,10 +9,10 @@ use abi_stable::std_types::RSlice;
 use std::future::poll_fn;
 use std::task::Poll;
 
-/// A WebSocket that a client asks for, or has. Frames, masks and pings are the proxy's.
+/// A WebSocket that a client has requested or opened. The proxy handles frames, masks and pings.
 ///
-/// A client that breaks the protocol gets a Close that says so, and the plugin sees the end of the messages. So it does
-/// when nothing has moved for the proxy's `tunnel_idle` limit.
+/// A client that violates the protocol gets a Close with a matching code, and the plugin sees the end of the messages.
+/// The same happens when the WebSocket is idle for `tunnel_idle`.
 pub struct WebSocket {
     exchange: WebExchange,
     close: Option<SocketMessage>,
@@ -22,14 +22,14 @@ pub struct WebSocket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketMessage {
-    /// What it is: [`Text`](MessageKind::Text) or [`Binary`](MessageKind::Binary).
+    /// The kind: [`Text`](MessageKind::Text) or [`Binary`](MessageKind::Binary).
     pub kind: MessageKind,
-    /// What it says; UTF-8 if it is text.
+    /// The data; UTF-8 if it is text.
     pub data: Vec<u8>,
 }
 
 impl SocketMessage {
-    /// What a text says; none for every other kind.
+    /// The text; none for other kinds.
     pub fn text(&self) -> Option<&str> {
         match self.kind {
             MessageKind::Text => std::str::from_utf8(&self.data).ok(),
@@ -47,7 +47,7 @@ impl WebSocket {
         }
     }
 
-    /// The request that asks for it: route, captures, client and so on.
+    /// The request: route, captures, client and so on.
     pub fn exchange(&self) -> &WebExchange {
         &self.exchange
     }
@@ -57,22 +57,22 @@ impl WebSocket {
         self.exchange.request()
     }
 
-    /// Adds to the line in the access log.
+    /// Adds a field to the access log line.
     pub fn add_log_field(&mut self, key: &str, value: &str) {
         self.exchange.add_log_field(key, value);
     }
 
-    /// Accepts it, with one of the subprotocols that the client offers in `Sec-WebSocket-Protocol`. Without this it is
-    /// accepted without any.
+    /// Accepts it, with one of the subprotocols that the client offers in `Sec-WebSocket-Protocol`. By default, it is
+    /// accepted without a subprotocol.
     ///
     /// # Errors
-    /// When the proxy refuses: the client offers no such subprotocol, or it has been accepted already.
+    /// The client does not offer this subprotocol, or the WebSocket has been accepted already.
     pub fn accept(&mut self, subprotocol: &str) -> Result<(), EditError> {
         let view = self.exchange.view();
         EditError::check(unsafe { view.callbacks.accept()(view.host, subprotocol.into()) })
     }
 
-    /// Answers this instead of accepting it; the task should return then.
+    /// Replies with this instead of accepting the WebSocket; the task should then return.
     ///
     /// # Errors
     /// When the proxy refuses: see [`WebExchange::reply`], or it has been accepted already.
@@ -80,7 +80,7 @@ impl WebSocket {
         self.exchange.reply(reply)
     }
 
-    /// The next text or binary message; none when the client has closed the WebSocket or has gone. Cancel safe.
+    /// The next text or binary message; none if the client has closed the WebSocket or disconnected. Cancel safe.
     ///
     /// # Errors
     /// The WebSocket could not be accepted.
@@ -115,10 +115,10 @@ impl WebSocket {
         }
     }
 
-    /// Sends a message. Waits while the client takes no more.
+    /// Sends a message. Waits while the client does not read.
     ///
     /// # Errors
-    /// The WebSocket is closed, or a message of that kind cannot say that.
+    /// The WebSocket is closed, or the data is invalid for this kind of message.
     pub async fn send(&mut self, kind: MessageKind, data: impl AsRef<[u8]>) -> Result<(), Error> {
         let view = *self.exchange.view();
         let data = data.as_ref();
@@ -142,8 +142,8 @@ impl WebSocket {
         self.send(MessageKind::Text, text).await
     }
 
-    /// Closes it with a code and a reason, see [`close_data`]; the client's own Close is still
-    /// [received](Self::receive). Without this it is closed with 1000 when the task ends.
+    /// Closes it with a code and a reason, see [`close_data`]; the Close of the client is still
+    /// [received](Self::receive). By default, it is closed with 1000 when the task ends.
     ///
     /// # Errors
     /// See [`send`](Self::send).
@@ -152,8 +152,8 @@ impl WebSocket {
             .await
     }
 
-    /// The code of the client's Close, once [`receive`](Self::receive) has come to the end: none if it had none, or if
-    /// there was none.
+    /// The code of the Close of the client, after [`receive`](Self::receive) has returned none: none without a code, or
+    /// without a Close.
     pub fn close_code(&self) -> Option<u16> {
         match self.close.as_ref()?.data[..] {
             [high, low, ..] => Some(u16::from_be_bytes([high, low])),
@@ -161,7 +161,7 @@ impl WebSocket {
         }
     }
 
-    /// The reason of the client's Close, possibly empty.
+    /// The reason of the Close of the client; may be empty.
     pub fn close_reason(&self) -> &str {
         let data = self.close.as_ref().and_then(|close| close.data.get(2..));
         data.and_then(|reason| std::str::from_utf8(reason).ok())
