@@ -1,7 +1,7 @@
-//! Buffers that belong to the worker, not to its connections.
+//! Buffers of the worker, which its connections borrow.
 //!
-//! A connection holds one only while bytes are under way, so that an idle connection owns none. The pools are
-//! thread-local because a worker is a thread; they are bounded, and what does not fit is freed.
+//! A connection holds a buffer only while it transfers bytes, so an idle connection has none. The pools are
+//! thread-local because a worker is a thread; they are bounded, and buffers that do not fit are freed.
 
 use std::cell::RefCell;
 

@@ -1,8 +1,8 @@
-//! `proxy ca`: makes, shows and hands out the certificates that clients have to trust.
+//! `proxy ca`: creates, shows and exports the certificates that clients have to trust.
 //!
-//! Nobody needs openssl for that, and nobody loses a key: files that exist are replaced only on demand, and a private
-//! key is never readable by others, not even for a moment. [`page`] hands the same certificate out to the clients of a
-//! running proxy. Reading keys and signing for intercepted hosts is left to others.
+//! It does not need openssl. Existing files are replaced only on request, and a private key is never readable by
+//! others, not even briefly. [`page`] offers the same certificate to clients of a running proxy. Reading keys and
+//! signing for intercepted hosts are not done here.
 
 mod certificate;
 pub mod command;

@@ -1,7 +1,7 @@
-//! HTTP requests that plugins make themselves: straight to their URL, over the worker's own pool of connections.
+//! HTTP requests of plugins: sent directly to their URL, with the connection pool of the worker.
 //!
-//! Other plugins do not see them. The answer is taken whole, within the limits that the plugin has set; nothing is
-//! followed, decoded or cached.
+//! Other plugins do not see them. The whole response is buffered, within the limits that the plugin has set; redirects
+//! are not followed, and nothing is decoded or cached.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,5 +1,5 @@
-//! A whole body in memory, for those who cannot decide on a part of it. Bounded by whoever asks, and all of a worker's
-//! together by `held`.
+//! Buffers a whole body, for plugins that cannot decide on a part of it. The caller sets the limit; `held` limits all
+//! bodies of a worker together.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! What the proxy was asked to do, checked once and never re-interpreted.
+//! The configuration, checked once and never re-interpreted.
 //!
-//! `file` is `proxy.toml` as written, `crate::cli` the flags as given; `load` merges the two (a flag wins over
-//! the file, the file over the default) into the [`Config`] the rest of the host reads. Whoever holds a
-//! `Config` need not check it again: numbers are in range, names are lower-case, durations are not zero.
-//! Whether a host name resolves or a library loads is left to those who try it.
+//! `file` is `proxy.toml` as written, `crate::cli` the flags as given; `load` merges the two (flags override the file,
+//! the file overrides the defaults) into the [`Config`] that the rest of the host reads. A `Config` needs no further
+//! checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves or a
+//! library loads is found out where it is used.
 
 mod basic_auth;
 mod compatibility;

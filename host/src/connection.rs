@@ -1,7 +1,7 @@
-//! One client connection: exchange after exchange, until either side has had enough.
+//! A client connection: exchange after exchange, until either side closes it.
 //!
-//! An exchange returns what becomes of the connection; that is done here. `look` finds out what is spoken in a tunnel
-//! that may be intercepted.
+//! An exchange returns the next action for the connection, which is performed here. `look` detects the protocol in a
+//! tunnel that may be intercepted.
 
 mod look;
 

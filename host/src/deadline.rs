@@ -1,9 +1,9 @@
-//! Deadlines of a worker's connections, kept coarsely so that they cost nothing on the path of a request.
+//! Coarse deadlines of the connections of a worker, without cost on the path of a request.
 //!
-//! Setting one is a store into a table; a ticker walks the table every [`TICK`] and wakes whoever is late. There is
-//! no timer per connection, no clock is read on the way, and the ticker sleeps while no connection exists. A deadline
-//! is therefore late by up to two ticks, and early only by as long as something has kept the worker from its ticker.
-//! One slot belongs to one direction of one socket, whose task is the only one to wait on it.
+//! Setting a deadline is a store into a table; a ticker scans the table every [`TICK`] and wakes tasks whose deadline
+//! has passed. There is no timer per connection, no clock is read on the path, and the ticker sleeps while there are no
+//! connections. A deadline is therefore up to two ticks late, and early only by the time for which the worker was kept
+//! from its ticker. A slot belongs to one direction of one socket, whose task is the only one that waits on it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,7 +1,7 @@
-//! What ends an exchange early: whose fault it was, at which step, and why.
+//! Errors that end an exchange: which peer, at which step, and why.
 //!
-//! The call site knows whose socket it was, so there is no blanket conversion from `io::Error`. Which status the
-//! client sees is decided in one place, `reply.rs`.
+//! The call site knows which socket failed, so there is no blanket conversion from `io::Error`. `reply.rs` maps errors
+//! to statuses.
 
 use std::io;
 

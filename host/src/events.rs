@@ -1,8 +1,8 @@
-//! What happens in the proxy, told to the plugins that subscribe to it.
+//! Events of the proxy, for the plugins that subscribe to them.
 //!
-//! Workers put notes into a bounded queue and never wait; a thread of its own takes them out in batches and calls the
-//! subscribers. What does not fit is counted, and the subscribers are told the count. Without subscribers nothing is
-//! noted.
+//! Workers put events into a bounded queue and never wait; a separate thread takes them out in batches and calls the
+//! subscribers. Events that do not fit are counted, and subscribers get the count. Without subscribers, no events are
+//! created.
 #![expect(unsafe_code, reason = "lends what subscribers see")]
 
 use std::io;

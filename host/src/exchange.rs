@@ -1,9 +1,9 @@
 //! One request and its response, top to bottom.
 //!
-//! read the head → who sends it → answer ourselves if it is meant for us → plugins, with the content if one wants it
-//! whole → dial → send → the final response (interim ones are passed on) → plugins → relay the body → log. CONNECT ends
-//! here with a tunnel that the connection then runs, or that is looked into. Every way out writes its line to the access log and tells the
-//! plugins.
+//! read the head → authenticate → answer if it is addressed to the proxy → plugins, with the content if one needs it
+//! whole → connect → send → the final response (interim ones are forwarded) → plugins → relay the body → log. CONNECT
+//! ends here with a tunnel, which the connection then relays or intercepts. Every exchange writes an access log line
+//! and calls the last hooks of the plugins.
 
 mod connect;
 mod connection;

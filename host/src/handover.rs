@@ -1,9 +1,8 @@
-//! New connections of a worker that is stuck in a plugin, on their way to the others.
+//! Passes new connections of a worker that is stuck in a plugin to the other workers.
 //!
-//! Every worker has listeners of its own, and the kernel goes on queueing connections there whether or not the worker
-//! takes them. So as long as one is stuck the watchdog takes them from a second descriptor of the same listeners, and
-//! puts them where the other workers find them. Nothing is taken while nobody is there to serve it: what waits in the
-//! kernel waits for the first that is.
+//! Every worker has its own listeners, and the kernel queues connections there even if the worker does not accept them.
+//! While a worker is stuck, the watchdog accepts them with a second descriptor of the same listeners and queues them
+//! for the other workers. If all workers are stuck, connections stay in the kernel until one is free.
 
 use std::collections::VecDeque;
 use std::io;

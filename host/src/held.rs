@@ -1,7 +1,7 @@
-//! What a worker holds of messages that plugins want whole: one bound for all its connections together.
+//! Memory for messages that plugins need whole: one limit for all connections of a worker.
 //!
-//! Each message has a limit of its own, but nothing bounds how many there are: bodies that are being collected, and
-//! messages of WebSockets that are not whole yet or wait to be taken. Counting is an addition in the worker's memory.
+//! Each message has its own limit, but their number is not limited: bodies that are being buffered, and WebSocket
+//! messages that are incomplete or wait for a slow peer. Counting is an addition in the memory of the worker.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 (RFC 9113), so that the rest of the host need not know of it.
+//! HTTP/2 (RFC 9113), hidden from the rest of the host.
 //!
 //! Every stream, of a client's connection or of one to an upstream, is a [`Channel`](crate::transport::Channel) that
 //! speaks HTTP/1.1: [`server`] hands out channels to read a request from and to write its response to, [`client`] the

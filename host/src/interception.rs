@@ -1,4 +1,4 @@
-//! TLS of clients that is ended here, so that plugins see what is in it.
+//! Intercepting TLS of clients, so that plugins see its content.
 //!
 //! `policy` says whose, `opening` tells what a client speaks, `hello` what it asks of TLS, and `guard` watches a client
 //! whose upstream has spoken first. The `ca` signs what a client is shown; `certificates` keeps that, in memory and

@@ -1,8 +1,8 @@
 //! Certificates and private keys from PEM files, for the listener, for client certificates and for the CA.
 //!
-//! Whatever is read here is usable: the key is of a kind that rustls signs with, there is one of it, and it belongs to
-//! its certificate. Every failure names the file and says what to do. A key that others may read draws a warning, and
-//! so does a certificate that is not in date; for which name it is, is left to those who use it.
+//! The result is usable: the key is of a type that rustls supports, there is exactly one, and it matches its
+//! certificate. Every error names the file and says what to do. A key that others may read causes a warning, and so
+//! does a certificate outside its validity period. The name in the certificate is not checked here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The `proxy` executable: flags and file in, server run, outcome turned into an exit status.
 //!
-//! Whatever prevents the start is one line on standard error that says what, why and what to do. The statuses
-//! are in the help. Everything that serves is in the library.
+//! Every error that prevents startup is one line on standard error that says what failed, why and what to do. The exit
+//! statuses are in the help. The server is in the library.
 
 use std::io::Write;
 use std::process::ExitCode;

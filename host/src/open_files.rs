@@ -1,10 +1,10 @@
-//! The limit on open files, raised to what the operator asked for, or to what the system allows.
+//! Raises the limit on open files to the configured value, or to the maximum.
 //!
-//! Every connection is a file to the system. The soft limit is only ever raised, and never beyond the hard one;
-//! a limit that cannot be had is a warning, since the proxy serves fewer connections but serves.
+//! Every connection needs a descriptor. The soft limit is only raised, never above the hard limit; if a limit cannot be
+//! set, a warning is logged, because the proxy still works with fewer connections.
 //!
-//! The soft limit is for programs that cannot use descriptors past 1023, as select(2) cannot; this one can. So unless told
-//! otherwise it takes what the hard limit gives it, as Go's runtime and HAProxy do.
+//! The soft limit is for programs that cannot use descriptors past 1023, as select(2) cannot; this one can. So by
+//! default it uses the hard limit, as the runtime of Go and HAProxy do.
 
 use std::io;
 

@@ -1,9 +1,9 @@
 //! PEM files, as other programs and editors write them (RFC 7468).
 //!
-//! Every certificate and key of a file of the operator's is read here. Besides what the RFC asks for, a UTF-8 byte order
-//! mark is skipped, and the labels `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read: the latter is openssl's, with
-//! trust settings behind the certificate (X509_CERT_AUX). UTF-16 is an error that says so, since nothing in it would
-//! be found. Whether a certificate or a key is of use is left to others.
+//! Reads every certificate and key from files of the operator. Besides what the RFC asks for, a UTF-8 byte order mark
+//! is skipped, and the labels `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read: the latter is openssl's, with
+//! trust settings behind the certificate (X509_CERT_AUX). UTF-16 is reported as an error, because no label would be
+//! found in it. Whether a certificate or a key is usable is not checked here.
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,8 +1,8 @@
-//! The file that tells others which process the proxy is.
+//! The file with the process id of the proxy.
 //!
-//! It exists as long as its `PidFile`. A file of that name from an earlier run is written over; one that a later
-//! run has put in its place is left alone. What is no regular file, a symbolic link above all, is neither written to
-//! nor removed. Whether the process in it still lives is left to the reader.
+//! It exists as long as its `PidFile`. A file from an earlier run is overwritten; a file that a later run has put in
+//! its place is not removed. Anything that is not a regular file, such as a symbolic link, is neither written to nor
+//! removed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -1,9 +1,8 @@
-//! Files that have to be files: what the proxy writes and reads by itself in places where others may have put
-//! something.
+//! Opens only regular files, where others may have put something else.
 //!
-//! A symbolic link is not followed, so that nobody makes the proxy write over what it leads to; a FIFO, a device or a
-//! socket is not waited for. Files that the operator names as a destination of lines (the log) or as a source
-//! (certificates, keys) are opened as usual.
+//! A symbolic link is not followed, so that it cannot make the proxy overwrite its target; a FIFO, a device or a socket
+//! does not block. Files that the operator configures as log destination or as source (certificates, keys) are opened
+//! as usual.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

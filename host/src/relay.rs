@@ -1,10 +1,9 @@
-//! A message body on its way from one connection to the other: decoded, checked, framed anew.
+//! Relays a message body between connections: decoded, checked, and framed again.
 //!
-//! Streams with back-pressure: no more is read before what was read has been written. A body that breaks its framing
-//! or ends early is never completed towards the other side. Content goes out in one write with whatever is still
-//! unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read into.
-//! The beginning of a request's body may be kept as it went out, for another connection if this one turns out not to
-//! have processed it.
+//! Streams with back-pressure: nothing is read before the previous bytes have been written. A body with invalid
+//! framing, or that is truncated, is never completed on the other side. Content goes out in one write with whatever is
+//! still unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read
+//! into. The beginning of a request body may be kept as it was sent, for a retry on another connection.
 
 use std::cell::Cell;
 use std::future::poll_fn;

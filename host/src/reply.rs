@@ -1,6 +1,6 @@
-//! Responses that the proxy itself writes, and the only table from an error to a status.
+//! Responses of the proxy itself, and the only table from errors to statuses.
 //!
-//! A reply says in its body, in words, what went wrong, and in `Proxy-Status` (RFC 9209) the same for programs.
+//! A reply describes the error in its body and, for programs, in `Proxy-Status` (RFC 9209).
 
 use std::borrow::Cow;
 use std::io;

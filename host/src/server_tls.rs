@@ -1,7 +1,6 @@
-//! The server's part in TLS, towards clients of the proxy and in the name of intercepted hosts.
+//! The server side of TLS, for clients of the proxy and for intercepted hosts.
 //!
-//! TLS 1.2 and 1.3, sessions resumed with tickets that all workers can read and nobody stores. Which certificate is
-//! shown is for the caller.
+//! TLS 1.2 and 1.3, sessions are resumed with tickets that all workers can decrypt. The caller chooses the certificate.
 
 use std::sync::Arc;
 

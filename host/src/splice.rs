@@ -1,7 +1,7 @@
-//! Bytes from socket to socket inside the kernel: splice(2) through a pipe of the worker's pool.
+//! Transfers bytes between sockets inside the kernel: splice(2) through a pipe of the worker pool.
 //!
-//! A pipe is held only while data flows. Short streams are cheaper copied, so callers switch over after
-//! [`WORTH_IT`] bytes. Where splice does not exist nothing here is used, and callers copy.
+//! A pipe is held only while data flows. For short streams, copying is cheaper, so callers switch to splice after
+//! [`WORTH_IT`] bytes. On systems without splice, callers copy.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll_fill};

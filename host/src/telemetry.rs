@@ -1,10 +1,9 @@
-//! What the proxy says about itself: diagnostics by `tracing`, and one access line per exchange.
+//! Logging: diagnostics by `tracing`, and one access log line per exchange.
 //!
-//! A line looks like `2019-09-27 12:44:02,212 - INFO - pid:7077 - access_log:71 - <message and fields>`, in
-//! local time. Every line leaves through one writer thread with a bounded queue, so that no worker ever waits
-//! for a disk or a terminal; what does not fit is dropped, counted and reported. Level checks cost one load. Lines that
-//! peers can cause are bounded by kind, see `repeats`.
-//! What is worth a line is left to those who know; when a worker's batch is handed over is left to the worker.
+//! A line looks like `2019-09-27 12:44:02,212 - INFO - pid:7077 - access_log:71 - <message and fields>`, in local time.
+//! Every line is written by one thread with a bounded queue, so that no worker waits for a disk or a terminal; lines
+//! that do not fit are dropped, counted and reported. Level checks cost one load. Lines that peers can cause are
+//! limited by source location, see `repeats`. Workers decide when to submit their batch.
 
 mod access;
 mod clock;

@@ -1,7 +1,7 @@
 //! TLS with clients of the proxy itself (`--cert-file`, `--key-file`).
 //!
-//! HTTP/1.1 or HTTP/2 by ALPN. A client that speaks clear text is told so in clear text. Certificate and key are read again on reload;
-//! connections that are open keep what they began with.
+//! HTTP/1.1 or HTTP/2 by ALPN. A client that speaks plain HTTP gets a plain HTTP error. Certificate and key are
+//! reloaded on SIGHUP; open connections keep theirs.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What bytes travel over: TCP, a channel of a connection that carries many, or TLS on top of either.
+//! The transport of a stream: TCP, a channel of a multiplexed connection, or TLS on top of either.
 //!
 //! The one place where reading and writing know the difference. Plain TCP goes straight to the socket. TLS keeps what
 //! carries it beside its session, so that whatever is asked of the connection itself (was it reset, is it open, make

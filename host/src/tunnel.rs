@@ -1,9 +1,9 @@
-//! CONNECT and upgraded connections: bytes both ways, unseen (RFC 9110 §9.3.6).
+//! CONNECT and upgraded connections: relays bytes in both directions (RFC 9110 §9.3.6).
 //!
 //! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes, unless an end is TLS. A
-//! half-close is passed on, to TLS as `close_notify`, and the other direction goes on; a reset ends both sides with a reset, so that nobody takes a broken stream for a
-//! whole one. A tunnel through which nothing moves for the idle limit is closed; one of which a side has closed its
-//! direction, after the shorter limit for those. Nothing is held while nothing moves.
+//! half-close is forwarded, to TLS as `close_notify`, and the other direction continues; a reset resets both sides, so
+//! that a broken stream is not taken for a complete one. An idle tunnel is closed after the idle limit; a half-closed
+//! one after its shorter limit. An idle tunnel holds no buffers.
 
 use std::cell::Cell;
 use std::io;

@@ -1,9 +1,9 @@
-//! How long a task may go on before others of its worker have their turn.
+//! Limits how long a task runs before other tasks of its worker.
 //!
-//! A turn is as long as the task's budget, of which tokio gives 128 units to each poll and takes one for every read or
-//! write of a socket. That does not bound what is done between two reads: one read may bring thousands of tiny frames
-//! or chunks. Whoever handles such *steps* pays for them here with the same budget. A task whose turn is over is polled
-//! again once the others and the sockets were looked at. No clock is read.
+//! A turn is as long as the budget of the task: tokio gives 128 units to each poll and takes one for every read or
+//! write of a socket. This does not limit the work between two reads: one read may return thousands of tiny frames or
+//! chunks. Code that handles such *steps* uses up the same budget here. A task whose turn has ended is polled again
+//! after the other tasks and the sockets. No clock is read.
 
 use std::pin::pin;
 use std::task::{Context, Poll, ready};

@@ -1,4 +1,5 @@
-//! The next hop of an exchange: a pooled connection or a new one, straight or through a parent proxy, in clear or not.
+//! The next hop of an exchange: a pooled connection or a new one, directly or through a parent proxy, with or without
+//! TLS.
 
 mod connect;
 mod connector;

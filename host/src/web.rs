@@ -1,8 +1,8 @@
-//! The web server: what is answered to requests that are for the proxy itself.
+//! The web server: answers requests addressed to the proxy itself.
 //!
 //! A request in origin-form comes here, whatever the client's connection is; everything else is forwarded. The
-//! [`Router`] finds who answers: the PAC file, a plugin with a fitting route, the static files, or nobody. Built once
-//! and shared by all workers. Sending the answer is left to the exchange, running a plugin's part to `plugins::web`.
+//! [`Router`] finds the handler: the PAC file, a plugin with a matching route, the static files, or none. Built once
+//! and shared by all workers. The exchange sends the response, and `plugins::web` runs plugins.
 
 pub(crate) mod files;
 pub mod pac;

@@ -1,9 +1,9 @@
-//! WebSockets that do not merely pass (RFC 6455): those whose messages plugins see, and those that end at the proxy.
+//! WebSockets whose messages plugins see, and WebSockets that plugins serve (RFC 6455).
 //!
-//! Frames are read, and messages put together, by [`proxy_websocket`], which refuses what breaks the
-//! protocol. `frame` has the two sides, `outgoing` holds what a side has not taken yet, `relay` takes messages from one
-//! connection to the other past those who see them. A WebSocket that ends at the proxy begins with a `handshake` and is
-//! a `server`'s. One that nobody listens to never comes here: it is a tunnel like any other.
+//! Frames are read, and messages put together, by [`proxy_websocket`], which refuses what breaks the protocol. `frame`
+//! has the two sides, `outgoing` holds what a side has not taken yet, `relay` takes messages from one connection to the
+//! other past those who see them. A WebSocket that a plugin serves begins with a `handshake` and is handled by
+//! `server`. A WebSocket that no plugin observes is an ordinary tunnel.
 
 mod frame;
 mod handshake;

@@ -1,7 +1,7 @@
-//! A certificate as people and clients want to see it.
+//! A certificate, described for people and encoded for clients.
 //!
-//! Read once, described in plain words: control characters in its names are replaced, so that what it says can be
-//! printed anywhere. Whether the CA can be used for signing is not asked here.
+//! Control characters in its names are replaced, so that the description can be printed anywhere. Whether the CA can be
+//! used for signing is not checked here.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A certificate in the form that a client wants.
+//! A certificate in the format that a client needs.
 
 use super::certificate::Certificate;
 use super::command::Format;

@@ -1,7 +1,7 @@
-//! New files, of which a private key is one nobody else may read.
+//! Creating files, with private keys readable only by their owner.
 //!
-//! Either all files of a call are written or none. A file has its mode from the moment it exists, and one that exists
-//! is never written into: it is refused, or replaced whole by a rename.
+//! Either all files of a call are written or none. A file is created with its final mode. An existing file is never
+//! modified: it is an error, or it is replaced by a rename.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};

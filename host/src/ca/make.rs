@@ -1,7 +1,7 @@
 //! New keys and certificates.
 //!
-//! Keys are ECDSA P-256: every client knows it, and it signs in microseconds. Certificates are valid from yesterday, for
-//! clients whose clocks are slow. Nothing here touches a file.
+//! Keys are ECDSA P-256: every client supports it, and signing takes microseconds. Certificates are valid from
+//! yesterday, for clients whose clocks are slow. Nothing here touches a file.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Whom a certificate is for: the name of a CA, the hosts of a server.
+//! The subject of a certificate: the name of a CA, the hosts of a server.
 
 use std::net::IpAddr;
 use std::str::FromStr;

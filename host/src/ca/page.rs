@@ -1,8 +1,8 @@
-//! The page from which clients of the proxy get its certificate: `http://proxy.local/`.
+//! The page from which clients download the CA certificate: `http://proxy.local/`.
 //!
-//! The name exists only for clients that use the proxy, which answers for it itself. The page is whole without another
-//! request and without scripts, and everything in it that comes from the certificate is escaped. It is sent in clear
-//! text, so it asks its reader to compare the fingerprint. Which requests are for it is decided by the caller.
+//! The name exists only for clients that use the proxy, which answers requests for it. The page needs no further
+//! requests and no scripts, and everything in it that comes from the certificate is escaped. It is sent unencrypted, so
+//! it asks the reader to compare the fingerprint. The caller decides which requests are for it.
 
 use super::certificate::{Certificate, date};
 use super::command::Format;

@@ -1,7 +1,7 @@
-//! How clients come to trust a certificate, one list of steps for each kind.
+//! How to install a certificate, with a list of steps for each kind of client.
 //!
-//! The same steps for the terminal and for the page, each with the names of the file and of the certificate filled in.
-//! Nothing is done here: who is trusted is the reader's decision.
+//! The terminal and the page show the same steps, with the names of the file and of the certificate filled in. This
+//! module changes nothing.
 
 use std::fmt;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The one credential a client may have to present (RFC 7617).
 //!
-//! Keeps only what is compared: the credential as it looks on the wire. It is compared in constant time and
-//! never printed. Which requests need it, and the 407, are left to `connection`.
+//! Keeps only the credential as it is sent on the wire. It is compared in constant time and never printed. Which
+//! requests need it, and the 407, are left to `connection`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What is taken from peers that break the rules.
+//! Tolerance for peers that violate the protocol.
 
 use serde::Deserialize;
 

@@ -1,8 +1,7 @@
 //! `proxy.toml` as written.
 //!
-//! Every key is optional and unknown keys are errors, so that a misspelt one is not silently ignored. A value
-//! that parses is in range; an error has the line, column and key it is about. Which value wins over which is
-//! left to `load`.
+//! Every key is optional and unknown keys are errors, so that a misspelt key is not silently ignored. A value that
+//! parses is in range; an error has line, column and key. `load` decides which value takes precedence.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Which hosts a setting is about.
+//! Patterns of hosts in settings.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
-//! From flags and file to the [`Config`].
+//! Builds the [`Config`] from flags and file.
 //!
-//! For each setting the flag wins over the file and the file over the default. Nothing is read from anywhere
-//! else. Opening what the settings name (log file, pid file, plugins, the port) is left to its user.
+//! For each setting, the flag overrides the file, and the file overrides the default. There are no other sources. The
+//! resources in the settings (log file, pid file, plugins, port) are opened where they are used.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Which plugins are loaded, and with which settings.
 //!
-//! `--plugins` replaces the file's list, but a plugin that stands in both keeps the file's table; then every
-//! `--plugin-config` is put into the table of the plugin it names. The result is text again, since only the
-//! plugin knows what its table means. Finding and loading libraries is left to `crate::plugins`.
+//! `--plugins` replaces the list of the file, but a plugin in both keeps its table from the file; then every
+//! `--plugin-config` is added to the table of its plugin. The result is text again, because only the plugin can
+//! interpret its table. `crate::plugins` finds and loads the libraries.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The small types of single settings, each the same on the command line and in `proxy.toml`.
 //!
-//! A value of these types is in range. What they refuse they refuse in one clause that says what would do;
-//! naming the flag, or the file, line and key, is left to whoever asked.
+//! A value of these types is in range. Their errors are one clause that says what is valid; the caller adds the flag,
+//! or the file, line and key.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;

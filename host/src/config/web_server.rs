@@ -1,4 +1,4 @@
-//! What the web server is asked to serve.
+//! The configuration of the web server.
 
 use std::mem;
 use std::path::PathBuf;

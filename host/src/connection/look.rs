@@ -1,10 +1,10 @@
-//! A tunnel that is looked into: what its client speaks is seen before anybody relays it.
+//! A tunnel that may be intercepted: the protocol of its client is detected before anything is relayed.
 //!
-//! Its upstream is known and the client has its 200. Then the client's first bytes decide: TLS is ended here with a
-//! certificate made for the host, or relayed unseen if plugins or the configuration want that; what begins like HTTP is
-//! served or refused, and never relayed; what cannot be HTTP is relayed or closed, as configured. Behind an upstream
-//! that speaks first the client's bytes are watched for the same. Every relay and every close has its reason in the
-//! access log.
+//! The upstream is known and the client has got its 200. Then the first bytes of the client decide: TLS is terminated
+//! with a certificate for the host, or relayed without decryption if plugins or the configuration require it; anything
+//! that begins like HTTP is served or refused, but never relayed; anything that cannot be HTTP is relayed or closed, as
+//! configured. If the upstream sends first, the bytes of the client are checked in the same way. The access log has the
+//! reason for every relay and every close.
 
 mod inside;
 

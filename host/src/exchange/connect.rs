@@ -1,8 +1,8 @@
-//! CONNECT: a tunnel, relayed unseen or looked into.
+//! CONNECT: a tunnel, relayed or intercepted.
 //!
-//! Where TLS will be ended here, the upstream's TLS comes first: a client gets its 200 only when the upstream was
-//! reached and is who it says it is, and otherwise the reason. An upstream that speaks no TLS is connected in clear, and
-//! what the client then says decides.
+//! If TLS is going to be intercepted, TLS with the upstream comes first: a client gets its 200 only if the upstream is
+//! reachable and authentic, and otherwise the reason. An upstream that does not speak TLS is connected without it, and
+//! then the bytes of the client decide.
 
 use super::reach::Reached;
 use super::{Exchange, Origin, Outcome, unless_gone};

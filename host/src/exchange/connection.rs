@@ -1,4 +1,4 @@
-//! What an exchange knows of the client's connection.
+//! The facts about the client connection that an exchange needs.
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
-//! One attempt at an upstream connection: the request out, the response in.
+//! One attempt on an upstream connection: sends the request, receives the response.
 //!
-//! A request without content goes out in one write and its response is read after it. Content is relayed beside the
-//! response: an upstream may answer early, and its answer gets through while the client is still sending.
+//! A request without content is sent in one write, and its response is read after it. Content is relayed concurrently
+//! with the response: an upstream may respond early, and its response is forwarded while the client is still sending.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

@@ -1,4 +1,4 @@
-//! What plugins decide about a request before it goes anywhere.
+//! The decisions of plugins about a request before it is forwarded.
 
 use super::{AfterAnswer, CloseReason, Exchange, unless_gone};
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};

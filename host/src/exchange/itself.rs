@@ -1,9 +1,9 @@
-//! Requests for other hosts that turn out to lead to this proxy itself, at once or through others.
+//! Requests for other hosts whose destination is this proxy itself, directly or through other proxies.
 //!
-//! They are not dialled: behind a connection of our own the client would have another address and no user, and what it
-//! sends would come back here. The web server answers them, if there is one, to the same client; a tunnel is served by
-//! it with the listener's own certificate where the listener speaks TLS. Nothing is forwarded from there. Without a web
-//! server they are refused (508). So is what comes back through other proxies, known by a mark in Via.
+//! The proxy does not connect to itself: the client would have another address and no user, and the request would come
+//! back. The web server answers such requests directly, if there is one; it serves a tunnel with the certificate of the
+//! listener if the listener uses TLS. Requests from there are not forwarded. Without a web server, they are refused
+//! (508). So are requests that come back through other proxies, which are recognised by a mark in Via.
 
 use std::rc::Rc;
 

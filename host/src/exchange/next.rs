@@ -1,4 +1,4 @@
-//! What becomes of the client's connection after an exchange.
+//! What happens to the client connection after an exchange.
 
 use std::rc::Rc;
 

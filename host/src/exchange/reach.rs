@@ -1,4 +1,4 @@
-//! The way to the upstream: where plugins have sent the exchange, a connection there, another try when there is none.
+//! Getting an upstream connection: the destination that plugins chose, a connection to it, retries.
 
 use std::net::IpAddr;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The end of every exchange: what the access log and the plugins are told.
+//! The end of every exchange: the access log line and the last hooks.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The answer to a request whose head cannot be used, and its line in the access log.
+//! The response to a request whose head is invalid, and its access log line.
 //!
-//! There is no exchange, so plugins are not called. The line says what the request seems to ask for, or which other
-//! protocol the client speaks, and what to do about that.
+//! There is no exchange, so plugins are not called. The line shows the parts of the request that could be read, or the
+//! protocol that the client speaks instead, and what to do.
 
 use std::time::Instant;
 

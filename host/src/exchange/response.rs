@@ -1,4 +1,4 @@
-//! The response's way back: interim responses, protocol switches, plugins, the body.
+//! Forwarding the response: interim responses, protocol switches, plugins, the body.
 
 use std::time::Duration;
 

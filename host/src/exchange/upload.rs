@@ -1,4 +1,4 @@
-//! The request's content, for plugins that see it: whole before anything is dialled, or as it passes.
+//! The request content, for plugins: whole before connecting, or as a stream.
 
 use super::{AfterAnswer, Exchange, unless_gone};
 use crate::buffers;

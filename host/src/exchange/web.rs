@@ -1,7 +1,7 @@
-//! Requests for the proxy itself, answered by its web server.
+//! Requests addressed to the proxy itself, answered by its web server.
 //!
-//! Filters are not asked about them. A plugin with a fitting route answers in a task that is polled here; if it wants the
-//! request forwarded, that is done here as with any other exchange, filters included, and the task is told the outcome.
+//! Filters are not called for them. A plugin with a matching route answers in a task that is polled here. If the task
+//! forwards the request, this is done here as with any other exchange, including filters, and the task gets the result.
 
 use std::error::Error;
 use std::future::poll_fn;

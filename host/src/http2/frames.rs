@@ -1,4 +1,4 @@
-//! What the frames of a connection cost, and when a peer sends too many of those without content.
+//! Counts frames, and detects peers that send too many frames without content.
 //!
 //! Frame heads are read off the bytes as they pass, before `h2` sees them: it handles whatever has arrived within one
 //! poll, and control frames, empty or of unknown types, cost their sender nothing. Two bounds hold for every peer:

@@ -1,4 +1,4 @@
-//! What a message of HTTP/2 is in HTTP/1.1, and the other way round (RFC 9113 §8, RFC 8441 §5): all rules, no sockets.
+//! Converts messages between HTTP/2 and HTTP/1.1 (RFC 9113 §8, RFC 8441 §5): all rules, no sockets.
 //!
 //! From HTTP/2 come pseudo-fields and fields as `h2` has decoded them, and go out as the text of a head that `http1`
 //! then reads like any other: hosts, paths and limits are checked there. What belongs to the connection is refused, as

@@ -1,4 +1,4 @@
-//! Who resets streams instead of waiting for answers (CVE-2023-44487 and its kin).
+//! Limits stream resets by clients (CVE-2023-44487 and similar attacks).
 //!
 //! A stream that is opened and reset costs its sender nothing and the proxy a request. Clients that cancel are usual,
 //! clients that do little else are not. `h2` counts only resets that come before a stream was accepted, and those that

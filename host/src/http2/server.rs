@@ -1,4 +1,4 @@
-//! A client's HTTP/2 connection: every stream becomes a channel, until either side has had enough.
+//! An HTTP/2 connection of a client: every stream becomes a channel, until either side closes it.
 //!
 //! Streams are accepted as fast as they come, since one that waits would cost as much; how many there may be is bounded
 //! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever

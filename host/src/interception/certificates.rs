@@ -1,9 +1,8 @@
 //! The certificates of all intercepted hosts, for all workers.
 //!
-//! A certificate is looked for in memory, then on disk, and made if it is in neither place. However many connections
-//! ask for a host at once, one of them reads or signs and the others wait; reading and signing happen away from the
-//! workers' threads. Memory is bounded: the host that was not asked for the longest is forgotten first, and found on
-//! disk when it comes back.
+//! A certificate is looked up in memory, then on disk, and created if it is in neither. If several connections need the
+//! same host at once, one of them reads or signs and the others wait; reading and signing do not run on worker threads.
+//! Memory is bounded: the least recently used host is removed first, and read from disk when it is needed again.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,13 +1,13 @@
-//! The directory that keeps certificates from one run of the proxy to the next.
+//! The directory that stores certificates across restarts.
 //!
-//! One PEM file per host, written beside its place and moved there, so that two proxies may share the directory. What
-//! is read is not trusted: the CA checks it. What is no certificate of a host (a private key, a CA, a
-//! link, a FIFO, a directory) is neither waited for nor replaced nor removed. A directory that cannot be written costs
-//! a warning and nothing else.
+//! One PEM file per host, written to a temporary file and renamed, so that two proxies may share the directory. Files
+//! are not trusted: the CA checks them. Anything that is not a certificate of a host (a private key, a CA, a link, a
+//! FIFO, a directory) is ignored, and never replaced or removed. If the directory cannot be written, only a warning is
+//! logged.
 //!
-//! How many files there are, and how large they are together, is bounded: past either, the ones that were read or
-//! written the longest ago are removed. The directory is listed once, when the first certificate is asked for; the
-//! order of what is there already is that of the times of the files, which are set when they are read.
+//! The number and the total size of files are limited: above either, the least recently used are removed. The directory
+//! is listed once, when the first certificate is asked for; the order of what is there already is that of the times of
+//! the files, which are set when they are read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,8 +1,9 @@
-//! A tunnel that is relayed although its client has not said yet what it speaks.
+//! A relayed tunnel whose client has not sent anything yet.
 //!
-//! Its upstream spoke first, as with SSH or SMTP, and the client may be waiting for that. What the client then sends is
-//! held until it can be told; where it is TLS or HTTP, which nobody speaks behind a greeting, the tunnel ends before
-//! the upstream has seen a byte of it. Otherwise a client could have its HTTP relayed by an upstream that greets it.
+//! The upstream sent first, as with SSH or SMTP, and the client may be waiting for that. The first bytes of the client
+//! are held until they can be classified; if they are TLS or HTTP, which do not follow a greeting, the tunnel is closed
+//! before the upstream gets any of them. Otherwise a client could get HTTP relayed with the help of an upstream that
+//! sends a greeting.
 
 use std::cell::RefCell;
 use std::io;

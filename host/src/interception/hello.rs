@@ -1,4 +1,4 @@
-//! The ClientHello of an intercepted client, read before anything is answered (RFC 8446 §4.1.2).
+//! The ClientHello of an intercepted client, read before a response (RFC 8446 §4.1.2).
 
 use plugin_api::canonical_host;
 use rustls::pki_types::DnsName;

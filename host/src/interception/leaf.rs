@@ -1,7 +1,7 @@
-//! One host's certificate, and the TLS configurations by which it is served.
+//! The certificate of a host, and the TLS configurations that use it.
 //!
-//! A configuration is made when the first connection wants it and kept as long as the certificate is: what differs
-//! between hosts is small, and everything else (provider, ticketer, private key) is shared.
+//! A configuration is created for the first connection that needs it and kept as long as the certificate: the
+//! differences between hosts are small, and everything else (provider, ticketer, private key) is shared.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

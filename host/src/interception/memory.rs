@@ -1,4 +1,4 @@
-//! What was learnt about hosts, for a while.
+//! Learned facts about hosts, kept for a while.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
-//! What a client speaks inside of a tunnel, told by its first bytes.
+//! Detects the protocol of a client inside a tunnel by its first bytes.
 //!
-//! What some server would serve as HTTP must never be relayed unseen, however it is spelt; so in doubt it is HTTP,
-//! whose parser then refuses it. The answer depends on the bytes alone, not on the pieces they come in, and more bytes
-//! never change it.
+//! Anything that some server would treat as HTTP must not be relayed without inspection, in any spelling; so in doubt
+//! it is HTTP, and the parser then refuses it. The result depends only on the bytes, not on how they are split, and
+//! more bytes never change it.
 
 /// What the first bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

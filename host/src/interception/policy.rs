@@ -1,4 +1,4 @@
-//! Whose TLS is ended here.
+//! Which TLS connections are intercepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;

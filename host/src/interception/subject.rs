@@ -1,4 +1,4 @@
-//! Whom a certificate is for: a host, in the one spelling by which it is signed and kept.
+//! The subject of a certificate: a host, in the form in which it is signed and stored.
 //!
 //! Names are in lower case and without the dot that ends an absolute one, addresses in their shortest form. There are
 //! no wildcards: a certificate is good for the host that was asked for and for no other. A file is named after its

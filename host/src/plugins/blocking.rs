@@ -1,8 +1,8 @@
-//! Threads for what plugins do that blocks.
+//! Threads for blocking tasks of plugins.
 //!
-//! They are not those of the proxy's own work, such as content codings and name resolution, and each plugin has its
-//! own: work that never ends keeps its plugin's threads and nobody else's. Threads are made as they are needed, and end
-//! when nothing has come for a while.
+//! They are separate from the threads for work of the proxy, such as content codings and name resolution, and each
+//! plugin has its own: work that never ends occupies only the threads of its plugin. Threads are created on demand, and
+//! end when they have been idle for a while.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

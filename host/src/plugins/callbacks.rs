@@ -1,7 +1,7 @@
-//! What a running hook may ask of its exchange: the functions behind [`ExchangeView::callbacks`].
+//! The callbacks of a running hook: the functions behind [`ExchangeView::callbacks`].
 //!
-//! Each checks what it is given, answers with a code of [`edit`], and never lets a panic cross into the plugin. Fields
-//! that frame the message or belong to one connection are the host's alone.
+//! Each checks its arguments, returns a code of [`edit`], and never lets a panic cross into the plugin. Plugins cannot
+//! set framing fields and connection-specific fields.
 //!
 //! [`ExchangeView::callbacks`]: plugin_api::abi::ExchangeView::callbacks
 #![expect(

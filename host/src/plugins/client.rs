@@ -1,4 +1,4 @@
-//! One client connection and its plugins: what they keep for it, and the hooks at its two ends.
+//! The plugins of a client connection: their state, and the hooks at its beginning and end.
 #![expect(unsafe_code, reason = "calls plugins through their tables")]
 
 use std::cell::RefCell;

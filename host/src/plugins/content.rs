@@ -1,8 +1,8 @@
-//! Content on its way through the plugins: piece by piece, or whole.
+//! Passes content through the plugins: piece by piece, or whole.
 //!
-//! Each plugin gets what the one before it made of the content, in the form it has asked for: where a plugin wants
-//! the content coding undone and its neighbour does not, it is undone and redone between them. What nobody changed goes
-//! on as it came, except that content which streams through a decoder is coded anew.
+//! Each plugin gets the output of the previous one, in the form that it requests: if a plugin needs decoded content and
+//! its neighbour does not, the content is decoded and encoded between them. Unchanged content is forwarded as it
+//! arrived, except that content which streams through a decoder is encoded again.
 
 use std::task::{Context, Poll};
 

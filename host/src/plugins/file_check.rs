@@ -1,4 +1,4 @@
-//! What a file says about itself before it is loaded.
+//! Checks a library file before it is loaded.
 //!
 //! Loading runs the library's initialisers, and the system's loader maps segments without asking whether the file
 //! is long enough: a cut-off copy ends the process with SIGBUS. So the headers are judged here first, and the note

@@ -1,4 +1,4 @@
-//! Keeps panics of ours out of the plugins that call us.
+//! Keeps panics of the host from crossing into plugins.
 //!
 //! A panic must not leave an `extern "C"` function: the process would abort. Each function that plugins call runs its
 //! work in [`guarded`], and answers with an error code after a panic.

@@ -1,4 +1,4 @@
-//! What a client says first inside of its tunnel, for plugins that decide about its TLS.
+//! The ClientHello in a tunnel, for plugins that decide about its interception.
 
 use abi_stable::std_types::RStr;
 use plugin_api::abi::{TlsHelloView, code};

@@ -1,4 +1,4 @@
-//! What a plugin library may ask of the process outside of any exchange: logging, and the jobs of `job`.
+//! Services of the process for plugin libraries, outside exchanges: logging, and the jobs of `job`.
 #![expect(
     unsafe_code,
     reason = "functions that plugins call across the binary boundary"

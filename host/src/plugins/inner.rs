@@ -1,4 +1,4 @@
-//! What the callbacks of a running hook reach: the views that plugins read, and what they have asked for.
+//! The data behind the callbacks of a running hook: the views that plugins read, and the edits they have made.
 #![expect(unsafe_code, reason = "keeps pointers to heads while a hook runs")]
 
 use std::ffi::c_void;

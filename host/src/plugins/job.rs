@@ -1,4 +1,4 @@
-//! What a plugin may ask of the worker on whose thread it runs: timers, HTTP requests, blocking work, tasks.
+//! Services of the worker for plugins on its thread: timers, HTTP requests, blocking tasks, spawned tasks.
 //!
 //! A job is a future of ours behind a pointer; the plugin polls it with a waker of its own. Where there is no worker
 //! nothing is begun. None of these functions lets a panic cross into the plugin.

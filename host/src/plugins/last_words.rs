@@ -1,4 +1,4 @@
-//! The line that is written when a plugin ends the process.
+//! The last log line when a plugin terminates the process.
 //!
 //! A stack overflow, a second panic while one is unwinding, an abort, a memory fault: nothing contains them, but the
 //! reason should be in the log. A signal handler reads the mark of the thread that dies, and writes one line to

@@ -1,4 +1,4 @@
-//! From what the operator wrote to plugins that are ready to be called.
+//! Loads and configures the plugins of the configuration.
 //!
 //! All or nothing: whatever is wrong is the answer, one line for each. Libraries are opened in `library`;
 //! here the plugins asked for are picked and given their configuration. Calling them is left to their instances.

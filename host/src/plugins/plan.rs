@@ -1,7 +1,7 @@
-//! Which plugins see a body, in what form, and who has to wait for the whole of it.
+//! The plan for a body: which plugins see it, in what form, and which of them need it whole.
 //!
-//! Made once the head is known and every plugin has said how it wants this body. A body that nobody wants has no plan,
-//! and goes on as if there were no plugins.
+//! Created once the head is known and every plugin has set its mode for this body. A body that no plugin needs has no
+//! plan, and is relayed as without plugins.
 
 use plugin_api::abi::{BodyMode, delivery, over};
 

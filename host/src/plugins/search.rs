@@ -1,4 +1,4 @@
-//! Where the library is that an operator means.
+//! Finds the library for a plugin specification.
 //!
 //! A path that names a place (absolute, beginning with `./` or `../`, or a file with its suffix in a directory) is that
 //! file or an error: nothing else is loaded in its stead. Bare names and `folder/file.Class` are searched: where they

@@ -1,4 +1,4 @@
-//! Which library an operator means, and which plugin in it.
+//! A plugin specification: a library, and a plugin in it.
 //!
 //! Three ways of writing are understood: `path/lib.so:Name`, `path/lib.so` (all its plugins) and the dotted
 //! `path/lib.Name`, in which users of proxy.py name a class. Where that library is, `search` finds out; whether what

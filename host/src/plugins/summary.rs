@@ -1,4 +1,4 @@
-//! What an exchange came to, for the plugins that are told of its end.
+//! The summary of an exchange, for the last hooks and events.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Our heads as plugins see them: the only file that knows both forms.
+//! Heads as plugins see them: the only file that knows both forms.
 //!
 //! A view borrows the head's bytes without saying so in its type; the session rebuilds it before a hook runs and
 //! after each edit, and plugins look at it only while a hook runs.

@@ -1,4 +1,4 @@
-//! Finds calls into plugins that do not return, by a look at the marks of all threads many times a second.
+//! Finds calls into plugins that do not return, by checking the marks of all threads many times a second.
 //!
 //! A hook that blocks or loops keeps its worker, with all connections that the worker has, and cannot be stopped from
 //! outside. So the log names it meanwhile, once a minute for each plugin and hook, and again when it has returned; and

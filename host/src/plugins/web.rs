@@ -1,4 +1,4 @@
-//! Plugins that answer requests for the proxy itself: their routes, and one task per request.
+//! Plugins that answer requests addressed to the proxy itself: their routes, and one task per request.
 //!
 //! A [`WebTask`] is polled by the exchange it belongs to, and uses the client's connection through callbacks while it is:
 //! it reads content, puts an answer together or sends one, or asks for the request to be forwarded, which the exchange

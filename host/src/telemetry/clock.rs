@@ -1,7 +1,7 @@
 //! The time stamp of a log line.
 //!
-//! Asking the time zone is too dear for every line, so the text is kept and only its milliseconds change until
-//! the second does. One clock belongs to one thread. Daylight saving is followed, a second late at most.
+//! Looking up the time zone is too expensive for every line, so the text is cached and only its milliseconds change
+//! within a second. Each thread has its own clock. Changes of daylight saving time take effect within a second.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;

@@ -1,8 +1,8 @@
-//! Lines that do not pass the writer: the last ones of a process that dies.
+//! Lines that bypass the writer: the last ones of a crashing process.
 //!
-//! Everything here may be called in a signal handler: it allocates nothing, takes no lock and asks no time zone. Lines
-//! go to the log's own file and to standard error, once what the writer had before is written, or after a moment if the
-//! writer is stuck.
+//! Everything here may be called in a signal handler: it allocates nothing, takes no lock and does not look up the time
+//! zone. Lines are written to the log file and to standard error, after the lines that the writer had queued before, or
+//! after a moment if the writer is stuck.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 

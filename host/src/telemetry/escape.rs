@@ -1,8 +1,7 @@
-//! Keeps a log line one line, and a peer's words apart from ours.
+//! Escapes and quotes text from peers and plugins in log lines.
 //!
-//! Paths, reasons and messages come from peers and plugins. Whatever in them could end a line or drive a
-//! terminal is written as an escape; whatever could pass for another part of the line is quoted, with `\"` and `\\`
-//! inside. Which of the two a part needs is for its writer to say.
+//! Paths, reasons and messages come from peers and plugins. Characters that could end a line or control a terminal are
+//! escaped; text that could be mistaken for another part of the line is quoted, with `\"` and `\\` inside.
 
 use std::fmt::{self, Write};
 

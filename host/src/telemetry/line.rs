@@ -1,4 +1,4 @@
-//! How a diagnostic looks.
+//! The format of a diagnostic line.
 //!
 //! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`, with the fields of the enclosing
 //! spans after the event's own. An event that reports for someone else, such as a plugin, names its place with

@@ -1,10 +1,10 @@
-//! Lines of one kind are bounded, so that no peer can fill the log.
+//! Limits repeated lines, so that no peer can flood the log.
 //!
-//! A kind is the place in the code that a line comes from. Each may write a few lines at once and then one a second;
-//! what is left out is counted, and reported once a second: `… (and 8123 more like this)`. Plugins write lines for
-//! single messages on purpose, so each place in a plugin may write [`Rate::PLUGINS`]. All this holds for warnings,
-//! errors and INFO lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access lines and
-//! everything below INFO are left alone.
+//! The limit applies to each source location. Each may write a burst of a few lines and then one a second; suppressed
+//! lines are counted, and reported once a second: `… (and 8123 more like this)`. Plugins log single messages on
+//! purpose, so each source location in a plugin may write [`Rate::PLUGINS`]. This applies to warnings, errors and INFO
+//! lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access log lines and levels below INFO
+//! are not limited.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
-//! The one thread that writes the log.
+//! The thread that writes the log.
 //!
-//! Others hand it whole lines through a bounded queue and never wait. What finds the queue full, or cannot be
-//! written, is dropped and counted; the count is reported as a line as soon as lines get through again.
-//! Opening the destination is left to `telemetry`.
+//! Other threads pass it whole lines through a bounded queue and never wait. If the queue is full or writing fails,
+//! lines are dropped and counted; the count is logged as soon as writing succeeds again. `telemetry` opens the
+//! destination.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! CONNECT through a parent proxy (RFC 9110 §9.3.6).
 //!
-//! Any final status but 2xx is a failure of the parent, 407 too: the client cannot know the parent's credentials and is
-//! not asked for them. What the parent sends behind its answer comes from the destination and stays buffered.
+//! Any final status other than 2xx is a failure of the parent, including 407: the client does not know the credentials
+//! for the parent and is not asked for them. Bytes after the response of the parent come from the destination and stay
+//! buffered.
 
 use std::io;
 use std::time::Duration;

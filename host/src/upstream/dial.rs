@@ -1,8 +1,8 @@
 //! A new connection to an upstream: TCP, through the parent proxy if the route has one, with TLS if its scheme asks
 //! for it.
 //!
-//! One limit covers everything from the name's resolution to the end of the last handshake. What goes wrong is told
-//! with the destination and the parent, never with the parent's credentials.
+//! One limit covers everything from the name's resolution to the end of the last handshake. Errors contain the
+//! destination and the parent, but never the credentials for the parent.
 
 use std::cell::Cell;
 use std::fmt;

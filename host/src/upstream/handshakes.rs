@@ -1,4 +1,4 @@
-//! How many connections through a parent proxy to the same destination may be in the making at once.
+//! Limits the connections being set up through a parent proxy to the same destination.
 //!
 //! Loops over proxies are seen by their mark in Via. SOCKS has no place for one, and others may remove it: then each
 //! round is another connection whose handshake waits for the next round. Past the bound they wait until the connect

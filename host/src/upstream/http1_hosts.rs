@@ -1,4 +1,4 @@
-//! Hosts that have asked for HTTP/1.1 in place of HTTP/2, with which TLS had agreed on it (RFC 9113 §7).
+//! Hosts that negotiated HTTP/2 but require HTTP/1.1 (RFC 9113 §7).
 //!
 //! Kept for a while, so that not every request is refused once before it is served: the reason (a certificate of the
 //! client, a program that cannot do better) belongs to the host and seldom goes away. Asked for every request to an

@@ -1,4 +1,4 @@
-//! What is idle, in the order in which it became so: one order over all hosts, and one for each host.
+//! Idle connections, in the order in which they became idle: over all hosts, and for each host.
 //!
 //! Everything is one table, whose entries are linked both ways in two lists. Whatever is taken out, the newest of a
 //! host or the oldest of all, costs the same however many there are, and nothing is allocated once the table has its

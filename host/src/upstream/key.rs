@@ -1,4 +1,4 @@
-//! What makes two routes lead over the same connections. Asking by a borrowed key allocates nothing.
+//! The keys of connections: everything that distinguishes them. Look-up by a borrowed key allocates nothing.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;

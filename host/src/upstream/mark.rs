@@ -1,4 +1,4 @@
-//! The name by which this process knows its own requests when they come back through other proxies.
+//! The pseudonym by which this process recognises its requests when they come back through other proxies.
 //!
 //! A pseudonym in Via (RFC 9110 §7.6.3) that no other process has, so that two proxies with the same configuration are
 //! not taken for one. Only sent where a loop may be, to other proxies and servers that the operator has named: origins

@@ -1,7 +1,7 @@
 //! Whether a connection would lead back to this proxy itself.
 //!
-//! Told before anything is dialled: behind a connection of our own a client would have another address, and a request
-//! would come back. Addresses that somebody translates to one of ours on the way cannot be told.
+//! Checked before connecting: otherwise the client would have another address, and the request would come back.
+//! Addresses that are translated to ours on the way are not recognised.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

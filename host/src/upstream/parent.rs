@@ -1,6 +1,6 @@
-//! A parent proxy: where it is, what it speaks, and what it is told about who we are.
+//! A parent proxy: its address, protocol and credentials.
 //!
-//! Read from a URL such as `http://user:password@proxy:3128`, checked once. Nothing of the credentials is ever shown.
+//! Parsed from a URL such as `http://user:password@proxy:3128`, checked once. The credentials are never shown.
 
 use std::fmt;
 

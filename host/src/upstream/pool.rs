@@ -1,5 +1,5 @@
-//! Connections to upstreams that can be used again, by all that makes them what they are: one pool per worker, shared by
-//! all its client connections. Asking allocates nothing.
+//! Reusable upstream connections, keyed by everything that distinguishes connections: one pool per worker, shared by
+//! all its client connections. Look-up allocates nothing.
 //!
 //! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams (`shares.rs`).
 //!

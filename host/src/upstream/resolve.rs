@@ -1,13 +1,13 @@
-//! Names to addresses: an own cache over the DNS, or over the system's resolver when the configuration says so.
+//! Resolves names to addresses: a cache over DNS, or over the system resolver if configured.
 //!
 //! A and AAAA are asked for at the same time; the caller gets the addresses of each family as they arrive, because
 //! connecting may begin before the slower answer is there (RFC 8305 §3). Answers are kept for their time to live
 //! within bounds, failures for a short time.
 //!
-//! `localhost` and what is below it are both loopbacks whatever files or name servers say (RFC 6761 §6.3), as curl and
-//! browsers have it. A name in the machine's hosts file is known from there alone, as with getaddrinfo: no name server
-//! is asked for the family that the file does not have. That file and resolv.conf are read again when they change
-//! (`files`); what was learnt from the name servers before is then forgotten.
+//! `localhost` and names below it are both loopback addresses, regardless of files or name servers (RFC 6761 §6.3), as
+//! in curl and browsers. A name in the hosts file is resolved only from there, as with getaddrinfo: name servers are
+//! not queried for the family that the file lacks. The hosts file and resolv.conf are reloaded when they change
+//! (`files`); cached answers of the old name servers are then discarded.
 
 mod files;
 mod hosts;

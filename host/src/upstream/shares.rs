@@ -1,4 +1,4 @@
-//! HTTP/2 connections along one route, and those who wait for a stream of one.
+//! HTTP/2 connections of one route, and the requests that wait for a stream.
 //!
 //! Who finds no room waits in a queue, first come first served. It is served by a stream that ends, or by a connection
 //! that somebody in the queue is given the turn to make. One is made at first; once it is known how many streams an

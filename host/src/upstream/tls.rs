@@ -1,4 +1,4 @@
-//! TLS towards upstreams: whom we trust, what we offer and show, and the handshake.
+//! TLS to upstreams: trusted certificates, offered protocols, client certificates, and the handshake.
 //!
 //! The machine's trust store is read when the first connection needs it, away from the workers' threads; the files of
 //! the configuration are read at the start, so that a wrong one is known then. All workers share one client. It has a

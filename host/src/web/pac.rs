@@ -1,8 +1,8 @@
-//! The PAC (proxy auto-configuration) file that tells browsers when to use which proxy.
+//! The PAC (proxy auto-configuration) file, which tells browsers when to use which proxy.
 //!
 //! [`Pac`] serves one, as a file that may change while the proxy runs or as a text of the configuration; [`generate`]
-//! writes one from the configuration. Nothing here runs it: the text goes out as it is, so whoever serves one of their
-//! own is free to write what their browsers understand. Which requests are for the proxy itself is the caller's to say.
+//! writes one from the configuration. The text is never executed here: it is sent unchanged, so a custom file may
+//! contain anything that the browsers support. The caller decides which requests are for it.
 
 mod address;
 pub mod command;

@@ -1,4 +1,4 @@
-//! Which plugin's route a request is for.
+//! Finds the route for a request.
 //!
 //! Patterns of paths are matched by how literal they are, whatever their order (`matchit` does that); regular expressions
 //! after them, in the order in which they came. No request is matched by two plugins: what would be is refused when it is

@@ -1,4 +1,4 @@
-//! What a client says that asks for a WebSocket, and what it is answered (RFC 6455 §4.2).
+//! The WebSocket handshake with a client (RFC 6455 §4.2).
 //!
 //! No socket, and no policy: a request is checked against the RFC alone. A refusal has the status, the fields and a text
 //! for the response, which is left to others, as is the choice among the subprotocols. No extension is ever accepted.

@@ -1,4 +1,4 @@
-//! A WebSocket from one connection to the other, message by message, past those who see them.
+//! Relays a WebSocket message by message, through the plugins that observe it.
 //!
 //! Each message goes on whole, in one frame with a mask of its own; a control message does not wait for the end of a
 //! fragmented one. A side is read only while the other one takes what is there for it, so that a slow reader slows its

@@ -1,4 +1,4 @@
-//! A WebSocket that ends at the proxy: the server's side of RFC 6455.
+//! A WebSocket that is served by a plugin: the server side of RFC 6455.
 //!
 //! Text and binary messages are handed out whole; control frames are answered here. No task of its own: whoever calls a
 //! function lends the connection, and what can be done then is done, in both directions. So a send makes room by itself,

@@ -1,4 +1,4 @@
-//! How a peer breaks the WebSocket protocol, and what it is told in return.
+//! Violations of the WebSocket protocol, and the matching close codes.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
-//! TLS that is ended here and whose client has named no protocol (ALPN): HTTP as most old clients speak it, or anything
-//! else, such as IMAP, SMTP, MQTT or LDAP.
+//! Intercepted TLS whose client offers no ALPN: HTTP of old clients, or any other protocol, such as IMAP, SMTP, MQTT or
+//! LDAP.
 //!
-//! Whoever speaks first decides. What begins like HTTP is served; silence decides nothing, since HTTP clients connect
-//! early and wait. Anything else is relayed in both directions between the client's TLS and the upstream's, whose
-//! certificate is verified as ever; plugins that listen to tunnels see its clear text. What must not be relayed in clear
-//! must not be relayed here: [`Opening`] and [`Guard`](crate::interception::Guard) decide by the same rules.
+//! The side that sends first decides. Anything that begins like HTTP is served; silence does not decide, because HTTP
+//! clients connect early and wait. Other protocols are relayed in both directions between the TLS connections with
+//! client and upstream, whose certificate is verified as usual; plugins that observe tunnels see the decrypted bytes.
+//! The rules are the same as for tunnels without TLS: [`Opening`] and [`Guard`](crate::interception::Guard) apply them.
 
 use std::io;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a task that answers a request may ask for: the functions behind [`WebView::callbacks`].
+//! The callbacks of a task that answers a request: the functions behind [`WebView::callbacks`].
 //!
 //! Each works only while its task is polled, checks what it is given, and never lets a panic cross into the plugin.
 //!

@@ -1,12 +1,12 @@
-//! The machine's hosts file and resolv.conf, read again when they change; one copy for all workers.
+//! The hosts file and resolv.conf of the machine, reloaded when they change; one copy for all workers.
 //!
 //! Whoever looks a name up asks first whether the files are due: then it looks at them (stat), at most once in
 //! [`INTERVAL`]. That is how glibc and Go notice a change of network; it needs no thread, and finds files that are
 //! replaced, links that lead elsewhere, and files that a container has mounted from outside.
 //!
-//! A file that cannot be used (missing, no text, too long, no name server in it, replaced again and again while it is
-//! read) changes nothing: what the last good one said holds, and the log says so once. A file that was written just
-//! before it was read is read once more, since the writer may not have been done.
+//! A file that cannot be used (missing, not text, too long, without a name server, constantly changing while it is
+//! read) changes nothing: its last valid content remains in use, and this is logged once. A file that was written just
+//! before it was read is read again, because the writer may not have finished.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::hash::{BuildHasher, RandomState};

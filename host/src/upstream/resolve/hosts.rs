@@ -1,4 +1,4 @@
-//! The hosts file: which names this machine knows by itself (hosts(5)).
+//! The hosts file (hosts(5)).
 //!
 //! Read as getaddrinfo reads it: a line is an address, its names and a comment, and whatever else a line is, it is
 //! skipped. A name may be anything: Docker Compose writes `my_service`. Names are compared without regard to case and

@@ -1,12 +1,12 @@
-//! Asking name servers: which names, whom, in what order, and for how long.
+//! Queries to name servers: names, order of servers, and timeouts.
 //!
-//! Servers are asked in the order of their list, the next one as soon as the one before has failed, or beside it if it
-//! takes longer than [`HEDGE`]. The one that answered last comes first for the next [`PREFERENCE`], so that a dead
-//! server costs one look-up and not every one. An answer that says *no* counts only once the servers before it had
-//! [`DENIAL_DELAY`] to say otherwise: in a company the first one knows names that the others do not.
+//! Servers are queried in the order of their list, the next one when the previous one has failed, or concurrently if it
+//! takes longer than [`HEDGE`]. The server that answered last is queried first for the next [`PREFERENCE`], so that a
+//! dead server delays one look-up and not every one. A negative answer is used only after the servers before it had
+//! [`DENIAL_DELAY`] to answer: in a company network, the first server knows names that others do not.
 //!
-//! A name is asked for byte for byte. The DNS takes any label of 1 to 63 bytes (RFC 2181 §11), and so does getaddrinfo:
-//! nothing is read into underscores, hyphens or `xn--`.
+//! Names are queried byte for byte. The DNS accepts any label of 1 to 63 bytes (RFC 2181 §11), and so does getaddrinfo:
+//! underscores, hyphens and `xn--` have no special meaning.
 
 use std::cell::Cell;
 use std::fmt;

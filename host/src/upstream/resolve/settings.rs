@@ -1,4 +1,4 @@
-//! Which name servers are asked, and how: what resolv.conf says (resolv.conf(5)), or `[dns] servers`.
+//! The configuration of name servers: resolv.conf (resolv.conf(5)), or `[dns] servers`.
 //!
 //! Pure: text in, value out. Lines that are not understood are skipped, as glibc does; a file without a name server
 //! is refused, because that is what a file looks like while somebody is still writing it.

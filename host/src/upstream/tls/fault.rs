@@ -1,4 +1,4 @@
-//! What goes wrong with TLS, in words that tell an operator what to do.
+//! TLS errors, described so that an operator knows what to do.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Certificates that webpki does not read or use, where they are accepted all the same.
+//! Accepting certificates that webpki cannot parse or verify.
 //!
 //! A host in `insecure_hosts` may show any certificate, and a certificate that is trusted as such may be of X.509
 //! version 1, have a short key or a critical extension that nobody knows. They still have to belong to the peer: the

@@ -1,4 +1,4 @@
-//! Whom we trust: the authorities of this machine and those of the configuration.
+//! Trusted CAs: those of this machine and those of the configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Whether an upstream is who it should be.
+//! Verifies the certificate of an upstream.
 //!
 //! Verification is webpki's on every platform: it computes, and never asks the network while a worker waits. What is
 //! added here are reasons that tell an operator more. Hosts that are not verified still have to prove that they hold

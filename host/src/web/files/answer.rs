@@ -1,4 +1,4 @@
-//! What a request for a file is answered: a head, and where the content comes from.
+//! The response to a request for a file: a head, and the source of the content.
 //!
 //! Whoever made it has opened the file and decided everything; what is left is when it is said (`Date`), whether the
 //! connection goes on, and to send it. Heads are written as they are made, into a buffer of the worker.

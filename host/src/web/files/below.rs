@@ -1,10 +1,10 @@
-//! Opens what is below a directory, and nothing that is elsewhere.
+//! Opens files inside a directory, and nothing outside.
 //!
-//! The kernel keeps this promise, whatever a name looks like and whoever moves directories about meanwhile: on Linux
-//! openat2(2) with `RESOLVE_BENEATH`, one system call per file. Other Unixes, and Linux before 5.6 or behind a filter of
-//! system calls that does not know it, walk down a directory at a time with openat(2) and `O_NOFOLLOW`: that is less
-//! than the dozen crates of `cap-std`, which would be asked for nothing else. Elsewhere the path is made canonical and
-//! compared, which a rename at the right moment can get around; `path.rs` alone stands before that.
+//! The kernel guarantees this, for all names and even if directories are moved meanwhile: on Linux openat2(2) with
+//! `RESOLVE_BENEATH`, one system call per file. Other Unixes, and Linux before 5.6 or behind a filter of system calls
+//! that does not know it, walk down a directory at a time with openat(2) and `O_NOFOLLOW`: that is less than the dozen
+//! crates of `cap-std`, which would be asked for nothing else. Elsewhere the path is made canonical and compared, which
+//! a rename at the right moment can get around; `path.rs` alone stands before that.
 //!
 //! A link that is followed leads inside by a relative path: an absolute one counts as leading out, as the kernel sees it.
 

@@ -1,8 +1,8 @@
-//! Which content coding a client is sent (RFC 9110 §12.5.3).
+//! Selects the content coding for a client (RFC 9110 §12.5.3).
 //!
-//! Pure: reads Accept-Encoding and says what to try, best first. A client that does not say what it takes gets content
-//! as it is. `zstd` and `deflate` are not offered: whoever takes them takes one of the two that are. Which codings there
-//! are of a file, and whether they are worth it, is decided in `files.rs`.
+//! Pure: parses Accept-Encoding and returns the codings to try, best first. A client without Accept-Encoding gets
+//! content without coding. `zstd` and `deflate` are not offered: clients that accept them accept one of the others.
+//! `files.rs` decides which codings of a file exist and are useful.
 
 use crate::content_coding::Coding;
 use crate::http1::Fields;

@@ -1,4 +1,4 @@
-//! Which name below the served directory a request's path means.
+//! Maps the path of a request to a name in the served directory.
 //!
 //! Pure, and the first of two lines of defence: what leaves here has no `..`, no separator that was smuggled in, and
 //! nothing that this platform reads as something else. The second one is the kernel's, see `below.rs`. Escapes are

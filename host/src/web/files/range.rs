@@ -1,4 +1,4 @@
-//! Which parts of a representation a client asks for (RFC 9110 §14).
+//! The ranges of a representation that a client requests (RFC 9110 §14).
 //!
 //! Pure. What is malformed is ignored, as the RFC has it, and so is what costs more than the whole: more than
 //! [`MAX_RANGES`] ranges, or ranges that overlap so much that together they are longer than the content. Parts that touch

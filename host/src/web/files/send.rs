@@ -1,4 +1,4 @@
-//! A response with a file's content on its way to the client.
+//! Sends a response with the content of a file.
 //!
 //! What is short goes out in one write with its head. What is long goes from the page cache to a plain socket inside the
 //! kernel, with sendfile(2), where there is that; through TLS and channels it goes by a buffer of the worker. Either way

@@ -1,4 +1,4 @@
-//! Under which name clients reach a proxy.
+//! The address by which clients connect to a proxy.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

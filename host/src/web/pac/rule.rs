@@ -1,4 +1,4 @@
-//! Which hosts are reached without the proxy.
+//! Hosts that clients connect to without the proxy.
 
 use std::net::Ipv4Addr;
 use std::str::FromStr;
