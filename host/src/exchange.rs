@@ -5,6 +5,7 @@
 //! ends here with a tunnel, which the connection then relays or intercepts. Every exchange writes an access log line
 //! and calls the last hooks of the plugins.
 
+mod client;
 mod connect;
 mod connection;
 mod converse;
@@ -12,6 +13,9 @@ mod decide;
 mod itself;
 mod next;
 mod origin;
+mod persistence;
+mod phase;
+mod progress;
 mod reach;
 mod record;
 mod refuse;
@@ -23,6 +27,7 @@ mod web;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -37,18 +42,20 @@ use crate::http1::{
 };
 use crate::interception::Treatment;
 use crate::plugins::web::WebTask;
-use crate::plugins::{AnsweredBy, ClientEnd, ExchangeFacts, Session};
+use crate::plugins::{AnsweredBy, ExchangeFacts, Session};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
-use crate::upstream::HttpVersions;
-use crate::upstream::pinned::Pinned;
 use crate::worker_context::{self, WorkerContext};
 
+use client::{Binding, ClientSide};
+use connect::TunnelRoute;
 pub(crate) use connect::{FailedTls, Secured};
 pub(crate) use connection::Connection;
 pub(crate) use itself::OwnTunnel;
 pub(crate) use next::{CloseReason, LookStart, Next, TunnelStart};
 pub(crate) use origin::Origin;
+use persistence::{AnswerEnd, Persistence, RequestEnd};
+use progress::{Passing, Progress};
 use reach::Destination;
 use record::Record;
 use refuse::{Unread, refuse};
@@ -62,31 +69,18 @@ pub(crate) struct Exchange {
     held_task: Option<Box<WebTask>>,
     /// What is in force for it, from its head to its end.
     generation: Rc<WorkerGeneration>,
-    facts: ExchangeFacts,
+    client: ClientSide,
     head: RequestHead,
     framing: BodyFraming,
     /// The request's content, where it is not simply passed on.
     upload: Upload,
     /// None when no plugin is loaded.
     session: Option<Session>,
-    /// Our end of the client's connection; None where nobody is told.
-    end: Option<Rc<ClientEnd>>,
-    /// What the connection is for, inside of an intercepted tunnel.
-    origin: Option<Rc<Origin>>,
     /// The tunnel leads to an address, and that the request's host is there is what the client says.
     is_host_claimed: bool,
-    /// The tunnel to this proxy itself that it came through.
-    own_tunnel: Option<Rc<OwnTunnel>>,
-    /// How the upstream of a tunnel is spoken to while it is made.
-    tunnel_scheme: Scheme,
-    tunnel_versions: HttpVersions,
-    /// Where a tunnel has been found to lead, plugins' addresses included.
-    tunnel_destination: Destination,
+    tunnel: TunnelRoute,
     /// Where a plugin of the web server has sent it.
     forwarded_to: Option<Box<ForwardedTo>>,
-    /// The upstream connections that the client has authenticated; None before there is one.
-    pinned: Option<Rc<Pinned>>,
-    binding: Binding,
     /// Which entry of `host_timeouts` counts, from 1; 0: none.
     host_timeouts: u32,
     /// It has become a WebSocket, and some plugin listens to its messages.
@@ -94,70 +88,16 @@ pub(crate) struct Exchange {
     record: Record,
 }
 
-/// Whom the upstream connection belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Binding {
-    /// Whoever comes next.
-    Free,
-    /// The client's connection, on which NTLM or Negotiate has begun.
-    Bound,
-    /// As before, and it ends with this exchange.
-    Over,
-}
-
-/// How far the response has come.
-#[derive(Default)]
-struct Progress {
-    /// Something has arrived from the upstream: the request must not be sent again.
-    has_answer: Cell<bool>,
-    /// Something of the final response has been sent on: no other answer is possible.
-    is_started: Cell<bool>,
-    /// The response ends where the connection ends.
-    is_unframed: Cell<bool>,
-    /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
-    is_for_parent: Cell<bool>,
-    /// The request may be sent again if this connection turns out not to have processed it.
-    may_repeat: Cell<bool>,
-    /// The request has been sent whole.
-    is_sent: Cell<bool>,
-    /// The final response's head has arrived.
-    is_answered: Cell<bool>,
-    /// The response is a stream of events, which may be silent for long.
-    is_event_stream: Cell<bool>,
-    invitation: Cell<Invitation>,
-}
-
-/// Whether a client is to send its content (RFC 9110 §10.1.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Invitation {
-    /// It does so unasked, or has begun.
-    #[default]
-    Unneeded,
-    /// It waits for the upstream's word.
-    Awaited,
-    /// It has just been given it.
-    Given,
-}
-
 /// How a response was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivered {
-    /// Whole.
-    Final {
+    /// Whole: the upstream's, or a plugin's in its place.
+    Answered {
+        persistence: Persistence,
         upstream_is_reusable: bool,
-        client_may_continue: bool,
     },
-    /// By a plugin in place of the upstream's.
-    Replaced(AfterAnswer),
     /// The upstream has switched protocols.
     Upgraded,
-}
-
-/// What follows an answer of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AfterAnswer {
-    Again,
-    Close(CloseReason),
 }
 
 /// Serves the next request of a connection on which bytes have arrived.
@@ -174,21 +114,18 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
     let outcome = match exchange.run(client).await {
         Ok(outcome) => outcome,
         Err((error, progress)) => {
-            Outcome::Next(exchange.answer_failure(client, &error, &progress).await)
+            Outcome::Answered(exchange.answer_failure(client, &error, &progress).await)
         }
     };
     exchange.record.received = client.consumed() - consumed;
-    if exchange.binding == Binding::Bound
-        && let Some(pinned) = exchange.pinned.take()
-    {
-        connection.pin(pinned);
-    }
+    exchange.client.leave_pinned(connection);
     exchange.conclude(outcome)
 }
 
 /// Where an exchange leads.
 enum Outcome {
-    Next(AfterAnswer),
+    /// The client has its answer, or will have none.
+    Answered(Persistence),
     /// The request leads to this proxy itself, whose web server is to answer.
     ForWebServer,
     /// A tunnel to this proxy itself.
@@ -303,21 +240,14 @@ impl Exchange {
         Self {
             session,
             generation,
-            facts,
+            client: ClientSide::new(connection, facts),
             head,
             framing: BodyFraming::Empty,
             upload: Upload::default(),
-            origin: connection.origin.clone(),
             is_host_claimed: false,
-            own_tunnel: connection.own_tunnel.clone(),
-            end: connection.end.clone(),
-            tunnel_scheme: Scheme::Http,
-            tunnel_versions: HttpVersions::Any,
-            tunnel_destination: Destination::default(),
+            tunnel: TunnelRoute::default(),
             forwarded_to: None,
             held_task: None,
-            pinned: connection.pinned.get().map(Rc::clone),
-            binding: Binding::Free,
             host_timeouts: 0,
             is_watched_websocket: false,
             record: Record::new(timeline),
@@ -327,11 +257,11 @@ impl Exchange {
     /// What becomes of the connection; the exchange ends here, unless it has become a tunnel.
     fn conclude(mut self, outcome: Outcome) -> Next {
         match outcome {
-            Outcome::Next(next) => {
+            Outcome::Answered(persistence) => {
                 self.finish();
-                match next {
-                    AfterAnswer::Again => Next::Again,
-                    AfterAnswer::Close(reason) => Next::Close(reason),
+                match persistence {
+                    Persistence::Again => Next::Again,
+                    Persistence::Close(reason) => Next::Close(reason),
                 }
             }
             // Has been answered by then.
@@ -380,36 +310,28 @@ impl Exchange {
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
         let at_start = |error| (error, Progress::default());
-        self.framing = http1::request_framing(&self.head)
-            .map_err(|error| at_start(ExchangeError::new(Peer::Client, Step::ReadHead, error)))?;
-        self.settle_origin().map_err(at_start)?;
-        self.settle_own_tunnel().map_err(at_start)?;
-        self.settle_timeouts(None);
+        let settled = self.settle().map_err(at_start)?;
         if self.is_for_web_server() {
             return self.serve_web(client).await;
         }
-        self.refuse_loop().map_err(at_start)?;
-        if let Some(next) = self.authenticate(client).await.map_err(at_start)? {
-            return Ok(Outcome::Next(next));
-        }
-        if let Some(reply) = self.own_answer().map_err(at_start)? {
-            let next = self.answer(client, &reply).await;
-            return Ok(Outcome::Next(next));
-        }
-        if let Some(next) = self.ask_plugins(client).await.map_err(at_start)? {
-            return Ok(Outcome::Next(next));
-        }
+        let admitted = match self.admit(settled, client).await.map_err(at_start)? {
+            ControlFlow::Continue(admitted) => admitted,
+            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
+        };
+        let decided = match self.decide(admitted, client).await.map_err(at_start)? {
+            ControlFlow::Continue(decided) => decided,
+            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
+        };
         if self.head.is_method("CONNECT") {
-            return Box::pin(self.connect(client)).await.map_err(at_start);
-        }
-        if self.has_content()
-            && let Some(next) = Box::pin(self.take_content(client))
+            return Box::pin(self.connect(decided, client))
                 .await
-                .map_err(at_start)?
-        {
-            return Ok(Outcome::Next(next));
+                .map_err(at_start);
         }
-        match self.forward(client).await? {
+        let ready = match self.prepare(decided, client).await.map_err(at_start)? {
+            ControlFlow::Continue(ready) => ready,
+            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
+        };
+        match self.forward(ready, client).await? {
             // Boxed: it would make every idle client connection larger.
             Outcome::ForWebServer => Box::pin(self.serve_here(client)).await,
             outcome => Ok(outcome),
@@ -421,7 +343,7 @@ impl Exchange {
     /// The answer to a request that is meant for the proxy itself, or the reason why it is not served.
     fn own_answer(&self) -> Result<Option<Reply>, ExchangeError> {
         let refuse = |refusal| Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
-        if self.origin.is_some() {
+        if self.client.origin.is_some() {
             return Ok(self.last_hop_answer());
         }
         match self.head.target().form {
@@ -464,16 +386,14 @@ impl Exchange {
     }
 
     /// Sends an answer of our own. The connection goes on if the next request's beginning is known.
-    async fn answer(&mut self, client: &mut MessageStream, reply: &Reply) -> AfterAnswer {
-        let next = if self.has_content() && !self.upload.is_read() {
-            AfterAnswer::Close(CloseReason::BodyUnread)
-        } else if self.head.is_method("CONNECT") && client.has_buffered() {
-            // Meant for a tunnel that there will not be.
-            AfterAnswer::Close(CloseReason::BodyUnread)
-        } else {
-            self.reason_to_close()
-                .map_or(AfterAnswer::Again, AfterAnswer::Close)
+    async fn answer(&mut self, client: &mut MessageStream, reply: &Reply) -> Persistence {
+        // What came behind a CONNECT is meant for a tunnel that there will not be.
+        let is_early = self.head.is_method("CONNECT") && client.has_buffered();
+        let request = match is_early {
+            true => RequestEnd::Unread,
+            false => self.request_end(),
         };
+        let next = self.persistence(request, AnswerEnd::Framed);
         self.send_answer(client, reply, next).await
     }
 
@@ -481,11 +401,11 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
         reply: &Reply,
-        next: AfterAnswer,
-    ) -> AfterAnswer {
+        next: Persistence,
+    ) -> Persistence {
         let form = ReplyForm {
             is_head: self.head.client_method() == "HEAD",
-            is_last: next != AfterAnswer::Again,
+            is_last: next != Persistence::Again,
         };
         let stall = self.timeouts().stall;
         let result = send_reply(client, &self.generation.worker, reply, form, stall).await;
@@ -502,7 +422,7 @@ impl Exchange {
         }
         match result {
             Ok(_) => next,
-            Err(_) => AfterAnswer::Close(CloseReason::Gone),
+            Err(_) => Persistence::Close(CloseReason::Gone),
         }
     }
 
@@ -512,14 +432,14 @@ impl Exchange {
         client: &mut MessageStream,
         error: &ExchangeError,
         progress: &Progress,
-    ) -> AfterAnswer {
+    ) -> Persistence {
         self.report(error);
-        let is_started = progress.is_started.get();
+        let is_started = progress.is_started();
         if let Cause::ClosedByPlugin(plugin) = &error.cause {
             self.record.note = Some(format!("closed by {plugin}"));
-            return AfterAnswer::Close(match is_started {
+            return Persistence::Close(match is_started {
                 true => CloseReason::ResponseCutOff {
-                    framed: !progress.is_unframed.get(),
+                    framed: progress.is_framed(),
                 },
                 false => CloseReason::Plugin,
             });
@@ -527,24 +447,24 @@ impl Exchange {
         if matches!(error.cause, Cause::PinnedClosed(_)) {
             self.record.note =
                 Some("closed, the authenticated upstream connection closed".to_owned());
-            return AfterAnswer::Close(CloseReason::Upstream);
+            return Persistence::Close(CloseReason::Upstream);
         }
         // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
         let is_torn =
             error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
         if is_started || is_torn {
             self.record.note = Some(why_cut_off(error));
-            return AfterAnswer::Close(CloseReason::ResponseCutOff {
-                framed: !progress.is_unframed.get(),
+            return Persistence::Close(CloseReason::ResponseCutOff {
+                framed: progress.is_framed(),
             });
         }
         if error.is_client_gone() && matches!(error.cause, Cause::Io(_)) {
             self.record.note = Some(GONE.to_owned());
-            return AfterAnswer::Close(CloseReason::Gone);
+            return Persistence::Close(CloseReason::Gone);
         }
         if self.is_for_client_to_repeat(error, progress) {
             self.record.note = Some("refused, the upstream did not process the request".to_owned());
-            return AfterAnswer::Close(CloseReason::Unprocessed);
+            return Persistence::Close(CloseReason::Unprocessed);
         }
         let reply = Reply::for_error(error, &self.generation.config.via);
         self.record.note = Some(why_answered(error));
@@ -553,14 +473,14 @@ impl Exchange {
         let is_malformed = error.peer == Peer::Client && !is_about_policy;
         if is_malformed {
             return self
-                .send_answer(client, &reply, AfterAnswer::Close(CloseReason::Malformed))
+                .send_answer(client, &reply, Persistence::Close(CloseReason::Malformed))
                 .await;
         }
         self.answer(client, &reply).await
     }
 
     fn report(&self, error: &ExchangeError) {
-        let client = self.facts.client;
+        let client = self.client.facts.client;
         let (method, host, port) = (self.head.method(), self.head.host(), self.head.port());
         match error.peer {
             // A decision, and the access log tells it.
@@ -606,6 +526,7 @@ impl Exchange {
             entry.names(self.head.host()) || sent_to.is_some_and(|host| entry.names(host))
         });
         let of_tunnel = self
+            .client
             .origin
             .as_ref()
             .map_or(0, |origin| origin.host_timeouts);
@@ -626,22 +547,6 @@ impl Exchange {
 
     fn has_content(&self) -> bool {
         !matches!(self.framing, BodyFraming::Empty | BodyFraming::Length(0))
-    }
-
-    /// Why the client connection is not kept after this exchange, as far as the request tells.
-    fn reason_to_close(&self) -> Option<CloseReason> {
-        if self.head.version() == Version::Http10 {
-            Some(CloseReason::Http10)
-        } else if self.head.fields().connection_options().close {
-            Some(CloseReason::Client)
-        } else if self.binding == Binding::Over && self.head.version() != Version::Http2 {
-            // A stream of HTTP/2 ends by itself: to reset it would take its answer back.
-            Some(CloseReason::Upstream)
-        } else if self.generation.worker.is_draining() {
-            Some(CloseReason::Draining)
-        } else {
-            None
-        }
     }
 }
 

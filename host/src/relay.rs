@@ -5,7 +5,6 @@
 //! still unsent before it (a head, the frame of the last chunk), large pieces straight from the buffer they were read
 //! into. The beginning of a request body may be kept as it was sent, for a retry on another connection.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -111,10 +110,9 @@ pub(crate) struct BodyRelay<'a> {
 }
 
 /// A body's beginning that is kept in [`BodyRelay::out`] as it is written.
-#[derive(Debug)]
 pub(crate) struct Keeping<'a> {
-    /// It is of no use any more once this is set.
-    pub(crate) is_answered: &'a Cell<bool>,
+    /// Whether it is of no use any more.
+    pub(crate) is_answered: &'a dyn Fn() -> bool,
     /// Bytes of `out` that come before the body.
     pub(crate) head_len: usize,
     /// Bytes of content in `out`.
@@ -159,7 +157,7 @@ impl BodyRelay<'_> {
         if self
             .keeping
             .as_ref()
-            .is_some_and(|kept| kept.is_answered.get())
+            .is_some_and(|kept| (kept.is_answered)())
         {
             self.keeping = None;
             buffers::give_back(std::mem::take(&mut self.out));
@@ -176,7 +174,7 @@ impl BodyRelay<'_> {
         let has_room = kept.content_len <= KEPT_CONTENT
             && text_len <= kept.head_len + KEPT_TEXT
             && kept.held.set(text_len as u64).is_ok();
-        if has_room && !kept.is_answered.get() {
+        if has_room && !(kept.is_answered)() {
             if text_len > buffers::SMALL - 2 && self.out.capacity() == buffers::SMALL {
                 let mut larger = buffers::large();
                 larger.extend_from_slice(&self.out);

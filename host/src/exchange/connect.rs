@@ -4,7 +4,8 @@
 //! reachable and authentic, and otherwise the reason. An upstream that does not speak TLS is connected without it, and
 //! then the bytes of the client decide.
 
-use super::reach::Reached;
+use super::phase::Decided;
+use super::reach::{Destination, Reached};
 use super::{Exchange, Origin, Outcome, unless_gone};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::Scheme;
@@ -15,6 +16,24 @@ use crate::upstream::{self, DialFailure, Freshness, HttpVersions, Route, TlsFaul
 
 /// Ports on which nobody begins with TLS; servers there may wait for a line that never comes.
 const CLEAR_PORTS: [u16; 4] = [21, 22, 25, 80];
+
+/// How the upstream of a tunnel is spoken to while the tunnel is made, and where that was found.
+pub(super) struct TunnelRoute {
+    pub(super) scheme: Scheme,
+    pub(super) versions: HttpVersions,
+    /// Plugins' addresses included.
+    pub(super) destination: Destination,
+}
+
+impl Default for TunnelRoute {
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::Http,
+            versions: HttpVersions::Any,
+            destination: Destination::default(),
+        }
+    }
+}
 
 /// How a tunnel begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +50,7 @@ impl Exchange {
     /// Connects, and only then promises a tunnel.
     pub(super) async fn connect(
         &mut self,
+        _: Decided,
         client: &mut MessageStream,
     ) -> Result<Outcome, ExchangeError> {
         self.seek_upstream();
@@ -38,46 +58,46 @@ impl Exchange {
         let mut secured = None;
         let mut upstream = None;
         if approach == Approach::Secure {
-            self.tunnel_scheme = Scheme::Https;
+            self.tunnel.scheme = Scheme::Https;
             match self.reach(client, Freshness::Any).await {
-                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
+                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Answered(next)),
                 Ok((_, Reached::Itself)) => return self.tunnel_here(client).await,
                 Ok((destination, Reached::Upstream(reached))) => {
                     secured = Some(self.keep_secured(reached.stream, &self.route(&destination)));
-                    self.tunnel_destination = destination;
+                    self.tunnel.destination = destination;
                 }
                 Err(error) if tls_fault(&error).is_some_and(TlsFault::is_no_protocol) => {
                     // What it speaks is no HTTP, or has another name: the client will say.
-                    self.tunnel_versions = HttpVersions::Unnamed;
+                    self.tunnel.versions = HttpVersions::Unnamed;
                     let Ok((destination, Reached::Upstream(reached))) =
                         self.reach(client, Freshness::New).await
                     else {
                         return Err(error);
                     };
-                    self.tunnel_versions = HttpVersions::Any;
+                    self.tunnel.versions = HttpVersions::Any;
                     secured = Some(Secured::Unnamed(Box::new(reached.stream)));
-                    self.tunnel_destination = destination;
+                    self.tunnel.destination = destination;
                 }
                 Err(error) => {
                     treatment = self.may_go_on_in_clear(&error).ok_or(error)?;
                     approach = self.approach_in_clear(treatment);
                 }
             }
-            self.tunnel_scheme = Scheme::Http;
+            self.tunnel.scheme = Scheme::Http;
         }
         if approach != Approach::Secure {
             match self.reach(client, Freshness::New).await? {
-                (_, Reached::Answered(next)) => return Ok(Outcome::Next(next)),
+                (_, Reached::Answered(next)) => return Ok(Outcome::Answered(next)),
                 (_, Reached::Itself) => return self.tunnel_here(client).await,
                 (destination, Reached::Upstream(reached)) => {
                     upstream = Some(reached.stream);
-                    self.tunnel_destination = destination;
+                    self.tunnel.destination = destination;
                 }
             }
         }
-        let destination = std::mem::take(&mut self.tunnel_destination);
+        let destination = std::mem::take(&mut self.tunnel.destination);
         self.settle_timeouts(Some(&destination));
-        self.tunnel_destination = destination;
+        self.tunnel.destination = destination;
         self.promise_tunnel(client).await?;
         Ok(match upstream {
             Some(upstream) if approach == Approach::Unseen => {
@@ -125,7 +145,7 @@ impl Exchange {
         let (host, port) = (self.head.host(), self.head.port());
         let interception = self.generation.interception.as_ref();
         let treatment = match interception {
-            Some(interception) => interception.treatment(self.facts.client.ip(), host, port),
+            Some(interception) => interception.treatment(self.client.facts.client.ip(), host, port),
             None => Treatment::Relay(RelayReason::NoInterception),
         };
         // The certificate of an address is seldom for the address, nor that of a front for the front: the name comes with
@@ -172,7 +192,7 @@ impl Exchange {
         }
         if fault.is_version_too_old() && interception.skips_verification(host) {
             tracing::warn!(
-                client.address = %self.facts.client,
+                client.address = %self.client.facts.client,
                 host,
                 port,
                 "a host in insecure_hosts supports only obsolete TLS versions: relaying without decryption"
@@ -198,7 +218,7 @@ impl Exchange {
         client: &MessageStream,
     ) -> Result<MessageStream, ExchangeError> {
         let half_closed = self.timeouts().half_closed;
-        let route = self.route(&self.tunnel_destination);
+        let route = self.route(&self.tunnel.destination);
         let connected = async {
             upstream::connect(&self.generation.connector, &route, Freshness::Any)
                 .await
@@ -211,7 +231,7 @@ impl Exchange {
 
     /// Keeps a connection that was to be relayed for the requests that come through the tunnel instead.
     pub(crate) fn pool_clear(&self, upstream: MessageStream) {
-        let route = self.route(&self.tunnel_destination);
+        let route = self.route(&self.tunnel.destination);
         if route.parent.is_none() {
             self.generation.connector.pool().put(&route, upstream);
         }
@@ -227,7 +247,7 @@ impl Exchange {
 
     /// The way of what comes through the tunnel by TLS.
     fn route_inside<'a>(&'a self, origin: &'a Origin) -> Route<'a> {
-        let mut route = self.route(&self.tunnel_destination);
+        let mut route = self.route(&self.tunnel.destination);
         // Where plugins have sent the tunnel, the client's name for its host does not lead.
         if route.host == self.head.host() {
             let found = route.addresses;

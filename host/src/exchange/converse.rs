@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reach::Destination;
 use super::upload::KeptContent;
-use super::{Delivered, Exchange, Invitation, Moment, Progress, client_has_gone, unless_gone};
+use super::{Delivered, Exchange, Moment, Progress, client_has_gone, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::config::Timeouts;
@@ -37,9 +37,10 @@ impl Exchange {
         client: &mut MessageStream,
         upstream: &mut MessageStream,
         destination: &Destination,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Delivered, ExchangeError> {
         let out = self.outbound_head(destination, progress);
+        let progress = &*progress;
         if self.has_content() {
             // Boxed: most requests have no content, and idle connections need not be large for those that have.
             let turn = self.converse_with_content(out, client, upstream, progress);
@@ -50,7 +51,7 @@ impl Exchange {
         let sent = to_upstream.write_all(&out, stall).await;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
-        progress.is_sent.set(true);
+        progress.note_sent();
         self.record.timeline.note(Moment::Sent);
         let patience = self.timeouts().upstream_response;
         from_upstream.deadline().arm(patience);
@@ -66,12 +67,10 @@ impl Exchange {
     }
 
     /// The request's head as it goes out.
-    fn outbound_head(&mut self, destination: &Destination, progress: &Progress) -> Vec<u8> {
+    fn outbound_head(&mut self, destination: &Destination, progress: &mut Progress) -> Vec<u8> {
         self.decline_extensions();
         let form = self.route(destination).request_form();
-        progress
-            .is_for_parent
-            .set(form != http1::RequestForm::Origin);
+        progress.is_for_parent = form != http1::RequestForm::Origin;
         let options = RequestForward {
             via: self.via_for(destination, form),
             drop_fields: &self.generation.config.disable_headers,
@@ -140,9 +139,10 @@ impl Exchange {
             begun,
             mut hooks,
         } = self.content_with(out);
-        let keeping = progress.may_repeat.get().then(|| {
+        let is_answered = || progress.is_answered();
+        let keeping = progress.may_repeat.then(|| {
             Box::new(Keeping {
-                is_answered: &progress.is_answered,
+                is_answered: &is_answered,
                 head_len,
                 content_len,
                 written: 0,
@@ -182,11 +182,11 @@ impl Exchange {
                     sent.map_err(NotSent::from)
                 }
             };
-            if !progress.is_answered.get() {
+            if !progress.is_answered() {
                 answer_within.arm(timeouts.upstream_response);
             }
             sent?;
-            progress.is_sent.set(true);
+            progress.note_sent();
             timeline.note(Moment::Sent);
             clocks.content_within.disarm();
             let watch = clocks.content_within.another();
@@ -229,12 +229,9 @@ impl Exchange {
         };
         Ok(match delivered? {
             // Answered before the request was over: neither connection can be used again.
-            Delivered::Final {
-                client_may_continue,
-                ..
-            } if !progress.is_sent.get() => Delivered::Final {
+            Delivered::Answered { persistence, .. } if !progress.is_sent() => Delivered::Answered {
+                persistence,
                 upstream_is_reusable: false,
-                client_may_continue,
             },
             delivered => delivered,
         })
@@ -264,9 +261,8 @@ impl Clocks<'_> {
         poll_fn(|cx| {
             self.company.renew(self.least_stall());
             let polled = both.as_mut().poll(cx);
-            if self.progress.invitation.get() == Invitation::Given {
+            if self.progress.take_invited() {
                 // From now on it is the client that is waited for.
-                self.progress.invitation.set(Invitation::Unneeded);
                 self.answer_within.disarm();
                 self.content_within.arm(self.timeouts.stall);
             }
@@ -276,7 +272,7 @@ impl Clocks<'_> {
     }
 
     fn least_stall(&self) -> Duration {
-        match self.progress.is_event_stream.get() {
+        match self.progress.is_event_stream() {
             true => self.timeouts.tunnel_idle,
             false => Duration::ZERO,
         }
@@ -300,15 +296,13 @@ async fn await_invitation(
     } = clocks;
     let sent = to.write_all(head, timeouts.stall).await;
     sent.map_err(not_taken)?;
-    progress.invitation.set(Invitation::Awaited);
-    if !progress.is_answered.get() {
+    progress.await_invitation();
+    if !progress.is_answered() {
         answer_within.arm(timeouts.upstream_response);
     }
     content_within.disarm();
     let filled = from.fill().await;
-    if progress.invitation.replace(Invitation::Unneeded) == Invitation::Awaited
-        && !progress.is_answered.get()
-    {
+    if progress.end_invitation() && !progress.is_answered() {
         answer_within.disarm();
     }
     let not_sent = |cause| NotSent::Failed(ExchangeError::new(Peer::Client, Step::ReadBody, cause));

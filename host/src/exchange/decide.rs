@@ -1,6 +1,6 @@
 //! The decisions of plugins about a request before it is forwarded.
 
-use super::{AfterAnswer, CloseReason, Exchange, unless_gone};
+use super::{CloseReason, Exchange, Persistence, unless_gone};
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
 use crate::plugins::{AnsweredBy, Hook, PluginReply, Subject, Verdict};
@@ -12,8 +12,8 @@ impl Exchange {
     pub(super) async fn authenticate(
         &mut self,
         client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
-        if self.origin.is_some() {
+    ) -> Result<Option<Persistence>, ExchangeError> {
+        if self.client.origin.is_some() {
             // Was asked when the tunnel was made.
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl Exchange {
     pub(super) async fn ask_plugins(
         &mut self,
         client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         for hook in [Hook::BeforeUpstreamConnection, Hook::HandleClientRequest] {
             if self.has_listeners(hook)
                 && let Some(next) = self.ask(hook, client).await?
@@ -66,7 +66,7 @@ impl Exchange {
         &mut self,
         hook: Hook,
         client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         let half_closed = self.timeouts().half_closed;
         let Some(session) = &self.session else {
             return Ok(None);
@@ -95,7 +95,7 @@ impl Exchange {
         &mut self,
         verdict: Verdict,
         client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         match verdict {
             Verdict::Proceed | Verdict::Retry => Ok(None),
             Verdict::Reply(reply, plugin) if self.promises_tunnel(&reply) => {
@@ -118,7 +118,7 @@ impl Exchange {
             }
             Verdict::Close(plugin) => {
                 self.record.note = Some(format!("closed by {plugin}"));
-                Ok(Some(AfterAnswer::Close(CloseReason::Plugin)))
+                Ok(Some(Persistence::Close(CloseReason::Plugin)))
             }
             Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
         }

@@ -36,7 +36,7 @@ impl Exchange {
         let is_spoken = route.is_tunnel || (route.scheme == Scheme::Https) == speaks_tls;
         let is_read = self.upload.collected.is_some() || self.upload.is_read();
         self.generation.web.is_some()
-            && self.origin.is_none()
+            && self.client.origin.is_none()
             && self.forwarded_to.is_none()
             && is_spoken
             && !is_read
@@ -75,7 +75,7 @@ impl Exchange {
                 None => (self.head.host(), self.head.port()),
             };
             self.generation.worker.log_access(&AccessRecord {
-                client: self.facts.client,
+                client: self.client.facts.client,
                 method: self.head.method(),
                 is_web: false,
                 upstream: Some(upstream),
@@ -109,7 +109,7 @@ impl Exchange {
 
     /// Makes sure that nothing is forwarded from a tunnel to this proxy itself.
     pub(super) fn settle_own_tunnel(&self) -> Result<(), ExchangeError> {
-        let Some(tunnel) = &self.own_tunnel else {
+        let Some(tunnel) = &self.client.own_tunnel else {
             return Ok(());
         };
         if let TargetForm::Absolute | TargetForm::Authority = self.head.target().form {

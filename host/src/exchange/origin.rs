@@ -112,7 +112,7 @@ impl Exchange {
                 .interception
                 .as_ref()
                 .is_some_and(|interception| interception.allows_fronting(host)),
-            front_addresses: self.tunnel_destination.addresses().to_vec(),
+            front_addresses: self.tunnel.destination.addresses().to_vec(),
             user: self
                 .session
                 .as_ref()
@@ -138,7 +138,7 @@ impl Exchange {
     /// The host that the request goes to, if nothing proves that it is the request's.
     pub(super) fn unproven_end(&self) -> Option<&str> {
         let is_claimed = self.is_host_claimed && !self.head.has_new_host();
-        let origin = self.origin.as_ref().filter(|_| is_claimed)?;
+        let origin = self.client.origin.as_ref().filter(|_| is_claimed)?;
         let is_proven = origin.scheme == Scheme::Https && self.is_host_verified(origin);
         let other = || origin.other_than(self.head.host());
         (!is_proven).then(other).flatten()
@@ -146,7 +146,7 @@ impl Exchange {
 
     /// Makes sure that the request is for the origin of its connection, and completes it.
     pub(super) fn settle_origin(&mut self) -> Result<(), ExchangeError> {
-        let Some(origin) = &self.origin else {
+        let Some(origin) = &self.client.origin else {
             return Ok(());
         };
         if self.head.is_method("CONNECT") {

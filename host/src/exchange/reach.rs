@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::{
-    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Moment, Outcome, Progress, unless_gone,
-};
+use super::phase::Ready;
+use super::{Binding, Delivered, Exchange, Moment, Outcome, Persistence, Progress, unless_gone};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme, Version};
 use crate::http2;
@@ -56,7 +55,7 @@ impl Destination {
 pub(super) enum Reached {
     Upstream(Upstream),
     /// A plugin has answered in its place.
-    Answered(AfterAnswer),
+    Answered(Persistence),
     /// It would be this proxy itself, and the web server may answer.
     Itself,
 }
@@ -118,10 +117,10 @@ impl Exchange {
     fn way<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let own = Route {
             is_tunnel: self.head.is_method("CONNECT"),
-            scheme: self.tunnel_scheme,
-            versions: match self.tunnel_scheme {
+            scheme: self.tunnel.scheme,
+            versions: match self.tunnel.scheme {
                 Scheme::Http => HttpVersions::Http1,
-                Scheme::Https => self.tunnel_versions,
+                Scheme::Https => self.tunnel.versions,
             },
             may_lead_back: false,
             is_absolute: self.head.has_absolute_host(),
@@ -148,7 +147,7 @@ impl Exchange {
             },
             None => own,
         };
-        let own = match &self.origin {
+        let own = match &self.client.origin {
             // It leaves the tunnel's upstream.
             Some(origin) if self.head.has_new_host() => Route {
                 scheme: origin.scheme,
@@ -192,6 +191,7 @@ impl Exchange {
     /// only if what went out of its content is kept.
     pub(super) async fn forward(
         &mut self,
+        _: Ready,
         client: &mut MessageStream,
     ) -> Result<Outcome, (ExchangeError, Progress)> {
         let has_all = !self.has_content() || self.upload.is_done;
@@ -203,26 +203,24 @@ impl Exchange {
             Freshness::Verified
         };
         loop {
-            let progress = Progress::default();
             // Boxed: it would make every idle client connection larger.
             let (destination, mut upstream) = match Box::pin(self.reach(client, freshness)).await {
                 Ok((destination, Reached::Upstream(upstream))) => (destination, upstream),
-                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Next(next)),
+                Ok((_, Reached::Answered(next))) => return Ok(Outcome::Answered(next)),
                 Ok((_, Reached::Itself)) => return Ok(Outcome::ForWebServer),
-                Err(error) => return Err((error, progress)),
+                Err(error) => return Err((error, Progress::default())),
             };
             let is_bound = upstream.is_pinned || http1::is_connection_bound(&self.head);
-            self.binding = match is_bound {
+            self.client.binding = match is_bound {
                 true => Binding::Bound,
                 false => Binding::Free,
             };
             self.settle_timeouts(Some(&destination));
             let may_be_stale = upstream.is_reused && is_idempotent && !upstream.is_pinned;
-            progress
-                .may_repeat
-                .set(upstream.stream.is_channel() || may_be_stale);
+            let may_repeat = upstream.stream.is_channel() || may_be_stale;
+            let mut progress = Progress::new(may_repeat);
             let conversed = self
-                .converse(client, &mut upstream.stream, &destination, &progress)
+                .converse(client, &mut upstream.stream, &destination, &mut progress)
                 .await;
             let is_repeatable = has_all || self.upload.kept.is_some();
             match conversed {
@@ -285,7 +283,7 @@ impl Exchange {
                     let timings = upstream.timings.as_deref();
                     let timeline = &self.record.timeline;
                     timeline.note_connection(timings, upstream.is_reused);
-                    if self.end.is_some() {
+                    if self.client.end.is_some() {
                         self.record.upstream_ends = upstream.stream.addresses().map(Box::new);
                     }
                     if let Some(session) = &self.session {
@@ -357,7 +355,7 @@ impl Exchange {
         }
         let half_closed = self.timeouts().half_closed;
         let route = self.route(destination);
-        if let Some(pinned) = self.pinned.as_ref().filter(|_| !route.is_tunnel)
+        if let Some(pinned) = self.client.pinned.as_ref().filter(|_| !route.is_tunnel)
             && let Some(upstream) = upstream::pinned(pinned, &route)
                 .map_err(|closed| ExchangeError::new(Peer::Upstream, Step::Dial, closed))?
         {
@@ -397,7 +395,7 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
         destination: &mut Destination,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         let half_closed = self.timeouts().half_closed;
         // The tunnel's host has been resolved, and plugins would be asked about the request's.
         let is_found = self.is_host_claimed && !self.head.has_new_host();
@@ -438,32 +436,27 @@ impl Exchange {
     ) -> Outcome {
         match delivered {
             Delivered::Upgraded => Outcome::Tunnel(upstream),
-            Delivered::Replaced(next) => Outcome::Next(next),
-            Delivered::Final {
+            Delivered::Answered {
+                persistence,
                 upstream_is_reusable,
-                client_may_continue,
             } => {
                 if upstream_is_reusable && !self.generation.worker.is_draining() {
                     self.keep(upstream, destination);
                 }
-                Outcome::Next(match self.reason_to_close() {
-                    _ if !client_may_continue => AfterAnswer::Close(CloseReason::BodyUnread),
-                    Some(reason) => AfterAnswer::Close(reason),
-                    None => AfterAnswer::Again,
-                })
+                Outcome::Answered(self.persistence_at_end(persistence))
             }
         }
     }
 
     /// Keeps a connection for further requests: this client's, or anybody's.
     fn keep(&mut self, upstream: MessageStream, destination: &Destination) {
-        if self.binding == Binding::Free {
+        if self.client.binding == Binding::Free {
             self.generation
                 .connector
                 .pool()
                 .put(&self.route(destination), upstream);
         } else if !upstream.is_channel() {
-            let pinned = Rc::clone(self.pinned.get_or_insert_default());
+            let pinned = Rc::clone(self.client.pinned.get_or_insert_default());
             pinned.put(&self.route(destination), upstream);
         }
     }
@@ -522,5 +515,5 @@ fn requires_http1(error: &ExchangeError, progress: &Progress) -> bool {
 }
 
 fn is_silence(error: &ExchangeError, progress: &Progress) -> bool {
-    error.peer == Peer::Upstream && !progress.has_answer.get() && !progress.is_started.get()
+    error.peer == Peer::Upstream && progress.is_silent()
 }

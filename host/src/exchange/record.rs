@@ -116,11 +116,15 @@ impl Exchange {
     pub(super) fn note_event(&self, kind: NoteKind) {
         self.generation.events.note(|| Note {
             request: Some(self.noted_request()),
-            exchange_id: self.facts.exchange_id,
+            exchange_id: self.client.facts.exchange_id,
             status: self.record.status.unwrap_or(0),
             note: self.record.note.clone().unwrap_or_default(),
-            local: self.end.as_ref().and_then(|end| end.local),
-            ..Note::new(kind, self.facts.connection_id, self.facts.client)
+            local: self.client.end.as_ref().and_then(|end| end.local),
+            ..Note::new(
+                kind,
+                self.client.facts.connection_id,
+                self.client.facts.client,
+            )
         });
     }
 
@@ -137,24 +141,24 @@ impl Exchange {
     fn note_end(&self, elapsed: Duration) {
         self.generation.events.note(|| Note {
             request: Some(self.noted_request()),
-            exchange_id: self.facts.exchange_id,
+            exchange_id: self.client.facts.exchange_id,
             status: self.record.answered,
             note: self.record.note.clone().unwrap_or_default(),
             bytes: self.record.sent,
             elapsed,
-            local: self.end.as_ref().and_then(|end| end.local),
+            local: self.client.end.as_ref().and_then(|end| end.local),
             ended: Some(Box::new(NotedEnd {
                 answered_by: self.record.answered_by.clone(),
                 from_client: self.record.received,
                 to_client: self.record.sent + self.record.answer_len,
                 timeline: self.record.timeline.view(),
                 upstream: self.record.upstream_ends.as_ref().map(|ends| ends.0),
-                tls: self.end.as_ref().and_then(|end| end.tls.clone()),
+                tls: self.client.end.as_ref().and_then(|end| end.tls.clone()),
             })),
             ..Note::new(
                 NoteKind::ExchangeEnded,
-                self.facts.connection_id,
-                self.facts.client,
+                self.client.facts.connection_id,
+                self.client.facts.client,
             )
         });
     }
@@ -209,7 +213,7 @@ impl Exchange {
         self.record.sent = relayed.to_client;
         self.record.received += relayed.to_upstream;
         tracing::debug!(
-            client.address = %self.facts.client,
+            client.address = %self.client.facts.client,
             to_upstream = relayed.to_upstream,
             to_client = relayed.to_client,
             end = %relayed.end,
@@ -296,7 +300,7 @@ impl Exchange {
         let asked = Some((self.head.host(), self.head.port()))
             .filter(|asked| !self.record.is_web && !asked.0.is_empty() && upstream != Some(*asked));
         self.generation.worker.log_access(&AccessRecord {
-            client: self.facts.client,
+            client: self.client.facts.client,
             method: self.head.client_method(),
             is_web: self.record.is_web,
             upstream,
@@ -318,10 +322,14 @@ impl Exchange {
     /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request.
     /// Empty if nobody asked.
     pub(super) fn known_user(&self) -> &str {
-        match (&self.generation.config.basic_auth, &self.origin) {
+        match (&self.generation.config.basic_auth, &self.client.origin) {
             (Some(credential), _) if self.record.has_credential => credential.user(),
             (_, Some(origin)) => origin.user(),
-            _ => self.own_tunnel.as_ref().map_or("", |tunnel| tunnel.user()),
+            _ => self
+                .client
+                .own_tunnel
+                .as_ref()
+                .map_or("", |tunnel| tunnel.user()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    AfterAnswer, Binding, CloseReason, Delivered, Exchange, Invitation, Moment, Progress,
+    AnswerEnd, Binding, CloseReason, Delivered, Exchange, Moment, Passing, Persistence, Progress,
     unless_gone,
 };
 use crate::buffers;
@@ -40,7 +40,7 @@ impl Exchange {
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
         let mut head = self.final_response(from, to, progress).await?;
-        if head.status() == 407 && progress.is_for_parent.get() {
+        if head.status() == 407 && progress.is_for_parent {
             return Err(ExchangeError::new(
                 Peer::Upstream,
                 Step::ReadHead,
@@ -97,9 +97,9 @@ impl Exchange {
             return;
         };
         if challenge == ConnectionChallenge::Begun {
-            self.binding = Binding::Bound;
+            self.client.binding = Binding::Bound;
         }
-        let is_to_proxy = self.origin.is_none() && self.forwarded_to.is_none();
+        let is_to_proxy = self.client.origin.is_none() && self.forwarded_to.is_none();
         if is_to_proxy && self.head.version() == Version::Http11 {
             // A name and a value that may stand in a field line.
             let _ = head
@@ -212,16 +212,16 @@ impl Exchange {
             let compatibility = &self.generation.config.compatibility;
             let may_relax = || compatibility.is_relaxed(self.head.host());
             let on_begun = || self.record.timeline.note(Moment::AnswerBegun);
-            let received = match self.has_content() && !progress.is_sent.get() {
+            let received = match self.has_content() && !progress.is_sent() {
                 false => from.read_response(&limits, may_relax, on_begun).await,
                 // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
                 true => Box::pin(unless_reset(from, to, &limits, may_relax, on_begun)).await?,
             };
             let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
                 && from.buffered().is_empty();
-            progress
-                .has_answer
-                .set(progress.has_answer.get() || !is_silence);
+            if !is_silence {
+                progress.note_begun();
+            }
             let mut head = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
             if head.is_relaxed() {
                 let host = self.head.host();
@@ -232,16 +232,15 @@ impl Exchange {
                 head.set_version(Version::Http2);
             }
             if !(100..200).contains(&head.status()) || head.status() == 101 {
-                progress.is_answered.set(true);
+                progress.note_answered();
                 head.set_relaxed(is_relaxed);
                 return Ok(head);
             }
             let is_invitation = head.status() == 100;
             self.pass_interim(head, from, to).await?;
-            let invitation = &progress.invitation;
-            if is_invitation && invitation.get() == Invitation::Awaited {
-                invitation.set(Invitation::Given);
-            } else if progress.is_sent.get() || invitation.get() == Invitation::Awaited {
+            if is_invitation && progress.awaits_invitation() {
+                progress.note_invited();
+            } else if progress.is_sent() || progress.awaits_invitation() {
                 from.deadline().arm(self.timeouts().upstream_response);
             }
         }
@@ -321,7 +320,7 @@ impl Exchange {
             self.is_watched_websocket = true;
         }
         self.note_response(&head);
-        progress.is_started.set(true);
+        progress.note_started(Passing::SHORT);
         self.record.answered = head.status();
         self.record.answered_by = AnsweredBy::Upstream;
         let options =
@@ -376,9 +375,10 @@ impl Exchange {
             }
             Verdict::Close(plugin) => {
                 self.record.note = Some(format!("closed by {plugin}"));
-                Ok(Some(Delivered::Replaced(AfterAnswer::Close(
-                    CloseReason::Plugin,
-                ))))
+                Ok(Some(Delivered::Answered {
+                    persistence: Persistence::Close(CloseReason::Plugin),
+                    upstream_is_reusable: false,
+                }))
             }
             Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
         }
@@ -391,27 +391,27 @@ impl Exchange {
         to: &mut Writer<'_>,
         progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let next = match self.reason_to_close() {
-            _ if !progress.is_sent.get() => AfterAnswer::Close(CloseReason::BodyUnread),
-            Some(reason) => AfterAnswer::Close(reason),
-            None => AfterAnswer::Again,
-        };
+        let request = self.request_end_in(progress);
+        let persistence = self.persistence(request, AnswerEnd::Framed);
         let form = ReplyForm {
             is_head: self.head.client_method() == "HEAD",
-            is_last: next != AfterAnswer::Again,
+            is_last: persistence != Persistence::Again,
         };
         let mut out = buffers::small();
         self.generation
             .worker
             .with_date(|date| reply.encode(form, date, &mut out));
-        progress.is_started.set(true);
+        progress.note_started(Passing::SHORT);
         self.record.answered = reply.status;
         self.keep_reply(reply, form);
         let sent = to.write_all(&out, self.timeouts().stall).await;
         self.record.sent += out.len() as u64;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
-        Ok(Delivered::Replaced(next))
+        Ok(Delivered::Answered {
+            persistence,
+            upstream_is_reusable: false,
+        })
     }
 
     /// Sends the final response on, head and body.
@@ -435,18 +435,19 @@ impl Exchange {
                 http1::forget_digests(&mut head.fields_mut());
             }
             let out_framing = self.out_framing(&head, framing, is_edited);
-            let is_unframed = out_framing == OutFraming::UntilClose;
-            progress.is_unframed.set(is_unframed);
+            let answer = match out_framing {
+                OutFraming::UntilClose => AnswerEnd::Connection,
+                _ => AnswerEnd::Framed,
+            };
             let is_upstream_kept = !body.ends_connection && http1::is_persistent(&head);
-            if self.binding == Binding::Bound && !is_upstream_kept {
-                self.binding = Binding::Over;
+            if self.client.binding == Binding::Bound && !is_upstream_kept {
+                self.client.binding = Binding::Over;
             }
-            let is_client_done = progress.is_sent.get() || self.upload.is_read();
-            let is_last = is_unframed || !is_client_done || self.reason_to_close().is_some();
-            let announcement = if is_last {
-                ConnectionAnnouncement::Close
-            } else {
-                ConnectionAnnouncement::Nothing
+            // What is announced holds, even if the request has been sent whole by the end.
+            let persistence = self.persistence(self.request_end_in(progress), answer);
+            let announcement = match persistence {
+                Persistence::Close(_) => ConnectionAnnouncement::Close,
+                Persistence::Again => ConnectionAnnouncement::Nothing,
             };
             let mut out = buffers::small();
             if head.fields().has(FieldId::Date) {
@@ -458,14 +459,17 @@ impl Exchange {
                     http1::forward_response(&head, &options, &mut out);
                 });
             }
-            let patience = self.patience_with(&head, framing, progress);
+            let (patience, is_event_stream) = self.patience_with(&head, framing);
             let mut hooks = match (&self.session, plan) {
                 (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
                     Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
                 }
                 _ => None,
             };
-            progress.is_started.set(true);
+            progress.note_started(Passing {
+                is_framed: answer == AnswerEnd::Framed,
+                is_event_stream,
+            });
             self.record.answered = head.status();
             self.record.answered_by = AnsweredBy::Upstream;
             let mut relay = BodyRelay {
@@ -489,41 +493,36 @@ impl Exchange {
             // A body that breaks before anything of the response was sent can still be answered with an error.
             let is_started = self.record.sent > 0
                 || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
-            progress.is_started.set(is_started);
             let upstream_is_reusable = is_upstream_kept && from.buffered().is_empty();
             if !is_started {
+                progress.note_answered();
                 self.record.answered = 0;
                 self.record.answered_by = AnsweredBy::Nobody;
             }
             self.keep_response(head);
             relayed.map_err(response_error)?;
-            Ok(Delivered::Final {
+            Ok(Delivered::Answered {
+                persistence,
                 upstream_is_reusable,
-                // What was announced holds, even if the request has been sent whole since.
-                client_may_continue: is_client_done,
             })
         }
     }
 
-    /// How long either side may do nothing while the response's body is under way.
-    fn patience_with(
-        &self,
-        head: &ResponseHead,
-        framing: BodyFraming,
-        progress: &Progress,
-    ) -> Patience {
+    /// How long either side may do nothing while the response's body is under way, and whether it is a stream of events.
+    fn patience_with(&self, head: &ResponseHead, framing: BodyFraming) -> (Patience, bool) {
         let timeouts = self.timeouts();
         // An event stream has no length, and few other responses have none.
         let may_be_events = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
-        let least = match may_be_events && http1::is_event_stream(head) {
+        let is_event_stream = may_be_events && http1::is_event_stream(head);
+        let least = match is_event_stream {
             true => timeouts.tunnel_idle,
             false => Duration::ZERO,
         };
-        progress.is_event_stream.set(!least.is_zero());
-        Patience {
+        let patience = Patience {
             sender: timeouts.upstream_idle.max(least),
             receiver: timeouts.stall.max(least),
-        }
+        };
+        (patience, is_event_stream)
     }
 
     /// How the client will know where the response's body ends.

@@ -1,6 +1,6 @@
 //! The request content, for plugins: whole before connecting, or as a stream.
 
-use super::{AfterAnswer, Exchange, unless_gone};
+use super::{Exchange, Persistence, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{ExchangeError, Peer, Step};
@@ -68,7 +68,7 @@ impl Exchange {
     pub(super) async fn take_content(
         &mut self,
         client: &mut MessageStream,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         let Some(session) = self
             .session
             .as_ref()
@@ -102,7 +102,7 @@ impl Exchange {
         client: &mut MessageStream,
         session: &Session,
         plan: &mut BodyPlan,
-    ) -> Result<Option<AfterAnswer>, ExchangeError> {
+    ) -> Result<Option<Persistence>, ExchangeError> {
         self.invite_content(client, session).await?;
         let patience = self.timeouts().stall;
         let half_closed = self.timeouts().half_closed;

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use plugin_api::abi::web::fault;
 
-use super::{AfterAnswer, CloseReason, Exchange, Outcome, Progress, client_has_gone};
+use super::{
+    AnswerEnd, CloseReason, Exchange, Outcome, Persistence, Progress, RequestEnd, client_has_gone,
+};
 use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
@@ -53,7 +56,7 @@ impl Exchange {
             TargetForm::Absolute => self.generation.config.disable_http_proxy,
             TargetForm::Asterisk | TargetForm::Authority => false,
         };
-        is_meant && self.origin.is_none() && self.generation.web.is_some()
+        is_meant && self.client.origin.is_none() && self.generation.web.is_some()
     }
 
     pub(super) async fn serve_web(
@@ -78,10 +81,10 @@ impl Exchange {
             }
             Found::Pac(pac) => {
                 let reply = Reply::page(pac.answer(&self.head)).of_server();
-                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
             }
             // Boxed like the plugin's.
-            Found::Files(files) => Ok(Outcome::Next(
+            Found::Files(files) => Ok(Outcome::Answered(
                 Box::pin(self.serve_file(client, files)).await,
             )),
             Found::Missing(missing) => {
@@ -90,13 +93,13 @@ impl Exchange {
                     tracing::debug!(%path, "refused a path with invalid percent-encoding");
                 }
                 let reply = missing_reply(missing);
-                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
             }
         }
     }
 
     /// Sends an answer of the web server's.
-    async fn answer_web(&mut self, client: &mut MessageStream, reply: &Reply) -> AfterAnswer {
+    async fn answer_web(&mut self, client: &mut MessageStream, reply: &Reply) -> Persistence {
         self.note_status(reply.status, reply.reason.as_bytes());
         self.answer(client, reply).await
     }
@@ -115,20 +118,16 @@ impl Exchange {
     }
 
     /// Sends a file, or why there is none.
-    async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> AfterAnswer {
+    async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> Persistence {
         let answer = files.answer(&self.head);
         self.note_status(
             answer.status,
             http1::reason_phrase(answer.status).as_bytes(),
         );
-        let next = match self.reason_to_close() {
-            _ if self.has_content() => AfterAnswer::Close(CloseReason::BodyUnread),
-            Some(reason) => AfterAnswer::Close(reason),
-            None => AfterAnswer::Again,
-        };
+        let next = self.persistence(self.request_end(), AnswerEnd::Framed);
         let form = ReplyForm {
             is_head: self.head.client_method() == "HEAD",
-            is_last: next != AfterAnswer::Again,
+            is_last: next != Persistence::Again,
         };
         let response = self
             .generation
@@ -147,7 +146,7 @@ impl Exchange {
                     _ => tracing::warn!(error = &error as &dyn Error, "sending a file failed"),
                 }
                 self.record.note = Some(format!("cut off: {error}"));
-                AfterAnswer::Close(CloseReason::ResponseCutOff { framed: true })
+                Persistence::Close(CloseReason::ResponseCutOff { framed: true })
             }
         }
     }
@@ -164,7 +163,7 @@ impl Exchange {
         let handshake = match matched.is_websocket.then(|| Handshake::read(&self.head)) {
             Some(Err(refused)) => {
                 let reply = refused_reply(refused);
-                return Ok(Outcome::Next(self.answer_web(client, &reply).await));
+                return Ok(Outcome::Answered(self.answer_web(client, &reply).await));
             }
             Some(Ok(handshake)) => Some(handshake),
             None => None,
@@ -175,10 +174,10 @@ impl Exchange {
             route: matched.number,
             captures: matched.captures,
             handshake,
-            facts: self.facts,
+            facts: self.client.facts,
             local: client.local_addr(),
             framing: self.framing,
-            is_last: self.reason_to_close().is_some(),
+            is_last: self.persistence(RequestEnd::Read, AnswerEnd::Framed) != Persistence::Again,
         };
         let mut task = WebTask::begin(plugin, asked, &self.head).map_err(hook_failed)?;
         let mut forwarded = None;
@@ -193,7 +192,7 @@ impl Exchange {
             };
             let result = self.forward_for(client, *wanted).await;
             let outcome = match &result {
-                Ok(Outcome::Next(_)) => ForwardOutcome {
+                Ok(Outcome::Answered(_)) => ForwardOutcome {
                     status: self.record.answered,
                     is_answered: true,
                     has_read_on: self.has_content(),
@@ -250,7 +249,7 @@ impl Exchange {
         match (ended.answer, forwarded, over) {
             (Some(WebAnswer::Socket(socket)), _, over) => {
                 self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                Ok(Outcome::Next(
+                Ok(Outcome::Answered(
                     self.close_socket(client, *socket, over).await,
                 ))
             }
@@ -267,7 +266,7 @@ impl Exchange {
                 self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.upload.is_read |= is_read;
                 let reply = Reply::from_plugin(reply).of_server();
-                Ok(Outcome::Next(self.answer_web(client, &reply).await))
+                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
             }
             (_, Some(Err((failed, tried))), _) => {
                 self.head = tried;
@@ -366,7 +365,7 @@ impl Exchange {
             outgoing.status,
             http1::reason_phrase(outgoing.status).as_bytes(),
         );
-        let cut_off = AfterAnswer::Close(CloseReason::ResponseCutOff {
+        let cut_off = Persistence::Close(CloseReason::ResponseCutOff {
             framed: !outgoing.is_unframed(),
         });
         let is_whole = self.is_well(over) && outgoing.finish();
@@ -377,12 +376,17 @@ impl Exchange {
         if !is_whole || sent.is_err() {
             self.record.note = Some("cut off".to_owned());
         }
-        Ok(Outcome::Next(match self.reason_to_close() {
-            _ if !is_whole || sent.is_err() => cut_off,
-            _ if !is_read => AfterAnswer::Close(CloseReason::BodyUnread),
-            _ if outgoing.is_unframed() => AfterAnswer::Close(CloseReason::Http10),
-            Some(reason) => AfterAnswer::Close(reason),
-            None => AfterAnswer::Again,
+        let request = match is_read {
+            true => RequestEnd::Read,
+            false => RequestEnd::Unread,
+        };
+        let answer = match outgoing.is_unframed() {
+            true => AnswerEnd::Connection,
+            false => AnswerEnd::Framed,
+        };
+        Ok(Outcome::Answered(match is_whole && sent.is_ok() {
+            true => self.persistence(request, answer),
+            false => cut_off,
         }))
     }
 
@@ -392,7 +396,7 @@ impl Exchange {
         client: &mut MessageStream,
         mut socket: ServerSocket,
         over: Result<(), PluginFailure>,
-    ) -> AfterAnswer {
+    ) -> Persistence {
         self.note_status(101, http1::reason_phrase(101).as_bytes());
         let code = match self.is_well(over) {
             true => NORMAL_CLOSURE,
@@ -401,7 +405,7 @@ impl Exchange {
         let (mut reader, mut writer) = client.split();
         socket.close(code, &mut reader, &mut writer).await;
         self.record.sent = socket.sent();
-        AfterAnswer::Close(CloseReason::Gone)
+        Persistence::Close(CloseReason::Gone)
     }
 
     /// Forwards the request as a plugin wants it. After a failure the exchange has the plugin's own request again, for
@@ -443,27 +447,24 @@ impl Exchange {
             // A Host that is kept says nothing of where the request goes, and is the client's to choose.
             session.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
         }
-        self.refuse_loop().map_err(at_start)?;
+        let admitted = self.admit_forwarded().map_err(at_start)?;
         self.record.is_web = false;
         self.forwarded_to = Some(Box::new(to));
-        if let Some(next) = self.ask_plugins(client).await.map_err(at_start)? {
-            return Ok(Outcome::Next(next));
-        }
-        // Content that was collected for an earlier try is still there.
-        let is_taken = self.upload.collected.is_some();
-        if self.has_content()
-            && !is_taken
-            && let Some(next) = self.take_content(client).await.map_err(at_start)?
-        {
-            return Ok(Outcome::Next(next));
-        }
-        self.forward(client).await
+        let decided = match self.decide(admitted, client).await.map_err(at_start)? {
+            ControlFlow::Continue(decided) => decided,
+            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
+        };
+        let ready = match self.prepare(decided, client).await.map_err(at_start)? {
+            ControlFlow::Continue(ready) => ready,
+            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
+        };
+        self.forward(ready, client).await
     }
 
     /// Whether no other upstream can be tried after this failure, and nothing else be answered.
     fn is_beyond_another_try(&self, (error, progress): &Failed) -> bool {
         let has_all = !self.has_content() || self.upload.is_done;
-        progress.is_started.get()
+        progress.is_started()
             || error.peer == Peer::Client
             || matches!(error.cause, Cause::ClosedByPlugin(_))
             || !has_all && error.step != Step::Dial
