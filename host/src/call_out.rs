@@ -24,7 +24,7 @@ const MAX_INTERIM: usize = 20;
 
 /// What a plugin asks.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct CallRequest {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
@@ -75,18 +75,18 @@ impl Caller {
 ///
 /// # Errors
 /// In words, for the plugin: a bad URL, no connection, no answer within the limits.
-pub(crate) async fn ask(caller: &Caller, question: Question) -> Result<Answer, String> {
-    let within = question.timeout;
-    let head = head(caller, &question)?;
+pub(crate) async fn ask(caller: &Caller, request: CallRequest) -> Result<Answer, String> {
+    let within = request.timeout;
+    let head = head(caller, &request)?;
     let asked = async {
-        let is_repeatable = http1::is_idempotent(&question.method);
-        let freshness = match is_repeatable && question.body.is_empty() {
+        let is_repeatable = http1::is_idempotent(&request.method);
+        let freshness = match is_repeatable && request.body.is_empty() {
             true => Freshness::Any,
             false => Freshness::Verified,
         };
-        match attempt(caller, &head, &question, freshness).await {
+        match attempt(caller, &head, &request, freshness).await {
             Err(Failure { is_stale: true, .. }) if is_repeatable => {
-                attempt(caller, &head, &question, Freshness::New).await
+                attempt(caller, &head, &request, Freshness::New).await
             }
             result => result,
         }
@@ -98,7 +98,7 @@ pub(crate) async fn ask(caller: &Caller, question: Question) -> Result<Answer, S
         Ok(Err(failure)) => Err(failure.reason),
         Err(_) => Err(format!(
             "{}: no response within {} s",
-            question.url,
+            request.url,
             within.as_secs_f32()
         )),
     }
@@ -112,30 +112,27 @@ struct Failure {
 }
 
 /// The request as a head, read by the same rules as a client's.
-fn head(caller: &Caller, question: &Question) -> Result<RequestHead, String> {
-    let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", question.url.escape_debug());
+fn head(caller: &Caller, request: &CallRequest) -> Result<RequestHead, String> {
+    let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", request.url.escape_debug());
     // Either would end its part of the request line, and begin something that the plugin has not asked for.
     let ends_early = |text: &str| text.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
-    if ends_early(&question.method) || ends_early(&question.url) {
+    if ends_early(&request.method) || ends_early(&request.url) {
         return Err(bad(
             &"the method or the URL contains a space or a control character",
         ));
     }
     let rest = ["http://", "https://"]
         .iter()
-        .find_map(|scheme| question.url.strip_prefix(scheme))
+        .find_map(|scheme| request.url.strip_prefix(scheme))
         .ok_or_else(|| bad(&"is not an http or https URL"))?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    if question.method.eq_ignore_ascii_case("CONNECT") {
+    if request.method.eq_ignore_ascii_case("CONNECT") {
         return Err(bad(&"CONNECT is not supported in calls"));
     }
-    let url = question.url.split('#').next().unwrap_or_default();
-    let mut text = format!(
-        "{} {url} HTTP/1.1\r\nHost: {authority}\r\n",
-        question.method
-    )
-    .into_bytes();
-    for (name, value) in &question.fields {
+    let url = request.url.split('#').next().unwrap_or_default();
+    let mut text =
+        format!("{} {url} HTTP/1.1\r\nHost: {authority}\r\n", request.method).into_bytes();
+    for (name, value) in &request.fields {
         check_field(name, value).map_err(|_| bad(&format_args!("{name} is not a valid field")))?;
         let is_ours = ["host", "content-length", "transfer-encoding", "expect"]
             .iter()
@@ -155,7 +152,7 @@ fn head(caller: &Caller, question: &Question) -> Result<RequestHead, String> {
 async fn attempt(
     caller: &Caller,
     head: &RequestHead,
-    question: &Question,
+    request: &CallRequest,
     freshness: Freshness,
 ) -> Result<Answer, Failure> {
     let route = Route {
@@ -172,7 +169,7 @@ async fn attempt(
             reason: error.to_string(),
             is_stale: false,
         })?;
-    match converse(caller, head, question, &mut stream).await {
+    match converse(caller, head, request, &mut stream).await {
         Ok((answer, is_reusable)) => {
             if is_reusable {
                 caller.connector.pool().put(&route, stream);
@@ -180,7 +177,7 @@ async fn attempt(
             Ok(answer)
         }
         Err(Broken { reason, is_silent }) => Err(Failure {
-            reason: format!("{}: {reason}", question.url),
+            reason: format!("{}: {reason}", request.url),
             is_stale: is_reused && is_silent,
         }),
     }
@@ -196,7 +193,7 @@ struct Broken {
 async fn converse(
     caller: &Caller,
     head: &RequestHead,
-    question: &Question,
+    request: &CallRequest,
     stream: &mut MessageStream,
 ) -> Result<(Answer, bool), Broken> {
     let timeouts = caller.config.timeouts;
@@ -204,15 +201,15 @@ async fn converse(
     let options = RequestForward {
         via: "",
         drop_fields: &[],
-        framing: match question.body.is_empty() {
+        framing: match request.body.is_empty() {
             true => BodyFraming::Empty,
-            false => BodyFraming::Length(question.body.len() as u64),
+            false => BodyFraming::Length(request.body.len() as u64),
         },
         upgrade: None,
         form: http1::RequestForm::Origin,
     };
     http1::forward_request(head, &options, &mut out);
-    out.extend_from_slice(&question.body);
+    out.extend_from_slice(&request.body);
     let (mut reader, mut writer) = stream.split();
     let sent = writer.write_all(&out, timeouts.stall).await;
     buffers::give_back(out);
@@ -240,7 +237,7 @@ async fn converse(
         is_relaxed |= response.is_relaxed();
         response.set_relaxed(is_relaxed);
         if response.status() >= 200 {
-            return take(caller, head, question, response, &mut reader).await;
+            return take(caller, head, request, response, &mut reader).await;
         }
     }
     Err(Broken {
@@ -252,7 +249,7 @@ async fn converse(
 async fn take(
     caller: &Caller,
     head: &RequestHead,
-    question: &Question,
+    request: &CallRequest,
     response: ResponseHead,
     reader: &mut crate::stream::Reader<'_>,
 ) -> Result<(Answer, bool), Broken> {
@@ -265,11 +262,11 @@ async fn take(
     let mut collected = Collected::new(BodyDecoder::of_response(framing));
     let patience = caller.config.timeouts.upstream_idle;
     let is_whole = collected
-        .read(reader, question.max_body, patience)
+        .read(reader, request.max_body, patience)
         .await
         .map_err(|error| broken(format!("the response was cut off: {error}")))?;
     if !is_whole {
-        let limit = question.max_body;
+        let limit = request.max_body;
         return Err(broken(format!("the response is longer than {limit} bytes")));
     }
     let is_reusable = framing != BodyFraming::UntilClose

@@ -127,12 +127,12 @@ impl Events {
 
 /// The thread that tells the subscribers.
 #[derive(Debug, Default)]
-pub(crate) struct Herald {
+pub(crate) struct EventDispatcher {
     /// Behind a lock only to be shared; [`finish`](Self::finish) is the one who looks.
     over: Option<Mutex<Receiver<()>>>,
 }
 
-impl Herald {
+impl EventDispatcher {
     /// Starts the thread, unless there is nobody to tell.
     pub(crate) fn start(subscribers: Subscribers) -> io::Result<(Self, Events)> {
         if subscribers.is_empty() {
@@ -146,7 +146,7 @@ impl Herald {
             .name("events".to_owned())
             .spawn(move || {
                 let _visible = Visible::new(Role::Background);
-                tell_all(&subscribers, &notes, &counted);
+                dispatch_all(&subscribers, &notes, &counted);
                 drop(subscribers);
                 // The proxy may have given up waiting.
                 let _ = end.send(());
@@ -167,7 +167,7 @@ impl Herald {
     }
 }
 
-fn tell_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64) {
+fn dispatch_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64) {
     let mut batch = Vec::with_capacity(BATCH_LEN);
     while let Ok(first) = notes.recv() {
         batch.push(first);

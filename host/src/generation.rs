@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::call_out::Caller;
 use crate::config::{Config, HostPattern, InterceptionConfig, UpstreamTls};
-use crate::events::{Events, Herald};
+use crate::events::{EventDispatcher, Events};
 use crate::interception::Interception;
 use crate::interception::certificates::Certificates;
 use crate::plugins::load::Loaded;
@@ -47,7 +47,7 @@ pub(crate) struct Generation {
     /// The plugins of all kinds.
     plugins: Loaded,
     pub(crate) events: Events,
-    herald: Herald,
+    dispatcher: EventDispatcher,
     tls_client: MadeTlsClient,
     name_files: Arc<NameFiles>,
     /// None where clients speak clear text.
@@ -76,14 +76,14 @@ impl Generation {
     pub(crate) fn end(self) {
         let Self {
             events,
-            herald,
+            dispatcher,
             chain,
             web,
             plugins,
             ..
         } = self;
         drop(events);
-        herald.finish();
+        dispatcher.finish();
         drop((chain, web, plugins));
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Chain {
     /// The most that is collected of one body, in bytes.
     max_body_buffer: u64,
     /// Somebody was told that a plugin asks for more than that.
-    has_told_limit: AtomicBool,
+    has_warned_of_limit: AtomicBool,
 }
 
 impl Chain {
@@ -94,7 +94,7 @@ impl Chain {
             protocols,
             listeners,
             max_body_buffer,
-            has_told_limit: AtomicBool::new(false),
+            has_warned_of_limit: AtomicBool::new(false),
         }
     }
 
@@ -115,7 +115,7 @@ impl Chain {
             hooks: 0,
             has_connection_plugins: false,
             max_body_buffer: 0,
-            has_told_limit: AtomicBool::new(false),
+            has_warned_of_limit: AtomicBool::new(false),
         }
     }
 
@@ -125,7 +125,7 @@ impl Chain {
 
     /// The limit that a plugin gets that asks to have up to `asked` bytes collected.
     fn body_limit(&self, plugin: &str, asked: u64) -> u64 {
-        if asked > self.max_body_buffer && !self.has_told_limit.swap(true, Ordering::Relaxed) {
+        if asked > self.max_body_buffer && !self.has_warned_of_limit.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 plugin,
                 asked,

@@ -276,7 +276,7 @@ impl Server {
             last_words::install();
         }
         if let Err(error) = self.watch_plugins(generation) {
-            tracing::error!(%error, "plugins that do not return are not reported: no thread can be started");
+            tracing::error!(%error, "cannot start the watchdog thread: blocked plugins are not reported");
         }
     }
 
@@ -324,12 +324,12 @@ fn end_in_background(generation: Generation) {
         generation.end();
     };
     if let Err(error) = thread::Builder::new().name("end".to_owned()).spawn(end) {
-        tracing::error!(%error, "no thread to end a replaced generation on");
+        tracing::error!(%error, "cannot start a thread to release a replaced generation");
     }
 }
 
 /// Names the plugins that keep the process from ending.
-fn tell_stuck_ends(limit: Duration) {
+fn report_stuck_plugins(limit: Duration) {
     let mut seen = Vec::new();
     call::look(&mut seen);
     let calls = seen.iter().filter_map(|seen| seen.moment.call());
@@ -358,7 +358,7 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
     tokio::select! {
         _ = ended => {}
         signal = signals.next_end() => tracing::warn!("second {signal}: not waiting for plugins to stop"),
-        () = tokio::time::sleep(limit) => tell_stuck_ends(limit),
+        () = tokio::time::sleep(limit) => report_stuck_plugins(limit),
     }
 }
 

@@ -226,8 +226,8 @@ async fn connect_shared(
         let entered = Rc::clone(&shares).enter(freshness == Freshness::New);
         match tokio::time::timeout(limit, entered).await {
             Ok(Turn::Stream(stream)) => return Ok(Upstream::on(connector, stream)),
-            Ok(Turn::Ours(turn)) => Some(turn),
-            Ok(Turn::Everybodys) => None,
+            Ok(Turn::Granted(turn)) => Some(turn),
+            Ok(Turn::NotNeeded) => None,
             Err(_) => return Err(DialError::late(route, limit)),
         }
     };

@@ -150,7 +150,7 @@ impl Worker {
                 Ok(made) => self.put_in_force(made),
                 Err(error) => tracing::error!(
                     %error,
-                    "a worker cannot change over to generation {}, it stays with {}",
+                    "a worker cannot switch to generation {}: it keeps generation {}",
                     generation.number,
                     before.number
                 ),

@@ -38,7 +38,7 @@ fn note(info: &PanicHookInfo<'_>) {
         .unwrap_or_default();
     if GUARDED.get() {
         let message = text(info.payload()).unwrap_or("a value that is not text");
-        tell_host(message, &place);
+        report_to_host(message, &place);
         // Gone only while the thread ends; then nobody would read it either.
         let _ = PLACE.try_with(|noted| noted.replace(place));
     } else {
@@ -48,7 +48,7 @@ fn note(info: &PanicHookInfo<'_>) {
 }
 
 /// A second panic while this one unwinds ends the process, and then the host alone can say what they were.
-fn tell_host(message: &str, place: &str) {
+fn report_to_host(message: &str, place: &str) {
     let Some(note_panic) = host::table().and_then(|host| host.note_panic()) else {
         return;
     };

@@ -353,7 +353,7 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// The panic message of the hook.
     pub fn upstream_connected(&mut self) -> Result<(), Error> {
-        self.tell(Hook::OnUpstreamConnected)
+        self.notify(Hook::OnUpstreamConnected)
     }
 
     /// Lets connecting fail for this reason: runs `on_upstream_failed`.
@@ -538,10 +538,10 @@ impl<'f, F: Filter> Run<'f, F> {
     /// # Errors
     /// The panic message of the hook.
     pub fn upstream_connection_close(&mut self) -> Result<(), Error> {
-        self.tell(Hook::OnUpstreamConnectionClose)
+        self.notify(Hook::OnUpstreamConnectionClose)
     }
 
-    fn tell(&mut self, hook: Hook) -> Result<(), Error> {
+    fn notify(&mut self, hook: Hook) -> Result<(), Error> {
         match self.ask(hook) {
             code::PROCEED => Ok(()),
             _ => Err(self.failure()),

@@ -292,7 +292,7 @@ impl Exchange {
                             session.set_failure_reason("");
                         }
                         session
-                            .tell(Hook::OnUpstreamConnected, &self.head)
+                            .notify(Hook::OnUpstreamConnected, &self.head)
                             .map_err(|failure| {
                                 ExchangeError::new(Peer::Plugin, Step::Hook, failure)
                             })?;

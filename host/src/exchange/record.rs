@@ -238,20 +238,20 @@ impl Exchange {
             true => self.record.timeline.elapsed(),
             false => Duration::ZERO,
         };
-        let may_log = !has_listeners || self.tell_at_end(Hook::OnAccessLog, elapsed);
+        let may_log = !has_listeners || self.notify_at_end(Hook::OnAccessLog, elapsed);
         if may_log && is_logged {
             self.log(elapsed);
         }
         self.note_end(elapsed);
         if has_listeners && self.record.has_upstream {
-            self.tell_at_end(Hook::OnUpstreamConnectionClose, elapsed);
+            self.notify_at_end(Hook::OnUpstreamConnectionClose, elapsed);
         }
         drop(self.session.take());
         buffers::give_back_head(self.head.take_buffers());
     }
 
     /// Runs a hook that ends the exchange. `false`: suppress the log line.
-    fn tell_at_end(&self, hook: Hook, elapsed: Duration) -> bool {
+    fn notify_at_end(&self, hook: Hook, elapsed: Duration) -> bool {
         let Some(session) = &self.session else {
             return true;
         };

@@ -103,7 +103,7 @@ impl Exchange {
         session: &Session,
         plan: &mut BodyPlan,
     ) -> Result<Option<Persistence>, ExchangeError> {
-        self.invite_content(client, session).await?;
+        self.send_continue(client, session).await?;
         let patience = self.timeouts().stall;
         let half_closed = self.timeouts().half_closed;
         let mut collected = Collected::new(self.body_decoder(self.framing));
@@ -178,7 +178,7 @@ impl Exchange {
 
     /// Says that the content may come, to a client that waits for this word (RFC 9110 §10.1.1): the origin cannot,
     /// since it is not asked before the content is here.
-    async fn invite_content(
+    async fn send_continue(
         &mut self,
         client: &mut MessageStream,
         session: &Session,

@@ -10,7 +10,7 @@ use super::made::{Made, Source};
 use super::problem::{Problem, Problems};
 use super::{Generation, MadeCertificates, MadeTlsClient};
 use crate::config::{Config, InterceptionConfig, KeyPairFiles, UnknownProtocol};
-use crate::events::{Events, Herald};
+use crate::events::{EventDispatcher, Events};
 use crate::interception::Interception;
 use crate::interception::certificates::{Certificates, CertificatesError};
 use crate::plugins::Chain;
@@ -49,7 +49,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         chain: Arc::new(served.chain),
         plugins: served.plugins,
         events: served.events,
-        herald: served.herald,
+        dispatcher: served.dispatcher,
         tls_client,
         name_files: name_files(&config, before),
         tls_listener: tls_listener.map(Arc::new),
@@ -77,7 +77,7 @@ struct Served {
     chain: Chain,
     web: Option<WebServer>,
     events: Events,
-    herald: Herald,
+    dispatcher: EventDispatcher,
 }
 
 fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
@@ -93,7 +93,8 @@ fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
     if web.is_none() && config.disable_http_proxy {
         return Err(Problem::NothingToServe);
     }
-    let (herald, events) = Herald::start(plugins.subscribers.clone()).map_err(Problem::Events)?;
+    let (dispatcher, events) =
+        EventDispatcher::start(plugins.subscribers.clone()).map_err(Problem::Events)?;
     Ok(Served {
         chain: Chain::new(
             plugins.filters.clone(),
@@ -103,7 +104,7 @@ fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
         plugins,
         web,
         events,
-        herald,
+        dispatcher,
     })
 }
 

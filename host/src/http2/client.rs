@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// Tells `room` of every stream that ends. Once for each connection.
-    pub(crate) fn tell_of_room(&self, room: Weak<dyn Room>) {
+    pub(crate) fn notify_of_room(&self, room: Weak<dyn Room>) {
         let _ = self.0.room.set(room);
     }
 

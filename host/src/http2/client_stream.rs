@@ -95,12 +95,12 @@ impl ClientStream {
             interim: Vec::new(),
             interim_at: 0,
         };
-        self.tell_reader(answer);
+        self.notify_reader(answer);
         Ok((taken, Some(Outgoing::new(send, continued))))
     }
 
     /// Whoever waits for a response without a stream waits no longer.
-    fn tell_reader(&self, answer: Answer) {
+    fn notify_reader(&self, answer: Answer) {
         if let Answer::NoStream(Some(reader)) = self.response.replace(answer) {
             reader.wake();
         }
@@ -199,7 +199,7 @@ impl Channel for ClientStream {
                 Request::Awaited(gathered) => {
                     let written = self.write_head(gathered, &bytes[at..]);
                     let (taken, sent) = written.inspect_err(|error| {
-                        self.tell_reader(Answer::Failed(again(error)));
+                        self.notify_reader(Answer::Failed(again(error)));
                     })?;
                     at += taken;
                     if let Some(outgoing) = sent {

@@ -232,7 +232,7 @@ impl Drop for Mark {
             let word = slot.word.load(Ordering::Relaxed);
             slot.word.store(ended, Ordering::Relaxed);
             if word & TOLD != 0 {
-                slot.tell_return(word);
+                slot.report_return(word);
             }
         });
     }
@@ -241,13 +241,13 @@ impl Drop for Mark {
 impl Slot {
     /// Told by the thread itself, before what it does next: the watchdog would be a moment late.
     #[cold]
-    fn tell_return(&self, word: u64) {
+    fn report_return(&self, word: u64) {
         let moment = Moment::of(word);
         self.returned.store(moment.0, Ordering::Release);
         let since = self.since.load(Ordering::Acquire);
         let ms = milliseconds(Instant::now()).saturating_sub(since);
         if let Some(call) = moment.call() {
-            watchdog::tell_return(call, ROLE.get(), ms);
+            watchdog::report_return(call, ROLE.get(), ms);
         }
     }
 }
@@ -371,7 +371,7 @@ pub(crate) fn look(into: &mut Vec<Seen>) {
 }
 
 /// Has the thread tell itself when it returns from that call, which it is in since then.
-pub(super) fn tell_at_return(thread: u64, moment: Moment, since: Instant) {
+pub(super) fn report_at_return(thread: u64, moment: Moment, since: Instant) {
     with_slot(thread, |slot| {
         slot.since.store(milliseconds(since), Ordering::Release);
         // Unless it has returned meanwhile.
@@ -383,7 +383,7 @@ pub(super) fn tell_at_return(thread: u64, moment: Moment, since: Instant) {
 }
 
 /// Whether the thread has told itself that it has returned from that call.
-pub(super) fn has_told_return(thread: u64, moment: Moment) -> bool {
+pub(super) fn has_reported_return(thread: u64, moment: Moment) -> bool {
     let told = with_slot(thread, |slot| slot.returned.load(Ordering::Acquire));
     told == Some(moment.0)
 }
@@ -447,19 +447,19 @@ mod tests {
         let late = call("Late", Hook::HandleTunnelChunk);
         let mark = late.mark();
         let (number, begun) = (visible.number, moment());
-        tell_at_return(number, begun, Instant::now());
+        report_at_return(number, begun, Instant::now());
         assert_eq!(moment(), begun, "still the same call");
         let inner = call("Inner", Hook::OnAccessLog).mark();
         drop(inner);
-        assert!(!has_told_return(number, begun));
+        assert!(!has_reported_return(number, begun));
         drop(mark);
-        assert!(has_told_return(number, begun));
+        assert!(has_reported_return(number, begun));
         // Too late: another call has begun.
         let next = late.mark();
-        tell_at_return(number, begun, Instant::now());
+        report_at_return(number, begun, Instant::now());
         let second = moment();
         drop(next);
-        assert!(!has_told_return(number, second));
+        assert!(!has_reported_return(number, second));
     }
 
     #[test]

@@ -281,17 +281,17 @@ impl Session {
         content: Vec<u8>,
         subject: Subject<'_>,
     ) -> Result<Whole, ContentError> {
-        let (content, mut plain) = match undone(plan, content, self.chain().max_body_buffer).await?
+        let (content, mut plain) = match decode(plan, content, self.chain().max_body_buffer).await?
         {
-            Undone::Content { coded, plain } => (coded, plain),
-            Undone::TooLong { coded, len } => {
+            Decoded::Content { coded, plain } => (coded, plain),
+            Decoded::TooLong { coded, len } => {
                 return Ok(Whole::TooLong {
                     content: coded,
                     len,
                 });
             }
         };
-        if plan.is_too_long_undone(plain.len() as u64) {
+        if plan.exceeds_decoded_limit(plain.len() as u64) {
             let len = plain.len() as u64;
             return Ok(Whole::TooLong { content, len });
         }
@@ -402,7 +402,7 @@ impl WholeBody {
     }
 }
 
-enum Undone {
+enum Decoded {
     /// `plain` is empty when nobody wants it.
     Content { coded: Vec<u8>, plain: Vec<u8> },
     /// At least of this length.
@@ -410,17 +410,17 @@ enum Undone {
 }
 
 /// The content without its coding, within the limit of those who collect it so; `max_len` when nobody does.
-async fn undone(plan: &BodyPlan, coded: Vec<u8>, max_len: u64) -> Result<Undone, ContentError> {
+async fn decode(plan: &BodyPlan, coded: Vec<u8>, max_len: u64) -> Result<Decoded, ContentError> {
     let (Some(coding), true) = (plan.coding, plan.steps.iter().any(|step| step.is_decoded)) else {
         let plain = Vec::new();
-        return Ok(Undone::Content { coded, plain });
+        return Ok(Decoded::Content { coded, plain });
     };
     let limit = plan.largest_undone_limit().unwrap_or(max_len);
     off_worker(coded.len(), move || {
         let (plain, is_whole) = decoded(coding, &coded, limit)?;
         Ok(match is_whole {
-            true => Undone::Content { coded, plain },
-            false => Undone::TooLong {
+            true => Decoded::Content { coded, plain },
+            false => Decoded::TooLong {
                 coded,
                 len: plain.len() as u64,
             },

@@ -22,7 +22,7 @@ use super::blocking;
 use super::call::{self, PluginId};
 use super::guard::guarded;
 use super::instance::{BlockingWork, SpawnedTask};
-use crate::call_out::{self, Answer, Caller, Question};
+use crate::call_out::{self, Answer, CallRequest, Caller};
 
 /// Something a plugin waits for.
 struct Job {
@@ -69,7 +69,7 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
             count => unsafe { std::slice::from_raw_parts(call.fields, count) },
         };
         let line = |slot: &FieldSlot| (slot.name.to_string(), slot.value.to_vec());
-        let question = Question {
+        let request = CallRequest {
             method: call.method.to_string(),
             url: call.url.to_string(),
             fields: slots.iter().map(line).collect(),
@@ -77,7 +77,7 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
             timeout: Duration::from_millis(call.timeout),
             max_body: call.max_body,
         };
-        begin(async move { Outcome::Answer(call_out::ask(&caller, question).await) })
+        begin(async move { Outcome::Answer(call_out::ask(&caller, request).await) })
     })
 }
 

@@ -134,7 +134,7 @@ mod handlers {
         [const { OnceLock::new() }; SIGNALS.len()];
     /// Somebody writes the line, or has written it: there is one.
     static IS_BEGUN: AtomicBool = AtomicBool::new(false);
-    static IS_SAID: AtomicBool = AtomicBool::new(false);
+    static IS_WRITTEN: AtomicBool = AtomicBool::new(false);
     static LINE: LastLine = LastLine(UnsafeCell::new(Line::EMPTY));
 
     /// Not on the stack: that of a handler is small.
@@ -220,7 +220,7 @@ mod handlers {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let moment = call::moment();
             if let Some(call) = moment.call() {
-                say_once(|line| {
+                write_once(|line| {
                     begin(line, call);
                     // SAFETY: the system passes what the signal is about.
                     let (fault, code) = unsafe { ((*info).si_addr() as usize, (*info).si_code) };
@@ -236,7 +236,7 @@ mod handlers {
     extern "C" fn exiting() {
         let _ = catch_unwind(|| {
             if let Some(call) = call::moment().call() {
-                say_once(|line| {
+                write_once(|line| {
                     begin(line, call);
                     line.push("call to exit");
                 });
@@ -289,9 +289,9 @@ mod handlers {
     }
 
     /// Writes the line, unless another death has; then waits until that one has.
-    fn say_once(write: impl FnOnce(&mut Line)) {
+    fn write_once(write: impl FnOnce(&mut Line)) {
         if IS_BEGUN.swap(true, Ordering::AcqRel) {
-            return wait_until(|| IS_SAID.load(Ordering::Acquire));
+            return wait_until(|| IS_WRITTEN.load(Ordering::Acquire));
         }
         let queued = direct::queued();
         // SAFETY: only the first thread that dies comes here, once.
@@ -303,7 +303,7 @@ mod handlers {
             // SAFETY: the line is whole. What cannot be written is lost.
             unsafe { libc::write(descriptor, line.as_ptr().cast(), line.len()) };
         }
-        IS_SAID.store(true, Ordering::Release);
+        IS_WRITTEN.store(true, Ordering::Release);
     }
 
     fn wait_until(is_done: impl Fn() -> bool) {

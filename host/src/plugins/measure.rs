@@ -93,7 +93,7 @@ impl Measured {
         if let Some(session) = &session {
             std::hint::black_box((session.redirected_to(), session.scheme(), session.parent()));
             session
-                .tell(Hook::OnUpstreamConnected, &request)
+                .notify(Hook::OnUpstreamConnected, &request)
                 .expect("these plugins do not fail");
         }
         let (text, lines) = received(messages.response);

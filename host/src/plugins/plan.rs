@@ -249,7 +249,7 @@ impl BodyPlan {
     }
 
     /// Whether content of `len` bytes without its coding is too long for anybody who wants it whole and so.
-    pub(super) fn is_too_long_undone(&self, len: u64) -> bool {
+    pub(super) fn exceeds_decoded_limit(&self, len: u64) -> bool {
         let is_short =
             |step: &Step| matches!(step.delivery, Delivery::Whole { limit, .. } if limit < len);
         self.steps

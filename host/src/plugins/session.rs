@@ -163,14 +163,14 @@ impl Session {
 
     /// Tells the plugins something that they cannot change.
     #[inline]
-    pub(crate) fn tell(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
+    pub(crate) fn notify(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
         if self.has_listeners(hook) {
-            return self.tell_listeners(hook, request);
+            return self.notify_listeners(hook, request);
         }
         Ok(())
     }
 
-    fn tell_listeners(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
+    fn notify_listeners(&self, hook: Hook, request: &RequestHead) -> Result<(), PluginFailure> {
         self.with(|inner| inner.show(request, None));
         self.call_all(hook)
     }

@@ -48,7 +48,7 @@ pub(crate) fn start(
             call::look(&mut seen);
             watched.compare(Instant::now(), &seen, &mut found, &mut stuck);
             for finding in found.drain(..) {
-                tell(&finding, workers);
+                report(&finding, workers);
             }
             relieve(&stuck);
         }
@@ -76,7 +76,7 @@ struct Finding {
     has_returned: bool,
 }
 
-fn tell(finding: &Finding, workers: usize) {
+fn report(finding: &Finding, workers: usize) {
     let UnderWay {
         call,
         role,
@@ -86,14 +86,14 @@ fn tell(finding: &Finding, workers: usize) {
     } = finding.under_way;
     let ms = u64::try_from(finding.after.as_millis()).unwrap_or(u64::MAX);
     if !finding.has_returned {
-        tell_late(call, role, ms, workers);
-        call::tell_at_return(finding.thread, moment, since);
-    } else if !call::has_told_return(finding.thread, moment) {
-        tell_return(call, role, ms);
+        report_late(call, role, ms, workers);
+        call::report_at_return(finding.thread, moment, since);
+    } else if !call::has_reported_return(finding.thread, moment) {
+        report_return(call, role, ms);
     }
 }
 
-fn tell_late(call: Call, role: Role, ms: u64, workers: usize) {
+fn report_late(call: Call, role: Role, ms: u64, workers: usize) {
     let (plugin, hook) = (call.plugin().name(), call.place().name());
     match role {
         Role::Worker(worker) if workers > 1 => tracing::warn!(
@@ -120,7 +120,7 @@ fn tell_late(call: Call, role: Role, ms: u64, workers: usize) {
 }
 
 /// Says that a call has returned of which was said that it does not.
-pub(super) fn tell_return(call: Call, role: Role, ms: u64) {
+pub(super) fn report_return(call: Call, role: Role, ms: u64) {
     let (plugin, hook) = (call.plugin().name(), call.place().name());
     match role {
         Role::Worker(worker) => {

@@ -181,7 +181,7 @@ struct Inner {
     reply: Option<PluginReply>,
     outgoing: Option<Box<Outgoing>>,
     /// The task sends what nobody gets: there is no reason to let it go on.
-    sends_in_vain: bool,
+    client_stopped_reading: bool,
     /// Who waits for the client to take what is sent.
     sender: Option<Waker>,
     /// What a WebSocket is accepted with, until it is.
@@ -228,7 +228,7 @@ impl WebTask {
             is_websocket: asked.handshake.is_some(),
             reply: None,
             outgoing: None,
-            sends_in_vain: false,
+            client_stopped_reading: false,
             sender: None,
             handshake: asked.handshake,
             socket: None,
@@ -293,7 +293,7 @@ impl WebTask {
         let inner = self.inner_mut();
         inner.lent = ptr::null_mut();
         match answer {
-            code::PENDING if inner.sends_in_vain => Poll::Ready(WebStep::Over(Ok(()))),
+            code::PENDING if inner.client_stopped_reading => Poll::Ready(WebStep::Over(Ok(()))),
             code::PENDING => match inner.wanted.take() {
                 Some(wanted) => {
                     // From here on the request answers, if anything does.
@@ -374,7 +374,7 @@ impl Inner {
     fn give_up(&mut self) {
         self.wanted = None;
         self.forwarder = None;
-        self.sends_in_vain = false;
+        self.client_stopped_reading = false;
     }
 
     /// Sends what waits as far as the client takes it. An error shows when more is sent, or at the end.

@@ -87,14 +87,14 @@ impl SharedStream {
     }
 }
 
-/// Whose turn it is to make a connection.
+/// Whether the caller may make a connection.
 pub(crate) enum Turn {
-    /// Nobody's: here is a stream.
+    /// Not needed: here is a stream.
     Stream(SharedStream),
-    /// Ours; others wait for what comes of it.
-    Ours(DialTurn),
-    /// Everybody's, there is nothing to wait for.
-    Everybodys,
+    /// The caller makes a connection, and others wait for the result.
+    Granted(DialTurn),
+    /// Every caller makes its own connection.
+    NotNeeded,
 }
 
 /// The right to make a connection that others wait for. Dropped unused, it goes to the next.
@@ -108,7 +108,7 @@ impl Shares {
     /// what was granted in vain goes to the next.
     pub(crate) async fn enter(self: Rc<Self>, wants_new: bool) -> Turn {
         if self.state.borrow().is_http1 {
-            return Turn::Everybodys;
+            return Turn::NotNeeded;
         }
         let waiter = {
             let state = &mut *self.state.borrow_mut();
@@ -134,8 +134,8 @@ impl Shares {
         });
         match grant.await {
             Grant::Stream(stream) => Turn::Stream(stream),
-            Grant::Alone => Turn::Everybodys,
-            Grant::Dial => Turn::Ours(DialTurn { shares: self }),
+            Grant::Alone => Turn::NotNeeded,
+            Grant::Dial => Turn::Granted(DialTurn { shares: self }),
         }
     }
 
@@ -157,7 +157,7 @@ impl Shares {
     pub(super) fn share(self: &Rc<Self>, client: Client) -> SharedStream {
         let this: Rc<Self> = Rc::clone(self);
         let room: Rc<dyn Room> = this;
-        client.tell_of_room(Rc::downgrade(&room));
+        client.notify_of_room(Rc::downgrade(&room));
         let stream = SharedStream::on(&client);
         {
             let state = &mut *self.state.borrow_mut();

@@ -320,7 +320,7 @@ unsafe extern "C" fn write(
         };
         if outgoing.is_in_vain() && !content.is_empty() {
             // Nothing would ever make it wait. Whoever polls the task ends it.
-            inner.sends_in_vain = true;
+            inner.client_stopped_reading = true;
             return Poll::Pending;
         }
         inner.sender = None;

@@ -64,7 +64,7 @@ fn poll(waiting: &mut Waiting) -> Option<Turn> {
 
 fn dial(turn: Option<Turn>) -> DialTurn {
     match turn {
-        Some(Turn::Ours(turn)) => turn,
+        Some(Turn::Granted(turn)) => turn,
         _ => panic!("not our turn"),
     }
 }
@@ -100,8 +100,8 @@ fn as_many_connections_are_made_as_those_who_wait_need() {
         for turn in granted(&mut queue) {
             match turn {
                 Turn::Stream(stream) => streams.push(stream),
-                Turn::Ours(turn) => turns.push(turn),
-                Turn::Everybodys => panic!("it is HTTP/2"),
+                Turn::Granted(turn) => turns.push(turn),
+                Turn::NotNeeded => panic!("it is HTTP/2"),
             }
         }
         // 4 have streams; 20 have not, for whom 5 connections of 4 streams each are made.
@@ -155,9 +155,9 @@ fn nobody_waits_for_anothers_http1() {
         let mut queue = queue(&shares, 3);
         first.found_http1();
         let granted = granted(&mut queue);
-        assert!(granted.iter().all(|turn| matches!(turn, Turn::Everybodys)));
+        assert!(granted.iter().all(|turn| matches!(turn, Turn::NotNeeded)));
         assert_eq!(granted.len(), 3);
-        assert!(matches!(poll(&mut enter(&shares)), Some(Turn::Everybodys)));
+        assert!(matches!(poll(&mut enter(&shares)), Some(Turn::NotNeeded)));
         // It may change its mind.
         drop(shares.share(client(1).await));
         assert!(shares.open().is_some());
@@ -173,7 +173,7 @@ fn who_waits_for_a_tunnel_without_tls_finds_out_alone() {
         drop(queue.remove(0));
         first.found_no_tls();
         let granted = granted(&mut queue);
-        assert!(granted.iter().all(|turn| matches!(turn, Turn::Everybodys)));
+        assert!(granted.iter().all(|turn| matches!(turn, Turn::NotNeeded)));
         assert_eq!(granted.len(), 2);
         drop(dial(poll(&mut enter(&shares))));
     });

@@ -88,7 +88,7 @@ fn proxies(
         return Ok(args.proxy.clone());
     }
     let (address, note) = address_of(config, &machine_name())?;
-    note.tell(&address, notes);
+    note.print(&address, notes);
     Ok(vec![address])
 }
 
@@ -103,7 +103,7 @@ enum Note {
 }
 
 impl Note {
-    fn tell(self, address: &ProxyAddress, notes: &mut dyn Write) {
+    fn print(self, address: &ProxyAddress, notes: &mut dyn Write) {
         let text = match self {
             Note::Nothing => return,
             Note::Loopback => format!("only this machine can connect to {address}"),
