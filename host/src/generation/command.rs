@@ -19,13 +19,13 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(
     long_about = "Checks the configuration, the plugins and all files that they name, without starting the proxy.\n\n\
-                  Plugins are loaded and configured as at a start; nothing listens and nothing is served. Every problem \
-                  is reported, one per line. Flags before `check` are part of what is checked.\n\n\
-                  Exit status: 0 the proxy would start, 1 the system refused something, 2 the command line is wrong, 78 \
-                  the configuration or a plugin cannot be used."
+                  Plugins are loaded and configured as at startup, but the proxy does not listen. Every problem is \
+                  reported, one per line. Flags before `check` are checked as well.\n\n\
+                  Exit status: 0 the proxy would start, 1 a system error, 2 the command line is invalid, 78 the \
+                  configuration or a plugin cannot be used."
 )]
 pub struct CheckArgs {
-    /// The configuration file. Default: the one that --config or PROXY_CONFIG names, or none.
+    /// Configuration file. Default: the file in --config or PROXY_CONFIG, or none.
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 }

@@ -47,7 +47,7 @@ pub enum Problem {
     #[error("tls.upstream.client_certificates: {0}")]
     ClientCertificate(KeyPairError),
     /// A thread for events cannot be started.
-    #[error("no thread for events can be started: {0}")]
+    #[error("cannot start a thread for events: {0}")]
     Events(io::Error),
 }
 
