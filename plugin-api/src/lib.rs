@@ -427,7 +427,6 @@ mod hooks;
 mod filter;
 mod guard;
 mod host;
-mod host_name;
 mod job;
 mod log;
 mod message;
@@ -454,7 +453,6 @@ pub use error::{EditError, Error};
 pub use exchange::{Exchange, TlsHello, Upstream};
 pub use filter::{Filter, NoConfig};
 pub use hooks::Hooks;
-pub use host_name::{HostInvalid, canonical_address, canonical_host};
 pub use job::{RunBlocking, Sleep, run_blocking, sleep};
 pub use log::Level;
 pub use message::{Request, RequestMut, Response, ResponseMut, Trailers, TrailersMut};
@@ -463,6 +461,10 @@ pub use outcome::{
     proceed, reject, reply, retry,
 };
 pub use plugin_api_macros::filter;
+#[doc(inline)]
+pub use plugin_contract::{
+    HostInvalid, canonical_address, canonical_host, is_field_value, is_host_owned, is_token,
+};
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};
 pub use summary::{AnsweredBy, ClientTls, Summary, Timeline};
@@ -482,6 +484,10 @@ pub mod prelude {
     };
     pub use crate::{debug, error, info, warn};
     pub use plugin_api_macros::filter;
+    #[doc(inline)]
+    pub use plugin_contract::{
+        HostInvalid, canonical_address, canonical_host, is_field_value, is_host_owned, is_token,
+    };
     pub use serde::Deserialize;
 }
 

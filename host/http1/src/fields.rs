@@ -4,6 +4,7 @@
 //! a field the proxy cares for is a comparison of bytes-sized numbers. Edits push new text behind the old.
 //! What a field means is decided elsewhere (`framing`, `forward`); here names and values are only checked.
 
+use plugin_contract::field::{is_field_value, is_token};
 use thiserror::Error;
 
 /// A piece of a head's text.
@@ -383,7 +384,7 @@ impl<'a> FieldsMut<'a> {
     }
 
     fn check(&self, name: &str, value: &[u8]) -> Result<(), FieldRefused> {
-        if !is_token(name.as_bytes()) {
+        if !is_token(name) {
             return Err(FieldRefused::Name);
         }
         let grown = self.text.len() as u64 + name.len() as u64 + value.len() as u64;
@@ -406,7 +407,7 @@ pub(crate) fn push_text(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
 /// # Errors
 /// What is wrong with it.
 pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldRefused> {
-    if !is_token(name.as_bytes()) {
+    if !is_token(name) {
         return Err(FieldRefused::Name);
     }
     if !is_field_value(value) {
@@ -414,43 +415,6 @@ pub fn check_field(name: &str, value: &[u8]) -> Result<(), FieldRefused> {
     }
     Ok(())
 }
-
-/// Whether `bytes` are a token (RFC 9110 §5.6.2).
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
-}
-
-/// Whether `byte` may stand in a token.
-pub(crate) fn is_token_byte(byte: u8) -> bool {
-    TOKEN_BYTES[usize::from(byte)]
-}
-
-/// Whether `bytes` are VCHAR, obs-text, SP and HTAB only.
-pub(crate) fn is_text(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
-}
-
-fn is_field_value(bytes: &[u8]) -> bool {
-    is_text(bytes) && bytes.trim_ascii().len() == bytes.len()
-}
-
-const TOKEN_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let marks = b"!#$%&'*+-.^_`|~";
-    let mut mark = 0;
-    while mark < marks.len() {
-        table[marks[mark] as usize] = true;
-        mark += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

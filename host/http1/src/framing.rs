@@ -7,7 +7,9 @@
 
 use thiserror::Error;
 
-use crate::fields::{FieldId, Fields, is_token};
+use plugin_contract::field::is_token;
+
+use crate::fields::{FieldId, Fields};
 use crate::head::{RequestHead, ResponseHead, Version};
 
 /// How the end of a message body is found (RFC 9112 §6.3).

@@ -3,7 +3,7 @@
 //! A refusal is of use to an operator only with what was asked for. Nothing here decides anything: the request has been
 //! refused, and what stands here is what it seems to say. All of it is a peer's text and bounded in length.
 
-use crate::fields::is_token;
+use plugin_contract::field::is_token;
 
 /// Longest method that is kept, in bytes; a longer one is no method.
 const MAX_METHOD_LEN: usize = 32;

@@ -54,7 +54,7 @@ pub use glimpse::Glimpse;
 pub use head::{Refused, RequestHead, ResponseHead, Version};
 pub use method::is_idempotent;
 pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
-pub use target::{Scheme, Target, TargetError, TargetForm, checked_host};
+pub use target::{Scheme, Target, TargetError, TargetForm};
 pub use trace::{max_forwards, trace_content};
 pub use upgrade::{
     RequestedUpgrade, asks_for_websocket, requested_upgrade, switches_to_websocket,

@@ -10,7 +10,9 @@ use httparse::{Header, ParserConfig, Status};
 use memchr::{memchr, memchr_iter};
 use thiserror::Error;
 
-use crate::fields::{FieldId, FieldLine, Fields, Span, is_token, is_token_byte};
+use plugin_contract::field::{is_token, is_token_byte};
+
+use crate::fields::{FieldId, FieldLine, Fields, Span};
 use crate::head::Version;
 use crate::target::TargetError;
 

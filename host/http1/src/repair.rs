@@ -11,7 +11,9 @@
 //! (§2.2). Never: NUL, a CR that ends no line, and whatever is or could be taken for a length or a transfer coding: curl and
 //! Squid read a folded one differently.
 
-use crate::fields::{FieldId, is_token};
+use plugin_contract::field::is_token;
+
+use crate::fields::FieldId;
 
 /// How much of what breaks the grammar is repaired in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

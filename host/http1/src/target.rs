@@ -1,12 +1,12 @@
 //! The four request-target forms and the authority each leads to (RFC 9112 §3.2, RFC 3986 §3.2).
 //!
-//! Filters decide by host, so a host has one spelling here, the one of `plugin_api::canonical_host`: names in lower
+//! Filters decide by host, so a host has one spelling here, the one of `plugin_contract::canonical_host`: names in lower
 //! case without the final dot, IPv4 as a dotted quad, IPv6 in its shortest form, IPv4 inside of IPv6 as IPv4. What
 //! some resolver would take for an address (`127.1`, `0x7f000001`), empty labels, zones, percent-encoding and userinfo
 //! are refused. The path is not looked into. Resolving names is for the dialler.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
+use plugin_contract::canonical_address;
+use plugin_contract::host::is_host;
 use thiserror::Error;
 
 use crate::fields::{Span, push_text};
@@ -207,24 +207,6 @@ impl Authority {
     }
 }
 
-/// A host that is named without a request: a name, or an address, IPv6 with or without its brackets. In its one
-/// spelling.
-///
-/// # Errors
-/// It is neither, or some resolver would take the name for an address.
-pub fn checked_host(host: &str) -> Result<String, TargetError> {
-    if !is_address::<Ipv6Addr>(host) {
-        check_host(host.as_bytes())?;
-    }
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let mut text = bare.unwrap_or(host).as_bytes().to_vec();
-    let whole = Span::between(0, text.len());
-    let host = settle_host(&mut text, whole);
-    Ok(host.str_of(&text).to_owned())
-}
-
 /// Brings a host that has been checked to its one spelling, in its place where that is possible.
 pub(crate) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
     text[host.start as usize..(host.start + host.len) as usize].make_ascii_lowercase();
@@ -240,18 +222,17 @@ pub(crate) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
     }
 }
 
-/// As `plugin_api::canonical_address`; a name is left as it is.
+/// A name is left as it is.
 fn settle_address(text: &mut Vec<u8>, host: Span) -> Span {
-    let Ok(address) = host.str_of(text).parse::<IpAddr>() else {
+    let Ok(address) = host.str_of(text).parse() else {
         return host;
     };
-    let spelling = match address.to_canonical() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.to_string(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.to_string(),
-        // Checked to be a dotted quad.
-        IpAddr::V4(_) if address.is_ipv4() => return host,
-        address => address.to_string(),
-    };
+    let canonical = canonical_address(address);
+    // A dotted quad has one spelling.
+    if canonical == address && address.is_ipv4() {
+        return host;
+    }
+    let spelling = canonical.to_string();
     match spelling == host.str_of(text) {
         true => host,
         false => push_text(text, spelling.as_bytes()),
@@ -286,42 +267,10 @@ fn supported(scheme: &[u8]) -> Option<Scheme> {
 }
 
 fn check_host(host: &[u8]) -> Result<(), TargetError> {
-    let Ok(host) = str::from_utf8(host) else {
-        return Err(TargetError::HostInvalid);
-    };
-    let valid = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(is_address::<Ipv6Addr>),
-        None if host.is_empty() => return Err(TargetError::HostMissing),
-        None => is_name(host) && (!ends_in_number(host) || is_address::<Ipv4Addr>(host)),
-    };
-    valid.then_some(()).ok_or(TargetError::HostInvalid)
-}
-
-/// Letters in labels; an empty label would be another spelling of a name to some resolvers. One dot may end the name.
-fn is_name(host: &str) -> bool {
-    let mut before = b'.';
-    host.bytes().all(|byte| {
-        let may_stand = match byte {
-            b'.' => before != b'.',
-            _ => byte.is_ascii_alphanumeric() || b"_-".contains(&byte),
-        };
-        before = byte;
-        may_stand
-    })
-}
-
-fn is_address<A: std::str::FromStr>(host: &str) -> bool {
-    host.parse::<A>().is_ok()
-}
-
-/// Whether some resolver would take the name for an IPv4 address (WHATWG URL §3.5, "ends in a number").
-fn ends_in_number(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
-    let dot = host.iter().rposition(|&byte| byte == b'.');
-    let label = &host[dot.map_or(0, |dot| dot + 1)..];
-    match label {
-        [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
-        _ => !label.is_empty() && label.iter().all(u8::is_ascii_digit),
+    match str::from_utf8(host) {
+        Ok("") => Err(TargetError::HostMissing),
+        Ok(host) if is_host(host) => Ok(()),
+        _ => Err(TargetError::HostInvalid),
     }
 }
 
@@ -348,6 +297,7 @@ fn port_after_host(bytes: &[u8]) -> Result<u16, TargetError> {
 mod tests {
     use super::*;
     use TargetError::*;
+    use plugin_contract::canonical_host;
 
     type Parts<'a> = (TargetForm, Option<Scheme>, &'a str, u16, &'a str);
 
@@ -536,9 +486,20 @@ mod tests {
             ":",
             "::1.",
         ] {
-            let expected = plugin_api::canonical_host(host).ok();
+            // As it would stand in a target.
+            let is_bare = host.matches(':').count() > 1 && !host.starts_with('[');
+            let written = match is_bare {
+                true => format!("[{host}]"),
+                false => host.to_owned(),
+            };
+            let mut text = written.into_bytes();
+            let whole = Span::between(0, text.len());
+            let found = Authority::parse(&text, whole).ok();
+            let found = found.filter(|found| found.port == 0 && !text.ends_with(b":"));
+            let settled = found.map(|found| settle_host(&mut text, found.host));
+            let expected = canonical_host(host).ok();
             assert_eq!(
-                checked_host(host).ok().as_deref(),
+                settled.map(|host| host.str_of(&text)),
                 expected.as_deref(),
                 "{host}"
             );

@@ -3,6 +3,7 @@
 //! A value of these types is in range. Their errors are one clause that says what is valid; the caller adds the flag,
 //! or the file, line and key.
 
+use plugin_contract::field::{is_token, is_token_byte};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -207,7 +208,7 @@ impl FromStr for HeaderName {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let name = text.trim();
-        if name.is_empty() || !name.bytes().all(is_token_byte) {
+        if !is_token(name) {
             return Err(ValueError::NotAHeaderName(
                 name.escape_default().to_string(),
             ));
@@ -230,11 +231,6 @@ impl FromStr for HeaderNames {
             .collect::<Result<_, _>>()
             .map(HeaderNames)
     }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// An IP literal without brackets, or a name that may resolve.

@@ -18,24 +18,22 @@ use plugin_api::abi::hook::Permission;
 use plugin_api::abi::{
     Address, BodyMode, ExchangeCallbacks, ExchangeCallbacksRef, direction, edit, fact, head,
 };
+use plugin_contract::canonical_host;
+use plugin_contract::field::{
+    MAX_ADDRESSES, MAX_LOG_FIELDS, final_status, has_content, is_host_owned, is_log_key, is_text,
+    is_user_name,
+};
 
 use super::guard::guarded;
 use super::inner::Inner;
 use super::session::PluginReply;
 use super::{Way, views};
-use crate::http1::{
-    FieldId, FieldRefused, FieldsMut, RequestHead, Scheme, check_field, checked_host,
-};
+use crate::http1::{FieldRefused, FieldsMut, RequestHead, Scheme, check_field};
 use crate::upstream::Parent;
 use crate::websocket::{self, Kind, Sent, Side};
 
 /// The table that every exchange hands to its plugins.
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
-
-/// The most that plugins may add to the log line of one exchange, in fields.
-pub(super) const MAX_LOG_FIELDS: usize = 64;
-/// The most addresses that plugins may give one name.
-const MAX_ADDRESSES: usize = 64;
 
 struct Table;
 
@@ -150,7 +148,7 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
             let Some(head) = inner.response.as_mut() else {
                 return edit::STALE;
             };
-            let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+            let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
                 return edit::BAD_VALUE;
             };
             if has_content(head.status()) != has_content(status) {
@@ -172,12 +170,12 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
             if !inner.hook.may(Permission::SetUpstream) {
                 return edit::STALE;
             }
-            let Ok(name) = checked_host(name.as_str()) else {
+            let Ok(name) = canonical_host(name.as_str()) else {
                 return edit::BAD_NAME;
             };
             match u16::try_from(port) {
                 Ok(port) if port > 0 => {
-                    inner.redirected_to = Some((name, port));
+                    inner.redirected_to = Some((name.into_owned(), port));
                     inner.show_upstream();
                     edit::OK
                 }
@@ -265,7 +263,7 @@ unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
             if !inner.hook.may(Permission::SetUser) {
                 return edit::STALE;
             }
-            if name.chars().any(char::is_control) {
+            if !is_user_name(name.as_str()) {
                 return edit::BAD_VALUE;
             }
             inner.set_user(name.as_str());
@@ -312,7 +310,7 @@ unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> 
             if !inner.hook.may(Permission::Reply) {
                 return edit::STALE;
             }
-            let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+            let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
                 return edit::BAD_VALUE;
             };
             let reason = reason.as_str().to_owned();
@@ -528,47 +526,6 @@ fn edit_fields(
             edit::OK
         }
     }
-}
-
-/// Framing, routing and hop-by-hop fields: written by the host from what it knows.
-pub(super) fn is_host_owned(name: &str) -> bool {
-    matches!(
-        FieldId::of(name.as_bytes()),
-        FieldId::Host
-            | FieldId::Connection
-            | FieldId::KeepAlive
-            | FieldId::ProxyConnection
-            | FieldId::Te
-            | FieldId::Trailer
-            | FieldId::TransferEncoding
-            | FieldId::Upgrade
-            | FieldId::ContentLength
-            | FieldId::Http2Settings
-    )
-}
-
-/// Whether a response of this status has content: a change would leave the body without its frame, or the frame
-/// without its body (RFC 9112 §6.3).
-fn has_content(status: u16) -> bool {
-    !matches!(status, 204 | 304)
-}
-
-pub(super) fn final_status(status: u32) -> Option<u16> {
-    u16::try_from(status)
-        .ok()
-        .filter(|status| (200..=599).contains(status))
-}
-
-/// Whether this may name what a plugin adds to a line of the log.
-pub(super) fn is_log_key(key: &str) -> bool {
-    let may_stand = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
-    !key.is_empty() && key.bytes().all(may_stand)
-}
-
-pub(super) fn is_reason(reason: &str) -> bool {
-    reason
-        .bytes()
-        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 pub(super) fn refusal_code(refused: FieldRefused) -> u32 {

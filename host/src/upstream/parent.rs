@@ -2,10 +2,12 @@
 //!
 //! Parsed from a URL such as `http://user:password@proxy:3128`, checked once. The credentials are never shown.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use plugin_contract::canonical_host;
+
 use crate::config::BasicAuth;
-use crate::http1;
 
 /// Longest user name and password of SOCKS5, in bytes (RFC 1929 §2).
 const MAX_SOCKS_CREDENTIAL: usize = 255;
@@ -190,9 +192,10 @@ fn split_authority(authority: &str) -> Option<(&str, &str)> {
 }
 
 fn checked_host(host: &str) -> Option<String> {
-    http1::checked_host(host)
+    canonical_host(host)
         .ok()
         .filter(|host| host.len() <= MAX_NAME_LEN)
+        .map(Cow::into_owned)
 }
 
 fn checked_port(port: &str) -> Option<u16> {

@@ -6,4 +6,9 @@
 //!
 //! Authors find all of it in `proxy-plugin-api`, which exports it again.
 
+pub mod field;
 pub mod hook;
+pub mod host;
+
+pub use field::{is_field_value, is_host_owned, is_token};
+pub use host::{HostInvalid, canonical_address, canonical_host};

@@ -15,6 +15,10 @@ use crate::{Direction, MessageKind, Reply, canonical_host};
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
+use plugin_contract::field::{
+    MAX_ADDRESSES, MAX_LOG_FIELDS, final_status, has_content, is_field_value, is_host_owned,
+    is_log_key, is_text, is_token, is_user_name,
+};
 use proxy_websocket::check_message;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -22,20 +26,6 @@ use std::ptr;
 use std::time::Duration;
 
 pub(super) type Fields = Vec<(String, Vec<u8>)>;
-
-/// Fields that only the proxy writes: framing, Host, and what is meant for one connection.
-const HOST_OWNED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 pub(super) struct FakeRequest {
     pub(super) method: String,
@@ -582,7 +572,7 @@ fn edit_field(
     match fake.fields(which) {
         None => edit::STALE,
         Some(_) if !is_token(name) => edit::BAD_NAME,
-        Some(_) if !value.is_none_or(is_value) => edit::BAD_VALUE,
+        Some(_) if !value.is_none_or(is_field_value) => edit::BAD_VALUE,
         Some(_) if is_host_owned(name) => edit::HOST_OWNED,
         Some(fields) => {
             make(fields);
@@ -607,13 +597,17 @@ unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
 unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
     let set = |fake: &mut Fake| {
         let may_edit = fake.may(Permission::EditResponse);
-        match (&mut fake.response, checked_status(status)) {
-            (Some(response), Some(status)) if may_edit => {
+        match (&mut fake.response, final_status(status)) {
+            (Some(response), Some(status))
+                if may_edit
+                    && is_text(reason.as_bytes())
+                    && has_content(status) == has_content(response.status) =>
+            {
                 response.status = status;
                 response.reason = reason.to_string();
                 edit::OK
             }
-            (Some(_), None) if may_edit => edit::BAD_VALUE,
+            (Some(_), _) if may_edit => edit::BAD_VALUE,
             _ => edit::STALE,
         }
     };
@@ -663,11 +657,24 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
 }
 
 unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
-    unsafe { resolve(host, address, |fake, ip| fake.addresses.push(ip)) }
+    unsafe {
+        resolve(host, address, |fake, ip| match fake.addresses.len() {
+            0..MAX_ADDRESSES => {
+                fake.addresses.push(ip);
+                edit::OK
+            }
+            _ => edit::STALE,
+        })
+    }
 }
 
 unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) -> u32 {
-    unsafe { resolve(host, address, |fake, ip| fake.source = Some(ip)) }
+    unsafe {
+        resolve(host, address, |fake, ip| {
+            fake.source = Some(ip);
+            edit::OK
+        })
+    }
 }
 
 /// # Safety
@@ -675,15 +682,12 @@ unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) ->
 unsafe fn resolve(
     host: *mut c_void,
     address: &Address,
-    set: impl FnOnce(&mut Fake, IpAddr),
+    set: impl FnOnce(&mut Fake, IpAddr) -> u32,
 ) -> u32 {
     let make = |fake: &mut Fake| match crate::exchange::socket_address(address) {
         _ if !fake.may(Permission::SetAddresses) => edit::STALE,
         None => edit::BAD_VALUE,
-        Some(address) => {
-            set(fake, address.ip());
-            edit::OK
-        }
+        Some(address) => set(fake, address.ip()),
     };
     unsafe { change(host, make) }
 }
@@ -693,7 +697,7 @@ unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
         if !fake.may(Permission::SetUser) {
             return edit::STALE;
         }
-        if !is_value(name.as_bytes()) {
+        if !is_user_name(&name) {
             return edit::BAD_VALUE;
         }
         fake.user = name.to_string();
@@ -730,9 +734,9 @@ unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32
 }
 
 unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
-    let start = |fake: &mut Fake| match checked_status(status) {
+    let start = |fake: &mut Fake| match final_status(status) {
         _ if !fake.may(Permission::Reply) => edit::STALE,
-        Some(status) if is_value(reason.as_bytes()) => {
+        Some(status) if is_text(reason.as_bytes()) => {
             fake.reply = Some(Reply::new(status).reason(reason.to_string()));
             edit::OK
         }
@@ -744,8 +748,8 @@ unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> 
 unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
     let add = |fake: &mut Fake| match fake.reply.take() {
         None => edit::STALE,
-        Some(_) if !is_token(&name) => edit::BAD_NAME,
-        Some(_) if !is_value(&value) => edit::BAD_VALUE,
+        Some(_) if !is_token(name.as_bytes()) => edit::BAD_NAME,
+        Some(_) if !is_field_value(value) => edit::BAD_VALUE,
         Some(_) if is_host_owned(&name) => edit::HOST_OWNED,
         Some(reply) => {
             fake.reply = Some(reply.field(name.to_string(), value.to_vec()));
@@ -801,12 +805,13 @@ unsafe extern "C" fn send_message(
 }
 
 unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
-    let add = |fake: &mut Fake| match is_token(&key) {
+    let add = |fake: &mut Fake| match is_log_key(&key) {
+        _ if fake.log_fields.len() >= MAX_LOG_FIELDS => edit::STALE,
+        false => edit::BAD_NAME,
         true => {
             fake.log_fields.push((key.to_string(), value.to_string()));
             edit::OK
         }
-        false => edit::BAD_NAME,
     };
     unsafe { change(host, add) }
 }
@@ -858,30 +863,6 @@ unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
         edit::OK
     };
     unsafe { change(host, note) };
-}
-
-fn is_host_owned(name: &str) -> bool {
-    HOST_OWNED
-        .iter()
-        .any(|owned| owned.eq_ignore_ascii_case(name))
-}
-
-fn checked_status(status: u32) -> Option<u16> {
-    u16::try_from(status)
-        .ok()
-        .filter(|status| (200..600).contains(status))
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(name: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_tchar)
-}
-
-/// RFC 9110 §5.5: visible characters, with spaces and tabs between them.
-fn is_value(value: &[u8]) -> bool {
-    let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-    !value.iter().any(is_control) && value.trim_ascii() == value
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! otherwise add fields, or a second message. The messages of the exchange are changed through
 //! [`RequestMut`](crate::RequestMut) and [`Reply`](crate::Reply) instead, and [`Call`](crate::Call) needs no bytes.
 
+use plugin_contract::field::{is_text, is_token};
 use std::fmt;
 
 /// A request's bytes, with HTTP/1.1 and nothing added: no Host, and no Content-Length. [`HttpRequest`] can do more.
@@ -313,19 +314,6 @@ fn push_header(message: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 fn check(is_right: bool, error: BuildError) -> Result<(), BuildError> {
     if is_right { Ok(()) } else { Err(error) }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(name: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_tchar)
-}
-
-/// What may stand in a value or a reason: whatever cannot end a line.
-fn is_text(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| !byte.is_ascii_control() || *byte == b'\t')
 }
 
 fn is_version(version: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Which requests get another content, and which of their fields speak of the one they had.
 
 use crate::config::Config;
-use plugin_api::Error;
+use plugin_api::{Error, is_field_value, is_token};
 
 /// Fields that describe the content as it came: its coding, its digests, its part of a whole.
 pub(crate) const OF_THE_OLD_CONTENT: [&str; 6] = [
@@ -31,7 +31,7 @@ impl Replacement {
         if let Some(method) = config.methods.iter().find(|method| !is_token(method)) {
             return wrong(format!("methods: `{method}` is not a method"));
         }
-        if !is_field_value(&config.content_type) {
+        if config.content_type.is_empty() || !is_field_value(&config.content_type) {
             let content_type = config.content_type.escape_debug();
             return wrong(format!(
                 "content_type: `{content_type}` is not a media type"
@@ -52,16 +52,6 @@ impl Replacement {
     pub(crate) fn is_for(&self, method: &str) -> bool {
         self.methods.iter().any(|chosen| chosen == method)
     }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_letter)
-}
-
-fn is_field_value(text: &str) -> bool {
-    !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

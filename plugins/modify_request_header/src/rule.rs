@@ -3,7 +3,7 @@
 //! Everything is checked at the start, with the proxy's own rules, so that no request fails over a misprint.
 
 use crate::config::Config;
-use plugin_api::Error;
+use plugin_api::{Error, is_field_value, is_host_owned, is_token};
 use std::collections::HashSet;
 
 /// One change of a request's fields.
@@ -44,23 +44,9 @@ pub(crate) fn changes(config: Config) -> Result<Vec<Change>, Error> {
     Ok(changes)
 }
 
-/// Fields that frame the message or belong to one connection; only the proxy writes them.
-const HOST_OWNED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 fn check(key: &str, name: &str, value: &str) -> Result<(), Error> {
     check_name(key, name)?;
-    if is_value(value) {
+    if is_field_value(value) {
         return Ok(());
     }
     Err(Error::new(format!(
@@ -69,11 +55,10 @@ fn check(key: &str, name: &str, value: &str) -> Result<(), Error> {
 }
 
 fn check_name(key: &str, name: &str) -> Result<(), Error> {
-    let is_owned = |owned: &&str| owned.eq_ignore_ascii_case(name);
     if !is_token(name) {
         return Err(Error::new(format!("{key}: `{name}` is not a field name")));
     }
-    if HOST_OWNED.iter().any(is_owned) {
+    if is_host_owned(name) {
         return Err(Error::new(format!(
             "{key}: `{name}` is set by the proxy itself"
         )));
@@ -81,21 +66,9 @@ fn check_name(key: &str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// RFC 9110 §5.6.2.
-fn is_token(name: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_tchar)
-}
-
-/// RFC 9110 §5.5: visible characters, with spaces and tabs between them.
-fn is_value(value: &str) -> bool {
-    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
-    !value.bytes().any(is_control) && value.as_bytes().trim_ascii() == value.as_bytes()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Change, HOST_OWNED, changes};
+    use super::{Change, changes};
     use crate::config::Config;
     use std::collections::BTreeMap;
 
@@ -129,8 +102,8 @@ mod tests {
 
     #[test]
     fn refuses_what_belongs_to_the_proxy() {
-        for name in HOST_OWNED {
-            let name = name.to_ascii_uppercase();
+        for name in ["HOST", "CONTENT-LENGTH", "TRANSFER-ENCODING", "CONNECTION"] {
+            let name = name.to_owned();
             for (key, config) in [
                 ("set", config(&[(&name, "x")], &[], &[])),
                 ("append", config(&[], &[(&name, "x")], &[])),

@@ -1,6 +1,6 @@
 //! Which field values nobody gets to read.
 
-use plugin_api::Error;
+use plugin_api::{Error, is_token};
 
 /// Names of fields that are recorded without their values.
 pub(crate) struct Redaction {
@@ -13,9 +13,6 @@ impl Redaction {
     /// # Errors
     /// A text that no field can be called.
     pub(crate) fn new(names: Vec<String>) -> Result<Self, Error> {
-        let is_tchar =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let is_token = |name: &String| !name.is_empty() && name.bytes().all(is_tchar);
         match names.iter().find(|name| !is_token(name)) {
             Some(name) => Err(Error::new(format!(
                 "redact_fields: `{name}` is not a field name"

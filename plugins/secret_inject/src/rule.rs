@@ -2,7 +2,7 @@
 
 use crate::config::SecretConfig;
 use crate::secret::{Secret, Source};
-use plugin_api::canonical_host;
+use plugin_api::{canonical_host, is_token};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -171,8 +171,6 @@ fn checked_host(host: &str) -> Result<String, String> {
 }
 
 fn checked_fields(fields: &[String]) -> Result<Vec<String>, String> {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_token = |name: &String| !name.is_empty() && name.bytes().all(is_tchar);
     match fields.iter().find(|name| !is_token(name)) {
         Some(name) => Err(format!("fields: `{name}` is not a field name")),
         None => Ok(fields.to_vec()),

@@ -3,13 +3,14 @@
 //! One that exists has a valid target and, in HTTP/1.1, one valid Host.
 
 use super::{Refused, Version};
+use plugin_contract::canonical_host;
+use plugin_contract::field::is_token;
+
 use crate::encode::push_decimal;
-use crate::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, is_token, push_text};
+use crate::fields::{FieldId, FieldLine, Fields, FieldsMut, Span, push_text};
 use crate::framing::request_framing;
 use crate::parse::{self, HeadError, HeadLimits, RequestLine};
-use crate::target::{
-    Authority, Scheme, Target, TargetError, TargetForm, check_path, checked_host, settle_host,
-};
+use crate::target::{Authority, Scheme, Target, TargetError, TargetForm, check_path, settle_host};
 
 /// The head of a request.
 #[derive(Debug)]
@@ -149,7 +150,7 @@ impl RequestHead {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// The host in its one spelling, see [`checked_host`]. From Host when the target names none;
+    /// The host in its one spelling, see [`canonical_host`]. From Host when the target names none;
     /// empty when that names none either.
     pub fn host(&self) -> &str {
         self.target.host.str_of(&self.text)
@@ -198,7 +199,10 @@ impl RequestHead {
     /// # Errors
     /// The host is none, or the port is 0; or this is a CONNECT, whose target nothing follows.
     pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), TargetError> {
-        let host = checked_host(host)?;
+        let host = canonical_host(host).map_err(|_| match host {
+            "" => TargetError::HostMissing,
+            _ => TargetError::HostInvalid,
+        })?;
         // Once for the target and once for Host.
         let fits = u32::try_from(self.text.len() + 2 * host.len() + 16).is_ok();
         if self.target.form == TargetForm::Authority || !fits {

@@ -1,7 +1,9 @@
 //! The head of a response: status line and fields (RFC 9112 §4), repaired first where that is allowed.
 
 use super::{Refused, Version};
-use crate::fields::{FieldLine, Fields, FieldsMut, Span, is_text, push_text};
+use plugin_contract::field::is_text;
+
+use crate::fields::{FieldLine, Fields, FieldsMut, Span, push_text};
 use crate::parse::{self, HeadError, HeadLimits, StatusLine};
 use crate::repair::{self, Leniency};
 

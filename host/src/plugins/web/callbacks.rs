@@ -22,10 +22,9 @@ use plugin_api::abi::web::{
 };
 use plugin_api::abi::{RawWaker, code, edit};
 use plugin_api::waker;
+use plugin_contract::field::{MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_text};
 
-use super::super::callbacks::{
-    MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_reason, refusal_code,
-};
+use super::super::callbacks::refusal_code;
 use super::super::guard::guarded;
 use super::super::views;
 use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
@@ -229,7 +228,7 @@ unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> 
         if inner.is_answered() {
             return edit::STALE;
         }
-        let Some(status) = final_status(status).filter(|_| is_reason(reason.as_str())) else {
+        let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
             return edit::BAD_VALUE;
         };
         inner.reply = Some(PluginReply {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// The text is not a host: it is neither a name nor an address, or resolvers would interpret it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ impl std::error::Error for HostInvalid {}
 /// canonical already is borrowed, so checking it allocates nothing.
 ///
 /// ```
+/// # use plugin_contract as plugin_api;
 /// use plugin_api::canonical_host;
 ///
 /// assert_eq!(canonical_host("API.Example.com.")?, "api.example.com");
@@ -46,28 +48,28 @@ impl std::error::Error for HostInvalid {}
 /// percent-encoding, zones, numbers that some resolver takes for an address (`127.1`, `0x7f000001`, `0177.0.0.1`), and
 /// names that are not ASCII (write those as `xn--…`).
 pub fn canonical_host(host: &str) -> Result<Cow<'_, str>, HostInvalid> {
-    let in_brackets = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let bare = in_brackets.unwrap_or(host);
-    if bare.contains(':') {
-        let address: Ipv6Addr = bare.parse().map_err(|_| HostInvalid)?;
-        return Ok(spelt(bare, canonical_address(address.into())));
-    }
-    if in_brackets.is_some() {
+    if !is_host(host) {
         return Err(HostInvalid);
     }
-    if let Ok(address) = host.parse::<Ipv4Addr>() {
-        return Ok(spelt(host, canonical_address(address.into())));
+    let bare = without_brackets(host).unwrap_or(host);
+    if let Ok(address) = bare.parse() {
+        return Ok(spelt(bare, canonical_address(address)));
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    if !is_name(name) || ends_in_number(name) {
-        return Err(HostInvalid);
-    }
     Ok(match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => Cow::Owned(name.to_ascii_lowercase()),
         false => Cow::Borrowed(name),
     })
+}
+
+/// Whether a text names a host, in its canonical form or another: whether [`canonical_host`] would have it.
+#[inline]
+pub fn is_host(host: &str) -> bool {
+    match without_brackets(host) {
+        Some(bare) => is_address::<Ipv6Addr>(bare),
+        None if is_name(host) => !ends_in_number(host) || is_address::<Ipv4Addr>(host),
+        None => is_address::<Ipv6Addr>(host),
+    }
 }
 
 /// The address that a connection to `address` leads to: IPv4 out of IPv6 (RFC 4291 §2.5.5.2), and loopback for the
@@ -88,24 +90,42 @@ fn spelt(text: &str, address: IpAddr) -> Cow<'_, str> {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    name.split('.')
-        .all(|label| !label.is_empty() && label.bytes().all(is_letter))
+fn without_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+fn is_address<A: FromStr>(text: &str) -> bool {
+    text.parse::<A>().is_ok()
+}
+
+/// Letters in labels; an empty label would be another spelling of a name to some resolvers. One dot may end the name.
+fn is_name(host: &str) -> bool {
+    let mut before = b'.';
+    let are_labels = host.bytes().all(|byte| {
+        let may_stand = match byte {
+            b'.' => before != b'.',
+            _ => byte.is_ascii_alphanumeric() || b"_-".contains(&byte),
+        };
+        before = byte;
+        may_stand
+    });
+    are_labels && !host.is_empty()
 }
 
 /// Whether some resolver would take the name for an IPv4 address (WHATWG URL §3.5, "ends in a number").
-fn ends_in_number(name: &str) -> bool {
-    let label = name.rsplit('.').next().unwrap_or(name).as_bytes();
+fn ends_in_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).as_bytes();
+    let dot = host.iter().rposition(|&byte| byte == b'.');
+    let label = &host[dot.map_or(0, |dot| dot + 1)..];
     match label {
         [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
-        _ => label.iter().all(u8::is_ascii_digit),
+        _ => !label.is_empty() && label.iter().all(u8::is_ascii_digit),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HostInvalid, canonical_host};
+    use super::{HostInvalid, canonical_host, is_host};
     use std::borrow::Cow;
 
     #[test]
@@ -227,6 +247,7 @@ mod tests {
             "1::2::3",
         ] {
             assert_eq!(canonical_host(text), Err(HostInvalid), "{text}");
+            assert!(!is_host(text), "{text}");
         }
     }
 }
