@@ -3,18 +3,20 @@
 //! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
 //! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
 //! close. A second signal, or [`DRAIN_LIMIT`], cuts off what is still open, each exchange with its line in the log, and
-//! ends the process within [`STOP_LIMIT`]. SIGHUP reads the listener's certificate and key
-//! again.
+//! ends the process within [`STOP_LIMIT`]. SIGHUP reloads what is
+//! in force, see `reload`. A worker that panics is restarted, see `restart`.
 
 mod listen;
+mod panics;
 mod reload;
+mod restart;
 mod signals;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -25,7 +27,7 @@ use crate::plugins::call::{self, Role, Visible};
 use crate::plugins::watchdog::Watchdog;
 use crate::plugins::{last_words, watchdog};
 use crate::telemetry::LogSink;
-use crate::worker::{self, Stage, WorkerStart};
+use crate::worker::{self, Followed, Stage, WorkerStart};
 use crate::worker_context::Cut;
 use listen::{listen, shown};
 use reload::Generations;
@@ -94,6 +96,7 @@ pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Syn
 /// # Errors
 /// Nothing has been served when this fails at the start; see [`StartError`].
 pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
+    panics::report();
     if !config.plugins.is_empty() {
         last_words::install();
     }
@@ -163,7 +166,7 @@ struct Server {
     stage: watch::Sender<Stage>,
     endings: mpsc::UnboundedReceiver<io::Result<Cut>>,
     /// The generations that workers have changed over to.
-    followed: mpsc::UnboundedReceiver<u64>,
+    followed: mpsc::UnboundedReceiver<Followed>,
 }
 
 impl Server {
@@ -202,7 +205,7 @@ impl Server {
                 followed: followed.clone(),
                 log: log.clone(),
                 stage: server.stage.subscribe(),
-                ready: ready.clone(),
+                ready: Some(ready.clone()),
             };
             start_worker(start, ended.clone()).map_err(StartError::Worker)?;
         }
@@ -254,7 +257,7 @@ impl Server {
                         self.put_in_force(&generation);
                     }
                 }
-                Some(number) = self.followed.recv() => self.generations.followed(number, self.workers),
+                Some(followed) = self.followed.recv() => self.generations.followed(followed, self.workers),
                 () = tokio::time::sleep(LOOK_FOR_UNUSED), if has_replaced => {
                     self.generations.end_unused();
                 }
@@ -363,13 +366,12 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
 }
 
 fn start_worker(
-    start: WorkerStart,
+    mut start: WorkerStart,
     ended: mpsc::UnboundedSender<io::Result<Cut>>,
 ) -> io::Result<()> {
     let name = format!("worker-{}", start.number);
     thread::Builder::new().name(name).spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(start)));
-        let result = result.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        let result = restart::run_again(start.number, || worker::run(&mut start), Instant::now);
         // Nobody listens any more when the process ends.
         let _ = ended.send(result);
     })?;

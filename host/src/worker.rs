@@ -4,9 +4,16 @@
 //! own access log batch. What all workers share is immutable, a `Generation`; or written rarely: certificates, what was
 //! learnt about hosts, and what the machine's files say about names. Only the counts of connections and exchanges are
 //! written by all.
+//!
+//! A panic in the task of a connection loses that connection alone. A panic in a task that the worker cannot do without,
+//! such as the one that accepts, ends the run of the worker: what is open is given up and counted, and the worker can be
+//! run again on the same listeners.
 
+use std::any::Any;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -14,6 +21,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::connection;
 use crate::generation::{Current, Generation, WorkerGeneration};
@@ -23,7 +31,7 @@ use crate::open_files;
 use crate::plugins::call::{Role, Visible};
 use crate::telemetry::{self, LogSink};
 use crate::upstream::{Learned, pressure};
-use crate::worker_context::{Cut, WorkerContext};
+use crate::worker_context::{Cut, GivesUp, WorkerContext};
 
 /// How long accepting rests when the process has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,22 +48,41 @@ struct Worker {
     current: Rc<Current>,
 }
 
-/// What a worker is started with.
+/// What a worker is started with, and started again after a panic.
 #[derive(Debug)]
 pub(crate) struct WorkerStart {
     pub(crate) number: usize,
+    /// Each run has descriptors of its own. Empty once the worker drains.
     pub(crate) listeners: Vec<std::net::TcpListener>,
     /// Connections of workers that are stuck. None where there is no other worker, or nothing to be stuck in.
     pub(crate) handover: Option<Arc<Handover>>,
     /// What is in force, and whatever will be.
     pub(crate) generations: watch::Receiver<Arc<Generation>>,
-    /// Told the number of each generation that the worker has changed over to, or cannot.
-    pub(crate) followed: UnboundedSender<u64>,
+    /// Told each generation that the worker has changed over to, or cannot.
+    pub(crate) followed: UnboundedSender<Followed>,
     pub(crate) log: LogSink,
     /// How far the end of the process has come.
     pub(crate) stage: watch::Receiver<Stage>,
-    /// Told once when the worker takes connections; dropped untold when it cannot.
-    pub(crate) ready: mpsc::Sender<()>,
+    /// Told once when the worker takes connections, and gone then; dropped untold when it cannot.
+    pub(crate) ready: Option<mpsc::Sender<()>>,
+}
+
+/// A worker has changed over to a generation, or cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    /// The number of the generation.
+    pub(crate) generation: u64,
+}
+
+/// How a run of a worker has ended.
+#[derive(Debug)]
+pub(crate) enum Run {
+    /// As it was told to. What it has given up.
+    Drained(Cut),
+    /// By a panic: what it was raised with, and what has been given up.
+    Panicked(Box<dyn Any + Send>, Cut),
 }
 
 /// How far the end of the process has come.
@@ -68,8 +95,16 @@ pub(crate) enum Stage {
     Stopping,
 }
 
-/// Runs a worker on the calling thread until it has drained, or is told to give up what is under way.
-pub(crate) fn run(mut start: WorkerStart) -> io::Result<Cut> {
+/// Runs a worker on the calling thread until it has drained, is told to give up what is under way, or panics.
+pub(crate) fn run(start: &mut WorkerStart) -> io::Result<Run> {
+    run_with(start, |_, _| ())
+}
+
+/// Runs a worker that cannot do without the tasks that `spawn` adds, either.
+fn run_with(
+    start: &mut WorkerStart,
+    spawn: impl FnOnce(&Rc<Worker>, &mut JoinSet<()>),
+) -> io::Result<Run> {
     let _visible = Visible::new(Role::Worker(start.number));
     telemetry::bound_repeats_of_this_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,42 +112,65 @@ pub(crate) fn run(mut start: WorkerStart) -> io::Result<Cut> {
         .enable_time()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    let worker = runtime.block_on(async { Worker::new(&mut start) })?;
-    let result = runtime.block_on(serve(Rc::clone(&worker), start));
+    let worker = runtime.block_on(async { Worker::new(start) })?;
+    let serving = serve(&worker, start, spawn);
+    let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serving)));
+    if served.is_err() {
+        worker.context.give_up(GivesUp::Panic);
+    }
     // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end
     // here, each with its line in the log.
     runtime.shutdown_background();
     worker.context.flush_access_log();
-    result.map(|()| worker.context.cut())
+    let cut = worker.context.cut();
+    match served {
+        Ok(result) => result.map(|()| Run::Drained(cut)),
+        Err(panic) => Ok(Run::Panicked(panic, cut)),
+    }
 }
 
-async fn serve(worker: Rc<Worker>, start: WorkerStart) -> io::Result<()> {
+/// Serves until the worker has drained. Panics when a task does that it cannot do without.
+async fn serve(
+    worker: &Rc<Worker>,
+    start: &mut WorkerStart,
+    spawn: impl FnOnce(&Rc<Worker>, &mut JoinSet<()>),
+) -> io::Result<()> {
+    let mut tasks = JoinSet::new();
+    spawn(worker, &mut tasks);
     let (context, learned) = (Rc::clone(&worker.context), Rc::clone(&worker.learned));
-    tokio::task::spawn_local(async move {
+    tasks.spawn_local(async move {
         context.deadlines.run(|| learned.pool().sweep()).await;
     });
     let context = Rc::clone(&worker.context);
-    tokio::task::spawn_local(async move { context.write_access_log().await });
-    for listener in start.listeners {
-        let listener = TcpListener::from_std(listener)?;
-        let acceptor = Rc::clone(&worker);
-        let stage = start.stage.clone();
-        tokio::task::spawn_local(async move { acceptor.accept(listener, stage).await });
+    tasks.spawn_local(async move { context.write_access_log().await });
+    for listener in &start.listeners {
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        tasks.spawn_local(Rc::clone(worker).accept(listener, start.stage.clone()));
     }
-    let follower = Rc::clone(&worker);
-    tokio::task::spawn_local(follower.follow(start.generations, start.followed));
-    if let Some(handover) = start.handover {
-        let taker = Rc::clone(&worker);
-        let stage = start.stage.clone();
-        tokio::task::spawn_local(
-            async move { taker.take_over(&handover, start.number, stage).await },
-        );
+    let (generations, followed) = (start.generations.clone(), start.followed.clone());
+    tasks.spawn_local(Rc::clone(worker).follow(start.number, generations, followed));
+    if let Some(handover) = start.handover.clone() {
+        let (taker, number, stage) = (Rc::clone(worker), start.number, start.stage.clone());
+        tasks.spawn_local(async move { taker.take_over(&handover, number, stage).await });
     }
-    // The server may have given up waiting because another worker failed.
-    let _ = start.ready.send(());
-    drop(start.ready);
-    worker.drained(start.stage).await;
-    Ok(())
+    if let Some(ready) = start.ready.take() {
+        // The server may have given up waiting because another worker failed.
+        let _ = ready.send(());
+    }
+    tokio::select! {
+        panic = first_panic(&mut tasks) => resume_unwind(panic),
+        () = worker.drained(&mut start.stage, &mut start.listeners) => Ok(()),
+    }
+}
+
+/// What the first of these tasks that panics does so with. Pends while none has.
+async fn first_panic(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
+    while let Some(ended) = tasks.join_next().await {
+        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            return panic;
+        }
+    }
+    pending().await
 }
 
 impl Worker {
@@ -123,7 +181,10 @@ impl Worker {
         let own_addresses = listeners
             .map(std::net::TcpListener::local_addr)
             .collect::<io::Result<_>>()?;
+        // One that starts again may have changed over to a new one before, or may not.
+        let has_changed = start.generations.has_changed().unwrap_or(false);
         let generation = Arc::clone(&start.generations.borrow_and_update());
+        let number = generation.number;
         let learned = Learned::new(&generation.config, &context.deadlines, own_addresses);
         let generation = WorkerGeneration::new(&generation, &context, &learned, None)?;
         let worker = Self {
@@ -132,14 +193,18 @@ impl Worker {
             current: Current::new(Rc::clone(&generation)),
         };
         worker.put_in_force(generation);
+        if has_changed {
+            tell_followed(&start.followed, start.number, number);
+        }
         Ok(Rc::new(worker))
     }
 
     /// Changes over to each new generation.
     async fn follow(
         self: Rc<Self>,
+        number: usize,
         mut generations: watch::Receiver<Arc<Generation>>,
-        followed: UnboundedSender<u64>,
+        followed: UnboundedSender<Followed>,
     ) {
         while generations.changed().await.is_ok() {
             let generation = Arc::clone(&generations.borrow_and_update());
@@ -155,8 +220,7 @@ impl Worker {
                     before.number
                 ),
             }
-            // The server may have gone.
-            let _ = followed.send(generation.number);
+            tell_followed(&followed, number, generation.number);
         }
     }
 
@@ -237,9 +301,15 @@ impl Worker {
     }
 
     /// Waits for the order to drain, and then for the connections to end, or for the order to give them up.
-    async fn drained(&self, mut stage: watch::Receiver<Stage>) {
+    async fn drained(
+        &self,
+        stage: &mut watch::Receiver<Stage>,
+        listeners: &mut Vec<std::net::TcpListener>,
+    ) {
         // An error means that the server is gone, which is an order too.
         let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+        // The kernel refuses connections once nobody has the listeners.
+        listeners.clear();
         self.context.drain();
         self.learned.pool().clear();
         let ended = async {
@@ -254,9 +324,14 @@ impl Worker {
             () = ended => false,
         };
         if has_stopped {
-            self.context.stop();
+            self.context.give_up(GivesUp::Shutdown);
         }
     }
+}
+
+fn tell_followed(followed: &UnboundedSender<Followed>, worker: usize, generation: u64) {
+    // The server may have gone.
+    let _ = followed.send(Followed { worker, generation });
 }
 
 /// Errors of accept(2) that say something about the connection, not about us.
@@ -266,4 +341,92 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::thread;
+
+    use crate::config::Config;
+    use crate::generation;
+
+    fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<Stage>) {
+        listener.set_nonblocking(true).unwrap();
+        let generation = generation::build(Config::default(), None).unwrap();
+        let (stage, stages) = watch::channel(Stage::Serving);
+        let start = WorkerStart {
+            number: 0,
+            listeners: vec![listener],
+            handover: None,
+            generations: watch::Sender::new(Arc::new(generation)).subscribe(),
+            followed: tokio::sync::mpsc::unbounded_channel().0,
+            log: LogSink::discard(),
+            stage: stages,
+            ready: None,
+        };
+        (start, stage)
+    }
+
+    #[test]
+    fn a_worker_that_has_panicked_serves_again_on_the_same_listeners() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut start, stage) = start(listener);
+        let worker = thread::spawn(move || {
+            let first = run_with(&mut start, |worker, tasks| {
+                let context = Rc::clone(&worker.context);
+                tasks.spawn_local(async move {
+                    while context.connections() < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    panic!("boom");
+                });
+            });
+            (first.unwrap(), run(&mut start).unwrap())
+        });
+        let mut lost = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        for client in &mut lost {
+            assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
+        }
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 "), "{response}");
+        stage.send_replace(Stage::Draining);
+        let (first, second) = worker.join().unwrap();
+        let Run::Panicked(panic, cut) = first else {
+            panic!("{first:?}");
+        };
+        assert_eq!(panic.downcast_ref(), Some(&"boom"));
+        assert_eq!((cut.connections, cut.exchanges), (2, 0));
+        assert!(matches!(second, Run::Drained(cut) if cut == Cut::default()));
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "a drained worker keeps no listener"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_task_is_no_panic() {
+        tokio::runtime::Builder::new_current_thread()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap()
+            .block_on(async {
+                let mut tasks = JoinSet::new();
+                tasks.spawn_local(async {});
+                tasks.spawn_local(pending());
+                let aborted = tasks.spawn_local(pending());
+                aborted.abort();
+                tasks.spawn_local(async {
+                    tokio::task::yield_now().await;
+                    panic!("boom");
+                });
+                let panic = first_panic(&mut tasks).await;
+                assert_eq!(panic.downcast_ref(), Some(&"boom"));
+            });
+    }
 }

@@ -40,10 +40,19 @@ pub(crate) struct WorkerContext {
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
-    is_stopping: Cell<bool>,
+    gives_up: Cell<Option<GivesUp>>,
     cut: Cell<Cut>,
     connections: Cell<usize>,
     date: RefCell<DateText>,
+}
+
+/// Why a worker gives up what is still open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivesUp {
+    /// The process ends.
+    Shutdown,
+    /// The worker has panicked.
+    Panic,
 }
 
 /// What a worker has given up at its end.
@@ -61,7 +70,7 @@ impl WorkerContext {
             access_log: AccessLog::new(log),
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
-            is_stopping: Cell::new(false),
+            gives_up: Cell::new(None),
             cut: Cell::default(),
             connections: Cell::new(0),
             date: RefCell::default(),
@@ -79,29 +88,29 @@ impl WorkerContext {
     }
 
     /// What is still open is given up from now on, and counted.
-    pub(crate) fn stop(&self) {
-        self.is_stopping.set(true);
+    pub(crate) fn give_up(&self, why: GivesUp) {
+        self.gives_up.set(Some(why));
         self.cut.set(Cut {
             exchanges: 0,
             connections: self.connections.get(),
         });
     }
 
-    /// Whether exchanges are given up, as the process ends.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.is_stopping.get()
+    /// Why exchanges are given up; `None` if they are not.
+    pub(crate) fn gives_up(&self) -> Option<GivesUp> {
+        self.gives_up.get()
     }
 
     /// Counts an exchange that did not come to its end.
     pub(crate) fn count_cut_exchange(&self) {
         let cut = self.cut.get();
         self.cut.set(Cut {
-            exchanges: cut.exchanges + usize::from(self.is_stopping()),
+            exchanges: cut.exchanges + usize::from(self.gives_up().is_some()),
             ..cut
         });
     }
 
-    /// What has been given up since [`stop`](Self::stop).
+    /// What has been given up since [`give_up`](Self::give_up).
     pub(crate) fn cut(&self) -> Cut {
         self.cut.get()
     }

@@ -11,7 +11,7 @@ use crate::plugins::{AnsweredBy, Hook, Session, Summary, TunnelHooks, WebSocketH
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::{Moved, Relayed};
-use crate::worker_context::WorkerContext;
+use crate::worker_context::{GivesUp, WorkerContext};
 
 /// What the access log says of an exchange.
 pub(super) struct Record {
@@ -72,9 +72,10 @@ impl Record {
 
     /// Notes that the exchange is given up, by whoever drops it.
     fn cut_off(&mut self, worker: &WorkerContext) {
-        let cut_off = match worker.is_stopping() {
-            true => "cut off by shutdown",
-            false => "cut off",
+        let cut_off = match worker.gives_up() {
+            Some(GivesUp::Shutdown) => "cut off by shutdown",
+            Some(GivesUp::Panic) => "cut off by a panic of the worker",
+            None => "cut off",
         };
         self.note = Some(match self.note.take() {
             Some(note) => format!("{note}, {cut_off}"),

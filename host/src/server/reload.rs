@@ -4,6 +4,7 @@
 //! time is made; a request that comes meanwhile is for another one afterwards. A failure changes nothing. Generations
 //! that have been replaced are kept until nothing uses them any more, so that their plugins never end on a worker.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::thread;
@@ -15,6 +16,7 @@ use super::{ConfigSource, end_in_background};
 use crate::config::Config;
 use crate::generation::{self, Generation};
 use crate::plugins::call::{Role, Visible};
+use crate::worker::Followed;
 
 /// What is in force, what was, and what is being made.
 pub(super) struct Generations {
@@ -23,7 +25,7 @@ pub(super) struct Generations {
     replaced: Vec<Arc<Generation>>,
     under_way: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
     /// Workers that have changed over to the current one.
-    followers: usize,
+    followers: BTreeSet<usize>,
     /// One more reload has been asked for while one was under way.
     is_wanted_again: bool,
 }
@@ -35,7 +37,7 @@ impl Generations {
             current: watch::Sender::new(first),
             replaced: Vec::new(),
             under_way: None,
-            followers: 0,
+            followers: BTreeSet::new(),
             is_wanted_again: false,
         }
     }
@@ -98,20 +100,20 @@ impl Generations {
 
     fn replace(&mut self, generation: Generation) -> Arc<Generation> {
         let generation = Arc::new(generation);
-        self.followers = 0;
+        self.followers.clear();
         let before = self.current.send_replace(Arc::clone(&generation));
         self.replaced.push(before);
         generation
     }
 
-    /// Notes that one of the `workers` has changed over to the generation of this number.
-    pub(super) fn followed(&mut self, number: u64, workers: usize) {
+    /// Notes that one of the `workers` has changed over to a generation. One that has started again may say so twice.
+    pub(super) fn followed(&mut self, followed: Followed, workers: usize) {
         let current = self.current.borrow();
-        if current.number != number {
-            return;
-        }
-        self.followers += 1;
-        if self.followers == workers {
+        let number = followed.generation;
+        if current.number == number
+            && self.followers.insert(followed.worker)
+            && self.followers.len() == workers
+        {
             let plugins = current.plugin_names().len();
             tracing::info!("{RELOAD}: generation {number} is in force; plugins: {plugins}");
         }
