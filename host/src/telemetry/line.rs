@@ -1,9 +1,9 @@
 //! The format of a diagnostic line.
 //!
-//! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`, with the fields of the enclosing
-//! spans after the event's own. An event that reports for someone else, such as a plugin, names its place with
-//! the fields `log.target` and `log.line`. A value that is not one word stands in quotes: no text of a peer's can pass
-//! for another field, or for the message.
+//! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`. An event that reports for someone else, such
+//! as a plugin, names its place with the fields `log.target` and `log.line`. A value that is not one word stands in
+//! quotes: no text of a peer's can pass for another field, or for the message. There are no spans: whose event it is
+//! stands in its own fields, which costs nothing where the level is off.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::clock::Clock;
@@ -34,7 +34,7 @@ where
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        _: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -42,15 +42,7 @@ where
         event.record(&mut said);
         write_prefix(&mut writer, level_word(event.metadata().level()))?;
         said.write_place(&mut writer, event.metadata())?;
-        write!(writer, " - {}{}", said.message, said.fields)?;
-        for span in context.event_scope().into_iter().flatten() {
-            if let Some(fields) = span.extensions().get::<FormattedFields<N>>()
-                && !fields.is_empty()
-            {
-                write!(Escaped(&mut writer), " {fields}")?;
-            }
-        }
-        writeln!(writer)
+        writeln!(writer, " - {}{}", said.message, said.fields)
     }
 }
 
@@ -250,14 +242,5 @@ mod tests {
             text.ends_with("exchange failed error=\"cannot reach a.example: refused\"\n"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn spans_add_their_fields() {
-        let text = lines(|| {
-            let _connection = tracing::info_span!("connection", client = 7).entered();
-            tracing::info!("closing");
-        });
-        assert!(text.ends_with(" - closing client=7\n"), "{text}");
     }
 }
