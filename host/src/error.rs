@@ -9,8 +9,6 @@ use crate::content_coding::DecodeError;
 use crate::held::Full;
 use crate::http1::{BodyError, FramingError, HeadError};
 use crate::http2;
-use crate::plugins::ContentRefused;
-use crate::relay::ContentError;
 use crate::stream::ReadHeadError;
 use crate::upstream::{DialError, PinnedClosed};
 
@@ -242,4 +240,35 @@ impl std::fmt::Display for Step {
             Self::ReadBody => "reading a body",
         })
     }
+}
+
+/// Content that a plugin cannot be given, and that it does not let pass otherwise.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("plugin {plugin} requires the whole content, but {reason}")]
+pub(crate) struct ContentRefused {
+    pub(crate) plugin: String,
+    pub(crate) reason: ContentRefusedReason,
+}
+
+/// Why a plugin cannot be given the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContentRefusedReason {
+    #[error("it is longer than {0} bytes")]
+    TooLong(u64),
+    #[error("its content coding cannot be decoded")]
+    Coding,
+}
+
+/// Why content does not go on.
+#[derive(Debug)]
+pub(crate) enum ContentError {
+    Plugin(PluginFailure),
+    /// The plugin of this name wants it to end.
+    Closed(String),
+    /// It does not match its content coding.
+    Coded(DecodeError),
+    /// There is no memory to code it anew.
+    NotEncoded,
+    /// There is no room for it without its coding.
+    Full(Full),
 }

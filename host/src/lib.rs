@@ -43,6 +43,7 @@ mod error;
 mod events;
 mod held;
 mod reply;
+mod side;
 mod worker_context;
 
 pub mod ca;

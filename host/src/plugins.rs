@@ -45,12 +45,13 @@ use crate::deadline::Deadlines;
 
 pub(crate) use plugin_api::abi::hook::Hook;
 
+pub(crate) use crate::side::Side as Way;
 pub(crate) use client::{ClientEnd, ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
 pub(crate) use hello::ShownHello;
 pub(crate) use inner::TunnelEnd;
-pub(crate) use plan::{BodyFacts, BodyPlan, ContentRefused, ContentRefusedReason, Way};
-pub(crate) use session::{ExchangeFacts, PluginReply, Session, Subject, Verdict};
+pub(crate) use plan::{BodyFacts, BodyPlan};
+pub(crate) use session::{ExchangeFacts, Session, Subject, Verdict};
 pub(crate) use summary::{AnsweredBy, Summary};
 pub(crate) use tunnel::TunnelHooks;
 pub(crate) use websocket::WebSocketHooks;

@@ -11,9 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffers;
-use crate::content_coding::DecodeError;
-use crate::error::{Cause, PluginFailure};
-use crate::held::{Full, Held};
+use crate::error::{Cause, ContentError};
+use crate::held::Held;
 use crate::http1::{BodyDecoder, BodyEncoder, Step, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
@@ -37,20 +36,6 @@ pub(crate) trait ContentHook {
 
     /// Sees the trailers that are about to be sent on.
     fn see_trailers(&mut self, trailers: &mut Trailers) -> Result<(), ContentError>;
-}
-
-/// Why content does not go on.
-#[derive(Debug)]
-pub(crate) enum ContentError {
-    Plugin(PluginFailure),
-    /// The plugin of this name wants it to end.
-    Closed(String),
-    /// It does not match its content coding.
-    Coded(DecodeError),
-    /// There is no memory to code it anew.
-    NotEncoded,
-    /// There is no room for it without its coding.
-    Full(Full),
 }
 
 /// What a [`ContentHook`] made of a piece of content.

@@ -7,10 +7,11 @@ use std::io;
 
 use crate::ca::page::PageReply;
 use crate::content_coding::DecodeError;
-use crate::error::{Cause, ExchangeError, Peer, PluginFailureKind, Refusal, Step};
+use crate::error::{
+    Cause, ContentRefusedReason, ExchangeError, Peer, PluginFailureKind, Refusal, Step,
+};
 use crate::http1::{self, FramingError, HeadError};
 use crate::http2;
-use crate::plugins::{ContentRefusedReason, PluginReply};
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
 /// How the proxy names itself in `Proxy-agent` and `Server`.
@@ -25,6 +26,15 @@ pub(crate) struct Reply {
     pub(crate) body: Cow<'static, [u8]>,
     /// The web server speaks, and not the proxy.
     is_server: bool,
+}
+
+/// A response that a plugin has made.
+#[derive(Debug, Default)]
+pub(crate) struct PluginReply {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// How the end of a reply's content is found.

@@ -15,7 +15,7 @@ use bytes::BufMut;
 
 use crate::buffers;
 use crate::deadline::Deadlines;
-use crate::plugins::Way;
+use crate::side::Side;
 use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
 use crate::transport::{ReadHalf, Transport, WriteHalf};
 use crate::turn;
@@ -101,7 +101,7 @@ pub(crate) async fn relay(
         client.read_len,
         watcher.map(|watcher| Watch {
             watcher,
-            from: Way::Client,
+            from: Side::Client,
         }),
         &moved.to_upstream,
     );
@@ -112,7 +112,7 @@ pub(crate) async fn relay(
         upstream.read_len,
         watcher.map(|watcher| Watch {
             watcher,
-            from: Way::Upstream,
+            from: Side::Upstream,
         }),
         &moved.to_client,
     );
@@ -165,19 +165,19 @@ pub(crate) trait TunnelWatcher {
     ///
     /// # Errors
     /// The tunnel ends here.
-    fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
+    fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
     /// Sees the end of a direction; gives what still goes on before it.
     ///
     /// # Errors
     /// The tunnel ends here.
-    fn see_end(&self, from: Way) -> io::Result<Option<Vec<u8>>> {
+    fn see_end(&self, from: Side) -> io::Result<Option<Vec<u8>>> {
         let _ = from;
         Ok(None)
     }
 
     /// Whether it still has to see what comes from there. Once it has not, the direction may be spliced.
-    fn is_needed(&self, from: Way) -> bool {
+    fn is_needed(&self, from: Side) -> bool {
         let _ = from;
         true
     }
@@ -186,7 +186,7 @@ pub(crate) trait TunnelWatcher {
 #[derive(Clone, Copy)]
 struct Watch<'a> {
     watcher: &'a dyn TunnelWatcher,
-    from: Way,
+    from: Side,
 }
 
 /// One direction of a tunnel.

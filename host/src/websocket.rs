@@ -11,7 +11,7 @@ mod outgoing;
 mod relay;
 mod server;
 
-pub(crate) use frame::{Kind, Side, is_sendable};
+pub(crate) use frame::{Kind, is_sendable};
 pub(crate) use handshake::{Handshake, HandshakeRefused};
 pub(crate) use relay::{Answer, Becomes, MessageLimits, MessageWatcher, Sent, relay};
 pub(crate) use server::{NotSent, Received, ServerSocket};

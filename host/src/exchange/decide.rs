@@ -3,7 +3,8 @@
 use super::{CloseReason, Exchange, Persistence, unless_gone};
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
 use crate::http1::FieldId;
-use crate::plugins::{AnsweredBy, Hook, PluginReply, Subject, Verdict};
+use crate::plugins::{AnsweredBy, Hook, Subject, Verdict};
+use crate::reply::PluginReply;
 use crate::reply::Reply;
 use crate::stream::MessageStream;
 

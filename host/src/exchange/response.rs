@@ -8,14 +8,13 @@ use super::{
 };
 use crate::buffers;
 use crate::collect::Collected;
-use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
+use crate::error::{Cause, ContentRefused, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
     FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Verdict,
-    Way, Whole,
+    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Verdict, Way, Whole,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};

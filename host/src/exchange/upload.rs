@@ -3,12 +3,10 @@
 use super::{Exchange, Persistence, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
-use crate::error::{ExchangeError, Peer, Step};
+use crate::error::{ContentRefused, ExchangeError, Peer, Step};
 use crate::held::Held;
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
-use crate::plugins::{
-    BodyFacts, BodyPlan, ContentHooks, ContentRefused, Hook, Session, Subject, Way, Whole,
-};
+use crate::plugins::{BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Way, Whole};
 use crate::stream::MessageStream;
 
 /// What is known of a request's content.

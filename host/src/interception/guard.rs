@@ -9,7 +9,8 @@ use std::cell::RefCell;
 use std::io;
 
 use super::opening::Opening;
-use crate::plugins::{TunnelHooks, Way};
+use crate::plugins::TunnelHooks;
+use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
 
 /// What ends a tunnel whose client is watched.
@@ -72,7 +73,7 @@ impl Guard {
         let (state, result) = match opening {
             Opening::Undecided => (State::Held(held), Ok(Some(Vec::new()))),
             Opening::Other => {
-                let replacement = self.show(Way::Client, &held)?;
+                let replacement = self.show(Side::Client, &held)?;
                 (State::Passed, Ok(Some(replacement.unwrap_or(held))))
             }
             _ => (State::Refused, Err(io::ErrorKind::ConnectionAborted.into())),
@@ -88,7 +89,7 @@ impl Guard {
         }
     }
 
-    fn show(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    fn show(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         match &self.hooks {
             Some(hooks) => hooks.see(from, bytes),
             None => Ok(None),
@@ -97,14 +98,14 @@ impl Guard {
 }
 
 impl TunnelWatcher for Guard {
-    fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         match (from, self.take_held()) {
-            (Way::Client, Some(mut held)) => {
+            (Side::Client, Some(mut held)) => {
                 held.extend_from_slice(bytes);
                 let opening = self.refused.opening(&held, false);
                 self.decide(held, opening)
             }
-            (Way::Upstream, Some(held)) => {
+            (Side::Upstream, Some(held)) => {
                 *self.state.borrow_mut() = State::Held(held);
                 self.show(from, bytes)
             }
@@ -112,9 +113,9 @@ impl TunnelWatcher for Guard {
         }
     }
 
-    fn see_end(&self, from: Way) -> io::Result<Option<Vec<u8>>> {
+    fn see_end(&self, from: Side) -> io::Result<Option<Vec<u8>>> {
         match (from, self.take_held()) {
-            (Way::Client, Some(held)) if !held.is_empty() => {
+            (Side::Client, Some(held)) if !held.is_empty() => {
                 let opening = self.refused.opening(&held, true);
                 self.decide(held, opening)
             }
@@ -126,9 +127,9 @@ impl TunnelWatcher for Guard {
         }
     }
 
-    fn is_needed(&self, from: Way) -> bool {
+    fn is_needed(&self, from: Side) -> bool {
         let has_passed = matches!(*self.state.borrow(), State::Passed);
-        self.hooks.is_some() || from == Way::Client && !has_passed
+        self.hooks.is_some() || from == Side::Client && !has_passed
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
         let guard = Guard::new(refused, None);
         let mut passed = Vec::new();
         for piece in pieces {
-            match guard.see(Way::Client, piece) {
+            match guard.see(Side::Client, piece) {
                 Ok(replacement) => passed.extend(replacement.unwrap_or(piece.to_vec())),
                 Err(_) => {
                     assert!(guard.has_refused() && passed.is_empty());
@@ -149,7 +150,7 @@ mod tests {
                 }
             }
         }
-        match guard.see_end(Way::Client) {
+        match guard.see_end(Side::Client) {
             Ok(rest) => passed.extend(rest.unwrap_or_default()),
             Err(_) => return None,
         }
@@ -196,11 +197,11 @@ mod tests {
         let guard = Guard::new(Refused::TlsAndHttp, None);
         assert!(
             guard
-                .see(Way::Upstream, b"GET ")
+                .see(Side::Upstream, b"GET ")
                 .is_ok_and(|seen| seen.is_none())
         );
-        assert!(!guard.is_needed(Way::Upstream) && guard.is_needed(Way::Client));
-        assert!(guard.see(Way::Client, b"\0").is_ok());
-        assert!(!guard.is_needed(Way::Client));
+        assert!(!guard.is_needed(Side::Upstream) && guard.is_needed(Side::Client));
+        assert!(guard.see(Side::Client, b"\0").is_ok());
+        assert!(!guard.is_needed(Side::Client));
     }
 }

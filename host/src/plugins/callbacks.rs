@@ -26,11 +26,12 @@ use plugin_contract::field::{
 
 use super::guard::guarded;
 use super::inner::Inner;
-use super::session::PluginReply;
-use super::{Way, views};
+use super::views;
 use crate::http1::{FieldRefused, FieldsMut, RequestHead, Scheme, check_field};
+use crate::reply::PluginReply;
+use crate::side::Side;
 use crate::upstream::Parent;
-use crate::websocket::{self, Kind, Sent, Side};
+use crate::websocket::{self, Kind, Sent};
 
 /// The table that every exchange hands to its plugins.
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
@@ -277,8 +278,10 @@ unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMod
     unsafe {
         with_inner(host, |inner| {
             let way = match which {
-                direction::CLIENT if inner.hook.may(Permission::SetClientBody) => Way::Client,
-                direction::UPSTREAM if inner.hook.may(Permission::SetUpstreamBody) => Way::Upstream,
+                direction::CLIENT if inner.hook.may(Permission::SetClientBody) => Side::Client,
+                direction::UPSTREAM if inner.hook.may(Permission::SetUpstreamBody) => {
+                    Side::Upstream
+                }
                 _ => return edit::STALE,
             };
             inner.body_modes.push((inner.running, way, *mode));

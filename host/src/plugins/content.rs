@@ -8,13 +8,15 @@ use std::task::{Context, Poll};
 
 use plugin_api::abi::{code, flag};
 
-use super::plan::{BodyPlan, Delivery, Step, Way};
+use super::plan::{BodyPlan, Delivery, Step};
 use super::session::{Session, Subject, Verdict};
 use crate::content_coding::{Coding, DecodeError, DecodeFailure, Decoder, Encoder};
+use crate::error::ContentError;
 use crate::error::PluginFailure;
 use crate::held::Held;
 use crate::http1::{RequestHead, ResponseHead, Trailers};
-use crate::relay::{ContentError, ContentHook, Seen};
+use crate::relay::{ContentHook, Seen};
+use crate::side::Side;
 
 /// How many bytes one coded byte may decode to, on average after the first MiB.
 const MAX_RATIO: u32 = 100;
@@ -27,7 +29,7 @@ const MAX_CODED_ON_WORKER: usize = 16 * 1024;
 /// The plugins that see one body pass.
 pub(crate) struct ContentHooks {
     session: Session,
-    way: Way,
+    way: Side,
     stages: Vec<Stage>,
     is_plain: bool,
     has_begun: bool,
@@ -88,7 +90,7 @@ impl Stage {
 
 impl Drop for ContentHooks {
     fn drop(&mut self) {
-        if self.way == Way::Upstream {
+        if self.way == Side::Upstream {
             self.session.with(|inner| inner.hide_response());
         }
     }
@@ -142,7 +144,7 @@ impl ContentHook for ContentHooks {
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     session: &'a Session,
-    way: Way,
+    way: Side,
 }
 
 impl Walk<'_> {
@@ -329,7 +331,7 @@ impl Session {
 
     async fn give(
         &self,
-        way: Way,
+        way: Side,
         step: Step,
         body: &mut WholeBody,
     ) -> Result<Option<Verdict>, ContentError> {

@@ -13,12 +13,14 @@ use plugin_api::abi::{
 
 use super::callbacks::CALLBACKS;
 use super::hello::{NO_HELLO, ShownHello};
-use super::session::{ExchangeFacts, PluginReply, Subject};
+use super::session::{ExchangeFacts, Subject};
 use super::summary::{self, NO_SUMMARY, Summary};
-use super::{BodyFacts, ClientEnd, ClientPlugins, Hook, Way, WorkerChain, views};
+use super::{BodyFacts, ClientEnd, ClientPlugins, Hook, WorkerChain, views};
 use crate::buffers;
 use crate::content_coding::{Coding, Codings};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
+use crate::reply::PluginReply;
+use crate::side::Side;
 use crate::upstream::Parent;
 use crate::websocket::Sent;
 
@@ -55,7 +57,7 @@ pub(super) struct Inner {
     pub(super) source: Option<IpAddr>,
     pub(super) user: String,
     /// What plugins said about the bodies of this exchange.
-    pub(super) body_modes: Vec<(usize, Way, BodyMode)>,
+    pub(super) body_modes: Vec<(usize, Side, BodyMode)>,
     /// The whole content, while body hooks run.
     pub(super) body: Vec<u8>,
     pub(super) has_new_body: bool,
@@ -456,15 +458,15 @@ impl Inner {
     }
 
     /// How the content is coded that goes this way, as the head says now.
-    pub(super) fn coding(&self, way: Way) -> Option<Coding> {
+    pub(super) fn coding(&self, way: Side) -> Option<Coding> {
         // SAFETY: as in `refresh_request`.
         let facts = unsafe {
             match way {
-                Way::Client => self
+                Side::Client => self
                     .request
                     .as_ref()
                     .map(|head| BodyFacts::of(head.fields())),
-                Way::Upstream => self
+                Side::Upstream => self
                     .response
                     .as_ref()
                     .map(|head| BodyFacts::of(head.fields())),

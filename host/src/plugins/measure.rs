@@ -14,13 +14,13 @@ use super::host_table::HOST_TABLE;
 use super::load::{LoadRequest, Loaded, load};
 use super::spec::PluginSpec;
 use super::{
-    BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, Way,
-    WorkerChain,
+    BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, WorkerChain,
 };
 use crate::buffers;
 use crate::deadline::Deadlines;
 use crate::http1::{FieldLine, HeadLimits, RequestHead, ResponseHead};
 use crate::relay::ContentHook;
+use crate::side::Side;
 
 /// What goes through the plugins.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ impl Measured {
         ask(session.as_ref(), hook, &mut request, Some(&mut response)).await;
         if let Some(session) = session
             .as_ref()
-            .filter(|all| all.wants_bodies(Way::Upstream))
+            .filter(|all| all.wants_bodies(Side::Upstream))
         {
             see(session, &request, &response, messages.pieces);
         }
@@ -158,7 +158,7 @@ async fn ask(
 fn see(session: &Session, request: &RequestHead, response: &ResponseHead, pieces: &[Vec<u8>]) {
     let facts = BodyFacts::of(response.fields());
     let plan = session
-        .body_plan(Way::Upstream, facts)
+        .body_plan(Side::Upstream, facts)
         .expect("a plan for the content");
     let Some(plan) = plan else { return };
     let mut hooks = ContentHooks::new(session, &plan, request, Some(response));

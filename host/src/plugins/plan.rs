@@ -7,18 +7,11 @@ use plugin_api::abi::{BodyMode, delivery, over};
 
 use super::{Hook, Session};
 use crate::content_coding::{Coding, Codings};
+use crate::error::{ContentRefused, ContentRefusedReason};
 use crate::http1::Fields;
+use crate::side::Side;
 
-/// Which way a body goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// From the client.
-    Client,
-    /// From the upstream.
-    Upstream,
-}
-
-impl Way {
+impl Side {
     pub(super) const fn chunk_hook(self) -> Hook {
         match self {
             Self::Client => Hook::HandleClientChunk,
@@ -64,23 +57,6 @@ impl BodyFacts {
     }
 }
 
-/// Content that a plugin cannot be given, and that it does not let pass otherwise.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("plugin {plugin} requires the whole content, but {reason}")]
-pub(crate) struct ContentRefused {
-    pub(crate) plugin: String,
-    pub(crate) reason: ContentRefusedReason,
-}
-
-/// Why a plugin cannot be given the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ContentRefusedReason {
-    #[error("it is longer than {0} bytes")]
-    TooLong(u64),
-    #[error("its content coding cannot be decoded")]
-    Coding,
-}
-
 /// One plugin's part in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
@@ -103,7 +79,7 @@ pub(super) enum Delivery {
 /// What happens to one body.
 #[derive(Debug)]
 pub(crate) struct BodyPlan {
-    pub(super) way: Way,
+    pub(super) way: Side,
     pub(super) steps: Vec<Step>,
     /// The coding that is undone for some.
     pub(super) coding: Option<Coding>,
@@ -115,7 +91,7 @@ impl Session {
     /// What happens to the body that follows a head; `None` when no plugin wants any of it.
     pub(crate) fn body_plan(
         &self,
-        way: Way,
+        way: Side,
         facts: BodyFacts,
     ) -> Result<Option<BodyPlan>, ContentRefused> {
         let has_trailer_hooks = self.has_listeners(way.trailers_hook());
@@ -140,7 +116,7 @@ impl Session {
     }
 
     /// Whether any plugin listens to bodies that go this way.
-    pub(crate) fn wants_bodies(&self, way: Way) -> bool {
+    pub(crate) fn wants_bodies(&self, way: Side) -> bool {
         [way.chunk_hook(), way.body_hook(), way.trailers_hook()]
             .into_iter()
             .any(|hook| self.has_listeners(hook))
@@ -148,7 +124,7 @@ impl Session {
 
     fn step(
         &self,
-        way: Way,
+        way: Side,
         plugin: usize,
         facts: BodyFacts,
     ) -> Result<Option<Step>, ContentRefused> {
@@ -187,9 +163,9 @@ impl Session {
         }))
     }
 
-    fn mode(&self, way: Way, plugin: usize) -> BodyMode {
+    fn mode(&self, way: Side, plugin: usize) -> BodyMode {
         let said = self.with(|inner| {
-            let of_plugin = |said: &&(usize, Way, BodyMode)| said.0 == plugin && said.1 == way;
+            let of_plugin = |said: &&(usize, Side, BodyMode)| said.0 == plugin && said.1 == way;
             inner
                 .body_modes
                 .iter()
@@ -199,8 +175,8 @@ impl Session {
         });
         let loaded = self.plugin(plugin);
         said.unwrap_or(match way {
-            Way::Client => loaded.client_body,
-            Way::Upstream => loaded.upstream_body,
+            Side::Client => loaded.client_body,
+            Side::Upstream => loaded.upstream_body,
         })
     }
 }

@@ -24,6 +24,7 @@ use super::{Chain, ClientEnd, ClientPlugins, Hook, Summary, WorkerChain};
 use crate::buffers;
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::{RequestHead, ResponseHead, Scheme, Trailers};
+use crate::reply::PluginReply;
 use crate::upstream::Parent;
 
 /// Sessions kept for reuse per worker.
@@ -35,15 +36,6 @@ thread_local! {
 
 /// Stands for the answer of a plugin that cannot be asked.
 const LOST: u32 = u32::MAX;
-
-/// A response that a plugin has made.
-#[derive(Debug, Default)]
-pub(crate) struct PluginReply {
-    pub(crate) status: u16,
-    pub(crate) reason: String,
-    pub(crate) fields: Vec<(String, Vec<u8>)>,
-    pub(crate) body: Vec<u8>,
-}
 
 /// What a walk through the chain came to.
 #[derive(Debug)]

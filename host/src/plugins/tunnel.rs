@@ -5,8 +5,9 @@ use std::io;
 use plugin_api::abi::{code, flag};
 
 use super::session::report;
-use super::{Hook, Session, Way};
+use super::{Hook, Session};
 use crate::http1::RequestHead;
+use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
 
 /// The plugins that see the bytes of one tunnel.
@@ -28,11 +29,11 @@ impl TunnelHooks {
 }
 
 impl TunnelWatcher for TunnelHooks {
-    fn see(&self, from: Way, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let hook = Hook::HandleTunnelChunk;
         let flags = match from {
-            Way::Client => 0,
-            Way::Upstream => flag::FROM_UPSTREAM,
+            Side::Client => 0,
+            Side::Upstream => flag::FROM_UPSTREAM,
         };
         let mut replacement: Option<Vec<u8>> = None;
         for &plugin in self.session.listeners(hook) {

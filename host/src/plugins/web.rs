@@ -22,10 +22,11 @@ use plugin_api::waker;
 
 use super::guard::guarded;
 use super::instance::{Instance, Task, Web};
-use super::{ExchangeFacts, PluginReply, views};
+use super::{ExchangeFacts, views};
 use crate::config::Config;
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
 use crate::http1::{BodyFraming, RequestHead, Scheme};
+use crate::reply::PluginReply;
 use crate::stream::{Reader, Writer};
 use crate::websocket::{Handshake, MessageLimits, ServerSocket};
 use crate::worker_context::WorkerContext;

@@ -5,11 +5,12 @@ use std::io;
 use plugin_api::abi::{code, flag};
 
 use super::session::report;
-use super::{Hook, Session, TunnelHooks, Way};
+use super::{Hook, Session, TunnelHooks};
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::RequestHead;
+use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
-use crate::websocket::{self, Answer, Becomes, Kind, MessageWatcher, Sent, Side};
+use crate::websocket::{self, Answer, Becomes, Kind, MessageWatcher, Sent};
 
 const HOOK: Hook = Hook::HandleWebSocketMessage;
 
@@ -86,8 +87,8 @@ impl WebSocketHooks {
 impl MessageWatcher for WebSocketHooks {
     fn see_bytes(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let from = match from {
-            Side::Client => Way::Client,
-            Side::Upstream => Way::Upstream,
+            Side::Client => Side::Client,
+            Side::Upstream => Side::Upstream,
         };
         match &self.bytes {
             Some(hooks) => hooks.see(from, bytes),

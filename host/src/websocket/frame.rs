@@ -8,21 +8,9 @@ use std::borrow::Cow;
 pub(crate) use proxy_websocket::MessageKind as Kind;
 use proxy_websocket::{FrameError, FrameHead, Sender, check_message};
 
-/// The two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Client,
-    Upstream,
-}
+use crate::side::Side;
 
 impl Side {
-    pub(super) const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Upstream,
-            Self::Upstream => Self::Client,
-        }
-    }
-
     /// What it is in the protocol.
     pub(super) const fn sender(self) -> Sender {
         match self {

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use proxy_websocket::apply_mask;
 use rustls::crypto::SecureRandom;
 
-use super::frame::{Kind, Side, write_head};
+use super::frame::{Kind, write_head};
 use crate::buffers;
+use crate::side::Side;
 use crate::transport::WriteHalf;
 
 /// From this length on a message is not copied to stand behind its head, in bytes.

@@ -20,11 +20,12 @@ use plugin_api::close_data;
 use proxy_websocket::{Assembly, FrameError, Message, Sender};
 use rustls::crypto::SecureRandom;
 
-use super::frame::{Kind, Side, describe};
+use super::frame::{Kind, describe};
 use super::outgoing::Outgoing;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::held::{Full, Held};
+use crate::side::Side;
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
 use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason, TunnelLimits};

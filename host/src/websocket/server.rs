@@ -16,11 +16,12 @@ use std::time::Duration;
 use plugin_api::close_data;
 use proxy_websocket::{Assembly, FrameError, Message};
 
-use super::frame::{Kind, Side, describe, is_sendable};
+use super::frame::{Kind, describe, is_sendable};
 use super::outgoing::Outgoing;
 use super::relay::{CLOSE_LIMIT, GOING_AWAY, MessageLimits, TRY_AGAIN_LATER};
 use crate::deadline::{Deadline, Deadlines};
 use crate::held::Held;
+use crate::side::Side;
 use crate::splice::PIECES_PER_TURN;
 use crate::stream::{Reader, Writer};
 use crate::turn::{self, Steps};

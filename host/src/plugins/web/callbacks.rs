@@ -30,8 +30,7 @@ use super::super::views;
 use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
 use crate::buffers;
 use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version, check_field};
-use crate::plugins::PluginReply;
-use crate::reply::{Reply, ReplyForm};
+use crate::reply::{PluginReply, Reply, ReplyForm};
 use crate::websocket::{Kind, NotSent, Received};
 
 /// What a client is told that waits to be asked for its content.
