@@ -1,13 +1,15 @@
 //! The configuration, checked once and never re-interpreted.
 //!
-//! `file` is `proxy.toml` as written, `crate::cli` the flags as given; `load` merges the two (flags override the file,
+//! `file` is `proxy.toml` as written, `flags` the flags as given; `load` merges the two (flags override the file,
 //! the file overrides the defaults) into the [`Config`] that the rest of the host reads. A `Config` needs no further
 //! checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves or a
 //! library loads is found out where it is used.
 
 mod basic_auth;
 mod compatibility;
+mod direct_rule;
 mod file;
+mod flags;
 mod host_pattern;
 mod load;
 mod plugins;
@@ -27,7 +29,10 @@ use crate::http1::HeadLimits;
 
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
+pub(crate) use direct_rule::Form as DirectRuleForm;
+pub use direct_rule::{DirectRule, RuleError};
 pub use file::FileError;
+pub use flags::Flags;
 pub use host_pattern::HostPattern;
 pub use load::ConfigError;
 pub use value::{

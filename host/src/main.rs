@@ -52,16 +52,16 @@ fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
 /// `proxy pac`. What stands before it says how the proxy would be started.
 fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     let PacCommand::Generate(mut args) = args.command;
-    cli.config = args.config.take().or(cli.config);
-    let config = Config::load(cli)?;
+    cli.flags.config = args.config.take().or(cli.flags.config);
+    let config = Config::load(cli.flags)?;
     generate::run(&args, &config, &mut io::stdout().lock(), &mut io::stderr())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `proxy check`. What stands before it says how the proxy would be started.
 fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
-    cli.config = args.file.or(cli.config);
-    let mut config = Config::load(cli)?;
+    cli.flags.config = args.file.or(cli.flags.config);
+    let mut config = Config::load(cli.flags)?;
     // Warnings are for the person who waits; a running proxy's log is left alone.
     config.log.file = None;
     config.log.level = config.log.level.max(LogLevel::Warning);
@@ -73,7 +73,7 @@ fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let config = Config::load(cli)?;
+    let config = Config::load(cli.flags)?;
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
     open_files::raise_limit(config.open_file_limit);
     let pid_file = config.pid_file.as_deref().map(PidFile::create);
@@ -84,7 +84,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// The configuration as it is now, for a reload: the flags are still those of the start.
 fn config_again() -> Result<Config, ConfigError> {
-    Config::load(Cli::parse())
+    Config::load(Cli::parse().flags)
 }
 
 /// The system refused something.

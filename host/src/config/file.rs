@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::DirectRule;
 use super::value::{
     Backlog, Bounded, ByteLen, FieldText, FileName, ForeignProtocol, HeaderName, Hostname,
     LogLevel, NameServer, OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath,
     WorkerCount,
 };
 use super::{BasicAuth, HostPattern, Resolver, ResponseSyntax, Symlinks, UnknownProtocol};
-use crate::web::pac::DirectRule;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

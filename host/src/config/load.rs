@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use super::Flags;
 use super::file::{
     FileConfig, FileDns, FileError, FileHostTimeouts, FileInterception, FileLimits, FileTimeouts,
     FileTls,
@@ -19,7 +20,6 @@ use super::{
     HostPattern, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts,
     TlsConfig, UpstreamTls, plugins,
 };
-use crate::cli::Cli;
 
 /// Why there is no configuration. Each is one line that names the place.
 #[derive(Debug, thiserror::Error)]
@@ -78,55 +78,55 @@ impl Config {
     ///
     /// # Errors
     /// The file cannot be read or understood, or a flag that needs more than its own text makes no sense.
-    pub fn load(cli: Cli) -> Result<Config, ConfigError> {
-        match cli
+    pub fn load(flags: Flags) -> Result<Config, ConfigError> {
+        match flags
             .config
             .clone()
             .filter(|path| !path.as_os_str().is_empty())
         {
             Some(path) => {
                 let text = read(&path)?;
-                Config::merge(cli, &path, &text)
+                Config::merge(flags, &path, &text)
             }
-            None => Config::merge(cli, Path::new(""), ""),
+            None => Config::merge(flags, Path::new(""), ""),
         }
     }
 
-    fn merge(mut cli: Cli, path: &Path, text: &str) -> Result<Config, ConfigError> {
+    fn merge(mut flags: Flags, path: &Path, text: &str) -> Result<Config, ConfigError> {
         let file = FileConfig::parse(text).map_err(|error| ConfigError::File {
             path: path.to_owned(),
             error,
         })?;
         let default = Config::default();
-        let num_workers = cli.num_workers.or(file.num_workers);
-        let web_server = web_server(&mut cli, file.web_server);
-        let timeouts = timeouts(cli.timeout, file.timeout, &file.timeouts);
+        let num_workers = flags.num_workers.or(file.num_workers);
+        let web_server = web_server(&mut flags, file.web_server);
+        let timeouts = timeouts(flags.timeout, file.timeout, &file.timeouts);
         Ok(Config {
-            plugins: plugins::entries(&cli, &file.plugins, path, text)?,
-            basic_auth: basic_auth(cli.basic_auth.as_deref())?.or(file.basic_auth),
-            hostname: cli
+            plugins: plugins::entries(&flags, &file.plugins, path, text)?,
+            basic_auth: basic_auth(flags.basic_auth.as_deref())?.or(file.basic_auth),
+            hostname: flags
                 .hostname
                 .or(file.hostname)
                 .map_or(default.hostname, |host| host.0),
-            port: cli
+            port: flags
                 .port
                 .or(file.port)
                 .map_or(default.port, |port| port.0 as u16),
             num_workers: num_workers
                 .and_then(|count| NonZeroUsize::new(count.0))
                 .unwrap_or(default.num_workers),
-            backlog: cli
+            backlog: flags
                 .backlog
                 .or(file.backlog)
                 .map_or(default.backlog, |backlog| backlog.0 as u32),
-            plugin_dirs: [cli.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
-            disable_headers: names(cli.disable_headers.into_iter().flat_map(|names| names.0))
+            plugin_dirs: [flags.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
+            disable_headers: names(flags.disable_headers.into_iter().flat_map(|names| names.0))
                 .unwrap_or_else(|| names(file.disable_headers).unwrap_or_default()),
             timeouts,
             host_timeouts: host_timeouts(timeouts, file.timeouts.hosts),
             limits: limits(
-                cli.client_recvbuf_size.or(file.client_recvbuf_size),
-                cli.server_recvbuf_size.or(file.server_recvbuf_size),
+                flags.client_recvbuf_size.or(file.client_recvbuf_size),
+                flags.server_recvbuf_size.or(file.server_recvbuf_size),
                 &file.limits,
             ),
             dns: dns(&file.dns),
@@ -135,32 +135,32 @@ impl Config {
                 relaxed_hosts: file.compatibility.relaxed_hosts,
             },
             tls: tls(
-                cli.ca_file,
-                cli.cert_file.or(file.tls.cert_file.clone()),
-                cli.key_file.or(file.tls.key_file.clone()),
+                flags.ca_file,
+                flags.cert_file.or(file.tls.cert_file.clone()),
+                flags.key_file.or(file.tls.key_file.clone()),
                 file.tls,
             )?,
             interception: interception(FileInterception {
-                ca_cert_file: cli.ca_cert_file.or(file.interception.ca_cert_file),
-                ca_key_file: cli.ca_key_file.or(file.interception.ca_key_file),
-                ca_signing_key_file: cli
+                ca_cert_file: flags.ca_cert_file.or(file.interception.ca_cert_file),
+                ca_key_file: flags.ca_key_file.or(file.interception.ca_key_file),
+                ca_signing_key_file: flags
                     .ca_signing_key_file
                     .or(file.interception.ca_signing_key_file),
-                ca_cert_dir: cli.ca_cert_dir.or(file.interception.ca_cert_dir),
+                ca_cert_dir: flags.ca_cert_dir.or(file.interception.ca_cert_dir),
                 ..file.interception
             })?,
-            disable_http_proxy: cli.disable_http_proxy || file.disable_http_proxy,
+            disable_http_proxy: flags.disable_http_proxy || file.disable_http_proxy,
             web_server,
             via: file.via.map_or(default.via, |via| via.0),
             log: LogConfig {
-                level: cli.log_level.or(file.log_level).unwrap_or_default(),
-                file: cli.log_file.or(file.log_file),
+                level: flags.log_level.or(file.log_level).unwrap_or_default(),
+                file: flags.log_file.or(file.log_file),
             },
-            open_file_limit: cli
+            open_file_limit: flags
                 .open_file_limit
                 .or(file.open_file_limit)
                 .map(|limit| limit.0 as u64),
-            pid_file: cli.pid_file.or(file.pid_file),
+            pid_file: flags.pid_file.or(file.pid_file),
         })
     }
 }
@@ -371,9 +371,9 @@ mod tests {
     use clap::Parser;
 
     fn load(args: &[&str], text: &str) -> Result<Config, String> {
-        let cli =
-            Cli::try_parse_from([&["proxy"], args].concat()).map_err(|error| error.to_string())?;
-        Config::merge(cli, Path::new("proxy.toml"), text).map_err(|error| error.to_string())
+        let flags = Flags::try_parse_from([&["proxy"], args].concat())
+            .map_err(|error| error.to_string())?;
+        Config::merge(flags, Path::new("proxy.toml"), text).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -545,12 +545,12 @@ mod tests {
         ] {
             assert_eq!(load(args, text).err().as_deref(), Some(error));
         }
-        let cli = Cli {
+        let flags = Flags {
             config: Some("/nonexistent/proxy.toml".into()),
-            ..Cli::default()
+            ..Flags::default()
         };
         assert_eq!(
-            Config::load(cli)
+            Config::load(flags)
                 .err()
                 .map(|error| error.to_string())
                 .as_deref(),

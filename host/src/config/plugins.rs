@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::Flags;
 use super::file::{FilePlugin, position};
 use super::{ConfigError, PluginEntry};
-use crate::cli::Cli;
 
 /// A plugin on its way to its entry.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ struct Draft {
 }
 
 pub(super) fn entries(
-    cli: &Cli,
+    flags: &Flags,
     file: &[FilePlugin],
     path: &Path,
     text: &str,
@@ -33,12 +33,12 @@ pub(super) fn entries(
         .iter()
         .map(|plugin| draft(plugin, path, text))
         .collect();
-    let mut drafts = if cli.plugins.is_empty() {
+    let mut drafts = if flags.plugins.is_empty() {
         of_file
     } else {
-        chosen(&cli.plugins, &of_file)
+        chosen(&flags.plugins, &of_file)
     };
-    for setting in &cli.plugin_config {
+    for setting in &flags.plugin_config {
         apply(setting, &mut drafts)?;
     }
     Ok(drafts.into_iter().map(Draft::into_entry).collect())
@@ -296,10 +296,10 @@ mod tests {
     use clap::Parser;
 
     fn load(args: &[&str], text: &str) -> Result<Vec<PluginEntry>, String> {
-        let cli =
-            Cli::try_parse_from([&["proxy"], args].concat()).map_err(|error| error.to_string())?;
+        let flags = Flags::try_parse_from([&["proxy"], args].concat())
+            .map_err(|error| error.to_string())?;
         let file = FileConfig::parse(text).map_err(|error| error.to_string())?;
-        entries(&cli, &file.plugins, Path::new("proxy.toml"), text)
+        entries(&flags, &file.plugins, Path::new("proxy.toml"), text)
             .map_err(|error| error.to_string())
     }
 

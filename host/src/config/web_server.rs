@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::file::{FilePac, FileStaticFiles, FileWebServer};
-use crate::cli::Cli;
-use crate::web::pac::DirectRule;
+use super::{DirectRule, Flags};
 
 /// What is answered to requests that are for the proxy itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,21 +63,24 @@ pub struct PacConfig {
 }
 
 /// From flags and file.
-pub(super) fn web_server(cli: &mut Cli, mut file: FileWebServer) -> WebServerConfig {
+pub(super) fn web_server(flags: &mut Flags, mut file: FileWebServer) -> WebServerConfig {
     let pac_direct = mem::take(&mut file.pac.direct);
-    let static_files = static_files(cli, file.static_files);
-    let pac = pac(cli, file.pac);
+    let static_files = static_files(flags, file.static_files);
+    let pac = pac(flags, file.pac);
     WebServerConfig {
-        is_enabled: cli.enable_web_server || file.enable || static_files.is_some() || pac.is_some(),
+        is_enabled: flags.enable_web_server
+            || file.enable
+            || static_files.is_some()
+            || pac.is_some(),
         static_files,
         pac,
         pac_direct,
     }
 }
 
-fn static_files(cli: &mut Cli, file: FileStaticFiles) -> Option<StaticFilesConfig> {
-    let dir = cli.static_server_dir.take().or(file.dir);
-    (cli.enable_static_server || file.enable).then(|| StaticFilesConfig {
+fn static_files(flags: &mut Flags, file: FileStaticFiles) -> Option<StaticFilesConfig> {
+    let dir = flags.static_server_dir.take().or(file.dir);
+    (flags.enable_static_server || file.enable).then(|| StaticFilesConfig {
         dir,
         index: file.index.map_or_else(
             || vec!["index.html".to_owned()],
@@ -96,9 +98,9 @@ fn static_files(cli: &mut Cli, file: FileStaticFiles) -> Option<StaticFilesConfi
     })
 }
 
-fn pac(cli: &mut Cli, file: FilePac) -> Option<PacConfig> {
-    let url_path = cli.pac_file_url_path.take().or(file.url_path);
-    let file_or_text = cli.pac_file.take().or(file.file)?;
+fn pac(flags: &mut Flags, file: FilePac) -> Option<PacConfig> {
+    let url_path = flags.pac_file_url_path.take().or(file.url_path);
+    let file_or_text = flags.pac_file.take().or(file.file)?;
     Some(PacConfig {
         file_or_text,
         url_path: url_path.map_or_else(|| "/".to_owned(), |path| path.0),

@@ -7,7 +7,6 @@
 mod address;
 pub mod command;
 pub mod generate;
-mod rule;
 mod script;
 mod source;
 
@@ -16,7 +15,6 @@ use std::time::Instant;
 use plugin_api::abi::web::{protocol, syntax};
 
 pub use self::address::{AddressError, ProxyAddress};
-pub use self::rule::{DirectRule, RuleError};
 pub use self::source::PacError;
 
 use self::source::{Served, Source};

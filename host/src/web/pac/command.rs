@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DirectRule, ProxyAddress};
+use super::ProxyAddress;
+use crate::config::DirectRule;
 
 /// Writes the PAC file that tells browsers to use this proxy
 #[derive(Args)]

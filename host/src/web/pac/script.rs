@@ -5,7 +5,7 @@
 //! hold the browser up for every request, and tell the DNS what only the proxy should know.
 
 use super::address::ProxyAddress;
-use super::rule::{DirectRule, Form};
+use crate::config::{DirectRule, DirectRuleForm as Form};
 
 /// What a generated PAC file says.
 #[derive(Debug)]

@@ -6,16 +6,16 @@ use std::str::FromStr;
 use plugin_api::canonical_host;
 use serde::Deserialize;
 
-use crate::config::HostPattern;
+use super::HostPattern;
 
 /// A host pattern as everywhere in the configuration, `<local>` for names without a dot, or an IPv4 network such as
 /// `10.0.0.0/8`, which is about hosts that are written as addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct DirectRule(pub(super) Form);
+pub struct DirectRule(pub(crate) Form);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Names without a dot.
     Local,
     /// Address and mask; the bits that are not in the mask are 0.
