@@ -86,10 +86,6 @@ impl WebSocketHooks {
 
 impl MessageWatcher for WebSocketHooks {
     fn see_bytes(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let from = match from {
-            Side::Client => Side::Client,
-            Side::Upstream => Side::Upstream,
-        };
         match &self.bytes {
             Some(hooks) => hooks.see(from, bytes),
             None => Ok(None),

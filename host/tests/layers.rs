@@ -1,0 +1,225 @@
+//! `use` between the modules of the host points down, in the order that ARCHITECTURE.md draws.
+//!
+//! Read from the sources: every `crate::module` outside of tests is an arrow from the module that it stands in. It may
+//! lead to a lower line of the drawing only. Modules on one line do not know each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The line before the drawing.
+const HEADING: &str = "## Layers";
+
+/// One `crate::` path in the sources.
+#[derive(Debug)]
+struct Arrow {
+    from: String,
+    to: String,
+    /// `file:line`
+    place: String,
+}
+
+#[test]
+fn no_module_uses_one_that_is_not_below_it() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let layers = layers(&host.join("../ARCHITECTURE.md"));
+    let arrows = arrows(&host.join("src"));
+    // As many as there were when this was written, about: a scan that finds nothing proves nothing.
+    assert!(arrows.len() > 300, "only {} arrows found", arrows.len());
+    let mut wrong: Vec<String> = arrows
+        .iter()
+        .filter(|arrow| {
+            let (Some(from), Some(to)) = (layers.get(&arrow.from), layers.get(&arrow.to)) else {
+                return true;
+            };
+            from >= to
+        })
+        .map(|arrow| format!("{}: {} uses {}", arrow.place, arrow.from, arrow.to))
+        .collect();
+    wrong.sort();
+    assert!(
+        wrong.is_empty(),
+        "these do not point to a lower layer of ARCHITECTURE.md:\n{}",
+        wrong.join("\n")
+    );
+    println!("{} arrows, all of them down", arrows.len());
+}
+
+#[test]
+fn every_module_has_its_layer() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let drawn: BTreeSet<String> = layers(&host.join("../ARCHITECTURE.md"))
+        .into_keys()
+        .collect();
+    let sources = fs::read_to_string(host.join("src/lib.rs")).expect("lib.rs");
+    let declared = sources.lines().filter_map(|line| {
+        let (_, name) = line.strip_suffix(';')?.split_once("mod ")?;
+        Some(name.to_owned())
+    });
+    // Crates of their own, below everything.
+    let aliases = sources.lines().filter_map(|line| {
+        let (_, alias) = line.strip_suffix(';')?.split_once(" as ")?;
+        Some(alias.to_owned())
+    });
+    let modules: BTreeSet<String> = declared.chain(aliases).collect();
+    assert_eq!(drawn, modules);
+}
+
+/// The number of each module's line in the drawing; higher numbers are lower layers.
+fn layers(architecture: &Path) -> BTreeMap<String, usize> {
+    let text = fs::read_to_string(architecture).expect("ARCHITECTURE.md");
+    let (_, section) = text.split_once(HEADING).expect("the section on layers");
+    let drawing = section.split("```").nth(1).expect("a drawing");
+    let lines = drawing.lines().skip(1).enumerate();
+    lines
+        .flat_map(|(number, line)| {
+            let names = line.split_whitespace();
+            names.map(move |name| (name.to_owned(), number))
+        })
+        .collect()
+}
+
+fn arrows(sources: &Path) -> Vec<Arrow> {
+    let mut files = Vec::new();
+    collect_files(sources, &mut files);
+    let mut arrows = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(sources).expect("below the sources");
+        let shown = path.display().to_string();
+        let is_root = path.components().count() == 1;
+        let from = shown.split(['/', '.']).next().unwrap_or_default();
+        if ["lib", "main"].contains(&from) {
+            continue;
+        }
+        let text = without_tests(&fs::read_to_string(&file).expect("a source file"));
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            assert!(
+                !(is_root && code.starts_with("use super::")),
+                "{shown}:{}: write crate:: instead of super::",
+                number + 1
+            );
+            for to in names_after_crate(code, &text, number) {
+                if to != from {
+                    arrows.push(Arrow {
+                        from: from.to_owned(),
+                        to,
+                        place: format!("{shown}:{}", number + 1),
+                    });
+                }
+            }
+        }
+    }
+    arrows
+}
+
+/// The modules that a line names right behind `crate::`; of `use crate::{a, b::c};` all of them.
+fn names_after_crate(code: &str, text: &str, number: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let is_other_word =
+            code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        if is_other_word {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        if !rest.starts_with('{') {
+            names.extend(identifier(rest));
+            continue;
+        }
+        let rest_of_text: Vec<&str> = text.lines().skip(number).collect();
+        let rest_of_text = rest_of_text.join("\n");
+        let Some(begin) = rest_of_text.find("crate::{") else {
+            continue;
+        };
+        let mut depth = 0;
+        let mut is_first = true;
+        for (position, character) in rest_of_text[begin..].char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => {
+                    is_first = true;
+                    continue;
+                }
+                ';' => break,
+                _ if depth == 1 && is_first && character.is_alphabetic() => {
+                    names.extend(identifier(&rest_of_text[begin + position..]));
+                    is_first = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
+fn identifier(text: &str) -> Option<String> {
+    let end = text
+        .find(|character: char| !character.is_alphanumeric() && character != '_')
+        .unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+/// The text with the lines of its test modules empty.
+fn without_tests(text: &str) -> String {
+    let mut kept = String::new();
+    let mut is_test = false;
+    let mut was_attribute = false;
+    for line in text.lines() {
+        if was_attribute && line.contains("mod ") && line.ends_with('{') {
+            is_test = true;
+        }
+        was_attribute = is_test_attribute(line);
+        if !is_test {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+        if line == "}" {
+            is_test = false;
+        }
+    }
+    kept
+}
+
+/// `#[cfg(test)]`, `#[cfg(all(test, unix))]`
+fn is_test_attribute(line: &str) -> bool {
+    line.starts_with("#[cfg(test") || line.starts_with("#[cfg(all(test")
+}
+
+/// Every source file but those of test modules.
+fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(directory).expect("a directory of sources");
+    for entry in entries.map(|entry| entry.expect("an entry").path()) {
+        let name = entry
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if is_for_tests(directory, &name) {
+            continue;
+        }
+        if entry.is_dir() {
+            collect_files(&entry, files);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            files.push(entry);
+        }
+    }
+}
+
+/// Whether the module of this name is declared for tests only.
+fn is_for_tests(directory: &Path, name: &str) -> bool {
+    let parent = match directory.file_name() {
+        Some(stem) if stem != "src" => directory.with_file_name(format!("{}.rs", stem.display())),
+        _ => directory.join("lib.rs"),
+    };
+    let text = fs::read_to_string(parent).unwrap_or_default();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let declares = |next: &&str| next.ends_with(&format!("mod {name};"));
+        if is_test_attribute(line) && lines.peek().is_some_and(declares) {
+            return true;
+        }
+    }
+    false
+}
