@@ -45,7 +45,6 @@ use crate::deadline::Deadlines;
 
 pub(crate) use plugin_api::abi::hook::Hook;
 
-pub(crate) use crate::side::Side as Way;
 pub(crate) use client::{ClientEnd, ClientFacts, ClientPlugins};
 pub(crate) use content::{ContentHooks, Whole};
 pub(crate) use hello::ShownHello;

@@ -14,10 +14,11 @@ use crate::http1::{
     FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Verdict, Way, Whole,
+    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Verdict, Whole,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
+use crate::side::Side;
 use crate::splice;
 use crate::stream::{ReadHeadError, Reader, Writer};
 use crate::turn::Steps;
@@ -116,13 +117,13 @@ impl Exchange {
         let Some(session) = self
             .session
             .as_ref()
-            .filter(|session| session.wants_bodies(Way::Upstream))
+            .filter(|session| session.wants_bodies(Side::Upstream))
         else {
             return Ok(None);
         };
         let mut facts = BodyFacts::of(head.fields());
         facts.is_partial |= head.status() == 206;
-        let plan = session.body_plan(Way::Upstream, facts);
+        let plan = session.body_plan(Side::Upstream, facts);
         match (plan, framing) {
             (_, BodyFraming::Length(0)) => Ok(None),
             // What is refused here concerns content that does not come.

@@ -6,7 +6,8 @@ use crate::collect::Collected;
 use crate::error::{ContentRefused, ExchangeError, Peer, Step};
 use crate::held::Held;
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
-use crate::plugins::{BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Way, Whole};
+use crate::plugins::{BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Whole};
+use crate::side::Side;
 use crate::stream::MessageStream;
 
 /// What is known of a request's content.
@@ -70,13 +71,13 @@ impl Exchange {
         let Some(session) = self
             .session
             .as_ref()
-            .filter(|session| session.wants_bodies(Way::Client))
+            .filter(|session| session.wants_bodies(Side::Client))
             .cloned()
         else {
             return Ok(None);
         };
         let facts = BodyFacts::of(self.head.fields());
-        let plan = session.body_plan(Way::Client, facts).map_err(refused)?;
+        let plan = session.body_plan(Side::Client, facts).map_err(refused)?;
         let Some(mut plan) = plan else {
             return Ok(None);
         };
