@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::support::{HANG, Message, Origin, Proxy, Scratch, get, plugin_library, response};
+use crate::support::tls::{Answer, Ask, Gate, Offer, Pki};
+use crate::support::{
+    HANG, Message, Origin, Proxy, ProxyCommand, Scratch, get, plugin_library, response,
+};
 
 /// A proxy whose `proxy.toml` and plugin library are this test's own.
 struct Reloading {
@@ -35,6 +38,11 @@ impl Reloading {
             "[[plugins]]\nlibrary = {:?}\nname = \"AddField\"\nconfig = {{ name = \"x-added\", value = {value:?} }}\n",
             self.library.display().to_string()
         ));
+    }
+
+    /// Another library takes the place of the plugin's.
+    fn replace_library(&self, package: &str) {
+        fs::copy(plugin_library(package), &self.library).expect("a scratch file is ours");
     }
 
     fn write(&self, text: &str) {
@@ -87,12 +95,12 @@ fn a_changed_library_is_loaded_although_its_path_is_the_same() {
     let proxy = reloading.start();
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
     // Another library, which has no such plugin.
-    fs::copy(plugin_library("kinds"), &reloading.library).expect("a scratch file is ours");
+    reloading.replace_library("kinds");
     proxy.signal(Signal::HUP);
     let line = proxy.wait_for_line("not reloaded, generation 1 stays");
     assert!(line.contains("AddField"), "{line}");
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
-    fs::copy(plugin_library("zoo"), &reloading.library).expect("a scratch file is ours");
+    reloading.replace_library("zoo");
     reloading.configure("two");
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("generation 2 is in force");
@@ -164,4 +172,29 @@ fn signals_that_come_during_a_reload_lead_to_the_last_configuration() {
     }
     // All but the one in force end.
     proxy.wait_for_line("; 0 replaced ones are in use");
+}
+
+/// A proxy that looks into tunnels, with a configuration that the test changes.
+fn intercepting(pki: &Pki, reloading: &Reloading) -> ProxyCommand {
+    let file = ["--config".as_ref(), reloading.file.as_os_str()];
+    pki.intercepting().args(file)
+}
+
+#[test]
+fn a_tunnel_keeps_the_timeouts_of_its_host() {
+    let (pki, reloading, gate) = (Pki::new(), Reloading::new(), Gate::closed());
+    let own = |host, seconds| {
+        format!("[[timeouts.hosts]]\nhosts = [{host:?}]\nupstream_response = {seconds}\n")
+    };
+    reloading.write(&own("localhost", 1));
+    let proxy = intercepting(&pki, &reloading).start();
+    let origin = pki.origin().offering(Offer::Http1);
+    let origin = origin.answering(Answer::ok("never").behind(&gate));
+    let mut session = pki.client(&proxy).https(&origin.authority());
+    // An entry of another host in the same place.
+    reloading.write(&own("other.example", 3600));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force");
+    let received = session.ask(Ask::get(&origin.authority(), "/"));
+    assert_eq!(received.status, 504);
 }

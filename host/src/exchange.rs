@@ -81,7 +81,7 @@ pub(crate) struct Exchange {
     tunnel: TunnelRoute,
     /// Where a plugin of the web server has sent it.
     forwarded_to: Option<Box<ForwardedTo>>,
-    /// Which entry of `host_timeouts` counts, from 1; 0: none.
+    /// Which entry of its generation's `host_timeouts` counts, from 1; 0: none.
     host_timeouts: u32,
     /// It has become a WebSocket, and some plugin listens to its messages.
     is_watched_websocket: bool,
@@ -509,13 +509,20 @@ impl Exchange {
 
     /// How long the steps of this exchange may take.
     pub(crate) fn timeouts(&self) -> &Timeouts {
-        let config = &self.generation.config;
-        let own = (self.host_timeouts as usize).checked_sub(1);
-        own.and_then(|at| config.host_timeouts.get(at))
-            .map_or(&config.timeouts, |entry| &entry.timeouts)
+        self.own_timeouts()
+            .unwrap_or(&self.generation.config.timeouts)
     }
 
-    /// Finds out whether the request's host has timeouts of its own, or the host that it is sent to, or its tunnel.
+    /// Those of its host, else those of its tunnel's; `None` where both have the ordinary ones.
+    fn own_timeouts(&self) -> Option<&Timeouts> {
+        let entries = &self.generation.config.host_timeouts;
+        match (self.host_timeouts as usize).checked_sub(1) {
+            Some(at) => entries.get(at).map(|entry| &entry.timeouts),
+            None => self.client.origin.as_ref()?.timeouts.as_deref(),
+        }
+    }
+
+    /// Finds out whether the request's host has timeouts of its own, or the host that it is sent to.
     fn settle_timeouts(&mut self, destination: Option<&Destination>) {
         let entries = &self.generation.config.host_timeouts;
         if entries.is_empty() {
@@ -525,12 +532,7 @@ impl Exchange {
         let at = entries.iter().position(|entry| {
             entry.names(self.head.host()) || sent_to.is_some_and(|host| entry.names(host))
         });
-        let of_tunnel = self
-            .client
-            .origin
-            .as_ref()
-            .map_or(0, |origin| origin.host_timeouts);
-        self.host_timeouts = at.map_or(of_tunnel, |at| at as u32 + 1);
+        self.host_timeouts = at.map_or(0, |at| at as u32 + 1);
     }
 
     /// Reads a body of this exchange; its trailers may be as long as a head.

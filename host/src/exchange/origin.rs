@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::Exchange;
+use crate::config::Timeouts;
 use crate::error::{ExchangeError, Peer, Refusal, Step};
 use crate::http1::Scheme;
 use crate::plugins::TunnelEnd;
@@ -27,8 +28,8 @@ pub(crate) struct Origin {
     front_addresses: Vec<IpAddr>,
     /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
     user: String,
-    /// Which entry of `host_timeouts` counts for the tunnel, from 1; 0: none.
-    pub(super) host_timeouts: u32,
+    /// The timeouts of the tunnel's host, where it has its own. The tunnel keeps them, whatever is in force later.
+    pub(super) timeouts: Option<Box<Timeouts>>,
 }
 
 impl Origin {
@@ -106,7 +107,7 @@ impl Exchange {
             port: self.head.port(),
             addresses: host.parse().into_iter().collect(),
             is_named: false,
-            host_timeouts: self.host_timeouts,
+            timeouts: self.own_timeouts().copied().map(Box::new),
             is_front: self
                 .generation
                 .interception
