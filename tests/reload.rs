@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::tls::{Answer, Ask, Gate, Offer, Pki};
 use crate::support::{
-    HANG, Message, Origin, Proxy, ProxyCommand, Scratch, get, plugin_library, response,
+    HANG, Message, OK, Origin, Proxy, ProxyCommand, Scratch, get, plugin_library, response,
 };
 
 /// A proxy whose `proxy.toml` and plugin library are this test's own.
@@ -172,6 +172,108 @@ fn signals_that_come_during_a_reload_lead_to_the_last_configuration() {
     }
     // All but the one in force end.
     proxy.wait_for_line("; 0 replaced ones are in use");
+}
+
+/// One plugin of `package`, by its name; `config` is what is between the braces.
+fn plugin(package: &str, name: &str, config: &str) -> String {
+    let library = plugin_library(package).display().to_string();
+    format!("[[plugins]]\nlibrary = {library:?}\nname = {name:?}\nconfig = {{ {config} }}\n")
+}
+
+#[test]
+fn an_idle_client_keeps_no_generation_in_use() {
+    let reloading = Reloading::new();
+    let (subscriber, origin) = (plugin("kinds", "EventLog", ""), Origin::answering(OK));
+    reloading.write(&subscriber);
+    let proxy = reloading.start();
+    let mut kept = proxy.client();
+    for generation in 2..5 {
+        assert_eq!(kept.ask(get(&origin, "/")).status(), 200);
+        reloading.write(&format!("via = \"v{generation}\"\n{subscriber}"));
+        proxy.signal(Signal::HUP);
+        let ended = format!("generation {} has ended; 0 replaced", generation - 1);
+        proxy.wait_for_line(&ended);
+    }
+    drop(kept);
+    proxy.wait_for_line("event ConnectionClosed connection=1 ");
+}
+
+#[test]
+fn a_subscriber_that_stays_hears_all_in_its_order() {
+    let reloading = Reloading::new();
+    let (subscriber, origin) = (plugin("kinds", "EventLog", ""), Origin::answering(OK));
+    reloading.write(&subscriber);
+    let proxy = reloading.start();
+    for round in 0..10 {
+        let mut client = proxy.client();
+        // Between the beginning of a connection and that of its requests.
+        reloading.write(&format!("via = \"v{round}\"\n{subscriber}"));
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_line(&format!("generation {} is in force", round + 2));
+        assert_eq!(client.ask(get(&origin, "/")).status(), 200);
+    }
+    proxy.wait_for_lines("event ConnectionClosed", 10);
+    let lines = proxy.lines();
+    for connection in 1..=10 {
+        let of_connection = format!(" connection={connection} ");
+        let events = lines.iter().filter(|line| line.contains(&of_connection));
+        let kinds = events.filter_map(|line| line.split("event ").nth(1)?.split(' ').next());
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            [
+                "ConnectionOpened",
+                "RequestStarted",
+                "ResponseStarted",
+                "ExchangeEnded",
+                "ConnectionClosed"
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_plugin_that_is_never_made_is_named_and_keeps_nothing_from_ending() {
+    let reloading = Reloading::new();
+    let (subscriber, origin) = (plugin("kinds", "EventLog", ""), Origin::answering(OK));
+    reloading.write(&subscriber);
+    let proxy = reloading.start();
+    let never = reloading.scratch.path("never").display().to_string();
+    let stuck = plugin("stuck", "BlocksNew", &format!("until = {never:?}"));
+    reloading.write(&format!("{subscriber}{stuck}"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("blocks while it is made");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("a reload is under way, it waits for new of BlocksNew");
+    assert_eq!(proxy.get(&origin, "/last").status(), 200);
+    proxy.signal(Signal::TERM);
+    let exit = proxy.wait();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    for line in [
+        "not reloaded: shutting down",
+        "/last status=Some(200)",
+        "a plugin did not stop within 5s",
+    ] {
+        assert!(exit.stdout.contains(line), "no {line:?} in {}", exit.stdout);
+    }
+}
+
+#[test]
+fn a_reload_that_ends_during_the_drain_is_given_up() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    let until = reloading.scratch.path("until");
+    let config = format!("until = {:?}", until.display().to_string());
+    reloading.write(&plugin("stuck", "BlocksNew", &config));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("blocks while it is made");
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_line("not reloaded: shutting down");
+    fs::write(&until, "").expect("a scratch file is ours");
+    let exit = proxy.wait();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert!(!exit.stdout.contains("did not stop"), "{}", exit.stdout);
 }
 
 /// A proxy that looks into tunnels, with a configuration that the test changes.

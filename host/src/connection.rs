@@ -49,7 +49,7 @@ pub(crate) fn begin(
     let generation = current.get();
     let id = worker_context::next_connection_id();
     let ends = Ends {
-        _noted: Noted::open(&generation, id, client),
+        _noted: Noted::open(&generation, current, id, client),
         _counted: Some(counted),
     };
     let facts = || ClientFacts {
@@ -91,7 +91,8 @@ pub(crate) fn begin(
     if is_http_already {
         spawn(Transport::Plain(socket), connection, ends);
     } else {
-        tokio::task::spawn_local(find_protocol(socket, claimable, connection, ends));
+        let finding = find_protocol(socket, claimable, generation, connection, ends);
+        tokio::task::spawn_local(finding);
     }
 }
 
@@ -99,10 +100,10 @@ pub(crate) fn begin(
 async fn find_protocol(
     socket: TcpStream,
     claimable: Option<ClientFacts>,
+    generation: Rc<WorkerGeneration>,
     mut connection: Connection,
     ends: Ends,
 ) {
-    let generation = connection.current.get();
     let transport = match &generation.tls_listener {
         None => Transport::Plain(socket),
         Some(tls) => {
@@ -322,20 +323,26 @@ async fn serve_protocol(
     true
 }
 
-/// Notes the beginning and the end of a connection for those who subscribe.
+/// Notes the beginning and the end of a connection for those who subscribe at that moment: a connection keeps no
+/// generation in use.
 struct Noted {
-    generation: Rc<WorkerGeneration>,
+    current: Rc<Current>,
     id: u64,
     client: SocketAddr,
 }
 
 impl Noted {
-    fn open(generation: &Rc<WorkerGeneration>, id: u64, client: SocketAddr) -> Option<Box<Self>> {
+    fn open(
+        generation: &WorkerGeneration,
+        current: &Rc<Current>,
+        id: u64,
+        client: SocketAddr,
+    ) -> Option<Box<Self>> {
         let kind = NoteKind::ConnectionOpened;
         generation.events.note(|| Note::new(kind, id, client));
         generation.events.has_subscribers().then(|| {
             Box::new(Self {
-                generation: Rc::clone(generation),
+                current: Rc::clone(current),
                 id,
                 client,
             })
@@ -347,7 +354,7 @@ impl Drop for Noted {
     fn drop(&mut self) {
         let kind = NoteKind::ConnectionClosed;
         let note = || Note::new(kind, self.id, self.client);
-        self.generation.events.note(note);
+        self.current.get().events.note(note);
     }
 }
 

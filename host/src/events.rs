@@ -31,6 +31,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 type Subscribers = Vec<Arc<Instance<Subscriber>>>;
 
+/// What waits for the subscribers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are notes, which are not to be allocated"
+)]
+enum Message {
+    Note(Note),
+    /// Everything before has been told: answer.
+    Mark(SyncSender<()>),
+}
+
 /// What has happened.
 #[derive(Debug)]
 pub(crate) struct Note {
@@ -106,7 +117,7 @@ pub(crate) struct Events {
 
 #[derive(Clone, Debug)]
 struct Queue {
-    sender: SyncSender<Note>,
+    sender: SyncSender<Message>,
     lost: Arc<AtomicU64>,
 }
 
@@ -114,7 +125,7 @@ impl Events {
     /// Puts down what `note` makes, if anybody wants to know.
     pub(crate) fn note(&self, note: impl FnOnce() -> Note) {
         if let Some(queue) = &self.queue
-            && queue.sender.try_send(note()).is_err()
+            && queue.sender.try_send(Message::Note(note())).is_err()
         {
             queue.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -123,65 +134,110 @@ impl Events {
     pub(crate) fn has_subscribers(&self) -> bool {
         self.queue.is_some()
     }
+
+    /// Waits until the subscribers have heard everything so far, as long as they may take for that.
+    pub(crate) fn flush(&self) {
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        let (told, is_told) = sync_channel(1);
+        if queue.sender.send(Message::Mark(told)).is_ok() {
+            wait_for_farewell(&is_told);
+        }
+    }
 }
 
-/// The thread that tells the subscribers.
-#[derive(Debug, Default)]
+/// The thread that tells the subscribers. Generations with the same subscribers share it, so that each of them hears what
+/// happens in its order, and in one thread.
+#[derive(Debug)]
 pub(crate) struct EventDispatcher {
-    /// Behind a lock only to be shared; [`finish`](Self::finish) is the one who looks.
+    subscribers: Subscribers,
+    /// None where there is nobody to tell. Behind a lock only to be shared.
     over: Option<Mutex<Receiver<()>>>,
 }
 
 impl EventDispatcher {
     /// Starts the thread, unless there is nobody to tell.
-    pub(crate) fn start(subscribers: Subscribers) -> io::Result<(Self, Events)> {
+    pub(crate) fn start(subscribers: Subscribers) -> io::Result<(Arc<Self>, Events)> {
         if subscribers.is_empty() {
-            return Ok((Self::default(), Events::default()));
+            let nobody = Self {
+                subscribers,
+                over: None,
+            };
+            return Ok((Arc::new(nobody), Events::default()));
         }
-        let (sender, notes) = sync_channel(QUEUE_LEN);
+        let (sender, messages) = sync_channel(QUEUE_LEN);
         let (end, over) = sync_channel(1);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
+        let told = subscribers.clone();
         thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || {
                 let _visible = Visible::new(Role::Background);
-                dispatch_all(&subscribers, &notes, &counted);
-                drop(subscribers);
+                dispatch_all(&told, &messages, &counted);
+                drop(told);
                 // The proxy may have given up waiting.
                 let _ = end.send(());
             })?;
         let queue = Some(Queue { sender, lost });
         let over = Some(Mutex::new(over));
-        Ok((Self { over }, Events { queue }))
+        let dispatcher = Self { subscribers, over };
+        Ok((Arc::new(dispatcher), Events { queue }))
+    }
+
+    /// Whether it is for just these, in this order.
+    pub(crate) fn serves(&self, subscribers: &Subscribers) -> bool {
+        let (own, others) = (self.subscribers.iter(), subscribers.iter());
+        self.subscribers.len() == subscribers.len()
+            && own.zip(others).all(|(own, other)| Arc::ptr_eq(own, other))
     }
 
     /// Waits until the subscribers have heard everything; every [`Events`] has to be gone.
     pub(crate) fn finish(self) {
-        let over = self.over.map(Mutex::into_inner);
-        if let Some(over) = over.map(|over| over.unwrap_or_else(PoisonError::into_inner))
-            && over.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout)
-        {
-            tracing::warn!("plugins did not handle the last events within {FAREWELL:?}");
+        drop(self.subscribers);
+        if let Some(over) = self.over.map(Mutex::into_inner) {
+            wait_for_farewell(&over.unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
 
-fn dispatch_all(subscribers: &Subscribers, notes: &Receiver<Note>, lost: &AtomicU64) {
+fn wait_for_farewell(over: &Receiver<()>) {
+    if over.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!("plugins did not handle the last events within {FAREWELL:?}");
+    }
+}
+
+fn dispatch_all(subscribers: &Subscribers, messages: &Receiver<Message>, lost: &AtomicU64) {
     let mut batch = Vec::with_capacity(BATCH_LEN);
-    while let Ok(first) = notes.recv() {
-        batch.push(first);
-        batch.extend(notes.try_iter().take(BATCH_LEN - 1));
-        let ends: Vec<Option<End>> = batch.iter().map(end).collect();
-        let shown = batch.iter().zip(&ends);
-        let events: Vec<Event> = shown.map(|(note, end)| view(note, end.as_ref())).collect();
-        let lost = lost.swap(0, Ordering::Relaxed);
-        for subscriber in subscribers {
-            subscriber.handle_events(&events, lost);
+    let mut marks = Vec::new();
+    while let Ok(first) = messages.recv() {
+        let rest = messages.try_iter().take(BATCH_LEN - 1);
+        for message in std::iter::once(first).chain(rest) {
+            match message {
+                Message::Note(note) => batch.push(note),
+                Message::Mark(mark) => marks.push(mark),
+            }
         }
-        drop(events);
-        drop(ends);
+        dispatch(subscribers, &batch, lost);
         batch.clear();
+        for mark in marks.drain(..) {
+            // Whoever asked may have given up waiting.
+            let _ = mark.send(());
+        }
+    }
+}
+
+fn dispatch(subscribers: &Subscribers, batch: &[Note], lost: &AtomicU64) {
+    if batch.is_empty() {
+        return;
+    }
+    let ends: Vec<Option<End>> = batch.iter().map(end).collect();
+    let shown = batch.iter().zip(&ends);
+    let events: Vec<Event> = shown.map(|(note, end)| view(note, end.as_ref())).collect();
+    let lost = lost.swap(0, Ordering::Relaxed);
+    for subscriber in subscribers {
+        subscriber.handle_events(&events, lost);
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Generation {
     /// The plugins of all kinds.
     plugins: Loaded,
     pub(crate) events: Events,
-    dispatcher: EventDispatcher,
+    dispatcher: Arc<EventDispatcher>,
     tls_client: MadeTlsClient,
     name_files: Arc<NameFiles>,
     /// None where clients speak clear text.
@@ -72,7 +72,13 @@ impl Generation {
         !self.chain.is_empty() || self.events.has_subscribers() || self.web.is_some()
     }
 
-    /// Ends what belongs to it alone, plugins included: their code runs here. Waits until subscribers have the last events.
+    /// Waits until subscribers have heard everything so far, also where somebody else still holds this generation.
+    pub(crate) fn flush_events(&self) {
+        self.events.flush();
+    }
+
+    /// Ends what belongs to it alone, plugins included: their code runs here. Waits until subscribers that are its own have
+    /// the last events.
     pub(crate) fn end(self) {
         let Self {
             events,
@@ -83,7 +89,9 @@ impl Generation {
             ..
         } = self;
         drop(events);
-        dispatcher.finish();
+        if let Some(dispatcher) = Arc::into_inner(dispatcher) {
+            dispatcher.finish();
+        }
         drop((chain, web, plugins));
     }
 }

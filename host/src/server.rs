@@ -3,8 +3,8 @@
 //! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
 //! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
 //! close. A second signal, or [`DRAIN_LIMIT`], cuts off what is still open, each exchange with its line in the log, and
-//! ends the process within [`STOP_LIMIT`]. SIGHUP reloads what is
-//! in force, see `reload`. A worker that panics is restarted, see `restart`.
+//! ends the process within [`STOP_LIMIT`]. SIGHUP reloads what is in force, see `reload`. A worker that panics is
+//! restarted, see `restart`.
 
 mod listen;
 mod panics;
@@ -129,14 +129,9 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
             return outcome;
         }
     };
-    let left = server.generations.into_left();
     // Workers have dropped theirs when they have drained.
-    let end = move || {
-        left.into_iter()
-            .filter_map(Arc::into_inner)
-            .for_each(Generation::end);
-    };
-    runtime.block_on(end_plugins(end, &mut signals, limit));
+    let left = server.generations.into_left();
+    runtime.block_on(end_plugins(|| left.end(), &mut signals, limit));
     outcome
 }
 
@@ -285,6 +280,7 @@ impl Server {
 
     /// Drains the workers, and cuts off what does not end in time.
     async fn drain(&mut self, signals: &mut Signals) -> Drained {
+        self.generations.tell_given_up();
         self.enter(Stage::Draining);
         let mut cut = Cut::default();
         tokio::select! {

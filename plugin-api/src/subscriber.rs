@@ -19,6 +19,11 @@ use std::time::{Duration, SystemTime};
 /// and use files and sockets. A subscriber that is too slow loses events and gets their number. Without subscribers, no
 /// events are created.
 ///
+/// A subscriber whose library and configuration stay the same outlives reloads of the proxy. If a reload changes other
+/// subscribers, it may hear the last events of older exchanges on another thread, beside the first of the new ones.
+/// One that a reload adds also hears the end of connections whose beginning it has not heard; one that a reload removes
+/// hears the end of its exchanges, but not of their connections.
+///
 /// ```
 /// use plugin_api::prelude::*;
 /// use plugin_api::{Event, EventKind, Subscriber};

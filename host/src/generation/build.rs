@@ -38,7 +38,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
     let tls_listener = findings.note(tls_listener(&config, before));
     let interception = findings.note(interception(&config, before));
     // Without the plugins nobody knows what is to be served.
-    let served = plugins.and_then(|plugins| findings.note(served(&config, plugins)));
+    let served = plugins.and_then(|plugins| findings.note(served(&config, plugins, before)));
     let (Some(served), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
         (served, tls_client, tls_listener, interception)
     else {
@@ -77,10 +77,14 @@ struct Served {
     chain: Chain,
     web: Option<WebServer>,
     events: Events,
-    dispatcher: EventDispatcher,
+    dispatcher: Arc<EventDispatcher>,
 }
 
-fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
+fn served(
+    config: &Config,
+    plugins: Loaded,
+    before: Option<&Generation>,
+) -> Result<Served, Problem> {
     for plugin in &plugins.filters {
         for hook in plugin.uncalled_hooks() {
             tracing::warn!(
@@ -94,7 +98,10 @@ fn served(config: &Config, plugins: Loaded) -> Result<Served, Problem> {
         return Err(Problem::NothingToServe);
     }
     let (dispatcher, events) =
-        EventDispatcher::start(plugins.subscribers.clone()).map_err(Problem::Events)?;
+        match before.filter(|before| before.dispatcher.serves(&plugins.subscribers)) {
+            Some(before) => (Arc::clone(&before.dispatcher), before.events.clone()),
+            None => EventDispatcher::start(plugins.subscribers.clone()).map_err(Problem::Events)?,
+        };
     Ok(Served {
         chain: Chain::new(
             plugins.filters.clone(),

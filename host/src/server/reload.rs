@@ -15,7 +15,7 @@ use super::signals::RELOAD;
 use super::{ConfigSource, end_in_background};
 use crate::config::Config;
 use crate::generation::{self, Generation};
-use crate::plugins::call::{Role, Visible};
+use crate::plugins::call::{self, Place, Role, Visible};
 use crate::worker::Followed;
 
 /// What is in force, what was, and what is being made.
@@ -50,7 +50,8 @@ impl Generations {
     /// Begins a reload, or has one follow that which is under way.
     pub(super) fn reload(&mut self) {
         if self.under_way.is_some() {
-            tracing::info!("{RELOAD}: a reload is under way, another one follows");
+            let waits = waits_for().unwrap_or_default();
+            tracing::info!("{RELOAD}: a reload is under way{waits}; another one follows");
             self.is_wanted_again = true;
             return;
         }
@@ -137,12 +138,53 @@ impl Generations {
         }
     }
 
-    /// The generations that are left, the one in force last.
-    pub(super) fn into_left(self) -> Vec<Arc<Generation>> {
-        let mut left = self.replaced;
-        left.push(self.current.borrow().clone());
-        left
+    /// Says that a reload which is under way comes too late.
+    pub(super) fn tell_given_up(&self) {
+        if self.under_way.is_some() {
+            tracing::warn!("{RELOAD}: not reloaded: shutting down");
+        }
     }
+
+    /// What is left when the workers have ended.
+    pub(super) fn into_left(self) -> Left {
+        let mut generations = self.replaced;
+        generations.push(self.current.borrow().clone());
+        Left {
+            generations,
+            under_way: self.under_way,
+        }
+    }
+}
+
+/// Generations that nobody uses any more, but for a reload that is under way.
+pub(super) struct Left {
+    /// The one in force last.
+    generations: Vec<Arc<Generation>>,
+    under_way: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
+}
+
+impl Left {
+    /// Ends them; code of plugins runs here. Never returns if that does not, nor if a reload that is under way does not
+    /// end: it holds the generation that it is made from.
+    pub(super) fn end(self) {
+        if let Some(under_way) = self.under_way {
+            let generations = self.generations.iter();
+            generations.for_each(|generation| generation.flush_events());
+            drop(under_way.blocking_recv());
+        }
+        let generations = self.generations.into_iter().filter_map(Arc::into_inner);
+        generations.for_each(Generation::end);
+    }
+}
+
+/// What of a plugin the reload under way is in.
+fn waits_for() -> Option<String> {
+    let mut seen = Vec::new();
+    call::look(&mut seen);
+    let mut calls = seen.iter().filter_map(|seen| seen.moment.call());
+    let call = calls.find(|call| [Place::INIT, Place::NEW].contains(&call.place()))?;
+    let (plugin, hook) = (call.plugin().name(), call.place().name());
+    Some(format!(", it waits for {hook} of {plugin}"))
 }
 
 /// The generation that the configuration says now, or everything that is wrong.
