@@ -181,6 +181,36 @@ fn plugin(package: &str, name: &str, config: &str) -> String {
 }
 
 #[test]
+fn what_cannot_be_read_holds_nothing_up() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    let refused = || {
+        proxy
+            .lines()
+            .iter()
+            .filter(|line| line.contains("not reloaded"))
+            .count()
+    };
+    // A pipe that nobody writes to, and a directory.
+    fs::remove_file(&reloading.file).expect("a scratch file is ours");
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &reloading.file, fifo, mode, 0).expect("a pipe is made");
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    assert!(line.contains("nothing was written to it"), "{line}");
+    fs::remove_file(&reloading.file).expect("a scratch file is ours");
+    fs::create_dir(&reloading.file).expect("the scratch directory is ours");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_lines("not reloaded, generation 1 stays", refused() + 1);
+    fs::remove_dir(&reloading.file).expect("the scratch directory is ours");
+    reloading.configure("two");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force");
+    assert_eq!(added(&proxy.get(&origin, "/")), "two");
+}
+
+#[test]
 fn an_idle_client_keeps_no_generation_in_use() {
     let reloading = Reloading::new();
     let (subscriber, origin) = (plugin("kinds", "EventLog", ""), Origin::answering(OK));

@@ -17,6 +17,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::config::KeyPairFiles;
 use crate::pem_text::{self, PemFault};
+use crate::plain_file;
 
 /// A file of certificates or of a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +246,7 @@ fn warn_of_readers(path: &Path) {
 fn warn_of_readers(_path: &Path) {}
 
 fn read_file(path: &Path) -> Result<Vec<u8>, KeyPairError> {
-    fs::read(path).map_err(|error| KeyPairFault::Unreadable(error).of(path))
+    plain_file::read_named(path).map_err(|error| KeyPairFault::Unreadable(error).of(path))
 }
 
 /// PKCS#8 says so in its label, the older forms in a header (RFC 1421 §4.6.1.1).

@@ -1,12 +1,23 @@
 //! Opens only regular files, where others may have put something else.
 //!
 //! A symbolic link is not followed, so that it cannot make the proxy overwrite its target; a FIFO, a device or a socket
-//! does not block. Files that the operator configures as log destination or as source (certificates, keys) are opened
-//! as usual.
+//! does not block. A file that the operator configures as a source (the configuration, certificates, keys) may be a
+//! symbolic link or a pipe, but does not block for long. The log destination is opened as usual.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a pipe may bring nothing.
+const PIPE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a pipe is looked at that brings nothing.
+const PIPE_LOOK: Duration = Duration::from_millis(10);
+
+/// The most that is read of a file that the operator names, in bytes.
+const MAX_NAMED_LEN: usize = 64 << 20;
 
 /// Opens a file; an existing one keeps its content.
 ///
@@ -32,6 +43,56 @@ pub(crate) fn read(path: &Path, max_len: u64) -> io::Result<Vec<u8>> {
         true => Ok(content),
         false => Err(io::ErrorKind::FileTooLarge.into()),
     }
+}
+
+/// The content of a file that the operator names. Blocks while a pipe has a writer that goes on, or may still get one.
+///
+/// # Errors
+/// The system refuses; a pipe has brought nothing for [`PIPE_PATIENCE`]; or the content is longer than 64 MiB.
+pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits() as i32,
+    );
+    let mut file = options.open(path)?;
+    let is_pipe = is_pipe(&file)?;
+    let mut content = Vec::new();
+    let mut progress = Instant::now();
+    loop {
+        let len = content.len();
+        let mut rest = Read::by_ref(&mut file).take((MAX_NAMED_LEN + 1 - len) as u64);
+        let ended = rest.read_to_end(&mut content);
+        if content.len() > MAX_NAMED_LEN {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        match ended {
+            // A pipe without content has had no writer yet.
+            Ok(_) if !is_pipe || !content.is_empty() => return Ok(content),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        if content.len() > len {
+            progress = Instant::now();
+        } else if progress.elapsed() > PIPE_PATIENCE {
+            let reason = format!("nothing was written to it within {PIPE_PATIENCE:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+        }
+        thread::sleep(PIPE_LOOK);
+    }
+}
+
+#[cfg(unix)]
+fn is_pipe(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileTypeExt;
+    Ok(file.metadata()?.file_type().is_fifo())
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(unix)]
@@ -65,6 +126,30 @@ mod tests {
     use crate::interception::fixtures::Dir;
     use std::os::unix::fs::symlink;
 
+    fn fifo_in(dir: &Dir) -> std::path::PathBuf {
+        let path = dir.path().join("pipe");
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).expect("the directory is ours");
+        path
+    }
+
+    #[test]
+    fn what_the_operator_names_may_be_a_link_or_a_pipe() {
+        let dir = Dir::new("named-file");
+        let (link, pipe) = (dir.path().join("link"), fifo_in(&dir));
+        symlink(dir.file("file", "content"), &link).unwrap();
+        assert_eq!(read_named(&link).unwrap(), b"content");
+        let long = "piped".repeat(100_000);
+        let (to, written) = (pipe.clone(), long.clone());
+        let writer = thread::spawn(move || std::fs::write(to, written));
+        assert_eq!(read_named(&pipe).unwrap(), long.as_bytes());
+        writer.join().unwrap().unwrap();
+        assert!(read_named(dir.path()).is_err());
+        assert_eq!(read_named(Path::new("/dev/null")).unwrap(), b"");
+        let endless = read_named(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(endless.kind(), io::ErrorKind::FileTooLarge);
+    }
+
     #[test]
     fn only_a_regular_file_is_read() {
         let dir = Dir::new("plain-file");
@@ -76,15 +161,7 @@ mod tests {
         symlink(&file, &link).unwrap();
         let error = read(&link, 7).unwrap_err().to_string();
         assert_eq!(error, "is a symbolic link");
-        let fifo = dir.path().join("fifo");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RWXU,
-            0,
-        )
-        .unwrap();
+        let fifo = fifo_in(&dir);
         assert_eq!(
             read(&fifo, 7).unwrap_err().to_string(),
             "is not a regular file"

@@ -3,10 +3,10 @@
 //! For each setting, the flag overrides the file, and the file overrides the default. There are no other sources. The
 //! resources in the settings (log file, pid file, plugins, port) are opened where they are used.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use super::Flags;
 use super::file::{
@@ -20,6 +20,7 @@ use super::{
     HostPattern, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts,
     TlsConfig, UpstreamTls, plugins,
 };
+use crate::plain_file;
 
 /// Why there is no configuration. Each is one line that names the place.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +265,9 @@ fn complete(settings: &[(&str, &Option<PathBuf>)]) -> Result<(), ConfigError> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    let text = plain_file::read_named(path)
+        .and_then(|content| String::from_utf8(content).map_err(io::Error::other));
+    text.map_err(|source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
     })
@@ -366,6 +369,8 @@ fn dns(file: &FileDns) -> DnsConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::{LogLevel, Resolver};
     use clap::Parser;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::plain_file;
+
 /// A part, and what it was made from.
 #[derive(Debug)]
 pub(super) struct Made<S, T> {
@@ -19,7 +21,7 @@ pub(super) struct Made<S, T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Source<S> {
     settings: S,
-    /// SHA-256 of each; `None` for one that cannot be read.
+    /// SHA-256 of each; `None` for one that cannot be read, or only once, as a pipe.
     files: Vec<Option<Vec<u8>>>,
 }
 
@@ -27,7 +29,8 @@ impl<S> Source<S> {
     /// What the files hold now. Read before the part is made: a file that changes in between is seen at the next reload.
     pub(super) fn new<'a>(settings: S, files: impl IntoIterator<Item = &'a Path>) -> Self {
         let content = |path: &Path| {
-            let content = fs::read(path).ok()?;
+            let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+            let content = is_file.then(|| plain_file::read_named(path).ok())??;
             Some(digest(&SHA256, &content).as_ref().to_vec())
         };
         Self {

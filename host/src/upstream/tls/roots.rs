@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::TlsClientError;
-use crate::{key_pair, pem_text};
+use crate::{key_pair, pem_text, plain_file};
 
 /// Openssl's own programs refuse servers by such a certificate, too.
 const DISTRUSTED: &str = "contains a TRUSTED CERTIFICATE whose trust settings do not allow servers; remove the \
@@ -66,7 +66,7 @@ fn add_file(
     certificates: &mut Vec<CertificateDer<'static>>,
     path: &Path,
 ) -> io::Result<()> {
-    let file = std::fs::read(path)?;
+    let file = plain_file::read_named(path)?;
     let len = certificates.len();
     for section in pem_text::certificates(&file).map_err(io::Error::other)? {
         if !section.may_vouch_for_servers {
