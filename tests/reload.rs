@@ -211,6 +211,73 @@ fn what_cannot_be_read_holds_nothing_up() {
 }
 
 #[test]
+fn a_library_that_is_half_written_or_gone_changes_nothing() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    let whole = fs::read(&reloading.library).expect("a scratch file is ours");
+    let library = reloading.library.display().to_string();
+    // Cut off in place, as a copy that is under way: what runs does not use this file.
+    for (count, len) in [0, 100, 5000, whole.len() / 2, whole.len() - 1]
+        .into_iter()
+        .enumerate()
+    {
+        fs::write(&reloading.library, &whole[..len]).expect("a scratch file is ours");
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_lines("not reloaded, generation 1 stays", count + 1);
+        assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    }
+    let lines = proxy.lines();
+    let mut refused = lines.iter().filter(|line| line.contains("not reloaded"));
+    assert!(refused.all(|line| line.contains(&library)), "{lines:?}");
+    fs::write(&reloading.library, &whole).expect("a scratch file is ours");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force");
+}
+
+#[test]
+fn a_plugin_that_panics_when_it_is_made_changes_nothing() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    reloading.write(&plugin("zoo", "PanicInNew", ""));
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    assert!(
+        line.contains("PanicInNew") && line.contains("no database"),
+        "{line}"
+    );
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
+}
+
+#[test]
+fn a_library_may_come_back_with_other_hooks_and_kinds() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    let mut kept = proxy.client();
+    assert_eq!(added(&kept.ask(get(&origin, "/"))), "one");
+    let library = reloading.library.display().to_string();
+    reloading.replace_library("kinds");
+    // A filter that answers by itself, a subscriber, and a protocol of its own.
+    reloading.write(&format!("[[plugins]]\nlibrary = {library:?}\n"));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force; plugins: 4");
+    assert_eq!(kept.ask(get(&origin, "/")).status(), 418);
+    let mut echo = proxy.client();
+    echo.send("ECHO\n");
+    echo.read_until(b"hello\n");
+    reloading.replace_library("zoo");
+    reloading.configure("three");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 3 is in force; plugins: 1");
+    assert_eq!(added(&kept.ask(get(&origin, "/"))), "three");
+    // Whom a plugin serves, it serves to the end.
+    echo.send("still\n");
+    echo.read_until(b"still\n");
+}
+
+#[test]
 fn an_idle_client_keeps_no_generation_in_use() {
     let reloading = Reloading::new();
     let (subscriber, origin) = (plugin("kinds", "EventLog", ""), Origin::answering(OK));
