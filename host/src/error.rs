@@ -8,8 +8,8 @@ use std::io;
 use crate::content_coding::DecodeError;
 use crate::held::Full;
 use crate::http1::{BodyError, FramingError, HeadError};
-use crate::http2;
 use crate::stream::ReadHeadError;
+use crate::transport::ChannelError;
 use crate::upstream::{DialError, PinnedClosed};
 
 /// Why an exchange could not be finished.
@@ -85,6 +85,9 @@ pub(crate) enum Cause {
     /// The peer did nothing for as long as it may.
     #[error("timed out")]
     TimedOut,
+    /// What carries the connection says why it failed.
+    #[error(transparent)]
+    Channel(ChannelError),
     #[error(transparent)]
     Io(io::Error),
 }
@@ -157,11 +160,11 @@ pub(crate) enum PluginFailureKind {
 }
 
 impl Cause {
-    /// What a socket says, a passed deadline told apart.
+    /// What a socket or a channel says, a passed deadline told apart.
     pub(crate) fn io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut,
-            _ => Self::Io(error),
+            _ => ChannelError::of(error).map_or_else(Self::Io, Self::Channel),
         }
     }
 }
@@ -211,8 +214,8 @@ impl ExchangeError {
     pub(crate) fn is_client_gone(&self) -> bool {
         self.peer == Peer::Client
             && match &self.cause {
-                Cause::Io(error) => !http2::is_malformed(error),
-                Cause::Closed => true,
+                Cause::Closed | Cause::Io(_) => true,
+                Cause::Channel(error) => !matches!(error, ChannelError::Malformed(_)),
                 _ => false,
             }
     }

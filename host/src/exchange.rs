@@ -458,7 +458,7 @@ impl Exchange {
                 framed: progress.is_framed(),
             });
         }
-        if error.is_client_gone() && matches!(error.cause, Cause::Io(_)) {
+        if error.is_client_gone() && matches!(error.cause, Cause::Io(_) | Cause::Channel(_)) {
             self.record.note = Some(GONE.to_owned());
             return Persistence::Close(CloseReason::Gone);
         }

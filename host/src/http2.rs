@@ -29,11 +29,13 @@ pub(crate) mod websocket_key;
 mod tests;
 
 use std::io::{Error, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
-use client_stream::Unprocessed;
 use field_blocks::Remarks;
 use h2::{Reason, StreamId};
+
+use crate::transport::ChannelError;
 
 /// What a peer may send on one stream before it is read, in bytes. Past it the peer waits. A larger one makes long
 /// ways faster, and costs as much memory for each stream that nobody reads.
@@ -50,22 +52,24 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 const LINGER_ROOM: usize = 32 * 1024 * 1024;
 
 /// What the rest of the host is told of a message that breaks the rules.
-fn malformed(unfit: message::Unfit) -> Error {
-    Error::new(ErrorKind::InvalidData, unfit)
+fn malformed(unfit: message::Unfit) -> ChannelError {
+    ChannelError::Malformed(Arc::new(unfit))
 }
 
 /// What the rest of the host is told when a stream or its connection fails.
-fn failure(error: h2::Error) -> Error {
-    if error.is_io() {
-        return error
-            .into_io()
-            .unwrap_or_else(|| ErrorKind::ConnectionReset.into());
+fn failure(error: h2::Error) -> ChannelError {
+    if error.is_reset() {
+        return ChannelError::Reset(Arc::new(error));
     }
-    Error::new(ErrorKind::ConnectionReset, error)
+    if error.is_io() {
+        let error = error.into_io();
+        return error.map_or_else(|| ErrorKind::ConnectionReset.into(), ChannelError::Io);
+    }
+    ChannelError::Io(Error::new(ErrorKind::ConnectionReset, error))
 }
 
 /// As [`failure`], for a message that may have been found malformed on its way to `h2`.
-fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> Error {
+fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> ChannelError {
     let is_malformed = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
     match remarks.reason(stream.as_u32()) {
         Some(reason) if is_malformed => malformed(reason),
@@ -73,32 +77,4 @@ fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> Error {
         None if is_malformed && error.is_reset() => malformed(message::Unfit::LengthInvalid),
         _ => failure(error),
     }
-}
-
-/// Whether the peer has sent a malformed message (RFC 9113 §8.1.1).
-pub(crate) fn is_malformed(error: &Error) -> bool {
-    let inner = error.get_ref();
-    inner.is_some_and(|inner| inner.is::<message::Unfit>())
-}
-
-/// Whether the upstream has not processed a request, and says so: it may be sent again whatever it asks for.
-pub(crate) fn is_unprocessed(error: &Error) -> bool {
-    error.kind() == ErrorKind::ConnectionRefused || requires_http1(error)
-}
-
-/// Whether the upstream has not processed a request because it ends the connection, or has ended it.
-pub(crate) fn is_left_out(error: &Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(|Unprocessed(error)| error.is_go_away() || error.is_io())
-}
-
-/// Whether the upstream has not processed a request because it wants it by HTTP/1.1 (RFC 9113 §7).
-pub(crate) fn requires_http1(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unsupported
-}
-
-/// Whether the peer has reset a stream, for another reason than that it did not process it. Its connection goes on.
-pub(crate) fn is_reset(error: &Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(h2::Error::is_reset) && !is_unprocessed(error)
 }

@@ -11,7 +11,7 @@ use crate::error::{
     Cause, ContentRefusedReason, ExchangeError, Peer, PluginFailureKind, Refusal, Step,
 };
 use crate::http1::{self, FramingError, HeadError};
-use crate::http2;
+use crate::transport::ChannelError;
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
 /// How the proxy names itself in `Proxy-agent` and `Server`.
@@ -302,10 +302,10 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
         },
         (Cause::Closed, Peer::Client) => (400, "http_request_error"),
         (Cause::Closed, _) => (502, "http_response_incomplete"),
-        (Cause::Io(_), Peer::Client) => (400, "http_request_error"),
+        (Cause::Io(_) | Cause::Channel(_), Peer::Client) => (400, "http_request_error"),
         (Cause::Io(error), _) if alert_in(error).is_some() => (502, "tls_alert_received"),
-        (Cause::Io(error), _) if http2::is_malformed(error) => (502, "http_protocol_error"),
-        (Cause::Io(_), _) => (502, "connection_terminated"),
+        (Cause::Channel(ChannelError::Malformed(_)), _) => (502, "http_protocol_error"),
+        (Cause::Io(_) | Cause::Channel(_), _) => (502, "connection_terminated"),
     }
 }
 

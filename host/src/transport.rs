@@ -6,8 +6,9 @@
 //! `UnexpectedEof`: what came before may be only a part (RFC 8446 §6.1, RFC 9112 §9.8). Handshakes, certificates and
 //! deadlines are left to others.
 
+mod channel;
+
 use std::cell::RefCell;
-use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -25,6 +26,7 @@ use tokio::task::coop;
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
+pub(crate) use self::channel::{Channel, ChannelError, Unprocessed};
 use crate::buffers;
 use crate::deadline::Deadline;
 
@@ -35,33 +37,6 @@ pub(crate) enum Transport {
     /// Boxed: a session is large, and most connections have none.
     Tls(Box<Tls>),
     Channel(Rc<dyn Channel>),
-}
-
-/// A connection without a socket of its own, such as a stream of an HTTP/2 connection. Both directions are used from
-/// one task.
-pub(crate) trait Channel: fmt::Debug {
-    /// As [`AsyncRead::poll_read`]. Nothing read: the peer closed its direction, and meant to.
-    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
-
-    /// As [`AsyncWrite::poll_write`]. What it takes is on its way.
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-
-    /// Closes our direction. The other one goes on.
-    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-
-    /// Ready once the peer has reset the channel, or the connection that carries it is gone.
-    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
-
-    /// Makes the end of the channel a reset, so that the peer cannot take what it got for the whole.
-    fn reset_on_close(&self);
-
-    /// Makes the end of a channel that was not answered say that its request was not processed.
-    fn refuse_on_close(&self) {
-        self.reset_on_close();
-    }
-
-    /// Whether nothing has arrived, no close either.
-    fn is_quiet(&self) -> bool;
 }
 
 /// A TLS connection, as its client or its server.
@@ -492,7 +467,7 @@ impl<'a> WriteHalf<'a> {
         match self {
             Self::Plain(half) => Pin::new(half).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll(|session| session.poll_write(cx, bytes)),
-            Self::Channel(channel) => channel.poll_write(cx, bytes),
+            Self::Channel(channel) => channel.poll_write(cx, bytes).map_err(io::Error::from),
         }
     }
 
@@ -505,7 +480,9 @@ impl<'a> WriteHalf<'a> {
         match self {
             Self::Plain(half) => Pin::new(half).poll_write_vectored(cx, slices),
             Self::Tls(tls) => tls.poll(|session| session.poll_write_vectored(cx, slices)),
-            Self::Channel(channel) => channel.poll_write(cx, first(slices)),
+            Self::Channel(channel) => channel
+                .poll_write(cx, first(slices))
+                .map_err(io::Error::from),
         }
     }
 
@@ -527,7 +504,7 @@ impl<'a> WriteHalf<'a> {
         match self {
             Self::Plain(half) => Poll::Ready(close_direction(half.as_ref())),
             Self::Tls(tls) => tls.poll(|session| session.poll_shutdown(cx)),
-            Self::Channel(channel) => channel.poll_shutdown(cx),
+            Self::Channel(channel) => channel.poll_shutdown(cx).map_err(io::Error::from),
         }
     }
 
@@ -557,7 +534,7 @@ impl AsyncRead for Reading<'_> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.poll_read(cx, buffer)
+        self.0.poll_read(cx, buffer).map_err(io::Error::from)
     }
 }
 
@@ -646,7 +623,9 @@ impl AsyncRead for Layer {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Carrier(Carrier::Socket(socket)) => socket.poll_read(cx, buffer),
-            Self::Carrier(Carrier::Channel(channel)) => channel.poll_read(cx, buffer),
+            Self::Carrier(Carrier::Channel(channel)) => {
+                channel.poll_read(cx, buffer).map_err(io::Error::from)
+            }
             Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
             Self::Rewound(rewound) if !rewound.ahead.bytes.is_empty() => {
                 rewound.ahead.take(buffer);
@@ -689,7 +668,9 @@ impl AsyncWrite for Layer {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Carrier(Carrier::Socket(socket)) => Poll::Ready(close_direction(&socket.stream)),
-            Self::Carrier(Carrier::Channel(channel)) => channel.poll_shutdown(cx),
+            Self::Carrier(Carrier::Channel(channel)) => {
+                channel.poll_shutdown(cx).map_err(io::Error::from)
+            }
             Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
             Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_shutdown(cx),
         }
@@ -704,7 +685,9 @@ impl Layer {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Carrier(Carrier::Socket(socket)) => socket.poll_write(cx, slices),
-            Self::Carrier(Carrier::Channel(channel)) => channel.poll_write(cx, first(slices)),
+            Self::Carrier(Carrier::Channel(channel)) => channel
+                .poll_write(cx, first(slices))
+                .map_err(io::Error::from),
             Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
             Self::Rewound(rewound) => rewound.layer.poll_write_vectored_mut(cx, slices),
         }

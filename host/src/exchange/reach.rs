@@ -7,9 +7,9 @@ use super::phase::Ready;
 use super::{Binding, Delivered, Exchange, Moment, Outcome, Persistence, Progress, unless_gone};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme, Version};
-use crate::http2;
 use crate::plugins::{Hook, Session, Subject, Verdict};
 use crate::stream::MessageStream;
+use crate::transport::{ChannelError, Unprocessed};
 use crate::upstream::{
     self, DialError, DialFailure, Freshness, HttpVersions, Parent, ParentFailure, PinnedClosed,
     Route, Upstream,
@@ -483,8 +483,8 @@ impl Exchange {
 fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
         && match &error.cause {
-            Cause::Closed => true,
-            Cause::Io(error) => !http2::is_reset(error) && !http2::is_malformed(error),
+            Cause::Closed | Cause::Io(_) => true,
+            Cause::Channel(error) => matches!(error, ChannelError::Unprocessed(..)),
             _ => false,
         }
 }
@@ -493,12 +493,15 @@ fn is_stale(error: &ExchangeError, progress: &Progress) -> bool {
 /// (RFC 9113 §8.7).
 fn is_unprocessed(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
-        && matches!(&error.cause, Cause::Io(error) if http2::is_unprocessed(error))
+        && matches!(error.cause, Cause::Channel(ChannelError::Unprocessed(..)))
 }
 
 /// The connection that a request goes over next that was not processed on one of this freshness; None: it fails.
 fn fresher(freshness: Freshness, error: &ExchangeError, progress: &Progress) -> Option<Freshness> {
-    let is_left_out = matches!(&error.cause, Cause::Io(error) if http2::is_left_out(error));
+    let is_left_out = matches!(
+        error.cause,
+        Cause::Channel(ChannelError::Unprocessed(Unprocessed::LeftOut, _))
+    );
     match freshness {
         _ if !is_unprocessed(error, progress) => None,
         Freshness::Any | Freshness::Verified => Some(Freshness::New),
@@ -511,7 +514,10 @@ fn fresher(freshness: Freshness, error: &ExchangeError, progress: &Progress) -> 
 /// As [`is_unprocessed`], because the upstream wants HTTP/1.1 (RFC 9113 §7).
 fn requires_http1(error: &ExchangeError, progress: &Progress) -> bool {
     is_silence(error, progress)
-        && matches!(&error.cause, Cause::Io(error) if http2::requires_http1(error))
+        && matches!(
+            error.cause,
+            Cause::Channel(ChannelError::Unprocessed(Unprocessed::Http1Required, _))
+        )
 }
 
 fn is_silence(error: &ExchangeError, progress: &Progress) -> bool {

@@ -58,7 +58,7 @@ pub(super) async fn refuse(
         is_head: false,
         is_last: true,
     };
-    let is_gone = matches!(error.cause, Cause::Io(_))
+    let is_gone = matches!(error.cause, Cause::Io(_) | Cause::Channel(_))
         || send_reply(client, worker, &reply, form, config.timeouts.stall)
             .await
             .is_err();

@@ -213,7 +213,7 @@ fn poll_settings(
 ) -> Poll<io::Result<()>> {
     match Pin::new(connection).poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(failure(error))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(failure(error).into())),
         Poll::Pending if send.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     }

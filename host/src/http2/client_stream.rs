@@ -1,8 +1,8 @@
 //! A stream of a connection to an upstream: it takes a request, and reads as the response to it.
 //!
 //! The stream is opened when the request's head is complete. One that the upstream has not processed, and says so
-//! (REFUSED_STREAM, or a GOAWAY that leaves it out), fails as `ConnectionRefused`: the request may be sent again
-//! whatever it asks for (RFC 9113 §8.7). So may one that fails as `Unsupported`, but by HTTP/1.1 (HTTP_1_1_REQUIRED).
+//! (REFUSED_STREAM, HTTP_1_1_REQUIRED, or a GOAWAY that leaves it out), fails as [`ChannelError::Unprocessed`]: the request
+//! may be sent again whatever it asks for (RFC 9113 §8.7).
 //! One that is dropped before both messages are over is cancelled.
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +27,7 @@ use super::outgoing::{self, Gathered, Outgoing};
 use super::{failure, failure_of, malformed};
 use crate::buffers;
 use crate::http1::HeadKind;
-use crate::transport::Channel;
+use crate::transport::{Channel, ChannelError, Unprocessed};
 
 /// See the module.
 pub(super) struct ClientStream {
@@ -58,7 +58,7 @@ enum Answer {
     },
     Arriving(Incoming),
     /// There will be none, or not the rest of it.
-    Failed(io::Error),
+    Failed(ChannelError),
 }
 
 impl ClientStream {
@@ -76,7 +76,7 @@ impl ClientStream {
         &self,
         gathered: &mut Gathered,
         bytes: &[u8],
-    ) -> io::Result<(usize, Option<Outgoing>)> {
+    ) -> Result<(usize, Option<Outgoing>), ChannelError> {
         let (taken, head) = gathered.take(bytes, HeadKind::Request)?;
         let (Some(head), Some(Opened(shared))) = (head, &self.opened) else {
             return Ok((taken, None));
@@ -108,14 +108,18 @@ impl ClientStream {
 }
 
 impl Answer {
-    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), ChannelError>> {
         loop {
             match self {
                 Self::NoStream(reader) => {
                     *reader = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
-                Self::Failed(error) => return Poll::Ready(Err(again(error))),
+                Self::Failed(error) => return Poll::Ready(Err(error.again())),
                 Self::Arriving(incoming) => return incoming.poll_read(cx, out).map_ok(|_| ()),
                 Self::Awaited {
                     interim,
@@ -127,7 +131,7 @@ impl Answer {
                 }
                 Self::Awaited { .. } => {
                     if let Err(error) = ready!(self.poll_head(cx)) {
-                        *self = Self::Failed(again(&error));
+                        *self = Self::Failed(error.again());
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -136,7 +140,7 @@ impl Answer {
     }
 
     /// Waits for a head, interim or final.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         let Self::Awaited {
             response,
             remarks,
@@ -187,11 +191,15 @@ fn give_interim(interim: &mut Vec<u8>, at: &mut usize, out: &mut ReadBuf<'_>) {
 }
 
 impl Channel for ClientStream {
-    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), ChannelError>> {
         self.response.borrow_mut().poll_read(cx, out)
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>> {
         let mut request = self.request.borrow_mut();
         let mut at = 0;
         while at < bytes.len() {
@@ -199,7 +207,7 @@ impl Channel for ClientStream {
                 Request::Awaited(gathered) => {
                     let written = self.write_head(gathered, &bytes[at..]);
                     let (taken, sent) = written.inspect_err(|error| {
-                        self.notify_reader(Answer::Failed(again(error)));
+                        self.notify_reader(Answer::Failed(error.again()));
                     })?;
                     at += taken;
                     if let Some(outgoing) = sent {
@@ -217,7 +225,7 @@ impl Channel for ClientStream {
         Poll::Ready(Ok(at))
     }
 
-    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(match &mut *self.request.borrow_mut() {
             Request::Awaited(_) => Ok(()),
             Request::Sent(outgoing) => outgoing.close(),
@@ -290,7 +298,7 @@ fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
 }
 
 /// As [`failure_of`], but tells a request apart that the upstream says it has not processed.
-fn unprocessed(error: h2::Error, stream: StreamId, remarks: &Remarks) -> io::Error {
+fn unprocessed(error: h2::Error, stream: StreamId, remarks: &Remarks) -> ChannelError {
     let says_so = matches!(
         error.reason(),
         Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED)
@@ -302,7 +310,7 @@ fn unprocessed(error: h2::Error, stream: StreamId, remarks: &Remarks) -> io::Err
 }
 
 /// Why a stream could not be opened: whatever it is, nothing was sent.
-fn unsent(error: h2::Error) -> io::Error {
+fn unsent(error: h2::Error) -> ChannelError {
     match error.is_io() || error.is_go_away() {
         true => refused(error),
         false => failure(error),
@@ -310,27 +318,14 @@ fn unsent(error: h2::Error) -> io::Error {
 }
 
 /// What the rest of the host is told of a request that was not processed.
-fn refused(error: h2::Error) -> io::Error {
-    let kind = match error.reason() {
-        Some(Reason::HTTP_1_1_REQUIRED) => io::ErrorKind::Unsupported,
-        _ => io::ErrorKind::ConnectionRefused,
+fn refused(error: h2::Error) -> ChannelError {
+    let why = match error.reason() {
+        Some(Reason::HTTP_1_1_REQUIRED) => Unprocessed::Http1Required,
+        _ if error.is_go_away() || error.is_io() => Unprocessed::LeftOut,
+        _ => Unprocessed::Refused,
     };
-    io::Error::new(kind, Unprocessed(Arc::new(error)))
+    ChannelError::Unprocessed(why, Arc::new(error))
 }
-
-/// An error once more, with what tells whether the request was processed.
-fn again(error: &io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
-        Some(unprocessed @ Unprocessed(_)) => io::Error::new(error.kind(), unprocessed.clone()),
-        None => error.kind().into(),
-    }
-}
-
-/// What an upstream said.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the upstream did not process the request: {0}")]
-pub(super) struct Unprocessed(#[source] pub(super) Arc<h2::Error>);
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,6 +15,7 @@ use super::field_blocks::Remarks;
 use super::message::{self, Carried, Padding, Unfit};
 use super::{failure_of, malformed};
 use crate::buffers;
+use crate::transport::ChannelError;
 
 /// What a stream's peer sends, as text.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Incoming {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Given>> {
+    ) -> Poll<Result<Given, ChannelError>> {
         let before = out.filled().len();
         loop {
             self.give(out);
@@ -148,7 +149,7 @@ impl Incoming {
     }
 
     /// Ready once the peer has ended a message that [`is_read`](Self::is_read): the end may come in a frame of its own.
-    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         if self.recv.is_end_stream() || self.state == State::Over {
             return Poll::Ready(Ok(()));
         }
@@ -209,7 +210,7 @@ impl Incoming {
     }
 
     /// Takes in the next frame; `false` at the end. Everything taken in before was handed out.
-    fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ChannelError>> {
         match self.state {
             State::Over => Poll::Ready(Ok(false)),
             State::Held => Poll::Pending,
@@ -256,7 +257,7 @@ impl Incoming {
     }
 
     /// The next DATA frame that has content.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ChannelError>> {
         loop {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
@@ -267,11 +268,11 @@ impl Incoming {
         }
     }
 
-    fn failure(&self, error: h2::Error) -> io::Error {
+    fn failure(&self, error: h2::Error) -> ChannelError {
         failure_of(error, self.recv.stream_id(), &self.remarks)
     }
 
-    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ChannelError>> {
         let trailers = ready!(self.recv.poll_trailers(cx)).map_err(|error| self.failure(error))?;
         self.text = buffers::small();
         match message::write_last_chunk(trailers.as_ref(), self.padding, &mut self.text) {

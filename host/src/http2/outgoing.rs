@@ -14,6 +14,7 @@ use super::message::{self, Continued};
 use super::{SEND_BUFFER, failure};
 use crate::buffers;
 use crate::http1::{BodyDecoder, HeadKind, HeadLimits, HeadScanner};
+use crate::transport::ChannelError;
 
 /// Longest head that this host may write, in bytes: what it has received, and what plugins have made of it.
 const HEAD_LIMITS: HeadLimits = HeadLimits {
@@ -133,7 +134,7 @@ impl Outgoing {
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<Result<usize, ChannelError>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -162,7 +163,7 @@ impl Outgoing {
     }
 
     /// Ends a body that ends with its connection, or a tunnel's direction. A body that is framed goes on.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    pub(super) fn close(&mut self) -> Result<(), ChannelError> {
         let is_end = match &mut self.state {
             State::Body(decoder) => decoder.end_of_input().is_ok(),
             State::Bytes => true,
@@ -185,7 +186,11 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, ChannelError>> {
         let mut at = 0;
         while at < bytes.len() && !self.decoder.is_complete() {
             let rest = &bytes[at..];
@@ -217,7 +222,7 @@ impl Writing<'_> {
         Poll::Ready(Ok(at))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> Result<(), ChannelError> {
         let held = std::mem::take(&mut self.held);
         if held.is_empty() {
             return Ok(());
@@ -225,7 +230,7 @@ impl Writing<'_> {
         self.send.send_data(held, false).map_err(failure)
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) -> Result<(), ChannelError> {
         let Some(trailers) = self.decoder.trailers() else {
             let last = std::mem::take(&mut self.held);
             return self.send.send_data(last, true).map_err(failure);
@@ -241,7 +246,7 @@ fn poll_room(
     send: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,
     wanted: usize,
-) -> Poll<io::Result<usize>> {
+) -> Poll<Result<usize, ChannelError>> {
     let room = send.capacity();
     if room >= wanted {
         return Poll::Ready(Ok(room));

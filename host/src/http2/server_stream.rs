@@ -25,7 +25,7 @@ use super::outgoing::{self, Gathered, Outgoing};
 use super::resets::StreamCounts;
 use super::{LINGER, LINGER_ROOM, failure};
 use crate::http1::HeadKind;
-use crate::transport::Channel;
+use crate::transport::{Channel, ChannelError};
 
 /// The most that is sent of interim responses, in bytes of text. HTTP/2 has no window for heads: past it they are left
 /// out, as they would wait in memory for a client that reads nothing.
@@ -82,7 +82,7 @@ impl ServerStream {
         respond: &mut SendResponse<Bytes>,
         gathered: &mut Gathered,
         bytes: &[u8],
-    ) -> io::Result<(usize, Option<Outgoing>)> {
+    ) -> Result<(usize, Option<Outgoing>), ChannelError> {
         let (taken, head) = gathered.take(bytes, HeadKind::Response)?;
         let Some(head) = head else {
             return Ok((taken, None));
@@ -127,7 +127,11 @@ impl Response {
 }
 
 impl Channel for ServerStream {
-    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), ChannelError>> {
         let mut incoming = self.incoming.borrow_mut();
         let Some(incoming) = &mut *incoming else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -146,7 +150,7 @@ impl Channel for ServerStream {
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>> {
         let mut response = self.response.borrow_mut();
         let mut at = 0;
         while at < bytes.len() {
@@ -169,7 +173,7 @@ impl Channel for ServerStream {
         Poll::Ready(Ok(at))
     }
 
-    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(match &mut *self.response.borrow_mut() {
             Response::Awaited { .. } => Ok(()),
             Response::Sent(outgoing) => outgoing.close(),

@@ -7,7 +7,6 @@ mod server;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::deadline::Deadlines;
-use crate::transport::Channel;
+use crate::transport::{Channel, ChannelError};
 
 /// Runs as a worker does.
 fn on_worker(future: impl Future<Output = ()>) {
@@ -66,7 +65,7 @@ impl Stream {
     }
 
     /// Reads once; `Ok(empty)` at the end.
-    async fn read(&self) -> io::Result<Vec<u8>> {
+    async fn read(&self) -> Result<Vec<u8>, ChannelError> {
         let rest = self.rest.take();
         if !rest.is_empty() {
             return Ok(rest);
@@ -112,7 +111,7 @@ impl Stream {
         bytes
     }
 
-    async fn read_error(&self) -> io::Error {
+    async fn read_error(&self) -> ChannelError {
         loop {
             match self.read().await {
                 Ok(bytes) => assert!(!bytes.is_empty(), "a clean end"),
@@ -121,7 +120,7 @@ impl Stream {
         }
     }
 
-    async fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
+    async fn try_write(&self, bytes: &[u8]) -> Result<(), ChannelError> {
         let mut at = 0;
         while at < bytes.len() {
             at += poll_fn(|cx| self.channel.poll_write(cx, &bytes[at..])).await?;

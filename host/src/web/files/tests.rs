@@ -20,7 +20,7 @@ use crate::http1::{BodyDecoder, BodyFraming};
 use crate::reply::AGENT;
 use crate::reply::ReplyForm;
 use crate::stream::MessageStream;
-use crate::transport::{Channel, Transport};
+use crate::transport::{Channel, ChannelError, Transport};
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -176,11 +176,15 @@ impl<F> fmt::Debug for Sink<F> {
 }
 
 impl<F: Fn(usize)> Channel for Sink<F> {
-    fn poll_read(&self, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &self,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>> {
         (self.on_write)(self.bytes.borrow().len());
         // Less than it is offered, as a window does.
         let len = bytes.len().min(50_000);
@@ -188,7 +192,7 @@ impl<F: Fn(usize)> Channel for Sink<F> {
         Poll::Ready(Ok(len))
     }
 
-    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(Ok(()))
     }
 

@@ -1,0 +1,149 @@
+//! Connections without a socket of their own, such as streams of HTTP/2, and why they fail.
+//!
+//! Whoever carries the channel says what its failure means; nobody has to guess it from the kind of an `io::Error`. Where a
+//! channel is read as a socket is (below TLS, by a tunnel), its error travels inside of an `io::Error` and is taken out
+//! again by [`ChannelError::of`].
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::ReadBuf;
+
+/// A connection without a socket of its own. Both directions are used from one task.
+pub(crate) trait Channel: fmt::Debug {
+    /// As [`AsyncRead::poll_read`](tokio::io::AsyncRead::poll_read). Nothing read: the peer closed its direction, and
+    /// meant to.
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), ChannelError>>;
+
+    /// As [`AsyncWrite::poll_write`](tokio::io::AsyncWrite::poll_write). What it takes is on its way.
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>>;
+
+    /// Closes our direction. The other one goes on.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>>;
+
+    /// Ready once the peer has reset the channel, or the connection that carries it is gone.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Makes the end of the channel a reset, so that the peer cannot take what it got for the whole.
+    fn reset_on_close(&self);
+
+    /// Makes the end of a channel that was not answered say that its request was not processed.
+    fn refuse_on_close(&self) {
+        self.reset_on_close();
+    }
+
+    /// Whether nothing has arrived, no close either.
+    fn is_quiet(&self) -> bool;
+}
+
+/// Why a channel failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChannelError {
+    /// The peer has sent a malformed message (RFC 9113 §8.1.1).
+    #[error("{0}")]
+    Malformed(Arc<dyn Error + Send + Sync>),
+    /// The upstream has not processed the request, and says so: it may be sent again, whatever it asks for
+    /// (RFC 9113 §8.7).
+    #[error("the upstream did not process the request: {1}")]
+    Unprocessed(Unprocessed, Arc<dyn Error + Send + Sync>),
+    /// The peer has reset the channel, for another reason than that it did not process the request. The connection that
+    /// carries it goes on.
+    #[error("{0}")]
+    Reset(Arc<dyn Error + Send + Sync>),
+    /// What a socket would have said, or that this host wrote what the channel cannot carry.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why an upstream has not processed a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unprocessed {
+    /// It refuses this one.
+    Refused,
+    /// It ends the connection, or has ended it.
+    LeftOut,
+    /// It wants the request by HTTP/1.1 (RFC 9113 §7).
+    Http1Required,
+}
+
+impl ChannelError {
+    /// What a channel has said, if this error is a channel's.
+    ///
+    /// # Errors
+    /// It is not; gives it back.
+    pub(crate) fn of(error: io::Error) -> Result<Self, io::Error> {
+        error.downcast()
+    }
+
+    /// The same once more, for whoever asks again.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Malformed(error) => Self::Malformed(Arc::clone(error)),
+            Self::Unprocessed(why, error) => Self::Unprocessed(*why, Arc::clone(error)),
+            Self::Reset(error) => Self::Reset(Arc::clone(error)),
+            Self::Io(error) => Self::Io(error.kind().into()),
+        }
+    }
+}
+
+impl From<io::ErrorKind> for ChannelError {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Io(kind.into())
+    }
+}
+
+impl From<ChannelError> for io::Error {
+    fn from(error: ChannelError) -> Self {
+        let kind = match error {
+            ChannelError::Io(error) => return error,
+            ChannelError::Malformed(_) => io::ErrorKind::InvalidData,
+            ChannelError::Unprocessed(..) => io::ErrorKind::ConnectionRefused,
+            ChannelError::Reset(_) => io::ErrorKind::ConnectionReset,
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said() -> Arc<dyn Error + Send + Sync> {
+        Arc::new(fmt::Error)
+    }
+
+    #[test]
+    fn an_error_is_the_same_behind_an_io_error() {
+        for error in [
+            ChannelError::Malformed(said()),
+            ChannelError::Unprocessed(Unprocessed::LeftOut, said()),
+            ChannelError::Reset(said()),
+        ] {
+            let text = error.to_string();
+            let shown = format!("{:?}", error.again());
+            let error = io::Error::from(error);
+            assert_eq!(error.to_string(), text);
+            let error = ChannelError::of(error).unwrap();
+            assert_eq!(format!("{error:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_socket_is_no_channels() {
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::Unsupported,
+            io::ErrorKind::ConnectionReset,
+        ] {
+            let error = io::Error::from(ChannelError::from(kind));
+            assert_eq!(ChannelError::of(error).unwrap_err().kind(), kind);
+        }
+    }
+}
