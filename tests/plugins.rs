@@ -780,3 +780,58 @@ mod bodies {
         );
     }
 }
+
+mod statistics {
+    use rustix::process::Signal;
+
+    use super::*;
+
+    /// The lines about calls that are written at the end, after three requests that pass and one that is refused.
+    fn lines_at_the_end(command: ProxyCommand) -> Vec<String> {
+        let origin = Origin::answering(OK);
+        let proxy = command
+            .args(["--log-level", "DEBUG", "--num-workers", "2"])
+            .start();
+        for _ in 0..3 {
+            assert_eq!(proxy.get(&origin, "/").status(), 200);
+        }
+        let denied = request("GET", &origin, "/", "X-Denied: 1\r\n");
+        assert_eq!(proxy.ask(denied).status(), 403);
+        proxy.signal(Signal::TERM);
+        let Exit { stdout, stderr, .. } = proxy.wait();
+        let lines = stdout.lines().chain(stderr.lines());
+        let about_calls = lines.filter(|line| line.contains("calls of a plugin"));
+        about_calls.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn calls_of_all_workers_are_counted_by_hook_and_outcome() {
+        let lines = lines_at_the_end(zoo("HeaderReader"));
+        let of = |hook: &str| {
+            let hook = format!(" hook={hook} ");
+            let mut found = lines.iter().filter(|line| line.contains(&hook));
+            let line = found.next().unwrap_or_else(|| panic!("{lines:#?}"));
+            assert_eq!(found.next(), None);
+            line
+        };
+        let line = of("before_upstream_connection");
+        for word in [
+            " - DEBUG - ",
+            "plugin=HeaderReader",
+            " calls=4 ",
+            "proceed=3 respond=1",
+        ] {
+            assert!(line.contains(word), "no {word:?} in {line:?}");
+        }
+        for once in ["new", "drop"] {
+            assert!(of(once).contains(" calls=1 "));
+        }
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+    }
+
+    #[test]
+    fn nothing_is_counted_where_that_is_turned_off() {
+        let command = zoo("HeaderReader").config("plugin_statistics = false");
+        assert_eq!(lines_at_the_end(command), [""; 0]);
+    }
+}

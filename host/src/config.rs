@@ -57,6 +57,8 @@ pub struct Config {
     /// Where libraries are looked for: the given directories, then `plugins` beside the executable, then the
     /// directory of the executable itself.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Calls into plugins are counted and timed.
+    pub plugin_statistics: bool,
     /// What clients must present in `Proxy-Authorization`. Default: nothing.
     pub basic_auth: Option<BasicAuth>,
     /// Request fields that are not forwarded, in lower case.
@@ -99,6 +101,7 @@ impl Default for Config {
             backlog: 100,
             plugins: Vec::new(),
             plugin_dirs: dirs_beside_executable(),
+            plugin_statistics: true,
             basic_auth: None,
             disable_headers: Vec::new(),
             timeouts: Timeouts::default(),

@@ -26,6 +26,7 @@ pub(crate) mod protocol;
 mod search;
 pub(crate) mod session;
 pub mod spec;
+pub(crate) mod statistics;
 pub(crate) mod summary;
 mod tunnel;
 pub(crate) mod views;

@@ -25,7 +25,7 @@ use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
 use crate::plugins::call::{self, Role, Visible};
 use crate::plugins::watchdog::Watchdog;
-use crate::plugins::{last_words, watchdog};
+use crate::plugins::{last_words, statistics, watchdog};
 use crate::telemetry::LogSink;
 use crate::worker::{self, Followed, Stage, WorkerStart};
 use crate::worker_context::Cut;
@@ -98,7 +98,7 @@ pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Syn
 pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
     panics::report();
     if !config.plugins.is_empty() {
-        last_words::install();
+        observe_plugins(&config);
     }
     let generation = Arc::new(generation::build(config, None)?);
     announce(&generation);
@@ -126,13 +126,23 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
         // A worker still uses the plugins.
         Drained::Stuck => {
             std::mem::forget(server);
+            statistics::tell();
             return outcome;
         }
     };
     // Workers have dropped theirs when they have drained.
     let left = server.generations.into_left();
     runtime.block_on(end_plugins(|| left.end(), &mut signals, limit));
+    statistics::tell();
     outcome
+}
+
+/// From now on, deaths of the process are reported, and calls into plugins are counted if that is wanted.
+fn observe_plugins(config: &Config) {
+    last_words::install();
+    if config.plugin_statistics {
+        statistics::start();
+    }
 }
 
 /// Logs what an operator wants to know of a new generation.
@@ -271,7 +281,7 @@ impl Server {
     fn put_in_force(&mut self, generation: &Generation) {
         announce(generation);
         if !generation.plugin_names().is_empty() {
-            last_words::install();
+            observe_plugins(&generation.config);
         }
         if let Err(error) = self.watch_plugins(generation) {
             tracing::error!(%error, "cannot start the watchdog thread: blocked plugins are not reported");

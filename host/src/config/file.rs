@@ -34,6 +34,7 @@ pub(super) struct FileConfig {
     pub(super) open_file_limit: Option<OpenFileLimit>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) plugin_dirs: Vec<PathBuf>,
+    pub(super) plugin_statistics: Option<bool>,
     pub(super) client_recvbuf_size: Option<ByteLen>,
     pub(super) server_recvbuf_size: Option<ByteLen>,
     pub(super) timeout: Option<Seconds>,

@@ -121,6 +121,7 @@ impl Config {
                 .or(file.backlog)
                 .map_or(default.backlog, |backlog| backlog.0 as u32),
             plugin_dirs: [flags.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
+            plugin_statistics: file.plugin_statistics.unwrap_or(default.plugin_statistics),
             disable_headers: names(flags.disable_headers.into_iter().flat_map(|names| names.0))
                 .unwrap_or_else(|| names(file.disable_headers).unwrap_or_default()),
             timeouts,

@@ -1,10 +1,11 @@
 //! Which plugin runs on which thread, at any moment.
 //!
-//! Every entry into a plugin's code goes through [`Call::run`], which sets a mark: a word of the thread that names the plugin and
-//! the hook, and that changes with every call. The `watchdog` reads these words from its own thread and finds calls
-//! that do not return; `last_words` reads the word of a thread that dies. A mark costs two stores and no look at a
-//! clock. During a call within a call, such as the drop of one plugin's future while another one's hook runs, the word
-//! names the inner one. When a call returns that the watchdog has reported, its own thread logs the return.
+//! Every entry into a plugin's code goes through [`Callee::run`], which counts it (see `statistics`) and sets a mark: a word
+//! of the thread that names the plugin and the hook, and that changes with every call. The `watchdog` reads these words
+//! from its own thread and finds calls that do not return; `last_words` reads the word of a thread that dies. A mark
+//! costs a few stores. During a call within a call, such as the drop of one plugin's future while another one's hook
+//! runs, the word names the inner one. When a call returns that the watchdog has reported, its own thread logs the
+//! return.
 #![expect(
     unsafe_code,
     reason = "reads the words of other threads, which are alive while they are registered"
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use super::statistics::{self, Begun, Returned};
 use super::{Hook, last_words, watchdog};
 
 /// The most plugins that are told apart in one process; what comes later shares the last number.
@@ -35,6 +37,7 @@ thread_local! {
             word: AtomicU64::new(0),
             since: AtomicU64::new(0),
             returned: AtomicU64::new(u64::MAX),
+            callee: Cell::new(Callee::NONE),
         }
     };
     static ROLE: Cell<Role> = const { Cell::new(Role::Background) };
@@ -47,6 +50,8 @@ struct Slot {
     since: AtomicU64,
     /// The word of the call whose return this thread has told itself.
     returned: AtomicU64,
+    /// Whose code runs; looked at by this thread alone.
+    callee: Cell<Callee>,
 }
 
 static PLUGINS: [OnceLock<Named>; MAX_PLUGINS] = [const { OnceLock::new() }; MAX_PLUGINS];
@@ -103,11 +108,69 @@ impl PluginId {
     }
 }
 
+/// Whose code is called: an instance of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Callee {
+    plugin: PluginId,
+    /// Where workers count its calls; that of another instance when this one is gone.
+    slot: u32,
+    /// Never used again. 0: it is no instance.
+    number: u64,
+}
+
+impl Callee {
+    /// Stands for what is not known to be an instance.
+    pub(crate) const NONE: Self = Self {
+        plugin: PluginId::NONE,
+        slot: 0,
+        number: 0,
+    };
+
+    /// A new instance.
+    pub(super) fn new(plugin: PluginId, slot: u32) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            plugin,
+            slot,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn plugin(self) -> PluginId {
+        self.plugin
+    }
+
+    pub(super) fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.number
+    }
+
+    /// Runs `work`, which enters the instance's code: the only way there.
+    #[inline]
+    pub(super) fn run<R: Returned>(self, place: impl Into<Place>, work: impl FnOnce() -> R) -> R {
+        let place = place.into();
+        let begun = Begun::now();
+        let mark = Call::new(self.plugin, place).mark(self);
+        let result = work();
+        drop(mark);
+        if let Some(begun) = begun {
+            begun.count(self, place, result.code());
+        }
+        result
+    }
+}
+
 /// What of a plugin runs: a hook, or something else that its author has written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place(u8);
 
 impl Place {
+    /// How many there are.
+    pub(super) const COUNT: usize = Hook::COUNT + Self::OTHERS.len();
+
     const OTHERS: [&'static str; 17] = [
         "initialization",
         "new",
@@ -151,6 +214,16 @@ impl Place {
         Self(Hook::COUNT as u8 + number)
     }
 
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// That of this index.
+    pub(super) fn at(index: usize) -> Self {
+        debug_assert!(index < Self::COUNT);
+        Self(index as u8)
+    }
+
     /// The name that its author knows it by.
     pub(crate) fn name(self) -> &'static str {
         let place = usize::from(self.0);
@@ -187,17 +260,17 @@ impl Call {
         Place(self.0 as u8)
     }
 
-    /// Runs `work`, which enters the plugin's code: the only way there.
-    #[inline]
-    pub(super) fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        let _mark = self.mark();
+    /// Runs `work`, which enters a library whose plugins are not known yet.
+    pub(super) fn run_library<R>(self, work: impl FnOnce() -> R) -> R {
+        let _mark = self.mark(Callee::NONE);
         work()
     }
 
-    /// Marks this thread as being in that call until the mark is dropped.
+    /// Marks this thread as being in that call, of that instance, until the mark is dropped.
     #[inline]
-    fn mark(self) -> Mark {
-        SLOT.with(|Slot { word, .. }| {
+    fn mark(self, callee: Callee) -> Mark {
+        SLOT.with(|slot| {
+            let word = &slot.word;
             let outer = word.load(Ordering::Relaxed);
             let count = (outer & !CALL).wrapping_add(ONE);
             // Of nobody: not marked.
@@ -205,6 +278,7 @@ impl Call {
             word.store(count | u64::from(call), Ordering::Relaxed);
             Mark {
                 outer,
+                outer_callee: slot.callee.replace(callee),
                 _of_this_thread: PhantomData,
             }
         })
@@ -217,6 +291,7 @@ impl Call {
 struct Mark {
     /// The word as it was before.
     outer: u64,
+    outer_callee: Callee,
     _of_this_thread: PhantomData<*const ()>,
 }
 
@@ -231,6 +306,7 @@ impl Drop for Mark {
         SLOT.with(|slot| {
             let word = slot.word.load(Ordering::Relaxed);
             slot.word.store(ended, Ordering::Relaxed);
+            slot.callee.set(self.outer_callee);
             if word & TOLD != 0 {
                 slot.report_return(word);
             }
@@ -288,9 +364,9 @@ pub(crate) fn moment() -> Moment {
     SLOT.with(|slot| Moment::of(slot.word.load(Ordering::Relaxed)))
 }
 
-/// The plugin that runs on this thread; [`PluginId::NONE`] if none does.
-pub(crate) fn running() -> PluginId {
-    moment().call().map_or(PluginId::NONE, Call::plugin)
+/// The instance that runs on this thread; [`Callee::NONE`] if none does.
+pub(crate) fn running() -> Callee {
+    SLOT.with(|slot| slot.callee.get())
 }
 
 /// What this thread is for.
@@ -342,6 +418,7 @@ impl Visible {
 
 impl Drop for Visible {
     fn drop(&mut self) {
+        statistics::close_thread();
         let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| thread.number != self.number);
     }
@@ -406,6 +483,11 @@ impl MarkedThread {
 mod tests {
     use super::*;
 
+    /// Marks this thread, as a call of no instance.
+    fn mark(call: Call) -> Mark {
+        call.mark(Callee::NONE)
+    }
+
     fn call(name: &str, hook: Hook) -> Call {
         Call::new(PluginId::of("libtest.so", name), hook)
     }
@@ -426,36 +508,48 @@ mod tests {
             call("Inner", Hook::OnAccessLog),
         );
         assert_eq!(moment().call(), None);
-        let first = outer.mark();
+        let first = mark(outer);
         let begun = moment();
         assert_eq!(begun.call(), Some(outer));
-        let second = inner.mark();
+        let second = mark(inner);
         assert_eq!(moment().call(), Some(inner));
-        assert_eq!(running().name(), "Inner");
         drop(second);
         // The same call, not another one of its kind.
         assert_eq!(moment(), begun);
         drop(first);
         assert_eq!(moment().call(), None);
-        let _again = outer.mark();
+        let _again = mark(outer);
         assert_ne!(moment(), begun);
+    }
+
+    #[test]
+    fn the_instance_that_runs_is_known() {
+        let [outer, inner] =
+            ["Outer", "Inner"].map(|name| Callee::new(PluginId::of("libtest.so", name), 0));
+        assert_eq!(running(), Callee::NONE);
+        outer.run(Hook::Authenticate, || {
+            assert_eq!(running(), outer);
+            inner.run(Hook::OnAccessLog, || assert_eq!(running(), inner));
+            assert_eq!(running(), outer);
+        });
+        assert_eq!(running(), Callee::NONE);
     }
 
     #[test]
     fn who_was_told_of_tells_its_return_itself() {
         let visible = Visible::new(Role::Background);
         let late = call("Late", Hook::HandleTunnelChunk);
-        let mark = late.mark();
+        let marked = mark(late);
         let (number, begun) = (visible.number, moment());
         report_at_return(number, begun, Instant::now());
         assert_eq!(moment(), begun, "still the same call");
-        let inner = call("Inner", Hook::OnAccessLog).mark();
+        let inner = mark(call("Inner", Hook::OnAccessLog));
         drop(inner);
         assert!(!has_reported_return(number, begun));
-        drop(mark);
+        drop(marked);
         assert!(has_reported_return(number, begun));
         // Too late: another call has begun.
-        let next = late.mark();
+        let next = mark(late);
         report_at_return(number, begun, Instant::now());
         let second = moment();
         drop(next);
@@ -481,7 +575,7 @@ mod tests {
 
     #[test]
     fn what_is_nobodys_is_not_marked() {
-        let _mark = Call::new(PluginId::NONE, Place::BLOCKING).mark();
+        let _mark = mark(Call::new(PluginId::NONE, Place::BLOCKING));
         assert_eq!(moment().call(), None);
     }
 
@@ -497,7 +591,7 @@ mod tests {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let _visible = Visible::new(Role::Background);
-                let _mark = wanted.mark();
+                let _mark = mark(wanted);
                 marked.wait();
                 wait.wait();
             });

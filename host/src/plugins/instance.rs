@@ -5,7 +5,7 @@
 //! its last owner lets it go; its library stays in memory for as long as the process lives.
 //!
 //! The functions of plugins are private to the files of this directory, and each of their calls goes through
-//! [`Call::run`]. So nobody else can enter a plugin, and no entry is unseen.
+//! [`Callee::run`]. So nobody else can enter a plugin, and no entry is unseen.
 #![expect(unsafe_code, reason = "calls the plugins' own functions")]
 
 #[cfg(test)]
@@ -21,14 +21,14 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use abi_stable::std_types::RStr;
 use plugin_api::abi::ErrorSink;
 
-use super::call::{self, Call, Place, PluginId, Role, Visible};
+use super::call::{self, Callee, Place, PluginId, Role, Visible};
 use super::guard::guarded;
+use super::statistics::Slot;
 
 pub use filter::Filter;
 pub(super) use given::{BlockingWork, SpawnedTask};
@@ -39,8 +39,9 @@ pub use web::Web;
 
 /// A configured plugin of one kind. Ended when dropped.
 pub struct Instance<K> {
-    number: InstanceNumber,
-    id: PluginId,
+    callee: Callee,
+    /// Where its calls are counted.
+    _slot: Slot,
     origin: Origin,
     /// The plugin itself, first argument of most of its functions.
     object: *mut c_void,
@@ -82,8 +83,9 @@ impl<K> Instance<K> {
         (create, destroy): (Create, Destroy),
         kind: K,
     ) -> Result<Arc<Self>, String> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let id = PluginId::of(&origin.library, &origin.name);
+        let slot = Slot::take();
+        let plugin = PluginId::of(&origin.library, &origin.name);
+        let callee = Callee::new(plugin, slot.number());
         let mut reason = String::new();
         let errors = ErrorSink {
             context: (&raw mut reason).cast(),
@@ -91,13 +93,13 @@ impl<K> Instance<K> {
         };
         let config = RStr::from_str(&origin.config);
         // SAFETY: the sink lives through the call.
-        let object = Call::new(id, Place::NEW).run(|| unsafe { create(config, &errors) });
+        let object = callee.run(Place::NEW, || unsafe { create(config, &errors) });
         if object.is_null() {
             return Err(reason);
         }
         Ok(Arc::new(Self {
-            number: InstanceNumber(NUMBERS.fetch_add(1, Ordering::Relaxed)),
-            id,
+            callee,
+            _slot: slot,
             origin,
             object,
             destroy,
@@ -106,7 +108,7 @@ impl<K> Instance<K> {
     }
 
     pub(crate) fn number(&self) -> InstanceNumber {
-        self.number
+        InstanceNumber(self.callee.number())
     }
 
     /// What it is made of: the same again makes a plugin that does the same.
@@ -117,11 +119,6 @@ impl<K> Instance<K> {
     /// Its name in its library.
     pub fn name(&self) -> &str {
         &self.origin.name
-    }
-
-    #[inline]
-    fn at(&self, place: impl Into<Place>) -> Call {
-        Call::new(self.id, place)
     }
 }
 
@@ -137,7 +134,7 @@ impl<K> Deref for Instance<K> {
 impl<K> Drop for Instance<K> {
     fn drop(&mut self) {
         let end = End {
-            call: self.at(Place::DROP),
+            callee: self.callee,
             object: self.object,
             destroy: self.destroy,
         };
@@ -174,7 +171,7 @@ impl<K> fmt::Debug for Instance<K> {
 
 /// What ends a plugin.
 struct End {
-    call: Call,
+    callee: Callee,
     object: *mut c_void,
     destroy: Destroy,
 }
@@ -185,7 +182,8 @@ unsafe impl Send for End {}
 impl End {
     fn run(self) {
         // SAFETY: made by the table that the function is of, and dropped after all that uses it.
-        self.call.run(|| unsafe { (self.destroy)(self.object) });
+        let destroy = || unsafe { (self.destroy)(self.object) };
+        self.callee.run(Place::DROP, destroy);
     }
 }
 

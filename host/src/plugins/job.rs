@@ -19,7 +19,7 @@ use plugin_api::abi::{Task, Work};
 use plugin_api::waker;
 
 use super::blocking;
-use super::call::{self, PluginId};
+use super::call::{self, Callee};
 use super::guard::guarded;
 use super::instance::{BlockingWork, SpawnedTask};
 use crate::call_out::{self, Answer, CallRequest, Caller};
@@ -87,11 +87,11 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
             return std::ptr::null_mut();
         }
         // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
-        let plugin = call::running();
+        let callee = call::running();
         // SAFETY: the function fits the data, and the work is the host's.
-        let work = unsafe { BlockingWork::new(*work, plugin) };
+        let work = unsafe { BlockingWork::new(*work, callee) };
         let running = catch_unwind(AssertUnwindSafe(|| {
-            blocking::run(plugin, Box::new(move || work.run()))
+            blocking::run(callee.plugin(), Box::new(move || work.run()))
         }));
         begin(async move {
             // The plugin has its own way to tell that its work has failed.
@@ -155,9 +155,9 @@ pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
         return 0;
     }
     // From here on the task is ours, and dropped here if it cannot be spawned.
-    let plugin = guarded(PluginId::NONE, call::running);
+    let callee = guarded(Callee::NONE, call::running);
     // SAFETY: the functions fit the data, and the task is the host's.
-    let task = Spawned(unsafe { SpawnedTask::new(*task, plugin) });
+    let task = Spawned(unsafe { SpawnedTask::new(*task, callee) });
     guarded((), || drop(tokio::task::spawn_local(task)));
     1
 }

@@ -10,9 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::{Role, Visible};
 use super::host_table::HOST_TABLE;
 use super::load::{LoadRequest, Loaded, load};
 use super::spec::PluginSpec;
+use super::statistics;
 use super::{
     BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, WorkerChain,
 };
@@ -33,8 +35,14 @@ pub struct Messages<'a> {
     pub pieces: &'a [Vec<u8>],
 }
 
+/// From now on, calls are counted and timed.
+pub fn count_calls() {
+    statistics::start();
+}
+
 /// A chain of plugins on a worker of its own, which is this thread's.
 pub struct Measured {
+    _visible: Visible,
     runtime: tokio::runtime::LocalRuntime,
     chain: Rc<WorkerChain>,
 }
@@ -63,7 +71,11 @@ impl Measured {
             .build_local(tokio::runtime::LocalOptions::default())?;
         let chain = Arc::new(Chain::new(plugins, Vec::new(), 0));
         let chain = runtime.block_on(async { WorkerChain::new(&chain, &Deadlines::new()) });
-        Ok(Self { runtime, chain })
+        Ok(Self {
+            _visible: Visible::new(Role::Worker(0)),
+            runtime,
+            chain,
+        })
     }
 
     /// Takes so many exchanges through the plugins, one after the other.

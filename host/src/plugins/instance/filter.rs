@@ -80,7 +80,7 @@ impl Instance<Filter> {
     pub(in crate::plugins) fn new_state(&self) -> *mut c_void {
         // SAFETY: the object is the table's own.
         let make = || unsafe { self.table.state_new()(self.object) };
-        self.at(Place::STATE).run(make)
+        self.callee.run(Place::STATE, make)
     }
 
     /// Ends the state of an exchange.
@@ -90,14 +90,14 @@ impl Instance<Filter> {
     pub(in crate::plugins) unsafe fn drop_state(&self, state: *mut c_void) {
         // SAFETY: as the caller promises.
         let drop = || unsafe { self.table.state_drop()(state) };
-        self.at(Place::STATE_DROP).run(drop);
+        self.callee.run(Place::STATE_DROP, drop);
     }
 
     /// The state of a client connection; null if making it panicked.
     pub(in crate::plugins) fn new_connection(&self) -> *mut c_void {
         // SAFETY: the object is the table's own.
         let make = || unsafe { self.table.connection_new()(self.object) };
-        self.at(Place::CONNECTION).run(make)
+        self.callee.run(Place::CONNECTION, make)
     }
 
     /// Ends the state of a client connection.
@@ -107,7 +107,7 @@ impl Instance<Filter> {
     pub(in crate::plugins) unsafe fn drop_connection(&self, state: *mut c_void) {
         // SAFETY: as the caller promises.
         let drop = || unsafe { self.table.connection_drop()(state) };
-        self.at(Place::CONNECTION_DROP).run(drop);
+        self.callee.run(Place::CONNECTION_DROP, drop);
     }
 
     /// Calls a hook without data.
@@ -124,7 +124,7 @@ impl Instance<Filter> {
     ) -> u32 {
         // SAFETY: as the caller promises.
         let call = || unsafe { self.table.call()(self.object, state, view) };
-        self.at(hook).run(call)
+        self.callee.run(hook, call)
     }
 
     /// Calls a hook that is given data, which is borrowed for the call.
@@ -142,7 +142,7 @@ impl Instance<Filter> {
         let data = RSlice::from_slice(data);
         // SAFETY: as the caller promises.
         let call = || unsafe { self.table.call_with()(self.object, state, view, data, flags) };
-        self.at(hook).run(call)
+        self.callee.run(hook, call)
     }
 
     /// Calls a hook of a client connection.
@@ -157,7 +157,7 @@ impl Instance<Filter> {
     ) -> u32 {
         // SAFETY: as the caller promises.
         let call = || unsafe { self.table.call_connection()(self.object, state, view) };
-        self.at(hook).run(call)
+        self.callee.run(hook, call)
     }
 
     /// Goes on with a hook that waits.
@@ -172,7 +172,7 @@ impl Instance<Filter> {
     ) -> u32 {
         // SAFETY: as the caller promises.
         let poll = || unsafe { self.table.poll()(state, waker) };
-        self.at(hook).run(poll)
+        self.callee.run(hook, poll)
     }
 
     /// Ends a hook that waits.
@@ -182,6 +182,6 @@ impl Instance<Filter> {
     pub(in crate::plugins) unsafe fn cancel(&self, hook: Hook, state: *mut c_void) {
         // SAFETY: as the caller promises.
         let cancel = || unsafe { self.table.cancel()(state) };
-        self.at(hook).run(cancel);
+        self.callee.run(hook, cancel);
     }
 }

@@ -6,42 +6,44 @@
 
 use plugin_api::abi::{RawWaker, Task, Work};
 
-use crate::plugins::call::{Call, Place, PluginId};
+use crate::plugins::call::{Callee, Place};
 
 /// A task that a plugin has spawned. Ended when dropped.
 pub(in crate::plugins) struct SpawnedTask {
     task: Task,
     /// The one that has spawned it.
-    plugin: PluginId,
+    callee: Callee,
 }
 
 impl SpawnedTask {
     /// # Safety
     /// The functions fit the data, and nobody else uses it any more.
-    pub(in crate::plugins) unsafe fn new(task: Task, plugin: PluginId) -> Self {
-        Self { task, plugin }
+    pub(in crate::plugins) unsafe fn new(task: Task, callee: Callee) -> Self {
+        Self { task, callee }
     }
 
     /// PENDING, or anything else when it is over.
     pub(in crate::plugins) fn poll(&mut self, waker: &RawWaker) -> u32 {
-        let call = Call::new(self.plugin, Place::TASK);
+        let place = Place::TASK;
         // SAFETY: the functions fit the data; the waker lives through the call.
-        call.run(|| unsafe { (self.task.poll)(self.task.data, waker) })
+        self.callee
+            .run(place, || unsafe { (self.task.poll)(self.task.data, waker) })
     }
 }
 
 impl Drop for SpawnedTask {
     fn drop(&mut self) {
-        let call = Call::new(self.plugin, Place::TASK_DROP);
+        let place = Place::TASK_DROP;
         // SAFETY: called once.
-        call.run(|| unsafe { (self.task.drop)(self.task.data) });
+        self.callee
+            .run(place, || unsafe { (self.task.drop)(self.task.data) });
     }
 }
 
 /// Work that blocks, on its way to another thread.
 pub(in crate::plugins) struct BlockingWork {
     work: Work,
-    plugin: PluginId,
+    callee: Callee,
 }
 
 // SAFETY: the plugin says that its work may run on any thread.
@@ -50,14 +52,15 @@ unsafe impl Send for BlockingWork {}
 impl BlockingWork {
     /// # Safety
     /// The function fits the data, and nobody else runs it.
-    pub(in crate::plugins) unsafe fn new(work: Work, plugin: PluginId) -> Self {
-        Self { work, plugin }
+    pub(in crate::plugins) unsafe fn new(work: Work, callee: Callee) -> Self {
+        Self { work, callee }
     }
 
     /// Does the work.
     pub(in crate::plugins) fn run(self) {
-        let call = Call::new(self.plugin, Place::BLOCKING);
+        let place = Place::BLOCKING;
         // SAFETY: the function fits the data, is called once, and the plugin guards it against panics.
-        call.run(|| unsafe { (self.work.run)(self.work.data) });
+        self.callee
+            .run(place, || unsafe { (self.work.run)(self.work.data) });
     }
 }

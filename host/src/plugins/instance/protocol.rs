@@ -4,11 +4,26 @@
 use std::sync::Arc;
 
 use abi_stable::std_types::RSlice;
-use plugin_api::abi::{ProtocolTableRef, StreamView};
+use plugin_api::abi::{ProtocolTableRef, StreamView, claim, code};
 
 use super::task::TaskCalls;
 use super::{Instance, Origin, Task};
 use crate::plugins::call::Place;
+use crate::plugins::statistics::Returned;
+
+/// What it says to first bytes. Counted as the answer to a request is: a connection that it takes is one that it answers.
+struct Claimed(u32);
+
+impl Returned for Claimed {
+    fn code(&self) -> u32 {
+        match self.0 {
+            claim::NO => code::PROCEED,
+            claim::YES => code::RESPOND,
+            claim::MORE => code::PENDING,
+            _ => u32::MAX,
+        }
+    }
+}
 
 /// What makes a plugin a protocol.
 pub struct Protocol {
@@ -29,8 +44,8 @@ impl Instance<Protocol> {
     pub(in crate::plugins) fn claims(&self, first: &[u8]) -> u32 {
         let first = RSlice::from_slice(first);
         // SAFETY: the object is the table's own; the bytes are borrowed for the call.
-        let claims = || unsafe { self.table.claims()(self.object, first) };
-        self.at(Place::CLAIMS).run(claims)
+        let claims = || Claimed(unsafe { self.table.claims()(self.object, first) });
+        self.callee.run(Place::CLAIMS, claims).0
     }
 
     /// A task that serves a connection; `None` if it panicked.
@@ -40,10 +55,10 @@ impl Instance<Protocol> {
     pub(in crate::plugins) unsafe fn serve(self: &Arc<Self>, view: &StreamView) -> Option<Task> {
         // SAFETY: the object is the table's own; the rest is as the caller promises.
         let serve = || unsafe { self.table.serve()(self.object, view) };
-        let task = self.at(Place::SERVE).run(serve);
+        let task = self.callee.run(Place::SERVE, serve);
         let calls = TaskCalls {
-            poll: (self.at(Place::SERVE), self.table.poll()),
-            drop: (self.at(Place::SERVE_DROP), self.table.drop()),
+            poll: (Place::SERVE, self.table.poll()),
+            drop: (Place::SERVE_DROP, self.table.drop()),
         };
         // SAFETY: just made, by the table that the functions are of.
         unsafe { Task::new(self, task, calls) }

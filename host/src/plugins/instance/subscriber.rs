@@ -29,6 +29,6 @@ impl Instance<Subscriber> {
         let events = RSlice::from_slice(events);
         // SAFETY: the object is the table's own, and the events are borrowed for the call.
         let handle = || unsafe { self.table.handle_events()(self.object, events, lost) };
-        self.at(Place::EVENTS).run(handle);
+        self.callee.run(Place::EVENTS, handle);
     }
 }

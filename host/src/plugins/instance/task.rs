@@ -8,21 +8,22 @@ use std::sync::Arc;
 use plugin_api::abi::RawWaker;
 
 use super::Instance;
-use crate::plugins::call::Call;
+use crate::plugins::call::{Callee, Place};
 
 /// A task of a plugin, which it owns. Ended when dropped.
 pub(crate) struct Task {
     task: NonNull<c_void>,
+    callee: Callee,
     calls: TaskCalls,
     /// The plugin: the task may lead to it. Dropped last.
     _instance: Arc<dyn Send + Sync>,
 }
 
-/// The functions of a task, and what each of their calls is.
+/// The functions of a task, and what each of their calls is called.
 #[derive(Clone, Copy)]
 pub(super) struct TaskCalls {
-    pub(super) poll: (Call, unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32),
-    pub(super) drop: (Call, unsafe extern "C" fn(*mut c_void)),
+    pub(super) poll: (Place, unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32),
+    pub(super) drop: (Place, unsafe extern "C" fn(*mut c_void)),
 }
 
 impl Task {
@@ -37,6 +38,7 @@ impl Task {
     ) -> Option<Self> {
         Some(Self {
             task: NonNull::new(task)?,
+            callee: instance.callee,
             calls,
             _instance: Arc::<Instance<K>>::clone(instance),
         })
@@ -44,16 +46,18 @@ impl Task {
 
     /// Lets the task go on. What it answers is for its kind to say.
     pub(in crate::plugins) fn poll(&mut self, waker: &RawWaker) -> u32 {
-        let (call, poll) = self.calls.poll;
+        let (place, poll) = self.calls.poll;
         // SAFETY: the task is alive until it is dropped; the waker is borrowed for the call.
-        call.run(|| unsafe { poll(self.task.as_ptr(), waker) })
+        let task = self.task.as_ptr();
+        self.callee.run(place, || unsafe { poll(task, waker) })
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let (call, drop) = self.calls.drop;
+        let (place, drop) = self.calls.drop;
         // SAFETY: owned, and dropped once.
-        call.run(|| unsafe { drop(self.task.as_ptr()) });
+        let task = self.task.as_ptr();
+        self.callee.run(place, || unsafe { drop(task) });
     }
 }

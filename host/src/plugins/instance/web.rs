@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use plugin_api::abi::code;
 use plugin_api::abi::web::{RouteSink, WebTableRef, WebView};
 
 use super::task::TaskCalls;
@@ -24,8 +25,11 @@ impl Instance<Web> {
     /// Has it tell its routes; `false` if it panicked.
     pub(in crate::plugins) fn tell_routes(&self, sink: &RouteSink) -> bool {
         // SAFETY: the object is the table's own; the sink lives through the call.
-        let routes = || unsafe { self.table.routes()(self.object, sink) };
-        self.at(Place::ROUTES).run(routes) == 0
+        let routes = || match unsafe { self.table.routes()(self.object, sink) } {
+            0 => code::PROCEED,
+            _ => code::PANIC,
+        };
+        self.callee.run(Place::ROUTES, routes) == code::PROCEED
     }
 
     /// A task that answers a request; `None` if it panicked.
@@ -35,10 +39,10 @@ impl Instance<Web> {
     pub(in crate::plugins) unsafe fn serve(self: &Arc<Self>, view: &WebView) -> Option<Task> {
         // SAFETY: the object is the table's own; the rest is as the caller promises.
         let serve = || unsafe { self.table.serve()(self.object, view) };
-        let task = self.at(Place::REQUEST).run(serve);
+        let task = self.callee.run(Place::REQUEST, serve);
         let calls = TaskCalls {
-            poll: (self.at(Place::REQUEST), self.table.poll()),
-            drop: (self.at(Place::REQUEST_DROP), self.table.drop()),
+            poll: (Place::REQUEST, self.table.poll()),
+            drop: (Place::REQUEST_DROP, self.table.drop()),
         };
         // SAFETY: just made, by the table that the functions are of.
         unsafe { Task::new(self, task, calls) }

@@ -60,7 +60,7 @@ pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadP
     let file = file.to_string_lossy();
     // Its initialisers run, and no plugin is known yet.
     let call = Call::new(PluginId::of(&file, &file), Place::INIT);
-    let root = call.run(|| introduce(path, &content, host))?;
+    let root = call.run_library(|| introduce(path, &content, host))?;
     let library = OpenLibrary { digest, root };
     known.push(library);
     Ok(library)
