@@ -27,7 +27,8 @@ impl Job {
     pub(crate) fn begin(begin: impl FnOnce(HostTableRef) -> *mut c_void) -> Option<Self> {
         let host = host::table()?;
         let handle = begin(host);
-        (!handle.is_null()).then_some(Self { host, handle })
+        // Made only where there is one: what is made is released.
+        (!handle.is_null()).then(|| Self { host, handle })
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {

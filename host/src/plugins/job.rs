@@ -146,6 +146,10 @@ pub(super) unsafe extern "C" fn call_out_answer(job: *mut c_void, to: &mut CallO
 }
 
 pub(super) unsafe extern "C" fn release_job(job: *mut c_void) {
+    // Earlier versions of the API release what they were refused.
+    if job.is_null() {
+        return;
+    }
     // SAFETY: made by `begin`, released once.
     guarded((), || drop(unsafe { Box::from_raw(job.cast::<Job>()) }));
 }
@@ -184,4 +188,19 @@ fn text(text: &str) -> RStr<'static> {
 fn bytes(content: &[u8]) -> RSlice<'static, u8> {
     // SAFETY: as in `text`.
     unsafe { RSlice::from_raw_parts(content.as_ptr(), content.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{release_job, sleep};
+
+    #[test]
+    fn a_wait_that_was_refused_may_be_released() {
+        // SAFETY: no worker runs on this thread, so there is no job.
+        unsafe {
+            let job = sleep(1);
+            assert!(job.is_null());
+            release_job(job);
+        }
+    }
 }
