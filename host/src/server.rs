@@ -378,6 +378,8 @@ fn start_worker(
     let name = format!("worker-{}", start.number);
     thread::Builder::new().name(name).spawn(move || {
         let result = restart::run_again(start.number, || worker::run(&mut start), Instant::now);
+        // It holds what is in force, which the server ends once all workers have ended.
+        drop(start);
         // Nobody listens any more when the process ends.
         let _ = ended.send(result);
     })?;

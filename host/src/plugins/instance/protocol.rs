@@ -40,7 +40,7 @@ impl Instance<Protocol> {
         Self::create(origin, functions, Protocol { table })
     }
 
-    /// What it says to the first bytes of a connection: a value of [`claim`](plugin_api::abi::claim).
+    /// What it says to the first bytes of a connection: a value of [`claim`].
     pub(in crate::plugins) fn claims(&self, first: &[u8]) -> u32 {
         let first = RSlice::from_slice(first);
         // SAFETY: the object is the table's own; the bytes are borrowed for the call.
