@@ -131,7 +131,7 @@ enum Outcome {
     /// A tunnel to this proxy itself.
     OwnTunnel(Rc<OwnTunnel>),
     Tunnel(MessageStream),
-    /// A tunnel that is looked into.
+    /// A tunnel that may be intercepted.
     Look {
         upstream: Option<MessageStream>,
         treatment: Treatment,

@@ -1,7 +1,7 @@
 //! What is in force: the configuration, and everything that was made from it.
 //!
-//! A [`Generation`] is immutable and shared by all threads. `build` makes one, binds nothing, and either succeeds or says
-//! everything that is wrong. A [`WorkerGeneration`] is a generation on one worker; its exchanges share it by a count that
+//! A [`Generation`] is immutable and shared by all threads. `build` makes one, binds nothing, and either succeeds or reports
+//! every problem. A [`WorkerGeneration`] is a generation on one worker; its exchanges share it by a count that
 //! no other thread writes to. [`Current`] is the one that is in force on a worker now: an exchange takes it when its head
 //! is read, and keeps it to its end.
 
@@ -131,7 +131,7 @@ impl WorkerGeneration {
         }))
     }
 
-    /// Has the calls that plugins make on this thread, which is its worker's, made as it says.
+    /// Makes the HTTP requests of plugins on this thread, its worker's, by this configuration from now on.
     pub(crate) fn make_calls(&self) {
         let caller = Caller {
             config: Arc::clone(&self.config),
@@ -160,9 +160,8 @@ impl Current {
 
     /// Exchanges that begin from now on take this one.
     pub(crate) fn replace(&self, generation: Rc<WorkerGeneration>) {
-        // Whatever ends with the old one ends when it is no longer current.
-        let before = self.0.replace(generation);
-        drop(before);
+        // The old one is dropped when it is no longer current.
+        self.0.replace(generation);
     }
 
     pub(crate) fn get(&self) -> Rc<WorkerGeneration> {
