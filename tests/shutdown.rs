@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{End, OK, Origin, Proxy, get};
+use crate::support::{Client, End, OK, Origin, Proxy, get};
 
 #[test]
 fn ends_in_order_on_sigterm_and_sigint() {
@@ -199,4 +199,47 @@ fn what_is_cut_off_has_its_line_and_is_counted() {
     for client in &mut clients {
         client.read_to_end();
     }
+}
+
+/// A response whose end is that of its connection, and of which this much has come.
+fn begun_until_close(proxy: &Proxy, origin: &Origin) -> Client {
+    let mut client = proxy.client();
+    let authority = origin.authority();
+    client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
+    client.read_until(b"begun");
+    client
+}
+
+#[test]
+fn a_response_that_ends_with_its_connection_is_reset_if_the_proxy_ends_first() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\n\r\nbegun");
+        peer.park();
+    });
+    let proxy = Proxy::start();
+    let mut client = begun_until_close(&proxy, &origin);
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_line("Shutting down");
+    proxy.signal(Signal::TERM);
+    assert_eq!(client.read_to_end(), End::Reset);
+    proxy.wait();
+    // Nothing of the proxy runs any more that could say so.
+    let proxy = Proxy::start();
+    let mut client = begun_until_close(&proxy, &origin);
+    proxy.signal(Signal::KILL);
+    assert_eq!(client.read_to_end(), End::Reset);
+    proxy.wait();
+}
+
+#[test]
+fn a_whole_response_that_ends_with_its_connection_ends_in_order() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\n\r\nbegun and over");
+    });
+    let proxy = Proxy::start();
+    let mut client = begun_until_close(&proxy, &origin);
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert_eq!(client.response().text(), "begun and over");
 }

@@ -438,6 +438,17 @@ impl<'a> Writer<'a> {
         self.half.link().reset().await;
     }
 
+    /// What follows has no other end than the close. Until [`end_until_close`](Self::end_until_close), the close is a reset,
+    /// whatever causes it, the end of this process included: nobody takes a part for the whole.
+    pub(crate) fn begin_until_close(&self) {
+        self.half.link().reset_on_close();
+    }
+
+    /// What has no other end than the close is over.
+    pub(crate) fn end_until_close(&self) {
+        self.half.link().close_in_order();
+    }
+
     /// What the bytes go to, for those who bound their waits themselves.
     pub(crate) fn half(&mut self) -> &mut WriteHalf<'a> {
         &mut self.half

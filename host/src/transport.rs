@@ -157,6 +157,13 @@ impl Link<'_> {
         }
     }
 
+    /// Takes back [`reset_on_close`](Self::reset_on_close), for a socket.
+    pub(crate) fn close_in_order(self) {
+        if let Self::Socket(socket) = self {
+            let _ = socket2::SockRef::from(socket).set_linger(None);
+        }
+    }
+
     /// As [`Channel::refuse_on_close`]; a reset of a socket.
     pub(crate) fn refuse_on_close(self) {
         match self {

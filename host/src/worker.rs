@@ -348,6 +348,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use crate::config::Config;
@@ -408,6 +409,42 @@ mod tests {
             TcpStream::connect(address).is_err(),
             "a drained worker keeps no listener"
         );
+    }
+
+    #[test]
+    fn a_panic_resets_a_response_that_ends_with_its_connection() {
+        let origin = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/", origin.local_addr().unwrap());
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut start, _stage) = start(listener);
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let may_panic = Arc::clone(&has_begun);
+        let worker = thread::spawn(move || {
+            run_with(&mut start, |_, tasks| {
+                tasks.spawn_local(async move {
+                    while !may_panic.load(Ordering::SeqCst) {
+                        tokio::task::yield_now().await;
+                    }
+                    panic!("boom");
+                });
+            })
+        });
+        let mut client = TcpStream::connect(address).unwrap();
+        write!(client, "GET {url} HTTP/1.0\r\n\r\n").unwrap();
+        let (mut upstream, _) = origin.accept().unwrap();
+        upstream.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun").unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"begun") {
+            let mut part = [0; 512];
+            let len = client.read(&mut part).unwrap();
+            assert!(len > 0, "{received:?}");
+            received.extend_from_slice(&part[..len]);
+        }
+        has_begun.store(true, Ordering::SeqCst);
+        let end = client.read(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+        assert!(matches!(worker.join().unwrap(), Ok(Run::Panicked(..))));
     }
 
     #[test]

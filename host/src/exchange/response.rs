@@ -472,6 +472,9 @@ impl Exchange {
             });
             self.record.answered = head.status();
             self.record.answered_by = AnsweredBy::Upstream;
+            if answer == AnswerEnd::Connection {
+                to.begin_until_close();
+            }
             let mut relay = BodyRelay {
                 decoder: body.collected.decoder,
                 encoder: match out_framing {
@@ -494,6 +497,9 @@ impl Exchange {
             let is_started = self.record.sent > 0
                 || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
             let upstream_is_reusable = is_upstream_kept && from.buffered().is_empty();
+            if answer == AnswerEnd::Connection && (relayed.is_ok() || !is_started) {
+                to.end_until_close();
+            }
             if !is_started {
                 progress.note_answered();
                 self.record.answered = 0;

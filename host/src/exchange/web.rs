@@ -375,6 +375,8 @@ impl Exchange {
         self.record.sent = outgoing.sent;
         if !is_whole || sent.is_err() {
             self.record.note = Some("cut off".to_owned());
+        } else if outgoing.is_unframed() {
+            writer.end_until_close();
         }
         let request = match is_read {
             true => RequestEnd::Read,

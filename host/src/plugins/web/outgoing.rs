@@ -122,6 +122,9 @@ impl Outgoing {
         stall: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.sent == 0 && self.is_unframed() {
+            writer.begin_until_close();
+        }
         while self.written < self.out.len() {
             if !std::mem::replace(&mut self.is_waiting, true) {
                 writer.deadline().arm(stall);
