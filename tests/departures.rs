@@ -8,7 +8,7 @@ use std::time::Duration;
 use h2::Reason;
 
 use crate::support::tls::{Answer, Ask, Gate, Offer, Pki, Way};
-use crate::support::{Client, End, OK, Origin, Proxy, ProxyCommand, get, request};
+use crate::support::{Client, End, OK, Origin, Proxy, ProxyCommand, get, pattern, request};
 
 /// Limits that end nothing within a test, but for those of `timeouts`.
 fn with(timeouts: &str) -> ProxyCommand {
@@ -145,6 +145,57 @@ fn a_half_closed_client_gets_an_answer_that_takes_its_time() {
     let mut client = asking(&proxy, &origin, None);
     client.finish();
     assert_eq!(client.response().text(), "xxxxxxxx");
+}
+
+/// More than the buffers between an origin and a client hold.
+const LONG: usize = 24 << 20;
+
+/// Waits until the proxy has given up a half-closed client that came now, twice: whoever was half-closed before has been
+/// so for longer than that takes.
+fn outlast_half_closed(proxy: &Proxy) {
+    for _ in 0..2 {
+        let origin = Origin::silent();
+        let mut client = asking(proxy, &origin, None);
+        client.finish();
+        origin.wait_for_end();
+    }
+}
+
+#[test]
+fn a_half_closed_client_may_pause_before_it_reads_on() {
+    let long = pattern(LONG);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n");
+    let answer = [answer.as_bytes(), &long].concat();
+    let origin = Origin::answering(answer);
+    let proxy = hasty();
+    for content in ["", "content"] {
+        let mut client = proxy.client();
+        client.receive_little();
+        let fields = format!("Content-Length: {}\r\n", content.len());
+        client.send(request("POST", &origin, "/", &fields) + content);
+        client.finish();
+        outlast_half_closed(&proxy);
+        assert_eq!(client.read_to_end(), End::Closed);
+        assert!(client.rest().ends_with(&long), "{}", client.rest().len());
+    }
+}
+
+#[test]
+fn a_half_closed_tunnel_waits_for_who_reads() {
+    let long = pattern(LONG);
+    let sent = long.clone();
+    let origin = Origin::serve(move |peer| {
+        peer.send(&sent);
+        peer.finish();
+        peer.park();
+    });
+    let proxy = hasty();
+    let mut client = proxy.tunnel(&origin);
+    client.receive_little();
+    client.finish();
+    outlast_half_closed(&proxy);
+    assert_eq!(client.read_to_end(), End::Closed);
+    assert!(client.rest() == long, "{}", client.rest().len());
 }
 
 #[test]

@@ -155,8 +155,8 @@ pub struct Timeouts {
     /// the response, an upstream that takes nothing of the request. Past it 408 or 504, or the response is cut off.
     /// Default 60 s.
     pub stall: Duration,
-    /// For an exchange or a tunnel of which one side has closed its direction, and in which nothing moves. Past it the
-    /// client has gone, or the tunnel is closed. Default 10 s.
+    /// For an exchange or a tunnel of which one side has closed its direction, and in which nothing moves, nor waits
+    /// for its receiver to read. Past it the client has gone, or the tunnel is closed. Default 10 s.
     pub half_closed: Duration,
     /// For the connection to the upstream, resolving included; past it 504. Default 10 s.
     pub connect: Duration,

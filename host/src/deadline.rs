@@ -134,6 +134,11 @@ impl Deadline {
         self.set(due(self.table.now.get(), ticks));
     }
 
+    /// The deadline is as long from now as it was armed for last.
+    pub(crate) fn start_again(&self) {
+        self.set(due(self.table.now.get(), self.ticks.get()));
+    }
+
     /// Another slot of the same table, with no deadline set.
     pub(crate) fn another(&self) -> Self {
         self.table.slot()

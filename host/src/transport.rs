@@ -182,7 +182,8 @@ impl Link<'_> {
     }
 
     /// Ends when the peer has reset the connection, or `deadline` has passed and none of the `others` has been armed
-    /// within its time. Cancel safe.
+    /// within its time. It starts again as long as the peer has not taken what was written: that time is bounded by whoever
+    /// writes. Cancel safe.
     pub(crate) async fn reset_or_late(self, deadline: &Deadline, others: &[&Deadline]) {
         let mut reset = pin!(self.reset());
         poll_fn(|cx| {
@@ -191,12 +192,25 @@ impl Link<'_> {
             }
             loop {
                 ready!(deadline.poll_passed(cx));
-                if !deadline.renew(others) {
+                if self.is_held_up() {
+                    deadline.start_again();
+                } else if !deadline.renew(others) {
                     return Poll::Ready(());
                 }
             }
         })
         .await;
+    }
+
+    /// Whether a write waits for the peer to take what was written before.
+    fn is_held_up(self) -> bool {
+        match self {
+            Self::Socket(socket) => {
+                let is_writable = socket.try_io(Interest::WRITABLE, || Ok(()));
+                is_writable.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Channel(_) => false,
+        }
     }
 
     /// Ends when the peer has reset the connection or closed its direction. What has arrived before is not looked at.

@@ -3,7 +3,7 @@
 //! Each direction copies first and splices once it has moved [`splice::WORTH_IT`] bytes, unless an end is TLS. A
 //! half-close is forwarded, to TLS as `close_notify`, and the other direction continues; a reset resets both sides, so
 //! that a broken stream is not taken for a complete one. An idle tunnel is closed after the idle limit; a half-closed
-//! one after its shorter limit. An idle tunnel holds no buffers.
+//! one after its shorter limit, unless bytes wait for their receiver. An idle tunnel holds no buffers.
 
 use std::cell::Cell;
 use std::io;
@@ -135,7 +135,9 @@ pub(crate) async fn relay(
         let is_half_closed = inbound_is_over || outbound_is_over;
         let has_closed = std::mem::replace(&mut was_half_closed, is_half_closed) != is_half_closed;
         if inbound.take_activity() | outbound.take_activity() | has_closed {
-            deadline.arm(limits.within(is_half_closed));
+            // A peer that takes its time to read is not the one that has closed.
+            let is_held_up = inbound.is_held_up() || outbound.is_held_up();
+            deadline.arm(limits.within(is_half_closed && !is_held_up));
         }
         deadline
             .poll_passed(cx)
@@ -199,6 +201,8 @@ struct Direction<'a> {
     pipe: PipeInUse,
     moved: &'a Cell<u64>,
     is_active: bool,
+    /// The receiver takes no more for now.
+    is_blocked: bool,
     /// Whether a pipe can be had, and leads from socket to socket.
     may_splice: bool,
     read_len: usize,
@@ -240,6 +244,7 @@ impl<'a> Direction<'a> {
             written: 0,
             pipe: PipeInUse::default(),
             is_active: false,
+            is_blocked: false,
             may_splice: false,
             read_len,
             watch,
@@ -264,6 +269,11 @@ impl<'a> Direction<'a> {
         std::mem::take(&mut self.is_active)
     }
 
+    /// Whether bytes wait for the receiver to take those before them.
+    fn is_held_up(&self) -> bool {
+        self.is_blocked || !self.pipe.is_empty()
+    }
+
     /// As [`poll_relay`](Self::poll_relay). A receiver that takes no more after it has said all it had to say ends this
     /// direction only: a reset now could take its last words back.
     fn poll_until_over(&mut self, cx: &mut Context<'_>, other: &Self) -> Poll<io::Result<()>> {
@@ -285,7 +295,9 @@ impl<'a> Direction<'a> {
     /// Ready once the sender's end of stream has been passed on.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..PIECES_PER_TURN {
-            ready!(self.poll_write_pending(cx))?;
+            let written = self.poll_write_pending(cx);
+            self.is_blocked = written.is_pending();
+            ready!(written)?;
             match self.state {
                 State::Copying => ready!(self.poll_read(cx))?,
                 State::Splicing => ready!(self.poll_splice(cx))?,

@@ -94,7 +94,7 @@ pub(crate) struct MessageLimits {
 }
 
 /// Relays until the WebSocket is over, a connection fails, or nothing moves for as long as it may: once a side has closed
-/// its direction, for `half_closed`.
+/// its direction, for `half_closed`, unless bytes wait for the other side to read.
 pub(crate) async fn relay(
     mut client: TunnelEnd,
     mut upstream: TunnelEnd,
@@ -115,6 +115,7 @@ pub(crate) async fn relay(
             idle: limits.idle,
             half_closed,
         },
+        is_active: false,
         is_ending: false,
         is_late: false,
         steps: Steps::default(),
@@ -183,6 +184,8 @@ struct Relay<'a> {
     moved: &'a Moved,
     deadline: Deadline,
     limits: TunnelLimits,
+    /// Something has moved since the deadline was set.
+    is_active: bool,
     /// Nothing is read any more but the ends of the connections.
     is_ending: bool,
     /// It ends because nothing has moved.
@@ -204,6 +207,7 @@ impl<'a> Relay<'a> {
             if has_moved {
                 continue;
             }
+            self.renew_deadline();
             match self.deadline.poll_passed(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) if self.is_ending => return Poll::Ready(Ok(())),
@@ -247,7 +251,7 @@ impl<'a> Relay<'a> {
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        self.note_activity(has_moved);
+        self.is_active |= has_moved;
         Ok(())
     }
 
@@ -265,7 +269,7 @@ impl<'a> Relay<'a> {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => {
                     sender.reading = Reading::Over;
-                    self.note_activity(true);
+                    self.is_active = true;
                     return Ok(true);
                 }
                 Poll::Ready(Err(_)) if is_ending || sender.reading == Reading::Closed => {
@@ -274,7 +278,7 @@ impl<'a> Relay<'a> {
                 }
                 Poll::Ready(result) => drop(result?),
             }
-            self.note_activity(true);
+            self.is_active = true;
         }
         self.show_bytes(from)?;
         self.take_messages(from)?;
@@ -411,12 +415,17 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn note_activity(&self, has_moved: bool) {
-        if has_moved && !self.is_ending {
-            let is_half_closed =
-                self.client.reading == Reading::Over || self.upstream.reading == Reading::Over;
-            self.deadline.arm(self.limits.within(is_half_closed));
+    /// Sets the deadline anew if something has moved. To be called when nothing can be done.
+    fn renew_deadline(&mut self) {
+        if !std::mem::take(&mut self.is_active) || self.is_ending {
+            return;
         }
+        let is_half_closed =
+            self.client.reading == Reading::Over || self.upstream.reading == Reading::Over;
+        // A side that takes its time to read what it is sent is not the one that has closed.
+        let is_held_up = !self.client.outgoing.is_empty() || !self.upstream.outgoing.is_empty();
+        self.deadline
+            .arm(self.limits.within(is_half_closed && !is_held_up));
     }
 
     fn sender_and_receiver(&mut self, from: Side) -> (&mut End<'a>, &mut End<'a>) {
