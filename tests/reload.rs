@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use crate::support::tls::{Answer, Ask, Gate, Offer, Pki};
 use crate::support::{
-    HANG, Message, OK, Origin, Proxy, ProxyCommand, Scratch, get, plugin_library, response,
+    HANG, Message, OK, Origin, Proxy, ProxyCommand, Scratch, get, plugin_library, position,
+    response,
 };
 
 /// A proxy whose `proxy.toml` and plugin library are this test's own.
@@ -396,4 +397,29 @@ fn a_tunnel_keeps_the_timeouts_of_its_host() {
     proxy.wait_for_line("generation 2 is in force");
     let received = session.ask(Ask::get(&origin.authority(), "/"));
     assert_eq!(received.status, 504);
+}
+
+#[test]
+fn a_library_that_is_refused_once_it_is_open_costs_nothing_more() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = reloading.start();
+    // It says that it is a plugin, and exports nothing of one.
+    let note = fs::read(&reloading.library).expect("a scratch file is ours");
+    let begin = position(&note, b"proxy-plugin-note:").expect("a plugin has a note");
+    let len = note[begin..].iter().position(|byte| *byte == 0);
+    let note = &note[begin..=begin + len.expect("a note ends with NUL")];
+    let mut content = fs::read(plugin_library("not_a_plugin")).expect("the fixture is built");
+    content.extend_from_slice(note);
+    fs::write(&reloading.library, content).expect("a scratch file is ours");
+    let refused = |count| {
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_lines("is not a proxy plugin", count);
+        proxy.open_files()
+    };
+    let held = refused(1);
+    for count in 2..6 {
+        assert_eq!(refused(count), held, "open files");
+    }
+    assert_eq!(added(&proxy.get(&origin, "/")), "one");
 }

@@ -3,7 +3,8 @@
 //! What can be told without running any of it is told first; see `file_check`. What is loaded is a private copy of the
 //! bytes that were checked, so that nobody changes them behind our back; see `private_copy`. The same bytes are the
 //! same library, whatever file they are in, and other bytes in the same file are another one. A library that was opened
-//! once is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know.
+//! once is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know. That
+//! holds for one that is refused after that, too, since its initialisers have run.
 #![expect(
     unsafe_code,
     reason = "opens libraries and believes their layout after checking it"
@@ -44,34 +45,58 @@ impl OpenLibrary {
     }
 }
 
-/// The libraries of this process: one that is asked for again is not loaded, nor introduced to the host, a second time.
-static OPEN: Mutex<Vec<OpenLibrary>> = Mutex::new(Vec::new());
+/// A library that is mapped for as long as the process lives, of use or not.
+struct Mapped {
+    digest: Digest,
+    /// What it exports; none if that is nothing of ours.
+    header: Option<AbiHeaderRef>,
+    /// None until it has been introduced to the host.
+    root: Option<PluginLibraryRef>,
+}
+
+/// The libraries of this process. None is mapped a second time: one that is refused costs its size once, however often
+/// it is asked for.
+static MAPPED: Mutex<Vec<Mapped>> = Mutex::new(Vec::new());
 
 /// Loads the library at `path` unless its content is loaded already, checks that both sides mean the same, and
 /// introduces `host` to it.
 pub(super) fn open(path: &Path, host: HostTableRef) -> Result<OpenLibrary, LoadProblem> {
     let content = inspect(path)?;
     let digest = digest_of(&content);
-    let mut known = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(library) = known.iter().find(|library| library.digest == digest) {
-        return Ok(*library);
+    let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = mapped.iter().position(|library| library.digest == digest);
+    if let Some(root) = known.and_then(|known| mapped[known].root) {
+        return Ok(OpenLibrary { digest, root });
     }
     let file = path.file_name().unwrap_or(path.as_os_str());
     let file = file.to_string_lossy();
     // Its initialisers run, and no plugin is known yet.
     let call = Call::new(PluginId::of(&file, &file), Place::INIT);
-    let root = call.run_library(|| introduce(path, &content, host))?;
-    let library = OpenLibrary { digest, root };
-    known.push(library);
-    Ok(library)
+    call.run_library(|| {
+        let index = match known {
+            Some(known) => known,
+            None => {
+                let header = map(path, &content)?;
+                mapped.push(Mapped {
+                    digest,
+                    header,
+                    root: None,
+                });
+                mapped.len() - 1
+            }
+        };
+        let root = introduce(mapped[index].header, host)?;
+        mapped[index].root = Some(root);
+        Ok(OpenLibrary { digest, root })
+    })
 }
 
 fn introduce(
-    path: &Path,
-    content: &[u8],
+    header: Option<AbiHeaderRef>,
     host: HostTableRef,
 ) -> Result<PluginLibraryRef, LoadProblem> {
-    let header = open_header(path, content)?;
+    let header = header.ok_or(LoadProblem::NotAPlugin)?.upgrade();
+    let header = header.map_err(|error| LoadProblem::Layout(one_line(&error.to_string())))?;
     check_layout(header)?;
     // SAFETY: the layout of what the header leads to is that of `PluginLibraryRef`.
     let root = unsafe { header.unchecked_layout::<PluginLibraryRef>() };
@@ -138,17 +163,14 @@ fn read_all(mut from: impl Read, content: &mut Vec<u8>) -> Result<(), LoadProble
 }
 
 /// Opens the library for good and finds what it exports.
-fn open_header(path: &Path, content: &[u8]) -> Result<&'static LibHeader, LoadProblem> {
+fn map(path: &Path, content: &[u8]) -> Result<Option<AbiHeaderRef>, LoadProblem> {
     let library = open_copy(path, content)?;
     // SAFETY: whatever exports this symbol promises it to be a header; a wrong one is caught by its magic.
     let symbol =
         unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
-    let header = symbol
-        .map(|symbol| *symbol)
-        .map_err(|_| LoadProblem::NotAPlugin);
+    let header = symbol.map(|symbol| *symbol).ok();
     std::mem::forget(library);
-    let header = header?.upgrade();
-    header.map_err(|error| LoadProblem::Layout(one_line(&error.to_string())))
+    Ok(header)
 }
 
 #[cfg(unix)]
