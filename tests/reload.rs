@@ -423,3 +423,63 @@ fn a_library_that_is_refused_once_it_is_open_costs_nothing_more() {
     }
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
 }
+
+#[test]
+fn plugins_are_watched_although_there_were_none_at_the_start() {
+    let reloading = Reloading::new();
+    let origin = Origin::answering(OK);
+    reloading.write("");
+    let proxy = reloading.start();
+    let gate = reloading.scratch.path("gate");
+    let until = format!("until = {:?}", gate.display().to_string());
+    let patience = "[timeouts]\nplugin_hook = 0.2\nplugin_budget = 0.2\n";
+    reloading.write(&(patience.to_owned() + &plugin("stuck", "BlocksNew", &until)));
+    proxy.signal(Signal::HUP);
+    // Before it is in force.
+    let line = proxy.wait_for_line("a blocking task of a plugin occupies its thread");
+    assert!(line.contains("plugin=BlocksNew hook=new"), "{line}");
+    fs::write(&gate, "").expect("a scratch file is ours");
+    proxy.wait_for_line("generation 2 is in force; plugins: 1");
+    let gate = reloading.scratch.path("second gate");
+    let until = format!("until = {:?}", gate.display().to_string());
+    reloading.write(&(patience.to_owned() + &plugin("stuck", "BlocksHook", &until)));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 3 is in force; plugins: 1");
+    let mut client = proxy.client();
+    client.send(get(&origin, "/block"));
+    proxy.wait_for_line("plugin=BlocksHook hook=handle_client_request");
+    fs::write(&gate, "").expect("a scratch file is ours");
+    assert_eq!(client.response().status(), 200);
+}
+
+#[test]
+fn counting_of_calls_is_turned_off_and_on() {
+    let reloading = Reloading::new();
+    let origin = telling_origin();
+    let proxy = Proxy::command()
+        .args(["--config".as_ref(), reloading.file.as_os_str()])
+        .args(["--log-level", "DEBUG"])
+        .start();
+    let library = reloading.library.display().to_string();
+    let entry = format!(
+        "[[plugins]]\nlibrary = {library:?}\nname = \"AddField\"\nconfig = {{ name = \"x-added\", value = \"one\" }}\n"
+    );
+    for (generation, is_on) in [(1, true), (2, false), (3, true)] {
+        if generation > 1 {
+            reloading.write(&format!("plugin_statistics = {is_on}\n{entry}"));
+            proxy.signal(Signal::HUP);
+            proxy.wait_for_line(&format!("generation {generation} is in force"));
+        }
+        assert_eq!(added(&proxy.get(&origin, "/")), "one");
+    }
+    proxy.signal(Signal::TERM);
+    let exit = proxy.wait();
+    let line = exit.stdout.lines().find(|line| {
+        line.contains("calls of a plugin") && line.contains(" hook=handle_client_request ")
+    });
+    assert!(
+        line.is_some_and(|line| line.contains(" calls=2 ")),
+        "{}",
+        exit.stdout
+    );
+}

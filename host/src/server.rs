@@ -7,6 +7,7 @@
 //! restarted, see `restart`.
 
 mod listen;
+mod observe;
 mod panics;
 mod reload;
 mod restart;
@@ -24,12 +25,12 @@ use crate::config::{Config, ConfigError};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
 use crate::plugins::call::{self, Role, Visible};
-use crate::plugins::watchdog::Watchdog;
-use crate::plugins::{last_words, statistics, watchdog};
+use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, Followed, Stage, WorkerStart};
 use crate::worker_context::Cut;
 use listen::{listen, shown};
+use observe::Observer;
 use reload::Generations;
 use signals::{RELOAD, Signals};
 
@@ -97,9 +98,7 @@ pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Syn
 /// Nothing has been served when this fails at the start; see [`StartError`].
 pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
     panics::report();
-    if !config.plugins.is_empty() {
-        observe_plugins(&config);
-    }
+    observe::prepare_start(&config);
     let generation = Arc::new(generation::build(config, None)?);
     announce(&generation);
     let (addresses, listeners) = listen(&generation.config)?;
@@ -137,14 +136,6 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     outcome
 }
 
-/// From now on, deaths of the process are reported, and calls into plugins are counted if that is wanted.
-fn observe_plugins(config: &Config) {
-    last_words::install();
-    if config.plugin_statistics {
-        statistics::start();
-    }
-}
-
 /// Logs what an operator wants to know of a new generation.
 fn announce(generation: &Generation) {
     if generation.config.compatibility.relaxes_all() {
@@ -166,8 +157,7 @@ struct Server {
     generations: Generations,
     /// Connections of workers that are stuck in a plugin. None where there is no other worker.
     handover: Option<Arc<Handover>>,
-    /// None before there are plugins.
-    watchdog: Option<Watchdog>,
+    observer: Arc<Observer>,
     stage: watch::Sender<Stage>,
     endings: mpsc::UnboundedReceiver<io::Result<Cut>>,
     /// The generations that workers have changed over to.
@@ -187,15 +177,17 @@ impl Server {
             1 => None,
             _ => Some(Handover::new(&listeners).map_err(StartError::Worker)?),
         };
+        let handover = handover.map(Arc::new);
+        let observer = Arc::new(Observer::new(workers, handover.clone()));
         let (stage, _) = watch::channel(Stage::Serving);
         let (ended, endings) = mpsc::unbounded_channel();
         let (followed, has_followed) = mpsc::unbounded_channel();
         let mut server = Self {
             workers,
             running: workers,
-            generations: Generations::new(Arc::clone(&generation), source),
-            handover: handover.map(Arc::new),
-            watchdog: None,
+            generations: Generations::new(Arc::clone(&generation), source, Arc::clone(&observer)),
+            handover,
+            observer,
             stage,
             endings,
             followed: has_followed,
@@ -218,30 +210,8 @@ impl Server {
         if ready_workers.iter().take(workers).count() < workers {
             return Err(StartError::Worker(first_failure(&mut server.endings)));
         }
-        server
-            .watch_plugins(&generation)
-            .map_err(StartError::Worker)?;
+        server.observer.follow(&generation);
         Ok(server)
-    }
-
-    /// Has the calls into plugins watched as this generation says; nothing is watched before there are plugins.
-    fn watch_plugins(&mut self, generation: &Generation) -> io::Result<()> {
-        let patience = watchdog::Patience {
-            worker: generation.config.timeouts.plugin_budget,
-            background: generation.config.timeouts.plugin_hook,
-        };
-        if let Some(watchdog) = &self.watchdog {
-            watchdog.set_patience(patience);
-        } else if !generation.plugin_names().is_empty() {
-            let handover = self.handover.clone();
-            let watchdog = watchdog::start(patience, self.workers, move |stuck| {
-                if let Some(handover) = &handover {
-                    handover.relieve(stuck);
-                }
-            })?;
-            self.watchdog = Some(watchdog);
-        }
-        Ok(())
     }
 
     /// Waits for a signal that ends the proxy, or for a worker that fails. Reloads meanwhile.
@@ -259,7 +229,8 @@ impl Server {
                 }
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
-                        self.put_in_force(&generation);
+                        announce(&generation);
+                        self.observer.follow(&generation);
                     }
                 }
                 Some(followed) = self.followed.recv() => self.generations.followed(followed, self.workers),
@@ -274,17 +245,6 @@ impl Server {
                     });
                 }
             }
-        }
-    }
-
-    /// What a reload changes outside of the workers.
-    fn put_in_force(&mut self, generation: &Generation) {
-        announce(generation);
-        if !generation.plugin_names().is_empty() {
-            observe_plugins(&generation.config);
-        }
-        if let Err(error) = self.watch_plugins(generation) {
-            tracing::error!(%error, "cannot start the watchdog thread: blocked plugins are not reported");
         }
     }
 

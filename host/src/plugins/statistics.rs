@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plugin_api::abi::code;
@@ -36,8 +37,9 @@ const OUTCOMES: [&str; 12] = [
     "other",
 ];
 
-/// Empty where nothing is counted.
+/// Empty where nothing has been counted.
 static CLOCK: OnceLock<Clock> = OnceLock::new();
+static IS_ON: AtomicBool = AtomicBool::new(false);
 static TOTALS: Mutex<BTreeMap<(u64, Place), Total>> = Mutex::new(BTreeMap::new());
 static SLOTS: Mutex<Slots> = Mutex::new(Slots {
     free: Vec::new(),
@@ -49,9 +51,15 @@ thread_local! {
     static PAGES: RefCell<Vec<Option<Box<Page>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Counts from now on. Takes about a millisecond.
+/// Counts from now on. Takes about a millisecond when it is called first.
 pub(crate) fn start() {
     CLOCK.get_or_init(Clock::new);
+    IS_ON.store(true, Ordering::Relaxed);
+}
+
+/// Counts no more from now on; what has been counted is kept.
+pub(crate) fn stop() {
+    IS_ON.store(false, Ordering::Relaxed);
 }
 
 /// What a function of a plugin returns, as an outcome.
@@ -93,6 +101,9 @@ impl Begun {
     /// `None` where nothing is counted.
     #[inline]
     pub(super) fn now() -> Option<Self> {
+        if !IS_ON.load(Ordering::Relaxed) {
+            return None;
+        }
         CLOCK.get().map(|clock| Self {
             clock,
             at: clock.raw(),

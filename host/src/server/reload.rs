@@ -11,6 +11,7 @@ use std::thread;
 
 use tokio::sync::{oneshot, watch};
 
+use super::observe::Observer;
 use super::signals::RELOAD;
 use super::{ConfigSource, end_in_background};
 use crate::config::Config;
@@ -21,6 +22,7 @@ use crate::worker::Followed;
 /// What is in force, what was, and what is being made.
 pub(super) struct Generations {
     source: ConfigSource,
+    observer: Arc<Observer>,
     current: watch::Sender<Arc<Generation>>,
     replaced: Vec<Arc<Generation>>,
     under_way: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
@@ -31,9 +33,14 @@ pub(super) struct Generations {
 }
 
 impl Generations {
-    pub(super) fn new(first: Arc<Generation>, source: ConfigSource) -> Self {
+    pub(super) fn new(
+        first: Arc<Generation>,
+        source: ConfigSource,
+        observer: Arc<Observer>,
+    ) -> Self {
         Self {
             source,
+            observer,
             current: watch::Sender::new(first),
             replaced: Vec::new(),
             under_way: None,
@@ -56,10 +63,11 @@ impl Generations {
             return;
         }
         let (send, receive) = oneshot::channel();
-        let (source, current) = (Arc::clone(&self.source), self.current.borrow().clone());
+        let (source, observer) = (Arc::clone(&self.source), Arc::clone(&self.observer));
+        let current = self.current.borrow().clone();
         let make = move || {
             let _visible = Visible::new(Role::Background);
-            let made = make(&source, &current);
+            let made = make(&source, &observer, &current);
             // Not to be the last owner when the server drops it.
             drop(current);
             // The server may be about to end.
@@ -188,9 +196,14 @@ fn waits_for() -> Option<String> {
 }
 
 /// The generation that the configuration says now, or everything that is wrong.
-fn make(source: &ConfigSource, current: &Generation) -> Result<Generation, Vec<String>> {
+fn make(
+    source: &ConfigSource,
+    observer: &Observer,
+    current: &Generation,
+) -> Result<Generation, Vec<String>> {
     let config = source().map_err(|error| vec![error.to_string()])?;
     let config = with_settings_of_the_start(config, &current.config);
+    observer.prepare(&config);
     generation::build(config, Some(current))
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
