@@ -160,6 +160,25 @@ mod subscriber {
     }
 
     #[test]
+    fn hears_when_an_exchange_did_what() {
+        let origin = Origin::answering(OK);
+        let proxy = kinds("EventLog").start();
+        let mut client = proxy.client();
+        let target = format!("http://localhost:{}/", origin.address().port());
+        let asks = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for expected in [
+            "head decided dial resolved connected sent answer",
+            "head decided sent answer reused",
+        ] {
+            assert_eq!(client.ask(&asks).status(), 200);
+            proxy.wait_for_line(&format!(" moments={expected:?} "));
+        }
+        // What is told before the end has none.
+        let line = proxy.wait_for_line("event ResponseStarted");
+        assert!(line.contains(" moments=\"none\" "), "{line}");
+    }
+
+    #[test]
     fn numbers_count_connections_and_exchanges_of_all_workers() {
         let origin = Origin::answering(OK);
         let proxy = kinds("EventLog").args(["--num-workers", "2"]).start();

@@ -660,6 +660,34 @@ mod hooks {
         proxy.signal(rustix::process::Signal::TERM);
         assert!(!proxy.wait().stdout.contains("/hidden"));
     }
+
+    #[test]
+    fn an_answer_in_the_upstreams_place_keeps_the_clients_connection() {
+        let origin = Origin::answering(OK);
+        let endless = Origin::serve(|peer| {
+            peer.request();
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbegun");
+            peer.park();
+        });
+        let closing = Origin::serve(|peer| {
+            peer.request();
+            peer.send("HTTP/1.1 200 OK\r\n\r\nall");
+        });
+        let proxy = zoo("Answer")
+            .plugin_config("Answer.hook=\"handle_upstream_response\"")
+            .plugin_config("Answer.status=403")
+            .plugin_config("Answer.body=\"instead\"")
+            .start();
+        let mut client = proxy.client();
+        for origin in [&origin, &endless, &closing, &origin] {
+            let content = "Content-Length: 3\r\n";
+            for (method, fields, rest) in [("GET", "", ""), ("POST", content, "abc")] {
+                let answer = client.ask(request(method, origin, "/", fields) + rest);
+                assert_eq!((answer.status(), &*answer.text()), (403, "instead"));
+                assert_eq!(answer.field("Connection"), None);
+            }
+        }
+    }
 }
 
 mod bodies {

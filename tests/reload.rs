@@ -483,3 +483,30 @@ fn counting_of_calls_is_turned_off_and_on() {
         exit.stdout
     );
 }
+
+#[test]
+fn a_changed_ca_signs_from_the_reload_on() {
+    let (before, after, reloading) = (Pki::new(), Pki::new(), Reloading::new());
+    reloading.write("");
+    let origin = before.origin().answering(Answer::ok("ok"));
+    let authority = origin.authority();
+    let proxy = intercepting(&before, &reloading).start();
+    let mut session = before.client(&proxy).https(&authority);
+    let ask = || Ask::get(&authority, "/");
+    assert_eq!(session.ask(ask()).told(), (200, "ok".into()));
+    assert!(after.client(&proxy).try_secure(&authority).is_err());
+    after.interception();
+    for name in ["ca-cert.pem", "ca-key.pem"] {
+        let (from, to) = (after.scratch().path(name), before.scratch().path(name));
+        fs::copy(from, to).expect("a scratch file is ours");
+    }
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is in force");
+    assert_eq!(
+        after.client(&proxy).https(&authority).ask(ask()).told(),
+        (200, "ok".into())
+    );
+    assert!(before.client(&proxy).try_secure(&authority).is_err());
+    // Whoever has been shown the old one goes on.
+    assert_eq!(session.ask(ask()).told(), (200, "ok".into()));
+}
