@@ -19,8 +19,10 @@ pub mod instance;
 mod job;
 pub(crate) mod last_words;
 pub mod load;
+#[cfg(feature = "benches")]
 #[doc(hidden)]
-pub mod measure;
+#[path = "../benches/hooks/measured.rs"]
+pub mod measured;
 mod plan;
 pub(crate) mod protocol;
 mod search;

@@ -1,6 +1,6 @@
 //! What plugins cost an exchange, without its sockets.
 //!
-//! For `host/benches/hooks.rs`, and nothing else may use it. An exchange goes through a real [`Session`] in the order
+//! A module of the library with the feature `benches` only: the bench measures what is private to it. An exchange goes through a real [`Session`] in the order
 //! in which `exchange` takes one; parsing the two heads is part of it, since plugins may edit them.
 
 use std::error::Error;
