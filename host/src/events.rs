@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use plugin_api::abi::{ClientTlsView, Event, SummaryView, TimelineView, event};
 
-use crate::plugins::call::{Role, Visible};
+use crate::plugins::call::Visible;
 use crate::plugins::instance::{Instance, Subscriber};
+use crate::plugins::marks::Role;
 use crate::plugins::summary;
 use crate::plugins::views;
 use crate::plugins::{AnsweredBy, Summary};

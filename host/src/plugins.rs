@@ -8,6 +8,7 @@
 mod blocking;
 pub(crate) mod call;
 pub(crate) mod callbacks;
+pub(crate) mod callee;
 mod client;
 mod content;
 pub mod file_check;
@@ -19,6 +20,7 @@ pub mod instance;
 mod job;
 pub(crate) mod last_words;
 pub mod load;
+pub(crate) mod marks;
 #[cfg(feature = "benches")]
 #[doc(hidden)]
 #[path = "../benches/hooks/measured.rs"]

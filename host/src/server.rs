@@ -24,7 +24,8 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigError};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
-use crate::plugins::call::{self, Role, Visible};
+use crate::plugins::call::Visible;
+use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, Followed, Stage, WorkerStart};
@@ -299,10 +300,7 @@ fn end_in_background(generation: Generation) {
 
 /// Names the plugins that keep the process from ending.
 fn report_stuck_plugins(limit: Duration) {
-    let mut seen = Vec::new();
-    call::look(&mut seen);
-    let calls = seen.iter().filter_map(|seen| seen.moment.call());
-    for call in calls {
+    for call in marks::calls_under_way() {
         let (plugin, hook) = (call.plugin().name(), call.place().name());
         tracing::warn!(
             plugin,

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{Role, Visible};
+use super::call::Visible;
 use super::host_table::HOST_TABLE;
 use super::load::{LoadRequest, Loaded, load};
+use super::marks::Role;
 use super::spec::PluginSpec;
 use super::statistics;
 use super::{

@@ -10,7 +10,8 @@ use clap::Args;
 
 use super::{Problems, build};
 use crate::config::Config;
-use crate::plugins::call::{Role, Visible};
+use crate::plugins::call::Visible;
+use crate::plugins::marks::Role;
 
 /// How long plugins may take to end once they have been checked.
 const END_LIMIT: Duration = Duration::from_secs(5);

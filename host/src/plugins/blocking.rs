@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::call::{PluginId, Role, Visible};
+use super::call::Visible;
+use super::callee::PluginId;
+use super::marks::Role;
 use crate::telemetry::bound_repeats_of_this_thread;
 
 /// The most threads of one plugin; further work waits.

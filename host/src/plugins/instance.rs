@@ -26,8 +26,10 @@ use std::thread;
 use abi_stable::std_types::RStr;
 use plugin_api::abi::ErrorSink;
 
-use super::call::{self, Callee, Place, PluginId, Role, Visible};
+use super::call::Visible;
+use super::callee::{Callee, Place, PluginId};
 use super::guard::guarded;
+use super::marks::{self, Role};
 use super::statistics::Slot;
 
 pub use filter::Filter;
@@ -138,7 +140,7 @@ impl<K> Drop for Instance<K> {
             object: self.object,
             destroy: self.destroy,
         };
-        if matches!(call::role(), Role::Background) {
+        if matches!(marks::role(), Role::Background) {
             return end.run();
         }
         // Its author may block there, and the last owner may be any exchange.

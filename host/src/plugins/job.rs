@@ -19,9 +19,10 @@ use plugin_api::abi::{Task, Work};
 use plugin_api::waker;
 
 use super::blocking;
-use super::call::{self, Callee};
+use super::callee::Callee;
 use super::guard::guarded;
 use super::instance::{BlockingWork, SpawnedTask};
+use super::marks;
 use crate::call_out::{self, Answer, CallRequest, Caller};
 
 /// Something a plugin waits for.
@@ -87,7 +88,7 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
             return std::ptr::null_mut();
         }
         // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
-        let callee = call::running();
+        let callee = marks::running();
         // SAFETY: the function fits the data, and the work is the host's.
         let work = unsafe { BlockingWork::new(*work, callee) };
         let running = catch_unwind(AssertUnwindSafe(|| {
@@ -159,7 +160,7 @@ pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
         return 0;
     }
     // From here on the task is ours, and dropped here if it cannot be spawned.
-    let callee = guarded(Callee::NONE, call::running);
+    let callee = guarded(Callee::NONE, marks::running);
     // SAFETY: the functions fit the data, and the task is the host's.
     let task = Spawned(unsafe { SpawnedTask::new(*task, callee) });
     guarded((), || drop(tokio::task::spawn_local(task)));

@@ -17,12 +17,12 @@ use std::panic::AssertUnwindSafe;
 
 use abi_stable::std_types::RStr;
 
-use super::call::{self, Moment};
+use super::marks::{self, Moment};
 
 /// The panics that are kept of a call: the first and the last ones.
-const MAX_NOTES: usize = 3;
+const MAX_PANICS: usize = 3;
 /// What is kept of the message and place of each, in bytes.
-const NOTE_LEN: usize = 512;
+const PANIC_LEN: usize = 512;
 
 thread_local! {
     // Without a destructor, so that reading it is plain memory access, in a signal handler as well.
@@ -32,23 +32,23 @@ thread_local! {
 /// The panics of one call, as texts of fixed size.
 struct Panics {
     of: Option<Moment>,
-    notes: [Note; MAX_NOTES],
+    texts: [PanicText; MAX_PANICS],
     count: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Note {
-    text: [u8; NOTE_LEN],
+struct PanicText {
+    text: [u8; PANIC_LEN],
     len: usize,
 }
 
 impl Panics {
     const NONE: Self = Self {
         of: None,
-        notes: [Note {
-            text: [0; NOTE_LEN],
+        texts: [PanicText {
+            text: [0; PANIC_LEN],
             len: 0,
-        }; MAX_NOTES],
+        }; MAX_PANICS],
         count: 0,
     };
 
@@ -57,30 +57,30 @@ impl Panics {
             self.of = Some(of);
             self.count = 0;
         }
-        let index = self.count.min(MAX_NOTES - 1);
+        let index = self.count.min(MAX_PANICS - 1);
         self.count = index + 1;
-        let note = &mut self.notes[index];
-        note.len = 0;
+        let kept = &mut self.texts[index];
+        kept.len = 0;
         for part in [message, " (at ", place, ")"] {
-            let part = &part.as_bytes()[..part.len().min(NOTE_LEN - note.len)];
-            note.text[note.len..note.len + part.len()].copy_from_slice(part);
-            note.len += part.len();
+            let part = &part.as_bytes()[..part.len().min(PANIC_LEN - kept.len)];
+            kept.text[kept.len..kept.len + part.len()].copy_from_slice(part);
+            kept.len += part.len();
         }
     }
 
     /// Those of this call.
     fn of(&self, of: Moment) -> impl Iterator<Item = &[u8]> {
         let count = if self.of == Some(of) { self.count } else { 0 };
-        self.notes[..count]
+        self.texts[..count]
             .iter()
-            .map(|note| &note.text[..note.len])
+            .map(|kept| &kept.text[..kept.len])
     }
 }
 
 /// Keeps what a plugin panics with on this thread, for the case that it is the end.
 pub(super) unsafe extern "C" fn note_panic(message: RStr<'_>, place: RStr<'_>) {
     let noted = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let moment = call::moment();
+        let moment = marks::moment();
         // SAFETY: this thread's own, and a handler that reads it meanwhile does not return here.
         PANICS.with(|panics| unsafe {
             (*panics.get()).add(moment, message.as_str(), place.as_str());
@@ -112,7 +112,8 @@ mod handlers {
 
     use libc::{c_int, c_void, siginfo_t};
 
-    use super::super::call::{self, Call, Moment};
+    use super::super::callee::Call;
+    use super::super::marks::{self, Moment};
     use super::{PANICS, UnsafeCell};
     use crate::telemetry::direct::{self, Line};
 
@@ -218,7 +219,7 @@ mod handlers {
 
     extern "C" fn dying(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            let moment = call::moment();
+            let moment = marks::moment();
             if let Some(call) = moment.call() {
                 write_once(|line| {
                     begin(line, call);
@@ -235,7 +236,7 @@ mod handlers {
     /// A plugin that calls `exit` terminated the process in order, and nobody knows why.
     extern "C" fn exiting() {
         let _ = catch_unwind(|| {
-            if let Some(call) = call::moment().call() {
+            if let Some(call) = marks::moment().call() {
                 write_once(|line| {
                     begin(line, call);
                     line.push("call to exit");
@@ -376,7 +377,7 @@ mod handlers {
 mod tests {
     use super::*;
     use crate::plugins::Hook;
-    use crate::plugins::call::{Call, PluginId};
+    use crate::plugins::callee::{Call, PluginId};
 
     fn texts(panics: &Panics, of: Moment) -> Vec<String> {
         let texts = panics.of(of);
@@ -400,6 +401,6 @@ mod tests {
         assert_eq!(texts(&panics, one), kept);
         assert_eq!(texts(&panics, next), [""; 0]);
         panics.add(next, &"long ".repeat(1000), "y.rs:2");
-        assert_eq!(texts(&panics, next)[0].len(), NOTE_LEN);
+        assert_eq!(texts(&panics, next)[0].len(), PANIC_LEN);
     }
 }

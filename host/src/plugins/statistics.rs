@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use plugin_api::abi::code;
 use quanta::Clock;
 
-use super::call::{Callee, Place, Role};
-use crate::plugins::call;
+use super::callee::{Callee, Place};
+use super::marks::{self, Role};
 
 /// Of how many hooks of instances the process keeps counts; those that come later are left out.
 const MAX_KEPT: usize = 65_536;
@@ -116,7 +116,7 @@ impl Begun {
         // Counters of different processors may differ by a little.
         let ticks = self.clock.raw().saturating_sub(self.at);
         let code = code.min(OUTCOMES.len() as u32 - 1);
-        match call::role() {
+        match marks::role() {
             Role::Worker(_) => count_on_worker(callee, place, ticks, code),
             Role::Background => {
                 let mut counts = Counts::NONE;
@@ -309,7 +309,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use crate::plugins::Hook;
-    use crate::plugins::call::PluginId;
+    use crate::plugins::callee::PluginId;
 
     const HOOK: Hook = Hook::HandleClientRequest;
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::call::{self, Call, Moment, Role, Seen};
+use super::callee::Call;
+use super::marks::{self, Moment, Role, ThreadState};
 
 /// How often a plugin and hook that do not return are named.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ pub(crate) fn start(
             watched.patience = *shared.lock().unwrap_or_else(PoisonError::into_inner);
             let tick = watched.patience.worker / 4;
             thread::sleep(tick.clamp(SHORTEST_TICK, LONGEST_TICK));
-            call::look(&mut seen);
+            marks::read_threads(&mut seen);
             watched.compare(Instant::now(), &seen, &mut found, &mut stuck);
             for finding in found.drain(..) {
                 report(&finding, workers);
@@ -87,9 +88,9 @@ fn report(finding: &Finding, workers: usize) {
     let ms = u64::try_from(finding.after.as_millis()).unwrap_or(u64::MAX);
     if !finding.has_returned {
         report_late(call, role, ms, workers);
-        call::report_at_return(finding.thread, moment, since);
-    } else if !call::has_reported_return(finding.thread, moment) {
-        report_return(call, role, ms);
+        marks::report_at_return(finding.thread, moment, since);
+    } else if !marks::has_reported_return(finding.thread, moment) {
+        marks::report_return(call, role, ms);
     }
 }
 
@@ -116,24 +117,6 @@ fn report_late(call: Call, role: Role, ms: u64, workers: usize) {
             ms,
             "a blocking task of a plugin occupies its thread for too long"
         ),
-    }
-}
-
-/// Says that a call has returned of which was said that it does not.
-pub(super) fn report_return(call: Call, role: Role, ms: u64) {
-    let (plugin, hook) = (call.plugin().name(), call.place().name());
-    match role {
-        Role::Worker(worker) => {
-            tracing::warn!(plugin, hook, worker, ms, "a plugin call returned late");
-        }
-        Role::Background => {
-            tracing::warn!(
-                plugin,
-                hook,
-                ms,
-                "a blocking task of a plugin returned late"
-            );
-        }
     }
 }
 
@@ -169,14 +152,15 @@ impl Watched {
     fn compare(
         &mut self,
         now: Instant,
-        seen: &[Seen],
+        seen: &[ThreadState],
         found: &mut Vec<Finding>,
         stuck: &mut Vec<usize>,
     ) {
         stuck.clear();
         let before = std::mem::take(&mut self.threads);
         for (&thread, under_way) in &before {
-            let is_in = |seen: &Seen| seen.thread == thread && seen.moment == under_way.moment;
+            let is_in =
+                |seen: &ThreadState| seen.thread == thread && seen.moment == under_way.moment;
             if under_way.is_told && !seen.iter().any(is_in) {
                 found.push(under_way.finding(thread, now, true));
             }
@@ -243,7 +227,7 @@ impl UnderWay {
 mod tests {
     use super::*;
     use crate::plugins::Hook;
-    use crate::plugins::call::PluginId;
+    use crate::plugins::callee::PluginId;
 
     const PATIENCE: Patience = Patience {
         worker: Duration::from_millis(100),
@@ -269,7 +253,7 @@ mod tests {
         }
 
         /// What is told of a look at so many milliseconds, as milliseconds and whether it has returned.
-        fn look(&mut self, at: u64, seen: &[Seen]) -> Vec<(u128, bool)> {
+        fn look(&mut self, at: u64, seen: &[ThreadState]) -> Vec<(u128, bool)> {
             let now = self.begin + Duration::from_millis(at);
             self.watched
                 .compare(now, seen, &mut self.found, &mut self.stuck);
@@ -286,8 +270,8 @@ mod tests {
         )
     }
 
-    fn seen(role: Role, call: Option<Call>, count: u32) -> Seen {
-        Seen {
+    fn seen(role: Role, call: Option<Call>, count: u32) -> ThreadState {
+        ThreadState {
             thread: match role {
                 Role::Worker(number) => number as u64,
                 Role::Background => 100,

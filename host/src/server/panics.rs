@@ -8,7 +8,7 @@ use std::any::Any;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
-use crate::plugins::call;
+use crate::plugins::marks;
 
 /// From now on panics are in the log.
 pub(super) fn report() {
@@ -27,7 +27,7 @@ fn log(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string);
     let place = place.as_deref().unwrap_or("unknown");
     let message = message(info.payload());
-    match call::moment().call() {
+    match marks::moment().call() {
         None => tracing::error!(place, "the proxy panicked: {message}"),
         Some(call) => {
             let (plugin, hook) = (call.plugin().name(), call.place().name());

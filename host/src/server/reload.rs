@@ -16,7 +16,9 @@ use super::signals::RELOAD;
 use super::{ConfigSource, end_in_background};
 use crate::config::Config;
 use crate::generation::{self, Generation};
-use crate::plugins::call::{self, Place, Role, Visible};
+use crate::plugins::call::Visible;
+use crate::plugins::callee::Place;
+use crate::plugins::marks::{self, Role};
 use crate::worker::Followed;
 
 /// What is in force, what was, and what is being made.
@@ -187,9 +189,7 @@ impl Left {
 
 /// What of a plugin the reload under way is in.
 fn waits_for() -> Option<String> {
-    let mut seen = Vec::new();
-    call::look(&mut seen);
-    let mut calls = seen.iter().filter_map(|seen| seen.moment.call());
+    let mut calls = marks::calls_under_way().into_iter();
     let call = calls.find(|call| [Place::INIT, Place::NEW].contains(&call.place()))?;
     let (plugin, hook) = (call.plugin().name(), call.place().name());
     Some(format!(", it waits for {hook} of {plugin}"))

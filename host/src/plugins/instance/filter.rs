@@ -12,7 +12,7 @@ use plugin_api::abi::{
 
 use super::{Instance, Origin};
 use crate::plugins::Hook;
-use crate::plugins::call::Place;
+use crate::plugins::callee::Place;
 
 /// What makes a plugin a filter.
 pub struct Filter {

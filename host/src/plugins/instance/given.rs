@@ -6,7 +6,7 @@
 
 use plugin_api::abi::{RawWaker, Task, Work};
 
-use crate::plugins::call::{Callee, Place};
+use crate::plugins::callee::{Callee, Place};
 
 /// A task that a plugin has spawned. Ended when dropped.
 pub(in crate::plugins) struct SpawnedTask {

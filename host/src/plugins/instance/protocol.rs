@@ -8,7 +8,7 @@ use plugin_api::abi::{ProtocolTableRef, StreamView, claim, code};
 
 use super::task::TaskCalls;
 use super::{Instance, Origin, Task};
-use crate::plugins::call::Place;
+use crate::plugins::callee::Place;
 use crate::plugins::statistics::Returned;
 
 /// What it says to first bytes. Counted as the answer to a request is: a connection that it takes is one that it answers.

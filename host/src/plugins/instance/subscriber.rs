@@ -7,7 +7,7 @@ use abi_stable::std_types::RSlice;
 use plugin_api::abi::{Event, SubscriberTableRef};
 
 use super::{Instance, Origin};
-use crate::plugins::call::Place;
+use crate::plugins::callee::Place;
 
 /// What makes a plugin a subscriber.
 pub struct Subscriber {

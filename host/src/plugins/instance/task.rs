@@ -8,7 +8,7 @@ use std::sync::Arc;
 use plugin_api::abi::RawWaker;
 
 use super::Instance;
-use crate::plugins::call::{Callee, Place};
+use crate::plugins::callee::{Callee, Place};
 
 /// A task of a plugin, which it owns. Ended when dropped.
 pub(crate) struct Task {

@@ -8,7 +8,7 @@ use plugin_api::abi::web::{RouteSink, WebTableRef, WebView};
 
 use super::task::TaskCalls;
 use super::{Instance, Origin, Task};
-use crate::plugins::call::Place;
+use crate::plugins::callee::Place;
 
 /// What makes a plugin one with routes.
 pub struct Web {

@@ -12,7 +12,7 @@
 
 use super::error::{LoadProblem, one_line, with_causes};
 use super::private_copy::PrivateCopy;
-use crate::plugins::call::{Call, Place, PluginId};
+use crate::plugins::callee::{Call, Place, PluginId};
 use crate::plugins::file_check;
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
