@@ -42,7 +42,7 @@ use crate::http1::{
 };
 use crate::interception::Treatment;
 use crate::plugins::web::WebTask;
-use crate::plugins::{AnsweredBy, ExchangeFacts, Session};
+use crate::plugins::{AnsweredBy, ExchangeFacts, ExchangePlugins};
 use crate::reply::{Reply, ReplyForm, classify};
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::worker_context::{self, WorkerContext};
@@ -75,7 +75,7 @@ pub(crate) struct Exchange {
     /// The request's content, where it is not simply passed on.
     upload: Upload,
     /// None when no plugin is loaded.
-    session: Option<Session>,
+    session: Option<ExchangePlugins>,
     /// The tunnel leads to an address, and that the request's host is there is what the client says.
     is_host_claimed: bool,
     tunnel: TunnelRoute,
@@ -232,9 +232,11 @@ impl Exchange {
         }
         let session = has_plugins.then(|| {
             let client = connection.plugins_of(&generation.chain);
-            Session::new(&generation.chain, client, connection.end.as_ref(), facts)
+            ExchangePlugins::new(&generation.chain, client, connection.end.as_ref(), facts)
         });
-        let is_told = session.as_ref().is_some_and(Session::has_listeners_at_end);
+        let is_told = session
+            .as_ref()
+            .is_some_and(ExchangePlugins::has_listeners_at_end);
         let timeline = Timeline::new(began_at, is_told || generation.events.has_subscribers());
         timeline.note(Moment::HeadRead);
         Self {

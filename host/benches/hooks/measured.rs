@@ -1,6 +1,6 @@
 //! What plugins cost an exchange, without its sockets.
 //!
-//! A module of the library with the feature `benches` only: the bench measures what is private to it. An exchange goes through a real [`Session`] in the order
+//! A module of the library with the feature `benches` only: the bench measures what is private to it. An exchange goes through a real [`ExchangePlugins`] in the order
 //! in which `exchange` takes one; parsing the two heads is part of it, since plugins may edit them.
 
 use std::error::Error;
@@ -17,7 +17,8 @@ use super::marks::Role;
 use super::spec::PluginSpec;
 use super::statistics;
 use super::{
-    BodyFacts, Chain, ContentHooks, ExchangeFacts, Hook, Session, Subject, Verdict, WorkerChain,
+    BodyFacts, Chain, ContentHooks, ExchangeFacts, ExchangePlugins, Hook, Subject, Verdict,
+    WorkerChain,
 };
 use crate::buffers;
 use crate::deadline::Deadlines;
@@ -104,7 +105,7 @@ impl Measured {
             ask(session.as_ref(), hook, &mut request, None).await;
         }
         if let Some(session) = &session {
-            std::hint::black_box((session.redirected_to(), session.scheme(), session.parent()));
+            std::hint::black_box((session.redirected_to(), session.route_overrides()));
             session
                 .notify(Hook::OnUpstreamConnected, &request)
                 .expect("these plugins do not fail");
@@ -131,13 +132,13 @@ impl Measured {
         buffers::give_back_head(request.into_buffers());
     }
 
-    fn session(&self) -> Option<Session> {
+    fn session(&self) -> Option<ExchangePlugins> {
         let facts = ExchangeFacts {
             connection_id: 1,
             exchange_id: 1,
             client: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         };
-        (!self.chain.is_empty()).then(|| Session::new(&self.chain, None, None, facts))
+        (!self.chain.is_empty()).then(|| ExchangePlugins::new(&self.chain, None, None, facts))
     }
 }
 
@@ -154,7 +155,7 @@ fn received(text: &[u8]) -> (Vec<u8>, Vec<FieldLine>) {
 }
 
 async fn ask(
-    session: Option<&Session>,
+    session: Option<&ExchangePlugins>,
     hook: Hook,
     request: &mut RequestHead,
     response: Option<&mut ResponseHead>,
@@ -168,7 +169,12 @@ async fn ask(
     }
 }
 
-fn see(session: &Session, request: &RequestHead, response: &ResponseHead, pieces: &[Vec<u8>]) {
+fn see(
+    session: &ExchangePlugins,
+    request: &RequestHead,
+    response: &ResponseHead,
+    pieces: &[Vec<u8>],
+) {
     let facts = BodyFacts::of(response.fields());
     let plan = session
         .body_plan(Side::Upstream, facts)

@@ -7,12 +7,12 @@ use super::phase::Ready;
 use super::{Binding, Delivered, Exchange, Moment, Outcome, Persistence, Progress, unless_gone};
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::http1::{self, Scheme, Version};
-use crate::plugins::{Hook, Session, Subject, Verdict};
+use crate::plugins::{ExchangePlugins, Hook, RouteOverrides, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::transport::{ChannelError, Unprocessed};
 use crate::upstream::{
-    self, DialError, DialFailure, Freshness, HttpVersions, Parent, ParentFailure, PinnedClosed,
-    Route, Upstream,
+    self, DialError, DialFailure, Freshness, HttpVersions, ParentFailure, PinnedClosed, Route,
+    Upstream,
 };
 
 /// How often a plugin may have the connection tried again for one exchange.
@@ -27,12 +27,7 @@ pub(crate) struct Destination {
 
 #[derive(Debug, Default)]
 struct Changed {
-    redirected_to: Option<(String, u16)>,
-    scheme: Option<Scheme>,
-    parent: Option<Parent>,
-    /// Where plugins say the name leads, and where to connect from: parts of what makes a connection fit.
-    addresses: Vec<IpAddr>,
-    source: Option<IpAddr>,
+    by_plugins: RouteOverrides,
     /// For a parent that is sent CONNECT: who has forwarded that so far, and this process.
     via: Vec<u8>,
 }
@@ -41,13 +36,13 @@ impl Destination {
     /// Where plugins have found the host, if they have.
     pub(super) fn addresses(&self) -> &[IpAddr] {
         let changed = self.changed.as_ref();
-        changed.map_or(&[], |changed| &changed.addresses)
+        changed.map_or(&[], |changed| &changed.by_plugins.addresses)
     }
 
     /// Whether a plugin has named another host.
     pub(super) fn is_redirected(&self) -> bool {
         let changed = self.changed.as_ref();
-        changed.is_some_and(|changed| changed.redirected_to.is_some())
+        changed.is_some_and(|changed| changed.by_plugins.redirected_to.is_some())
     }
 }
 
@@ -62,23 +57,16 @@ pub(super) enum Reached {
 
 impl Exchange {
     pub(super) fn destination(&self) -> Destination {
-        let Some(session) = &self.session else {
-            return Destination::default();
-        };
-        let mut changed = Changed {
-            redirected_to: session.redirected_to(),
-            scheme: session.scheme(),
-            parent: session.parent(),
-            ..Changed::default()
-        };
-        if changed.parent.is_some() {
-            changed.via = http1::via_value(&self.head, &self.generation.marked_via);
-        }
-        let is_changed =
-            changed.redirected_to.is_some() || changed.scheme.is_some() || changed.parent.is_some();
-        Destination {
-            changed: is_changed.then(|| Box::new(changed)),
-        }
+        let session = self.session.as_ref();
+        let by_plugins = session.and_then(ExchangePlugins::route_overrides);
+        let changed = by_plugins.map(|by_plugins| {
+            let via = match by_plugins.parent {
+                Some(_) => http1::via_value(&self.head, &self.generation.marked_via),
+                None => Vec::new(),
+            };
+            Box::new(Changed { by_plugins, via })
+        });
+        Destination { changed }
     }
 
     /// The way to the request's own destination, or to where plugins have sent it.
@@ -163,24 +151,26 @@ impl Exchange {
         let Some(changed) = &destination.changed else {
             return own;
         };
-        let (host, port) = match &changed.redirected_to {
+        let by_plugins = &changed.by_plugins;
+        let (host, port) = match &by_plugins.redirected_to {
             Some((host, port)) => (host.as_str(), *port),
             None => (own.host, own.port),
         };
-        let is_led_elsewhere = changed.redirected_to.is_some() || !changed.addresses.is_empty();
+        let is_led_elsewhere =
+            by_plugins.redirected_to.is_some() || !by_plugins.addresses.is_empty();
         Route {
             host,
-            is_absolute: own.is_absolute && changed.redirected_to.is_none(),
+            is_absolute: own.is_absolute && by_plugins.redirected_to.is_none(),
             port,
-            scheme: changed.scheme.unwrap_or(own.scheme),
-            parent: changed.parent.as_ref(),
+            scheme: by_plugins.scheme.unwrap_or(own.scheme),
+            parent: by_plugins.parent.as_ref(),
             addresses: match is_led_elsewhere {
                 false => own.addresses,
-                true => &changed.addresses,
+                true => &by_plugins.addresses,
             },
             is_claimed: own.is_claimed && !is_led_elsewhere,
             front: own.front.filter(|_| !is_led_elsewhere),
-            source: changed.source,
+            source: by_plugins.source,
             via: &changed.via,
             ..own
         }
@@ -416,13 +406,14 @@ impl Exchange {
         };
         let walk = async { Ok(session.resolve(subject).await) };
         let verdict = unless_gone(client.gone(half_closed), walk).await?;
-        let (addresses, source) = session.addresses();
+        let (addresses, source) = session.take_addresses();
         if !addresses.is_empty() {
             self.record.timeline.note(Moment::Resolved);
         }
         if !addresses.is_empty() || source.is_some() {
             let changed = destination.changed.get_or_insert_default();
-            (changed.addresses, changed.source) = (addresses, source);
+            let by_plugins = &mut changed.by_plugins;
+            (by_plugins.addresses, by_plugins.source) = (addresses, source);
         }
         self.follow(verdict, client).await
     }
@@ -474,7 +465,9 @@ impl Exchange {
 
     /// Where plugins have sent the exchange instead of the request's own host and port.
     pub(super) fn redirected(&self) -> Option<(String, u16)> {
-        self.session.as_ref().and_then(Session::redirected_to)
+        self.session
+            .as_ref()
+            .and_then(ExchangePlugins::redirected_to)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Exchange, Timeline};
 use crate::buffers;
 use crate::events::{Note, NoteKind, NotedEnd, NotedRequest};
 use crate::http1::ResponseHead;
-use crate::plugins::{AnsweredBy, Hook, Session, Summary, TunnelHooks, WebSocketHooks};
+use crate::plugins::{AnsweredBy, ExchangePlugins, Hook, Summary, TunnelHooks, WebSocketHooks};
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::{Moved, Relayed};
@@ -234,7 +234,7 @@ impl Exchange {
         let has_listeners = self
             .session
             .as_ref()
-            .is_some_and(Session::has_listeners_at_end);
+            .is_some_and(ExchangePlugins::has_listeners_at_end);
         let elapsed = match is_logged || has_listeners || self.generation.events.has_subscribers() {
             true => self.record.timeline.elapsed(),
             false => Duration::ZERO,
@@ -275,7 +275,7 @@ impl Exchange {
         let to = redirected.as_ref().map(|(host, port)| (&**host, *port));
         match &self.session {
             Some(session) => {
-                fields.append(&mut session.log_fields());
+                fields.append(&mut session.take_log_fields());
                 session.with_user(|user| self.write_line(elapsed, to, user, &fields));
             }
             None => self.write_line(elapsed, to, "", &fields),

@@ -14,7 +14,8 @@ use crate::http1::{
     FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Verdict, Whole,
+    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ExchangePlugins, Hook, Subject, Verdict,
+    WholeOutcome,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
@@ -129,7 +130,7 @@ impl Exchange {
             // What is refused here concerns content that does not come.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
             (Ok(Some(mut plan)), BodyFraming::Length(len)) => {
-                plan.exceed_if_longer(len, session).map_err(refused)?;
+                plan.note_length(len, session).map_err(refused)?;
                 Ok(Some(plan))
             }
             (plan, _) => plan.map_err(refused),
@@ -157,7 +158,7 @@ impl Exchange {
             let is_whole =
                 read.map_err(|cause| ExchangeError::new(Peer::Upstream, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
-            plan.exceed_if_longer(len, &session).map_err(refused)?;
+            plan.note_length(len, &session).map_err(refused)?;
             if !is_whole {
                 continue;
             }
@@ -172,7 +173,7 @@ impl Exchange {
             let content = std::mem::take(&mut collected.content);
             let run = session.run_whole(&plan, content, subject).await;
             match run.map_err(|error| ExchangeError::content(Peer::Upstream, error))? {
-                Whole::Content {
+                WholeOutcome::Content {
                     content,
                     is_changed,
                 } => {
@@ -183,15 +184,15 @@ impl Exchange {
                     let body = Body::collected(framing, plan, collected);
                     return self.deliver(head, body, from, to, progress).await;
                 }
-                Whole::Ended(verdict) => {
+                WholeOutcome::Ended(verdict) => {
                     let answered = self.follow_instead(verdict, to, progress).await?;
                     return answered.ok_or_else(|| {
                         ExchangeError::new(Peer::Plugin, Step::Hook, Cause::Closed)
                     });
                 }
-                Whole::TooLong { content, len } => {
+                WholeOutcome::TooLong { content, len } => {
                     collected.content = content;
-                    plan.exceed_undone(len, &session).map_err(refused)?;
+                    plan.note_decoded_length(len, &session).map_err(refused)?;
                 }
             }
         }
@@ -286,7 +287,7 @@ impl Exchange {
     /// Whether this request asks for a WebSocket to whose messages some plugin listens.
     fn watches_websocket(&self) -> bool {
         let hook = Hook::HandleWebSocketMessage;
-        let has_listeners = |session: &Session| session.has_listeners(hook);
+        let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
         self.session.as_ref().is_some_and(has_listeners) && http1::asks_for_websocket(&self.head)
     }
 

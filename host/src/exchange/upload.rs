@@ -6,7 +6,9 @@ use crate::collect::Collected;
 use crate::error::{ContentRefused, ExchangeError, Peer, Step};
 use crate::held::Held;
 use crate::http1::{self, BodyDecoder, BodyFraming, FieldId, Version};
-use crate::plugins::{BodyFacts, BodyPlan, ContentHooks, Hook, Session, Subject, Whole};
+use crate::plugins::{
+    BodyFacts, BodyPlan, ContentHooks, ExchangePlugins, Hook, Subject, WholeOutcome,
+};
 use crate::side::Side;
 use crate::stream::MessageStream;
 
@@ -82,7 +84,7 @@ impl Exchange {
             return Ok(None);
         };
         if let BodyFraming::Length(len) = self.framing {
-            plan.exceed_if_longer(len, &session).map_err(refused)?;
+            plan.note_length(len, &session).map_err(refused)?;
         }
         if plan.is_recoded() {
             http1::forget_digests(&mut self.head.fields_mut());
@@ -99,7 +101,7 @@ impl Exchange {
     async fn collect_content(
         &mut self,
         client: &mut MessageStream,
-        session: &Session,
+        session: &ExchangePlugins,
         plan: &mut BodyPlan,
     ) -> Result<Option<Persistence>, ExchangeError> {
         self.send_continue(client, session).await?;
@@ -112,7 +114,7 @@ impl Exchange {
                 read.map_err(|cause| ExchangeError::new(Peer::Client, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
             self.upload.is_read = collected.decoder.is_complete();
-            plan.exceed_if_longer(len, session).map_err(refused)?;
+            plan.note_length(len, session).map_err(refused)?;
             if !is_whole {
                 continue;
             }
@@ -133,7 +135,7 @@ impl Exchange {
                     .map_err(|error| ExchangeError::content(Peer::Client, error))
             };
             match unless_gone(client.gone(half_closed), run).await? {
-                Whole::Content {
+                WholeOutcome::Content {
                     content,
                     is_changed,
                 } => {
@@ -144,13 +146,13 @@ impl Exchange {
                     }
                     return self.content_is_here(collected, session).map(|()| None);
                 }
-                Whole::Ended(verdict) => {
+                WholeOutcome::Ended(verdict) => {
                     self.upload.collected = Some(Box::new(collected));
                     return self.follow(verdict, client).await;
                 }
-                Whole::TooLong { content, len } => {
+                WholeOutcome::TooLong { content, len } => {
                     collected.content = content;
-                    plan.exceed_undone(len, session).map_err(refused)?;
+                    plan.note_decoded_length(len, session).map_err(refused)?;
                 }
             }
         }
@@ -162,7 +164,7 @@ impl Exchange {
     fn content_is_here(
         &mut self,
         mut collected: Collected,
-        session: &Session,
+        session: &ExchangePlugins,
     ) -> Result<(), ExchangeError> {
         if let Some(trailers) = collected.decoder.trailers_mut() {
             session.show_request(&self.head);
@@ -180,7 +182,7 @@ impl Exchange {
     async fn send_continue(
         &mut self,
         client: &mut MessageStream,
-        session: &Session,
+        session: &ExchangePlugins,
     ) -> Result<(), ExchangeError> {
         if !self.head.fields().has(FieldId::Expect) {
             return Ok(());

@@ -55,9 +55,9 @@ impl Drop for Visible {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::Hook;
     use crate::plugins::callee::PluginId;
     use crate::plugins::marks::running;
+    use plugin_api::abi::hook::Hook;
 
     #[test]
     fn the_instance_that_runs_is_known() {

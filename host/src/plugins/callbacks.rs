@@ -20,15 +20,14 @@ use plugin_api::abi::{
 };
 use plugin_contract::canonical_host;
 use plugin_contract::field::{
-    MAX_ADDRESSES, MAX_LOG_FIELDS, final_status, has_content, is_host_owned, is_log_key, is_text,
-    is_user_name,
+    MAX_ADDRESSES, final_status, has_content, is_host_owned, is_text, is_user_name,
 };
 
+use super::edits;
+use super::exchange_state::ExchangeState;
 use super::guard::guarded;
-use super::inner::Inner;
 use super::views;
-use crate::http1::{FieldRefused, FieldsMut, RequestHead, Scheme, check_field};
-use crate::reply::PluginReply;
+use crate::http1::{FieldRefused, FieldsMut, RequestHead, Scheme};
 use crate::side::Side;
 use crate::upstream::Parent;
 use crate::websocket::{self, Kind, Sent};
@@ -66,14 +65,14 @@ impl Table {
     }));
 }
 
-/// Runs `work` on the session's inner part; `STALE` when it panics.
+/// Runs `work` on the exchange of the running hook; `STALE` when it panics.
 ///
 /// # Safety
 /// `host` is the pointer that the running hook was given.
-unsafe fn with_inner(host: *mut c_void, work: impl FnOnce(&mut Inner) -> u32) -> u32 {
-    // SAFETY: the session put its inner part there, and no reference to it is alive while a hook runs.
-    let inner = unsafe { &mut *host.cast::<Inner>() };
-    guarded(edit::STALE, || work(inner))
+unsafe fn with_exchange(host: *mut c_void, work: impl FnOnce(&mut ExchangeState) -> u32) -> u32 {
+    // SAFETY: the view's pointer leads to it, and no reference to it is alive while a hook runs.
+    let exchange = unsafe { &mut *host.cast::<ExchangeState>() };
+    guarded(edit::STALE, || work(exchange))
 }
 
 unsafe extern "C" fn set_field(
@@ -84,8 +83,8 @@ unsafe extern "C" fn set_field(
 ) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            edit_fields(inner, which, name.as_str(), |fields| {
+        with_exchange(host, |exchange| {
+            edit_fields(exchange, which, name.as_str(), |fields| {
                 fields.set(name.as_str(), value.as_slice())
             })
         })
@@ -100,8 +99,8 @@ unsafe extern "C" fn append_field(
 ) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            edit_fields(inner, which, name.as_str(), |fields| {
+        with_exchange(host, |exchange| {
+            edit_fields(exchange, which, name.as_str(), |fields| {
                 fields.append(name.as_str(), value.as_slice())
             })
         })
@@ -111,8 +110,8 @@ unsafe extern "C" fn append_field(
 unsafe extern "C" fn remove_field(host: *mut c_void, which: u32, name: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            edit_fields(inner, which, name.as_str(), |fields| {
+        with_exchange(host, |exchange| {
+            edit_fields(exchange, which, name.as_str(), |fields| {
                 fields.remove(name.as_str());
                 Ok(())
             })
@@ -123,17 +122,17 @@ unsafe extern "C" fn remove_field(host: *mut c_void, which: u32, name: RStr<'_>)
 unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::EditRequest) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::EditRequest) {
                 return edit::STALE;
             }
-            let Some(head) = inner.request.as_mut() else {
+            let Some(head) = exchange.editable.request.as_mut() else {
                 return edit::STALE;
             };
             if head.set_path(path.as_str().as_bytes()).is_err() {
                 return edit::BAD_VALUE;
             }
-            inner.refresh_request();
+            exchange.refresh_request();
             edit::OK
         })
     }
@@ -142,11 +141,11 @@ unsafe extern "C" fn set_path(host: *mut c_void, path: RStr<'_>) -> u32 {
 unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::EditResponse) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::EditResponse) {
                 return edit::STALE;
             }
-            let Some(head) = inner.response.as_mut() else {
+            let Some(head) = exchange.editable.response.as_mut() else {
                 return edit::STALE;
             };
             let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
@@ -158,7 +157,7 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
             if head.set_status(status, reason.as_str().as_bytes()).is_err() {
                 return edit::BAD_VALUE;
             }
-            inner.refresh_response();
+            exchange.refresh_response();
             edit::OK
         })
     }
@@ -167,8 +166,8 @@ unsafe extern "C" fn set_status(host: *mut c_void, status: u32, reason: RStr<'_>
 unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::SetUpstream) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::SetUpstream) {
                 return edit::STALE;
             }
             let Ok(name) = canonical_host(name.as_str()) else {
@@ -176,8 +175,8 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
             };
             match u16::try_from(port) {
                 Ok(port) if port > 0 => {
-                    inner.redirected_to = Some((name.into_owned(), port));
-                    inner.show_upstream();
+                    exchange.route.overrides.redirected_to = Some((name.into_owned(), port));
+                    exchange.refresh_upstream();
                     edit::OK
                 }
                 _ => edit::BAD_VALUE,
@@ -189,17 +188,19 @@ unsafe extern "C" fn set_upstream(host: *mut c_void, name: RStr<'_>, port: u32) 
 unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
+        with_exchange(host, |exchange| {
             // A tunnel has no scheme.
-            if !inner.hook.may(Permission::SetUpstream) || inner.view.upstream_scheme.is_empty() {
+            if !exchange.may(Permission::SetUpstream)
+                || exchange.shown.view.upstream_scheme.is_empty()
+            {
                 return edit::STALE;
             }
-            inner.scheme = match scheme.as_str() {
+            exchange.route.overrides.scheme = match scheme.as_str() {
                 "http" => Some(Scheme::Http),
                 "https" => Some(Scheme::Https),
                 _ => return edit::BAD_VALUE,
             };
-            inner.show_upstream();
+            exchange.refresh_upstream();
             edit::OK
         })
     }
@@ -208,18 +209,18 @@ unsafe extern "C" fn set_upstream_scheme(host: *mut c_void, scheme: RStr<'_>) ->
 unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::SetUpstream) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::SetUpstream) {
                 return edit::STALE;
             }
             if url.is_empty() {
-                inner.parent = None;
+                exchange.route.overrides.parent = None;
                 return edit::OK;
             }
             match Parent::parse(url.as_str()) {
                 Ok(parent) => {
-                    inner.parent = Some(parent);
-                    inner.parent_chooser = inner.running;
+                    exchange.route.overrides.parent = Some(parent);
+                    exchange.route.parent_chooser = exchange.running.plugin;
                     edit::OK
                 }
                 Err(_) => edit::BAD_VALUE,
@@ -231,12 +232,12 @@ unsafe extern "C" fn set_parent(host: *mut c_void, url: RStr<'_>) -> u32 {
 unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| match views::ip(address) {
-            _ if !inner.hook.may(Permission::SetAddresses) => edit::STALE,
-            _ if inner.addresses.len() >= MAX_ADDRESSES => edit::STALE,
+        with_exchange(host, |exchange| match views::ip(address) {
+            _ if !exchange.may(Permission::SetAddresses) => edit::STALE,
+            _ if exchange.route.overrides.addresses.len() >= MAX_ADDRESSES => edit::STALE,
             None => edit::BAD_VALUE,
             Some(ip) => {
-                inner.addresses.push(ip);
+                exchange.route.overrides.addresses.push(ip);
                 edit::OK
             }
         })
@@ -246,11 +247,11 @@ unsafe extern "C" fn add_address(host: *mut c_void, address: &Address) -> u32 {
 unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| match views::ip(address) {
-            _ if !inner.hook.may(Permission::SetAddresses) => edit::STALE,
+        with_exchange(host, |exchange| match views::ip(address) {
+            _ if !exchange.may(Permission::SetAddresses) => edit::STALE,
             None => edit::BAD_VALUE,
             Some(ip) => {
-                inner.source = Some(ip);
+                exchange.route.overrides.source = Some(ip);
                 edit::OK
             }
         })
@@ -260,14 +261,14 @@ unsafe extern "C" fn set_source_address(host: *mut c_void, address: &Address) ->
 unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::SetUser) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::SetUser) {
                 return edit::STALE;
             }
             if !is_user_name(name.as_str()) {
                 return edit::BAD_VALUE;
             }
-            inner.set_user(name.as_str());
+            exchange.shown.show_user(name.as_str());
             edit::OK
         })
     }
@@ -276,15 +277,15 @@ unsafe extern "C" fn set_user(host: *mut c_void, name: RStr<'_>) -> u32 {
 unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMode) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            let way = match which {
-                direction::CLIENT if inner.hook.may(Permission::SetClientBody) => Side::Client,
-                direction::UPSTREAM if inner.hook.may(Permission::SetUpstreamBody) => {
-                    Side::Upstream
-                }
+        with_exchange(host, |exchange| {
+            let side = match which {
+                direction::CLIENT if exchange.may(Permission::SetClientBody) => Side::Client,
+                direction::UPSTREAM if exchange.may(Permission::SetUpstreamBody) => Side::Upstream,
                 _ => return edit::STALE,
             };
-            inner.body_modes.push((inner.running, way, *mode));
+            exchange
+                .body_modes
+                .push((exchange.running.plugin, side, *mode));
             edit::OK
         })
     }
@@ -293,81 +294,58 @@ unsafe extern "C" fn set_body_mode(host: *mut c_void, which: u32, mode: &BodyMod
 unsafe extern "C" fn set_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::ReplaceContent) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::ReplaceContent) {
                 return edit::STALE;
             }
             // The content may be a part of what it replaces.
-            inner.body = content.to_vec();
-            inner.has_new_body = true;
-            inner.refresh_body();
+            exchange.replace_content(content.to_vec());
             edit::OK
         })
     }
 }
 
 unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
+    let begin = |exchange: &mut ExchangeState| {
+        if !exchange.may(Permission::Reply) {
+            return edit::STALE;
+        }
+        let Some(reply) = edits::new_reply(status, reason.as_str()) else {
+            return edit::BAD_VALUE;
+        };
+        exchange.output.reply = Some(reply);
+        edit::OK
+    };
     // SAFETY: called by a running hook.
-    unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::Reply) {
-                return edit::STALE;
-            }
-            let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
-                return edit::BAD_VALUE;
-            };
-            let reason = reason.as_str().to_owned();
-            inner.reply = Some(PluginReply {
-                status,
-                reason,
-                ..PluginReply::default()
-            });
-            edit::OK
-        })
-    }
+    unsafe { with_exchange(host, begin) }
 }
 
 unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
+    let (name, value) = (name.as_str(), value.as_slice());
+    let add = |exchange: &mut ExchangeState| {
+        edits::add_reply_field(exchange.output.reply.as_mut(), name, value)
+    };
     // SAFETY: called by a running hook.
-    unsafe {
-        with_inner(host, |inner| {
-            let Some(reply) = inner.reply.as_mut() else {
-                return edit::STALE;
-            };
-            if is_host_owned(name.as_str()) {
-                return edit::HOST_OWNED;
-            }
-            if let Err(refused) = check_field(name.as_str(), value.as_slice()) {
-                return refusal_code(refused);
-            }
-            reply.fields.push((name.to_string(), value.to_vec()));
-            edit::OK
-        })
-    }
+    unsafe { with_exchange(host, add) }
 }
 
-unsafe extern "C" fn reply_body(host: *mut c_void, body: RSlice<'_, u8>) -> u32 {
+unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
+    let add = |exchange: &mut ExchangeState| {
+        edits::add_reply_content(exchange.output.reply.as_mut(), content.as_slice())
+    };
     // SAFETY: called by a running hook.
-    unsafe {
-        with_inner(host, |inner| match inner.reply.as_mut() {
-            Some(reply) => {
-                reply.body.extend_from_slice(body.as_slice());
-                edit::OK
-            }
-            None => edit::STALE,
-        })
-    }
+    unsafe { with_exchange(host, add) }
 }
 
 unsafe extern "C" fn emit_chunk(host: *mut c_void, chunk: RSlice<'_, u8>) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::ReplaceData) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::ReplaceData) {
                 return edit::STALE;
             }
-            inner.emitted.extend_from_slice(chunk.as_slice());
-            inner.has_emitted = true;
+            let emitted = exchange.output.emitted.get_or_insert_default();
+            emitted.extend_from_slice(chunk.as_slice());
             edit::OK
         })
     }
@@ -381,8 +359,8 @@ unsafe extern "C" fn send_message(
 ) -> u32 {
     // SAFETY: called by a running hook.
     unsafe {
-        with_inner(host, |inner| {
-            if !inner.hook.may(Permission::SendMessages) {
+        with_exchange(host, |exchange| {
+            if !exchange.may(Permission::SendMessages) {
                 return edit::STALE;
             }
             let to = match to {
@@ -394,7 +372,7 @@ unsafe extern "C" fn send_message(
             match Kind::from_number(kind) {
                 Some(kind) if websocket::is_sendable(kind, data) => {
                     let data = data.to_vec();
-                    inner.sent.push(Sent { to, kind, data });
+                    exchange.output.messages.push(Sent { to, kind, data });
                     edit::OK
                 }
                 _ => edit::BAD_VALUE,
@@ -404,49 +382,39 @@ unsafe extern "C" fn send_message(
 }
 
 unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
+    let add = |exchange: &mut ExchangeState| {
+        edits::add_log_field(&mut exchange.log_fields, key.as_str(), value.as_str())
+    };
     // SAFETY: called by a running hook.
-    unsafe {
-        with_inner(host, |inner| {
-            if inner.log_fields.len() >= MAX_LOG_FIELDS {
-                return edit::STALE;
-            }
-            if !is_log_key(key.as_str()) {
-                return edit::BAD_NAME;
-            }
-            inner.log_fields.push((key.to_string(), value.to_string()));
-            edit::OK
-        })
-    }
+    unsafe { with_exchange(host, add) }
 }
 
 unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
+    let keep = |exchange: &mut ExchangeState| {
+        message.as_str().clone_into(&mut exchange.output.failure);
+        edit::OK
+    };
     // SAFETY: called by a running hook.
-    unsafe {
-        with_inner(host, |inner| {
-            inner.failure.clear();
-            inner.failure.push_str(message.as_str());
-            edit::OK
-        });
-    }
+    unsafe { with_exchange(host, keep) };
 }
 
 unsafe extern "C" fn set_method(host: *mut c_void, method: RStr<'_>) -> u32 {
-    let set = |inner: &mut Inner, head: &mut RequestHead| {
+    let set = |exchange: &mut ExchangeState, head: &mut RequestHead| {
         if method.as_str() == "CONNECT" || head.is_method("CONNECT") {
             return edit::STALE;
         }
         if head.set_method(method.as_str()).is_err() {
             return edit::BAD_VALUE;
         }
-        inner.refresh_request();
+        exchange.refresh_request();
         edit::OK
     };
     // SAFETY: called by a running hook.
-    unsafe { with_inner(host, |inner| edit_request(inner, set)) }
+    unsafe { with_exchange(host, |exchange| edit_request(exchange, set)) }
 }
 
 unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u32 {
-    let set = |inner: &mut Inner, head: &mut RequestHead| {
+    let set = |exchange: &mut ExchangeState, head: &mut RequestHead| {
         if head.is_method("CONNECT") {
             return edit::STALE;
         }
@@ -457,32 +425,35 @@ unsafe extern "C" fn set_host(host: *mut c_void, name: RStr<'_>, port: u32) -> u
             return edit::BAD_NAME;
         }
         // Where it was to go belongs to the host that it was for.
-        inner.redirected_to = None;
-        inner.tunnel = None;
-        inner.refresh_request();
+        exchange.route.overrides.redirected_to = None;
+        exchange.route.tunnel = None;
+        exchange.refresh_request();
         edit::OK
     };
     // SAFETY: called by a running hook.
-    unsafe { with_inner(host, |inner| edit_request(inner, set)) }
+    unsafe { with_exchange(host, |exchange| edit_request(exchange, set)) }
 }
 
 /// Runs `work` on the request's head, in the hooks that may edit it.
-fn edit_request(inner: &mut Inner, work: impl FnOnce(&mut Inner, &mut RequestHead) -> u32) -> u32 {
-    // SAFETY: set while a hook runs, from a head that stays borrowed for as long and is no part of `Inner`.
-    match unsafe { inner.request.as_mut() } {
-        Some(head) if inner.hook.may(Permission::EditRequest) => work(inner, head),
+fn edit_request(
+    exchange: &mut ExchangeState,
+    work: impl FnOnce(&mut ExchangeState, &mut RequestHead) -> u32,
+) -> u32 {
+    // SAFETY: set while a hook runs, from a head that stays borrowed for as long and is no part of `ExchangeState`.
+    match unsafe { exchange.editable.request.as_mut() } {
+        Some(head) if exchange.may(Permission::EditRequest) => work(exchange, head),
         _ => edit::STALE,
     }
 }
 
 unsafe extern "C" fn holds(host: *mut c_void, which: u32) -> u32 {
-    // SAFETY: as in `with_inner`, but shared: the plugin may read its view meanwhile.
-    let inner = unsafe { &*host.cast::<Inner>() };
+    // SAFETY: as in `with_exchange`, but shared: the plugin may read its view meanwhile.
+    let exchange = unsafe { &*host.cast::<ExchangeState>() };
     guarded(0, || {
         u32::from(match which {
-            fact::HOST_PROVEN => inner.is_proven(),
-            fact::SERVER_NAME_PROVEN => inner.is_server_name_proven,
-            fact::REDIRECTED => inner.is_redirected(),
+            fact::HOST_PROVEN => exchange.is_proven(),
+            fact::SERVER_NAME_PROVEN => exchange.route.is_server_name_proven,
+            fact::REDIRECTED => exchange.is_redirected(),
             _ => false,
         })
     })
@@ -490,27 +461,30 @@ unsafe extern "C" fn holds(host: *mut c_void, which: u32) -> u32 {
 
 /// Edits the fields of a head or of the trailers, then shows the plugin the result.
 fn edit_fields(
-    inner: &mut Inner,
+    exchange: &mut ExchangeState,
     which: u32,
     name: &str,
     change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
 ) -> u32 {
-    let is_coded_by_host = inner.hook.may(Permission::ReplaceContent) && inner.is_body_decoded;
+    let is_coded_by_host = exchange.may(Permission::ReplaceContent) && exchange.content.is_decoded;
     if is_host_owned(name) || is_coded_by_host && name.eq_ignore_ascii_case("content-encoding") {
         return edit::HOST_OWNED;
     }
     // SAFETY: set while a hook runs, from heads that stay borrowed for as long.
     let changed = unsafe {
         match which {
-            head::REQUEST if inner.hook.may(Permission::EditRequest) => inner
+            head::REQUEST if exchange.may(Permission::EditRequest) => exchange
+                .editable
                 .request
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
-            head::RESPONSE if inner.hook.may(Permission::EditResponse) => inner
+            head::RESPONSE if exchange.may(Permission::EditResponse) => exchange
+                .editable
                 .response
                 .as_mut()
                 .map(|head| change(&mut head.fields_mut())),
-            head::TRAILERS if inner.hook.may(Permission::EditTrailers) => inner
+            head::TRAILERS if exchange.may(Permission::EditTrailers) => exchange
+                .editable
                 .trailers
                 .as_mut()
                 .map(|trailers| change(&mut trailers.fields_mut())),
@@ -519,21 +493,14 @@ fn edit_fields(
     };
     match changed {
         None => edit::STALE,
-        Some(Err(refused)) => refusal_code(refused),
+        Some(Err(refused)) => edits::refusal_code(refused),
         Some(Ok(())) => {
             match which {
-                head::REQUEST => inner.refresh_request_fields(),
-                head::RESPONSE => inner.refresh_response(),
-                _ => inner.refresh_trailers(),
+                head::REQUEST => exchange.refresh_request_fields(),
+                head::RESPONSE => exchange.refresh_response(),
+                _ => exchange.refresh_trailers(),
             }
             edit::OK
         }
-    }
-}
-
-pub(super) fn refusal_code(refused: FieldRefused) -> u32 {
-    match refused {
-        FieldRefused::Name => edit::BAD_NAME,
-        FieldRefused::Value => edit::BAD_VALUE,
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::Hook;
+use plugin_api::abi::hook::{self, Hook};
 
 /// The most plugins that are told apart in one process; what comes later shares the last number.
 const MAX_PLUGINS: usize = 1024;
@@ -171,7 +171,7 @@ impl Place {
         let other = place.checked_sub(Hook::COUNT);
         match other {
             Some(other) => Self::OTHERS.get(other).copied().unwrap_or("?"),
-            None => plugin_api::abi::hook::NAMES[place],
+            None => hook::NAMES[place],
         }
     }
 }

@@ -3,74 +3,49 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use abi_stable::std_types::RStr;
+use plugin_api::abi::hook::Hook;
 use plugin_api::abi::{ConnectionView, code};
 
+use super::chain::Chain;
+use super::facts::ClientFacts;
 use super::guard::guarded;
 use super::instance::{Filter, Instance};
-use super::{Chain, Hook, views};
-use crate::transport::TlsFacts;
+use super::state::PluginState;
+use super::views;
 
-/// What plugins may know of a client connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientFacts {
-    pub(crate) id: u64,
-    pub(crate) client: SocketAddr,
-    pub(crate) local: Option<SocketAddr>,
-}
-
-/// Our end of a client connection, for plugins.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientEnd {
-    pub(crate) local: Option<SocketAddr>,
-    /// None where the client speaks clear text.
-    pub(crate) tls: Option<Box<TlsFacts>>,
-}
-
-/// A client connection, as plugins know it. Shared with its exchanges; when the last of them has gone, plugins are told.
+/// The plugins of a client connection. Shared with its exchanges; when the last of them ends, plugins are notified.
 ///
 /// What a plugin keeps for the connection is found by its instance: a later exchange may run with other plugins than the
-/// connection has begun with. One that was not there then is not told of the beginning, nor of the end.
+/// connection has begun with. One that was added later is notified neither of the beginning nor of the end.
 #[derive(Debug)]
 pub(crate) struct ClientPlugins {
     facts: ClientFacts,
-    /// In the order of the chain; those that came later are behind.
-    kept: RefCell<Vec<Kept>>,
+    /// In the order of the chain; those that were added later are at the end.
+    parts: RefCell<Vec<PluginPart>>,
 }
 
-/// What one plugin has of the connection.
+/// One plugin's part in the connection.
 #[derive(Debug)]
-struct Kept {
+struct PluginPart {
     plugin: Arc<Instance<Filter>>,
-    state: ConnectionState,
-    /// It is told of the end.
+    state: PluginState,
+    /// It will be notified of the end.
     has_begun: bool,
-}
-
-/// A plugin's own state for this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ConnectionState {
-    /// Not made, or the plugin keeps none.
-    NotMade,
-    /// Never null.
-    Made(*mut c_void),
-    /// Making it panicked.
-    Lost,
 }
 
 impl ClientPlugins {
     /// `None` when no plugin keeps anything for connections or listens to them.
     pub(crate) fn new(chain: &Chain, facts: impl FnOnce() -> ClientFacts) -> Option<Self> {
-        chain.has_connection_plugins.then(|| Self {
+        chain.has_connection_plugins().then(|| Self {
             facts: facts(),
-            kept: RefCell::new(
+            parts: RefCell::new(
                 chain
-                    .plugins
+                    .plugins()
                     .iter()
-                    .filter_map(Kept::at_beginning)
+                    .filter_map(PluginPart::at_beginning)
                     .collect(),
             ),
         })
@@ -80,14 +55,17 @@ impl ClientPlugins {
     pub(crate) fn late(facts: ClientFacts) -> Self {
         Self {
             facts,
-            kept: RefCell::default(),
+            parts: RefCell::default(),
         }
     }
 
-    /// Tells the plugins that the client has connected; the name of the one that does not want it.
+    /// Notifies the plugins that the client has connected.
+    ///
+    /// # Errors
+    /// The name of the plugin that refuses the connection.
     pub(crate) fn begin(&self, chain: &Chain) -> Result<(), String> {
         let hook = Hook::OnClientConnection;
-        for &index in &chain.listeners[hook as usize] {
+        for &index in chain.listeners(hook) {
             let plugin = chain.plugin(index);
             self.note_beginning(plugin);
             let Some(state) = self.state(plugin) else {
@@ -103,9 +81,9 @@ impl ClientPlugins {
     }
 
     fn note_beginning(&self, plugin: &Instance<Filter>) {
-        let mut kept = self.kept.borrow_mut();
-        if let Some(kept) = kept.iter_mut().find(|kept| kept.is_of(plugin)) {
-            kept.has_begun = true;
+        let mut parts = self.parts.borrow_mut();
+        if let Some(part) = parts.iter_mut().find(|part| part.is_of(plugin)) {
+            part.has_begun = true;
         }
     }
 
@@ -115,13 +93,13 @@ impl ClientPlugins {
         if !plugin.needs_connection_state {
             return Some(std::ptr::null_mut());
         }
-        let kept = self.kept.borrow();
-        let state = kept.iter().find(|kept| kept.is_of(plugin));
-        match state.map_or(ConnectionState::NotMade, |kept| kept.state) {
-            ConnectionState::Made(state) => Some(state),
-            ConnectionState::Lost => None,
-            ConnectionState::NotMade => {
-                drop(kept);
+        let parts = self.parts.borrow();
+        let part = parts.iter().find(|part| part.is_of(plugin));
+        match part.map_or(PluginState::NotMade, |part| part.state) {
+            PluginState::Made(state) => Some(state),
+            PluginState::Lost => None,
+            PluginState::NotMade => {
+                drop(parts);
                 self.make_state(plugin)
             }
         }
@@ -129,30 +107,30 @@ impl ClientPlugins {
 
     #[inline(never)]
     fn make_state(&self, plugin: &Arc<Instance<Filter>>) -> Option<*mut c_void> {
-        let state = make(plugin);
-        let mut kept = self.kept.borrow_mut();
-        match kept.iter_mut().find(|kept| kept.is_of(plugin)) {
-            Some(kept) => kept.state = state,
-            None => kept.push(Kept {
+        let state = PluginState::made(plugin.new_connection());
+        let mut parts = self.parts.borrow_mut();
+        match parts.iter_mut().find(|part| part.is_of(plugin)) {
+            Some(part) => part.state = state,
+            None => parts.push(PluginPart {
                 plugin: Arc::clone(plugin),
                 state,
                 has_begun: false,
             }),
         }
         match state {
-            ConnectionState::Made(state) => Some(state),
-            ConnectionState::NotMade | ConnectionState::Lost => None,
+            PluginState::Made(state) => Some(state),
+            PluginState::NotMade | PluginState::Lost => None,
         }
     }
 }
 
-impl Kept {
+impl PluginPart {
     /// `None` where the plugin has no part in connections.
     fn at_beginning(plugin: &Arc<Instance<Filter>>) -> Option<Self> {
         plugin.has_part_in_connections().then(|| Self {
             plugin: Arc::clone(plugin),
-            state: ConnectionState::NotMade,
-            // One that an earlier plugin's refusal keeps from the beginning is told of no end.
+            state: PluginState::NotMade,
+            // If an earlier plugin refuses the connection, this one is notified neither of the beginning nor of the end.
             has_begun: !plugin.listens_to(Hook::OnClientConnection),
         })
     }
@@ -161,29 +139,21 @@ impl Kept {
         self.plugin.number() == plugin.number()
     }
 
-    /// Tells the plugin that the connection is over.
+    /// Notifies the plugin that the connection is over.
     fn end(&mut self, facts: ClientFacts) {
         let hook = Hook::OnClientConnectionClose;
         if !self.has_begun || !self.plugin.listens_to(hook) {
             return;
         }
-        if self.state == ConnectionState::NotMade && self.plugin.needs_connection_state {
-            self.state = make(&self.plugin);
+        if self.state == PluginState::NotMade && self.plugin.needs_connection_state {
+            self.state = PluginState::made(self.plugin.new_connection());
         }
         let state = match self.state {
-            ConnectionState::Made(state) => state,
-            ConnectionState::NotMade => std::ptr::null_mut(),
-            ConnectionState::Lost => return,
+            PluginState::Made(state) => state,
+            PluginState::NotMade => std::ptr::null_mut(),
+            PluginState::Lost => return,
         };
         call(&self.plugin, hook, state, facts);
-    }
-}
-
-fn make(plugin: &Instance<Filter>) -> ConnectionState {
-    let state = plugin.new_connection();
-    match state.is_null() {
-        true => ConnectionState::Lost,
-        false => ConnectionState::Made(state),
     }
 }
 
@@ -215,14 +185,14 @@ fn call(plugin: &Instance<Filter>, hook: Hook, state: *mut c_void, facts: Client
 
 impl Drop for ClientPlugins {
     fn drop(&mut self) {
-        let kept = self.kept.get_mut();
-        for kept in &mut *kept {
-            kept.end(self.facts);
+        let parts = self.parts.get_mut();
+        for part in &mut *parts {
+            part.end(self.facts);
         }
-        for kept in kept {
-            if let ConnectionState::Made(state) = kept.state {
+        for part in parts {
+            if let PluginState::Made(state) = part.state {
                 // SAFETY: made by this plugin, dropped once, and nobody uses it any more.
-                unsafe { kept.plugin.drop_connection(state) }
+                unsafe { part.plugin.drop_connection(state) }
             }
         }
     }
@@ -276,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_later_is_told_of_no_end_and_has_its_state_dropped() {
+    fn who_came_later_is_not_notified_of_the_end_and_has_its_state_dropped() {
         let begun = filter("begun", BOTH_ENDS, true);
         let client = ClientPlugins::new(&chain(&[&begun]), || FACTS).unwrap();
         client.begin(&chain(&[&begun])).unwrap();

@@ -8,28 +8,29 @@ use std::task::{Context, Poll};
 
 use plugin_api::abi::{code, flag};
 
-use super::plan::{BodyPlan, Delivery, Step};
-use super::session::{Session, Subject, Verdict};
+use super::exchange::ExchangePlugins;
+use super::exchange_state::{ExchangeState, Subject};
+use super::listener::Verdict;
+use super::plan::{BodyListener, BodyPlan, Delivery};
 use crate::content_coding::{Coding, DecodeError, DecodeFailure, Decoder, Encoder};
-use crate::error::ContentError;
-use crate::error::PluginFailure;
+use crate::error::{ContentError, PluginFailure, PluginFailureKind};
 use crate::held::Held;
 use crate::http1::{RequestHead, ResponseHead, Trailers};
 use crate::relay::{ContentHook, Seen};
 use crate::side::Side;
 
-/// How many bytes one coded byte may decode to, on average after the first MiB.
+/// The most bytes that one encoded byte may decode to, on average after the first MiB.
 const MAX_RATIO: u32 = 100;
-/// Coded content that is undone or redone in one go: what it decodes to keeps the worker busy for some milliseconds
+/// Content that is decoded or encoded in one go, in bytes: what it decodes to keeps the worker busy for some milliseconds
 /// at most.
 const MAX_CODED_PIECE: usize = 8 * 1024;
-/// Whole content whose coding is undone and redone on the worker itself; larger content goes to a blocking thread.
+/// Whole content that is decoded and encoded on the worker itself, in bytes; larger content goes to a blocking thread.
 const MAX_CODED_ON_WORKER: usize = 16 * 1024;
 
 /// The plugins that see one body pass.
 pub(crate) struct ContentHooks {
-    session: Session,
-    way: Side,
+    exchange: ExchangePlugins,
+    side: Side,
     stages: Vec<Stage>,
     is_plain: bool,
     has_begun: bool,
@@ -38,7 +39,7 @@ pub(crate) struct ContentHooks {
 
 /// What happens to each piece, one after the other.
 enum Stage {
-    Hook(Step),
+    Hook(BodyListener),
     /// None once the content is over.
     Decode(Option<Box<Decoder>>),
     Encode(Option<Box<Encoder>>),
@@ -47,29 +48,29 @@ enum Stage {
 impl ContentHooks {
     /// The heads are shown as they are now; the response stays where it is until this is dropped.
     pub(crate) fn new(
-        session: &Session,
+        exchange: &ExchangePlugins,
         plan: &BodyPlan,
         request: &RequestHead,
         response: Option<&ResponseHead>,
     ) -> Self {
-        session.with(|inner| inner.show(request, response));
-        let mut stages = Vec::with_capacity(plan.steps.len());
+        exchange.with(|state| state.show(request, response));
+        let mut stages = Vec::with_capacity(plan.listeners.len());
         let mut is_decoded = false;
-        for step in &plan.steps {
-            if step.is_decoded != is_decoded
+        for listener in &plan.listeners {
+            if listener.is_decoded != is_decoded
                 && let Some(coding) = plan.coding
             {
-                stages.push(Stage::between(coding, step.is_decoded));
-                is_decoded = step.is_decoded;
+                stages.push(Stage::between(coding, listener.is_decoded));
+                is_decoded = listener.is_decoded;
             }
-            stages.push(Stage::Hook(*step));
+            stages.push(Stage::Hook(*listener));
         }
         if let (true, Some(coding)) = (is_decoded, plan.coding) {
             stages.push(Stage::between(coding, false));
         }
         Self {
-            session: session.clone(),
-            way: plan.way,
+            exchange: exchange.clone(),
+            side: plan.side,
             is_plain: stages.iter().all(|stage| matches!(stage, Stage::Hook(_))),
             stages,
             has_begun: false,
@@ -90,15 +91,15 @@ impl Stage {
 
 impl Drop for ContentHooks {
     fn drop(&mut self) {
-        if self.way == Side::Upstream {
-            self.session.with(|inner| inner.hide_response());
+        if self.side == Side::Upstream {
+            self.exchange.with(ExchangeState::hide_response);
         }
     }
 }
 
 impl ContentHook for ContentHooks {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.session.poll_quiet(cx)
+        self.exchange.poll_not_waiting(cx)
     }
 
     fn see(
@@ -112,14 +113,14 @@ impl ContentHook for ContentHooks {
             return Ok(Seen::Unchanged);
         }
         self.has_begun = true;
-        let walk = Walk {
-            session: &self.session,
-            way: self.way,
+        let piece = Piece {
+            exchange: &self.exchange,
+            side: self.side,
         };
         if self.is_plain {
-            return walk.plain(&self.stages, content, is_end, replacement);
+            return piece.plain(&self.stages, content, is_end, replacement);
         }
-        walk.feed(&mut self.stages, content, is_end, replacement)?;
+        piece.feed(&mut self.stages, content, is_end, replacement)?;
         Ok(Seen::Replaced)
     }
 
@@ -134,21 +135,21 @@ impl ContentHook for ContentHooks {
         if !self.has_trailer_hooks {
             return Ok(());
         }
-        self.session
-            .run_trailers(self.way.trailers_hook(), trailers)
+        self.exchange
+            .run_trailers(self.side.trailers_hook(), trailers)
             .map_err(ContentError::Plugin)
     }
 }
 
-/// One piece of content under way.
+/// One piece of content on its way through the stages.
 #[derive(Clone, Copy)]
-struct Walk<'a> {
-    session: &'a Session,
-    way: Side,
+struct Piece<'a> {
+    exchange: &'a ExchangePlugins,
+    side: Side,
 }
 
-impl Walk<'_> {
-    /// Hooks alone: what nobody changes is not copied.
+impl Piece<'_> {
+    /// Hooks alone: what no plugin changes is not copied.
     fn plain(
         self,
         stages: &[Stage],
@@ -158,7 +159,9 @@ impl Walk<'_> {
     ) -> Result<Seen, ContentError> {
         let mut seen = Seen::Unchanged;
         for stage in stages {
-            let Stage::Hook(step) = stage else { continue };
+            let Stage::Hook(listener) = stage else {
+                continue;
+            };
             let current: &[u8] = match seen {
                 Seen::Unchanged => content,
                 Seen::Replaced => replacement,
@@ -166,7 +169,7 @@ impl Walk<'_> {
             if current.is_empty() && !is_end {
                 break;
             }
-            if let Some(emitted) = self.call(*step, current, is_end)? {
+            if let Some(emitted) = self.call(*listener, current, is_end)? {
                 *replacement = emitted;
                 seen = Seen::Replaced;
             }
@@ -190,7 +193,7 @@ impl Walk<'_> {
             return Ok(());
         }
         match stage {
-            Stage::Hook(step) => match self.call(*step, content, is_end)? {
+            Stage::Hook(listener) => match self.call(*listener, content, is_end)? {
                 None => self.feed(rest, content, is_end, out),
                 Some(emitted) => self.feed(rest, &emitted, is_end, out),
             },
@@ -227,31 +230,23 @@ impl Walk<'_> {
     /// What a plugin puts in the place of `content`; `None`: nothing.
     fn call(
         self,
-        step: Step,
+        listener: BodyListener,
         content: &[u8],
         is_end: bool,
     ) -> Result<Option<Vec<u8>>, ContentError> {
-        let hook = self.way.chunk_hook();
-        let plugin = step.plugin;
-        let state = self.session.sure_state(plugin, hook)?;
+        let plugin = self
+            .exchange
+            .listener(listener.plugin, self.side.chunk_hook());
         let flags = if is_end { flag::END } else { 0 };
-        match self.session.call_with(plugin, hook, state, content, flags) {
+        match plugin.call_with(content, flags)? {
             code::PROCEED => Ok(None),
-            code::REPLACED if step.delivery == Delivery::Watch => {
-                let mut failure = self.session.failure(plugin, hook, code::ERROR);
-                failure.message = "it replaced content that it only observes".to_owned();
-                Err(ContentError::Plugin(failure))
+            code::REPLACED if listener.delivery == Delivery::Watch => {
+                let message = "it replaced content that it only observes".to_owned();
+                Err(plugin.failed(message, PluginFailureKind::Broken).into())
             }
-            code::REPLACED => Ok(Some(
-                self.session
-                    .with(|inner| std::mem::take(&mut inner.emitted)),
-            )),
-            code::CLOSE => Err(ContentError::Closed(
-                self.session.plugin(plugin).name().to_owned(),
-            )),
-            result => Err(ContentError::Plugin(
-                self.session.failure(plugin, hook, result),
-            )),
+            code::REPLACED => Ok(Some(plugin.take_emitted().unwrap_or_default())),
+            code::CLOSE => Err(ContentError::Closed(plugin.name().to_owned())),
+            result => Err(plugin.failure(result).into()),
         }
     }
 }
@@ -264,16 +259,16 @@ fn failed(failure: DecodeFailure<ContentError>) -> ContentError {
 }
 
 /// What became of content that plugins were given whole.
-pub(crate) enum Whole {
+pub(crate) enum WholeOutcome {
     /// It goes on.
     Content { content: Vec<u8>, is_changed: bool },
     /// A plugin has ended the exchange, or failed.
     Ended(Verdict),
-    /// Without its coding it is longer than anybody takes; here it is as it came.
+    /// The decoded size exceeds every limit: here is the content, still encoded.
     TooLong { content: Vec<u8>, len: u64 },
 }
 
-impl Session {
+impl ExchangePlugins {
     /// Gives the whole content to the plugins, one after the other.
     ///
     /// Cancel safe: a hook that waits is cancelled.
@@ -282,12 +277,12 @@ impl Session {
         plan: &BodyPlan,
         content: Vec<u8>,
         subject: Subject<'_>,
-    ) -> Result<Whole, ContentError> {
-        let (content, mut plain) = match decode(plan, content, self.chain().max_body_buffer).await?
-        {
+    ) -> Result<WholeOutcome, ContentError> {
+        let max_len = self.chain().max_body_buffer();
+        let (content, mut plain) = match decode(plan, content, max_len).await? {
             Decoded::Content { coded, plain } => (coded, plain),
             Decoded::TooLong { coded, len } => {
-                return Ok(Whole::TooLong {
+                return Ok(WholeOutcome::TooLong {
                     content: coded,
                     len,
                 });
@@ -295,35 +290,35 @@ impl Session {
         };
         if plan.exceeds_decoded_limit(plain.len() as u64) {
             let len = plain.len() as u64;
-            return Ok(Whole::TooLong { content, len });
+            return Ok(WholeOutcome::TooLong { content, len });
         }
         // What it takes besides the content as it came, which its owner counts.
         let mut held = Held::default();
         held.set(plain.len() as u64).map_err(ContentError::Full)?;
-        self.with(|inner| inner.attach(subject));
-        let _detached_at_the_end = DetachWhole(self);
+        self.with(|state| state.attach(subject));
+        let _attached = AttachedWhole(self);
         let mut body = WholeBody {
             current: content,
             is_decoded: false,
             is_changed: false,
         };
         let mut coding = plan.coding;
-        for step in &plan.steps {
+        for listener in &plan.listeners {
             if let Some(coding) = coding {
-                body.turn(step.is_decoded, coding, &mut plain).await?;
+                body.turn(listener.is_decoded, coding, &mut plain).await?;
             }
-            if let Some(verdict) = self.give(plan.way, *step, &mut body).await? {
-                return Ok(Whole::Ended(verdict));
+            if let Some(verdict) = self.give(plan.side, *listener, &mut body).await? {
+                return Ok(WholeOutcome::Ended(verdict));
             }
             if !body.is_decoded && body.is_changed {
-                // Who replaces coded content may have said that it is coded otherwise.
-                coding = self.with(|inner| inner.coding(plan.way));
+                // A plugin that replaces encoded content may have changed its Content-Encoding.
+                coding = self.with(|state| state.coding(plan.side));
             }
         }
         if let Some(coding) = coding {
             body.turn(false, coding, &mut plain).await?;
         }
-        Ok(Whole::Content {
+        Ok(WholeOutcome::Content {
             content: body.current,
             is_changed: body.is_changed,
         })
@@ -331,25 +326,28 @@ impl Session {
 
     async fn give(
         &self,
-        way: Side,
-        step: Step,
+        side: Side,
+        listener: BodyListener,
         body: &mut WholeBody,
     ) -> Result<Option<Verdict>, ContentError> {
-        let walk = Walk { session: self, way };
-        if !matches!(step.delivery, Delivery::Whole { .. }) {
-            if let Some(emitted) = walk.call(step, &body.current, true)? {
+        if !matches!(listener.delivery, Delivery::Whole { .. }) {
+            let piece = Piece {
+                exchange: self,
+                side,
+            };
+            if let Some(emitted) = piece.call(listener, &body.current, true)? {
                 body.current = emitted;
                 body.is_changed = true;
             }
             return Ok(None);
         }
         let content = std::mem::take(&mut body.current);
-        self.with(|inner| inner.show_body(content, step.is_decoded));
-        let verdict = self.decide(step.plugin, way.body_hook()).await;
-        self.with(|inner| {
-            body.current = inner.take_body();
-            body.is_changed |= inner.has_new_body;
-        });
+        self.with(|state| state.lend_content(content, listener.is_decoded));
+        let plugin = self.listener(listener.plugin, side.body_hook());
+        let verdict = plugin.decide().await;
+        let content = self.with(ExchangeState::take_content);
+        body.current = content.bytes;
+        body.is_changed |= content.is_replaced;
         Ok(match verdict {
             Verdict::Proceed => None,
             verdict => Some(verdict),
@@ -357,15 +355,14 @@ impl Session {
     }
 }
 
-/// Detaches the heads and drops the body when plugins are through with it.
-struct DetachWhole<'a>(&'a Session);
+/// Heads are attached to the exchange. Detaches them, and drops the content, when plugins are through with it.
+struct AttachedWhole<'a>(&'a ExchangePlugins);
 
-impl Drop for DetachWhole<'_> {
+impl Drop for AttachedWhole<'_> {
     fn drop(&mut self) {
-        self.0.with(|inner| {
-            inner.detach();
-            inner.hide_response();
-            drop(inner.take_body());
+        self.0.with(|state| {
+            state.detach();
+            drop(state.take_content());
         });
     }
 }
@@ -377,7 +374,7 @@ struct WholeBody {
 }
 
 impl WholeBody {
-    /// Undoes or redoes the coding. `kept` has the other form of what came, for as long as nobody changed it.
+    /// Decodes or encodes the content. `kept` has the other form of what came, until a plugin changes it.
     async fn turn(
         &mut self,
         is_decoded: bool,
@@ -405,19 +402,22 @@ impl WholeBody {
 }
 
 enum Decoded {
-    /// `plain` is empty when nobody wants it.
+    /// `plain` is empty if no plugin needs decoded content.
     Content { coded: Vec<u8>, plain: Vec<u8> },
     /// At least of this length.
     TooLong { coded: Vec<u8>, len: u64 },
 }
 
-/// The content without its coding, within the limit of those who collect it so; `max_len` when nobody does.
+/// The decoded content, within the limits of the plugins that need it whole; within `max_len` if none does.
 async fn decode(plan: &BodyPlan, coded: Vec<u8>, max_len: u64) -> Result<Decoded, ContentError> {
-    let (Some(coding), true) = (plan.coding, plan.steps.iter().any(|step| step.is_decoded)) else {
+    let (Some(coding), true) = (
+        plan.coding,
+        plan.listeners.iter().any(|listener| listener.is_decoded),
+    ) else {
         let plain = Vec::new();
         return Ok(Decoded::Content { coded, plain });
     };
-    let limit = plan.largest_undone_limit().unwrap_or(max_len);
+    let limit = plan.largest_decoded_limit().unwrap_or(max_len);
     off_worker(coded.len(), move || {
         let (plain, is_whole) = decoded(coding, &coded, limit)?;
         Ok(match is_whole {
@@ -431,7 +431,7 @@ async fn decode(plan: &BodyPlan, coded: Vec<u8>, max_len: u64) -> Result<Decoded
     .await
 }
 
-/// Runs work that takes long for long content, on another thread if it is.
+/// Runs work that takes long for long content; on another thread if the content is long.
 async fn off_worker<T: Send + 'static>(
     len: usize,
     work: impl FnOnce() -> Result<T, ContentError> + Send + 'static,
@@ -443,7 +443,7 @@ async fn off_worker<T: Send + 'static>(
     done.unwrap_or(Err(ContentError::NotEncoded))
 }
 
-/// The content without its coding; `false`: it is longer than `limit`, and was given up.
+/// The decoded content; `false`: it is longer than `limit`, and decoding was stopped.
 fn decoded(coding: Coding, coded: &[u8], limit: u64) -> Result<(Vec<u8>, bool), DecodeError> {
     let mut plain = Vec::new();
     let mut decoder = Decoder::new(coding, MAX_RATIO);

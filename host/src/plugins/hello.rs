@@ -1,12 +1,9 @@
-//! The ClientHello in a tunnel, for plugins that decide about its interception.
+//! The ClientHello in a tunnel, as plugins see it.
 
 use abi_stable::std_types::RStr;
-use plugin_api::abi::{TlsHelloView, code};
+use plugin_api::abi::TlsHelloView;
 
-use super::session::report;
-use super::{Hook, Session, views};
-use crate::error::PluginFailure;
-use crate::http1::RequestHead;
+use super::views;
 
 /// A ClientHello as plugins see it. Stays where it is for as long as it is shown.
 #[derive(Debug)]
@@ -16,7 +13,7 @@ pub(crate) struct ShownHello {
 }
 
 impl ShownHello {
-    /// `protocols` are the names offered with ALPN; such that are no text are shown with replacement characters.
+    /// `protocols` are the names offered by ALPN. Bytes that are not UTF-8 become replacement characters.
     pub(crate) fn new<'a>(
         server_name: Option<&str>,
         protocols: impl Iterator<Item = &'a [u8]>,
@@ -43,35 +40,3 @@ pub(super) const NO_HELLO: TlsHelloView = TlsHelloView {
     protocols: RStr::from_str(""),
     reserved: [0; 4],
 };
-
-impl Session {
-    /// Shows plugins what the client has said, from now to the end of the exchange.
-    pub(crate) fn show_hello(&self, hello: Box<ShownHello>) {
-        self.with(|inner| inner.show_hello(hello));
-    }
-
-    /// Whether plugins want the TLS of this tunnel to be ended here; `None` when none of them has an opinion.
-    ///
-    /// # Errors
-    /// A plugin that was asked could not say.
-    pub(crate) fn ask_about_interception(
-        &self,
-        request: &RequestHead,
-    ) -> Result<Option<bool>, PluginFailure> {
-        let hook = Hook::DoIntercept;
-        if !self.has_listeners(hook) {
-            return Ok(None);
-        }
-        self.with(|inner| inner.show(request, None));
-        match self.call_from(0, hook) {
-            None => Ok(None),
-            Some((_, code::INTERCEPT)) => Ok(Some(true)),
-            Some((_, code::TUNNEL)) => Ok(Some(false)),
-            Some((position, result)) => {
-                let failure = self.failure(self.listeners(hook)[position], hook, result);
-                report(&failure);
-                Err(failure)
-            }
-        }
-    }
-}

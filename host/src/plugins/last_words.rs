@@ -376,8 +376,8 @@ mod handlers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::Hook;
     use crate::plugins::callee::{Call, PluginId};
+    use plugin_api::abi::hook::Hook;
 
     fn texts(panics: &Panics, of: Moment) -> Vec<String> {
         let texts = panics.of(of);

@@ -293,7 +293,8 @@ impl MarkedThread {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Hook;
+    use plugin_api::abi::hook::Hook;
+
     use super::super::callee::Place;
     use super::*;
 

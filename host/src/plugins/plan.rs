@@ -3,9 +3,10 @@
 //! Created once the head is known and every plugin has set its mode for this body. A body that no plugin needs has no
 //! plan, and is relayed as without plugins.
 
+use plugin_api::abi::hook::Hook;
 use plugin_api::abi::{BodyMode, delivery, over};
 
-use super::{Hook, Session};
+use super::exchange::ExchangePlugins;
 use crate::content_coding::{Coding, Codings};
 use crate::error::{ContentRefused, ContentRefusedReason};
 use crate::http1::Fields;
@@ -38,9 +39,9 @@ impl Side {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyFacts {
     pub(crate) codings: Codings,
-    /// A part of something (RFC 9110 §14.4): its coding cannot be undone.
+    /// A part of a representation (RFC 9110 §14.4), which cannot be decoded.
     pub(crate) is_partial: bool,
-    /// Nobody on the way may code it otherwise (RFC 9110 §7.7).
+    /// No intermediary may change its coding (RFC 9110 §7.7).
     pub(crate) is_final_form: bool,
 }
 
@@ -57,9 +58,10 @@ impl BodyFacts {
     }
 }
 
-/// One plugin's part in a body.
+/// A plugin that sees a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct BodyListener {
+    /// Its position in the chain.
     pub(super) plugin: usize,
     pub(super) delivery: Delivery,
     pub(super) is_decoded: bool,
@@ -79,59 +81,60 @@ pub(super) enum Delivery {
 /// What happens to one body.
 #[derive(Debug)]
 pub(crate) struct BodyPlan {
-    pub(super) way: Side,
-    pub(super) steps: Vec<Step>,
-    /// The coding that is undone for some.
+    pub(super) side: Side,
+    /// In call order.
+    pub(super) listeners: Vec<BodyListener>,
+    /// The content coding, which is removed for those who want decoded content.
     pub(super) coding: Option<Coding>,
-    /// Somebody listens to trailers.
+    /// Any plugin listens to trailers.
     pub(super) has_trailer_hooks: bool,
 }
 
-impl Session {
+impl ExchangePlugins {
     /// What happens to the body that follows a head; `None` when no plugin wants any of it.
     pub(crate) fn body_plan(
         &self,
-        way: Side,
+        side: Side,
         facts: BodyFacts,
     ) -> Result<Option<BodyPlan>, ContentRefused> {
-        let has_trailer_hooks = self.has_listeners(way.trailers_hook());
-        if !self.wants_bodies(way) {
+        let has_trailer_hooks = self.has_listeners(side.trailers_hook());
+        if !self.wants_bodies(side) {
             return Ok(None);
         }
         let mut plan = BodyPlan {
-            way,
-            steps: Vec::with_capacity(self.listeners(way.chunk_hook()).len()),
+            side,
+            listeners: Vec::with_capacity(self.chain().listeners(side.chunk_hook()).len()),
             coding: match facts.codings {
                 Codings::One(coding) if !facts.is_partial => Some(coding),
                 _ => None,
             },
             has_trailer_hooks,
         };
-        for plugin in 0..self.chain().plugins.len() {
-            if let Some(step) = self.step(way, plugin, facts)? {
-                plan.steps.push(step);
+        for plugin in 0..self.chain().plugins().len() {
+            if let Some(listener) = self.body_listener(side, plugin, facts)? {
+                plan.listeners.push(listener);
             }
         }
-        Ok((has_trailer_hooks || !plan.steps.is_empty()).then_some(plan))
+        Ok((has_trailer_hooks || !plan.listeners.is_empty()).then_some(plan))
     }
 
-    /// Whether any plugin listens to bodies that go this way.
-    pub(crate) fn wants_bodies(&self, way: Side) -> bool {
-        [way.chunk_hook(), way.body_hook(), way.trailers_hook()]
+    /// Whether any plugin listens to bodies from this side.
+    pub(crate) fn wants_bodies(&self, side: Side) -> bool {
+        [side.chunk_hook(), side.body_hook(), side.trailers_hook()]
             .into_iter()
             .any(|hook| self.has_listeners(hook))
     }
 
-    fn step(
+    fn body_listener(
         &self,
-        way: Side,
+        side: Side,
         plugin: usize,
         facts: BodyFacts,
-    ) -> Result<Option<Step>, ContentRefused> {
-        let loaded = self.plugin(plugin);
-        let streams = loaded.listens_to(way.chunk_hook());
-        let collects = loaded.listens_to(way.body_hook());
-        let mode = self.mode(way, plugin);
+    ) -> Result<Option<BodyListener>, ContentRefused> {
+        let loaded = self.chain().plugin(plugin);
+        let streams = loaded.listens_to(side.chunk_hook());
+        let collects = loaded.listens_to(side.body_hook());
+        let mode = self.mode(side, plugin);
         let may_pass = mode.over == over::PASS;
         let delivery = match mode.delivery {
             delivery::WHOLE if collects => Delivery::Whole {
@@ -143,7 +146,7 @@ impl Session {
             _ => return Ok(None),
         };
         let is_decoded = mode.decode != 0 && !matches!(facts.codings, Codings::Identity);
-        // Content that streams is coded anew whatever the plugin does, whole content only if it changes.
+        // Content that streams is encoded again whatever the plugin does, whole content only if it changes.
         if is_decoded && facts.is_final_form && !matches!(delivery, Delivery::Whole { .. }) {
             return Ok(None);
         }
@@ -156,25 +159,21 @@ impl Session {
                 reason: ContentRefusedReason::Coding,
             });
         }
-        Ok(Some(Step {
+        Ok(Some(BodyListener {
             plugin,
             delivery,
             is_decoded,
         }))
     }
 
-    fn mode(&self, way: Side, plugin: usize) -> BodyMode {
-        let said = self.with(|inner| {
-            let of_plugin = |said: &&(usize, Side, BodyMode)| said.0 == plugin && said.1 == way;
-            inner
-                .body_modes
-                .iter()
-                .rev()
-                .find(of_plugin)
-                .map(|said| said.2)
+    fn mode(&self, side: Side, plugin: usize) -> BodyMode {
+        let chosen = self.with(|state| {
+            let is_its = |mode: &&(usize, Side, BodyMode)| mode.0 == plugin && mode.1 == side;
+            let mut latest_first = state.body_modes.iter().rev();
+            latest_first.find(is_its).map(|mode| mode.2)
         });
-        let loaded = self.plugin(plugin);
-        said.unwrap_or(match way {
+        let loaded = self.chain().plugin(plugin);
+        chosen.unwrap_or(match side {
             Side::Client => loaded.client_body,
             Side::Upstream => loaded.upstream_body,
         })
@@ -182,105 +181,110 @@ impl Session {
 }
 
 impl BodyPlan {
-    /// Whether anybody has to have the whole content before anything of it is sent on.
+    /// Whether any plugin needs the whole content before anything of it is forwarded.
     pub(crate) fn has_whole(&self) -> bool {
         self.largest_limit().is_some()
     }
 
-    /// Whether anybody may change the content.
+    /// Whether any plugin may change the content.
     pub(crate) fn may_edit(&self) -> bool {
         self.is_recoded()
             || self
-                .steps
+                .listeners
                 .iter()
-                .any(|step| step.delivery != Delivery::Watch)
+                .any(|listener| listener.delivery != Delivery::Watch)
     }
 
-    /// Whether content that streams is coded anew on its way.
+    /// Whether content that streams is decoded and encoded again.
     pub(crate) fn is_recoded(&self) -> bool {
-        self.coding.is_some() && self.steps.iter().any(|step| step.is_decoded)
+        self.coding.is_some() && self.listeners.iter().any(|listener| listener.is_decoded)
     }
 
-    /// Everybody has seen the content; trailers may still come.
+    /// All plugins have seen the content; trailers may still come.
     pub(crate) fn end_content(&mut self) {
-        self.steps.clear();
+        self.listeners.clear();
     }
 
-    /// The most that has to be collected, in bytes.
+    /// The most content that has to be collected, in bytes.
     pub(crate) fn largest_limit(&self) -> Option<u64> {
-        let limits = self.steps.iter().filter_map(|step| match step.delivery {
-            Delivery::Whole { limit, .. } => Some(limit),
-            Delivery::Stream | Delivery::Watch => None,
-        });
-        limits.max()
-    }
-
-    /// The most that has to be collected without its coding, in bytes.
-    pub(super) fn largest_undone_limit(&self) -> Option<u64> {
-        let limits = self.steps.iter().filter_map(|step| match step.delivery {
-            Delivery::Whole { limit, .. } if step.is_decoded => Some(limit),
-            _ => None,
-        });
-        limits.max()
-    }
-
-    /// Whether content of `len` bytes without its coding is too long for anybody who wants it whole and so.
-    pub(super) fn exceeds_decoded_limit(&self, len: u64) -> bool {
-        let is_short =
-            |step: &Step| matches!(step.delivery, Delivery::Whole { limit, .. } if limit < len);
-        self.steps
+        let limits = self
+            .listeners
             .iter()
-            .any(|step| step.is_decoded && is_short(step))
+            .filter_map(|listener| match listener.delivery {
+                Delivery::Whole { limit, .. } => Some(limit),
+                Delivery::Stream | Delivery::Watch => None,
+            });
+        limits.max()
     }
 
-    /// The content has turned out to be of at least `len` bytes: those for whom that is too long and who let it pass
-    /// get its pieces, if they listen to them, and are not waited for any more.
+    /// The most decoded content that has to be collected, in bytes.
+    pub(super) fn largest_decoded_limit(&self) -> Option<u64> {
+        let limits = self
+            .listeners
+            .iter()
+            .filter_map(|listener| match listener.delivery {
+                Delivery::Whole { limit, .. } if listener.is_decoded => Some(limit),
+                _ => None,
+            });
+        limits.max()
+    }
+
+    /// Whether decoded content of `len` bytes is too long for any plugin that needs it whole and decoded.
+    pub(super) fn exceeds_decoded_limit(&self, len: u64) -> bool {
+        let is_short = |listener: &BodyListener| matches!(listener.delivery, Delivery::Whole { limit, .. } if limit < len);
+        self.listeners
+            .iter()
+            .any(|listener| listener.is_decoded && is_short(listener))
+    }
+
+    /// The content has turned out to have at least `len` bytes. Plugins with a lower limit that let longer content pass get
+    /// its pieces, if they listen to them; nothing is collected for them any more.
     ///
     /// # Errors
     /// When a plugin does not let it pass.
-    pub(crate) fn exceed_if_longer(
+    pub(crate) fn note_length(
         &mut self,
         len: u64,
-        session: &Session,
+        exchange: &ExchangePlugins,
     ) -> Result<(), ContentRefused> {
-        self.exceed(session, |_, limit| limit < len)
+        self.exceed(exchange, |_, limit| limit < len)
     }
 
-    /// The content has turned out to be of at least `len` bytes without its coding: as
-    /// [`exceed_if_longer`](Self::exceed_if_longer), for those who want it so. If nobody does, it is more than
-    /// may be collected at all, and nobody gets it whole.
+    /// The content has turned out to have at least `len` bytes when it is decoded: as [`note_length`](Self::note_length),
+    /// for plugins that need it decoded. If none does, it is more than may be collected at all, and no plugin gets it
+    /// whole.
     ///
     /// # Errors
     /// When a plugin does not let it pass.
-    pub(crate) fn exceed_undone(
+    pub(crate) fn note_decoded_length(
         &mut self,
         len: u64,
-        session: &Session,
+        exchange: &ExchangePlugins,
     ) -> Result<(), ContentRefused> {
-        let is_decoded = self.largest_undone_limit().is_some();
-        self.exceed(session, |step, limit| {
-            step.is_decoded == is_decoded && limit < len
+        let is_decoded = self.largest_decoded_limit().is_some();
+        self.exceed(exchange, |listener, limit| {
+            listener.is_decoded == is_decoded && limit < len
         })
     }
 
     fn exceed(
         &mut self,
-        session: &Session,
-        is_too_long: impl Fn(&Step, u64) -> bool,
+        exchange: &ExchangePlugins,
+        is_too_long: impl Fn(&BodyListener, u64) -> bool,
     ) -> Result<(), ContentRefused> {
-        let chunk_hook = self.way.chunk_hook();
+        let chunk_hook = self.side.chunk_hook();
         let mut refused = None;
-        self.steps.retain_mut(|step| {
-            let loaded = session.plugin(step.plugin);
-            match step.delivery {
-                Delivery::Whole { limit, may_pass } if is_too_long(step, limit) => {
+        self.listeners.retain_mut(|listener| {
+            let loaded = exchange.chain().plugin(listener.plugin);
+            match listener.delivery {
+                Delivery::Whole { limit, may_pass } if is_too_long(listener, limit) => {
                     if !may_pass && refused.is_none() {
                         refused = Some(ContentRefused {
                             plugin: loaded.name().to_owned(),
                             reason: ContentRefusedReason::TooLong(limit),
                         });
                     }
-                    step.delivery = Delivery::Stream;
+                    listener.delivery = Delivery::Stream;
                     loaded.listens_to(chunk_hook)
                 }
                 _ => true,

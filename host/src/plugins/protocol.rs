@@ -1,4 +1,4 @@
-//! Client connections that belong to a plugin's own protocol: who claims one, and its bytes both ways.
+//! Client connections that a plugin's own protocol serves: which plugin claims one, and its bytes both ways.
 #![expect(unsafe_code, reason = "lends a connection across the binary boundary")]
 
 use std::ffi::c_void;
@@ -12,18 +12,19 @@ use abi_stable::std_types::RSlice;
 use plugin_api::abi::{RawWaker, StreamView, claim, code};
 use plugin_api::waker;
 
-use super::client::ClientFacts;
+use super::chain::Chain;
+use super::facts::ClientFacts;
 use super::guard::guarded;
 use super::instance::{Instance, Protocol};
-use super::{Chain, views};
+use super::views;
 use crate::stream::{MessageStream, Reader, Writer};
 
 /// First bytes that a protocol may ask for before it decides.
 const MAX_FIRST_BYTES: usize = 64;
 
 impl Chain {
-    /// The protocol that claims a connection by its first bytes, of which there is at least one. `within` bounds the
-    /// wait for more of them.
+    /// The protocol that claims a connection by its first bytes, of which there is at least one. Waits for more of them for
+    /// `within` at most.
     pub(crate) async fn claimed(
         &self,
         stream: &mut MessageStream,
@@ -34,7 +35,7 @@ impl Chain {
         loop {
             let first = reader.buffered();
             let mut is_undecided = false;
-            for protocol in &self.protocols {
+            for protocol in self.protocols() {
                 match protocol.claims(first) {
                     claim::YES => return Some(Arc::clone(protocol)),
                     claim::MORE => is_undecided = true,
@@ -42,7 +43,7 @@ impl Chain {
                 }
             }
             let may_wait = is_undecided && first.len() < MAX_FIRST_BYTES;
-            // A client that says no more is HTTP's to judge.
+            // HTTP decides about a client that sends no more.
             if !may_wait || !reader.fill().await.is_ok_and(|len| len > 0) {
                 return None;
             }
@@ -50,7 +51,7 @@ impl Chain {
     }
 
     pub(crate) fn has_protocols(&self) -> bool {
-        !self.protocols.is_empty()
+        !self.protocols().is_empty()
     }
 }
 
@@ -64,7 +65,7 @@ pub(crate) async fn serve(
     stall: Duration,
 ) {
     let (reader, writer) = stream.split();
-    let mut lent = Box::new(Lent {
+    let mut connection = Box::new(ServedConnection {
         reader,
         writer,
         idle,
@@ -73,7 +74,7 @@ pub(crate) async fn serve(
         is_writing: false,
     });
     let view = StreamView {
-        host: (&raw mut *lent).cast(),
+        host: (&raw mut *connection).cast(),
         read,
         write,
         shutdown,
@@ -96,36 +97,36 @@ pub(crate) async fn serve(
     })
     .await;
     drop(task);
-    drop(lent);
+    drop(connection);
 }
 
-/// A connection while a protocol has it.
-struct Lent<'a> {
+/// A connection while a protocol serves it.
+struct ServedConnection<'a> {
     reader: Reader<'a>,
     writer: Writer<'a>,
     idle: Duration,
     stall: Duration,
-    /// A read waits; its time has begun.
+    /// A read waits, and its deadline is set.
     is_reading: bool,
     is_writing: bool,
 }
 
-/// Runs `step` on the lent connection.
+/// Runs `step` on the connection.
 ///
 /// # Safety
 /// `host` is the pointer of a view whose task is alive.
-unsafe fn with_lent<T>(
+unsafe fn with_connection<T>(
     host: *mut c_void,
     waker: &RawWaker,
-    step: impl FnOnce(&mut Lent<'_>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    step: impl FnOnce(&mut ServedConnection<'_>, &mut Context<'_>) -> Poll<io::Result<T>>,
     done: impl FnOnce(T),
 ) -> u32 {
     // SAFETY: as above, and one thread uses it.
-    let lent = unsafe { &mut *host.cast::<Lent<'_>>() };
+    let connection = unsafe { &mut *host.cast::<ServedConnection<'_>>() };
     // SAFETY: lent for this call.
     let waker = unsafe { waker::lent(waker) };
     guarded(code::ERROR, || {
-        match step(lent, &mut Context::from_waker(&waker)) {
+        match step(connection, &mut Context::from_waker(&waker)) {
             Poll::Pending => code::PENDING,
             Poll::Ready(Ok(value)) => {
                 done(value);
@@ -143,25 +144,25 @@ unsafe extern "C" fn read(
     waker: &RawWaker,
     len: &mut usize,
 ) -> u32 {
-    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| {
-        if lent.reader.buffered().is_empty() && room_len > 0 {
-            if !std::mem::replace(&mut lent.is_reading, true) {
-                lent.reader.deadline().arm(lent.idle);
+    let step = |connection: &mut ServedConnection<'_>, cx: &mut Context<'_>| {
+        if connection.reader.buffered().is_empty() && room_len > 0 {
+            if !std::mem::replace(&mut connection.is_reading, true) {
+                connection.reader.deadline().arm(connection.idle);
             }
-            match lent.reader.poll_fill(cx) {
+            match connection.reader.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(_)) => lent.is_reading = false,
+                Poll::Ready(Ok(_)) => connection.is_reading = false,
             }
         }
-        let len = lent.reader.buffered().len().min(room_len);
+        let len = connection.reader.buffered().len().min(room_len);
         // SAFETY: the plugin lends room of this length for the call.
-        unsafe { std::ptr::copy_nonoverlapping(lent.reader.buffered().as_ptr(), room, len) };
-        lent.reader.consume(len);
+        unsafe { std::ptr::copy_nonoverlapping(connection.reader.buffered().as_ptr(), room, len) };
+        connection.reader.consume(len);
         Poll::Ready(Ok(len))
     };
     // SAFETY: called by a living task.
-    unsafe { with_lent(host, waker, step, |read| *len = read) }
+    unsafe { with_connection(host, waker, step, |read| *len = read) }
 }
 
 unsafe extern "C" fn write(
@@ -170,20 +171,22 @@ unsafe extern "C" fn write(
     waker: &RawWaker,
     len: &mut usize,
 ) -> u32 {
-    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| {
-        if !std::mem::replace(&mut lent.is_writing, true) {
-            lent.writer.deadline().arm(lent.stall);
+    let step = |connection: &mut ServedConnection<'_>, cx: &mut Context<'_>| {
+        if !std::mem::replace(&mut connection.is_writing, true) {
+            connection.writer.deadline().arm(connection.stall);
         }
-        let polled = lent.writer.poll_write(cx, bytes.as_slice());
-        lent.is_writing = polled.is_pending();
+        let polled = connection.writer.poll_write(cx, bytes.as_slice());
+        connection.is_writing = polled.is_pending();
         polled
     };
     // SAFETY: called by a living task.
-    unsafe { with_lent(host, waker, step, |written| *len = written) }
+    unsafe { with_connection(host, waker, step, |written| *len = written) }
 }
 
 unsafe extern "C" fn shutdown(host: *mut c_void, waker: &RawWaker) -> u32 {
-    let step = |lent: &mut Lent<'_>, cx: &mut Context<'_>| lent.writer.poll_shutdown(cx);
+    let step = |connection: &mut ServedConnection<'_>, cx: &mut Context<'_>| {
+        connection.writer.poll_shutdown(cx)
+    };
     // SAFETY: called by a living task.
-    unsafe { with_lent(host, waker, step, |()| {}) }
+    unsafe { with_connection(host, waker, step, |()| {}) }
 }

@@ -308,8 +308,8 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::Hook;
     use crate::plugins::callee::PluginId;
+    use plugin_api::abi::hook::Hook;
 
     const HOOK: Hook = Hook::HandleClientRequest;
 

@@ -2,69 +2,63 @@
 
 use std::io;
 
+use plugin_api::abi::hook::Hook;
 use plugin_api::abi::{code, flag};
 
-use super::session::report;
-use super::{Hook, Session};
+use super::exchange::ExchangePlugins;
+use super::listener::report;
+use crate::error::PluginFailure;
 use crate::http1::RequestHead;
 use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
 
+const HOOK: Hook = Hook::HandleTunnelChunk;
+
 /// The plugins that see the bytes of one tunnel.
 pub(crate) struct TunnelHooks {
-    session: Session,
+    exchange: ExchangePlugins,
 }
 
 impl TunnelHooks {
-    /// `None` when nobody listens. The request stays where it is for as long as this is used.
-    pub(crate) fn new(session: &Session, request: &RequestHead) -> Option<Self> {
-        if !session.has_listeners(Hook::HandleTunnelChunk) {
+    /// `None` if no plugin listens. The request stays where it is for as long as this is used.
+    pub(crate) fn new(exchange: &ExchangePlugins, request: &RequestHead) -> Option<Self> {
+        if !exchange.has_listeners(HOOK) {
             return None;
         }
-        session.with(|inner| inner.show(request, None));
+        exchange.show_request(request);
         Some(Self {
-            session: session.clone(),
+            exchange: exchange.clone(),
         })
     }
 }
 
 impl TunnelWatcher for TunnelHooks {
     fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let hook = Hook::HandleTunnelChunk;
+        let aborted = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        let fail = |failure: PluginFailure| {
+            report(&failure);
+            aborted()
+        };
         let flags = match from {
             Side::Client => 0,
             Side::Upstream => flag::FROM_UPSTREAM,
         };
         let mut replacement: Option<Vec<u8>> = None;
-        for &plugin in self.session.listeners(hook) {
-            let state = match self.session.sure_state(plugin, hook) {
-                Ok(state) => state,
-                Err(failure) => {
-                    report(&failure);
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
-            };
+        for plugin in self.exchange.listeners(HOOK) {
             let current = replacement.as_deref().unwrap_or(bytes);
             if current.is_empty() {
                 break;
             }
-            match self.session.call_with(plugin, hook, state, current, flags) {
+            match plugin.call_with(current, flags).map_err(fail)? {
                 code::PROCEED => {}
                 code::REPLACED => {
-                    replacement = Some(
-                        self.session
-                            .with(|inner| std::mem::take(&mut inner.emitted)),
-                    );
+                    replacement = Some(plugin.take_emitted().unwrap_or_default());
                 }
                 code::CLOSE => {
-                    let plugin = self.session.plugin(plugin).name();
-                    tracing::debug!(plugin, "a plugin closed the tunnel");
-                    return Err(io::ErrorKind::ConnectionAborted.into());
+                    tracing::debug!(plugin = plugin.name(), "a plugin closed the tunnel");
+                    return Err(aborted());
                 }
-                result => {
-                    report(&self.session.failure(plugin, hook, result));
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
+                result => return Err(fail(plugin.failure(result))),
             }
         }
         Ok(replacement)

@@ -1,7 +1,7 @@
 //! Heads as plugins see them: the only file that knows both forms.
 //!
-//! A view borrows the head's bytes without saying so in its type; the session rebuilds it before a hook runs and
-//! after each edit, and plugins look at it only while a hook runs.
+//! A view borrows the head's bytes without saying so in its type. It is rebuilt before a hook runs and after each edit, and
+//! plugins read it only while a hook runs.
 #![expect(
     unsafe_code,
     reason = "views cross the binary boundary without lifetimes"
@@ -53,7 +53,7 @@ pub(super) fn response_view(head: &ResponseHead, slots: &mut Vec<FieldSlot>) -> 
     }
 }
 
-/// What there is to see where there is no request.
+/// The view of no request.
 pub(super) const NO_REQUEST: RequestView = RequestView {
     method: RStr::empty(),
     target: RStr::empty(),
@@ -67,7 +67,17 @@ pub(super) const NO_REQUEST: RequestView = RequestView {
     reserved: [0; 4],
 };
 
-/// The address of nobody.
+/// The view of no response.
+pub(super) const NO_RESPONSE: ResponseView = ResponseView {
+    status: 0,
+    version: 0,
+    reason: RStr::empty(),
+    fields: std::ptr::null(),
+    field_count: 0,
+    reserved: [0; 4],
+};
+
+/// No address.
 pub(crate) const NO_ADDRESS: Address = Address {
     ip: [0; 16],
     port: 0,
@@ -98,7 +108,7 @@ pub(super) const NO_TLS: ClientTlsView = ClientTlsView {
     reserved: [0; 4],
 };
 
-/// A view of what a client has agreed on by TLS.
+/// A view of the TLS of a client connection.
 pub(crate) fn tls_view(facts: &TlsFacts) -> ClientTlsView {
     ClientTlsView {
         version: text(facts.version.as_bytes()),
@@ -110,7 +120,7 @@ pub(crate) fn tls_view(facts: &TlsFacts) -> ClientTlsView {
     }
 }
 
-/// The IP address that a plugin gives; `None` when it is none.
+/// The IP address that a plugin passes; `None` if it is of no known family.
 pub(super) fn ip(address: &Address) -> Option<IpAddr> {
     let ip = Ipv6Addr::from(address.ip);
     match address.family {
@@ -120,7 +130,7 @@ pub(super) fn ip(address: &Address) -> Option<IpAddr> {
     }
 }
 
-/// Text without a lifetime; bytes that are no UTF-8 are shown up to the first of them.
+/// Text without a lifetime, up to the first byte that is not UTF-8.
 pub(crate) fn text(bytes: &[u8]) -> RStr<'static> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -146,8 +156,8 @@ pub(super) fn bytes(content: &[u8]) -> RSlice<'static, u8> {
 }
 
 fn without_lifetime(text: &str) -> RStr<'static> {
-    // SAFETY: only the lifetime changes. A view is read while a hook runs, and the session rebuilds it before each
-    // walk and after each edit, from bytes that stay where they are meanwhile.
+    // SAFETY: only the lifetime changes. A view is read while a hook runs, and is rebuilt before each walk and
+    // after each edit, from bytes that stay where they are meanwhile.
     unsafe { std::mem::transmute::<RStr<'_>, RStr<'static>>(RStr::from_str(text)) }
 }
 

@@ -1,4 +1,4 @@
-//! A hook that has not decided yet: polled with the worker's waker, cancelled when nobody waits any more.
+//! A hook that has not decided yet: polled with the worker's waker, cancelled if its future is dropped.
 #![expect(unsafe_code, reason = "uses the state of a plugin")]
 
 use std::ffi::c_void;
@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use plugin_api::abi::code;
+use plugin_api::abi::hook::Hook;
 use plugin_api::waker;
 
-use super::{Hook, WorkerChain};
+use super::chain::WorkerChain;
 
 /// A hook that waits; cancelled when dropped before its end.
 pub(super) struct WaitingHook {
-    /// Whose it is.
+    /// The plugin's.
     chain: Rc<WorkerChain>,
     index: usize,
     state: *mut c_void,
@@ -45,7 +46,7 @@ impl Future for WaitingHook {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u32> {
         let waker = waker::lend(cx.waker());
         let plugin = self.chain.plugin(self.index);
-        // SAFETY: the state belongs to this plugin, which said that its hook waits.
+        // SAFETY: the state belongs to this plugin, whose hook has answered PENDING.
         match unsafe { plugin.poll(self.hook, self.state, &waker) } {
             code::PENDING => Poll::Pending,
             result => {

@@ -226,8 +226,8 @@ impl UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::Hook;
     use crate::plugins::callee::PluginId;
+    use plugin_api::abi::hook::Hook;
 
     const PATIENCE: Patience = Patience {
         worker: Duration::from_millis(100),

@@ -20,9 +20,10 @@ use plugin_api::abi::web::{Capture, RouteSink, RouteView, WebView};
 use plugin_api::abi::{FieldSlot, RequestView, code};
 use plugin_api::waker;
 
+use super::facts::ExchangeFacts;
 use super::guard::guarded;
 use super::instance::{Instance, Task, Web};
-use super::{ExchangeFacts, views};
+use super::views;
 use crate::config::Config;
 use crate::error::{Cause, PluginFailure, PluginFailureKind};
 use crate::http1::{BodyFraming, RequestHead, Scheme};

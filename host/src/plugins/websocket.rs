@@ -2,10 +2,12 @@
 
 use std::io;
 
+use plugin_api::abi::hook::Hook;
 use plugin_api::abi::{code, flag};
 
-use super::session::report;
-use super::{Hook, Session, TunnelHooks};
+use super::exchange::ExchangePlugins;
+use super::listener::report;
+use super::tunnel::TunnelHooks;
 use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::RequestHead;
 use crate::side::Side;
@@ -16,17 +18,17 @@ const HOOK: Hook = Hook::HandleWebSocketMessage;
 
 /// The plugins that see the messages of one WebSocket, and those that see its bytes.
 pub(crate) struct WebSocketHooks {
-    session: Session,
+    exchange: ExchangePlugins,
     bytes: Option<TunnelHooks>,
 }
 
 impl WebSocketHooks {
     /// The request stays where it is for as long as this is used.
-    pub(crate) fn new(session: &Session, request: &RequestHead) -> Self {
-        session.show_request(request);
+    pub(crate) fn new(exchange: &ExchangePlugins, request: &RequestHead) -> Self {
+        exchange.show_request(request);
         Self {
-            session: session.clone(),
-            bytes: TunnelHooks::new(session, request),
+            exchange: exchange.clone(),
+            bytes: TunnelHooks::new(exchange, request),
         }
     }
 
@@ -44,43 +46,33 @@ impl WebSocketHooks {
             Side::Upstream => flag::FROM_UPSTREAM,
         };
         let flags = from | u32::from(kind.number()) << flag::MESSAGE_SHIFT;
-        for &plugin in self.session.listeners(HOOK) {
-            let state = self.session.sure_state(plugin, HOOK)?;
+        for plugin in self.exchange.listeners(HOOK) {
             let current = replacement.as_deref().unwrap_or(data);
-            let result = self.session.call_with(plugin, HOOK, state, current, flags);
-            let emitted = self.session.with(|inner| {
-                sent.append(&mut inner.sent);
-                inner
-                    .has_emitted
-                    .then(|| std::mem::take(&mut inner.emitted))
-            });
+            let result = plugin.call_with(current, flags)?;
+            let emitted = plugin.take_emitted();
+            self.exchange
+                .with(|state| sent.append(&mut state.output.messages));
             match (result, emitted) {
                 (code::PROCEED, _) => {}
                 (code::REPLACED, None) => return Ok(Becomes::Nothing),
                 (code::REPLACED, Some(data)) if websocket::is_sendable(kind, &data) => {
                     replacement = Some(data);
                 }
-                (code::REPLACED, Some(_)) => return Err(self.unsendable(plugin, kind)),
+                (code::REPLACED, Some(_)) => {
+                    let message = format!(
+                        "it replaced a {kind:?} message with data that is invalid for this kind"
+                    );
+                    return Err(plugin.failed(message, PluginFailureKind::Broken));
+                }
                 (code::CLOSE, _) => {
-                    let plugin = self.session.plugin(plugin).name();
+                    let plugin = plugin.name();
                     tracing::debug!(plugin, "a plugin closed the WebSocket");
                     return Ok(Becomes::Closed);
                 }
-                (result, _) => return Err(self.session.failure(plugin, HOOK, result)),
+                (result, _) => return Err(plugin.failure(result)),
             }
         }
         Ok(replacement.map_or(Becomes::Same, Becomes::Other))
-    }
-
-    fn unsendable(&self, plugin: usize, kind: Kind) -> PluginFailure {
-        PluginFailure {
-            plugin: self.session.plugin(plugin).name().to_owned(),
-            hook: HOOK.name(),
-            message: format!(
-                "it replaced a {kind:?} message with data that is invalid for this kind"
-            ),
-            kind: PluginFailureKind::Broken,
-        }
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abi_stable::std_types::RSlice;
+use plugin_api::abi::hook::{self, Hook};
 use plugin_api::abi::{
-    BodyMode, ConnectionView, ExchangeView, FilterTableRef, PluginDeclarationRef, RawWaker, hook,
+    BodyMode, ConnectionView, ExchangeView, FilterTableRef, PluginDeclarationRef, RawWaker,
 };
 
 use super::{Instance, Origin};
-use crate::plugins::Hook;
 use crate::plugins::callee::Place;
 
 /// What makes a plugin a filter.

@@ -24,7 +24,7 @@ use plugin_api::abi::{RawWaker, code, edit};
 use plugin_api::waker;
 use plugin_contract::field::{MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_text};
 
-use super::super::callbacks::refusal_code;
+use super::super::edits::refusal_code;
 use super::super::guard::guarded;
 use super::super::views;
 use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
