@@ -91,10 +91,12 @@ impl Callee {
         }
     }
 
+    #[inline]
     pub(super) fn plugin(self) -> PluginId {
         self.plugin
     }
 
+    #[inline]
     pub(super) fn slot(self) -> usize {
         self.slot as usize
     }
@@ -193,6 +195,7 @@ impl Call {
         Self(u32::from(plugin.0) << 16 | u32::from(place.into().0))
     }
 
+    #[inline]
     pub(crate) fn plugin(self) -> PluginId {
         PluginId((self.0 >> 16) as u16)
     }
@@ -202,6 +205,7 @@ impl Call {
     }
 
     /// The plugin's number above that of the place; never 0 for a plugin.
+    #[inline]
     pub(super) fn bits(self) -> u32 {
         self.0
     }

@@ -199,6 +199,7 @@ impl ExchangePlugins {
 
     // ---- for those who call the plugins ----------------------------------------------------------------------
 
+    #[inline]
     pub(super) fn chain(&self) -> &Chain {
         static NONE: Chain = Chain::empty();
         // SAFETY: set from `new` until the last handle is dropped, and never changed in between.
@@ -215,6 +216,7 @@ impl ExchangePlugins {
     }
 
     /// Where that is, for as long as there is a handle.
+    #[inline]
     pub(super) fn state_ptr(&self) -> *mut ExchangeState {
         self.core.state.get()
     }
@@ -228,6 +230,7 @@ impl ExchangePlugins {
     }
 
     /// Whether a hook of this exchange waits.
+    #[inline]
     pub(super) fn is_waiting(&self) -> bool {
         self.core.is_waiting.get()
     }

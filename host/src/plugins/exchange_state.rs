@@ -139,6 +139,7 @@ impl ExchangeState {
     }
 
     /// Whether the running hook has this permission.
+    #[inline]
     pub(super) fn may(&self, permission: Permission) -> bool {
         self.running.hook.may(permission)
     }
@@ -146,6 +147,7 @@ impl ExchangeState {
     // ---- heads -----------------------------------------------------------------------------------------------
 
     /// Shows the heads to hooks, which may edit them.
+    #[inline]
     pub(super) fn attach(&mut self, subject: Subject<'_>) {
         self.editable.request = subject.request;
         if !self.shown.has_request() {
@@ -161,6 +163,7 @@ impl ExchangeState {
     }
 
     /// Shows the heads to hooks, which cannot edit them.
+    #[inline]
     pub(super) fn show(&mut self, request: &RequestHead, response: Option<&ResponseHead>) {
         if !self.shown.has_request() {
             self.shown.show_request(request, &self.route);
@@ -172,6 +175,7 @@ impl ExchangeState {
     }
 
     /// Ends the use of heads and trailers; only the request stays shown.
+    #[inline]
     pub(super) fn detach(&mut self) {
         self.editable.request = std::ptr::null_mut();
         self.hide_response();
@@ -179,18 +183,21 @@ impl ExchangeState {
     }
 
     /// The response is no longer where it was shown.
+    #[inline]
     pub(super) fn hide_response(&mut self) {
         self.editable.response = std::ptr::null_mut();
         self.shown.hide_response();
     }
 
     /// The trailers are no longer where they were shown.
+    #[inline]
     pub(super) fn hide_trailers(&mut self) {
         self.editable.trailers = std::ptr::null_mut();
         self.shown.hide_trailers();
     }
 
     /// Shows the request, and where it goes, as they are now.
+    #[inline]
     pub(super) fn refresh_request(&mut self) {
         // SAFETY: set by `attach`, whose caller keeps the head borrowed until `detach`.
         if let Some(head) = unsafe { self.editable.request.as_ref() } {
@@ -199,6 +206,7 @@ impl ExchangeState {
     }
 
     /// As [`refresh_request`](Self::refresh_request) where only fields have changed.
+    #[inline]
     pub(super) fn refresh_request_fields(&mut self) {
         // SAFETY: as in `refresh_request`.
         if let Some(head) = unsafe { self.editable.request.as_ref() } {

@@ -92,6 +92,7 @@ impl Listener<'_> {
     ///
     /// # Errors
     /// The plugin cannot be called.
+    #[inline]
     pub(super) fn call_with(&self, data: &[u8], flags: u32) -> Result<u32, PluginFailure> {
         let state = self.state().ok_or_else(|| self.failure(LOST))?;
         let Some(exchange) = self.prepare() else {
@@ -134,6 +135,7 @@ impl Listener<'_> {
     }
 
     /// What the running hook has put in the place of its data.
+    #[inline]
     pub(super) fn take_emitted(&self) -> Option<Vec<u8>> {
         self.exchange.with(|state| state.output.emitted.take())
     }

@@ -88,6 +88,7 @@ impl Shown {
 
     // ---- heads -----------------------------------------------------------------------------------------------
 
+    #[inline]
     pub(super) fn has_request(&self) -> bool {
         !self.view.request.is_null()
     }
@@ -100,6 +101,7 @@ impl Shown {
     }
 
     /// As [`show_request`](Self::show_request) where only fields have changed.
+    #[inline]
     pub(super) fn show_request_fields(&mut self, head: &RequestHead, route: &ExchangeRoute) {
         if head.raw_target().as_ptr() != self.request.target.as_ptr() {
             // The text has moved.
@@ -111,6 +113,7 @@ impl Shown {
     }
 
     /// The request is no longer where it was shown.
+    #[inline]
     pub(super) fn hide_request(&mut self) {
         self.view.request = std::ptr::null();
     }
@@ -146,6 +149,7 @@ impl Shown {
     }
 
     /// The response is no longer where it was shown.
+    #[inline]
     pub(super) fn hide_response(&mut self) {
         self.view.response = std::ptr::null();
     }
@@ -157,6 +161,7 @@ impl Shown {
         self.view.trailer_count = self.slots.trailers.len();
     }
 
+    #[inline]
     pub(super) fn hide_trailers(&mut self) {
         self.view.trailers = std::ptr::null();
         self.view.trailer_count = 0;
