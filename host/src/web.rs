@@ -1,8 +1,8 @@
 //! The web server: answers requests addressed to the proxy itself.
 //!
-//! A request in origin-form comes here, whatever the client's connection is; everything else is forwarded. The
-//! [`Router`] finds the handler: the PAC file, a plugin with a matching route, the static files, or none. Built once
-//! and shared by all workers. The exchange sends the response, and `plugins::web` runs plugins.
+//! Requests in origin-form come here, on any client connection; all others are forwarded. The [`Router`] finds the
+//! handler: the PAC file, a plugin with a matching route, the static files, or none. It is built once and shared by all
+//! workers. The exchange sends the response, and `plugins::web` runs plugins.
 
 pub(crate) mod files;
 pub mod pac;
@@ -24,59 +24,59 @@ pub use router::RouteError;
 use router::{Asked, Router};
 pub(crate) use router::{Matched, Missing};
 
-/// Who has the routes of the PAC file, for messages.
+/// The owner of the PAC file's routes, for messages.
 const PAC_OWNER: &str = "the PAC file (--pac-file-url-path)";
 
-/// Why the web server cannot be what it was asked to be.
+/// Why the web server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum WebServerError {
     /// A route cannot be used.
     #[error("{owner}: route {pattern}: {reason}")]
     Route {
-        /// Whose it is.
+        /// The owner of the route.
         owner: String,
-        /// As it is written.
+        /// The pattern, as written.
         pattern: String,
-        /// What is wrong with it, and what would do.
+        /// What is wrong with it, and how to fix it.
         reason: RouteError,
     },
-    /// There is no directory to serve.
+    /// The static files cannot be served.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// There is no PAC file to serve.
+    /// The PAC file cannot be served.
     #[error(transparent)]
     Pac(#[from] PacError),
-    /// A plugin could not tell its routes.
+    /// A plugin panicked while it listed its routes.
     #[error("plugin {0} panicked while listing its routes; see the log")]
     Panicked(String),
 }
 
-/// What answers requests for the proxy itself.
+/// Answers requests for the proxy itself.
 #[derive(Debug)]
 pub(crate) struct WebServer {
     router: Router,
-    /// By their position as owners of routes.
+    /// By position, as the router names them.
     owners: Vec<Owner>,
-    /// What has no route is looked for here.
+    /// Handles paths without a route.
     files: Option<Files>,
 }
 
-/// Who has routes.
+/// The owner of routes.
 #[derive(Debug)]
 enum Owner {
     Plugin(Arc<Instance<Web>>),
     Pac(Pac),
 }
 
-/// Who answers a request.
+/// The handler of a request.
 pub(crate) enum Found<'s> {
     /// A plugin, on this route.
     Plugin(&'s Arc<Instance<Web>>, Matched),
     /// The PAC file.
     Pac(&'s Pac),
-    /// A file, if there is one.
+    /// The static files, if they contain it.
     Files(&'s Files),
-    /// Nobody, for this reason.
+    /// None, for this reason.
     Missing(Missing),
 }
 
@@ -84,7 +84,7 @@ impl WebServer {
     /// `None` if nothing is to be served.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first problem found.
     pub(crate) fn new(
         config: &Config,
         plugins: Vec<Arc<Instance<Web>>>,
@@ -140,7 +140,7 @@ impl WebServer {
         Ok(())
     }
 
-    /// Who answers `request`; `is_secure`: it came over TLS.
+    /// Finds the handler of `request`; `is_secure`: it arrived over TLS.
     pub(crate) fn find(&self, request: &RequestHead, is_secure: bool) -> Found<'_> {
         let asked = Asked {
             path: path(request),
@@ -172,7 +172,7 @@ fn protocols(bits: u32) -> String {
     meant.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// The path without its query. A request target is UTF-8.
+/// The path without the query. A request target is UTF-8.
 fn path(request: &RequestHead) -> &str {
     let target = request.path();
     let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());

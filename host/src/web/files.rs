@@ -1,17 +1,17 @@
-//! Files of a directory, served as an origin serves them (RFC 9110).
+//! Serves the files of a directory as an origin server would (RFC 9110).
 //!
-//! One look-up per request: `path` reads the name, `open` finds the file and nothing outside of the directory, the
-//! client's fields choose a representation (`coding`), tell whether it is wanted (`condition`) and how much of it
-//! (`range`), and `send` moves it. GET and HEAD; a file is never written here. Names that begin with a dot are not served,
-//! `/.well-known/` excepted. What plugins or a PAC file answer comes before files and is decided elsewhere, and so is what
-//! becomes of a request's content and of the connection.
+//! For each request, `path` decodes the name, `open` finds the file and nothing outside the directory, the client's
+//! fields choose a representation (`coding`), its conditions (`condition`) and its ranges (`range`) are evaluated, and
+//! `send` sends the result. Only GET and HEAD; files are never written. Names that begin with a dot are not served,
+//! except `/.well-known/`. Plugins and the PAC file take precedence over files. That, the request's content and the
+//! connection are the caller's concern.
 //!
-//! All of it happens on the worker's thread, as web servers do by default: the kernel has names and content in memory but
-//! for the first time, and then a look-up takes less than to ask another thread for it. Whoever serves from a disk that is
-//! slow, or over a network, pays with the other connections of the worker for the time that it takes.
+//! All file access happens on the worker's thread, the default of common web servers: names and content are usually in
+//! memory, and then a look-up is cheaper than a switch to another thread. On a slow disk or a network file system, a
+//! look-up delays the other connections of the worker.
 //!
-//! A short file costs one openat2, statx, read, send and close, a longer one a sendfile or more in place of the read; and
-//! one openat2 more for each coding that its client takes and that could be beside it (`name.br`, `name.gz`).
+//! A short file costs one openat2, statx, read, send and close; a longer one uses sendfile instead of read. Each coding
+//! that the client accepts and that may exist beside the file (`name.br`, `name.gz`) costs one more openat2.
 
 mod answer;
 mod below;
@@ -51,15 +51,15 @@ use crate::config::StaticFilesConfig;
 use crate::content_coding::Coding;
 use crate::http1::{RequestHead, Version};
 
-/// The longest file that is compressed on its way, in bytes; longer ones are sent as they are. It takes 160 ms of a
-/// processor, and whoever has such files can have them compressed beforehand.
+/// Files up to this size, in bytes, are compressed on the fly; longer ones are sent uncompressed. Compressing this much
+/// takes 160 ms of processor time; operators can precompress longer files.
 const MAX_COMPRESSED: u64 = 16 * 1024 * 1024;
 
-/// How many files are compressed at a time, for all workers together; the next one is sent as it is. An encoder holds up
-/// to 1.3 MiB for as long as its client takes, and clients may be slow and many.
+/// Files that may be compressed on the fly at a time, over all workers; further ones are sent uncompressed. An encoder
+/// holds up to 1.3 MiB until its client has read everything, and clients may be slow and many.
 const MAX_ENCODERS: usize = 64;
 
-/// The files that are served, for all workers.
+/// The static files, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: Root,
@@ -67,18 +67,18 @@ pub(crate) struct Files {
     encoders: Arc<Encoders>,
 }
 
-/// Stands for the right to use an encoder: one handle is ours, every other one is a response's.
+/// Its reference count is the number of encoders in use, plus one.
 #[derive(Debug)]
 struct Encoders;
 
-/// What is sent of a file: a representation (RFC 9110 §8.1).
+/// The representation of a file that is sent (RFC 9110 §8.1).
 struct Representation {
     file: OpenFile,
     media_type: MediaType,
     form: Form,
-    /// As ETag has it.
+    /// The value of ETag.
     tag: Vec<u8>,
-    /// Other clients might have got another one.
+    /// Other clients may get another representation.
     varies: bool,
 }
 
@@ -86,14 +86,14 @@ struct Representation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Identity,
-    /// In a file of its own.
+    /// Precompressed, in a file of its own.
     Stored(Coding),
-    /// On its way.
+    /// Compressed on the fly.
     Coded(Coding),
 }
 
 impl Files {
-    /// Opens the directory. Without one in the configuration it need not be there: then there are no files.
+    /// Opens the directory. The default directory may be missing; then there are no files.
     pub(crate) fn open(config: &StaticFilesConfig) -> Result<Self, FilesError> {
         Ok(Self {
             root: Root::open(config)?,
@@ -102,7 +102,7 @@ impl Files {
         })
     }
 
-    /// What is answered to a request. Opens the file; reads nothing of it.
+    /// Answers a request. Opens the file, but reads nothing from it.
     pub(crate) fn answer(&self, request: &RequestHead) -> FileAnswer {
         match request.method() {
             "GET" | "HEAD" => {
@@ -160,7 +160,7 @@ impl Files {
         }
     }
 
-    /// The answer to a request for a file that is there.
+    /// Answers a request for an existing file.
     fn file(&self, request: &RequestHead, name: &[u8], file: OpenFile) -> FileAnswer {
         let fields = request.fields();
         let chosen = self.choose(request, name, file);
@@ -194,7 +194,7 @@ impl Files {
         }
     }
 
-    /// Chooses what the client likes best of what there is.
+    /// Chooses the representation that the client prefers.
     fn choose(&self, request: &RequestHead, name: &[u8], file: OpenFile) -> Representation {
         let media_type = MediaType::of(name);
         let gain = media_type.gain();
@@ -202,7 +202,7 @@ impl Files {
         let may_be_coded = gain == Gain::Sure
             && file.len <= MAX_COMPRESSED
             && (self.config.compress_from).is_some_and(|least| file.len >= least);
-        // Without a choice nobody looks at what the client takes.
+        // Accept-Encoding is parsed only if there is a choice.
         let accepted = match may_be_stored || may_be_coded {
             true => Accepted::of(request.fields()),
             false => Accepted::default(),
@@ -228,12 +228,12 @@ impl Files {
         }
     }
 
-    /// Two workers may find the last one free at the same time: then there is one more.
+    /// Two workers may take the last encoder at the same time, which exceeds the limit by one.
     fn has_encoder(&self) -> bool {
         Arc::strong_count(&self.encoders) <= MAX_ENCODERS
     }
 
-    /// The best of the files in which somebody has coded this one, unless it is older than this one.
+    /// The best precompressed file, unless it is older than the file itself.
     fn stored(
         &self,
         name: &[u8],
@@ -303,7 +303,7 @@ impl Files {
         })
     }
 
-    /// The fields that a 304 has as well.
+    /// Adds the fields that a 304 has as well.
     fn describe(&self, answer: FileAnswer, chosen: &Representation) -> FileAnswer {
         let mut answer = answer.with("ETag", &chosen.tag);
         if !self.config.cache_control.is_empty() {
@@ -338,8 +338,8 @@ fn ranged(answer: FileAnswer, form: Form) -> FileAnswer {
     }
 }
 
-/// Strong where the bytes are a file's. What is coded on its way is the same for every client of this version, but the
-/// next one may code it otherwise: weak.
+/// A strong tag if the bytes are those of a file. Compressed on the fly, the bytes are the same for all clients of this
+/// version of the proxy, but another version may compress differently; so the tag is weak.
 fn tag(file: &OpenFile, form: Form) -> Vec<u8> {
     let (opening, suffix) = match form {
         Form::Identity => ("\"", ""),
@@ -354,20 +354,20 @@ fn tag(file: &OpenFile, form: Form) -> Vec<u8> {
     tag
 }
 
-/// Whether content of unknown length can be sent: framed, and not as a part of something whose bytes nobody knows.
+/// Whether content of unknown length can be sent: the client understands chunks and requests no range.
 fn takes_chunks(request: &RequestHead) -> bool {
     let has_range = request.is_method("GET") && request.fields().named("range").next().is_some();
     request.version() != Version::Http10 && !has_range
 }
 
-/// To the directory by its proper name. What comes of `resolve` begins with no `/`, so the path begins with one only
-/// and leads to no other host.
+/// Redirects to the directory with a final slash. `resolve` returns no leading `/`, so the path never begins with `//`,
+/// which would name another host.
 fn redirect(name: &[u8], query: &[u8]) -> FileAnswer {
     let location = format!("/{}/", encoded(name)).into_bytes();
     FileAnswer::plain(301).with_parts("Location", &[&location, query])
 }
 
-/// Why a file is not served: what the client gets, and what the log says.
+/// Why a file is not served: the status for the client, and the reason for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,

@@ -1,8 +1,8 @@
 //! The PAC (proxy auto-configuration) file, which tells browsers when to use which proxy.
 //!
-//! [`Pac`] serves one, as a file that may change while the proxy runs or as a text of the configuration; [`generate`]
-//! writes one from the configuration. The text is never executed here: it is sent unchanged, so a custom file may
-//! contain anything that the browsers support. The caller decides which requests are for it.
+//! [`Pac`] serves it, either from a file that may change while the proxy runs or from text in the configuration;
+//! [`generate`] creates one from the configuration. The proxy never executes the text and sends it unchanged, so a
+//! custom file may use anything that browsers support. The caller decides which requests are for it.
 
 mod address;
 pub mod command;
@@ -23,13 +23,14 @@ use crate::config::PacConfig;
 use crate::http1::RequestHead;
 use crate::plugins::web::ToldRoute;
 
-/// Where browsers look that find their PAC file by themselves (Web Proxy Auto-Discovery).
+/// The path that browsers request if they discover the PAC file themselves (Web Proxy Auto-Discovery).
 const WPAD_PATH: &str = "/wpad.dat";
 
-/// Seconds for which clients need not ask again: few, as an outdated file may lead to a proxy that is gone.
+/// How long clients may cache the file, in seconds: short, because an outdated file may name a proxy that no longer
+/// exists.
 const MAX_AGE: u32 = 300;
 
-/// The PAC file that is served; one for all workers.
+/// The PAC file that is served, shared by all workers.
 #[derive(Debug)]
 pub struct Pac {
     url_path: String,
@@ -40,7 +41,7 @@ impl Pac {
     /// Finds out whether the setting is a file or the text itself, and reads the file.
     ///
     /// # Errors
-    /// It is neither, the file cannot be read, or there is more than 1 MiB of it.
+    /// It is neither, the file cannot be read, or it exceeds 1 MiB.
     pub fn load(config: &PacConfig) -> Result<Self, PacError> {
         Ok(Pac {
             url_path: config.url_path.clone(),
@@ -48,7 +49,7 @@ impl Pac {
         })
     }
 
-    /// Where it is served. The methods are its own to answer.
+    /// The paths where it is served, for all methods: [`answer`](Self::answer) refuses the wrong ones.
     pub(crate) fn routes(&self) -> Vec<ToldRoute> {
         let mut paths = vec![&*self.url_path];
         if self.url_path != WPAD_PATH {
@@ -58,14 +59,14 @@ impl Pac {
             number,
             protocols: protocol::HTTP | protocol::HTTPS,
             syntax: syntax::PATH,
-            // As a pattern.
+            // Escapes the braces, which are special in a pattern.
             pattern: path.replace('{', "{{").replace('}', "}}"),
             methods: String::new(),
         };
         (0..).zip(paths).map(route).collect()
     }
 
-    /// Answers a request for it. Looks at the file at most once a second, and reads it if it has changed.
+    /// Answers a request for the file. Checks the file at most once a second, and reads it if it has changed.
     pub fn answer(&self, request: &RequestHead) -> PageReply {
         let served = self.source.current(Instant::now());
         reply(
@@ -115,8 +116,8 @@ fn reply<'a>(
     }
 }
 
-/// Whether a line of `If-None-Match` has `etag` in it, by weak comparison (RFC 9110 §13.1.2). Our own tags have no
-/// commas, so a foreign one that is torn apart at its comma is still not ours.
+/// Whether a line of `If-None-Match` contains `etag`, by weak comparison (RFC 9110 §13.1.2). Our tags contain no
+/// commas, so a foreign tag that is split at its comma cannot equal ours.
 fn names(value: &[u8], etag: &str) -> bool {
     value.split(|byte| *byte == b',').any(|tag| {
         let tag = tag.trim_ascii();

@@ -1,12 +1,12 @@
 //! Finds the route for a request.
 //!
-//! Patterns of paths are matched by how literal they are, whatever their order (`matchit` does that); regular expressions
-//! after them, in the order in which they came. No request is matched by two plugins: what would be is refused when it is
-//! added, except that nobody can tell this of two different regular expressions. Matching sees the path as the client
-//! sent it, but with needless percent-encoding undone (RFC 3986 §6.2.2.2), so that `/%61` is `/a`, and `/a%2Fb` remains
-//! one segment. What is captured is decoded, or as the client sent it, by what the route asks for.
+//! Path patterns are tried first, the more literal one before the less literal one regardless of order (`matchit`);
+//! regular expressions follow, in the order in which they were added. A route that would match the requests of another
+//! route is refused when it is added; for two different regular expressions this cannot be detected. The path is
+//! matched as the client sent it, except that unreserved characters are decoded (RFC 3986 §6.2.2.2): `/%61` is `/a`,
+//! and `/a%2Fb` remains one segment. Captures are decoded, or left as sent, as the route requests.
 //!
-//! `/a/{*rest}` is for `/a/` as well, unless another route is for just that path. `/a` is another path.
+//! `/a/{*rest}` matches `/a/` as well, unless another route has exactly that path. It does not match `/a`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,67 +18,67 @@ use regex::Regex;
 
 use crate::plugins::web::ToldRoute;
 
-/// Names of a pattern and what they stand for, decoded or as it was sent.
+/// Names in a pattern and the values they captured, decoded or as sent.
 pub(crate) type Captures = Vec<(String, String)>;
 
 /// Why a route cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// It is no pattern of paths.
+    /// It is not a valid path pattern.
     #[error("{0}; write a path such as /users/{{id}} or /files/{{*rest}}")]
     Pattern(String),
-    /// It is no regular expression.
+    /// It is not a valid regular expression.
     #[error("is not a valid regular expression: {0}")]
     Regex(String),
-    /// It has a method that is none.
+    /// It contains an invalid method.
     #[error("`{0}` is not a method")]
     Method(String),
-    /// A plugin of a newer version asks for what this one does not know.
+    /// The plugin's API is newer and uses something that this version does not know.
     #[error("is of a kind that this version of the proxy does not support")]
     Unknown,
-    /// Something else answers the same requests.
+    /// Another route matches the same requests.
     #[error("conflicts with {pattern} of {owner}, which answers the same requests")]
     Conflict {
-        /// The other's pattern.
+        /// The pattern of the other route.
         pattern: String,
-        /// Whose it is.
+        /// The owner of the other route.
         owner: String,
     },
 }
 
-/// What of a request decides where it goes.
+/// The parts of a request that decide its route.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'r> {
     /// Without a query.
     pub(super) path: &'r str,
     pub(super) method: &'r str,
-    /// It asks to become a WebSocket.
+    /// It requests an upgrade to WebSocket.
     pub(super) is_websocket: bool,
-    /// It came over TLS.
+    /// It arrived over TLS.
     pub(super) is_secure: bool,
 }
 
-/// The route that a request is for.
+/// The route of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Matched {
-    /// The owner's position, as given to [`Router::add`].
+    /// The position of the owner, as returned by [`Router::add_owner`].
     pub(super) owner: usize,
     pub(crate) number: u32,
-    /// As a WebSocket.
+    /// The exchange becomes a WebSocket.
     pub(crate) is_websocket: bool,
     pub(crate) captures: Captures,
 }
 
-/// Why no route is for a request.
+/// Why a request has no route.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// Nobody has the path.
+    /// No route has this path.
     Path,
-    /// Somebody has it, for these methods.
+    /// Routes with this path exist, but only for these methods.
     Method(String),
-    /// Somebody has it, for WebSockets alone.
+    /// Routes with this path exist, but only for WebSockets.
     WebSocketOnly,
-    /// The path has a percent sign that encodes nothing, or a captured part that is no text when it is decoded.
+    /// The path contains an invalid percent-encoding, or a capture is not UTF-8 once decoded.
     Encoding,
 }
 
@@ -86,37 +86,37 @@ pub(crate) enum Missing {
 #[derive(Debug, Default)]
 pub(super) struct Router {
     owners: Vec<String>,
-    /// By path, positions in `places`.
+    /// Path patterns with the positions in `places`.
     paths: matchit::Router<usize>,
     places: Vec<Place>,
-    /// Of path patterns by their text, positions in `places`.
+    /// Text of path patterns with their positions in `places`.
     places_by_text: HashMap<String, usize>,
-    /// Of path patterns by their text, positions in `sets`.
+    /// Text of path patterns with their positions in `sets`.
     positions: HashMap<String, usize>,
     sets: Vec<RouteSet>,
     regexes: Vec<(Regex, RouteSet)>,
     has_websockets: bool,
 }
 
-/// Paths of one form, and who is for them.
+/// The routes of paths of one form.
 #[derive(Debug, Default)]
 struct Place {
-    /// A pattern of this form.
+    /// The pattern of exactly this form.
     own: Option<Pattern>,
-    /// One that goes on with `{*rest}`, which stands for nothing here.
+    /// A pattern that continues with `{*rest}`, which is empty here.
     rest: Option<Pattern>,
 }
 
 #[derive(Debug)]
 struct Pattern {
     text: String,
-    /// Of its captures, in order.
+    /// The names of its captures, in order.
     names: Vec<String>,
     /// Position in `sets`.
     set: usize,
 }
 
-/// The routes of one pattern.
+/// The routes that share a pattern.
 #[derive(Debug, Default)]
 struct RouteSet(Vec<Route>);
 
@@ -125,23 +125,23 @@ struct Route {
     owner: usize,
     number: u32,
     protocols: u32,
-    /// Empty for all.
+    /// Empty: all methods.
     methods: Vec<String>,
     /// Captures are not decoded.
     is_as_sent: bool,
 }
 
 impl Router {
-    /// Takes note of somebody who has routes; gives what [`add`](Self::add) knows him by.
+    /// Registers an owner of routes; returns its position, for [`add`](Self::add).
     pub(super) fn add_owner(&mut self, name: &str) -> usize {
         self.owners.push(name.to_owned());
         self.owners.len() - 1
     }
 
-    /// Adds a route of an owner's.
+    /// Adds a route of an owner.
     ///
     /// # Errors
-    /// It cannot be understood, or what it matches is matched already.
+    /// The route is invalid, or conflicts with an existing one.
     pub(super) fn add(&mut self, owner: usize, told: &ToldRoute) -> Result<(), RouteError> {
         let known = protocol::HTTP | protocol::HTTPS | protocol::WEBSOCKET;
         if told.protocols == 0 || told.protocols & !known != 0 {
@@ -188,7 +188,7 @@ impl Router {
             names,
             set,
         };
-        // A pattern that is none by itself, or that conflicts, is no fault: then nobody asked for it.
+        // The plugin did not ask for this additional pattern, so it is skipped if it is invalid or conflicts.
         if let Some(at) = rest_at
             && let Ok(above) = self.place(&pattern[..at])
         {
@@ -200,7 +200,7 @@ impl Router {
         Ok(())
     }
 
-    /// The place of paths of this form, whatever their captures are called.
+    /// The place of paths of this form, regardless of the names of their captures.
     fn place(&mut self, pattern: &str) -> Result<usize, InsertError> {
         if let Some(&place) = self.places_by_text.get(pattern) {
             return Ok(place);
@@ -238,7 +238,7 @@ impl Router {
         if let Some((_, set)) = self.regexes.iter_mut().find(same) {
             return set.add(route, expression, &self.owners);
         }
-        // Tried alone first: `)(` must not become one with what is put around it.
+        // Compiled alone first, so that `)(` cannot combine with the parentheses that `whole` adds.
         Regex::new(expression)
             .and_then(|_| Regex::new(&whole(expression)))
             .map(|regex| self.regexes.push((regex, RouteSet(vec![route]))))
@@ -259,7 +259,7 @@ impl Router {
             for pattern in [own, rest].into_iter().flatten() {
                 match self.sets[pattern.set].choose(asked) {
                     Ok(chosen) => {
-                        // Behind the last one, for the rest: nothing.
+                        // The empty value is for the final `{*rest}`.
                         let values = found.params.iter().map(|(_, value)| value).chain([""]);
                         let names = pattern.names.iter().map(String::as_str);
                         return matched(chosen, asked, &path, names.zip(values));
@@ -311,8 +311,8 @@ impl RouteSet {
             .map_or_else(String::new, |route| owners[route.owner].clone())
     }
 
-    /// The route for these protocol and method. A request that asks for a WebSocket where there is none is answered
-    /// like any other (RFC 9110 §7.8).
+    /// The route for this protocol and method. If no route accepts the WebSocket that a request asks for, the request
+    /// is handled like any other (RFC 9110 §7.8).
     fn choose(&self, asked: &Asked<'_>) -> Result<&Route, Missing> {
         let plain = match asked.is_secure {
             true => protocol::HTTPS,
@@ -352,12 +352,12 @@ impl Route {
         let shares_method = self.methods.is_empty()
             || other.methods.is_empty()
             || self.methods.iter().any(|method| other.takes(method));
-        // A WebSocket is asked for by GET, whatever the route's methods are.
+        // A WebSocket request is always GET, so the methods of the route do not matter.
         common & protocol::WEBSOCKET != 0 || common != 0 && shares_method
     }
 }
 
-/// As the whole of a path.
+/// The expression, anchored at both ends of the path.
 fn whole(expression: &str) -> String {
     format!("^(?:{expression})$")
 }
@@ -383,7 +383,7 @@ fn methods(text: &str) -> Result<Vec<String>, RouteError> {
     Ok(methods)
 }
 
-/// `parts` are parts of `path`, or empty.
+/// `parts` are substrings of `path`, or empty.
 fn matched<'p>(
     route: &Route,
     asked: &Asked<'_>,
@@ -408,7 +408,7 @@ fn matched<'p>(
     })
 }
 
-/// The names in a pattern, and where `{*rest}` begins, if it ends with it behind a slash.
+/// The names in a pattern, and the position of `{*rest}` if the pattern ends with it after a slash.
 fn names_in(pattern: &str) -> (Vec<String>, Option<usize>) {
     let (mut names, mut rest_at) = (Vec::new(), None);
     let mut at = 0;
@@ -430,7 +430,7 @@ fn names_in(pattern: &str) -> (Vec<String>, Option<usize>) {
     (names, rest_at)
 }
 
-/// A pattern without the names in it: what has the same form matches the same paths.
+/// A pattern without its names: patterns of the same form match the same paths.
 fn form(pattern: &str) -> String {
     let (names, _) = names_in(pattern);
     let mut form = pattern.to_owned();
@@ -441,9 +441,10 @@ fn form(pattern: &str) -> String {
     form
 }
 
-/// What of the path that was sent has become `part`, a part of `path`, which is the same one without needless encoding.
+/// The substring of `sent` that became `part`. `part` is a substring of `path`, which is `sent` without needless
+/// encoding.
 fn as_sent<'s>(sent: &'s str, path: &str, part: &str) -> &'s str {
-    // What was cut out of `path` stands there; what was not is empty.
+    // A substring of `path` lies inside its memory; everything else is empty.
     let begin = (part.as_ptr() as usize).wrapping_sub(path.as_ptr() as usize);
     if part.is_empty() || begin > path.len() {
         return "";
@@ -459,7 +460,7 @@ fn as_sent<'s>(sent: &'s str, path: &str, part: &str) -> &'s str {
             Some(_) => "%41".len(),
             None => 1,
         };
-        // Characters beyond ASCII are as long here as there.
+        // Non-ASCII characters have the same length in both.
         while !sent.is_char_boundary(at) {
             at += 1;
             decoded += 1;
@@ -469,7 +470,7 @@ fn as_sent<'s>(sent: &'s str, path: &str, part: &str) -> &'s str {
     sent.get(begins_at..at).unwrap_or_default()
 }
 
-/// The letter that `text` begins with in an encoding that it does not need.
+/// The character at the start of `text` that is percent-encoded without need.
 fn needless(text: &str) -> Option<char> {
     let digits = text.strip_prefix('%')?.get(..2)?;
     let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -484,14 +485,14 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// `path` with those characters decoded that need no encoding; `None` if a percent sign encodes nothing.
+/// `path` with unreserved characters decoded; `None` if a percent-encoding is invalid.
 fn without_needless_encoding(path: &str) -> Option<Cow<'_, str>> {
     let Some(first) = path.find('%') else {
         return Some(Cow::Borrowed(path));
     };
     let mut decoded = path[..first].to_owned();
     let mut pieces = path[first..].split('%');
-    // In front of the first sign there is nothing.
+    // The first piece, before the first sign, is empty.
     decoded.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(2)?;

@@ -1,7 +1,7 @@
 //! The response to a request for a file: a head, and the source of the content.
 //!
-//! Whoever made it has opened the file and decided everything; what is left is when it is said (`Date`), whether the
-//! connection goes on, and to send it. Heads are written as they are made, into a buffer of the worker.
+//! The file is open and everything is decided when this value is made; `Date`, the connection fields and sending
+//! remain. The head is written directly into a buffer of the worker.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::content_coding::Coding;
 use crate::http1;
 use crate::reply::{AGENT, ReplyForm};
 
-/// The methods that files have.
+/// The methods that files support.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 /// The answer to a request for a file.
@@ -28,19 +28,19 @@ pub(crate) struct FileAnswer {
     body: Body,
 }
 
-/// The content of an answer.
+/// The content of a response.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// There is none, nor a length: 204, 304.
+    /// No content and no length: 204, 304.
     None,
     Text(Vec<u8>),
-    /// Parts of a file, of `len` bytes together.
+    /// Parts of a file, `len` bytes in total.
     File {
         file: File,
         segments: Vec<Segment>,
         len: u64,
     },
-    /// A file of `len` bytes, coded on its way and therefore chunked.
+    /// A file of `len` bytes, compressed on the fly and therefore chunked.
     Coded {
         file: File,
         len: u64,
@@ -50,7 +50,7 @@ pub(super) enum Body {
 }
 
 impl FileAnswer {
-    /// An answer without content.
+    /// A response without content.
     pub(super) fn new(status: u16) -> Self {
         let mut head = buffers::small();
         http1::write_status_line(&mut head, status, http1::reason_phrase(status).as_bytes());
@@ -61,19 +61,19 @@ impl FileAnswer {
         }
     }
 
-    /// A short text for a person: what the status means here.
+    /// A short text that says what the status means.
     pub(super) fn plain(status: u16) -> Self {
         let reason = http1::reason_phrase(status);
         let text = format!("{status} {reason}: {}\n", explanation(status));
         Self::new(status).with_text("text/plain; charset=utf-8", text.into_bytes())
     }
 
-    /// The answer to OPTIONS.
+    /// The response to OPTIONS.
     pub(super) fn options() -> Self {
         Self::new(204).with("Allow", ALLOWED)
     }
 
-    /// The answer to a method that files do not have.
+    /// The response to a method that files do not support.
     pub(super) fn method_not_allowed() -> Self {
         Self::plain(405).with("Allow", ALLOWED)
     }
@@ -83,7 +83,7 @@ impl FileAnswer {
         self.with_parts(name, &[value.as_ref()])
     }
 
-    /// Adds a field whose value is in several parts.
+    /// Adds a field; its value is the concatenation of `value`.
     pub(super) fn with_parts(mut self, name: &str, value: &[&[u8]]) -> Self {
         self.head.extend_from_slice(name.as_bytes());
         self.head.extend_from_slice(b": ");
@@ -94,7 +94,7 @@ impl FileAnswer {
         self
     }
 
-    /// Adds a field whose value is a date.
+    /// Adds a field with a date.
     pub(super) fn with_date(mut self, name: &str, date: HttpDate) -> Self {
         self.head.extend_from_slice(name.as_bytes());
         self.head.extend_from_slice(b": ");
@@ -104,7 +104,7 @@ impl FileAnswer {
         self
     }
 
-    /// Adds text of our own as content.
+    /// Adds text as content.
     pub(super) fn with_text(self, content_type: &str, text: Vec<u8>) -> Self {
         let answer = self
             .with("Content-Type", content_type)
@@ -130,7 +130,7 @@ impl FileAnswer {
         self
     }
 
-    /// The response that goes out, with its head complete.
+    /// Completes the head and returns the response to send.
     pub(crate) fn into_response(mut self, form: ReplyForm, date: &str) -> FileResponse {
         http1::write_field(&mut self.head, "Server", AGENT.as_bytes());
         http1::write_field(&mut self.head, "Date", date.as_bytes());

@@ -1,12 +1,13 @@
 //! Opens files inside a directory, and nothing outside.
 //!
-//! The kernel guarantees this, for all names and even if directories are moved meanwhile: on Linux openat2(2) with
-//! `RESOLVE_BENEATH`, one system call per file. Other Unixes, and Linux before 5.6 or behind a filter of system calls
-//! that does not know it, walk down a directory at a time with openat(2) and `O_NOFOLLOW`: that is less than the dozen
-//! crates of `cap-std`, which would be asked for nothing else. Elsewhere the path is made canonical and compared, which
-//! a rename at the right moment can get around; `path.rs` alone stands before that.
+//! On Linux, openat2(2) with `RESOLVE_BENEATH` guarantees this, for all names and even if directories are moved
+//! meanwhile, with one system call per file. Other Unixes, Linux before 5.6, and system call filters that do not know
+//! openat2 walk down one directory at a time with openat(2) and `O_NOFOLLOW`; this is less code than the dozen crates
+//! of `cap-std`. On other systems, the canonical path is compared, which a rename at the right moment can bypass;
+//! there, `path.rs` is the only other check.
 //!
-//! A link that is followed leads inside by a relative path: an absolute one counts as leading out, as the kernel sees it.
+//! Symbolic links are followed if they are relative and stay inside; the kernel treats an absolute link as leading
+//! outside.
 
 #[cfg(not(unix))]
 pub(super) use portable::{Directory, Subdirectory, read_at};
@@ -15,12 +16,12 @@ pub(super) use unix::{Directory, Subdirectory, read_at};
 
 use std::fs::{File, Metadata};
 
-/// What stands under a name.
+/// What a name refers to.
 #[derive(Debug)]
 pub(super) enum Opened {
     File(File, Metadata),
     Directory(Subdirectory),
-    /// A device, a pipe: nothing that has content.
+    /// A device or a pipe, which has no content.
     Other,
 }
 
@@ -39,12 +40,12 @@ mod unix {
     use super::Opened;
     use crate::config::Symlinks;
 
-    /// Links that are followed for one name, and directories between it and the served one; as many as Linux has.
+    /// Links that are followed for one name, and the maximum depth of directories; the limit of Linux.
     const MAX_LINKS: u32 = 40;
     const MAX_DEPTH: usize = 128;
 
-    /// `NONBLOCK`: to open a pipe must not block the worker; content of files does not care. `NOCTTY`: nor give the
-    /// process a terminal.
+    /// `NONBLOCK`: opening a pipe must not block the worker; regular files are not affected. `NOCTTY`: opening a
+    /// terminal must not make it the controlling one.
     const READ: OFlags = OFlags::RDONLY
         .union(OFlags::CLOEXEC)
         .union(OFlags::NONBLOCK)
@@ -54,7 +55,7 @@ mod unix {
     #[derive(Debug)]
     pub(in super::super) struct Directory(OwnedFd);
 
-    /// A directory that was found in it.
+    /// A directory found inside.
     #[derive(Debug)]
     pub(in super::super) struct Subdirectory(File);
 
@@ -67,7 +68,7 @@ mod unix {
             Ok(Self(openat(CWD, path, flags, Mode::empty())?))
         }
 
-        /// Opens what stands under `name`, a relative path without `.` and `..`; empty: the directory itself.
+        /// Opens `name`, a relative path without `.` and `..`; an empty name is the directory itself.
         pub(in super::super) fn look_up(
             &self,
             name: &[u8],
@@ -93,7 +94,7 @@ mod unix {
             self.walk(name, symlinks)
         }
 
-        /// As [`open_below`](Self::open_below), without openat2.
+        /// Like [`open_below`](Self::open_below), without openat2.
         pub(super) fn walk(&self, name: &[u8], symlinks: Symlinks) -> Result<OwnedFd, Errno> {
             if symlinks == Symlinks::All {
                 return openat(&self.0, name, READ, Mode::empty());
@@ -138,7 +139,7 @@ mod unix {
     }
 
     impl Subdirectory {
-        /// The names in it, at most `limit` of them.
+        /// Up to `limit` names in the directory.
         pub(in super::super) fn names(&self, limit: usize) -> io::Result<Vec<Vec<u8>>> {
             let names = Dir::read_from(&self.0)?.take(limit.saturating_add(2));
             let mut names = names
@@ -150,7 +151,7 @@ mod unix {
         }
     }
 
-    /// Reads at `offset`; less than there is room for only at the end of the file, or by chance.
+    /// Reads at `offset`. May return less than fits into the buffer, even before the end of the file.
     pub(in super::super) fn read_at(
         file: &File,
         room: &mut [u8],
@@ -177,9 +178,9 @@ mod unix {
         openat(at, step, READ | OFlags::NOFOLLOW | kind, Mode::empty())
     }
 
-    /// What the link says that could not be opened with `error`; the error, if that was another one.
+    /// The target of the link that could not be opened with `error`, or `error` if it is not about a link.
     fn link_target(at: BorrowedFd<'_>, step: &[u8], error: Errno) -> Result<Vec<u8>, Errno> {
-        // Systems disagree on what it is to meet a link. One that is none is invalid to readlink.
+        // Systems return different errors for a link. readlink fails with EINVAL if it is not one.
         if !matches!(error, Errno::LOOP | Errno::MLINK | Errno::NOTDIR) {
             return Err(error);
         }
@@ -198,10 +199,10 @@ mod unix {
         use super::READ;
         use crate::config::Symlinks;
 
-        /// How often a name is tried while somebody renames directories on its way.
+        /// Attempts to open a name while directories on its path are being renamed.
         const TRIES: u32 = 16;
 
-        /// Filters of system calls say that an unknown one is missing, or that it is not permitted.
+        /// System call filters report an unknown call as missing or as forbidden.
         pub(super) fn has_openat2() -> bool {
             static HAS_OPENAT2: OnceLock<bool> = OnceLock::new();
             *HAS_OPENAT2.get_or_init(|| {
@@ -239,7 +240,7 @@ mod unix {
         use super::super::super::fixtures::Site;
         use super::*;
 
-        /// What opening comes to, by openat2 and on foot.
+        /// The results of opening with openat2 and by walking.
         fn both(site: &Site, name: &str, symlinks: Symlinks) -> [Result<u64, Errno>; 2] {
             use std::os::unix::fs::MetadataExt;
             let directory = Directory::open(site.root()).unwrap();
@@ -326,11 +327,11 @@ mod portable {
     use super::Opened;
     use crate::config::Symlinks;
 
-    /// A directory with files to open, made canonical.
+    /// A directory with files to open, as a canonical path.
     #[derive(Debug)]
     pub(in super::super) struct Directory(PathBuf);
 
-    /// A directory that was found in it.
+    /// A directory found inside.
     #[derive(Debug)]
     pub(in super::super) struct Subdirectory(PathBuf);
 
@@ -342,7 +343,7 @@ mod portable {
             }
         }
 
-        /// Opens what stands under `name`, a relative path without `.` and `..`; empty: the directory itself.
+        /// Opens `name`, a relative path without `.` and `..`; an empty name is the directory itself.
         pub(in super::super) fn look_up(
             &self,
             name: &[u8],
@@ -373,7 +374,7 @@ mod portable {
     }
 
     impl Subdirectory {
-        /// The names in it that are text, at most `limit` of them.
+        /// Up to `limit` names in the directory, those in UTF-8.
         pub(in super::super) fn names(&self, limit: usize) -> io::Result<Vec<Vec<u8>>> {
             let mut names = Vec::new();
             for entry in fs::read_dir(&self.0)?.take(limit) {
@@ -385,7 +386,7 @@ mod portable {
         }
     }
 
-    /// Reads at `offset`; less than there is room for only at the end of the file, or by chance.
+    /// Reads at `offset`. May return less than fits into the buffer, even before the end of the file.
     pub(in super::super) fn read_at(
         mut file: &File,
         room: &mut [u8],

@@ -7,7 +7,7 @@
 use crate::content_coding::Coding;
 use crate::http1::Fields;
 
-/// How much a client wants each coding, in thousandths; 0: not at all.
+/// The weight of each coding in thousandths; 0: not acceptable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Accepted {
     gzip: u16,
@@ -16,7 +16,7 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// What the fields of a request say.
+    /// Parses Accept-Encoding.
     pub(super) fn of(fields: Fields<'_>) -> Self {
         let (mut gzip, mut brotli, mut any) = (None, None, None);
         let mut identity = 0;
@@ -44,8 +44,8 @@ impl Accepted {
         }
     }
 
-    /// What the client takes and does not like less than content as it is, best first; `preferred` where it has no
-    /// preference of its own.
+    /// The codings that the client accepts and does not rank below uncompressed content, best first. `preferred` comes
+    /// first among equals.
     pub(super) fn best_first(self, preferred: Coding) -> impl Iterator<Item = Coding> {
         let gzip = (self.gzip, Coding::Gzip);
         let brotli = (self.brotli, Coding::Brotli);
@@ -62,7 +62,7 @@ impl Accepted {
     }
 }
 
-/// How a coding is called in field values, file names and entity tags.
+/// The name of a coding in field values, file names and entity tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) field: &'static str,
@@ -70,7 +70,7 @@ pub(super) struct Names {
     pub(super) tag: &'static str,
 }
 
-/// The names of a coding that [`Accepted::best_first`] gives out.
+/// The names of a coding that [`Accepted::best_first`] returns.
 pub(super) fn names(coding: Coding) -> Names {
     let (field, file, tag) = match coding {
         Coding::Brotli => ("br", ".br", "-br"),

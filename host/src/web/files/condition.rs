@@ -1,8 +1,7 @@
-//! Validators, and the conditions that clients make of them (RFC 9110 §8.8, §13).
+//! Validators, and conditional requests (RFC 9110 §8.8, §13).
 //!
-//! Pure, evaluated in the order of §13.2.2. A date is a number of seconds since 1970, and none where the file's time
-//! cannot be written as a date of HTTP. Dates that cannot be read are ignored; lists of tags are read as far as they
-//! can be.
+//! Pure; evaluates conditions in the order of §13.2.2. Dates are seconds since 1970, `None` if HTTP cannot express the
+//! file's time. Invalid dates are ignored; a list of tags is read up to the first invalid one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,22 +9,22 @@ use httpdate::HttpDate;
 
 use crate::http1::Fields;
 
-/// What identifies the representation that would be sent.
+/// The validators of the representation that would be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Validators<'a> {
-    /// As ETag has it, with its quotes.
+    /// The value of ETag, with quotes.
     pub(super) tag: &'a [u8],
     pub(super) modified: Option<u64>,
 }
 
-/// What the conditions of a GET or HEAD come to.
+/// The result of the conditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// They hold, or there are none.
+    /// They are met, or there are none.
     Holds,
-    /// The client's copy is as good: 304.
+    /// The client's copy is current: 304.
     NotModified,
-    /// 412
+    /// A condition is not met: 412.
     Failed,
 }
 
@@ -37,7 +36,7 @@ pub(super) fn has_any(fields: Fields<'_>) -> bool {
     })
 }
 
-/// Evaluates all conditions but `If-Range`.
+/// Evaluates all conditions except `If-Range`.
 pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcome {
     let strong = |tag: &[u8]| is_same_strong(tag, validators.tag);
     let weak = |tag: &[u8]| opaque(tag) == opaque(validators.tag);
@@ -64,7 +63,7 @@ pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcom
     Outcome::Holds
 }
 
-/// Whether a Range may be served: there is no `If-Range`, or it names just this representation (§13.1.5).
+/// Whether a Range may be served: there is no `If-Range`, or it matches this representation (§13.1.5).
 pub(super) fn holds_for_range(fields: Fields<'_>, validators: Validators<'_>) -> bool {
     let mut values = fields.named("if-range");
     match (values.next(), values.next()) {
@@ -80,18 +79,18 @@ pub(super) fn holds_for_range(fields: Fields<'_>, validators: Validators<'_>) ->
     }
 }
 
-/// Whether a date tells this version from every other: within its second the file may change again (§8.8.2.2).
+/// Whether a date identifies this version: the file may change again within the same second (§8.8.2.2).
 fn is_settled(modified: u64) -> bool {
     seconds(SystemTime::now()).is_some_and(|now| modified < now)
 }
 
-/// The seconds of a time that HTTP can write.
+/// The time in seconds, if HTTP can express it.
 pub(super) fn seconds(time: SystemTime) -> Option<u64> {
     let since = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
     (since <= LATEST).then_some(since)
 }
 
-/// The date of [`seconds`], but not in the future, where no origin may say that something was modified (§8.8.2.1).
+/// The date of [`seconds`], limited to now: an origin must not send a Last-Modified in the future (§8.8.2.1).
 pub(super) fn last_modified(modified: u64) -> HttpDate {
     let now = seconds(SystemTime::now()).unwrap_or(LATEST);
     (UNIX_EPOCH + Duration::from_secs(modified.min(now))).into()
@@ -100,7 +99,7 @@ pub(super) fn last_modified(modified: u64) -> HttpDate {
 /// The last second of the year 9999.
 const LATEST: u64 = 253_402_300_799;
 
-/// Whether any tag of the field `is_same`; `*` is. `None`: there is no such field.
+/// Whether any tag of the field `is_same`; `*` always is. `None`: the field is missing.
 fn any_tag(fields: Fields<'_>, name: &str, is_same: impl Fn(&[u8]) -> bool) -> Option<bool> {
     let mut has_field = false;
     for value in fields.named(name) {
@@ -112,7 +111,7 @@ fn any_tag(fields: Fields<'_>, name: &str, is_same: impl Fn(&[u8]) -> bool) -> O
     has_field.then_some(false)
 }
 
-/// The entity tags of a list, up to the first thing that is none. Commas may stand inside of a tag.
+/// The entity tags of a list, up to the first invalid one. A tag may contain commas.
 fn tags(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let start = rest
@@ -138,7 +137,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// The date in a field of one line.
+/// The date in a field that occurs once.
 fn date(fields: Fields<'_>, name: &str) -> Option<u64> {
     let mut values = fields.named(name);
     match (values.next(), values.next()) {
@@ -243,7 +242,7 @@ mod tests {
                 modified: seconds(modified),
                 ..STRONG
             };
-            // The clock may have gone on since.
+            // The clock may have moved on since.
             let is_same_second = seconds(SystemTime::now()) == seconds(now);
             let served = holds_for_range(head.fields(), validators);
             assert!(served == is_served || !is_same_second, "{age} s");

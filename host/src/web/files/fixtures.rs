@@ -7,10 +7,10 @@ use std::{env, fs, process};
 use crate::config::{StaticFilesConfig, Symlinks};
 use crate::http1::{HeadLimits, RequestHead};
 
-/// What no answer may have in it.
+/// The content of `secret`; must not appear in any response.
 pub(super) const SECRET: &str = "this is not to be served";
 
-/// Files below `public`, `secret` beside that directory; removed with the value.
+/// Files in `public`, and `secret` beside that directory; removed on drop.
 pub(super) struct Site {
     dir: PathBuf,
     root: PathBuf,
@@ -36,7 +36,7 @@ impl Site {
         self.dir.join(name)
     }
 
-    /// Writes a file, and the directories that it is in.
+    /// Writes a file, and creates its directories.
     pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -44,7 +44,7 @@ impl Site {
         path
     }
 
-    /// The defaults, for this directory.
+    /// The default settings for this directory.
     pub(super) fn config(&self) -> StaticFilesConfig {
         StaticFilesConfig {
             dir: Some(self.root.clone()),
@@ -64,7 +64,7 @@ impl Drop for Site {
     }
 }
 
-/// The head in `text`, which has to be a good one.
+/// Parses `text`, a valid head.
 pub(super) fn request(text: impl AsRef<[u8]>) -> RequestHead {
     let text = text.as_ref().to_vec();
     RequestHead::parse(text, 0, Vec::new(), &HeadLimits::default()).unwrap()

@@ -1,7 +1,7 @@
-//! A directory as a page with links: for directories without an index file, where the operator allows it.
+//! A directory as a page of links: for directories without an index file, if the operator enables listings.
 //!
-//! Lists just what would be served: every name is opened as a request for it would be, so that nothing hidden, nothing
-//! unreadable and no link that leads out is told of. Plain HTML that needs neither script nor style.
+//! Lists only what would be served: every name is opened as for a request, so the page reveals nothing hidden, nothing
+//! unreadable and no link that leads outside. Plain HTML without script or style.
 
 use std::io;
 use std::time::SystemTime;
@@ -13,11 +13,11 @@ use super::below::Subdirectory;
 use super::open::{Found, Root};
 use super::path::{encoded, is_served};
 
-/// The most names that are read and listed; the page says so when there are more. To open them all takes a worker some
+/// The maximum number of names that are read and listed; the page says if there are more. Opening this many takes about
 /// 30 ms.
 const MAX_NAMES: usize = 10_000;
 
-/// One line of the page. In the order of the page: directories first.
+/// A line of the page. Sorts as on the page: directories first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     is_file: bool,
@@ -25,7 +25,7 @@ struct Line {
     file: Option<(u64, SystemTime)>,
 }
 
-/// The page for the directory of this name, UTF-8.
+/// The page for the directory `name`, in UTF-8.
 pub(super) fn page(root: &Root, name: &[u8], directory: &Subdirectory) -> io::Result<Vec<u8>> {
     let mut names = directory.names(MAX_NAMES + 1)?;
     let is_cut = names.len() > MAX_NAMES;
@@ -96,7 +96,7 @@ fn minute(time: SystemTime) -> String {
     )
 }
 
-/// Text for HTML; bytes that are no UTF-8 are shown as such.
+/// HTML text; bytes that are not UTF-8 are replaced.
 fn escaped(name: &[u8]) -> String {
     let mut out = String::new();
     for character in String::from_utf8_lossy(name).chars() {
@@ -130,7 +130,7 @@ mod tests {
         String::from_utf8(page(&root, name.as_bytes(), &directory).unwrap()).unwrap()
     }
 
-    /// Where the page leads.
+    /// The links of a page.
     fn links(page: &str) -> Vec<&str> {
         let links = page.split("href=\"").skip(1);
         links.map(|link| link.split('"').next().unwrap()).collect()

@@ -1,6 +1,6 @@
-//! What kind of content a file has, told from its name alone (RFC 9110 §8.3), and whether compression is worth it.
+//! The media type of a file, from its name only (RFC 9110 §8.3), and whether compression is useful.
 //!
-//! The table is that of `mime_guess`. Content is never looked at, and browsers are told not to guess either.
+//! The table is that of `mime_guess`. Content is never inspected, and browsers are told not to guess either.
 
 /// A media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,19 +8,19 @@ pub(super) struct MediaType {
     essence: &'static str,
 }
 
-/// What coding content of a type gains.
+/// Whether compression reduces content of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gain {
-    /// It is text, or as redundant as text.
+    /// Yes: text, or as redundant as text.
     Sure,
-    /// Somebody may have done it beforehand.
+    /// Unknown: precompressed files are used, nothing is compressed on the fly.
     Unknown,
-    /// It is compressed as it is.
+    /// No: it is already compressed.
     Nothing,
 }
 
 impl MediaType {
-    /// The type of a file of this name.
+    /// The media type of a file name.
     pub(super) fn of(name: &[u8]) -> Self {
         let essence = extension(name).and_then(|it| mime_guess::from_ext(it).first_raw());
         Self {
@@ -28,7 +28,7 @@ impl MediaType {
         }
     }
 
-    /// The parts of the value of Content-Type.
+    /// The parts of the Content-Type value.
     pub(super) fn value(self) -> [&'static str; 2] {
         match self.is_text() {
             true => [self.essence, "; charset=utf-8"],
@@ -54,7 +54,7 @@ impl MediaType {
     }
 }
 
-/// What stands behind the last dot of the last segment.
+/// The part of the last segment after its last dot.
 fn extension(name: &[u8]) -> Option<&str> {
     let dot = memchr::memrchr(b'.', name)?;
     let extension = &name[dot + 1..];
@@ -64,7 +64,7 @@ fn extension(name: &[u8]) -> Option<&str> {
     str::from_utf8(extension).ok()
 }
 
-/// Text that is not called so.
+/// Text formats whose type does not begin with `text/`.
 const TEXT: &[&str] = &[
     "application/javascript",
     "application/json",
@@ -72,7 +72,7 @@ const TEXT: &[&str] = &[
     "application/x-ns-proxy-autoconfig",
 ];
 
-/// As redundant as text, without a charset.
+/// Formats as redundant as text, without a charset.
 const REDUNDANT: &[&str] = &[
     "application/font-sfnt",
     "application/rtf",

@@ -1,7 +1,7 @@
 //! Several parts of a file as the content of one response: `multipart/byteranges` (RFC 9110 §14.6).
 //!
-//! Pure but for the boundary, which is drawn at random for each response so that no file can have it in its content on
-//! purpose. The length of all of it is known before anything is sent.
+//! Pure, except that each response has a random boundary, so that no file can contain it on purpose. The total length
+//! is known before anything is sent.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::mime::MediaType;
 use super::send::Segment;
 
-/// A response's content in several parts.
+/// The content of a response in several parts.
 #[derive(Debug)]
 pub(super) struct Multipart {
     pub(super) boundary: String,
@@ -42,13 +42,13 @@ impl Multipart {
     }
 }
 
-/// The value of Content-Range for a part that is not empty.
+/// The value of Content-Range for a non-empty part.
 pub(super) fn content_range(part: &Range<u64>, len: u64) -> String {
     format!("bytes {}-{}/{len}", part.start, part.end.saturating_sub(1))
 }
 
 fn random_boundary() -> String {
-    // Keyed anew for each value, from the system's randomness.
+    // Each value has new keys from the system's random numbers.
     let random = || RandomState::new().hash_one(0);
     format!("{:016x}{:016x}", random(), random())
 }

@@ -1,9 +1,9 @@
-//! The served directory, and what is found in it.
+//! The served directory and the files in it.
 //!
-//! The directory is held open, so that a name costs one look-up and cannot leave it; see `below.rs`. Once a second, if
-//! there are requests, it is opened anew: builds and deployments put another directory in its place, and nobody wants to
-//! restart a server for that. A directory that has gone has no files until it is back. What cannot be opened is told
-//! apart by what the client is to hear; only what an operator can do something about is logged.
+//! The directory is held open, so that a name costs one look-up that cannot leave it; see `below.rs`. With requests
+//! coming in, it is reopened once a second: builds and deployments replace the directory, and that must not require a
+//! restart. While the directory is missing, there are no files. Errors are distinguished by the response for the
+//! client; only those that an operator can fix are logged.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -22,20 +22,20 @@ pub(super) struct Root {
     path: PathBuf,
     symlinks: Symlinks,
     started_at: Instant,
-    /// In which second since then the directory was opened.
+    /// The second in which the directory was opened, counted from `started_at`.
     opened_in: AtomicU64,
-    /// None while it is not there. Written once a second; look-ups share it.
+    /// `None` while it is missing. Written once a second, read by every look-up.
     directory: RwLock<Option<Directory>>,
 }
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Debug)]
 pub(super) enum Found {
     File(OpenFile),
     Directory(Subdirectory),
 }
 
-/// A regular file, opened, as it was then.
+/// A regular file, and its state when it was opened.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: File,
@@ -45,22 +45,22 @@ pub(super) struct OpenFile {
     inode: u64,
 }
 
-/// Why there is nothing to serve.
+/// Why a name cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenError {
-    /// Nothing of that name: 404.
+    /// The name does not exist: 404.
     NotFound,
-    /// A symbolic link on the way leads out of the directory: 404.
+    /// A symbolic link leads outside the directory: 404.
     LeadsOut,
-    /// A symbolic link that is not followed, or one of too many: 404.
+    /// A symbolic link that may not be followed, or too many links: 404.
     Link,
     /// A device, a pipe, a socket: 404.
     NotAFile,
-    /// The system does not let us read it: 403.
+    /// No permission to read it: 403.
     Forbidden,
-    /// Out of open files or memory: 503.
+    /// Out of file descriptors or memory: 503.
     Exhausted,
-    /// The disk failed: 500.
+    /// I/O error: 500.
     Failed,
 }
 
@@ -108,7 +108,7 @@ impl Root {
         })
     }
 
-    /// Opens what stands under `name`, as `path.rs` has resolved it.
+    /// Opens `name`, as resolved by `path.rs`.
     pub(super) fn look_up(&self, name: &[u8]) -> Result<Found, OpenError> {
         self.renew();
         let directory = self.directory.read();
@@ -122,10 +122,10 @@ impl Root {
         }
     }
 
-    /// Opens the directory anew if that was not done in this second.
+    /// Reopens the directory, at most once a second.
     fn renew(&self) {
         let second = self.started_at.elapsed().as_secs();
-        // Two workers at once do it twice, which is no harm.
+        // Two workers may both do it, which is harmless.
         if self.opened_in.load(Ordering::Relaxed) == second {
             return;
         }
@@ -133,7 +133,7 @@ impl Root {
         let opened = match Directory::open(&self.path) {
             Ok(directory) => Some(directory),
             Err(error) if OpenError::of(&error).is_absence() => None,
-            // Of no use to anybody; the one that we have may be.
+            // Keep the open directory, which may still work.
             Err(_) => return,
         };
         let is_there = opened.is_some();
@@ -174,7 +174,7 @@ impl OpenFile {
         }
     }
 
-    /// Writes what changes with its content: length, time and, for a file that was put in its place, the inode.
+    /// Writes what changes with the content: length, time and, for a replaced file, the inode.
     pub(super) fn write_fingerprint(&self, out: &mut Vec<u8>) {
         let (mark, since) = match self.modified.duration_since(UNIX_EPOCH) {
             Ok(since) => (&b"-"[..], since),
@@ -191,7 +191,7 @@ impl OpenFile {
 }
 
 impl OpenError {
-    /// Which one it is; logs what an operator has to see.
+    /// Converts the error; logs those that an operator can fix.
     pub(super) fn report(error: &io::Error) -> Self {
         let kind = Self::of(error);
         if matches!(kind, Self::Exhausted | Self::Failed) {
@@ -200,7 +200,7 @@ impl OpenError {
         kind
     }
 
-    /// Whether for clients there is nothing of that name.
+    /// Whether clients get a 404.
     pub(super) fn is_absence(self) -> bool {
         matches!(
             self,
@@ -208,7 +208,7 @@ impl OpenError {
         )
     }
 
-    /// For the log.
+    /// The reason, for the log.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::NotFound => "no such file",
@@ -234,7 +234,7 @@ impl OpenError {
             Some(
                 Errno::NOENT
                 | Errno::NOTDIR
-                // Names that the file system cannot have.
+                // Names that the file system does not allow.
                 | Errno::NAMETOOLONG
                 | Errno::INVAL
                 | Errno::ILSEQ

@@ -1,40 +1,40 @@
 //! Maps the path of a request to a name in the served directory.
 //!
-//! Pure, and the first of two lines of defence: what leaves here has no `..`, no separator that was smuggled in, and
-//! nothing that this platform reads as something else. The second one is the kernel's, see `below.rs`. Escapes are
-//! decoded once. Names are bytes: a file whose name is no UTF-8 can be asked for. Names with `:`, `\`, a final dot or
-//! space, `con` or `aux.txt` are names like any other, but on Windows.
+//! Pure, and the first of two defences; the second is the kernel, see `below.rs`. The result contains no `..`, no
+//! encoded separator, and nothing that has a special meaning on this platform. Percent-encoding is decoded once. Names
+//! are bytes, so files whose names are not UTF-8 can be requested. Names with `:`, `\`, a final dot or space, `con` or
+//! `aux.txt` are special on Windows only.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode};
 
-/// A path, resolved.
+/// A resolved path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolved {
-    /// Segments with a `/` between them; empty for the served directory itself.
+    /// Segments separated by `/`; empty for the served directory itself.
     pub(super) name: Vec<u8>,
-    /// The path ends as a directory's does: in `/`, or in a segment that leads to a directory.
+    /// The path ends in `/`, `/.` or `/..`.
     pub(super) is_directory: bool,
 }
 
 /// Why a path is not looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathError {
-    /// An escape is incomplete, or stands for a control character: 400.
+    /// A percent-encoding is incomplete, or encodes a control character: 400.
     Malformed,
-    /// It leads out of the served directory: 403.
+    /// It leads outside the served directory: 403.
     Outside,
-    /// A name that begins with a dot, but for `/.well-known` (RFC 8615): 404, whether it is there or not.
+    /// A name that begins with a dot, except `/.well-known` (RFC 8615): 404, whether it exists or not.
     Hidden,
-    /// A slash in an escape, which no name has: 404.
+    /// An encoded slash, which names cannot contain: 404.
     Separator,
-    /// No file system has such a long name: 404.
+    /// A name longer than any file system allows: 404.
     TooLong,
     /// Windows would take the name for another file or a device, and this is Windows: 404.
     Foreign,
 }
 
 impl PathError {
-    /// For the log.
+    /// The reason, for the log.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Malformed => "the path contains invalid percent-encoding or a control character",
@@ -47,10 +47,10 @@ impl PathError {
     }
 }
 
-/// The longest name of a file, in bytes, on the file systems that there are; longer ones are 404.
+/// The maximum length of a file name, in bytes, on common file systems; longer ones get 404.
 const MAX_NAME_LEN: usize = 255;
 
-/// Resolves the path of a request target, as it was received, without the query.
+/// Resolves the path of a request target, as received, without the query.
 pub(super) fn resolve(path: &[u8]) -> Result<Resolved, PathError> {
     let Some(relative) = path.strip_prefix(b"/") else {
         return Err(PathError::Malformed);
@@ -76,7 +76,7 @@ pub(super) fn resolve(path: &[u8]) -> Result<Resolved, PathError> {
     Ok(Resolved { name, is_directory })
 }
 
-/// Whether a file of this name is served, if it is there.
+/// Whether a file of this name may be served.
 pub(super) fn is_served(name: &[u8]) -> bool {
     !name.is_empty() && !name.iter().any(|&byte| is_control(byte)) && check(name).is_ok()
 }
@@ -91,17 +91,17 @@ fn check(name: &[u8]) -> Result<(), PathError> {
     }
 }
 
-/// Whether Windows takes the name for something else than a file that is called so.
+/// Whether the name has a special meaning on Windows.
 fn is_special_on_windows(name: &[u8]) -> bool {
-    // Separators, drives and streams; short names such as `GIT~1`, which stand for any long one.
+    // Separators, drives and streams; short names such as `GIT~1`, which are aliases of long ones.
     name.iter().any(|byte| matches!(byte, b'\\' | b':' | b'~'))
-        // It drops them, and finds another file.
+        // Windows ignores these and opens another file.
         || name.ends_with(b".")
         || name.ends_with(b" ")
         || is_device(name)
 }
 
-/// `name` with everything escaped that has a meaning in a URL, in HTML or in a field.
+/// `name`, with every character encoded that is special in a URL, in HTML or in a field.
 pub(super) fn encoded(name: &[u8]) -> PercentEncode<'_> {
     percent_encode(name, ESCAPED)
 }
@@ -113,12 +113,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// Where the name of the directory ends that `name` is in.
+/// The end of the parent directory's name in `name`.
 fn parent_of(name: &[u8]) -> usize {
     memchr::memrchr(b'/', name).unwrap_or(0)
 }
 
-/// Undoes the escapes of a segment.
+/// Decodes the percent-encoding of a segment.
 fn decode(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
     let mut bytes = segment.iter();
     while let Some(&byte) = bytes.next() {
@@ -149,7 +149,7 @@ fn is_control(byte: u8) -> bool {
     byte < b' ' || byte == 0x7f
 }
 
-/// Whether Windows opens a device where this name is asked for, in whatever directory, with whatever extension.
+/// Whether Windows opens a device under this name, in any directory and with any extension.
 fn is_device(name: &[u8]) -> bool {
     let stem = name.split(|&byte| byte == b'.').next().unwrap_or_default();
     let stem = stem.trim_ascii_end();
@@ -161,7 +161,7 @@ const DEVICES: &[&[u8]] = &[
     b"con", b"prn", b"aux", b"nul", b"clock$", b"conin$", b"conout$",
 ];
 
-/// `COM1` and its kin; superscript digits count as digits there.
+/// `COM1` and the like; Windows accepts superscript digits.
 fn is_numbered_device(stem: &[u8]) -> bool {
     let Some((kind, number)) = stem.split_at_checked(3) else {
         return false;
@@ -290,7 +290,7 @@ mod tests {
             "/", "/", ".", ".", "%2e", "%2E", "%2f", "\\", "%5c", "a", "b.c", ":", "%00", "%25",
             "\u{a0}", " ",
         ];
-        // A small generator (xorshift), so that a failure can be repeated.
+        // A small generator (xorshift), so that a failure is reproducible.
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut resolved = 0;
         for _ in 0..100_000 {

@@ -1,27 +1,27 @@
 //! The ranges of a representation that a client requests (RFC 9110 §14).
 //!
-//! Pure. What is malformed is ignored, as the RFC has it, and so is what costs more than the whole: more than
-//! [`MAX_RANGES`] ranges, or ranges that overlap so much that together they are longer than the content. Parts that touch
-//! or overlap become one. Whether the client's copy is of this representation (`If-Range`) is for `condition.rs`.
+//! Pure. As the RFC allows, Range is ignored if it is malformed or if it would cost more than the whole content: more
+//! than [`MAX_RANGES`] ranges, or overlapping ranges that are longer in total than the content. Parts that touch or
+//! overlap are merged. `condition.rs` evaluates `If-Range`.
 
 use std::ops::Range;
 
-/// The most ranges of one request; with more of them Range is ignored. Whoever resumes a download asks for one,
-/// viewers of PDF for a handful.
+/// The maximum number of ranges in a request; with more, Range is ignored. Resumed downloads use one, PDF viewers a
+/// few.
 const MAX_RANGES: usize = 16;
 
-/// What is to be sent of a representation.
+/// The part of a representation to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selected {
     /// All of it, 200.
     Whole,
-    /// These parts, none empty, at least one, in the order in which they were asked for: 206.
+    /// These parts, at least one and none empty, in the requested order: 206.
     Parts(Vec<Range<u64>>),
-    /// No part of it was asked for: 416.
+    /// No requested part exists: 416.
     Nothing,
 }
 
-/// One range as it was asked for.
+/// One requested range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spec {
     From(u64),
@@ -29,9 +29,9 @@ enum Spec {
     Last(u64),
 }
 
-/// Reads the values of the Range lines of a request for a representation of `len` bytes.
+/// Parses the Range lines of a request for a representation of `len` bytes.
 pub(super) fn select<'a>(mut values: impl Iterator<Item = &'a [u8]>, len: u64) -> Selected {
-    // No list field: what several lines mean is anybody's guess.
+    // Range is not a list field, so several lines have no defined meaning.
     let (Some(value), None) = (values.next(), values.next()) else {
         return Selected::Whole;
     };
@@ -39,7 +39,7 @@ pub(super) fn select<'a>(mut values: impl Iterator<Item = &'a [u8]>, len: u64) -
         return Selected::Whole;
     };
     if len == 0 && specs.iter().any(|spec| matches!(spec, Spec::Last(1..))) {
-        // Satisfiable (§14.1.2), but Content-Range cannot say so of nothing.
+        // Satisfiable (§14.1.2), but Content-Range cannot express an empty range.
         return Selected::Whole;
     }
     let parts: Vec<_> = specs.iter().filter_map(|spec| spec.within(len)).collect();
@@ -87,7 +87,7 @@ impl Spec {
         (first <= last).then_some(Self::Between(first, last))
     }
 
-    /// The part of `len` bytes that it selects; `None`: no byte.
+    /// The part of `len` bytes that it selects; `None` if there is none.
     fn within(self, len: u64) -> Option<Range<u64>> {
         let part = match self {
             Self::From(first) => first..len,
@@ -98,7 +98,7 @@ impl Spec {
     }
 }
 
-/// A number of digits only. One that is too large is as good as the largest: it is past the end of any file.
+/// A decimal number. One that is too large becomes the maximum: it is past the end of any file.
 fn position(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -110,12 +110,12 @@ fn position(digits: &[u8]) -> Option<u64> {
     }))
 }
 
-/// Joins parts that overlap or touch, in the place of the first of them.
+/// Merges parts that overlap or touch, at the position of the first one.
 fn coalesced(parts: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut joined: Vec<Range<u64>> = Vec::with_capacity(parts.len());
     for mut part in parts {
         let mut place = joined.len();
-        // A joined part may reach one that was apart before.
+        // A merged part may reach another one.
         while let Some(at) = joined.iter().position(|other| touch(other, &part)) {
             let other = joined.remove(at);
             part = other.start.min(part.start)..other.end.max(part.end);

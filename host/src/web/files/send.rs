@@ -1,14 +1,14 @@
 //! Sends a response with the content of a file.
 //!
-//! What is short goes out in one write with its head. What is long goes from the page cache to a plain socket inside the
-//! kernel, with sendfile(2), where there is that; through TLS and channels it goes by a buffer of the worker. Either way
-//! in pieces, between which other connections have their turn, and no file is ever in memory as a whole. The client has
-//! to take something within the time that it is given. What was announced is sent or visibly not: a file that turns out
-//! shorter ends the connection, one that has grown is sent as long as it was.
+//! Short content is written together with the head. Long content goes from the page cache to a plain socket inside the
+//! kernel (sendfile(2)) where available; through TLS and channels, it is copied through a buffer of the worker. It is
+//! sent in pieces, between which other connections get their turn, so no file is ever in memory as a whole. The client
+//! must accept data within the stall limit. The announced length is sent, or the client can see that it was not: if the
+//! file has been truncated, the connection is closed; if it has grown, the rest is not sent.
 //!
-//! Reading a file happens on the worker's thread, as opening it does, since the page cache answers in less time than it
-//! takes to ask another thread. For long files the kernel is told beforehand which part comes next, so that a
-//! slow disk works while the network does; a piece that is not there yet makes the worker wait for the disk.
+//! Files are read on the worker's thread, because reading from the page cache is cheaper than a switch to another
+//! thread. For long files, the kernel is told which part comes next, so that the disk works while the network does; if
+//! a piece is not in memory yet, the worker waits for the disk.
 
 use std::fs::File;
 use std::io;
@@ -24,14 +24,14 @@ use crate::content_coding::{Coding, EncodeError, Encoder};
 use crate::http1::BodyEncoder;
 use crate::stream::Writer;
 
-/// Up to this length, in bytes, content is read into the buffer of its head, and both are one write. Beyond it copying
-/// twice costs more than a second system call. Measured: 4 to 32 KiB cost the same, 64 KiB a quarter more.
+/// Content up to this length, in bytes, is written together with the head. Above it, copying twice costs more than a
+/// second system call. Measured: 4 to 32 KiB cost the same, 64 KiB a quarter more.
 const ONE_WRITE: u64 = 16 * 1024;
 
-/// The most that is sent before other connections have their turn, in bytes, and what the kernel is told of beforehand.
+/// The maximum sent before other connections get their turn, and the length of the read-ahead, in bytes.
 const PIECE: u64 = 1024 * 1024;
 
-/// How much is coded at a time, in bytes: half a millisecond's work.
+/// How much is compressed at a time, in bytes: takes half a millisecond.
 const CODED_PIECE: usize = 32 * 1024;
 
 /// A piece of a response's content.
@@ -52,10 +52,10 @@ impl Segment {
     }
 }
 
-/// Why a response was not sent to its end. The connection is of no further use then: what it announced is missing.
+/// Why a response is incomplete. The connection must be closed, because announced content is missing.
 #[derive(Debug, Error)]
 pub(crate) enum SendFileError {
-    /// The client went away, or took nothing for too long (`TimedOut`).
+    /// The client closed the connection, or accepted nothing for too long (`TimedOut`).
     #[error("the client stopped reading")]
     Client(#[source] io::Error),
     #[error("the file was truncated while it was sent")]
@@ -66,7 +66,7 @@ pub(crate) enum SendFileError {
     Encode(#[from] EncodeError),
 }
 
-/// A response that only has to be sent.
+/// A response that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct FileResponse {
     head: Vec<u8>,
@@ -78,8 +78,8 @@ impl FileResponse {
         Self { head, body }
     }
 
-    /// Sends it; called once. `stall`: how long the client may take nothing. `sent` grows with every byte that was
-    /// written, the head's included.
+    /// Sends the response; called once. `stall`: how long the client may accept nothing. `sent` grows by the bytes
+    /// written, including the head.
     pub(crate) async fn send(
         self,
         to: &mut Writer<'_>,
@@ -106,7 +106,7 @@ impl FileResponse {
                 coding,
                 permit,
             } => {
-                // Boxed: not to make room for an encoder in every connection.
+                // Boxed, so that not every connection reserves room for an encoder.
                 let result = Box::pin(sending.coded(&file, len, coding)).await;
                 drop(permit);
                 result
@@ -121,7 +121,7 @@ struct Sending<'a, 'w> {
     to: &'a mut Writer<'w>,
     stall: Duration,
     sent: &'a mut u64,
-    /// What has to be written next.
+    /// Bytes to write next.
     out: Vec<u8>,
 }
 
@@ -170,7 +170,7 @@ impl Sending<'_, '_> {
         self.flush().await
     }
 
-    /// Sends a part by way of a buffer.
+    /// Sends a part through a buffer.
     async fn copy_part(&mut self, file: &File, mut part: Range<u64>) -> Result<(), SendFileError> {
         if part.is_empty() {
             return Ok(());
@@ -236,7 +236,7 @@ impl Sending<'_, '_> {
         }
     }
 
-    /// Room for `len` bytes behind what is waiting, in a buffer of the worker if possible.
+    /// Reserves room for `len` bytes after the waiting ones, in a buffer of the worker if possible.
     fn make_room(&mut self, len: usize) {
         if self.out.capacity() - self.out.len() < len {
             let mut larger = buffers::large();
@@ -253,14 +253,14 @@ impl Sending<'_, '_> {
         Ok(())
     }
 
-    /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
+    /// Sends as much of a part as possible inside the kernel; returns the rest, which must be copied.
     #[cfg(not(target_os = "linux"))]
     async fn move_part(&mut self, _: &File, part: Range<u64>) -> Result<Range<u64>, SendFileError> {
         Ok(part)
     }
 }
 
-/// Between the pieces of a part; it costs a turn of the event loop, which a part of one piece is spared.
+/// Yields between the pieces of a part. A part of one piece does not pay for this.
 async fn let_others_go_on(rest: &Range<u64>) {
     if !rest.is_empty() {
         tokio::task::yield_now().await;
@@ -307,11 +307,11 @@ mod linux {
 
     use super::{PIECE, SendFileError, Sending, let_others_go_on};
 
-    /// How much is moved for the price of a write, of which tokio allows 128 in a turn; in bytes.
+    /// Bytes that count as one write; tokio allows 128 in a turn.
     const COUNTED: usize = 64 * 1024;
 
     impl Sending<'_, '_> {
-        /// Sends of a part what can be sent inside the kernel; what is left has to be copied.
+        /// Sends as much of a part as possible inside the kernel; returns the rest, which must be copied.
         pub(super) async fn move_part(
             &mut self,
             file: &File,
@@ -347,7 +347,8 @@ mod linux {
             Ok(part)
         }
 
-        /// Writes what is waiting and lets the kernel hold it back, to share a packet with what comes.
+        /// Writes the waiting bytes and lets the kernel hold them back (`MSG_MORE`), so that they share a packet with
+        /// the next.
         async fn send_before_more(&mut self) -> Result<(), SendFileError> {
             let out = std::mem::take(&mut self.out);
             let mut start = 0;
@@ -365,13 +366,13 @@ mod linux {
             Ok(())
         }
 
-        /// `TimedOut` when the client takes nothing for as long as it may.
+        /// `TimedOut` if the client accepts nothing for the stall limit.
         async fn whenever_writable(
             &self,
             mut write: impl FnMut(&TcpStream) -> Result<usize, Errno>,
         ) -> io::Result<usize> {
             let Some(socket) = self.to.plain_socket() else {
-                // Nothing may go around the encryption.
+                // Nothing may bypass the encryption.
                 return Err(io::ErrorKind::Unsupported.into());
             };
             self.to.deadline().arm(self.stall);
@@ -393,18 +394,18 @@ mod linux {
         }
     }
 
-    /// Counts what was moved towards this connection's turn, as tokio does with its own writes, and ends the turn when
-    /// it has lasted long enough: a client that asks for file after file must not keep the worker to itself.
+    /// Counts moved bytes toward this connection's turn, as tokio does for its own writes, and yields at the end of the
+    /// turn: a client that requests file after file must not monopolise the worker.
     async fn count(moved: usize) {
         for _ in 0..=moved / COUNTED {
             consume_budget().await;
         }
     }
 
-    /// What is not the client's fault when sendfile fails.
+    /// Why sendfile failed, other than because of the client.
     enum Failure {
         File(io::Error),
-        /// The file system cannot do it.
+        /// The file system does not support it.
         Unsupported,
     }
 
@@ -418,7 +419,7 @@ mod linux {
         }
     }
 
-    /// Lets the kernel begin to read what comes next, a piece of `part`. Only ever a hint.
+    /// Tells the kernel which part is read next, one piece of `part` at most. Only a hint.
     pub(super) fn will_need(file: &File, part: &Range<u64>) {
         let len = part.end.saturating_sub(part.start).min(PIECE);
         if let Some(len) = NonZeroU64::new(len) {

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 // ---- a client ----------------------------------------------------------------------------------------------------
 
-/// What a client has read.
+/// What a client has received.
 #[derive(Debug)]
 struct Got {
     head: String,
@@ -47,7 +47,7 @@ impl Got {
         self.head[9..12].parse().unwrap()
     }
 
-    /// The value of a field that is there at most once.
+    /// The value of a field that occurs at most once.
     fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.split("\r\n").skip(1);
         let value = lines.find_map(|line| {
@@ -58,7 +58,7 @@ impl Got {
         value
     }
 
-    /// The content without chunks and coding.
+    /// The content, without chunks and coding.
     fn plain(&self) -> Vec<u8> {
         let mut coded = self.content.clone();
         if self.field("Transfer-Encoding").is_some() {
@@ -105,7 +105,7 @@ fn on_worker<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// How a response travels.
+/// How a response is transported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Socket,
@@ -114,7 +114,7 @@ enum Way {
 
 const WAYS: [Way; 2] = [Way::Socket, Way::Channel];
 
-/// What came of sending, the bytes that arrived, and how many were counted.
+/// The result of sending, the received bytes, and their counted number.
 type Sent = (Result<(), SendFileError>, Vec<u8>, u64);
 
 fn send(response: FileResponse, way: Way) -> Sent {
@@ -148,7 +148,7 @@ async fn connected() -> (tokio::net::TcpStream, TcpStream) {
     (listener.accept().await.unwrap().0, client)
 }
 
-/// `on_write` hears of each write, and of how much there was before it.
+/// `on_write` is called for each write, with the length written before.
 async fn send_by_channel(response: FileResponse, on_write: impl Fn(usize) + 'static) -> Sent {
     let sink = Rc::new(Sink {
         bytes: RefCell::default(),
@@ -186,7 +186,7 @@ impl<F: Fn(usize)> Channel for Sink<F> {
 
     fn poll_write(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>> {
         (self.on_write)(self.bytes.borrow().len());
-        // Less than it is offered, as a window does.
+        // Accepts less than offered, as a flow-control window does.
         let len = bytes.len().min(50_000);
         self.bytes.borrow_mut().extend_from_slice(&bytes[..len]);
         Poll::Ready(Ok(len))
@@ -216,7 +216,7 @@ fn response(files: &Files, head: &str) -> FileResponse {
     files.answer(&request).into_response(form, DATE)
 }
 
-/// Sends `METHOD path`, with more fields, both ways; the same has to come of it.
+/// Sends `METHOD path` with more fields over both transports; asserts the same response.
 fn ask(files: &Files, line: &str, fields: &str) -> Got {
     let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     let [by_socket, by_channel] = WAYS.map(|way| {
@@ -241,7 +241,7 @@ fn open(site: &Site) -> Files {
     Files::open(&site.config()).unwrap()
 }
 
-/// Text that compresses, and whose every part is different.
+/// Compressible text without repeated parts.
 fn text(len: usize) -> Vec<u8> {
     let mut text = String::with_capacity(len + 1024);
     for number in 0.. {
@@ -254,7 +254,7 @@ fn text(len: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A long file that takes no room.
+/// A long sparse file.
 fn long_file(site: &Site) -> u64 {
     let file = File::create(site.write("a.bin", "")).unwrap();
     file.set_len(30_000_000).unwrap();
@@ -702,7 +702,7 @@ fn what_was_compressed_beforehand_is_sent_instead() {
     assert_eq!(part.field("Content-Range"), Some("bytes 3-4/5"));
     assert_eq!(part.field("Content-Encoding"), Some("br"));
     assert_eq!(part.content, b"br");
-    // Older than what it was made of.
+    // Older than its source.
     set([1500, 1000, 1000]);
     let stale = get(&files, "/a.bin", "Accept-Encoding: gzip, br\r\n");
     assert_eq!(stale.content, b"plain");

@@ -1,4 +1,4 @@
-//! The address by which clients connect to a proxy.
+//! The address at which clients connect to a proxy.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,10 +16,10 @@ pub struct ProxyAddress {
     port: u16,
 }
 
-/// The text is not where a proxy could be.
+/// Why a text is not the address of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No host, or none that clients could look up.
+    /// No host, or one that clients cannot resolve.
     #[error("has no host that clients can reach; write HOST:PORT, with IPv6 addresses in brackets")]
     HostInvalid,
     /// No port, or 0.
@@ -31,13 +31,13 @@ impl ProxyAddress {
     /// `host` is a name, or an IP address without brackets.
     ///
     /// # Errors
-    /// Clients could not reach the host, such as an address with a zone, or the port is 0.
+    /// Clients cannot reach the host (such as an address with a zone), or the port is 0.
     pub fn new(host: &str, port: u16) -> Result<Self, AddressError> {
         if port == 0 {
             return Err(AddressError::PortInvalid);
         }
         let host = match host.parse::<IpAddr>() {
-            // In the one spelling that browsers have for it.
+            // In the canonical form, as browsers write it.
             Ok(ip) if !ip.is_unspecified() => ip.to_string(),
             Ok(_) => return Err(AddressError::HostInvalid),
             Err(_) => name(host).ok_or(AddressError::HostInvalid)?,
@@ -51,7 +51,7 @@ impl ProxyAddress {
     }
 }
 
-/// The name in lower case, without the dot of the root. What ends in a number is a mistyped address, never a name.
+/// The name in lower case, without the final dot. A name whose last label is a number is a mistyped address.
 fn name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_label = |label: &str| {
@@ -79,14 +79,14 @@ impl FromStr for ProxyAddress {
             .and_then(|rest| rest.strip_suffix(']'));
         match bracketed {
             Some(ip) if ip.parse::<Ipv6Addr>().is_ok() => Self::new(ip, port),
-            // Without brackets its last part would have been taken for the port.
+            // Without brackets, the last group of an IPv6 address would be taken for the port.
             None if !host.contains(':') => Self::new(host, port),
             _ => Err(AddressError::HostInvalid),
         }
     }
 }
 
-/// As it stands in a PAC file.
+/// Formats the address as in a PAC file.
 impl fmt::Display for ProxyAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -96,7 +96,7 @@ impl fmt::Display for ProxyAddress {
     }
 }
 
-/// Whether only this machine reaches what listens there.
+/// Whether only this machine can connect to `host`.
 pub(super) fn is_loopback(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(ip) => ip.to_canonical().is_loopback(),
@@ -104,7 +104,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Whether what listens there is reached at every address of this machine.
+/// Whether a proxy on `host` listens on all addresses of this machine.
 pub(super) fn is_wildcard(host: &str) -> bool {
     host.parse::<IpAddr>()
         .is_ok_and(|ip| ip.to_canonical() == Ipv4Addr::UNSPECIFIED || ip.is_unspecified())

@@ -1,7 +1,7 @@
 //! `proxy pac generate`: from the configuration to a PAC file.
 //!
-//! A proxy that is reached from elsewhere under another name than it listens at cannot know that name; what is assumed
-//! instead is said on standard error, so that nobody hands out a file that leads nowhere unawares.
+//! The proxy cannot know under which other name clients reach it. The address that it assumes is reported on standard
+//! error, so that nobody distributes a useless file unknowingly.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -17,38 +17,38 @@ use crate::config::Config;
 /// Why there is no PAC file; one line with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// It listens where nobody elsewhere can follow, such as at an address with a zone; or this machine has a name that
-    /// nobody could look up.
+    /// Other machines cannot connect to the configured address (such as one with a zone), or cannot resolve the name of
+    /// this machine.
     #[error("clients cannot connect to the address {0}; specify the proxy with --proxy HOST:PORT")]
     Address(String),
-    /// Port 0 is another one at every start.
+    /// With port 0, each start uses another port.
     #[error(
         "with port 0, the system chooses a different port at each start; set a port, or specify the proxy with \
          --proxy HOST:PORT"
     )]
     PortUnknown,
-    /// The file is there already.
+    /// The file exists.
     #[error("{} already exists; use --force to replace it", .0.display())]
     Exists(PathBuf),
-    /// The system refuses the file.
+    /// The file cannot be written.
     #[error("cannot write {}: {}", .0.display(), .1)]
     Unwritable(PathBuf, io::Error),
-    /// Nobody takes what the command prints.
+    /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
 impl GenerateError {
-    /// Whether the configuration is at fault, not the system.
+    /// Whether the configuration is wrong, rather than the system.
     pub fn is_configuration(&self) -> bool {
         matches!(self, GenerateError::Address(_) | GenerateError::PortUnknown)
     }
 }
 
-/// Does what `args` say. `out` is standard output; `notes` is standard error.
+/// Executes the command. `out` is standard output; `notes` is standard error.
 ///
 /// # Errors
-/// The configuration does not say where the proxy is, or the file cannot be written, or exists and is not to be
+/// The configuration does not name an address of the proxy, the file cannot be written, or it exists and may not be
 /// replaced.
 pub fn run(
     args: &GenerateArgs,
@@ -78,7 +78,7 @@ pub fn run(
     }
 }
 
-/// Those of the command line, or the one that is configured.
+/// The addresses from the command line, or the configured one.
 fn proxies(
     args: &GenerateArgs,
     config: &Config,
@@ -92,13 +92,13 @@ fn proxies(
     Ok(vec![address])
 }
 
-/// What is to be known about the address that was taken.
+/// What the operator should know about the assumed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Note {
     Nothing,
-    /// Only this machine reaches it.
+    /// Only this machine can connect to it.
     Loopback,
-    /// It is this machine's name, as the proxy listens everywhere.
+    /// The name of this machine, because the proxy listens on all addresses.
     MachineName,
 }
 
@@ -113,7 +113,7 @@ impl Note {
                 )
             }
         };
-        // If standard error is gone, nobody wants to know.
+        // If standard error is closed, nobody reads it.
         let _ = writeln!(
             notes,
             "proxy: {text}; use --proxy HOST:PORT for another address"
@@ -121,7 +121,7 @@ impl Note {
     }
 }
 
-/// Where clients reach a proxy of this configuration on `machine`.
+/// The address of a proxy with this configuration on `machine`.
 fn address_of(config: &Config, machine: &str) -> Result<(ProxyAddress, Note), GenerateError> {
     if config.port == 0 {
         return Err(GenerateError::PortUnknown);
@@ -144,7 +144,7 @@ fn machine_name() -> String {
     uname.nodename().to_string_lossy().into_owned()
 }
 
-/// What became of writing to standard output. A reader that has seen enough, such as `head`, is no failure.
+/// Converts the result of writing to standard output. A reader that stops early, such as `head`, is not an error.
 fn printed(outcome: io::Result<()>) -> Result<(), GenerateError> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -159,7 +159,7 @@ fn create(path: &Path, text: &str) -> Result<(), GenerateError> {
     })
 }
 
-/// Puts a new file in the place of whatever is there, at once: a proxy that serves it never sees half of it.
+/// Replaces a file atomically, so that a proxy that serves it never reads half of it.
 fn replace(path: &Path, text: &str) -> Result<(), GenerateError> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -171,7 +171,7 @@ fn replace(path: &Path, text: &str) -> Result<(), GenerateError> {
     replaced.map_err(|error| GenerateError::Unwritable(path.to_owned(), error))
 }
 
-/// Writes a file that was not there; leaves none if that fails.
+/// Writes a new file; removes it if writing fails.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes())

@@ -1,31 +1,31 @@
 //! The text of a generated PAC file.
 //!
-//! It is for every engine there is, the oldest of which know ECMAScript 3, so it has nothing younger. Of the functions
-//! that PAC files may call it uses those that look at the host as it is written: none that resolves names, which would
-//! hold the browser up for every request, and tell the DNS what only the proxy should know.
+//! It uses ECMAScript 3 only, for the oldest engines. Of the PAC functions, it uses those that inspect the host name:
+//! functions that resolve names would delay the browser at each request, and reveal to the DNS what only the proxy
+//! should know.
 
 use super::address::ProxyAddress;
 use crate::config::{DirectRule, DirectRuleForm as Form};
 
-/// What a generated PAC file says.
+/// The content of a generated PAC file.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     /// The proxies, in the order in which they are tried.
     pub(super) proxies: &'a [ProxyAddress],
     pub(super) listener: Listener,
-    /// Hosts that need no proxy, besides this machine's and the proxies themselves.
+    /// Hosts that need no proxy, in addition to this machine and the proxies.
     pub(super) direct: Vec<&'a DirectRule>,
     pub(super) without_proxy: WithoutProxy,
 }
 
-/// What clients speak to the proxies.
+/// The protocol between clients and the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     ClearText,
     Tls,
 }
 
-/// What clients do when no proxy answers.
+/// What clients do if no proxy answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WithoutProxy {
     GoDirectly,
@@ -57,7 +57,7 @@ pub(super) fn script(plan: &Plan<'_>) -> String {
 const HEAD: &str = r#"// A PAC (proxy auto-configuration) file, made by `proxy pac generate`.
 function FindProxyForURL(url, host) {
     host = host.toLowerCase();
-    // Some engines leave the brackets of IPv6 addresses; names may end in the dot of the root.
+    // Some engines keep the brackets of IPv6 addresses; names may end with a dot.
     if (host.charAt(0) == "[") host = host.substring(1, host.length - 1);
     if (host.charAt(host.length - 1) == ".") host = host.substring(0, host.length - 1);
     // isInNet would resolve a name.
@@ -65,7 +65,7 @@ function FindProxyForURL(url, host) {
 
 "#;
 
-/// What `FindProxyForURL` returns for hosts that are not reached directly.
+/// What `FindProxyForURL` returns for hosts that need a proxy.
 fn answer(plan: &Plan<'_>) -> String {
     let word = match plan.listener {
         Listener::ClearText => "PROXY",
@@ -84,7 +84,7 @@ fn answer(plan: &Plan<'_>) -> String {
 
 fn condition(rule: &DirectRule) -> String {
     match &rule.0 {
-        // IPv6 addresses have no dots, either.
+        // IPv6 addresses contain no dots either.
         Form::Local => r#"isPlainHostName(host) && host.indexOf(":") < 0"#.to_owned(),
         Form::Network(address, mask) => {
             format!("isAddress && isInNet(host, \"{address}\", \"{mask}\")")
@@ -107,7 +107,7 @@ fn is_below(suffix: &str) -> String {
     format!("dnsDomainIs(host, {})", quoted(suffix))
 }
 
-/// A string literal of ECMAScript 3, in ASCII, that also survives inside of HTML.
+/// A string literal of ECMAScript 3, in ASCII, that is also safe inside HTML.
 fn quoted(text: &str) -> String {
     let mut literal = String::from("\"");
     for unit in text.encode_utf16() {
@@ -156,7 +156,7 @@ mod tests {
             r#"// A PAC (proxy auto-configuration) file, made by `proxy pac generate`.
 function FindProxyForURL(url, host) {
     host = host.toLowerCase();
-    // Some engines leave the brackets of IPv6 addresses; names may end in the dot of the root.
+    // Some engines keep the brackets of IPv6 addresses; names may end with a dot.
     if (host.charAt(0) == "[") host = host.substring(1, host.length - 1);
     if (host.charAt(host.length - 1) == ".") host = host.substring(0, host.length - 1);
     // isInNet would resolve a name.

@@ -1,8 +1,8 @@
-//! Where the served text comes from: a file that may change while the proxy runs, or the configuration.
+//! The source of the PAC text: a file that may change while the proxy runs, or the configuration.
 //!
-//! A file is looked at when it is asked for, at most once a second, and read only if it is another one or was written
-//! to. If that fails, the last text stays, and the log says so once. Reading blocks the worker for as long as it takes
-//! to read 1 MiB at most, which is why a file has to be one: a pipe could take forever.
+//! When the text is requested, the file is checked at most once a second, and read only if it was replaced or modified.
+//! If that fails, the last text remains in use, and the failure is logged once. Reading blocks the worker for at most 1
+//! MiB, which is why it must be a regular file: a pipe could block forever.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -12,41 +12,41 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// The most bytes that a PAC file may have; one that is longer is refused. Browsers take no more, either: 1 MiB.
+/// The maximum length of a PAC file, in bytes; a longer one is refused. Browsers have the same limit.
 const MAX_LEN: usize = 1024 * 1024;
 
-/// How long a file is not looked at again.
+/// The interval between checks of a file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What every PAC file has, and hardly a path.
+/// Every PAC file contains this, a path hardly ever.
 const FUNCTION: &str = "FindProxyForURL";
 
 /// Why there is no PAC file to serve; one line with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum PacError {
-    /// The setting is no file, and no text either.
+    /// The setting is neither a file nor the text of one.
     #[error(
         "`{shown}` cannot be read ({source}), and is not the text of a PAC file, because it does not contain \
          FindProxyForURL; specify a file with --pac-file"
     )]
     Neither {
-        /// The setting, or how it begins.
+        /// The setting, shortened.
         shown: String,
-        /// What the system says about it as the name of a file.
+        /// Why it cannot be opened as a file.
         source: io::Error,
     },
-    /// The file is there, but cannot be read.
+    /// The file exists but cannot be read.
     #[error("{}: {source}; specify a readable file with --pac-file", .path.display())]
     Unreadable {
-        /// As it was given.
+        /// As configured.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// A directory, a pipe, a device.
+    /// A directory, a pipe or a device.
     #[error("{}: is not a regular file; specify one with --pac-file", .0.display())]
     NotAFile(PathBuf),
-    /// More than browsers take.
+    /// Longer than browsers accept.
     #[error("the PAC file exceeds 1 MiB, which browsers do not accept; shorten it")]
     TooLong,
 }
@@ -74,7 +74,7 @@ impl Served {
     }
 }
 
-/// Where the text comes from.
+/// The source of the text.
 #[derive(Debug)]
 pub(super) enum Source {
     Text(Arc<Served>),
@@ -82,7 +82,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// A setting that names something in the file system is a file, whatever it looks like.
+    /// If the setting is the path of something that exists, it is a file, regardless of its content.
     pub(super) fn find(file_or_text: &str) -> Result<Self, PacError> {
         match fs::metadata(file_or_text) {
             Ok(_) => {
@@ -123,7 +123,7 @@ struct Kept {
     served: Arc<Served>,
     stamp: Stamp,
     looked_at: Instant,
-    /// The last look has failed, and the log knows.
+    /// The last check failed, which has been logged.
     has_failed: bool,
 }
 
@@ -142,7 +142,7 @@ impl WatchedFile {
     }
 
     fn current(&self, now: Instant) -> Arc<Served> {
-        // What is kept is whole at every moment, so a panic elsewhere has left nothing half done.
+        // The value is consistent at every moment, so a poisoned lock is harmless.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(kept.looked_at) >= LOOK_EVERY {
             kept.looked_at = now;
@@ -167,7 +167,7 @@ impl WatchedFile {
     }
 }
 
-/// What differs once a file was written to, or replaced by another.
+/// Changes when a file is modified or replaced.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     modified_at: Option<SystemTime>,
@@ -206,14 +206,14 @@ fn read_if_changed(path: &Path, last: &Stamp) -> Result<Option<(Arc<Served>, Sta
 }
 
 fn read(path: &Path) -> Result<(Arc<Served>, Stamp), PacError> {
-    // Before it is opened: opening a pipe waits for a writer.
+    // Checked before opening, because opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if !metadata.is_file() {
         return Err(PacError::NotAFile(path.to_owned()));
     }
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| {
-        // Before it is read, and of the very file: what is written meanwhile is seen by the next look.
+        // Taken from the open file before reading, so a later write is seen by the next check.
         let stamp = Stamp::of(&file.metadata()?);
         file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
         Ok(stamp)
@@ -229,7 +229,7 @@ fn unreadable(path: &Path, source: io::Error) -> PacError {
     }
 }
 
-/// Enough of a setting to recognise it, in one line.
+/// The beginning of a setting, in one line.
 fn beginning(text: &str) -> String {
     const CHARS: usize = 80;
     let shown: String = text
@@ -351,7 +351,7 @@ mod tests {
         let first = source.current(Instant::now());
         scratch.write("second");
         let start = Instant::now();
-        // Loading has taken a while, so that this is less than a second after the first look.
+        // Loading took some time, so this is less than a second after the first check.
         assert_eq!(text(&source, start - LOOK_EVERY), "first");
         let later = start + LOOK_EVERY;
         assert_eq!(text(&source, later), "second");
