@@ -1,7 +1,7 @@
-//! The `proxy` executable: flags and file in, server run, outcome turned into an exit status.
+//! The `proxy` executable: reads flags and file, runs the server, turns the result into an exit status.
 //!
-//! Every error that prevents startup is one line on standard error that says what failed, why and what to do. The exit
-//! statuses are in the help. The server is in the library.
+//! Every error that prevents startup is one line on standard error that says what failed, why, and what to do. The help
+//! lists the exit statuses. The server is in the library.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `proxy ca`. It heeds no flag of the proxy's, so one that was given is a mistake.
+/// `proxy ca`. It uses no other flag of the proxy, so giving one is a mistake.
 fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
     if env::args_os().nth(1).is_none_or(|first| first != "ca") {
         return Err(Failure {
@@ -49,7 +49,7 @@ fn certificates(args: &CaArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `proxy pac`. What stands before it says how the proxy would be started.
+/// `proxy pac`. The flags before it are those of the proxy's start.
 fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     let PacCommand::Generate(mut args) = args.command;
     cli.flags.config = args.config.take().or(cli.flags.config);
@@ -58,11 +58,11 @@ fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `proxy check`. What stands before it says how the proxy would be started.
+/// `proxy check`. The flags before it are those of the proxy's start.
 fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     cli.flags.config = args.file.or(cli.flags.config);
     let mut config = Config::load(cli.flags)?;
-    // Warnings are for the person who waits; a running proxy's log is left alone.
+    // Warnings go to the terminal; the log file may belong to a running proxy.
     config.log.file = None;
     config.log.level = config.log.level.max(LogLevel::Warning);
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
@@ -82,7 +82,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration as it is now, for a reload: the flags are still those of the start.
+/// The current configuration, for a reload; the flags are those of the start.
 fn config_again() -> Result<Config, ConfigError> {
     Config::load(Cli::parse().flags)
 }
@@ -94,7 +94,7 @@ const USAGE: u8 = 2;
 /// The configuration or a plugin cannot be used (`EX_CONFIG` of sysexits).
 const CONFIG: u8 = 78;
 
-/// The last lines of a proxy that could not start: one for each thing that is wrong.
+/// The error messages of a failed start, one line for each problem.
 struct Failure {
     message: String,
     status: u8,
@@ -109,7 +109,7 @@ impl Failure {
     }
 
     fn report(self) -> ExitCode {
-        // If standard error is gone, the status still tells.
+        // If standard error is closed, the exit status remains.
         for line in self.message.lines() {
             let _ = writeln!(io::stderr(), "proxy: {line}");
         }
@@ -160,7 +160,7 @@ fn print_version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints the help, or what is wrong with the flags in one line.
+/// Prints the help, or the error about the flags in one line.
 fn answer(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelp {
         let _ = error.print();
@@ -173,7 +173,7 @@ fn answer(error: &clap::Error) -> ExitCode {
     .report()
 }
 
-/// What clap says in several lines: `error: <what>`, often a `tip: <what to do>`, then the usage.
+/// clap's message has several lines: `error: <what>`, often `tip: <what to do>`, then the usage.
 fn in_one_line(text: &str) -> String {
     let what: Vec<&str> = text
         .lines()

@@ -21,8 +21,8 @@ use files::Files;
 pub use files::FilesError;
 use pac::{Pac, PacError};
 pub use router::RouteError;
-use router::{Asked, Router};
-pub(crate) use router::{Matched, Missing};
+use router::{RouteKey, Router};
+pub(crate) use router::{Matched, NoRoute};
 
 /// The owner of the PAC file's routes, for messages.
 const PAC_OWNER: &str = "the PAC file (--pac-file-url-path)";
@@ -69,7 +69,7 @@ enum Owner {
 }
 
 /// The handler of a request.
-pub(crate) enum Found<'s> {
+pub(crate) enum Handler<'s> {
     /// A plugin, on this route.
     Plugin(&'s Arc<Instance<Web>>, Matched),
     /// The PAC file.
@@ -77,7 +77,7 @@ pub(crate) enum Found<'s> {
     /// The static files, if they contain it.
     Files(&'s Files),
     /// None, for this reason.
-    Missing(Missing),
+    NoRoute(NoRoute),
 }
 
 impl WebServer {
@@ -141,21 +141,21 @@ impl WebServer {
     }
 
     /// Finds the handler of `request`; `is_secure`: it arrived over TLS.
-    pub(crate) fn find(&self, request: &RequestHead, is_secure: bool) -> Found<'_> {
-        let asked = Asked {
+    pub(crate) fn find(&self, request: &RequestHead, is_secure: bool) -> Handler<'_> {
+        let key = RouteKey {
             path: path(request),
             method: request.method(),
-            is_websocket: self.router.has_websockets() && http1::asks_for_websocket(request),
+            is_websocket: self.router.has_websockets() && http1::requests_websocket(request),
             is_secure,
         };
-        match self.router.find(&asked) {
+        match self.router.find(&key) {
             Ok(matched) => match &self.owners[matched.owner] {
-                Owner::Plugin(plugin) => Found::Plugin(plugin, matched),
-                Owner::Pac(pac) => Found::Pac(pac),
+                Owner::Plugin(plugin) => Handler::Plugin(plugin, matched),
+                Owner::Pac(pac) => Handler::Pac(pac),
             },
-            Err(missing) => match &self.files {
-                Some(files) if missing == Missing::Path => Found::Files(files),
-                _ => Found::Missing(missing),
+            Err(no_route) => match &self.files {
+                Some(files) if no_route == NoRoute::Path => Handler::Files(files),
+                _ => Handler::NoRoute(no_route),
             },
         }
     }

@@ -43,7 +43,7 @@ fn trapped() -> Site {
 }
 
 #[test]
-fn no_spelling_leads_to_what_is_not_served() {
+fn no_spelling_bypasses_what_is_not_served() {
     assert!(escapes().count() >= 140);
     let site = trapped();
     for settings in [

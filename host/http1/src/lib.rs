@@ -57,7 +57,7 @@ pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm};
 pub use trace::{max_forwards, trace_content};
 pub use upgrade::{
-    RequestedUpgrade, asks_for_websocket, requested_upgrade, switches_to_websocket,
+    RequestedUpgrade, requests_websocket, requested_upgrade, switches_to_websocket,
     upgrade_accepted,
 };
 pub use via::{is_named_in_via, via_value};

@@ -59,7 +59,7 @@ pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
 }
 
 /// Whether a WebSocket (RFC 6455) is among what this request asks for.
-pub fn asks_for_websocket(head: &RequestHead) -> bool {
+pub fn requests_websocket(head: &RequestHead) -> bool {
     requested_upgrade(head).is_some_and(|upgrade| upgrade.protocols().any(is_websocket))
 }
 
@@ -83,7 +83,7 @@ fn may_pass(protocol: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{asks_for_websocket, requested_upgrade, switches_to_websocket, upgrade_accepted};
+    use super::{requests_websocket, requested_upgrade, switches_to_websocket, upgrade_accepted};
     use crate::head::tests::{request, response};
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
     fn a_websocket_is_told_from_other_protocols() {
         let asks = |protocols: &str| {
             let fields = format!("Host: o\r\nConnection: upgrade\r\nUpgrade: {protocols}");
-            asks_for_websocket(&request(&format!(
+            requests_websocket(&request(&format!(
                 "GET http://o/ HTTP/1.1\r\n{fields}\r\n\r\n"
             )))
         };

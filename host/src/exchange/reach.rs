@@ -97,7 +97,7 @@ impl Exchange {
     }
 
     fn takes_websocket(&self, route: &Route<'_>) -> bool {
-        http1::asks_for_websocket(&self.head)
+        http1::requests_websocket(&self.head)
             && upstream::shared(&self.generation.connector, route)
                 .is_some_and(|client| client.supports_websocket())
     }

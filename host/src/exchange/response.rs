@@ -288,7 +288,7 @@ impl Exchange {
     fn watches_websocket(&self) -> bool {
         let hook = Hook::HandleWebSocketMessage;
         let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
-        self.session.as_ref().is_some_and(has_listeners) && http1::asks_for_websocket(&self.head)
+        self.session.as_ref().is_some_and(has_listeners) && http1::requests_websocket(&self.head)
     }
 
     async fn upgrade(

@@ -29,7 +29,7 @@ use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
 use crate::transport::{Departure, Link};
 use crate::web::files::{Files, SendFileError};
-use crate::web::{Found, Matched, Missing};
+use crate::web::{Handler, Matched, NoRoute};
 use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
 
 /// What a WebSocket is closed with at its end, and when its plugin failed (RFC 6455 §7.4.1).
@@ -72,27 +72,27 @@ impl Exchange {
         });
         let found = match &generation.web {
             Some(web) => web.find(&self.head, is_secure),
-            None => Found::Missing(Missing::Path),
+            None => Handler::NoRoute(NoRoute::Path),
         };
         match found {
             // Boxed: it would make every idle client connection larger.
-            Found::Plugin(plugin, matched) => {
+            Handler::Plugin(plugin, matched) => {
                 Box::pin(self.serve_route(client, plugin, matched)).await
             }
-            Found::Pac(pac) => {
+            Handler::Pac(pac) => {
                 let reply = Reply::page(pac.answer(&self.head)).of_server();
                 Ok(Outcome::Answered(self.answer_web(client, &reply).await))
             }
             // Boxed like the plugin's.
-            Found::Files(files) => Ok(Outcome::Answered(
+            Handler::Files(files) => Ok(Outcome::Answered(
                 Box::pin(self.serve_file(client, files)).await,
             )),
-            Found::Missing(missing) => {
-                if missing == Missing::Encoding {
+            Handler::NoRoute(no_route) => {
+                if no_route == NoRoute::Encoding {
                     let path = self.head.path().escape_ascii();
                     tracing::debug!(%path, "refused a path with invalid percent-encoding");
                 }
-                let reply = missing_reply(missing);
+                let reply = no_route_reply(no_route);
                 Ok(Outcome::Answered(self.answer_web(client, &reply).await))
             }
         }
@@ -548,22 +548,22 @@ fn refused_reply(refused: HandshakeRefused) -> Reply {
 }
 
 /// What is answered where there is no route.
-fn missing_reply(missing: Missing) -> Reply {
-    match missing {
-        Missing::Path => Reply::fixed_text(
+fn no_route_reply(no_route: NoRoute) -> Reply {
+    match no_route {
+        NoRoute::Path => Reply::fixed_text(
             404,
             "404 Not Found: the web server of the proxy has nothing at this path\n",
         ),
-        Missing::Method(allowed) => Reply::fixed_text(
+        NoRoute::Method(allowed) => Reply::fixed_text(
             405,
             "405 Method Not Allowed: this path does not support this method\n",
         )
         .with_field("Allow", allowed),
-        Missing::Encoding => Reply::fixed_text(
+        NoRoute::Encoding => Reply::fixed_text(
             400,
             "400 Bad Request: the path contains invalid percent-encoding\n",
         ),
-        Missing::WebSocketOnly => refused_reply(HandshakeRefused::NotAsked),
+        NoRoute::WebSocketOnly => refused_reply(HandshakeRefused::NotAsked),
     }
     .of_server()
 }

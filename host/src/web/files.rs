@@ -37,9 +37,9 @@ pub(crate) use send::SendFileError;
 use std::ops::Range;
 use std::sync::Arc;
 
-use answer::Body;
-use coding::{Accepted, names};
-use condition::{Outcome, Validators};
+use answer::FileContent;
+use coding::{AcceptEncoding, names};
+use condition::{Precondition, Validators};
 use mime::{Gain, MediaType};
 use multipart::{Multipart, content_range};
 use open::{Found, OpenError, OpenFile, Root};
@@ -75,7 +75,7 @@ struct Encoders;
 struct Representation {
     file: OpenFile,
     media_type: MediaType,
-    form: Form,
+    encoding: Encoding,
     /// The value of ETag.
     tag: Vec<u8>,
     /// Other clients may get another representation.
@@ -84,12 +84,12 @@ struct Representation {
 
 /// How the content is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum Encoding {
     Identity,
     /// Precompressed, in a file of its own.
-    Stored(Coding),
+    Precompressed(Coding),
     /// Compressed on the fly.
-    Coded(Coding),
+    OnTheFly(Coding),
 }
 
 impl Files {
@@ -114,7 +114,7 @@ impl Files {
         }
     }
 
-    fn found(&self, request: &RequestHead) -> Result<FileAnswer, Refusal> {
+    fn found(&self, request: &RequestHead) -> Result<FileAnswer, NotServed> {
         let target = request.path();
         let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
         let (path, query) = target.split_at(path_len);
@@ -128,7 +128,7 @@ impl Files {
         }
     }
 
-    fn directory(&self, request: &RequestHead, name: &[u8]) -> Result<FileAnswer, Refusal> {
+    fn directory(&self, request: &RequestHead, name: &[u8]) -> Result<FileAnswer, NotServed> {
         for index in &self.config.index {
             let index = match name {
                 b"" => index.as_bytes().to_vec(),
@@ -142,13 +142,13 @@ impl Files {
             }
         }
         if !self.config.has_listing {
-            return Err(Refusal {
+            return Err(NotServed {
                 status: 404,
                 reason: "it is not a directory with an index file, and listings are disabled",
             });
         }
         match self.root.look_up(name)? {
-            Found::File(_) => Err(Refusal {
+            Found::File(_) => Err(NotServed {
                 status: 404,
                 reason: "it is a file, but the path ends with a slash",
             }),
@@ -173,12 +173,12 @@ impl Files {
             modified,
         };
         match condition::evaluate(fields, validators) {
-            Outcome::Holds => {}
-            Outcome::NotModified => return self.describe(FileAnswer::new(304), &chosen),
-            Outcome::Failed => return FileAnswer::plain(412),
+            Precondition::Met => {}
+            Precondition::NotModified => return self.describe(FileAnswer::new(304), &chosen),
+            Precondition::Failed => return FileAnswer::plain(412),
         }
         let is_whole = request.is_method("HEAD")
-            || matches!(chosen.form, Form::Coded(_))
+            || matches!(chosen.encoding, Encoding::OnTheFly(_))
             || !condition::holds_for_range(fields, validators);
         let selected = match is_whole {
             true => Selected::Whole,
@@ -204,26 +204,26 @@ impl Files {
             && (self.config.compress_from).is_some_and(|least| file.len >= least);
         // Accept-Encoding is parsed only if there is a choice.
         let accepted = match may_be_stored || may_be_coded {
-            true => Accepted::of(request.fields()),
-            false => Accepted::default(),
+            true => AcceptEncoding::of(request.fields()),
+            false => AcceptEncoding::default(),
         };
         let stored = match may_be_stored {
             true => self.stored(name, accepted, &file),
             false => None,
         };
         let coding = accepted.best_first(Coding::Gzip).next();
-        let (file, form) = match (stored, coding) {
-            (Some((stored, coding)), _) => (stored, Form::Stored(coding)),
+        let (file, encoding) = match (stored, coding) {
+            (Some((stored, coding)), _) => (stored, Encoding::Precompressed(coding)),
             (None, Some(coding)) if may_be_coded && takes_chunks(request) && self.has_encoder() => {
-                (file, Form::Coded(coding))
+                (file, Encoding::OnTheFly(coding))
             }
-            _ => (file, Form::Identity),
+            _ => (file, Encoding::Identity),
         };
         Representation {
-            tag: tag(&file, form),
+            tag: tag(&file, encoding),
             file,
             media_type,
-            form,
+            encoding,
             varies: may_be_stored || may_be_coded,
         }
     }
@@ -237,7 +237,7 @@ impl Files {
     fn stored(
         &self,
         name: &[u8],
-        accepted: Accepted,
+        accepted: AcceptEncoding,
         file: &OpenFile,
     ) -> Option<(OpenFile, Coding)> {
         accepted.best_first(Coding::Brotli).find_map(|coding| {
@@ -255,16 +255,16 @@ impl Files {
         let answer = typed(FileAnswer::new(200), chosen.media_type);
         let answer = self.describe(dated(answer, modified), &chosen);
         let (file, len) = (chosen.file.file, chosen.file.len);
-        match chosen.form {
-            Form::Coded(coding) => answer
+        match chosen.encoding {
+            Encoding::OnTheFly(coding) => answer
                 .with("Content-Encoding", names(coding).field)
-                .with_body(Body::Coded {
+                .with_body(FileContent::OnTheFly {
                     file,
                     len,
                     coding,
                     permit: Arc::clone(&self.encoders),
                 }),
-            Form::Identity | Form::Stored(_) => ranged(answer, chosen.form).with_body(Body::File {
+            Encoding::Identity | Encoding::Precompressed(_) => ranged(answer, chosen.encoding).with_body(FileContent::File {
                 file,
                 segments: Vec::from([Segment::Part(0..len)]),
                 len,
@@ -296,7 +296,7 @@ impl Files {
             }
         };
         let answer = self.describe(dated(answer, modified), &chosen);
-        ranged(answer, chosen.form).with_body(Body::File {
+        ranged(answer, chosen.encoding).with_body(FileContent::File {
             file: chosen.file.file,
             len: segments.iter().map(Segment::len).sum(),
             segments,
@@ -330,21 +330,21 @@ fn dated(answer: FileAnswer, modified: Option<u64>) -> FileAnswer {
     }
 }
 
-fn ranged(answer: FileAnswer, form: Form) -> FileAnswer {
+fn ranged(answer: FileAnswer, encoding: Encoding) -> FileAnswer {
     let answer = answer.with("Accept-Ranges", "bytes");
-    match form {
-        Form::Stored(coding) => answer.with("Content-Encoding", names(coding).field),
-        Form::Identity | Form::Coded(_) => answer,
+    match encoding {
+        Encoding::Precompressed(coding) => answer.with("Content-Encoding", names(coding).field),
+        Encoding::Identity | Encoding::OnTheFly(_) => answer,
     }
 }
 
 /// A strong tag if the bytes are those of a file. Compressed on the fly, the bytes are the same for all clients of this
 /// version of the proxy, but another version may compress differently; so the tag is weak.
-fn tag(file: &OpenFile, form: Form) -> Vec<u8> {
-    let (opening, suffix) = match form {
-        Form::Identity => ("\"", ""),
-        Form::Stored(coding) => ("\"", names(coding).tag),
-        Form::Coded(coding) => ("W/\"", names(coding).tag),
+fn tag(file: &OpenFile, encoding: Encoding) -> Vec<u8> {
+    let (opening, suffix) = match encoding {
+        Encoding::Identity => ("\"", ""),
+        Encoding::Precompressed(coding) => ("\"", names(coding).tag),
+        Encoding::OnTheFly(coding) => ("W/\"", names(coding).tag),
     };
     let mut tag = Vec::with_capacity(64);
     tag.extend_from_slice(opening.as_bytes());
@@ -369,12 +369,12 @@ fn redirect(name: &[u8], query: &[u8]) -> FileAnswer {
 
 /// Why a file is not served: the status for the client, and the reason for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refusal {
+struct NotServed {
     status: u16,
     reason: &'static str,
 }
 
-impl Refusal {
+impl NotServed {
     fn answer(self, request: &RequestHead) -> FileAnswer {
         let Self { status, reason } = self;
         tracing::debug!(path = %request.path().escape_ascii(), status, reason, "static file refused");
@@ -382,7 +382,7 @@ impl Refusal {
     }
 }
 
-impl From<PathError> for Refusal {
+impl From<PathError> for NotServed {
     fn from(error: PathError) -> Self {
         Self {
             status: match error {
@@ -398,7 +398,7 @@ impl From<PathError> for Refusal {
     }
 }
 
-impl From<OpenError> for Refusal {
+impl From<OpenError> for NotServed {
     fn from(error: OpenError) -> Self {
         Self {
             status: match error {

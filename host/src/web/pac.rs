@@ -17,7 +17,7 @@ use plugin_api::abi::web::{protocol, syntax};
 pub use self::address::{AddressError, ProxyAddress};
 pub use self::source::PacError;
 
-use self::source::{Served, Source};
+use self::source::{PacText, Source};
 use crate::ca::page::PageReply;
 use crate::config::PacConfig;
 use crate::http1::RequestHead;
@@ -78,7 +78,7 @@ impl Pac {
 }
 
 fn reply<'a>(
-    served: &Served,
+    served: &PacText,
     method: &str,
     if_none_match: impl IntoIterator<Item = &'a [u8]>,
 ) -> PageReply {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn is_at_its_path_and_where_browsers_look() {
+    fn is_served_at_its_path_and_at_wpad_dat() {
         let patterns = |url_path| {
             let routes = pac(url_path).routes();
             routes
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn is_sent_as_it_is_with_the_type_that_browsers_want() {
+    fn is_sent_unchanged_with_the_type_that_browsers_require() {
         for method in ["GET", "HEAD"] {
             let reply = ask(method, &[]);
             assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_it_already_is_told_so() {
+    fn a_current_copy_gets_304() {
         let whole = ask("GET", &[]);
         let etag = field(&whole, "ETag").unwrap();
         let weak = format!("W/{etag}");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told_which_are_allowed() {
+    fn other_methods_get_405_with_allow() {
         for method in ["POST", "OPTIONS", "get", ""] {
             let reply = ask(method, &["*"]);
             assert_eq!(reply.status, 405, "{method}");

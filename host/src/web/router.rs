@@ -48,7 +48,7 @@ pub enum RouteError {
 
 /// The parts of a request that decide its route.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'r> {
+pub(super) struct RouteKey<'r> {
     /// Without a query.
     pub(super) path: &'r str,
     pub(super) method: &'r str,
@@ -71,7 +71,7 @@ pub(crate) struct Matched {
 
 /// Why a request has no route.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum NoRoute {
     /// No route has this path.
     Path,
     /// Routes with this path exist, but only for these methods.
@@ -86,11 +86,11 @@ pub(crate) enum Missing {
 #[derive(Debug, Default)]
 pub(super) struct Router {
     owners: Vec<String>,
-    /// Path patterns with the positions in `places`.
+    /// Path patterns with the positions in `path_patterns`.
     paths: matchit::Router<usize>,
-    places: Vec<Place>,
-    /// Text of path patterns with their positions in `places`.
-    places_by_text: HashMap<String, usize>,
+    path_patterns: Vec<PathPatterns>,
+    /// Text of path patterns with their positions in `path_patterns`.
+    index_by_text: HashMap<String, usize>,
     /// Text of path patterns with their positions in `sets`.
     positions: HashMap<String, usize>,
     sets: Vec<RouteSet>,
@@ -100,15 +100,15 @@ pub(super) struct Router {
 
 /// The routes of paths of one form.
 #[derive(Debug, Default)]
-struct Place {
+struct PathPatterns {
     /// The pattern of exactly this form.
-    own: Option<Pattern>,
+    exact: Option<PathPattern>,
     /// A pattern that continues with `{*rest}`, which is empty here.
-    rest: Option<Pattern>,
+    rest: Option<PathPattern>,
 }
 
 #[derive(Debug)]
-struct Pattern {
+struct PathPattern {
     text: String,
     /// The names of its captures, in order.
     names: Vec<String>,
@@ -142,22 +142,22 @@ impl Router {
     ///
     /// # Errors
     /// The route is invalid, or conflicts with an existing one.
-    pub(super) fn add(&mut self, owner: usize, told: &ToldRoute) -> Result<(), RouteError> {
+    pub(super) fn add(&mut self, owner: usize, listed: &ToldRoute) -> Result<(), RouteError> {
         let known = protocol::HTTP | protocol::HTTPS | protocol::WEBSOCKET;
-        if told.protocols == 0 || told.protocols & !known != 0 {
+        if listed.protocols == 0 || listed.protocols & !known != 0 {
             return Err(RouteError::Unknown);
         }
-        self.has_websockets |= told.protocols & protocol::WEBSOCKET != 0;
+        self.has_websockets |= listed.protocols & protocol::WEBSOCKET != 0;
         let route = Route {
             owner,
-            number: told.number,
-            protocols: told.protocols,
-            methods: methods(&told.methods)?,
-            is_as_sent: matches!(told.syntax, syntax::PATH_AS_SENT | syntax::REGEX_AS_SENT),
+            number: listed.number,
+            protocols: listed.protocols,
+            methods: methods(&listed.methods)?,
+            is_as_sent: matches!(listed.syntax, syntax::PATH_AS_SENT | syntax::REGEX_AS_SENT),
         };
-        match told.syntax {
-            syntax::PATH | syntax::PATH_AS_SENT => self.add_path(&told.pattern, route),
-            syntax::REGEX | syntax::REGEX_AS_SENT => self.add_regex(&told.pattern, route),
+        match listed.syntax {
+            syntax::PATH | syntax::PATH_AS_SENT => self.add_path(&listed.pattern, route),
+            syntax::REGEX | syntax::REGEX_AS_SENT => self.add_regex(&listed.pattern, route),
             _ => Err(RouteError::Unknown),
         }
     }
@@ -173,58 +173,58 @@ impl Router {
         if let Some(&at) = self.positions.get(pattern) {
             return self.sets[at].add(route, pattern, &self.owners);
         }
-        let place = match self.place(pattern) {
-            Ok(place) => place,
+        let index = match self.index_of(pattern) {
+            Ok(index) => index,
             Err(InsertError::Conflict { with }) => return Err(self.conflict(with)),
             Err(error) => return bad(&error.to_string()),
         };
-        if let Some(other) = &self.places[place].own {
+        if let Some(other) = &self.path_patterns[index].exact {
             return Err(self.conflict(other.text.clone()));
         }
         let set = self.sets.len();
         let (names, rest_at) = names_in(pattern);
-        let pattern_of = |names| Pattern {
+        let pattern_of = |names| PathPattern {
             text: pattern.to_owned(),
             names,
             set,
         };
         // The plugin did not ask for this additional pattern, so it is skipped if it is invalid or conflicts.
         if let Some(at) = rest_at
-            && let Ok(above) = self.place(&pattern[..at])
+            && let Ok(above) = self.index_of(&pattern[..at])
         {
-            self.places[above].rest = Some(pattern_of(names.clone()));
+            self.path_patterns[above].rest = Some(pattern_of(names.clone()));
         }
-        self.places[place].own = Some(pattern_of(names));
+        self.path_patterns[index].exact = Some(pattern_of(names));
         self.positions.insert(pattern.to_owned(), set);
         self.sets.push(RouteSet(vec![route]));
         Ok(())
     }
 
     /// The place of paths of this form, regardless of the names of their captures.
-    fn place(&mut self, pattern: &str) -> Result<usize, InsertError> {
-        if let Some(&place) = self.places_by_text.get(pattern) {
-            return Ok(place);
+    fn index_of(&mut self, pattern: &str) -> Result<usize, InsertError> {
+        if let Some(&index) = self.index_by_text.get(pattern) {
+            return Ok(index);
         }
-        let place = match self.paths.insert(pattern, self.places.len()) {
+        let index = match self.paths.insert(pattern, self.path_patterns.len()) {
             Ok(()) => {
-                self.places.push(Place::default());
-                self.places.len() - 1
+                self.path_patterns.push(PathPatterns::default());
+                self.path_patterns.len() - 1
             }
             Err(InsertError::Conflict { with }) if form(&with) == form(pattern) => {
-                match self.places_by_text.get(&with) {
-                    Some(&place) => place,
+                match self.index_by_text.get(&with) {
+                    Some(&index) => index,
                     None => return Err(InsertError::Conflict { with }),
                 }
             }
             Err(error) => return Err(error),
         };
-        self.places_by_text.insert(pattern.to_owned(), place);
-        Ok(place)
+        self.index_by_text.insert(pattern.to_owned(), index);
+        Ok(index)
     }
 
     fn conflict(&self, with: String) -> RouteError {
-        let place = self.places_by_text.get(&with).map(|&at| &self.places[at]);
-        let pattern = place.and_then(|place| place.own.as_ref().or(place.rest.as_ref()));
+        let patterns = self.index_by_text.get(&with).map(|&at| &self.path_patterns[at]);
+        let pattern = patterns.and_then(|it| it.exact.as_ref().or(it.rest.as_ref()));
         RouteError::Conflict {
             owner: pattern.map_or_else(String::new, |pattern| {
                 self.sets[pattern.set].owner(&self.owners)
@@ -251,20 +251,20 @@ impl Router {
     }
 
     /// The route that a request is for.
-    pub(super) fn find(&self, asked: &Asked<'_>) -> Result<Matched, Missing> {
-        let path = without_needless_encoding(asked.path).ok_or(Missing::Encoding)?;
-        let mut missing = Missing::Path;
+    pub(super) fn find(&self, key: &RouteKey<'_>) -> Result<Matched, NoRoute> {
+        let path = without_needless_encoding(key.path).ok_or(NoRoute::Encoding)?;
+        let mut no_route = NoRoute::Path;
         if let Ok(found) = self.paths.at(&path) {
-            let Place { own, rest } = &self.places[*found.value];
-            for pattern in [own, rest].into_iter().flatten() {
-                match self.sets[pattern.set].choose(asked) {
+            let PathPatterns { exact, rest } = &self.path_patterns[*found.value];
+            for pattern in [exact, rest].into_iter().flatten() {
+                match self.sets[pattern.set].choose(key) {
                     Ok(chosen) => {
                         // The empty value is for the final `{*rest}`.
                         let values = found.params.iter().map(|(_, value)| value).chain([""]);
                         let names = pattern.names.iter().map(String::as_str);
-                        return matched(chosen, asked, &path, names.zip(values));
+                        return matched(chosen, key, &path, names.zip(values));
                     }
-                    Err(reason) if missing == Missing::Path => missing = reason,
+                    Err(reason) if no_route == NoRoute::Path => no_route = reason,
                     Err(_) => {}
                 }
             }
@@ -273,7 +273,7 @@ impl Router {
             let Some(groups) = regex.captures(&path) else {
                 continue;
             };
-            match set.choose(asked) {
+            match set.choose(key) {
                 Ok(chosen) => {
                     let names = regex.capture_names().enumerate().skip(1);
                     let numbered: Vec<(String, &str)> = names
@@ -283,13 +283,13 @@ impl Router {
                         })
                         .collect();
                     let numbered = numbered.iter().map(|(name, value)| (&**name, *value));
-                    return matched(chosen, asked, &path, numbered);
+                    return matched(chosen, key, &path, numbered);
                 }
-                Err(reason) if missing == Missing::Path => missing = reason,
+                Err(reason) if no_route == NoRoute::Path => no_route = reason,
                 Err(_) => {}
             }
         }
-        Err(missing)
+        Err(no_route)
     }
 }
 
@@ -313,8 +313,8 @@ impl RouteSet {
 
     /// The route for this protocol and method. If no route accepts the WebSocket that a request asks for, the request
     /// is handled like any other (RFC 9110 §7.8).
-    fn choose(&self, asked: &Asked<'_>) -> Result<&Route, Missing> {
-        let plain = match asked.is_secure {
+    fn choose(&self, key: &RouteKey<'_>) -> Result<&Route, NoRoute> {
+        let plain = match key.is_secure {
             true => protocol::HTTPS,
             false => protocol::HTTP,
         };
@@ -323,21 +323,21 @@ impl RouteSet {
                 .iter()
                 .filter(move |route| route.protocols & bit != 0)
         };
-        if asked.is_websocket
+        if key.is_websocket
             && let Some(route) = serving(protocol::WEBSOCKET).next()
         {
             return Ok(route);
         }
-        if let Some(route) = serving(plain).find(|route| route.takes(asked.method)) {
+        if let Some(route) = serving(plain).find(|route| route.takes(key.method)) {
             return Ok(route);
         }
         let methods: Vec<&str> = serving(plain)
             .flat_map(|route| route.methods.iter().map(String::as_str))
             .collect();
         Err(match serving(protocol::WEBSOCKET).next() {
-            _ if !methods.is_empty() => Missing::Method(methods.join(", ")),
-            Some(_) => Missing::WebSocketOnly,
-            None => Missing::Path,
+            _ if !methods.is_empty() => NoRoute::Method(methods.join(", ")),
+            Some(_) => NoRoute::WebSocketOnly,
+            None => NoRoute::Path,
         })
     }
 }
@@ -386,24 +386,24 @@ fn methods(text: &str) -> Result<Vec<String>, RouteError> {
 /// `parts` are substrings of `path`, or empty.
 fn matched<'p>(
     route: &Route,
-    asked: &Asked<'_>,
+    key: &RouteKey<'_>,
     path: &str,
     parts: impl Iterator<Item = (&'p str, &'p str)>,
-) -> Result<Matched, Missing> {
+) -> Result<Matched, NoRoute> {
     let mut captures = Captures::new();
     for (name, value) in parts {
         let value = match route.is_as_sent {
-            true => Cow::Borrowed(as_sent(asked.path, path, value)),
+            true => Cow::Borrowed(as_sent(key.path, path, value)),
             false => percent_decode_str(value)
                 .decode_utf8()
-                .map_err(|_| Missing::Encoding)?,
+                .map_err(|_| NoRoute::Encoding)?,
         };
         captures.push((name.to_owned(), value.into_owned()));
     }
     Ok(Matched {
         owner: route.owner,
         number: route.number,
-        is_websocket: asked.is_websocket && route.protocols & protocol::WEBSOCKET != 0,
+        is_websocket: key.is_websocket && route.protocols & protocol::WEBSOCKET != 0,
         captures,
     })
 }
@@ -518,7 +518,7 @@ mod tests {
 
     const ANY: u32 = protocol::HTTP | protocol::HTTPS;
 
-    fn told(number: u32, protocols: u32, methods: &str, pattern: &str) -> ToldRoute {
+    fn listed(number: u32, protocols: u32, methods: &str, pattern: &str) -> ToldRoute {
         let (syntax, pattern) = match pattern.strip_prefix("regex:") {
             Some(expression) => (syntax::REGEX, expression),
             None => (syntax::PATH, pattern),
@@ -536,13 +536,13 @@ mod tests {
         let mut router = Router::default();
         for (number, (protocols, methods, pattern)) in (0..).zip(routes) {
             let owner = router.add_owner(&format!("P{number}"));
-            router.add(owner, &told(number, *protocols, methods, pattern))?;
+            router.add(owner, &listed(number, *protocols, methods, pattern))?;
         }
         Ok(router)
     }
 
-    fn get(path: &str) -> Asked<'_> {
-        Asked {
+    fn get(path: &str) -> RouteKey<'_> {
+        RouteKey {
             path,
             method: "GET",
             is_websocket: false,
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_literal_pattern_counts_then_the_first_expression() {
+    fn the_most_literal_pattern_wins_then_the_first_expression() {
         let router = router(&[
             (ANY, "", "/{*rest}"),
             (ANY, "", "/users/{id}"),
@@ -583,14 +583,14 @@ mod tests {
             Ok((0, captures(&[("rest", "users/a/b")])))
         );
         assert_eq!(found("/"), Ok((0, captures(&[("rest", "")]))));
-        assert_eq!(found("/users/%ff"), Err(Missing::Encoding));
-        assert_eq!(found("/users/%f"), Err(Missing::Encoding));
-        assert_eq!(found("/users/%+1"), Err(Missing::Encoding));
-        assert_eq!(found("/users/%é"), Err(Missing::Encoding));
+        assert_eq!(found("/users/%ff"), Err(NoRoute::Encoding));
+        assert_eq!(found("/users/%f"), Err(NoRoute::Encoding));
+        assert_eq!(found("/users/%+1"), Err(NoRoute::Encoding));
+        assert_eq!(found("/users/%é"), Err(NoRoute::Encoding));
     }
 
     #[test]
-    fn a_rest_may_be_empty_unless_another_route_is_for_that_path() {
+    fn a_rest_may_be_empty_unless_another_route_has_that_path() {
         let routes = [
             (ANY, "", "/{*all}"),
             (ANY, "GET", "/api/{*rest}"),
@@ -620,17 +620,17 @@ mod tests {
             ("PUT", "/users/7/x", 4, &[("id", "7"), ("path", "x")]),
             ("GET", "/{x}/", 6, &[("rest", "")]),
         ] {
-            let asked = Asked {
+            let key = RouteKey {
                 method,
                 ..get(path)
             };
-            let found = in_order.find(&asked).unwrap();
+            let found = in_order.find(&key).unwrap();
             assert_eq!(
                 (found.number, found.captures),
                 (number, captures(list)),
                 "{path}"
             );
-            let found = reversed.find(&asked).unwrap();
+            let found = reversed.find(&key).unwrap();
             let number = routes.len() as u32 - 1 - number;
             assert_eq!(
                 (found.number, found.captures),
@@ -638,29 +638,29 @@ mod tests {
                 "{path}"
             );
         }
-        let asked = Asked {
+        let key = RouteKey {
             method: "POST",
             ..get("/api/")
         };
         assert_eq!(
-            in_order.find(&asked),
-            Err(Missing::Method("GET, HEAD".to_owned()))
+            in_order.find(&key),
+            Err(NoRoute::Method("GET, HEAD".to_owned()))
         );
     }
 
     #[test]
-    fn captures_are_as_they_were_sent_where_the_route_wants_them_so() {
+    fn captures_are_as_sent_if_the_route_requests_it() {
         let mut router = Router::default();
         let owner = router.add_owner("P");
         for (number, (syntax, pattern)) in (0..).zip([
             (syntax::PATH_AS_SENT, "/api/{a}/x/{*rest}"),
             (syntax::REGEX_AS_SENT, "/re/(?<all>.*)/(z?)"),
         ]) {
-            let told = ToldRoute {
+            let listed = ToldRoute {
                 syntax,
-                ..told(number, ANY, "", pattern)
+                ..listed(number, ANY, "", pattern)
             };
-            router.add(owner, &told).unwrap();
+            router.add(owner, &listed).unwrap();
         }
         for (path, expected) in [
             ("/api/b/x/c", ["b", "c"]),
@@ -678,11 +678,11 @@ mod tests {
             let values: Vec<_> = found.captures.iter().map(|(_, value)| &**value).collect();
             assert_eq!(values, expected, "{path}");
         }
-        assert_eq!(router.find(&get("/api/%/x/y")), Err(Missing::Encoding));
+        assert_eq!(router.find(&get("/api/%/x/y")), Err(NoRoute::Encoding));
     }
 
     #[test]
-    fn expressions_match_the_whole_path_in_their_order() {
+    fn expressions_match_the_whole_path_in_order() {
         let router = router(&[
             (ANY, "", r"regex:/get/(\d+)(?:/(?<name>\w+))?"),
             (ANY, "", "regex:^/g.*$"),
@@ -700,7 +700,7 @@ mod tests {
         assert_eq!(router.find(&get("/get/7")).unwrap().captures.len(), 1);
         assert_eq!(number("/get/7"), Ok(0));
         assert_eq!(number("/get/7x"), Ok(1));
-        assert_eq!(number("/x/get/7"), Err(Missing::Path));
+        assert_eq!(number("/x/get/7"), Err(NoRoute::Path));
     }
 
     #[test]
@@ -714,12 +714,12 @@ mod tests {
             (protocol::HTTPS, "", "/secret"),
         ])
         .unwrap();
-        let find = |asked| {
+        let find = |key| {
             router
-                .find(&asked)
+                .find(&key)
                 .map(|found| (found.number, found.is_websocket))
         };
-        let with = |method, is_secure, is_websocket| Asked {
+        let with = |method, is_secure, is_websocket| RouteKey {
             method,
             is_secure,
             is_websocket,
@@ -729,14 +729,14 @@ mod tests {
         assert_eq!(find(with("POST", false, false)), Ok((2, false)));
         assert_eq!(find(with("POST", true, false)), Ok((1, false)));
         assert_eq!(find(with("GET", true, true)), Ok((3, true)));
-        let allowed = Missing::Method("GET, HEAD, PUT, POST".to_owned());
+        let allowed = NoRoute::Method("GET, HEAD, PUT, POST".to_owned());
         assert_eq!(find(with("DELETE", false, false)), Err(allowed));
-        assert_eq!(find(get("/ws")), Err(Missing::WebSocketOnly));
-        assert_eq!(find(get("/secret")), Err(Missing::Path));
+        assert_eq!(find(get("/ws")), Err(NoRoute::WebSocketOnly));
+        assert_eq!(find(get("/secret")), Err(NoRoute::Path));
     }
 
     #[test]
-    fn what_cannot_be_a_route_is_told_why() {
+    fn invalid_routes_are_refused_with_the_reason() {
         let refused = |pattern: &str| {
             router(&[(ANY, "", pattern)])
                 .map(drop)
@@ -768,7 +768,7 @@ mod tests {
     }
 
     #[test]
-    fn two_owners_of_the_same_requests_conflict() {
+    fn routes_for_the_same_requests_conflict() {
         for (first, second, conflicts) in [
             ((ANY, "", "/a"), (ANY, "", "/a"), true),
             ((ANY, "GET", "/a"), (ANY, "HEAD", "/a"), true),

@@ -8,7 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::http1::{
-    BodyFraming, FieldId, RequestHead, Version, asks_for_websocket, check_field, request_framing,
+    BodyFraming, FieldId, RequestHead, Version, requests_websocket, check_field, request_framing,
     write_field, write_status_line,
 };
 use crate::http2::websocket_key;
@@ -139,7 +139,7 @@ fn check_request(head: &RequestHead) -> Result<(), HandshakeRefused> {
     } else if !is_empty {
         Err(HandshakeRefused::Content)
     } else {
-        debug_assert!(asks_for_websocket(head));
+        debug_assert!(requests_websocket(head));
         Ok(())
     }
 }

@@ -25,12 +25,12 @@ pub(crate) struct FileAnswer {
     pub(crate) status: u16,
     /// The status line and some fields.
     head: Vec<u8>,
-    body: Body,
+    body: FileContent,
 }
 
 /// The content of a response.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) enum FileContent {
     /// No content and no length: 204, 304.
     None,
     Text(Vec<u8>),
@@ -41,7 +41,7 @@ pub(super) enum Body {
         len: u64,
     },
     /// A file of `len` bytes, compressed on the fly and therefore chunked.
-    Coded {
+    OnTheFly {
         file: File,
         len: u64,
         coding: Coding,
@@ -57,7 +57,7 @@ impl FileAnswer {
         Self {
             status,
             head,
-            body: Body::None,
+            body: FileContent::None,
         }
     }
 
@@ -109,16 +109,16 @@ impl FileAnswer {
         let answer = self
             .with("Content-Type", content_type)
             .with("X-Content-Type-Options", "nosniff");
-        answer.with_body(Body::Text(text))
+        answer.with_body(FileContent::Text(text))
     }
 
     /// Adds the content, and the field that frames it.
-    pub(super) fn with_body(mut self, body: Body) -> Self {
+    pub(super) fn with_body(mut self, body: FileContent) -> Self {
         let len = match &body {
-            Body::None => None,
-            Body::Text(text) => Some(text.len() as u64),
-            Body::File { len, .. } => Some(*len),
-            Body::Coded { .. } => {
+            FileContent::None => None,
+            FileContent::Text(text) => Some(text.len() as u64),
+            FileContent::File { len, .. } => Some(*len),
+            FileContent::OnTheFly { .. } => {
                 http1::write_field(&mut self.head, "Transfer-Encoding", b"chunked");
                 None
             }
@@ -139,7 +139,7 @@ impl FileAnswer {
         }
         self.head.extend_from_slice(b"\r\n");
         let body = match form.is_head {
-            true => Body::None,
+            true => FileContent::None,
             false => self.body,
         };
         FileResponse::new(self.head, body)

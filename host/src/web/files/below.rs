@@ -252,7 +252,7 @@ mod unix {
         }
 
         #[test]
-        fn links_lead_where_the_policy_lets_them() {
+        fn links_lead_where_the_policy_allows() {
             let site = Site::new("links");
             site.write("a/b/file", "x");
             for (target, link) in [
@@ -307,7 +307,7 @@ mod unix {
         }
 
         #[test]
-        fn a_pipe_is_opened_without_waiting_and_is_no_file() {
+        fn a_pipe_does_not_block_and_is_not_a_file() {
             let site = Site::new("pipe");
             let path = site.root().join("pipe");
             rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();

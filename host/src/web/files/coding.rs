@@ -9,13 +9,13 @@ use crate::http1::Fields;
 
 /// The weight of each coding in thousandths; 0: not acceptable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub(super) struct AcceptEncoding {
     gzip: u16,
     brotli: u16,
     identity: u16,
 }
 
-impl Accepted {
+impl AcceptEncoding {
     /// Parses Accept-Encoding.
     pub(super) fn of(fields: Fields<'_>) -> Self {
         let (mut gzip, mut brotli, mut any) = (None, None, None);
@@ -64,21 +64,21 @@ impl Accepted {
 
 /// The name of a coding in field values, file names and entity tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct CodingNames {
     pub(super) field: &'static str,
     pub(super) file: &'static str,
     pub(super) tag: &'static str,
 }
 
-/// The names of a coding that [`Accepted::best_first`] returns.
-pub(super) fn names(coding: Coding) -> Names {
+/// The names of a coding that [`AcceptEncoding::best_first`] returns.
+pub(super) fn names(coding: Coding) -> CodingNames {
     let (field, file, tag) = match coding {
         Coding::Brotli => ("br", ".br", "-br"),
         Coding::Gzip => ("gzip", ".gz", "-gz"),
         Coding::Deflate => ("deflate", ".zz", "-zz"),
         Coding::Zstd => ("zstd", ".zst", "-zst"),
     };
-    Names { field, file, tag }
+    CodingNames { field, file, tag }
 }
 
 /// A weight in thousandths (RFC 9110 §12.4.2).
@@ -109,11 +109,11 @@ mod tests {
 
     fn best_first(accept: &str, preferred: Coding) -> Vec<Coding> {
         let head = request(format!("GET /a HTTP/1.1\r\nHost: a\r\n{accept}\r\n"));
-        Accepted::of(head.fields()).best_first(preferred).collect()
+        AcceptEncoding::of(head.fields()).best_first(preferred).collect()
     }
 
     #[test]
-    fn a_client_gets_what_it_likes_best() {
+    fn a_client_gets_its_preferred_coding() {
         use Coding::{Brotli, Gzip};
         let table: [(&str, &[Coding]); 20] = [
             ("", &[]),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_preference_of_the_client_ours_counts() {
+    fn without_a_preference_of_the_client_ours_decides() {
         let accept = "Accept-Encoding: br, gzip\r\n";
         assert_eq!(
             best_first(accept, Coding::Gzip),

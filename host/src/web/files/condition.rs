@@ -19,9 +19,9 @@ pub(super) struct Validators<'a> {
 
 /// The result of the conditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Precondition {
     /// They are met, or there are none.
-    Holds,
+    Met,
     /// The client's copy is current: 304.
     NotModified,
     /// A condition is not met: 412.
@@ -37,30 +37,30 @@ pub(super) fn has_any(fields: Fields<'_>) -> bool {
 }
 
 /// Evaluates all conditions except `If-Range`.
-pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Outcome {
+pub(super) fn evaluate(fields: Fields<'_>, validators: Validators<'_>) -> Precondition {
     let strong = |tag: &[u8]| is_same_strong(tag, validators.tag);
     let weak = |tag: &[u8]| opaque(tag) == opaque(validators.tag);
     if let Some(has_matched) = any_tag(fields, "if-match", strong) {
         if !has_matched {
-            return Outcome::Failed;
+            return Precondition::Failed;
         }
     } else if let (Some(since), Some(modified)) =
         (date(fields, "if-unmodified-since"), validators.modified)
         && modified > since
     {
-        return Outcome::Failed;
+        return Precondition::Failed;
     }
     if let Some(has_matched) = any_tag(fields, "if-none-match", weak) {
         if has_matched {
-            return Outcome::NotModified;
+            return Precondition::NotModified;
         }
     } else if let (Some(since), Some(modified)) =
         (date(fields, "if-modified-since"), validators.modified)
         && modified <= since
     {
-        return Outcome::NotModified;
+        return Precondition::NotModified;
     }
-    Outcome::Holds
+    Precondition::Met
 }
 
 /// Whether a Range may be served: there is no `If-Range`, or it matches this representation (§13.1.5).
@@ -168,16 +168,16 @@ mod tests {
         modified: None,
     };
 
-    fn outcome(fields: &str, validators: Validators<'_>) -> Outcome {
+    fn outcome(fields: &str, validators: Validators<'_>) -> Precondition {
         let head = request(format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
         evaluate(head.fields(), validators)
     }
 
     #[test]
     fn conditions_are_evaluated_in_the_order_of_the_rfc() {
-        use Outcome::{Failed, Holds, NotModified};
+        use Precondition::{Failed, Met, NotModified};
         let table = [
-            ("", Holds),
+            ("", Met),
             ("If-None-Match: \"a\"\r\n", NotModified),
             ("If-None-Match: W/\"a\"\r\n", NotModified),
             ("If-None-Match: \"b\", \"a\"\r\n", NotModified),
@@ -187,11 +187,11 @@ mod tests {
                 NotModified,
             ),
             ("If-None-Match: *\r\n", NotModified),
-            ("If-None-Match: \"b\"\r\n", Holds),
-            ("If-None-Match: a\r\n", Holds),
-            ("If-None-Match: \"a\r\n", Holds),
-            ("If-None-Match:\r\n", Holds),
-            (&format!("If-Modified-Since: {EARLIER}\r\n"), Holds),
+            ("If-None-Match: \"b\"\r\n", Met),
+            ("If-None-Match: a\r\n", Met),
+            ("If-None-Match: \"a\r\n", Met),
+            ("If-None-Match:\r\n", Met),
+            (&format!("If-Modified-Since: {EARLIER}\r\n"), Met),
             (&format!("If-Modified-Since: {SAME}\r\n"), NotModified),
             (&format!("If-Modified-Since: {LATER}\r\n"), NotModified),
             (
@@ -202,26 +202,26 @@ mod tests {
                 "If-Modified-Since: Sun Nov  6 08:49:37 1994\r\n",
                 NotModified,
             ),
-            ("If-Modified-Since: yesterday\r\n", Holds),
+            ("If-Modified-Since: yesterday\r\n", Met),
             (
                 &format!("If-Modified-Since: {SAME}\r\nIf-Modified-Since: {SAME}\r\n"),
-                Holds,
+                Met,
             ),
             (
                 &format!("If-None-Match: \"b\"\r\nIf-Modified-Since: {SAME}\r\n"),
-                Holds,
+                Met,
             ),
-            ("If-Match: \"a\"\r\n", Holds),
-            ("If-Match: *\r\n", Holds),
+            ("If-Match: \"a\"\r\n", Met),
+            ("If-Match: *\r\n", Met),
             ("If-Match: W/\"a\"\r\n", Failed),
             ("If-Match: \"b\"\r\n", Failed),
             ("If-Match: \"b\"\r\nIf-None-Match: \"a\"\r\n", Failed),
             ("If-Match: \"a\"\r\nIf-None-Match: \"a\"\r\n", NotModified),
             (&format!("If-Unmodified-Since: {EARLIER}\r\n"), Failed),
-            (&format!("If-Unmodified-Since: {SAME}\r\n"), Holds),
+            (&format!("If-Unmodified-Since: {SAME}\r\n"), Met),
             (
                 &format!("If-Match: \"a\"\r\nIf-Unmodified-Since: {EARLIER}\r\n"),
-                Holds,
+                Met,
             ),
         ];
         for (fields, expected) in table {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_tells_versions_of_the_same_second_not_apart() {
+    fn a_date_does_not_distinguish_versions_of_the_same_second() {
         let now = SystemTime::now();
         for (age, is_served) in [(0, false), (2, true)] {
             let modified = now - Duration::from_secs(age);
@@ -250,18 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_tag_is_good_for_caches_alone() {
+    fn a_weak_tag_matches_for_caches_only() {
         assert_eq!(
             outcome("If-None-Match: \"a\"\r\n", WEAK),
-            Outcome::NotModified
+            Precondition::NotModified
         );
-        assert_eq!(outcome("If-Match: W/\"a\"\r\n", WEAK), Outcome::Failed);
+        assert_eq!(outcome("If-Match: W/\"a\"\r\n", WEAK), Precondition::Failed);
         let since = format!("If-Modified-Since: {LATER}\r\n");
-        assert_eq!(outcome(&since, WEAK), Outcome::Holds);
+        assert_eq!(outcome(&since, WEAK), Precondition::Met);
     }
 
     #[test]
-    fn a_range_is_served_of_the_same_representation_only() {
+    fn a_range_is_served_only_of_the_same_representation() {
         let table = [
             ("", true),
             ("If-Range: \"a\"\r\n", true),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_the_reach_of_http_have_no_date() {
+    fn times_that_http_cannot_express_have_no_date() {
         let far = UNIX_EPOCH + Duration::from_secs(LATEST + 1);
         assert_eq!(seconds(far), None);
         assert_eq!(seconds(UNIX_EPOCH - Duration::from_secs(1)), None);

@@ -19,7 +19,7 @@ const MAX_NAMES: usize = 10_000;
 
 /// A line of the page. Sorts as on the page: directories first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Line {
+struct ListingEntry {
     is_file: bool,
     name: Vec<u8>,
     file: Option<(u64, SystemTime)>,
@@ -31,12 +31,12 @@ pub(super) fn page(root: &Root, name: &[u8], directory: &Subdirectory) -> io::Re
     let is_cut = names.len() > MAX_NAMES;
     names.truncate(MAX_NAMES);
     let names = names.into_iter().filter(|name| is_served(name));
-    let mut lines: Vec<Line> = names.filter_map(|it| line(root, name, it)).collect();
+    let mut lines: Vec<ListingEntry> = names.filter_map(|it| line(root, name, it)).collect();
     lines.sort_unstable();
     Ok(written(name, &lines, is_cut).into_bytes())
 }
 
-fn line(root: &Root, directory: &[u8], name: Vec<u8>) -> Option<Line> {
+fn line(root: &Root, directory: &[u8], name: Vec<u8>) -> Option<ListingEntry> {
     let path = match directory {
         b"" => name.clone(),
         directory => [directory, &name].join(&b'/'),
@@ -45,14 +45,14 @@ fn line(root: &Root, directory: &[u8], name: Vec<u8>) -> Option<Line> {
         Found::File(file) => Some((file.len, file.modified)),
         Found::Directory(_) => None,
     };
-    Some(Line {
+    Some(ListingEntry {
         is_file: file.is_some(),
         name,
         file,
     })
 }
 
-fn written(name: &[u8], lines: &[Line], is_cut: bool) -> String {
+fn written(name: &[u8], lines: &[ListingEntry], is_cut: bool) -> String {
     let title = match name {
         b"" => "/".to_owned(),
         name => format!("/{}/", escaped(name)),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_listed_in_order_and_nothing_else() {
+    fn served_files_alone_are_listed_in_order() {
         let site = Site::new("listing");
         for name in ["d/b.txt", "d/a.txt", "d/Z", "d/z dir/x", "d/.hidden"] {
             site.write(name, "12345");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_text_whatever_they_look_like() {
+    fn names_are_escaped() {
         let site = Site::new("escaped");
         site.write("<b>&\"'?#%.txt", "");
         site.write("äö", "");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_windows_forbids_are_listed_with_links_that_lead_to_them() {
+    fn names_that_only_windows_forbids_are_listed_with_working_links() {
         let site = Site::new("listing-odd");
         for name in ["a:b", "back\\slash", "con.txt", "end.", "space ", "http:/x"] {
             site.write(name, "");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_utc() {
+    fn times_are_in_utc() {
         let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(minute(time), "1994-11-06 08:49");
     }

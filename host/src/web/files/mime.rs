@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_type_and_gain() {
+    fn a_name_decides_type_and_gain() {
         let table = [
             ("index.html", "text/html; charset=utf-8", Gain::Sure),
             ("a/B.HTM", "text/html; charset=utf-8", Gain::Sure),

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_says_where_it_belongs() {
+    fn each_part_has_its_content_range() {
         let multipart = Multipart::new(vec![0..2, 7..9], MediaType::of(b"a.txt"), 10);
         let boundary = &multipart.boundary;
         let text: Vec<String> = multipart

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_takes_the_place_of_another_is_served() {
+    fn a_replaced_directory_is_served() {
         let site = Site::new("renewed");
         site.write("old", "x");
         let root = Root::open(&site.config()).unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_named_has_to_be_there() {
+    fn a_configured_directory_must_exist() {
         let site = Site::new("missing");
         let config = StaticFilesConfig {
             dir: Some(site.outside("nowhere")),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_that_nobody_named_may_be_missing() {
+    fn the_default_directory_may_be_missing() {
         let site = Site::new("default");
         let config = StaticFilesConfig {
             dir: None,

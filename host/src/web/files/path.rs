@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_refused_by_its_kind() {
+    fn paths_that_lead_elsewhere_are_refused_with_the_reason() {
         use PathError::{Hidden, Malformed, Outside, Separator, TooLong};
         let long = format!("/{}", "a".repeat(256));
         let table = [
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_windows_takes_for_something_else_are_known() {
+    fn names_that_are_special_on_windows_are_recognised() {
         for name in [
             "a.txt.",
             "a.txt ",
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_resolved_is_below_the_directory() {
+    fn every_resolved_name_is_below_the_directory() {
         const PIECES: [&str; 16] = [
             "/", "/", ".", ".", "%2e", "%2E", "%2f", "\\", "%5c", "a", "b.c", ":", "%00", "%25",
             "\u{a0}", " ",
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_is_served_can_be_asked_for_in_its_encoding() {
+    fn every_served_name_can_be_requested_encoded() {
         for byte in 0..=255 {
             let name = [b'a', byte, b'b'];
             let path = format!("/{}", encoded(&name));

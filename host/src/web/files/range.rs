@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn more_ranges_than_anybody_needs_are_ignored() {
+    fn too_many_ranges_are_ignored() {
         let ranges = |count: u64| {
             let specs: Vec<_> = (0..count)
                 .map(|at| format!("{}-{}", at * 2, at * 2))

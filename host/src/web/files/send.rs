@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::answer::Body;
+use super::answer::FileContent;
 use super::below::read_at;
 use crate::buffers;
 use crate::content_coding::{Coding, EncodeError, Encoder};
@@ -70,11 +70,11 @@ pub(crate) enum SendFileError {
 #[derive(Debug)]
 pub(crate) struct FileResponse {
     head: Vec<u8>,
-    body: Body,
+    body: FileContent,
 }
 
 impl FileResponse {
-    pub(super) fn new(head: Vec<u8>, body: Body) -> Self {
+    pub(super) fn new(head: Vec<u8>, body: FileContent) -> Self {
         Self { head, body }
     }
 
@@ -86,21 +86,21 @@ impl FileResponse {
         stall: Duration,
         sent: &mut u64,
     ) -> Result<(), SendFileError> {
-        let mut sending = Sending {
+        let mut sending = FileSender {
             to,
             stall,
             sent,
             out: self.head,
         };
         let result = match self.body {
-            Body::None => sending.flush().await,
-            Body::Text(text) => sending.text(&text).await,
-            Body::File {
+            FileContent::None => sending.flush().await,
+            FileContent::Text(text) => sending.text(&text).await,
+            FileContent::File {
                 file,
                 segments,
                 len,
             } => sending.file(&file, &segments, len).await,
-            Body::Coded {
+            FileContent::OnTheFly {
                 file,
                 len,
                 coding,
@@ -117,7 +117,7 @@ impl FileResponse {
     }
 }
 
-struct Sending<'a, 'w> {
+struct FileSender<'a, 'w> {
     to: &'a mut Writer<'w>,
     stall: Duration,
     sent: &'a mut u64,
@@ -125,7 +125,7 @@ struct Sending<'a, 'w> {
     out: Vec<u8>,
 }
 
-impl Sending<'_, '_> {
+impl FileSender<'_, '_> {
     async fn text(&mut self, text: &[u8]) -> Result<(), SendFileError> {
         self.out.extend_from_slice(text);
         self.flush().await
@@ -305,12 +305,12 @@ mod linux {
     use tokio::net::TcpStream;
     use tokio::task::coop::consume_budget;
 
-    use super::{PIECE, SendFileError, Sending, let_others_go_on};
+    use super::{PIECE, SendFileError, FileSender, let_others_go_on};
 
     /// Bytes that count as one write; tokio allows 128 in a turn.
     const COUNTED: usize = 64 * 1024;
 
-    impl Sending<'_, '_> {
+    impl FileSender<'_, '_> {
         /// Sends as much of a part as possible inside the kernel; returns the rest, which must be copied.
         pub(super) async fn move_part(
             &mut self,
@@ -337,8 +337,8 @@ mod linux {
                             *self.sent += moved as u64;
                             count(moved).await;
                         }
-                        Err(Ok(Failure::Unsupported)) => return Ok(part),
-                        Err(Ok(Failure::File(error))) => return Err(SendFileError::Read(error)),
+                        Err(Ok(SendfileFailure::Unsupported)) => return Ok(part),
+                        Err(Ok(SendfileFailure::File(error))) => return Err(SendFileError::Read(error)),
                         Err(Err(error)) => return Err(SendFileError::Client(error)),
                     }
                 }
@@ -403,17 +403,17 @@ mod linux {
     }
 
     /// Why sendfile failed, other than because of the client.
-    enum Failure {
+    enum SendfileFailure {
         File(io::Error),
         /// The file system does not support it.
         Unsupported,
     }
 
-    fn failure(error: &io::Error) -> Option<Failure> {
+    fn failure(error: &io::Error) -> Option<SendfileFailure> {
         match Errno::from_io_error(error)? {
-            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Some(Failure::Unsupported),
+            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Some(SendfileFailure::Unsupported),
             errno @ (Errno::IO | Errno::STALE | Errno::NOMEM | Errno::OVERFLOW) => {
-                Some(Failure::File(errno.into()))
+                Some(SendfileFailure::File(errno.into()))
             }
             _ => None,
         }

@@ -107,26 +107,26 @@ fn on_worker<T>(future: impl Future<Output = T>) -> T {
 
 /// How a response is transported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum ConnectionKind {
     Socket,
     Channel,
 }
 
-const WAYS: [Way; 2] = [Way::Socket, Way::Channel];
+const CONNECTION_KINDS: [ConnectionKind; 2] = [ConnectionKind::Socket, ConnectionKind::Channel];
 
 /// The result of sending, the received bytes, and their counted number.
-type Sent = (Result<(), SendFileError>, Vec<u8>, u64);
+type SendResult = (Result<(), SendFileError>, Vec<u8>, u64);
 
-fn send(response: FileResponse, way: Way) -> Sent {
+fn send(response: FileResponse, kind: ConnectionKind) -> SendResult {
     on_worker(async {
-        match way {
-            Way::Socket => send_by_socket(response).await,
-            Way::Channel => send_by_channel(response, |_| ()).await,
+        match kind {
+            ConnectionKind::Socket => send_by_socket(response).await,
+            ConnectionKind::Channel => send_by_channel(response, |_| ()).await,
         }
     })
 }
 
-async fn send_by_socket(response: FileResponse) -> Sent {
+async fn send_by_socket(response: FileResponse) -> SendResult {
     let (socket, mut client) = connected().await;
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -149,7 +149,7 @@ async fn connected() -> (tokio::net::TcpStream, TcpStream) {
 }
 
 /// `on_write` is called for each write, with the length written before.
-async fn send_by_channel(response: FileResponse, on_write: impl Fn(usize) + 'static) -> Sent {
+async fn send_by_channel(response: FileResponse, on_write: impl Fn(usize) + 'static) -> SendResult {
     let sink = Rc::new(Sink {
         bytes: RefCell::default(),
         on_write,
@@ -217,10 +217,10 @@ fn response(files: &Files, head: &str) -> FileResponse {
 }
 
 /// Sends `METHOD path` with more fields over both transports; asserts the same response.
-fn ask(files: &Files, line: &str, fields: &str) -> Got {
+fn exchange(files: &Files, line: &str, fields: &str) -> Got {
     let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    let [by_socket, by_channel] = WAYS.map(|way| {
-        let (result, bytes, sent) = send(response(files, &head), way);
+    let [by_socket, by_channel] = CONNECTION_KINDS.map(|kind| {
+        let (result, bytes, sent) = send(response(files, &head), kind);
         result.unwrap();
         assert_eq!(sent, bytes.len() as u64);
         Got::of(&bytes)
@@ -234,7 +234,7 @@ fn ask(files: &Files, line: &str, fields: &str) -> Got {
 }
 
 fn get(files: &Files, path: &str, fields: &str) -> Got {
-    ask(files, &format!("GET {path}"), fields)
+    exchange(files, &format!("GET {path}"), fields)
 }
 
 fn open(site: &Site) -> Files {
@@ -271,7 +271,7 @@ fn set_modified(path: &std::path::Path, seconds: u64) {
 
 #[cfg(unix)]
 #[test]
-fn no_spelling_leads_to_what_is_not_served() {
+fn no_spelling_bypasses_what_is_not_served() {
     use std::os::unix::fs::symlink;
     let site = Site::new("escapes");
     site.write("a.txt", "a");
@@ -304,7 +304,7 @@ fn no_spelling_leads_to_what_is_not_served() {
                 continue;
             }
             let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-            let (result, bytes, _) = send(response(&files, &head), Way::Channel);
+            let (result, bytes, _) = send(response(&files, &head), ConnectionKind::Channel);
             result.unwrap();
             let got = Got::of(&bytes);
             assert_eq!(got.status().to_string(), status, "{path}");
@@ -323,7 +323,7 @@ fn workers_may_share_the_files() {
 }
 
 #[test]
-fn a_file_is_sent_with_all_that_is_known_of_it() {
+fn a_file_is_sent_with_its_metadata() {
     let site = Site::new("plain");
     let path = site.write("a b.css", "body {}");
     set_modified(&path, 784_111_777);
@@ -347,7 +347,7 @@ fn a_file_is_sent_with_all_that_is_known_of_it() {
 }
 
 #[test]
-fn files_of_any_length_arrive_whole() {
+fn files_of_any_length_arrive_complete() {
     let site = Site::new("lengths");
     let files = open(&site);
     for len in [0, 1, 16_000, 65_536, 65_537, 131_072, 3_000_000] {
@@ -355,24 +355,27 @@ fn files_of_any_length_arrive_whole() {
         let got = get(&files, "/a.bin", "");
         assert_eq!(got.field("Content-Length"), Some(&*len.to_string()));
         assert!(got.content == text(len), "{len}");
-        let head = ask(&files, "HEAD /a.bin", "");
+        let head = exchange(&files, "HEAD /a.bin", "");
         assert_eq!(head.head, got.head);
         assert!(head.content.is_empty());
     }
 }
 
 #[test]
-fn what_is_no_get_is_answered_with_what_is_possible() {
+fn other_methods_get_405_or_the_allowed_ones() {
     let site = Site::new("methods");
     site.write("a", "x");
     let files = open(&site);
-    let options = ask(&files, "OPTIONS /a", "");
+    let options = exchange(&files, "OPTIONS /a", "");
     assert_eq!(options.status(), 204);
     assert_eq!(options.field("Content-Length"), None);
     let asterisk = response(&files, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(Got::of(&send(asterisk, Way::Channel).1).status(), 204);
+    assert_eq!(
+        Got::of(&send(asterisk, ConnectionKind::Channel).1).status(),
+        204
+    );
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "get"] {
-        let got = ask(&files, &format!("{method} /a"), "");
+        let got = exchange(&files, &format!("{method} /a"), "");
         assert_eq!(got.status(), 405, "{method}");
         assert_eq!(got.field("Allow"), options.field("Allow"));
     }
@@ -410,7 +413,7 @@ fn a_directory_is_its_index_a_listing_or_nothing() {
 }
 
 #[test]
-fn a_directory_without_its_slash_is_redirected_on_this_host() {
+fn a_directory_without_its_slash_is_redirected_to_the_same_host() {
     let site = Site::new("redirect");
     site.write("dir/a b/x", "x");
     site.write("evil.example/x", "x");
@@ -435,7 +438,7 @@ fn a_directory_without_its_slash_is_redirected_on_this_host() {
 
 #[cfg(unix)]
 #[test]
-fn names_that_are_no_text_are_served() {
+fn names_that_are_not_utf8_are_served() {
     use std::os::unix::ffi::OsStrExt;
     let site = Site::new("bytes");
     let name = std::ffi::OsStr::from_bytes(b"\xc0\xae\xff");
@@ -445,7 +448,7 @@ fn names_that_are_no_text_are_served() {
 
 #[cfg(unix)]
 #[test]
-fn what_may_not_be_read_is_forbidden() {
+fn unreadable_files_are_forbidden() {
     use std::os::unix::fs::PermissionsExt;
     let site = Site::new("forbidden");
     let path = site.write("a", "x");
@@ -454,7 +457,7 @@ fn what_may_not_be_read_is_forbidden() {
     if File::open(&path).is_err() {
         assert_eq!(get(&open(&site), "/a", "").status(), 403);
     }
-    assert_eq!(Refusal::from(OpenError::Forbidden).status, 403);
+    assert_eq!(NotServed::from(OpenError::Forbidden).status, 403);
 }
 
 #[cfg(unix)]
@@ -501,7 +504,7 @@ fn names_that_only_windows_forbids_are_served() {
 // ---- which representation ----------------------------------------------------------------------------------------
 
 #[test]
-fn a_copy_that_is_as_good_is_not_sent_again() {
+fn a_current_copy_is_not_sent_again() {
     let site = Site::new("conditions");
     let path = site.write("a.txt", "content");
     set_modified(&path, 784_111_777);
@@ -513,7 +516,7 @@ fn a_copy_that_is_as_good_is_not_sent_again() {
     let tag = get(&files, "/a.txt", "").field("ETag").unwrap().to_owned();
     for method in ["GET", "HEAD"] {
         let line = format!("{method} /a.txt");
-        let got = ask(&files, &line, &format!("If-None-Match: {tag}\r\n"));
+        let got = exchange(&files, &line, &format!("If-None-Match: {tag}\r\n"));
         assert_eq!(
             got.head,
             format!(
@@ -530,7 +533,7 @@ fn a_copy_that_is_as_good_is_not_sent_again() {
 }
 
 #[test]
-fn parts_of_a_file_are_sent_where_they_are_asked_for() {
+fn requested_ranges_are_sent() {
     let site = Site::new("ranges");
     let content = text(3_000_000);
     site.write("a.bin", &content);
@@ -564,12 +567,12 @@ fn parts_of_a_file_are_sent_where_they_are_asked_for() {
     for fields in whole {
         assert_eq!(get(&files, "/a.bin", fields).content.len(), 3_000_000);
     }
-    let head = ask(&files, "HEAD /a.bin", "Range: bytes=0-1\r\n");
+    let head = exchange(&files, "HEAD /a.bin", "Range: bytes=0-1\r\n");
     assert_eq!(head.status(), 200);
 }
 
 #[test]
-fn several_parts_are_one_response_of_known_length() {
+fn several_ranges_are_one_response_of_known_length() {
     let site = Site::new("multipart");
     let content = text(400_000);
     site.write("a.bin", &content);
@@ -615,7 +618,7 @@ fn several_parts_are_one_response_of_known_length() {
 }
 
 #[test]
-fn text_is_compressed_on_its_way_for_who_takes_it() {
+fn text_is_compressed_for_clients_that_accept_it() {
     let site = Site::new("compressed");
     let content = text(300_000);
     site.write("a.txt", &content);
@@ -634,7 +637,7 @@ fn text_is_compressed_on_its_way_for_who_takes_it() {
         let tag = got.field("ETag").unwrap();
         let again = format!("Accept-Encoding: {accept}\r\nIf-None-Match: {tag}\r\n");
         assert_eq!(get(&files, "/a.txt", &again).status(), 304);
-        let head = ask(
+        let head = exchange(
             &files,
             "HEAD /a.txt",
             &format!("Accept-Encoding: {accept}\r\n"),
@@ -652,27 +655,27 @@ fn text_is_compressed_on_its_way_for_who_takes_it() {
     assert_eq!(part.status(), 206);
     assert_eq!(part.content, content[5..10]);
     let old = "GET /a.txt HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n";
-    let old = Got::of(&send(response(&files, old), Way::Channel).1);
+    let old = Got::of(&send(response(&files, old), ConnectionKind::Channel).1);
     assert!(old.content == content);
 }
 
 #[test]
-fn no_more_than_so_many_encoders_are_held_by_slow_clients() {
+fn slow_clients_hold_a_limited_number_of_encoders() {
     let site = Site::new("encoders");
     site.write("a.txt", text(2000));
     let files = open(&site);
     let head = "GET /a.txt HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n";
     let mut held: Vec<_> = (0..MAX_ENCODERS).map(|_| response(&files, head)).collect();
-    let plain = Got::of(&send(response(&files, head), Way::Channel).1);
+    let plain = Got::of(&send(response(&files, head), ConnectionKind::Channel).1);
     assert_eq!(plain.field("Content-Encoding"), None);
     assert!(plain.field("ETag").unwrap().starts_with('"'));
     held.pop();
-    let coded = Got::of(&send(response(&files, head), Way::Channel).1);
+    let coded = Got::of(&send(response(&files, head), ConnectionKind::Channel).1);
     assert_eq!(coded.field("Content-Encoding"), Some("gzip"));
 }
 
 #[test]
-fn what_was_compressed_beforehand_is_sent_instead() {
+fn a_precompressed_file_is_sent_instead() {
     let site = Site::new("precompressed");
     let file = site.write("a.bin", "plain");
     let gzip = site.write("a.bin.gz", "as gzip");
@@ -714,16 +717,16 @@ fn what_was_compressed_beforehand_is_sent_instead() {
 // ---- sending -----------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_file_that_has_become_shorter_is_not_completed() {
+fn a_truncated_file_closes_the_connection() {
     let site = Site::new("shrunk");
     let files = open(&site);
     for len in [1000, 2_000_000] {
-        for way in WAYS {
+        for kind in CONNECTION_KINDS {
             let path = site.write("a.bin", text(len));
             let response = response(&files, "GET /a.bin HTTP/1.1\r\nHost: a\r\n\r\n");
             let file = File::options().write(true).open(path).unwrap();
             file.set_len(500).unwrap();
-            let (result, bytes, sent) = send(response, way);
+            let (result, bytes, sent) = send(response, kind);
             assert!(matches!(result, Err(SendFileError::Shrunk)));
             assert!(bytes.len() < len);
             assert_eq!(sent, bytes.len() as u64);
@@ -732,7 +735,7 @@ fn a_file_that_has_become_shorter_is_not_completed() {
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_sent_ends_there() {
+fn a_file_truncated_while_it_is_sent_closes_the_connection() {
     let site = Site::new("shrinking");
     let path = site.write("a.bin", text(1_000_000));
     site.write("a.txt", text(1_000_000));
@@ -751,17 +754,17 @@ fn a_file_that_shrinks_while_it_is_sent_ends_there() {
 }
 
 #[test]
-fn a_file_that_has_grown_is_sent_as_long_as_it_was() {
+fn a_grown_file_is_sent_at_its_announced_length() {
     use std::io::Write;
     let site = Site::new("grown");
     let files = open(&site);
     for len in [1000, 2_000_000] {
-        for way in WAYS {
+        for kind in CONNECTION_KINDS {
             let path = site.write("a.bin", text(len));
             let response = response(&files, "GET /a.bin HTTP/1.1\r\nHost: a\r\n\r\n");
             let mut file = File::options().append(true).open(path).unwrap();
             file.write_all(&text(100_000)).unwrap();
-            let (result, bytes, _) = send(response, way);
+            let (result, bytes, _) = send(response, kind);
             result.unwrap();
             assert!(Got::of(&bytes).content == text(len));
         }
@@ -769,7 +772,7 @@ fn a_file_that_has_grown_is_sent_as_long_as_it_was() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_given_up() {
+fn a_stalled_client_is_closed() {
     let site = Site::new("stalled");
     let len = long_file(&site);
     let files = open(&site);
@@ -793,7 +796,7 @@ fn a_client_that_takes_nothing_is_given_up() {
 }
 
 #[test]
-fn a_client_that_goes_away_is_not_the_files_fault() {
+fn a_closed_client_is_not_a_file_error() {
     let site = Site::new("gone");
     long_file(&site);
     let files = open(&site);
@@ -808,7 +811,7 @@ fn a_client_that_goes_away_is_not_the_files_fault() {
 }
 
 #[test]
-fn the_last_answer_of_a_connection_says_so() {
+fn the_last_response_of_a_connection_says_close() {
     let site = Site::new("last");
     site.write("a", "x");
     let request = request("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -817,6 +820,6 @@ fn the_last_answer_of_a_connection_says_so() {
         is_last: true,
     };
     let response = open(&site).answer(&request).into_response(form, DATE);
-    let (_, bytes, _) = send(response, Way::Channel);
+    let (_, bytes, _) = send(response, ConnectionKind::Channel);
     assert_eq!(Got::of(&bytes).field("Connection"), Some("close"));
 }

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_one_spelling() {
+    fn addresses_have_one_form() {
         for (text, shown, host) in [
             ("Proxy.Example:8899", "proxy.example:8899", "proxy.example"),
             ("proxy_1.:1", "proxy_1:1", "proxy_1"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_could_not_reach_is_refused() {
+    fn unreachable_addresses_are_refused() {
         use AddressError::{HostInvalid, PortInvalid};
         let long = format!("{}:1", "a".repeat(254));
         for (text, error) in [

@@ -11,7 +11,7 @@ use std::process;
 
 use super::address::{self, ProxyAddress};
 use super::command::GenerateArgs;
-use super::script::{Listener, Plan, WithoutProxy, script};
+use super::script::{Listener, ScriptOptions, WithoutProxy, script};
 use crate::config::Config;
 
 /// Why there is no PAC file; one line with a remedy.
@@ -57,7 +57,7 @@ pub fn run(
     notes: &mut dyn Write,
 ) -> Result<(), GenerateError> {
     let direct = config.web_server.pac_direct.iter();
-    let script = script(&Plan {
+    let script = script(&ScriptOptions {
         proxies: &proxies(args, config, notes)?,
         listener: match config.tls.listener {
             Some(_) => Listener::Tls,
@@ -87,14 +87,14 @@ fn proxies(
     if !args.proxy.is_empty() {
         return Ok(args.proxy.clone());
     }
-    let (address, note) = address_of(config, &machine_name())?;
-    note.print(&address, notes);
+    let (address, caveat) = address_of(config, &machine_name())?;
+    caveat.print(&address, notes);
     Ok(vec![address])
 }
 
 /// What the operator should know about the assumed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Note {
+enum Caveat {
     Nothing,
     /// Only this machine can connect to it.
     Loopback,
@@ -102,12 +102,12 @@ enum Note {
     MachineName,
 }
 
-impl Note {
+impl Caveat {
     fn print(self, address: &ProxyAddress, notes: &mut dyn Write) {
         let text = match self {
-            Note::Nothing => return,
-            Note::Loopback => format!("only this machine can connect to {address}"),
-            Note::MachineName => {
+            Caveat::Nothing => return,
+            Caveat::Loopback => format!("only this machine can connect to {address}"),
+            Caveat::MachineName => {
                 format!(
                     "the proxy listens on all addresses; clients must be able to resolve {address}"
                 )
@@ -122,19 +122,19 @@ impl Note {
 }
 
 /// The address of a proxy with this configuration on `machine`.
-fn address_of(config: &Config, machine: &str) -> Result<(ProxyAddress, Note), GenerateError> {
+fn address_of(config: &Config, machine: &str) -> Result<(ProxyAddress, Caveat), GenerateError> {
     if config.port == 0 {
         return Err(GenerateError::PortUnknown);
     }
-    let (host, note) = if address::is_wildcard(&config.hostname) {
-        (machine, Note::MachineName)
+    let (host, caveat) = if address::is_wildcard(&config.hostname) {
+        (machine, Caveat::MachineName)
     } else if address::is_loopback(&config.hostname) {
-        (config.hostname.as_str(), Note::Loopback)
+        (config.hostname.as_str(), Caveat::Loopback)
     } else {
-        (config.hostname.as_str(), Note::Nothing)
+        (config.hostname.as_str(), Caveat::Nothing)
     };
     match ProxyAddress::new(host, config.port) {
-        Ok(address) => Ok((address, note)),
+        Ok(address) => Ok((address, caveat)),
         Err(_) => Err(GenerateError::Address(host.to_owned())),
     }
 }
@@ -182,35 +182,35 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn at(hostname: &str, port: u16) -> Result<(String, Note), String> {
+    fn at(hostname: &str, port: u16) -> Result<(String, Caveat), String> {
         let config = Config {
             hostname: hostname.to_owned(),
             port,
             ..Config::default()
         };
         address_of(&config, "Build-7")
-            .map(|(address, note)| (address.to_string(), note))
+            .map(|(address, caveat)| (address.to_string(), caveat))
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn clients_find_the_proxy_where_it_listens() {
-        for (hostname, address, note) in [
-            ("192.0.2.1", "192.0.2.1:8899", Note::Nothing),
-            ("2001:db8::1", "[2001:db8::1]:8899", Note::Nothing),
-            ("Proxy.Example", "proxy.example:8899", Note::Nothing),
-            ("::1", "[::1]:8899", Note::Loopback),
-            ("127.0.0.1", "127.0.0.1:8899", Note::Loopback),
-            ("localhost", "localhost:8899", Note::Loopback),
-            ("::", "build-7:8899", Note::MachineName),
-            ("0.0.0.0", "build-7:8899", Note::MachineName),
+    fn clients_connect_to_the_listening_address() {
+        for (hostname, address, caveat) in [
+            ("192.0.2.1", "192.0.2.1:8899", Caveat::Nothing),
+            ("2001:db8::1", "[2001:db8::1]:8899", Caveat::Nothing),
+            ("Proxy.Example", "proxy.example:8899", Caveat::Nothing),
+            ("::1", "[::1]:8899", Caveat::Loopback),
+            ("127.0.0.1", "127.0.0.1:8899", Caveat::Loopback),
+            ("localhost", "localhost:8899", Caveat::Loopback),
+            ("::", "build-7:8899", Caveat::MachineName),
+            ("0.0.0.0", "build-7:8899", Caveat::MachineName),
         ] {
-            assert_eq!(at(hostname, 8899), Ok((address.to_owned(), note)));
+            assert_eq!(at(hostname, 8899), Ok((address.to_owned(), caveat)));
         }
     }
 
     #[test]
-    fn what_is_no_address_for_clients_is_refused() {
+    fn addresses_without_use_for_clients_are_refused() {
         assert!(at("::", 0).unwrap_err().starts_with("with port 0, "));
         assert_eq!(
             at("fe80::1%eth0", 1).unwrap_err(),

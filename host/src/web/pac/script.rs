@@ -9,7 +9,7 @@ use crate::config::{DirectRule, DirectRuleForm as Form};
 
 /// The content of a generated PAC file.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub(super) struct ScriptOptions<'a> {
     /// The proxies, in the order in which they are tried.
     pub(super) proxies: &'a [ProxyAddress],
     pub(super) listener: Listener,
@@ -33,14 +33,14 @@ pub(super) enum WithoutProxy {
 }
 
 /// The whole file.
-pub(super) fn script(plan: &Plan<'_>) -> String {
+pub(super) fn script(options: &ScriptOptions<'_>) -> String {
     let mut conditions = vec![
         r#"host == "localhost" || dnsDomainIs(host, ".localhost")"#.to_owned(),
         r#"isAddress && isInNet(host, "127.0.0.0", "255.0.0.0")"#.to_owned(),
         is_host("::1"),
     ];
-    let proxies = plan.proxies.iter().map(|proxy| is_host(proxy.host()));
-    let direct = plan.direct.iter().map(|rule| condition(rule));
+    let proxies = options.proxies.iter().map(|proxy| is_host(proxy.host()));
+    let direct = options.direct.iter().map(|rule| condition(rule));
     for condition in proxies.chain(direct) {
         if !conditions.contains(&condition) {
             conditions.push(condition);
@@ -50,7 +50,7 @@ pub(super) fn script(plan: &Plan<'_>) -> String {
         .iter()
         .map(|condition| format!("    if ({condition}) return \"DIRECT\";\n"))
         .collect();
-    let answer = quoted(&answer(plan));
+    let answer = quoted(&answer(options));
     format!("{HEAD}{lines}\n    return {answer};\n}}\n")
 }
 
@@ -66,17 +66,17 @@ function FindProxyForURL(url, host) {
 "#;
 
 /// What `FindProxyForURL` returns for hosts that need a proxy.
-fn answer(plan: &Plan<'_>) -> String {
-    let word = match plan.listener {
+fn answer(options: &ScriptOptions<'_>) -> String {
+    let word = match options.listener {
         Listener::ClearText => "PROXY",
         Listener::Tls => "HTTPS",
     };
-    let mut ways: Vec<String> = plan
+    let mut ways: Vec<String> = options
         .proxies
         .iter()
         .map(|proxy| format!("{word} {proxy}"))
         .collect();
-    if plan.without_proxy == WithoutProxy::GoDirectly {
+    if options.without_proxy == WithoutProxy::GoDirectly {
         ways.push("DIRECT".to_owned());
     }
     ways.join("; ")
@@ -132,7 +132,7 @@ mod tests {
     ) -> String {
         let proxies: Vec<ProxyAddress> = proxies.iter().map(|text| text.parse().unwrap()).collect();
         let direct: Vec<DirectRule> = direct.iter().map(|text| text.parse().unwrap()).collect();
-        script(&Plan {
+        script(&ScriptOptions {
             proxies: &proxies,
             listener,
             direct: direct.iter().collect(),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_text_is_as_a_person_would_write_it() {
+    fn the_whole_text_is_readable() {
         assert_eq!(
             with_direct(&[".corp.example"]),
             r#"// A PAC (proxy auto-configuration) file, made by `proxy pac generate`.
@@ -220,7 +220,7 @@ function FindProxyForURL(url, host) {
     }
 
     #[test]
-    fn no_condition_stands_twice() {
+    fn no_condition_is_repeated() {
         let script = with_direct(&[
             "a.example",
             "A.example",

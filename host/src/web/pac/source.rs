@@ -16,7 +16,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 const MAX_LEN: usize = 1024 * 1024;
 
 /// The interval between checks of a file.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Every PAC file contains this, a path hardly ever.
 const FUNCTION: &str = "FindProxyForURL";
@@ -53,13 +53,13 @@ pub enum PacError {
 
 /// A text and its tag.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct PacText {
     pub(super) text: Vec<u8>,
     /// A strong entity tag, quoted (RFC 9110 §8.8.3).
     pub(super) etag: String,
 }
 
-impl Served {
+impl PacText {
     fn new(text: Vec<u8>) -> Result<Arc<Self>, PacError> {
         if text.len() > MAX_LEN {
             return Err(PacError::TooLong);
@@ -70,14 +70,14 @@ impl Served {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let etag = format!("\"{hex}\"");
-        Ok(Arc::new(Served { text, etag }))
+        Ok(Arc::new(PacText { text, etag }))
     }
 }
 
 /// The source of the text.
 #[derive(Debug)]
 pub(super) enum Source {
-    Text(Arc<Served>),
+    Text(Arc<PacText>),
     File(WatchedFile),
 }
 
@@ -91,7 +91,7 @@ impl Source {
                 Ok(Source::File(file))
             }
             Err(_) if file_or_text.contains(FUNCTION) => {
-                let served = Served::new(file_or_text.as_bytes().to_vec())?;
+                let served = PacText::new(file_or_text.as_bytes().to_vec())?;
                 tracing::info!("the PAC setting is the text of a PAC file");
                 Ok(Source::Text(served))
             }
@@ -103,7 +103,7 @@ impl Source {
     }
 
     /// The text as it is `now`.
-    pub(super) fn current(&self, now: Instant) -> Arc<Served> {
+    pub(super) fn current(&self, now: Instant) -> Arc<PacText> {
         match self {
             Source::Text(served) => Arc::clone(served),
             Source::File(file) => file.current(now),
@@ -115,14 +115,14 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     path: PathBuf,
-    kept: Mutex<Kept>,
+    snapshot: Mutex<Snapshot>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    served: Arc<Served>,
+struct Snapshot {
+    served: Arc<PacText>,
     stamp: Stamp,
-    looked_at: Instant,
+    checked_at: Instant,
     /// The last check failed, which has been logged.
     has_failed: bool,
 }
@@ -132,34 +132,34 @@ impl WatchedFile {
         let (served, stamp) = read(path)?;
         Ok(WatchedFile {
             path: path.to_owned(),
-            kept: Mutex::new(Kept {
+            snapshot: Mutex::new(Snapshot {
                 served,
                 stamp,
-                looked_at: Instant::now(),
+                checked_at: Instant::now(),
                 has_failed: false,
             }),
         })
     }
 
-    fn current(&self, now: Instant) -> Arc<Served> {
+    fn current(&self, now: Instant) -> Arc<PacText> {
         // The value is consistent at every moment, so a poisoned lock is harmless.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_duration_since(kept.looked_at) >= LOOK_EVERY {
-            kept.looked_at = now;
-            self.look(&mut kept);
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(snapshot.checked_at) >= CHECK_INTERVAL {
+            snapshot.checked_at = now;
+            self.refresh(&mut snapshot);
         }
-        Arc::clone(&kept.served)
+        Arc::clone(&snapshot.served)
     }
 
-    fn look(&self, kept: &mut Kept) {
-        match read_if_changed(&self.path, &kept.stamp) {
-            Ok(None) => kept.has_failed = false,
+    fn refresh(&self, snapshot: &mut Snapshot) {
+        match read_if_changed(&self.path, &snapshot.stamp) {
+            Ok(None) => snapshot.has_failed = false,
             Ok(Some((served, stamp))) => {
                 tracing::info!(file = %self.path.display(), "PAC file reloaded");
-                (kept.served, kept.stamp, kept.has_failed) = (served, stamp, false);
+                (snapshot.served, snapshot.stamp, snapshot.has_failed) = (served, stamp, false);
             }
-            Err(error) if !kept.has_failed => {
-                kept.has_failed = true;
+            Err(error) if !snapshot.has_failed => {
+                snapshot.has_failed = true;
                 tracing::warn!(%error, "reloading the PAC file failed: keeping the previous one");
             }
             Err(_) => {}
@@ -197,7 +197,7 @@ fn identity(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-fn read_if_changed(path: &Path, last: &Stamp) -> Result<Option<(Arc<Served>, Stamp)>, PacError> {
+fn read_if_changed(path: &Path, last: &Stamp) -> Result<Option<(Arc<PacText>, Stamp)>, PacError> {
     let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if Stamp::of(&metadata) == *last {
         return Ok(None);
@@ -205,7 +205,7 @@ fn read_if_changed(path: &Path, last: &Stamp) -> Result<Option<(Arc<Served>, Sta
     read(path).map(Some)
 }
 
-fn read(path: &Path) -> Result<(Arc<Served>, Stamp), PacError> {
+fn read(path: &Path) -> Result<(Arc<PacText>, Stamp), PacError> {
     // Checked before opening, because opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if !metadata.is_file() {
@@ -219,7 +219,7 @@ fn read(path: &Path) -> Result<(Arc<Served>, Stamp), PacError> {
         Ok(stamp)
     });
     let stamp = read.map_err(|source| unreadable(path, source))?;
-    Ok((Served::new(text)?, stamp))
+    Ok((PacText::new(text)?, stamp))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> PacError {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_file_is_read_and_what_has_the_function_is_the_text() {
+    fn an_existing_file_is_read_and_a_text_with_the_function_is_used() {
         let scratch = Scratch::new();
         let path = scratch.write("whatever is in it");
         let now = Instant::now();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_in_one_line_with_both_reasons() {
+    fn neither_file_nor_text_is_refused_in_one_line_with_both_reasons() {
         let error = refusal("/nonexistent/proxy.pac");
         assert_eq!(
             error,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn other_than_regular_files_are_refused() {
         let scratch = Scratch::new();
         let dir = scratch.0.display().to_string();
         assert!(refusal(&dir).contains("is not a regular file"));
@@ -345,24 +345,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_looked_at_once_a_second() {
+    fn a_file_is_checked_once_a_second() {
         let scratch = Scratch::new();
         let source = Source::find(&scratch.write("first")).unwrap();
         let first = source.current(Instant::now());
         scratch.write("second");
         let start = Instant::now();
         // Loading took some time, so this is less than a second after the first check.
-        assert_eq!(text(&source, start - LOOK_EVERY), "first");
-        let later = start + LOOK_EVERY;
+        assert_eq!(text(&source, start - CHECK_INTERVAL), "first");
+        let later = start + CHECK_INTERVAL;
         assert_eq!(text(&source, later), "second");
         assert_ne!(source.current(later).etag, first.etag);
         scratch.write("the third");
-        assert_eq!(text(&source, later + LOOK_EVERY / 2), "second");
-        assert_eq!(text(&source, later + LOOK_EVERY), "the third");
+        assert_eq!(text(&source, later + CHECK_INTERVAL / 2), "second");
+        assert_eq!(text(&source, later + CHECK_INTERVAL), "the third");
     }
 
     #[test]
-    fn a_file_that_is_replaced_is_another_even_if_it_looks_the_same() {
+    fn a_replaced_file_is_read_even_if_it_looks_the_same() {
         let scratch = Scratch::new();
         let path = scratch.write("a");
         let source = Source::find(&path).unwrap();
@@ -375,17 +375,17 @@ mod tests {
             .and_then(|file| file.set_modified(time))
             .unwrap();
         fs::rename(&other, &path).unwrap();
-        assert_eq!(text(&source, Instant::now() + LOOK_EVERY), "b");
+        assert_eq!(text(&source, Instant::now() + CHECK_INTERVAL), "b");
     }
 
     #[test]
-    fn the_last_text_stays_while_there_is_no_other() {
+    fn the_last_text_remains_while_there_is_no_other() {
         let scratch = Scratch::new();
         let path = scratch.write("kept");
         let source = Source::find(&path).unwrap();
         let mut now = Instant::now();
         let mut next = || {
-            now += LOOK_EVERY;
+            now += CHECK_INTERVAL;
             text(&source, now)
         };
         fs::remove_file(&path).unwrap();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_is_told_once_until_it_is_back() {
+    fn a_missing_file_is_logged_once_until_it_is_back() {
         let scratch = Scratch::new();
         let source = Source::find(&scratch.write("a")).unwrap();
         let warnings = Warnings::default();
@@ -419,7 +419,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let mut now = Instant::now();
             let mut look = || {
-                now += LOOK_EVERY;
+                now += CHECK_INTERVAL;
                 source.current(now);
                 warnings.0.load(Ordering::Relaxed)
             };
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn equal_texts_have_equal_tags() {
-        let tag = |text: &str| Served::new(text.into()).unwrap().etag.clone();
+        let tag = |text: &str| PacText::new(text.into()).unwrap().etag.clone();
         assert_eq!(tag("a"), tag("a"));
         assert_ne!(tag("a"), tag("b"));
         assert_eq!(tag("").len(), 34);
