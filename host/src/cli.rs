@@ -11,7 +11,7 @@ use crate::config::Flags;
 use crate::generation::command::CheckArgs;
 use crate::web::pac::command::PacArgs;
 
-/// The flags as they were given.
+/// The flags as given.
 #[derive(Parser)]
 #[command(
     name = "proxy",
@@ -24,7 +24,7 @@ use crate::web::pac::command::PacArgs;
     next_line_help = true
 )]
 pub struct Cli {
-    /// The configuration, as far as it is given by flags.
+    /// The flags of the configuration.
     #[command(flatten)]
     pub flags: Flags,
 

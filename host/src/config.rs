@@ -1,9 +1,9 @@
 //! The configuration, checked once and never re-interpreted.
 //!
-//! `file` is `proxy.toml` as written, `flags` the flags as given; `load` merges the two (flags override the file,
-//! the file overrides the defaults) into the [`Config`] that the rest of the host reads. A `Config` needs no further
+//! `file` is `proxy.toml` as written, `flags` the flags as given; `load` merges the two (flags override the file, the
+//! file overrides the defaults) into the [`Config`] that the rest of the host reads. A `Config` needs no further
 //! checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves or a
-//! library loads is found out where it is used.
+//! library loads is checked where it is used.
 
 mod basic_auth;
 mod compatibility;
@@ -29,7 +29,7 @@ use crate::http1::HeadLimits;
 
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
-pub(crate) use direct_rule::Form as DirectRuleForm;
+pub(crate) use direct_rule::RuleForm;
 pub use direct_rule::{DirectRule, RuleError};
 pub use file::FileError;
 pub use flags::Flags;
@@ -41,10 +41,10 @@ pub use value::{
 };
 pub use web_server::{PacConfig, StaticFilesConfig, Symlinks, WebServerConfig};
 
-/// Everything the host needs to start. [`Config::default`] is what `proxy` does without flags or a file.
+/// All settings. [`Config::default`] is the configuration without flags and file.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen: an IP literal without brackets, or a name that is resolved at start. Default `::1`.
+    /// The host to listen on: an IP literal without brackets, or a name that is resolved at start. Default `::1`.
     pub hostname: String,
     /// TCP port to listen on; 0 lets the system choose. Default 8899.
     pub port: u16,
@@ -52,43 +52,42 @@ pub struct Config {
     pub num_workers: NonZeroUsize,
     /// Connections that may wait to be accepted, as given to listen(2). Default 100.
     pub backlog: u32,
-    /// The plugins, in the order in which every hook is called.
+    /// The plugins, in the order in which hooks are called.
     pub plugins: Vec<PluginEntry>,
-    /// Where libraries are looked for: the given directories, then `plugins` beside the executable, then the
-    /// directory of the executable itself.
+    /// The directories searched for libraries: the configured ones, then `plugins` beside the executable, then the
+    /// directory of the executable.
     pub plugin_dirs: Vec<PathBuf>,
-    /// Calls into plugins are counted and timed.
+    /// Whether calls into plugins are counted and timed.
     pub plugin_statistics: bool,
-    /// What clients must present in `Proxy-Authorization`. Default: nothing.
+    /// The credential that clients must present in `Proxy-Authorization`. Default: none.
     pub basic_auth: Option<BasicAuth>,
     /// Request fields that are not forwarded, in lower case.
     pub disable_headers: Vec<String>,
-    /// How long each step may take.
+    /// The time limit of each step.
     pub timeouts: Timeouts,
-    /// How long the steps of exchanges with some hosts may take; the first entry that names the host counts. Default:
-    /// none.
+    /// Time limits for some hosts; the first entry that matches the host applies. Default: none.
     pub host_timeouts: Vec<HostTimeouts>,
-    /// How much of everything is accepted.
+    /// Size and number limits.
     pub limits: Limits,
-    /// How host names become addresses.
+    /// How host names are resolved.
     pub dns: DnsConfig,
-    /// What is taken from peers that break the rules.
+    /// Tolerance for peers that violate the protocol.
     pub compatibility: CompatibilityConfig,
-    /// TLS on either side.
+    /// TLS with clients and upstreams.
     pub tls: TlsConfig,
-    /// Whose TLS is ended here, and how. Default: nobody's.
+    /// Which tunnels are intercepted, and how. Default: none.
     pub interception: Option<InterceptionConfig>,
-    /// What is answered to requests that are for the proxy itself.
+    /// How requests addressed to the proxy itself are answered.
     pub web_server: WebServerConfig,
-    /// Nothing is forwarded: only the web server answers. Default: no.
+    /// Do not forward requests; only the web server answers. Default: no.
     pub disable_http_proxy: bool,
-    /// The name under which the proxy adds itself to `Via` (RFC 9110 §7.6.3). Default `proxy`.
+    /// The proxy's name in `Via` (RFC 9110 §7.6.3). Default `proxy`.
     pub via: String,
     /// What is logged and where.
     pub log: LogConfig,
-    /// Soft limit on open files to ask the system for; only ever raised. Default: the hard limit.
+    /// The soft limit on open files to set; never lowered. Default: the hard limit.
     pub open_file_limit: Option<u64>,
-    /// Where to write the process id. Default: nowhere.
+    /// The file for the process id. Default: none.
     pub pid_file: Option<PathBuf>,
 }
 
@@ -131,45 +130,45 @@ fn dirs_beside_executable() -> Vec<PathBuf> {
     vec![dir.join("plugins"), dir]
 }
 
-/// One plugin to load, not yet looked for.
+/// A plugin to load; the library has not been searched for yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginEntry {
     /// As written, such as `path/lib.so:Name`.
     pub spec: String,
-    /// The plugin's own table as TOML text; empty if it has none.
+    /// The plugin's table as TOML text; empty if it has none.
     pub config: String,
-    /// How long each of its hooks may wait. Default: [`Timeouts::plugin_hook`].
+    /// The time limit of each async hook. Default: [`Timeouts::plugin_hook`].
     pub timeout: Option<Duration>,
-    /// Where the entry was written, such as `proxy.toml:12` or `--plugins`.
+    /// Where the entry is written, such as `proxy.toml:12` or `--plugins`.
     pub origin: String,
 }
 
-/// Deadlines; each is positive.
+/// Time limits; each is positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a request head, from its first byte to its end; past it 408. Default 10 s.
+    /// For a request head, from its first byte to its end; 408 if exceeded. Default 10 s.
     pub header_read: Duration,
-    /// For a client connection on which nothing is under way; past it, it is closed. Default 10 s.
+    /// For an idle client connection, which is closed afterwards. Default 10 s.
     pub client_idle: Duration,
-    /// For a peer that makes no progress inside an exchange: a client that pauses in its content or takes nothing of
-    /// the response, an upstream that takes nothing of the request. Past it 408 or 504, or the response is cut off.
-    /// Default 60 s.
+    /// For a peer that makes no progress within an exchange: a client that pauses in its content or accepts nothing of
+    /// the response, or an upstream that accepts nothing of the request. If exceeded: 408 or 504, or the response is
+    /// cut off. Default 60 s.
     pub stall: Duration,
-    /// For an exchange or a tunnel of which one side has closed its direction, and in which nothing moves, nor waits
-    /// for its receiver to read. Past it the client has gone, or the tunnel is closed. Default 10 s.
+    /// For an exchange or tunnel with one direction closed and no data in the other, unless data waits for its receiver
+    /// to read. If exceeded, the client is considered gone, or the tunnel is closed. Default 10 s.
     pub half_closed: Duration,
-    /// For the connection to the upstream, resolving included; past it 504. Default 10 s.
+    /// For connecting to the upstream, including name resolution; 504 if exceeded. Default 10 s.
     pub connect: Duration,
-    /// From the end of the request to the response head; past it 504. Default 60 s.
+    /// From the end of the request to the response head; 504 if exceeded. Default 60 s.
     pub upstream_response: Duration,
     /// For an upstream that stalls within a response body. Default 60 s.
     pub upstream_idle: Duration,
-    /// For a tunnel in which no byte moves either way. Default 600 s.
+    /// For a tunnel without data in either direction. Default 600 s.
     pub tunnel_idle: Duration,
-    /// For each async hook of a plugin; past it the exchange fails with 504. A plugin may have its own. Default 5 s.
+    /// For each async hook of a plugin; 504 if exceeded. A plugin may have its own limit. Default 5 s.
     pub plugin_hook: Duration,
-    /// For a plugin that keeps its worker without waiting; past it the log names it, and new connections go to other
-    /// workers. Default 0.1 s.
+    /// For a plugin that blocks its worker; if exceeded, the log names it, and new connections go to other workers.
+    /// Default 0.1 s.
     pub plugin_budget: Duration,
 }
 
@@ -190,60 +189,61 @@ impl Default for Timeouts {
     }
 }
 
-/// Deadlines of exchanges with some hosts.
+/// Time limits for some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTimeouts {
-    /// Which hosts.
+    /// The hosts.
     pub hosts: Vec<HostPattern>,
-    /// All of the deadlines. Only `stall`, `upstream_response`, `upstream_idle` and `tunnel_idle` differ from
+    /// All limits. Only `stall`, `upstream_response`, `upstream_idle` and `tunnel_idle` differ from
     /// [`Config::timeouts`].
     pub timeouts: Timeouts,
 }
 
 impl HostTimeouts {
-    /// Whether this entry is about `host`, in its canonical form.
+    /// Whether this entry matches `host`, in its canonical form.
     pub fn names(&self, host: &str) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 }
 
-/// Bounds on what peers may send and on what the proxy keeps.
+/// Limits on what peers may send and on what the proxy stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest head, start line included, in bytes; past it 431 to a client, 502 for an upstream. Default 64 KiB.
+    /// Maximum length of a head, including the start line, in bytes; if exceeded, 431 to a client, 502 for an upstream.
+    /// Default 64 KiB.
     pub max_head_len: usize,
-    /// Most field lines of a head; past it 431 or 502. Default 256, which is also the most.
+    /// Maximum number of field lines of a head; if exceeded, 431 or 502. Default 256, which is also the upper bound.
     pub max_fields: usize,
-    /// Longest request target in bytes; past it 414. Default 16 KiB.
+    /// Maximum length of a request target in bytes; 414 if exceeded. Default 16 KiB.
     pub max_target_len: usize,
-    /// Most bytes read from a client at once. Default 1 MiB.
+    /// Maximum number of bytes read from a client at once. Default 1 MiB.
     pub client_read_len: usize,
-    /// Most bytes read from an upstream at once. Default 1 MiB.
+    /// Maximum number of bytes read from an upstream at once. Default 1 MiB.
     pub server_read_len: usize,
-    /// HTTP/2 streams that a client may have open at once on one connection; further ones are refused. Default 128.
+    /// HTTP/2 streams that a client may have open at once on a connection; further ones are refused. Default 128.
     pub max_concurrent_streams: u32,
-    /// Client connections open at once; 0 leaves it to the limit on open files. Default 0.
+    /// Client connections open at once; 0: limited by open files only. Default 0.
     pub max_connections: usize,
-    /// The most content of one message that is collected for plugins that want it whole, in bytes; a plugin that asks
-    /// for more gets bodies up to this. Also the longest WebSocket message where a plugin listens to messages; past it
-    /// both sides are closed, 1009 to its sender. Default 16 MiB.
+    /// Maximum content of one message that is buffered for plugins that request the whole body, in bytes, even if a
+    /// plugin requests more. Also the maximum length of a WebSocket message if a plugin receives messages; if exceeded,
+    /// both sides are closed, with 1009 to the sender. Default 16 MiB.
     pub max_body_buffer: u64,
-    /// The most content of all messages together that each worker holds for plugins that want them whole, in bytes:
-    /// bodies, and WebSocket messages that are not whole yet. Past it a request gets 503, a response becomes 503, and a
-    /// WebSocket is closed with 1013. At least [`max_body_buffer`](Self::max_body_buffer). Default 128 MiB.
+    /// Maximum content of all messages that each worker buffers for plugins, in bytes: bodies and incomplete WebSocket
+    /// messages. If exceeded, a request gets 503, a response becomes 503, and a WebSocket is closed with 1013. At least
+    /// [`max_body_buffer`](Self::max_body_buffer). Default 128 MiB.
     pub max_buffer_total: u64,
-    /// Idle upstream connections kept for one authority, per worker; past it the one that was used least recently is
-    /// closed. Default: as many as in all.
+    /// Maximum number of idle upstream connections per authority and worker; if exceeded, the least recently used one
+    /// is closed. Default: no separate limit.
     pub upstream_idle_per_host: Option<usize>,
-    /// Idle upstream connections kept in all, per worker; past it the one that was used least recently is closed. Default:
-    /// as many as descriptors allow.
+    /// Maximum number of idle upstream connections per worker; if exceeded, the least recently used one is closed.
+    /// Default: as many as descriptors allow.
     pub upstream_idle_total: Option<usize>,
     /// How long an idle upstream connection is kept. Default 60 s.
     pub upstream_idle_timeout: Duration,
 }
 
 impl Limits {
-    /// Those of heads, for the parser.
+    /// The limits of heads, for the parser.
     pub fn head(&self) -> HeadLimits {
         HeadLimits {
             max_head_len: self.max_head_len,
@@ -272,17 +272,17 @@ impl Default for Limits {
     }
 }
 
-/// How host names become addresses.
+/// How host names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// Who is asked. Default [`Resolver::Dns`].
+    /// Default [`Resolver::Dns`].
     pub resolver: Resolver,
-    /// Name servers to ask instead of the system's; read by [`Resolver::Dns`] only. Default: none.
+    /// Name servers to use instead of those of the system; for [`Resolver::Dns`] only. Default: none.
     pub servers: Vec<SocketAddr>,
-    /// Longest time an answer is kept, whatever its TTL says; zero keeps none. Default 300 s.
+    /// Maximum time an answer is cached, regardless of its TTL; zero: no caching. Default 300 s.
     pub cache_ttl_max: Duration,
-    /// How long it is remembered that a name has no address, and for at most a second that nobody could be asked; zero
-    /// forgets it at once. Default 5 s.
+    /// How long it is cached that a name has no address, and, for at most a second, that no server could be reached;
+    /// zero: no caching. Default 5 s.
     pub negative_ttl: Duration,
 }
 
@@ -297,22 +297,22 @@ impl Default for DnsConfig {
     }
 }
 
-/// Who turns a host name into addresses.
+/// Resolves host names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolver {
-    /// The proxy itself, over DNS, with a cache; `/etc/hosts` is read, too.
+    /// The proxy itself, over DNS, with a cache; also reads `/etc/hosts`.
     Dns,
-    /// The system's `getaddrinfo`, with whatever the machine has configured for it.
+    /// The system's `getaddrinfo`, as configured on the machine.
     System,
 }
 
-/// TLS on either side.
+/// TLS with clients and upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// What the listeners speak TLS with. Default: they speak clear text.
+    /// Certificate and key of the listeners. Default: none, clients connect without TLS.
     pub listener: Option<KeyPairFiles>,
-    /// Towards origins and parent proxies.
+    /// TLS with origins and parent proxies.
     pub upstream: UpstreamTls,
     /// Write session secrets to the file that the environment variable SSLKEYLOGFILE names. Default: no.
     pub key_log: bool,
@@ -327,72 +327,72 @@ pub struct KeyPairFiles {
     pub key_file: PathBuf,
 }
 
-/// TLS towards origins and parent proxies.
+/// TLS with origins and parent proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// PEM files of certificates that are trusted besides the system's; read at the start. Default: none.
+    /// PEM files of certificates to trust in addition to the system's. Default: none.
     pub extra_ca_files: Vec<PathBuf>,
-    /// What the proxy shows to upstreams that ask who it is; the first entry that names the host counts. Default: none.
+    /// Client certificates; the first entry that matches the host applies. Default: none.
     pub client_certificates: Vec<ClientCertificate>,
 }
 
-/// A certificate to show to some upstreams.
+/// A client certificate for some upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// To whom.
+    /// The upstreams.
     pub hosts: Vec<HostPattern>,
     /// Certificate and key.
     pub files: KeyPairFiles,
 }
 
-/// Interception: whose TLS is ended here, and with which CA.
+/// Interception: which tunnels are decrypted, and with which CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterceptionConfig {
     /// Certificate and key of the CA.
     pub ca: KeyPairFiles,
-    /// The private key of all certificates that are made.
+    /// The private key that all issued certificates use.
     pub signing_key_file: PathBuf,
-    /// Where certificates are kept. Default `~/.proxy`; made with mode 0700.
+    /// The directory for issued certificates. Default `~/.proxy`; created with mode 0700.
     pub cert_dir: PathBuf,
-    /// The hosts whose tunnels are looked into. Default: all.
+    /// The hosts whose tunnels are intercepted. Default: all.
     pub include: Vec<HostPattern>,
-    /// Those among them whose tunnels are not. Default: none.
+    /// Exceptions from `include`. Default: none.
     pub exclude: Vec<HostPattern>,
-    /// Hosts whose certificate is not verified. Default: none.
+    /// Hosts whose certificates are not verified. Default: none.
     pub insecure_hosts: Vec<HostPattern>,
-    /// Hosts in whose tunnels another server name, or requests for another host, are served. Default: none.
+    /// Hosts whose tunnels may carry another server name, or requests for another host. Default: none.
     pub allow_fronting: Vec<HostPattern>,
-    /// How long a host is not intercepted for a client that has refused our certificate; zero: always try again.
-    /// Default 600 s.
+    /// How long the tunnels of a client to a host are relayed after the client has rejected our certificate; zero:
+    /// never. Default 600 s.
     pub rejected_for: Duration,
-    /// Certificates kept in memory. Default 1024.
+    /// Maximum number of certificates in memory. Default 1024.
     pub cached_certificates: usize,
-    /// Certificates kept on disk, and how many bytes they may have together; past either, the ones that were read or
-    /// made the longest ago are removed. Default 10,000 and 64 MiB.
+    /// Maximum number and total length of certificates on disk; if exceeded, the least recently used ones are removed.
+    /// Default 10,000 and 64 MiB.
     pub kept_certificates: usize,
     /// See [`kept_certificates`](Self::kept_certificates).
     pub kept_certificates_len: u64,
-    /// What becomes of intercepted tunnels in which neither TLS nor HTTP is spoken. Default: they are relayed unseen.
+    /// What to do with intercepted tunnels that carry neither TLS nor HTTP. Default: relay them without decryption.
     pub unknown: UnknownProtocol,
-    /// TLS whose client offers only these protocols (ALPN) is relayed unseen. Default: none.
+    /// ALPN protocols: TLS whose client offers only these is relayed without decryption. Default: none.
     pub relay_protocols: Vec<String>,
 }
 
-/// What becomes of a tunnel in which neither TLS nor HTTP is spoken.
+/// What to do with a tunnel that carries neither TLS nor HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownProtocol {
-    /// It is relayed unseen.
+    /// Relay it.
     #[default]
     Relay,
-    /// It is closed.
+    /// Close it.
     Close,
 }
 
-/// What is logged and where.
+/// What is logged, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
-    /// The least severe level that is written. Default INFO.
+    /// The lowest level to log. Default INFO.
     pub level: LogLevel,
     /// File to append to. Default: standard output.
     pub file: Option<PathBuf>,

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
-        Err(error) => answer(&error),
+        Err(error) => print_help_or_error(&error),
     }
 }
 
@@ -78,12 +78,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     open_files::raise_limit(config.open_file_limit);
     let pid_file = config.pid_file.as_deref().map(PidFile::create);
     let _pid_file = pid_file.transpose().map_err(Failure::system)?;
-    server::run(config, Arc::new(config_again), telemetry.sink())?;
+    server::run(config, Arc::new(reload_config), telemetry.sink())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The current configuration, for a reload; the flags are those of the start.
-fn config_again() -> Result<Config, ConfigError> {
+fn reload_config() -> Result<Config, ConfigError> {
     Config::load(Cli::parse().flags)
 }
 
@@ -161,7 +161,7 @@ fn print_version() -> ExitCode {
 }
 
 /// Prints the help, or the error about the flags in one line.
-fn answer(error: &clap::Error) -> ExitCode {
+fn print_help_or_error(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelp {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_are_told_in_one_line() {
+    fn wrong_flags_are_reported_in_one_line() {
         assert_eq!(
             refusal(&["--prt", "1"]),
             "unexpected argument '--prt' found; a similar argument exists: '--port'"

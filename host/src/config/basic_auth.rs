@@ -1,7 +1,7 @@
-//! The one credential a client may have to present (RFC 7617).
+//! The credential that clients must present, if one is configured (RFC 7617).
 //!
-//! Keeps only the credential as it is sent on the wire. It is compared in constant time and never printed. Which
-//! requests need it, and the 407, are left to `connection`.
+//! Stores only its encoded form. It is compared in constant time and never printed. `connection` decides which requests
+//! need it, and answers 407.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,22 +21,22 @@ pub struct BasicAuth {
 /// Why a credential cannot be used. Never shows the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BasicAuthError {
-    /// There is no colon between a user and a password.
+    /// There is no colon between user and password.
     #[error("has no colon; write user:password")]
     ColonMissing,
-    /// Nothing stands before the colon.
+    /// The user is empty.
     #[error("has no user name before the colon; write user:password")]
     UserEmpty,
-    /// RFC 7617 §2 allows no control characters.
+    /// RFC 7617 §2 forbids control characters.
     #[error("contains a control character")]
     ControlCharacter,
 }
 
 impl BasicAuth {
-    /// Takes `user:password`; the password may be empty and may contain colons.
+    /// Parses `user:password`; the password may be empty and may contain colons.
     ///
     /// # Errors
-    /// The text is no credential; the error does not repeat it.
+    /// The text is not a credential; the error does not repeat it.
     pub fn new(credential: &str) -> Result<Self, BasicAuthError> {
         let (user, _) = credential
             .split_once(':')
@@ -53,18 +53,18 @@ impl BasicAuth {
         })
     }
 
-    /// The user it belongs to.
+    /// The user name.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
 
-    /// The value of a `Proxy-Authorization` field that presents this credential.
+    /// The value of a `Proxy-Authorization` field with this credential.
     pub(crate) fn field_value(&self) -> Vec<u8> {
         [b"Basic ", self.encoded.as_slice()].concat()
     }
 
-    /// Whether the value of a `Proxy-Authorization` field presents this credential. The time this takes tells
-    /// nothing about the credential but its length.
+    /// Whether the value of a `Proxy-Authorization` field matches this credential. The time taken depends on nothing
+    /// but its length.
     pub fn matches(&self, header_value: &[u8]) -> bool {
         let Some((scheme, credential)) = header_value.split_at_checked("basic".len()) else {
             return false;

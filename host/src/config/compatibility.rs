@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::HostPattern;
 
-/// How responses are read that break the grammar of HTTP/1.1.
+/// How responses that violate the grammar of HTTP/1.1 are treated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompatibilityConfig {
     /// For all hosts. Default [`ResponseSyntax::Strict`].
@@ -20,12 +20,12 @@ pub enum ResponseSyntax {
     /// It is repaired as far as RFC 9112 lets a proxy do so; otherwise 502.
     #[default]
     Strict,
-    /// More is repaired; what leaves a doubt about where the response ends is 502 all the same.
+    /// More is repaired, but a response whose end is ambiguous still becomes a 502.
     Relaxed,
 }
 
 impl CompatibilityConfig {
-    /// Whether the responses of `host`, in its canonical form, are read as relaxed ones.
+    /// Whether responses of `host`, in its canonical form, are parsed as relaxed.
     pub fn is_relaxed(&self, host: &str) -> bool {
         self.responses == ResponseSyntax::Relaxed
             || self
@@ -34,7 +34,7 @@ impl CompatibilityConfig {
                 .any(|pattern| pattern.matches(host))
     }
 
-    /// Whether this holds for every host.
+    /// Whether this applies to all hosts.
     pub fn relaxes_all(&self) -> bool {
         self.responses == ResponseSyntax::Relaxed
             || self.relaxed_hosts.contains(&HostPattern::all())
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_relaxed_by_its_pattern_or_with_all_others() {
+    fn a_host_is_relaxed_by_a_pattern_or_with_all_hosts() {
         let of = |responses, patterns: &[&str]| CompatibilityConfig {
             responses,
             relaxed_hosts: patterns

@@ -8,28 +8,28 @@ use serde::Deserialize;
 
 use super::HostPattern;
 
-/// A host pattern as everywhere in the configuration, `<local>` for names without a dot, or an IPv4 network such as
-/// `10.0.0.0/8`, which is about hosts that are written as addresses.
+/// A host pattern as elsewhere in the configuration, `<local>` for names without a dot, or an IPv4 network such as
+/// `10.0.0.0/8`, which matches hosts written as addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct DirectRule(pub(crate) Form);
+pub struct DirectRule(pub(crate) RuleForm);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum RuleForm {
     /// Names without a dot.
     Local,
-    /// Address and mask; the bits that are not in the mask are 0.
+    /// Address and mask; bits outside the mask are 0.
     Network(Ipv4Addr, Ipv4Addr),
     All,
-    /// In lower case, an IPv6 address without brackets and in the spelling of browsers.
+    /// In lower case; an IPv6 address without brackets, as browsers write it.
     Exact(String),
-    /// The dot and what follows it, in lower case.
+    /// The dot and the domain after it, in lower case.
     Below(String),
-    /// As `Below`, and the name itself.
+    /// Like `Below`, and the domain itself.
     Within(String),
 }
 
-/// The text does not say which hosts.
+/// The text is not a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is not a host pattern; write example.com, .example.com, *.example.com, an IP address, 10.0.0.0/8, <local> or *"
@@ -41,7 +41,7 @@ impl FromStr for DirectRule {
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
         if text.eq_ignore_ascii_case("<local>") {
-            return Ok(DirectRule(Form::Local));
+            return Ok(DirectRule(RuleForm::Local));
         }
         if let Some((address, len)) = text.split_once('/') {
             return network(address, len).map(DirectRule).ok_or(RuleError);
@@ -51,26 +51,26 @@ impl FromStr for DirectRule {
     }
 }
 
-/// The form of what [`HostPattern`] accepts; the same means the same.
-fn host(pattern: &str) -> Option<Form> {
+/// Parses the same patterns as [`HostPattern`], with the same meaning.
+fn host(pattern: &str) -> Option<RuleForm> {
     let canonical = |host| canonical_host(host).ok();
     Some(if pattern == "*" {
-        Form::All
+        RuleForm::All
     } else if let Some(domain) = pattern.strip_prefix("*.") {
-        Form::Below(format!(".{}", canonical(domain)?))
+        RuleForm::Below(format!(".{}", canonical(domain)?))
     } else if let Some(domain) = pattern.strip_prefix('.') {
-        Form::Within(format!(".{}", canonical(domain)?))
+        RuleForm::Within(format!(".{}", canonical(domain)?))
     } else {
-        Form::Exact(canonical(pattern)?.into_owned())
+        RuleForm::Exact(canonical(pattern)?.into_owned())
     })
 }
 
-fn network(address: &str, len: &str) -> Option<Form> {
+fn network(address: &str, len: &str) -> Option<RuleForm> {
     let address: Ipv4Addr = address.parse().ok()?;
     let is_decimal = len.bytes().all(|byte| byte.is_ascii_digit());
     let len: u32 = len.parse().ok().filter(|len| is_decimal && *len <= 32)?;
     let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - len).unwrap_or(0));
-    Some(Form::Network(address & mask, mask))
+    Some(RuleForm::Network(address & mask, mask))
 }
 
 impl TryFrom<String> for DirectRule {
@@ -85,7 +85,7 @@ impl TryFrom<String> for DirectRule {
 mod tests {
     use super::*;
 
-    fn form(text: &str) -> Form {
+    fn form(text: &str) -> RuleForm {
         text.parse::<DirectRule>()
             .unwrap_or_else(|_| panic!("{text} is refused"))
             .0
@@ -94,15 +94,15 @@ mod tests {
     #[test]
     fn rules_are_host_patterns_and_more() {
         for (text, expected) in [
-            ("*", Form::All),
-            ("<local>", Form::Local),
-            ("<LOCAL>", Form::Local),
-            ("Example.com", Form::Exact("example.com".into())),
-            ("example.com.", Form::Exact("example.com".into())),
-            ("*.Example.com", Form::Below(".example.com".into())),
-            (".Example.com", Form::Within(".example.com".into())),
-            ("192.0.2.1", Form::Exact("192.0.2.1".into())),
-            ("[2001:DB8:0::1]", Form::Exact("2001:db8::1".into())),
+            ("*", RuleForm::All),
+            ("<local>", RuleForm::Local),
+            ("<LOCAL>", RuleForm::Local),
+            ("Example.com", RuleForm::Exact("example.com".into())),
+            ("example.com.", RuleForm::Exact("example.com".into())),
+            ("*.Example.com", RuleForm::Below(".example.com".into())),
+            (".Example.com", RuleForm::Within(".example.com".into())),
+            ("192.0.2.1", RuleForm::Exact("192.0.2.1".into())),
+            ("[2001:DB8:0::1]", RuleForm::Exact("2001:db8::1".into())),
         ] {
             assert_eq!(form(text), expected, "{text}");
         }
@@ -117,13 +117,13 @@ mod tests {
             ("192.0.2.1/32", [192, 0, 2, 1], [255, 255, 255, 255]),
             ("0.0.0.0/0", [0, 0, 0, 0], [0, 0, 0, 0]),
         ] {
-            let network = Form::Network(Ipv4Addr::from(address), Ipv4Addr::from(mask));
+            let network = RuleForm::Network(Ipv4Addr::from(address), Ipv4Addr::from(mask));
             assert_eq!(form(text), network, "{text}");
         }
     }
 
     #[test]
-    fn what_says_no_host_is_refused() {
+    fn invalid_rules_are_refused() {
         for text in [
             "",
             ".",

@@ -24,7 +24,7 @@ pub(super) struct FileConfig {
     pub(super) port: Option<Port>,
     pub(super) num_workers: Option<WorkerCount>,
     pub(super) backlog: Option<Backlog>,
-    /// Accepted as the flag of that name is; it changes nothing.
+    /// Accepted for compatibility, like the flag; has no effect.
     #[serde(rename = "threadless")]
     _threadless: Option<bool>,
     pub(super) disable_headers: Vec<HeaderName>,
@@ -190,7 +190,7 @@ pub(super) struct FilePlugin {
 }
 
 impl FileConfig {
-    /// Reads the text of a `proxy.toml`.
+    /// Parses the text of a `proxy.toml`.
     pub(super) fn parse(text: &str) -> Result<Self, FileError> {
         let document = toml::Deserializer::parse(text)
             .map_err(|error| FileError::at(text, error.span(), String::new(), error.message()))?;
@@ -202,7 +202,7 @@ impl FileConfig {
     }
 }
 
-/// What is wrong in the file, and where. Shows no value of the file but names.
+/// What is wrong in the file, and where. Shows names from the file, but no values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {}{reason}", prefixed(.key))]
 pub struct FileError {
@@ -210,7 +210,7 @@ pub struct FileError {
     line: usize,
     /// In characters, counted from 1.
     column: usize,
-    /// The dotted key; empty if the text is not even TOML.
+    /// The dotted key; empty if the text is not valid TOML.
     key: String,
     reason: String,
 }
@@ -240,7 +240,7 @@ fn prefixed(key: &str) -> String {
     }
 }
 
-/// Line and column of a byte, both from 1.
+/// Line and column of a byte offset, both counted from 1.
 pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

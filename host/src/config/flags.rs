@@ -1,7 +1,7 @@
-//! The flags of the command line that have a part in the configuration, and their help; no behaviour.
+//! The command-line flags of the configuration, and their help; no behaviour.
 //!
-//! A flag that was not given is `None`, so that the file can speak instead. Values are of the same
-//! types as in `proxy.toml`, so what is refused here is refused there in the same words.
+//! A flag that was not given is `None`, so that the value in the file applies. Values have the same types as in
+//! `proxy.toml`, so an invalid value causes the same error message in both places.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::{
     WorkerCount,
 };
 
-// No doc comment, which would be the description of the whole program in the help.
+// No doc comment: clap would use it as the description of the program.
 #[derive(Parser, Default)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Flags {

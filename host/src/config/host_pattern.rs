@@ -1,4 +1,4 @@
-//! Patterns of hosts in settings.
+//! Host patterns in settings.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,51 +8,53 @@ use serde::Deserialize;
 
 use super::ValueError;
 
-/// `example.com`, `*.example.com` (its subdomains, not itself), `.example.com` (both), `*` (every host), or an IP
+/// `example.com`, `*.example.com` (its subdomains, not itself), `.example.com` (both), `*` (all hosts), or an IP
 /// literal.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct HostPattern(Form);
+pub struct HostPattern(PatternForm);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Form {
+enum PatternForm {
     All,
     /// In its canonical form.
     Exact(String),
-    /// The dot and the domain that follows it, in its canonical form.
+    /// The dot and the domain after it, in canonical form.
     Below(String),
-    /// As `Below`, and the domain itself.
+    /// Like `Below`, and the domain itself.
     Within(String),
 }
 
 impl HostPattern {
     /// # Errors
-    /// The text is no host, and no pattern of one.
+    /// The text is not a host pattern.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         let form = if text == "*" {
-            Form::All
+            PatternForm::All
         } else if let Some(domain) = text.strip_prefix("*.") {
-            Form::Below(suffix(domain)?)
+            PatternForm::Below(suffix(domain)?)
         } else if let Some(domain) = text.strip_prefix('.') {
-            Form::Within(suffix(domain)?)
+            PatternForm::Within(suffix(domain)?)
         } else {
-            Form::Exact(canonical(text)?)
+            PatternForm::Exact(canonical(text)?)
         };
         Ok(Self(form))
     }
 
-    /// Every host.
+    /// All hosts.
     pub fn all() -> Self {
-        Self(Form::All)
+        Self(PatternForm::All)
     }
 
-    /// Whether `host`, in its canonical form, is meant.
+    /// Whether `host`, in its canonical form, matches.
     pub fn matches(&self, host: &str) -> bool {
         match &self.0 {
-            Form::All => true,
-            Form::Exact(name) => host == name,
-            Form::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
-            Form::Within(suffix) => host.ends_with(suffix.as_str()) || host == &suffix[1..],
+            PatternForm::All => true,
+            PatternForm::Exact(name) => host == name,
+            PatternForm::Below(suffix) => {
+                host.len() > suffix.len() && host.ends_with(suffix.as_str())
+            }
+            PatternForm::Within(suffix) => host.ends_with(suffix.as_str()) || host == &suffix[1..],
         }
     }
 }
@@ -63,7 +65,7 @@ fn canonical(host: &str) -> Result<String, ValueError> {
         .map_err(|_| ValueError::NotAHostPattern)
 }
 
-/// `.` and a domain; below an address there is nothing.
+/// `.` and a domain; an address has no subdomains.
 fn suffix(domain: &str) -> Result<String, ValueError> {
     let domain = canonical(domain)?;
     match domain.parse::<IpAddr>() {
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_means_the_hosts_it_names() {
+    fn a_pattern_matches_the_hosts_it_names() {
         for (pattern, hosts, others) in [
             ("*", &["a", "::1"][..], &[][..]),
             (

@@ -22,32 +22,32 @@ use super::{
 };
 use crate::plain_file;
 
-/// Why there is no configuration. Each is one line that names the place.
+/// Why there is no configuration. Each is one line that says where the mistake is.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file named by `--config` cannot be read.
     #[error("{}: {source}; specify a readable file with --config", .path.display())]
     Unreadable {
-        /// The file as it was given.
+        /// As given.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file says something that is not understood.
+    /// The file contains a mistake.
     #[error("{}:{error}", .path.display())]
     File {
-        /// The file as it was given.
+        /// As given.
         path: PathBuf,
-        /// What, and where in it.
+        /// The mistake, and where it is.
         error: FileError,
     },
-    /// `--basic-auth`, or the environment variable in its place, is no credential.
+    /// `--basic-auth`, or the environment variable, is not a credential.
     #[error("--basic-auth (or PROXY_BASIC_AUTH): {0}")]
     BasicAuth(BasicAuthError),
-    /// Settings that only make sense together were not given together.
+    /// Some of several settings that require each other are missing.
     #[error("{given} given without {missing}; give all of them, as flags or in the file, or none")]
     Incomplete {
-        /// The flags that were given, or stand in the file under these names.
+        /// Those that are set, as flags or in the file.
         given: String,
         /// Those that are missing.
         missing: String,
@@ -55,15 +55,15 @@ pub enum ConfigError {
     /// A `--plugin-config` cannot be applied.
     #[error("--plugin-config {setting}: {reason}")]
     PluginConfig {
-        /// As it was given, up to the `=`.
+        /// As given, up to the `=`.
         setting: String,
-        /// What would do instead.
+        /// What is wrong, or what to write instead.
         reason: String,
     },
 }
 
 impl ConfigError {
-    /// Whether the command line is at fault, not the file.
+    /// Whether the command line is wrong, rather than the file.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -75,10 +75,10 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads the file that the flags name, if they name one, and merges both over the defaults.
+    /// Reads the file that the flags name, if any, and merges it with the flags and the defaults.
     ///
     /// # Errors
-    /// The file cannot be read or understood, or a flag that needs more than its own text makes no sense.
+    /// The file cannot be read or is invalid, or flags do not fit together.
     pub fn load(flags: Flags) -> Result<Config, ConfigError> {
         match flags
             .config
@@ -242,12 +242,12 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
     }))
 }
 
-/// `~/.proxy`; without a home the working directory's `.proxy`.
+/// `~/.proxy`, or `.proxy` in the working directory if there is no home directory.
 fn default_cert_dir() -> PathBuf {
     std::env::home_dir().unwrap_or_default().join(".proxy")
 }
 
-/// Either all of these are given, or none.
+/// Requires all or none of the settings.
 fn complete(settings: &[(&str, &Option<PathBuf>)]) -> Result<(), ConfigError> {
     let list = |is_given: bool| {
         let names = settings
@@ -274,8 +274,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// An empty credential is refused like any other without a colon: it is more likely a secret that got lost on
-/// its way than a wish for an open proxy.
+/// An empty credential is refused like any other without a colon: it is more likely a lost secret than the wish for an
+/// open proxy.
 fn basic_auth(flag: Option<&str>) -> Result<Option<BasicAuth>, ConfigError> {
     flag.map(BasicAuth::new)
         .transpose()
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_file_says_what_no_file_says() {
+    fn the_default_file_equals_the_defaults() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
         let shown = fs::read_to_string(path).unwrap();
         let default = format!("{:?}", Config::default());
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn every_commented_setting_of_the_default_file_is_understood() {
+    fn every_commented_setting_of_the_default_file_is_valid() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
         let shown = fs::read_to_string(path).unwrap();
         let uncommented: String = shown
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    fn a_flag_overrides_the_file_and_the_file_overrides_the_default() {
         let text = "hostname = \"::\"\nport = 1\nlog_level = \"debug\"\nvia = \"edge\"\nbasic_auth = \"a:b\"";
         let config = load(&["--port", "2", "--basic-auth", "c:d"], text).unwrap();
         assert_eq!((config.hostname.as_str(), config.port), ("::", 2));
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_timeout_is_the_most_specific_one() {
+    fn the_most_specific_idle_timeout_applies() {
         let idle = |args: &[&str], text| load(args, text).unwrap().timeouts.client_idle.as_secs();
         assert_eq!(idle(&[], ""), 10);
         assert_eq!(idle(&[], "timeout = 20"), 20);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_the_general_timeouts_but_for_their_own() {
+    fn hosts_inherit_the_general_timeouts() {
         let text = "[timeouts]\nstall = 7\ntunnel_idle = 8\n[[timeouts.hosts]]\n\
                     hosts = [\".example.com\", \"10.0.0.1\"]\nupstream_idle = 3600\ntunnel_idle = 9\n\
                     [[timeouts.hosts]]\nhosts = [\"*\"]\nupstream_response = 600";
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_the_file_arrive() {
+    fn tables_of_the_file_are_applied() {
         let config = load(
             &["--disable-headers", "A, b", "--num-workers", "0"],
             "disable_headers = [\"x\"]\nnum_workers = 3\n\
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn given_directories_come_before_those_beside_the_executable() {
+    fn configured_directories_come_before_those_of_the_executable() {
         let dirs = load(&["--plugin-dir", "a"], "plugin_dirs = [\"b\"]")
             .unwrap()
             .plugin_dirs;

@@ -14,7 +14,7 @@ use super::Flags;
 use super::file::{FilePlugin, position};
 use super::{ConfigError, PluginEntry};
 
-/// A plugin on its way to its entry.
+/// A plugin entry under construction.
 #[derive(Clone)]
 struct Draft {
     spec: String,
@@ -58,7 +58,7 @@ fn draft(plugin: &FilePlugin, path: &Path, text: &str) -> Draft {
     }
 }
 
-/// The plugins of the command line, each with the table that the file has for it.
+/// The plugins of the command line, each with its table from the file.
 fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
     let specs = flags.iter().flat_map(|flag| flag.split(',')).map(str::trim);
     specs
@@ -80,7 +80,7 @@ fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
         .collect()
 }
 
-/// Puts one `NAME.key=value` into the table it is meant for.
+/// Applies one `NAME.key=value` to the table of the plugin.
 fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
     let refused = |reason: String| {
         let shown = setting.split('=').next().unwrap_or(setting).to_owned();
@@ -106,7 +106,7 @@ fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The plugin of this name: in the same case if there is one.
+/// The plugin of this name; an exact match is preferred over one that differs in case.
 fn called<'a>(name: &str, drafts: &'a mut [Draft]) -> Option<&'a mut Draft> {
     let has_case = |draft: &Draft| name_in(&draft.spec) == Some(name);
     let same = drafts.iter().position(has_case);
@@ -125,7 +125,7 @@ fn spec_list(drafts: &[Draft]) -> String {
     }
 }
 
-/// Sets the value at a dotted key, making tables on the way.
+/// Sets the value at a dotted key, creating tables as needed.
 fn put(table: &mut Table, keys: &str, value: Value) -> Result<(), String> {
     let (key, rest) = match keys.split_once('.') {
         Some((key, rest)) => (key, Some(rest)),
@@ -151,7 +151,7 @@ fn put(table: &mut Table, keys: &str, value: Value) -> Result<(), String> {
     }
 }
 
-/// The value as TOML, or as the string it is.
+/// The value as TOML, or as a string.
 fn value_of(text: &str) -> Value {
     text.trim()
         .parse()
@@ -193,8 +193,8 @@ impl Draft {
     }
 }
 
-/// Whether a spec means the plugin of this name, as far as the text can tell: a library without a name is
-/// taken to hold the plugin that its file is named after.
+/// Whether a spec may refer to the plugin of this name, judging by the text: without a name, the plugin is assumed to
+/// be named like the library file.
 fn is_called(spec: &str, name: &str) -> bool {
     let short = |name: &str| name.strip_suffix("Plugin").unwrap_or(name).to_owned();
     match name_in(spec) {
@@ -203,7 +203,7 @@ fn is_called(spec: &str, name: &str) -> bool {
     }
 }
 
-/// The plugin's name in `path/lib.so:Name` or `path/lib.Name`.
+/// The plugin name in `path/lib.so:Name` or `path/lib.Name`.
 fn name_in(spec: &str) -> Option<&str> {
     let is_name = |name: &&str| !name.is_empty() && !name.contains(['/', '\\']);
     if let Some(name) = spec.rsplit_once(':').map(|(_, name)| name).filter(is_name) {
@@ -240,7 +240,7 @@ fn write_value(value: &Value, out: &mut String) {
         Value::Array(values) => return write_array(values, out),
         Value::Table(table) => return write_inline_table(table, out),
         Value::Integer(number) => write!(out, "{number}"),
-        // Debug keeps the point or exponent that makes it a float; TOML spells NaN small.
+        // Debug keeps the point or exponent that makes it a float; TOML writes `nan` in lower case.
         Value::Float(number) if number.is_nan() => write!(out, "nan"),
         Value::Float(number) => write!(out, "{number:?}"),
         Value::Boolean(truth) => write!(out, "{truth}"),
@@ -316,7 +316,7 @@ mod tests {
                         [[plugins]]\nlibrary = \"lib_b.so\"\n[plugins.config.inner]\nn = 1\n";
 
     #[test]
-    fn the_files_plugins_keep_order_tables_and_lines() {
+    fn plugins_of_the_file_keep_order_tables_and_lines() {
         assert_eq!(
             load(&[], FILE).unwrap(),
             [
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugins_own_timeout_stays_with_it() {
+    fn a_plugin_keeps_its_own_timeout() {
         let text = "[[plugins]]\nlibrary = \"a.so\"\nname = \"A\"\ntimeout = 0.5\n\
                     [[plugins]]\nlibrary = \"b.so\"\n";
         let timeouts = |args: &[&str]| {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_as_the_same_table() {
+    fn written_tables_parse_as_the_same_table() {
         let text = "a = 1.0\nb = 1e300\nc = inf\nd = -inf\ne = 1979-05-27T07:32:00Z\nf = [[], {x = \"\"}]\n\
                     \"g h\" = \"tab\\t quote\\\" slash\\\\ nul\\u0000 ü\"\ni = false\nj = -5\n[k]\n";
         let table: Table = toml::from_str(text).unwrap();
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_off_specs() {
+    fn plugin_names_are_parsed_from_specs() {
         for (spec, name) in [
             ("path/lib.so:Name", Some("Name")),
             ("path/lib.so", None),

@@ -1,7 +1,7 @@
-//! The small types of single settings, each the same on the command line and in `proxy.toml`.
+//! The types of single settings, the same for the command line and `proxy.toml`.
 //!
 //! A value of these types is in range. Their errors are one clause that says what is valid; the caller adds the flag,
-//! or the file, line and key.
+//! or file, line and key.
 
 use plugin_contract::field::{is_token, is_token_byte};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer};
 
 use super::BasicAuth;
 
-/// Why a setting cannot have the value that was given.
+/// Why a setting has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Not a decimal number.
@@ -24,27 +24,27 @@ pub enum ValueError {
     /// A duration that must not be negative.
     #[error("must not be negative")]
     Negative,
-    /// A duration beyond a year.
+    /// A duration longer than a year.
     #[error("must be at most {MAX_SECONDS} seconds")]
     TooLong,
     /// Not a number of bytes.
     #[error("is not a number of bytes; write one such as 65536, 64K or 1M")]
     NotALength,
-    /// A number outside its bounds.
+    /// A number out of range.
     #[error("must be between {min} and {max}")]
     OutOfRange {
-        /// The least that will do.
+        /// The minimum.
         min: usize,
-        /// The most that will do.
+        /// The maximum.
         max: usize,
     },
     /// Not a field name (RFC 9110 §5.1).
     #[error("`{0}` is not a header name")]
     NotAHeaderName(String),
-    /// Not something to listen on.
+    /// Not a host to listen on.
     #[error("is not an address; use an IP literal such as ::1 or a name such as localhost")]
     NotAHost,
-    /// Not a name server's address.
+    /// Not the address of a name server.
     #[error("is not a name server; use an IP literal, with or without a port")]
     NotANameServer,
     /// Not a name for `Via` (RFC 9110 §7.6.3).
@@ -53,33 +53,33 @@ pub enum ValueError {
     /// Not a log level.
     #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
     NotALogLevel,
-    /// Neither a host nor a pattern of hosts.
+    /// Not a host pattern.
     #[error(
         "is not a host pattern; write example.com, .example.com, *.example.com, an IP address or *"
     )]
     NotAHostPattern,
-    /// Not the path of a URL.
+    /// Not a URL path.
     #[error("is not a path; write one such as / or /proxy.pac")]
     NotAUrlPath,
-    /// Not the name of a file, or more than that.
+    /// Not a file name, or a path.
     #[error("is not a file name")]
     NotAFileName,
-    /// Not the value of a header.
+    /// Not a header value.
     #[error("is not a valid header value")]
     NotAFieldText,
-    /// Not the name of a protocol in TLS (RFC 7301), or one of HTTP's.
+    /// Not the name of a protocol in ALPN (RFC 7301), or one of HTTP.
     #[error("is not the ALPN name of a protocol other than HTTP; write one such as imap")]
     NotAForeignProtocol,
 }
 
-/// The longest duration that may be set: a year. It keeps every sum with a clock far from overflow.
+/// The longest duration: a year. It prevents overflow when added to a clock.
 const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
 
-/// A duration longer than zero, written in seconds; decimals are fine.
+/// A duration longer than zero, in seconds; decimals are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
-/// A duration that may be zero, written in seconds.
+/// A duration in seconds, which may be zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SecondsOrZero(pub(super) Duration);
 
@@ -165,7 +165,7 @@ impl FromStr for ByteLen {
     }
 }
 
-/// A number with bounds.
+/// A number within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounded<const MIN: usize, const MAX: usize>(pub usize);
 
@@ -187,16 +187,16 @@ impl<const MIN: usize, const MAX: usize> FromStr for Bounded<MIN, MAX> {
     }
 }
 
-/// A number of worker threads; 0 stands for the number of cores.
+/// The number of worker threads; 0 means the number of cores.
 pub type WorkerCount = Bounded<0, 1024>;
 
-/// A TCP port; 0 stands for any free one.
+/// A TCP port; 0 means any free port.
 pub type Port = Bounded<0, 65_535>;
 
-/// A number of open files.
+/// The number of open files.
 pub type OpenFileLimit = Bounded<0, 1_073_741_824>;
 
-/// Connections that may wait to be accepted; systems cap it, usually at 4096.
+/// Connections that may wait to be accepted; systems limit it, usually to 4096.
 pub type Backlog = Bounded<0, 65_535>;
 
 /// A field name in lower case.
@@ -217,7 +217,7 @@ impl FromStr for HeaderName {
     }
 }
 
-/// Field names separated by commas, as a flag takes them; spaces and empty members are skipped.
+/// Field names separated by commas, as in a flag; spaces and empty members are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderNames(pub Vec<HeaderName>);
 
@@ -233,7 +233,7 @@ impl FromStr for HeaderNames {
     }
 }
 
-/// An IP literal without brackets, or a name that may resolve.
+/// An IP literal without brackets, or a host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hostname(pub String);
 
@@ -245,7 +245,7 @@ impl FromStr for Hostname {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
         let host = unbracketed.unwrap_or(text);
-        // A zone, as in `fe80::1%eth0`, is left to the resolver.
+        // The resolver checks the zone, as in `fe80::1%eth0`.
         let may_resolve = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
         if host.is_empty() || !host.bytes().all(may_resolve) {
             return Err(ValueError::NotAHost);
@@ -254,7 +254,7 @@ impl FromStr for Hostname {
     }
 }
 
-/// The address of a name server; port 53 unless it is given.
+/// The address of a name server; the port defaults to 53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NameServer(pub(super) SocketAddr);
 
@@ -270,7 +270,7 @@ impl FromStr for NameServer {
     }
 }
 
-/// The name by which the proxy goes in `Via`: a host with or without a port, or a made-up one.
+/// The proxy's name in `Via`: a host with an optional port, or a pseudonym.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pseudonym(pub(super) String);
 
@@ -286,7 +286,7 @@ impl FromStr for Pseudonym {
     }
 }
 
-/// The name that a protocol other than HTTP has in TLS (ALPN, RFC 7301).
+/// The ALPN name (RFC 7301) of a protocol other than HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ForeignProtocol(pub(super) String);
 
@@ -304,7 +304,7 @@ impl FromStr for ForeignProtocol {
     }
 }
 
-/// The path of a URL, without a query.
+/// A URL path, without a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPath(pub String);
 
@@ -320,7 +320,7 @@ impl FromStr for UrlPath {
     }
 }
 
-/// The name of a file, without a directory.
+/// A file name, without a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileName(pub(super) String);
 
@@ -336,7 +336,7 @@ impl FromStr for FileName {
     }
 }
 
-/// The value of a header.
+/// A header value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FieldText(pub(super) String);
 
@@ -351,26 +351,26 @@ impl FromStr for FieldText {
     }
 }
 
-/// How severe an event must be to be written. The words are the command line's.
+/// The lowest level of events to log, named as on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Decisions and their reasons, too.
+    /// Includes decisions and their reasons.
     Debug,
-    /// The access log and the milestones of a run.
+    /// The access log, and the milestones of a run.
     #[default]
     Info,
-    /// What breaks a rule, or runs degraded.
+    /// Violations of the protocol, and degraded operation.
     Warning,
-    /// What someone must act on.
+    /// Events that require action.
     Error,
-    /// The same as [`LogLevel::Error`]: nothing of ours is more severe than an error.
+    /// The same as [`LogLevel::Error`], the highest level that the proxy uses.
     Critical,
 }
 
 impl FromStr for LogLevel {
     type Err = ValueError;
 
-    /// Takes the word or any beginning of it, so `d` and `warn` too, in any case.
+    /// Parses a level or its first letters, such as `d` and `warn`, in any case.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let word = text.trim().to_ascii_uppercase();
         [
@@ -387,7 +387,7 @@ impl FromStr for LogLevel {
     }
 }
 
-// ---- as they stand in proxy.toml
+// ---- as written in proxy.toml
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -401,7 +401,7 @@ impl<'de> Deserialize<'de> for SecondsOrZero {
     }
 }
 
-/// An integer or a float; TOML keeps them apart, a person who writes a duration does not.
+/// An integer or a float; TOML distinguishes them, but durations may be either.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::Integer(number) => Ok(number as f64),
@@ -438,7 +438,7 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Bounded<MIN, 
     }
 }
 
-/// Types that are strings in `proxy.toml` and read like their flags.
+/// Types that are strings in `proxy.toml`, parsed like their flags.
 macro_rules! deserialize_as_parsed {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -467,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_that_are_relayed_are_none_of_http() {
+    fn relayed_protocols_cannot_be_http() {
         for text in ["imap", "xmpp-client", "stun.turn", "acme-tls/1", "x"] {
             assert_eq!(text.parse(), Ok(ForeignProtocol(text.to_owned())));
         }
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn log_levels_are_words_in_any_case_or_their_beginning() {
+    fn log_levels_are_words_in_any_case_or_their_first_letters() {
         for (text, level) in [
             ("d", LogLevel::Debug),
             ("Info", LogLevel::Info),

@@ -8,61 +8,62 @@ use serde::Deserialize;
 use super::file::{FilePac, FileStaticFiles, FileWebServer};
 use super::{DirectRule, Flags};
 
-/// What is answered to requests that are for the proxy itself.
+/// How requests addressed to the proxy itself are answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebServerConfig {
-    /// It answers, if only with 404. Files, a PAC file and plugins with routes enable it as well. Default: no.
+    /// Whether they are answered at all; without content, by 404. Static files, a PAC file and plugins with routes
+    /// enable it as well. Default: no.
     pub is_enabled: bool,
-    /// Files of a directory. Default: none.
+    /// Static files. Default: none.
     pub static_files: Option<StaticFilesConfig>,
-    /// A PAC file. Default: none.
+    /// The PAC file. Default: none.
     pub pac: Option<PacConfig>,
-    /// Hosts that a PAC file made by `proxy pac generate` sends no proxy's way. Default: none.
+    /// Hosts that clients reach directly according to `proxy pac generate`. Default: none.
     pub pac_direct: Vec<DirectRule>,
 }
 
-/// The files that are served.
+/// The static files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticFilesConfig {
-    /// Below which directory; `None`: `public` beside the executable, which need not be there.
+    /// The directory; `None`: `public` beside the executable, which may be missing.
     pub dir: Option<PathBuf>,
-    /// What stands for a directory, in this order. Default: `index.html`.
+    /// The index files of a directory, in order of preference. Default: `index.html`.
     pub index: Vec<String>,
-    /// Whether a directory without such a file is listed; otherwise 404. Default: no.
+    /// Whether a directory without an index file is listed; otherwise 404. Default: no.
     pub has_listing: bool,
     /// Which symbolic links are followed. Default [`Symlinks::Inside`].
     pub symlinks: Symlinks,
-    /// Whether `name.br` and `name.gz` are sent for `name` to clients that take them. Default: yes.
+    /// Whether `name.br` and `name.gz` are sent for `name` to clients that accept them. Default: yes.
     pub has_precompressed: bool,
-    /// The least length, in bytes, from which text is compressed on its way; `None`: never. Default 1024.
+    /// The minimum length of text that is compressed on the fly, in bytes; `None`: never. Default 1024.
     pub compress_from: Option<u64>,
-    /// `Cache-Control` of every file; none if empty. Default: empty.
+    /// The `Cache-Control` of every file; none if empty. Default: empty.
     pub cache_control: String,
 }
 
-/// Which symbolic links below the served directory are followed.
+/// Which symbolic links in the served directory are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symlinks {
-    /// Those that lead to somewhere below the directory.
+    /// Those that lead to a file inside the directory.
     #[default]
     Inside,
     /// None.
     None,
-    /// All, wherever they lead to.
+    /// All, wherever they lead.
     All,
 }
 
-/// The PAC file that is served.
+/// The PAC file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacConfig {
-    /// Its path, or its text.
+    /// A file path, or the text itself.
     pub file_or_text: String,
-    /// Where it is served, besides `/wpad.dat`. Default `/`.
+    /// The path where it is served, in addition to `/wpad.dat`. Default `/`.
     pub url_path: String,
 }
 
-/// From flags and file.
+/// Merges flags and file.
 pub(super) fn web_server(flags: &mut Flags, mut file: FileWebServer) -> WebServerConfig {
     let pac_direct = mem::take(&mut file.pac.direct);
     let static_files = static_files(flags, file.static_files);

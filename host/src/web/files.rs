@@ -264,11 +264,12 @@ impl Files {
                     coding,
                     permit: Arc::clone(&self.encoders),
                 }),
-            Encoding::Identity | Encoding::Precompressed(_) => ranged(answer, chosen.encoding).with_body(FileContent::File {
-                file,
-                segments: Vec::from([Segment::Part(0..len)]),
-                len,
-            }),
+            Encoding::Identity | Encoding::Precompressed(_) => ranged(answer, chosen.encoding)
+                .with_body(FileContent::File {
+                    file,
+                    segments: Vec::from([Segment::Part(0..len)]),
+                    len,
+                }),
         }
     }
 

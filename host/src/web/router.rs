@@ -223,7 +223,10 @@ impl Router {
     }
 
     fn conflict(&self, with: String) -> RouteError {
-        let patterns = self.index_by_text.get(&with).map(|&at| &self.path_patterns[at]);
+        let patterns = self
+            .index_by_text
+            .get(&with)
+            .map(|&at| &self.path_patterns[at]);
         let pattern = patterns.and_then(|it| it.exact.as_ref().or(it.rest.as_ref()));
         RouteError::Conflict {
             owner: pattern.map_or_else(String::new, |pattern| {

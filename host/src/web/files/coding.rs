@@ -109,7 +109,9 @@ mod tests {
 
     fn best_first(accept: &str, preferred: Coding) -> Vec<Coding> {
         let head = request(format!("GET /a HTTP/1.1\r\nHost: a\r\n{accept}\r\n"));
-        AcceptEncoding::of(head.fields()).best_first(preferred).collect()
+        AcceptEncoding::of(head.fields())
+            .best_first(preferred)
+            .collect()
     }
 
     #[test]

@@ -305,7 +305,7 @@ mod linux {
     use tokio::net::TcpStream;
     use tokio::task::coop::consume_budget;
 
-    use super::{PIECE, SendFileError, FileSender, let_others_go_on};
+    use super::{FileSender, PIECE, SendFileError, let_others_go_on};
 
     /// Bytes that count as one write; tokio allows 128 in a turn.
     const COUNTED: usize = 64 * 1024;
@@ -338,7 +338,9 @@ mod linux {
                             count(moved).await;
                         }
                         Err(Ok(SendfileFailure::Unsupported)) => return Ok(part),
-                        Err(Ok(SendfileFailure::File(error))) => return Err(SendFileError::Read(error)),
+                        Err(Ok(SendfileFailure::File(error))) => {
+                            return Err(SendFileError::Read(error));
+                        }
                         Err(Err(error)) => return Err(SendFileError::Client(error)),
                     }
                 }

@@ -5,7 +5,7 @@
 //! should know.
 
 use super::address::ProxyAddress;
-use crate::config::{DirectRule, DirectRuleForm as Form};
+use crate::config::{DirectRule, RuleForm};
 
 /// The content of a generated PAC file.
 #[derive(Debug)]
@@ -85,14 +85,14 @@ fn answer(options: &ScriptOptions<'_>) -> String {
 fn condition(rule: &DirectRule) -> String {
     match &rule.0 {
         // IPv6 addresses contain no dots either.
-        Form::Local => r#"isPlainHostName(host) && host.indexOf(":") < 0"#.to_owned(),
-        Form::Network(address, mask) => {
+        RuleForm::Local => r#"isPlainHostName(host) && host.indexOf(":") < 0"#.to_owned(),
+        RuleForm::Network(address, mask) => {
             format!("isAddress && isInNet(host, \"{address}\", \"{mask}\")")
         }
-        Form::All => r#"shExpMatch(host, "*")"#.to_owned(),
-        Form::Exact(name) => is_host(name),
-        Form::Below(suffix) => is_below(suffix),
-        Form::Within(suffix) => {
+        RuleForm::All => r#"shExpMatch(host, "*")"#.to_owned(),
+        RuleForm::Exact(name) => is_host(name),
+        RuleForm::Below(suffix) => is_below(suffix),
+        RuleForm::Within(suffix) => {
             let itself = is_host(suffix.trim_start_matches('.'));
             format!("{itself} || {}", is_below(suffix))
         }
