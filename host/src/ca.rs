@@ -2,7 +2,7 @@
 //!
 //! It does not need openssl. Existing files are replaced only on request, and a private key is never readable by
 //! others, not even briefly. [`page`] offers the same certificate to clients of a running proxy. Reading keys and
-//! signing for intercepted hosts are not done here.
+//! signing for intercepted hosts is done elsewhere.
 
 mod certificate;
 pub mod command;
@@ -21,7 +21,7 @@ use self::certificate::{Certificate, CertificateError};
 use self::command::{CaCommand, ExportArgs, InitArgs, SelfSignedArgs};
 use self::files::{Access, Existing, FileError, NewFile};
 
-/// Why the command did not do what it was asked to do; one line with a remedy.
+/// Why the command failed; one line with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// A file cannot be written.
@@ -30,23 +30,23 @@ pub enum CaError {
     /// The certificate cannot be read.
     #[error("{}: {source}; specify another file with --ca-cert-file, or create one with `proxy ca init`", .path.display())]
     Certificate {
-        /// What was to be read.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: CertificateError,
     },
-    /// No certificate could be made.
+    /// The certificate cannot be created.
     #[error("cannot create the certificate: {0}")]
     Make(#[from] make::MakeError),
-    /// Nobody takes what the command prints.
+    /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
-/// Does what `command` says. `out` is standard output.
+/// Executes the command. `out` is standard output.
 ///
 /// # Errors
-/// A file cannot be read or written, or exists and is not to be replaced. Nothing is left half done then.
+/// A file cannot be read or written, or exists and may not be replaced. Then nothing has changed.
 pub fn run(command: &CaCommand, out: &mut dyn Write) -> Result<(), CaError> {
     match command {
         CaCommand::Init(args) => init(args, out),
@@ -111,10 +111,10 @@ fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), CaError> {
 
 fn install_help(file: &Path, out: &mut dyn Write) -> Result<(), CaError> {
     let certificate = read(file)?;
-    // The commands are pasted wherever the reader happens to be.
+    // An absolute path, because the commands may be run in any directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let steps = trust::Steps::new(&file, certificate.name());
-    printed(write!(out, "{certificate}\n{steps}"))
+    let instructions = trust::Instructions::new(&file, certificate.name());
+    printed(write!(out, "{certificate}\n{instructions}"))
 }
 
 fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError> {
@@ -150,7 +150,7 @@ fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError
     ))
 }
 
-/// What became of writing to standard output. A reader that has seen enough, such as `head`, is no failure.
+/// Converts the result of writing to standard output. A reader that stops early, such as `head`, is not an error.
 fn printed(outcome: io::Result<()>) -> Result<(), CaError> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -165,7 +165,7 @@ fn read(path: &Path) -> Result<Certificate, CaError> {
     })
 }
 
-/// `name` in `dir`, without a `./` that nobody has written.
+/// `name` in `dir`, without `./`.
 fn in_dir(dir: &Path, name: &str) -> PathBuf {
     if dir == Path::new(".") {
         return PathBuf::from(name);

@@ -1,9 +1,9 @@
-//! Intercepting TLS of clients, so that plugins see its content.
+//! Interception: terminates the TLS of clients, so that plugins see its content.
 //!
-//! `policy` says whose, `opening` tells what a client speaks, `hello` what it asks of TLS, and `guard` watches a client
-//! whose upstream has spoken first. The `ca` signs what a client is shown; `certificates` keeps that, in memory and
-//! on disk, for all workers; a [`Leaf`] is one host's certificate with the TLS configurations to serve it. `memory` is
-//! what was learnt about hosts. A tunnel is taken through all this by `connection`, which also serves what is inside.
+//! `policy` decides which tunnels, `opening` detects the client's protocol, `hello` parses its ClientHello, and `guard`
+//! watches a client whose upstream has sent first. `ca` signs the certificates; `certificates` stores them, in memory
+//! and on disk, for all workers; a [`Leaf`] is the certificate of a host with its TLS configurations. `memory` holds
+//! learned facts about hosts. `connection` applies all of this to a tunnel, and serves its content.
 
 pub mod ca;
 pub mod certificates;
@@ -23,9 +23,9 @@ mod subject;
 mod template;
 mod tickets;
 
-pub(crate) use guard::{Guard, Refused};
+pub(crate) use guard::{Guard, RefusedProtocols};
 pub(crate) use hello::{Hello, HelloReader, OfferedProtocols};
 pub use leaf::Leaf;
 pub(crate) use opening::Opening;
 pub(crate) use policy::{Interception, RelayReason, Treatment, is_address};
-pub use subject::HostInvalid;
+pub use subject::SubjectInvalid;

@@ -1,4 +1,4 @@
-//! A certificate, described for people and encoded for clients.
+//! Reads a certificate, to describe it for people and to encode it for clients.
 //!
 //! Control characters in its names are replaced, so that the description can be printed anywhere. Whether the CA can be
 //! used for signing is not checked here.
@@ -31,22 +31,22 @@ pub(super) struct Certificate {
 /// Why a certificate cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The system refuses to read the file.
+    /// The file cannot be read.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// It is not PEM that can be read.
+    /// The PEM is malformed.
     #[error(transparent)]
     Damaged(PemFault),
-    /// The file has no section of that name.
+    /// The file has no CERTIFICATE section.
     #[error("contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)")]
     NotPem,
-    /// What the section holds is broken.
+    /// The section is not a certificate.
     #[error("the certificate cannot be parsed")]
     Malformed,
 }
 
 impl Certificate {
-    /// The first certificate of a PEM file.
+    /// Reads the first certificate of a PEM file.
     pub(super) fn read(path: &Path) -> Result<Self, CertificateError> {
         let file = fs::read(path).map_err(CertificateError::Unreadable)?;
         let sections = pem_text::certificates(&file).map_err(CertificateError::Damaged)?;
@@ -54,7 +54,7 @@ impl Certificate {
         Self::from_der(&first.certificate)
     }
 
-    /// One that is already there.
+    /// Parses a certificate in DER.
     pub(super) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         let malformed = |_| CertificateError::Malformed;
         let (rest, parsed) =
@@ -78,7 +78,7 @@ impl Certificate {
         })
     }
 
-    /// What it is called in short: its common name, if it has one.
+    /// The common name, or else the whole subject.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -88,7 +88,7 @@ impl Certificate {
         &self.key
     }
 
-    /// The last second in which it is valid.
+    /// The last second of its validity.
     pub(super) fn not_after(&self) -> Timestamp {
         self.not_after
     }
@@ -134,7 +134,7 @@ impl fmt::Display for Certificate {
     }
 }
 
-/// A time as a person reads it.
+/// A time for people.
 pub(super) fn date(time: Timestamp) -> String {
     time.strftime("%F %T UTC").to_string()
 }
@@ -183,7 +183,7 @@ pub(super) mod tests {
         PKCS_ED25519, PKCS_RSA_SHA256,
     };
 
-    /// A certificate whose subject is `subject`.
+    /// A certificate with this subject.
     pub(in crate::ca) fn named(subject: &[(DnType, &str)]) -> Certificate {
         with_key(subject, &KeyPair::generate().unwrap())
     }
@@ -224,7 +224,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn names_cannot_steer_a_terminal() {
+    fn names_cannot_control_a_terminal() {
         let certificate = named(&[(DnType::CommonName, "a\u{1b}[2Jb\nSHA-256: 00")]);
         assert_eq!(certificate.name(), "a\u{fffd}[2Jb\u{fffd}SHA-256: 00");
         assert_eq!(certificate.to_string().lines().count(), 6);
@@ -251,7 +251,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_ca_made_elsewhere_is_shown_as_it_is() {
+    fn a_foreign_ca_is_shown() {
         let made = crate::interception::fixtures::RSA_CA;
         let der = CertificateDer::from_pem_slice(made.as_bytes()).unwrap();
         let shown = Certificate::from_der(&der).unwrap();

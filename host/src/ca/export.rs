@@ -1,10 +1,10 @@
-//! A certificate in the format that a client needs.
+//! Encodes a certificate in the format that a client needs.
 
 use super::certificate::Certificate;
 use super::command::Format;
 use super::mobileconfig;
 
-/// The bytes of `certificate` as `format`.
+/// Encodes `certificate` as `format`.
 pub(super) fn encode(certificate: &Certificate, format: Format) -> Vec<u8> {
     match format {
         Format::Pem => certificate.pem().into_bytes(),

@@ -12,7 +12,7 @@ use std::process;
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
-/// A file that is to be written.
+/// A file to write.
 pub(super) struct NewFile<'a> {
     path: &'a Path,
     content: &'a [u8],
@@ -28,7 +28,7 @@ impl<'a> NewFile<'a> {
         }
     }
 
-    /// Where it is put together before it replaces another.
+    /// The path where it is written before it replaces another file.
     fn temporary(&self) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
@@ -42,11 +42,11 @@ impl<'a> NewFile<'a> {
 pub(super) enum Access {
     /// Its owner only: mode 0600.
     Owner,
-    /// Everyone: mode 0644, less what the umask takes.
+    /// Everyone: mode 0644, restricted by the umask.
     Everyone,
 }
 
-/// What becomes of a file that is already there.
+/// What to do with an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Existing {
     Refuse,
@@ -54,7 +54,7 @@ pub(super) enum Existing {
 }
 
 impl Existing {
-    /// What `--force` says.
+    /// From the flag `--force`.
     pub(super) fn from_force(force: bool) -> Self {
         if force {
             Existing::Replace
@@ -64,18 +64,18 @@ impl Existing {
     }
 }
 
-/// A file cannot be written.
+/// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is there already.
+    /// It exists.
     #[error("{} already exists; use --force to replace it", .0.display())]
     Exists(PathBuf),
-    /// The system refuses it.
+    /// The system's error.
     #[error("cannot write {}: {}", .0.display(), .1)]
     Unwritable(PathBuf, io::Error),
 }
 
-/// Makes `dir`, for its owner only, if it is missing.
+/// Creates `dir` if it is missing, accessible by its owner only.
 pub(super) fn make_dir(dir: &Path) -> Result<(), FileError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -93,7 +93,7 @@ pub(super) fn write_all(files: &[NewFile<'_>], existing: Existing) -> Result<(),
     {
         return Err(FileError::Exists(file.path.to_owned()));
     }
-    let mut begun = Begun(Vec::new());
+    let mut begun = WrittenFiles(Vec::new());
     for file in files {
         let path = match existing {
             Existing::Refuse => file.path.to_owned(),
@@ -110,10 +110,10 @@ pub(super) fn write_all(files: &[NewFile<'_>], existing: Existing) -> Result<(),
     Ok(())
 }
 
-/// What has been written so far; removed when dropped.
-struct Begun(Vec<PathBuf>);
+/// The files written so far; removed when dropped.
+struct WrittenFiles(Vec<PathBuf>);
 
-impl Begun {
+impl WrittenFiles {
     fn write(&mut self, path: PathBuf, file: &NewFile<'_>) -> Result<(), FileError> {
         let mut opened = create(&path, file.access).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => FileError::Exists(path.clone()),
@@ -127,17 +127,16 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for WrittenFiles {
     fn drop(&mut self) {
         for path in &self.0 {
-            // The call has failed already, and says so; there is nothing to add.
+            // The call has already failed and reports that.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Opens a file that was not there. The mode is the system's to set while it makes the file: set later, it would leave
-/// a moment in which others may open it.
+/// Creates a new file. The mode is set at creation: setting it later would let others open the file in between.
 fn create(path: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -152,7 +151,7 @@ fn create(path: &Path, access: Access) -> io::Result<File> {
 }
 
 fn exists(path: &Path) -> bool {
-    // A link that leads nowhere is there, too.
+    // A dangling symbolic link counts as existing.
     path.symlink_metadata().is_ok()
 }
 
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_fails_half_way_leaves_nothing() {
+    fn a_failed_call_leaves_no_files() {
         let scratch = Scratch::new("half");
         let (a, b) = (scratch.0.join("a"), scratch.0.join("missing/b"));
         for existing in [Existing::Refuse, Existing::Replace] {
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_for_its_owner_and_one_that_exists_stays_as_it_is() {
+    fn a_new_directory_is_private_and_an_existing_one_is_unchanged() {
         let scratch = Scratch::new("dir");
         let dir = scratch.0.join("new");
         make_dir(&dir).unwrap();

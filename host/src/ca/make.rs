@@ -1,7 +1,7 @@
-//! New keys and certificates.
+//! Creates keys and certificates.
 //!
 //! Keys are ECDSA P-256: every client supports it, and signing takes microseconds. Certificates are valid from
-//! yesterday, for clients whose clocks are slow. Nothing here touches a file.
+//! yesterday, for clients whose clocks are slow. Nothing here accesses files.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use super::name::HostName;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate and its private key, both as PEM.
-pub(super) struct Made {
+pub(super) struct PemPair {
     pub(super) certificate: String,
     /// PKCS#8.
     pub(super) key: String,
@@ -27,18 +27,18 @@ pub enum MakeError {
     /// A name does not fit, or the key cannot sign.
     #[error(transparent)]
     Certificate(#[from] rcgen::Error),
-    /// The system has none.
+    /// The system provides no random numbers.
     #[error("no random numbers available")]
     Randomness,
 }
 
-/// A private key as PEM (PKCS#8).
+/// A new private key in PEM (PKCS#8).
 pub(super) fn key() -> Result<String, MakeError> {
     Ok(generate()?.serialize_pem())
 }
 
-/// The CA `name`, which may sign certificates of servers and no further CA (RFC 5280 §4.2.1).
-pub(super) fn ca(name: &str, days: u16) -> Result<Made, MakeError> {
+/// A CA called `name`, which may sign server certificates but no further CA (RFC 5280 §4.2.1).
+pub(super) fn ca(name: &str, days: u16) -> Result<PemPair, MakeError> {
     let mut params = valid_for(days)?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -46,8 +46,8 @@ pub(super) fn ca(name: &str, days: u16) -> Result<Made, MakeError> {
     sign_itself(&params)
 }
 
-/// A server certificate for `hosts` that is its own root: whoever trusts it trusts this one server and nothing else.
-pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<Made, MakeError> {
+/// A self-signed server certificate for `hosts`: whoever trusts it trusts this server and nothing else.
+pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<PemPair, MakeError> {
     let mut params = valid_for(days)?;
     if let Some(name) = hosts.iter().find(|host| host.as_str().len() <= 64) {
         let name = name.as_str();
@@ -59,8 +59,8 @@ pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<Made, MakeErr
             None => SanType::DnsName(host.as_str().try_into()?),
         });
     }
-    // No key usage: OpenSSL 1.1 does not take a certificate for self-signed if its key usage lacks keyCertSign, and
-    // with keyCertSign but without CA it is one that others refuse.
+    // No key usage: OpenSSL 1.1 does not accept a self-signed certificate without keyCertSign, and others refuse one
+    // with keyCertSign that is not a CA.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.is_ca = IsCa::ExplicitNoCa;
     sign_itself(&params)
@@ -79,7 +79,7 @@ fn valid_for(days: u16) -> Result<CertificateParams, MakeError> {
     Ok(params)
 }
 
-/// Positive and of 16 bytes, 126 of its bits random: Firefox refuses a second certificate of one issuer and number.
+/// Positive, 16 bytes, 126 of its bits random: Firefox refuses a second certificate with the same issuer and number.
 fn serial_number() -> Result<SerialNumber, MakeError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| MakeError::Randomness)?;
@@ -91,9 +91,9 @@ fn generate() -> Result<KeyPair, MakeError> {
     Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
 }
 
-fn sign_itself(params: &CertificateParams) -> Result<Made, MakeError> {
+fn sign_itself(params: &CertificateParams) -> Result<PemPair, MakeError> {
     let key = generate()?;
-    Ok(Made {
+    Ok(PemPair {
         certificate: params.self_signed(&key)?.pem(),
         key: key.serialize_pem(),
     })
@@ -111,7 +111,7 @@ mod tests {
     use std::sync::Arc;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
-    fn der(made: &Made) -> CertificateDer<'static> {
+    fn der(made: &PemPair) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap()
     }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_self_signed_certificate_vouches_for_no_other() {
+    fn a_self_signed_certificate_cannot_sign_others() {
         let made = self_signed(&hosts(&["localhost"]), 1).unwrap();
         let der = der(&made);
         let certificate = Certificate::from_der(&der).unwrap();
@@ -198,7 +198,7 @@ mod tests {
             .find(|extension| extension.oid.to_id_string() == "2.5.29.19")
             .unwrap();
         assert!(constraints.critical);
-        // The default FALSE is left out in DER.
+        // DER omits the default FALSE.
         assert_eq!(constraints.value, [0x30, 0]);
     }
 

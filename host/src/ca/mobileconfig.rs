@@ -1,8 +1,8 @@
 //! A configuration profile that makes iOS and macOS trust a certificate.
 //!
-//! A property list with one payload of type `com.apple.security.root`, as Apple's Configuration Profile Reference has
-//! it. It is unsigned. Its identifiers come from the certificate's fingerprint, so that the same certificate is the
-//! same profile however often it is installed, and another one does not replace it.
+//! A property list with one payload of type `com.apple.security.root`, see Apple's Configuration Profile Reference. It
+//! is unsigned. Its identifiers are derived from the certificate's fingerprint, so the same certificate is always the
+//! same profile, and another one does not replace it.
 
 use super::certificate::Certificate;
 
@@ -73,7 +73,7 @@ fn base64_lines(certificate: &Certificate) -> String {
     lines.map(|line| format!("\t\t\t{line}\n")).collect()
 }
 
-/// A UUID of version 8, for content of one's own making (RFC 9562 §5.8), from the first 16 of `bytes`.
+/// A UUID of version 8, for application-specific content (RFC 9562 §5.8), from the first 16 of `bytes`.
 fn uuid(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(36);
     for (at, byte) in bytes.iter().take(16).enumerate() {
@@ -90,7 +90,7 @@ fn uuid(bytes: &[u8]) -> String {
     text
 }
 
-/// `text` inside of an XML or HTML element or attribute. What XML 1.0 §2.2 has no place for is replaced.
+/// Escapes `text` for XML or HTML elements and attributes. Characters that XML 1.0 §2.2 forbids are replaced.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,27 +1,27 @@
-//! The subject of a certificate: the name of a CA, the hosts of a server.
+//! Names in certificates: the name of a CA, the hosts of a server.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 
-/// The longest common name, in characters (RFC 5280 appendix A.1, ub-common-name).
+/// The maximum length of a common name, in characters (RFC 5280 appendix A.1, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
 
 /// The common name of a certificate's subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommonName(String);
 
-/// The text cannot be in a certificate.
+/// Why a text cannot be in a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// RFC 5280 appendix A.1.
+    /// Too long (RFC 5280 appendix A.1), or empty.
     #[error("must have 1 to 64 characters")]
     LengthInvalid,
-    /// No client would show it.
+    /// A control character, which no client would display.
     #[error("contains a control character")]
     ControlCharacter,
-    /// RFC 1034 §3.5, or RFC 6125 §6.4.3 with a star.
+    /// Not a DNS name (RFC 1034 §3.5, RFC 6125 §6.4.3 for a star) or an address.
     #[error("is neither a host name nor an IP address")]
     NotAHost,
 }
@@ -47,8 +47,7 @@ impl FromStr for CommonName {
     }
 }
 
-/// A name for a CA that nobody has named: browsers mistake two of the same name for one another, so it says
-/// where and when it was made.
+/// The default name of a CA. Browsers confuse CAs with the same name, so it includes the machine and the time.
 pub(super) fn of_new_ca() -> String {
     let uname = rustix::system::uname();
     new_ca(
@@ -67,8 +66,7 @@ fn new_ca(host: &str, time: &str) -> String {
     format!("proxy CA {host} {time}")
 }
 
-/// A host that a server certificate is for: an IP address, or a DNS name in lower case, perhaps with `*` as its first
-/// label.
+/// A host of a server certificate: an IP address, or a DNS name in lower case whose first label may be `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName {
     text: String,
@@ -81,12 +79,12 @@ impl HostName {
         &self.text
     }
 
-    /// Its address, if it is one.
+    /// The address, if it is one.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         self.ip
     }
 
-    /// As it stands in a URL.
+    /// The form in a URL.
     pub(super) fn in_url(&self) -> String {
         match self.ip {
             Some(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -111,7 +109,7 @@ impl FromStr for HostName {
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let labels = name.strip_prefix("*.").unwrap_or(&name);
-        // What ends in a number is a mistyped address, never a name.
+        // A name whose last label is a number is a mistyped address.
         let ends_in_number = labels
             .rsplit('.')
             .next()
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_have_one_spelling() {
+    fn hosts_have_one_form() {
         for (text, host, url) in [
             ("LOCALHOST", "localhost", "localhost"),
             ("example.com.", "example.com", "example.com"),
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_its_own_fits_whatever_the_host_is_called() {
+    fn a_common_name_fits_for_every_host() {
         assert_eq!(
             new_ca("laptop", "2026-01-02 03:04:05"),
             "proxy CA laptop 2026-01-02 03:04:05"

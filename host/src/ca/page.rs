@@ -8,30 +8,30 @@ use super::certificate::{Certificate, date};
 use super::command::Format;
 use super::export;
 use super::mobileconfig::escaped;
-use super::trust::{Step, Steps};
+use super::trust::{Instruction, Instructions};
 use std::path::Path;
 
-/// The host that the page answers for. `.local` is never asked for in the DNS (RFC 6762 §3).
+/// The host of the page. `.local` is never resolved by DNS (RFC 6762 §3).
 pub const HOST: &str = "proxy.local";
 
-/// The name under which a certificate is saved.
+/// The file name for a saved certificate.
 const FILE: &str = "proxy-ca.pem";
 
-/// A response, whole but for what every response of the proxy has.
+/// A response, without the fields that all responses of the proxy have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageReply {
     /// The status code.
     pub status: u16,
     /// Field lines; without `Content-Length`.
     pub fields: Vec<(&'static str, String)>,
-    /// The content, also of a reply to HEAD, which is to be sent without it.
+    /// The content, also for HEAD, whose reply is sent without it.
     pub body: Vec<u8>,
 }
 
 /// Answers `method` for `path`, which may have a query.
 ///
-/// `proxy` is the host and port under which the client has reached the proxy, such as `localhost:8899`. `certificate` is
-/// that of the CA, in DER; none if the proxy does not intercept.
+/// `proxy` is the host and port by which the client connects to the proxy, such as `localhost:8899`. `certificate` is
+/// that of the CA, in DER; `None` if interception is not configured.
 pub fn answer(method: &str, path: &[u8], proxy: &str, certificate: Option<&[u8]>) -> PageReply {
     if !matches!(method, "GET" | "HEAD") {
         let mut reply = text(405, "This page is read-only: use GET.");
@@ -55,7 +55,7 @@ pub fn answer(method: &str, path: &[u8], proxy: &str, certificate: Option<&[u8]>
     }
 }
 
-/// A form of the certificate that can be fetched.
+/// A format of the certificate to download.
 struct Download {
     format: Format,
     content_type: &'static str,
@@ -65,13 +65,13 @@ struct Download {
 impl Download {
     fn at(path: &[u8]) -> Option<Self> {
         let (format, content_type, disposition) = match path {
-            // For programs: to be saved, whatever the browser could do with it.
+            // For programs: browsers save it rather than open it.
             b"/ca.pem" => (
                 Format::Pem,
                 "application/x-pem-file",
                 "attachment; filename=\"proxy-ca.pem\"",
             ),
-            // The type and the absence of `attachment` make Firefox and iOS offer to trust it; others save it.
+            // This type, without `attachment`, makes Firefox and iOS offer to trust it; others save it.
             b"/ca.cer" => (
                 Format::Der,
                 "application/x-x509-ca-cert",
@@ -125,7 +125,7 @@ fn reply(status: u16, content_type: &str, body: Vec<u8>) -> PageReply {
         fields: vec![
             ("Content-Type", content_type.to_owned()),
             ("X-Content-Type-Options", "nosniff".to_owned()),
-            // Another proxy has another certificate under the same name.
+            // Another proxy serves another certificate under the same name.
             ("Cache-Control", "no-store".to_owned()),
         ],
         body,
@@ -138,13 +138,13 @@ fn with_certificate(certificate: &Certificate, proxy: &str) -> String {
     let key = escaped(certificate.key());
     let fingerprint = certificate.fingerprint_text();
     let proxy = escaped(proxy);
-    let steps: String = Steps::new(Path::new(FILE), certificate.name())
+    let instructions: String = Instructions::new(Path::new(FILE), certificate.name())
         .clients()
         .iter()
         .map(|client| {
-            let steps: String = client.steps.iter().map(step).collect();
+            let instructions: String = client.instructions.iter().map(instruction).collect();
             let name = escaped(client.name);
-            format!("<details><summary>{name}</summary>{steps}</details>\n")
+            format!("<details><summary>{name}</summary>{instructions}</details>\n")
         })
         .collect();
     format!(
@@ -168,14 +168,14 @@ on the machine of the proxy.</p>
 <p>From a terminal:</p>
 <pre>curl -x http://{proxy} -o {FILE} http://{HOST}/ca.pem</pre>
 <h2>How to install it</h2>
-{steps}"
+{instructions}"
     )
 }
 
-fn step(step: &Step) -> String {
-    match step {
-        Step::Words(text) => format!("<p>{}</p>", escaped(text)),
-        Step::Command(text) => format!("<pre>{}</pre>", escaped(text)),
+fn instruction(instruction: &Instruction) -> String {
+    match instruction {
+        Instruction::Text(text) => format!("<p>{}</p>", escaped(text)),
+        Instruction::Command(text) => format!("<pre>{}</pre>", escaped(text)),
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_told_which_are_allowed() {
+    fn other_methods_get_405_with_allow() {
         for method in ["POST", "OPTIONS", "get", ""] {
             let reply = answer(method, b"/", PROXY, None);
             assert_eq!(reply.status, 405, "{method}");

@@ -8,36 +8,36 @@ use std::path::Path;
 
 use super::page;
 
-/// What to do for every kind of client.
-pub(super) struct Steps(Vec<Client>);
+/// The instructions for all kinds of clients.
+pub(super) struct Instructions(Vec<ClientInstructions>);
 
 /// One kind of client.
-pub(super) struct Client {
+pub(super) struct ClientInstructions {
     pub(super) name: &'static str,
-    pub(super) steps: Vec<Step>,
+    pub(super) instructions: Vec<Instruction>,
 }
 
-/// One thing to do.
-pub(super) enum Step {
-    /// For a person to read.
-    Words(String),
-    /// For a shell.
+/// A line of instructions.
+pub(super) enum Instruction {
+    /// Text for a person.
+    Text(String),
+    /// A shell command.
     Command(String),
 }
 
-use Step::{Command, Words};
+use Instruction::{Command, Text};
 
-impl Steps {
-    /// `file` has the certificate in PEM; `name` is what it is called.
+impl Instructions {
+    /// `file` contains the certificate in PEM; `name` is its name.
     pub(super) fn new(file: &Path, name: &str) -> Self {
         let windows = format!("\"{}\"", file.display());
         let name = quoted(Path::new(if name.is_empty() { "proxy CA" } else { name }));
         let plain = file.display();
         let file = quoted(file);
         let host = page::HOST;
-        let client = |name, steps| Client { name, steps };
-        let words = |text: &str| Words(text.to_owned());
-        Steps(vec![
+        let client = |name, instructions| ClientInstructions { name, instructions };
+        let text_line = |text: &str| Text(text.to_owned());
+        Instructions(vec![
             client(
                 "Debian, Ubuntu",
                 vec![
@@ -69,35 +69,37 @@ impl Steps {
             client(
                 "Windows",
                 vec![
-                    words("In an administrator terminal:"),
+                    text_line("In an administrator terminal:"),
                     Command(format!("certutil -addstore -f Root {windows}")),
-                    words("For one user only, without administrator rights:"),
+                    text_line("For one user only, without administrator rights:"),
                     Command(format!("certutil -user -addstore -f Root {windows}")),
                 ],
             ),
             client(
                 "iOS, iPadOS",
                 vec![
-                    Words(format!(
+                    Text(format!(
                         "Set the proxy in the settings of the Wi-Fi network, then open http://{host}/ca.mobileconfig \
                          in Safari and allow the download. Or send the device what `proxy ca export --format \
                          mobileconfig` writes."
                     )),
-                    words("Settings > General > VPN & Device Management: install the profile."),
-                    words("Settings > General > About > Certificate Trust Settings: switch it on."),
+                    text_line("Settings > General > VPN & Device Management: install the profile."),
+                    text_line(
+                        "Settings > General > About > Certificate Trust Settings: switch it on.",
+                    ),
                 ],
             ),
             client(
                 "Android",
                 vec![
-                    Words(format!(
+                    Text(format!(
                         "Set the proxy in the settings of the Wi-Fi network, then download http://{host}/ca.cer."
                     )),
-                    words(
+                    text_line(
                         "Settings > Security > More security settings > Encryption & credentials > Install a \
                          certificate > CA certificate: choose the file. Names and order differ by maker.",
                     ),
-                    words(
+                    text_line(
                         "Browsers then trust it. Other apps trust it only if their network security configuration \
                          allows user certificates.",
                     ),
@@ -105,7 +107,7 @@ impl Steps {
             ),
             client(
                 "Firefox",
-                vec![Words(format!(
+                vec![Text(format!(
                     "Settings > Privacy & Security > Certificates > View Certificates > Authorities > Import: \
                          choose {plain} and tick \"Trust this CA to identify websites\"."
                 ))],
@@ -113,12 +115,12 @@ impl Steps {
             client(
                 "Chrome, Chromium on Linux",
                 vec![
-                    words("With certutil of libnss3-tools (Debian) or nss-tools (Fedora):"),
+                    text_line("With certutil of libnss3-tools (Debian) or nss-tools (Fedora):"),
                     Command("mkdir -p ~/.pki/nssdb".to_owned()),
                     Command(format!(
                         "certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n {name} -i {file}"
                     )),
-                    words("On other systems, they use the trust store of the system."),
+                    text_line("On other systems, they use the trust store of the system."),
                 ],
             ),
             client(
@@ -134,10 +136,10 @@ impl Steps {
             client(
                 "Python",
                 vec![
-                    words("For requests, and for everything else (ssl, httpx, aiohttp):"),
+                    text_line("For requests, and for everything else (ssl, httpx, aiohttp):"),
                     Command(format!("export REQUESTS_CA_BUNDLE={file}")),
                     Command(format!("export SSL_CERT_FILE={file}")),
-                    words(
+                    text_line(
                         "Python then trusts only this file, so set them only where all traffic goes through the \
                          proxy.",
                     ),
@@ -147,7 +149,7 @@ impl Steps {
                 "curl",
                 vec![
                     Command(format!("curl --cacert {file} https://example.com/")),
-                    words("or, for every call:"),
+                    text_line("or, for every call:"),
                     Command(format!("export CURL_CA_BUNDLE={file}")),
                 ],
             ),
@@ -161,19 +163,19 @@ impl Steps {
     }
 
     /// In the order in which they are shown.
-    pub(super) fn clients(&self) -> &[Client] {
+    pub(super) fn clients(&self) -> &[ClientInstructions] {
         &self.0
     }
 }
 
-impl fmt::Display for Steps {
+impl fmt::Display for Instructions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, client) in self.0.iter().enumerate() {
             let gap = if at == 0 { "" } else { "\n" };
             writeln!(f, "{gap}{}", client.name)?;
-            for step in &client.steps {
-                match step {
-                    Words(text) => writeln!(f, "    {text}")?,
+            for instruction in &client.instructions {
+                match instruction {
+                    Text(text) => writeln!(f, "    {text}")?,
                     Command(text) => writeln!(f, "        {text}")?,
                 }
             }
@@ -182,7 +184,7 @@ impl fmt::Display for Steps {
     }
 }
 
-/// A file's name as one word for a POSIX shell.
+/// A file name as a word for a POSIX shell.
 pub(super) fn quoted(file: &Path) -> String {
     let text = file.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%".contains(c);
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_one_word_of_a_shell() {
+    fn a_file_is_one_shell_word() {
         for (file, word) in [
             ("ca-cert.pem", "ca-cert.pem"),
             ("/a b/c.pem", "'/a b/c.pem'"),
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_command_about_the_file_names_it() {
-        let text = Steps::new(Path::new("/srv/my ca.pem"), "proxy CA 'x'").to_string();
+        let text = Instructions::new(Path::new("/srv/my ca.pem"), "proxy CA 'x'").to_string();
         let count = text.matches("'/srv/my ca.pem'").count();
         assert_eq!(count, 12, "{text}");
         assert_eq!(text.matches("\"/srv/my ca.pem\"").count(), 2);

@@ -22,8 +22,8 @@ use crate::exchange::{Connection, Exchange, FailedTls, LookStart, Origin, Secure
 use crate::http1::Scheme;
 use crate::interception::ca::MintError;
 use crate::interception::{
-    Hello, HelloReader, Interception, Leaf, OfferedProtocols, Opening, Refused, RelayReason,
-    Treatment, is_address,
+    Hello, HelloReader, Interception, Leaf, OfferedProtocols, Opening, RefusedProtocols,
+    RelayReason, Treatment, is_address,
 };
 use crate::server_tls::Protocols;
 use crate::stream::MessageStream;
@@ -45,7 +45,7 @@ struct Look {
     treatment: Treatment,
     secured: Option<Secured>,
     /// What the client must not turn out to speak while it is relayed.
-    refused: Option<Refused>,
+    refused: Option<RefusedProtocols>,
 }
 
 impl From<LookStart> for Look {
@@ -208,8 +208,8 @@ impl Look {
             });
         }
         self.refused = Some(match self.treatment {
-            Treatment::Relay(_) => Refused::Tls,
-            Treatment::Intercept | Treatment::RelayTls(_) => Refused::TlsAndHttp,
+            Treatment::Relay(_) => RefusedProtocols::Tls,
+            Treatment::Intercept | Treatment::RelayTls(_) => RefusedProtocols::TlsAndHttp,
         });
         self.relay(reason, client, ends).await;
     }
@@ -401,9 +401,10 @@ impl Look {
         let received = reader.buffered();
         let host = self.exchange.host();
         let (hello, reason) = match self.treatment {
-            Treatment::RelayTls(RelayReason::NameInvalid) => {
-                (Hello::of_odd_name(received)?, RelayReason::NameInvalid)
-            }
+            Treatment::RelayTls(RelayReason::NameInvalid) => (
+                Hello::from_unusable_name(received)?,
+                RelayReason::NameInvalid,
+            ),
             Treatment::RelayTls(RelayReason::OldTls) => {
                 (Hello::scanned(received)?, RelayReason::OldTls)
             }
@@ -449,7 +450,7 @@ impl Look {
     async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
         match self.secured {
             Some(_) => interception.certificates.leaf(name).await,
-            None => interception.certificates.unkept_leaf(name).await,
+            None => interception.certificates.transient_leaf(name).await,
         }
     }
 }

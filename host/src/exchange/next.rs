@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Exchange, OwnTunnel, Secured};
-use crate::interception::{Refused, Treatment};
+use crate::interception::{RefusedProtocols, Treatment};
 use crate::stream::MessageStream;
 
 /// What becomes of the connection after an exchange.
@@ -50,7 +50,7 @@ pub(crate) struct TunnelStart {
     pub(crate) exchange: Exchange,
     pub(crate) upstream: MessageStream,
     /// What ends it if its client turns out to speak that.
-    pub(crate) refused: Option<Refused>,
+    pub(crate) refused: Option<RefusedProtocols>,
 }
 
 /// An exchange that has become a tunnel whose client has yet to show what it speaks.

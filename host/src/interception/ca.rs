@@ -1,12 +1,11 @@
-//! The CA that signs for intercepted hosts.
+//! The CA that signs certificates for intercepted hosts.
 //!
-//! Every host's certificate has the same key, so that making one costs one signature. Certificates are what browsers
-//! and strict verifiers want: one subjectAltName that is the host and no wildcard, a random serial, a life of less
-//! than 200 days which begins in the past, as clocks differ, and never outlasts the CA's. The CA may be
-//! of anybody's making; what it takes from its own certificate (name, key identifier) it repeats byte by byte.
-//! Keeping what it signs is left to `certificates`.
+//! All certificates share one key, so that creating one costs one signature. They satisfy browsers and strict
+//! verifiers: one subjectAltName, which is the host and not a wildcard; a random serial number; a validity of less than
+//! 200 days that begins in the past, because clocks differ, and ends before the CA's. The operator may use any CA; the
+//! name and the key identifier from its certificate are copied byte by byte. `certificates` stores the results.
 
-mod powers;
+mod permitted_hosts;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,19 +25,19 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-use self::powers::Powers;
-use super::subject::{HostInvalid, Subject};
-use super::template::{Template, key_id};
+use self::permitted_hosts::PermittedHosts;
+use super::subject::{Subject, SubjectInvalid};
+use super::template::{CertificateTemplate, key_id};
 use crate::config::InterceptionConfig;
 use crate::key_pair::{self, KeyPairError, KeyPairFault};
 
-/// How long before it is made a certificate begins to be valid: clocks of clients that are behind.
+/// How far in the past a certificate's validity begins, for clients whose clocks are slow.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(2 * 24);
-/// How long a certificate is valid once it is made. Together with the time before, it stays below the 200 days that
-/// browsers may ask of certificates.
+/// How long a certificate is valid after its creation. Together with `BACKDATED`, it stays below the 200 days that
+/// browsers allow.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(197 * 24);
 
-/// How CAs sign; each kind of key has one scheme.
+/// The signature scheme for each kind of CA key.
 static SIGNATURES: [(SignatureScheme, &SignatureAlgorithm); 5] = [
     (
         SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -56,60 +55,60 @@ static SIGNATURES: [(SignatureScheme, &SignatureAlgorithm); 5] = [
     (SignatureScheme::ED25519, &rcgen::PKCS_ED25519),
 ];
 
-/// With which keys browsers accept a server's certificate.
+/// The kinds of keys that browsers accept in server certificates.
 const FIT_FOR_HOSTS: [SignatureScheme; 3] = [
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
     SignatureScheme::RSA_PSS_SHA256,
 ];
 
-/// The CA and the key of all certificates it signs.
+/// The CA, and the key of all certificates it signs.
 #[derive(Debug)]
 pub struct Ca {
     certificate: CertificateDer<'static>,
-    /// What a client needs besides the CA it trusts; nothing if that is ours.
+    /// The certificates that a client needs in addition to the CA it trusts; none if that is this CA.
     intermediates: Vec<CertificateDer<'static>>,
     not_after: Timestamp,
-    powers: Powers,
+    permitted_hosts: PermittedHosts,
     signer: Box<dyn Signer>,
     leaf_key: Arc<dyn SigningKey>,
-    template: Template,
-    /// The CA alone, to recognise what it signed.
+    template: CertificateTemplate,
+    /// This CA as the only trust anchor, to recognise what it signed.
     itself: RootCertStore,
     provider: Arc<CryptoProvider>,
 }
 
-/// A certificate that was just signed.
+/// A newly signed certificate.
 #[derive(Clone, Debug)]
 pub struct Minted {
-    /// The certificate itself, then whatever leads to a self-signed CA.
+    /// The certificate, then the certificates that lead to a self-signed CA.
     pub chain: Vec<CertificateDer<'static>>,
     pub(super) not_after: Timestamp,
 }
 
-/// A certificate cannot be made.
+/// Why a certificate cannot be created.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MintError {
-    /// It would be for nobody.
+    /// The host is invalid.
     #[error(transparent)]
-    HostInvalid(#[from] HostInvalid),
-    /// The CA's time is over.
+    HostInvalid(#[from] SubjectInvalid),
+    /// The CA has expired.
     #[error("the CA certificate expired on {0}")]
     CaExpired(String),
-    /// It cannot be written.
+    /// It cannot be encoded.
     #[error("the certificate cannot be written: {0}")]
     Encoding(#[from] rcgen::Error),
-    /// The system has no randomness, or the key does not sign.
+    /// The system provides no random numbers, or the key does not sign.
     #[error("signing failed: {0}")]
     Signing(rustls::Error),
-    /// It panicked.
+    /// The signing job panicked.
     #[error("creating the certificate failed unexpectedly")]
     Stopped,
 }
 
-/// Why a certificate from disk is not used.
+/// Why a stored certificate is not used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum UnusableCertificate {
     #[error("{0}")]
     Malformed(String),
     #[error("it is not a valid certificate of this CA for this host: {0}")]
@@ -131,7 +130,7 @@ impl Ca {
             .into_iter()
             .find_map(|(scheme, algorithm)| Some((pair.key.choose_scheme(&[scheme])?, algorithm)))
             .ok_or_else(|| KeyPairFault::KeyUnsupported.of(&config.ca.key_file))?;
-        // One that is not in date itself prevents the start.
+        // The first one, if it has expired, prevents the start.
         let others = pair.cert.get(1..).unwrap_or_default();
         key_pair::warn_of_dates(&config.ca.cert_file, others);
         let leaf_key = key_pair::read_key(&config.signing_key_file)?;
@@ -140,7 +139,7 @@ impl Ca {
         }
         let path = &config.ca.cert_file;
         let ca = Self::new(&pair, signer, signs_by, leaf_key).map_err(|fault| fault.of(path))?;
-        if let Some(limits) = ca.powers.limits() {
+        if let Some(limits) = ca.permitted_hosts.limits() {
             let file = path.display();
             tracing::warn!(
                 "{file}: the name constraints of the CA allow certificates for some hosts only: {limits}; TLS with \
@@ -158,21 +157,21 @@ impl Ca {
     ) -> Result<Self, KeyPairFault> {
         let certificate = pair.cert.first().ok_or(KeyPairFault::NoCertificate)?;
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(malformed)?;
-        let powers = Powers::of(&pair.cert)?;
+        let permitted_hosts = PermittedHosts::of(&pair.cert)?;
         check_is_in_date(&parsed, Timestamp::now())?;
         let mut itself = RootCertStore::empty();
         itself.add(certificate.clone()).map_err(malformed)?;
         let key_id = own_key_id(&parsed)
             .unwrap_or_else(|| key_id(&parsed.public_key().subject_public_key.data));
         let name = parsed.subject().as_raw();
-        let template =
-            Template::new(name, &key_id, signs_by, leaf_key.as_ref()).map_err(malformed)?;
+        let template = CertificateTemplate::new(name, &key_id, signs_by, leaf_key.as_ref())
+            .map_err(malformed)?;
         let intermediates = pair.cert.iter().filter(|sent| !is_self_issued(sent));
         Ok(Self {
             certificate: certificate.clone(),
             intermediates: intermediates.cloned().collect(),
             not_after: timestamp(parsed.validity().not_after),
-            powers,
+            permitted_hosts,
             signer,
             leaf_key,
             template,
@@ -186,16 +185,16 @@ impl Ca {
         &self.certificate
     }
 
-    /// Whether a certificate for this host is not forbidden, as clients would refuse it.
+    /// Whether the CA's name constraints permit this host. Clients would refuse any other certificate.
     pub(super) fn may_sign_for(&self, host: &str) -> bool {
-        !self.powers.are_limited()
-            || Subject::of(host).is_ok_and(|subject| self.powers.include(&subject))
+        !self.permitted_hosts.are_limited()
+            || Subject::of(host).is_ok_and(|subject| self.permitted_hosts.include(&subject))
     }
 
-    /// Signs a certificate for a host name or an address. Takes as long as a signature of the CA's key.
+    /// Signs a certificate for a host name or an address. Takes as long as a signature with the CA's key.
     ///
     /// # Errors
-    /// No certificate can be for this host, or the CA cannot sign any more.
+    /// The host cannot be in a certificate, or the CA has expired.
     pub fn mint(&self, host: &str) -> Result<Minted, MintError> {
         self.mint_for(&Subject::of(host)?, Timestamp::now())
     }
@@ -224,7 +223,7 @@ impl Ca {
         Ok(Minted { chain, not_after })
     }
 
-    /// 158 random bits: positive, of 20 octets, and in its shortest form (RFC 5280 §4.1.2.2).
+    /// 158 random bits: positive, 20 octets long, in the shortest encoding (RFC 5280 §4.1.2.2).
     fn serial(&self) -> Result<[u8; 20], MintError> {
         let mut serial = [0; 20];
         self.provider
@@ -235,29 +234,31 @@ impl Ca {
         Ok(serial)
     }
 
-    /// Checks a certificate that this CA, or an earlier one, has made, and tells when it ends.
+    /// Checks a certificate that this CA, or an earlier one, has signed; returns its end of validity.
     ///
-    /// It is verified as a client would, so that no file makes the proxy serve what clients refuse.
+    /// It is verified as a client would do it, so that no stored file makes the proxy serve a certificate that clients
+    /// refuse.
     pub(super) fn recognise(
         &self,
         certificate: CertificateDer<'static>,
         subject: &Subject,
         now: Timestamp,
-    ) -> Result<Minted, Unfit> {
+    ) -> Result<Minted, UnusableCertificate> {
         let not_after = {
             let (_, parsed) = X509Certificate::from_der(&certificate)
-                .map_err(|error| Unfit::Malformed(error.to_string()))?;
+                .map_err(|error| UnusableCertificate::Malformed(error.to_string()))?;
             if parsed.public_key().raw != self.template.public_key() {
-                return Err(Unfit::OtherKey);
+                return Err(UnusableCertificate::OtherKey);
             }
             timestamp(parsed.validity().not_after)
         };
         let server_name = subject
             .server_name()
-            .map_err(|error| Unfit::Malformed(error.to_string()))?;
+            .map_err(|error| UnusableCertificate::Malformed(error.to_string()))?;
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let WebPkiSupportedAlgorithms { all, .. } = self.provider.signature_verification_algorithms;
-        let end_entity = ParsedCertificate::try_from(&certificate).map_err(Unfit::NotOurs)?;
+        let end_entity =
+            ParsedCertificate::try_from(&certificate).map_err(UnusableCertificate::NotOurs)?;
         verify_server_cert_signed_by_trust_anchor(
             &end_entity,
             &self.itself,
@@ -266,16 +267,16 @@ impl Ca {
             all,
         )
         .and_then(|()| verify_server_name(&end_entity, &server_name))
-        .map_err(Unfit::NotOurs)?;
+        .map_err(UnusableCertificate::NotOurs)?;
         if self.renew_at(not_after) <= now {
-            return Err(Unfit::Ending(not_after.to_string()));
+            return Err(UnusableCertificate::Ending(not_after.to_string()));
         }
         let mut chain = vec![certificate];
         chain.extend_from_slice(&self.intermediates);
         Ok(Minted { chain, not_after })
     }
 
-    /// When a certificate gives way to a new one: a day before it ends, unless a new one would end no later.
+    /// When a certificate is replaced: a day before it ends, unless a new one would end no later.
     pub(super) fn renew_at(&self, not_after: Timestamp) -> Timestamp {
         if not_after >= self.not_after {
             return self.not_after;
@@ -284,7 +285,7 @@ impl Ca {
         not_after.saturating_sub(day).unwrap_or(not_after)
     }
 
-    /// The private key of every certificate.
+    /// The private key of all certificates.
     pub(super) fn leaf_key(&self) -> &Arc<dyn SigningKey> {
         &self.leaf_key
     }
@@ -321,13 +322,13 @@ pub(super) fn is_ca(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
-/// A client that trusts such a certificate has it.
+/// Such certificates are not sent, because a client that trusts one has it.
 fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
-/// subjectKeyIdentifier: whoever made the CA may have computed it in any way.
+/// subjectKeyIdentifier; read from the certificate, because there are several ways to compute it.
 fn own_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     certificate
         .extensions()
@@ -338,7 +339,7 @@ fn own_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         })
 }
 
-/// Certificates without an end say 9999-12-31, which is beyond what a `Timestamp` holds.
+/// Certificates without an end are valid until 9999-12-31, which exceeds a `Timestamp`.
 fn timestamp(time: ASN1Time) -> Timestamp {
     Timestamp::from_second(time.timestamp()).unwrap_or(if time.timestamp() < 0 {
         Timestamp::MIN

@@ -1,8 +1,8 @@
-//! The certificates of all intercepted hosts, for all workers.
+//! The certificates of all intercepted hosts, shared by all workers.
 //!
 //! A certificate is looked up in memory, then on disk, and created if it is in neither. If several connections need the
 //! same host at once, one of them reads or signs and the others wait; reading and signing do not run on worker threads.
-//! Memory is bounded: the least recently used host is removed first, and read from disk when it is needed again.
+//! Memory is limited: the least recently used host is removed first, and read from disk when it is needed again.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::OnceCell;
 
 use super::ca::{Ca, MintError, Minted};
-use super::disk::{CertificateDir, DirLimits, Kept};
+use super::disk::{CertificateDir, DirLimits, StoredFile};
 use super::leaf::Leaf;
 use super::signer::Signer;
 use super::subject::Subject;
@@ -32,22 +32,22 @@ pub struct Certificates {
     tls: Arc<ServerTls>,
     dir: CertificateDir,
     memory: Mutex<LruCache<Arc<str>, Arc<Leaf>>>,
-    /// Hosts whose certificate somebody is getting.
+    /// Hosts whose certificate is being read or created.
     flights: Mutex<HashMap<Arc<str>, Arc<Flight>>>,
     minted: AtomicU64,
     signer: Signer,
 }
 
-/// Holds the certificate once somebody has got it; until then one at a time tries.
+/// Set once the certificate is available; until then, one waiting task at a time tries.
 type Flight = OnceCell<Arc<Leaf>>;
 
-/// Interception cannot start.
+/// Why interception cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificatesError {
     /// A file of the CA cannot be used.
     #[error(transparent)]
     KeyPair(#[from] KeyPairError),
-    /// The directory for certificates cannot be made.
+    /// The directory for certificates cannot be created.
     #[error("{}: {source}; specify another directory with --ca-cert-dir", .path.display())]
     Directory {
         /// As configured.
@@ -55,20 +55,20 @@ pub enum CertificatesError {
         /// What the system says.
         source: io::Error,
     },
-    /// There is no thread to sign on.
+    /// The signing thread cannot be started.
     #[error("cannot start a thread for certificates: {0}")]
     Thread(io::Error),
-    /// The system has no randomness for the keys of tickets.
+    /// The system provides no random numbers for the ticket keys.
     #[error("cannot set up TLS: {0}")]
     Tls(rustls::Error),
 }
 
 impl Certificates {
-    /// Reads the CA and makes the directory. With `key_log`, session secrets go to the file that the
-    /// environment variable SSLKEYLOGFILE names.
+    /// Reads the CA and creates the directory. With `key_log`, session secrets go to the file that the environment
+    /// variable SSLKEYLOGFILE names.
     ///
     /// # Errors
-    /// A file of the CA cannot be used, or the directory cannot be made.
+    /// A file of the CA cannot be used, or the directory cannot be created.
     pub fn new(config: &InterceptionConfig, key_log: bool) -> Result<Self, CertificatesError> {
         let ca = Ca::load(config)?;
         let tls = ServerTls::new(ca.provider(), key_log).map_err(CertificatesError::Tls)?;
@@ -94,37 +94,37 @@ impl Certificates {
         })
     }
 
-    /// Who signs.
+    /// The CA that signs them.
     pub fn ca(&self) -> &Ca {
         &self.ca
     }
 
-    /// How many certificates have been made.
+    /// The number of certificates created.
     pub fn minted(&self) -> u64 {
         self.minted.load(Ordering::Relaxed)
     }
 
-    /// The certificate of a host, in lower case and without brackets, if it is in memory. Does not block.
+    /// The certificate of a host (in lower case, without brackets) if it is in memory. Does not block.
     pub fn cached(&self, host: &str) -> Option<Arc<Leaf>> {
         self.cached_at(host, Timestamp::now())
     }
 
-    /// The certificate of a host name or an address, from memory, from disk or made now.
+    /// The certificate of a host name or an address, from memory, from disk, or created now.
     ///
-    /// Cancel safe: what was begun goes on or is begun anew by the next one who waits.
+    /// Cancel safe: work in progress continues, or the next waiting task starts it anew.
     ///
     /// # Errors
-    /// No certificate can be for this host, or the CA cannot sign any more.
+    /// The host cannot be in a certificate, or the CA has expired.
     pub async fn leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
         self.leaf_at(host, Timestamp::now()).await
     }
 
-    /// The same for one connection: what is made now is not kept, neither in memory nor on disk. For hosts whose
-    /// upstream has not shown that it is who it should be, which may be invented.
+    /// The same for one connection: a new certificate is stored neither in memory nor on disk. For hosts that may be
+    /// invented, because the upstream has not proven its identity.
     ///
     /// # Errors
     /// As [`leaf`](Self::leaf).
-    pub async fn unkept_leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
+    pub async fn transient_leaf(self: &Arc<Self>, host: &str) -> Result<Arc<Leaf>, MintError> {
         let now = Timestamp::now();
         let subject = Subject::of(host)?;
         if let Some(leaf) = self.cached_at(subject.host(), now) {
@@ -149,7 +149,7 @@ impl Certificates {
         if let Some(leaf) = self.cached_at(subject.host(), now) {
             return Ok(leaf);
         }
-        let passenger = self.board(subject.host());
+        let passenger = self.join(subject.host());
         let obtained = passenger.flight.get_or_try_init(|| async {
             let certificates = Arc::clone(self);
             let obtained = self.signer.run(move || certificates.obtain(&subject, now));
@@ -158,25 +158,25 @@ impl Certificates {
         obtained.await.map(Arc::clone)
     }
 
-    /// Joins those who want the same host, or is the first of them.
-    fn board(&self, host: &Arc<str>) -> Passenger<'_> {
+    /// Joins the tasks that wait for the same host, or starts with it.
+    fn join(&self, host: &Arc<str>) -> Waiter<'_> {
         let mut flights = unpoisoned(&self.flights);
         let flight = flights.entry(Arc::clone(host)).or_default();
-        Passenger {
+        Waiter {
             flight: Arc::clone(flight),
             host: Arc::clone(host),
             certificates: self,
         }
     }
 
-    /// Blocks.
+    /// Reads or creates the certificate. Blocks.
     fn obtain(&self, subject: &Subject, now: Timestamp) -> Result<Arc<Leaf>, MintError> {
-        // Somebody may have got it between our look and our boarding.
+        // Another task may have stored it since the first look-up.
         if let Some(leaf) = self.cached_at(subject.host(), now) {
             return Ok(leaf);
         }
         let kept = self.dir.read(subject);
-        let may_replace = !matches!(kept, Kept::Foreign);
+        let may_replace = !matches!(kept, StoredFile::Foreign);
         if let Some(kept) = self.usable(subject, kept, now) {
             return Ok(self.remember(subject, kept));
         }
@@ -187,7 +187,7 @@ impl Certificates {
         Ok(self.remember(subject, minted))
     }
 
-    /// Blocks.
+    /// Reads the stored certificate, or signs one. Blocks.
     fn mint(&self, subject: &Subject, now: Timestamp) -> Result<Minted, MintError> {
         let minted = self.ca.mint_for(subject, now)?;
         self.minted.fetch_add(1, Ordering::Relaxed);
@@ -195,11 +195,11 @@ impl Certificates {
         Ok(minted)
     }
 
-    fn usable(&self, subject: &Subject, kept: Kept, now: Timestamp) -> Option<Minted> {
+    fn usable(&self, subject: &Subject, kept: StoredFile, now: Timestamp) -> Option<Minted> {
         let host = &**subject.host();
         match kept {
-            Kept::Nothing => None,
-            Kept::Certificate(certificate) => {
+            StoredFile::Missing => None,
+            StoredFile::Certificate(certificate) => {
                 let recognised = self.ca.recognise(certificate, subject, now);
                 recognised
                     .inspect_err(
@@ -207,11 +207,11 @@ impl Certificates {
                     )
                     .ok()
             }
-            Kept::Garbage => {
+            StoredFile::Garbage => {
                 tracing::debug!(host, "replacing a file that contains no certificate");
                 None
             }
-            Kept::Foreign => {
+            StoredFile::Foreign => {
                 tracing::debug!(host, "not replacing a file that is not ours");
                 None
             }
@@ -228,24 +228,25 @@ impl Certificates {
         let leaf = self.leaf_of(subject, minted);
         let forgotten =
             unpoisoned(&self.memory).push(Arc::clone(subject.host()), Arc::clone(&leaf));
-        // Not while the lock is held.
+        // Dropped without the lock.
         drop(forgotten);
         leaf
     }
 }
 
-/// One who waits for a host's certificate.
-struct Passenger<'a> {
+/// A task that waits for a host's certificate.
+struct Waiter<'a> {
     flight: Arc<Flight>,
     host: Arc<str>,
     certificates: &'a Certificates,
 }
 
-impl Drop for Passenger<'_> {
-    /// The last one closes the flight, and so does the first one who has the certificate: it is in memory by then.
+impl Drop for Waiter<'_> {
+    /// Removes the entry with its last task, or with the first one that has the certificate, which is in memory by
+    /// then.
     fn drop(&mut self) {
         let mut flights = unpoisoned(&self.certificates.flights);
-        // Ours and the table's; others are only made under this lock.
+        // One reference is ours, one the table's; others are only created under this lock.
         let is_last = Arc::strong_count(&self.flight) <= 2;
         let is_ours = flights
             .get(&self.host)
@@ -256,7 +257,7 @@ impl Drop for Passenger<'_> {
     }
 }
 
-/// What is behind these locks is whole whenever they are let go, even by a panic.
+/// The data behind these locks is consistent whenever they are released, even by a panic.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,8 @@
 //! logged.
 //!
 //! The number and the total size of files are limited: above either, the least recently used are removed. The directory
-//! is listed once, when the first certificate is asked for; the order of what is there already is that of the times of
-//! the files, which are set when they are read.
+//! is listed once, when the first certificate is needed; existing files are ordered by their modification times, which
+//! are set whenever they are read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,53 +25,53 @@ use super::ca;
 use super::subject::Subject;
 use crate::plain_file;
 
-/// More than any certificate has, in bytes.
+/// The maximum size of a file, in bytes; certificates are smaller.
 const MAX_FILE_LEN: u64 = 64 * 1024;
 
-/// How all files of certificates end.
+/// The extension of certificate files.
 const EXTENSION: &str = ".pem";
-/// How files begin that are being written.
+/// The prefix of files that are being written.
 const DRAFT: &str = ".new-";
-/// When such a file has been left behind.
+/// The age from which such a file is considered abandoned.
 const DRAFT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Files that are removed in one go: nobody waits for the whole of a directory that has grown under an earlier version.
+/// The maximum number of files removed at a time, so that a large directory delays nobody.
 const REMOVED_AT_ONCE: usize = 64;
 
-/// How much is kept.
+/// Limits on what is stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DirLimits {
     pub(super) files: usize,
-    /// Bytes of all of them.
+    /// Total size in bytes.
     pub(super) len: u64,
 }
 
-/// Certificates in files.
+/// The stored certificates.
 #[derive(Debug)]
 pub(super) struct CertificateDir {
     path: PathBuf,
     limits: DirLimits,
-    /// None until it is asked for.
+    /// `None` until the first use.
     listed: Mutex<Option<Listed>>,
     warned: AtomicBool,
-    /// Tells apart the files that are being written.
+    /// Distinguishes files that are being written.
     written: AtomicU64,
 }
 
-/// What is kept for a host.
+/// What the directory contains for a host.
 #[derive(Debug)]
-pub(super) enum Kept {
-    /// There is no file, or none that can be read.
-    Nothing,
-    /// A certificate, whatever it is worth.
+pub(super) enum StoredFile {
+    /// No file, or an unreadable one.
+    Missing,
+    /// A certificate, not checked yet.
     Certificate(CertificateDer<'static>),
     /// A file without a certificate, which may be replaced.
     Garbage,
-    /// Something that is not ours.
+    /// Something that the proxy did not write.
     Foreign,
 }
 
-/// The files that are there, as far as this process knows.
+/// The files in the directory, as far as this process knows.
 #[derive(Debug)]
 struct Listed {
     /// Lengths by name.
@@ -80,7 +80,7 @@ struct Listed {
 }
 
 impl CertificateDir {
-    /// Makes the directory if it is not there, for its owner alone.
+    /// Creates the directory if it is missing, accessible by its owner only.
     pub(super) fn open(path: &Path, limits: DirLimits) -> io::Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
@@ -90,7 +90,7 @@ impl CertificateDir {
             builder.mode(0o700);
         }
         builder.create(path)?;
-        warn_of_others(path)?;
+        warn_if_others_have_access(path)?;
         Ok(Self {
             path: path.to_owned(),
             limits,
@@ -100,27 +100,27 @@ impl CertificateDir {
         })
     }
 
-    /// Looks for the certificate of a host. Blocks.
-    pub(super) fn read(&self, subject: &Subject) -> Kept {
+    /// Reads the certificate of a host. Blocks.
+    pub(super) fn read(&self, subject: &Subject) -> StoredFile {
         let name = subject.file_name();
         let path = self.path.join(&name);
         let read = match plain_file::read(&path, MAX_FILE_LEN) {
-            Ok(text) => what_is(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::Nothing,
+            Ok(text) => classify(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => StoredFile::Missing,
             Err(error) => {
                 let host = &**subject.host();
                 tracing::debug!(host, %error, "ignoring a file that is not a stored certificate");
-                Kept::Foreign
+                StoredFile::Foreign
             }
         };
-        if matches!(read, Kept::Certificate(_)) {
+        if matches!(read, StoredFile::Certificate(_)) {
             self.with_listed(|listed| listed.files.promote(&name));
-            set_used(&path);
+            mark_used(&path);
         }
         read
     }
 
-    /// Keeps the certificate of a host, in place of the one before. Blocks.
+    /// Stores the certificate of a host, replacing the previous one. Blocks.
     pub(super) fn write(&self, subject: &Subject, certificate: &CertificateDer<'_>) {
         let (name, text) = (subject.file_name(), ca::to_pem(certificate));
         match self.replace(&name, &text) {
@@ -144,23 +144,23 @@ impl CertificateDir {
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let draft = self.path.join(format!("{DRAFT}{}-{number}", process::id()));
-        // Of an earlier process with our id that did not come to its end.
+        // Left by an earlier process with the same id that was killed.
         let _ = fs::remove_file(&draft);
         let outcome = create_private(&draft)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&draft, self.path.join(name)));
         if outcome.is_err() {
-            // It may not even be there.
+            // It may not exist.
             let _ = fs::remove_file(&draft);
         }
         outcome
     }
 
-    /// Removes what is beyond the limits, some files at a time.
+    /// Removes files above the limits, a few at a time.
     fn remove_oldest(&self, listed: &mut Listed) {
         for _ in 0..REMOVED_AT_ONCE {
             let is_over = listed.files.len() > self.limits.files || listed.len > self.limits.len;
-            // The last one has just been written.
+            // The most recent one has just been written.
             if !is_over || listed.files.len() == 1 {
                 return;
             }
@@ -170,14 +170,14 @@ impl CertificateDir {
             listed.len -= len;
             let path = self.path.join(name);
             let text = plain_file::read(&path, MAX_FILE_LEN);
-            if text.is_ok_and(|text| matches!(what_is(&text), Kept::Certificate(_))) {
-                // Somebody else may have been faster.
+            if text.is_ok_and(|text| matches!(classify(&text), StoredFile::Certificate(_))) {
+                // Another process may have removed it.
                 let _ = fs::remove_file(path);
             }
         }
     }
 
-    /// Runs `work` with the list of files; the first time the directory is listed.
+    /// Calls `work` with the list of files. The first call lists the directory.
     fn with_listed<R>(&self, work: impl FnOnce(&mut Listed) -> R) -> R {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         work(listed.get_or_insert_with(|| Listed::of(&self.path)))
@@ -192,7 +192,7 @@ impl Listed {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            // That of a link is the link's.
+            // For a link, the metadata of the link itself.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
@@ -224,10 +224,10 @@ impl Listed {
     }
 }
 
-/// Has a file seem new to the next proxy that lists the directory.
-fn set_used(path: &Path) {
+/// Marks a file as recently used, for the next proxy that lists the directory.
+fn mark_used(path: &Path) {
     let mut options = OpenOptions::new();
-    // Where it cannot be set the file is only removed sooner.
+    // If this fails, the file is merely removed earlier.
     let _ = plain_file::open(options.append(true), path)
         .and_then(|file| file.set_modified(SystemTime::now()));
 }
@@ -243,20 +243,20 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn what_is(text: &[u8]) -> Kept {
+fn classify(text: &[u8]) -> StoredFile {
     if memchr::memmem::find(text, b"PRIVATE KEY-----").is_some() {
-        return Kept::Foreign;
+        return StoredFile::Foreign;
     }
     match CertificateDer::from_pem_slice(text) {
-        Ok(certificate) if ca::is_ca(&certificate) => Kept::Foreign,
-        Ok(certificate) => Kept::Certificate(certificate),
-        Err(_) => Kept::Garbage,
+        Ok(certificate) if ca::is_ca(&certificate) => StoredFile::Foreign,
+        Ok(certificate) => StoredFile::Certificate(certificate),
+        Err(_) => StoredFile::Garbage,
     }
 }
 
-/// Whoever writes there cannot forge certificates, but whoever reads there sees which hosts were visited.
+/// Warns if other users have access: they cannot forge certificates, but see which hosts were visited.
 #[cfg(unix)]
-fn warn_of_others(path: &Path) -> io::Result<()> {
+fn warn_if_others_have_access(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -269,7 +269,7 @@ fn warn_of_others(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn warn_of_others(_path: &Path) -> io::Result<()> {
+fn warn_if_others_have_access(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -291,7 +291,7 @@ mod tests {
         names
     }
 
-    /// Some host's certificate.
+    /// A certificate of some host.
     fn certificate() -> CertificateDer<'static> {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(["h.test".to_owned()]).unwrap();
@@ -303,17 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn the_ones_that_were_used_the_longest_ago_make_room() {
+    fn the_least_recently_used_are_removed() {
         let dir = Dir::new("bounded");
         let certificate = certificate();
         let kept = open(&dir, 3, u64::MAX);
         for number in 0..3 {
             kept.write(&subject(number), &certificate);
         }
-        assert!(matches!(kept.read(&subject(0)), Kept::Certificate(_)));
+        assert!(matches!(kept.read(&subject(0)), StoredFile::Certificate(_)));
         kept.write(&subject(3), &certificate);
         assert_eq!(names(&dir), ["h0.test.pem", "h2.test.pem", "h3.test.pem"]);
-        // The same for the next process, which goes by the times of the files.
+        // The next process uses the modification times.
         for (name, age) in [
             ("h0.test.pem", 10),
             ("h2.test.pem", 30),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_and_a_large_directory_shrinks_by_and_by() {
+    fn bytes_are_limited_and_a_large_directory_shrinks_gradually() {
         let dir = Dir::new("bytes");
         let certificate = certificate();
         let len = ca::to_pem(&certificate).len() as u64;
@@ -342,11 +342,14 @@ mod tests {
         assert_eq!(names(&dir).len(), 21);
         kept.write(&subject(1001), &certificate);
         assert_eq!(names(&dir).len(), 10);
-        assert!(matches!(kept.read(&subject(1001)), Kept::Certificate(_)));
+        assert!(matches!(
+            kept.read(&subject(1001)),
+            StoredFile::Certificate(_)
+        ));
     }
 
     #[test]
-    fn what_is_no_certificate_of_a_host_stays() {
+    fn other_files_are_not_removed() {
         let dir = Dir::new("foreign");
         dir.file("ca.test.pem", RSA_CA);
         dir.file("key.test.pem", RSA_CA_KEY);
@@ -363,7 +366,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nothing_waits_for_what_is_no_file() {
+    fn other_than_regular_files_do_not_block() {
         use rustix::fs::{CWD, FileType, Mode};
         let dir = Dir::new("fifo");
         let path = |number: usize| dir.path().join(subject(number).file_name());
@@ -375,10 +378,10 @@ mod tests {
         let kept = open(&dir, 10, u64::MAX);
         for number in 0..4 {
             assert!(
-                matches!(kept.read(&subject(number)), Kept::Foreign),
+                matches!(kept.read(&subject(number)), StoredFile::Foreign),
                 "{number}"
             );
         }
-        assert!(matches!(kept.read(&subject(4)), Kept::Nothing));
+        assert!(matches!(kept.read(&subject(4)), StoredFile::Missing));
     }
 }

@@ -1,4 +1,4 @@
-//! What tests of interception need: CAs that openssl made, directories, and handshakes in memory.
+//! Fixtures for tests of interception: CAs created by openssl, directories, and handshakes in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) const KEY_ENCRYPTED_PKCS8: &str = include_str!("fixtures/key-encrypte
 /// `openssl ec -aes256`
 pub(crate) const KEY_ENCRYPTED_SEC1: &str = include_str!("fixtures/key-encrypted-sec1.pem");
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 pub(crate) struct Dir(PathBuf);
 
 impl Dir {
@@ -79,12 +79,12 @@ impl CaFiles {
         }
     }
 
-    /// ECDSA P-256 throughout.
+    /// ECDSA P-256 keys.
     pub(crate) fn new() -> Self {
         Self::valid_for(Duration::from_secs(3650 * 86_400))
     }
 
-    /// ECDSA P-256 throughout, ending after this time.
+    /// ECDSA P-256 keys; expires after `life`.
     pub(crate) fn valid_for(life: Duration) -> Self {
         let mut params = ca_params();
         params.not_after = (std::time::SystemTime::now() + life).into();
@@ -130,7 +130,7 @@ pub(crate) fn ca_params() -> CertificateParams {
     params
 }
 
-/// A client that trusts this CA and speaks these versions.
+/// A client that trusts this CA and supports these versions.
 pub(crate) fn client(
     ca: &CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
@@ -145,13 +145,13 @@ pub(crate) fn client(
     Arc::new(config)
 }
 
-/// Two ends of one connection, in memory.
+/// Both ends of a connection in memory.
 pub(crate) struct Connected {
     pub(crate) client: ClientConnection,
     pub(crate) server: ServerConnection,
 }
 
-/// A whole handshake, until nobody has anything to say: tickets have arrived.
+/// Runs a handshake until neither side has anything to send, tickets included.
 pub(crate) fn handshake(
     client: &Arc<ClientConfig>,
     name: &str,

@@ -1,9 +1,9 @@
-//! A relayed tunnel whose client has not sent anything yet.
+//! Guards a relayed tunnel whose client has not sent anything yet.
 //!
 //! The upstream sent first, as with SSH or SMTP, and the client may be waiting for that. The first bytes of the client
-//! are held until they can be classified; if they are TLS or HTTP, which do not follow a greeting, the tunnel is closed
-//! before the upstream gets any of them. Otherwise a client could get HTTP relayed with the help of an upstream that
-//! sends a greeting.
+//! are held back until they can be classified. If they are TLS or HTTP, which do not follow a greeting, the tunnel is
+//! closed before the upstream receives any of them. Otherwise, an upstream that sends a greeting could help a client to
+//! get HTTP relayed without inspection.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,17 +13,17 @@ use crate::plugins::TunnelHooks;
 use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
 
-/// What ends a tunnel whose client is watched.
+/// The protocols that close a guarded tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// TLS: plugins may want to see its first message, and the tunnel may lead to a name that is intercepted.
+pub(crate) enum RefusedProtocols {
+    /// TLS: plugins may want to see its ClientHello, and its server name may be one that is intercepted.
     Tls,
-    /// HTTP in clear as well.
+    /// Plain HTTP as well.
     TlsAndHttp,
 }
 
-impl Refused {
-    /// What the client speaks, as far as that matters.
+impl RefusedProtocols {
+    /// The protocol of the client, if it is one of these.
     fn opening(self, held: &[u8], is_all: bool) -> Opening {
         let opening = match is_all {
             false => Opening::of(held),
@@ -39,23 +39,23 @@ impl Refused {
     }
 }
 
-/// Watches the first bytes of a client, and lets plugins see the tunnel.
+/// Classifies the first bytes of a client, and lets plugins see the tunnel.
 pub(crate) struct Guard {
-    refused: Refused,
+    refused: RefusedProtocols,
     hooks: Option<TunnelHooks>,
     state: RefCell<State>,
 }
 
 enum State {
-    /// What the client has sent does not tell yet.
+    /// The client's bytes so far do not decide it.
     Held(Vec<u8>),
-    /// It cannot be TLS or HTTP.
+    /// It is neither TLS nor HTTP.
     Passed,
     Refused,
 }
 
 impl Guard {
-    pub(crate) fn new(refused: Refused, hooks: Option<TunnelHooks>) -> Self {
+    pub(crate) fn new(refused: RefusedProtocols, hooks: Option<TunnelHooks>) -> Self {
         Self {
             refused,
             hooks,
@@ -63,12 +63,12 @@ impl Guard {
         }
     }
 
-    /// Whether the client spoke TLS or HTTP.
+    /// Whether the client sent TLS or HTTP.
     pub(crate) fn has_refused(&self) -> bool {
         matches!(*self.state.borrow(), State::Refused)
     }
 
-    /// What goes on of the client's first bytes, which begin with `held`.
+    /// The bytes to relay, given the client's first ones; `Err` closes the tunnel.
     fn decide(&self, held: Vec<u8>, opening: Opening) -> io::Result<Option<Vec<u8>>> {
         let (state, result) = match opening {
             Opening::Undecided => (State::Held(held), Ok(Some(Vec::new()))),
@@ -137,8 +137,8 @@ impl TunnelWatcher for Guard {
 mod tests {
     use super::*;
 
-    /// What goes on of these pieces and the end behind them; `None`: the tunnel is refused.
-    fn passed(refused: Refused, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    /// The bytes relayed of these pieces and the end after them; `None`: the tunnel is closed.
+    fn passed(refused: RefusedProtocols, pieces: &[&[u8]]) -> Option<Vec<u8>> {
         let guard = Guard::new(refused, None);
         let mut passed = Vec::new();
         for piece in pieces {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_http_passes_whole() {
+    fn other_protocols_pass_unchanged() {
         for pieces in [
             &[&b"SSH-2.0-x\r\n"[..], b"\x16\x03", b"GET / HTTP/1.1\r\n"][..],
             &[b"S", b"S", b"H", b"\r", b"\n", b"more"],
@@ -170,13 +170,16 @@ mod tests {
             &[b"no line"],
             &[],
         ] {
-            assert_eq!(passed(Refused::TlsAndHttp, pieces), Some(pieces.concat()));
-            assert_eq!(passed(Refused::Tls, pieces), Some(pieces.concat()));
+            assert_eq!(
+                passed(RefusedProtocols::TlsAndHttp, pieces),
+                Some(pieces.concat())
+            );
+            assert_eq!(passed(RefusedProtocols::Tls, pieces), Some(pieces.concat()));
         }
     }
 
     #[test]
-    fn http_and_tls_do_not_pass_in_whatever_pieces() {
+    fn http_and_tls_do_not_pass_in_any_split() {
         for pieces in [
             &[&b"GET / HTTP/1.1\r\n"[..]][..],
             &[b"\r", b"\n", b"F", b"OO", b" ", b"/"],
@@ -186,15 +189,15 @@ mod tests {
             &[b"\x80", b"\x2e", b"\x01"],
             &[b"GET"],
         ] {
-            assert_eq!(passed(Refused::TlsAndHttp, pieces), None);
+            assert_eq!(passed(RefusedProtocols::TlsAndHttp, pieces), None);
             let is_tls = pieces[0][0] == 0x16 || pieces[0][0] >= 0x80;
-            assert_eq!(passed(Refused::Tls, pieces).is_none(), is_tls);
+            assert_eq!(passed(RefusedProtocols::Tls, pieces).is_none(), is_tls);
         }
     }
 
     #[test]
-    fn the_upstream_is_not_held() {
-        let guard = Guard::new(Refused::TlsAndHttp, None);
+    fn the_upstream_is_not_delayed() {
+        let guard = Guard::new(RefusedProtocols::TlsAndHttp, None);
         assert!(
             guard
                 .see(Side::Upstream, b"GET ")

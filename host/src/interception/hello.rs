@@ -1,4 +1,4 @@
-//! The ClientHello of an intercepted client, read before a response (RFC 8446 §4.1.2).
+//! Parses the ClientHello of an intercepted client before the server part answers (RFC 8446 §4.1.2).
 
 use plugin_api::canonical_host;
 use rustls::pki_types::DnsName;
@@ -6,29 +6,29 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use crate::plugins::ShownHello;
 
-/// Takes in a ClientHello in whatever pieces it comes.
+/// Parses a ClientHello that arrives in any number of pieces.
 pub(crate) struct HelloReader {
     acceptor: Acceptor,
-    /// How much of what was received has been taken in.
+    /// The number of received bytes that have been parsed.
     fed: usize,
 }
 
-/// It is no ClientHello, or one that nobody can answer.
+/// Why a ClientHello cannot be answered.
 pub(crate) struct HelloRefused {
     pub(crate) reason: rustls::Error,
-    /// What the client is told.
+    /// The TLS alert for the client.
     pub(crate) alert: Vec<u8>,
 }
 
-/// What a client asks for.
+/// The contents of a ClientHello.
 #[derive(Debug)]
 pub(crate) struct Hello {
     /// In lower case, without a final dot.
     pub(crate) server_name: Option<String>,
     pub(crate) protocols: OfferedProtocols,
-    /// Whether it has named any protocol (ALPN).
+    /// Whether the client offers any protocol (ALPN).
     pub(crate) names_protocols: bool,
-    /// As plugins see it; taken once.
+    /// The ClientHello for plugins; taken once.
     shown: Option<Box<ShownHello>>,
 }
 
@@ -47,7 +47,7 @@ impl HelloReader {
         }
     }
 
-    /// Takes in what is new in `received`, which holds everything from the first byte on. `None`: it goes on.
+    /// Parses what is new in `received`, which holds everything from the first byte on. `None`: it is incomplete.
     pub(crate) fn read(&mut self, received: &[u8]) -> Result<Option<Accepted>, HelloRefused> {
         loop {
             match self.acceptor.accept() {
@@ -72,7 +72,7 @@ impl HelloReader {
         }
     }
 
-    /// How much of what was received belongs to what was taken in.
+    /// The number of received bytes that belong to the ClientHello.
     pub(crate) fn taken(&self) -> usize {
         self.fed
     }
@@ -108,15 +108,15 @@ impl Hello {
         }
     }
 
-    /// What a hello asks for that rustls refuses for its server name, since no certificate could be for it, such as one
-    /// with a hyphen at the end of a label. `None`: that is not what is wrong with it.
-    pub(crate) fn of_odd_name(received: &[u8]) -> Option<Self> {
+    /// The contents of a ClientHello that rustls refuses because of its server name, such as one with a hyphen at the
+    /// end of a label, for which there can be no certificate. `None`: the name is not the reason.
+    pub(crate) fn from_unusable_name(received: &[u8]) -> Option<Self> {
         let is_odd = |name: &str| DnsName::try_from(name).is_err() && canonical_host(name).is_ok();
         Self::scanned(received).filter(|hello| hello.server_name.as_deref().is_some_and(is_odd))
     }
 
-    /// What a hello asks for that rustls may refuse, as it does if a client of TLS 1.0 or 1.1 does not say which
-    /// signatures it takes. `None`: it is malformed.
+    /// The contents of a ClientHello that rustls may refuse, such as one of TLS 1.0 or 1.1 without signature
+    /// algorithms. `None`: it is malformed.
     pub(crate) fn scanned(received: &[u8]) -> Option<Self> {
         let message = message(received)?;
         let Scanned {
@@ -140,7 +140,7 @@ impl Hello {
     }
 }
 
-/// The first handshake message in these records (RFC 8446 §5.1), without its header; `None`: it is not whole.
+/// The first handshake message in these records (RFC 8446 §5.1), without its header; `None`: it is incomplete.
 fn message(mut records: &[u8]) -> Option<Vec<u8>> {
     let mut message = Vec::new();
     loop {
@@ -159,7 +159,7 @@ fn message(mut records: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// What is read of a ClientHello that rustls does not read.
+/// The parts of a ClientHello that matter if rustls refuses it.
 #[derive(Default)]
 struct Scanned<'a> {
     server_name: Option<&'a [u8]>,
@@ -185,7 +185,7 @@ impl<'a> Scanned<'a> {
             match kind {
                 [0, 0] => {
                     let mut names = vector::<2>(&mut content)?;
-                    // Nobody has defined another kind of name.
+                    // No other kind of name is defined.
                     if let Some((0, behind)) = names.split_first() {
                         names = behind;
                         scanned.server_name = Some(vector::<2>(&mut names)?);
@@ -204,7 +204,7 @@ impl<'a> Scanned<'a> {
     }
 }
 
-/// Takes bytes that follow their length, which is written in `LEN` bytes.
+/// Reads bytes that follow their length, which is encoded in `LEN` bytes.
 fn vector<'a, const LEN: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (len, behind) = rest.split_first_chunk::<LEN>()?;
     let len = len
@@ -216,7 +216,7 @@ fn vector<'a, const LEN: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 impl OfferedProtocols {
-    /// Whether the client speaks HTTP at all.
+    /// Whether the client offers any version of HTTP.
     pub(crate) fn is_http(self) -> bool {
         self.http1 || self.http2
     }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_is_read_in_whatever_pieces_it_comes() {
+    fn a_hello_is_parsed_in_any_split() {
         let bytes = hello("Example.com", &["h2", "http/1.1"]);
         for piece in [1, 7, bytes.len()] {
             let mut reader = HelloReader::new();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_without_extensions_is_read_all_the_same() {
+    fn a_hello_without_extensions_is_parsed() {
         let mut message = vec![3, 1];
         message.extend([7; 32]);
         // No session, one cipher suite, no compression.
@@ -299,14 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_certificate_can_be_for_is_read_all_the_same() {
+    fn a_name_unfit_for_certificates_is_parsed() {
         let good = hello("meX.a.test", &["h2", "http/1.1"]);
-        assert!(Hello::of_odd_name(&good).is_none());
+        assert!(Hello::from_unusable_name(&good).is_none());
         let place = good.windows(3).position(|bytes| bytes == b"meX").unwrap();
         let mut odd = good.clone();
         odd[place + 2] = b'-';
         assert!(HelloReader::new().read(&odd).is_err());
-        let read = Hello::of_odd_name(&odd).unwrap();
+        let read = Hello::from_unusable_name(&odd).unwrap();
         assert_eq!(read.server_name.as_deref(), Some("me-.a.test"));
         assert!(read.protocols.http1 && read.protocols.http2);
         // In records of ten bytes.
@@ -315,20 +315,20 @@ mod tests {
             records.extend([0x16, 3, 1, 0, piece.len() as u8]);
             records.extend(piece);
         }
-        let read = Hello::of_odd_name(&records).unwrap();
+        let read = Hello::from_unusable_name(&records).unwrap();
         assert_eq!(read.server_name.as_deref(), Some("me-.a.test"));
         for len in 0..odd.len() {
-            assert!(Hello::of_odd_name(&odd[..len]).is_none(), "{len}");
+            assert!(Hello::from_unusable_name(&odd[..len]).is_none(), "{len}");
         }
         for byte in [b'/', 0, b'@', 0xff] {
             odd[place + 2] = byte;
-            assert!(Hello::of_odd_name(&odd).is_none());
+            assert!(Hello::from_unusable_name(&odd).is_none());
         }
-        assert!(Hello::of_odd_name(&hello("127.0.0.1", &[])).is_none());
+        assert!(Hello::from_unusable_name(&hello("127.0.0.1", &[])).is_none());
     }
 
     #[test]
-    fn what_is_no_hello_is_refused() {
+    fn an_invalid_hello_is_refused() {
         for bytes in [
             &b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00"[..],
             b"\x16\x03\x01\xff\xff\x01",

@@ -1,15 +1,15 @@
-//! The issuer's name of a certificate, with the bytes that it has in the CA's own certificate.
+//! Copies the issuer's name into a certificate, byte by byte as in the CA's own certificate.
 //!
-//! This is the one field that rcgen cannot write. Verifiers compare names byte by byte, and rcgen decodes and encodes
-//! them: it keeps one value per attribute type, so that `DC=example, DC=com` loses one, and it rejects RDNs with several
-//! attributes, T61String in Latin-1, NumericString and attributes that are not strings. x509-cert keeps more of them, but
-//! sorts the attributes of an RDN, and rejects UniversalString and long object identifiers. Therefore rcgen writes a
-//! certificate with an empty issuer and an empty signature, and this file replaces both.
+//! This is the one field that rcgen cannot write. Verifiers compare names byte by byte, but rcgen decodes and
+//! re-encodes them: it keeps one value per attribute type, so that `DC=example, DC=com` loses one, and it rejects RDNs
+//! with several attributes, T61String in Latin-1, NumericString and attributes that are not strings. x509-cert keeps
+//! more of them, but sorts the attributes of an RDN, and rejects UniversalString and long object identifiers. Therefore
+//! rcgen writes a certificate with an empty issuer and an empty signature, and this file replaces both.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, BitString, FromDer, Sequence, ToDer};
 
-/// Where the issuer stands in TBSCertificate: behind version, serial number and signature algorithm.
+/// The index of the issuer in TBSCertificate: after version, serial number and signature algorithm.
 const ISSUER: usize = 3;
 
 /// A certificate before it is signed.
@@ -21,7 +21,7 @@ pub(super) struct Unsigned {
 }
 
 impl Unsigned {
-    /// `certificate`, with this issuer instead of its own. `None` if it is not a certificate.
+    /// Replaces the issuer of `certificate`. `None` if it is not a certificate.
     pub(super) fn issued_by(name: &[u8], certificate: &[u8]) -> Option<Self> {
         let [to_be_signed, algorithm, _] = elements(certificate)?[..] else {
             return None;
@@ -34,7 +34,7 @@ impl Unsigned {
         })
     }
 
-    /// The certificate with its signature.
+    /// Adds the signature.
     pub(super) fn signed(&self, signature: &[u8]) -> Option<CertificateDer<'static>> {
         let signature = BitString::new(0, signature).to_der_vec().ok()?;
         let certificate = sequence(&[&self.to_be_signed, &self.algorithm, &signature])?;
@@ -69,7 +69,7 @@ mod tests {
     const NAMES: [&[u8]; 9] = [
         // OU=a, OU=b
         b"\x30\x18\x31\x0a\x30\x08\x06\x03\x55\x04\x0b\x0c\x01a\x31\x0a\x30\x08\x06\x03\x55\x04\x0b\x0c\x01b",
-        // O=y + CN=x, not in the order of DER
+        // O=y + CN=x, not in DER order
         b"\x30\x16\x31\x14\x30\x08\x06\x03\x55\x04\x0a\x0c\x01y\x30\x08\x06\x03\x55\x04\x03\x0c\x01x",
         // O=y + O=y
         b"\x30\x16\x31\x14\x30\x08\x06\x03\x55\x04\x0a\x0c\x01y\x30\x08\x06\x03\x55\x04\x0a\x0c\x01y",
@@ -77,7 +77,7 @@ mod tests {
         b"\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x0a\x14\x01\xe9",
         // UniversalString
         b"\x30\x0f\x31\x0d\x30\x0b\x06\x03\x55\x04\x0a\x1c\x04\0\0\0A",
-        // PrintableString with a character that it may not have
+        // PrintableString with a forbidden character
         b"\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x0a\x13\x01@",
         // UTF8String that is not UTF-8
         b"\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01\xff",

@@ -14,10 +14,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use super::tickets::HostTickets;
 use crate::server_tls::{Protocols, ServerTls};
 
-/// One host's certificate.
+/// The certificate of a host.
 pub struct Leaf {
     host: Arc<str>,
-    /// When it gives way to a new one.
+    /// When it is replaced.
     renew_at: Timestamp,
     resolver: Arc<dyn ResolvesServerCert>,
     tickets: Arc<dyn ProducesTickets>,
@@ -42,12 +42,12 @@ impl Leaf {
         }
     }
 
-    /// The host it is for: a name in lower case and without a dot at its end, or an address.
+    /// The host: a name in lower case and without a final dot, or an address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// How to take the server's part towards a client that was promised these protocols.
+    /// The server configuration for a client that is offered these protocols.
     pub fn server_config(&self, protocols: Protocols) -> Arc<ServerConfig> {
         let config = self.configs[protocols as usize].get_or_init(|| {
             let (resolver, tickets) = (Arc::clone(&self.resolver), Arc::clone(&self.tickets));
@@ -56,7 +56,7 @@ impl Leaf {
         Arc::clone(config)
     }
 
-    /// Whether a new certificate should take its place.
+    /// Whether it is time to replace it.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         self.renew_at <= now
     }

@@ -1,15 +1,15 @@
-//! Learned facts about hosts, kept for a while.
+//! Learned facts about hosts, remembered for a limited time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Hosts remembered at once; the ones to be forgotten first make room.
+/// The maximum number of hosts; the entry that would expire first is replaced.
 const MAX_HOSTS: usize = 4096;
 
-/// Hosts and ports that something is known about until some time. Shared by all workers; asked for every tunnel and
-/// nearly always empty, which costs one load.
+/// Hosts and ports with the time until which the fact is remembered. Shared by all workers; read for every tunnel. It
+/// is nearly always empty, and then costs one load.
 #[derive(Debug)]
 pub(crate) struct HostMemory {
     lifetime: Duration,
@@ -18,7 +18,7 @@ pub(crate) struct HostMemory {
 }
 
 impl HostMemory {
-    /// Zero remembers nothing.
+    /// A lifetime of zero remembers nothing.
     pub(crate) fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
@@ -50,7 +50,7 @@ impl HostMemory {
         self.is_used.store(true, Ordering::Release);
     }
 
-    /// Whether anything was ever remembered.
+    /// Whether anything has ever been remembered.
     pub(crate) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Acquire)
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_known_for_its_port_until_its_time_is_over() {
+    fn a_host_is_remembered_with_its_port_until_it_expires() {
         let memory = HostMemory::new(Duration::from_secs(600));
         assert!(!memory.knows("a", 443));
         memory.remember("a", 443);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_hosts_is_bounded() {
+    fn the_number_of_hosts_is_limited() {
         let memory = HostMemory::new(Duration::from_secs(600));
         for number in 0..MAX_HOSTS + 10 {
             memory.remember(&number.to_string(), 1);

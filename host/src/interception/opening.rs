@@ -1,31 +1,30 @@
 //! Detects the protocol of a client inside a tunnel by its first bytes.
 //!
-//! Anything that some server would treat as HTTP must not be relayed without inspection, in any spelling; so in doubt
+//! Anything that some server would treat as HTTP, in any spelling, must not be relayed without inspection. So in doubt
 //! it is HTTP, and the parser then refuses it. The result depends only on the bytes, not on how they are split, and
 //! more bytes never change it.
 
-/// What the first bytes begin.
+/// The protocol that the first bytes belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// More bytes are needed to tell.
+    /// More bytes are needed.
     Undecided,
-    /// A TLS record (RFC 8446 §5.1), of any type and version: some servers skip alerts, and the version has to be
-    /// ignored.
+    /// A TLS record (RFC 8446 §5.1) of any type and version: some servers skip alerts, and all must ignore the version.
     Tls,
-    /// The ClientHello of SSL 2 (RFC 5246 §E.2), from which some servers go on to TLS.
+    /// A ClientHello of SSL 2 (RFC 5246 §E.2), which some servers still accept to negotiate TLS.
     Ssl2,
-    /// An HTTP/1 request line, whatever its method and version, or something that a server could take for one.
+    /// An HTTP/1 request line of any method and version, or something that a server could take for one.
     Http,
     /// The preface of HTTP/2 (RFC 9113 §3.4).
     Http2,
-    /// Something that cannot be HTTP or TLS.
+    /// Neither HTTP nor TLS.
     Other,
 }
 
-/// The longest first line that is waited for, in bytes; what is longer is HTTP.
+/// The maximum length of the first line, in bytes; a longer one is HTTP.
 const MAX_LINE: usize = 16 * 1024;
 
-/// Methods that decide without the rest of their line (RFC 9110 §9.3, RFC 5789, RFC 4918, RFC 10008).
+/// Methods that decide without the rest of the line (RFC 9110 §9.3, RFC 5789, RFC 4918, RFC 10008).
 const METHODS: [&[u8]; 18] = [
     b"GET",
     b"HEAD",
@@ -48,7 +47,7 @@ const METHODS: [&[u8]; 18] = [
 ];
 
 impl Opening {
-    /// Tells by what has been received so far.
+    /// Classifies the bytes received so far.
     pub(crate) fn of(received: &[u8]) -> Self {
         match received {
             [0x14..=0x18, ..] => Self::Tls,
@@ -59,7 +58,7 @@ impl Opening {
         }
     }
 
-    /// As [`of`](Self::of), for a client that has ended its direction.
+    /// Like [`of`](Self::of), for a client that has closed its direction.
     pub(crate) fn of_all(received: &[u8]) -> Self {
         match Self::of(received) {
             Self::Undecided => Self::of(&[received, b"\n"].concat()).or_other(),
@@ -75,7 +74,7 @@ impl Opening {
     }
 
     fn of_line(received: &[u8]) -> Self {
-        // What is longer is not looked at, so that it does not matter in which pieces it comes.
+        // Further bytes are ignored, so that the split does not matter.
         let begin = &received[..received.len().min(MAX_LINE + 1)];
         Self::of_text(behind_space(begin), begin.len() > MAX_LINE)
     }
@@ -91,8 +90,8 @@ impl Opening {
         if is_known || begins_with_letter(method) && is_target(target) {
             return Self::Http;
         }
-        // No server takes a control character in the method or before the target; one behind that hides nothing that
-        // stands before it.
+        // No server accepts a control character in the method or before the target; one after them hides nothing before
+        // it.
         let is_text = |byte: &u8| !byte.is_ascii_control() || is_space(*byte);
         if let Some(end) = line.iter().position(|byte| !is_text(byte)) {
             return match names_http(&line[..end]) {
@@ -110,19 +109,19 @@ impl Opening {
     }
 }
 
-/// Whether an option of Telnet is negotiated (RFC 854), ECHO being number 1. As SSL 2 it would be a message of 32 KiB, more
-/// than any server takes.
+/// Whether a Telnet option is negotiated (RFC 854); ECHO has the number 1. As SSL 2, it would be a message of 32 KiB,
+/// more than any server accepts.
 fn is_telnet(first: u8, second: u8) -> bool {
     first == 0xff && matches!(second, 0xfb..=0xfe)
 }
 
-/// Whether a protocol of text begins whose first line may never end: XMPP (RFC 6120 §4.2), or syslog whose messages are
-/// counted (RFC 6587 §3.4.1). Whatever follows, what stands where HTTP has its target is neither a path nor a URL.
+/// Whether a text protocol begins whose first line may never end: XMPP (RFC 6120 §4.2), or syslog with counted messages
+/// (RFC 6587 §3.4.1). Whatever follows, their second word is neither a path nor a URL.
 fn begins_stream(text: &[u8]) -> bool {
     begins_xml(text) || begins_syslog(text)
 }
 
-/// An XML declaration or the tag of a stream, as far as the first attribute's quote.
+/// An XML declaration or the tag of a stream, up to the first attribute's quote.
 fn begins_xml(text: &[u8]) -> bool {
     let tags = [&b"<?xml "[..], b"<stream:stream "];
     let Some(attributes) = tags.iter().find_map(|tag| text.strip_prefix(*tag)) else {
@@ -145,7 +144,7 @@ fn begins_syslog(text: &[u8]) -> bool {
     len > 0 && priority_len > 0 && priority.get(priority_len) == Some(&b'>')
 }
 
-/// Servers skip empty lines before a request (RFC 9112 §2.2), and some skip other white space.
+/// Skips leading white space: servers skip empty lines before a request (RFC 9112 §2.2), some also other space.
 fn behind_space(received: &[u8]) -> &[u8] {
     let begin = received
         .iter()
@@ -153,12 +152,12 @@ fn behind_space(received: &[u8]) -> &[u8] {
     &received[begin.unwrap_or(received.len())..]
 }
 
-/// What separates words for lenient servers (RFC 9112 §3).
+/// What lenient servers accept between words (RFC 9112 §3).
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
 }
 
-/// The first two words of a line, as far as they have come. NUL ends one as well.
+/// The first two words of a line, as far as received. NUL ends a word as well.
 fn words(line: &[u8]) -> (&[u8], &[u8]) {
     let mut words = line.splitn(2, |byte| is_space(*byte) || *byte == 0);
     let first = words.next().unwrap_or_default();
@@ -169,13 +168,13 @@ fn words(line: &[u8]) -> (&[u8], &[u8]) {
     (first, &rest[..end.unwrap_or(rest.len())])
 }
 
-/// Whether it may be a method. None begins with a digit, as the first line of git does.
+/// Whether it may be a method. None begins with a digit, but the first line of git does.
 fn begins_with_letter(word: &[u8]) -> bool {
     word.first().is_some_and(u8::is_ascii_alphabetic)
         && word.iter().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether `word` begins as a path, or as a URL.
+/// Whether `word` begins a path or a URL.
 fn is_target(word: &[u8]) -> bool {
     let is_scheme = |scheme: &[u8]| {
         let is_scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
@@ -194,9 +193,9 @@ fn names_http(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// First bytes, and what they begin. Where they are served or refused as HTTP, `parse` says how.
+    /// First bytes, and their protocol. For HTTP, `parse` decides whether they are valid.
     const SPELLINGS: &[(&[u8], Opening)] = &[
-        // Not told yet.
+        // Undecided.
         (b"", Opening::Undecided),
         (b"G", Opening::Undecided),
         (b"GET", Opening::Undecided),
@@ -206,20 +205,20 @@ mod tests {
         (b" \t\r\n ", Opening::Undecided),
         (b"\x80", Opening::Undecided),
         (b"\x80\x2e", Opening::Undecided),
-        // HTTP as it should be.
+        // Valid HTTP.
         (b"GET / HTTP/1.1\r\n", Opening::Http),
         (b"POST /a HTTP/1.0\n", Opening::Http),
         (b"OPTIONS * HTTP/1.1\r\n", Opening::Http),
         (b"PROPFIND /a HTTP/1.1\r\n", Opening::Http),
         (b"GET http://a.example/ HTTP/1.1\r\n", Opening::Http),
         (b"CONNECT a.example:443 HTTP/1.1\r\n", Opening::Http),
-        // A method and a space say enough, so that nobody waits for the rest.
+        // A method and a space are enough, so that nobody waits for the rest.
         (b"GET ", Opening::Http),
         (b"GET\t", Opening::Http),
         (b"GET\r", Opening::Http),
         (b"GET\n", Opening::Http),
         (b"DELETE x", Opening::Http),
-        // Without a version, with another one, or with none of HTTP's.
+        // Without a version, or with another one than HTTP's.
         (b"GET /x\r\n", Opening::Http),
         (b"GET x\r\n", Opening::Http),
         (b"get /x\r\n", Opening::Http),
@@ -234,7 +233,7 @@ mod tests {
         (b"GET / FOO/1.1\r\n", Opening::Http),
         (b"GET / HTTP/1.1 \r\n", Opening::Http),
         (b"FOO /x BAR/1.1\r\n", Opening::Http),
-        // Methods in lower case, or that nobody knows.
+        // Methods in lower case, or unknown ones.
         (b"get / HTTP/1.1\r\n", Opening::Http),
         (b"Get x HTTP/1.1\r\n", Opening::Http),
         (b"FOO / HTTP/1.1\r\n", Opening::Http),
@@ -246,7 +245,7 @@ mod tests {
         (b"\xffGET / HTTP/1.1\r\n", Opening::Http),
         (b"\xff\xfdGET / HTTP/1.1\r\n", Opening::Http),
         (b"HTTP/1.1 200 OK\r\n", Opening::Http),
-        // Other space, before and between.
+        // Other white space, before and between.
         (b"\r\n\nGET / HTTP/1.1\r\n", Opening::Http),
         (b" GET / HTTP/1.1\r\n", Opening::Http),
         (b"\t\x0b\x0cGET / HTTP/1.1\r\n", Opening::Http),
@@ -278,7 +277,7 @@ mod tests {
         (b"\x80\x2e\x01\x03\x01", Opening::Ssl2),
         (b"\xff\xff\x01", Opening::Ssl2),
         (b"\xff\xfa\x01", Opening::Ssl2),
-        // What is neither.
+        // Neither.
         (b"SSH-2.0-x\r\n", Opening::Other),
         (b"NICK somebody\r\n", Opening::Other),
         (b"\r\nNICK somebody\r\n", Opening::Other),
@@ -293,7 +292,7 @@ mod tests {
             b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>\n",
             Opening::Other,
         ),
-        // Without an end of the line, which may never come.
+        // Without the end of the line, which may never come.
         (b"<?xml version='1.0'?>", Opening::Other),
         (b"<?xml  version=\"1.0\"?>", Opening::Other),
         (b"<stream:stream to='a.example'>", Opening::Other),
@@ -324,7 +323,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_first_bytes_tell_the_protocol() {
+    fn the_first_bytes_decide_the_protocol() {
         for (received, opening) in SPELLINGS {
             let shown = received.escape_ascii();
             assert_eq!(Opening::of(received), *opening, "{shown}");
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_never_taken_back() {
+    fn a_decision_is_final() {
         for (received, opening) in SPELLINGS {
             for len in 0..=received.len() {
                 let told = Opening::of(&received[..len]);
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_is_told_by_what_there_is() {
+    fn incomplete_openings_are_decided_at_their_end() {
         for (received, opening) in [
             (&b""[..], Opening::Other),
             (b"G", Opening::Other),

@@ -1,4 +1,4 @@
-//! Which TLS connections are intercepted.
+//! Decides which tunnels are intercepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,49 +10,49 @@ use super::certificates::Certificates;
 use super::memory::HostMemory;
 use crate::config::{HostPattern, InterceptionConfig, UnknownProtocol};
 
-/// How long a destination that spoke no TLS is connected in clear first.
+/// How long a destination that does not support TLS is connected to without TLS first.
 const CLEAR_FOR: Duration = Duration::from_secs(300);
 
-/// What becomes of a tunnel.
+/// How a tunnel is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Treatment {
-    /// Its TLS is ended here and its HTTP served, so that filters see both.
+    /// Its TLS is terminated and its HTTP served, so that filters see both.
     Intercept,
-    /// As `Intercept`, but TLS is relayed unseen. What was learnt about TLS says nothing about HTTP in clear.
+    /// TLS is relayed without decryption; plain HTTP is served, because learned facts about TLS say nothing about it.
     RelayTls(RelayReason),
-    /// It is relayed unseen, whatever is in it.
+    /// It is relayed without decryption, whatever it carries.
     Relay(RelayReason),
 }
 
-/// Why a tunnel is relayed unseen.
+/// Why a tunnel is relayed without decryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RelayReason {
-    /// Nothing is intercepted at all.
+    /// Interception is not configured.
     NoInterception,
-    /// By the lists of the configuration.
+    /// The host is excluded by the configuration.
     Excluded,
-    /// The client has rejected our certificate for the host lately.
+    /// The client has recently rejected our certificate for the host.
     Rejected,
-    /// The host, whose certificate is accepted unverified, speaks only versions of TLS that we do not.
+    /// The host, which is listed as insecure, supports obsolete versions of TLS only.
     OldTls,
-    /// No certificate can be for a host of this name.
+    /// The name cannot be in a certificate.
     NameInvalid,
-    /// The name constraints of our CA forbid a certificate for the host.
+    /// The name constraints of our CA do not permit the host.
     NotOurs,
-    /// A plugin has decided that its TLS is not ended here.
+    /// A plugin has decided so.
     Plugin,
-    /// The client's TLS is for protocols that the configuration names.
+    /// The client offers only protocols that the configuration relays.
     Protocol,
     /// It is neither TLS nor HTTP.
     Unknown,
-    /// It is TLS, which is ended here, and there is no HTTP in it.
+    /// The decrypted content is not HTTP.
     NoHttpInside,
-    /// The client has ended its direction without a byte.
+    /// The client has closed its direction without sending a byte.
     Nothing,
 }
 
 impl RelayReason {
-    /// For the tunnel's line in the access log.
+    /// The note in the tunnel's line of the access log.
     pub(crate) fn note(self) -> Option<&'static str> {
         match self {
             Self::NoInterception => None,
@@ -70,7 +70,7 @@ impl RelayReason {
     }
 }
 
-/// Interception as it is configured, and what has been learnt about hosts. Shared by all workers.
+/// The configuration of interception, and learned facts about hosts. Shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Interception {
     pub(crate) certificates: Arc<Certificates>,
@@ -78,18 +78,18 @@ pub(crate) struct Interception {
     exclude: Vec<HostPattern>,
     insecure: Vec<HostPattern>,
     fronting: Vec<HostPattern>,
-    /// What becomes of tunnels in which neither TLS nor HTTP is spoken.
+    /// What to do with tunnels that carry neither TLS nor HTTP.
     pub(crate) unknown: UnknownProtocol,
-    /// TLS whose client offers nothing else than these (ALPN) is relayed unseen.
+    /// TLS whose client offers only these protocols (ALPN) is relayed without decryption.
     relayed_protocols: Vec<String>,
-    /// Hosts with the clients that do not accept our certificates for them: one client does not decide for others.
+    /// Hosts and clients that reject our certificates for them. Per client, because one does not decide for others.
     pub(crate) rejected: Arc<HostMemory>,
-    /// Hosts that speak no TLS, as far as they have said.
+    /// Hosts that have answered without TLS.
     pub(crate) clear: Arc<HostMemory>,
 }
 
 impl Interception {
-    /// In place of `before`, whose experience it takes over.
+    /// Replaces `before`, whose learned facts it keeps.
     pub(crate) fn new(
         config: &InterceptionConfig,
         certificates: Arc<Certificates>,
@@ -115,13 +115,13 @@ impl Interception {
         }
     }
 
-    /// What becomes of tunnels of `client` to `host`, as far as the configuration and experience say.
+    /// How tunnels of `client` to `host` are treated, according to the configuration and learned facts.
     pub(crate) fn treatment(&self, client: IpAddr, host: &str, port: u16) -> Treatment {
         self.treatment_of_name(client, host, (host, true), port)
     }
 
-    /// As [`treatment`](Self::treatment), for a tunnel to an address or a front: `name` is whom the client asks for there,
-    /// and whether it is proven. One that is not excludes nothing: it may be anybody's.
+    /// Like [`treatment`](Self::treatment), for a tunnel to an address or a front; `name` is the host that the client
+    /// requests there, and whether it is proven. An unproven name excludes nothing, because anybody can claim it.
     pub(crate) fn treatment_of_name(
         &self,
         client: IpAddr,
@@ -147,8 +147,8 @@ impl Interception {
         }
     }
 
-    /// What becomes of TLS for a host that there can be no certificate for, or none that clients would accept. As where
-    /// clients reject our certificate, it is relayed, unless relaying is not wanted.
+    /// How TLS is treated for a host that cannot have a certificate, or none that clients would accept. As if clients
+    /// had rejected the certificate, it is relayed, unless `rejected_for` disables that.
     fn treatment_by_certificate(&self, name: &str) -> Treatment {
         if ServerName::try_from(name).is_err() && self.unknown == UnknownProtocol::Relay {
             Treatment::RelayTls(RelayReason::NameInvalid)
@@ -160,7 +160,7 @@ impl Interception {
         }
     }
 
-    /// Whether TLS that can only become one of these protocols is relayed.
+    /// Whether TLS that offers only these protocols is relayed.
     pub(crate) fn relays_protocols<'a>(&self, offered: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let is_relayed = |offered: &[u8]| {
             let mut relayed = self.relayed_protocols.iter();
@@ -169,12 +169,12 @@ impl Interception {
         offered.into_iter().all(is_relayed)
     }
 
-    /// Whether a name may keep a tunnel closed, as far as the configuration says.
+    /// Whether the configuration excludes this name from interception.
     pub(crate) fn excludes(&self, name: &str) -> bool {
         self.exclude.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// `client` does not accept our certificate for `name`, in a tunnel to `host`.
+    /// Records that `client` does not accept our certificate for `name`, in a tunnel to `host`.
     pub(crate) fn reject(&self, client: IpAddr, host: &str, name: &str, port: u16) {
         self.rejected.remember(&rejection(client, host, name), port);
     }
@@ -184,23 +184,23 @@ impl Interception {
         self.certificates.ca().certificate_der()
     }
 
-    /// Whether tunnels to this host may carry what is for another one.
+    /// Whether tunnels to this host may carry requests for another one.
     pub(crate) fn allows_fronting(&self, host: &str) -> bool {
         self.fronting.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// Whether anything is accepted from this host.
+    /// Whether any certificate of this host is accepted.
     pub(crate) fn skips_verification(&self, host: &str) -> bool {
         self.insecure.iter().any(|pattern| pattern.matches(host))
     }
 }
 
-/// Whether the client has resolved the name itself.
+/// Whether the tunnel's host is an address, which the client has resolved itself.
 pub(crate) fn is_address(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
 }
 
-/// With the tunnel's host: what is at one address says nothing about others that are called the same.
+/// Includes the tunnel's host: one address says nothing about others with the same name.
 fn rejection(client: IpAddr, host: &str, name: &str) -> String {
     format!("{client} {host} {name}")
 }

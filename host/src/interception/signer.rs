@@ -1,7 +1,7 @@
-//! The thread on which certificates are read, signed and written.
+//! The thread that reads, signs and writes certificates.
 //!
-//! One for all workers: it does what would hold them up, and its generator of random numbers is seeded once, which
-//! costs more than a hundred signatures and would be paid by each of a pool's threads.
+//! There is one for all workers. It takes blocking work off them, and its random number generator is seeded only once:
+//! that costs more than a hundred signatures, and each thread of a pool would pay for it.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,25 +10,25 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::telemetry::bound_repeats_of_this_thread;
+use crate::telemetry::limit_repeats_of_this_thread;
 
-/// The way to the thread, which ends when this is dropped.
+/// A handle of the thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Signer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<SigningJob>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type SigningJob = Box<dyn FnOnce() + Send>;
 
 impl Signer {
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(super) fn start() -> io::Result<Self> {
-        let (jobs, next) = mpsc::channel::<Job>();
+        let (jobs, next) = mpsc::channel::<SigningJob>();
         let work = move || {
-            bound_repeats_of_this_thread();
+            limit_repeats_of_this_thread();
             for job in next {
-                // Who waits for it learns by the answer that never comes.
+                // The waiting task notices because its channel is dropped.
                 let _ = catch_unwind(AssertUnwindSafe(job));
             }
         };
@@ -38,15 +38,14 @@ impl Signer {
         Ok(Self { jobs })
     }
 
-    /// Has `work` done, after what was asked for before. `None`: it panicked. Work that nobody waits for any more is done
-    /// all the same.
+    /// Runs `work` after earlier jobs. `None`: it panicked. If the caller is cancelled, the work is still done.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move || {
-            // Nobody may wait any more.
+            // The caller may have been cancelled.
             let _ = answer.send(work());
         });
         self.jobs.send(job).ok()?;
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_panics_is_not_the_end() {
+    fn a_panicking_job_does_not_end_the_thread() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

@@ -1,9 +1,8 @@
 //! The subject of a certificate: a host, in the form in which it is signed and stored.
 //!
-//! Names are in lower case and without the dot that ends an absolute one, addresses in their shortest form. There are
-//! no wildcards: a certificate is good for the host that was asked for and for no other. A file is named after its
-//! host where the name allows it; what could lead elsewhere, or collide with files of another purpose, is named by a
-//! digest.
+//! Names are in lower case and without a final dot, addresses in their shortest form. There are no wildcards: a
+//! certificate is valid for one host only. Its file is named after the host if that is safe; otherwise, if the name
+//! could lead to another directory or collide with other files, after a digest.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,15 +11,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::SanType;
 use rustls::pki_types::{DnsName, ServerName};
 
-/// The longest common name (RFC 5280 appendix A.1, ub-common-name).
+/// The maximum length of a common name (RFC 5280 appendix A.1, ub-common-name).
 const MAX_COMMON_NAME_LEN: usize = 64;
 
-/// No certificate can be for this host: it is neither a DNS name nor an address.
+/// The host is neither a DNS name nor an address, so it cannot be in a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no certificate can be issued for the host {0:?}")]
-pub struct HostInvalid(String);
+pub struct SubjectInvalid(String);
 
-/// A host that a certificate can be for.
+/// A host that can be in a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     host: Arc<str>,
@@ -28,8 +27,8 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Takes a host name or an address, which may have brackets.
-    pub(super) fn of(host: &str) -> Result<Self, HostInvalid> {
+    /// Parses a host name or an address, which may have brackets.
+    pub(super) fn of(host: &str) -> Result<Self, SubjectInvalid> {
         let bare = host
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
@@ -41,9 +40,9 @@ impl Subject {
             });
         }
         let relative = host.strip_suffix('.').unwrap_or(host);
-        // A name that ends in two dots would keep one.
+        // A name with two final dots would keep one.
         if relative.ends_with('.') || DnsName::try_from(relative).is_err() {
-            return Err(HostInvalid(host.to_owned()));
+            return Err(SubjectInvalid(host.to_owned()));
         }
         Ok(Self {
             host: relative.to_ascii_lowercase().into(),
@@ -51,7 +50,7 @@ impl Subject {
         })
     }
 
-    /// The host in its one spelling.
+    /// The host in its canonical form.
     pub(super) fn host(&self) -> &Arc<str> {
         &self.host
     }
@@ -61,21 +60,21 @@ impl Subject {
         self.address
     }
 
-    /// What a verifier is asked for.
-    pub(super) fn server_name(&self) -> Result<ServerName<'static>, HostInvalid> {
+    /// The name for a verifier.
+    pub(super) fn server_name(&self) -> Result<ServerName<'static>, SubjectInvalid> {
         match self.address {
             Some(address) => Ok(ServerName::IpAddress(address.into())),
             None => ServerName::try_from(self.host.to_string())
-                .map_err(|_| HostInvalid(self.host.to_string())),
+                .map_err(|_| SubjectInvalid(self.host.to_string())),
         }
     }
 
-    /// The common name, unless the host is too long for one; nothing but people reads it.
+    /// The common name, unless the host is too long for one. Only people read it.
     pub(super) fn common_name(&self) -> Option<&str> {
         (self.host.len() <= MAX_COMMON_NAME_LEN).then_some(&*self.host)
     }
 
-    /// The one name of subjectAltName (RFC 5280 §4.2.1.6).
+    /// The single name of subjectAltName (RFC 5280 §4.2.1.6).
     pub(super) fn alt_name(&self) -> Result<SanType, rcgen::Error> {
         match self.address {
             Some(address) => Ok(SanType::IpAddress(address)),
@@ -83,11 +82,11 @@ impl Subject {
         }
     }
 
-    /// The name of the file that keeps the certificate.
+    /// The name of the file that stores the certificate.
     ///
-    /// A host without a dot would share its names with `ca-key.pem` and the like, so it has a digest, too.
+    /// A host without a dot could collide with `ca-key.pem` and the like, so it uses a digest, too.
     pub(super) fn file_name(&self) -> String {
-        // With `.pem` and without a path it stays below the 255 bytes that file systems allow.
+        // With `.pem` and without a path, it stays below the 255 bytes that file systems allow.
         let is_plain = self.host.len() <= 200
             && self.host.contains('.')
             && self
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_one_spelling() {
+    fn a_host_has_one_form() {
         for (host, expected) in [
             ("example.com", "example.com"),
             ("WWW.Example.COM.", "www.example.com"),
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_certificate_can_be_for_is_refused() {
+    fn hosts_unfit_for_certificates_are_refused() {
         let long_label = "a".repeat(64);
         let long_name = ["a"; 128].join(".");
         for host in [
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_after_hosts_where_that_is_safe() {
+    fn files_are_named_after_hosts_if_that_is_safe() {
         for (host, expected) in [
             ("www.example.com", "www.example.com.pem"),
             ("192.0.2.1", "192.0.2.1.pem"),

@@ -1,8 +1,7 @@
-//! What the certificate of a host says (RFC 5280 §4.1), as rcgen writes it.
+//! The contents of a host's certificate (RFC 5280 §4.1), as rcgen writes them.
 //!
-//! Certificates of one CA differ in serial number, times and host; everything else is prepared once. The issuer's name
-//! is the one field that rcgen cannot write, see `issuer_name`. Whether the CA may sign, and until when, is decided
-//! before.
+//! Certificates of a CA differ in serial number, times and host; everything else is prepared once. rcgen cannot write
+//! the issuer's name, see `issuer_name`. The caller checks whether the CA may sign, and until when.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -18,21 +17,21 @@ use x509_parser::time::ASN1Time;
 use super::issuer_name::Unsigned;
 use super::subject::Subject;
 
-/// What all certificates of a CA have in common.
+/// The common part of all certificates of a CA.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(super) struct CertificateTemplate {
     /// Basic constraints, key usages and key identifiers; no host, serial number or times.
     params: CertificateParams,
-    issuer: Issuer<'static, SignedLater>,
+    issuer: Issuer<'static, DeferredSigner>,
     issuer_name: Vec<u8>,
     public_key: SubjectPublicKeyInfo,
 }
 
-impl Template {
+impl CertificateTemplate {
     /// `ca_name` is in DER, as in the CA's certificate; `ca_key_id` is the identifier of its key.
     ///
     /// # Errors
-    /// The public half of the key cannot be had or read.
+    /// The public key cannot be read.
     pub(super) fn new(
         ca_name: &[u8],
         ca_key_id: &[u8],
@@ -48,7 +47,7 @@ impl Template {
         issuer.key_identifier_method = KeyIdMethod::PreSpecified(ca_key_id.to_vec());
         Ok(Self {
             params: common_params(leaf_key.algorithm(), public_key.der_bytes()),
-            issuer: Issuer::new(issuer, SignedLater(signs_by)),
+            issuer: Issuer::new(issuer, DeferredSigner(signs_by)),
             issuer_name: ca_name.to_vec(),
             public_key,
         })
@@ -57,7 +56,7 @@ impl Template {
     /// The certificate of a host, ready to be signed.
     ///
     /// # Errors
-    /// rcgen cannot write it. No host and no time that gets here should lead to that.
+    /// rcgen cannot encode it, which no valid host and time should cause.
     pub(super) fn unsigned(
         &self,
         subject: &Subject,
@@ -69,7 +68,7 @@ impl Template {
         params.serial_number = Some(SerialNumber::from_slice(serial));
         params.not_before = asn1_time(not_before)?.to_datetime();
         params.not_after = asn1_time(not_after)?.to_datetime();
-        // Without a common name rcgen makes the alternative name critical (RFC 5280 §4.1.2.6).
+        // Without a common name, rcgen makes the alternative name critical (RFC 5280 §4.1.2.6).
         if let Some(name) = subject.common_name() {
             params.distinguished_name.push(DnType::CommonName, name);
         }
@@ -85,7 +84,7 @@ impl Template {
     }
 }
 
-/// The identifier of a public key after RFC 7093 §2 (1).
+/// The identifier of a public key, by RFC 7093 §2 (1).
 pub(super) fn key_id(public_key: &[u8]) -> Vec<u8> {
     digest(&SHA256, public_key).as_ref()[..20].to_vec()
 }
@@ -94,7 +93,7 @@ fn common_params(kind: KeyKind, public_key: &[u8]) -> CertificateParams {
     let mut params = without_names();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages.push(KeyUsagePurpose::DigitalSignature);
-    // RSA keys are also for the key exchange of TLS 1.2 (RFC 5280 §4.2.1.3).
+    // RSA keys are also used for the key exchange of TLS 1.2 (RFC 5280 §4.2.1.3).
     if kind == KeyKind::RSA {
         params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
     }
@@ -114,11 +113,11 @@ fn without_names() -> CertificateParams {
     params
 }
 
-/// In place of the CA's key: what rcgen writes still lacks its issuer, so a signature would be thrown away.
+/// Replaces the CA's key: rcgen's output still lacks its issuer, so a signature would be useless.
 #[derive(Debug)]
-struct SignedLater(&'static SignatureAlgorithm);
+struct DeferredSigner(&'static SignatureAlgorithm);
 
-impl PublicKeyData for SignedLater {
+impl PublicKeyData for DeferredSigner {
     fn der_bytes(&self) -> &[u8] {
         &[]
     }
@@ -128,7 +127,7 @@ impl PublicKeyData for SignedLater {
     }
 }
 
-impl rcgen::SigningKey for SignedLater {
+impl rcgen::SigningKey for DeferredSigner {
     fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         Ok(Vec::new())
     }

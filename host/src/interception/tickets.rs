@@ -1,10 +1,10 @@
-//! Session tickets, each good for one host only.
+//! Session tickets, each valid for one host only.
 //!
-//! One ticketer serves all hosts and all workers, so that its keys change in one place. rustls compares the name that
-//! the client sent when it resumes (RFC 6066 §3), but here this name does not decide which host is served: the tunnel
-//! does, and addresses are not sent at all. Without more, whoever can change the tunnel's request on its way to the
-//! proxy could have a client resume a session with one host while the proxy talks to another, and no certificate
-//! would be shown that gives it away. So the host stands inside of the ticket, under its authentication.
+//! All hosts and workers share one ticketer, so that its keys rotate in one place. At resumption, rustls compares the
+//! name that the client sent (RFC 6066 §3), but here the tunnel decides which host is served, not that name, and
+//! addresses are not sent at all. Without further protection, an attacker who can change the client's CONNECT could
+//! make it resume a session with one host while the proxy connects to another, and no certificate would reveal that. So
+//! the ticket contains the host, authenticated.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls::server::ProducesTickets;
 /// The tickets of one host.
 #[derive(Debug)]
 pub(super) struct HostTickets {
-    /// Of fixed length: no host's mark begins with another's.
+    /// Of fixed length, so that no host's mark is a prefix of another's.
     mark: [u8; SHA256_OUTPUT_LEN],
     shared: Arc<dyn ProducesTickets>,
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_is_good_for_its_host_only() {
+    fn a_ticket_is_valid_for_its_host_only() {
         let shared = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
         let one = HostTickets::new("one.example", Arc::clone(&shared));
         let again = HostTickets::new("one.example", Arc::clone(&shared));

@@ -14,7 +14,7 @@ use super::super::{Ends, run_tunnel, serve_http1};
 use super::Look;
 use crate::config::UnknownProtocol;
 use crate::exchange::{Connection, Origin, Secured, TunnelStart};
-use crate::interception::{Opening, Refused, RelayReason};
+use crate::interception::{Opening, RefusedProtocols, RelayReason};
 use crate::stream::MessageStream;
 
 /// What every response of HTTP/1 begins with.
@@ -179,7 +179,7 @@ impl Inside {
             exchange: self.look.exchange,
             upstream,
             // The client may still begin with what is to be seen, behind an upstream that spoke first.
-            refused: Some(Refused::TlsAndHttp),
+            refused: Some(RefusedProtocols::TlsAndHttp),
         };
         run_tunnel(self.client, Box::new(start), ends).await;
     }

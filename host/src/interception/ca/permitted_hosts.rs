@@ -1,7 +1,7 @@
-//! What a CA may sign, as far as its own certificates say (RFC 5280 §4.2.1).
+//! What a CA may sign, according to the certificates of its chain (RFC 5280 §4.2.1).
 //!
-//! A CA whose certificates for servers every client would refuse is found at the start, by name, and not by
-//! each client by itself. What a chain cannot tell, such as a root that is not in the file, counts as allowed.
+//! A CA whose server certificates every client would refuse is reported at startup, rather than by each client. What
+//! the chain does not show, such as a root that is not in the file, is assumed to permit everything.
 
 use std::net::IpAddr;
 
@@ -13,21 +13,20 @@ use x509_parser::x509::X509Version;
 use super::super::subject::Subject;
 use super::{CertificateDer, KeyPairFault, malformed};
 
-/// The hosts for which a CA may sign, by name constraints of its own or of those above it; all, if there are
-/// none.
+/// The hosts for which a CA may sign, by its name constraints and those above it; all, if there are none.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Powers(Vec<Constraints>);
+pub(super) struct PermittedHosts(Vec<NameConstraints>);
 
-/// Name constraints of one certificate, as far as they are about hosts.
+/// The name constraints of a certificate that concern hosts.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Constraints {
+struct NameConstraints {
     permitted: Subtrees,
     excluded: Subtrees,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Subtrees {
-    /// In lower case. With a dot at its beginning: only what is below it.
+    /// In lower case. With a leading dot: subdomains only.
     names: Vec<String>,
     /// Addresses and masks.
     networks: Vec<Network>,
@@ -39,8 +38,8 @@ struct Network {
     octets: Vec<u8>,
 }
 
-impl Powers {
-    /// What the first certificate may sign; those above it are among the others.
+impl PermittedHosts {
+    /// What the first certificate may sign; `chain` contains those above it.
     ///
     /// # Errors
     /// It may not sign for servers, or not at all.
@@ -52,10 +51,10 @@ impl Powers {
         let parsed = parsed.map_err(malformed)?;
         let ca = parsed.first().ok_or(KeyPairFault::NoCertificate)?;
         check_may_sign(ca)?;
-        let mut powers = Self::default();
-        powers.limit_by(ca)?;
+        let mut permitted_hosts = Self::default();
+        permitted_hosts.limit_by(ca)?;
         let mut current = ca;
-        // CAs on the way to a certificate for a host, those that are self-issued not counted.
+        // The number of CAs below, without self-issued ones.
         let mut below = 0;
         for _ in 1..parsed.len() {
             if current.subject().as_raw() == current.issuer().as_raw() {
@@ -69,33 +68,37 @@ impl Powers {
             let Some(first) = issuers.clone().next() else {
                 break;
             };
-            // Several certificates of one CA: clients take any way that leads to what they trust.
+            // A CA may have several certificates; clients accept any path to a trusted one.
             let issuer = issuers
                 .find(|issuer| check_issuer(issuer, below).is_ok())
                 .unwrap_or(first);
             check_issuer(issuer, below)?;
-            powers.limit_by(issuer)?;
+            permitted_hosts.limit_by(issuer)?;
             current = issuer;
         }
-        match powers.leaves_any_host() {
-            true => Ok(powers),
+        match permitted_hosts.leaves_any_host() {
+            true => Ok(permitted_hosts),
             false => Err(KeyPairFault::NoHostLeft),
         }
     }
 
-    /// Whether a certificate for this host is not forbidden.
+    /// Whether a certificate for this host is permitted.
     pub(super) fn include(&self, subject: &Subject) -> bool {
         self.0.iter().all(|constraints| constraints.allow(subject))
     }
 
-    /// Whether there are hosts that it may not sign for.
+    /// Whether there are hosts for which it may not sign.
     pub(super) fn are_limited(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// The limits in words, for the operator; none if there are none.
+    /// The limits as text, for the operator; `None` if there are none.
     pub(super) fn limits(&self) -> Option<String> {
-        let words: Vec<_> = self.0.iter().filter_map(Constraints::in_words).collect();
+        let words: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(NameConstraints::in_words)
+            .collect();
         (!words.is_empty()).then(|| words.join("; "))
     }
 
@@ -106,22 +109,22 @@ impl Powers {
         let subtrees = |subtrees: &Option<Vec<GeneralSubtree<'_>>>| {
             Subtrees::of(subtrees.as_deref().unwrap_or_default())
         };
-        self.0.push(Constraints {
+        self.0.push(NameConstraints {
             permitted: subtrees(&constraints.value.permitted_subtrees),
             excluded: subtrees(&constraints.value.excluded_subtrees),
         });
         Ok(())
     }
 
-    /// Whether some name, or some address, may still be signed for.
+    /// Whether any name or address is still permitted.
     fn leaves_any_host(&self) -> bool {
-        let has_names = self.0.iter().all(Constraints::leave_names);
-        let has_addresses = self.0.iter().all(Constraints::leave_addresses);
+        let has_names = self.0.iter().all(NameConstraints::leave_names);
+        let has_addresses = self.0.iter().all(NameConstraints::leave_addresses);
         has_names || has_addresses
     }
 }
 
-impl Constraints {
+impl NameConstraints {
     fn allow(&self, subject: &Subject) -> bool {
         match subject.address() {
             Some(address) => {
@@ -191,7 +194,7 @@ impl Subtrees {
                     let octets = octets.to_vec();
                     found.networks.push(Network { octets });
                 }
-                // Of mailboxes, directories and the like, which are no hosts.
+                // Mailboxes, directory names and others, which are not hosts.
                 _ => {}
             }
         }
@@ -231,7 +234,7 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// Whether `host` is at or below `name`, only below if that begins with a dot. Everything is below the empty name.
+/// Whether `host` is at or below `name`; only below if `name` begins with a dot. Everything is below the empty name.
 fn is_within(name: &str, host: &str) -> bool {
     match name.strip_prefix('.') {
         Some(_) => host.ends_with(name),
@@ -245,7 +248,7 @@ fn is_within(name: &str, host: &str) -> bool {
     }
 }
 
-/// Whether anybody may sign certificates for servers with this one.
+/// Checks that this CA may sign server certificates.
 fn check_may_sign(certificate: &X509Certificate<'_>) -> Result<(), KeyPairFault> {
     let is_ca = certificate
         .basic_constraints()
@@ -269,11 +272,11 @@ fn is_for_servers(certificate: &X509Certificate<'_>) -> Result<bool, KeyPairFaul
     Ok(usage.is_none_or(|usage| usage.value.server_auth || usage.value.any))
 }
 
-/// Whether `issuer` may have as many CAs below it, the signing one among them.
+/// Checks that `issuer` permits this many CAs below it, including the signing one.
 fn check_issuer(issuer: &X509Certificate<'_>, below: u32) -> Result<(), KeyPairFault> {
     let name = || issuer.subject().to_string();
     let Some(constraints) = issuer.basic_constraints().map_err(malformed)? else {
-        // A root of version 1 says nothing of all this, and may be trusted all the same.
+        // A root of version 1 has none of these extensions, and may be trusted nevertheless.
         return match issuer.version() == X509Version::V3 {
             true => Err(KeyPairFault::IssuerMayNotSign(name())),
             false => Ok(()),
@@ -314,20 +317,20 @@ mod tests {
         }
     }
 
-    fn powers(permitted: Subtrees, excluded: Subtrees) -> Powers {
-        Powers(vec![Constraints {
+    fn permitted_hosts(permitted: Subtrees, excluded: Subtrees) -> PermittedHosts {
+        PermittedHosts(vec![NameConstraints {
             permitted,
             excluded,
         }])
     }
 
-    fn include(powers: &Powers, host: &str) -> bool {
-        powers.include(&Subject::of(host).unwrap())
+    fn include(permitted_hosts: &PermittedHosts, host: &str) -> bool {
+        permitted_hosts.include(&Subject::of(host).unwrap())
     }
 
     #[test]
-    fn hosts_are_limited_to_what_is_permitted_and_not_excluded() {
-        let names = powers(
+    fn hosts_must_be_permitted_and_not_excluded() {
+        let names = permitted_hosts(
             subtrees(&["corp.test", ".lab.test"], &[]),
             subtrees(&["secret.corp.test"], &[]),
         );
@@ -340,12 +343,12 @@ mod tests {
             ("secret.corp.test", false),
             ("a.secret.corp.test", false),
             ("example.com", false),
-            // Nothing is said about addresses.
+            // Addresses are not constrained.
             ("192.0.2.1", true),
         ] {
             assert_eq!(include(&names, host), expected, "{host}");
         }
-        let networks = powers(
+        let networks = permitted_hosts(
             subtrees(&[], &[b"\x0a\0\0\0\xff\0\0\0"]),
             Subtrees::default(),
         );
@@ -362,11 +365,11 @@ mod tests {
             r#"only "corp.test", ".lab.test" and not "secret.corp.test""#
         );
         assert_eq!(networks.limits().unwrap(), "only 10.0.0.0/8");
-        assert_eq!(Powers::default().limits(), None);
+        assert_eq!(PermittedHosts::default().limits(), None);
     }
 
     #[test]
-    fn constraints_that_leave_no_host_are_recognised() {
+    fn constraints_that_permit_no_host_are_recognised() {
         let everywhere: [&[u8]; 2] = [&[0; 8], &[0; 32]];
         for (permitted, excluded, expected) in [
             (subtrees(&[], &[]), subtrees(&[], &[]), true),
@@ -385,8 +388,12 @@ mod tests {
                 true,
             ),
         ] {
-            let powers = powers(permitted, excluded);
-            assert_eq!(powers.leaves_any_host(), expected, "{powers:?}");
+            let permitted_hosts = permitted_hosts(permitted, excluded);
+            assert_eq!(
+                permitted_hosts.leaves_any_host(),
+                expected,
+                "{permitted_hosts:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates as verifiers and parsers of others see them.
+//! Certificates as other verifiers and parsers see them.
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
@@ -15,7 +15,7 @@ fn load(files: &CaFiles) -> Result<Ca, KeyPairError> {
     Ca::load(&files.config(&dir))
 }
 
-/// One of each kind of key that a CA may have, each with its own name of another making.
+/// One CA for each kind of key, each with a name of a different structure.
 fn cas() -> Vec<Ca> {
     let mut files = vec![
         CaFiles::made_by(
@@ -101,7 +101,7 @@ fn issuer_and_key_identifier_are_the_cas_own() {
 }
 
 #[test]
-fn a_certificate_is_for_its_host_alone() {
+fn a_certificate_is_valid_for_its_host_only() {
     let ca = load(&CaFiles::new()).unwrap();
     for (host, expected) in [
         ("WWW.Example.COM.", GeneralName::DNSName("www.example.com")),
@@ -120,12 +120,15 @@ fn a_certificate_is_for_its_host_alone() {
     }
     let minted = ca.mint("example.com").unwrap();
     for other in ["www.example.com", "com", "example.org", "127.0.0.1"] {
-        let unfit = ca.recognise(
+        let unusable = ca.recognise(
             minted.chain[0].clone(),
             &Subject::of(other).unwrap(),
             Timestamp::now(),
         );
-        assert!(matches!(unfit, Err(Unfit::NotOurs(_))), "{other}");
+        assert!(
+            matches!(unusable, Err(UnusableCertificate::NotOurs(_))),
+            "{other}"
+        );
     }
 }
 
@@ -178,7 +181,7 @@ fn usages_are_those_of_a_server() {
 }
 
 #[test]
-fn a_life_is_shorter_than_200_days_and_than_the_cas() {
+fn validity_is_below_200_days_and_within_the_cas() {
     let now = Timestamp::now();
     let day = 86_400;
     for (ca_days, expected_days) in [(3650, 197), (10, 10)] {
@@ -234,7 +237,7 @@ fn nothing_is_signed_once_the_ca_has_expired() {
 }
 
 #[test]
-fn serials_are_positive_long_and_never_the_same() {
+fn serials_are_positive_long_and_unique() {
     let ca = load(&CaFiles::new()).unwrap();
     let mut serials = std::collections::HashSet::new();
     for _ in 0..200 {
@@ -249,7 +252,7 @@ fn serials_are_positive_long_and_never_the_same() {
 }
 
 #[test]
-fn hosts_that_are_none_get_nothing() {
+fn invalid_hosts_get_no_certificate() {
     let ca = load(&CaFiles::new()).unwrap();
     for host in ["", "*.example.com", "../etc/passwd", "a b"] {
         let outcome = ca.mint(host);
@@ -258,7 +261,7 @@ fn hosts_that_are_none_get_nothing() {
 }
 
 #[test]
-fn only_intermediate_cas_are_sent_along() {
+fn only_intermediate_cas_are_sent() {
     let root = load(&CaFiles::new()).unwrap();
     assert_eq!(root.mint("example.com").unwrap().chain.len(), 1);
 
@@ -285,7 +288,7 @@ fn only_intermediate_cas_are_sent_along() {
 }
 
 #[test]
-fn what_cannot_sign_for_hosts_is_refused_with_its_file() {
+fn unusable_cas_are_refused_with_their_file() {
     let key = KeyPair::generate().unwrap();
     let with = |change: fn(&mut CertificateParams)| {
         let mut params = fixtures::ca_params();
@@ -434,7 +437,7 @@ fn uses_that_include_servers_allow_every_certificate() {
 }
 
 #[test]
-fn name_constraints_limit_the_hosts_that_are_signed_for() {
+fn name_constraints_limit_the_hosts() {
     let permit = |params: &mut CertificateParams| {
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName("corp.test".to_owned())],

@@ -36,7 +36,7 @@ impl Setup {
         }
     }
 
-    /// As after a restart of the proxy.
+    /// A new instance, as after a restart.
     fn certificates(&self) -> Arc<Certificates> {
         Arc::new(Certificates::new(&self.files.config(&self.dir), false).unwrap())
     }
@@ -54,7 +54,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// The certificate that a client is shown.
+/// The certificate that a client receives.
 fn shown(certificates: &Certificates, leaf: &Leaf) -> CertificateDer<'static> {
     let client = fixtures::client(certificates.ca().certificate_der(), &[&TLS13]);
     let server = leaf.server_config(Protocols::Any);
@@ -63,7 +63,7 @@ fn shown(certificates: &Certificates, leaf: &Leaf) -> CertificateDer<'static> {
 }
 
 #[test]
-fn clients_accept_what_is_served() {
+fn clients_accept_the_certificates() {
     for files in [
         CaFiles::new(),
         CaFiles::made_by(
@@ -93,7 +93,7 @@ fn clients_accept_what_is_served() {
 }
 
 #[test]
-fn protocols_are_offered_as_asked() {
+fn protocols_are_offered_as_requested() {
     let setup = Setup::new();
     let certificates = setup.certificates();
     let leaf = setup.leaf(&certificates, "example.com");
@@ -159,7 +159,7 @@ fn sessions_are_resumed_with_the_same_host() {
 
 #[test]
 fn a_ticket_does_not_resume_a_session_with_another_host() {
-    // No name is sent for an address, and a tunnel to another host may be asked for in the name of the first.
+    // An address is not sent as a server name, and the server name may differ from the tunnel's host.
     for (asked_for, tunnelled_to) in [("192.0.2.1", "192.0.2.2"), ("one.example", "two.example")] {
         for version in [&TLS12, &TLS13] {
             let setup = Setup::new();
@@ -183,7 +183,7 @@ fn a_ticket_does_not_resume_a_session_with_another_host() {
 }
 
 #[test]
-fn secrets_are_logged_only_when_asked_for() {
+fn secrets_are_logged_only_if_configured() {
     let setup = Setup::new();
     let config = setup.files.config(&setup.dir);
     for key_log in [false, true] {
@@ -234,7 +234,7 @@ fn other_hosts_do_not_wait() {
 }
 
 #[test]
-fn one_who_gives_up_does_no_harm() {
+fn a_cancelled_request_does_not_affect_others() {
     let setup = Setup::new();
     let certificates = setup.certificates();
     setup.runtime.block_on(async {
@@ -260,7 +260,7 @@ fn one_who_gives_up_does_no_harm() {
 }
 
 #[test]
-fn after_a_failure_the_next_one_tries_again() {
+fn after_a_failure_the_next_request_retries() {
     let setup = Setup::with(CaFiles::valid_for(Duration::from_secs(3600)));
     let certificates = setup.certificates();
     let now = Timestamp::now();
@@ -277,7 +277,7 @@ fn after_a_failure_the_next_one_tries_again() {
 }
 
 #[test]
-fn memory_is_asked_in_any_spelling_and_never_makes_anything() {
+fn memory_is_searched_in_any_spelling_and_creates_nothing() {
     let setup = Setup::new();
     let certificates = setup.certificates();
     assert!(certificates.cached("example.com").is_none());
@@ -298,7 +298,7 @@ fn memory_is_asked_in_any_spelling_and_never_makes_anything() {
 }
 
 #[test]
-fn memory_forgets_who_was_not_asked_for_the_longest() {
+fn memory_drops_the_least_recently_used() {
     let setup = Setup::new();
     let certificates = setup.certificates();
     let host = |number: usize| format!("h{number}.example");
@@ -331,7 +331,7 @@ fn certificates_outlive_the_process() {
 
 #[test]
 #[cfg(unix)]
-fn files_are_for_their_owner_alone() {
+fn files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let setup = Setup::new();
     setup.leaf(&setup.certificates(), "example.com");
@@ -346,7 +346,7 @@ fn files_are_for_their_owner_alone() {
 }
 
 #[test]
-fn files_that_are_no_good_are_replaced() {
+fn invalid_files_are_replaced() {
     let foreign = Setup::new();
     let other_ca = foreign.certificates();
     foreign.leaf(&other_ca, "example.com");
@@ -438,7 +438,7 @@ fn certificates_in_memory_are_renewed_a_day_before_they_end() {
 }
 
 #[test]
-fn a_ca_in_its_last_day_does_not_sign_over_and_over() {
+fn a_ca_in_its_last_day_signs_each_host_once() {
     let setup = Setup::with(CaFiles::valid_for(Duration::from_secs(3600)));
     let certificates = setup.certificates();
     let first = setup.leaf(&certificates, "example.com");
@@ -454,7 +454,7 @@ fn a_ca_in_its_last_day_does_not_sign_over_and_over() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_costs_nothing_else() {
+fn a_read_only_directory_prevents_storing_only() {
     let setup = Setup::new();
     let certificates = setup.certificates();
     fs::remove_dir(setup.file("")).unwrap();
@@ -468,7 +468,7 @@ fn a_directory_that_cannot_be_written_costs_nothing_else() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn a_directory_that_cannot_be_created_is_named() {
     let setup = Setup::new();
     let mut config = setup.files.config(&setup.dir);
     config.cert_dir = setup.dir.file("file", "").join("certificates");
@@ -478,14 +478,18 @@ fn a_directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn what_is_made_for_one_connection_is_not_kept() {
+fn a_certificate_for_one_connection_is_not_stored() {
     let setup = Setup::new();
     let certificates = setup.certificates();
-    let unkept = || setup.runtime.block_on(certificates.unkept_leaf("a.test"));
+    let unkept = || {
+        setup
+            .runtime
+            .block_on(certificates.transient_leaf("a.test"))
+    };
     shown(&certificates, &unkept().unwrap());
     assert!(certificates.cached("a.test").is_none());
     assert!(!setup.file("a.test.pem").exists());
-    // One that is kept is shown.
+    // A stored one is served.
     let leaf = setup.leaf(&certificates, "a.test");
     assert!(Arc::ptr_eq(&leaf, &unkept().unwrap()));
     assert_eq!(certificates.minted(), 2);
