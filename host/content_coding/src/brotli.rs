@@ -1,7 +1,7 @@
 //! `br` (RFC 7932), by the `brotli` crate: the reference implementation rewritten in Rust without `unsafe`.
 //!
-//! About five seconds of a clean debug build on two cores. A decoder holds some 300 KiB, and up to 16 MiB more where the
-//! content asks for that large a window and fills it; an encoder holds up to 1.3 MiB.
+//! It takes about five seconds of a clean debug build on two cores. A decoder uses some 300 KiB, and up to 16 MiB more
+//! if the content requires a large window; an encoder uses up to 1.3 MiB.
 
 use ::brotli::enc::StandardAlloc;
 use ::brotli::enc::encode::{
@@ -12,17 +12,17 @@ use ::brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use crate::decoder::{DecodeError, Step};
 use crate::encoder::{EncodeError, Push};
 
-/// About 65 MB/s of source text on one core, to 26.7 %. Quality 4 takes half as much time again and two and a half times
-/// the memory for 25.5 %.
+/// About 65 MB/s of source code on one core, to 26.7 %. Quality 4 takes 1.5 times as long and 2.5 times the memory, for
+/// 25.5 %.
 const QUALITY: u32 = 3;
 
-/// Window of the encoder, as the exponent of two: 256 KiB. Its buffers grow with it.
+/// Window of the encoder, as a power of two: 256 KiB. Its buffers grow with it.
 const ENCODER_WINDOW_BITS: u32 = 18;
 
-/// Room that is made for coded bytes at a time.
+/// The room reserved for coded bytes at a time.
 const ROOM: usize = 8 * 1024;
 
-/// Undoes `br`.
+/// Decodes `br`.
 pub(crate) struct BrotliDecoder {
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
     is_over: bool,
@@ -31,7 +31,7 @@ pub(crate) struct BrotliDecoder {
 impl BrotliDecoder {
     pub(crate) fn new() -> Self {
         let alloc = StandardAlloc::default;
-        // Strict: without the large windows that are no part of the coding.
+        // Strict: without large windows, which are not part of the content coding.
         let state = BrotliState::new_strict(alloc(), alloc(), alloc());
         Self {
             state: Box::new(state),
@@ -70,7 +70,7 @@ impl BrotliDecoder {
     }
 }
 
-/// Applies `br`.
+/// Encodes `br`.
 pub(crate) struct BrotliEncoder {
     state: Box<BrotliEncoderStateStruct<StandardAlloc>>,
 }

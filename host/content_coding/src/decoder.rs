@@ -1,8 +1,7 @@
-//! Coded content in, plain content out, piece by piece.
+//! Decodes content piece by piece.
 //!
-//! Content from a stranger may decode to a thousand times its length and more, so that plain content never stands in
-//! memory as a whole: it goes to a sink in pieces, and the ratio is watched. How each coding is undone is for
-//! `deflate`, `brotli` and `zstd`.
+//! Content may decode to a thousand times its length and more. So decoded content is never held in memory as a whole:
+//! it is passed to a sink in pieces, and the ratio is limited. `deflate`, `brotli` and `zstd` implement the codings.
 
 use std::cell::Cell;
 
@@ -13,28 +12,28 @@ use crate::brotli::BrotliDecoder;
 use crate::deflate::{Inflater, Wrapping};
 use crate::zstd::ZstdDecoder;
 
-/// Longest piece that a sink is given, in bytes.
+/// Maximum length of the pieces passed to the sink, in bytes.
 pub const MAX_PIECE_LEN: usize = 64 * 1024;
 
-/// Decoded bytes that no ratio is asked of: small content may well be one word over and over.
+/// The number of decoded bytes for which the ratio is not limited, because short content may be very repetitive.
 const FREE_LEN: u64 = 1024 * 1024;
 
 thread_local! {
-    /// Room for one piece, shared by the decoders of a worker as none of them keeps anything in it.
+    /// Room for one piece, shared by the decoders of a thread, because none of them keeps data in it.
     static PIECE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// How coded content is wrong. After any of these the rest of it cannot be decoded.
+/// What is wrong with coded content. The rest of it cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Not what the coding says: its grammar or a checksum is broken, or it asks for more window than an HTTP content
-    /// may (zstd: 8 MiB, RFC 9659; brotli: 16 MiB, that is not the "large window" variant), or for a dictionary.
+    /// Invalid: the grammar or a checksum is wrong, or it requires a larger window than HTTP allows (zstd: 8 MiB, RFC
+    /// 9659; brotli: 16 MiB, without the "large window" variant), or a dictionary.
     #[error("the content does not match its content coding")]
     Malformed,
-    /// It ended before the coding did.
+    /// It is truncated.
     #[error("the encoded content is truncated")]
     CutOff,
-    /// It decodes to more than the ratio given to [`Decoder::new`] allows.
+    /// It exceeds the ratio given to [`Decoder::new`].
     #[error("the decoded content exceeds the limit")]
     Bomb,
 }
@@ -42,7 +41,7 @@ pub enum DecodeError {
 /// Why [`Decoder::decode`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeFailure<E> {
-    /// The coded content is wrong.
+    /// The coded content is invalid.
     Coded(DecodeError),
     /// The sink failed.
     Sink(E),
@@ -54,14 +53,14 @@ impl<E> From<DecodeError> for DecodeFailure<E> {
     }
 }
 
-/// Undoes a content coding.
+/// Decodes a content coding.
 pub struct Decoder {
     engine: Engine,
     ratio: Ratio,
     failed: Option<DecodeError>,
 }
 
-/// What one call of an engine did.
+/// The result of a call to an engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Step {
     pub(crate) consumed: usize,
@@ -77,8 +76,8 @@ enum Engine {
 impl Decoder {
     /// A decoder for the content of one message.
     ///
-    /// `max_ratio` is how many bytes one coded byte may decode to, counted over all of the content but its first MiB
-    /// of decoded bytes; past it the content is a [`DecodeError::Bomb`]. `deflate` cannot exceed 1032, the others have
+    /// `max_ratio` is the maximum number of decoded bytes per coded byte, over all content except the first MiB of
+    /// decoded bytes; above it, the content is a [`DecodeError::Bomb`]. `deflate` cannot exceed 1032, the others have
     /// no limit of their own; text seldom exceeds 20.
     pub fn new(coding: Coding, max_ratio: u32) -> Self {
         let engine = match coding {
@@ -94,12 +93,12 @@ impl Decoder {
         }
     }
 
-    /// Decodes the next piece of coded content: everything that it makes decodable goes to `sink`, in pieces of 1 to
+    /// Decodes the next piece of coded content and passes everything that can be decoded to `sink`, in pieces of 1 to
     /// [`MAX_PIECE_LEN`] bytes.
     ///
     /// # Errors
-    /// When the content is wrong, or when the sink fails. What went to the sink before is right as far as it goes.
-    /// Either way the decoder is spent: every later call fails, with [`DecodeError::CutOff`] if it was the sink.
+    /// The content is invalid, or the sink fails. The pieces passed before are correct. The decoder cannot be used
+    /// afterwards: every later call fails, with [`DecodeError::CutOff`] if the sink failed.
     pub fn decode<E>(
         &mut self,
         coded: &[u8],
@@ -112,7 +111,7 @@ impl Decoder {
             return Ok(());
         }
         let mut piece = PIECE.take();
-        // Filled with zeros once per thread: as much work as decoding a small piece would be.
+        // Zeroed once per thread, because it would cost as much as decoding a small piece.
         piece.resize(MAX_PIECE_LEN, 0);
         let result = self.decode_through(&mut piece, coded, sink);
         PIECE.set(piece);
@@ -140,16 +139,16 @@ impl Decoder {
                 return Ok(());
             }
             if step.consumed == 0 && step.produced == 0 {
-                // No library does this; if one did, it would do it for ever.
+                // No library does this; one that did would loop forever.
                 return Err(DecodeError::Malformed.into());
             }
         }
     }
 
-    /// The coded content is over.
+    /// Ends the coded content.
     ///
     /// # Errors
-    /// When it was cut off, or had failed before. No content at all is no error.
+    /// It is truncated, or had failed before. Empty content is valid.
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.failed {
             Some(error) => Err(error),
@@ -160,7 +159,7 @@ impl Decoder {
 }
 
 impl Engine {
-    /// Decodes as much of `input` as there is room for in `out`. Called without input it gives what it holds back.
+    /// Decodes as much of `input` as fits into `out`. Without input, returns held-back bytes.
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
         match self {
             Self::Deflate(inflater) => inflater.step(input, out),
@@ -179,7 +178,7 @@ impl Engine {
     }
 }
 
-/// What has gone in and come out so far.
+/// The number of bytes in and out so far.
 struct Ratio {
     max: u64,
     coded: u64,

@@ -1,50 +1,51 @@
-//! `gzip` and `deflate`: one compressed format (RFC 1951), wrapped as gzip (RFC 1952), as zlib (RFC 1950) or not at all.
+//! `gzip` and `deflate`: one compressed format (RFC 1951), wrapped as gzip (RFC 1952), as zlib (RFC 1950) or not at
+//! all.
 //!
-//! By `flate2` over zlib-rs: the zlib that everybody has, in Rust, about four seconds of a clean debug build on two
-//! cores. A decoder holds some 45 KiB from the first bytes of content to their end, an encoder some 370 KiB.
+//! By `flate2` with zlib-rs, which takes about four seconds of a clean debug build on two cores. A decoder uses some 45
+//! KiB from the first bytes of content to their end, an encoder some 370 KiB.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::decoder::{DecodeError, Step};
 use crate::encoder::{EncodeError, Push};
 
-/// Window of both directions, as the exponent of two: the format's own 32 KiB.
+/// Window in both directions, as a power of two: 32 KiB, that of the format.
 const WINDOW_BITS: u8 = 15;
 
-/// About 100 MB/s of source text on one core, to 26.5 %. Level 1 is two and a half times as fast but leaves 37 %, level
-/// 4 takes a third longer for one percent.
+/// About 100 MB/s of source code on one core, to 26.5 %. Level 1 is 2.5 times as fast, for 37 %; level 4 takes a third
+/// longer for one percent.
 const LEVEL: u32 = 3;
 
-/// Room that is made for coded bytes at a time.
+/// The room reserved for coded bytes at a time.
 const ROOM: usize = 8 * 1024;
 
-/// What stands around the compressed bytes.
+/// The format around the compressed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapping {
-    /// Members, one or more.
+    /// One or more members.
     Gzip,
-    /// One zlib stream; when decoding, or none where the first bytes are not one's.
+    /// One zlib stream; when decoding, also none.
     Zlib,
 }
 
-/// Undoes `gzip` or `deflate`.
+/// Decodes `gzip` or `deflate`.
 pub(crate) struct Inflater {
     wrapping: Wrapping,
     place: Place,
-    /// A gzip member has ended: what follows need not be another one.
+    /// A gzip member has ended; the next bytes need not be another one.
     had_member: bool,
 }
 
-/// Where in the content the next byte stands.
+/// The position of the next byte in the content.
 enum Place {
     /// Before a member or the zlib stream.
     Start,
-    /// After its first byte; two tell what it is.
+    /// After its first byte; two are needed to recognise it.
     SecondByte {
         first: u8,
     },
     Inside(Decompress),
-    /// After the end; nothing counts any more.
+    /// After the end; further bytes are ignored.
     Over,
 }
 
@@ -94,7 +95,7 @@ impl Inflater {
                 WINDOW_BITS,
             )),
         };
-        // The first byte was counted when it came.
+        // The first byte has already been counted.
         let step = self.inflate(&begin, out)?;
         Ok(Step {
             consumed: 1,
@@ -135,12 +136,12 @@ impl Inflater {
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Whether this is the header of a zlib stream (RFC 1950 §2.2). A bare deflate stream that begins with the same bytes
-/// would be a stored block with padding that is not zero, which nothing writes.
+/// would be a stored block with non-zero padding, which no encoder writes.
 fn is_zlib([method, flags]: [u8; 2]) -> bool {
     method & 0x0f == 8 && method >> 4 <= 7 && u16::from_be_bytes([method, flags]) % 31 == 0
 }
 
-/// Applies `gzip` or `deflate`.
+/// Encodes `gzip` or `deflate`.
 pub(crate) struct Deflater {
     compress: Compress,
 }
@@ -178,7 +179,7 @@ impl Deflater {
             match push {
                 Push::Nothing | Push::Flush if content.is_empty() && has_room => return Ok(()),
                 Push::Finish if status == Status::StreamEnd => return Ok(()),
-                // Room and no end: it would be so for ever.
+                // There is room but no end; the loop would not terminate.
                 _ if has_room => return Err(EncodeError),
                 _ => {}
             }

@@ -1,8 +1,7 @@
-//! Plain content in, coded content out, at levels that keep up with a network.
+//! Encodes content, at levels that keep up with a network.
 //!
-//! A proxy codes while somebody waits and for one reader only, so that a few percent of length are worth less than
-//! the time and the memory they cost; every file says what its level costs. How each coding is done is for `deflate`,
-//! `brotli` and `zstd`.
+//! A proxy encodes for one reader, who is waiting, so a few percent of length are worth less than their time and
+//! memory; every file states the cost of its level. `deflate`, `brotli` and `zstd` implement the codings.
 
 use thiserror::Error;
 
@@ -11,24 +10,24 @@ use crate::brotli::BrotliEncoder;
 use crate::deflate::{Deflater, Wrapping};
 use crate::zstd::ZstdEncoder;
 
-/// The library could not go on: there is no memory left. What was encoded so far is not complete.
+/// The library failed for lack of memory. The content encoded so far is incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("encoding the content failed")]
 pub struct EncodeError;
 
-/// Applies a content coding to the content of one message.
+/// Encodes the content of one message.
 pub struct Encoder {
     engine: Engine,
 }
 
-/// What is to become of the bytes that an engine holds back to code them better.
+/// What to do with bytes that an engine holds back for better compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Push {
-    /// They may stay.
+    /// Keep them.
     Nothing,
-    /// They have to go out.
+    /// Output them.
     Flush,
-    /// They have to go out, and the coded content ends.
+    /// Output them, and end the coded content.
     Finish,
 }
 
@@ -50,10 +49,10 @@ impl Encoder {
         Self { engine }
     }
 
-    /// Encodes the next piece of content; what is ready is appended to `out`, the rest is held back.
+    /// Encodes the next piece of content; appends available output to `out`, and holds the rest back.
     ///
     /// # Errors
-    /// As [`EncodeError`] says; the coded content is then to be given up.
+    /// As [`EncodeError`] says; the coded content must be discarded.
     pub fn encode(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match content.is_empty() {
             true => Ok(()),
@@ -61,8 +60,8 @@ impl Encoder {
         }
     }
 
-    /// Makes everything given so far decodable, for content that comes in bursts: its reader must not wait for the
-    /// next one. Costs a few bytes and worse compression each time.
+    /// Makes all content so far decodable, for content in bursts, whose reader must not wait for the next one. Each
+    /// call costs a few bytes and some compression.
     ///
     /// # Errors
     /// As [`Self::encode`].

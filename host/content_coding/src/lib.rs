@@ -1,19 +1,19 @@
-//! Content codings (RFC 9110 §8.4): what a message's content is compressed with, undone and redone.
+//! Content codings (RFC 9110 §8.4): decodes and encodes the content of messages.
 //!
-//! A filter that reads or changes content wants it plain while the message stays compressed on the wire. Here are the
-//! codings that browsers and servers use: `gzip`, `deflate`, `br` and `zstd`. Bytes in, bytes out, without sockets or
-//! clocks: content streams through in pieces, memory stays the same however long it is and however much a few coded
-//! bytes decode to, nothing that is decoded panics, and content that was cut off is never taken for complete. Left to
-//! others: which messages are to be decoded, the fields that then change (`Content-Length`, `ETag`, `Content-MD5`, ranges),
-//! and that both directions are work which keeps a worker busy.
+//! A filter that reads or changes content needs it decoded, while the message remains compressed on the wire. Supported
+//! are the codings of browsers and servers: `gzip`, `deflate`, `br` and `zstd`. Bytes in, bytes out, without sockets or
+//! clocks: content is processed in pieces, memory does not depend on its length or ratio, no input panics, and
+//! truncated content is never reported as complete. Out of scope: which messages are decoded, the fields that change
+//! with it (`Content-Length`, `ETag`, `Content-MD5`, ranges), and scheduling, because both directions keep a worker
+//! busy.
 //!
-//! What comes after the end of coded content is decided as by the browsers, since a filter is to see what the client
-//! will see: bytes after `gzip`, `deflate` and `br` content are dropped. But gzip members and zstd frames may follow
-//! each other as one content (RFC 1952 §2.2, RFC 8878 §3), as `gzip` and `zstd` take them, so that begins with the
-//! magic number of a gzip member has to be one, and anything after a zstd frame has to be another frame.
+//! Bytes after the end of coded content are treated as by browsers, because a filter should see what the client sees:
+//! after `gzip`, `deflate` and `br` content they are dropped. But several gzip members and zstd frames may form one
+//! content (RFC 1952 §2.2, RFC 8878 §3), as for the programs `gzip` and `zstd`. So bytes that begin with the magic
+//! number of a gzip member must be one, and anything after a zstd frame must be another frame.
 //!
-//! In the order of use: [`Codings::of`] reads the field, [`Decoder`] and [`Encoder`] do the work, each by way of
-//! `deflate`, `brotli` or `zstd`, the only files that know the libraries.
+//! In the order of use: [`Codings::of`] parses the field, [`Decoder`] and [`Encoder`] do the work, using `deflate`,
+//! `brotli` or `zstd`, the only files that use the libraries.
 
 mod brotli;
 mod decoder;
@@ -24,13 +24,13 @@ mod zstd;
 pub use decoder::{DecodeError, DecodeFailure, Decoder, MAX_PIECE_LEN};
 pub use encoder::{EncodeError, Encoder};
 
-/// A content coding that can be undone and redone.
+/// A supported content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// `gzip` and its old name `x-gzip` (RFC 9110 §8.4.1.3).
     Gzip,
-    /// `deflate`, which is the zlib format (RFC 9110 §8.4.1.2). What lacks its wrapping is decoded too, as old
-    /// servers send it; what we encode has it.
+    /// `deflate`, the zlib format (RFC 9110 §8.4.1.2). Content without its wrapping is decoded too, because old servers
+    /// send it; encoded content has it.
     Deflate,
     /// `br` (RFC 7932).
     Brotli,
@@ -39,7 +39,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The coding of this name, in any case.
+    /// The coding called `name`, in any case.
     fn of(name: &[u8]) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if is("gzip") || is("x-gzip") {
@@ -56,20 +56,20 @@ impl Coding {
     }
 }
 
-/// What the Content-Encoding field of a message says.
+/// The Content-Encoding of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codings {
-    /// The content is plain.
+    /// The content is not coded.
     Identity,
-    /// One coding, and it can be undone.
+    /// One supported coding.
     One(Coding),
-    /// A coding that is not known here, or more than one: the content can only be passed on as it is.
+    /// An unknown coding, or more than one: the content can only be forwarded unchanged.
     Unknown,
 }
 
 impl Codings {
-    /// Reads the values of the Content-Encoding field lines of a message. `identity` does not belong there but changes
-    /// nothing (RFC 9110 §12.5.3); so do empty list members (§5.6.1).
+    /// Parses the values of Content-Encoding. `identity` is not valid there, but ignored (RFC 9110 §12.5.3); so are
+    /// empty list members (§5.6.1).
     pub fn of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut codings = Self::Identity;
         for member in values.flat_map(|value| value.split(|&byte| byte == b',')) {

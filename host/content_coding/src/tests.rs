@@ -1,4 +1,4 @@
-//! What holds for every coding, and what other programs' content decodes to.
+//! Properties of all codings, and content from other programs.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use super::*;
 
 const ALL: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
-/// Content of other programs that has one end only.
+/// Content from other programs with a single end.
 const FOREIGN: [(Coding, &[u8]); 8] = [
     (Coding::Gzip, GZIP_WITH_NAME),
     (Coding::Deflate, ZLIB),
@@ -21,7 +21,7 @@ const FOREIGN: [(Coding, &[u8]); 8] = [
 
 const MAX_RATIO: u32 = 100;
 
-/// A small generator (xorshift), so that a failure can be repeated.
+/// A small generator (xorshift), so that failures are reproducible.
 struct Random(u64);
 
 impl Random {
@@ -36,7 +36,7 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// Words of a small vocabulary with numbers between: neither all alike nor all different.
+    /// Words of a small vocabulary with numbers in between: partly repetitive.
     fn text(&mut self, len: usize) -> Vec<u8> {
         let mut text = Vec::with_capacity(len + 32);
         while text.len() < len {
@@ -70,7 +70,7 @@ fn encode<'a>(coding: Coding, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec
     coded
 }
 
-/// What the pieces decode to, and how they end.
+/// The decoded pieces, and how they end.
 fn decode<'a>(
     coding: Coding,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -253,7 +253,7 @@ fn what_claims_to_follow_the_end_has_to_be_right() {
 
 #[test]
 fn refuses_what_is_not_the_coding() {
-    // A frame of one byte with a window of 16 MiB; the second one's has 8 MiB.
+    // A frame of one byte with a window of 16 MiB; the window of the second one is 8 MiB.
     const ZSTD_LARGE_WINDOW: &[u8] = b"\x28\xb5\x2f\xfd\0\x70\x09\0\0a";
     const ZSTD_LARGEST_WINDOW: &[u8] = b"\x28\xb5\x2f\xfd\0\x68\x09\0\0a";
     for (coding, coded) in [

@@ -1,33 +1,32 @@
-//! `zstd` (RFC 8878), by `zstd-safe`: the reference implementation in C, behind a safe interface.
+//! `zstd` (RFC 8878), by `zstd-safe`: the reference implementation in C, with a safe interface.
 //!
-//! The one library here that needs a C compiler: no Rust port is out of its trial stage.
-//! About seven seconds of a clean debug build on two cores. A decoder holds some 450 KiB with the windows that encoders
-//! choose, and up to 9 MiB if the content asks for more; an encoder holds up to 1.3 MiB.
+//! It is the only library here that needs a C compiler, because the ports to Rust are still experimental. It takes
+//! about seven seconds of a clean debug build on two cores. A decoder uses some 450 KiB with the windows that encoders
+//! choose, and up to 9 MiB if the content requires more; an encoder uses up to 1.3 MiB.
 //!
-//! Where the last block of a frame is empty the library holds the content against the length that the frame declares
-//! only if the frame came in one piece. So a frame that declares a wrong length may pass: the content is what its blocks
-//! say.
+//! If the last block of a frame is empty, the library compares the content with the declared length only if the frame
+//! arrived in one piece. So a frame with a wrong length may pass; its content is that of its blocks.
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
 use crate::decoder::{DecodeError, Step};
 use crate::encoder::{EncodeError, Push};
 
-/// The library's own choice: about 160 MB/s of source text on one core, to 26 %. Level 1 is twice as fast, to 30 %.
+/// The library's default: about 160 MB/s of source code on one core, to 26 %. Level 1 is twice as fast, to 30 %.
 const LEVEL: i32 = 3;
 
-/// Window of the encoder, as the exponent of two: 256 KiB, an eighth of what the level would take, which is what keeps
-/// the memory small; content seldom repeats what is farther back.
+/// Window of the encoder, as a power of two: 256 KiB, an eighth of the level's default, which saves memory; content
+/// seldom repeats what is farther back.
 const ENCODER_WINDOW_BITS: u32 = 18;
 
-/// Largest window of what is decoded, as the exponent of two: 8 MiB, all that a decoder of this content coding has to
-/// have (RFC 9659 §3).
+/// Maximum window for decoding, as a power of two: 8 MiB, which a decoder of this content coding must support (RFC 9659
+/// §3).
 const DECODER_WINDOW_BITS: u32 = 23;
 
-/// Room that is made for coded bytes at a time.
+/// The room reserved for coded bytes at a time.
 const ROOM: usize = 8 * 1024;
 
-/// Undoes `zstd`.
+/// Decodes `zstd`.
 pub(crate) struct ZstdDecoder {
     context: DCtx<'static>,
     /// Between frames.
@@ -68,7 +67,7 @@ impl ZstdDecoder {
     }
 }
 
-/// Applies `zstd`.
+/// Encodes `zstd`.
 pub(crate) struct ZstdEncoder {
     context: CCtx<'static>,
 }

@@ -1,7 +1,7 @@
-//! What the codec costs without any socket: reading a head, writing it for the next hop, decoding a chunked body.
+//! The cost of the codec without sockets: reading a head, writing it for the next hop, decoding a chunked body.
 //!
-//! Buffers go round as in a connection's steady state, so an allocation that creeps into the path shows here. What a
-//! whole exchange costs is measured by `scripts/bench`.
+//! Buffers are reused as in the steady state of a connection, so a new allocation on the path shows here.
+//! `scripts/bench` measures whole exchanges.
 
 #![expect(
     clippy::unwrap_used,
@@ -122,7 +122,7 @@ fn buffers_of(buffers: &mut Buffers) -> Buffers {
     (text, lines)
 }
 
-/// The text with a whole head, as the read loop finds it.
+/// The text with a whole head, as found by the scanner.
 fn scanned(text: &[u8], mut buffer: Vec<u8>, kind: HeadKind, limits: &HeadLimits) -> Vec<u8> {
     let bounds = HeadScanner::default()
         .scan(text, kind, limits)

@@ -1,8 +1,8 @@
-//! Message bodies, read and written, for each way to frame them (RFC 9112 §6, §7).
+//! Reads and writes message bodies, for each kind of framing (RFC 9112 §6, §7).
 //!
-//! The decoder says which bytes of the caller's buffer are content and never copies them; the encoder writes only
-//! what goes between the caller's slices. Whether the bytes came in time, and what an incomplete body means for the
-//! connection, is for the caller; here it is merely never taken for a complete one.
+//! The decoder reports which bytes of the caller's buffer are content and never copies them; the encoder writes only
+//! the framing between the caller's slices. Timeouts, and the consequences of an incomplete body for the connection,
+//! are the caller's concern; an incomplete body is never reported as complete.
 
 use std::ops::Range;
 
@@ -12,19 +12,19 @@ use crate::chunked::{ChunkedDecoder, Trailers, within};
 use crate::encode::push_hexadecimal;
 use crate::framing::BodyFraming;
 
-/// How a body is wrong. After any of these the decoder is spent and the connection has to be closed.
+/// What is wrong with a body. Afterwards the decoder cannot be used and the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BodyError {
     /// A chunk size line that is not hexadecimal digits and CRLF (RFC 9112 §7.1).
     #[error("a chunk size is malformed")]
     ChunkSizeInvalid,
-    /// A chunk size past `i64::MAX` or of more than 16 digits.
+    /// A chunk size above `i64::MAX` or with more than 16 digits.
     #[error("a chunk size is too large")]
     ChunkSizeTooLarge,
     /// A control character in a chunk extension (RFC 9112 §7.1.1).
     #[error("a chunk extension contains a control character")]
     ChunkExtensionInvalid,
-    /// More than 4 KiB of extensions on a line or 16 KiB in a body.
+    /// More than 4 KiB of extensions on a line, or 16 KiB in a body.
     #[error("chunk extensions are too long")]
     ChunkExtensionTooLong,
     /// No CRLF after the data of a chunk (RFC 9112 §7.1).
@@ -33,7 +33,7 @@ pub enum BodyError {
     /// A malformed trailer section (RFC 9112 §7.1.2).
     #[error("the trailer section is malformed")]
     TrailerInvalid,
-    /// A trailer section of more bytes than a head may have, or of more than 256 lines.
+    /// A trailer section longer than a head may be, or with more than 256 lines.
     #[error("the trailer section is too long")]
     TrailerTooLong,
     /// The input ended before the body did (RFC 9112 §8).
@@ -41,18 +41,18 @@ pub enum BodyError {
     Truncated,
 }
 
-/// What one call of [`BodyDecoder::decode`] found.
+/// The result of [`BodyDecoder::decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of the input that are done with, content included. 0 without `end`: more input is needed.
+    /// The number of bytes consumed, content included. 0 without `end`: more input is needed.
     pub consumed: usize,
-    /// Where in the input the content stands; may be empty.
+    /// The position of the content in the input; may be empty.
     pub content: Range<usize>,
     /// The body is complete.
     pub end: bool,
 }
 
-/// Reads one message body.
+/// Decodes a message body.
 #[derive(Debug)]
 pub struct BodyDecoder {
     reading: Reading,
@@ -67,8 +67,7 @@ enum Reading {
 }
 
 impl BodyDecoder {
-    /// As [`new`](Self::new), for the body of a response from elsewhere: its trailer fields are repaired as far as
-    /// RFC 9112 lets a proxy do so.
+    /// Like [`new`](Self::new), for the body of a response: its trailer fields are repaired as far as RFC 9112 allows.
     pub fn of_response(framing: BodyFraming) -> Self {
         let reading = match framing {
             BodyFraming::Chunked => Reading::Chunked(ChunkedDecoder::of_response()),
@@ -77,7 +76,7 @@ impl BodyDecoder {
         Self { reading }
     }
 
-    /// A decoder for a body that is framed like this.
+    /// A decoder for a body with this framing.
     pub fn new(framing: BodyFraming) -> Self {
         let reading = match framing {
             BodyFraming::Empty | BodyFraming::Length(0) => Reading::Complete,
@@ -88,7 +87,7 @@ impl BodyDecoder {
         Self { reading }
     }
 
-    /// Takes trailer sections of up to `len` bytes; without this 64 KiB.
+    /// Sets the maximum length of the trailer section; the default is 64 KiB.
     #[must_use]
     pub fn with_trailer_limit(mut self, len: usize) -> Self {
         if let Reading::Chunked(decoder) = &mut self.reading {
@@ -97,10 +96,10 @@ impl BodyDecoder {
         self
     }
 
-    /// Reads on in `input`, which begins where the last call stopped consuming; at most one slice of content.
+    /// Decodes `input`, which begins where the last call stopped; returns at most one slice of content.
     ///
     /// # Errors
-    /// The sender broke the chunked coding. Content before the fault came first; every later call fails too.
+    /// The sender violated the chunked coding. Content before the fault has been returned; every later call fails.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let len = match &mut self.reading {
             Reading::Chunked(decoder) => return decoder.decode(input),
@@ -122,7 +121,7 @@ impl BodyDecoder {
         })
     }
 
-    /// Whether the end of the body was seen.
+    /// Whether the body has ended.
     pub fn is_complete(&self) -> bool {
         match &self.reading {
             Reading::Complete => true,
@@ -131,7 +130,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Whether the next byte is content, and not of the frame around it.
+    /// Whether the next byte is content, not framing.
     pub fn is_in_content(&self) -> bool {
         match &self.reading {
             Reading::Length { .. } | Reading::UntilClose => true,
@@ -140,10 +139,10 @@ impl BodyDecoder {
         }
     }
 
-    /// The sender has closed its side.
+    /// The sender has closed its direction.
     ///
     /// # Errors
-    /// `Truncated`, unless the body is complete or this is how it ends.
+    /// `Truncated`, unless the body is complete or ends this way.
     pub fn end_of_input(&mut self) -> Result<(), BodyError> {
         if matches!(self.reading, Reading::UntilClose) {
             self.reading = Reading::Complete;
@@ -154,7 +153,7 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailer fields that may travel, once the body is complete and when there are any.
+    /// The trailer fields that may be forwarded, once the body is complete; `None` if there are none.
     pub fn trailers(&self) -> Option<&Trailers> {
         match &self.reading {
             Reading::Chunked(decoder) => decoder.trailers(),
@@ -162,7 +161,7 @@ impl BodyDecoder {
         }
     }
 
-    /// As [`trailers`](Self::trailers), to edit.
+    /// Like [`trailers`](Self::trailers), for editing.
     pub fn trailers_mut(&mut self) -> Option<&mut Trailers> {
         match &mut self.reading {
             Reading::Chunked(decoder) => decoder.trailers_mut(),
@@ -170,7 +169,7 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes are still to come, where the head said it; 0 once a body without chunks is complete.
+    /// The number of bytes still expected, if known from the head; 0 once a body without chunks is complete.
     pub fn remaining_length(&self) -> Option<u64> {
         match self.reading {
             Reading::Length { left } => Some(left),
@@ -179,8 +178,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes `len` bytes of content as read that went past the decoder, as with splice(2). Only up to
-    /// [`remaining_length`](Self::remaining_length); without one this does nothing.
+    /// Counts `len` bytes of content as read that bypassed the decoder, as with splice(2). At most
+    /// [`remaining_length`](Self::remaining_length); otherwise has no effect.
     pub fn skip(&mut self, len: u64) {
         if let Reading::Length { left } = &mut self.reading {
             debug_assert!(len <= *left);
@@ -192,17 +191,17 @@ impl BodyDecoder {
     }
 }
 
-/// Writes what frames a body; the content itself is written by the caller.
+/// Writes the framing of a body; the caller writes the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEncoder {
-    /// Content as it is: of known length, or until close.
+    /// Content without framing: of known length, or until close.
     Identity,
     /// Each slice of content becomes a chunk.
     Chunked,
 }
 
 impl BodyEncoder {
-    /// Writes what stands before `len` bytes of content; `len` is not 0, which would end the body.
+    /// Writes the framing before `len` bytes of content; `len` must not be 0, which would end the body.
     pub fn begin_chunk(self, out: &mut Vec<u8>, len: usize) {
         debug_assert!(len > 0);
         if self == Self::Chunked {
@@ -211,7 +210,7 @@ impl BodyEncoder {
         }
     }
 
-    /// Writes what stands after the content of a chunk.
+    /// Writes the framing after the content of a chunk.
     pub fn end_chunk(self, out: &mut Vec<u8>) {
         if self == Self::Chunked {
             out.extend_from_slice(b"\r\n");

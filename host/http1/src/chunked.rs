@@ -1,9 +1,9 @@
-//! The chunked transfer coding, read (RFC 9112 §7.1): one enum, one short step per state, byte by byte if need be.
+//! Decodes the chunked transfer coding (RFC 9112 §7.1): one enum, one short step per state, byte by byte if necessary.
 //!
-//! Exactly the grammar, since what two readers take differently here becomes a smuggled request: digits without
-//! sign or gap, CRLF and nothing else after a size and after data. Extensions are checked, bounded and dropped.
-//! The trailer section is kept without the fields that must not travel in one; that of a response is repaired as its head
-//! is. Writing is in `body`.
+//! Strictly by the grammar, because any difference between two readers enables request smuggling: digits without sign
+//! or gap, nothing but CRLF after a size and after data. Extensions are checked, limited and dropped. Trailer fields
+//! that must not be in a trailer section are dropped; those of responses are repaired like heads. Encoding is in
+//! `body`.
 
 use httparse::Status;
 
@@ -13,22 +13,22 @@ use crate::fields::{FieldId, FieldLine, Fields, FieldsMut};
 use crate::parse::span_in;
 use crate::repair;
 
-/// Longest chunk extension with the whitespace before it, in bytes.
+/// Maximum length of a chunk extension including preceding whitespace, in bytes.
 const EXTENSION_BOUND: usize = 4 * 1024;
 
-/// Most bytes of chunk extensions in one body.
+/// Maximum length of all chunk extensions of a body, in bytes.
 const EXTENSIONS_BOUND: u32 = 16 * 1024;
 
-/// Longest trailer section in bytes, unless the caller says otherwise.
+/// Default maximum length of a trailer section, in bytes.
 const TRAILER_LEN_BOUND: u32 = 64 * 1024;
 
-/// Most lines of a trailer section, as of a head.
+/// Maximum number of lines of a trailer section, as for a head.
 const TRAILER_LINES_BOUND: usize = 256;
 
-/// Most digits of a chunk size; leading zeros count.
+/// Maximum number of digits of a chunk size, including leading zeros.
 const SIZE_DIGITS_BOUND: u8 = 16;
 
-/// The fields of a trailer section that may travel to the next hop.
+/// The fields of a trailer section that may be forwarded.
 #[derive(Debug)]
 pub struct Trailers {
     text: Vec<u8>,
@@ -41,18 +41,18 @@ impl Trailers {
         Fields::new(&self.text, &self.lines)
     }
 
-    /// The fields, to edit.
+    /// The fields, for editing.
     pub fn fields_mut(&mut self) -> FieldsMut<'_> {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// Writes the lines, without the empty one that ends the section.
+    /// Writes the lines, without the empty line that ends the section.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         self.fields().lines().for_each(|line| write_line(out, line));
     }
 
-    /// Reads a whole section; `None` when nothing in it may travel. `repairs`: what RFC 9112 lets a proxy repair in a
-    /// field of a response.
+    /// Parses a whole section; `None` if nothing in it may be forwarded. `repairs`: whether fields are repaired as RFC
+    /// 9112 allows for responses.
     fn parse(text: Vec<u8>, repairs: bool) -> Result<Option<Box<Self>>, BodyError> {
         let mut table = [httparse::EMPTY_HEADER; TRAILER_LINES_BOUND];
         let headers = match httparse::parse_headers(&text, &mut table) {
@@ -76,8 +76,8 @@ impl Trailers {
     }
 }
 
-/// Whether a trailer field may go on: nothing that frames, routes, authenticates or says how to read the content
-/// (RFC 9110 §6.5.1), nothing that is for one hop.
+/// Whether a trailer field may be forwarded: not if it concerns framing, routing, authentication or the interpretation
+/// of the content (RFC 9110 §6.5.1), or a single hop.
 fn may_travel(name: &str) -> bool {
     const STAY: [&str; 9] = [
         "authorization",
@@ -119,7 +119,7 @@ impl State {
     const START: Self = Self::Size { size: 0, digits: 0 };
 }
 
-/// Reads one chunked body.
+/// Decodes a chunked body.
 #[derive(Debug)]
 pub(crate) struct ChunkedDecoder {
     state: State,
@@ -150,7 +150,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Sets the longest trailer section that is taken, in bytes.
+    /// Sets the maximum length of the trailer section, in bytes.
     pub(crate) fn limit_trailers(&mut self, len: usize) {
         self.trailer_limit = u32::try_from(len).unwrap_or(u32::MAX);
     }
@@ -171,8 +171,8 @@ impl ChunkedDecoder {
         self.trailers.as_deref_mut()
     }
 
-    /// Reads on: past framing, through at most one slice of content, and past what frames its end. Content before a
-    /// fault is returned first, so that it does not depend on how the input was split; every later call fails.
+    /// Skips framing, then returns at most one slice of content and skips the framing after it. Content before a fault
+    /// is returned first, so the result does not depend on how the input was split; every later call fails.
     pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
         let mut content = 0..0;
         let mut at = 0;
@@ -230,7 +230,7 @@ impl ChunkedDecoder {
     fn after_padding(&mut self, size: u64, len: usize, byte: u8) -> Result<State, BodyError> {
         match byte {
             b'\r' => Ok(State::SizeLineFeed { size }),
-            // Old servers pad every size: bounded by the line alone, a long body has many of them.
+            // Old servers pad every size. Only the line limits the padding, because a long body has many of them.
             b' ' | b'\t' if len < EXTENSION_BOUND => Ok(State::Padding { size, len: len + 1 }),
             b' ' | b'\t' => Err(BodyError::ChunkExtensionTooLong),
             b';' => Ok(State::Extension { size, len }),
@@ -308,7 +308,7 @@ fn after_size_line(size: u64) -> State {
     }
 }
 
-/// As much of `left` as there is in `available` bytes.
+/// The part of `left` that `available` bytes contain.
 pub(crate) fn within(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
@@ -332,7 +332,7 @@ mod tests {
     use super::BodyError::*;
     use super::*;
 
-    /// The content and the number of bytes the body took, or what is wrong, fed in pieces that end at `cuts`.
+    /// The content and the length of the body, or the error, for input in pieces that end at `cuts`.
     fn decode(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, usize)>, BodyError> {
         let mut decoder = ChunkedDecoder::new();
         let (mut content, mut at) = (Vec::new(), 0);

@@ -1,38 +1,37 @@
-//! What a head says about the connection that it came on: whether it lasts (RFC 9112 §9.3), and whether it is authenticated
-//! (RFC 4559, NTLM).
+//! What a head says about its connection: whether it persists (RFC 9112 §9.3), and whether it is authenticated (RFC
+//! 4559, NTLM).
 
 use crate::framing::names_identity;
 use crate::head::{RequestHead, ResponseHead, Version};
 
-/// Whether the connection that this response came on may carry another exchange (RFC 9112 §9.3).
+/// Whether the connection of this response may carry another exchange (RFC 9112 §9.3).
 pub fn is_persistent(head: &ResponseHead) -> bool {
     let connection = head.fields().connection_options();
     let is_kept = match head.version() {
         Version::Http11 | Version::Http2 => !connection.close,
         Version::Http10 => connection.keep_alive && !connection.close,
     };
-    // Whoever takes liberties with the grammar may have written more than was understood.
+    // A peer that violates the grammar may have sent more than was understood.
     is_kept && !head.is_relaxed() && !names_identity(head.fields())
 }
 
-/// Whether the origin may take the connection for this client's own after such a request (RFC 4559, NTLM): another
-/// client must never get it.
+/// Whether such a request may authenticate the connection (RFC 4559, NTLM): no other client may use it then.
 pub fn is_connection_bound(head: &RequestHead) -> bool {
     head.fields()
         .named("authorization")
         .any(|value| is_of_connection(value).is_some())
 }
 
-/// What an origin says about authenticating connections.
+/// The state of connection authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionChallenge {
-    /// It would accept that.
+    /// The origin offers it.
     Offered,
-    /// A handshake is under way: the connection is the client's own.
+    /// A handshake is in progress: the connection belongs to the client.
     Begun,
 }
 
-/// What a response says about authenticating the connection (RFC 4559 §4.1, NTLM), if anything.
+/// The state of connection authentication according to a response (RFC 4559 §4.1, NTLM), if any.
 pub fn connection_challenge(head: &ResponseHead) -> Option<ConnectionChallenge> {
     let mut found = None;
     for value in head.fields().named("www-authenticate") {
@@ -47,7 +46,7 @@ pub fn connection_challenge(head: &ResponseHead) -> Option<ConnectionChallenge> 
     found
 }
 
-/// Whether credentials or a challenge are of a scheme that authenticates connections, and whether they have a token.
+/// Whether the scheme of credentials or of a challenge authenticates connections; `Some(true)` if there is a token.
 fn is_of_connection(value: &[u8]) -> Option<bool> {
     ["NTLM", "Negotiate"].iter().find_map(|scheme| {
         let (begin, rest) = value.split_at_checked(scheme.len())?;

@@ -1,9 +1,9 @@
-//! What a field section says about the content.
+//! What fields say about the content.
 
 use crate::fields::FieldsMut;
 use crate::head::ResponseHead;
 
-/// Whether a response is a stream of events, whose server may have nothing to say for long (`text/event-stream`).
+/// Whether a response is an event stream (`text/event-stream`), whose server may be silent for long.
 pub fn is_event_stream(head: &ResponseHead) -> bool {
     head.fields().named("content-type").any(|value| {
         let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
@@ -13,8 +13,8 @@ pub fn is_event_stream(head: &ResponseHead) -> bool {
     })
 }
 
-/// Takes out of a head what describes the very bytes of content that are not sent as they came: digests and ranges;
-/// a strong validator becomes weak (RFC 9110 §8.8.1).
+/// Removes the fields that describe the exact bytes of content, because those are changed: digests and ranges; a strong
+/// validator becomes weak (RFC 9110 §8.8.1).
 pub fn forget_digests(fields: &mut FieldsMut<'_>) {
     const OF_THE_BYTES: [&str; 5] = [
         "accept-ranges",
@@ -33,7 +33,7 @@ pub fn forget_digests(fields: &mut FieldsMut<'_>) {
         .filter(|tag| !tag.starts_with(b"W/"))
         .map(|tag| [b"W/", tag].concat());
     if let Some(weak) = strong {
-        // A tag that was read as a field value is one with two letters more.
+        // The tag was a valid field value, and remains one with two more letters.
         let _ = fields.set("ETag", &weak);
     }
 }

@@ -1,10 +1,10 @@
-//! Bytes of a head, written behind what is in the buffer already: no formatting machinery, no allocation of its own.
+//! Appends parts of a head to a buffer, without formatting machinery or allocations.
 //!
-//! Writes what it is given; whether a name or value may stand in a line was checked where it came from.
+//! Names and values are written unchecked; the caller must have checked them.
 
 use crate::fields::FieldView;
 
-/// Writes `HTTP/1.1 status reason` and the line end; the space before an empty reason is part of the grammar.
+/// Writes `HTTP/1.1 status reason` and the line end; the grammar requires the space before an empty reason.
 pub fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(out, u64::from(status));
@@ -24,12 +24,12 @@ pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a field line as it was received.
+/// Writes a field line as received.
 pub(crate) fn write_line(out: &mut Vec<u8>, line: FieldView<'_>) {
     write_field(out, line.name, line.value);
 }
 
-/// Writes a field line whose value is a number.
+/// Writes a field line with a decimal value.
 pub fn write_decimal(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: u64) {
     out.extend_from_slice(name.as_ref());
     out.extend_from_slice(b": ");
@@ -128,8 +128,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// Whether a reason phrase is the registered one for its status, in any case, one that widespread servers send, or
-/// none.
+/// Whether a reason phrase is empty, the registered one for its status in any case, or one that widespread servers
+/// send.
 pub fn is_usual_reason(status: u16, reason: &[u8]) -> bool {
     let usual: &[&str] = match status {
         200 => &["Connection established"],

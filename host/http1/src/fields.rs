@@ -1,13 +1,14 @@
-//! A field section: lines in received order and spelling, repeats kept, names compared without case (RFC 9110 §5).
+//! A field section: lines in received order and spelling, with repeats, names compared case-insensitively (RFC 9110
+//! §5).
 //!
-//! A line is two spans into its head's text and a [`FieldId`] found once, so that every later question about
-//! a field the proxy cares for is a comparison of bytes-sized numbers. Edits push new text behind the old.
-//! What a field means is decided elsewhere (`framing`, `forward`); here names and values are only checked.
+//! A line consists of two spans into its head's text and a [`FieldId`], which is determined once, so that looking for a
+//! field that the proxy uses compares small numbers. Edits append new text. The meaning of fields is decided elsewhere
+//! (`framing`, `forward`); only names and values are checked here.
 
 use plugin_contract::field::{is_field_value, is_token};
 use thiserror::Error;
 
-/// A piece of a head's text.
+/// A part of a head's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte.
@@ -17,7 +18,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span from `start` to `end`; the caller has made sure that the text is shorter than 4 GiB.
+    /// The span from `start` to `end`; the caller guarantees that the text is shorter than 4 GiB.
     pub(crate) fn between(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= u32::MAX as usize);
         Self {
@@ -32,7 +33,7 @@ impl Span {
         &text[start..start + self.len as usize]
     }
 
-    /// The bytes in `text`, known to be ASCII since the span was made.
+    /// The bytes in `text`, which were known to be ASCII when the span was made.
     pub(crate) fn str_of(self, text: &[u8]) -> &str {
         let bytes = self.of(text);
         debug_assert!(bytes.is_ascii());
@@ -44,7 +45,7 @@ impl Span {
     }
 }
 
-/// The fields that the proxy itself reads or rewrites; everything else is `Other`.
+/// The fields that the proxy reads or rewrites; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(
@@ -72,7 +73,7 @@ pub enum FieldId {
 }
 
 impl FieldId {
-    /// The id of the field called `name`, compared without case.
+    /// The id of the field called `name`, in any case.
     pub fn of(name: &[u8]) -> Self {
         let candidates: &[(&[u8], Self)] = match name.len() {
             2 => &[(b"te", Self::Te)],
@@ -102,7 +103,7 @@ impl FieldId {
     }
 }
 
-/// One field line of a head or trailer section: where its name and value stand, and which field it is.
+/// A field line of a head or trailer section: the positions of name and value, and the field's id.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldLine {
     name: Span,
@@ -111,7 +112,7 @@ pub struct FieldLine {
 }
 
 impl FieldLine {
-    /// The line with this name and value, both already checked.
+    /// A line with this name and value, which are already checked.
     pub(crate) fn new(text: &[u8], name: Span, value: Span) -> Self {
         let id = FieldId::of(name.of(text));
         Self { name, value, id }
@@ -134,36 +135,36 @@ impl FieldLine {
     }
 }
 
-/// One field line, ready to be read.
+/// A field line with its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldView<'a> {
-    /// Which field it is.
+    /// The field's id.
     pub id: FieldId,
-    /// The name as it was received, a token.
+    /// The name as received, a token.
     pub name: &'a [u8],
     /// The value without surrounding whitespace; never contains CR, LF or NUL.
     pub value: &'a [u8],
 }
 
-/// A field section to read from.
+/// A field section for reading.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
     text: &'a [u8],
     lines: &'a [FieldLine],
 }
 
-/// What the Connection field lists (RFC 9110 §7.6.1).
+/// The options in the Connection field (RFC 9110 §7.6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
     /// `close`: the connection ends after this exchange.
     pub close: bool,
-    /// `keep-alive`: an HTTP/1.0 peer asks for the connection to be kept.
+    /// `keep-alive`: an HTTP/1.0 peer requests a persistent connection.
     pub keep_alive: bool,
-    /// `upgrade`: the Upgrade field is meant for this hop.
+    /// `upgrade`: the Upgrade field is for this hop.
     pub upgrade: bool,
-    /// `te`: the TE field is meant for this hop.
+    /// `te`: the TE field is for this hop.
     pub te: bool,
-    /// Something else: the names of fields that are meant for this hop only.
+    /// Other options: names of fields that are for this hop only.
     pub nominates: bool,
 }
 
@@ -172,7 +173,7 @@ impl<'a> Fields<'a> {
         Self { text, lines }
     }
 
-    /// Name and value of every line, in order.
+    /// The name and value of every line, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         self.lines
             .iter()
@@ -201,7 +202,7 @@ impl<'a> Fields<'a> {
             .map(move |line| line.value.of(self.text))
     }
 
-    /// The values of all lines called `name`, compared without case.
+    /// The values of all lines called `name`, in any case.
     pub fn named<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let id = FieldId::of(name.as_bytes());
         self.lines
@@ -215,7 +216,7 @@ impl<'a> Fields<'a> {
         self.raw_members(id).filter(|member| !member.is_empty())
     }
 
-    /// Like [`members`](Self::members) with the empty ones, for fields where they are a fault.
+    /// Like [`members`](Self::members) with empty ones, for fields where they are an error.
     pub(crate) fn raw_members(self, id: FieldId) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.all(id)
             .flat_map(|value| value.split(|&byte| byte == b','))
@@ -227,7 +228,7 @@ impl<'a> Fields<'a> {
         self.lines.len()
     }
 
-    /// Whether there is no line at all.
+    /// Whether there are no lines.
     pub fn is_empty(self) -> bool {
         self.lines.is_empty()
     }
@@ -247,7 +248,7 @@ impl<'a> Fields<'a> {
         self.lines.iter().rposition(|line| line.id == id)
     }
 
-    /// What the Connection field lists.
+    /// The options of the Connection field.
     pub fn connection_options(self) -> ConnectionOptions {
         let mut options = ConnectionOptions::default();
         if !self.has(FieldId::Connection) {
@@ -270,15 +271,16 @@ impl<'a> Fields<'a> {
 /// Why an edit of a field section was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldRefused {
-    /// The name is no token (RFC 9110 §5.1).
+    /// The name is not a token (RFC 9110 §5.1).
     #[error("the field name is not a token")]
     Name,
-    /// The value has a control character or whitespace at an end (RFC 9110 §5.5), or the head grew past 4 GiB.
+    /// The value contains a control character or begins or ends with whitespace (RFC 9110 §5.5), or the head would
+    /// exceed 4 GiB.
     #[error("the field value contains a control character or begins or ends with white space")]
     Value,
 }
 
-/// A field section to edit. An error leaves it as it was.
+/// A field section for editing. A failed edit does not change it.
 #[derive(Debug)]
 pub struct FieldsMut<'a> {
     text: &'a mut Vec<u8>,
@@ -290,13 +292,13 @@ impl<'a> FieldsMut<'a> {
         Self { text, lines }
     }
 
-    /// The section as it stands.
+    /// The section for reading.
     pub fn view(&self) -> Fields<'_> {
         Fields::new(self.text, self.lines)
     }
 
-    /// Takes out the fields that Connection nominates as belonging to this hop, and the nominations with them: fields
-    /// that are added later are not its to name. Via stays, as it does when a head is forwarded.
+    /// Removes the fields that Connection names for this hop, together with their names in Connection, so that it does
+    /// not affect fields that are added later. Via remains, as it does when a head is forwarded.
     pub fn settle_connection(&mut self) {
         if !self.view().connection_options().nominates {
             return;
@@ -324,15 +326,15 @@ impl<'a> FieldsMut<'a> {
         if kept.is_empty() {
             self.remove("connection");
         } else {
-            // Members of a value that was received, put together as a value.
+            // Members of a received value form a valid value.
             let _ = self.set("Connection", &kept.join(&b", "[..]));
         }
     }
 
-    /// Gives the field this one value: in the place of its first line, without its repeats, or else at the end.
+    /// Sets the field to this single value, at the position of its first line or else at the end; removes repeats.
     ///
     /// # Errors
-    /// When name or value may not stand in a field line.
+    /// Name or value are invalid.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), FieldRefused> {
         self.check(name, value)?;
         let id = FieldId::of(name.as_bytes());
@@ -352,14 +354,14 @@ impl<'a> FieldsMut<'a> {
     /// Adds a line at the end.
     ///
     /// # Errors
-    /// When name or value may not stand in a field line.
+    /// Name or value are invalid.
     pub fn append(&mut self, name: &str, value: &[u8]) -> Result<(), FieldRefused> {
         self.check(name, value)?;
         self.push(name, value);
         Ok(())
     }
 
-    /// Removes every line called `name` and returns how many there were.
+    /// Removes all lines called `name`; returns their number.
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.lines.len();
         let id = FieldId::of(name.as_bytes());
@@ -395,14 +397,14 @@ impl<'a> FieldsMut<'a> {
     }
 }
 
-/// Puts `bytes` behind the text; the caller has made sure that they fit.
+/// Appends `bytes` to the text; the caller guarantees that they fit.
 pub(crate) fn push_text(text: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = text.len();
     text.extend_from_slice(bytes);
     Span::between(start, text.len())
 }
 
-/// Whether a field may be sent.
+/// Checks a field before it is sent.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,15 +1,15 @@
-//! What a client speaks that does not speak HTTP/1, told by its first bytes.
+//! Detects the protocol of a client that does not speak HTTP/1, by its first bytes.
 //!
-//! Clients that are configured wrongly are the most usual cause of requests that cannot be read: a proxy that is named
-//! as a SOCKS proxy, a port that speaks TLS and one that does not, a load balancer that sends the PROXY protocol. The
-//! log names the protocol and what to do. Nothing is decided here; the bytes have been refused.
+//! Misconfigured clients are the most frequent cause of malformed requests: a proxy that is configured as a SOCKS
+//! proxy, TLS to a port without TLS or the reverse, a load balancer that sends the PROXY protocol. The log names the
+//! protocol and a remedy. This decides nothing; the bytes have already been refused.
 
 /// A protocol that is not HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
     /// Its name, such as `SOCKS5`.
     pub name: &'static str,
-    /// What to do for the client to get through.
+    /// How to make the client work.
     pub remedy: &'static str,
 }
 
@@ -18,7 +18,7 @@ const THROUGH_CONNECT: &str = "tunnel it through this proxy with CONNECT";
 const BY_HTTP: &str = "set the proxy URL to http://, or start the proxy with --cert-file and --key-file to accept TLS";
 
 impl Foreign {
-    /// What these first bytes of a connection are; `None` if they are HTTP/1, or nothing that is known here.
+    /// Detects the protocol by the first bytes of a connection; `None` if they are HTTP/1 or unknown.
     pub fn of(received: &[u8]) -> Option<Self> {
         let (name, remedy) = by_bytes(received).or_else(|| by_line(received))?;
         Some(Self { name, remedy })
@@ -28,7 +28,7 @@ impl Foreign {
 fn by_bytes(received: &[u8]) -> Option<(&'static str, &'static str)> {
     Some(match received {
         [0x16, 0x03, ..] => ("TLS", BY_HTTP),
-        // A hello in the form of SSL 2.
+        // A ClientHello in the format of SSL 2.
         [0x80..=0xff, _, 0x01, 0x00 | 0x03, ..] => ("TLS", BY_HTTP),
         [0x05] | [0x05, 1..=255, ..] => ("SOCKS5", AS_HTTP_PROXY),
         [0x04] | [0x04, 0x01 | 0x02, ..] => ("SOCKS4", AS_HTTP_PROXY),
@@ -74,7 +74,7 @@ fn by_bytes(received: &[u8]) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Protocols of lines, by the first of them.
+/// Line-based protocols, by their first line.
 fn by_line(received: &[u8]) -> Option<(&'static str, &'static str)> {
     const LONGEST: usize = 512;
     let start = received

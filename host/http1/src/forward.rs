@@ -1,9 +1,9 @@
-//! What an intermediary must change in a head (RFC 9110 §7.6, RFC 9112 §3.2.2), written straight to the next hop.
+//! Writes a head for the next hop, with the changes that an intermediary must make (RFC 9110 §7.6, RFC 9112 §3.2.2).
 //!
-//! Received lines keep order, spelling and repeats. What belongs to one hop is left out, with the fields that
-//! Connection nominates; Host, framing, Via and the connection fields are the proxy's own and written anew, so
-//! that no edit and no peer can make the head say another framing than the body has. Decides nothing about
-//! policy: what is upgraded, kept alive or chunked comes in the options.
+//! Received lines keep their order, spelling and repeats. Fields for one hop are omitted, including those that
+//! Connection names. Host, framing, Via and the connection fields are written anew, so that neither edits nor peers can
+//! make the head announce another framing than the body has. There is no policy here: the options say whether to
+//! upgrade, to persist or to use chunks.
 
 mod request;
 mod response;
@@ -13,10 +13,10 @@ pub use response::{ConnectionAnnouncement, OutFraming, ResponseForward, forward_
 
 use crate::fields::{ConnectionOptions, FieldId, FieldView, Fields};
 
-/// Room for the lines that are the proxy's own.
+/// Room for the lines that the proxy writes.
 const OWN_LINES_LEN: usize = 256;
 
-/// Fields that say something about this hop alone, or that the proxy writes itself (RFC 9110 §7.6.1).
+/// Fields for one hop only, or that the proxy writes itself (RFC 9110 §7.6.1).
 fn is_for_one_hop(id: FieldId) -> bool {
     matches!(
         id,
@@ -31,7 +31,7 @@ fn is_for_one_hop(id: FieldId) -> bool {
     )
 }
 
-/// Whether Connection names this field; Via stays, a chain of proxies is not the sender's to hide.
+/// Whether Connection names this field. Via remains: a sender must not hide the chain of proxies.
 fn is_nominated(fields: Fields<'_>, connection: ConnectionOptions, line: FieldView<'_>) -> bool {
     connection.nominates
         && line.id != FieldId::Via
@@ -40,7 +40,7 @@ fn is_nominated(fields: Fields<'_>, connection: ConnectionOptions, line: FieldVi
             .any(|option| option.eq_ignore_ascii_case(line.name))
 }
 
-/// Writes Connection with the options that hold, or nothing when none does.
+/// Writes Connection with the options that are set, or nothing if there are none.
 fn write_connection(options: &[(&str, bool)], out: &mut Vec<u8>) {
     let mut separator = "Connection: ";
     for (option, _) in options.iter().filter(|(_, holds)| *holds) {

@@ -1,9 +1,9 @@
-//! Where a message body ends (RFC 9112 §6.3).
+//! Determines where a message body ends (RFC 9112 §6.3).
 //!
-//! A proxy and an origin that disagree on this let one client speak in another's name, so every doubt is an
-//! error here and nothing is repaired: a length beside a transfer coding, a second opinion about the length, a
-//! coding that is not exactly `chunked`. Of a response, `identity` alone counts as no coding, and the connection is not
-//! used again. Decides from the head alone; reading the body is for `body`.
+//! If a proxy and an origin disagree about that, one client can send requests in the name of another. So everything
+//! ambiguous is an error, and nothing is repaired: a length with a transfer coding, contradicting lengths, a coding
+//! other than exactly `chunked`. In a response, `identity` alone counts as no coding, and the connection is not reused.
+//! Decides by the head alone; `body` reads the body.
 
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ use crate::head::{RequestHead, ResponseHead, Version};
 /// How the end of a message body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// There is none.
+    /// There is no body.
     Empty,
     /// After this many bytes; at most `i64::MAX`.
     Length(u64),
@@ -25,10 +25,10 @@ pub enum BodyFraming {
     UntilClose,
 }
 
-/// How the framing of a message is in doubt. After any of these the connection cannot be used further.
+/// Why the framing of a message is ambiguous. The connection must be closed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FramingError {
-    /// Content-Length beside Transfer-Encoding (RFC 9112 §6.1).
+    /// Content-Length with Transfer-Encoding (RFC 9112 §6.1).
     #[error("Content-Length and Transfer-Encoding in one message")]
     LengthWithTransferCoding,
     /// Transfer-Encoding in an HTTP/1.0 message (RFC 9112 §6.1).
@@ -37,13 +37,13 @@ pub enum FramingError {
     /// A transfer coding other than chunked: 501 to a client (RFC 9112 §6.1).
     #[error("a transfer coding other than chunked")]
     TransferCodingUnsupported,
-    /// Chunked twice, not last or with parameters, or a list with nothing in it (RFC 9112 §6.3, §7).
+    /// Chunked twice, not last or with parameters, or an empty list (RFC 9112 §6.3, §7).
     #[error("Transfer-Encoding is not exactly \"chunked\"")]
     TransferCodingInvalid,
-    /// A length that is not all digits, or past `i64::MAX` (RFC 9110 §8.6).
+    /// A length that is not all digits, or above `i64::MAX` (RFC 9110 §8.6).
     #[error("Content-Length is not a number of bytes")]
     LengthInvalid,
-    /// Two lengths that differ (RFC 9110 §8.6).
+    /// Different lengths (RFC 9110 §8.6).
     #[error("Content-Length has conflicting values")]
     LengthConflict,
     /// A CONNECT request with content (RFC 9110 §9.3.6).
@@ -57,7 +57,7 @@ pub enum FramingError {
 /// Where the body of this request ends.
 ///
 /// # Errors
-/// The client broke the rules; reply with 400, or 501 for `TransferCodingUnsupported`, and close.
+/// The client violated the protocol; reply with 400, or 501 for `TransferCodingUnsupported`, and close.
 pub fn request_framing(head: &RequestHead) -> Result<BodyFraming, FramingError> {
     let framing = match announced(head.fields(), head.version())? {
         BodyFraming::UntilClose => BodyFraming::Empty,
@@ -71,10 +71,10 @@ pub fn request_framing(head: &RequestHead) -> Result<BodyFraming, FramingError> 
     }
 }
 
-/// Where the body of this response ends. Interim responses have none; the 2xx of a CONNECT is the caller's.
+/// Where the body of this response ends. Interim responses have none; the caller handles a 2xx to CONNECT.
 ///
 /// # Errors
-/// The origin broke the rules; reply with 502 and close its connection.
+/// The origin violated the protocol; reply with 502 and close its connection.
 pub fn response_framing(
     head: &ResponseHead,
     request_method: &str,
@@ -91,14 +91,14 @@ pub fn response_framing(
     }
 }
 
-/// Whether the only transfer coding is `identity`, which RFC 2616 had and RFC 9112 §7 has not: none at all.
+/// Whether the only transfer coding is `identity`, which RFC 2616 defined and RFC 9112 §7 does not: no coding.
 pub(crate) fn names_identity(fields: Fields<'_>) -> bool {
     let mut values = fields.all(FieldId::TransferEncoding);
     let is_identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
     values.next().is_some_and(is_identity) && values.next().is_none()
 }
 
-/// What the fields say, whether or not the message may have a body; `UntilClose` when they say nothing.
+/// The framing that the fields announce, whether or not the message may have a body; `UntilClose` if there is none.
 fn announced(fields: Fields<'_>, version: Version) -> Result<BodyFraming, FramingError> {
     let length = content_length(fields)?;
     if !fields.has(FieldId::TransferEncoding) {
@@ -158,7 +158,7 @@ fn is_chunked(member: &[u8]) -> Result<bool, FramingError> {
     Ok(false)
 }
 
-/// The number that `bytes` write, when they are 1*DIGIT and no more than `i64::MAX`.
+/// The number in `bytes`, if they are 1*DIGIT and not above `i64::MAX`.
 pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;
@@ -178,7 +178,8 @@ mod tests {
     use crate::connection::is_persistent;
     use crate::head::tests::{request, response};
 
-    /// What these field lines say in an HTTP/1.1 message, both ways; a request cannot end at close.
+    /// The framing of HTTP/1.1 messages with these field lines, for requests and responses; a request cannot end at
+    /// close.
     const FIELDS: &[(&str, Result<BodyFraming, FramingError>)] = &[
         ("", Ok(UntilClose)),
         ("Content-Length: 0\r\n", Ok(Length(0))),
@@ -313,7 +314,7 @@ mod tests {
         }
     }
 
-    /// What the fields say in a response, where `identity` is no coding.
+    /// The framing of a response with these fields, where `identity` is no coding.
     fn in_response(
         fields: &str,
         said: Result<BodyFraming, FramingError>,

@@ -1,30 +1,30 @@
-//! What can be told of a request whose head cannot be read, for the log.
+//! Extracts what is recognisable of a request whose head is malformed, for the log.
 //!
-//! A refusal is of use to an operator only with what was asked for. Nothing here decides anything: the request has been
-//! refused, and what stands here is what it seems to say. All of it is a peer's text and bounded in length.
+//! An operator needs to know what was requested to make use of a refusal. Nothing is decided here: the request has been
+//! refused. All text comes from the peer and is limited in length.
 
 use plugin_contract::field::is_token;
 
-/// Longest method that is kept, in bytes; a longer one is no method.
+/// Maximum length of a method, in bytes; longer text is not a method.
 const MAX_METHOD_LEN: usize = 32;
-/// Longest host that is kept, in bytes; a longer one is no name (RFC 1035 §2.3.4).
+/// Maximum length of a host, in bytes; longer text is not a name (RFC 1035 §2.3.4).
 const MAX_HOST_LEN: usize = 255;
-/// Longest path that is kept, in bytes; `...` stands for the rest.
+/// Maximum length of a path, in bytes; the rest becomes `...`.
 const MAX_PATH_LEN: usize = 256;
 
-/// What a request seems to ask for.
+/// The recognisable parts of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Glimpse {
-    /// The method; empty if there is none that could be one.
+    /// The method; empty if there is none.
     pub method: String,
-    /// Host, in lower case and without brackets, and port that the target names, or else the first Host field.
+    /// Host (in lower case and without brackets) and port of the target, or else of the first Host field.
     pub authority: Option<(String, u16)>,
-    /// Path and query; empty if there is nothing that looks like one, since lines of other protocols hold passwords.
+    /// Path and query; empty if nothing looks like one, because lines of other protocols may contain passwords.
     pub path: Vec<u8>,
 }
 
 impl Glimpse {
-    /// Looks at what was received of a head.
+    /// Extracts the parts from the received bytes of a head.
     pub fn of(received: &[u8]) -> Self {
         let start = received
             .iter()
@@ -53,7 +53,7 @@ impl Glimpse {
     }
 }
 
-/// The authority of a target, if it has one, the port that it means by none, and the path.
+/// The authority of a target, if any, its default port, and the path.
 fn split_target(target: &[u8], is_connect: bool) -> (Option<&[u8]>, u16, &[u8]) {
     let after = |scheme: &[u8]| {
         let (begin, rest) = target.split_at_checked(scheme.len())?;
@@ -70,12 +70,12 @@ fn split_target(target: &[u8], is_connect: bool) -> (Option<&[u8]>, u16, &[u8]) 
         .iter()
         .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
-    // What stands before the host may be a password.
+    // The part before the host may be a password.
     let host = authority.rsplit(|byte| *byte == b'@').next();
     (host, port, path)
 }
 
-/// The value of a line that is a Host field.
+/// The value, if the line is a Host field.
 fn host_field(line: &[u8]) -> Option<&[u8]> {
     let (name, value) = line.split_at_checked("host:".len())?;
     name.eq_ignore_ascii_case(b"host:")

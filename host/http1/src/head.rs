@@ -1,8 +1,9 @@
-//! What a start line and a field section say: [`RequestHead`] and [`ResponseHead`] (RFC 9112 §3–5, RFC 9110 §7.1).
+//! The contents of a start line and a field section: [`RequestHead`] and [`ResponseHead`] (RFC 9112 §3–5, RFC 9110
+//! §7.1).
 //!
-//! A head owns the bytes that were received and remembers where things stand in them; edits are pushed behind.
-//! Both of its buffers come from the caller and go back to it, also on refusal, so that a connection needs no
-//! allocation per exchange. A request head that exists has a valid target and, in HTTP/1.1, one valid Host.
+//! A head owns the received bytes and has spans into them; edits are appended. Both of its buffers come from the caller
+//! and are returned to it, also on refusal, so that a connection needs no allocation per exchange. A request head that
+//! exists has a valid target and, in HTTP/1.1, one valid Host.
 
 mod request;
 mod response;
@@ -13,20 +14,20 @@ pub use response::ResponseHead;
 use crate::fields::FieldLine;
 use crate::parse::HeadError;
 
-/// The versions that are spoken here.
+/// The supported versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
     Http11,
-    /// HTTP/2, whose messages are read here as HTTP/1.1 text. No text names it: whoever knows says so with
+    /// HTTP/2, whose messages are read here as HTTP/1.1 text. The text cannot express it; the caller sets it with
     /// `set_version`.
     Http2,
 }
 
 impl Version {
-    /// The number alone, as Via wants it.
+    /// The number alone, as in Via.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",
@@ -36,12 +37,12 @@ impl Version {
     }
 }
 
-/// A head that was refused, with the buffers it was to be made of.
+/// A head that was refused, with its buffers.
 #[derive(Debug)]
 pub struct Refused {
     /// What is wrong.
     pub error: HeadError,
-    /// The text as it was given.
+    /// The text as given.
     pub text: Vec<u8>,
     /// The allocation for the lines.
     pub lines: Vec<FieldLine>,
@@ -54,12 +55,12 @@ pub(crate) mod tests {
     use crate::target::TargetError;
     use HeadError::*;
 
-    /// The head in `text`, which has to be a good one.
+    /// Parses `text`, a valid head.
     pub(crate) fn request(text: &str) -> RequestHead {
         parse_request(text.as_bytes()).unwrap()
     }
 
-    /// The head in `text`, which has to be a good one.
+    /// Parses `text`, a valid head.
     pub(crate) fn response(text: &str) -> ResponseHead {
         parse_response(text.as_bytes()).unwrap()
     }

@@ -1,15 +1,16 @@
-//! HTTP/1.1 without sockets or clocks: bytes in, values out (RFC 9112, and RFC 9110 §7 for what a proxy changes).
+//! HTTP/1.1 without sockets or clocks: bytes in, values out (RFC 9112, and RFC 9110 §7 for the changes of a proxy).
 //!
-//! In the order a message meets it: `parse` finds and reads a head, `repair` writes a malformed one anew where that is
-//! allowed; `head` and `fields` are what it says, `target` where a request goes (9112 §3.2), `framing` where its body ends
-//! (9112 §6); `body` and `chunked` read and write that body (9112 §7). A proxy asks `connection` whether a connection is
-//! kept and whose it is, `method`, `trace`, `via` and `content` what else decides what it does, `upgrade` which changes of
-//! protocol may pass (9110 §7.8). `forward` writes the head for the next hop (9110 §7.6), with the writers of `encode`.
-//! `glimpse` and `foreign` tell what a refused request seems to be.
+//! In the order in which a message meets them: `parse` finds and parses a head, `repair` rewrites a malformed one where
+//! that is allowed; `head` and `fields` have its contents, `target` determines where a request goes (9112 §3.2),
+//! `framing` where its body ends (9112 §6); `body` and `chunked` read and write the body (9112 §7). `connection` says
+//! whether a connection persists and whether it belongs to one client; `method`, `trace`, `via` and `content` have
+//! further rules; `upgrade` says which protocol switches are allowed (9110 §7.8). `forward` writes the head for the
+//! next hop (9110 §7.6), using `encode`. `glimpse` and `foreign` describe refused requests.
 //!
-//! Promises: what breaks the grammar is refused with an error that names the fault, nothing is repaired but what
-//! `repair` lists, and nothing is guessed; no input panics; the steady state allocates nothing, as buffers come from and go back
-//! to the caller. Left to others: limits in time, replies to a peer that broke a rule, caching, HTTP/2.
+//! Guarantees: violations of the grammar are refused with an error that names the fault; nothing is repaired except
+//! what `repair` lists, and nothing is guessed; no input panics; the steady state does not allocate, because buffers
+//! come from the caller and are returned to it. Out of scope: timeouts, replies to peers that violate rules, caching,
+//! HTTP/2.
 
 mod body;
 mod chunked;
@@ -57,14 +58,14 @@ pub use parse::{HeadBounds, HeadError, HeadKind, HeadLimits, HeadScanner};
 pub use target::{Scheme, Target, TargetError, TargetForm};
 pub use trace::{max_forwards, trace_content};
 pub use upgrade::{
-    RequestedUpgrade, requests_websocket, requested_upgrade, switches_to_websocket,
+    RequestedUpgrade, requested_upgrade, requests_websocket, switches_to_websocket,
     upgrade_accepted,
 };
 pub use via::{is_named_in_via, via_value};
 
 #[cfg(test)]
 mod tests {
-    //! What holds for every message, tried on good ones with random faults.
+    //! Properties of all messages, tested on valid ones with random faults.
 
     use super::*;
 
@@ -81,7 +82,7 @@ mod tests {
     ];
     const BODY: &str = "5;a=b\r\nhello\r\n0a \r\n0123456789\r\n0\r\nX: y\r\nHost: z\r\n\r\n";
 
-    /// A small generator (xorshift), so that a failure can be repeated.
+    /// A small generator (xorshift), so that failures are reproducible.
     struct Random(u64);
 
     impl Random {
@@ -92,7 +93,7 @@ mod tests {
             (self.0 % bound as u64) as usize
         }
 
-        /// The text with up to three bytes replaced, removed, inserted or doubled.
+        /// The text with up to three bytes replaced, removed, inserted or duplicated.
         fn mutated(&mut self, text: &str) -> Vec<u8> {
             const BYTES: &[u8] = b"\r\n\0\t :,;/?#@[].0129afx\x7f\x80\xff";
             let mut text = text.as_bytes().to_vec();
@@ -165,7 +166,7 @@ mod tests {
             assert_eq!(again.method(), head.method(), "{shown}");
             assert_eq!(again.host(), head.host(), "{shown}");
             assert_eq!(again.path(), head.path(), "{shown}");
-            // Methods that expect content say that there is none.
+            // Methods that expect content announce its absence.
             let content = |framing| match framing {
                 Ok(BodyFraming::Empty) => Ok(BodyFraming::Length(0)),
                 framing => framing,
@@ -209,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Content and length, once complete, of a chunked body that is fed in pieces of at most `piece` bytes.
+    /// The content of a chunked body in pieces of at most `piece` bytes, and its length once it is complete.
     fn content(input: &[u8], piece: usize) -> (Vec<u8>, Result<Option<usize>, BodyError>) {
         let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
         let (mut content, mut at) = (Vec::new(), 0);

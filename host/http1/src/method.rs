@@ -1,6 +1,6 @@
-//! What a method allows (RFC 9110 §9).
+//! Properties of methods (RFC 9110 §9).
 
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2; QUERY: RFC 10008).
+/// Idempotent methods (RFC 9110 §9.2.2; QUERY: RFC 10008).
 pub fn is_idempotent(method: &str) -> bool {
     matches!(
         method,
@@ -8,8 +8,8 @@ pub fn is_idempotent(method: &str) -> bool {
     )
 }
 
-/// Methods that give content a meaning: without any they announce a length of 0 (RFC 9110 §8.6), as some servers
-/// answer 411 otherwise.
+/// Methods for which content has a meaning: without content they announce a length of 0 (RFC 9110 §8.6), because some
+/// servers answer 411 otherwise.
 pub(crate) fn expects_content(method: &str) -> bool {
     matches!(method, "POST" | "PUT" | "PATCH" | "QUERY")
 }

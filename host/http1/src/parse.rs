@@ -1,8 +1,8 @@
-//! Finding a head in a growing buffer and reading its lines: *not yet*, *here it is*, or a refusal (RFC 9112 §2–5).
+//! Finds a head in a growing buffer and parses its lines: incomplete, complete, or refused (RFC 9112 §2–5).
 //!
-//! [`HeadScanner`] looks at every byte once however the head arrives, so a slow sender costs no more than a fast
-//! one, and what can never become HTTP is refused at its first byte. Field lines are read by httparse, the start
-//! lines here. What the lines mean is decided in `head` and `target`; deadlines are for the caller.
+//! [`HeadScanner`] inspects every byte once however the head arrives, so a slow sender costs no more than a fast one;
+//! bytes that cannot become HTTP are refused at the first one. httparse parses field lines, this file start lines.
+//! `head` and `target` interpret them; the caller enforces deadlines.
 
 use std::mem::MaybeUninit;
 
@@ -16,27 +16,27 @@ use crate::fields::{FieldId, FieldLine, Fields, Span};
 use crate::head::Version;
 use crate::target::TargetError;
 
-/// The most field lines that a head can have, whatever the limits say.
+/// The maximum number of field lines of a head, regardless of the configured limit.
 const FIELDS_BOUND: usize = 256;
 
-/// Most heads have fewer lines than this; for them no larger table is set up.
+/// Most heads have fewer lines than this and use a smaller table.
 const FIELDS_USUAL: usize = 40;
 
-/// The most options that Connection may list: each is compared with the name of every line.
+/// The maximum number of options in Connection: each is compared with the name of every line.
 const CONNECTION_OPTIONS_BOUND: usize = 64;
 
-/// Longest text that spans can point into with room for edits, whatever the limits say.
+/// Maximum length of a text with room for edits that spans can address, regardless of the configured limit.
 const TEXT_BOUND: usize = u32::MAX as usize / 2;
 
-/// How large a head may be.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Longest head, empty lines before it and the start line included, in bytes; past it 431 to a client, 502
-    /// for an origin. Default 64 KiB.
+    /// Maximum length of a head, including preceding empty lines and the start line, in bytes; if exceeded, 431 to a
+    /// client, 502 for an origin. Default 64 KiB.
     pub max_head_len: usize,
-    /// Most field lines, at most 256; past it 431 to a client, 502 for an origin. Default 256.
+    /// Maximum number of field lines, at most 256; if exceeded, 431 to a client, 502 for an origin. Default 256.
     pub max_fields: usize,
-    /// Longest request target in bytes; past it 414. Default 16 KiB.
+    /// Maximum length of a request target in bytes; 414 if exceeded. Default 16 KiB.
     pub max_target_len: usize,
 }
 
@@ -50,31 +50,31 @@ impl Default for HeadLimits {
     }
 }
 
-/// How a head is wrong. After any of these the connection cannot be used further.
+/// What is wrong with a head. The connection must be closed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HeadError {
-    /// The first bytes begin no HTTP/1 message, for instance those of a TLS handshake.
+    /// The first bytes are not an HTTP/1 message; they may be a TLS handshake.
     #[error("this is not HTTP/1")]
     NotHttp,
-    /// A line that ends with LF alone (RFC 9112 §2.2 allows it, and smuggling lives on it).
+    /// A line that ends with LF alone (RFC 9112 §2.2 allows it, but it enables request smuggling).
     #[error("a line ends with LF without CR")]
     BareLineFeed,
-    /// A CR that ends no line (RFC 9112 §2.2).
+    /// A CR that does not end a line (RFC 9112 §2.2).
     #[error("a CR is not followed by LF")]
     BareCarriageReturn,
-    /// The target is longer than the limit, or the request line does not end within that of the head: 414.
+    /// The target exceeds the limit, or the request line does not end within the limit of the head: 414.
     #[error("the request target is too long")]
     TargetTooLong,
-    /// The head is longer than the limit: 431 (RFC 6585 §5).
+    /// The head exceeds the limit: 431 (RFC 6585 §5).
     #[error("the head is too long")]
     HeadTooLong,
-    /// More field lines than the limit: 431.
+    /// The number of field lines exceeds the limit: 431.
     #[error("the head has too many fields")]
     TooManyFields,
-    /// Connection lists more options than any sender means.
+    /// Connection lists too many options.
     #[error("Connection lists too many options")]
     TooManyConnectionOptions,
-    /// The method is no token (RFC 9112 §3.1).
+    /// The method is not a token (RFC 9112 §3.1).
     #[error("the method is not a token")]
     MethodInvalid,
     /// Not `method SP target SP version` (RFC 9112 §3).
@@ -86,13 +86,13 @@ pub enum HeadError {
     /// Not `version SP status SP [reason]` with a status from 100 to 999 (RFC 9112 §4).
     #[error("the status line is malformed")]
     StatusLineInvalid,
-    /// A field name that is no token, has space after it, or a folded line (RFC 9112 §5.1, §5.2).
+    /// A field name that is not a token or is followed by space, or a folded line (RFC 9112 §5.1, §5.2).
     #[error("a field name is malformed")]
     FieldNameInvalid,
     /// A control character in a field value (RFC 9110 §5.5).
     #[error("a field value contains a control character")]
     FieldValueInvalid,
-    /// The bytes are not exactly one head, as the caller promised.
+    /// The bytes are not exactly one head.
     #[error("the head is incomplete")]
     Incomplete,
     /// The request target is malformed.
@@ -104,24 +104,24 @@ pub enum HeadError {
     /// More than one Host (RFC 9112 §3.2).
     #[error("the request has more than one Host")]
     HostRepeated,
-    /// A Host that is no `host[:port]` (RFC 9110 §7.2).
+    /// A Host that is not `host[:port]` (RFC 9110 §7.2).
     #[error("Host is not a host with an optional port")]
     HostInvalid,
 }
 
-/// Which head a scanner looks for.
+/// The kind of head that a scanner looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// A request; empty lines before it are skipped (RFC 9112 §2.2).
     Request,
-    /// A response; it begins with `HTTP/1.`.
+    /// A response, which begins with `HTTP/1.`.
     Response,
     /// A response whose lines may end with LF alone, and that may begin with `ICY `, for
     /// [`ResponseHead::parse_relaxed`](super::ResponseHead::parse_relaxed).
     RelaxedResponse,
 }
 
-/// Where a head stands in the buffer.
+/// The position of a head in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadBounds {
     /// Offset of the start line.
@@ -130,7 +130,7 @@ pub struct HeadBounds {
     pub end: usize,
 }
 
-/// Finds the end of a head in a buffer that grows between calls; one scanner per head.
+/// Finds the end of a head in a growing buffer; one scanner per head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadScanner {
     start: usize,
@@ -140,10 +140,11 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Looks at what came since the last call; `bytes` begins where it began then. `None`: not yet.
+    /// Scans the bytes that arrived since the last call; `bytes` always begins at the same position. `None`:
+    /// incomplete.
     ///
     /// # Errors
-    /// The peer broke the rules or the limits.
+    /// The peer violated the grammar or the limits.
     pub fn scan(
         &mut self,
         bytes: &[u8],
@@ -166,7 +167,7 @@ impl HeadScanner {
         Err(self.overlong(kind))
     }
 
-    /// Whether the start line has begun: before that a client may leave without having asked anything.
+    /// Whether the start line has begun; before that, a client may close without an error.
     pub fn has_begun(&self) -> bool {
         self.begun
     }
@@ -225,8 +226,8 @@ impl HeadScanner {
     }
 }
 
-/// Whether a request line ends in something like a version. A client that speaks another protocol of lines waits for an
-/// answer to the first of them, and gets it.
+/// Whether a request line ends with something like a version. A client of another line-based protocol waits for an
+/// answer after its first line, and gets one.
 fn names_version(line: &[u8]) -> bool {
     const LONGEST: usize = b" HTTP/99.99".len();
     let end = &line[line.len().saturating_sub(LONGEST)..];
@@ -243,7 +244,7 @@ fn find_response(bytes: &[u8], beginnings: &[&[u8]]) -> Result<bool, HeadError> 
     }
 }
 
-/// The request line, by its parts.
+/// The parts of a request line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestLine {
     pub(crate) method: Span,
@@ -251,7 +252,7 @@ pub(crate) struct RequestLine {
     pub(crate) version: Version,
 }
 
-/// The status line, by its parts.
+/// The parts of a status line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StatusLine {
     pub(crate) version: Version,
@@ -259,7 +260,7 @@ pub(crate) struct StatusLine {
     pub(crate) reason: Span,
 }
 
-/// Reads the request head that stands from `start` to the end of `text`.
+/// Parses the request head from `start` to the end of `text`.
 pub(crate) fn request(
     text: &[u8],
     start: usize,
@@ -275,7 +276,7 @@ pub(crate) fn request(
     Ok(parsed)
 }
 
-/// Reads the response head that stands from `start` to the end of `text`.
+/// Parses the response head from `start` to the end of `text`.
 pub(crate) fn response(
     text: &[u8],
     start: usize,
@@ -363,7 +364,7 @@ fn status_line(text: &[u8], start: usize, end: usize) -> Result<StatusLine, Head
     })
 }
 
-/// The version that `name` names; `malformed` when it names none at all.
+/// The version called `name`; `malformed` if it is not a version.
 fn version(name: &[u8], malformed: HeadError) -> Result<Version, HeadError> {
     match name {
         b"HTTP/1.1" => Ok(Version::Http11),
@@ -391,7 +392,7 @@ fn fields_within<const N: usize>(
     }
 }
 
-/// Notes where the names and values that httparse found stand in `text`.
+/// Records the positions of the names and values that httparse found in `text`.
 fn keep(
     text: &[u8],
     headers: &[Header<'_>],
@@ -413,7 +414,7 @@ fn keep(
     check_connection_options(Fields::new(text, lines))
 }
 
-/// The span of `part`, which httparse has cut from `text`.
+/// The span of `part`, a subslice of `text`.
 pub(crate) fn span_in(text: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     Span::between(start, start + part.len())

@@ -1,30 +1,31 @@
-//! What may be repaired in a response that breaks the grammar, and what of it only where the operator says so.
+//! Repairs malformed responses: always where RFC 9112 allows it, further only if the operator configures it.
 //!
-//! A head is repaired by writing it anew, and what is written is then read like any other: nothing gets past the strict
-//! reader, so that no repair can split a response or let a control character through. Only text that was refused comes
-//! here; a good head costs nothing.
+//! A head is repaired by rewriting it, and the result is then parsed like any other. Nothing bypasses the strict
+//! parser, so no repair can split a response or let a control character through. Only refused text is repaired; a valid
+//! head has no extra cost.
 //!
-//! Always, since RFC 9112 lets a proxy do so: a folded field becomes one line (§5.2), white space before a colon is
-//! removed (§5.1; in a head the strict reader does that), and HTTP/1.2 to 1.9 are read as HTTP/1.1 (RFC 9110 §2.5). For [`Leniency::Relaxed`]: LF without CR ends
-//! a line (§2.2), the parts of a status line stand between any white space (§4), `ICY 200 OK` is HTTP/1.0, a control
-//! character in a value or a reason phrase becomes a space (RFC 9110 §5.5), and a line that is no field is left out
-//! (§2.2). Never: NUL, a CR that ends no line, and whatever is or could be taken for a length or a transfer coding: curl and
-//! Squid read a folded one differently.
+//! Always, because RFC 9112 allows it: a folded field becomes one line (§5.2), white space before a colon is removed
+//! (§5.1; in a head, the strict parser does that), and HTTP/1.2 to 1.9 are read as HTTP/1.1 (RFC 9110 §2.5). With
+//! [`Leniency::Relaxed`]: LF without CR ends a line (§2.2), any white space separates the parts of a status line (§4),
+//! `ICY 200 OK` is HTTP/1.0, a control character in a value or a reason phrase becomes a space (RFC 9110 §5.5), and a
+//! line that is not a field is omitted (§2.2). Never: NUL, a CR that does not end a line, and anything that is or could
+//! be mistaken for a length or a transfer coding: curl and Squid disagree about folded ones.
 
 use plugin_contract::field::is_token;
 
 use crate::fields::FieldId;
 
-/// How much of what breaks the grammar is repaired in a response.
+/// How much is repaired in a malformed response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leniency {
-    /// What RFC 9112 lets a proxy repair.
+    /// What RFC 9112 allows.
     Strict,
-    /// What Squid, curl or browsers take as well.
+    /// What Squid, curl or browsers accept as well.
     Relaxed,
 }
 
-/// The response head in `text`, repaired; `None` if it is beyond repair. It need not be a good one, and has to be read.
+/// Repairs the response head in `text`; `None` if that is impossible. The result may still be invalid and must be
+/// parsed.
 pub(crate) fn response_head(text: &[u8], leniency: Leniency) -> Option<Vec<u8>> {
     let mut lines = Lines {
         rest: text,
@@ -41,8 +42,8 @@ pub(crate) fn has_bare_line_feed(text: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', text).any(|at| at == 0 || text[at - 1] != b'\r')
 }
 
-/// The trailer section in `text`, repaired, with the empty line that ends it. LF without CR is never taken here: it would
-/// end the body where others do not end it.
+/// Repairs the trailer section in `text`, including the empty line that ends it. LF without CR is never accepted here:
+/// the body would end where other parsers do not end it.
 pub(crate) fn trailer_section(text: &[u8]) -> Option<Vec<u8>> {
     let leniency = Leniency::Strict;
     let mut out = Vec::with_capacity(text.len());
@@ -57,7 +58,7 @@ pub(crate) fn trailer_section(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Lines without what ends them.
+/// The lines of a text, without line ends.
 struct Lines<'t> {
     rest: &'t [u8],
     leniency: Leniency,
@@ -116,7 +117,7 @@ fn write_status_line(line: &[u8], leniency: Leniency, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The bytes up to the first white space, and those behind it.
+/// The bytes up to the first white space, and those after it.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(|&byte| is_blank(byte));
     let (word, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -124,17 +125,17 @@ fn word(text: &[u8]) -> (&[u8], &[u8]) {
     (word, &rest[next.unwrap_or(rest.len())..])
 }
 
-/// What became of the line before a folded one.
+/// The line before a folded one.
 enum Before {
     Nothing,
-    /// It begins at `at` in what is written.
+    /// It was written at `at`.
     Field {
         at: usize,
-        /// It says where the message ends. Such a value is never changed.
+        /// It determines the end of the message. Such a value is never changed.
         frames: bool,
     },
-    /// The last letters and digits of a line that is left out, in lower case: as many as a name could begin with that
-    /// goes on in the next line.
+    /// It was omitted; its last letters and digits, in lower case: enough to recognise a name that continues on the
+    /// next line.
     LeftOut(Vec<u8>),
 }
 
@@ -175,14 +176,14 @@ fn field_section(mut lines: Lines<'_>, leniency: Leniency, out: &mut Vec<u8>) ->
     lines.rest.is_empty().then_some(())
 }
 
-/// The name of a field, and the colon and what stands behind it.
+/// The name of a field, and the rest from the colon on.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, rest) = line.split_at(memchr::memchr(b':', line)?);
     let name = trimmed_end(name);
     is_token(name).then_some((name, rest))
 }
 
-/// Puts a folded line behind the one that was written last (RFC 9112 §5.2).
+/// Appends a folded line to the last written one (RFC 9112 §5.2).
 fn unfold(line: &[u8], out: &mut Vec<u8>) {
     let more = trimmed(line);
     out.truncate(out.len() - b"\r\n".len());
@@ -194,7 +195,7 @@ fn unfold(line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Checks that a line may be left out; gives the last letters of all lines that belong together.
+/// Checks that a line may be omitted; returns the last letters of the omitted lines that belong together.
 fn leave_out(line: &[u8], before: Before, is_folded: bool) -> Option<Vec<u8>> {
     let mut letters = match before {
         Before::LeftOut(letters) if is_folded => letters,
@@ -210,18 +211,18 @@ fn leave_out(line: &[u8], before: Before, is_folded: bool) -> Option<Vec<u8>> {
     Some(letters)
 }
 
-/// The letters of the names of fields that say where a message ends.
+/// The letters of the fields that determine the end of a message.
 const FRAMING: [&[u8]; 2] = [b"contentlength", b"transferencoding"];
 const LONGEST_FRAMING: usize = FRAMING[1].len();
 
-/// Whether somebody could read a length or a transfer coding in this.
+/// Whether a parser could find a length or a transfer coding in this.
 fn hints_at_framing(letters: &[u8]) -> bool {
     FRAMING
         .iter()
         .any(|name| memchr::memmem::find(letters, name).is_some())
 }
 
-/// Whether the field of this name says where the message ends.
+/// Whether the field of this name determines the end of the message.
 fn frames(name: &[u8]) -> bool {
     matches!(
         FieldId::of(name),
@@ -229,7 +230,7 @@ fn frames(name: &[u8]) -> bool {
     )
 }
 
-/// As [`blank_controls`], for a line that is written here with its end.
+/// Like [`blank_controls`], for a line with its end.
 fn blank_controls_of_value(line: &mut [u8]) {
     let end = line.len() - b"\r\n".len();
     if let Some(colon) = memchr::memchr(b':', line) {
@@ -237,7 +238,7 @@ fn blank_controls_of_value(line: &mut [u8]) {
     }
 }
 
-/// Makes spaces of control characters, but not of those that could end a line or a string for somebody.
+/// Replaces control characters by spaces, except those that some parser could take for the end of a line or string.
 fn blank_controls(text: &mut [u8]) {
     for byte in text {
         if matches!(*byte, 0x01..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f) {
@@ -250,7 +251,7 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Without white space at its ends (OWS, RFC 9110 §5.6.3).
+/// Without leading and trailing white space (OWS, RFC 9110 §5.6.3).
 fn trimmed(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|&byte| !is_blank(byte));
     trimmed_end(&text[start.unwrap_or(text.len())..])
@@ -268,7 +269,7 @@ mod tests {
     use crate::parse::{HeadKind, HeadLimits, HeadScanner};
     use crate::{BodyFraming, is_persistent, response_framing};
 
-    /// What is understood, as lines.
+    /// The parsed response, as lines.
     fn read(text: &[u8], kind: HeadKind) -> Option<(ResponseHead, String)> {
         let limits = HeadLimits::default();
         let bounds = HeadScanner::default().scan(text, kind, &limits).ok()??;
@@ -417,7 +418,7 @@ mod tests {
         }
     }
 
-    /// What grew with the square of the length would not end here.
+    /// With quadratic cost, this would not end.
     #[test]
     fn a_long_head_costs_what_its_length_does() {
         let name = "n".repeat(1_000_000);
@@ -439,7 +440,7 @@ mod tests {
             "HTTP/1.1 200 O\x07K\r\nContent-Length: 5\r\nConnection: x\r\n  y\r\n\r\n",
         ];
         const BYTES: &[u8] = b"\r\n\0\t :,+09ax\x01\x7f\x80";
-        // A small generator (xorshift), so that a failure can be repeated.
+        // A small generator (xorshift), so that failures are reproducible.
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut below = |bound: usize| {
             random ^= random << 13;

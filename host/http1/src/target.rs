@@ -1,9 +1,9 @@
-//! The four request-target forms and the authority each leads to (RFC 9112 §3.2, RFC 3986 §3.2).
+//! The four forms of request targets and their authority (RFC 9112 §3.2, RFC 3986 §3.2).
 //!
-//! Filters decide by host, so a host has one spelling here, the one of `plugin_contract::canonical_host`: names in lower
-//! case without the final dot, IPv4 as a dotted quad, IPv6 in its shortest form, IPv4 inside of IPv6 as IPv4. What
-//! some resolver would take for an address (`127.1`, `0x7f000001`), empty labels, zones, percent-encoding and userinfo
-//! are refused. The path is not looked into. Resolving names is for the dialler.
+//! Filters decide by host, so a host has one canonical form here, that of `plugin_contract::canonical_host`: names in
+//! lower case without the final dot, IPv4 as a dotted quad, IPv6 in its shortest form, IPv4-mapped IPv6 as IPv4. Names
+//! that some resolvers would take for an address (`127.1`, `0x7f000001`), empty labels, zones, percent-encoding and
+//! userinfo are refused. The path is not interpreted. The dialler resolves names.
 
 use plugin_contract::canonical_address;
 use plugin_contract::host::is_host;
@@ -11,14 +11,14 @@ use thiserror::Error;
 
 use crate::fields::{Span, push_text};
 
-/// Which of the four forms a request target has.
+/// The form of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetForm {
-    /// `http://host:port/path?query`, how a client asks a proxy (RFC 9112 §3.2.2).
+    /// `http://host:port/path?query`, in requests to a proxy (RFC 9112 §3.2.2).
     Absolute,
     /// `host:port`, with CONNECT only (RFC 9112 §3.2.3).
     Authority,
-    /// `/path?query`, how a client asks an origin (RFC 9112 §3.2.1).
+    /// `/path?query`, in requests to an origin (RFC 9112 §3.2.1).
     Origin,
     /// `*`, with OPTIONS only (RFC 9112 §3.2.4).
     Asterisk,
@@ -51,22 +51,22 @@ impl Scheme {
     }
 }
 
-/// How a request target is wrong.
+/// What is wrong with a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// None of the four forms (RFC 9112 §3.2).
     #[error("the request target has an invalid form")]
     FormInvalid,
-    /// CONNECT with anything but `host:port` (RFC 9112 §3.2.3).
+    /// CONNECT with something other than `host:port` (RFC 9112 §3.2.3).
     #[error("CONNECT requires the target host:port")]
     ConnectNeedsAuthority,
-    /// `*` with another method than OPTIONS (RFC 9112 §3.2.4).
+    /// `*` with a method other than OPTIONS (RFC 9112 §3.2.4).
     #[error("only OPTIONS may have the target *")]
     AsteriskNeedsOptions,
     /// A space, a control character or a fragment (RFC 3986 §2, RFC 9112 §3.2).
     #[error("the request target contains an invalid character")]
     ByteInvalid,
-    /// Another scheme than http or https (RFC 9110 §4.2).
+    /// A scheme other than http or https (RFC 9110 §4.2).
     #[error("the scheme is neither http nor https")]
     SchemeUnsupported,
     /// `user@` before the host (RFC 9110 §4.2.4).
@@ -75,13 +75,13 @@ pub enum TargetError {
     /// No host (RFC 9110 §4.2.1).
     #[error("the request target has an empty host")]
     HostMissing,
-    /// The host is neither a name, nor a dotted quad, nor an IPv6 address in brackets (RFC 3986 §3.2.2).
+    /// The host is not a name, a dotted quad or an IPv6 address in brackets (RFC 3986 §3.2.2).
     #[error("the host is neither a name nor an address")]
     HostInvalid,
     /// CONNECT without a port (RFC 9110 §9.3.6).
     #[error("the request target has no port")]
     PortMissing,
-    /// A port that is no number from 1 to 65535.
+    /// A port that is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     PortInvalid,
     /// A path that does not begin with `/`, or one for CONNECT.
@@ -89,36 +89,36 @@ pub enum TargetError {
     PathInvalid,
 }
 
-/// A request target taken apart; [`RequestHead`](super::RequestHead) has the text that it points into.
+/// A parsed request target; its spans refer to the text of [`RequestHead`](super::RequestHead).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which form it has.
+    /// Its form.
     pub form: TargetForm,
-    /// The scheme of an absolute form; nothing where the connection decides.
+    /// The scheme of the absolute form; `None` if the connection determines it.
     pub scheme: Option<Scheme>,
-    /// The host without brackets; empty when the target names none.
+    /// The host without brackets; empty if the target has none.
     pub(crate) host: Span,
-    /// The host was written with a final dot, which its one spelling leaves out: it is a whole name (RFC 1034 §3.1).
+    /// The host was written with a final dot, which its canonical form omits: it is fully qualified (RFC 1034 §3.1).
     pub(crate) is_absolute: bool,
-    /// 0 when the target names none.
+    /// 0 if the target has none.
     pub(crate) port: u16,
-    /// Path and query; empty for CONNECT, and where the absolute form left out the `/`.
+    /// Path and query; empty for CONNECT, and if the absolute form omits the `/`.
     pub(crate) path: Span,
 }
 
-/// Host and port as they stand in an authority or a Host field.
+/// Host and port of an authority or a Host field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
     pub(crate) host: Span,
-    /// 0 when none is named.
+    /// 0 if there is none.
     pub(crate) port: u16,
 }
 
 impl Target {
-    /// Takes apart the target that stands at `span` of `text`.
+    /// Parses the target at `span` of `text`.
     pub(crate) fn parse(method: &[u8], text: &[u8], span: Span) -> Result<Self, TargetError> {
         let target = span.of(text);
-        // Bytes that are no text would be seen by the origin and not by a filter.
+        // An origin would see bytes that are not text, but a filter would not.
         if !is_target_text(target) || str::from_utf8(target).is_err() {
             return Err(TargetError::ByteInvalid);
         }
@@ -185,7 +185,7 @@ impl Target {
 }
 
 impl Authority {
-    /// Takes apart `host[:port]` (RFC 3986 §3.2); an empty port counts as none.
+    /// Parses `host[:port]` (RFC 3986 §3.2); an empty port counts as none.
     pub(crate) fn parse(text: &[u8], span: Span) -> Result<Self, TargetError> {
         let authority = span.of(text);
         if authority.contains(&b'@') {
@@ -207,7 +207,7 @@ impl Authority {
     }
 }
 
-/// Brings a host that has been checked to its one spelling, in its place where that is possible.
+/// Converts a checked host to its canonical form, in place if possible.
 pub(crate) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
     text[host.start as usize..(host.start + host.len) as usize].make_ascii_lowercase();
     match host.of(text) {
@@ -215,20 +215,20 @@ pub(crate) fn settle_host(text: &mut Vec<u8>, host: Span) -> Span {
             len: name.len() as u32,
             ..host
         },
-        // Only addresses begin with a digit or have colons, and most hosts do neither.
+        // Only addresses begin with a digit or contain colons; most hosts do neither.
         [b'0'..=b'9', ..] => settle_address(text, host),
         bytes if memchr::memchr(b':', bytes).is_some() => settle_address(text, host),
         _ => host,
     }
 }
 
-/// A name is left as it is.
+/// Converts an address; leaves a name unchanged.
 fn settle_address(text: &mut Vec<u8>, host: Span) -> Span {
     let Ok(address) = host.str_of(text).parse() else {
         return host;
     };
     let canonical = canonical_address(address);
-    // A dotted quad has one spelling.
+    // A dotted quad has only one form.
     if canonical == address && address.is_ipv4() {
         return host;
     }
@@ -239,7 +239,7 @@ fn settle_address(text: &mut Vec<u8>, host: Span) -> Span {
     }
 }
 
-/// Whether `path` may be sent as path and query: it begins with `/` and would survive as one request target.
+/// Checks `path` as path and query: it begins with `/` and would be a valid request target.
 pub(crate) fn check_path(path: &[u8]) -> Result<(), TargetError> {
     match path {
         [b'/', ..] if is_target_text(path) && str::from_utf8(path).is_ok() => Ok(()),
@@ -486,7 +486,7 @@ mod tests {
             ":",
             "::1.",
         ] {
-            // As it would stand in a target.
+            // As in a target.
             let is_bare = host.matches(':').count() > 1 && !host.starts_with('[');
             let written = match is_bare {
                 true => format!("[{host}]"),

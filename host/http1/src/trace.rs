@@ -1,12 +1,12 @@
-//! TRACE, and how far a request may go (RFC 9110 §7.6.2, §9.3.8).
+//! TRACE and Max-Forwards (RFC 9110 §7.6.2, §9.3.8).
 
 use crate::encode::write_line;
 use crate::fields::FieldId;
 use crate::framing::decimal;
 use crate::head::RequestHead;
 
-/// What a TRACE gets back: the request as it was received, without the fields that hold secrets
-/// (RFC 9110 §9.3.8).
+/// The content of the response to TRACE: the request as received, without the fields that contain secrets (RFC 9110
+/// §9.3.8).
 pub fn trace_content(head: &RequestHead) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend_from_slice(head.method().as_bytes());
@@ -28,8 +28,7 @@ pub fn trace_content(head: &RequestHead) -> Vec<u8> {
     content
 }
 
-/// How often an OPTIONS or TRACE may still be forwarded (RFC 9110 §7.6.2); `None` when it does not say, or not so
-/// that it can be read.
+/// How often an OPTIONS or TRACE may still be forwarded (RFC 9110 §7.6.2); `None` if the field is missing or invalid.
 pub fn max_forwards(head: &RequestHead) -> Option<u64> {
     if !head.is_method("OPTIONS") && !head.is_method("TRACE") {
         return None;

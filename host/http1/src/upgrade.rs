@@ -1,21 +1,20 @@
-//! Changes of protocol on a connection (RFC 9110 §7.8): which may be offered to the origin, and which it accepted.
+//! Protocol switches on a connection (RFC 9110 §7.8): which may be offered to the origin, and which it accepted.
 //!
-//! Decides from the heads alone. What is then written to the next hop is `forward`'s, and the tunnel that a connection
-//! becomes is left to the caller.
+//! Decides by the heads alone. `forward` writes them for the next hop, and the caller handles the tunnel.
 
 use crate::fields::{FieldId, Fields};
 use crate::framing::{BodyFraming, request_framing};
 use crate::head::{RequestHead, ResponseHead, Version};
 
-/// The protocols that a client asks to change to and that may pass.
+/// The protocols that a client requests and that may be forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestedUpgrade<'a> {
     fields: Fields<'a>,
 }
 
 impl<'a> RequestedUpgrade<'a> {
-    /// The protocols, in the client's order: never HTTP/2 in clear, another HTTP or TLS, under which the proxy
-    /// would no longer understand what it forwards.
+    /// The protocols, in the client's order. Never HTTP/2 without TLS, another version of HTTP, or TLS, because the
+    /// proxy could not interpret what follows.
     pub fn protocols(self) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .members(FieldId::Upgrade)
@@ -23,8 +22,7 @@ impl<'a> RequestedUpgrade<'a> {
     }
 }
 
-/// The upgrade this request asks for, if it may have one (RFC 9110 §7.8): HTTP/1.1 or later, without
-/// content, not CONNECT.
+/// The upgrade that this request asks for, if allowed (RFC 9110 §7.8): HTTP/1.1 or later, without content, not CONNECT.
 pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
     let fields = head.fields();
     if head.version() == Version::Http10
@@ -41,7 +39,7 @@ pub fn requested_upgrade(head: &RequestHead) -> Option<RequestedUpgrade<'_>> {
     upgrade.protocols().next().is_some().then_some(upgrade)
 }
 
-/// Whether the origin changes to a protocol that `request` asked for (RFC 9110 §7.8).
+/// Whether the origin switches to a protocol that `request` asked for (RFC 9110 §7.8).
 pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
     let fields = head.fields();
     let Some(offer) = requested_upgrade(request) else {
@@ -58,12 +56,12 @@ pub fn upgrade_accepted(head: &ResponseHead, request: &RequestHead) -> bool {
         })
 }
 
-/// Whether a WebSocket (RFC 6455) is among what this request asks for.
+/// Whether this request asks for a WebSocket (RFC 6455).
 pub fn requests_websocket(head: &RequestHead) -> bool {
     requested_upgrade(head).is_some_and(|upgrade| upgrade.protocols().any(is_websocket))
 }
 
-/// Whether a response that changes the protocol changes it to WebSocket.
+/// Whether a response switches the protocol to WebSocket.
 pub fn switches_to_websocket(head: &ResponseHead) -> bool {
     head.fields().members(FieldId::Upgrade).any(is_websocket)
 }
@@ -72,7 +70,7 @@ fn is_websocket(protocol: &[u8]) -> bool {
     protocol.eq_ignore_ascii_case(b"websocket")
 }
 
-/// Whether this protocol may pass in an upgrade.
+/// Whether this protocol may be forwarded in Upgrade.
 fn may_pass(protocol: &[u8]) -> bool {
     !["h2", "http/", "tls/"].iter().any(|refused| {
         protocol
@@ -83,7 +81,7 @@ fn may_pass(protocol: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{requests_websocket, requested_upgrade, switches_to_websocket, upgrade_accepted};
+    use super::{requested_upgrade, requests_websocket, switches_to_websocket, upgrade_accepted};
     use crate::head::tests::{request, response};
 
     #[test]

@@ -1,12 +1,12 @@
-//! Via: who has forwarded a message (RFC 9110 §7.6.3).
+//! Via: the intermediaries that have forwarded a message (RFC 9110 §7.6.3).
 
 use crate::fields::FieldId;
 use crate::head::{RequestHead, Version};
 
-/// Whether an intermediary that goes by `pseudonym` has forwarded the request before (RFC 9110 §7.6.3).
+/// Whether an intermediary called `pseudonym` has already forwarded the request (RFC 9110 §7.6.3).
 pub fn is_named_in_via(head: &RequestHead, pseudonym: &str) -> bool {
     let fields = head.fields();
-    // Most requests end here.
+    // Most requests have no Via.
     fields.has(FieldId::Via)
         && fields.members(FieldId::Via).any(|member| {
             let words = member.split(|byte| byte.is_ascii_whitespace());
@@ -15,7 +15,7 @@ pub fn is_named_in_via(head: &RequestHead, pseudonym: &str) -> bool {
         })
 }
 
-/// The value of Via that a request has when it goes on: what it came with, and `pseudonym`.
+/// The value of Via in the forwarded request: the received value, and `pseudonym`.
 pub fn via_value(head: &RequestHead, pseudonym: &str) -> Vec<u8> {
     let mut value = Vec::new();
     for received in head.fields().all(FieldId::Via) {
@@ -28,7 +28,7 @@ pub fn via_value(head: &RequestHead, pseudonym: &str) -> Vec<u8> {
     value
 }
 
-/// The version in Via is the one that was received (RFC 9110 §7.6.3).
+/// Via contains the version that was received (RFC 9110 §7.6.3).
 pub(crate) fn write_via(pseudonym: &str, received: Version, out: &mut Vec<u8>) {
     if pseudonym.is_empty() {
         return;

@@ -1,23 +1,23 @@
-//! Messages out of the bytes of one side: fragments put together, control frames between them let through
-//! (RFC 6455 §5.4), text checked as it comes (§8.1).
+//! Assembles messages from the bytes of one side: joins fragments, passes control frames between them (RFC 6455 §5.4),
+//! checks text as it arrives (§8.1).
 //!
-//! No socket. What is allocated grows with what has arrived, never with what a head announces, and a message beyond the
-//! limit is refused by the head that would make it so.
+//! No sockets. Memory grows with the bytes that have arrived, never with an announced length; a message over the limit
+//! is refused by the frame head that would exceed it.
 
 use crate::head::{FrameHead, HeadReader, Sender, apply_mask};
 use crate::message::check_close;
 use crate::{FrameError, MessageKind};
 
-/// A whole message.
+/// A complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What it is.
+    /// Its kind.
     pub kind: MessageKind,
-    /// What it says: of a text, that is UTF-8.
+    /// Its content; UTF-8 if it is text.
     pub data: Vec<u8>,
 }
 
-/// The messages of one side, out of its bytes. No extension is understood: reserved bits have to be clear.
+/// Parses the messages of one side. Extensions are not supported: reserved bits must be clear.
 ///
 /// ```
 /// # use proxy_websocket as websocket;
@@ -35,28 +35,28 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Assembly {
     head: HeadReader,
-    /// The most that a message may have, in bytes.
+    /// The maximum length of a message, in bytes.
     max_len: u64,
-    /// The frame that is arriving.
+    /// The frame being read.
     frame: Option<Frame>,
-    /// The message that is not whole yet.
+    /// The kind of the incomplete message.
     begun: Option<MessageKind>,
     data: Vec<u8>,
     text: Utf8Check,
     control: Vec<u8>,
-    /// Why nothing that comes has a meaning any more.
+    /// The error that every later call returns.
     failed: Option<FrameError>,
 }
 
 #[derive(Debug)]
 struct Frame {
     head: FrameHead,
-    /// Bytes that have come.
+    /// The number of bytes read so far.
     at: u64,
 }
 
 impl Assembly {
-    /// The messages of this end, of at most so many bytes each.
+    /// `sender` is the side that sends the messages; `max_len` is their maximum length, in bytes.
     pub fn new(sender: Sender, max_len: u64) -> Self {
         Self {
             head: HeadReader::of(sender),
@@ -70,11 +70,11 @@ impl Assembly {
         }
     }
 
-    /// Takes bytes off the front of `input`, up to the end of a message; `None`: all of it, and the message goes on.
-    /// Control messages come out between the fragments of others, as they were sent.
+    /// Consumes bytes from the front of `input`, up to the end of a message; `None`: all of `input`, and the message is
+    /// incomplete. Control messages are returned as they arrive, between the fragments of others.
     ///
     /// # Errors
-    /// When the sender broke the protocol, or a message exceeds the limit; from then on it is always that error.
+    /// The sender violated the protocol, or a message exceeds the limit; every later call returns the same error.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -84,12 +84,12 @@ impl Assembly {
         next
     }
 
-    /// From the next frame on, messages may have so many bytes.
+    /// Changes the maximum length, from the next frame on.
     pub fn set_max_len(&mut self, max_len: u64) {
         self.max_len = max_len;
     }
 
-    /// Bytes that have come of a message that is not whole yet.
+    /// The number of bytes of incomplete messages.
     pub fn pending_len(&self) -> usize {
         self.data.len() + self.control.len()
     }
@@ -127,7 +127,7 @@ impl Assembly {
         }
     }
 
-    /// Takes what the frame carries; gives its head when that is all there.
+    /// Reads the payload of the frame; returns its head once it is complete.
     fn take_content(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, FrameError> {
         let Some(Frame { head, at }) = &mut self.frame else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Assembly {
         Ok((*at == head.len).then_some(*head))
     }
 
-    /// The message that ends with this frame.
+    /// The message that ends with this frame, if one does.
     fn finish(&mut self, head: &FrameHead) -> Result<Option<Message>, FrameError> {
         if let Some(kind) = head.opcode.kind().filter(|kind| kind.is_control()) {
             let data = std::mem::take(&mut self.control);
@@ -170,10 +170,10 @@ impl Assembly {
     }
 }
 
-/// UTF-8 that comes in pieces, which may end inside of a character.
+/// Checks UTF-8 in pieces, which may end inside a character.
 #[derive(Debug, Default)]
 struct Utf8Check {
-    /// A character that is not whole yet.
+    /// An incomplete character.
     partial: [u8; 4],
     len: usize,
 }
@@ -190,7 +190,7 @@ impl Utf8Check {
             match std::str::from_utf8(&self.partial[..self.len]) {
                 Ok(_) => self.len = 0,
                 Err(error) if error.error_len().is_some() => return Err(FrameError::NotUtf8),
-                // Four bytes are a character or none.
+                // Four bytes always complete a character or are invalid.
                 Err(_) => debug_assert!(self.len < self.partial.len()),
             }
         }
@@ -221,7 +221,7 @@ mod tests {
 
     const FIN: u8 = 0x80;
 
-    /// A frame of a server's.
+    /// A frame from a server.
     fn frame(first: u8, content: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         FrameHead::whole(Opcode::Binary, None, content.len() as u64).write(&mut frame);
@@ -229,7 +229,7 @@ mod tests {
         [&frame, content].concat()
     }
 
-    /// The same of a client's.
+    /// A frame from a client.
     fn masked(first: u8, content: &[u8]) -> Vec<u8> {
         let mask = *b"\x12\xf4\x00\x9a";
         let mut frame = Vec::new();
@@ -243,7 +243,7 @@ mod tests {
 
     type Outcome = (Vec<(MessageKind, Vec<u8>)>, Option<FrameError>);
 
-    /// The messages, and the fault that ends them, of bytes that come in these pieces.
+    /// The messages in these pieces, and the error that ends them.
     fn read<'b>(sender: Sender, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
         let mut assembly = Assembly::new(sender, 1000);
         let mut messages = Vec::new();
@@ -260,7 +260,7 @@ mod tests {
         (messages, None)
     }
 
-    /// Whole, byte by byte, and at every split: always the same.
+    /// Asserts the same result for the whole input, byte by byte, and for every split.
     #[track_caller]
     fn assert_reads(sender: Sender, bytes: &[u8], expected: &Outcome) {
         assert_eq!(&read(sender, [bytes]), expected, "whole");

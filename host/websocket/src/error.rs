@@ -2,38 +2,38 @@
 
 use std::fmt;
 
-/// How a peer broke the protocol (RFC 6455), or a limit.
+/// How a peer violated the protocol (RFC 6455), or a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A frame of the client's is not masked (§5.1).
+    /// A frame from the client is not masked (§5.1).
     Unmasked,
-    /// A frame of the server's is masked (§5.1).
+    /// A frame from the server is masked (§5.1).
     Masked,
-    /// A reserved bit is set, and no extension gives it a meaning (§5.2).
+    /// A reserved bit is set without an extension (§5.2).
     Reserved,
-    /// An opcode is not known (§5.2).
+    /// An unknown opcode (§5.2).
     Opcode,
-    /// A length is not written in the shortest way, or beyond 63 bits (§5.2).
+    /// A length that is not encoded in the shortest form, or exceeds 63 bits (§5.2).
     Length,
     /// A control frame is longer than 125 bytes (§5.5).
     ControlTooLong,
     /// A control frame is fragmented (§5.5).
     ControlFragmented,
-    /// A continuation continues nothing (§5.4).
+    /// A continuation without a message to continue (§5.4).
     Continuation,
-    /// A message begins inside of another (§5.4).
+    /// A new message begins within another one (§5.4).
     Interleaved,
-    /// A Close has a code that must not be sent, or half a code (§7.4).
+    /// A Close has a forbidden or incomplete code (§7.4).
     CloseCode,
     /// Text is not UTF-8 (§8.1).
     NotUtf8,
-    /// A message or a payload is longer than the reader takes.
+    /// A message or a payload exceeds the reader's limit.
     TooLong,
 }
 
 impl FrameError {
-    /// What its sender is told in a Close (§7.4.1).
+    /// The code for the Close to its sender (§7.4.1).
     pub const fn close_code(self) -> u16 {
         match self {
             Self::NotUtf8 => 1007,

@@ -1,11 +1,11 @@
-//! The heads of frames, and masks (RFC 6455 §5.2, §5.3).
+//! Frame heads and masks (RFC 6455 §5.2, §5.3).
 //!
-//! Whatever the RFC forbids the sender of a head is a [`FrameError`].
+//! Everything that the RFC forbids in a head is a [`FrameError`].
 
 use crate::message::MAX_CONTROL_LEN;
 use crate::{FrameError, MessageKind};
 
-/// The longest head: two bytes, eight of length, four of mask.
+/// The maximum length of a head: two bytes, eight of length, four of mask.
 const MAX_HEAD_LEN: usize = 14;
 
 const FIN: u8 = 0x80;
@@ -21,25 +21,25 @@ const LEN_16: u8 = 126;
 /// The length follows in eight bytes.
 const LEN_64: u8 = 127;
 
-/// What a frame is (§11.8).
+/// The type of a frame (§11.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Opcode {
-    /// It goes on with the message of the frame before it.
+    /// Continues the message of the previous frame.
     Continuation,
-    /// A text, or its beginning.
+    /// Begins a text.
     Text,
-    /// Bytes, or their beginning.
+    /// Begins binary data.
     Binary,
-    /// The last of its side.
+    /// The last frame of its side.
     Close,
-    /// Asks for a sign of life.
+    /// Requests a Pong.
     Ping,
-    /// Answers a ping.
+    /// Answers a Ping.
     Pong,
 }
 
 impl Opcode {
-    /// Its number in a frame's head.
+    /// Its number in a frame head.
     pub const fn number(self) -> u8 {
         match self {
             Self::Continuation => 0,
@@ -51,7 +51,7 @@ impl Opcode {
         }
     }
 
-    /// The opcode with this number; none of those that are reserved.
+    /// The opcode with this number; `None` if it is reserved.
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             0 => Self::Continuation,
@@ -64,7 +64,7 @@ impl Opcode {
         })
     }
 
-    /// The kind of message that a frame with this opcode begins; none for a continuation.
+    /// The kind of message that a frame with this opcode begins; `None` for a continuation.
     pub const fn kind(self) -> Option<MessageKind> {
         Some(match self {
             Self::Continuation => return None,
@@ -76,7 +76,7 @@ impl Opcode {
         })
     }
 
-    /// Whether its frames stand between those of other messages, whole and short (§5.5).
+    /// Whether it is a control frame, which is short and may appear between fragments (§5.5).
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
@@ -94,27 +94,27 @@ impl From<MessageKind> for Opcode {
     }
 }
 
-/// What stands before the payload of a frame.
+/// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
     /// It is the last frame of its message.
     pub fin: bool,
-    /// The first bit that is reserved for extensions; set by compression (RFC 7692).
+    /// The first reserved bit; used by compression (RFC 7692).
     pub rsv1: bool,
-    /// The second one.
+    /// The second reserved bit.
     pub rsv2: bool,
-    /// The third one.
+    /// The third reserved bit.
     pub rsv3: bool,
-    /// What it is.
+    /// The type of the frame.
     pub opcode: Opcode,
-    /// What its payload is masked with: clients have to, servers must not.
+    /// The mask of the payload: required from clients, forbidden for servers.
     pub mask: Option<[u8; 4]>,
-    /// Bytes of payload that follow; below 2^63.
+    /// The length of the payload in bytes; below 2^63.
     pub len: u64,
 }
 
 impl FrameHead {
-    /// The head of a frame that is a whole message.
+    /// The head of a frame that contains a whole message.
     pub const fn whole(opcode: Opcode, mask: Option<[u8; 4]>, len: u64) -> Self {
         Self {
             fin: true,
@@ -127,7 +127,7 @@ impl FrameHead {
         }
     }
 
-    /// Appends its bytes: 2 to 14 of them.
+    /// Appends the encoded head: 2 to 14 bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
         let bit = |is_set, bit| if is_set { bit } else { 0 };
         let reserved = bit(self.rsv1, RSV1) | bit(self.rsv2, RSV2) | bit(self.rsv3, RSV3);
@@ -145,22 +145,22 @@ impl FrameHead {
         out.extend_from_slice(self.mask.as_ref().map_or(&[], |mask| mask));
     }
 
-    /// Whether one of the bits is set that only an extension gives a meaning.
+    /// Whether a reserved bit is set, which requires an extension.
     pub const fn has_reserved_bits(&self) -> bool {
         self.rsv1 || self.rsv2 || self.rsv3
     }
 }
 
-/// The two ends. What comes from a client has to be masked, and nothing else may be (§5.1).
+/// The sender of a frame. Frames from clients must be masked, those from servers must not (§5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// It has opened the connection.
+    /// The side that opened the connection.
     Client,
-    /// It has accepted it.
+    /// The side that accepted it.
     Server,
 }
 
-/// Reads heads, however their bytes come.
+/// Parses frame heads, in any number of pieces.
 ///
 /// ```
 /// # use proxy_websocket as websocket;
@@ -175,19 +175,19 @@ pub enum Sender {
 /// ```
 #[derive(Debug)]
 pub struct HeadReader {
-    /// Who has to keep the rules for its end; `None`: it may be either, with extensions that we do not know.
+    /// The side whose rules are enforced; `None`: either side, with unknown extensions.
     sender: Option<Sender>,
     bytes: [u8; MAX_HEAD_LEN],
     len: usize,
 }
 
 impl HeadReader {
-    /// Reads what this end sends when no extension was agreed on: masked or not, as it has to, and without reserved bits.
+    /// Parses the frames of this side without extensions: masked or not, as required, and without reserved bits.
     pub const fn of(sender: Sender) -> Self {
         Self::new(Some(sender))
     }
 
-    /// Reads what either end sends; masks and reserved bits are left to the caller.
+    /// Parses the frames of either side; the caller checks masks and reserved bits.
     pub const fn of_either() -> Self {
         Self::new(None)
     }
@@ -200,10 +200,11 @@ impl HeadReader {
         }
     }
 
-    /// Takes bytes off the front of `input`, up to the end of a head; `None`: all of it, and the head goes on.
+    /// Consumes bytes from the front of `input`, up to the end of a head; `None`: all of `input`, and the head is
+    /// incomplete.
     ///
     /// # Errors
-    /// When the sender broke the protocol. Nothing that it sends has a meaning any more.
+    /// The sender violated the protocol; what follows cannot be interpreted.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, FrameError> {
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
@@ -218,7 +219,7 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// What two bytes tell: so early that nobody has to send the rest.
+    /// Checks the first two bytes, without waiting for the rest.
     fn check_first_bytes(&self) -> Result<Opcode, FrameError> {
         let [first, second, ..] = self.bytes;
         if self.sender.is_some() && first & RESERVED != 0 {
@@ -272,7 +273,7 @@ impl HeadReader {
     }
 }
 
-/// How many bytes of length follow the first two.
+/// The number of length bytes after the first two.
 const fn length_len(second: u8) -> usize {
     match second & LEN {
         LEN_16 => 2,
@@ -281,10 +282,10 @@ const fn length_len(second: u8) -> usize {
     }
 }
 
-/// Masks bytes, or unmasks them; `at` is where in their frame they begin (§5.3).
+/// Masks or unmasks bytes; `at` is their offset in the payload (§5.3).
 pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
     let shift = (at % 4) as usize;
-    // A block at a time, so that the compiler makes wide operations of it.
+    // In blocks, which the compiler can vectorise.
     let key: [u8; 16] = std::array::from_fn(|index| mask[(index + shift) % 4]);
     for block in bytes.chunks_mut(key.len()) {
         for (byte, key) in block.iter_mut().zip(key) {

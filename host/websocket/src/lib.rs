@@ -1,13 +1,13 @@
-//! WebSockets without sockets: frames as bytes, messages out of frames (RFC 6455).
+//! WebSocket frames and messages without sockets (RFC 6455).
 //!
-//! [`FrameHead`] is what stands before a payload, [`HeadReader`] reads it however its bytes come, and [`apply_mask`] is for
-//! the payload. [`Assembly`] makes messages of what comes from one side, piece by piece, and refuses what breaks the
-//! protocol; [`check_message`] says what may be sent. The proxy reads and writes WebSockets with these, and plugins that
-//! speak WebSocket themselves find them in `plugin_api::utilities::websocket`.
+//! [`FrameHead`] is the head of a frame, [`HeadReader`] parses it in any number of pieces, and [`apply_mask`] masks
+//! payloads. [`Assembly`] assembles the messages of one side and refuses violations of the protocol; [`check_message`]
+//! checks what may be sent. The proxy uses these for WebSockets, and plugins that implement WebSocket themselves find
+//! them in `plugin_api::utilities::websocket`.
 //!
-//! Promises: bytes in, values out; no input panics; what is allocated grows with what has arrived, never with what a head
-//! announces. Whatever the RFC forbids is a [`FrameError`], which names the code to close with. Left to others: the opening
-//! handshake, sockets, limits in time, extensions.
+//! Guarantees: bytes in, values out; no input panics; memory grows with the bytes that have arrived, never with an
+//! announced length. Everything that the RFC forbids is a [`FrameError`], which has the close code. Out of scope: the
+//! opening handshake, sockets, timeouts, extensions.
 
 mod assembly;
 mod error;

@@ -1,28 +1,28 @@
-//! What a message of each kind is and may say (RFC 6455 §5.5, §5.6, §7.4).
+//! Kinds of messages, and their permitted content (RFC 6455 §5.5, §5.6, §7.4).
 
 use crate::FrameError;
 
-/// The most that a control frame carries, in bytes (§5.5).
+/// The maximum payload of a control frame, in bytes (§5.5).
 pub(crate) const MAX_CONTROL_LEN: usize = 125;
 
-/// What a WebSocket message is.
+/// The kind of a WebSocket message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// Text: its data is UTF-8.
+    /// Text in UTF-8.
     Text,
-    /// Bytes.
+    /// Binary data.
     Binary,
-    /// Asks the other side for a sign of life; at most 125 bytes.
+    /// Requests a Pong; at most 125 bytes.
     Ping,
-    /// Answers a ping, with its data; at most 125 bytes.
+    /// Answers a Ping, with its data; at most 125 bytes.
     Pong,
-    /// The last message of a side: nothing, or a code of two bytes and a reason, see [`close_data`]; at most 125 bytes.
+    /// The last message of a side: empty, or a code of two bytes and a reason, see [`close_data`]; at most 125 bytes.
     Close,
 }
 
 impl MessageKind {
-    /// The kind with this number (RFC 6455 §11.8), as it also is at the plugin boundary.
+    /// The kind with this number (RFC 6455 §11.8), which is also used at the plugin boundary.
     pub const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Text,
@@ -34,7 +34,7 @@ impl MessageKind {
         })
     }
 
-    /// Its number: the opcode of the frame that begins such a message.
+    /// Its number: the opcode of its first frame.
     pub const fn number(self) -> u8 {
         match self {
             Self::Text => 1,
@@ -45,14 +45,14 @@ impl MessageKind {
         }
     }
 
-    /// Whether it is about the WebSocket itself, and no more than 125 bytes long.
+    /// Whether it is a control message: about the WebSocket itself, at most 125 bytes long.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The data of a Close with this code and reason. Codes may be 1000 to 1003, 1007 to 1014 and 3000 to 4999; of the
-/// reason, what fits into 123 bytes is taken.
+/// The data of a Close with this code and reason. Valid codes are 1000 to 1003, 1007 to 1014 and 3000 to 4999; the
+/// reason is cut to 123 bytes.
 pub fn close_data(code: u16, reason: &str) -> Vec<u8> {
     let end = (0..=reason.len().min(123))
         .rev()
@@ -61,10 +61,10 @@ pub fn close_data(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
 }
 
-/// Whether a Close may say this: nothing, or a code that may be sent and a reason (§5.5.1, §7.4).
+/// Checks the data of a Close: empty, or a permitted code and a reason (§5.5.1, §7.4).
 ///
 /// # Errors
-/// Why nobody may say it.
+/// Why it must not be sent.
 pub fn check_close(data: &[u8]) -> Result<(), FrameError> {
     match data {
         [] => Ok(()),
@@ -76,10 +76,10 @@ pub fn check_close(data: &[u8]) -> Result<(), FrameError> {
     }
 }
 
-/// Whether a message of this kind may say this (§5.5, §5.6).
+/// Checks the data of a message of this kind (§5.5, §5.6).
 ///
 /// # Errors
-/// Why nobody may say it.
+/// Why it must not be sent.
 pub fn check_message(kind: MessageKind, data: &[u8]) -> Result<(), FrameError> {
     match kind {
         MessageKind::Text => check_text(data),

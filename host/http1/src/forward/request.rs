@@ -1,4 +1,4 @@
-//! The request head for the next hop: its form, Host, and what is offered of TE and Upgrade (RFC 9112 §3.2).
+//! Writes the request head for the next hop: its form, Host, TE and Upgrade (RFC 9112 §3.2).
 
 use super::{OWN_LINES_LEN, is_for_one_hop, is_nominated, write_connection};
 use crate::encode::{push_decimal, write_decimal, write_field, write_line};
@@ -11,39 +11,39 @@ use crate::trace::max_forwards;
 use crate::upgrade::RequestedUpgrade;
 use crate::via::write_via;
 
-/// How a request is forwarded.
+/// Options for forwarding a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestForward<'a> {
     /// The pseudonym in Via; empty for no Via line.
     pub via: &'a str,
-    /// Names of fields that are left out, in lower case.
+    /// Names of fields to omit, in lower case.
     pub drop_fields: &'a [String],
-    /// How the forwarded body is framed. A length of 0 is written where the client sent one, and for methods that
-    /// expect content (POST, PUT, PATCH, QUERY); `UntilClose` cannot be.
+    /// The framing of the forwarded body. A length of 0 is written if the client sent one, and for methods that expect
+    /// content (POST, PUT, PATCH, QUERY); must not be `UntilClose`.
     pub framing: BodyFraming,
-    /// The upgrade that is offered to the origin, if it may accept one.
+    /// The upgrade to offer to the origin, if any.
     pub upgrade: Option<RequestedUpgrade<'a>>,
-    /// Whom the next hop takes the proxy for.
+    /// The form of the request target.
     pub form: RequestForm<'a>,
 }
 
 /// The form of a forwarded request target (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestForm<'a> {
-    /// Path and query, to the origin.
+    /// Path and query, for an origin.
     Origin,
-    /// An `http` URL, to another proxy, which goes by it alone; Host says the same.
+    /// An `http` URL, for another proxy, which uses only the URL; Host has the same value.
     Absolute {
         /// A name or an IP literal without brackets.
         host: &'a str,
-        /// Left out of the URL where it is 80.
+        /// Omitted from the URL if it is 80.
         port: u16,
-        /// What the other proxy asks of this one. The client's own credentials never go on.
+        /// Credentials for the other proxy. Those of the client are never forwarded.
         proxy_authorization: Option<&'a [u8]>,
     },
 }
 
-/// Writes the request head for the origin.
+/// Writes the request head for the next hop.
 pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &mut Vec<u8>) {
     let fields = head.fields();
     let connection = fields.connection_options();
@@ -61,7 +61,7 @@ pub fn forward_request(head: &RequestHead, options: &RequestForward<'_>, out: &m
         } else if !request_line_travels(fields, connection, options, line)
             || (line.id == FieldId::Expect && head.version() == Version::Http10)
         {
-            // Meant for this hop, or an expectation that HTTP/1.0 does not have (RFC 9110 §10.1.1).
+            // For this hop, or an expectation that HTTP/1.0 does not support (RFC 9110 §10.1.1).
         } else if let (FieldId::MaxForwards, Some(left)) = (line.id, forwards_left) {
             write_decimal(out, line.name, left);
         } else {
@@ -120,7 +120,7 @@ fn write_request_line(head: &RequestHead, form: RequestForm<'_>, out: &mut Vec<u
         RequestForm::Absolute { host, port, .. } => {
             out.extend_from_slice(b"http://");
             write_authority(host, port, out);
-            // The last proxy makes the asterisk of OPTIONS out of a missing path (RFC 9112 §3.2.4).
+            // The last proxy turns a missing path into the asterisk of OPTIONS (RFC 9112 §3.2.4).
             if path != b"*" {
                 out.extend_from_slice(path);
             }
@@ -167,7 +167,7 @@ fn write_request_framing(head: &RequestHead, framing: BodyFraming, out: &mut Vec
     }
 }
 
-/// TE and Upgrade for the next hop, and the Connection that goes with them (RFC 9110 §10.1.4, §7.8).
+/// Writes TE and Upgrade for the next hop, and the matching Connection (RFC 9110 §10.1.4, §7.8).
 fn write_request_connection(
     fields: Fields<'_>,
     connection: ConnectionOptions,
@@ -213,7 +213,7 @@ mod tests {
         form: RequestForm::Origin,
     };
 
-    /// The head as it is forwarded with the framing and the upgrade that it asks for.
+    /// The forwarded head, with the framing and the upgrade that the request has.
     fn forwarded(text: &str, options: RequestForward<'_>) -> String {
         let head = request(text);
         let options = RequestForward {
@@ -252,7 +252,7 @@ mod tests {
             let mut out = Vec::new();
             write_host(&head, RequestForm::Origin, b"Host", &mut out);
             assert_eq!(out, format!("Host: {written}\r\n").into_bytes());
-            // A plugin that names another host names its port.
+            // A plugin that sets another host sets its port, too.
             head.set_host("b", 1).unwrap();
             out.clear();
             write_host(&head, RequestForm::Origin, b"Host", &mut out);

@@ -1,4 +1,4 @@
-//! The response head for the client: its framing, and what it announces about the connection (RFC 9112 §6, §9).
+//! Writes the response head for the client: its framing, and the state of the connection (RFC 9112 §6, §9).
 
 use super::{OWN_LINES_LEN, is_for_one_hop, is_nominated, write_connection};
 use crate::encode::{write_decimal, write_field, write_line, write_status_line};
@@ -7,12 +7,12 @@ use crate::framing::content_length;
 use crate::head::ResponseHead;
 use crate::via::write_via;
 
-/// How a forwarded response is framed toward the client.
+/// The framing of a forwarded response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutFraming {
-    /// No framing field at all: 1xx, 204, and 2xx to CONNECT.
+    /// No framing field: 1xx, 204, and 2xx to CONNECT.
     None,
-    /// The length the origin announced, for a body that is not sent: HEAD and 304.
+    /// The length that the origin announced, for a body that is not sent: HEAD and 304.
     Keep,
     /// Content-Length.
     Length(u64),
@@ -22,29 +22,29 @@ pub enum OutFraming {
     UntilClose,
 }
 
-/// What a forwarded response says about the connection to the client.
+/// What a forwarded response says about the client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionAnnouncement {
-    /// Nothing: it is kept.
+    /// Nothing: it persists.
     Nothing,
-    /// It ends after this response.
+    /// It closes after this response.
     Close,
-    /// It changes to the protocol that Upgrade names.
+    /// It switches to the protocol in Upgrade.
     Upgrade,
 }
 
-/// How a response is forwarded.
+/// Options for forwarding a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseForward<'a> {
     /// The pseudonym in Via; empty for no Via line.
     pub via: &'a str,
-    /// How the forwarded body is framed.
+    /// The framing of the forwarded body.
     pub framing: OutFraming,
-    /// What is said about the connection.
+    /// What to say about the connection.
     pub connection: ConnectionAnnouncement,
-    /// The date (IMF-fixdate) that is written when the origin sent none.
+    /// The date (IMF-fixdate) to write if the origin sent none.
     pub date: Option<&'a str>,
-    /// Whether a trailer section will be forwarded, and so may be announced.
+    /// Whether a trailer section will be forwarded, so that it may be announced.
     pub trailers: bool,
 }
 
@@ -93,7 +93,7 @@ fn response_line_travels(
     kept && !is_nominated(fields, connection, line)
 }
 
-/// Whether the response offers or makes a change of protocol; 426 has to name what it wants (RFC 9110 §15.5.22).
+/// Whether the response offers or makes a protocol switch; 426 must name the required protocol (RFC 9110 §15.5.22).
 fn announces_upgrade(head: &ResponseHead, options: &ResponseForward<'_>) -> bool {
     options.connection == ConnectionAnnouncement::Upgrade
         || (head.status() == 426 && head.fields().has(FieldId::Upgrade))

@@ -1,6 +1,6 @@
 //! The head of a request: method, target and fields (RFC 9112 §3, RFC 9110 §7.1).
 //!
-//! One that exists has a valid target and, in HTTP/1.1, one valid Host.
+//! It always has a valid target and, in HTTP/1.1, one valid Host.
 
 use super::{Refused, Version};
 use plugin_contract::canonical_host;
@@ -18,11 +18,11 @@ pub struct RequestHead {
     text: Vec<u8>,
     lines: Vec<FieldLine>,
     method: Span,
-    /// As it was received.
+    /// The method as received.
     client_method: Span,
-    /// It is for another host than it was received for.
+    /// The host has been changed since the head was received.
     has_new_host: bool,
-    /// The port that Host names, if it is another one than the request goes to; otherwise 0.
+    /// The port in Host, if it differs from the port that the request is sent to; otherwise 0.
     host_port: u16,
     raw_target: Span,
     target: Target,
@@ -30,11 +30,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Reads the head that stands from `start` to the end of `text`, as a
-    /// [`HeadScanner`](crate::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used.
+    /// Parses the head from `start` to the end of `text`, as found by a [`HeadScanner`](crate::HeadScanner). The
+    /// contents of `lines` are dropped, its allocation is reused.
     ///
     /// # Errors
-    /// The client broke the rules: 400, 414, 431 or 505 by the variant. Gives the buffers back.
+    /// The client violated the protocol: 400, 414, 431 or 505, by the variant. Returns the buffers.
     pub fn parse(
         mut text: Vec<u8>,
         start: usize,
@@ -57,7 +57,7 @@ impl RequestHead {
         }
     }
 
-    /// Moves the head to buffers of just its size and gives the old ones back: for a head that is kept for long.
+    /// Moves the head to buffers of minimal size and returns the old ones, for a head that is kept for long.
     pub fn compact(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
         let (text, lines) = (self.text.to_vec(), self.lines.to_vec());
         (
@@ -66,12 +66,12 @@ impl RequestHead {
         )
     }
 
-    /// Gives the buffers back, to be used for the next head.
+    /// Returns the buffers, for the next head.
     pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
         (self.text, self.lines)
     }
 
-    /// As [`into_buffers`](Self::into_buffers), for a head that is a part of something; it must not be read any more.
+    /// Like [`into_buffers`](Self::into_buffers), for a head inside another value; it must not be used afterwards.
     pub fn take_buffers(&mut self) -> (Vec<u8>, Vec<FieldLine>) {
         (
             std::mem::take(&mut self.text),
@@ -79,7 +79,7 @@ impl RequestHead {
         )
     }
 
-    /// The method, a token; its case matters (RFC 9110 §9.1).
+    /// The method, a token; it is case-sensitive (RFC 9110 §9.1).
     pub fn method(&self) -> &str {
         self.method.str_of(&self.text)
     }
@@ -89,21 +89,21 @@ impl RequestHead {
         self.method.of(&self.text)
     }
 
-    /// Whether this is the method.
+    /// Whether the method is `method`.
     pub fn is_method(&self, method: &str) -> bool {
         self.method.of(&self.text) == method.as_bytes()
     }
 
-    /// The method that the client has sent: how it wants to be answered.
+    /// The method that the client sent, which determines the kind of response.
     pub fn client_method(&self) -> &str {
         self.client_method.str_of(&self.text)
     }
 
-    /// Sends the request with another method.
+    /// Changes the method.
     ///
     /// # Errors
-    /// It is not a token, or the request has content, which TRACE has not (RFC 9110 §9.3.8). CONNECT changes what a
-    /// request is, so callers keep it out.
+    /// It is not a token, or it is TRACE and the request has content (RFC 9110 §9.3.8). CONNECT would change the
+    /// meaning of the request; callers must exclude it.
     pub fn set_method(&mut self, method: &str) -> Result<(), HeadError> {
         debug_assert!(method != "CONNECT" && !self.is_method("CONNECT"));
         let fits = u32::try_from(self.text.len() + method.len()).is_ok();
@@ -119,22 +119,22 @@ impl RequestHead {
         Ok(())
     }
 
-    /// The request target as it was received, but for its host, which is in lower case.
+    /// The request target as received, except that its host is in lower case.
     pub fn raw_target(&self) -> &[u8] {
         self.raw_target.of(&self.text)
     }
 
-    /// The request target taken apart.
+    /// The parsed request target.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// The version the client speaks.
+    /// The version of the client.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Names the version that the client speaks, where it is not that of the text.
+    /// Sets the version of the client, if it is not that of the text.
     pub fn set_version(&mut self, version: Version) {
         self.version = version;
     }
@@ -144,20 +144,20 @@ impl RequestHead {
         Fields::new(&self.text, &self.lines)
     }
 
-    /// The field section, to be edited. Host, framing and hop-by-hop fields are written anew when the head is
-    /// forwarded, whatever is set here.
+    /// The field section, for editing. Host, framing and hop-by-hop fields are written anew when the head is forwarded,
+    /// regardless of their values here.
     pub fn fields_mut(&mut self) -> FieldsMut<'_> {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// The host in its one spelling, see [`canonical_host`]. From Host when the target names none;
-    /// empty when that names none either.
+    /// The host in its canonical form, see [`canonical_host`]. From Host if the target has none; empty if there is no
+    /// Host either.
     pub fn host(&self) -> &str {
         self.target.host.str_of(&self.text)
     }
 
-    /// Whether the client wrote [`host`](Self::host) with a final dot: such a name is looked up as it is, without the
-    /// search domains of this machine.
+    /// Whether the client wrote [`host`](Self::host) with a final dot: such a name is resolved without the search
+    /// domains of this machine.
     pub fn has_absolute_host(&self) -> bool {
         self.target.is_absolute
     }
@@ -167,7 +167,7 @@ impl RequestHead {
         self.target.host.of(&self.text)
     }
 
-    /// The port, or the default of the scheme; without a scheme 80.
+    /// The port, or the default of the scheme; 80 without a scheme.
     pub fn port(&self) -> u16 {
         match self.target.port {
             0 => self.target.scheme.unwrap_or(Scheme::Http).default_port(),
@@ -175,15 +175,15 @@ impl RequestHead {
         }
     }
 
-    /// Path and query as they go to the origin, or `*`; empty for CONNECT.
+    /// Path and query as sent to the origin, or `*`; empty for CONNECT.
     pub fn path(&self) -> &[u8] {
         self.target.path.of(&self.text)
     }
 
-    /// Sends the request to another path and query of the same authority.
+    /// Changes path and query, with the same authority.
     ///
     /// # Errors
-    /// The path does not begin with `/`, or has a space, a control character or `#`; or this is a CONNECT.
+    /// The path does not begin with `/`, or contains a space, a control character or `#`; or this is a CONNECT.
     pub fn set_path(&mut self, path: &[u8]) -> Result<(), TargetError> {
         check_path(path)?;
         let fits = u32::try_from(self.text.len() + path.len()).is_ok();
@@ -194,10 +194,10 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Makes it a request for another authority, with the Host field that belongs to it.
+    /// Changes the authority and the Host field.
     ///
     /// # Errors
-    /// The host is none, or the port is 0; or this is a CONNECT, whose target nothing follows.
+    /// The host is invalid, or the port is 0; or this is a CONNECT, whose target cannot be changed.
     pub fn set_host(&mut self, host: &str, port: u16) -> Result<(), TargetError> {
         let host = canonical_host(host).map_err(|_| match host {
             "" => TargetError::HostMissing,
@@ -218,25 +218,25 @@ impl RequestHead {
         self.has_new_host = true;
         let mut authority = Vec::with_capacity(host.len() + 8);
         self.write_authority(&mut authority);
-        // A host that was checked makes a field value.
+        // A checked host is a valid field value.
         self.fields_mut()
             .set("Host", &authority)
             .map_err(|_| TargetError::HostInvalid)
     }
 
-    /// Whether [`set_host`](Self::set_host) has made it a request for another host.
+    /// Whether [`set_host`](Self::set_host) has changed the host.
     pub fn has_new_host(&self) -> bool {
         self.has_new_host
     }
 
-    /// Names the scheme where the connection decides it and not the target, as inside of intercepted TLS.
+    /// Sets the scheme if the connection determines it rather than the target, as inside intercepted TLS.
     pub fn set_scheme(&mut self, scheme: Scheme) {
         self.target.scheme = Some(scheme);
     }
 
-    /// Completes a request that came over a connection which leads to one origin: its scheme and port, and the host if
-    /// the request names none (HTTP/1.0). A host that it does name stays. So does another port in Host, as behind a port
-    /// mapping, the scheme's default if Host names none; the request goes to the origin's all the same.
+    /// Completes a request from a connection that leads to a single origin: sets scheme and port, and the host if the
+    /// request has none (HTTP/1.0). A host in the request remains. So does a different port in Host, as with a port
+    /// mapping (if Host has none, the default of the scheme); the request is sent to the origin's port nevertheless.
     pub fn settle_origin(&mut self, scheme: Scheme, host: &str, port: u16) {
         self.target.scheme = Some(scheme);
         let named = self.port();
@@ -252,7 +252,7 @@ impl RequestHead {
         }
     }
 
-    /// Writes the value of Host, which may name another port than the request goes to.
+    /// Writes the value of Host, whose port may differ from the one that the request is sent to.
     pub(crate) fn write_host(&self, out: &mut Vec<u8>) {
         match self.host_port {
             0 => self.write_authority(out),
@@ -309,7 +309,7 @@ fn read_request(
     Ok((line, target))
 }
 
-/// The authority that Host names, if it names one.
+/// The authority in Host, if it has one.
 fn check_host_field(
     text: &[u8],
     lines: &[FieldLine],
@@ -334,7 +334,7 @@ fn check_host_field(
         .map_err(|_| HeadError::HostInvalid)
 }
 
-/// Whether Host says just what an absolute target says, which has been checked already: the usual case.
+/// Whether Host equals the authority of an absolute target, which is already checked: the usual case.
 fn repeats_authority(text: &[u8], target: &Target, host: &[u8]) -> bool {
     let authority_end = target.path.start as usize;
     let Some(starts_at) = authority_end.checked_sub(host.len()) else {
@@ -345,7 +345,7 @@ fn repeats_authority(text: &[u8], target: &Target, host: &[u8]) -> bool {
         && text[..starts_at].ends_with(b"://")
 }
 
-/// The path as the origin wants it, when the absolute form left it out (RFC 9112 §3.2.1, §3.2.4).
+/// The path for the origin, if the absolute form omits it (RFC 9112 §3.2.1, §3.2.4).
 fn complete_path(text: &mut Vec<u8>, path: Span, is_options: bool) -> Span {
     match path.of(text).first() {
         Some(b'/') => path,

@@ -19,12 +19,12 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Reads the head that stands from `start` to the end of `text`, as a
-    /// [`HeadScanner`](crate::HeadScanner) has found it. What `lines` holds is dropped, its allocation is used. Repairs
-    /// what RFC 9112 lets a proxy repair: folded fields become one line, HTTP/1.2 to 1.9 are read as 1.1.
+    /// Parses the head from `start` to the end of `text`, as found by a [`HeadScanner`](crate::HeadScanner). The
+    /// contents of `lines` are dropped, its allocation is reused. Repairs what RFC 9112 allows: folded fields become
+    /// one line, HTTP/1.2 to 1.9 are read as 1.1.
     ///
     /// # Errors
-    /// The origin broke the rules: 502. Gives the buffers back.
+    /// The origin violated the protocol: 502. Returns the buffers.
     pub fn parse(
         text: Vec<u8>,
         start: usize,
@@ -34,8 +34,9 @@ impl ResponseHead {
         Self::read(text, start, lines, limits, &[Leniency::Strict])
     }
 
-    /// As [`parse`](Self::parse), for what a scanner of [`RelaxedResponse`](crate::HeadKind::RelaxedResponse) has found:
-    /// repairs more, and never what leaves a doubt about where the response ends.
+    /// Like [`parse`](Self::parse), for a head found by a scanner of
+    /// [`RelaxedResponse`](crate::HeadKind::RelaxedResponse): repairs more, but nothing that makes the end of the
+    /// response ambiguous.
     ///
     /// # Errors
     /// As those of [`parse`](Self::parse).
@@ -46,7 +47,7 @@ impl ResponseHead {
         limits: &HeadLimits,
     ) -> Result<Self, Box<Refused>> {
         let leniencies = [Leniency::Strict, Leniency::Relaxed];
-        // The reader of fields takes LF alone; that there is none in other heads is the scanner's work.
+        // The field parser accepts LF alone; the scanner excludes it in other heads.
         let is_relaxed = repair::has_bare_line_feed(text.get(start..).unwrap_or_default());
         let mut head = Self::read(text, start, lines, limits, &leniencies)?;
         head.is_relaxed |= is_relaxed;
@@ -66,7 +67,7 @@ impl ResponseHead {
         }
     }
 
-    /// The head that was refused, once it has been repaired.
+    /// Repairs a refused head and parses it.
     #[cold]
     fn repaired(
         refused: Refused,
@@ -85,7 +86,7 @@ impl ResponseHead {
                 continue;
             };
             if let Ok(line) = parse::response(&repaired, 0, &mut lines, limits) {
-                // The buffer is the caller's, and comes back to it.
+                // The buffer belongs to the caller and is returned.
                 text.clear();
                 text.extend_from_slice(&repaired);
                 return Ok(Self {
@@ -108,17 +109,17 @@ impl ResponseHead {
         }
     }
 
-    /// Whether it took more repair than RFC 9112 lets a proxy do. Its connection is not used again.
+    /// Whether it was repaired beyond what RFC 9112 allows. The connection is not reused.
     pub fn is_relaxed(&self) -> bool {
         self.is_relaxed
     }
 
-    /// Says so of an interim response before this one.
+    /// Marks the response as relaxed because of an earlier interim one.
     pub fn set_relaxed(&mut self, is_relaxed: bool) {
         self.is_relaxed |= is_relaxed;
     }
 
-    /// Gives the buffers back, to be used for the next head.
+    /// Returns the buffers, for the next head.
     pub fn into_buffers(self) -> (Vec<u8>, Vec<FieldLine>) {
         (self.text, self.lines)
     }
@@ -133,12 +134,12 @@ impl ResponseHead {
         self.reason.of(&self.text)
     }
 
-    /// The version the origin speaks.
+    /// The version of the origin.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Names the version that the origin speaks, where it is not that of the text.
+    /// Sets the version of the origin, if it is not that of the text.
     pub fn set_version(&mut self, version: Version) {
         self.version = version;
     }
@@ -148,16 +149,16 @@ impl ResponseHead {
         Fields::new(&self.text, &self.lines)
     }
 
-    /// The field section, to be edited. Framing and hop-by-hop fields are written anew when the head is
-    /// forwarded, whatever is set here.
+    /// The field section, for editing. Framing and hop-by-hop fields are written anew when the head is forwarded,
+    /// regardless of their values here.
     pub fn fields_mut(&mut self) -> FieldsMut<'_> {
         FieldsMut::new(&mut self.text, &mut self.lines)
     }
 
-    /// Replaces status and reason phrase.
+    /// Changes status and reason phrase.
     ///
     /// # Errors
-    /// A status outside of 100 to 999, or a reason phrase with a control character.
+    /// A status outside 100 to 999, or a reason phrase with a control character.
     pub fn set_status(&mut self, status: u16, reason: &[u8]) -> Result<(), HeadError> {
         let fits = u32::try_from(self.text.len() + reason.len()).is_ok();
         if !(100..=999).contains(&status) || !is_text(reason) || !fits {
