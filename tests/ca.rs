@@ -159,7 +159,7 @@ fn a_directory_that_is_missing_is_made() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn a_directory_that_cannot_be_created_is_named() {
     let scratch = Scratch::new();
     let directory = directory(&scratch);
     fs::write(directory.join("file"), "").expect("a scratch file can be written");

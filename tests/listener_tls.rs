@@ -407,7 +407,7 @@ fn a_key_that_others_may_read_is_warned_of() {
     }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a scratch file is ours");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
     let warnings = proxy
         .lines()
         .iter()

@@ -79,14 +79,14 @@ fn a_changed_plugin_configuration_is_in_force_and_whatever_is_open_goes_on() {
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "one");
     reloading.configure("two");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force; plugins: 1");
+    proxy.wait_for_line("generation 2 is active; plugins: 1");
     assert_eq!(added(&proxy.get(&origin, "/")), "two");
-    // A connection that was there takes what is in force when its next request begins.
+    // A connection that was there takes what is active when its next request begins.
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "two");
     tunnel.send("after");
     tunnel.read_until(b"after");
     drop(tunnel);
-    proxy.wait_for_line("generation 1 has ended; 0 replaced ones are in use");
+    proxy.wait_for_line("generation 1 has ended; 0 replaced generations are still in use");
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn a_changed_library_is_loaded_although_its_path_is_the_same() {
     // Another library, which has no such plugin.
     reloading.replace_library("kinds");
     proxy.signal(Signal::HUP);
-    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    let line = proxy.wait_for_line("not reloaded, generation 1 remains active");
     assert!(line.contains("AddField"), "{line}");
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
     reloading.replace_library("zoo");
     reloading.configure("two");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
     assert_eq!(added(&proxy.get(&origin, "/")), "two");
 }
 
@@ -126,7 +126,7 @@ fn what_cannot_be_in_force_is_named_and_changes_nothing() {
     for (count, (text, words)) in broken.iter().enumerate() {
         reloading.write(text);
         proxy.signal(Signal::HUP);
-        proxy.wait_for_lines("not reloaded, generation 1 stays", count + 1);
+        proxy.wait_for_lines("not reloaded, generation 1 remains active", count + 1);
         let lines = proxy.lines();
         let line = lines.iter().rfind(|line| line.contains("not reloaded"));
         let line = line.expect("just seen");
@@ -137,7 +137,10 @@ fn what_cannot_be_in_force_is_named_and_changes_nothing() {
     }
     fs::remove_file(&reloading.file).expect("a scratch file is ours");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_lines("not reloaded, generation 1 stays", broken.len() + 1);
+    proxy.wait_for_lines(
+        "not reloaded, generation 1 remains active",
+        broken.len() + 1,
+    );
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
 }
 
@@ -148,8 +151,8 @@ fn settings_of_the_whole_run_stay_and_are_reported() {
     let proxy = reloading.start();
     reloading.write("backlog = 77\nvia = \"renamed\"\n");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("a change of backlog needs a restart, it is ignored");
-    proxy.wait_for_line("generation 2 is in force; plugins: 0");
+    proxy.wait_for_line("backlog has changed, which a reload cannot apply: restart the proxy");
+    proxy.wait_for_line("generation 2 is active; plugins: 0");
     proxy.get(&origin, "/");
     let requests = origin.requests();
     let mut via = requests.iter().filter_map(|request| request.field("via"));
@@ -172,7 +175,7 @@ fn signals_that_come_during_a_reload_lead_to_the_last_configuration() {
         assert!(Instant::now() < deadline, "{:?}", proxy.lines());
     }
     // All but the one in force end.
-    proxy.wait_for_line("; 0 replaced ones are in use");
+    proxy.wait_for_line("; 0 replaced generations are still in use");
 }
 
 /// One plugin of `package`, by its name; `config` is what is between the braces.
@@ -198,16 +201,16 @@ fn what_cannot_be_read_holds_nothing_up() {
     let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
     rustix::fs::mknodat(rustix::fs::CWD, &reloading.file, fifo, mode, 0).expect("a pipe is made");
     proxy.signal(Signal::HUP);
-    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    let line = proxy.wait_for_line("not reloaded, generation 1 remains active");
     assert!(line.contains("nothing was written to it"), "{line}");
     fs::remove_file(&reloading.file).expect("a scratch file is ours");
     fs::create_dir(&reloading.file).expect("the scratch directory is ours");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_lines("not reloaded, generation 1 stays", refused() + 1);
+    proxy.wait_for_lines("not reloaded, generation 1 remains active", refused() + 1);
     fs::remove_dir(&reloading.file).expect("the scratch directory is ours");
     reloading.configure("two");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
     assert_eq!(added(&proxy.get(&origin, "/")), "two");
 }
 
@@ -225,7 +228,7 @@ fn a_library_that_is_half_written_or_gone_changes_nothing() {
     {
         fs::write(&reloading.library, &whole[..len]).expect("a scratch file is ours");
         proxy.signal(Signal::HUP);
-        proxy.wait_for_lines("not reloaded, generation 1 stays", count + 1);
+        proxy.wait_for_lines("not reloaded, generation 1 remains active", count + 1);
         assert_eq!(added(&proxy.get(&origin, "/")), "one");
     }
     let lines = proxy.lines();
@@ -233,7 +236,7 @@ fn a_library_that_is_half_written_or_gone_changes_nothing() {
     assert!(refused.all(|line| line.contains(&library)), "{lines:?}");
     fs::write(&reloading.library, &whole).expect("a scratch file is ours");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn a_plugin_that_panics_when_it_is_made_changes_nothing() {
     let proxy = reloading.start();
     reloading.write(&plugin("zoo", "PanicInNew", ""));
     proxy.signal(Signal::HUP);
-    let line = proxy.wait_for_line("not reloaded, generation 1 stays");
+    let line = proxy.wait_for_line("not reloaded, generation 1 remains active");
     assert!(
         line.contains("PanicInNew") && line.contains("no database"),
         "{line}"
@@ -263,7 +266,7 @@ fn a_library_may_come_back_with_other_hooks_and_kinds() {
     // A filter that answers by itself, a subscriber, and a protocol of its own.
     reloading.write(&format!("[[plugins]]\nlibrary = {library:?}\n"));
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force; plugins: 4");
+    proxy.wait_for_line("generation 2 is active; plugins: 4");
     assert_eq!(kept.ask(get(&origin, "/")).status(), 418);
     let mut echo = proxy.client();
     echo.send("ECHO\n");
@@ -271,7 +274,7 @@ fn a_library_may_come_back_with_other_hooks_and_kinds() {
     reloading.replace_library("zoo");
     reloading.configure("three");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 3 is in force; plugins: 1");
+    proxy.wait_for_line("generation 3 is active; plugins: 1");
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "three");
     // Whom a plugin serves, it serves to the end.
     echo.send("still\n");
@@ -307,7 +310,7 @@ fn a_subscriber_that_stays_hears_all_in_its_order() {
         // Between the beginning of a connection and that of its requests.
         reloading.write(&format!("via = \"v{round}\"\n{subscriber}"));
         proxy.signal(Signal::HUP);
-        proxy.wait_for_line(&format!("generation {} is in force", round + 2));
+        proxy.wait_for_line(&format!("generation {} is active", round + 2));
         assert_eq!(client.ask(get(&origin, "/")).status(), 200);
     }
     proxy.wait_for_lines("event ConnectionClosed", 10);
@@ -341,7 +344,7 @@ fn a_plugin_that_is_never_made_is_named_and_keeps_nothing_from_ending() {
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("blocks while it is made");
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("a reload is under way, it waits for new of BlocksNew");
+    proxy.wait_for_line("a reload is already running (in new of BlocksNew)");
     assert_eq!(proxy.get(&origin, "/last").status(), 200);
     proxy.signal(Signal::TERM);
     let exit = proxy.wait();
@@ -394,7 +397,7 @@ fn a_tunnel_keeps_the_timeouts_of_its_host() {
     // An entry of another host in the same place.
     reloading.write(&own("other.example", 3600));
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
     let received = session.ask(Ask::get(&origin.authority(), "/"));
     assert_eq!(received.status, 504);
 }
@@ -435,16 +438,16 @@ fn plugins_are_watched_although_there_were_none_at_the_start() {
     let patience = "[timeouts]\nplugin_hook = 0.2\nplugin_budget = 0.2\n";
     reloading.write(&(patience.to_owned() + &plugin("stuck", "BlocksNew", &until)));
     proxy.signal(Signal::HUP);
-    // Before it is in force.
+    // Before it is active.
     let line = proxy.wait_for_line("a blocking task of a plugin occupies its thread");
     assert!(line.contains("plugin=BlocksNew hook=new"), "{line}");
     fs::write(&gate, "").expect("a scratch file is ours");
-    proxy.wait_for_line("generation 2 is in force; plugins: 1");
+    proxy.wait_for_line("generation 2 is active; plugins: 1");
     let gate = reloading.scratch.path("second gate");
     let until = format!("until = {:?}", gate.display().to_string());
     reloading.write(&(patience.to_owned() + &plugin("stuck", "BlocksHook", &until)));
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 3 is in force; plugins: 1");
+    proxy.wait_for_line("generation 3 is active; plugins: 1");
     let mut client = proxy.client();
     client.send(get(&origin, "/block"));
     proxy.wait_for_line("plugin=BlocksHook hook=handle_client_request");
@@ -468,7 +471,7 @@ fn counting_of_calls_is_turned_off_and_on() {
         if generation > 1 {
             reloading.write(&format!("plugin_statistics = {is_on}\n{entry}"));
             proxy.signal(Signal::HUP);
-            proxy.wait_for_line(&format!("generation {generation} is in force"));
+            proxy.wait_for_line(&format!("generation {generation} is active"));
         }
         assert_eq!(added(&proxy.get(&origin, "/")), "one");
     }
@@ -501,7 +504,7 @@ fn a_changed_ca_signs_from_the_reload_on() {
         fs::copy(from, to).expect("a scratch file is ours");
     }
     proxy.signal(Signal::HUP);
-    proxy.wait_for_line("generation 2 is in force");
+    proxy.wait_for_line("generation 2 is active");
     assert_eq!(
         after.client(&proxy).https(&authority).ask(ask()).told(),
         (200, "ok".into())

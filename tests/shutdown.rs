@@ -194,7 +194,7 @@ fn what_is_cut_off_has_its_line_and_is_counted() {
         assert!(line.contains(shown), "{line}");
         assert!(line.ends_with(" ms - cut off by shutdown"), "{line}");
     }
-    let count = " - Cut off 4 exchanges and 4 client connections";
+    let count = " - Aborted 4 exchanges and 4 client connections";
     assert!(lines.iter().any(|line| line.ends_with(count)), "{lines:#?}");
     for client in &mut clients {
         client.read_to_end();

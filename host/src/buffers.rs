@@ -7,13 +7,13 @@ use std::cell::RefCell;
 
 use crate::http1::FieldLine;
 
-/// Room for one head, or for a piece of a small body. Not a power of two: the beginnings of many such buffers would
-/// all fall on the same few lines of the processor's caches.
+/// Room for a head, or for a piece of a small body. Not a power of two, because the starts of many such buffers would
+/// share a few lines of the processor's caches.
 pub(crate) const SMALL: usize = 16 * 1024 + 7 * 64;
 /// Room for a piece of a large body.
 pub(crate) const LARGE: usize = 128 * 1024;
 
-/// Field lines that a list has room for from the start.
+/// The initial capacity of a list of field lines.
 const LINES: usize = 24;
 
 const SMALL_KEPT: usize = 128;
@@ -41,7 +41,7 @@ pub(crate) fn large() -> Vec<u8> {
     with_pools(|pools| pools.large.pop()).unwrap_or_else(|| Vec::with_capacity(LARGE))
 }
 
-/// Takes a buffer back, whatever is in it.
+/// Takes a buffer back, regardless of its contents.
 pub(crate) fn give_back(mut buffer: Vec<u8>) {
     buffer.clear();
     with_pools(|pools| match buffer.capacity() {
@@ -68,7 +68,7 @@ pub(crate) fn give_back_head((text, mut lines): (Vec<u8>, Vec<FieldLine>)) {
 }
 
 fn with_pools<R: Default>(work: impl FnOnce(&mut Pools) -> R) -> R {
-    // While the thread ends the pools may be gone already: then there is nothing to reuse.
+    // The pools may already be gone if the thread is ending; then there is nothing to reuse.
     POOLS
         .try_with(|pools| work(&mut pools.borrow_mut()))
         .unwrap_or_default()

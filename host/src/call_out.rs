@@ -19,25 +19,25 @@ use crate::http1::{
 use crate::stream::{MessageStream, ReadHeadError};
 use crate::upstream::{self, Connector, Freshness, Route, Upstream};
 
-/// Interim responses that are skipped for one request.
+/// The maximum number of interim responses that are skipped for a request.
 const MAX_INTERIM: usize = 20;
 
-/// What a plugin asks.
+/// A request by a plugin.
 #[derive(Debug)]
 pub(crate) struct CallRequest {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
-    /// For all of it.
+    /// The time limit for the whole call.
     pub(crate) timeout: Duration,
-    /// The most content of the answer, in bytes.
+    /// The maximum content of the response, in bytes.
     pub(crate) max_body: u64,
 }
 
-/// What it is answered.
+/// The response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CallResponse {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
@@ -47,7 +47,7 @@ thread_local! {
     static CALLER: RefCell<Option<Rc<Caller>>> = const { RefCell::new(None) };
 }
 
-/// What calls are made with.
+/// What calls need: configuration and connections.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) config: Arc<Config>,
@@ -55,12 +55,12 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Makes calls of this thread, which is a worker's, from now on.
+    /// From now on, calls on this thread, which must be a worker's, use these.
     pub(crate) fn install(self) {
         CALLER.set(Some(Rc::new(self)));
     }
 
-    /// What this thread makes calls with; `None` where it is no worker's.
+    /// The caller of this thread; `None` if it is not a worker's.
     pub(crate) fn current() -> Option<Rc<Self>> {
         CALLER
             .try_with(|caller| caller.borrow().clone())
@@ -69,32 +69,32 @@ impl Caller {
     }
 }
 
-/// Asks, and waits for the whole answer.
+/// Sends the request and waits for the whole response.
 ///
 /// Cancel safe: a dropped call closes its connection.
 ///
 /// # Errors
-/// In words, for the plugin: a bad URL, no connection, no answer within the limits.
-pub(crate) async fn ask(caller: &Caller, request: CallRequest) -> Result<Answer, String> {
+/// A message for the plugin: an invalid URL, no connection, or no response within the limits.
+pub(crate) async fn send(caller: &Caller, request: CallRequest) -> Result<CallResponse, String> {
     let within = request.timeout;
     let head = head(caller, &request)?;
-    let asked = async {
+    let attempts = async {
         let is_repeatable = http1::is_idempotent(&request.method);
         let freshness = match is_repeatable && request.body.is_empty() {
             true => Freshness::Any,
             false => Freshness::Verified,
         };
         match attempt(caller, &head, &request, freshness).await {
-            Err(Failure { is_stale: true, .. }) if is_repeatable => {
+            Err(CallFailure { is_stale: true, .. }) if is_repeatable => {
                 attempt(caller, &head, &request, Freshness::New).await
             }
             result => result,
         }
     };
-    let answered = tokio::time::timeout(within, asked).await;
+    let result = tokio::time::timeout(within, attempts).await;
     buffers::give_back_head(head.into_buffers());
-    match answered {
-        Ok(Ok(answer)) => Ok(answer),
+    match result {
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(failure)) => Err(failure.reason),
         Err(_) => Err(format!(
             "{}: no response within {} s",
@@ -104,17 +104,17 @@ pub(crate) async fn ask(caller: &Caller, request: CallRequest) -> Result<Answer,
     }
 }
 
-/// Why one attempt has no answer.
-struct Failure {
+/// Why an attempt failed.
+struct CallFailure {
     reason: String,
-    /// The connection was an idle one, and had been closed before the request.
+    /// A reused connection had been closed before the request.
     is_stale: bool,
 }
 
-/// The request as a head, read by the same rules as a client's.
+/// The head of the request, parsed by the same rules as a client's.
 fn head(caller: &Caller, request: &CallRequest) -> Result<RequestHead, String> {
     let bad = |reason: &dyn std::fmt::Display| format!("{}: {reason}", request.url.escape_debug());
-    // Either would end its part of the request line, and begin something that the plugin has not asked for.
+    // Either would end its part of the request line and start something that the plugin did not intend.
     let ends_early = |text: &str| text.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
     if ends_early(&request.method) || ends_early(&request.url) {
         return Err(bad(
@@ -154,7 +154,7 @@ async fn attempt(
     head: &RequestHead,
     request: &CallRequest,
     freshness: Freshness,
-) -> Result<Answer, Failure> {
+) -> Result<CallResponse, CallFailure> {
     let route = Route {
         scheme: head.target().scheme.unwrap_or(Scheme::Http),
         ..caller.connector.route(head.host(), head.port())
@@ -165,28 +165,28 @@ async fn attempt(
         ..
     } = upstream::obtain(&caller.connector, &route, freshness)
         .await
-        .map_err(|error| Failure {
+        .map_err(|error| CallFailure {
             reason: error.to_string(),
             is_stale: false,
         })?;
     match converse(caller, head, request, &mut stream).await {
-        Ok((answer, is_reusable)) => {
+        Ok((response, is_reusable)) => {
             if is_reusable {
                 caller.connector.pool().put(&route, stream);
             }
-            Ok(answer)
+            Ok(response)
         }
-        Err(Broken { reason, is_silent }) => Err(Failure {
+        Err(ConverseError { reason, is_silent }) => Err(CallFailure {
             reason: format!("{}: {reason}", request.url),
             is_stale: is_reused && is_silent,
         }),
     }
 }
 
-/// Why a conversation broke off.
-struct Broken {
+/// Why an exchange with the upstream failed.
+struct ConverseError {
     reason: String,
-    /// Nothing had come of the answer.
+    /// No part of the response had arrived.
     is_silent: bool,
 }
 
@@ -195,7 +195,7 @@ async fn converse(
     head: &RequestHead,
     request: &CallRequest,
     stream: &mut MessageStream,
-) -> Result<(Answer, bool), Broken> {
+) -> Result<(CallResponse, bool), ConverseError> {
     let timeouts = caller.config.timeouts;
     let mut out = buffers::small();
     let options = RequestForward {
@@ -213,7 +213,7 @@ async fn converse(
     let (mut reader, mut writer) = stream.split();
     let sent = writer.write_all(&out, timeouts.stall).await;
     buffers::give_back(out);
-    sent.map_err(|error| Broken {
+    sent.map_err(|error| ConverseError {
         reason: error.to_string(),
         is_silent: true,
     })?;
@@ -227,7 +227,7 @@ async fn converse(
         let is_late = matches!(&received, Err(ReadHeadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut);
         let is_malformed = matches!(&received, Err(ReadHeadError::Head(_)));
         let is_silent = !is_late && !is_malformed && reader.buffered().is_empty();
-        let mut response = received.map_err(|error| Broken {
+        let mut response = received.map_err(|error| ConverseError {
             reason: format!(
                 "invalid response: {}",
                 ExchangeError::head(Peer::Upstream, error).cause
@@ -240,7 +240,7 @@ async fn converse(
             return take(caller, head, request, response, &mut reader).await;
         }
     }
-    Err(Broken {
+    Err(ConverseError {
         reason: "too many interim responses".to_owned(),
         is_silent: false,
     })
@@ -252,8 +252,8 @@ async fn take(
     request: &CallRequest,
     response: ResponseHead,
     reader: &mut crate::stream::Reader<'_>,
-) -> Result<(Answer, bool), Broken> {
-    let broken = |reason: String| Broken {
+) -> Result<(CallResponse, bool), ConverseError> {
+    let broken = |reason: String| ConverseError {
         reason,
         is_silent: false,
     };
@@ -274,7 +274,7 @@ async fn take(
         && !http1::is_connection_bound(head)
         && reader.buffered().is_empty();
     let fields = response.fields().iter();
-    let answer = Answer {
+    let call_response = CallResponse {
         status: response.status(),
         fields: fields
             .map(|(name, value)| (name.to_owned(), value.to_vec()))
@@ -282,5 +282,5 @@ async fn take(
         body: collected.content,
     };
     buffers::give_back_head(response.into_buffers());
-    Ok((answer, is_reusable))
+    Ok((call_response, is_reusable))
 }

@@ -9,12 +9,12 @@ use crate::http1::BodyDecoder;
 use crate::stream::Reader;
 use crate::turn::Steps;
 
-/// A body that is being collected.
+/// A body that is being buffered.
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) content: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
-    /// Counts the content as long as this lives, whoever has it meanwhile.
+    /// Counts the content while it exists, whoever owns it.
     held: Held,
 }
 
@@ -27,11 +27,11 @@ impl Collected {
         }
     }
 
-    /// Reads on until the body is over, which gives `true`, or until it is longer than `limit` bytes. A sender may do
-    /// nothing for `patience`.
+    /// Reads until the end of the body (`true`), or until it exceeds `limit` bytes. The sender may pause for
+    /// `patience`.
     ///
     /// # Errors
-    /// The sender broke its framing, or went away, or was too slow; or the worker holds too much already.
+    /// The sender violated the framing, closed the connection or was too slow, or the worker holds too much already.
     pub(crate) async fn read(
         &mut self,
         from: &mut Reader<'_>,

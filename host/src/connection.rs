@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::events::{Note, NoteKind};
+use crate::events::{EventKind, QueuedEvent};
 use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, TunnelStart};
 use crate::generation::{Current, WorkerGeneration};
 use crate::http1::Scheme;
@@ -27,7 +27,7 @@ use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelLimits, TunnelWatcher};
 use crate::upstream::pinned::Pinned;
 use crate::websocket::{self, MessageLimits};
-use crate::worker_context::{self, Counted};
+use crate::worker_context::{self, OpenConnection};
 
 use runner::Client;
 
@@ -37,7 +37,7 @@ const SHORT_LINGER: Duration = Duration::from_secs(1);
 /// What a connection keeps to its end: it is counted, and its end is noted.
 #[derive(Default)]
 struct Ends {
-    _counted: Option<Counted>,
+    _counted: Option<OpenConnection>,
     /// None when nobody subscribes, as with most proxies.
     _noted: Option<Box<Noted>>,
 }
@@ -47,13 +47,13 @@ pub(crate) fn begin(
     socket: TcpStream,
     client: SocketAddr,
     current: &Rc<Current>,
-    counted: Counted,
+    open_connection: OpenConnection,
 ) {
     let generation = current.get();
     let id = worker_context::next_connection_id();
     let ends = Ends {
         _noted: Noted::open(&generation, current, id, client),
-        _counted: Some(counted),
+        _counted: Some(open_connection),
     };
     let facts = || ClientFacts {
         id,
@@ -343,8 +343,10 @@ impl Noted {
         id: u64,
         client: SocketAddr,
     ) -> Option<Box<Self>> {
-        let kind = NoteKind::ConnectionOpened;
-        generation.events.note(|| Note::new(kind, id, client));
+        let kind = EventKind::ConnectionOpened;
+        generation
+            .events
+            .publish(|| QueuedEvent::new(kind, id, client));
         generation.events.has_subscribers().then(|| {
             Box::new(Self {
                 current: Rc::clone(current),
@@ -357,9 +359,9 @@ impl Noted {
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        let kind = NoteKind::ConnectionClosed;
-        let note = || Note::new(kind, self.id, self.client);
-        self.current.get().events.note(note);
+        let kind = EventKind::ConnectionClosed;
+        let note = || QueuedEvent::new(kind, self.id, self.client);
+        self.current.get().events.publish(note);
     }
 }
 

@@ -1,9 +1,9 @@
-//! Coarse deadlines of the connections of a worker, without cost on the path of a request.
+//! Coarse deadlines for the connections of a worker, without cost on the path of a request.
 //!
 //! Setting a deadline is a store into a table; a ticker scans the table every [`TICK`] and wakes tasks whose deadline
 //! has passed. There is no timer per connection, no clock is read on the path, and the ticker sleeps while there are no
-//! connections. A deadline is therefore up to two ticks late, and early only by the time for which the worker was kept
-//! from its ticker. A slot belongs to one direction of one socket, whose task is the only one that waits on it.
+//! connections. A deadline is therefore up to two ticks late; it is early only by the time for which the ticker was
+//! delayed. A slot belongs to one direction of one socket; only the socket's task waits on it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// How often late connections are looked for.
+/// How often deadlines are checked.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLIS as u64);
 const TICK_MILLIS: u32 = 100;
 
@@ -26,7 +26,7 @@ const PASSED: u32 = 0;
 pub(crate) struct Deadlines {
     slots: RefCell<Slots>,
     started_at: Instant,
-    /// Ticks since the start, as of the ticker's last round.
+    /// Ticks since the start, as of the last tick.
     now: Cell<u32>,
     in_use: Cell<usize>,
     first_slot: Notify,
@@ -50,7 +50,7 @@ impl Deadlines {
         })
     }
 
-    /// A new slot with no deadline set.
+    /// A new slot without a deadline.
     pub(crate) fn slot(self: &Rc<Self>) -> Deadline {
         if self.in_use.replace(self.in_use.get() + 1) == 0 {
             self.now.set(self.clock());
@@ -69,12 +69,12 @@ impl Deadlines {
         }
     }
 
-    /// Ticks since the start, as of the last one: the time for what may be off by a tick.
+    /// Ticks since the start, as of the last tick, for uses that tolerate an error of one tick.
     pub(crate) fn now(&self) -> u32 {
         self.now.get()
     }
 
-    /// Wakes late slots for ever; `each_tick` runs once per round for the worker's other slow chores.
+    /// Wakes late slots forever; `each_tick` runs once per tick for other periodic work of the worker.
     pub(crate) async fn run(&self, mut each_tick: impl FnMut()) {
         let mut late = Vec::new();
         loop {
@@ -90,7 +90,7 @@ impl Deadlines {
         }
     }
 
-    /// Wakes everybody who waits, so that they notice a change of the worker's state.
+    /// Wakes all waiting tasks, so that they notice a change of the worker's state.
     pub(crate) fn wake_all(&self) {
         let wakers: Vec<Waker> = {
             let slots = &mut *self.slots.borrow_mut();
@@ -116,41 +116,42 @@ impl Deadlines {
     }
 }
 
-/// One slot; given back when dropped.
+/// A slot; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     table: Rc<Deadlines>,
     index: u32,
-    /// How long it was armed for last, in ticks.
+    /// The duration for which it was armed last, in ticks.
     ticks: Cell<u32>,
 }
 
 impl Deadline {
-    /// The deadline is `after` from now, whatever it was.
+    /// Sets the deadline to `after` from now.
     pub(crate) fn arm(&self, after: Duration) {
-        // In 32 bits: this runs for every read and write.
+        // In 32 bits, because this runs for every read and write.
         let ticks = ticks_of(after);
         self.ticks.set(ticks);
         self.set(due(self.table.now.get(), ticks));
     }
 
-    /// The deadline is as long from now as it was armed for last.
+    /// Sets the deadline again, for the duration it was armed for last.
     pub(crate) fn start_again(&self) {
         self.set(due(self.table.now.get(), self.ticks.get()));
     }
 
-    /// Another slot of the same table, with no deadline set.
+    /// Another slot of the same table, without a deadline.
     pub(crate) fn another(&self) -> Self {
         self.table.slot()
     }
 
-    /// Sets a deadline that has passed anew if one of the `others` was armed within its time, counted from then: what
-    /// they bound has moved. `false`: it stays as it is. One that was armed for no time is never renewed.
+    /// If this deadline has passed, and one of the `others` was armed within its duration, sets it again, counted from
+    /// then, because its exchange is active. `false`: it was not renewed. A deadline that was armed for no time is
+    /// never renewed.
     pub(crate) fn renew(&self, others: &[&Deadline]) -> bool {
         self.renew_at_least(Duration::ZERO, others)
     }
 
-    /// As [`renew`](Self::renew), with a time of at least `least`.
+    /// Like [`renew`](Self::renew), with a duration of at least `least`.
     fn renew_at_least(&self, least: Duration, others: &[&Deadline]) -> bool {
         let ticks = self.ticks.get().max(ticks_of(least));
         let latest = others.iter().filter_map(|other| other.armed_at()).max();
@@ -170,7 +171,7 @@ impl Deadline {
         self.table.slots.borrow().due[self.index as usize] == PASSED
     }
 
-    /// The tick at which it was armed; none if it is not set, or has passed.
+    /// The tick at which it was armed; `None` if it is not set or has passed.
     fn armed_at(&self) -> Option<u32> {
         match self.table.slots.borrow().due[self.index as usize] {
             UNSET | PASSED => None,
@@ -178,12 +179,12 @@ impl Deadline {
         }
     }
 
-    /// There is no deadline.
+    /// Removes the deadline.
     pub(crate) fn disarm(&self) {
         self.set(UNSET);
     }
 
-    /// Ready once the deadline has passed; otherwise the task is woken when it does.
+    /// Ready once the deadline has passed; wakes the task then.
     pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<()> {
         let index = self.index as usize;
         {
@@ -196,14 +197,14 @@ impl Deadline {
                 return Poll::Pending;
             }
         }
-        // What wakers do when they are cloned and dropped may be a plugin's: nothing is borrowed meanwhile.
+        // Cloning and dropping a waker may run code of a plugin, so nothing is borrowed meanwhile.
         let waker = cx.waker().clone();
         let old = self.table.slots.borrow_mut().wakers[index].replace(waker);
         drop(old);
         Poll::Pending
     }
 
-    /// `future`, or `None` once the deadline has passed; the future is dropped then.
+    /// Runs `future`; `None` once the deadline has passed, which drops the future.
     pub(crate) async fn bound<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -218,7 +219,7 @@ impl Deadline {
     }
 }
 
-/// In 32 bits: this runs for every read and write.
+/// In 32 bits, because this runs for every read and write.
 fn ticks_of(after: Duration) -> u32 {
     let seconds = u32::try_from(after.as_secs()).unwrap_or(UNSET);
     seconds
@@ -233,13 +234,13 @@ fn due(armed_at: u32, ticks: u32) -> u32 {
         .min(UNSET - 1)
 }
 
-/// The deadlines of both directions of an exchange. Each is armed when its wait begins, so whenever something moves: as
-/// long as one direction moves, the other may be silent.
+/// The deadlines of both directions of an exchange. Each is armed when its wait begins, that is, whenever data moves.
+/// As long as one direction moves, the other may be silent.
 pub(crate) struct Company<'a>(pub(crate) [&'a Deadline; 4]);
 
 impl Company<'_> {
-    /// Renews the deadlines that have passed while something else has moved. To be called before the waits are polled.
-    /// Each has a time of at least `least`.
+    /// Renews passed deadlines while another direction is active. Must be called before the waits are polled. Each has
+    /// a duration of at least `least`.
     pub(crate) fn renew(&self, least: Duration) {
         for deadline in self.0.iter().filter(|deadline| deadline.is_passed()) {
             deadline.renew_at_least(least, &self.0);
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_wait_ends_and_a_timely_one_does_not() {
+    fn a_late_wait_times_out_and_a_timely_one_does_not() {
         on_worker(async {
             let deadlines = Deadlines::new();
             let ticker = Rc::clone(&deadlines);
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_is_renewed_while_another_moves() {
+    fn an_expired_deadline_is_renewed_by_later_activity() {
         let deadlines = Deadlines::new();
         let slots: [Deadline; 4] = std::array::from_fn(|_| deadlines.slot());
         let company = Company(slots.each_ref());

@@ -35,7 +35,7 @@ use crate::buffers;
 use crate::ca;
 use crate::config::{Config, Timeouts};
 use crate::error::{Cause, ExchangeError, Peer, Refusal, Step};
-use crate::events::NoteKind;
+use crate::events::EventKind;
 use crate::generation::WorkerGeneration;
 use crate::http1::{
     self, BodyDecoder, BodyFraming, HeadKind, RequestHead, Scheme, TargetForm, Version,
@@ -110,7 +110,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
     };
     let mut exchange = Exchange::new(connection, generation, head, began_at);
     exchange.record.received = client.consumed() - consumed;
-    exchange.note_event(NoteKind::RequestStarted);
+    exchange.note_event(EventKind::RequestStarted);
     let outcome = match exchange.run(client).await {
         Ok(outcome) => outcome,
         Err((error, progress)) => {

@@ -1,14 +1,14 @@
-//! What is in force: the configuration, and everything that was made from it.
+//! A generation: the configuration, and everything built from it.
 //!
-//! A [`Generation`] is immutable and shared by all threads. `build` makes one, binds nothing, and either succeeds or reports
-//! every problem. A [`WorkerGeneration`] is a generation on one worker; its exchanges share it by a count that
-//! no other thread writes to. [`Current`] is the one that is in force on a worker now: an exchange takes it when its head
-//! is read, and keeps it to its end.
+//! A [`Generation`] is immutable and shared by all threads. `build` makes one; it binds nothing, and either succeeds or
+//! reports every problem. A [`WorkerGeneration`] is a generation on one worker; the reference count that its exchanges
+//! use is not shared with other threads. [`Current`] is the worker's current one: an exchange takes it when its head is
+//! read, and keeps it to its end.
 
 mod build;
 pub mod command;
-mod made;
 mod problem;
+mod reusable;
 
 use std::cell::RefCell;
 use std::io;
@@ -31,16 +31,16 @@ use crate::web::WebServer;
 use crate::worker_context::WorkerContext;
 
 pub(crate) use build::build;
-use made::Made;
 pub use problem::{Problem, Problems};
+use reusable::Reusable;
 
-type MadeTlsClient = Made<(UpstreamTls, bool, Vec<HostPattern>), TlsClient>;
-type MadeCertificates = Made<(InterceptionConfig, bool), Certificates>;
+type ReusableTlsClient = Reusable<(UpstreamTls, bool, Vec<HostPattern>), TlsClient>;
+type ReusableCertificates = Reusable<(InterceptionConfig, bool), Certificates>;
 
-/// What is in force.
+/// A configuration, and everything built from it.
 #[derive(Debug)]
 pub(crate) struct Generation {
-    /// 1 at the start; each reload has the next one.
+    /// 1 at the start; each reload adds 1.
     pub(crate) number: u64,
     pub(crate) config: Arc<Config>,
     pub(crate) chain: Arc<Chain>,
@@ -48,37 +48,37 @@ pub(crate) struct Generation {
     plugins: Loaded,
     pub(crate) events: Events,
     dispatcher: Arc<EventDispatcher>,
-    tls_client: MadeTlsClient,
+    tls_client: ReusableTlsClient,
     name_files: Arc<NameFiles>,
-    /// None where clients speak clear text.
+    /// `None` if clients connect without TLS.
     pub(crate) tls_listener: Option<Arc<TlsListener>>,
-    certificates: Option<MadeCertificates>,
-    /// None where no TLS is ended here but the listener's own.
+    certificates: Option<ReusableCertificates>,
+    /// `None` if tunnels are not intercepted.
     pub(crate) interception: Option<Arc<Interception>>,
-    /// None where requests for the proxy itself are refused.
+    /// `None` if requests addressed to the proxy itself are refused.
     pub(crate) web: Option<Arc<WebServer>>,
-    /// The name in Via by which this process knows its own requests.
+    /// The proxy's name in Via, with the pseudonym that identifies this process.
     pub(crate) marked_via: String,
 }
 
 impl Generation {
-    /// The plugins of all kinds, as the log names them.
+    /// The names of all plugins, for the log.
     pub(crate) fn plugin_names(&self) -> &[String] {
         &self.plugins.names
     }
 
-    /// Whether anybody sees the numbers of exchanges; where nobody does, workers need not share a counter.
+    /// Whether anybody uses the ids of exchanges; otherwise, workers need not share a counter.
     pub(crate) fn numbers_exchanges(&self) -> bool {
         !self.chain.is_empty() || self.events.has_subscribers() || self.web.is_some()
     }
 
-    /// Waits until subscribers have heard everything so far, also where somebody else still holds this generation.
+    /// Waits until subscribers have received all events so far, even if this generation is still in use.
     pub(crate) fn flush_events(&self) {
         self.events.flush();
     }
 
-    /// Ends what belongs to it alone, plugins included: their code runs here. Waits until subscribers that are its own have
-    /// the last events.
+    /// Drops it, plugins included, which runs their code. Waits until subscribers that no other generation uses have
+    /// received the last events.
     pub(crate) fn end(self) {
         let Self {
             events,
@@ -96,7 +96,7 @@ impl Generation {
     }
 }
 
-/// A generation on one worker, with what its exchanges need of the worker.
+/// A generation on one worker, with the parts that belong to the worker.
 #[derive(Debug)]
 pub(crate) struct WorkerGeneration {
     shared: Arc<Generation>,
@@ -106,7 +106,7 @@ pub(crate) struct WorkerGeneration {
 }
 
 impl WorkerGeneration {
-    /// In place of `before`.
+    /// Replaces `before`.
     ///
     /// # Errors
     /// The resolver cannot be set up.
@@ -131,8 +131,8 @@ impl WorkerGeneration {
         }))
     }
 
-    /// Makes the HTTP requests of plugins on this thread, its worker's, by this configuration from now on.
-    pub(crate) fn make_calls(&self) {
+    /// From now on, HTTP requests of plugins on this worker's thread use this generation.
+    pub(crate) fn install_caller(&self) {
         let caller = Caller {
             config: Arc::clone(&self.config),
             connector: Rc::clone(&self.connector),
@@ -149,7 +149,7 @@ impl Deref for WorkerGeneration {
     }
 }
 
-/// What is in force on a worker now.
+/// The current generation of a worker.
 #[derive(Debug)]
 pub(crate) struct Current(RefCell<Rc<WorkerGeneration>>);
 
@@ -158,9 +158,9 @@ impl Current {
         Rc::new(Self(RefCell::new(generation)))
     }
 
-    /// Exchanges that begin from now on take this one.
+    /// Makes it the current one for exchanges that begin from now on.
     pub(crate) fn replace(&self, generation: Rc<WorkerGeneration>) {
-        // The old one is dropped when it is no longer current.
+        // The old one is dropped after the exchange of values, so `Drop` may use the current one.
         self.0.replace(generation);
     }
 

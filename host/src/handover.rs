@@ -11,13 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Connections that may wait for a worker to come round; further ones wait in the kernel.
+/// The maximum number of connections that wait for a worker; further ones stay in the kernel.
 const MAX_WAITING: usize = 1024;
 
 /// An accepted connection.
 pub(crate) type Accepted = (TcpStream, SocketAddr);
 
-/// What the workers and the watchdog share.
+/// Shared by the workers and the watchdog.
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
     workers: Vec<Worker>,
@@ -26,16 +26,16 @@ pub(crate) struct Handover {
 
 #[derive(Debug)]
 struct Worker {
-    /// Empty once the proxy takes no more connections.
+    /// Empty once the proxy accepts no more connections.
     listeners: Mutex<Vec<TcpListener>>,
     comes: Notify,
 }
 
 impl Handover {
-    /// For workers with these listeners; they are nonblocking.
+    /// `workers`: the listeners of each worker, nonblocking.
     ///
     /// # Errors
-    /// There are no descriptors left.
+    /// No descriptors are left.
     pub(crate) fn new(workers: &[Vec<TcpListener>]) -> io::Result<Self> {
         let worker = |listeners: &Vec<TcpListener>| {
             let again = listeners.iter().map(TcpListener::try_clone);
@@ -50,7 +50,7 @@ impl Handover {
         })
     }
 
-    /// Takes what waits for the workers that are `stuck`, and wakes the others.
+    /// Accepts the connections of the `stuck` workers, and wakes the others.
     pub(crate) fn relieve(&self, stuck: &[usize]) {
         let is_free = |worker: &usize| !stuck.contains(worker);
         let mut free = (0..self.workers.len()).filter(is_free).peekable();
@@ -59,7 +59,7 @@ impl Handover {
         }
         let taken = stuck.iter().filter_map(|worker| self.workers.get(*worker));
         taken.for_each(|worker| self.take_from(worker));
-        // Also what a worker was to take that is stuck since.
+        // A worker that was woken for a connection may be stuck by now.
         if !self.waiting().is_empty() {
             free.for_each(|worker| self.workers[worker].comes.notify_one());
         }
@@ -67,7 +67,7 @@ impl Handover {
 
     fn take_from(&self, worker: &Worker) {
         for listener in lock(&worker.listeners).iter() {
-            // Whatever is wrong, such as too few descriptors, may be over at the next look.
+            // An error, such as too few descriptors, may be gone at the next attempt.
             while self.waiting().len() < MAX_WAITING
                 && let Ok((socket, client)) = listener.accept()
             {
@@ -78,16 +78,16 @@ impl Handover {
         }
     }
 
-    /// A connection that another worker could not take. Cancel safe.
+    /// A connection of a stuck worker. Cancel safe.
     pub(crate) async fn next(&self, worker: usize) -> Accepted {
         let Some(own) = self.workers.get(worker) else {
             return std::future::pending().await;
         };
         loop {
-            // Before looking, so that nothing comes unseen in between.
+            // Before the check, so that no wake-up is missed.
             let comes = own.comes.notified();
             if let Some(accepted) = self.waiting().pop_front() {
-                // Further ones wait: this worker goes on at once, unless another one is faster.
+                // For further connections: this worker continues at once, unless another one is faster.
                 own.comes.notify_one();
                 return accepted;
             }
@@ -95,13 +95,13 @@ impl Handover {
         }
     }
 
-    /// Takes no more connections: without its listeners the kernel refuses them. Those that wait for a worker are closed,
-    /// since none comes any more.
+    /// Accepts no more connections: without listeners, the kernel refuses them. Connections that wait for a worker are
+    /// closed, because no worker takes any more.
     pub(crate) fn close(&self) {
         for worker in &self.workers {
             lock(&worker.listeners).clear();
         }
-        // Nobody adds to them without a listener.
+        // None are added without a listener.
         self.waiting().clear();
     }
 
@@ -136,13 +136,13 @@ mod tests {
         matches!(polled, Poll::Ready(_))
     }
 
-    /// A connection that is in the kernel's queue.
+    /// A connection in the kernel's queue.
     fn connect(to: &TcpListener) -> TcpStream {
         TcpStream::connect(to.local_addr().unwrap()).unwrap()
     }
 
     #[test]
-    fn a_stuck_workers_connections_are_taken_by_another() {
+    fn a_stuck_workers_connections_are_taken_by_others() {
         let listeners = listeners(2);
         let handover = Handover::new(&listeners).unwrap();
         let _clients = [connect(&listeners[0][0]), connect(&listeners[0][0])];
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_worker_is_not_kept_waiting_by_the_end() {
+    fn closing_the_handover_wakes_waiting_workers() {
         let listeners = listeners(2);
         let handover = Handover::new(&listeners).unwrap();
         let mut client = connect(&listeners[0][0]);

@@ -10,16 +10,16 @@ thread_local! {
     static LIMIT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
-/// This worker holds at most so many bytes.
+/// Sets the maximum number of bytes that this worker may hold.
 pub(crate) fn set_limit(bytes: u64) {
     LIMIT.set(bytes);
 }
 
-/// The bytes of one message, counted as long as this lives.
+/// The bytes of a message, counted until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held(u64);
 
-/// The worker holds as much as it may.
+/// The worker's limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the content buffered for plugins exceeds the limit of the worker (limits.max_buffer_total)"
@@ -27,10 +27,10 @@ pub(crate) struct Held(u64);
 pub(crate) struct Full;
 
 impl Held {
-    /// There are so many bytes now.
+    /// Sets the number of bytes.
     ///
     /// # Errors
-    /// That is more than there was, and the worker holds too much. It is counted all the same, until it is let go.
+    /// The number grew, and the worker exceeds its limit. The bytes are counted nevertheless, until this is dropped.
     pub(crate) fn set(&mut self, len: u64) -> Result<(), Full> {
         let has_grown = len > self.0;
         let total = TOTAL.get().saturating_sub(self.0).saturating_add(len);
@@ -45,7 +45,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // While the thread ends there is nothing left to count.
+        // Nothing is counted any more if the thread is ending.
         let _ = TOTAL.try_with(|total| total.set(total.get().saturating_sub(self.0)));
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_messages_of_a_worker_count_together() {
+    fn the_limit_applies_to_all_messages_of_a_worker() {
         set_limit(100);
         let (mut one, mut other) = (Held::default(), Held::default());
         assert_eq!(one.set(60), Ok(()));

@@ -19,42 +19,42 @@ use crate::config::KeyPairFiles;
 use crate::pem_text::{self, PemFault};
 use crate::plain_file;
 
-/// A file of certificates or of a key cannot be used.
+/// Why a file with certificates or a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {fault}", .path.display())]
 pub struct KeyPairError {
     /// The file, as configured.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The cause.
     #[source]
     pub fault: KeyPairFault,
 }
 
-/// What is wrong with a file of certificates or of a key.
+/// What is wrong with a file with certificates or a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairFault {
-    /// The system does not hand it out.
+    /// The file cannot be read.
     #[error("{0}; check the path, and that the user of the proxy may read the file")]
     Unreadable(io::Error),
-    /// It is not PEM that can be read.
+    /// It is not valid PEM.
     #[error(transparent)]
     NotPem(#[from] PemFault),
-    /// There is no certificate in it.
+    /// It contains no certificate.
     #[error(
         "contains no certificate in PEM format; use the file with -----BEGIN CERTIFICATE-----, or convert yours with \
          openssl x509 -inform der"
     )]
     NoCertificate,
-    /// It has a certificate that is none.
+    /// A certificate in it is malformed.
     #[error("contains a certificate that cannot be parsed ({0}); copy or export it again")]
     CertificateMalformed(String),
-    /// There is no private key in it.
+    /// It contains no private key.
     #[error(
         "contains no private key in PEM format; use the file with -----BEGIN PRIVATE KEY-----, or convert yours with \
          openssl pkey -inform der"
     )]
     NoKey,
-    /// There is more than one private key in it.
+    /// It contains several private keys.
     #[error("contains {0} private keys; keep only the key of the certificate")]
     SeveralKeys(usize),
     /// The key needs a passphrase.
@@ -63,13 +63,13 @@ pub enum KeyPairFault {
          made with openssl pkey -in FILE -out COPY"
     )]
     KeyEncrypted,
-    /// The key is of another kind, too short or damaged.
+    /// The key is of an unsupported kind, too short or damaged.
     #[error(
         "contains an unsupported private key; use RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or \
          Ed25519"
     )]
     KeyUnsupported,
-    /// The key is not the certificate's.
+    /// The key does not match the certificate.
     #[error("is not the key of the certificate in {}; use two files that were created together", .0.display())]
     KeyMismatch(PathBuf),
     /// The certificate may not sign others.
@@ -77,30 +77,30 @@ pub enum KeyPairFault {
         "is not a CA certificate (basicConstraints without CA:TRUE); create one with proxy ca init"
     )]
     NotACa,
-    /// The key usage of the CA's certificate leaves out the signing of certificates.
+    /// The key usage of the CA's certificate does not include signing certificates.
     #[error(
         "is a certificate that may not sign others (keyUsage without keyCertSign); create one with proxy ca init"
     )]
     MayNotSign,
-    /// The extended key usage of the CA's certificate leaves out servers.
+    /// The extended key usage of the CA's certificate does not include servers.
     #[error(
         "is a certificate that may not sign for servers (extendedKeyUsage without serverAuth); create one with proxy \
          ca init"
     )]
     NotForServers,
-    /// A certificate above the CA's is none that may sign it.
+    /// A certificate above the CA's may not sign it.
     #[error(
         "contains a CA certificate whose issuer, {0}, may not sign others (basicConstraints without CA:TRUE, or \
          keyUsage without keyCertSign); create one with proxy ca init"
     )]
     IssuerMayNotSign(String),
-    /// A certificate above the CA's leaves out servers.
+    /// A certificate above the CA's does not permit server certificates.
     #[error(
         "contains a CA certificate whose issuer, {0}, may not sign for servers (extendedKeyUsage without \
          serverAuth); create one with proxy ca init"
     )]
     IssuerNotForServers(String),
-    /// A certificate above the CA's allows no CA so far below it.
+    /// A certificate above the CA's does not permit as many CAs below it.
     #[error(
         "contains {below} CA certificates below {issuer}, whose path length allows {allowed}, so clients would \
          reject every signed certificate; create one with proxy ca init"
@@ -108,20 +108,20 @@ pub enum KeyPairFault {
     PathTooLong {
         /// The issuer's name.
         issuer: String,
-        /// CAs that it allows below itself.
+        /// The number of CAs that it permits below itself.
         allowed: u32,
-        /// CAs that there are.
+        /// The actual number.
         below: u32,
     },
-    /// Name constraints exclude every host.
+    /// The name constraints exclude every host.
     #[error(
         "contains a CA certificate whose name constraints exclude every host; create one with proxy ca init"
     )]
     NoHostLeft,
-    /// The CA's time is over.
+    /// The CA has expired.
     #[error("expired on {0}; create a new one with proxy ca init, and install it on the clients")]
     Expired(String),
-    /// The CA's time has not begun.
+    /// The CA is not valid yet.
     #[error("is not yet valid (valid from {0}); check the clock of this machine")]
     NotYetValid(String),
     /// Browsers do not accept certificates with such a key.
@@ -132,7 +132,7 @@ pub enum KeyPairFault {
 }
 
 impl KeyPairFault {
-    /// The same, with the file it is about.
+    /// The error for this file.
     pub(crate) fn of(self, path: &Path) -> KeyPairError {
         KeyPairError {
             path: path.to_owned(),
@@ -144,7 +144,7 @@ impl KeyPairFault {
 /// Reads a certificate chain and its private key.
 ///
 /// # Errors
-/// Either file cannot be used, or they do not belong together.
+/// Either file cannot be used, or they do not match.
 pub fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
     let chain = read_certificates(&files.cert_file)?;
     let key = read_key(&files.key_file)?;
@@ -154,7 +154,7 @@ pub fn read(files: &KeyPairFiles) -> Result<Arc<CertifiedKey>, KeyPairError> {
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
-/// Whether the key belongs to the first certificate, whatever its version: webpki reads version 3 only.
+/// Whether the key matches the first certificate, whatever its version: webpki parses version 3 only.
 fn is_key_of(key: &dyn SigningKey, chain: &[CertificateDer<'_>]) -> Result<bool, KeyPairFault> {
     let certificate = chain.first().ok_or(KeyPairFault::NoCertificate)?;
     let (_, parsed) = X509Certificate::from_der(certificate)
@@ -163,7 +163,7 @@ fn is_key_of(key: &dyn SigningKey, chain: &[CertificateDer<'_>]) -> Result<bool,
     Ok(parsed.public_key().raw == public_key.as_ref())
 }
 
-/// Reads every certificate of a file, at least one.
+/// Reads all certificates of a file, at least one.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyPairError> {
     let file = read_file(path)?;
     let sections =
@@ -175,7 +175,7 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(certificates.collect())
 }
 
-/// Reads the one private key of a file.
+/// Reads the single private key of a file.
 pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError> {
     let file = read_file(path)?;
     warn_of_readers(path);
@@ -193,11 +193,11 @@ pub(crate) fn read_key(path: &Path) -> Result<Arc<dyn SigningKey>, KeyPairError>
     }
 }
 
-/// Warns of certificates whose time is over or has not begun: clients do not accept them.
+/// Warns of certificates that have expired or are not valid yet, because clients do not accept them.
 pub(crate) fn warn_of_dates(path: &Path, certificates: &[CertificateDer<'_>]) {
     let now = Timestamp::now().as_second();
     for certificate in certificates {
-        // Whoever needs it finds out what it is.
+        // A malformed certificate is reported where it is used.
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
             continue;
         };
@@ -223,7 +223,7 @@ fn date(second: i64) -> String {
     Timestamp::from_second(second).map_or_else(|_| second.to_string(), |time| time.to_string())
 }
 
-/// Warns of a key that others may read. A key of root's may be for a group of which the proxy is.
+/// Warns of a key that others may read. A key of root may be readable by a group, which the proxy may belong to.
 #[cfg(unix)]
 fn warn_of_readers(path: &Path) {
     use std::os::unix::fs::MetadataExt;
@@ -249,7 +249,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, KeyPairError> {
     plain_file::read_named(path).map_err(|error| KeyPairFault::Unreadable(error).of(path))
 }
 
-/// PKCS#8 says so in its label, the older forms in a header (RFC 1421 §4.6.1.1).
+/// PKCS#8 has a label for it, the older formats a header (RFC 1421 §4.6.1.1).
 fn is_encrypted(text: &[u8]) -> bool {
     [
         &b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..],
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_is_named() {
+    fn a_missing_file_is_named() {
         let dir = Dir::new("key-missing");
         let error = read(&KeyPairFiles {
             cert_file: dir.path().join("cert.pem"),

@@ -1,11 +1,11 @@
 //! A programmable HTTP forward proxy.
 //!
-//! One request, in the order of the modules below: `server` binds and starts the workers; a `worker` accepts; a
+//! A request passes the modules below in their order: `server` binds and starts the workers; a `worker` accepts; a
 //! `connection` serves exchange after exchange; an `exchange` reads a request through `stream` and [`http1`], lets the
-//! [`web`] server answer what is for the proxy itself, asks the [`plugins`], dials or reuses an `upstream`, and `relay`s
-//! the response back, or hands over to a `tunnel`, or a `websocket`. Failures
-//! are values of `error` and become responses in `reply`. Nothing points back up: what an inner module has to say to
-//! an outer one is a return value.
+//! [`web`] server answer requests for the proxy itself, calls the [`plugins`], dials or reuses an `upstream`, and
+//! `relay`s the response back, or hands over to a `tunnel` or a `websocket`. Failures are values of `error` and become
+//! responses in `reply`. Modules use only those below them: an inner module passes results to an outer one as return
+//! values.
 
 use proxy_content_coding as content_coding;
 use proxy_http1 as http1;

@@ -11,11 +11,11 @@ use std::io;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
-/// The highest limit that is asked for unasked.
+/// The highest default limit.
 const DEFAULT_MOST: u64 = 1_048_576;
 
-/// Raises the soft limit on open files to `wanted`, as far as the system allows. None: to the hard limit, 1,048,576 at
-/// most.
+/// Raises the soft limit on open files to `wanted`, as far as the system allows. `None`: to the hard limit, but at most
+/// 1,048,576.
 #[cfg(unix)]
 pub fn raise_limit(wanted: Option<u64>) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -32,7 +32,7 @@ pub fn raise_limit(wanted: Option<u64>) {
             "the configured open file limit exceeds the hard limit"
         );
     }
-    // No soft limit at all counts as the highest.
+    // No soft limit counts as the highest.
     let before = current.unwrap_or(u64::MAX);
     if before >= allowed {
         debug!("Open file descriptor soft limit set to {before}");
@@ -46,7 +46,7 @@ pub fn raise_limit(wanted: Option<u64>) {
         },
     ) {
         Ok(()) => debug!("Open file descriptor soft limit set to {allowed}"),
-        // Some systems allow less than they say.
+        // Some systems allow less than they report.
         Err(error) if is_default => {
             debug!(wanted, soft_limit = before, %error, "cannot raise the open file limit");
         }
@@ -56,13 +56,13 @@ pub fn raise_limit(wanted: Option<u64>) {
     }
 }
 
-/// There is no such limit on this system.
+/// This system has no such limit.
 #[cfg(not(unix))]
 pub fn raise_limit(_wanted: Option<u64>) {
     debug!("this system has no soft limit on open files");
 }
 
-/// Descriptors that may be open at once. None: as many as there is memory for.
+/// The number of descriptors that may be open at once. `None`: unlimited.
 pub(crate) fn limit() -> Option<u64> {
     #[cfg(unix)]
     {
@@ -73,7 +73,7 @@ pub(crate) fn limit() -> Option<u64> {
     None
 }
 
-/// The number of a socket's descriptor, where the system numbers them from 0.
+/// The descriptor number of a socket, on systems that number them from 0.
 pub(crate) fn number_of(socket: &TcpStream) -> u64 {
     #[cfg(unix)]
     {
@@ -87,7 +87,7 @@ pub(crate) fn number_of(socket: &TcpStream) -> u64 {
     }
 }
 
-/// Whether this process, or the system, has no descriptor left.
+/// Whether this process or the system has run out of descriptors.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_descriptors_is_known() {
+    fn running_out_of_descriptors_is_recognised() {
         use rustix::io::Errno;
         let is_out = |errno: Errno| is_out_of_descriptors(&errno.into());
         assert!(is_out(Errno::MFILE) && is_out(Errno::NFILE));

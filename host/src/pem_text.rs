@@ -1,19 +1,19 @@
 //! PEM files, as other programs and editors write them (RFC 7468).
 //!
-//! Reads every certificate and key from files of the operator. Besides what the RFC asks for, a UTF-8 byte order mark
-//! is skipped, and the labels `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read: the latter is openssl's, with
-//! trust settings behind the certificate (X509_CERT_AUX). UTF-16 is reported as an error, because no label would be
+//! Reads all certificates and keys from files of the operator. In addition to the RFC, a UTF-8 byte order mark is
+//! skipped, and the labels `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are accepted: the latter is openssl's, with
+//! trust settings after the certificate (X509_CERT_AUX). UTF-16 is reported as an error, because no label would be
 //! found in it. Whether a certificate or a key is usable is not checked here.
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::asn1_rs::{Any, FromBer, Tag};
 
-/// Windows' editors begin a file of UTF-8 with it.
+/// Editors on Windows put it at the start of UTF-8 files.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// What stands before every label.
+/// The text before every label.
 const BEGIN: &[u8] = b"-----BEGIN ";
-/// Other labels of certificates, at the beginning and at the end of a section.
+/// Other labels of certificates, at the start and at the end of a section.
 const OTHER_LABELS: [(&[u8], &[u8]); 4] = [
     (
         b"-----BEGIN X509 CERTIFICATE-----",
@@ -38,29 +38,29 @@ const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// anyExtendedKeyUsage.
 const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0];
 
-/// Why a file is no PEM.
+/// Why a file is not PEM.
 #[derive(Debug, thiserror::Error)]
 pub enum PemFault {
-    /// It is text, but in an encoding in which no section is found.
+    /// It is UTF-16 text, in which no section is found.
     #[error("is encoded as UTF-16; save it as UTF-8")]
     Utf16,
-    /// A section begins as PEM does, but is damaged.
+    /// A section begins like PEM, but is malformed.
     #[error("is damaged ({0}); copy or export it again")]
     Damaged(#[from] pem::Error),
 }
 
-/// One certificate of a file.
+/// A certificate of a file.
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) certificate: CertificateDer<'static>,
-    /// Whether its trust settings, if it has any, let it vouch for servers.
+    /// Whether its trust settings, if any, permit server certificates.
     pub(crate) may_vouch_for_servers: bool,
 }
 
-/// Every certificate of a file, in its order; empty if there is none.
+/// All certificates of a file, in order; empty if there is none.
 ///
 /// # Errors
-/// The file is no text in UTF-8, or a section of it is damaged.
+/// The file is not UTF-8 text, or a section is malformed.
 pub(crate) fn certificates(file: &[u8]) -> Result<Vec<Section>, PemFault> {
     let text = plain(file)?;
     let mut sections = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn certificates(file: &[u8]) -> Result<Vec<Section>, PemFault> {
     Ok(sections)
 }
 
-/// Every private key of a file that has no passphrase, in its order; empty if there is none.
+/// All unencrypted private keys of a file, in order; empty if there is none.
 ///
 /// # Errors
 /// As [`certificates`].
@@ -80,7 +80,7 @@ pub(crate) fn private_keys(file: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, P
     Ok(keys?)
 }
 
-/// The text with every section at the beginning of a line and under the label that the parser knows.
+/// The text with every section at the start of a line, under the label that the parser knows.
 fn plain(file: &[u8]) -> Result<Vec<u8>, PemFault> {
     let is_utf16 = file.starts_with(b"\xff\xfe")
         || file.starts_with(b"\xfe\xff")
@@ -120,7 +120,7 @@ impl Section {
     fn of(der: CertificateDer<'static>) -> Self {
         let settings = match Any::from_ber(&der) {
             Ok((settings, certificate)) if certificate.tag() == Tag::Sequence => settings,
-            // Whoever needs the certificate finds out what it is.
+            // A malformed certificate is reported where it is used.
             _ => &[],
         };
         if settings.is_empty() {
@@ -137,8 +137,8 @@ impl Section {
     }
 }
 
-/// Whether X509_CERT_AUX allows servers: `SEQUENCE { trust SEQUENCE OF OID OPTIONAL, reject [0] SEQUENCE OF OID OPTIONAL,
-/// … }`. What is rejected is not trusted; if anything is trusted, nothing else is.
+/// Whether X509_CERT_AUX permits servers: `SEQUENCE { trust SEQUENCE OF OID OPTIONAL, reject [0] SEQUENCE OF OID
+/// OPTIONAL, … }`. Rejected uses are not trusted; if any use is listed as trusted, only those are.
 fn allow_servers(settings: &[u8]) -> bool {
     let Ok((_, settings)) = Any::from_ber(settings) else {
         return false;
@@ -179,7 +179,7 @@ mod tests {
         CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
     }
 
-    /// As `openssl x509 -trustout` writes it, with these settings.
+    /// A certificate with these settings, as written by `openssl x509 -trustout`.
     fn trusted(settings: &[u8]) -> String {
         let both = [&der(EC_CA), settings].concat();
         ::pem::encode(&::pem::Pem::new("TRUSTED CERTIFICATE", both))
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_put_together_are_all_read() {
+    fn concatenated_parts_are_all_read() {
         let both = [der(EC_CA), der(RSA_CA)];
         assert_eq!(read(format!("{}{RSA_CA}", EC_CA.trim_end())), both);
         assert_eq!(read(format!("\u{feff}{EC_CA}\u{feff}{RSA_CA}")), both);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn trust_settings_decide_whether_servers_are_meant() {
+    fn trust_settings_decide_whether_servers_are_trusted() {
         let server = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
         let email = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x04";
         let settings = |tag: u8, uses: &[&[u8]]| {

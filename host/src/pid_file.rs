@@ -11,7 +11,7 @@ use std::process;
 
 use crate::plain_file;
 
-/// More than any process id has, in bytes.
+/// Longer than any process id, in bytes.
 const MAX_LEN: u64 = 64;
 
 /// Removes the file when it is dropped.
@@ -20,7 +20,7 @@ pub struct PidFile {
     path: PathBuf,
 }
 
-/// The pid file cannot be written.
+/// Why the pid file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("pid file {}: {source}; {}specify another file with --pid-file", .path.display(), .remedy)]
 pub struct PidFileError {
@@ -33,7 +33,7 @@ impl PidFile {
     /// Writes the id of this process, in decimal and without a line end.
     ///
     /// # Errors
-    /// The system refuses to write the file, or something else than a file has its name.
+    /// The system's error, or the path is not a regular file.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
         write(path).map_err(|source| PidFileError {
             path: path.to_owned(),
@@ -53,7 +53,7 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let ours = process::id().to_string();
         if plain_file::read(&self.path, MAX_LEN).is_ok_and(|pid| pid == ours.as_bytes()) {
-            // A file that cannot be removed names a process that is gone; nobody is left to act on it.
+            // If the file cannot be removed, it names a process that no longer exists, which is harmless.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! Opens only regular files, where others may have put something else.
+//! Opens only regular files, in places where other users may put something else.
 //!
 //! A symbolic link is not followed, so that it cannot make the proxy overwrite its target; a FIFO, a device or a socket
 //! does not block. A file that the operator configures as a source (the configuration, certificates, keys) may be a
@@ -10,19 +10,19 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a pipe may bring nothing.
+/// How long a pipe may provide no data.
 const PIPE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a pipe is looked at that brings nothing.
+/// The interval between attempts to read such a pipe.
 const PIPE_LOOK: Duration = Duration::from_millis(10);
 
-/// The most that is read of a file that the operator names, in bytes.
+/// The maximum length of a file that the operator names, in bytes.
 const MAX_NAMED_LEN: usize = 64 << 20;
 
 /// Opens a file; an existing one keeps its content.
 ///
 /// # Errors
-/// What is there is a symbolic link or no regular file; or the system refuses.
+/// It is a symbolic link or not a regular file, or the system's error.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = open_unfollowed(options, path)?;
     match file.metadata()?.is_file() {
@@ -31,7 +31,7 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
-/// The content of a file of at most `max_len` bytes.
+/// Reads a file of at most `max_len` bytes.
 ///
 /// # Errors
 /// As [`open`]; or the file is longer.
@@ -45,10 +45,10 @@ pub(crate) fn read(path: &Path, max_len: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The content of a file that the operator names. Blocks while a pipe has a writer that goes on, or may still get one.
+/// Reads a file that the operator names. Blocks while a pipe has an active writer, or may still get one.
 ///
 /// # Errors
-/// The system refuses; a pipe has brought nothing for [`PIPE_PATIENCE`]; or the content is longer than 64 MiB.
+/// The system's error; a pipe has provided no data for [`PIPE_PATIENCE`]; or the content exceeds 64 MiB.
 pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -69,7 +69,7 @@ pub(crate) fn read_named(path: &Path) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         match ended {
-            // A pipe without content has had no writer yet.
+            // An empty pipe has had no writer yet.
             Ok(_) if !is_pipe || !content.is_empty() => return Ok(content),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_names_may_be_a_link_or_a_pipe() {
+    fn files_named_by_the_operator_may_be_links_or_pipes() {
         let dir = Dir::new("named-file");
         let (link, pipe) = (dir.path().join("link"), fifo_in(&dir));
         symlink(dir.file("file", "content"), &link).unwrap();

@@ -1,9 +1,9 @@
-//! Start and end: load the plugins, bind, run the workers, and drain them when told to stop.
+//! Start and end: load plugins, bind, run the workers, and drain them on a signal.
 //!
-//! Every worker binds the same addresses with SO_REUSEPORT, so that the kernel spreads connections and no worker waits
-//! for another. SIGTERM and SIGINT drain: no new connection is taken, exchanges under way finish, idle connections
-//! close. A second signal, or [`DRAIN_LIMIT`], cuts off what is still open, each exchange with its line in the log, and
-//! ends the process within [`STOP_LIMIT`]. SIGHUP reloads what is in force, see `reload`. A worker that panics is
+//! Every worker binds the same addresses with SO_REUSEPORT, so the kernel spreads connections and workers do not wait
+//! for each other. SIGTERM and SIGINT drain: no new connections are accepted, exchanges in flight finish, idle
+//! connections are closed. A second signal, or [`DRAIN_LIMIT`], aborts the remaining exchanges, each with its line in
+//! the log, and ends the process within [`STOP_LIMIT`]. SIGHUP reloads, see `reload`. A worker that panics is
 //! restarted, see `restart`.
 
 mod listen;
@@ -28,59 +28,59 @@ use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
 use crate::telemetry::LogSink;
-use crate::worker::{self, Followed, Stage, WorkerStart};
-use crate::worker_context::Cut;
+use crate::worker::{self, ShutdownStage, Switched, WorkerStart};
+use crate::worker_context::Aborted;
 use listen::{listen, shown};
 use observe::Observer;
 use reload::Generations;
 use signals::{RELOAD, Signals};
 
-/// How long exchanges may take to finish once the proxy has been told to stop.
+/// How long exchanges may take to finish after the signal to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long workers may take to give up what is still open, once they have been told to.
+/// How long workers may take to abort the remaining exchanges.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often generations that have been replaced are looked at, whether anything still uses them.
-const LOOK_FOR_UNUSED: Duration = Duration::from_millis(200);
+/// How often replaced generations are checked for users.
+const CHECK_UNUSED: Duration = Duration::from_millis(200);
 
-/// How long plugins may take to end, and subscribers to hear the last events, once the workers have drained;
-/// [`STOP_LIMIT`] if they were cut off.
+/// How long plugins may take to end, and subscribers to receive the last events, once the workers have drained.
+/// [`STOP_LIMIT`] applies instead if exchanges were aborted.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why the proxy could not start, or had to stop.
+/// Why the proxy did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration cannot be in force.
+    /// The configuration cannot be used.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// The host name has no address.
+    /// The host name does not resolve.
     #[error(
         "--hostname {hostname}: {source}; specify an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
     )]
     Hostname {
         /// As configured.
         hostname: String,
-        /// What the resolver says.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}; {remedy}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
-        /// What to do about it.
+        /// How to fix it.
         remedy: &'static str,
     },
-    /// A thread or a runtime could not be made, or a worker failed.
+    /// A thread or a runtime could not be created, or a worker failed.
     #[error("a worker failed: {0}")]
     Worker(io::Error),
 }
 
 impl StartError {
-    /// Whether the configuration or a plugin is at fault, rather than the system.
+    /// Whether the configuration or a plugin is the cause, rather than the system.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Problems(problems) => problems.is_configuration(),
@@ -90,13 +90,13 @@ impl StartError {
     }
 }
 
-/// Where the configuration comes from, at each reload: read anew, with the flags of the start.
+/// Reads the configuration for a reload: the file as it is now, with the flags of the start.
 pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
-/// Runs the proxy until a signal ends it. Blocks. `source` is asked at each reload.
+/// Runs the proxy until a signal ends it. Blocks. `source` is called at each reload.
 ///
 /// # Errors
-/// Nothing has been served when this fails at the start; see [`StartError`].
+/// If the start fails, nothing has been served; see [`StartError`].
 pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
     panics::report();
     observe::prepare_start(&config);
@@ -109,7 +109,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
         .map_err(StartError::Worker)?;
     let mut server = Server::start(generation, source, listeners, &log)?;
     drop(log);
-    // Before anybody is told that the proxy runs: from then on a signal drains.
+    // Before the start is reported: from then on, a signal drains.
     let mut signals = {
         let _context = runtime.enter();
         Signals::listen().map_err(StartError::Worker)?
@@ -121,8 +121,8 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     let outcome = runtime.block_on(server.serve(&mut signals));
     let drained = runtime.block_on(server.drain(&mut signals));
     let limit = match drained {
-        Drained::Whole => END_LIMIT,
-        Drained::Cut => STOP_LIMIT,
+        Drained::Complete => END_LIMIT,
+        Drained::Aborted => STOP_LIMIT,
         // A worker still uses the plugins.
         Drained::Stuck => {
             std::mem::forget(server);
@@ -130,14 +130,14 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
             return outcome;
         }
     };
-    // Workers have dropped theirs when they have drained.
-    let left = server.generations.into_left();
-    runtime.block_on(end_plugins(|| left.end(), &mut signals, limit));
+    // Workers drop their generation when they have drained.
+    let remaining = server.generations.into_remaining();
+    runtime.block_on(end_plugins(|| remaining.end(), &mut signals, limit));
     statistics::tell();
     outcome
 }
 
-/// Logs what an operator wants to know of a new generation.
+/// Logs warnings about a new generation, and its plugins.
 fn announce(generation: &Generation) {
     if generation.config.compatibility.relaxes_all() {
         tracing::warn!(
@@ -150,23 +150,23 @@ fn announce(generation: &Generation) {
     }
 }
 
-/// The running proxy, as the thread sees it that waits for signals.
+/// The running proxy, as the thread that waits for signals uses it.
 struct Server {
     workers: usize,
-    /// How many workers have not ended.
+    /// The number of workers that have not ended.
     running: usize,
     generations: Generations,
-    /// Connections of workers that are stuck in a plugin. None where there is no other worker.
+    /// Takes connections from workers that are stuck in a plugin. `None` with a single worker.
     handover: Option<Arc<Handover>>,
     observer: Arc<Observer>,
-    stage: watch::Sender<Stage>,
-    endings: mpsc::UnboundedReceiver<io::Result<Cut>>,
-    /// The generations that workers have changed over to.
-    followed: mpsc::UnboundedReceiver<Followed>,
+    stage: watch::Sender<ShutdownStage>,
+    endings: mpsc::UnboundedReceiver<io::Result<Aborted>>,
+    /// Reports which generation workers use.
+    switched: mpsc::UnboundedReceiver<Switched>,
 }
 
 impl Server {
-    /// Starts the workers, and waits until all of them take connections.
+    /// Starts the workers, and waits until all of them accept connections.
     fn start(
         generation: Arc<Generation>,
         source: ConfigSource,
@@ -180,9 +180,9 @@ impl Server {
         };
         let handover = handover.map(Arc::new);
         let observer = Arc::new(Observer::new(workers, handover.clone()));
-        let (stage, _) = watch::channel(Stage::Serving);
+        let (stage, _) = watch::channel(ShutdownStage::Serving);
         let (ended, endings) = mpsc::unbounded_channel();
-        let (followed, has_followed) = mpsc::unbounded_channel();
+        let (switched, switches) = mpsc::unbounded_channel();
         let mut server = Self {
             workers,
             running: workers,
@@ -191,7 +191,7 @@ impl Server {
             observer,
             stage,
             endings,
-            followed: has_followed,
+            switched: switches,
         };
         let (ready, ready_workers) = std::sync::mpsc::channel();
         for (number, listeners) in listeners.into_iter().enumerate() {
@@ -200,14 +200,14 @@ impl Server {
                 listeners,
                 handover: server.handover.clone(),
                 generations: server.generations.subscribe(),
-                followed: followed.clone(),
+                switched: switched.clone(),
                 log: log.clone(),
                 stage: server.stage.subscribe(),
                 ready: Some(ready.clone()),
             };
             start_worker(start, ended.clone()).map_err(StartError::Worker)?;
         }
-        drop((ended, followed, ready));
+        drop((ended, switched, ready));
         if ready_workers.iter().take(workers).count() < workers {
             return Err(StartError::Worker(first_failure(&mut server.endings)));
         }
@@ -234,8 +234,8 @@ impl Server {
                         self.observer.follow(&generation);
                     }
                 }
-                Some(followed) = self.followed.recv() => self.generations.followed(followed, self.workers),
-                () = tokio::time::sleep(LOOK_FOR_UNUSED), if has_replaced => {
+                Some(switched) = self.switched.recv() => self.generations.switched(switched, self.workers),
+                () = tokio::time::sleep(CHECK_UNUSED), if has_replaced => {
                     self.generations.end_unused();
                 }
                 Some(ending) = self.endings.recv() => {
@@ -249,26 +249,26 @@ impl Server {
         }
     }
 
-    /// Drains the workers, and cuts off what does not end in time.
+    /// Drains the workers, and aborts what does not end in time.
     async fn drain(&mut self, signals: &mut Signals) -> Drained {
-        self.generations.tell_given_up();
-        self.enter(Stage::Draining);
-        let mut cut = Cut::default();
+        self.generations.log_abandoned();
+        self.enter(ShutdownStage::Draining);
+        let mut aborted = Aborted::default();
         tokio::select! {
-            () = all_ended(&mut self.endings, &mut self.running, &mut cut) => return Drained::Whole,
+            () = all_ended(&mut self.endings, &mut self.running, &mut aborted) => return Drained::Complete,
             signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
             () = tokio::time::sleep(DRAIN_LIMIT) => {
                 tracing::warn!("some exchanges did not finish within {DRAIN_LIMIT:?}: aborting them");
             }
         }
-        self.enter(Stage::Stopping);
-        let stopped = all_ended(&mut self.endings, &mut self.running, &mut cut);
+        self.enter(ShutdownStage::Aborting);
+        let stopped = all_ended(&mut self.endings, &mut self.running, &mut aborted);
         let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
-        let Cut {
+        let Aborted {
             exchanges,
             connections,
-        } = cut;
-        tracing::warn!("Cut off {exchanges} exchanges and {connections} client connections");
+        } = aborted;
+        tracing::warn!("Aborted {exchanges} exchanges and {connections} client connections");
         if !is_stopped {
             let running = self.running;
             tracing::warn!(
@@ -276,10 +276,10 @@ impl Server {
             );
             return Drained::Stuck;
         }
-        Drained::Cut
+        Drained::Aborted
     }
 
-    fn enter(&self, stage: Stage) {
+    fn enter(&self, stage: ShutdownStage) {
         if let Some(handover) = &self.handover {
             handover.close();
         }
@@ -287,7 +287,7 @@ impl Server {
     }
 }
 
-/// Ends a generation that has been replaced, on a thread of its own: its plugins may take as long as they like.
+/// Ends a replaced generation on a thread of its own, because its plugins may take any time.
 fn end_in_background(generation: Generation) {
     let end = move || {
         let _visible = Visible::new(Role::Background);
@@ -310,7 +310,7 @@ fn report_stuck_plugins(limit: Duration) {
     }
 }
 
-/// Runs `end`, which is code of plugins and may never return, on a thread of its own, as long as there is time.
+/// Runs `end`, code of plugins that may never return, on a thread of its own, within the limit.
 async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals, limit: Duration) {
     let (over, ended) = tokio::sync::oneshot::channel();
     let thread = thread::Builder::new().name("end".to_owned());
@@ -331,50 +331,50 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
 
 fn start_worker(
     mut start: WorkerStart,
-    ended: mpsc::UnboundedSender<io::Result<Cut>>,
+    ended: mpsc::UnboundedSender<io::Result<Aborted>>,
 ) -> io::Result<()> {
     let name = format!("worker-{}", start.number);
     thread::Builder::new().name(name).spawn(move || {
         let result = restart::run_again(start.number, || worker::run(&mut start), Instant::now);
-        // It holds what is in force, which the server ends once all workers have ended.
+        // It holds a generation, which the server ends once all workers have ended.
         drop(start);
-        // Nobody listens any more when the process ends.
+        // Nobody receives it if the process is ending.
         let _ = ended.send(result);
     })?;
     Ok(())
 }
 
 /// Why a worker ended before it was ready.
-fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>) -> io::Error {
+fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Aborted>>) -> io::Error {
     let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
     failure.unwrap_or_else(|| io::Error::other("it stopped before it was ready"))
 }
 
-/// How far the workers came in draining.
+/// The result of draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
-    Whole,
-    /// What was still open has been cut off.
-    Cut,
+    Complete,
+    /// Remaining exchanges were aborted.
+    Aborted,
     /// A worker has not ended.
     Stuck,
 }
 
-/// Waits for the workers to end; adds up what they have cut off. Cancel safe.
+/// Waits for the workers to end; adds up what they have aborted. Cancel safe.
 async fn all_ended(
-    endings: &mut mpsc::UnboundedReceiver<io::Result<Cut>>,
+    endings: &mut mpsc::UnboundedReceiver<io::Result<Aborted>>,
     running: &mut usize,
-    cut: &mut Cut,
+    aborted: &mut Aborted,
 ) {
     while *running > 0
         && let Some(ending) = endings.recv().await
     {
         *running -= 1;
-        let Cut {
+        let Aborted {
             exchanges,
             connections,
         } = ending.unwrap_or_default();
-        cut.exchanges += exchanges;
-        cut.connections += connections;
+        aborted.exchanges += exchanges;
+        aborted.connections += connections;
     }
 }

@@ -1,6 +1,6 @@
 //! The server side of TLS, for clients of the proxy and for intercepted hosts.
 //!
-//! TLS 1.2 and 1.3, sessions are resumed with tickets that all workers can decrypt. The caller chooses the certificate.
+//! TLS 1.2 and 1.3; sessions are resumed with tickets that all workers can decrypt. The caller chooses the certificate.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ResolvesServerCertUsingSni,
 };
 
-/// What is offered to a client by ALPN (RFC 7301).
+/// The protocols offered to a client by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
     /// `http/1.1`
@@ -34,7 +34,7 @@ impl Protocols {
     }
 }
 
-/// What our configurations have in common, whatever certificate is shown.
+/// The common part of all server configurations, regardless of the certificate.
 #[derive(Debug)]
 pub struct ServerTls {
     ticketer: Arc<dyn ProducesTickets>,
@@ -46,7 +46,7 @@ impl ServerTls {
     /// With `key_log`, session secrets go to the file that SSLKEYLOGFILE names.
     ///
     /// # Errors
-    /// The system has no randomness for the keys of tickets.
+    /// The system provides no random numbers for the ticket keys.
     pub(crate) fn new(
         provider: &Arc<CryptoProvider>,
         key_log: bool,
@@ -55,11 +55,11 @@ impl ServerTls {
         let mut template = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            // Knows no host; each gets its own.
+            // Without hosts; each configuration gets its own resolver.
             .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-        // Sessions are kept by the clients: a cache here would grow with the hosts.
+        // Sessions are stored in tickets: a cache here would grow with the number of hosts.
         template.session_storage = Arc::new(NoServerSessionStorage {});
-        // A request that could be played back needs a server that can tell; early data stays off.
+        // Early data is disabled: it could be replayed, and only the origin could detect that.
         template.max_early_data_size = 0;
         if key_log {
             template.key_log = Arc::new(rustls::KeyLogFile::new());
@@ -75,7 +75,7 @@ impl ServerTls {
         })
     }
 
-    /// The configuration that shows what `resolver` has.
+    /// A configuration with the certificate of `resolver`.
     pub(crate) fn config(
         &self,
         protocols: Protocols,
@@ -88,7 +88,7 @@ impl ServerTls {
         config
     }
 
-    /// Tickets that everybody can read who shares this.
+    /// The ticketer that all users of this value share.
     pub(crate) fn tickets(&self) -> Arc<dyn ProducesTickets> {
         Arc::clone(&self.ticketer)
     }

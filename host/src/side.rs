@@ -1,6 +1,6 @@
 //! The two sides of an exchange.
 
-/// Whose bytes something is about.
+/// The side that bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,

@@ -1,4 +1,4 @@
-//! Transfers bytes between sockets inside the kernel: splice(2) through a pipe of the worker pool.
+//! Transfers bytes between sockets inside the kernel: splice(2) through a pipe from the worker's pool.
 //!
 //! A pipe is held only while data flows. For short streams, copying is cheaper, so callers switch to splice after
 //! [`WORTH_IT`] bytes. On systems without splice, callers copy.
@@ -8,18 +8,18 @@ pub(crate) use linux::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll_fi
 #[cfg(not(target_os = "linux"))]
 pub(crate) use portable::{IS_AVAILABLE, PipeInUse, empty, fill, poll_empty, poll_fill};
 
-/// From how many bytes on a stream is spliced. Making a pipe costs more than copying a few records.
+/// The length from which a stream is spliced, in bytes. Creating a pipe costs more than copying a few records.
 pub(crate) const WORTH_IT: u64 = 512 * 1024;
 
-/// How many pieces one stream moves before other connections of the worker get their turn.
+/// The number of pieces that a stream moves before other connections of the worker get their turn.
 pub(crate) const PIECES_PER_TURN: u32 = 16;
 
-/// What came of filling a pipe.
+/// The result of filling a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// So many bytes are in it; 0: the peer closed.
+    /// The number of bytes in it; 0: the peer closed its direction.
     Bytes(u64),
-    /// The process can have no pipe now: the stream goes on by copying.
+    /// No pipe can be created now: the caller must copy.
     NoPipe,
 }
 
@@ -40,7 +40,7 @@ mod linux {
 
     pub(crate) const IS_AVAILABLE: bool = true;
 
-    /// The most that one call moves, and the size that is asked for a pipe.
+    /// The maximum number of bytes per call, and the requested size of a pipe.
     const PIPE_LEN: usize = 1024 * 1024;
     const PIPES_KEPT: usize = 32;
 
@@ -54,7 +54,7 @@ mod linux {
         static PIPES: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// A pipe for as long as there are bytes in it, and how many.
+    /// A pipe that is in use, and the number of bytes in it.
     #[derive(Debug, Default)]
     pub(crate) struct PipeInUse {
         pipe: Option<Pipe>,
@@ -78,13 +78,13 @@ mod linux {
                 .ok_or_else(|| io::ErrorKind::Other.into())
         }
 
-        /// Gives an empty pipe back; one with bytes in it is closed.
+        /// Returns an empty pipe to the pool; one with bytes in it is closed.
         fn release(&mut self) {
             let Some(pipe) = self.pipe.take() else { return };
             if self.len > 0 {
                 return;
             }
-            // While the thread ends the pool may be gone: then the pipe is closed.
+            // The pool may already be gone if the thread is ending; then the pipe is closed.
             let _ = PIPES.try_with(|pipes| {
                 let pipes = &mut *pipes.borrow_mut();
                 if pipes.len() < PIPES_KEPT {
@@ -102,7 +102,7 @@ mod linux {
 
     fn new_pipe() -> io::Result<Pipe> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Past the user's allowance the kernel refuses the larger size; the pipe works all the same.
+        // Above the user's limit, the kernel refuses the larger size; the pipe still works.
         let _ = fcntl_setpipe_size(&write_end, PIPE_LEN);
         Ok(Pipe {
             read_end,
@@ -110,7 +110,7 @@ mod linux {
         })
     }
 
-    /// Moves up to `limit` bytes from a socket into the empty pipe. `Ok(0)`: the peer closed.
+    /// Moves up to `limit` bytes from a socket into the empty pipe. `Ok(0)`: the peer closed its direction.
     pub(crate) fn poll_fill(
         from: &TcpStream,
         pipe: &mut PipeInUse,
@@ -141,7 +141,7 @@ mod linux {
         }
     }
 
-    /// Moves the pipe's bytes to a socket until none is left; `progress` hears of each part.
+    /// Moves the pipe's bytes to a socket until it is empty; calls `progress` for each part.
     pub(crate) fn poll_empty(
         pipe: &mut PipeInUse,
         to: &TcpStream,
@@ -166,7 +166,7 @@ mod linux {
         Poll::Ready(Ok(()))
     }
 
-    /// As [`poll_fill`], bounded by the reader's deadline, which the caller has set.
+    /// Like [`poll_fill`], limited by the reader's deadline, which the caller has set.
     pub(crate) async fn fill(
         from: &Reader<'_>,
         pipe: &mut PipeInUse,
@@ -185,14 +185,14 @@ mod linux {
         .await
     }
 
-    /// As [`poll_empty`]; `TimedOut` when the peer takes nothing for as long as `stall`.
+    /// Like [`poll_empty`]; `TimedOut` if the peer accepts nothing for `stall`.
     pub(crate) async fn empty(
         pipe: &mut PipeInUse,
         to: &Writer<'_>,
         stall: Duration,
     ) -> io::Result<()> {
         let Some(socket) = to.plain_socket() else {
-            // Nothing of the stream may go around its encryption.
+            // Nothing may bypass the encryption.
             return Err(io::ErrorKind::Unsupported.into());
         };
         to.deadline().arm(stall);
@@ -233,7 +233,7 @@ mod portable {
 
     pub(crate) const IS_AVAILABLE: bool = false;
 
-    /// Stands in for a pipe where there is no splice; never filled.
+    /// Replaces a pipe on systems without splice; never filled.
     #[derive(Debug, Default)]
     pub(crate) struct PipeInUse;
 

@@ -28,36 +28,36 @@ use repeats::Repeats;
 use writer::Writer;
 
 pub use access::{AccessLog, AccessRecord};
-pub(crate) use repeats::bound_repeats_of_this_thread;
+pub(crate) use repeats::limit_repeats_of_this_thread;
 pub use writer::LogSink;
 
-/// Why no log can be written.
+/// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log file cannot be opened or created.
     #[error("log file {}: {source}; specify another file with --log-file", .path.display())]
     LogFile {
-        /// The file as it was given.
+        /// As configured.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refuses the writer its thread.
+    /// The system cannot start the writer's thread.
     #[error("cannot start the log writer: {0}; free memory or raise the limit on threads")]
     Thread(#[source] io::Error),
-    /// Someone else in this process has already installed a subscriber.
+    /// This process already has a subscriber.
     #[error("log: this process already has a tracing subscriber; start the log only once")]
     AlreadyStarted,
 }
 
-/// The running log. Dropping it writes what is still queued; whoever logs afterwards is not heard.
+/// The running log. Dropping it writes what is still queued; later lines are lost.
 #[derive(Debug)]
 pub struct Telemetry {
     writer: Writer,
 }
 
 impl Telemetry {
-    /// The way for whole lines, such as batches of access lines, into the log.
+    /// The sink for whole lines, such as batches of access lines.
     pub fn sink(&self) -> LogSink {
         self.writer.sink()
     }
@@ -105,8 +105,8 @@ fn destination(config: &LogConfig) -> Result<Box<dyn Write + Send>, TelemetryErr
     }
 }
 
-/// Ours and the plugins' events from the level that was asked for; of other libraries only what is wrong, since
-/// their inner workings would bury ours.
+/// Enables the events of the proxy and of plugins from the configured level, and of other libraries from WARN: their
+/// details would hide ours.
 fn enabled_targets(level: LogLevel) -> Targets {
     let ours = level_filter(level);
     Targets::new()
@@ -132,7 +132,7 @@ impl<'a> MakeWriter<'a> for LogSink {
     }
 }
 
-/// Takes the one `write` that the subscriber makes for an event, and sends the thread's access lines before it.
+/// Passes the single `write` of an event to the sink, after the thread's access lines.
 #[derive(Debug)]
 pub struct EventWriter<'a>(&'a LogSink);
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_details_of_other_libraries_out() {
+    fn omits_debug_lines_of_other_libraries() {
         use tracing::Level;
         let enabled = enabled_targets(LogLevel::Debug);
         assert!(enabled.would_enable("proxy_host::exchange", &Level::DEBUG));

@@ -25,14 +25,14 @@ use crate::worker_context::WorkerContext;
 
 /// The first byte of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
-/// How long a client that speaks clear text may take to read that it should not.
+/// How long a client without TLS may take to read the error.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Bytes of clear text that are looked at for the log.
+/// The number of bytes without TLS that are inspected for the log.
 const BEGINNING: usize = 1024;
 /// What to do with a client that speaks HTTP without TLS.
 const AS_HTTPS_PROXY: &str = "set the proxy URL to https://, not http://";
 
-/// The listener's side of TLS, shared by all workers.
+/// The server side of TLS for clients of the proxy, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct TlsListener {
     tls: Arc<ServerTls>,
@@ -40,10 +40,10 @@ pub(crate) struct TlsListener {
 }
 
 impl TlsListener {
-    /// With the tickets of `tls`, so that clients resume what they began before a reload.
+    /// Uses the tickets of `tls`, so that clients can resume sessions from before a reload.
     ///
     /// # Errors
-    /// A file cannot be used, which the error names.
+    /// A file cannot be used; the error names it.
     pub(crate) fn load(files: &KeyPairFiles, tls: &Arc<ServerTls>) -> Result<Self, KeyPairError> {
         let key_pair = key_pair::read(files)?;
         key_pair::warn_of_dates(&files.cert_file, &key_pair.cert);
@@ -55,7 +55,7 @@ impl TlsListener {
         })
     }
 
-    /// What it has in common with the listener of the next generation.
+    /// The part that the next generation reuses.
     pub(crate) fn tls(&self) -> &Arc<ServerTls> {
         &self.tls
     }
@@ -64,7 +64,7 @@ impl TlsListener {
         Arc::clone(&self.config)
     }
 
-    /// Takes the server's part in the handshake with a client, which may last as long as `limit`; `None` when there is none, which has been logged.
+    /// Performs the handshake with a client, within `limit`; `None` if it fails, which is logged.
     pub(crate) async fn accept(
         &self,
         socket: TcpStream,
@@ -76,7 +76,7 @@ impl TlsListener {
         within_limit(shaken, client, worker, limit).await
     }
 
-    /// As [`accept`](Self::accept), inside of a tunnel that leads to the listener.
+    /// Like [`accept`](Self::accept), inside a tunnel that leads to the listener.
     pub(crate) async fn accept_in_tunnel(
         &self,
         stream: MessageStream,
@@ -132,7 +132,7 @@ impl TlsListener {
     }
 }
 
-/// The handshake, bounded; what goes wrong is logged.
+/// Performs the handshake within the limit; logs errors.
 async fn within_limit(
     handshake: impl Future<Output = io::Result<Option<Transport>>>,
     client: SocketAddr,
@@ -163,7 +163,7 @@ async fn refuse_clear_socket(socket: TcpStream, client: SocketAddr, worker: &Wor
     refuse_clear_text(stream, worker).await;
 }
 
-/// Tells a client that speaks clear text what is wrong, in a form that it can read.
+/// Sends an error to a client without TLS, in a form that it can read.
 async fn refuse_clear_text(mut stream: MessageStream, worker: &WorkerContext) {
     let reply = Reply::text(
         400,

@@ -10,23 +10,23 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::coop;
 
-/// Steps that are paid with one unit. A step takes up to a microsecond, so that a turn takes up to a millisecond.
+/// Steps that cost one unit. A step takes up to a microsecond, so a turn takes up to a millisecond.
 const STEPS_PER_UNIT: u32 = 8;
 
 /// Steps that a loop may make before it pays.
 const STEPS_AT_ONCE: u32 = 64;
 
-/// Steps that were made and are to be paid for.
+/// Steps that have been made but not paid for.
 #[derive(Debug, Default)]
 pub(crate) struct Steps(u32);
 
 impl Steps {
-    /// So many steps were made.
+    /// Adds steps.
     pub(crate) fn add(&mut self, steps: u32) {
         self.0 = self.0.saturating_add(steps);
     }
 
-    /// Steps for taking messages out of so many bytes, however small they are.
+    /// Adds the steps for reading messages from this many bytes, however small the messages are.
     pub(crate) fn add_bytes(&mut self, len: usize) {
         self.add(
             u32::try_from(len / 128)
@@ -40,7 +40,7 @@ impl Steps {
         self.0 >= STEPS_AT_ONCE
     }
 
-    /// Ready once all steps are paid for; `Pending` is the end of the turn, and wakes the task for the next one.
+    /// Ready once all steps are paid for; `Pending` ends the turn, and the task is woken for the next one.
     pub(crate) fn poll_pay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.0 >= STEPS_PER_UNIT {
             ready!(coop::poll_proceed(cx)).made_progress();
@@ -55,8 +55,8 @@ impl Steps {
     }
 }
 
-/// Ends this task's turn: the caller returns `Pending`, and is polled again when others have had theirs. A task that
-/// wakes itself instead is polled dozens of times before any socket is looked at.
+/// Ends this task's turn: the caller returns `Pending`, and is polled again after the other tasks. A task that wakes
+/// itself instead is polled dozens of times before any socket is.
 pub(crate) fn end(cx: &mut Context<'_>) {
     let polled = pin!(tokio::task::yield_now()).poll(cx);
     debug_assert!(polled.is_pending());

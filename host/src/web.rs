@@ -21,8 +21,8 @@ use files::Files;
 pub use files::FilesError;
 use pac::{Pac, PacError};
 pub use router::RouteError;
-use router::{RouteKey, Router};
 pub(crate) use router::{Matched, NoRoute};
+use router::{RouteKey, Router};
 
 /// The owner of the PAC file's routes, for messages.
 const PAC_OWNER: &str = "the PAC file (--pac-file-url-path)";

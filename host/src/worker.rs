@@ -1,13 +1,12 @@
-//! One worker: a thread, a single-threaded runtime, and everything its connections use.
+//! A worker: a thread, a single-threaded runtime, and everything its connections use.
 //!
-//! A worker accepts on its own listener, keeps its own upstream connections, deadlines and buffers, and writes its
-//! own access log batch. What all workers share is immutable, a `Generation`; or written rarely: certificates, what was
-//! learnt about hosts, and what the machine's files say about names. Only the counts of connections and exchanges are
-//! written by all.
+//! A worker accepts on its own listeners, and has its own upstream connections, deadlines, buffers and access log
+//! batch. What workers share is immutable (a `Generation`) or rarely written: certificates, facts learned about hosts,
+//! and the machine's files about names. Only the counters of connections and exchanges are written by all workers.
 //!
-//! A panic in the task of a connection loses that connection alone. A panic in a task that the worker cannot do without,
-//! such as the one that accepts, ends the run of the worker: what is open is given up and counted, and the worker can be
-//! run again on the same listeners.
+//! A panic in the task of a connection loses that connection only. A panic in an essential task, such as the one that
+//! accepts connections, ends the run of the worker: open connections are aborted and counted, and the worker can be
+//! restarted with the same listeners.
 
 use std::any::Any;
 use std::future::pending;
@@ -32,16 +31,16 @@ use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
 use crate::telemetry::{self, LogSink};
 use crate::upstream::{Learned, pressure};
-use crate::worker_context::{Cut, GivesUp, WorkerContext};
+use crate::worker_context::{AbortReason, Aborted, WorkerContext};
 
-/// How long accepting rests when the process has no descriptor or memory left for a connection.
+/// How long a worker stops accepting when the process runs out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most threads for what blocks of the proxy's own, such as long content codings and name resolution by the system,
-/// per worker; further work waits. Plugins have threads of their own.
+/// The maximum number of threads per worker for the proxy's blocking work, such as long content codings and the system
+/// resolver; further work waits. Plugins have threads of their own.
 const MAX_BLOCKING_THREADS: usize = 16;
 
-/// Accepts connections, and keeps what outlives them.
+/// Accepts connections, and holds what outlives them.
 #[derive(Debug)]
 struct Worker {
     context: Rc<WorkerContext>,
@@ -49,65 +48,65 @@ struct Worker {
     current: Rc<Current>,
 }
 
-/// What a worker is started with, and started again after a panic.
+/// What a worker needs to start, or to restart after a panic.
 #[derive(Debug)]
 pub(crate) struct WorkerStart {
     pub(crate) number: usize,
-    /// Each run has descriptors of its own. Empty once the worker drains.
+    /// Each run duplicates the descriptors. Empty once the worker drains.
     pub(crate) listeners: Vec<std::net::TcpListener>,
-    /// Connections of workers that are stuck. None where there is no other worker, or nothing to be stuck in.
+    /// Connections of stuck workers. `None` with a single worker, or without plugins.
     pub(crate) handover: Option<Arc<Handover>>,
-    /// What is in force, and whatever will be.
+    /// The current generation, and each later one.
     pub(crate) generations: watch::Receiver<Arc<Generation>>,
-    /// Told each generation that the worker has changed over to, or cannot.
-    pub(crate) followed: UnboundedSender<Followed>,
+    /// Receives each generation that the worker uses now, or cannot use.
+    pub(crate) switched: UnboundedSender<Switched>,
     pub(crate) log: LogSink,
-    /// How far the end of the process has come.
-    pub(crate) stage: watch::Receiver<Stage>,
-    /// Told once when the worker takes connections, and gone then; dropped untold when it cannot.
+    /// The stage of the shutdown.
+    pub(crate) stage: watch::Receiver<ShutdownStage>,
+    /// Sent once when the worker accepts connections; dropped without a message if it cannot.
     pub(crate) ready: Option<mpsc::Sender<()>>,
 }
 
-/// A worker has changed over to a generation, or cannot.
+/// A worker uses a new generation, or cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Followed {
+pub(crate) struct Switched {
     /// The number of the worker.
     pub(crate) worker: usize,
     /// The number of the generation.
     pub(crate) generation: u64,
 }
 
-/// How a run of a worker has ended.
+/// How the run of a worker ended.
 #[derive(Debug)]
-pub(crate) enum Run {
-    /// As it was told to. What it has given up.
-    Drained(Cut),
-    /// By a panic: what it was raised with, and what has been given up.
-    Panicked(Box<dyn Any + Send>, Cut),
+pub(crate) enum WorkerEnd {
+    /// As requested; with what was aborted.
+    Drained(Aborted),
+    /// By a panic; with its payload, and what was aborted.
+    Panicked(Box<dyn Any + Send>, Aborted),
 }
 
-/// How far the end of the process has come.
+/// The stage of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub(crate) enum ShutdownStage {
     Serving,
-    /// Finish what is under way, take nothing new.
+    /// Finish exchanges in flight, accept nothing new.
     Draining,
-    /// Give up what is still under way.
-    Stopping,
+    /// Abort exchanges in flight.
+    Aborting,
 }
 
-/// Runs a worker on the calling thread until it has drained, is told to give up what is under way, or panics.
-pub(crate) fn run(start: &mut WorkerStart) -> io::Result<Run> {
+/// Runs a worker on the calling thread until it has drained, is told to abort, or panics.
+pub(crate) fn run(start: &mut WorkerStart) -> io::Result<WorkerEnd> {
     run_with(start, |_, _| ())
 }
 
-/// Runs a worker that cannot do without the tasks that `spawn` adds, either.
+/// Runs a worker with additional essential tasks, which `spawn` adds.
 fn run_with(
     start: &mut WorkerStart,
     spawn: impl FnOnce(&Rc<Worker>, &mut JoinSet<()>),
-) -> io::Result<Run> {
+) -> io::Result<WorkerEnd> {
     let _visible = Visible::new(Role::Worker(start.number));
-    telemetry::bound_repeats_of_this_thread();
+    telemetry::limit_repeats_of_this_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -117,20 +116,20 @@ fn run_with(
     let serving = serve(&worker, start, spawn);
     let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serving)));
     if served.is_err() {
-        worker.context.give_up(GivesUp::Panic);
+        worker.context.abort(AbortReason::Panic);
     }
-    // Blocking work that nobody waits for any more does not keep the process. Exchanges that are still under way end
-    // here, each with its line in the log.
+    // Does not wait for blocking work, which nobody needs any more. Exchanges in flight end here, each with its line in
+    // the log.
     runtime.shutdown_background();
     worker.context.flush_access_log();
-    let cut = worker.context.cut();
+    let aborted = worker.context.aborted();
     match served {
-        Ok(result) => result.map(|()| Run::Drained(cut)),
-        Err(panic) => Ok(Run::Panicked(panic, cut)),
+        Ok(result) => result.map(|()| WorkerEnd::Drained(aborted)),
+        Err(panic) => Ok(WorkerEnd::Panicked(panic, aborted)),
     }
 }
 
-/// Serves until the worker has drained. Panics when a task does that it cannot do without.
+/// Serves until the worker has drained. Panics if an essential task does.
 async fn serve(
     worker: &Rc<Worker>,
     start: &mut WorkerStart,
@@ -148,14 +147,14 @@ async fn serve(
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         tasks.spawn_local(Rc::clone(worker).accept(listener, start.stage.clone()));
     }
-    let (generations, followed) = (start.generations.clone(), start.followed.clone());
-    tasks.spawn_local(Rc::clone(worker).follow(start.number, generations, followed));
+    let (generations, switched) = (start.generations.clone(), start.switched.clone());
+    tasks.spawn_local(Rc::clone(worker).switch_generations(start.number, generations, switched));
     if let Some(handover) = start.handover.clone() {
         let (taker, number, stage) = (Rc::clone(worker), start.number, start.stage.clone());
         tasks.spawn_local(async move { taker.take_over(&handover, number, stage).await });
     }
     if let Some(ready) = start.ready.take() {
-        // The server may have given up waiting because another worker failed.
+        // The server may have given up because another worker failed.
         let _ = ready.send(());
     }
     tokio::select! {
@@ -164,7 +163,7 @@ async fn serve(
     }
 }
 
-/// What the first of these tasks that panics does so with. Pends while none has.
+/// The payload of the first of these tasks that panics. Pends until then.
 async fn first_panic(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
     while let Some(ended) = tasks.join_next().await {
         if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
@@ -175,14 +174,14 @@ async fn first_panic(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
 }
 
 impl Worker {
-    /// A worker that belongs to the calling thread.
+    /// A worker for the calling thread.
     fn new(start: &mut WorkerStart) -> io::Result<Rc<Self>> {
         let context = WorkerContext::new(start.log.clone());
         let listeners = start.listeners.iter();
         let own_addresses = listeners
             .map(std::net::TcpListener::local_addr)
             .collect::<io::Result<_>>()?;
-        // One that starts again may have changed over to a new one before, or may not.
+        // A restarted worker may already have used the newest one.
         let has_changed = start.generations.has_changed().unwrap_or(false);
         let generation = Arc::clone(&start.generations.borrow_and_update());
         let number = generation.number;
@@ -193,19 +192,19 @@ impl Worker {
             learned,
             current: Current::new(Rc::clone(&generation)),
         };
-        worker.put_in_force(generation);
+        worker.activate(generation);
         if has_changed {
-            tell_followed(&start.followed, start.number, number);
+            report_switched(&start.switched, start.number, number);
         }
         Ok(Rc::new(worker))
     }
 
-    /// Changes over to each new generation.
-    async fn follow(
+    /// Switches to each new generation.
+    async fn switch_generations(
         self: Rc<Self>,
         number: usize,
         mut generations: watch::Receiver<Arc<Generation>>,
-        followed: UnboundedSender<Followed>,
+        switched: UnboundedSender<Switched>,
     ) {
         while generations.changed().await.is_ok() {
             let generation = Arc::clone(&generations.borrow_and_update());
@@ -213,7 +212,7 @@ impl Worker {
             let made =
                 WorkerGeneration::new(&generation, &self.context, &self.learned, Some(&*before));
             match made {
-                Ok(made) => self.put_in_force(made),
+                Ok(made) => self.activate(made),
                 Err(error) => tracing::error!(
                     %error,
                     "a worker cannot switch to generation {}: it keeps generation {}",
@@ -221,23 +220,27 @@ impl Worker {
                     before.number
                 ),
             }
-            tell_followed(&followed, number, generation.number);
+            report_switched(&switched, number, generation.number);
         }
     }
 
-    fn put_in_force(&self, generation: Rc<WorkerGeneration>) {
+    fn activate(&self, generation: Rc<WorkerGeneration>) {
         held::set_limit(generation.config.limits.max_buffer_total);
         self.learned.set_limits(&generation.config);
-        generation.make_calls();
+        generation.install_caller();
         self.current.replace(generation);
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, mut stage: watch::Receiver<Stage>) {
+    async fn accept(
+        self: Rc<Self>,
+        listener: TcpListener,
+        mut stage: watch::Receiver<ShutdownStage>,
+    ) {
         let mut has_asked = false;
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
+                _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -263,17 +266,17 @@ impl Worker {
         }
     }
 
-    /// Serves connections that other workers cannot take.
+    /// Serves connections of stuck workers.
     async fn take_over(
         self: Rc<Self>,
         handover: &Handover,
         number: usize,
-        mut stage: watch::Receiver<Stage>,
+        mut stage: watch::Receiver<ShutdownStage>,
     ) {
         loop {
             let (socket, client) = tokio::select! {
                 biased;
-                _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
+                _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
                 accepted = handover.next(number) => accepted,
             };
             match TcpStream::from_std(socket) {
@@ -282,7 +285,7 @@ impl Worker {
                     tracing::warn!(%error, %client, "cannot take over a connection of a stuck worker")
                 }
             }
-            // One at a time, so that others get theirs.
+            // One at a time, so that other workers get some.
             tokio::task::yield_now().await;
         }
     }
@@ -297,19 +300,21 @@ impl Worker {
         }
         let number = open_files::number_of(&socket);
         self.learned.pool().note_descriptor(number);
-        let counted = self.context.count_connection();
-        connection::begin(socket, client, &self.current, counted);
+        let open_connection = self.context.open_connection();
+        connection::begin(socket, client, &self.current, open_connection);
     }
 
-    /// Waits for the order to drain, and then for the connections to end, or for the order to give them up.
+    /// Waits for the order to drain, and then for the connections to end, or for the order to abort them.
     async fn drained(
         &self,
-        stage: &mut watch::Receiver<Stage>,
+        stage: &mut watch::Receiver<ShutdownStage>,
         listeners: &mut Vec<std::net::TcpListener>,
     ) {
-        // An error means that the server is gone, which is an order too.
-        let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
-        // The kernel refuses connections once nobody has the listeners.
+        // An error means that the server has ended, which is an order too.
+        let _ = stage
+            .wait_for(|stage| *stage >= ShutdownStage::Draining)
+            .await;
+        // The kernel refuses connections once all listeners are closed.
         listeners.clear();
         self.context.drain();
         self.learned.pool().clear();
@@ -321,21 +326,21 @@ impl Worker {
         };
         let has_stopped = tokio::select! {
             biased;
-            stopped = stage.wait_for(|stage| *stage >= Stage::Stopping) => stopped.is_ok(),
+            stopped = stage.wait_for(|stage| *stage >= ShutdownStage::Aborting) => stopped.is_ok(),
             () = ended => false,
         };
         if has_stopped {
-            self.context.give_up(GivesUp::Shutdown);
+            self.context.abort(AbortReason::Shutdown);
         }
     }
 }
 
-fn tell_followed(followed: &UnboundedSender<Followed>, worker: usize, generation: u64) {
-    // The server may have gone.
-    let _ = followed.send(Followed { worker, generation });
+fn report_switched(switched: &UnboundedSender<Switched>, worker: usize, generation: u64) {
+    // The server may have ended.
+    let _ = switched.send(Switched { worker, generation });
 }
 
-/// Errors of accept(2) that say something about the connection, not about us.
+/// Whether an error of accept(2) concerns only the connection.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
@@ -355,16 +360,16 @@ mod tests {
     use crate::config::Config;
     use crate::generation;
 
-    fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<Stage>) {
+    fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<ShutdownStage>) {
         listener.set_nonblocking(true).unwrap();
         let generation = generation::build(Config::default(), None).unwrap();
-        let (stage, stages) = watch::channel(Stage::Serving);
+        let (stage, stages) = watch::channel(ShutdownStage::Serving);
         let start = WorkerStart {
             number: 0,
             listeners: vec![listener],
             handover: None,
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
-            followed: tokio::sync::mpsc::unbounded_channel().0,
+            switched: tokio::sync::mpsc::unbounded_channel().0,
             log: LogSink::discard(),
             stage: stages,
             ready: None,
@@ -398,14 +403,14 @@ mod tests {
         let mut response = String::new();
         client.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 "), "{response}");
-        stage.send_replace(Stage::Draining);
+        stage.send_replace(ShutdownStage::Draining);
         let (first, second) = worker.join().unwrap();
-        let Run::Panicked(panic, cut) = first else {
+        let WorkerEnd::Panicked(panic, aborted) = first else {
             panic!("{first:?}");
         };
         assert_eq!(panic.downcast_ref(), Some(&"boom"));
-        assert_eq!((cut.connections, cut.exchanges), (2, 0));
-        assert!(matches!(second, Run::Drained(cut) if cut == Cut::default()));
+        assert_eq!((aborted.connections, aborted.exchanges), (2, 0));
+        assert!(matches!(second, WorkerEnd::Drained(aborted) if aborted == Aborted::default()));
         assert!(
             TcpStream::connect(address).is_err(),
             "a drained worker keeps no listener"
@@ -445,7 +450,10 @@ mod tests {
         has_begun.store(true, Ordering::SeqCst);
         let end = client.read(&mut [0; 1]).map_err(|error| error.kind());
         assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
-        assert!(matches!(worker.join().unwrap(), Ok(Run::Panicked(..))));
+        assert!(matches!(
+            worker.join().unwrap(),
+            Ok(WorkerEnd::Panicked(..))
+        ));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What everything on a worker's thread shares, whatever is in force: deadlines, the date, the access log, the numbers of
-//! connections and exchanges, and how far the end of the process has come.
+//! What everything on a worker's thread shares, regardless of the generation: deadlines, the date, the access log, the
+//! ids of connections and exchanges, and the stage of the shutdown.
 //!
 //! Nothing here is shared with other threads, except for the two counters.
 
@@ -13,22 +13,22 @@ use tokio::sync::Notify;
 use crate::deadline::Deadlines;
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 
-/// How often access lines are handed to the writer.
+/// How often access lines are passed to the writer.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A count that all workers share, alone on its cache lines.
+/// A counter that all workers share, alone on its cache line.
 #[repr(align(128))]
-struct Count(AtomicU64);
+struct SharedCounter(AtomicU64);
 
-static CONNECTIONS: Count = Count(AtomicU64::new(0));
-static EXCHANGES: Count = Count(AtomicU64::new(0));
+static CONNECTIONS: SharedCounter = SharedCounter(AtomicU64::new(0));
+static EXCHANGES: SharedCounter = SharedCounter(AtomicU64::new(0));
 
-/// The number of the next client connection: 1, 2, 3 in the process, in the order of their beginnings.
+/// The id of the next client connection: 1, 2, 3 within the process, in the order of their start.
 pub(crate) fn next_connection_id() -> u64 {
     CONNECTIONS.0.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// The number of the next exchange, as [`next_connection_id`].
+/// The id of the next exchange, like [`next_connection_id`].
 pub(crate) fn next_exchange_id() -> u64 {
     EXCHANGES.0.fetch_add(1, Ordering::Relaxed) + 1
 }
@@ -40,24 +40,24 @@ pub(crate) struct WorkerContext {
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
-    gives_up: Cell<Option<GivesUp>>,
-    cut: Cell<Cut>,
+    abort_reason: Cell<Option<AbortReason>>,
+    aborted: Cell<Aborted>,
     connections: Cell<usize>,
     date: RefCell<DateText>,
 }
 
-/// Why a worker gives up what is still open.
+/// Why a worker aborts its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GivesUp {
+pub(crate) enum AbortReason {
     /// The process ends.
     Shutdown,
     /// The worker has panicked.
     Panic,
 }
 
-/// What a worker has given up at its end.
+/// What a worker aborted at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub(crate) struct Aborted {
     pub(crate) exchanges: usize,
     /// Client connections, idle ones included.
     pub(crate) connections: usize,
@@ -70,75 +70,75 @@ impl WorkerContext {
             access_log: AccessLog::new(log),
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
-            gives_up: Cell::new(None),
-            cut: Cell::default(),
+            abort_reason: Cell::new(None),
+            aborted: Cell::default(),
             connections: Cell::new(0),
             date: RefCell::default(),
         })
     }
 
-    /// Exchanges are the last of their connection from now on.
+    /// From now on, each exchange is the last of its connection.
     pub(crate) fn drain(&self) {
         self.is_draining.set(true);
     }
 
-    /// Whether exchanges shall be the last of their connection.
+    /// Whether each exchange is the last of its connection.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
     }
 
-    /// What is still open is given up from now on, and counted.
-    pub(crate) fn give_up(&self, why: GivesUp) {
-        self.gives_up.set(Some(why));
-        self.cut.set(Cut {
+    /// From now on, open connections and exchanges are aborted and counted.
+    pub(crate) fn abort(&self, why: AbortReason) {
+        self.abort_reason.set(Some(why));
+        self.aborted.set(Aborted {
             exchanges: 0,
             connections: self.connections.get(),
         });
     }
 
-    /// Why exchanges are given up; `None` if they are not.
-    pub(crate) fn gives_up(&self) -> Option<GivesUp> {
-        self.gives_up.get()
+    /// Why exchanges are aborted; `None` if they are not.
+    pub(crate) fn abort_reason(&self) -> Option<AbortReason> {
+        self.abort_reason.get()
     }
 
-    /// Counts an exchange that did not come to its end.
-    pub(crate) fn count_cut_exchange(&self) {
-        let cut = self.cut.get();
-        self.cut.set(Cut {
-            exchanges: cut.exchanges + usize::from(self.gives_up().is_some()),
-            ..cut
+    /// Counts an exchange that did not complete.
+    pub(crate) fn count_aborted_exchange(&self) {
+        let aborted = self.aborted.get();
+        self.aborted.set(Aborted {
+            exchanges: aborted.exchanges + usize::from(self.abort_reason().is_some()),
+            ..aborted
         });
     }
 
-    /// What has been given up since [`give_up`](Self::give_up).
-    pub(crate) fn cut(&self) -> Cut {
-        self.cut.get()
+    /// What has been aborted since [`abort`](Self::abort).
+    pub(crate) fn aborted(&self) -> Aborted {
+        self.aborted.get()
     }
 
-    /// Client connections that are open.
+    /// The number of open client connections.
     pub(crate) fn connections(&self) -> usize {
         self.connections.get()
     }
 
-    /// Counts a client connection for as long as the returned value lives.
-    pub(crate) fn count_connection(self: &Rc<Self>) -> Counted {
+    /// Counts a client connection while the returned value exists.
+    pub(crate) fn open_connection(self: &Rc<Self>) -> OpenConnection {
         self.connections.set(self.connections.get() + 1);
-        Counted(Rc::clone(self))
+        OpenConnection(Rc::clone(self))
     }
 
-    /// Runs `use_date` with the time as fields give it (RFC 9110 §5.6.7).
+    /// Calls `use_date` with the current date in the format of fields (RFC 9110 §5.6.7).
     pub(crate) fn with_date<R>(&self, use_date: impl FnOnce(&str) -> R) -> R {
         let mut date = self.date.borrow_mut();
         date.refresh();
         use_date(&date.text)
     }
 
-    /// Whether anybody reads the access log.
+    /// Whether the access log is enabled.
     pub(crate) fn logs_access(&self) -> bool {
         self.access_log.is_enabled()
     }
 
-    /// Puts one line into the access log.
+    /// Writes a line to the access log.
     pub(crate) fn log_access(&self, record: &AccessRecord<'_>) {
         self.access_log.record(record);
         if self.access_log.is_batch_full() {
@@ -148,7 +148,7 @@ impl WorkerContext {
         }
     }
 
-    /// Hands access lines to the writer, batch after batch. Never returns.
+    /// Passes access lines to the writer, batch by batch. Never returns.
     pub(crate) async fn write_access_log(&self) {
         loop {
             self.access_lines.notified().await;
@@ -157,17 +157,17 @@ impl WorkerContext {
         }
     }
 
-    /// Hands over what is left of the access log.
+    /// Passes the remaining lines of the access log.
     pub(crate) fn flush_access_log(&self) {
         self.access_log.flush();
     }
 }
 
-/// A client connection that is open, counted.
+/// An open client connection that is counted.
 #[derive(Debug)]
-pub(crate) struct Counted(Rc<WorkerContext>);
+pub(crate) struct OpenConnection(Rc<WorkerContext>);
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::{Exchange, Timeline};
 use crate::buffers;
-use crate::events::{Note, NoteKind, NotedEnd, NotedRequest};
+use crate::events::{EventKind, EventRequest, ExchangeEnd, QueuedEvent};
 use crate::http1::ResponseHead;
 use crate::plugins::{AnsweredBy, ExchangePlugins, Hook, Summary, TunnelHooks, WebSocketHooks};
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 use crate::tunnel::{Moved, Relayed};
-use crate::worker_context::{GivesUp, WorkerContext};
+use crate::worker_context::{AbortReason, WorkerContext};
 
 /// What the access log says of an exchange.
 pub(super) struct Record {
@@ -72,9 +72,9 @@ impl Record {
 
     /// Notes that the exchange is given up, by whoever drops it.
     fn cut_off(&mut self, worker: &WorkerContext) {
-        let cut_off = match worker.gives_up() {
-            Some(GivesUp::Shutdown) => "cut off by shutdown",
-            Some(GivesUp::Panic) => "cut off by a panic of the worker",
+        let cut_off = match worker.abort_reason() {
+            Some(AbortReason::Shutdown) => "cut off by shutdown",
+            Some(AbortReason::Panic) => "cut off by a panic of the worker",
             None => "cut off",
         };
         self.note = Some(match self.note.take() {
@@ -92,7 +92,7 @@ impl Drop for Exchange {
         if self.record.is_over {
             return;
         }
-        self.generation.worker.count_cut_exchange();
+        self.generation.worker.count_aborted_exchange();
         self.record.cut_off(&self.generation.worker);
         if std::thread::panicking() {
             // Plugins are not called on the way out of a fault of our own.
@@ -106,7 +106,7 @@ impl Drop for Exchange {
 impl Exchange {
     pub(super) fn note_response(&mut self, head: &ResponseHead) {
         self.record.status = Some(head.status());
-        self.note_event(NoteKind::ResponseStarted);
+        self.note_event(EventKind::ResponseStarted);
         if self.generation.worker.logs_access() {
             self.record.reason.clear();
             self.record.reason.extend_from_slice(head.reason());
@@ -114,14 +114,14 @@ impl Exchange {
     }
 
     /// Tells those who subscribe how the exchange stands.
-    pub(super) fn note_event(&self, kind: NoteKind) {
-        self.generation.events.note(|| Note {
-            request: Some(self.noted_request()),
+    pub(super) fn note_event(&self, kind: EventKind) {
+        self.generation.events.publish(|| QueuedEvent {
+            request: Some(self.event_request()),
             exchange_id: self.client.facts.exchange_id,
             status: self.record.status.unwrap_or(0),
             note: self.record.note.clone().unwrap_or_default(),
             local: self.client.end.as_ref().and_then(|end| end.local),
-            ..Note::new(
+            ..QueuedEvent::new(
                 kind,
                 self.client.facts.connection_id,
                 self.client.facts.client,
@@ -129,8 +129,8 @@ impl Exchange {
         });
     }
 
-    fn noted_request(&self) -> NotedRequest {
-        NotedRequest {
+    fn event_request(&self) -> EventRequest {
+        EventRequest {
             method: self.head.client_method().to_owned(),
             host: self.head.host().to_owned(),
             port: self.head.port(),
@@ -140,15 +140,15 @@ impl Exchange {
 
     /// Tells those who subscribe what the exchange came to.
     fn note_end(&self, elapsed: Duration) {
-        self.generation.events.note(|| Note {
-            request: Some(self.noted_request()),
+        self.generation.events.publish(|| QueuedEvent {
+            request: Some(self.event_request()),
             exchange_id: self.client.facts.exchange_id,
             status: self.record.answered,
             note: self.record.note.clone().unwrap_or_default(),
             bytes: self.record.sent,
             elapsed,
             local: self.client.end.as_ref().and_then(|end| end.local),
-            ended: Some(Box::new(NotedEnd {
+            ended: Some(Box::new(ExchangeEnd {
                 answered_by: self.record.answered_by.clone(),
                 from_client: self.record.received,
                 to_client: self.record.sent + self.record.answer_len,
@@ -156,8 +156,8 @@ impl Exchange {
                 upstream: self.record.upstream_ends.as_ref().map(|ends| ends.0),
                 tls: self.client.end.as_ref().and_then(|end| end.tls.clone()),
             })),
-            ..Note::new(
-                NoteKind::ExchangeEnded,
+            ..QueuedEvent::new(
+                EventKind::ExchangeEnded,
                 self.client.facts.connection_id,
                 self.client.facts.client,
             )

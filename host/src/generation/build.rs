@@ -1,14 +1,14 @@
-//! From a configuration to what is in force.
+//! Builds a generation from a configuration.
 //!
-//! Each part is made whether or not the others can be, so that one attempt shows everything that is wrong.
+//! Each part is built regardless of the others, so that one attempt reports all problems.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::made::{Made, Source};
 use super::problem::{Problem, Problems};
-use super::{Generation, MadeCertificates, MadeTlsClient};
+use super::reusable::{Inputs, Reusable};
+use super::{Generation, ReusableCertificates, ReusableTlsClient};
 use crate::config::{Config, InterceptionConfig, KeyPairFiles, UnknownProtocol};
 use crate::events::{EventDispatcher, Events};
 use crate::interception::Interception;
@@ -24,11 +24,11 @@ use crate::upstream::resolve::NameFiles;
 use crate::upstream::tls::TlsClient;
 use crate::web::WebServer;
 
-/// Makes what is in force with this configuration, in place of `before`. Binds nothing and changes nothing of what is in
-/// force; plugins are loaded and configured.
+/// Builds the generation of this configuration, to replace `before`. Binds nothing and does not change the current
+/// generation; plugins are loaded and configured.
 ///
 /// # Errors
-/// Everything that is wrong. What could be made is ended again; libraries stay in memory.
+/// All problems. The parts that could be built are dropped; libraries stay in memory.
 pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Generation, Problems> {
     let mut findings = Findings::default();
     let plugins = load_plugins(&config, before)
@@ -37,42 +37,42 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
     let tls_client = findings.note(tls_client(&config, before));
     let tls_listener = findings.note(tls_listener(&config, before));
     let interception = findings.note(interception(&config, before));
-    // Without the plugins nobody knows what is to be served.
-    let served = plugins.and_then(|plugins| findings.note(served(&config, plugins, before)));
-    let (Some(served), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
-        (served, tls_client, tls_listener, interception)
+    // What is to be served is unknown without the plugins.
+    let services = plugins.and_then(|plugins| findings.note(services(&config, plugins, before)));
+    let (Some(services), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
+        (services, tls_client, tls_listener, interception)
     else {
         return Err(Problems(findings.0));
     };
     Ok(Generation {
         number: before.map_or(1, |before| before.number + 1),
-        chain: Arc::new(served.chain),
-        plugins: served.plugins,
-        events: served.events,
-        dispatcher: served.dispatcher,
+        chain: Arc::new(services.chain),
+        plugins: services.plugins,
+        events: services.events,
+        dispatcher: services.dispatcher,
         tls_client,
         name_files: name_files(&config, before),
         tls_listener: tls_listener.map(Arc::new),
         certificates,
         interception: interception.map(Arc::new),
-        web: served.web.map(Arc::new),
+        web: services.web.map(Arc::new),
         marked_via: mark::marked(&config.via),
         config: Arc::new(config),
     })
 }
 
-/// What is wrong so far.
+/// The problems found so far.
 #[derive(Default)]
 struct Findings(Vec<Problem>);
 
 impl Findings {
-    fn note<T>(&mut self, made: Result<T, impl Into<Problem>>) -> Option<T> {
-        made.map_err(|problem| self.0.push(problem.into())).ok()
+    fn note<T>(&mut self, result: Result<T, impl Into<Problem>>) -> Option<T> {
+        result.map_err(|problem| self.0.push(problem.into())).ok()
     }
 }
 
-/// What plugins are for.
-struct Served {
+/// What the plugins serve.
+struct Services {
     plugins: Loaded,
     chain: Chain,
     web: Option<WebServer>,
@@ -80,11 +80,11 @@ struct Served {
     dispatcher: Arc<EventDispatcher>,
 }
 
-fn served(
+fn services(
     config: &Config,
     plugins: Loaded,
     before: Option<&Generation>,
-) -> Result<Served, Problem> {
+) -> Result<Services, Problem> {
     for plugin in &plugins.filters {
         for hook in plugin.uncalled_hooks() {
             tracing::warn!(
@@ -102,7 +102,7 @@ fn served(
             Some(before) => (Arc::clone(&before.dispatcher), before.events.clone()),
             None => EventDispatcher::start(plugins.subscribers.clone()).map_err(Problem::Events)?,
         };
-    Ok(Served {
+    Ok(Services {
         chain: Chain::new(
             plugins.filters.clone(),
             plugins.protocols.clone(),
@@ -142,7 +142,7 @@ fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, 
     }
 }
 
-fn tls_client(config: &Config, before: Option<&Generation>) -> Result<MadeTlsClient, Problem> {
+fn tls_client(config: &Config, before: Option<&Generation>) -> Result<ReusableTlsClient, Problem> {
     let insecure_hosts = match &config.interception {
         Some(interception) => &interception.insecure_hosts[..],
         None => &[],
@@ -156,10 +156,10 @@ fn tls_client(config: &Config, before: Option<&Generation>) -> Result<MadeTlsCli
         config.tls.key_log,
         insecure_hosts.to_vec(),
     );
-    let source = Source::new(settings, files.map(PathBuf::as_path));
+    let inputs = Inputs::new(settings, files.map(PathBuf::as_path));
     let before = before.map(|before| &before.tls_client);
     let make = || TlsClient::new(&config.tls, insecure_hosts);
-    Ok(Made::take_over_or(before, source, make)?)
+    Ok(Reusable::reuse_or(before, inputs, make)?)
 }
 
 fn name_files(config: &Config, before: Option<&Generation>) -> Arc<NameFiles> {
@@ -189,16 +189,16 @@ fn tls_listener(
     Ok(Some(TlsListener::load(files, &tls)?))
 }
 
-type MadeInterception = (Option<Interception>, Option<MadeCertificates>);
+type BuiltInterception = (Option<Interception>, Option<ReusableCertificates>);
 
 fn interception(
     config: &Config,
     before: Option<&Generation>,
-) -> Result<MadeInterception, CertificatesError> {
+) -> Result<BuiltInterception, CertificatesError> {
     let Some(intercepted) = &config.interception else {
         return Ok((None, None));
     };
-    // Whose tunnels are intercepted has nothing to do with certificates that are there.
+    // Which tunnels are intercepted does not affect existing certificates.
     let settings = InterceptionConfig {
         include: Vec::new(),
         exclude: Vec::new(),
@@ -215,10 +215,10 @@ fn interception(
     } = &intercepted.ca;
     let files = [cert_file, key_file, &intercepted.signing_key_file];
     let key_log = config.tls.key_log;
-    let source = Source::new((settings, key_log), files.map(PathBuf::as_path));
+    let inputs = Inputs::new((settings, key_log), files.map(PathBuf::as_path));
     let made = before.and_then(|before| before.certificates.as_ref());
     let make = || Certificates::new(intercepted, key_log);
-    let certificates = Made::take_over_or(made, source, make)?;
+    let certificates = Reusable::reuse_or(made, inputs, make)?;
     let before = before.and_then(|before| before.interception.as_deref());
     let interception = Interception::new(intercepted, Arc::clone(&certificates.part), before);
     Ok((Some(interception), Some(certificates)))

@@ -1,4 +1,4 @@
-//! `proxy check`: whether the proxy would start, found out without starting it.
+//! `proxy check`: checks whether the proxy would start, without starting it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
 
-/// How long plugins may take to end once they have been checked.
+/// How long plugins may take to end after the check.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks the configuration, the plugins and all files that they name, without starting the proxy
@@ -31,7 +31,7 @@ pub struct CheckArgs {
     pub file: Option<PathBuf>,
 }
 
-/// Makes what would be in force, and ends it again; says on `out` what it is.
+/// Builds a generation and drops it; writes a summary to `out`.
 ///
 /// # Errors
 /// Everything that would prevent a start.
@@ -48,11 +48,11 @@ pub fn check(config: Config, out: &mut impl Write) -> Result<(), Problems> {
         generation.end();
         let _ = ended.send(());
     };
-    // Code of plugins, which may not return.
+    // Runs code of plugins, which may not return.
     if thread::Builder::new().spawn(end).is_ok() {
         let _ = is_over.recv_timeout(END_LIMIT);
     }
-    // The status tells as well.
+    // If standard output is closed, the exit status remains.
     let _: io::Result<()> = out.write_all(report.as_bytes());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What prevents a configuration from being in force.
+//! Problems that prevent the use of a configuration.
 
 use std::fmt;
 use std::io;
@@ -10,29 +10,29 @@ use crate::plugins::load::LoadError;
 use crate::upstream::tls::TlsClientError;
 use crate::web::WebServerError;
 
-/// One thing that is wrong: in the configuration, in a file that it names, or in a plugin.
+/// A problem in the configuration, in a file that it names, or in a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] LoadError),
-    /// A file of certificates to trust cannot be used.
+    /// A file of trusted certificates cannot be used.
     #[error(
         "{}: {source}; specify files with PEM certificates in --ca-file or tls.upstream.extra_ca_files", .path.display()
     )]
     CaFile {
         /// As configured.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: io::Error,
     },
     /// The certificate or the key of the listener cannot be used.
     #[error(transparent)]
     TlsListener(#[from] KeyPairError),
-    /// The system has no randomness for the keys of tickets.
+    /// The system provides no random numbers for the ticket keys.
     #[error("cannot set up TLS: {0}")]
     Tls(rustls::Error),
-    /// The web server cannot serve what it was asked to.
+    /// The web server cannot serve what is configured.
     #[error(transparent)]
     WebServer(#[from] WebServerError),
     /// Nothing is to be served.
@@ -40,10 +40,10 @@ pub enum Problem {
         "--disable-http-proxy leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
     )]
     NothingToServe,
-    /// There is no place for the certificates of intercepted hosts.
+    /// The certificates of intercepted hosts cannot be stored.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
-    /// A certificate to show to upstreams, or its key, cannot be used.
+    /// A client certificate or its key cannot be used.
     #[error("tls.upstream.client_certificates: {0}")]
     ClientCertificate(KeyPairError),
     /// A thread for events cannot be started.
@@ -64,23 +64,23 @@ impl From<TlsClientError> for Problem {
 }
 
 impl Problem {
-    /// Whether the configuration or a plugin is at fault, rather than the system.
+    /// Whether the configuration or a plugin is the cause, rather than the system.
     fn is_configuration(&self) -> bool {
         !matches!(self, Self::Events(_) | Self::Tls(_))
     }
 }
 
-/// Everything that is wrong; at least one thing. Displayed with a line for each.
+/// All problems, at least one. Displayed with a line for each.
 #[derive(Debug)]
 pub struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    /// One after the other.
+    /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// Whether the configuration or a plugin is at fault, rather than the system.
+    /// Whether the configuration or a plugin is the cause, rather than the system.
     pub fn is_configuration(&self) -> bool {
         self.0.iter().any(Problem::is_configuration)
     }

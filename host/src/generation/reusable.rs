@@ -1,6 +1,6 @@
-//! Parts of a generation that the next one takes over, unless what they are made from has changed.
+//! Parts of a generation that the next one reuses, unless their inputs have changed.
 //!
-//! A part that stays keeps what it has learned: sessions, certificates, answers of name servers.
+//! A reused part keeps its state: TLS sessions, certificates, DNS answers.
 
 use std::fs;
 use std::path::Path;
@@ -10,23 +10,23 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::plain_file;
 
-/// A part, and what it was made from.
+/// A part, and what it was built from.
 #[derive(Debug)]
-pub(super) struct Made<S, T> {
-    source: Source<S>,
+pub(super) struct Reusable<S, T> {
+    inputs: Inputs<S>,
     pub(super) part: Arc<T>,
 }
 
 /// Settings, and the content of the files that they name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Source<S> {
+pub(super) struct Inputs<S> {
     settings: S,
-    /// SHA-256 of each; `None` for one that cannot be read, or only once, as a pipe.
+    /// SHA-256 of each; `None` if it cannot be read, or only once, like a pipe.
     files: Vec<Option<Vec<u8>>>,
 }
 
-impl<S> Source<S> {
-    /// What the files hold now. Read before the part is made: a file that changes in between is seen at the next reload.
+impl<S> Inputs<S> {
+    /// Reads the files. Called before the part is built, so that a later change is seen by the next reload.
     pub(super) fn new<'a>(settings: S, files: impl IntoIterator<Item = &'a Path>) -> Self {
         let content = |path: &Path| {
             let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
@@ -40,21 +40,21 @@ impl<S> Source<S> {
     }
 }
 
-impl<S: PartialEq, T> Made<S, T> {
-    /// The part of `before` if it was made from the same, else a new one.
+impl<S: PartialEq, T> Reusable<S, T> {
+    /// Reuses the part of `before` if the inputs are the same; otherwise makes a new one.
     ///
     /// # Errors
     /// Those of `make`.
-    pub(super) fn take_over_or<E>(
+    pub(super) fn reuse_or<E>(
         before: Option<&Self>,
-        source: Source<S>,
+        inputs: Inputs<S>,
         make: impl FnOnce() -> Result<T, E>,
     ) -> Result<Self, E> {
         let part = match before {
-            Some(before) if before.source == source => Arc::clone(&before.part),
+            Some(before) if before.inputs == inputs => Arc::clone(&before.part),
             _ => Arc::new(make()?),
         };
-        Ok(Self { source, part })
+        Ok(Self { inputs, part })
     }
 }
 
@@ -62,25 +62,29 @@ impl<S: PartialEq, T> Made<S, T> {
 mod tests {
     use super::*;
 
-    fn made(before: Option<&Made<u8, String>>, settings: u8, file: &Path) -> Made<u8, String> {
-        let source = Source::new(settings, [file]);
-        Made::take_over_or(before, source, || Ok::<_, ()>("part".to_owned())).unwrap()
+    fn reusable(
+        before: Option<&Reusable<u8, String>>,
+        settings: u8,
+        file: &Path,
+    ) -> Reusable<u8, String> {
+        let inputs = Inputs::new(settings, [file]);
+        Reusable::reuse_or(before, inputs, || Ok::<_, ()>("part".to_owned())).unwrap()
     }
 
     #[test]
-    fn a_part_stays_until_its_settings_or_its_files_change() {
-        let path = std::env::temp_dir().join(format!("proxy-made-{}", std::process::id()));
+    fn a_part_is_reused_until_its_settings_or_files_change() {
+        let path = std::env::temp_dir().join(format!("proxy-reusable-{}", std::process::id()));
         fs::write(&path, "one").unwrap();
-        let first = made(None, 1, &path);
-        let same = made(Some(&first), 1, &path);
+        let first = reusable(None, 1, &path);
+        let same = reusable(Some(&first), 1, &path);
         assert!(Arc::ptr_eq(&first.part, &same.part));
-        let other_settings = made(Some(&first), 2, &path);
+        let other_settings = reusable(Some(&first), 2, &path);
         assert!(!Arc::ptr_eq(&first.part, &other_settings.part));
         fs::write(&path, "two").unwrap();
-        let other_file = made(Some(&first), 1, &path);
+        let other_file = reusable(Some(&first), 1, &path);
         assert!(!Arc::ptr_eq(&first.part, &other_file.part));
         fs::remove_file(&path).unwrap();
-        let no_file = made(Some(&other_file), 1, &path);
+        let no_file = reusable(Some(&other_file), 1, &path);
         assert!(!Arc::ptr_eq(&other_file.part, &no_file.part));
     }
 }

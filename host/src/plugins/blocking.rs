@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::call::Visible;
 use super::callee::PluginId;
 use super::marks::Role;
-use crate::telemetry::bound_repeats_of_this_thread;
+use crate::telemetry::limit_repeats_of_this_thread;
 
 /// The most threads of one plugin; further work waits.
 const MAX_THREADS: usize = 16;
@@ -108,7 +108,7 @@ impl Pool {
     /// What a thread does.
     fn work(&self) {
         // It is done for peers, as often as they ask.
-        bound_repeats_of_this_thread();
+        limit_repeats_of_this_thread();
         let _visible = Visible::new(Role::Background);
         while let Some((work, done)) = self.next() {
             work();

@@ -30,7 +30,7 @@ use super::views;
 use crate::http1::{FieldRefused, FieldsMut, RequestHead, Scheme};
 use crate::side::Side;
 use crate::upstream::Parent;
-use crate::websocket::{self, Kind, Sent};
+use crate::websocket::{self, Kind, PluginMessage};
 
 /// The table that every exchange hands to its plugins.
 pub(super) const CALLBACKS: ExchangeCallbacksRef = ExchangeCallbacksRef(Table::VALUE.as_prefix());
@@ -372,7 +372,10 @@ unsafe extern "C" fn send_message(
             match Kind::from_number(kind) {
                 Some(kind) if websocket::is_sendable(kind, data) => {
                     let data = data.to_vec();
-                    exchange.output.messages.push(Sent { to, kind, data });
+                    exchange
+                        .output
+                        .messages
+                        .push(PluginMessage { to, kind, data });
                     edit::OK
                 }
                 _ => edit::BAD_VALUE,

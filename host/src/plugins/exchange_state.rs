@@ -19,7 +19,7 @@ use crate::content_coding::{Coding, Codings};
 use crate::http1::{RequestHead, ResponseHead, Trailers};
 use crate::reply::PluginReply;
 use crate::side::Side;
-use crate::websocket::Sent;
+use crate::websocket::PluginMessage;
 
 /// The heads that a hook works on.
 pub(crate) struct Subject<'a> {
@@ -67,7 +67,7 @@ pub(super) struct HookOutput {
     /// Data in place of what the hook was given.
     pub(super) emitted: Option<Vec<u8>>,
     /// WebSocket messages of the plugin's own.
-    pub(super) messages: Vec<Sent>,
+    pub(super) messages: Vec<PluginMessage>,
     /// Why it failed; empty if it has not said.
     pub(super) failure: String,
 }

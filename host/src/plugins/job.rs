@@ -23,7 +23,7 @@ use super::callee::Callee;
 use super::guard::guarded;
 use super::instance::{BlockingWork, SpawnedTask};
 use super::marks;
-use crate::call_out::{self, Answer, CallRequest, Caller};
+use crate::call_out::{self, CallRequest, CallResponse, Caller};
 
 /// Something a plugin waits for.
 struct Job {
@@ -34,7 +34,7 @@ struct Job {
 
 enum Outcome {
     Done,
-    Answer(Result<Answer, String>),
+    Answer(Result<CallResponse, String>),
 }
 
 fn begin(future: impl Future<Output = Outcome> + 'static) -> *mut c_void {
@@ -78,7 +78,7 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
             timeout: Duration::from_millis(call.timeout),
             max_body: call.max_body,
         };
-        begin(async move { Outcome::Answer(call_out::ask(&caller, request).await) })
+        begin(async move { Outcome::Answer(call_out::send(&caller, request).await) })
     })
 }
 

@@ -12,7 +12,7 @@ use crate::error::{PluginFailure, PluginFailureKind};
 use crate::http1::RequestHead;
 use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
-use crate::websocket::{self, Answer, Becomes, Kind, MessageWatcher, Sent};
+use crate::websocket::{self, Kind, MessageAction, MessageVerdict, MessageWatcher, PluginMessage};
 
 const HOOK: Hook = Hook::HandleWebSocketMessage;
 
@@ -38,8 +38,8 @@ impl WebSocketHooks {
         from: Side,
         kind: Kind,
         data: &[u8],
-        sent: &mut Vec<Sent>,
-    ) -> Result<Becomes, PluginFailure> {
+        sent: &mut Vec<PluginMessage>,
+    ) -> Result<MessageAction, PluginFailure> {
         let mut replacement: Option<Vec<u8>> = None;
         let from = match from {
             Side::Client => 0,
@@ -54,7 +54,7 @@ impl WebSocketHooks {
                 .with(|state| sent.append(&mut state.output.messages));
             match (result, emitted) {
                 (code::PROCEED, _) => {}
-                (code::REPLACED, None) => return Ok(Becomes::Nothing),
+                (code::REPLACED, None) => return Ok(MessageAction::Drop),
                 (code::REPLACED, Some(data)) if websocket::is_sendable(kind, &data) => {
                     replacement = Some(data);
                 }
@@ -67,12 +67,12 @@ impl WebSocketHooks {
                 (code::CLOSE, _) => {
                     let plugin = plugin.name();
                     tracing::debug!(plugin, "a plugin closed the WebSocket");
-                    return Ok(Becomes::Closed);
+                    return Ok(MessageAction::Closed);
                 }
                 (result, _) => return Err(plugin.failure(result)),
             }
         }
-        Ok(replacement.map_or(Becomes::Same, Becomes::Other))
+        Ok(replacement.map_or(MessageAction::Forward, MessageAction::Replace))
     }
 }
 
@@ -84,14 +84,14 @@ impl MessageWatcher for WebSocketHooks {
         }
     }
 
-    fn see(&self, from: Side, kind: Kind, data: &[u8]) -> Answer {
+    fn see(&self, from: Side, kind: Kind, data: &[u8]) -> MessageVerdict {
         let mut sent = Vec::new();
-        let becomes = self.walk(from, kind, data, &mut sent);
-        Answer {
+        let action = self.walk(from, kind, data, &mut sent);
+        MessageVerdict {
             sent,
-            becomes: becomes.unwrap_or_else(|failure| {
+            action: action.unwrap_or_else(|failure| {
                 report(&failure);
-                Becomes::Failed
+                MessageAction::Failed
             }),
         }
     }

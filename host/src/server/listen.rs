@@ -1,4 +1,4 @@
-//! The listening sockets: every address of the host name, once per worker.
+//! The listening sockets: one per address of the host name and worker.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -9,13 +9,13 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::StartError;
 use crate::config::Config;
 
-/// When the system asks a silent client whether it is there: after a minute, then every 15 s. Ones that have closed their
-/// direction answer as well, as long as they read.
+/// Keepalive probes for idle clients: after a minute, then every 15 s. A client that has closed its sending direction
+/// still answers them while it reads.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
 
-/// Binds every address of the host name once per worker; port 0 becomes the same free port everywhere.
+/// Binds every address of the host name once per worker. Port 0 becomes the same free port everywhere.
 pub(super) fn listen(
     config: &Config,
 ) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
@@ -54,7 +54,7 @@ pub(super) fn listen(
     Ok((addresses, per_worker))
 }
 
-/// SO_REUSEPORT would let a second proxy take half of the first one's connections: one bind without it tells.
+/// With SO_REUSEPORT, a second proxy could take half of the first one's connections; a bind without it detects that.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
@@ -81,8 +81,8 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
     }
-    // Accepted connections inherit both: a message is written whole, waiting for more would only delay it; and a client
-    // that has gone shows even to a route that waits for something else and has nothing to send.
+    // Accepted connections inherit both. Messages are written whole, so Nagle's algorithm would only delay them;
+    // keepalive detects dead clients even while a route waits and sends nothing.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
@@ -109,7 +109,7 @@ fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-/// An address as the start-up line shows it: `::1:8899`, `127.0.0.1:8899`.
+/// An address as in the start-up line: `::1:8899`, `127.0.0.1:8899`.
 pub(super) fn shown(address: SocketAddr) -> String {
     format!("{}:{}", address.ip(), address.port())
 }

@@ -1,7 +1,7 @@
-//! What observes the calls into plugins: how they end the process, how long they take, how often there are any.
+//! Observes the calls into plugins: crashes, calls that block, and statistics.
 //!
-//! Nothing of it runs before there are plugins. It begins before the first of them is loaded, so that one that blocks or
-//! dies while it is made is named like any other.
+//! Nothing runs while there are no plugins. It starts before the first plugin is loaded, so that one that blocks or
+//! crashes during creation is named like any other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +11,12 @@ use crate::handover::Handover;
 use crate::plugins::watchdog::{self, Patience, Watchdog};
 use crate::plugins::{last_words, statistics};
 
-/// The watchdog of this process, and what it needs.
+/// The watchdog of this process, and its inputs.
 pub(super) struct Observer {
     workers: usize,
-    /// Connections of workers that are stuck in a plugin. None where there is no other worker.
+    /// Takes connections from workers that are stuck in a plugin. `None` with a single worker.
     handover: Option<Arc<Handover>>,
-    /// None before there are plugins.
+    /// `None` until there are plugins.
     watchdog: Mutex<Option<Watchdog>>,
 }
 
@@ -29,7 +29,7 @@ impl Observer {
         }
     }
 
-    /// Plugins of this configuration are about to be loaded, if it has some.
+    /// Prepares for loading the plugins of this configuration, if it has any.
     pub(super) fn prepare(&self, config: &Config) {
         if config.plugins.is_empty() {
             return;
@@ -41,7 +41,7 @@ impl Observer {
         }
     }
 
-    /// This generation is in force from now on.
+    /// Applies the settings of this generation, which is now the current one.
     pub(super) fn follow(&self, generation: &Generation) {
         let config = &generation.config;
         self.prepare(config);
@@ -67,7 +67,7 @@ impl Observer {
     }
 }
 
-/// As [`Observer::prepare`], before there are workers to watch.
+/// Like [`Observer::prepare`], before there are workers to watch.
 pub(super) fn prepare_start(config: &Config) {
     if !config.plugins.is_empty() {
         last_words::install();
@@ -75,7 +75,7 @@ pub(super) fn prepare_start(config: &Config) {
     }
 }
 
-/// Counts calls from now on, or no longer. Nothing is set up while there are no plugins.
+/// Starts or stops counting calls. Nothing is set up while there are no plugins.
 fn count_calls(config: &Config) {
     match config.plugin_statistics {
         true if config.plugins.is_empty() => {}

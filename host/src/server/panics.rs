@@ -1,8 +1,8 @@
-//! Panics of the proxy itself: each has a line in the log that says where.
+//! Logs panics of the proxy itself, with their location.
 //!
-//! A panic loses what the code worked for: one connection, one stream of HTTP/2, a reload; `restart` has those of
-//! workers. Panics inside of plugins are reported by the plugins' own libraries. The line is written before the hook runs
-//! that was there before, which writes to standard error, with a backtrace if `RUST_BACKTRACE` is set.
+//! A panic ends the task that panicked: one connection, one HTTP/2 stream, a reload; `restart` handles panics of
+//! workers. Plugin libraries report panics of plugins themselves. The log line is written before the previous panic
+//! hook runs, which writes to standard error, with a backtrace if `RUST_BACKTRACE` is set.
 
 use std::any::Any;
 use std::panic::{self, PanicHookInfo};
@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use crate::plugins::marks;
 
-/// From now on panics are in the log.
+/// Logs panics from now on.
 pub(super) fn report() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -41,7 +41,7 @@ fn log(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// What a panic was raised with, as text.
+/// The panic's message.
 pub(super) fn message(payload: &(dyn Any + Send)) -> &str {
     let literal = payload.downcast_ref::<&'static str>().copied();
     let message = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

@@ -1,8 +1,8 @@
-//! Reloads: a new generation is made beside the one in force, and takes its place when it is whole.
+//! Reloads: a new generation is built beside the current one and replaces it once it is complete.
 //!
-//! Making one reads files and runs code of plugins, so it has a thread of its own: signals are heard meanwhile. One at a
-//! time is made; a request that comes meanwhile is for another one afterwards. A failure changes nothing. Generations
-//! that have been replaced are kept until nothing uses them any more, so that their plugins never end on a worker.
+//! Building reads files and runs code of plugins, so it has a thread of its own and signals are still handled
+//! meanwhile. Only one build runs at a time; a request during a build causes another one afterwards. A failure changes
+//! nothing. Replaced generations are kept until nothing uses them, so that their plugins are never dropped on a worker.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -19,19 +19,19 @@ use crate::generation::{self, Generation};
 use crate::plugins::call::Visible;
 use crate::plugins::callee::Place;
 use crate::plugins::marks::{self, Role};
-use crate::worker::Followed;
+use crate::worker::Switched;
 
-/// What is in force, what was, and what is being made.
+/// The current generation, the replaced ones, and the one being built.
 pub(super) struct Generations {
     source: ConfigSource,
     observer: Arc<Observer>,
     current: watch::Sender<Arc<Generation>>,
     replaced: Vec<Arc<Generation>>,
-    under_way: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
-    /// Workers that have changed over to the current one.
-    followers: BTreeSet<usize>,
-    /// One more reload has been asked for while one was under way.
-    is_wanted_again: bool,
+    build_in_progress: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
+    /// Workers that use the current generation.
+    switched_workers: BTreeSet<usize>,
+    /// Another reload was requested during the current one.
+    is_requested_again: bool,
 }
 
 impl Generations {
@@ -45,23 +45,23 @@ impl Generations {
             observer,
             current: watch::Sender::new(first),
             replaced: Vec::new(),
-            under_way: None,
-            followers: BTreeSet::new(),
-            is_wanted_again: false,
+            build_in_progress: None,
+            switched_workers: BTreeSet::new(),
+            is_requested_again: false,
         }
     }
 
-    /// For a worker, which changes over when it sees a new one.
+    /// Notifies a worker of new generations.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Generation>> {
         self.current.subscribe()
     }
 
-    /// Begins a reload, or has one follow that which is under way.
+    /// Starts a reload, or requests one after the current one.
     pub(super) fn reload(&mut self) {
-        if self.under_way.is_some() {
-            let waits = waits_for().unwrap_or_default();
-            tracing::info!("{RELOAD}: a reload is under way{waits}; another one follows");
-            self.is_wanted_again = true;
+        if self.build_in_progress.is_some() {
+            let call = blocking_call().unwrap_or_default();
+            tracing::info!("{RELOAD}: a reload is already running{call}; another one will follow");
+            self.is_requested_again = true;
             return;
         }
         let (send, receive) = oneshot::channel();
@@ -70,31 +70,33 @@ impl Generations {
         let make = move || {
             let _visible = Visible::new(Role::Background);
             let made = make(&source, &observer, &current);
-            // Not to be the last owner when the server drops it.
+            // Dropped here, so that this thread is not its last owner.
             drop(current);
-            // The server may be about to end.
+            // The server may be ending.
             let _ = send.send(made);
         };
         match thread::Builder::new().name("reload".to_owned()).spawn(make) {
-            Ok(_) => self.under_way = Some(receive),
+            Ok(_) => self.build_in_progress = Some(receive),
             Err(error) => tracing::error!(%error, "{RELOAD}: cannot reload"),
         }
     }
 
-    /// Waits for the reload that is under way and puts its result in force; the new generation, if there is one. Pends
-    /// where none is under way. Cancel safe.
+    /// Waits for the current reload and makes its result the current generation; returns it if there is one. Pends
+    /// while no reload runs. Cancel safe.
     pub(super) async fn reloaded(&mut self) -> Option<Arc<Generation>> {
-        let Some(under_way) = &mut self.under_way else {
+        let Some(build_in_progress) = &mut self.build_in_progress else {
             return pending().await;
         };
-        let made = under_way.await;
-        self.under_way = None;
+        let made = build_in_progress.await;
+        self.build_in_progress = None;
         let generation = match made {
             Ok(Ok(generation)) => Some(self.replace(generation)),
             Ok(Err(problems)) => {
                 let number = self.current.borrow().number;
                 for problem in problems {
-                    tracing::error!("{RELOAD}: not reloaded, generation {number} stays: {problem}");
+                    tracing::error!(
+                        "{RELOAD}: not reloaded, generation {number} remains active: {problem}"
+                    );
                 }
                 None
             }
@@ -103,7 +105,7 @@ impl Generations {
                 None
             }
         };
-        if std::mem::take(&mut self.is_wanted_again) {
+        if std::mem::take(&mut self.is_requested_again) {
             self.reload();
         }
         generation
@@ -111,31 +113,31 @@ impl Generations {
 
     fn replace(&mut self, generation: Generation) -> Arc<Generation> {
         let generation = Arc::new(generation);
-        self.followers.clear();
+        self.switched_workers.clear();
         let before = self.current.send_replace(Arc::clone(&generation));
         self.replaced.push(before);
         generation
     }
 
-    /// Notes that one of the `workers` has changed over to a generation. One that has started again may say so twice.
-    pub(super) fn followed(&mut self, followed: Followed, workers: usize) {
+    /// Records that one of the `workers` uses a generation. A restarted worker may report this twice.
+    pub(super) fn switched(&mut self, switched: Switched, workers: usize) {
         let current = self.current.borrow();
-        let number = followed.generation;
+        let number = switched.generation;
         if current.number == number
-            && self.followers.insert(followed.worker)
-            && self.followers.len() == workers
+            && self.switched_workers.insert(switched.worker)
+            && self.switched_workers.len() == workers
         {
             let plugins = current.plugin_names().len();
-            tracing::info!("{RELOAD}: generation {number} is in force; plugins: {plugins}");
+            tracing::info!("{RELOAD}: generation {number} is active; plugins: {plugins}");
         }
     }
 
-    /// Whether generations that have been replaced are still used.
+    /// Whether replaced generations are still in use.
     pub(super) fn has_replaced(&self) -> bool {
         !self.replaced.is_empty()
     }
 
-    /// Ends the replaced generations that nothing uses any more.
+    /// Ends replaced generations that nothing uses any more.
     pub(super) fn end_unused(&mut self) {
         let (used, unused) = std::mem::take(&mut self.replaced)
             .into_iter()
@@ -143,73 +145,75 @@ impl Generations {
         self.replaced = used;
         for generation in unused.into_iter().filter_map(Arc::into_inner) {
             let (number, others) = (generation.number, self.replaced.len());
-            tracing::info!("generation {number} has ended; {others} replaced ones are in use");
+            tracing::info!(
+                "generation {number} has ended; {others} replaced generations are still in use"
+            );
             end_in_background(generation);
         }
     }
 
-    /// Says that a reload which is under way comes too late.
-    pub(super) fn tell_given_up(&self) {
-        if self.under_way.is_some() {
+    /// Logs that the current reload is abandoned.
+    pub(super) fn log_abandoned(&self) {
+        if self.build_in_progress.is_some() {
             tracing::warn!("{RELOAD}: not reloaded: shutting down");
         }
     }
 
-    /// What is left when the workers have ended.
-    pub(super) fn into_left(self) -> Left {
+    /// Returns what is left when the workers have ended.
+    pub(super) fn into_remaining(self) -> Remaining {
         let mut generations = self.replaced;
         generations.push(self.current.borrow().clone());
-        Left {
+        Remaining {
             generations,
-            under_way: self.under_way,
+            build_in_progress: self.build_in_progress,
         }
     }
 }
 
-/// Generations that nobody uses any more, but for a reload that is under way.
-pub(super) struct Left {
-    /// The one in force last.
+/// Generations that nothing uses any more, except possibly a reload.
+pub(super) struct Remaining {
+    /// The last current generation.
     generations: Vec<Arc<Generation>>,
-    under_way: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
+    build_in_progress: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
 }
 
-impl Left {
-    /// Ends them; code of plugins runs here. Never returns if that does not, nor if a reload that is under way does not
-    /// end: it holds the generation that it is made from.
+impl Remaining {
+    /// Ends them, which runs code of plugins. Never returns if that code does not, or if a reload does not end, because
+    /// it holds the generation that it is based on.
     pub(super) fn end(self) {
-        if let Some(under_way) = self.under_way {
+        if let Some(build_in_progress) = self.build_in_progress {
             let generations = self.generations.iter();
             generations.for_each(|generation| generation.flush_events());
-            drop(under_way.blocking_recv());
+            drop(build_in_progress.blocking_recv());
         }
         let generations = self.generations.into_iter().filter_map(Arc::into_inner);
         generations.for_each(Generation::end);
     }
 }
 
-/// What of a plugin the reload under way is in.
-fn waits_for() -> Option<String> {
+/// The plugin call that the current reload is in.
+fn blocking_call() -> Option<String> {
     let mut calls = marks::calls_under_way().into_iter();
     let call = calls.find(|call| [Place::INIT, Place::NEW].contains(&call.place()))?;
     let (plugin, hook) = (call.plugin().name(), call.place().name());
-    Some(format!(", it waits for {hook} of {plugin}"))
+    Some(format!(" (in {hook} of {plugin})"))
 }
 
-/// The generation that the configuration says now, or everything that is wrong.
+/// Builds a generation from the current configuration. `Err`: all problems found.
 fn make(
     source: &ConfigSource,
     observer: &Observer,
     current: &Generation,
 ) -> Result<Generation, Vec<String>> {
     let config = source().map_err(|error| vec![error.to_string()])?;
-    let config = with_settings_of_the_start(config, &current.config);
+    let config = with_startup_settings(config, &current.config);
     observer.prepare(&config);
     generation::build(config, Some(current))
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-/// Settings that are for the whole run stay as they are; a change is reported.
-fn with_settings_of_the_start(new: Config, running: &Config) -> Config {
+/// Keeps the settings that need a restart, and reports if they have changed.
+fn with_startup_settings(new: Config, running: &Config) -> Config {
     let changed = [
         ("hostname", new.hostname != running.hostname),
         ("port", new.port != running.port),
@@ -223,7 +227,9 @@ fn with_settings_of_the_start(new: Config, running: &Config) -> Config {
         ("pid_file", new.pid_file != running.pid_file),
     ];
     for (setting, _) in changed.iter().filter(|(_, has_changed)| *has_changed) {
-        tracing::warn!("{RELOAD}: a change of {setting} needs a restart, it is ignored");
+        tracing::warn!(
+            "{RELOAD}: {setting} has changed, which a reload cannot apply: restart the proxy"
+        );
     }
     Config {
         hostname: running.hostname.clone(),
@@ -242,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_a_restart_stays_as_it_is() {
+    fn settings_that_need_a_restart_are_not_changed() {
         let running = Config::default();
         let new = Config {
             port: running.port + 1,
@@ -250,7 +256,7 @@ mod tests {
             via: "other".to_owned(),
             ..Config::default()
         };
-        let config = with_settings_of_the_start(new, &running);
+        let config = with_startup_settings(new, &running);
         assert_eq!(
             (config.port, config.backlog),
             (running.port, running.backlog)

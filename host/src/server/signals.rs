@@ -1,11 +1,11 @@
-//! The signals that the proxy listens to.
+//! The signals that the proxy handles.
 
 use std::io;
 
-/// The signal that has the configuration, certificates and plugins loaded again.
+/// The signal that reloads configuration, certificates and plugins.
 pub(super) const RELOAD: &str = "SIGHUP";
 
-/// The signals that the proxy listens to.
+/// The signals that the proxy handles.
 #[cfg(unix)]
 pub(super) struct Signals {
     hangup: tokio::signal::unix::Signal,
@@ -15,7 +15,7 @@ pub(super) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// From here on they no longer end the process by themselves. Called inside a runtime.
+    /// From now on, these signals do not end the process by default. Must be called inside a runtime.
     pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -25,7 +25,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.hangup.recv() => RELOAD,
@@ -36,7 +36,7 @@ impl Signals {
 }
 
 impl Signals {
-    /// Waits for the next one that ends the proxy. Cancel safe.
+    /// Waits for the next signal that ends the proxy. Cancel safe.
     pub(super) async fn next_end(&mut self) -> &'static str {
         loop {
             match self.next().await {
@@ -47,7 +47,7 @@ impl Signals {
     }
 }
 
-/// What ends the proxy where there are no signals.
+/// Ctrl-C, on systems without signals.
 #[cfg(not(unix))]
 pub(super) struct Signals;
 

@@ -1,11 +1,11 @@
 //! The access log: one line per exchange.
 //!
 //! `<time> - INFO - pid:7077 - access_log:71 - ::1:49911 - GET google.com:80/path - 200 OK - 556 bytes - 12.34 ms`.
-//! Lines gather in the worker's batch without a lock, a system call or an allocation; the worker hands the batch over,
-//! and so does every diagnostic of the same thread, so that lines stand in the order of their times. `None` stands for
-//! what never came to be. Nothing of a peer's can end a line or pass for a part of it. Behind the duration stand, each
-//! after ` - `: what an operator should know, the host that was asked for where it is not the one named before, the
-//! user, and what plugins add.
+//! Lines are added to a batch of the worker without a lock, a system call or an allocation. The worker passes the batch
+//! on, and so does every diagnostic of the same thread, so that lines stay in chronological order. `None` means that
+//! there was no such value. Text from peers cannot end a line or imitate a part of it. After the duration follow, each
+//! after ` - `: a note for the operator, the requested host if it differs from the upstream, the user, and fields from
+//! plugins.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -20,44 +20,44 @@ use super::clock::Clock;
 use super::escape::{push_escaped, push_part, push_quoted, push_unspaced};
 use crate::http1;
 
-/// What one exchange came to.
+/// The values of an access log line.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
-    /// The client's side of its connection.
+    /// The client's address.
     pub client: SocketAddr,
     /// The request's method.
     pub method: &'a str,
-    /// It was for the web server: there is no upstream to be named.
+    /// Whether the web server handled it, so that there is no upstream.
     pub is_web: bool,
-    /// Host and port the request was sent to, or the tunnel led to; `None` if no upstream was reached.
+    /// Host and port of the upstream or the tunnel; `None` if no upstream was reached.
     pub upstream: Option<(&'a str, u16)>,
     /// Path and query; not shown for CONNECT.
     pub path: &'a [u8],
-    /// The final response's status; `None` if the client got none. Shown for CONNECT only if it was refused.
+    /// The status of the final response; `None` if the client got none. For CONNECT, shown only if it was refused.
     pub status: Option<u16>,
     /// The final response's reason phrase.
     pub reason: &'a [u8],
-    /// Bytes of the response: head and body as sent, or what the tunnel brought to the client.
+    /// Bytes of the response: head and body as sent, or the bytes that the tunnel relayed to the client.
     pub response_bytes: u64,
     /// From the first byte of the request to the end of the exchange.
     pub elapsed: Duration,
-    /// What an operator should know about it, such as `answered 418 by FilterByUpstreamHost`. No text of a peer's.
+    /// A note for the operator, such as `answered 418 by FilterByUpstreamHost`. Contains no text from peers.
     pub note: Option<&'a str>,
-    /// Host and port that the client has asked for, if it has named a host and `upstream` is not the same.
+    /// The requested host and port, if the client named a host that differs from `upstream`.
     pub asked: Option<(&'a str, u16)>,
-    /// The user that the client has authenticated as; empty if nobody asked.
+    /// The authenticated user; empty without authentication.
     pub user: &'a str,
-    /// What plugins add.
+    /// Fields from plugins.
     pub fields: &'a [(String, String)],
 }
 
-/// A worker's access log. What is still in the batch when it is dropped is sent to the sink.
+/// The access log of a worker. Dropping it sends the rest of the batch to the sink.
 #[derive(Debug)]
 pub struct AccessLog {
     sink: LogSink,
     batch: Rc<RefCell<Vec<u8>>>,
     clock: RefCell<Clock>,
-    /// What follows the time in every line.
+    /// The part after the time, the same in every line.
     prefix: String,
 }
 
@@ -66,9 +66,9 @@ thread_local! {
     static BATCH: RefCell<Weak<RefCell<Vec<u8>>>> = const { RefCell::new(Weak::new()) };
 }
 
-/// The lines of this thread's batch with `line` behind them: a diagnostic must not overtake what happened before it.
+/// The lines of this thread's batch, followed by `line`: a diagnostic must not precede earlier lines.
 pub(super) fn behind_batch(line: &[u8]) -> Vec<u8> {
-    // While the thread ends the batch may be gone already.
+    // The batch may already be gone if the thread is ending.
     let batch = BATCH.try_with(|batch| batch.borrow().upgrade());
     let mut lines = match batch.ok().flatten() {
         Some(batch) => batch
@@ -80,11 +80,11 @@ pub(super) fn behind_batch(line: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// What a batch holds before it should be handed over, in bytes; the room of a new batch.
+/// The size from which a batch should be passed on, and the capacity of a new one, in bytes.
 const BATCH_LEN: usize = 32 * 1024;
 
 impl AccessLog {
-    /// A log whose batches go to `sink`. It belongs to the thread that makes it, and is the only one there.
+    /// A log that sends batches to `sink`. There is at most one per thread.
     pub fn new(sink: LogSink) -> Self {
         let prefix = format!(
             " - INFO - pid:{} - access_log:{} - ",
@@ -101,7 +101,7 @@ impl AccessLog {
         }
     }
 
-    /// Whether access lines are wanted; if not, there is no need to make a record.
+    /// Whether access lines are enabled; if not, callers need not create records.
     pub fn is_enabled(&self) -> bool {
         self.sink.enabled_info()
     }
@@ -121,18 +121,18 @@ impl AccessLog {
         batch.push(b'\n');
     }
 
-    /// Whether the batch is so large that it should be handed over at once.
+    /// Whether the batch should be passed on now.
     pub fn is_batch_full(&self) -> bool {
         self.batch.borrow().len() >= BATCH_LEN
     }
 
-    /// The lines gathered since the last call; `None` if there are none.
+    /// Takes the lines since the last call; `None` if there are none.
     pub fn take_batch(&self) -> Option<Vec<u8>> {
         let batch = mem::take(&mut *self.batch.borrow_mut());
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Hands the batch over to the sink.
+    /// Passes the batch to the sink.
     pub fn flush(&self) {
         if let Some(batch) = self.take_batch() {
             self.sink.send(batch);
@@ -184,7 +184,7 @@ fn push_address(client: SocketAddr, line: &mut Vec<u8>) {
     push_decimal(client.port().into(), 1, line);
 }
 
-/// A method as it is, unless it is a token that looks like something else.
+/// Writes a method as it is, or quoted if it could be mistaken for something else.
 fn push_method(method: &[u8], line: &mut Vec<u8>) {
     let is_plain = method == b"-"
         || method.first().is_some_and(u8::is_ascii_alphabetic)
@@ -225,7 +225,7 @@ fn push_status(status: Option<u16>, reason: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Milliseconds with two decimals, the rest cut off.
+/// Milliseconds with two decimals, truncated.
 fn push_millis(elapsed: Duration, line: &mut Vec<u8>) {
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     push_decimal(micros / 1000, 1, line);
@@ -255,8 +255,7 @@ fn push_notes(record: &AccessRecord<'_>, line: &mut Vec<u8>) {
     }
 }
 
-/// A number with at least `min_digits` digits. Formatting through `core::fmt` takes as long as all the
-/// rest of a line.
+/// A number with at least `min_digits` digits. `core::fmt` would take as long as the rest of the line.
 fn push_decimal(number: u64, min_digits: usize, line: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
     let mut first = digits.len();
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_who_asked_what_where_and_what_came() {
+    fn shows_client_request_upstream_and_response() {
         assert_eq!(
             line(&record()),
             "::1:49911 - GET google.com:80/path?q - 200 OK - 556 bytes - 12.34 ms"
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_came_is_none() {
+    fn a_missing_response_is_none() {
         let nothing = AccessRecord {
             client: "[::ffff:127.0.0.1]:1".parse().unwrap(),
             upstream: None,
@@ -351,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_and_fields_follow_and_nothing_forges_a_line() {
+    fn notes_and_fields_cannot_forge_a_line() {
         let fields = [
             ("k".to_owned(), "v\nw".to_owned()),
             ("x".to_owned(), "1".to_owned()),
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_host_asked_for_and_the_user_behind_the_line() {
+    fn names_requested_host_and_user_at_the_end() {
         let refused = AccessRecord {
             upstream: None,
             status: None,
@@ -388,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_a_peer_passes_for_ours() {
+    fn text_of_peers_is_distinguishable() {
         let fields = [("k".to_owned(), "v - x=1".to_owned())];
         let forged = AccessRecord {
             method: "!GET",
@@ -409,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_reason_stands_as_it_is() {
+    fn a_usual_reason_is_not_quoted() {
         for (status, reason, shown) in [
             (200, "OK", "200 OK"),
             (200, "", "200 "),
@@ -430,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diagnostic_takes_the_lines_before_it_along() {
+    fn a_diagnostic_flushes_earlier_lines() {
         let log = AccessLog::new(LogSink::discard());
         log.batch.borrow_mut().extend_from_slice(b"first\n");
         assert_eq!(behind_batch(b"second\n"), b"first\nsecond\n");
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn does_nothing_when_access_lines_are_not_wanted() {
+    fn does_nothing_if_access_lines_are_disabled() {
         let log = AccessLog::new(LogSink::discard());
         assert!(!log.is_enabled());
         log.record(&record());

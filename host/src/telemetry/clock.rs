@@ -16,7 +16,7 @@ use super::direct::OFFSET;
 #[derive(Debug)]
 pub(super) struct Clock {
     zone: TimeZone,
-    /// The second of which `text` speaks, since 1970.
+    /// The second that `text` shows, since 1970.
     second: i64,
     text: String,
 }
@@ -72,7 +72,7 @@ impl Clock {
     }
 }
 
-/// The digit for a number below 10.
+/// The digit of a number below 10.
 fn digit(number: u32) -> char {
     char::from_digit(number, 10).unwrap_or('?')
 }

@@ -6,22 +6,22 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-/// What the writer has been given, and what it is done with.
+/// The number of messages queued for the writer.
 pub(super) static QUEUED: AtomicU64 = AtomicU64::new(0);
 pub(super) static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
-/// Seconds east of Greenwich, as the clock of some line last saw it.
+/// Seconds east of Greenwich, set whenever a clock is read.
 pub(super) static OFFSET: AtomicI32 = AtomicI32::new(0);
 
-/// The descriptor that the log goes to; negative before there is one.
+/// The descriptor of the log; negative until it is known.
 static DESTINATION: AtomicI32 = AtomicI32::new(-1);
 
-/// From now on lines go to this descriptor as well.
+/// From now on, lines also go to this descriptor.
 pub(super) fn set_destination(descriptor: i32) {
     DESTINATION.store(descriptor, Ordering::Relaxed);
 }
 
-/// A line of fixed size; what does not fit is cut.
+/// A line of fixed size; longer text is cut.
 pub(crate) struct Line {
     text: [u8; Self::ROOM],
     len: usize,
@@ -35,14 +35,14 @@ impl Line {
         len: 0,
     };
 
-    /// Appends text, with a space for each control character.
+    /// Appends text; control characters become spaces.
     pub(crate) fn push(&mut self, text: &str) {
         self.push_bytes(text.as_bytes());
     }
 
     pub(crate) fn push_bytes(&mut self, text: &[u8]) {
         for byte in text {
-            // The last place is that of the line end.
+            // One byte is reserved for the line end.
             if self.len < Self::ROOM - 1 {
                 self.text[self.len] = match byte {
                     0..0x20 | 0x7f => b' ',
@@ -53,7 +53,7 @@ impl Line {
         }
     }
 
-    /// Appends a decimal number, with zeros in front up to `width` digits.
+    /// Appends a decimal number, padded with zeros to `width` digits.
     pub(crate) fn push_number(&mut self, number: u64, width: usize) {
         let mut digits = [b'0'; 20];
         let (mut at, mut rest) = (digits.len(), number);
@@ -66,7 +66,7 @@ impl Line {
         self.push_bytes(&digits[at.min(digits.len() - width)..]);
     }
 
-    /// Appends `0x` and the digits of an address.
+    /// Appends an address as `0x` and digits.
     pub(crate) fn push_address(&mut self, address: usize) {
         self.push("0x");
         let mut has_begun = false;
@@ -79,8 +79,7 @@ impl Line {
         }
     }
 
-    /// Begins a line of the log: time, level, process and place, as every line has them. `since_1970` is in
-    /// milliseconds.
+    /// Starts a log line: time, level, process and place. `since_1970` is in milliseconds.
     pub(crate) fn begin(&mut self, since_1970: u64, level: &str, process: u32, place: &str) {
         let offset = i64::from(OFFSET.load(Ordering::Relaxed));
         let millis = since_1970 % 1000;
@@ -110,16 +109,16 @@ impl Line {
         self.push(" - ");
     }
 
-    /// The line with its end.
+    /// The line with its line end.
     pub(crate) fn finish(&mut self) -> &[u8] {
         self.text[self.len] = b'\n';
         &self.text[..=self.len]
     }
 }
 
-/// Year, month and day of a day since 1970, by the rules of the Gregorian calendar.
+/// Year, month and day of a number of days since 1970, in the Gregorian calendar.
 fn date(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March, in eras of 400 years: the leap day is the last of its year.
+    // Counts years from March, in eras of 400 years, so that the leap day is the last day of a year.
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -130,17 +129,17 @@ fn date(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
-/// Whether the writer has written all that it was given before.
+/// Whether the writer has written the first `queued` messages.
 pub(crate) fn is_written(queued: u64) -> bool {
     WRITTEN.load(Ordering::Acquire) >= queued
 }
 
-/// What the writer has been given so far.
+/// The number of messages queued so far.
 pub(crate) fn queued() -> u64 {
     QUEUED.load(Ordering::Acquire)
 }
 
-/// The descriptors that last lines go to.
+/// The descriptors that last lines are written to.
 pub(crate) fn destinations() -> impl Iterator<Item = i32> {
     const STDERR: i32 = 2;
     let log = DESTINATION.load(Ordering::Relaxed);
@@ -160,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn begins_as_every_line_does() {
-        // No other test sets the offset, and this is no test of it.
+    fn begins_like_every_line() {
+        // No other test sets the offset, and this one does not test it.
         let offset = OFFSET.load(Ordering::Relaxed);
         let noon = 1_569_581_042_212 - i64::from(offset) * 1000;
         let begun = line(|line| {
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn days_have_their_dates() {
+    fn days_become_dates() {
         for (days, wanted) in [
             (0, (1970, 1, 1)),
             (58, (1970, 2, 28)),
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_addresses_are_written_out() {
+    fn numbers_and_addresses_are_formatted() {
         let written = line(|line| {
             for (number, width) in [(0, 1), (7, 3), (1234, 2), (u64::MAX, 1)] {
                 line.push_number(number, width);
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut() {
+    fn long_text_is_cut() {
         let written = line(|line| (0..2000).for_each(|_| line.push("four")));
         assert_eq!(written.len(), Line::ROOM);
         assert!(written.ends_with('\n'));

@@ -5,8 +5,8 @@
 
 use std::fmt::{self, Write};
 
-/// Text on its way into a line; control characters, and those that change the order of what is shown, become escapes
-/// such as `\n` or `\u{1b}`.
+/// A writer that escapes control characters, and characters that change the order of displayed text, as `\n` or
+/// `\u{1b}`.
 pub(super) struct Escaped<'a>(pub(super) &'a mut dyn Write);
 
 impl Write for Escaped<'_> {
@@ -25,7 +25,7 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Text in quotes on its way into a line, which writes the quotes.
+/// A writer for text in quotes; the caller writes the quotes.
 pub(super) struct Quoted<'a>(pub(super) &'a mut dyn Write);
 
 impl Write for Quoted<'_> {
@@ -41,19 +41,19 @@ impl Write for Quoted<'_> {
     }
 }
 
-/// Whether `text` can stand as the value of a field among others without quotes.
+/// Whether `text` can be the value of a field without quotes.
 pub(super) fn is_word(text: &str) -> bool {
     let may_stand = |c: char| !c.is_whitespace() && !is_unprintable(c) && c != '"';
     !text.is_empty() && text.chars().all(may_stand)
 }
 
-/// Control characters, and format characters that hide text or turn its direction.
+/// Control characters, and format characters that hide text or change its direction.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Appends one part of a line that is separated from the next by ` - `: in quotes where it could pass for several.
+/// Appends a part of a line; parts are separated by ` - `. Quoted if it could be mistaken for several parts.
 pub(super) fn push_part(bytes: &[u8], line: &mut Vec<u8>) {
     let is_ambiguous = bytes.is_empty()
         || bytes.starts_with(b" ")
@@ -70,7 +70,7 @@ pub(super) fn push_part(bytes: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Appends what a peer sent in quotes.
+/// Appends text from a peer in quotes.
 pub(super) fn push_quoted(bytes: &[u8], line: &mut Vec<u8>) {
     line.push(b'"');
     for &byte in bytes {
@@ -83,7 +83,7 @@ pub(super) fn push_quoted(bytes: &[u8], line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-/// Appends what stands in the middle of a part, such as a path: without spaces, so that the part stays one.
+/// Appends text inside a part, such as a path, with spaces escaped.
 pub(super) fn push_unspaced(bytes: &[u8], line: &mut Vec<u8>) {
     for (number, piece) in bytes.split(|byte| *byte == b' ').enumerate() {
         if number > 0 {
@@ -93,7 +93,7 @@ pub(super) fn push_unspaced(bytes: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Appends what a peer sent; all but printable ASCII becomes an escape such as `\x1b`.
+/// Appends text from a peer; everything but printable ASCII is escaped, as in `\x1b`.
 pub(super) fn push_escaped(bytes: &[u8], line: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_keeps_its_letters_and_loses_its_controls() {
+    fn text_keeps_letters_and_escapes_controls() {
         let mut line = String::new();
         Escaped(&mut line)
             .write_str("grüße\r\nINFO \u{1b}[2J\u{85}")
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn what_turns_the_direction_of_text_is_an_escape() {
+    fn bidirectional_controls_are_escaped() {
         let mut line = String::new();
         Escaped(&mut line).write_str("a\u{202e}b\u{feff}").unwrap();
         assert_eq!(line, "a\\u{202e}b\\u{feff}");
     }
 
     #[test]
-    fn quoted_text_ends_where_its_quotes_end() {
+    fn quoted_text_cannot_end_early() {
         let mut line = String::new();
         Quoted(&mut line).write_str("a \"b\" \\ c\n d\"").unwrap();
         assert_eq!(line, "a \\\"b\\\" \\\\ c\\n d\\\"");

@@ -1,9 +1,9 @@
 //! The format of a diagnostic line.
 //!
-//! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`. An event that reports for someone else, such
-//! as a plugin, names its place with the fields `log.target` and `log.line`. A value that is not one word stands in
-//! quotes: no text of a peer's can pass for another field, or for the message. There are no spans: whose event it is
-//! stands in its own fields, which costs nothing where the level is off.
+//! `<time> - <LEVEL> - pid:<id> - <module>:<line> - <message> key=value ...`. An event on behalf of a plugin gives its
+//! location in the fields `log.target` and `log.line`. A value that is not a single word is quoted, so that text from
+//! peers cannot imitate a field or the message. There are no spans: the fields of an event identify its exchange, which
+//! costs nothing while the level is disabled.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -38,7 +38,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut said = Said::default();
+        let mut said = EventText::default();
         event.record(&mut said);
         write_prefix(&mut writer, level_word(event.metadata().level()))?;
         said.write_place(&mut writer, event.metadata())?;
@@ -68,19 +68,19 @@ pub(super) fn level_word(level: &Level) -> &'static str {
     }
 }
 
-/// What an event says, ready to be written.
+/// The text of an event, ready to be written.
 #[derive(Default)]
-struct Said {
+struct EventText {
     message: String,
     /// ` key=value` for each field.
     fields: String,
     target: Option<String>,
     line: Option<u64>,
-    /// Room for a value before it is known whether it needs quotes.
+    /// A buffer for a value until it is known whether it needs quotes.
     value: String,
 }
 
-impl Said {
+impl EventText {
     fn write_place(&self, out: &mut impl Write, metadata: &Metadata<'_>) -> fmt::Result {
         let path = match &self.target {
             Some(target) => target,
@@ -94,9 +94,9 @@ impl Said {
         write!(out, "{module}:{}", self.line.or(own_line).unwrap_or(0))
     }
 
-    /// Appends a value under its name, or as the message.
+    /// Appends a field, or sets the message.
     fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // Writing to a String cannot fail, and a Display that fails loses its own text only.
+        // Writing to a String cannot fail; a Display that fails loses only its own text.
         let _ = match field.name() {
             "message" => Escaped(&mut self.message).write_fmt(value),
             "log.target" => Escaped(self.target.get_or_insert_default()).write_fmt(value),
@@ -106,7 +106,7 @@ impl Said {
 
     fn put_value(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
         self.value.clear();
-        // What a Display that fails has written by then stands all the same.
+        // The text before the failure of a Display is kept.
         let _ = self.value.write_fmt(value);
         if is_word(&self.value) {
             return write!(self.fields, " {name}={}", self.value);
@@ -118,7 +118,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.put(field, format_args!("{value:?}"));
     }
@@ -134,13 +134,13 @@ impl Visit for Said {
         }
     }
 
-    /// An error is told with everything that caused it.
+    /// An error is logged with all its sources.
     fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
         let mut told = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            // Some errors already end in the text of their source.
+            // Some errors already end with the text of their source.
             if !told.ends_with(&text) {
                 told.push_str(": ");
                 told.push_str(&text);
@@ -158,7 +158,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// The lines that `speak` logs, without what changes from run to run.
+    /// The lines that `speak` logs, without parts that change between runs.
     fn lines(speak: impl FnOnce()) -> String {
         let lines = Lines::default();
         let shared = lines.clone();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_reports_for_a_plugin_names_the_plugins_place() {
+    fn an_event_for_a_plugin_names_the_plugins_place() {
         let text = lines(|| {
             tracing::info!(
                 log.target = "shortlink::rule",
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_passes_for_another_field() {
+    fn values_cannot_forge_fields() {
         let text = lines(|| tracing::warn!(host = "a status=200", method = "a\"b", "failed"));
         assert!(
             text.ends_with(" - failed host=\"a status=200\" method=\"a\\\"b\"\n"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_with_its_cause() {
+    fn an_error_is_logged_with_its_cause() {
         #[derive(Debug, thiserror::Error)]
         #[error("cannot reach a.example")]
         struct Unreachable(#[source] io::Error);

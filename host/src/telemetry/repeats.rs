@@ -3,7 +3,7 @@
 //! The limit applies to each source location. Each may write a burst of a few lines and then one a second; suppressed
 //! lines are counted, and reported once a second: `… (and 8123 more like this)`. Plugins log single messages on
 //! purpose, so each source location in a plugin may write [`Rate::PLUGINS`]. This applies to warnings, errors and INFO
-//! lines of the threads that serve peers, see [`bound_repeats_of_this_thread`]. Access log lines and levels below INFO
+//! lines of the threads that serve peers, see [`limit_repeats_of_this_thread`]. Access log lines and levels below INFO
 //! are not limited.
 
 use std::cell::Cell;
@@ -21,12 +21,12 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::escape::Escaped;
 use super::line::{level_word, write_prefix};
 
-/// How many lines of one kind are written.
+/// The rate at which the lines of a location are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rate {
-    /// Lines that may follow each other at once.
+    /// The size of a burst.
     at_once: u32,
-    /// Lines a second, past that.
+    /// Lines per second after a burst.
     per_second: u32,
 }
 
@@ -35,7 +35,7 @@ impl Rate {
         at_once: 10,
         per_second: 1,
     };
-    /// Libraries write such lines for single frames of a peer.
+    /// Libraries may log a line for every frame of a peer.
     const LIBRARIES: Self = Self {
         at_once: 1,
         per_second: 1,
@@ -56,53 +56,54 @@ impl Rate {
     }
 }
 
-/// The most places in plugins that are told apart; the lines of further ones count together.
-const MAX_KINDS: usize = 4096;
-/// How often what was left out is reported.
+/// The maximum number of locations in plugins that are counted separately; further ones share a limit.
+const MAX_LOCATIONS: usize = 4096;
+/// How often suppressed lines are reported.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
     static IS_BOUNDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on, lines of this thread are bounded: what it does is up to peers.
-pub(crate) fn bound_repeats_of_this_thread() {
+/// From now on, lines of this thread are limited, because peers can cause them.
+pub(crate) fn limit_repeats_of_this_thread() {
     IS_BOUNDED.set(true);
 }
 
-/// How often each kind of line was written. Cheap to clone.
+/// The rate limit of each location. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Repeats(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    kinds: Mutex<HashMap<KindId, Kind>>,
-    /// Some kind may write nothing more at present, so that there may be something to tell.
+    locations: Mutex<HashMap<Location, RateState>>,
+    /// Some location may have reached its limit, so that there may be something to report.
     is_counting: AtomicBool,
 }
 
-/// What tells one kind from another: the place in our code, and that in a plugin, whose lines all pass one of ours.
+/// Identifies a location: in the host, and in a plugin, because lines of all plugins come from the same location in the
+/// host.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct KindId(Identifier, Option<PluginPlace>);
+struct Location(Identifier, Option<PluginLocation>);
 
-/// Where a line was written in a plugin.
+/// The location of a line in a plugin.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-struct PluginPlace {
+struct PluginLocation {
     target: String,
     line: u64,
 }
 
-struct Kind {
+struct RateState {
     metadata: &'static Metadata<'static>,
     rate: Rate,
     message: String,
-    /// Lines that may still be written, as of `refilled_at`.
+    /// The number of lines that may still be written, as of `refilled_at`.
     left: u32,
     refilled_at: Instant,
     left_out: u64,
 }
 
-impl Kind {
+impl RateState {
     fn new(metadata: &'static Metadata<'static>, now: Instant) -> Self {
         let rate = Rate::of(metadata);
         Self {
@@ -127,28 +128,28 @@ impl Kind {
 }
 
 impl Repeats {
-    /// Whether there may be something to tell after the next [`INTERVAL`].
+    /// Whether there may be something to report after the next [`INTERVAL`].
     pub(super) fn is_counting(&self) -> bool {
         self.0.is_counting.load(Ordering::Acquire)
     }
 
-    /// One line for each kind of which something was left out since the last call.
+    /// One line for each location with suppressed lines since the last call.
     pub(super) fn take_report(&self) -> String {
         self.take_report_at(Instant::now())
     }
 
     fn take_report_at(&self, now: Instant) -> String {
         let mut lines = String::new();
-        let mut kinds = self.kinds();
+        let mut locations = self.locations();
         let mut is_counting = false;
-        for (KindId(_, place), kind) in kinds.iter_mut() {
-            let left_out = std::mem::take(&mut kind.left_out);
+        for (Location(_, place), location) in locations.iter_mut() {
+            let left_out = std::mem::take(&mut location.left_out);
             if left_out > 0 {
                 // Writing to a String cannot fail.
-                let _ = write_report(&mut lines, kind, place.as_ref(), left_out);
+                let _ = write_report(&mut lines, location, place.as_ref(), left_out);
             }
-            kind.refill(now);
-            is_counting |= kind.left == 0;
+            location.refill(now);
+            is_counting |= location.left == 0;
         }
         self.0.is_counting.store(is_counting, Ordering::Release);
         lines
@@ -156,33 +157,38 @@ impl Repeats {
 
     fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
         let metadata = event.metadata();
-        let mut place = is_of_plugin(metadata).then(PluginPlace::default);
+        let mut place = is_of_plugin(metadata).then(PluginLocation::default);
         if let Some(place) = &mut place {
             event.record(place);
         }
-        let mut kinds = self.kinds();
-        let mut id = KindId(metadata.callsite(), place);
-        if id.1.is_some() && kinds.len() >= MAX_KINDS && !kinds.contains_key(&id) {
-            id.1 = Some(PluginPlace::default());
+        let mut locations = self.locations();
+        let mut id = Location(metadata.callsite(), place);
+        if id.1.is_some() && locations.len() >= MAX_LOCATIONS && !locations.contains_key(&id) {
+            id.1 = Some(PluginLocation::default());
         }
-        let kind = kinds.entry(id).or_insert_with(|| Kind::new(metadata, now));
-        kind.refill(now);
-        let Some(left) = kind.left.checked_sub(1) else {
-            kind.left_out += 1;
+        let location = locations
+            .entry(id)
+            .or_insert_with(|| RateState::new(metadata, now));
+        location.refill(now);
+        let Some(left) = location.left.checked_sub(1) else {
+            location.left_out += 1;
             return false;
         };
-        kind.left = left;
+        location.left = left;
         if left == 0 {
-            kind.message.clear();
-            event.record(&mut Message(&mut kind.message));
+            location.message.clear();
+            event.record(&mut MessageText(&mut location.message));
             self.0.is_counting.store(true, Ordering::Release);
         }
         true
     }
 
-    /// What is behind the lock is whole whenever it is let go.
-    fn kinds(&self) -> MutexGuard<'_, HashMap<KindId, Kind>> {
-        self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The data is consistent whenever the lock is released.
+    fn locations(&self) -> MutexGuard<'_, HashMap<Location, RateState>> {
+        self.0
+            .locations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,12 +198,12 @@ impl Debug for Repeats {
     }
 }
 
-/// Whether lines of this kind are bounded: none that peers cannot cause.
+/// Whether the location is limited, which is so if peers can cause its lines.
 fn is_bounded(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && IS_BOUNDED.get()
 }
 
-/// Whether the place of such a line is in a plugin, and given by its fields.
+/// Whether the fields of the line give a location in a plugin.
 fn is_of_plugin(metadata: &Metadata<'_>) -> bool {
     metadata.fields().field("log.target").is_some()
 }
@@ -210,11 +216,11 @@ impl<S: Subscriber> Layer<S> for Repeats {
 
 fn write_report(
     lines: &mut String,
-    kind: &Kind,
-    place: Option<&PluginPlace>,
+    location: &RateState,
+    place: Option<&PluginLocation>,
     left_out: u64,
 ) -> fmt::Result {
-    let metadata = kind.metadata;
+    let metadata = location.metadata;
     let (path, line) = match place {
         Some(place) => (place.target.as_str(), place.line),
         None => {
@@ -225,10 +231,14 @@ fn write_report(
     let module = path.rsplit("::").next().unwrap_or(path);
     write_prefix(lines, level_word(metadata.level()))?;
     write!(Escaped(lines), "{module}:{line} - ")?;
-    writeln!(lines, "{} (and {left_out} more like this)", kind.message)
+    writeln!(
+        lines,
+        "{} (and {left_out} more like this)",
+        location.message
+    )
 }
 
-impl Visit for PluginPlace {
+impl Visit for PluginLocation {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "log.target" {
             value.clone_into(&mut self.target);
@@ -244,10 +254,10 @@ impl Visit for PluginPlace {
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
-/// The message of an event, without its fields.
-struct Message<'a>(&'a mut String);
+/// Collects the message of an event, without its fields.
+struct MessageText<'a>(&'a mut String);
 
-impl Visit for Message<'_> {
+impl Visit for MessageText<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             // Writing to a String cannot fail.
@@ -261,25 +271,25 @@ mod tests {
     use super::*;
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// Counts the events that come through.
+    /// Counts the events that pass.
     #[derive(Clone, Default)]
-    struct Count(Arc<std::sync::atomic::AtomicUsize>);
+    struct EventCounter(Arc<std::sync::atomic::AtomicUsize>);
 
-    impl<S: Subscriber> Layer<S> for Count {
+    impl<S: Subscriber> Layer<S> for EventCounter {
         fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How many lines are written of what `speak` says on a thread that serves peers, and what is told of the rest.
+    /// The number of lines written when `speak` runs on a thread that serves peers, and the report about the rest.
     fn lines(speak: impl FnOnce() + Send) -> (usize, String) {
-        let (repeats, count) = (Repeats::default(), Count::default());
+        let (repeats, count) = (Repeats::default(), EventCounter::default());
         let subscriber = tracing_subscriber::registry()
             .with(repeats.clone())
             .with(count.clone());
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                bound_repeats_of_this_thread();
+                limit_repeats_of_this_thread();
                 tracing::subscriber::with_default(subscriber, speak);
             });
         });
@@ -288,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_writes_a_few_lines_and_the_rest_is_counted() {
+    fn a_place_writes_a_few_lines_and_the_rest_is_counted() {
         let (written, told) = lines(|| {
             for client in 0..1000 {
                 tracing::warn!(client, "TLS failed");
@@ -316,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_not_bounded() {
+    fn debug_lines_are_not_limited() {
         let (written, told) = lines(|| {
             for _ in 0..100 {
                 tracing::debug!("a detail");
@@ -347,12 +357,12 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_kind_may_write_again() {
+    fn a_quiet_place_may_write_again() {
         let repeats = Repeats::default();
         let subscriber = tracing_subscriber::registry().with(repeats.clone());
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                bound_repeats_of_this_thread();
+                limit_repeats_of_this_thread();
                 tracing::subscriber::with_default(subscriber, || {
                     (0..20).for_each(|_| tracing::warn!("again"));
                 });

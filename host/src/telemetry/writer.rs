@@ -19,27 +19,27 @@ use super::line::write_prefix;
 use super::repeats::{INTERVAL, Repeats};
 use crate::config::LogLevel;
 
-/// Batches that may wait; with batches of 32 KiB at most 32 MiB.
+/// The maximum number of queued batches; with batches of 32 KiB, 32 MiB.
 const QUEUE_LEN: usize = 1024;
 
-/// How long the end of the process waits for a destination that takes nothing.
+/// How long the end of the process waits for a blocked destination.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-enum Message {
+enum WriterMessage {
     Lines(Vec<u8>),
     Stop,
 }
 
-/// The way into the log, cheap to clone.
+/// The queue of the log, cheap to clone.
 #[derive(Clone)]
 pub struct LogSink {
-    queue: Option<SyncSender<Message>>,
+    queue: Option<SyncSender<WriterMessage>>,
     lost: Arc<AtomicU64>,
     level: LogLevel,
 }
 
 impl LogSink {
-    /// A sink that drops everything, for those who embed the proxy without a log.
+    /// A sink that drops everything, for embedding the proxy without a log.
     pub fn discard() -> Self {
         LogSink {
             queue: None,
@@ -48,23 +48,23 @@ impl LogSink {
         }
     }
 
-    /// Queues whole lines, each with its line end. Never waits: they are dropped and counted if the queue is full.
+    /// Queues whole lines, each with its line end. Never waits: if the queue is full, they are dropped and counted.
     pub fn send(&self, lines: Vec<u8>) {
         let Some(queue) = &self.queue else {
             return;
         };
-        match queue.try_send(Message::Lines(lines)) {
+        match queue.try_send(WriterMessage::Lines(lines)) {
             Ok(()) => {
                 QUEUED.fetch_add(1, Ordering::Release);
             }
-            Err(TrySendError::Full(Message::Lines(lines))) => {
+            Err(TrySendError::Full(WriterMessage::Lines(lines))) => {
                 self.lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
             }
             Err(_) => {}
         }
     }
 
-    /// Whether lines of level INFO, and so access lines, are wanted.
+    /// Whether lines of level INFO, and so access lines, are enabled.
     pub fn enabled_info(&self) -> bool {
         self.level <= LogLevel::Info
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for LogSink {
     }
 }
 
-/// The running thread. Dropping it has everything written that was queued before.
+/// The running thread. Dropping it waits until everything queued before is written.
 #[derive(Debug)]
 pub(super) struct Writer {
     sink: LogSink,
@@ -125,32 +125,32 @@ impl Drop for Writer {
         let Some(queue) = &self.sink.queue else {
             return;
         };
-        while let Err(TrySendError::Full(_)) = queue.try_send(Message::Stop) {
+        while let Err(TrySendError::Full(_)) = queue.try_send(WriterMessage::Stop) {
             if Instant::now() >= give_up_at {
                 return;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        // Either the thread has ended, or it is stuck in a write that nobody can interrupt.
+        // The thread has ended, or is blocked in a write that cannot be interrupted.
         let _ = self
             .ended
             .recv_timeout(give_up_at.saturating_duration_since(Instant::now()));
     }
 }
 
-/// The thread's own: the destination and what it knows about it.
+/// The state of the thread: the destination, and its failures.
 struct Log {
     destination: Box<dyn Write + Send>,
     lost: Arc<AtomicU64>,
     repeats: Repeats,
-    /// When lines that were left out are told next; none while nothing is left out.
+    /// When dropped lines are reported next; `None` if there are none.
     report_at: Option<Instant>,
-    /// The last write failed, and standard error has been told.
+    /// The last write failed, which has been reported on standard error.
     failing: bool,
 }
 
 impl Log {
-    fn write_all(&mut self, messages: &Receiver<Message>, _ending: Sender<()>) {
+    fn write_all(&mut self, messages: &Receiver<WriterMessage>, _ending: Sender<()>) {
         while let Some(lines) = self.next_lines(messages) {
             self.write(&lines);
             WRITTEN.fetch_add(1, Ordering::Release);
@@ -159,8 +159,8 @@ impl Log {
         self.report_repeats();
     }
 
-    /// What is to be written next; `None` at the end.
-    fn next_lines(&mut self, messages: &Receiver<Message>) -> Option<Vec<u8>> {
+    /// The next lines to write; `None` at the end.
+    fn next_lines(&mut self, messages: &Receiver<WriterMessage>) -> Option<Vec<u8>> {
         loop {
             if self.report_at.is_none() && self.repeats.is_counting() {
                 self.report_at = Some(Instant::now() + INTERVAL);
@@ -174,8 +174,8 @@ impl Log {
                 self.report_repeats();
             }
             match message {
-                Ok(Message::Lines(lines)) => return Some(lines),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(WriterMessage::Lines(lines)) => return Some(lines),
+                Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -202,7 +202,7 @@ impl Log {
         }
     }
 
-    /// Tells standard error, once until lines get through again.
+    /// Reports a failure on standard error, once until writing succeeds again.
     fn complain(&mut self, error: &io::Error) {
         if !self.failing {
             self.failing = true;
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// A destination that takes one write per permission.
+    /// A destination that accepts one write per permission.
     struct Gate {
         permissions: Receiver<()>,
         taken: Arc<Mutex<String>>,
@@ -246,7 +246,7 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // After the test has dropped its end, everything passes.
+            // After the test has dropped its end, all writes are accepted.
             let _ = self.permissions.recv();
             self.taken
                 .lock()
@@ -286,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn drops_and_counts_what_finds_the_queue_full() {
+    fn drops_and_counts_lines_while_the_queue_is_full() {
         let (writer, permit, taken) = gated();
         let sink = writer.sink();
-        // One batch is in the stuck write at most, the queue holds the rest.
+        // At most one batch is in the blocked write; the queue holds the rest.
         for _ in 0..QUEUE_LEN + 10 {
             sink.send(b"a\nb\n".to_vec());
         }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_that_fails_stops_nobody() {
+    fn a_failing_destination_blocks_nobody() {
         struct Broken;
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,22 +1,22 @@
 //! The WebSocket handshake with a client (RFC 6455 §4.2).
 //!
-//! No socket, and no policy: a request is checked against the RFC alone. A refusal has the status, the fields and a text
-//! for the response, which is left to others, as is the choice among the subprotocols. No extension is ever accepted.
+//! Neither sockets nor policy: a request is checked against the RFC only. A refusal has the status, the fields and a
+//! text for the response; the caller sends it, and selects the subprotocol. Extensions are never accepted.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::http1::{
-    BodyFraming, FieldId, RequestHead, Version, requests_websocket, check_field, request_framing,
+    BodyFraming, FieldId, RequestHead, Version, check_field, request_framing, requests_websocket,
     write_field, write_status_line,
 };
 use crate::http2::websocket_key;
 
-/// How long a key is without its coding, in bytes.
+/// The length of a decoded key, in bytes.
 const KEY_LEN: usize = 16;
 
-/// As standard Base64, but what the last digit has too much need not be zero: the RFC's own example of a key has it.
+/// Standard Base64, except that the unused bits of the last digit may be set, as in the RFC's own example of a key.
 const KEY_CODING: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -24,16 +24,16 @@ const KEY_CODING: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A client's part of the handshake, which is as it should be.
+/// A valid handshake of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Handshake {
-    /// What `Sec-WebSocket-Accept` says.
+    /// The value of `Sec-WebSocket-Accept`.
     accept: String,
-    /// In the client's order; tokens.
+    /// Tokens, in the client's order.
     subprotocols: Vec<String>,
 }
 
-/// Why a request gets no WebSocket.
+/// Why the handshake is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandshakeRefused {
     #[error("this path accepts only WebSockets")]
@@ -60,7 +60,7 @@ impl HandshakeRefused {
         }
     }
 
-    /// Fields of the response: what the client may ask for instead.
+    /// Fields of the response, which say what the client may request instead.
     pub(crate) fn fields(self) -> &'static [(&'static str, &'static str)] {
         match self.status() {
             426 => &[
@@ -74,7 +74,7 @@ impl HandshakeRefused {
 }
 
 impl Handshake {
-    /// Reads the head of a request (§4.2.1).
+    /// Parses the head of a request (§4.2.1).
     pub(crate) fn read(head: &RequestHead) -> Result<Self, HandshakeRefused> {
         check_request(head)?;
         let fields = head.fields();
@@ -101,12 +101,13 @@ impl Handshake {
         })
     }
 
-    /// Whether the client offers this subprotocol. They are compared with case.
+    /// Whether the client offers this subprotocol. The comparison is case-sensitive.
     pub(crate) fn offers(&self, subprotocol: &str) -> bool {
         self.subprotocols.iter().any(|name| name == subprotocol)
     }
 
-    /// Appends the head that accepts it (§4.2.2). A subprotocol that the client does not offer is not named.
+    /// Appends the head of the response that accepts it (§4.2.2). A subprotocol that the client does not offer is
+    /// omitted.
     pub(crate) fn write_accept(&self, subprotocol: Option<&str>, date: &str, out: &mut Vec<u8>) {
         write_status_line(out, 101, b"Switching Protocols");
         write_field(out, "Date", date.as_bytes());
@@ -120,7 +121,7 @@ impl Handshake {
     }
 }
 
-/// What has to be right before the fields of the WebSocket's own.
+/// Checks everything except the fields of the WebSocket handshake.
 fn check_request(head: &RequestHead) -> Result<(), HandshakeRefused> {
     let has_protocol = head
         .fields()
@@ -145,14 +146,14 @@ fn check_request(head: &RequestHead) -> Result<(), HandshakeRefused> {
 }
 
 fn is_key(text: &[u8]) -> bool {
-    // Room for what the decoder estimates.
+    // The decoder's estimate may exceed the length.
     let mut key = [0; KEY_LEN + 2];
     KEY_CODING.decode_slice(text, &mut key) == Ok(KEY_LEN)
 }
 
 fn token(member: &[u8]) -> Result<String, HandshakeRefused> {
     let name = str::from_utf8(member).map_err(|_| HandshakeRefused::Subprotocol)?;
-    // A field's name is a token as well (RFC 9110 §5.1).
+    // Field names are tokens, too (RFC 9110 §5.1).
     match check_field(name, b"") {
         Ok(()) => Ok(name.to_owned()),
         Err(_) => Err(HandshakeRefused::Subprotocol),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_handshake_is_accepted_as_the_rfc_does() {
+    fn a_valid_handshake_is_accepted_as_in_the_rfc() {
         let offer =
             "Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Protocol: ,Chat.2\r\n";
         let handshake = read("GET /a HTTP/1.1", &[ASKS, VERSION, KEY, offer]).unwrap();
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_rfc_demands_is_demanded() {
+    fn requirements_of_the_rfc_are_enforced() {
         use HandshakeRefused::*;
         let get = "GET / HTTP/1.1";
         let key = |text: &str| format!("Sec-WebSocket-Key: {text}\r\n");
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_could_ask_better_is_told_how() {
+    fn refusals_say_how_to_ask() {
         for refused in [HandshakeRefused::NotAsked, HandshakeRefused::Version] {
             assert_eq!(refused.status(), 426);
             let fields = refused.fields();

@@ -1,6 +1,6 @@
-//! Messages that wait to be written to one side, framed and masked.
+//! Framed and masked messages that wait to be written to one side.
 //!
-//! Small ones share a buffer and a write, large ones keep the memory they came in.
+//! Small ones share a buffer and a write, large ones keep their memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,24 +14,24 @@ use crate::buffers;
 use crate::side::Side;
 use crate::transport::WriteHalf;
 
-/// From this length on a message is not copied to stand behind its head, in bytes.
+/// From this length on, in bytes, a message is not copied.
 const LARGE: usize = 16 * 1024;
 /// Room for the head of a frame, in bytes.
 const HEAD_ROOM: usize = 16;
-/// What waits beyond this many bytes keeps further messages from being read.
+/// If more bytes than this wait, no further messages are read.
 const MUCH: u64 = 64 * 1024;
 
-/// What waits for one side.
+/// The messages waiting for one side.
 pub(super) struct Outgoing {
-    /// Where masks come from; `None` towards a client.
+    /// The source of masks; `None` for messages to a client.
     random: Option<&'static dyn SecureRandom>,
     pieces: VecDeque<Vec<u8>>,
-    /// Of the first piece.
+    /// The written part of the first piece.
     written: usize,
-    /// Bytes that were ever put here, and bytes that were ever written.
+    /// Bytes queued and bytes written since the beginning.
     queued: u64,
     sent: u64,
-    /// How much of it was put here because of what this side sent itself.
+    /// The part of `queued` that was caused by messages of this side.
     echoed: u64,
 }
 
@@ -47,10 +47,10 @@ impl Outgoing {
         }
     }
 
-    /// Puts a message behind the others, as one frame.
+    /// Queues a message as one frame.
     ///
     /// # Errors
-    /// When there is no randomness for its mask.
+    /// The system provides no random numbers for its mask.
     pub(super) fn push(&mut self, kind: Kind, mut data: Vec<u8>) -> io::Result<()> {
         if data.len() < LARGE {
             return self.push_copy(kind, &data);
@@ -67,7 +67,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// As [`push`](Self::push), for a message that is somebody else's.
+    /// Like [`push`](Self::push), for a borrowed message.
     pub(super) fn push_copy(&mut self, kind: Kind, data: &[u8]) -> io::Result<()> {
         if data.len() >= LARGE {
             return self.push(kind, data.to_vec());
@@ -85,12 +85,12 @@ impl Outgoing {
         Ok(())
     }
 
-    /// What was put here last was the answer to a message of this side.
+    /// Marks the last queued message as the answer to a message of this side.
     pub(super) fn mark_echo(&mut self) {
         self.echoed = self.queued;
     }
 
-    /// Whether so much waits that the other side has to wait, too.
+    /// Whether so much waits that the other side is not read.
     pub(super) fn is_full(&self) -> bool {
         self.queued - self.sent >= MUCH
     }
@@ -100,12 +100,12 @@ impl Outgoing {
         self.pieces.is_empty()
     }
 
-    /// As [`is_full`](Self::is_full), and it is this side's own doing.
+    /// Whether it [`is_full`](Self::is_full) because of this side's own messages.
     pub(super) fn is_full_of_echoes(&self) -> bool {
         self.is_full() && self.echoed > self.sent
     }
 
-    /// Bytes that were ever put here, of which some may have been dropped.
+    /// Bytes queued since the beginning, some of which may have been dropped.
     pub(super) fn queued(&self) -> u64 {
         self.queued
     }
@@ -121,7 +121,7 @@ impl Outgoing {
         self.sent
     }
 
-    /// Ready when all is written and on its way.
+    /// Ready once everything is written and flushed.
     pub(super) fn poll_write(
         &mut self,
         to: &mut WriteHalf<'_>,
@@ -142,15 +142,14 @@ impl Outgoing {
         to.poll_flush(cx)
     }
 
-    /// Nobody takes it any more.
+    /// Drops everything, because nobody reads it.
     pub(super) fn clear(&mut self) {
         self.pieces.drain(..).for_each(buffers::give_back);
         self.written = 0;
         self.queued = self.sent;
     }
 
-    /// The last piece, or a new one if that has less room.
-    /// Puts something in front of the first message that is none: the head that accepts the WebSocket.
+    /// Queues the head that accepts the WebSocket, before the first message.
     pub(super) fn push_head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let piece = self.piece_with_room(HEAD_ROOM);
         let before = piece.len();
@@ -158,6 +157,7 @@ impl Outgoing {
         self.queued += (piece.len() - before) as u64;
     }
 
+    /// The last piece, or a new one if that has less room.
     fn piece_with_room(&mut self, room: usize) -> &mut Vec<u8> {
         let has_room = |last: &Vec<u8>| last.capacity() - last.len() >= room;
         if !self.pieces.back().is_some_and(has_room) {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_goes_to_an_upstream_is_masked() {
+    fn only_frames_to_upstreams_are_masked() {
         for (side, second) in [(Side::Client, 5), (Side::Upstream, 0x85)] {
             let mut outgoing = toward(side);
             outgoing
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_is_full_of_echoes_only_by_its_own_doing() {
+    fn echoes_fill_only_the_side_that_caused_them() {
         let mut outgoing = toward(Side::Client);
         outgoing
             .push(Kind::Binary, vec![0; MUCH as usize])

@@ -1,14 +1,14 @@
 //! Relays a WebSocket message by message, through the plugins that observe it.
 //!
-//! Each message goes on whole, in one frame with a mask of its own; a control message does not wait for the end of a
-//! fragmented one. A side is read only while the other one takes what is there for it, so that a slow reader slows its
-//! sender and little is held. A half-close is passed on, a reset ends both sides with a reset, as in a tunnel: without a
-//! Close nobody takes the WebSocket for a whole one.
+//! Each message is forwarded whole, in one frame with a new mask; a control message does not wait for the end of a
+//! fragmented one. A side is read only while the other one accepts the waiting messages, so that a slow reader slows
+//! its sender and little is buffered. As in a tunnel, a half-close is forwarded, and a reset resets both sides: without
+//! a Close, peers know that the WebSocket was cut off.
 //!
-//! It is over when both sides have sent a Close, or were sent one: then the proxy closes both connections, at the latest
-//! after [`CLOSE_LIMIT`], and what still comes is dropped. That is also how it ends when the proxy closes it: for a peer
-//! that breaks the protocol, a plugin that fails or wants it so, or when nothing has moved for the idle limit, or since a
-//! half-close for the shorter limit of that.
+//! It is over when both sides have sent or received a Close: then the proxy closes both connections, at the latest
+//! after [`CLOSE_LIMIT`], and drops what still arrives. The proxy itself sends a Close to both sides if a peer violates
+//! the protocol, if a plugin fails or requests it, or if no data has moved for the idle limit (after a half-close, for
+//! the shorter limit).
 
 use std::io;
 use std::rc::Rc;
@@ -34,67 +34,67 @@ use crate::turn::{self, Steps};
 /// How long peers may take to close their connections after the last Close.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The proxy ends it, and neither side is to blame (RFC 6455 §7.4.1).
+/// The proxy closes it, and neither side is to blame (RFC 6455 §7.4.1).
 pub(super) const GOING_AWAY: u16 = 1001;
 /// A plugin failed.
 const INTERNAL_ERROR: u16 = 1011;
-/// There is no room for a message now (the registry of close codes, RFC 6455 §11.7).
+/// There is no room for a message now (registry of close codes, RFC 6455 §11.7).
 pub(super) const TRY_AGAIN_LATER: u16 = 1013;
 
-/// Who sees the messages.
+/// Observes messages.
 pub(crate) trait MessageWatcher {
-    /// Sees bytes before frames are read from them; gives what is read in their place, if it is something else.
+    /// Called with bytes before frames are parsed; returns their replacement, if any.
     ///
     /// # Errors
-    /// The connections end here, with a reset.
+    /// Both connections are reset.
     fn see_bytes(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
-    /// Sees a message that is about to go on.
-    fn see(&self, from: Side, kind: Kind, data: &[u8]) -> Answer;
+    /// Called with a message before it is forwarded.
+    fn see(&self, from: Side, kind: Kind, data: &[u8]) -> MessageVerdict;
 }
 
-/// What those who have seen a message want.
+/// The decision about a message.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// Messages of their own, which go out before it. All of them are sendable.
-    pub(crate) sent: Vec<Sent>,
-    pub(crate) becomes: Becomes,
+pub(crate) struct MessageVerdict {
+    /// Additional messages, sent before it. All of them are valid.
+    pub(crate) sent: Vec<PluginMessage>,
+    pub(crate) action: MessageAction,
 }
 
-/// What becomes of a message.
+/// What to do with a message.
 #[derive(Debug)]
-pub(crate) enum Becomes {
-    /// It goes on.
-    Same,
-    /// This goes on in its place; it is sendable as a message of that kind.
-    Other(Vec<u8>),
-    /// Nothing goes on in its place.
-    Nothing,
-    /// The WebSocket is closed.
+pub(crate) enum MessageAction {
+    /// Forward it.
+    Forward,
+    /// Forward this instead; it is valid for a message of that kind.
+    Replace(Vec<u8>),
+    /// Drop it.
+    Drop,
+    /// Close the WebSocket.
     Closed,
-    /// Somebody failed, which has been told.
+    /// Close the WebSocket, because a plugin failed, which has been logged.
     Failed,
 }
 
-/// A message of a plugin's own.
+/// A message from a plugin.
 #[derive(Debug)]
-pub(crate) struct Sent {
+pub(crate) struct PluginMessage {
     pub(crate) to: Side,
     pub(crate) kind: Kind,
     pub(crate) data: Vec<u8>,
 }
 
-/// What a WebSocket may take.
+/// Limits of a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageLimits {
-    /// How long nothing may move.
+    /// How long there may be no data.
     pub(crate) idle: Duration,
-    /// The longest message, in bytes.
+    /// The maximum length of a message, in bytes.
     pub(crate) max_len: u64,
 }
 
-/// Relays until the WebSocket is over, a connection fails, or nothing moves for as long as it may: once a side has closed
-/// its direction, for `half_closed`, unless bytes wait for the other side to read.
+/// Relays until the WebSocket is over, a connection fails, or no data moves within the idle limit, which is
+/// `half_closed` once a side has closed its direction, unless bytes wait for the other side to read.
 pub(crate) async fn relay(
     mut client: TunnelEnd,
     mut upstream: TunnelEnd,
@@ -106,8 +106,8 @@ pub(crate) async fn relay(
 ) -> Relayed {
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     let mut relay = Relay {
-        client: End::new(Side::Client, &mut client, limits, random),
-        upstream: End::new(Side::Upstream, &mut upstream, limits, random),
+        client: Endpoint::new(Side::Client, &mut client, limits, random),
+        upstream: Endpoint::new(Side::Upstream, &mut upstream, limits, random),
         watcher,
         moved,
         deadline: deadlines.slot(),
@@ -138,59 +138,59 @@ pub(crate) async fn relay(
     }
 }
 
-/// One side's connection.
-struct End<'a> {
+/// The connection with one side.
+struct Endpoint<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
     read_len: usize,
-    /// Bytes that have come and were not looked at; a buffer only while there are any.
+    /// Received bytes that are not parsed yet; a buffer only while there are any.
     received: Vec<u8>,
-    /// How many of them were.
+    /// The number of bytes in it that have been parsed.
     start: usize,
-    /// They came before the WebSocket began, and no plugin has seen them.
+    /// They arrived before the WebSocket began, so no plugin has seen them.
     is_unseen: bool,
     assembly: Assembly,
-    /// Counts its unfinished message, and what waits for it.
+    /// Counts its incomplete message, and the messages waiting for it.
     held: Held,
-    reading: Reading,
+    reading: ReadState,
     outgoing: Outgoing,
-    writing: Writing,
+    writing: WriteState,
 }
 
-/// How far a side has come with what it sends.
+/// The state of the data from a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+enum ReadState {
     Open,
-    /// Its Close has come, so that it has nothing more to say.
+    /// It has sent a Close, and will send nothing more.
     Closed,
-    /// Its direction of the connection is closed.
+    /// It has closed its direction of the connection.
     Over,
 }
 
-/// How far we have come with what a side is sent.
+/// The state of the data to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
+enum WriteState {
     Open,
-    /// A Close is the last that it gets.
+    /// A Close was the last message.
     Closed,
-    /// Our direction of the connection is closed, or it takes no more.
+    /// Our direction of the connection is closed, or the side reads no more.
     Over,
 }
 
 struct Relay<'a> {
-    client: End<'a>,
-    upstream: End<'a>,
+    client: Endpoint<'a>,
+    upstream: Endpoint<'a>,
     watcher: &'a dyn MessageWatcher,
     moved: &'a Moved,
     deadline: Deadline,
     limits: TunnelLimits,
-    /// Something has moved since the deadline was set.
+    /// Data has moved since the deadline was set.
     is_active: bool,
-    /// Nothing is read any more but the ends of the connections.
+    /// Only the ends of the connections are still awaited.
     is_ending: bool,
-    /// It ends because nothing has moved.
+    /// It ends because no data has moved.
     is_late: bool,
-    /// Messages and parts of them.
+    /// Messages and fragments.
     steps: Steps,
 }
 
@@ -221,11 +221,11 @@ impl<'a> Relay<'a> {
         Poll::Pending
     }
 
-    /// Writes what a side takes now of what there is for it, and closes that direction when no more will come.
+    /// Writes as much as a side accepts now, and closes that direction after the last message.
     fn send(&mut self, to: Side, cx: &mut Context<'_>) -> io::Result<()> {
         let (is_ending, moved) = (self.is_ending, self.moved);
         let (other, end) = self.sender_and_receiver(to.other());
-        if end.writing == Writing::Over {
+        if end.writing == WriteState::Over {
             return Ok(());
         }
         let before = end.outgoing.sent();
@@ -237,16 +237,16 @@ impl<'a> Relay<'a> {
         };
         moved.set(end.outgoing.sent());
         match written {
-            Poll::Ready(Ok(())) if is_ending || other.reading == Reading::Over => {
-                // A peer that is gone already needs no notice.
+            Poll::Ready(Ok(())) if is_ending || other.reading == ReadState::Over => {
+                // A peer that has closed the connection needs no notice.
                 if end.to.poll_shutdown(cx).is_ready() {
-                    end.writing = Writing::Over;
+                    end.writing = WriteState::Over;
                 }
             }
-            // It has said all that it had to say: a reset now could take its last words back.
-            Poll::Ready(Err(_)) if is_ending || end.reading != Reading::Open => {
+            // It has sent everything; a reset now could discard its last messages.
+            Poll::Ready(Err(_)) if is_ending || end.reading != ReadState::Open => {
                 end.outgoing.clear();
-                end.writing = Writing::Over;
+                end.writing = WriteState::Over;
             }
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -255,25 +255,25 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Reads once from a side and takes the messages out of it, as far as there is room for them; `false`: nothing
-    /// can be done now.
+    /// Reads once from a side and parses the messages, as far as there is room for them; `false` if nothing can be done
+    /// now.
     fn receive(&mut self, from: Side, cx: &mut Context<'_>) -> io::Result<bool> {
         let is_ending = self.is_ending;
         let (sender, receiver) = self.sender_and_receiver(from);
         let must_wait = receiver.outgoing.is_full() || sender.outgoing.is_full_of_echoes();
-        if sender.reading == Reading::Over || must_wait && !is_ending {
+        if sender.reading == ReadState::Over || must_wait && !is_ending {
             return Ok(false);
         }
         if sender.received.is_empty() {
             match sender.poll_fill(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => {
-                    sender.reading = Reading::Over;
+                    sender.reading = ReadState::Over;
                     self.is_active = true;
                     return Ok(true);
                 }
-                Poll::Ready(Err(_)) if is_ending || sender.reading == Reading::Closed => {
-                    sender.reading = Reading::Over;
+                Poll::Ready(Err(_)) if is_ending || sender.reading == ReadState::Closed => {
+                    sender.reading = ReadState::Over;
                     return Ok(true);
                 }
                 Poll::Ready(result) => drop(result?),
@@ -286,11 +286,11 @@ impl<'a> Relay<'a> {
         Ok(true)
     }
 
-    /// Lets the watcher see bytes that have just come.
+    /// Shows newly arrived bytes to the watcher.
     fn show_bytes(&mut self, from: Side) -> io::Result<()> {
         let (watcher, is_ending) = (self.watcher, self.is_ending);
         let (sender, _) = self.sender_and_receiver(from);
-        if !std::mem::take(&mut sender.is_unseen) || sender.drops_what_comes(is_ending) {
+        if !std::mem::take(&mut sender.is_unseen) || sender.drops_data(is_ending) {
             return Ok(());
         }
         if let Some(replacement) = watcher.see_bytes(from, &sender.received)? {
@@ -304,14 +304,14 @@ impl<'a> Relay<'a> {
         loop {
             let is_ending = self.is_ending;
             let (sender, receiver) = self.sender_and_receiver(from);
-            if sender.drops_what_comes(is_ending) {
+            if sender.drops_data(is_ending) {
                 sender.release();
                 return Ok(());
             }
             if receiver.outgoing.is_full() || sender.outgoing.is_full_of_echoes() {
                 return Ok(());
             }
-            // The rest has its turn later.
+            // The rest gets its turn later.
             if self.steps.is_due() {
                 return Ok(());
             }
@@ -327,17 +327,17 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Shows a message and sends on what becomes of it.
+    /// Shows a message to the watcher and applies the decision.
     fn pass(&mut self, from: Side, message: Message) -> io::Result<()> {
         let Message { kind, data } = message;
         let watcher = self.watcher;
         let (sender, receiver) = self.sender_and_receiver(from);
         if kind == Kind::Close {
-            sender.reading = Reading::Closed;
+            sender.reading = ReadState::Closed;
         }
-        if receiver.writing == Writing::Open {
-            let Answer { sent, becomes } = watcher.see(from, kind, &data);
-            for Sent { to, kind, data } in sent {
+        if receiver.writing == WriteState::Open {
+            let MessageVerdict { sent, action } = watcher.see(from, kind, &data);
+            for PluginMessage { to, kind, data } in sent {
                 if to == from {
                     sender.send(kind, data)?;
                     sender.outgoing.mark_echo();
@@ -345,24 +345,26 @@ impl<'a> Relay<'a> {
                     receiver.send(kind, data)?;
                 }
             }
-            match becomes {
-                Becomes::Same => receiver.send(kind, data)?,
-                Becomes::Other(data) => receiver.send(kind, data)?,
-                Becomes::Nothing => {}
-                Becomes::Closed => self.close_both(GOING_AWAY, GOING_AWAY)?,
-                Becomes::Failed => self.close_both(INTERNAL_ERROR, INTERNAL_ERROR)?,
+            match action {
+                MessageAction::Forward => receiver.send(kind, data)?,
+                MessageAction::Replace(data) => receiver.send(kind, data)?,
+                MessageAction::Drop => {}
+                MessageAction::Closed => self.close_both(GOING_AWAY, GOING_AWAY)?,
+                MessageAction::Failed => self.close_both(INTERNAL_ERROR, INTERNAL_ERROR)?,
             }
         }
         let (client, upstream) = (&self.client, &self.upstream);
-        let are_both_told = client.writing != Writing::Open && upstream.writing != Writing::Open;
-        let have_both_told = client.reading != Reading::Open && upstream.reading != Reading::Open;
-        if are_both_told || have_both_told {
-            self.begin_to_end();
+        let both_received_close =
+            client.writing != WriteState::Open && upstream.writing != WriteState::Open;
+        let both_sent_close =
+            client.reading != ReadState::Open && upstream.reading != ReadState::Open;
+        if both_received_close || both_sent_close {
+            self.begin_closing();
         }
         Ok(())
     }
 
-    /// Counts what is held of messages, and closes the WebSocket if that is too much for this worker.
+    /// Counts the buffered bytes, and closes the WebSocket if the worker's limit is exceeded.
     fn count_held(&mut self, from: Side) -> io::Result<()> {
         let counted = self
             .client
@@ -375,10 +377,10 @@ impl<'a> Relay<'a> {
             return Ok(());
         }
         tracing::warn!(error = %full, "closing a WebSocket");
-        // What has come of messages makes room at once.
+        // Incomplete messages free their memory at once.
         for end in [&mut self.client, &mut self.upstream] {
             end.assembly = Assembly::new(Sender::Client, 0);
-            // It has not grown.
+            // The number has not grown.
             let _ = end.count_held();
         }
         match from {
@@ -387,7 +389,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Closes a WebSocket in which `from` has broken the protocol.
+    /// Closes a WebSocket in which `from` has violated the protocol.
     fn refuse(&mut self, from: Side, fault: FrameError) -> io::Result<()> {
         let reason = describe(fault);
         match from {
@@ -403,32 +405,32 @@ impl<'a> Relay<'a> {
     }
 
     fn close_both(&mut self, client_code: u16, upstream_code: u16) -> io::Result<()> {
-        self.begin_to_end();
+        self.begin_closing();
         self.client.close(client_code)?;
         self.upstream.close(upstream_code)
     }
 
-    fn begin_to_end(&mut self) {
+    fn begin_closing(&mut self) {
         if !self.is_ending {
             self.is_ending = true;
             self.deadline.arm(CLOSE_LIMIT);
         }
     }
 
-    /// Sets the deadline anew if something has moved. To be called when nothing can be done.
+    /// Renews the deadline if data has moved. Called when nothing more can be done now.
     fn renew_deadline(&mut self) {
         if !std::mem::take(&mut self.is_active) || self.is_ending {
             return;
         }
         let is_half_closed =
-            self.client.reading == Reading::Over || self.upstream.reading == Reading::Over;
-        // A side that takes its time to read what it is sent is not the one that has closed.
+            self.client.reading == ReadState::Over || self.upstream.reading == ReadState::Over;
+        // A side that is slow to read is not the one that has closed.
         let is_held_up = !self.client.outgoing.is_empty() || !self.upstream.outgoing.is_empty();
         self.deadline
             .arm(self.limits.within(is_half_closed && !is_held_up));
     }
 
-    fn sender_and_receiver(&mut self, from: Side) -> (&mut End<'a>, &mut End<'a>) {
+    fn sender_and_receiver(&mut self, from: Side) -> (&mut Endpoint<'a>, &mut Endpoint<'a>) {
         match from {
             Side::Client => (&mut self.client, &mut self.upstream),
             Side::Upstream => (&mut self.upstream, &mut self.client),
@@ -436,7 +438,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-impl<'a> End<'a> {
+impl<'a> Endpoint<'a> {
     fn new(
         side: Side,
         end: &'a mut TunnelEnd,
@@ -453,22 +455,22 @@ impl<'a> End<'a> {
             is_unseen: true,
             assembly: Assembly::new(side.sender(), limits.max_len),
             held: Held::default(),
-            reading: Reading::Open,
+            reading: ReadState::Open,
             outgoing: Outgoing::new(side, random),
-            writing: Writing::Open,
+            writing: WriteState::Open,
         }
     }
 
     fn is_over(&self) -> bool {
-        self.reading == Reading::Over && self.writing == Writing::Over
+        self.reading == ReadState::Over && self.writing == WriteState::Over
     }
 
-    /// Whether what comes from it interests nobody.
-    fn drops_what_comes(&self, is_ending: bool) -> bool {
-        is_ending || self.reading != Reading::Open
+    /// Whether data from this side is dropped.
+    fn drops_data(&self, is_ending: bool) -> bool {
+        is_ending || self.reading != ReadState::Open
     }
 
-    /// Reads once; nothing must be waiting to be looked at.
+    /// Reads once; everything received before must have been parsed.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = buffers::large();
         let mut room = (&mut buffer).limit(self.read_len);
@@ -485,7 +487,7 @@ impl<'a> End<'a> {
         self.received.len() - self.start
     }
 
-    /// The next message of what has come, if it is whole.
+    /// The next message, if it is complete.
     fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
         let mut rest = &self.received[self.start..];
         let message = self.assembly.next(&mut rest)?;
@@ -496,13 +498,13 @@ impl<'a> End<'a> {
         Ok(message)
     }
 
-    /// Has a message written, unless a Close is the last that this side gets.
+    /// Queues a message, unless a Close was the last one.
     fn send(&mut self, kind: Kind, data: Vec<u8>) -> io::Result<()> {
-        if self.writing != Writing::Open {
+        if self.writing != WriteState::Open {
             return Ok(());
         }
         if kind == Kind::Close {
-            self.writing = Writing::Closed;
+            self.writing = WriteState::Closed;
         }
         self.outgoing.push(kind, data)
     }
@@ -524,7 +526,7 @@ impl<'a> End<'a> {
     }
 }
 
-impl Drop for End<'_> {
+impl Drop for Endpoint<'_> {
     fn drop(&mut self) {
         self.release();
     }

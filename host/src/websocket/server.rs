@@ -1,12 +1,12 @@
-//! A WebSocket that is served by a plugin: the server side of RFC 6455.
+//! A WebSocket that a plugin serves: the server side of RFC 6455.
 //!
-//! Text and binary messages are handed out whole; control frames are answered here. No task of its own: whoever calls a
-//! function lends the connection, and what can be done then is done, in both directions. So a send makes room by itself,
-//! and a receive writes what waits. What returns `Pending` wakes its caller when it is worth a try again, also when the
-//! calls have different wakers. While nobody receives or sends, [`drive`](ServerSocket::drive) does the rest.
+//! Text and binary messages are passed to the plugin whole; control frames are answered here. There is no separate
+//! task: each function borrows the connection and does what can be done in both directions. So a send also reads, and a
+//! receive also writes. A function that returns `Pending` wakes its caller when a retry is useful, even if the calls
+//! have different wakers. While the plugin neither receives nor sends, [`drive`](ServerSocket::drive) does the rest.
 //!
-//! Little is held: one message that nobody has received yet, [`Outgoing`] up to 64 KiB and a message, one Pong. A client
-//! that sends Pings and reads nothing gets its last one answered (§5.5.3).
+//! Little is buffered: one unreceived message, [`Outgoing`] up to 64 KiB and a message, one Pong. For a client that
+//! sends Pings but does not read, only the last one is answered (§5.5.3).
 
 use std::io;
 use std::rc::Rc;
@@ -26,96 +26,98 @@ use crate::splice::PIECES_PER_TURN;
 use crate::stream::{Reader, Writer};
 use crate::turn::{self, Steps};
 
-/// A WebSocket of a client's, behind the handshake.
+/// A client's WebSocket after the handshake.
 pub(crate) struct ServerSocket {
     assembly: Assembly,
-    reading: Reading,
-    /// The client's direction of the connection is closed, or has failed.
+    reading: ReadState,
+    /// The client has closed its direction, or the connection has failed.
     has_ended: bool,
-    /// A message that nobody has received yet. Nothing is read meanwhile, so that a slow receiver slows its client.
+    /// A message that has not been received by the plugin. Nothing is read meanwhile, so a slow receiver slows its
+    /// client.
     arrived: Option<Message>,
     outgoing: Outgoing,
-    /// Counts the unfinished message, the one that has arrived, and what waits for the client.
+    /// Counts the incomplete message, the arrived one, and the messages waiting for the client.
     held: Held,
-    writing: Writing,
-    /// Answers the last Ping, once there is room.
+    writing: WriteState,
+    /// The answer to the last Ping, sent when there is room.
     pong: Option<Vec<u8>>,
     deadline: Deadline,
-    waiting: Waiting,
+    waiting: DeadlineFor,
     idle: Duration,
-    /// Frames and parts of them.
+    /// Frames and fragments.
     steps: Steps,
-    /// Who waits in [`poll_receive`](Self::poll_receive) and in [`poll_send`](Self::poll_send).
+    /// The tasks waiting in [`poll_receive`](Self::poll_receive) and in [`poll_send`](Self::poll_send).
     receiver: Option<Waker>,
     sender: Option<Waker>,
 }
 
-/// What comes next.
+/// The result of receiving.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) enum ReceivedMessage {
     /// A text or binary message.
-    Message { kind: Kind, data: Vec<u8> },
-    /// Nothing more, with what the client's Close says; `None`: there was none.
+    Data { kind: Kind, data: Vec<u8> },
+    /// Nothing more, with the content of the client's Close, if there was one.
     Closed(Option<Vec<u8>>),
 }
 
-/// Why a message is not sent.
+/// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotSent {
-    /// A Close was sent, or the client is gone.
+pub(crate) enum SendError {
+    /// A Close was sent, or the client has gone.
     Closed,
-    /// A message of its kind must not say that.
+    /// The content is not valid for its kind.
     Invalid,
 }
 
-/// How far the client has come with what it says.
+/// The state of the data from the client.
 #[derive(Debug, PartialEq, Eq)]
-enum Reading {
+enum ReadState {
     Open,
-    /// This is what its Close says.
+    /// It has sent a Close with this content.
     Closed(Vec<u8>),
-    /// It is gone, has broken the protocol, or said nothing for too long.
+    /// It has gone, violated the protocol, or been silent for too long.
     Failed,
 }
 
-/// How far we have come.
+/// The state of the data to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
+enum WriteState {
     Open,
-    /// A Close was the last.
+    /// A Close was the last message.
     Closed,
-    /// Our direction of the connection is closed, or the client takes no more.
+    /// Our direction of the connection is closed, or the client reads no more.
     Over,
 }
 
-/// What the deadline is about.
+/// What the deadline limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// Anything to move, for half the idle limit.
+enum DeadlineFor {
+    /// Inactivity, for half the idle limit.
     Activity,
-    /// The same for the other half. The first half has ended with a Ping, and what is written up to here is that.
+    /// Inactivity, for the other half. A Ping was sent at the end of the first half; `written` is the position after
+    /// it.
     Answer { written: u64 },
-    /// The end, after the last Close.
+    /// The time after the last Close.
     End,
-    /// It has passed after the last Close.
+    /// Nothing: the time after the last Close is over.
     Nothing,
 }
 
 impl ServerSocket {
-    /// The idle limit counts from now. A message beyond the other limit is answered with 1009.
+    /// The idle limit starts now. A message above the length limit is answered with 1009.
     pub(crate) fn new(limits: MessageLimits, deadlines: &Rc<Deadlines>) -> Self {
         let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
         let socket = Self {
             assembly: Assembly::new(Side::Client.sender(), limits.max_len),
-            reading: Reading::Open,
+            reading: ReadState::Open,
             has_ended: false,
             arrived: None,
             outgoing: Outgoing::new(Side::Client, random),
             held: Held::default(),
-            writing: Writing::Open,
+            writing: WriteState::Open,
             pong: None,
             deadline: deadlines.slot(),
-            waiting: Waiting::Activity,
+            waiting: DeadlineFor::Activity,
             idle: limits.idle,
             steps: Steps::default(),
             receiver: None,
@@ -125,29 +127,29 @@ impl ServerSocket {
         socket
     }
 
-    /// Has the head written that accepts the WebSocket, before anything else.
+    /// Queues the head that accepts the WebSocket, before anything else.
     pub(crate) fn greet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.outgoing.push_head(write);
     }
 
-    /// The next message; after the last one always `Closed`. Writes what waits meanwhile.
+    /// The next message; after the last one always `Closed`. Also writes waiting messages.
     pub(crate) fn poll_receive(
         &mut self,
         reader: &mut Reader<'_>,
         writer: &mut Writer<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Received> {
+    ) -> Poll<ReceivedMessage> {
         self.receiver = None;
         self.drive(reader, writer, cx);
         let received = match (self.arrived.take(), &self.reading) {
             (Some(Message { kind, data }), _) => {
-                // As long as it waited, nobody has listened to the client.
+                // Nothing was read while the message was waiting.
                 self.note_activity();
-                Received::Message { kind, data }
+                ReceivedMessage::Data { kind, data }
             }
-            (None, Reading::Closed(data)) => Received::Closed(Some(data.clone())),
-            (None, Reading::Failed) => Received::Closed(None),
-            (None, Reading::Open) => {
+            (None, ReadState::Closed(data)) => ReceivedMessage::Closed(Some(data.clone())),
+            (None, ReadState::Failed) => ReceivedMessage::Closed(None),
+            (None, ReadState::Open) => {
                 self.receiver = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -155,17 +157,17 @@ impl ServerSocket {
         Poll::Ready(received)
     }
 
-    /// Takes a message, unless so much waits that the client has to take some of it first. A Close is the last.
+    /// Queues a message, unless the client has to read some waiting ones first. A Close is the last.
     pub(crate) fn poll_send(
         &mut self,
         kind: Kind,
         data: &[u8],
         writer: &mut Writer<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), NotSent>> {
+    ) -> Poll<Result<(), SendError>> {
         self.sender = None;
         self.write(writer, cx);
-        while self.writing == Writing::Open && self.outgoing.is_full() {
+        while self.writing == WriteState::Open && self.outgoing.is_full() {
             if self.deadline.poll_passed(cx).is_pending() {
                 self.sender = Some(cx.waker().clone());
                 return Poll::Pending;
@@ -174,21 +176,21 @@ impl ServerSocket {
             self.write(writer, cx);
         }
         let result = match self.writing {
-            Writing::Open if !is_sendable(kind, data) => Err(NotSent::Invalid),
-            Writing::Open => {
+            WriteState::Open if !is_sendable(kind, data) => Err(SendError::Invalid),
+            WriteState::Open => {
                 self.push(kind, data);
                 self.write(writer, cx);
                 Ok(())
             }
-            Writing::Closed | Writing::Over => Err(NotSent::Closed),
+            WriteState::Closed | WriteState::Over => Err(SendError::Closed),
         };
         self.wake_waiting();
         Poll::Ready(result)
     }
 
-    /// Writes what waits, answers Pings and keeps to the limits; reads ahead by one message. Wakes those who wait in
-    /// the other functions. `cx` is woken when there is more to do: for whoever polls the user of this socket, which may
-    /// be waiting for something else.
+    /// Writes waiting messages, answers Pings and enforces the limits; reads ahead by one message. Wakes the tasks
+    /// waiting in the other functions. `cx` is woken when there is more to do: for the poller of this socket's user,
+    /// which may be waiting for something else.
     pub(crate) fn drive(
         &mut self,
         reader: &mut Reader<'_>,
@@ -200,7 +202,7 @@ impl ServerSocket {
         let mut turns = 0..PIECES_PER_TURN;
         loop {
             self.write(writer, cx);
-            if self.reading != Reading::Open || self.arrived.is_some() {
+            if self.reading != ReadState::Open || self.arrived.is_some() {
                 break;
             }
             if self.steps.poll_pay(cx).is_pending() {
@@ -221,8 +223,9 @@ impl ServerSocket {
         self.wake_waiting();
     }
 
-    /// Says goodbye: has what waits written as long as the client takes it, with a Close of this `code` behind it unless
-    /// one was sent, then gives the client 5 s to answer it and to close the connection. What still comes is dropped.
+    /// Closes the WebSocket: writes waiting messages as long as the client reads, followed by a Close of this `code`
+    /// unless one was sent, then gives the client 5 s to answer it and to close the connection. Data that still arrives
+    /// is dropped.
     pub(crate) async fn close(
         &mut self,
         code: u16,
@@ -247,15 +250,15 @@ impl ServerSocket {
     ) -> Poll<()> {
         for _ in 0..PIECES_PER_TURN {
             self.write(writer, cx);
-            let may_shut_down = self.reading != Reading::Open && self.outgoing.is_empty();
-            if may_shut_down && self.writing != Writing::Over {
-                // Whether it succeeds makes no difference any more.
+            let may_shut_down = self.reading != ReadState::Open && self.outgoing.is_empty();
+            if may_shut_down && self.writing != WriteState::Over {
+                // The result does not matter any more.
                 if writer.poll_shutdown(cx).is_ready() {
-                    self.writing = Writing::Over;
+                    self.writing = WriteState::Over;
                 }
             }
-            let is_over = self.has_ended && self.writing == Writing::Over;
-            if is_over || self.waiting == Waiting::Nothing {
+            let is_over = self.has_ended && self.writing == WriteState::Over;
+            if is_over || self.waiting == DeadlineFor::Nothing {
                 return Poll::Ready(());
             }
             self.arrived = None;
@@ -270,12 +273,12 @@ impl ServerSocket {
         Poll::Pending
     }
 
-    /// Reads once, unless something waits to be looked at, and looks at it as far as to the next message.
+    /// Reads once, unless received bytes are waiting, and parses up to the next message.
     fn read(&mut self, reader: &mut Reader<'_>, cx: &mut Context<'_>) -> Poll<()> {
         if reader.buffered().is_empty() {
             match ready!(reader.poll_fill(cx)) {
-                // A client that does not take the end does not stay by talking.
-                Ok(1..) if self.writing != Writing::Open => {}
+                // A client that does not read the end is not kept alive by its data.
+                Ok(1..) if self.writing != WriteState::Open => {}
                 Ok(1..) => self.note_activity(),
                 Ok(0) | Err(_) => {
                     self.has_ended = true;
@@ -283,23 +286,23 @@ impl ServerSocket {
                 }
             }
         }
-        while self.reading == Reading::Open
+        while self.reading == ReadState::Open
             && self.arrived.is_none()
             && !reader.buffered().is_empty()
-            // The rest has its turn later.
+            // The rest gets its turn later.
             && !self.steps.is_due()
         {
             self.take_frames(reader);
         }
         self.count_held();
-        if self.reading != Reading::Open {
+        if self.reading != ReadState::Open {
             let len = reader.buffered().len();
             reader.consume(len);
         }
         Poll::Ready(())
     }
 
-    /// Counts what is held of messages, and closes the WebSocket if that is too much for this worker.
+    /// Counts the buffered bytes, and closes the WebSocket if the worker's limit is exceeded.
     fn count_held(&mut self) {
         let arrived = self.arrived.as_ref();
         let arrived = arrived.map_or(0, |message| message.data.len());
@@ -308,17 +311,17 @@ impl ServerSocket {
         let Err(full) = self.held.set(len) else {
             return;
         };
-        if self.reading == Reading::Open {
+        if self.reading == ReadState::Open {
             tracing::warn!(error = %full, "closing a WebSocket");
             self.push_close(&close_data(TRY_AGAIN_LATER, ""));
             self.fail();
-            // What has come of the message makes room at once.
+            // The incomplete message frees its memory at once.
             self.assembly = Assembly::new(Side::Client.sender(), 0);
             self.count_held();
         }
     }
 
-    /// Takes the frames of one message off what has come.
+    /// Parses frames up to the end of a message.
     fn take_frames(&mut self, reader: &mut Reader<'_>) {
         let mut rest = reader.buffered();
         let len = rest.len();
@@ -342,9 +345,9 @@ impl ServerSocket {
                 // The code, if there is one, without the reason.
                 let answer = message.data.get(..2).unwrap_or_default();
                 self.push_close(answer);
-                self.reading = Reading::Closed(message.data);
+                self.reading = ReadState::Closed(message.data);
             }
-            // A Pong, which nobody waits for.
+            // A Pong, which needs no action.
             _ => {}
         }
     }
@@ -356,16 +359,16 @@ impl ServerSocket {
     }
 
     fn fail(&mut self) {
-        if self.reading == Reading::Open {
-            self.reading = Reading::Failed;
+        if self.reading == ReadState::Open {
+            self.reading = ReadState::Failed;
         }
     }
 
-    /// Writes what the client takes now.
+    /// Writes as much as the client accepts now.
     fn write(&mut self, writer: &mut Writer<'_>, cx: &mut Context<'_>) {
-        while self.writing != Writing::Over {
+        while self.writing != WriteState::Over {
             let before = match self.waiting {
-                Waiting::Answer { written } => written.max(self.outgoing.sent()),
+                DeadlineFor::Answer { written } => written.max(self.outgoing.sent()),
                 _ => self.outgoing.sent(),
             };
             let written = self.outgoing.poll_write(writer.half(), cx);
@@ -374,7 +377,7 @@ impl ServerSocket {
             }
             match written {
                 Poll::Ready(Err(error)) => self.lose(&error),
-                Poll::Ready(Ok(())) if self.writing == Writing::Closed => self.await_end(),
+                Poll::Ready(Ok(())) if self.writing == WriteState::Closed => self.await_end(),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.outgoing.is_full() {
@@ -387,22 +390,22 @@ impl ServerSocket {
         }
     }
 
-    /// The client takes nothing any more.
+    /// Handles a client that reads no more.
     fn lose(&mut self, error: &io::Error) {
         tracing::debug!(%error, "writing to the client of a WebSocket failed");
         self.outgoing.clear();
-        self.writing = Writing::Over;
+        self.writing = WriteState::Over;
         self.await_end();
     }
 
-    /// Puts a message behind the others, unless a Close is the last.
+    /// Queues a message, unless a Close was the last one.
     fn push(&mut self, kind: Kind, data: &[u8]) {
-        if self.writing != Writing::Open {
+        if self.writing != WriteState::Open {
             return;
         }
         if kind == Kind::Close {
             self.pong = None;
-            self.writing = Writing::Closed;
+            self.writing = WriteState::Closed;
         }
         let pushed = self.outgoing.push_copy(kind, data);
         debug_assert!(pushed.is_ok(), "nothing to a client is masked");
@@ -413,52 +416,55 @@ impl ServerSocket {
     }
 
     fn note_activity(&mut self) {
-        if matches!(self.waiting, Waiting::Activity | Waiting::Answer { .. }) {
-            self.wait(Waiting::Activity, self.idle / 2);
+        if matches!(
+            self.waiting,
+            DeadlineFor::Activity | DeadlineFor::Answer { .. }
+        ) {
+            self.wait(DeadlineFor::Activity, self.idle / 2);
         }
     }
 
     fn await_end(&mut self) {
-        if !matches!(self.waiting, Waiting::End | Waiting::Nothing) {
-            self.wait(Waiting::End, CLOSE_LIMIT);
+        if !matches!(self.waiting, DeadlineFor::End | DeadlineFor::Nothing) {
+            self.wait(DeadlineFor::End, CLOSE_LIMIT);
         }
     }
 
-    /// The deadline has passed.
+    /// Handles the expired deadline.
     fn run_out(&mut self) {
         match self.waiting {
-            Waiting::Activity => {
-                // Behind what the client does not take it would not be read either.
+            DeadlineFor::Activity => {
+                // After data that the client does not read, it would not be read either.
                 let written = if self.outgoing.is_empty() {
                     self.push(Kind::Ping, b"");
                     self.outgoing.queued()
                 } else {
                     0
                 };
-                self.wait(Waiting::Answer { written }, self.idle - self.idle / 2);
+                self.wait(DeadlineFor::Answer { written }, self.idle - self.idle / 2);
             }
-            Waiting::Answer { .. } => {
+            DeadlineFor::Answer { .. } => {
                 self.push_close(&close_data(GOING_AWAY, ""));
                 self.fail();
                 self.await_end();
             }
-            Waiting::End | Waiting::Nothing => {
+            DeadlineFor::End | DeadlineFor::Nothing => {
                 self.fail();
-                self.waiting = Waiting::Nothing;
+                self.waiting = DeadlineFor::Nothing;
             }
         }
     }
 
-    fn wait(&mut self, waiting: Waiting, within: Duration) {
+    fn wait(&mut self, waiting: DeadlineFor, within: Duration) {
         self.waiting = waiting;
         self.deadline.arm(within);
     }
 
     fn wake_waiting(&mut self) {
-        if self.arrived.is_some() || self.reading != Reading::Open {
+        if self.arrived.is_some() || self.reading != ReadState::Open {
             self.receiver.take().into_iter().for_each(Waker::wake);
         }
-        if self.writing != Writing::Open || !self.outgoing.is_full() {
+        if self.writing != WriteState::Open || !self.outgoing.is_full() {
             self.sender.take().into_iter().for_each(Waker::wake);
         }
     }

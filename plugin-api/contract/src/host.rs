@@ -129,7 +129,7 @@ mod tests {
     use std::borrow::Cow;
 
     #[test]
-    fn a_host_has_one_spelling() {
+    fn a_host_has_one_form() {
         for (expected, spellings) in [
             (
                 "ads.example",

@@ -31,7 +31,7 @@ use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
 use crate::buffers;
 use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version, check_field};
 use crate::reply::{PluginReply, Reply, ReplyForm};
-use crate::websocket::{Kind, NotSent, Received};
+use crate::websocket::{Kind, ReceivedMessage, SendError};
 
 /// What a client is told that waits to be asked for its content.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -514,8 +514,8 @@ unsafe extern "C" fn receive(
         };
         let received = ready!(socket.poll_receive(lent.reader, lent.writer, cx));
         (message.kind, inner.message) = match received {
-            Received::Message { kind, data } => (kind.number().into(), data),
-            Received::Closed(data) => {
+            ReceivedMessage::Data { kind, data } => (kind.number().into(), data),
+            ReceivedMessage::Closed(data) => {
                 is_last = true;
                 let kind = data.as_ref().map_or(0, |_| Kind::Close.number());
                 (kind.into(), data.unwrap_or_default())
@@ -544,7 +544,7 @@ unsafe extern "C" fn send_message(
         };
         socket
             .poll_send(kind, data.as_slice(), lent.writer, cx)
-            .map_err(drop::<NotSent>)
+            .map_err(drop::<SendError>)
     };
     // SAFETY: called by a living task.
     unsafe { step(host, waker, send) }

@@ -1,4 +1,4 @@
-//! The server's side against clients that are written out frame by frame, over loopback sockets.
+//! The server side, tested with clients that are written frame by frame, over loopback sockets.
 
 use std::future::poll_fn;
 
@@ -16,7 +16,7 @@ use crate::transport::Transport;
 const MAX_LEN: u64 = 1 << 20;
 const LONG: Duration = Duration::from_secs(60);
 
-/// Runs as a worker does.
+/// Runs a future as a worker does.
 fn on_worker(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -29,19 +29,19 @@ fn on_worker(future: impl Future<Output = ()>) {
         });
 }
 
-/// The proxy's end.
+/// The proxy's side.
 struct Server {
     stream: MessageStream,
     socket: ServerSocket,
 }
 
 impl Server {
-    async fn receive(&mut self) -> Received {
+    async fn receive(&mut self) -> ReceivedMessage {
         let (mut reader, mut writer) = self.stream.split();
         poll_fn(|cx| self.socket.poll_receive(&mut reader, &mut writer, cx)).await
     }
 
-    async fn send(&mut self, kind: Kind, data: &[u8]) -> Result<(), NotSent> {
+    async fn send(&mut self, kind: Kind, data: &[u8]) -> Result<(), SendError> {
         let mut writer = self.stream.writer();
         poll_fn(|cx| self.socket.poll_send(kind, data, &mut writer, cx)).await
     }
@@ -51,15 +51,15 @@ impl Server {
         self.socket.close(code, &mut reader, &mut writer).await;
     }
 
-    /// Sends every message back, then says goodbye; tells how the messages ended.
+    /// Echoes every message, then closes; returns how the messages ended.
     async fn echo(mut self) -> Option<Vec<u8>> {
         loop {
             match self.receive().await {
-                Received::Message { kind, data } => match self.send(kind, &data).await {
+                ReceivedMessage::Data { kind, data } => match self.send(kind, &data).await {
                     Ok(()) => {}
-                    Err(not_sent) => assert_eq!(not_sent, NotSent::Closed),
+                    Err(not_sent) => assert_eq!(not_sent, SendError::Closed),
                 },
-                Received::Closed(data) => {
+                ReceivedMessage::Closed(data) => {
                     self.close(1000).await;
                     return data;
                 }
@@ -105,14 +105,14 @@ impl Client {
         assert!(said == data.as_ref(), "{} bytes", said.len());
     }
 
-    /// A Close of this code, and the end of the connection behind it.
+    /// Expects a Close with this code, and the end of the connection.
     async fn expect_closed(&mut self, code: u16) {
         self.expect(Kind::Close, code.to_be_bytes()).await;
         assert_eq!(self.next().await, None);
     }
 }
 
-/// A client's frame with this first byte.
+/// A masked frame with this first byte.
 fn masked(first: u8, data: &[u8]) -> Vec<u8> {
     let mask = *b"\x12\xf4\x00\x9a";
     let mut frame = Vec::new();
@@ -132,7 +132,7 @@ async fn connect(idle: Duration) -> (Client, Server) {
     let address = listener.local_addr().unwrap();
     let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let (connected, accepted) = (connected.unwrap(), accepted.unwrap().0);
-    // So that little is on its way that nobody reads.
+    // Small buffers, so that little is in transit.
     let (from, to) = (SockRef::from(&accepted), SockRef::from(&connected));
     from.set_send_buffer_size(1 << 16).unwrap();
     to.set_recv_buffer_size(1 << 16).unwrap();
@@ -148,7 +148,7 @@ async fn connect(idle: Duration) -> (Client, Server) {
     (client, Server { stream, socket })
 }
 
-/// An echo, and a client that does this; how the messages ended.
+/// Runs an echo server and `client`; returns how the messages ended.
 fn with_echo<C: Future<Output = ()>>(client: impl FnOnce(Client) -> C, end: Option<&[u8]>) {
     on_worker(async {
         let (peer, server) = connect(LONG).await;
@@ -157,7 +157,7 @@ fn with_echo<C: Future<Output = ()>>(client: impl FnOnce(Client) -> C, end: Opti
     });
 }
 
-/// What breaks the protocol is answered with this code, and what comes behind it with nothing.
+/// Asserts that these bytes cause a Close with this code, and nothing more.
 #[track_caller]
 fn assert_refused(bytes: &[u8], code: u16) {
     let behind = masked(0x81, b"behind");
@@ -173,7 +173,7 @@ fn assert_refused(bytes: &[u8], code: u16) {
 }
 
 #[test]
-fn messages_come_back_whole_whatever_frames_they_had() {
+fn messages_are_echoed_regardless_of_fragmentation() {
     let goodbye = b"\x0f\xa0reason";
     with_echo(
         async |mut client: Client| {
@@ -196,7 +196,7 @@ fn messages_come_back_whole_whatever_frames_they_had() {
 }
 
 #[test]
-fn frames_that_come_byte_by_byte_are_put_together() {
+fn frames_are_assembled_byte_by_byte() {
     with_echo(
         async |mut client: Client| {
             client.socket.set_nodelay(true).unwrap();
@@ -225,7 +225,7 @@ fn a_close_without_a_code_is_answered_with_none() {
 }
 
 #[test]
-fn what_breaks_the_protocol_is_told_so() {
+fn protocol_errors_close_with_their_code() {
     assert_refused(b"\x81\x01x", 1002);
     assert_refused(&masked(0xc1, b"x"), 1002);
     assert_refused(&masked(0x83, b"x"), 1002);
@@ -239,7 +239,7 @@ fn what_breaks_the_protocol_is_told_so() {
 }
 
 #[test]
-fn a_client_that_has_closed_its_direction_gets_its_answers() {
+fn a_half_closed_client_gets_its_answers() {
     with_echo(
         async |mut client: Client| {
             client.send(Kind::Text, b"last words").await;
@@ -289,7 +289,7 @@ fn pings_of_a_client_that_reads_nothing_are_answered_in_part() {
         let text = b"text".to_vec();
         assert_eq!(
             received,
-            Received::Message {
+            ReceivedMessage::Data {
                 kind: Kind::Text,
                 data: text
             }
@@ -306,7 +306,7 @@ fn pings_of_a_client_that_reads_nothing_are_answered_in_part() {
             client.send(Kind::Close, b"").await;
         };
         let (received, ()) = tokio::join!(server.receive(), reading);
-        assert_eq!(received, Received::Closed(Some(Vec::new())));
+        assert_eq!(received, ReceivedMessage::Closed(Some(Vec::new())));
     });
 }
 
@@ -345,26 +345,29 @@ fn a_send_waits_for_a_client_that_does_not_read() {
 }
 
 #[test]
-fn a_close_is_the_last_and_the_clients_own_is_still_received() {
+fn a_close_is_last_and_the_clients_close_is_received() {
     on_worker(async {
         let (mut client, mut server) = connect(LONG).await;
         assert_eq!(
             server.send(Kind::Text, b"\xff").await,
-            Err(NotSent::Invalid)
+            Err(SendError::Invalid)
         );
         assert_eq!(
             server.send(Kind::Close, b"\x03\xed").await,
-            Err(NotSent::Invalid)
+            Err(SendError::Invalid)
         );
         server.send(Kind::Close, b"\x0f\xa1over").await.unwrap();
-        assert_eq!(server.send(Kind::Text, b"more").await, Err(NotSent::Closed));
+        assert_eq!(
+            server.send(Kind::Text, b"more").await,
+            Err(SendError::Closed)
+        );
         client.expect(Kind::Close, b"\x0f\xa1over").await;
         client.send(Kind::Text, b"under way").await;
         client.send(Kind::Close, b"\x0f\xa1").await;
         let (kind, data) = (Kind::Text, b"under way".to_vec());
-        assert_eq!(server.receive().await, Received::Message { kind, data });
+        assert_eq!(server.receive().await, ReceivedMessage::Data { kind, data });
         for _ in 0..2 {
-            let closed = Received::Closed(Some(b"\x0f\xa1".to_vec()));
+            let closed = ReceivedMessage::Closed(Some(b"\x0f\xa1".to_vec()));
             assert_eq!(server.receive().await, closed);
         }
         let ((), ()) = tokio::join!(server.close(1000), async {
@@ -391,7 +394,7 @@ fn a_close_by_the_proxy_waits_for_the_clients() {
 }
 
 #[test]
-fn a_client_that_answers_no_close_is_left() {
+fn a_client_that_does_not_answer_a_close_is_dropped() {
     on_worker(async {
         let (client, mut server) = connect(LONG).await;
         server.close(1000).await;
@@ -400,7 +403,7 @@ fn a_client_that_answers_no_close_is_left() {
 }
 
 #[test]
-fn a_silent_client_is_asked_once_and_closed_then() {
+fn a_silent_client_is_pinged_once_and_then_closed() {
     on_worker(async {
         let (mut client, server) = connect(Duration::from_millis(600)).await;
         let (ended, ()) = tokio::join!(server.echo(), async {
@@ -413,7 +416,7 @@ fn a_silent_client_is_asked_once_and_closed_then() {
 }
 
 #[test]
-fn a_client_that_answers_pings_stays() {
+fn a_client_that_answers_pings_is_kept() {
     on_worker(async {
         let (mut client, server) = connect(Duration::from_millis(600)).await;
         let (ended, ()) = tokio::join!(server.echo(), async {
@@ -430,19 +433,19 @@ fn a_client_that_answers_pings_stays() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_left_by_its_sender() {
+fn a_stalled_client_ends_its_sender() {
     on_worker(async {
         let (client, mut server) = connect(Duration::from_millis(400)).await;
         let piece = vec![7; 1 << 20];
         while server.send(Kind::Binary, &piece).await.is_ok() {}
-        assert_eq!(server.receive().await, Received::Closed(None));
+        assert_eq!(server.receive().await, ReceivedMessage::Closed(None));
         drop(client);
         server.close(1000).await;
     });
 }
 
 #[test]
-fn who_only_drives_answers_pings_and_wakes_the_receiver() {
+fn driving_answers_pings_and_wakes_the_receiver() {
     on_worker(async {
         let (mut client, mut server) = connect(LONG).await;
         let woken = std::sync::Arc::new(Woken::default());
@@ -468,12 +471,12 @@ fn who_only_drives_answers_pings_and_wakes_the_receiver() {
         let received = socket.poll_receive(&mut reader, &mut writer, cx);
         assert!(matches!(
             received,
-            Poll::Ready(Received::Message { kind: Kind::Text, data }) if data == b"text"
+            Poll::Ready(ReceivedMessage::Data { kind: Kind::Text, data }) if data == b"text"
         ));
     });
 }
 
-/// Whether a waker has been used.
+/// Whether the waker was called.
 #[derive(Default)]
 struct Woken(std::sync::atomic::AtomicBool);
 
