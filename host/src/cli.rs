@@ -159,6 +159,21 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_flag() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let rows: Vec<_> = readme
+            .lines()
+            .filter(|line| line.starts_with("| `-"))
+            .collect();
+        for flag in Cli::command().get_arguments() {
+            let name = format!("--{}", flag.get_long().expect("flags have long names"));
+            let is_in = |row: &&&str| row.split(['`', ' ', ',']).any(|word| word == name);
+            assert!(rows.iter().find(is_in).is_some(), "{name}");
+        }
+    }
+
+    #[test]
     fn the_help_names_every_default_and_the_exit_status() {
         let mut command = Cli::command();
         let help = command.render_long_help().to_string();

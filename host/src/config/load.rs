@@ -391,22 +391,68 @@ mod tests {
         assert_eq!(format!("{:?}", load(&[], "").unwrap()), default);
     }
 
-    #[test]
-    fn every_commented_setting_of_the_default_file_is_valid() {
+    /// The default file with every setting that stands in a comment.
+    fn uncommented() -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
         let shown = fs::read_to_string(path).unwrap();
-        let uncommented: String = shown
-            .lines()
-            .map(|line| {
-                line.strip_prefix("#")
-                    .filter(|rest| !rest.starts_with(' '))
-                    .unwrap_or(line)
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let config = load(&[], &uncommented).unwrap();
+        let lines = shown.lines().map(|line| {
+            let setting = line.strip_prefix("#");
+            let setting = setting.filter(|rest| !rest.starts_with(' '));
+            format!("{}\n", setting.unwrap_or(line))
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn every_commented_setting_of_the_default_file_is_valid() {
+        let config = load(&[], &uncommented()).unwrap();
         assert!(config.basic_auth.is_some());
         assert_eq!(config.plugins.len(), 1);
+    }
+
+    /// The keys of the table that `header` begins, as an unknown one is answered with.
+    fn keys_of(header: &str) -> Vec<String> {
+        let text = format!("{header}\nno_such_key = 1\n");
+        let error = FileConfig::parse(&text).unwrap_err().to_string();
+        let (_, expected) = error.split_once("expected ").expect("a list of keys");
+        expected
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Keys below `path` that `table` does not have.
+    fn missing(table: &toml::Table, path: &str, header: &str) -> Vec<String> {
+        let mut missing = Vec::new();
+        for key in keys_of(header) {
+            let full = format!("{path}{key}");
+            let inner = match table.get(&key) {
+                None => {
+                    missing.push(full);
+                    continue;
+                }
+                // Plugins' own.
+                Some(_) if full == "plugins.config" => continue,
+                Some(toml::Value::Table(inner)) => Some((inner, format!("[{full}]"))),
+                Some(toml::Value::Array(list)) => {
+                    let first = list.first().and_then(toml::Value::as_table);
+                    first.map(|inner| (inner, format!("[[{full}]]")))
+                }
+                Some(_) => None,
+            };
+            if let Some((inner, header)) = inner {
+                missing.extend(self::missing(inner, &format!("{full}."), &header));
+            }
+        }
+        missing
+    }
+
+    #[test]
+    fn the_default_file_has_every_setting() {
+        let table: toml::Table = uncommented().parse().unwrap();
+        assert_eq!(missing(&table, "", ""), [""; 0]);
     }
 
     #[test]
