@@ -374,7 +374,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LogLevel, Resolver};
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     fn load(args: &[&str], text: &str) -> Result<Config, String> {
         let flags = Flags::try_parse_from([&["proxy"], args].concat())
@@ -453,6 +453,51 @@ mod tests {
     fn the_default_file_has_every_setting() {
         let table: toml::Table = uncommented().parse().unwrap();
         assert_eq!(missing(&table, "", ""), [""; 0]);
+    }
+
+    #[test]
+    fn every_flag_has_an_effect() {
+        let command = Flags::command();
+        for flag in command.get_arguments() {
+            let name = flag.get_long().expect("flags have long names");
+            // One changes nothing, and the other is about this file itself.
+            if ["threadless", "config"].contains(&name) {
+                continue;
+            }
+            let value = match flag.get_value_names().unwrap_or_default() {
+                _ if !flag.get_action().takes_values() => "",
+                [value] => match value.as_str() {
+                    "ADDRESS" | "DIR" | "FILE" | "FILE|TEXT" | "NAME,..." => "=some",
+                    "BYTES" | "N" | "PORT" | "SECONDS" => "=77",
+                    "LEVEL" => "=error",
+                    "LIBRARY:NAME,..." => "=lib.so:Name",
+                    "NAME.KEY=VALUE" => "=Name.key=1",
+                    "PATH" => "=/some",
+                    "USER:PASSWORD" => "=user:password",
+                    other => panic!("--{name}: what is a value for {other}?"),
+                },
+                names => panic!("--{name} takes {names:?}"),
+            };
+            // Some say more of what has to be turned on.
+            let text = match name {
+                "ca-cert-dir" => {
+                    "[interception]\nca_cert_file = \"c\"\nca_key_file = \"k\"\nca_signing_key_file = \"s\""
+                }
+                "static-server-dir" => "[web_server.static_files]\nenable = true",
+                "pac-file-url-path" => "[web_server.pac]\nfile = \"some\"",
+                _ => "",
+            };
+            let flag = format!("--{name}{value}");
+            assert_ne!(told(&[&flag], text), told(&[], text), "{flag}");
+        }
+    }
+
+    /// The configuration, or why there is none.
+    fn told(args: &[&str], text: &str) -> String {
+        match load(args, text) {
+            Ok(config) => format!("{config:?}"),
+            Err(error) => error,
+        }
     }
 
     #[test]
