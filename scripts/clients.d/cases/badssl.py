@@ -41,7 +41,7 @@ def _incomplete_chain(world):
 KINDS = {
     "expired": (_expired, r"expired"),
     "not yet valid": (_not_yet_valid, r"not yet valid|not valid yet|not valid before"),
-    "wrong host": (_wrong_host, r"not valid for|wrong (host|name)|other\.test|another (host|name)"),
+    "wrong host": (_wrong_host, r"not valid for|wrong (host|name)|other\.test|(another|different) (host|name)"),
     "self-signed": (_self_signed, r"self-signed"),
     "untrusted root": (_untrusted_root, r"unknown|untrusted|not trusted|nobody"),
     "incomplete chain": (_incomplete_chain, r"unknown|untrusted|not trusted|nobody"),
