@@ -1,0 +1,145 @@
+//! What is known of blocks that `h2` was not shown as they were, for those who meet their streams later.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::http2::message::Unfit;
+
+/// Reasons that are kept, the newest.
+const REASONS_KEPT: usize = 64;
+/// Paths that are kept for requests that nobody has taken yet, and their length together in bytes; past either no request
+/// is accepted.
+const PATHS_KEPT: usize = 4096;
+pub(super) const PATHS_LEN_KEPT: usize = 1024 * 1024;
+/// Cancelled streams that are remembered, the newest.
+const CANCELLED_KEPT: usize = 1024;
+
+/// What is known of blocks that `h2` was not shown as they were.
+#[derive(Debug, Default)]
+pub(in crate::http2) struct Remarks {
+    pub(super) reasons: RefCell<VecDeque<(u32, Unfit)>>,
+    pub(super) paths: RefCell<VecDeque<(u32, Rc<[u8]>)>>,
+    pub(super) paths_len: Cell<usize>,
+    pub(super) is_blind: Cell<bool>,
+    /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
+    answered: RefCell<Vec<Answered>>,
+    pub(super) cancelled: RefCell<VecDeque<u32>>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    stream: u32,
+    has_ended: bool,
+    /// Whoever waits for the end.
+    waker: Option<Waker>,
+}
+
+impl Remarks {
+    /// Why the stream's message is malformed, if it is.
+    pub(in crate::http2) fn reason(&self, stream: u32) -> Option<Unfit> {
+        let reasons = self.reasons.borrow();
+        let found = reasons.iter().rev().find(|(of, _)| *of == stream);
+        found.map(|(_, reason)| *reason)
+    }
+
+    /// The path of a request, if it is another than `h2` says. Requests are asked about in the order of their streams.
+    pub(in crate::http2) fn take_path(&self, stream: u32) -> Option<Rc<[u8]>> {
+        let mut paths = self.paths.borrow_mut();
+        while paths.front().is_some_and(|(of, _)| *of <= stream) {
+            let Some((of, path)) = paths.pop_front() else {
+                break;
+            };
+            self.paths_len.set(self.paths_len.get() - path.len());
+            // Otherwise the stream was reset before anybody took it.
+            if of == stream {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// Blocks are not checked any more: the connection is at its end.
+    pub(in crate::http2) fn is_blind(&self) -> bool {
+        self.is_blind.get()
+    }
+
+    /// A request to an upstream was given up before its response had ended.
+    pub(in crate::http2) fn add_cancelled(&self, stream: u32) {
+        let mut cancelled = self.cancelled.borrow_mut();
+        if cancelled.len() == CANCELLED_KEPT {
+            cancelled.pop_front();
+        }
+        cancelled.push_back(stream);
+    }
+
+    /// The answer to a request begins that is not whole: from now on `h2` is not shown the end of the request's content.
+    pub(in crate::http2) fn add_answered(&self, stream: u32) {
+        self.answered.borrow_mut().push(Answered {
+            stream,
+            has_ended: false,
+            waker: None,
+        });
+    }
+
+    /// Ends what [`add_answered`](Self::add_answered) has begun.
+    pub(in crate::http2) fn forget_answered(&self, stream: u32) {
+        let mut answered = self.answered.borrow_mut();
+        answered.retain(|answered| answered.stream != stream);
+    }
+
+    /// Whether such a request has ended without `h2` being shown it.
+    pub(in crate::http2) fn has_ended(&self, stream: u32) -> bool {
+        let answered = self.answered.borrow();
+        answered
+            .iter()
+            .any(|answered| answered.stream == stream && answered.has_ended)
+    }
+
+    /// Ready once such a request [`has_ended`](Self::has_ended). One may wait for each stream.
+    pub(in crate::http2) fn poll_ended(&self, stream: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let mut answered = self.answered.borrow_mut();
+        match answered.iter_mut().find(|of| of.stream == stream) {
+            Some(answered) if answered.has_ended => Poll::Ready(()),
+            Some(answered) => {
+                answered.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether `h2` is not to be shown that a client's content ends here.
+    pub(super) fn hides_end(&self, stream: u32) -> bool {
+        let mut answered = self.answered.borrow_mut();
+        let Some(answered) = answered.iter_mut().find(|of| of.stream == stream) else {
+            return false;
+        };
+        answered.has_ended = true;
+        if let Some(waker) = answered.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    pub(super) fn add_reason(&self, stream: u32, reason: Unfit) {
+        let mut reasons = self.reasons.borrow_mut();
+        if reasons.len() == REASONS_KEPT {
+            reasons.pop_front();
+        }
+        reasons.push_back((stream, reason));
+    }
+
+    pub(super) fn add_path(&self, stream: u32, path: Rc<[u8]>) {
+        let mut paths = self.paths.borrow_mut();
+        let len = self.paths_len.get() + path.len();
+        match paths.len() < PATHS_KEPT && len <= PATHS_LEN_KEPT {
+            true => {
+                self.paths_len.set(len);
+                paths.push_back((stream, path));
+            }
+            false => self.is_blind.set(true),
+        }
+    }
+}

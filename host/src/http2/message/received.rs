@@ -1,0 +1,341 @@
+//! Messages of HTTP/2 peers, written as text of HTTP/1.1.
+
+use h2::ext::Protocol;
+use http::header::{
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    TE,
+};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, request, response};
+
+use super::{Asked, Carried, Padding, RequestTargets, Unfit, is_connection_specific, read_length};
+use crate::http1::{Scheme, push_hexadecimal, reason_phrase, write_field, write_status_line};
+use crate::http2::websocket_key;
+
+/// Writes the head of a request. `path` is the one that `h2` was not shown, where there is one.
+pub(in crate::http2) fn write_request(
+    parts: &request::Parts,
+    path: Option<&[u8]>,
+    has_content: bool,
+    targets: RequestTargets,
+    out: &mut Vec<u8>,
+) -> Result<(Asked, Carried), Unfit> {
+    let headers = &parts.headers;
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_connect = parts.method == Method::CONNECT;
+    let is_tunnel = is_connect && protocol.is_none();
+    let key = match protocol {
+        None => None,
+        Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
+            if headers.contains_key(CONTENT_LENGTH) {
+                return Err(Unfit::LengthInvalid);
+            }
+            Some(websocket_key::random().ok_or(Unfit::NoKey)?)
+        }
+        Some(_) => return Err(Unfit::ProtocolUnknown),
+    };
+    let authority = request_authority(parts, is_connect, targets)?;
+    let method = if key.is_some() {
+        "GET"
+    } else {
+        parts.method.as_str()
+    };
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    if is_tunnel {
+        out.extend_from_slice(authority);
+    } else {
+        write_target(parts, path, authority, targets, out)?;
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if !authority.is_empty() || headers.contains_key(HOST) {
+        write_field(out, "host", authority);
+    }
+    write_received(headers, key.is_some(), Padding::Refused, out)?;
+    let mut connection: &[u8] = b"";
+    if headers.contains_key(TE) {
+        // `trailers`, or it would not have come here.
+        write_field(out, "te", b"trailers");
+        connection = b"TE";
+    }
+    let (asked, carried) = if let Some(key) = key {
+        write_field(out, "upgrade", b"websocket");
+        write_field(out, "sec-websocket-key", &key);
+        connection = match connection {
+            b"" => b"Upgrade",
+            _ => b"TE, Upgrade",
+        };
+        let accept = websocket_key::accept(&key);
+        (Asked::WebSocket(accept), Carried::Bytes)
+    } else if is_tunnel {
+        (Asked::Tunnel, Carried::Bytes)
+    } else {
+        let asked = match parts.method {
+            Method::HEAD => Asked::Head,
+            _ => Asked::Content,
+        };
+        (asked, write_framing(headers, has_content, out)?)
+    };
+    if !connection.is_empty() {
+        write_field(out, "connection", connection);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok((asked, carried))
+}
+
+/// What Host will say: the authority, which Host must not contradict (RFC 9113 §8.3.1).
+fn request_authority(
+    parts: &request::Parts,
+    is_connect: bool,
+    targets: RequestTargets,
+) -> Result<&[u8], Unfit> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(Unfit::HostConflict);
+    }
+    let Some(authority) = parts.uri.authority() else {
+        return match host {
+            _ if is_connect => Err(Unfit::AuthorityMissing),
+            Some(host) => Padding::Refused.settle(host),
+            None => Ok(b""),
+        };
+    };
+    let authority = authority.as_str().as_bytes();
+    if authority.contains(&b'@') {
+        return Err(Unfit::Userinfo);
+    }
+    match host {
+        Some(host) if !host.eq_ignore_ascii_case(authority) => {
+            let default_port = match (parts.uri.scheme_str(), targets) {
+                _ if is_connect && parts.uri.scheme().is_none() => None,
+                (Some("http"), _) => Some(Scheme::Http.default_port()),
+                (Some("https"), _) => Some(Scheme::Https.default_port()),
+                (Some(_), _) | (None, RequestTargets::Origin) => None,
+                (None, RequestTargets::Absolute { default_scheme, .. }) => {
+                    Some(default_scheme.default_port())
+                }
+            };
+            match is_same_authority(host, authority, default_port) {
+                true => Ok(authority),
+                false => Err(Unfit::HostConflict),
+            }
+        }
+        _ => Ok(authority),
+    }
+}
+
+/// Whether two authorities are the same once both are normalised: case makes no difference, and a port that is missing or
+/// empty is the scheme's (RFC 3986 §6.2.3).
+fn is_same_authority(one: &[u8], other: &[u8], default_port: Option<u16>) -> bool {
+    let split = |authority: &'_ [u8]| {
+        let host_len = match authority.iter().rposition(|&byte| byte == b':') {
+            // The colons of an address in brackets are no port's.
+            Some(colon) if !authority[colon..].contains(&b']') => colon,
+            _ => authority.len(),
+        };
+        let port = match authority[host_len..].strip_prefix(b":") {
+            None | Some(b"") => default_port,
+            Some(digits) => Some(str::from_utf8(digits).ok()?.parse().ok()?),
+        };
+        Some((authority[..host_len].to_ascii_lowercase(), port))
+    };
+    matches!((split(one), split(other)), (Some(one), Some(other)) if one == other)
+}
+
+fn write_target(
+    parts: &request::Parts,
+    path: Option<&[u8]>,
+    authority: &[u8],
+    targets: RequestTargets,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
+    let shown = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let path = path.unwrap_or(shown.as_bytes());
+    let is_asterisk = path == b"*" && parts.method == Method::OPTIONS;
+    if !path.starts_with(b"/") && !is_asterisk {
+        return Err(Unfit::PathInvalid);
+    }
+    match targets {
+        RequestTargets::Absolute {
+            default_scheme,
+            answers_https,
+        } if !authority.is_empty() => {
+            let scheme = parts.uri.scheme_str();
+            if answers_https && scheme == Some("https") {
+                write_path(path, out);
+                return Ok(());
+            }
+            out.extend_from_slice(scheme.unwrap_or(default_scheme.as_str()).as_bytes());
+            out.extend_from_slice(b"://");
+            out.extend_from_slice(authority);
+            // The asterisk is a missing path there (RFC 9112 §3.2.4).
+            if !is_asterisk {
+                write_path(path, out);
+            }
+        }
+        _ => write_path(path, out),
+    }
+    Ok(())
+}
+
+/// Writes a path as it is. What would end the target, or the line, is written as SUB, which is refused like any control
+/// character.
+fn write_path(path: &[u8], out: &mut Vec<u8>) {
+    const SUB: u8 = 0x1a;
+    let start = out.len();
+    out.extend_from_slice(path);
+    for byte in &mut out[start..] {
+        if *byte <= b' ' || *byte == 0x7f {
+            *byte = SUB;
+        }
+    }
+}
+
+/// Writes the head of a response, interim ones too.
+pub(in crate::http2) fn write_response(
+    parts: &response::Parts,
+    has_content: bool,
+    asked: &Asked,
+    out: &mut Vec<u8>,
+) -> Result<Carried, Unfit> {
+    let status = parts.status;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Unfit::SwitchingProtocols);
+    }
+    if let (Asked::WebSocket(accept), true) = (asked, status.is_success()) {
+        write_status_line(out, 101, reason_phrase(101).as_bytes());
+        write_received(&parts.headers, true, Padding::TakenOff, out)?;
+        write_field(out, "upgrade", b"websocket");
+        write_field(out, "connection", b"Upgrade");
+        write_field(out, "sec-websocket-accept", accept);
+        out.extend_from_slice(b"\r\n");
+        return Ok(Carried::Bytes);
+    }
+    let status = status.as_u16();
+    write_status_line(out, status, reason_phrase(status).as_bytes());
+    write_received(&parts.headers, false, Padding::TakenOff, out)?;
+    let carried = match status {
+        100..=199 | 204 => Carried::Nothing,
+        304 => {
+            write_length(&parts.headers, out)?;
+            Carried::Nothing
+        }
+        _ if *asked == Asked::Head => {
+            write_length(&parts.headers, out)?;
+            Carried::Nothing
+        }
+        _ => {
+            if !has_content && !parts.headers.contains_key(CONTENT_LENGTH) {
+                write_field(out, "content-length", b"0");
+            }
+            write_framing(&parts.headers, has_content, out)?
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    Ok(carried)
+}
+
+/// Writes the chunk that ends a body, with its trailers.
+pub(in crate::http2) fn write_last_chunk(
+    trailers: Option<&HeaderMap>,
+    padding: Padding,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        for (name, value) in trailers {
+            if is_connection_specific(name) {
+                return Err(Unfit::ConnectionField);
+            }
+            write_field(out, name, padding.settle(value.as_bytes())?);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Writes what stands before the content of a chunk.
+pub(in crate::http2) fn write_chunk_size(len: usize, out: &mut Vec<u8>) {
+    push_hexadecimal(out, len as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the fields as they came, but for those that are written elsewhere: Host, framing, TE, and the handshake of
+/// a WebSocket. The crumbs of a cookie become one field (RFC 9113 §8.2.3).
+fn write_received(
+    headers: &HeaderMap,
+    is_websocket: bool,
+    padding: Padding,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
+    let mut has_cookie = false;
+    for (name, value) in headers {
+        if is_connection_specific(name) {
+            return Err(Unfit::ConnectionField);
+        }
+        let value = padding.settle(value.as_bytes())?;
+        if name == COOKIE {
+            if !has_cookie {
+                write_cookie(headers, padding, out)?;
+            }
+            has_cookie = true;
+        } else if name == TE && value != b"trailers" {
+            return Err(Unfit::ConnectionField);
+        } else if name == HOST
+            || name == TE
+            || name == CONTENT_LENGTH
+            || (is_websocket && (name == SEC_WEBSOCKET_KEY || name == SEC_WEBSOCKET_ACCEPT))
+        {
+            // Written elsewhere.
+        } else {
+            write_field(out, name, value);
+        }
+    }
+    Ok(())
+}
+
+fn write_cookie(headers: &HeaderMap, padding: Padding, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    out.extend_from_slice(b"cookie: ");
+    let mut separator: &[u8] = b"";
+    for crumb in headers.get_all(COOKIE) {
+        let crumb = padding.settle(crumb.as_bytes())?;
+        if !crumb.is_empty() {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(crumb);
+            separator = b"; ";
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn write_framing(
+    headers: &HeaderMap,
+    has_content: bool,
+    out: &mut Vec<u8>,
+) -> Result<Carried, Unfit> {
+    let length = write_length(headers, out)?;
+    Ok(match length {
+        _ if !has_content => Carried::Nothing,
+        Some(length) => Carried::Length(length),
+        None => {
+            write_field(out, "transfer-encoding", b"chunked");
+            Carried::Chunked
+        }
+    })
+}
+
+/// Writes Content-Length, if there is one; repeats have to be the same.
+fn write_length(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<Option<u64>, Unfit> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return Ok(None);
+    };
+    if lengths.any(|length| length != first) {
+        return Err(Unfit::LengthInvalid);
+    }
+    let length = read_length(first.as_bytes()).map_err(|_| Unfit::LengthInvalid)?;
+    write_field(out, "content-length", first.as_bytes());
+    Ok(Some(length))
+}
