@@ -62,13 +62,13 @@ const GUARDS: [(&str, &str, &str); 18] = [
     ),
     (
         "change(",
-        "plugin-api/src/testing/fake.rs",
-        "plugin-api/src/testing/fake.rs: change",
+        "plugin-api/src/testing/fake/callbacks.rs",
+        "plugin-api/src/testing/fake/callbacks.rs: change",
     ),
     (
         "resolve(",
-        "plugin-api/src/testing/fake.rs",
-        "plugin-api/src/testing/fake.rs: resolve",
+        "plugin-api/src/testing/fake/callbacks.rs",
+        "plugin-api/src/testing/fake/callbacks.rs: resolve",
     ),
     (
         "answered(",
