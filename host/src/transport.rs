@@ -7,19 +7,19 @@
 //! deadlines are left to others.
 
 mod channel;
+mod layer;
+mod link;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::BufMut;
 use rustls::ProtocolVersion;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
 use tokio::task::coop;
@@ -27,8 +27,9 @@ use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 pub(crate) use self::channel::{Channel, ChannelError, Unprocessed};
-use crate::buffers;
-use crate::deadline::Deadline;
+pub(crate) use self::layer::{Carrier, Layer};
+use self::layer::{Rewound, TlsSocket, close_direction, first};
+pub(crate) use self::link::{Departure, Link};
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -45,45 +46,6 @@ pub(crate) struct Tls {
     /// Borrowed within single polls only: both directions share one session.
     session: RefCell<TlsStream<Layer>>,
     carrier: Carrier,
-}
-
-/// What is below all TLS of a connection.
-#[derive(Clone, Debug)]
-pub(crate) enum Carrier {
-    Socket(Rc<TlsSocket>),
-    Channel(Rc<dyn Channel>),
-}
-
-/// What TLS runs on: a carrier, or TLS again (through a parent proxy that is itself reached by TLS, or inside of a
-/// tunnel whose client speaks TLS to this proxy).
-#[derive(Debug)]
-pub(crate) enum Layer {
-    Carrier(Carrier),
-    Tls(Box<TlsStream<Layer>>),
-    Rewound(Box<Rewound>),
-}
-
-/// A layer of which some bytes have been read already.
-#[derive(Debug)]
-pub(crate) struct Rewound {
-    ahead: Ahead,
-    layer: Layer,
-}
-
-/// The connection as such, whatever its bytes are wrapped in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Link<'a> {
-    Socket(&'a TcpStream),
-    Channel(&'a Rc<dyn Channel>),
-}
-
-/// How a peer has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// It has reset the connection.
-    Reset,
-    /// It has closed its direction, and may still read.
-    HalfClosed,
 }
 
 /// What a client and this proxy have agreed on by TLS.
@@ -128,141 +90,7 @@ impl Transport {
                 .map_or_else(Vec::new, |der| der.to_vec()),
         })
     }
-}
 
-impl Link<'_> {
-    /// The other end's address and ours; none where there is no socket of its own.
-    pub(crate) fn addresses(self) -> Option<(SocketAddr, SocketAddr)> {
-        match self {
-            Self::Socket(socket) => Some((socket.peer_addr().ok()?, socket.local_addr().ok()?)),
-            Self::Channel(_) => None,
-        }
-    }
-
-    /// Our address; none where there is no socket of its own.
-    pub(crate) fn local_addr(self) -> Option<SocketAddr> {
-        match self {
-            Self::Socket(socket) => socket.local_addr().ok(),
-            Self::Channel(_) => None,
-        }
-    }
-
-    /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
-    pub(crate) fn reset_on_close(self) {
-        match self {
-            Self::Socket(socket) => {
-                let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-            }
-            Self::Channel(channel) => channel.reset_on_close(),
-        }
-    }
-
-    /// Takes back [`reset_on_close`](Self::reset_on_close), for a socket.
-    pub(crate) fn close_in_order(self) {
-        if let Self::Socket(socket) = self {
-            let _ = socket2::SockRef::from(socket).set_linger(None);
-        }
-    }
-
-    /// As [`Channel::refuse_on_close`]; a reset of a socket.
-    pub(crate) fn refuse_on_close(self) {
-        match self {
-            Self::Socket(_) => self.reset_on_close(),
-            Self::Channel(channel) => channel.refuse_on_close(),
-        }
-    }
-
-    /// Ends when the peer has reset the connection. A peer that only closed its direction still reads. Cancel safe.
-    pub(crate) async fn reset(self) {
-        match self {
-            // An error here means that the connection is of no use either.
-            Self::Socket(socket) => drop(socket.ready(Interest::ERROR).await),
-            Self::Channel(channel) => poll_fn(|cx| channel.poll_reset(cx)).await,
-        }
-    }
-
-    /// Ends when the peer has reset the connection, or `deadline` has passed and none of the `others` has been armed
-    /// within its time. It starts again as long as the peer has not taken what was written: that time is bounded by whoever
-    /// writes. Cancel safe.
-    pub(crate) async fn reset_or_late(self, deadline: &Deadline, others: &[&Deadline]) {
-        let mut reset = pin!(self.reset());
-        poll_fn(|cx| {
-            if reset.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            loop {
-                ready!(deadline.poll_passed(cx));
-                if self.is_held_up() {
-                    deadline.start_again();
-                } else if !deadline.renew(others) {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
-    }
-
-    /// Whether a write waits for the peer to take what was written before.
-    fn is_held_up(self) -> bool {
-        match self {
-            Self::Socket(socket) => {
-                let is_writable = socket.try_io(Interest::WRITABLE, || Ok(()));
-                is_writable.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-            }
-            Self::Channel(_) => false,
-        }
-    }
-
-    /// Ends when the peer has reset the connection or closed its direction. What has arrived before is not looked at.
-    /// A channel's peer always ends its direction; only a reset counts. Cancel safe.
-    pub(crate) async fn departure(self) -> Departure {
-        let Self::Socket(socket) = self else {
-            self.reset().await;
-            return Departure::Reset;
-        };
-        match socket.ready(END_OR_ERROR).await {
-            Ok(ready) if !ready.is_error() && ready.is_read_closed() => Departure::HalfClosed,
-            Ok(ready) if !ready.is_error() => {
-                // Bytes are there, where they cannot be told from an end.
-                self.reset().await;
-                Departure::Reset
-            }
-            _ => Departure::Reset,
-        }
-    }
-}
-
-/// An end of stream or an error, whatever bytes are there to be read. On Linux, tokio counts the end of a stream among
-/// what is of priority.
-#[cfg(target_os = "linux")]
-const END_OR_ERROR: Interest = Interest::PRIORITY.add(Interest::ERROR);
-#[cfg(not(target_os = "linux"))]
-const END_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
-
-impl Carrier {
-    fn link(&self) -> Link<'_> {
-        match self {
-            Self::Socket(socket) => Link::Socket(&socket.stream),
-            Self::Channel(channel) => Link::Channel(channel),
-        }
-    }
-}
-
-/// The socket below TLS. Reads ahead, because rustls asks for 4 KiB at a time.
-#[derive(Debug)]
-pub(crate) struct TlsSocket {
-    stream: TcpStream,
-    /// Holds a buffer only while there are bytes in it.
-    ahead: RefCell<Ahead>,
-}
-
-#[derive(Debug, Default)]
-struct Ahead {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Transport {
     /// The connection as TLS needs it, to begin a handshake on.
     pub(crate) fn into_layer(self) -> (Layer, Carrier) {
         self.into_layer_behind(Vec::new())
@@ -272,10 +100,7 @@ impl Transport {
     pub(crate) fn into_layer_behind(self, received: Vec<u8>) -> (Layer, Carrier) {
         let (layer, carrier) = match self {
             Self::Plain(stream) => {
-                let carrier = Carrier::Socket(Rc::new(TlsSocket {
-                    stream,
-                    ahead: RefCell::new(Ahead::new(received)),
-                }));
+                let carrier = Carrier::Socket(Rc::new(TlsSocket::new(stream, received)));
                 return (Layer::Carrier(carrier.clone()), carrier);
             }
             Self::Channel(channel) => {
@@ -290,8 +115,8 @@ impl Transport {
         if received.is_empty() {
             return (layer, carrier);
         }
-        let ahead = Ahead::new(received);
-        (Layer::Rewound(Box::new(Rewound { ahead, layer })), carrier)
+        let rewound = Rewound::new(received, layer);
+        (Layer::Rewound(Box::new(rewound)), carrier)
     }
 
     /// TLS whose handshake is over; `carrier` is the one that came with its layer.
@@ -556,161 +381,5 @@ impl AsyncRead for Reading<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.0.poll_read(cx, buffer).map_err(io::Error::from)
-    }
-}
-
-/// The first of the slices that is not empty.
-fn first<'a>(slices: &'a [IoSlice<'_>]) -> &'a [u8] {
-    let slice = slices.iter().find(|slice| !slice.is_empty());
-    slice.map_or(&[], |slice| slice)
-}
-
-impl TlsSocket {
-    fn poll_read(&self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut ahead = self.ahead.borrow_mut();
-        if ahead.bytes.is_empty() {
-            ready!(self.poll_read_ahead(cx, &mut ahead))?;
-        } else {
-            // What was read at once need not be decrypted in one turn.
-            ready!(coop::poll_proceed(cx)).made_progress();
-        }
-        ahead.take(out);
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read_ahead(&self, cx: &mut Context<'_>, ahead: &mut Ahead) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            ahead.bytes = buffers::large();
-            match self.stream.try_read_buf(&mut ahead.bytes) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) => {
-                    ahead.release();
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        return Poll::Ready(Err(error));
-                    }
-                }
-            }
-        }
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match self.stream.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
-    }
-}
-
-impl Ahead {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, start: 0 }
-    }
-
-    fn take(&mut self, out: &mut ReadBuf<'_>) {
-        let rest = &self.bytes[self.start..];
-        let len = rest.len().min(out.remaining());
-        out.put_slice(&rest[..len]);
-        self.start += len;
-        if self.start == self.bytes.len() {
-            self.release();
-        }
-    }
-
-    fn release(&mut self) {
-        self.start = 0;
-        buffers::give_back(std::mem::take(&mut self.bytes));
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
-fn close_direction(socket: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(socket).shutdown(Shutdown::Write)
-}
-
-impl AsyncRead for Layer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Carrier(Carrier::Socket(socket)) => socket.poll_read(cx, buffer),
-            Self::Carrier(Carrier::Channel(channel)) => {
-                channel.poll_read(cx, buffer).map_err(io::Error::from)
-            }
-            Self::Tls(outer) => Pin::new(&mut **outer).poll_read(cx, buffer),
-            Self::Rewound(rewound) if !rewound.ahead.bytes.is_empty() => {
-                rewound.ahead.take(buffer);
-                Poll::Ready(Ok(()))
-            }
-            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Layer {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored_mut(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored_mut(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Carrier(_) => Poll::Ready(Ok(())),
-            Self::Tls(outer) => Pin::new(&mut **outer).poll_flush(cx),
-            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Carrier(Carrier::Socket(socket)) => Poll::Ready(close_direction(&socket.stream)),
-            Self::Carrier(Carrier::Channel(channel)) => {
-                channel.poll_shutdown(cx).map_err(io::Error::from)
-            }
-            Self::Tls(outer) => Pin::new(&mut **outer).poll_shutdown(cx),
-            Self::Rewound(rewound) => Pin::new(&mut rewound.layer).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Layer {
-    fn poll_write_vectored_mut(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Carrier(Carrier::Socket(socket)) => socket.poll_write(cx, slices),
-            Self::Carrier(Carrier::Channel(channel)) => channel
-                .poll_write(cx, first(slices))
-                .map_err(io::Error::from),
-            Self::Tls(outer) => Pin::new(&mut **outer).poll_write_vectored(cx, slices),
-            Self::Rewound(rewound) => rewound.layer.poll_write_vectored_mut(cx, slices),
-        }
     }
 }
