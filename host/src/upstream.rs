@@ -1,9 +1,20 @@
 //! The next hop of an exchange: a pooled connection or a new one, directly or through a parent proxy, with or without
 //! TLS.
+//!
+//! A file uses only files on lower lines:
+//!
+//! ```text
+//! connector   dial
+//! pool   pinned   race   connect   socks5
+//! key   handshakes   http1_hosts   failure
+//! route
+//! parent   tls   resolve   own   shares   idle   pressure   mark
+//! ```
 
 mod connect;
 mod connector;
 pub(crate) mod dial;
+mod failure;
 pub(crate) mod handshakes;
 pub(crate) mod http1_hosts;
 mod idle;
@@ -33,15 +44,14 @@ use crate::stream::MessageStream;
 use crate::transport::Transport;
 
 pub(crate) use connector::{Connector, Learned};
-pub(crate) use dial::{DialError, DialFailure, DialTimings, ParentFailure};
+pub(crate) use dial::DialTimings;
 use dial::{Dialer, Dialled};
+pub(crate) use failure::{DialError, DialFailure, ParentFailure, SocksError};
 pub(crate) use parent::Parent;
 use pinned::{Held, Pinned};
-pub(crate) use route::HttpVersions;
 pub(crate) use route::Route;
 use shares::{SharedStream, Turn};
-pub(crate) use socks5::SocksError;
-pub(crate) use tls::{TlsFault, alert_in};
+pub(crate) use tls::{HttpVersions, TlsFault, alert_in};
 
 /// A connection to an upstream, in use by one exchange.
 #[derive(Debug)]

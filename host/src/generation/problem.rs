@@ -54,9 +54,9 @@ pub enum Problem {
 impl From<TlsClientError> for Problem {
     fn from(error: TlsClientError) -> Self {
         match error {
-            TlsClientError::CaFile { path, reason } => Self::CaFile {
-                path,
-                source: reason,
+            TlsClientError::CaFile(error) => Self::CaFile {
+                path: error.path,
+                source: error.reason,
             },
             TlsClientError::ClientCertificate(error) => Self::ClientCertificate(error),
         }

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::dial::ParentFailure;
+use super::failure::ParentFailure;
 use super::route::Route;
 use crate::buffers;
 use crate::http1::{HeadKind, HeadLimits, ResponseHead};

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use hashbrown::Equivalent;
 
 use super::parent::Parent;
-use super::route::{HttpVersions, Route};
-use super::tls::TlsNumber;
+use super::route::Route;
+use super::tls::{HttpVersions, TlsNumber};
 use crate::http1::Scheme;
 
 /// What a connection is kept under: two routes with the same key may share connections.

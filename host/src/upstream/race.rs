@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::DialFailure;
+use super::failure::DialFailure;
 use super::own;
 use super::resolve::{Family, ResolveError, Resolver};
 

@@ -9,6 +9,7 @@
 //! not queried for the family that the file lacks. The hosts file and resolv.conf are reloaded when they change
 //! (`files`); cached answers of the old name servers are then discarded.
 
+mod answer;
 mod files;
 mod hosts;
 mod servers;
@@ -19,26 +20,23 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use hickory_resolver::proto::rr::RecordType;
 
 use crate::config::{DnsConfig, Resolver as ResolverKind};
+use answer::{Answer, MAX_ADDRESSES};
+pub(crate) use answer::{Family, ResolveError};
 pub(crate) use files::NameFiles;
 use hosts::Hosts;
 use servers::NameServers;
-pub(crate) use servers::{Fault, ServerFault};
 use settings::Settings;
 
 /// Names kept at most; past it the cache starts anew.
 const CACHE_LEN: usize = 4096;
-/// Addresses of a name in one family that are used and kept; the others of a longer answer are left out. More are not
-/// tried within the time that a connection has, and an answer over TCP could hold 4,000.
-const MAX_ADDRESSES: usize = 64;
 /// The longest that a look-up takes, so that a client has its answer within five seconds.
 const LIMIT: Duration = Duration::from_millis(4500);
 /// How long it is remembered that nobody could be asked: a network comes back at any moment.
@@ -63,16 +61,6 @@ pub(crate) struct Resolver {
     negative_ttl: Duration,
 }
 
-/// Addresses, and for how long they may be kept.
-type Answer = (Result<Vec<IpAddr>, ResolveError>, Duration);
-
-/// The address family that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
 /// What an answer is kept under.
 #[derive(PartialEq, Eq, Hash)]
 struct Question {
@@ -84,35 +72,6 @@ struct Question {
 struct Cached {
     addresses: Result<Vec<IpAddr>, ResolveError>,
     until: Instant,
-}
-
-/// Why a name has no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ResolveError {
-    /// The name does not exist.
-    #[error("no such host")]
-    NoSuchHost,
-    /// The name exists and has no address of this family.
-    #[error("the host has no address")]
-    NoAddress,
-    /// No name server gave an answer; why, for each of them.
-    #[error("DNS failed: {}", servers::shown(.0))]
-    NoAnswer(Arc<[ServerFault]>),
-    /// getaddrinfo failed for another reason than the name.
-    #[error("the system resolver failed: {0}")]
-    System(String),
-    /// getaddrinfo took longer than this.
-    #[error("the system resolver did not answer within {} s", .0.as_secs_f32())]
-    SystemTimedOut(Duration),
-    /// Longer than any name in the DNS (RFC 1035 §3.1).
-    #[error("the name exceeds the DNS limit of 253 bytes")]
-    NameTooLong,
-    /// RFC 1035 §3.1.
-    #[error("a label of the name exceeds the DNS limit of 63 bytes")]
-    LabelTooLong,
-    /// It has no labels, or an empty one.
-    #[error("it is not a valid DNS name")]
-    NameInvalid,
 }
 
 impl Resolver {
@@ -265,72 +224,6 @@ struct QuestionRef<'a> {
 impl hashbrown::Equivalent<Question> for QuestionRef<'_> {
     fn equivalent(&self, key: &Question) -> bool {
         self.host == &*key.host && self.is_absolute == key.is_absolute && self.family == key.family
-    }
-}
-
-impl Family {
-    fn record_type(self) -> RecordType {
-        match self {
-            Self::V4 => RecordType::A,
-            Self::V6 => RecordType::AAAA,
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::V4 => Self::V6,
-            Self::V6 => Self::V4,
-        }
-    }
-
-    fn has(self, ip: IpAddr) -> bool {
-        ip.is_ipv6() == (self == Self::V6)
-    }
-
-    fn loopback(self) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::LOCALHOST.into(),
-            Self::V6 => Ipv6Addr::LOCALHOST.into(),
-        }
-    }
-}
-
-impl ResolveError {
-    /// Whether somebody who knows has said so, and not that nobody could be asked.
-    fn is_denial(&self) -> bool {
-        !matches!(
-            self,
-            Self::NoAnswer(_) | Self::System(_) | Self::SystemTimedOut(_)
-        )
-    }
-
-    /// Whether each name server has answered, if only that it cannot.
-    fn is_answered(&self) -> bool {
-        match self {
-            Self::NoAnswer(faults) => faults.iter().all(ServerFault::is_answer),
-            _ => true,
-        }
-    }
-
-    /// Whether the answer did not come in time.
-    pub(crate) fn is_late(&self) -> bool {
-        match self {
-            Self::SystemTimedOut(_) => true,
-            Self::NoAnswer(faults) => faults
-                .iter()
-                .any(|fault| matches!(fault.fault, Fault::TimedOut(_))),
-            _ => false,
-        }
-    }
-
-    /// Of the reasons why a name has no address of either family, the one that tells what is wrong with the name.
-    pub(super) fn of_both(v4: Self, v6: Self) -> Self {
-        match (v4, v6) {
-            // Some servers say so of every name without an IPv6 address (RFC 4074 §4.2), but not the other way round.
-            (Self::NoAddress, Self::NoSuchHost) => Self::NoAddress,
-            (Self::NoAddress, v6) => v6,
-            (v4, _) => v4,
-        }
     }
 }
 

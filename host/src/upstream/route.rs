@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::parent::{Parent, ParentScheme};
-use super::tls::TlsNumber;
+use super::tls::{HttpVersions, TlsNumber};
 use crate::http1::{RequestForm, Scheme};
 
 /// Where an exchange goes, and on which way. Borrows everything: the ordinary route costs nothing to make.
@@ -38,19 +38,6 @@ pub(crate) struct Route<'a> {
     pub(crate) source: Option<IpAddr>,
     /// The value of Via for a parent that is sent CONNECT; empty for none.
     pub(crate) via: &'a [u8],
-}
-
-/// The versions of HTTP that may be spoken over TLS; in clear it is always HTTP/1.1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum HttpVersions {
-    #[default]
-    Http1,
-    /// HTTP/2 or HTTP/1.1, as the destination likes: see [`MessageStream::speaks_http2`].
-    ///
-    /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
-    Any,
-    /// None: TLS names no protocol (ALPN), for what may be something else than HTTP.
-    Unnamed,
 }
 
 impl<'a> Route<'a> {

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dial::ParentFailure;
+use super::failure::{ParentFailure, SocksError};
 use super::parent::Credentials;
 use super::route::Route;
 use crate::stream::{MessageStream, Reader};
@@ -21,29 +21,6 @@ const CONNECT: u8 = 1;
 const IPV4: u8 = 1;
 const NAME: u8 = 3;
 const IPV6: u8 = 4;
-
-/// How a SOCKS proxy refused or broke the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SocksError {
-    /// An answer of another version (RFC 1928 §3).
-    #[error("the parent proxy does not speak SOCKS5")]
-    VersionInvalid,
-    /// It wants what we have not offered: credentials, or others.
-    #[error("the parent proxy accepts none of the offered authentication methods")]
-    NoMethod,
-    /// It did not accept the user name and password (RFC 1929 §2).
-    #[error("the parent proxy rejected the user name and password")]
-    Unauthorized,
-    /// It reached nothing (RFC 1928 §6).
-    #[error("the parent proxy answered: {}", meaning(*.0))]
-    Refused(u8),
-    /// Its answer has an address of an unknown type.
-    #[error("the parent proxy sent an address of an unknown type")]
-    AddressTypeInvalid,
-    /// The destination's name has more than 255 bytes.
-    #[error("the name is too long for SOCKS5")]
-    NameTooLong,
-}
 
 /// Asks for a connection to the destination of `route`. The caller bounds the whole; `stall` bounds single writes.
 pub(super) async fn handshake(
@@ -168,20 +145,6 @@ fn decode_reply(received: &[u8]) -> Decoded<()> {
         _ => return Ok(None),
     };
     Ok((received.len() >= len).then_some(((), len)))
-}
-
-fn meaning(reply: u8) -> &'static str {
-    match reply {
-        1 => "general failure",
-        2 => "not allowed by its ruleset",
-        3 => "network unreachable",
-        4 => "host unreachable",
-        5 => "connection refused",
-        6 => "time to live expired",
-        7 => "command not supported",
-        8 => "address type not supported",
-        _ => "an unknown reply code",
-    }
 }
 
 #[cfg(test)]

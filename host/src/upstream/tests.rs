@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::dial::{DialError, DialFailure, Dialer, ParentFailure};
+use super::dial::Dialer;
+use super::failure::{DialError, DialFailure, ParentFailure, SocksError};
 use super::handshakes::Handshakes;
 use super::parent::Parent;
 use super::resolve::{NameFiles, Resolver};
 use super::route::Route;
-use super::socks5::SocksError;
 use super::tls::{TlsClient, TlsFault};
 use crate::config::{DnsConfig, HostPattern, TlsConfig};
 use crate::deadline::Deadlines;

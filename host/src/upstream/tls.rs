@@ -14,8 +14,6 @@ mod verifier;
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
-use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -26,12 +24,12 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, KeyLog, KeyLogFile, NoKeyLog, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::route::HttpVersions;
 use crate::config::{ClientCertificate, HostPattern, TlsConfig};
 use crate::key_pair::{self, KeyPairError};
 use crate::transport::Transport;
 
 pub(crate) use fault::{TlsFailure, TlsFault, alert_in};
+pub(crate) use roots::CaFileError;
 use roots::ExtraRoots;
 use sessions::Sessions;
 use verifier::{Trust, Verifier};
@@ -68,16 +66,25 @@ impl TlsNumber {
     }
 }
 
+/// The versions of HTTP that may be spoken over TLS; in clear it is always HTTP/1.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HttpVersions {
+    #[default]
+    Http1,
+    /// HTTP/2 or HTTP/1.1, as the destination likes: see [`MessageStream::speaks_http2`].
+    ///
+    /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
+    Any,
+    /// None: TLS names no protocol (ALPN), for what may be something else than HTTP.
+    Unnamed,
+}
+
 /// A file that TLS towards upstreams needs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsClientError {
     /// A file of extra trust roots.
-    #[error("{}: {reason}", .path.display())]
-    CaFile {
-        path: PathBuf,
-        #[source]
-        reason: io::Error,
-    },
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
     /// A certificate to show, or its key.
     #[error(transparent)]
     ClientCertificate(#[from] KeyPairError),

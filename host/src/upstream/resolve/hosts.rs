@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use super::{Family, MAX_ADDRESSES, ResolveError};
+use super::answer::{Family, MAX_ADDRESSES, ResolveError};
 
 /// Addresses by name.
 #[derive(Debug, Default)]

@@ -9,11 +9,9 @@
 //! underscores, hyphens and `xn--` have no special meaning.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -25,9 +23,9 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use tokio::time::{Instant, sleep_until};
 
+use super::answer::{Answer, Family, Fault, MAX_ADDRESSES, ResolveError, ServerFault};
 use super::settings::Settings;
 use super::sockets::Sockets;
-use super::{Answer, Family, MAX_ADDRESSES, ResolveError};
 
 /// How long a server has before the next one is asked beside it.
 const HEDGE: Duration = Duration::from_millis(500);
@@ -56,26 +54,6 @@ struct Server {
 
 /// A server that is being asked.
 type Try<'a> = Pin<Box<dyn Future<Output = (usize, Result<Answer, Fault>)> + 'a>>;
-
-/// A name server that gave no answer, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerFault {
-    pub(crate) server: SocketAddr,
-    pub(crate) fault: Fault,
-}
-
-/// Why a name server gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nothing came for this long.
-    TimedOut(Duration),
-    /// The system could not reach it.
-    Unreachable(String),
-    /// It said that it cannot answer.
-    Code(ResponseCode),
-    /// What it sent is no answer.
-    Malformed(String),
-}
 
 impl NameServers {
     /// # Errors
@@ -346,34 +324,4 @@ fn name_of(host: &str) -> Result<Name, ResolveError> {
     let mut name = Name::from_labels(labels).map_err(|_| ResolveError::NameInvalid)?;
     name.set_fqdn(false);
     Ok(name)
-}
-
-impl ServerFault {
-    /// Whether the server has answered, if only to say that it cannot.
-    pub(super) fn is_answer(&self) -> bool {
-        matches!(self.fault, Fault::Code(_))
-    }
-}
-
-impl fmt::Display for ServerFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "name server {} ", self.server)?;
-        match &self.fault {
-            Fault::TimedOut(limit) => {
-                write!(f, "did not answer within {} s", limit.as_secs_f32())
-            }
-            Fault::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
-            // As the DNS writes them: SERVFAIL, REFUSED, FORMERR.
-            Fault::Code(code) => {
-                write!(f, "answered {}", format!("{code:?}").to_uppercase())
-            }
-            Fault::Malformed(reason) => write!(f, "sent an invalid answer: {reason}"),
-        }
-    }
-}
-
-/// `faults` in one line.
-pub(super) fn shown(faults: &Arc<[ServerFault]>) -> String {
-    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    faults.join("; ")
 }

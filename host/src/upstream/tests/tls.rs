@@ -15,7 +15,7 @@ use super::*;
 use crate::config::{ClientCertificate, KeyPairFiles, UpstreamTls};
 use crate::error::Cause;
 use crate::upstream::pool::{Pool, PoolLimits};
-use crate::upstream::route::HttpVersions;
+use crate::upstream::HttpVersions;
 
 fn pattern(text: &str) -> Vec<HostPattern> {
     vec![HostPattern::parse(text).unwrap()]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
-use super::TlsClientError;
 use crate::{key_pair, pem_text, plain_file};
 
 /// Openssl's own programs refuse servers by such a certificate, too.
@@ -22,16 +21,25 @@ pub(super) struct ExtraRoots {
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
 }
 
+/// A file of extra trust roots cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", .path.display())]
+pub(crate) struct CaFileError {
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) reason: io::Error,
+}
+
 /// The certificates of PEM files.
 ///
 /// # Errors
 /// A file cannot be read, or has no certificate that can be a trust root.
-pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, TlsClientError> {
+pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, CaFileError> {
     let mut authorities = RootCertStore::empty();
     let mut certificates = Vec::new();
     for path in files {
         let added = add_file(&mut authorities, &mut certificates, path);
-        added.map_err(|reason| TlsClientError::CaFile {
+        added.map_err(|reason| CaFileError {
             path: path.clone(),
             reason,
         })?;
