@@ -4,7 +4,6 @@
 //! its own. Whether it may be used says `can_open`; how many connections there are, and for whom, is left to others.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -16,11 +15,13 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::oneshot;
 
+pub(crate) use super::client_state::{ClientOptions, Room};
+use super::client_state::{Opened, Shared};
 use super::client_stream::ClientStream;
+use super::failure::failure;
 use super::field_blocks::Remarks;
 use super::io::Io;
-use super::{SEND_BUFFER, STREAM_WINDOW, failure};
-use crate::http1::Scheme;
+use super::limits::{SEND_BUFFER, STREAM_WINDOW};
 use crate::transport::{Channel, Transport};
 
 /// Streams open at once, whatever the upstream allows; past it another connection is needed.
@@ -33,42 +34,9 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// How long an upstream may take to read that a connection is no longer needed.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// How long the frame that ends a response may come after its last byte.
-pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
-
-/// How an upstream's connection is used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientOptions {
-    /// What `:scheme` says.
-    pub(crate) scheme: Scheme,
-    /// Longest head in bytes, as HTTP/2 counts them (32 more for each field). Past it the stream fails; past a few times
-    /// as much the connection.
-    pub(crate) max_head_len: usize,
-}
-
 /// A handle of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(Rc<Shared>);
-
-/// Somebody who waits for streams to end.
-pub(crate) trait Room: fmt::Debug {
-    /// A stream has ended. Called while nothing of the connection is borrowed.
-    fn has_room(&self);
-}
-
-/// What handles and streams share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) options: ClientOptions,
-    send: RefCell<SendRequest<Bytes>>,
-    open_streams: Cell<usize>,
-    idle_since: Cell<Instant>,
-    is_retired: Cell<bool>,
-    room: OnceCell<Weak<dyn Room>>,
-    pub(super) remarks: Rc<Remarks>,
-    /// Tells the driver, by its end, that nobody needs the connection.
-    _needed: oneshot::Sender<()>,
-}
 
 impl Client {
     /// Begins to speak HTTP/2 and waits for the upstream to do so and to allow a stream. The caller bounds the time.
@@ -153,41 +121,6 @@ impl Client {
     pub(crate) fn max_streams(&self) -> usize {
         let send = self.0.send.borrow();
         send.current_max_send_streams().min(MAX_STREAMS)
-    }
-}
-
-impl Shared {
-    pub(super) fn supports_websocket(&self) -> bool {
-        self.send.borrow().is_extended_connect_protocol_enabled()
-    }
-
-    /// A sender for one request, which remembers nothing of those before it.
-    pub(super) fn sender(&self) -> SendRequest<Bytes> {
-        self.send.borrow().clone()
-    }
-}
-
-/// A stream that counts as open.
-#[derive(Debug)]
-pub(super) struct Opened(pub(super) Rc<Shared>);
-
-impl Opened {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.open_streams.set(shared.open_streams.get() + 1);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        let left = self.0.open_streams.get().saturating_sub(1);
-        self.0.open_streams.set(left);
-        if left == 0 {
-            self.0.idle_since.set(Instant::now());
-        }
-        if let Some(room) = self.0.room.get().and_then(Weak::upgrade) {
-            room.has_room();
-        }
     }
 }
 

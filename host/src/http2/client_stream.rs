@@ -13,21 +13,25 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use h2::client::ResponseFuture;
 use h2::{Reason, StreamId};
 use http::Response;
 use tokio::io::ReadBuf;
 
-use super::client::{END_WITHIN, Opened};
+use super::client_state::Opened;
+use super::failure::{failure, failure_of, malformed};
 use super::field_blocks::Remarks;
 use super::incoming::Incoming;
 use super::message::{self, Asked, Carried, Padding};
 use super::outgoing::{self, Gathered, Outgoing};
-use super::{failure, failure_of, malformed};
 use crate::buffers;
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError, Unprocessed};
+
+/// How long the frame that ends a response may come after its last byte.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct ClientStream {

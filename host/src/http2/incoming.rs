@@ -11,9 +11,9 @@ use bytes::Bytes;
 use h2::RecvStream;
 use tokio::io::ReadBuf;
 
+use super::failure::{failure_of, malformed};
 use super::field_blocks::Remarks;
 use super::message::{self, Carried, Padding, Unfit};
-use super::{failure_of, malformed};
 use crate::buffers;
 use crate::transport::ChannelError;
 

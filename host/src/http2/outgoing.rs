@@ -10,8 +10,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 
+use super::failure::failure;
+use super::limits::SEND_BUFFER;
 use super::message::{self, Continued};
-use super::{SEND_BUFFER, failure};
 use crate::buffers;
 use crate::http1::{BodyDecoder, HeadKind, HeadLimits, HeadScanner};
 use crate::transport::ChannelError;

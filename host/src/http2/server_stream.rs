@@ -19,11 +19,12 @@ use h2::Reason;
 use h2::server::SendResponse;
 use tokio::io::ReadBuf;
 
+use super::failure::failure;
 use super::incoming::{Given, Incoming};
+use super::limits::{LINGER, LINGER_ROOM};
 use super::message::{self, Asked, Continued};
 use super::outgoing::{self, Gathered, Outgoing};
 use super::resets::StreamCounts;
-use super::{LINGER, LINGER_ROOM, failure};
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError};
 

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::LINGER_ROOM;
+use super::super::limits::LINGER_ROOM;
 use super::super::server::{Abuse, End, RequestTargets, ServerOptions, serve};
 use super::{Stream, collect, deadlines, on_worker, sockets, turn};
 use crate::deadline::Deadlines;
@@ -558,7 +558,7 @@ fn a_client_sends_no_more_than_is_read() {
             .send_request(asking("POST", "http://o/"), false)
             .unwrap();
         let stream = served.next().await;
-        let window = super::super::STREAM_WINDOW as usize;
+        let window = super::super::limits::STREAM_WINDOW as usize;
         body.send_data(Bytes::from(vec![7; 2 * window]), true)
             .unwrap();
         stream.read_head().await;

@@ -1,0 +1,38 @@
+//! What the rest of the host is told when a message, a stream or a connection fails.
+
+use std::io::{Error, ErrorKind};
+use std::sync::Arc;
+
+use h2::{Reason, StreamId};
+
+use super::field_blocks::Remarks;
+use super::message::Unfit;
+use crate::transport::ChannelError;
+
+/// What the rest of the host is told of a message that breaks the rules.
+pub(super) fn malformed(unfit: Unfit) -> ChannelError {
+    ChannelError::Malformed(Arc::new(unfit))
+}
+
+/// What the rest of the host is told when a stream or its connection fails.
+pub(super) fn failure(error: h2::Error) -> ChannelError {
+    if error.is_reset() {
+        return ChannelError::Reset(Arc::new(error));
+    }
+    if error.is_io() {
+        let error = error.into_io();
+        return error.map_or_else(|| ErrorKind::ConnectionReset.into(), ChannelError::Io);
+    }
+    ChannelError::Io(Error::new(ErrorKind::ConnectionReset, error))
+}
+
+/// As [`failure`], for a message that may have been found malformed on its way to `h2`.
+pub(super) fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> ChannelError {
+    let is_malformed = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+    match remarks.reason(stream.as_u32()) {
+        Some(reason) if is_malformed => malformed(reason),
+        // What else `h2` takes for malformed in one message alone.
+        None if is_malformed && error.is_reset() => malformed(Unfit::LengthInvalid),
+        _ => failure(error),
+    }
+}
