@@ -18,8 +18,8 @@
 //! client_state   incoming   outgoing   resets   io
 //! failure
 //! field_blocks
-//! message   frames   hpack
-//! websocket_key   limits
+//! message   frame_meter   hpack
+//! websocket_key   limits   frame
 //! ```
 
 pub(crate) mod client;
@@ -29,7 +29,8 @@ mod client_state;
 mod client_stream;
 mod failure;
 mod field_blocks;
-mod frames;
+mod frame;
+mod frame_meter;
 mod hpack;
 mod incoming;
 mod io;

@@ -24,18 +24,11 @@ use std::rc::Rc;
 
 use tokio::io::ReadBuf;
 
-use super::frames::PeerRole;
+use super::frame::{self, FLAGS_AT, FrameHead, HEAD_LEN, MAX_FRAME_LEN, PREFACE_LEN, PeerRole};
 use super::hpack::{BlockReader, Corrupt, Entry, FieldTable, Representation, write_string};
 pub(super) use remarks::Remarks;
 use section::{Section, shown_name};
 
-/// The length of a frame's head, and what a client sends before its first frame, in bytes (RFC 9113 §4.1, §3.4).
-const HEAD_LEN: usize = 9;
-const PREFACE_LEN: usize = 24;
-/// Where the flags stand in a frame's head.
-const FLAGS_AT: usize = 4;
-/// Longest frame that a peer may send, in bytes: the default, which this host does not change (§4.2).
-const MAX_FRAME_LEN: usize = 16 * 1024;
 /// Most frames of a block beside those that the longest head needs; `h2` takes fewer.
 const SPARE_FRAMES: usize = 16;
 
@@ -48,19 +41,6 @@ const SCRATCH_KEPT: usize = 4096;
 
 /// A field that makes `h2` reset the stream, and enters no table: `connection: x`.
 const MALFORMED: &[u8] = b"\x00\x0aconnection\x01x";
-
-/// Types and flags of frames (§6).
-mod frame {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const PUSH_PROMISE: u8 = 5;
-    pub(super) const CONTINUATION: u8 = 9;
-    pub(super) const END_STREAM: u8 = 0x1;
-    pub(super) const END_HEADERS: u8 = 0x4;
-    pub(super) const PADDED: u8 = 0x8;
-    pub(super) const PRIORITY: u8 = 0x20;
-}
 
 /// The blocks of one connection's peer.
 #[derive(Debug)]
@@ -100,36 +80,6 @@ struct Taken {
     len: usize,
     /// The frames that go on in its place, if others do.
     frames: Option<Vec<u8>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct FrameHead {
-    len: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl FrameHead {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [a, b, c, kind, flags, d, e, f, g] = *bytes.first_chunk::<HEAD_LEN>()?;
-        Some(Self {
-            len: u32::from_be_bytes([0, a, b, c]) as usize,
-            kind,
-            flags,
-            stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
-        })
-    }
-
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.len as u32).to_be_bytes()[1..]);
-        out.extend_from_slice(&[self.kind, self.flags]);
-        out.extend_from_slice(&self.stream.to_be_bytes());
-    }
-
-    fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
 }
 
 impl FieldBlocks {

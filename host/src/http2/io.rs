@@ -1,6 +1,6 @@
 //! A [`Transport`] as `h2` wants its connections: one value that reads and writes.
 //!
-//! Frames are counted as they pass, see `frames`: after some of them the task's turn ends, and a peer that sends too
+//! Frames are counted as they pass, see `frame_meter`: after some of them the task's turn ends, and a peer that sends too
 //! many without content has its connection closed. The heads and trailers in them are checked, see `field_blocks`.
 //!
 //! A client's connection is closed so that the client can read what it was sent last although it is still sending: a
@@ -18,7 +18,8 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::field_blocks::{FieldBlocks, Remarks};
-use super::frames::{FrameMeter, PeerRole};
+use super::frame::PeerRole;
+use super::frame_meter::FrameMeter;
 use crate::deadline::{Deadline, Deadlines};
 use crate::transport::{Link, Transport};
 

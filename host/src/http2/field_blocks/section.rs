@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::http2::frames::PeerRole;
+use crate::http2::frame::PeerRole;
 use crate::http2::hpack::{Name, Value};
 use crate::http2::message::Unfit;
 

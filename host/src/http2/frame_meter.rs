@@ -16,12 +16,8 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::frame::{self, FrameHead, HEAD_LEN, PREFACE_LEN, PeerRole};
 use crate::turn::Steps;
-
-/// The length of a frame's head, in bytes (RFC 9113 §4.1).
-const HEAD_LEN: usize = 9;
-/// What a client sends before its first frame, in bytes (§3.4).
-const PREFACE_LEN: u32 = 24;
 
 /// Frames without content that a peer may send at once.
 const BURST: u32 = 10_000;
@@ -39,23 +35,6 @@ const PER_RECEIVED_DATA: u32 = 4;
 /// A head is paid for as so many small frames, and one more for each [`HEAD_BYTES_PER_STEP`].
 const STEPS_PER_HEAD: u32 = 8;
 const HEAD_BYTES_PER_STEP: u32 = 64;
-
-/// Types of frames (§6).
-mod kind {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const PUSH_PROMISE: u8 = 5;
-    pub(super) const CONTINUATION: u8 = 9;
-}
-/// The flag of DATA that ends a stream.
-const END_STREAM: u8 = 1;
-
-/// Which end of the connection the peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PeerRole {
-    Client,
-    Server,
-}
 
 /// The frames of one connection.
 #[derive(Debug)]
@@ -100,10 +79,10 @@ impl FrameMeter {
     pub(super) fn send(&mut self, mut bytes: &[u8]) {
         while let Some(head) = self.sent.next(&mut bytes) {
             match (head.kind, self.peer) {
-                (kind::DATA, _) if head.len > 0 => {
-                    self.add(PER_SENT_DATA + head.len / SENT_BYTES_PER_FRAME);
+                (frame::DATA, _) if head.len > 0 => {
+                    self.add(PER_SENT_DATA + head.len as u32 / SENT_BYTES_PER_FRAME);
                 }
-                (kind::HEADERS, PeerRole::Server) => self.add(PER_REQUEST),
+                (frame::HEADERS, PeerRole::Server) => self.add(PER_REQUEST),
                 _ => {}
             }
         }
@@ -127,14 +106,14 @@ impl FrameMeter {
     /// Counts a frame; gives what it costs, in steps.
     fn take(&mut self, head: FrameHead) -> u32 {
         match (head.kind, self.peer) {
-            (kind::DATA, _) if head.len > 0 => self.add(PER_RECEIVED_DATA),
-            (kind::DATA, _) if head.flags & END_STREAM != 0 => {}
-            (kind::HEADERS, PeerRole::Client) => self.add(PER_REQUEST),
+            (frame::DATA, _) if head.len > 0 => self.add(PER_RECEIVED_DATA),
+            (frame::DATA, _) if head.has(frame::END_STREAM) => {}
+            (frame::HEADERS, PeerRole::Client) => self.add(PER_REQUEST),
             _ => self.spend(),
         }
         match head.kind {
-            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
-                STEPS_PER_HEAD + head.len / HEAD_BYTES_PER_STEP
+            frame::HEADERS | frame::PUSH_PROMISE | frame::CONTINUATION => {
+                STEPS_PER_HEAD + head.len as u32 / HEAD_BYTES_PER_STEP
             }
             _ => 1,
         }
@@ -167,24 +146,17 @@ impl FrameMeter {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FrameHead {
-    len: u32,
-    kind: u8,
-    flags: u8,
-}
-
 /// Frame heads out of bytes that come in pieces.
 #[derive(Debug)]
 struct HeadReader {
     /// Bytes before the next head.
-    skip: u32,
+    skip: usize,
     head: [u8; HEAD_LEN],
     head_len: usize,
 }
 
 impl HeadReader {
-    fn behind(skip: u32) -> Self {
+    fn behind(skip: usize) -> Self {
         Self {
             skip,
             head: [0; HEAD_LEN],
@@ -198,9 +170,9 @@ impl HeadReader {
 
     /// Takes bytes up to the end of a head; `None`: all of them.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
-        let skipped = (self.skip as usize).min(bytes.len());
+        let skipped = self.skip.min(bytes.len());
         *bytes = &bytes[skipped..];
-        self.skip -= skipped as u32;
+        self.skip -= skipped;
         let (part, rest) = bytes.split_at((HEAD_LEN - self.head_len).min(bytes.len()));
         *bytes = rest;
         self.head[self.head_len..][..part.len()].copy_from_slice(part);
@@ -209,10 +181,9 @@ impl HeadReader {
             return None;
         }
         self.head_len = 0;
-        let [a, b, c, kind, flags, ..] = self.head;
-        let len = u32::from_be_bytes([0, a, b, c]);
-        self.skip = len;
-        Some(FrameHead { len, kind, flags })
+        let head = FrameHead::of(&self.head);
+        self.skip = head.len;
+        Some(head)
     }
 }
 
@@ -243,7 +214,7 @@ mod tests {
     #[test]
     fn heads_are_read_at_every_split() {
         let bytes = [
-            vec![b'x'; PREFACE_LEN as usize],
+            vec![b'x'; PREFACE_LEN],
             frame(4, 0, b""),
             frame(0, 1, b"content"),
             frame(PING, 1, b"12345678"),
@@ -280,11 +251,11 @@ mod tests {
             frame(PING, 1, b"12345678"),
             frame(7, 0, b"12345678"),
             frame(WINDOW_UPDATE, 0, b"1234"),
-            frame(kind::CONTINUATION, 0, b""),
+            frame(frame::CONTINUATION, 0, b""),
             frame(0x77, 0, b""),
-            frame(kind::DATA, 0, b""),
+            frame(frame::DATA, 0, b""),
             // Interim responses.
-            frame(kind::HEADERS, 4, b"1"),
+            frame(frame::HEADERS, 4, b"1"),
         ] {
             let mut meter = of_server();
             receive(&mut meter, BURST, &idle);
@@ -298,8 +269,11 @@ mod tests {
     #[test]
     fn window_updates_and_pings_for_content_are_none_of_a_flood() {
         let mut meter = FrameMeter::new(PeerRole::Client);
-        meter.receive(&[0; PREFACE_LEN as usize]);
-        let (message, update) = (frame(kind::DATA, 0, b"m"), frame(WINDOW_UPDATE, 0, b"1234"));
+        meter.receive(&[0; PREFACE_LEN]);
+        let (message, update) = (
+            frame(frame::DATA, 0, b"m"),
+            frame(WINDOW_UPDATE, 0, b"1234"),
+        );
         let ping = frame(PING, 0, b"12345678");
         for _ in 0..10 * BURST {
             meter.send(&message);
@@ -310,7 +284,7 @@ mod tests {
             meter.receive(&[&message[..], &ping].concat());
         }
         // A reader that gives window back for each KiB of a large frame.
-        let large = frame(kind::DATA, 0, &[0; 16_384]);
+        let large = frame(frame::DATA, 0, &[0; 16_384]);
         for _ in 0..BURST {
             meter.send(&large);
             receive(&mut meter, 32, &update);
@@ -321,9 +295,9 @@ mod tests {
     #[test]
     fn requests_may_be_prioritised() {
         let mut meter = FrameMeter::new(PeerRole::Client);
-        meter.receive(&[0; PREFACE_LEN as usize]);
+        meter.receive(&[0; PREFACE_LEN]);
         for _ in 0..BURST {
-            meter.receive(&frame(kind::HEADERS, 5, b"request"));
+            meter.receive(&frame(frame::HEADERS, 5, b"request"));
             receive(&mut meter, PER_REQUEST, &frame(2, 0, b"12345"));
         }
         assert!(!meter.is_flooded());
@@ -343,10 +317,10 @@ mod tests {
     fn frames_are_paid_by_what_they_cost() {
         let mut meter = of_server();
         assert_eq!(meter.receive(&frame(PING, 1, b"12345678")), 1);
-        let head = frame(kind::HEADERS, 4, &[0; 4096]);
+        let head = frame(frame::HEADERS, 4, &[0; 4096]);
         assert_eq!(meter.receive(&head[..100]), 72);
         assert_eq!(meter.receive(&head[100..]), 0);
-        assert_eq!(meter.receive(&frame(kind::DATA, 0, &[0; 4096])), 1);
+        assert_eq!(meter.receive(&frame(frame::DATA, 0, &[0; 4096])), 1);
     }
 
     #[test]
