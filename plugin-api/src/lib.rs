@@ -83,7 +83,7 @@
 //! redirect by a plugin, and inside an intercepted tunnel to an address, where the client may claim any host. A deny
 //! rule should apply if any of [`Exchange::hosts`] matches, an allow rule only if all of them match. For secrets, and
 //! for anything that is stored or counted by host, use [`Exchange::proven_host`]. Hosts are in canonical form; convert
-//! hosts of a configuration with [`canonical_host`].
+//! hosts of a configuration with [`canonical_host`], or read `host:port` with [`Authority::parse`].
 //!
 //! [`Exchange::set_upstream`] changes only the connection; [`Exchange::set_host`] also changes the request: target,
 //! `Host`, server name and verification. [`Exchange::set_method`] changes the method that is sent to the upstream.
@@ -463,7 +463,8 @@ pub use outcome::{
 pub use plugin_api_macros::filter;
 #[doc(inline)]
 pub use plugin_contract::{
-    HostInvalid, canonical_address, canonical_host, is_field_value, is_host_owned, is_token,
+    Authority, AuthorityInvalid, HostInvalid, MAX_HOST_NAME_LEN, canonical_address, canonical_host,
+    is_field_value, is_host_owned, is_token,
 };
 pub use protocol::{Claim, ClientStream, Protocol};
 pub use subscriber::{Event, EventKind, Subscriber};

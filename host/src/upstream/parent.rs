@@ -5,14 +5,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use plugin_contract::canonical_host;
+use plugin_contract::{Authority, AuthorityInvalid};
 
 use crate::config::BasicAuth;
 
 /// Longest user name and password of SOCKS5, in bytes (RFC 1929 §2).
 const MAX_SOCKS_CREDENTIAL: usize = 255;
-/// Longest name that the DNS knows, in bytes.
-const MAX_NAME_LEN: usize = 253;
 
 /// A proxy that connects or forwards for us.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -49,12 +47,9 @@ pub(crate) enum ParentError {
     /// It does not begin with a scheme that we speak.
     #[error("does not begin with http://, https://, socks5:// or socks5h://")]
     SchemeUnsupported,
-    /// The host is neither a name nor an address.
-    #[error("has no valid host; write a name or an address, IPv6 in brackets")]
-    HostInvalid,
-    /// The port is no number from 1 to 65535.
-    #[error("has a port that is not a number from 1 to 65535")]
-    PortInvalid,
+    /// The host or the port is invalid.
+    #[error("has {0}")]
+    AuthorityInvalid(AuthorityInvalid),
     /// Something follows the port.
     #[error("has a path, a query or a fragment")]
     PathUnexpected,
@@ -82,7 +77,8 @@ impl Parent {
             Some((userinfo, authority)) => (Some(userinfo), authority),
             None => (None, authority),
         };
-        let (host, port) = split_authority(authority).ok_or(ParentError::HostInvalid)?;
+        let Authority { host, port } =
+            Authority::parse(authority).map_err(ParentError::AuthorityInvalid)?;
         let credentials = match userinfo {
             Some(userinfo) => Some(Credentials::parse(userinfo, scheme)?),
             None => None,
@@ -93,11 +89,8 @@ impl Parent {
         };
         Ok(Self {
             scheme,
-            host: checked_host(host).ok_or(ParentError::HostInvalid)?,
-            port: match port {
-                "" => scheme.default_port(),
-                port => checked_port(port).ok_or(ParentError::PortInvalid)?,
-            },
+            host: host.into_owned(),
+            port: port.unwrap_or_else(|| scheme.default_port()),
             credentials,
             authorization,
         })
@@ -179,30 +172,6 @@ impl Credentials {
     }
 }
 
-/// Host and port as they are written; the port may be empty. Brackets stay.
-fn split_authority(authority: &str) -> Option<(&str, &str)> {
-    let end = match authority.starts_with('[') {
-        true => authority.find(']')? + 1,
-        false => authority.find(':').unwrap_or(authority.len()),
-    };
-    match authority.split_at(end) {
-        (host, "") => Some((host, "")),
-        (host, port) => Some((host, port.strip_prefix(':')?)),
-    }
-}
-
-fn checked_host(host: &str) -> Option<String> {
-    canonical_host(host)
-        .ok()
-        .filter(|host| host.len() <= MAX_NAME_LEN)
-        .map(Cow::into_owned)
-}
-
-fn checked_port(port: &str) -> Option<u16> {
-    let is_decimal = port.bytes().all(|byte| byte.is_ascii_digit());
-    port.parse().ok().filter(|port| is_decimal && *port != 0)
-}
-
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -224,11 +193,11 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 impl fmt::Display for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
-        match host.contains(':') {
-            true => write!(f, "{scheme}://[{host}]:{port}"),
-            false => write!(f, "{scheme}://{host}:{port}"),
-        }
+        let authority = Authority {
+            host: Cow::Borrowed(&self.host),
+            port: Some(self.port),
+        };
+        write!(f, "{}://{authority}", self.scheme.as_str())
     }
 }
 
@@ -258,6 +227,7 @@ mod tests {
         for (url, shown) in [
             ("http://Proxy:3128", "http://proxy:3128"),
             ("http://proxy", "http://proxy:80"),
+            ("http://proxy:/", "http://proxy:80"),
             ("HTTPS://proxy/", "https://proxy:443"),
             ("socks5://10.0.0.1", "socks5://10.0.0.1:1080"),
             ("socks5h://a_b.c-d.:9", "socks5://a_b.c-d:9"),
@@ -321,7 +291,10 @@ mod tests {
             "http://u:p@",
             "http://ä",
         ] {
-            assert_refused(url, HostInvalid);
+            assert_refused(
+                url,
+                AuthorityInvalid(plugin_contract::AuthorityInvalid::Host),
+            );
         }
         for url in [
             "http://a:0",
@@ -330,7 +303,10 @@ mod tests {
             "http://a:b",
             "http://a:1:2",
         ] {
-            assert_refused(url, PortInvalid);
+            assert_refused(
+                url,
+                AuthorityInvalid(plugin_contract::AuthorityInvalid::Port),
+            );
         }
         for url in ["http://a/b", "http://a?b", "http://a:1/#", "http://a/b@c"] {
             assert_refused(url, PathUnexpected);

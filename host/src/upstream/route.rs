@@ -1,6 +1,9 @@
 //! The way to an upstream: what to reach, and how.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+
+use plugin_contract::Authority;
 
 use super::parent::{Parent, ParentScheme};
 use super::tls::{HttpVersions, TlsNumber};
@@ -93,10 +96,10 @@ impl<'a> Route<'a> {
 
     /// Writes `host:port` as CONNECT needs it.
     pub(super) fn authority(&self) -> String {
-        let host = self.connect_host();
-        match host.contains(':') {
-            true => format!("[{host}]:{}", self.port),
-            false => format!("{host}:{}", self.port),
-        }
+        let authority = Authority {
+            host: Cow::Borrowed(self.connect_host()),
+            port: Some(self.port),
+        };
+        authority.to_string()
     }
 }

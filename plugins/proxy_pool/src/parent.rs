@@ -3,7 +3,8 @@
 //! All that changes is atomic: exchanges of several threads ask and tell at once, and none waits. Two that tell at
 //! once may count one failure too few; the next one makes up for it. Times are milliseconds since the pool was made.
 
-use plugin_api::{Error, canonical_host};
+use plugin_api::{Authority, Error};
+use std::borrow::Cow;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::{fmt, io, vec};
@@ -106,62 +107,46 @@ impl Parent {
 /// Host and port, without the credentials.
 impl fmt::Display for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        let authority = Authority {
+            host: Cow::Borrowed(&self.host),
+            port: Some(self.port),
+        };
+        authority.fmt(f)
     }
 }
 
 /// Host and port of a proxy's URL.
-fn parse(url: &str) -> Result<(String, u16), &'static str> {
+fn parse(url: &str) -> Result<(String, u16), String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let default_port = match scheme.to_ascii_lowercase().as_str() {
         "http" => 80,
         "https" => 443,
         "socks5" | "socks5h" => 1080,
-        _ => return Err("does not begin with http://, https://, socks5:// or socks5h://"),
+        _ => {
+            return Err(
+                "does not begin with http://, https://, socks5:// or socks5h://".to_owned(),
+            );
+        }
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '?', '#']) {
-        return Err("has a path, a query or a fragment; write special characters as %XX");
+        return Err(
+            "has a path, a query or a fragment; write special characters as %XX".to_owned(),
+        );
     }
     let authority = match rest.rsplit_once('@') {
         Some((credentials, authority)) if are_credentials(credentials) => authority,
         Some(_) => {
             return Err(
-                "has credentials that are not user:password; write special characters as %XX",
+                "has credentials that are not user:password; write special characters as %XX"
+                    .to_owned(),
             );
         }
         None => rest,
     };
-    let (host, port) = split_port(authority);
-    let port = match port {
-        None => default_port,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            match digits.parse::<u16>() {
-                Ok(port) if port != 0 => port,
-                _ => return Err("has a port that is not a number from 1 to 65535"),
-            }
-        }
-        Some(_) => return Err("has a port that is not a number from 1 to 65535"),
-    };
-    let host = checked_host(host).ok_or("has no valid host; write IPv6 addresses in brackets")?;
-    Ok((host, port))
-}
-
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    }
-}
-
-fn checked_host(host: &str) -> Option<String> {
-    // IPv6 without brackets could not be told from a port.
-    let is_bare = host.contains(':') && !host.starts_with('[');
-    let host = canonical_host(host).ok().filter(|_| !is_bare)?;
-    (host.len() <= 253).then(|| host.into_owned())
+    let Authority { host, port } =
+        Authority::parse(authority).map_err(|error| format!("has {error}"))?;
+    Ok((host.into_owned(), port.unwrap_or(default_port)))
 }
 
 fn are_credentials(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The server that requests go to.
 
-use plugin_api::{Error, canonical_host};
+use plugin_api::{Authority, Error};
 
 /// A host with a port.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,28 +17,21 @@ impl Server {
     /// # Errors
     /// Anything else, such as a URL or a host alone.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-            let port = decimal(port).filter(|port| *port != 0)?;
-            Some(Self {
-                host: host_of(host)?,
-                port,
-            })
-        });
-        parsed.ok_or_else(|| Error::new(format!("server: `{text}` is not of the form host:port")))
+        let reason = match Authority::parse(text) {
+            Ok(Authority {
+                host,
+                port: Some(port),
+            }) => {
+                return Ok(Self {
+                    host: host.into_owned(),
+                    port,
+                });
+            }
+            Ok(_) => "no port; write host:port".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::new(format!("server: `{text}` has {reason}")))
     }
-}
-
-/// `parse` alone would take a plus sign.
-fn decimal(text: &str) -> Option<u16> {
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_decimal)
-}
-
-fn host_of(text: &str) -> Option<String> {
-    // IPv6 without brackets could not be told from a port.
-    let is_bare = text.contains(':') && !text.starts_with('[');
-    let host = canonical_host(text).ok().filter(|_| !is_bare)?;
-    Some(host.into_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! that would climb is refused and not repaired, since upstreams differ in how they would read it.
 
 use crate::pattern::{Pattern, Piece, braces};
-use plugin_api::canonical_host;
+use plugin_api::Authority;
 use std::fmt::Write;
 
 /// An upstream's URL, with places for captures.
@@ -53,7 +53,10 @@ impl Template {
         let read = |text| parts(text, pattern);
         let path = Some(path).filter(|path| !path.is_empty());
         let template = Self {
-            origin: format!("{scheme}://{}", authority.to_ascii_lowercase()),
+            origin: format!(
+                "{scheme}://{}",
+                authority.trim_end_matches(':').to_ascii_lowercase()
+            ),
             path: path.map(read).transpose()?,
             query: query.map(read).transpose()?,
         };
@@ -141,36 +144,16 @@ fn check_literal(text: &str) -> Result<(), String> {
 }
 
 fn check_authority(authority: &str) -> Result<(), String> {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let is_port = |digits: &str| {
-        let port = digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse::<u16>());
-        matches!(port, Some(Ok(1..)))
-    };
     if authority.contains('@') {
         return Err("has credentials, which are not sent".to_owned());
     }
     if authority.contains(['{', '}']) {
         return Err("takes its host from the request, so clients could choose it".to_owned());
     }
-    if !is_host(host) {
-        return Err("has no valid host; write IPv6 addresses in brackets".to_owned());
+    match Authority::parse(authority) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("has {error}")),
     }
-    match port.is_none_or(is_port) {
-        true => Ok(()),
-        false => Err("has a port that is not a number from 1 to 65535".to_owned()),
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    // IPv6 without brackets could not be told from a port.
-    let is_bare = host.contains(':') && !host.starts_with('[');
-    !is_bare && host.len() <= 253 && canonical_host(host).is_ok()
 }
 
 /// Whether a path climbs whatever is captured.

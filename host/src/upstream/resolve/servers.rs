@@ -21,6 +21,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
+use plugin_contract::MAX_HOST_NAME_LEN;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Answer, Family, Fault, MAX_ADDRESSES, ResolveError, ServerFault};
@@ -33,8 +34,7 @@ const HEDGE: Duration = Duration::from_millis(500);
 const DENIAL_DELAY: Duration = Duration::from_secs(1);
 /// How long the server that answered is asked first.
 const PREFERENCE: Duration = Duration::from_secs(30);
-/// The longest name in text, without the final dot (RFC 1035 §3.1).
-const MAX_NAME_LEN: usize = 253;
+/// The longest label of a name, in bytes (RFC 1035 §2.3.4).
 const MAX_LABEL_LEN: usize = 63;
 
 /// The name servers of one worker.
@@ -314,7 +314,7 @@ fn answer(lookup: &Lookup, family: Family) -> Answer {
 
 /// The labels of `host` as they are; not yet absolute.
 fn name_of(host: &str) -> Result<Name, ResolveError> {
-    if host.len() > MAX_NAME_LEN {
+    if host.len() > MAX_HOST_NAME_LEN {
         return Err(ResolveError::NameTooLong);
     }
     if host.split('.').any(|label| label.len() > MAX_LABEL_LEN) {

@@ -1,6 +1,6 @@
 //! The messages of an exchange, owned.
 
-use crate::canonical_host;
+use crate::Authority;
 use std::borrow::Cow;
 
 pub(crate) type Fields = Vec<(String, Vec<u8>)>;
@@ -23,7 +23,11 @@ impl FakeRequest {
             None => ("http", url),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = split_authority(authority);
+        // What the proxy would refuse is tested with a host that is as it is written.
+        let (host, port) = match Authority::parse(authority) {
+            Ok(Authority { host, port }) => (host.into_owned(), port),
+            Err(_) => (authority.to_ascii_lowercase(), None),
+        };
         let path = match path {
             "" if method == "CONNECT" => String::new(),
             path if path.starts_with('/') => path.to_owned(),
@@ -33,7 +37,7 @@ impl FakeRequest {
             method: method.to_owned(),
             target: url.to_owned(),
             scheme: scheme.to_ascii_lowercase(),
-            host: canonical_host(host).map_or_else(|_| host.to_ascii_lowercase(), Cow::into_owned),
+            host,
             port: port.unwrap_or(if scheme == "http" { 80 } else { 443 }),
             path,
             fields: vec![("Host".to_owned(), authority.as_bytes().to_vec())],
@@ -43,26 +47,17 @@ impl FakeRequest {
 
 impl FakeRequest {
     pub(super) fn readdress(&mut self, host: &str, port: u16) {
-        let host_field = match (host.contains(':'), self.scheme.as_str(), port) {
-            (false, "http", 80) | (false, "https", 443) => host.to_owned(),
-            (true, "http", 80) | (true, "https", 443) => format!("[{host}]"),
-            (false, _, _) => format!("{host}:{port}"),
-            (true, _, _) => format!("[{host}]:{port}"),
+        let is_default = matches!((self.scheme.as_str(), port), ("http", 80) | ("https", 443));
+        let host_field = Authority {
+            host: Cow::Borrowed(host),
+            port: Some(port).filter(|_| !is_default),
         };
         self.fields
             .retain(|(name, _)| !name.eq_ignore_ascii_case("host"));
         self.fields
-            .insert(0, ("Host".to_owned(), host_field.into_bytes()));
+            .insert(0, ("Host".to_owned(), host_field.to_string().into_bytes()));
         (self.host, self.port) = (host.to_owned(), port);
     }
-}
-
-fn split_authority(authority: &str) -> (&str, Option<u16>) {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, None),
-    };
-    (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
 pub(crate) struct FakeResponse {
