@@ -18,7 +18,7 @@ use crate::events::{EventKind, QueuedEvent};
 use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, TunnelStart};
 use crate::generation::{Current, WorkerGeneration};
 use crate::http1::Scheme;
-use crate::http2::server::{End, RequestTargets, ServerOptions};
+use crate::http2::server::{ConnectionEnd, RequestTargets, ServerOptions};
 use crate::http2::{self, LINGER};
 use crate::interception::Guard;
 use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
@@ -202,18 +202,18 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     );
     let client = connection.client;
     match serving.await {
-        End::Closed | End::Idle => {}
-        End::HandshakeTimedOut => {
+        ConnectionEnd::Closed | ConnectionEnd::Idle => {}
+        ConnectionEnd::HandshakeTimedOut => {
             tracing::info!(client.address = %client, "HTTP/2 handshake with a client timed out");
         }
-        End::Abusive(reason) => {
+        ConnectionEnd::Abusive(reason) => {
             tracing::warn!(client.address = %client, %reason, "closing the HTTP/2 connection of an abusive client");
         }
         // Browsers connect to have a connection, and leave it when they do not need it.
-        End::Failed(error) if error.is_io() => {
+        ConnectionEnd::Failed(error) if error.is_io() => {
             tracing::debug!(client.address = %client, %error, "an HTTP/2 connection with a client ended");
         }
-        End::Failed(error) => {
+        ConnectionEnd::Failed(error) => {
             tracing::info!(client.address = %client, %error, "an HTTP/2 connection with a client failed");
         }
     }

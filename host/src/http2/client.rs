@@ -15,11 +15,11 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::oneshot;
 
-pub(crate) use super::client_state::{ClientOptions, Room};
-use super::client_state::{Opened, Shared};
+pub(crate) use super::client_state::{CapacityListener, ClientOptions};
+use super::client_state::{ClientState, OpenStream};
 use super::client_stream::ClientStream;
 use super::failure::failure;
-use super::field_blocks::Remarks;
+use super::field_blocks::StreamFacts;
 use super::io::Io;
 use super::limits::{SEND_BUFFER, STREAM_WINDOW};
 use crate::transport::{Channel, Transport};
@@ -36,7 +36,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A handle of a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Client(Rc<Shared>);
+pub(crate) struct Client(Rc<ClientState>);
 
 impl Client {
     /// Begins to speak HTTP/2 and waits for the upstream to do so and to allow a stream. The caller bounds the time.
@@ -54,20 +54,20 @@ impl Client {
             // Unknown until its settings come: that is how they are noticed.
             .initial_max_send_streams(0)
             .enable_push(false);
-        let remarks = Rc::<Remarks>::default();
-        let io = Io::to_upstream(transport, options.max_head_len, Rc::clone(&remarks));
+        let facts = Rc::<StreamFacts>::default();
+        let io = Io::to_upstream(transport, options.max_head_len, Rc::clone(&facts));
         let (send, mut connection) = builder.handshake::<_, Bytes>(io).await.map_err(failure)?;
         poll_fn(|cx| poll_settings(&mut connection, &send, cx)).await?;
         let (needed, unneeded) = oneshot::channel();
         tokio::task::spawn_local(drive(connection, unneeded));
-        Ok(Self(Rc::new(Shared {
+        Ok(Self(Rc::new(ClientState {
             options,
             send: RefCell::new(send),
             open_streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             is_retired: Cell::new(false),
-            room: OnceCell::new(),
-            remarks,
+            listener: OnceCell::new(),
+            facts,
             _needed: needed,
         })))
     }
@@ -98,9 +98,9 @@ impl Client {
         self.0.supports_websocket()
     }
 
-    /// Tells `room` of every stream that ends. Once for each connection.
-    pub(crate) fn notify_of_room(&self, room: Weak<dyn Room>) {
-        let _ = self.0.room.set(room);
+    /// Tells `listener` of every stream that ends. Once for each connection.
+    pub(crate) fn set_listener(&self, listener: Weak<dyn CapacityListener>) {
+        let _ = self.0.listener.set(listener);
     }
 
     pub(crate) fn open_streams(&self) -> usize {
@@ -114,7 +114,7 @@ impl Client {
 
     /// A channel for one request. It is counted from now on, and opens its stream once a request's head is written.
     pub(crate) fn open(&self) -> Rc<dyn Channel> {
-        Rc::new(ClientStream::new(Opened::new(&self.0)))
+        Rc::new(ClientStream::new(OpenStream::new(&self.0)))
     }
 
     /// Streams that may be open at once.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::sync::oneshot;
 
-use super::field_blocks::Remarks;
+use super::field_blocks::StreamFacts;
 use crate::http1::Scheme;
 
 /// How an upstream's connection is used.
@@ -23,26 +23,26 @@ pub(crate) struct ClientOptions {
 }
 
 /// Somebody who waits for streams to end.
-pub(crate) trait Room: fmt::Debug {
+pub(crate) trait CapacityListener: fmt::Debug {
     /// A stream has ended. Called while nothing of the connection is borrowed.
-    fn has_room(&self);
+    fn capacity_freed(&self);
 }
 
 /// What handles and streams share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ClientState {
     pub(super) options: ClientOptions,
     pub(super) send: RefCell<SendRequest<Bytes>>,
     pub(super) open_streams: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
     pub(super) is_retired: Cell<bool>,
-    pub(super) room: OnceCell<Weak<dyn Room>>,
-    pub(super) remarks: Rc<Remarks>,
+    pub(super) listener: OnceCell<Weak<dyn CapacityListener>>,
+    pub(super) facts: Rc<StreamFacts>,
     /// Tells the driver, by its end, that nobody needs the connection.
     pub(super) _needed: oneshot::Sender<()>,
 }
 
-impl Shared {
+impl ClientState {
     pub(super) fn supports_websocket(&self) -> bool {
         self.send.borrow().is_extended_connect_protocol_enabled()
     }
@@ -55,24 +55,24 @@ impl Shared {
 
 /// A stream that counts as open.
 #[derive(Debug)]
-pub(super) struct Opened(pub(super) Rc<Shared>);
+pub(super) struct OpenStream(pub(super) Rc<ClientState>);
 
-impl Opened {
-    pub(super) fn new(shared: &Rc<Shared>) -> Self {
-        shared.open_streams.set(shared.open_streams.get() + 1);
-        Self(Rc::clone(shared))
+impl OpenStream {
+    pub(super) fn new(state: &Rc<ClientState>) -> Self {
+        state.open_streams.set(state.open_streams.get() + 1);
+        Self(Rc::clone(state))
     }
 }
 
-impl Drop for Opened {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let left = self.0.open_streams.get().saturating_sub(1);
         self.0.open_streams.set(left);
         if left == 0 {
             self.0.idle_since.set(Instant::now());
         }
-        if let Some(room) = self.0.room.get().and_then(Weak::upgrade) {
-            room.has_room();
+        if let Some(listener) = self.0.listener.get().and_then(Weak::upgrade) {
+            listener.capacity_freed();
         }
     }
 }

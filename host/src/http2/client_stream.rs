@@ -20,12 +20,12 @@ use h2::{Reason, StreamId};
 use http::Response;
 use tokio::io::ReadBuf;
 
-use super::client_state::Opened;
+use super::client_state::OpenStream;
 use super::failure::{failure, failure_of, malformed};
-use super::field_blocks::Remarks;
+use super::field_blocks::StreamFacts;
 use super::incoming::Incoming;
-use super::message::{self, Asked, Carried, Padding};
-use super::outgoing::{self, Gathered, Outgoing};
+use super::message::{self, IncomingBody, Padding, RequestKind};
+use super::outgoing::{self, HeadBuffer, Outgoing};
 use crate::buffers;
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError, Unprocessed};
@@ -36,26 +36,26 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct ClientStream {
     /// `None` once it was given to whoever waits for the end of the response.
-    opened: Option<Opened>,
-    request: RefCell<Request>,
-    response: RefCell<Answer>,
+    open_stream: Option<OpenStream>,
+    request: RefCell<RequestState>,
+    response: RefCell<ResponseState>,
     is_reset_on_close: Cell<bool>,
 }
 
 /// How far the request is.
-enum Request {
-    Awaited(Gathered),
+enum RequestState {
+    Awaited(HeadBuffer),
     Sent(Outgoing),
 }
 
 /// How far the response is.
-enum Answer {
+enum ResponseState {
     /// There is no stream yet. Whoever reads is woken when there is one.
     NoStream(Option<Waker>),
     Awaited {
         response: ResponseFuture,
-        remarks: Rc<Remarks>,
-        asked: Asked,
+        facts: Rc<StreamFacts>,
+        kind: RequestKind,
         /// An interim response, as far as it was not handed out.
         interim: Vec<u8>,
         interim_at: usize,
@@ -66,11 +66,11 @@ enum Answer {
 }
 
 impl ClientStream {
-    pub(super) fn new(opened: Opened) -> Self {
+    pub(super) fn new(open_stream: OpenStream) -> Self {
         Self {
-            opened: Some(opened),
-            request: RefCell::new(Request::Awaited(Gathered::default())),
-            response: RefCell::new(Answer::NoStream(None)),
+            open_stream: Some(open_stream),
+            request: RefCell::new(RequestState::Awaited(HeadBuffer::default())),
+            response: RefCell::new(ResponseState::NoStream(None)),
             is_reset_on_close: Cell::new(false),
         }
     }
@@ -78,40 +78,40 @@ impl ClientStream {
     /// Takes bytes of the request's head; how many, and what follows the head once it was sent.
     fn write_head(
         &self,
-        gathered: &mut Gathered,
+        head_buffer: &mut HeadBuffer,
         bytes: &[u8],
     ) -> Result<(usize, Option<Outgoing>), ChannelError> {
-        let (taken, head) = gathered.take(bytes, HeadKind::Request)?;
-        let (Some(head), Some(Opened(shared))) = (head, &self.opened) else {
+        let (taken, head) = head_buffer.take(bytes, HeadKind::Request)?;
+        let (Some(head), Some(OpenStream(state))) = (head, &self.open_stream) else {
             return Ok((taken, None));
         };
-        let may_upgrade = shared.supports_websocket();
-        let (request, asked, continued) =
-            message::read_request(&head, shared.options.scheme, may_upgrade)?;
-        let (response, send) = shared
+        let may_upgrade = state.supports_websocket();
+        let (request, kind, body) =
+            message::read_request(&head, state.options.scheme, may_upgrade)?;
+        let (response, send) = state
             .sender()
-            .send_request(request, outgoing::is_end(continued))
+            .send_request(request, outgoing::is_end(body))
             .map_err(unsent)?;
-        let answer = Answer::Awaited {
+        let answer = ResponseState::Awaited {
             response,
-            remarks: Rc::clone(&shared.remarks),
-            asked,
+            facts: Rc::clone(&state.facts),
+            kind,
             interim: Vec::new(),
             interim_at: 0,
         };
         self.notify_reader(answer);
-        Ok((taken, Some(Outgoing::new(send, continued))))
+        Ok((taken, Some(Outgoing::new(send, body))))
     }
 
     /// Whoever waits for a response without a stream waits no longer.
-    fn notify_reader(&self, answer: Answer) {
-        if let Answer::NoStream(Some(reader)) = self.response.replace(answer) {
+    fn notify_reader(&self, answer: ResponseState) {
+        if let ResponseState::NoStream(Some(reader)) = self.response.replace(answer) {
             reader.wake();
         }
     }
 }
 
-impl Answer {
+impl ResponseState {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -147,8 +147,8 @@ impl Answer {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         let Self::Awaited {
             response,
-            remarks,
-            asked,
+            facts,
+            kind,
             interim,
             ..
         } = self
@@ -156,12 +156,12 @@ impl Answer {
             return Poll::Ready(Ok(()));
         };
         let stream = response.stream_id();
-        let failed = |error| unprocessed(error, stream, remarks);
+        let failed = |error| unprocessed(error, stream, facts);
         match ready!(response.poll_informational(cx)) {
             Some(Ok(head)) => {
                 let (parts, ()) = head.into_parts();
                 *interim = buffers::small();
-                message::write_response(&parts, false, asked, interim).map_err(malformed)?;
+                message::write_response(&parts, false, kind, interim).map_err(malformed)?;
             }
             Some(Err(error)) => return Poll::Ready(Err(failed(error))),
             None => {
@@ -169,11 +169,11 @@ impl Answer {
                 let (parts, recv) = head.into_parts();
                 let mut text = buffers::small();
                 let has_content = !recv.is_end_stream();
-                let carried = message::write_response(&parts, has_content, asked, &mut text)
+                let body = message::write_response(&parts, has_content, kind, &mut text)
                     .map_err(malformed)?;
                 let mut incoming =
-                    Incoming::new(text, recv, carried, Padding::TakenOff, Rc::clone(remarks));
-                if carried == Carried::Bytes {
+                    Incoming::new(text, recv, body, Padding::Trimmed, Rc::clone(facts));
+                if body == IncomingBody::Tunnel {
                     incoming.release();
                 }
                 *self = Self::Arriving(incoming);
@@ -208,17 +208,17 @@ impl Channel for ClientStream {
         let mut at = 0;
         while at < bytes.len() {
             match &mut *request {
-                Request::Awaited(gathered) => {
-                    let written = self.write_head(gathered, &bytes[at..]);
+                RequestState::Awaited(head_buffer) => {
+                    let written = self.write_head(head_buffer, &bytes[at..]);
                     let (taken, sent) = written.inspect_err(|error| {
-                        self.notify_reader(Answer::Failed(error.again()));
+                        self.notify_reader(ResponseState::Failed(error.again()));
                     })?;
                     at += taken;
                     if let Some(outgoing) = sent {
-                        *request = Request::Sent(outgoing);
+                        *request = RequestState::Sent(outgoing);
                     }
                 }
-                Request::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
+                RequestState::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
                     Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
                     // It waits, or fails, the next time.
                     _ if at > 0 => break,
@@ -231,15 +231,15 @@ impl Channel for ClientStream {
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(match &mut *self.request.borrow_mut() {
-            Request::Awaited(_) => Ok(()),
-            Request::Sent(outgoing) => outgoing.close(),
+            RequestState::Awaited(_) => Ok(()),
+            RequestState::Sent(outgoing) => outgoing.close(),
         })
     }
 
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut *self.request.borrow_mut() {
-            Request::Awaited(_) => Poll::Pending,
-            Request::Sent(outgoing) => outgoing.poll_reset(cx).map(|_| ()),
+            RequestState::Awaited(_) => Poll::Pending,
+            RequestState::Sent(outgoing) => outgoing.poll_reset(cx).map(|_| ()),
         }
     }
 
@@ -249,16 +249,16 @@ impl Channel for ClientStream {
 
     fn is_quiet(&self) -> bool {
         match &mut *self.response.borrow_mut() {
-            Answer::NoStream(_) => true,
-            Answer::Arriving(incoming) => incoming.is_quiet(),
-            Answer::Awaited { .. } | Answer::Failed(_) => false,
+            ResponseState::NoStream(_) => true,
+            ResponseState::Arriving(incoming) => incoming.is_quiet(),
+            ResponseState::Awaited { .. } | ResponseState::Failed(_) => false,
         }
     }
 }
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        let Request::Sent(outgoing) = self.request.get_mut() else {
+        let RequestState::Sent(outgoing) = self.request.get_mut() else {
             return;
         };
         if outgoing.is_tunnel() && !self.is_reset_on_close.get() {
@@ -268,16 +268,16 @@ impl Drop for ClientStream {
         }
         let answer = std::mem::replace(
             self.response.get_mut(),
-            Answer::Failed(io::ErrorKind::ConnectionAborted.into()),
+            ResponseState::Failed(io::ErrorKind::ConnectionAborted.into()),
         );
         match answer {
-            Answer::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
-                await_end(incoming, self.opened.take());
+            ResponseState::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
+                await_end(incoming, self.open_stream.take());
             }
             _ => {
                 outgoing.reset(Reason::CANCEL);
-                if let Some(Opened(shared)) = &self.opened {
-                    shared.remarks.add_cancelled(outgoing.stream());
+                if let Some(OpenStream(state)) = &self.open_stream {
+                    state.facts.add_cancelled(outgoing.stream());
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Drop for ClientStream {
 }
 
 /// Lets the end of a response that was read come in a frame of its own: a reset would count as a cancelled request.
-fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
+fn await_end(mut incoming: Incoming, open_stream: Option<OpenStream>) {
     let mut cx = Context::from_waker(Waker::noop());
     if incoming.poll_end(&mut cx).is_ready() {
         return;
@@ -294,22 +294,22 @@ fn await_end(mut incoming: Incoming, opened: Option<Opened>) {
         let end = poll_fn(|cx| incoming.poll_end(cx));
         // Past its time the stream is cancelled.
         let is_late = tokio::time::timeout(END_WITHIN, end).await.is_err();
-        if let (true, Some(Opened(shared))) = (is_late, &opened) {
-            shared.remarks.add_cancelled(incoming.stream());
+        if let (true, Some(OpenStream(state))) = (is_late, &open_stream) {
+            state.facts.add_cancelled(incoming.stream());
         }
-        drop(opened);
+        drop(open_stream);
     });
 }
 
 /// As [`failure_of`], but tells a request apart that the upstream says it has not processed.
-fn unprocessed(error: h2::Error, stream: StreamId, remarks: &Remarks) -> ChannelError {
+fn unprocessed(error: h2::Error, stream: StreamId, facts: &StreamFacts) -> ChannelError {
     let says_so = matches!(
         error.reason(),
         Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED)
     );
     match error.is_remote() && (error.is_go_away() || says_so) {
         true => refused(error),
-        false => failure_of(error, stream, remarks),
+        false => failure_of(error, stream, facts),
     }
 }
 

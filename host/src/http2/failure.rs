@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use h2::{Reason, StreamId};
 
-use super::field_blocks::Remarks;
-use super::message::Unfit;
+use super::field_blocks::StreamFacts;
+use super::message::MessageError;
 use crate::transport::ChannelError;
 
 /// What the rest of the host is told of a message that breaks the rules.
-pub(super) fn malformed(unfit: Unfit) -> ChannelError {
-    ChannelError::Malformed(Arc::new(unfit))
+pub(super) fn malformed(error: MessageError) -> ChannelError {
+    ChannelError::Malformed(Arc::new(error))
 }
 
 /// What the rest of the host is told when a stream or its connection fails.
@@ -27,12 +27,12 @@ pub(super) fn failure(error: h2::Error) -> ChannelError {
 }
 
 /// As [`failure`], for a message that may have been found malformed on its way to `h2`.
-pub(super) fn failure_of(error: h2::Error, stream: StreamId, remarks: &Remarks) -> ChannelError {
+pub(super) fn failure_of(error: h2::Error, stream: StreamId, facts: &StreamFacts) -> ChannelError {
     let is_malformed = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
-    match remarks.reason(stream.as_u32()) {
+    match facts.reason(stream.as_u32()) {
         Some(reason) if is_malformed => malformed(reason),
         // What else `h2` takes for malformed in one message alone.
-        None if is_malformed && error.is_reset() => malformed(Unfit::LengthInvalid),
+        None if is_malformed && error.is_reset() => malformed(MessageError::LengthInvalid),
         _ => failure(error),
     }
 }

@@ -14,8 +14,8 @@
 //! there, and some then end the stream short of their Content-Length, for which `h2` would reset it and so take back the
 //! rest of the answer. So the frame goes on without END_STREAM: to whoever reads it, a request that is not whole stays so.
 
-mod remarks;
 mod section;
+mod stream_facts;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +26,8 @@ use tokio::io::ReadBuf;
 
 use super::frame::{self, FLAGS_AT, FrameHead, HEAD_LEN, MAX_FRAME_LEN, PREFACE_LEN, PeerRole};
 use super::hpack::{BlockReader, Corrupt, Entry, FieldTable, Representation, write_string};
-pub(super) use remarks::Remarks;
 use section::{Section, shown_name};
+pub(super) use stream_facts::StreamFacts;
 
 /// Most frames of a block beside those that the longest head needs; `h2` takes fewer.
 const SPARE_FRAMES: usize = 16;
@@ -47,7 +47,7 @@ const MALFORMED: &[u8] = b"\x00\x0aconnection\x01x";
 pub(super) struct FieldBlocks {
     peer: PeerRole,
     table: FieldTable,
-    remarks: Rc<Remarks>,
+    facts: Rc<StreamFacts>,
     /// Bytes before the next frame's head.
     skip: usize,
     /// The latest stream of a client.
@@ -66,7 +66,7 @@ pub(super) struct FieldBlocks {
 }
 
 /// How far bytes go on as they are.
-enum Walked {
+enum Scanned {
     All,
     /// Up to here; behind it a frame begins that has not come whole.
     Incomplete(usize),
@@ -75,7 +75,7 @@ enum Walked {
 }
 
 /// A block that has come whole.
-struct Taken {
+struct CheckedBlock {
     /// Its length with its frames, in bytes.
     len: usize,
     /// The frames that go on in its place, if others do.
@@ -84,11 +84,11 @@ struct Taken {
 
 impl FieldBlocks {
     /// `max_head_len` is the longest head that is taken, in bytes.
-    pub(super) fn new(peer: PeerRole, max_head_len: usize, remarks: Rc<Remarks>) -> Self {
+    pub(super) fn new(peer: PeerRole, max_head_len: usize, facts: Rc<StreamFacts>) -> Self {
         Self {
             peer,
             table: FieldTable::new(),
-            remarks,
+            facts,
             skip: match peer {
                 PeerRole::Client => PREFACE_LEN,
                 PeerRole::Server => 0,
@@ -108,13 +108,13 @@ impl FieldBlocks {
     /// [`give`](Self::give), at once or with what is received next.
     pub(super) fn receive(&mut self, bytes: &mut [u8]) -> usize {
         if self.held.is_empty() {
-            match self.walk(bytes) {
-                Walked::All => return bytes.len(),
-                Walked::Incomplete(at) => {
+            match self.scan(bytes) {
+                Scanned::All => return bytes.len(),
+                Scanned::Incomplete(at) => {
                     self.held.extend_from_slice(&bytes[at..]);
                     return at;
                 }
-                Walked::Rewritten(range, frames) => {
+                Scanned::Rewritten(range, frames) => {
                     self.ready.extend_from_slice(&frames);
                     self.held.extend_from_slice(&bytes[range.end..]);
                     self.advance();
@@ -147,18 +147,18 @@ impl FieldBlocks {
         let mut held = std::mem::take(&mut self.held);
         let mut at = 0;
         loop {
-            match self.walk(&mut held[at..]) {
-                Walked::All => return self.ready.extend_from_slice(&held[at..]),
-                Walked::Incomplete(0) if at == 0 => {
+            match self.scan(&mut held[at..]) {
+                Scanned::All => return self.ready.extend_from_slice(&held[at..]),
+                Scanned::Incomplete(0) if at == 0 => {
                     self.held = held;
                     return;
                 }
-                Walked::Incomplete(len) => {
+                Scanned::Incomplete(len) => {
                     self.ready.extend_from_slice(&held[at..at + len]);
                     self.held = held[at + len..].to_vec();
                     return;
                 }
-                Walked::Rewritten(range, frames) => {
+                Scanned::Rewritten(range, frames) => {
                     self.ready.extend_from_slice(&held[at..at + range.start]);
                     self.ready.extend_from_slice(&frames);
                     at += range.end;
@@ -168,32 +168,32 @@ impl FieldBlocks {
     }
 
     /// Walks over frames, up to one that does not go on as it is.
-    fn walk(&mut self, bytes: &mut [u8]) -> Walked {
+    fn scan(&mut self, bytes: &mut [u8]) -> Scanned {
         let mut at = 0;
         loop {
             let skipped = self.skip.min(bytes.len() - at);
             at += skipped;
             self.skip -= skipped;
-            if at == bytes.len() || self.remarks.is_blind() {
-                return Walked::All;
+            if at == bytes.len() || self.facts.is_unchecked() {
+                return Scanned::All;
             }
             let Some(head) = FrameHead::read(&bytes[at..]) else {
-                return Walked::Incomplete(at);
+                return Scanned::Incomplete(at);
             };
             match head.kind {
-                frame::HEADERS => match self.take_block(head, &bytes[at..]) {
-                    Ok(None) => return Walked::Incomplete(at),
-                    Ok(Some(Taken { len, frames: None })) => at += len,
-                    Ok(Some(Taken {
+                frame::HEADERS => match self.check_block(head, &bytes[at..]) {
+                    Ok(None) => return Scanned::Incomplete(at),
+                    Ok(Some(CheckedBlock { len, frames: None })) => at += len,
+                    Ok(Some(CheckedBlock {
                         len,
                         frames: Some(frames),
-                    })) => return Walked::Rewritten(at..at + len, frames),
-                    Err(Corrupt) => self.remarks.is_blind.set(true),
+                    })) => return Scanned::Rewritten(at..at + len, frames),
+                    Err(Corrupt) => self.facts.is_unchecked.set(true),
                 },
-                frame::PUSH_PROMISE | frame::CONTINUATION => self.remarks.is_blind.set(true),
+                frame::PUSH_PROMISE | frame::CONTINUATION => self.facts.is_unchecked.set(true),
                 kind => {
                     let is_last = kind == frame::DATA && head.has(frame::END_STREAM);
-                    if is_last && self.remarks.hides_end(head.stream) {
+                    if is_last && self.facts.hides_end(head.stream) {
                         bytes[at + FLAGS_AT] &= !frame::END_STREAM;
                     }
                     if is_last || kind == frame::RST_STREAM {
@@ -206,7 +206,11 @@ impl FieldBlocks {
     }
 
     /// Checks the block that begins `bytes`. `None`: it has not come whole.
-    fn take_block(&mut self, head: FrameHead, bytes: &[u8]) -> Result<Option<Taken>, Corrupt> {
+    fn check_block(
+        &mut self,
+        head: FrameHead,
+        bytes: &[u8],
+    ) -> Result<Option<CheckedBlock>, Corrupt> {
         if head.stream == 0 || head.len > MAX_FRAME_LEN {
             return Err(Corrupt);
         }
@@ -216,7 +220,7 @@ impl FieldBlocks {
         };
         let Some(first) = fragment(head, payload)? else {
             // `h2` resets the stream of such a frame without reading on.
-            return Ok(Some(Taken {
+            return Ok(Some(CheckedBlock {
                 len: end,
                 frames: None,
             }));
@@ -252,7 +256,7 @@ impl FieldBlocks {
             false => &joined,
         };
         let rewritten = self.check(head, block)?;
-        Ok(Some(Taken {
+        Ok(Some(CheckedBlock {
             len: end,
             frames: rewritten.map(|block| frames(head, &block)),
         }))
@@ -321,12 +325,12 @@ impl FieldBlocks {
             PeerRole::Server => {}
         }
         let mut poison: &[u8] = b"";
-        if let Some(reason) = section.unfit {
+        if let Some(reason) = section.error {
             tracing::debug!(stream = head.stream, error = %reason, peer = ?self.peer, "malformed HTTP/2 message");
-            self.remarks.add_reason(head.stream, reason);
+            self.facts.add_reason(head.stream, reason);
             poison = MALFORMED;
         } else if let Some(path) = section.path {
-            self.remarks.add_path(head.stream, path);
+            self.facts.add_path(head.stream, path);
         }
         if edits.is_empty() && poison.is_empty() {
             return Ok(None);
@@ -348,7 +352,7 @@ impl FieldBlocks {
         if self.answered.len() < ANSWERED_KEPT {
             return;
         }
-        let cancelled = std::mem::take(&mut *self.remarks.cancelled.borrow_mut());
+        let cancelled = std::mem::take(&mut *self.facts.cancelled.borrow_mut());
         self.answered.retain(|stream| !cancelled.contains(stream));
         if self.answered.len() >= ANSWERED_KEPT {
             self.answered.remove(0);

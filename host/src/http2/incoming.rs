@@ -12,8 +12,8 @@ use h2::RecvStream;
 use tokio::io::ReadBuf;
 
 use super::failure::{failure_of, malformed};
-use super::field_blocks::Remarks;
-use super::message::{self, Carried, Padding, Unfit};
+use super::field_blocks::StreamFacts;
+use super::message::{self, IncomingBody, MessageError, Padding};
 use crate::buffers;
 use crate::transport::ChannelError;
 
@@ -29,7 +29,7 @@ pub(super) struct Incoming {
     state: State,
     /// What becomes of white space around values of trailers.
     padding: Padding,
-    remarks: Rc<Remarks>,
+    facts: Rc<StreamFacts>,
     /// The answer has begun before the message was whole.
     is_answered_early: bool,
 }
@@ -50,12 +50,12 @@ enum State {
     Trailers,
     Over,
     /// What followed was malformed.
-    Failed(Unfit),
+    Failed(MessageError),
 }
 
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum ReadStatus {
     Bytes,
     /// Nothing, and there will be nothing more.
     End,
@@ -66,15 +66,15 @@ impl Incoming {
     pub(super) fn new(
         text: Vec<u8>,
         recv: RecvStream,
-        carried: Carried,
+        body: IncomingBody,
         padding: Padding,
-        remarks: Rc<Remarks>,
+        facts: Rc<StreamFacts>,
     ) -> Self {
-        let state = match carried {
-            Carried::Nothing => State::Over,
-            Carried::Length(left) => State::Length { left },
-            Carried::Chunked => State::Chunked { is_in_chunk: false },
-            Carried::Bytes => State::Held,
+        let state = match body {
+            IncomingBody::Empty => State::Over,
+            IncomingBody::Length(left) => State::Length { left },
+            IncomingBody::Chunked => State::Chunked { is_in_chunk: false },
+            IncomingBody::Tunnel => State::Held,
         };
         Self {
             text,
@@ -83,7 +83,7 @@ impl Incoming {
             recv,
             state,
             padding,
-            remarks,
+            facts,
             is_answered_early: false,
         }
     }
@@ -94,7 +94,7 @@ impl Incoming {
         let is_whole = matches!(self.state, State::Length { left: 0 }) || self.recv.is_end_stream();
         if matches!(self.state, State::Length { .. }) && !is_whole && !self.is_answered_early {
             self.is_answered_early = true;
-            self.remarks.add_answered(self.stream());
+            self.facts.add_answered(self.stream());
         }
     }
 
@@ -118,18 +118,18 @@ impl Incoming {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
-    ) -> Poll<Result<Given, ChannelError>> {
+    ) -> Poll<Result<ReadStatus, ChannelError>> {
         let before = out.filled().len();
         loop {
             self.give(out);
             if out.remaining() == 0 || self.has_rest() {
-                return Poll::Ready(Ok(Given::Bytes));
+                return Poll::Ready(Ok(ReadStatus::Bytes));
             }
             let is_given = out.filled().len() > before;
             match self.poll_advance(cx) {
                 Poll::Ready(Ok(true)) => {}
-                _ if is_given => return Poll::Ready(Ok(Given::Bytes)),
-                Poll::Ready(Ok(false)) => return Poll::Ready(Ok(Given::End)),
+                _ if is_given => return Poll::Ready(Ok(ReadStatus::Bytes)),
+                Poll::Ready(Ok(false)) => return Poll::Ready(Ok(ReadStatus::End)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -158,7 +158,7 @@ impl Incoming {
 
     /// Whether the peer may send more: it has ended neither the message nor the stream.
     pub(super) fn is_open(&self) -> bool {
-        let has_ended = self.is_answered_early && self.remarks.has_ended(self.stream());
+        let has_ended = self.is_answered_early && self.facts.has_ended(self.stream());
         self.state != State::Over && !self.recv.is_end_stream() && !has_ended
     }
 
@@ -167,7 +167,7 @@ impl Incoming {
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, room: &mut usize) -> Poll<()> {
         let unread = std::mem::take(&mut self.data);
         self.release_window(unread.len());
-        if self.is_answered_early && self.remarks.poll_ended(self.stream(), cx).is_ready() {
+        if self.is_answered_early && self.facts.poll_ended(self.stream(), cx).is_ready() {
             return Poll::Ready(());
         }
         loop {
@@ -214,7 +214,7 @@ impl Incoming {
         match self.state {
             State::Over => Poll::Ready(Ok(false)),
             State::Held => Poll::Pending,
-            State::Failed(unfit) => Poll::Ready(Err(malformed(unfit))),
+            State::Failed(error) => Poll::Ready(Err(malformed(error))),
             State::Trailers => self.poll_trailers(cx),
             State::Length { left: 0 } => Poll::Ready(Ok(false)),
             State::Length { left } => match ready!(self.poll_data(cx))? {
@@ -269,7 +269,7 @@ impl Incoming {
     }
 
     fn failure(&self, error: h2::Error) -> ChannelError {
-        failure_of(error, self.recv.stream_id(), &self.remarks)
+        failure_of(error, self.recv.stream_id(), &self.facts)
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ChannelError>> {
@@ -280,10 +280,10 @@ impl Incoming {
                 self.state = State::Over;
                 Poll::Ready(Ok(true))
             }
-            Err(unfit) => {
+            Err(error) => {
                 buffers::give_back(std::mem::take(&mut self.text));
-                self.state = State::Failed(unfit);
-                Poll::Ready(Err(malformed(unfit)))
+                self.state = State::Failed(error);
+                Poll::Ready(Err(malformed(error)))
             }
         }
     }
@@ -293,7 +293,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         buffers::give_back(std::mem::take(&mut self.text));
         if self.is_answered_early {
-            self.remarks.forget_answered(self.stream());
+            self.facts.forget_answered(self.stream());
         }
     }
 }

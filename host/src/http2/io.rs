@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::field_blocks::{FieldBlocks, Remarks};
+use super::field_blocks::{FieldBlocks, StreamFacts};
 use super::frame::PeerRole;
 use super::frame_meter::FrameMeter;
 use crate::deadline::{Deadline, Deadlines};
@@ -59,27 +59,27 @@ struct Lingering {
     deadline: Deadline,
     since: Option<Instant>,
     swallowed: usize,
-    pulse: Rc<Pulse>,
+    activity: Rc<Activity>,
 }
 
 /// What is going on below a client's connection.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Activity {
     has_written: Cell<bool>,
     is_closing: Cell<bool>,
-    is_hurried: Cell<bool>,
+    skips_linger: Cell<bool>,
     is_flooded: Cell<bool>,
 }
 
-impl Pulse {
+impl Activity {
     /// Whether the peer has taken anything since this was asked last.
     pub(super) fn take_written(&self) -> bool {
         self.has_written.take()
     }
 
     /// The peer gets no time to close after us.
-    pub(super) fn hurry(&self) {
-        self.is_hurried.set(true);
+    pub(super) fn skip_linger(&self) {
+        self.skips_linger.set(true);
     }
 
     /// Whether the peer has sent too many frames without content. Nothing more is read from it.
@@ -98,12 +98,12 @@ impl Io {
     pub(super) fn to_upstream(
         transport: Transport,
         max_head_len: usize,
-        remarks: Rc<Remarks>,
+        facts: Rc<StreamFacts>,
     ) -> Self {
         Self {
             transport,
             frames: FrameMeter::new(PeerRole::Server),
-            blocks: FieldBlocks::new(PeerRole::Server, max_head_len, remarks),
+            blocks: FieldBlocks::new(PeerRole::Server, max_head_len, facts),
             is_crowded: false,
             lingering: None,
         }
@@ -113,24 +113,24 @@ impl Io {
     pub(super) fn to_client(
         transport: Transport,
         max_head_len: usize,
-        remarks: Rc<Remarks>,
+        facts: Rc<StreamFacts>,
         deadlines: &Rc<Deadlines>,
-    ) -> (Self, Rc<Pulse>) {
-        let pulse = Rc::new(Pulse::default());
+    ) -> (Self, Rc<Activity>) {
+        let activity = Rc::new(Activity::default());
         let lingering = Lingering {
             deadline: deadlines.slot(),
             since: None,
             swallowed: 0,
-            pulse: Rc::clone(&pulse),
+            activity: Rc::clone(&activity),
         };
         let io = Self {
             transport,
             frames: FrameMeter::new(PeerRole::Client),
-            blocks: FieldBlocks::new(PeerRole::Client, max_head_len, remarks),
+            blocks: FieldBlocks::new(PeerRole::Client, max_head_len, facts),
             is_crowded: false,
             lingering: Some(lingering),
         };
-        (io, pulse)
+        (io, activity)
     }
 
     fn note_written(
@@ -142,7 +142,7 @@ impl Io {
             return written;
         };
         if let Some(lingering) = &self.lingering {
-            lingering.pulse.has_written.set(true);
+            lingering.activity.has_written.set(true);
         }
         let mut left = len;
         for slice in slices {
@@ -158,7 +158,7 @@ impl Io {
     fn poll_flooded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(lingering) = &self.lingering {
             // Looked at when this poll ends.
-            lingering.pulse.is_flooded.set(true);
+            lingering.activity.is_flooded.set(true);
             return Poll::Pending;
         }
         let upstream = match self.transport.link() {
@@ -251,7 +251,7 @@ impl AsyncWrite for Io {
 
     /// Ready once a client has closed, too, or has had its time.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_closing = |lingering: &Lingering| lingering.pulse.is_closing();
+        let is_closing = |lingering: &Lingering| lingering.activity.is_closing();
         if !self.lingering.as_ref().is_some_and(is_closing) {
             ready!(self.poll_close(cx))?;
         }
@@ -263,13 +263,13 @@ impl AsyncWrite for Io {
         else {
             return Poll::Ready(Ok(()));
         };
-        let pulse = &lingering.pulse;
-        if !pulse.is_closing.replace(true) {
+        let activity = &lingering.activity;
+        if !activity.is_closing.replace(true) {
             lingering.deadline.arm(LINGER);
         }
         let since = lingering.since.get_or_insert_with(Instant::now);
         let mut part = [0; 4096];
-        while !pulse.is_hurried.get() && since.elapsed() < LINGER_LIMIT {
+        while !activity.skips_linger.get() && since.elapsed() < LINGER_LIMIT {
             let mut part = ReadBuf::new(&mut part);
             match transport.split().0.poll_read(cx, &mut part) {
                 Poll::Ready(Ok(0) | Err(_)) => break,

@@ -20,7 +20,7 @@ pub(super) use sent::{read_request, read_response, read_trailers};
 
 /// Why a message of a peer's does not become text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum Unfit {
+pub(super) enum MessageError {
     #[error("the authority is missing")]
     AuthorityMissing,
     #[error("the authority contains user information")]
@@ -74,8 +74,8 @@ pub(super) enum Unfit {
 
 /// What a request asks for, as far as its response depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Content,
+pub(super) enum RequestKind {
+    Ordinary,
     /// HEAD: the response has no content, whatever it says.
     Head,
     /// CONNECT.
@@ -86,23 +86,22 @@ pub(super) enum Asked {
 
 /// How the DATA frames of a stream continue a head in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carried {
-    /// Not at all: there is no content.
-    Nothing,
+pub(super) enum IncomingBody {
+    /// There is no content.
+    Empty,
     /// As they are, this many bytes.
     Length(u64),
     /// In chunks, with trailers.
     Chunked,
-    /// As they are, both ways, once the other side has agreed: a tunnel.
-    Bytes,
+    /// As they are, both ways, once the other side has agreed.
+    Tunnel,
 }
 
 /// How text continues behind a head, and so which DATA frames it becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Continued {
+pub(super) enum OutgoingBody {
     Framed(BodyFraming),
-    /// A tunnel.
-    Bytes,
+    Tunnel,
 }
 
 /// Whom the requests of a connection are for, which decides the form of their targets (RFC 9112 §3.2).
@@ -125,17 +124,17 @@ pub(super) enum Padding {
     /// It is refused: requests.
     Refused,
     /// It is taken off: responses. Many servers send it, and in text it means nothing.
-    TakenOff,
+    Trimmed,
 }
 
 impl Padding {
     /// The value as it would be read in text. Control characters are refused by its type.
-    fn settle(self, value: &[u8]) -> Result<&[u8], Unfit> {
+    fn apply(self, value: &[u8]) -> Result<&[u8], MessageError> {
         let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         match is_padding(value.first()) || is_padding(value.last()) {
             false => Ok(value),
-            true if self == Self::TakenOff => Ok(value.trim_ascii()),
-            true => Err(Unfit::ValuePadded),
+            true if self == Self::Trimmed => Ok(value.trim_ascii()),
+            true => Err(MessageError::ValuePadded),
         }
     }
 }

@@ -12,7 +12,7 @@ use h2::{Reason, SendStream};
 
 use super::failure::failure;
 use super::limits::SEND_BUFFER;
-use super::message::{self, Continued};
+use super::message::{self, OutgoingBody};
 use crate::buffers;
 use crate::http1::{BodyDecoder, HeadKind, HeadLimits, HeadScanner};
 use crate::transport::ChannelError;
@@ -26,13 +26,13 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
 
 /// Puts a head together from as many writes as it takes.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct HeadBuffer {
     /// What came before this write, if the head was not whole then.
     text: Vec<u8>,
     scanner: HeadScanner,
 }
 
-impl Gathered {
+impl HeadBuffer {
     /// How many of the `bytes` belong to the head, and the head once it is whole.
     pub(super) fn take(
         &mut self,
@@ -62,7 +62,7 @@ impl Gathered {
     }
 }
 
-impl Drop for Gathered {
+impl Drop for HeadBuffer {
     fn drop(&mut self) {
         buffers::give_back(std::mem::take(&mut self.text));
     }
@@ -85,27 +85,27 @@ enum State {
 }
 
 /// Whether nothing follows a head, so that it ends the stream.
-pub(super) fn is_end(continued: Continued) -> bool {
-    match continued {
-        Continued::Framed(framing) => BodyDecoder::new(framing).is_complete(),
-        Continued::Bytes => false,
+pub(super) fn is_end(body: OutgoingBody) -> bool {
+    match body {
+        OutgoingBody::Framed(framing) => BodyDecoder::new(framing).is_complete(),
+        OutgoingBody::Tunnel => false,
     }
 }
 
 impl Outgoing {
     /// `send` is of a stream whose head was sent.
-    pub(super) fn new(send: SendStream<Bytes>, continued: Continued) -> Self {
-        let state = match continued {
-            Continued::Framed(_) if is_end(continued) => State::Over,
-            Continued::Framed(framing) => {
+    pub(super) fn new(send: SendStream<Bytes>, body: OutgoingBody) -> Self {
+        let state = match body {
+            OutgoingBody::Framed(_) if is_end(body) => State::Over,
+            OutgoingBody::Framed(framing) => {
                 State::Body(BodyDecoder::new(framing).with_trailer_limit(HEAD_LIMITS.max_head_len))
             }
-            Continued::Bytes => State::Bytes,
+            OutgoingBody::Tunnel => State::Bytes,
         };
         Self {
             send,
             state,
-            is_tunnel: continued == Continued::Bytes,
+            is_tunnel: body == OutgoingBody::Tunnel,
         }
     }
 

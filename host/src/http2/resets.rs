@@ -28,7 +28,7 @@ pub(super) struct StreamCounts {
     now: Cell<u64>,
     started_at: Instant,
     is_abusive: Cell<bool>,
-    is_leaving: Cell<bool>,
+    has_stopped: Cell<bool>,
     /// Tells those who wait for answered clients to stop sending that the connection is about to end.
     leaving: Notify,
 }
@@ -47,20 +47,20 @@ impl StreamCounts {
             now: Cell::new(0),
             started_at: Instant::now(),
             is_abusive: Cell::new(false),
-            is_leaving: Cell::new(false),
+            has_stopped: Cell::new(false),
             leaving: Notify::new(),
         }
     }
 
     /// The connection takes no more streams: nobody waits any longer for clients that were answered early.
-    pub(super) fn leave(&self) {
-        self.is_leaving.set(true);
+    pub(super) fn stop_lingering(&self) {
+        self.has_stopped.set(true);
         self.leaving.notify_waiters();
     }
 
     /// Ends when the connection takes no more streams.
-    pub(super) async fn left(&self) {
-        if !self.is_leaving.get() {
+    pub(super) async fn lingering_stopped(&self) {
+        if !self.has_stopped.get() {
             self.leaving.notified().await;
         }
     }

@@ -16,12 +16,12 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
 
-use super::field_blocks::Remarks;
+use super::field_blocks::StreamFacts;
 use super::incoming::Incoming;
-use super::io::{Io, Pulse};
+use super::io::{Activity, Io};
 use super::limits::{SEND_BUFFER, STREAM_WINDOW};
 pub(crate) use super::message::RequestTargets;
-use super::message::{self, Padding, Unfit};
+use super::message::{self, MessageError, Padding};
 use super::resets::StreamCounts;
 use super::server_stream::ServerStream;
 use crate::buffers;
@@ -62,7 +62,7 @@ pub(crate) struct ServerOptions {
 
 /// Why a client's connection has ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// Either side has said goodbye.
     Closed,
     /// There was no stream for too long.
@@ -96,7 +96,7 @@ impl fmt::Display for Abuse {
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ConnectionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed"),
@@ -117,21 +117,21 @@ pub(crate) async fn serve(
     deadlines: &Rc<Deadlines>,
     is_draining: impl Fn() -> bool,
     on_stream: impl FnMut(Rc<dyn Channel>),
-) -> End {
+) -> ConnectionEnd {
     let deadline = deadlines.slot();
     deadline.arm(options.handshake_timeout);
-    let remarks = Rc::<Remarks>::default();
-    let (io, pulse) = Io::to_client(
+    let facts = Rc::<StreamFacts>::default();
+    let (io, activity) = Io::to_client(
         transport,
         options.max_head_len,
-        Rc::clone(&remarks),
+        Rc::clone(&facts),
         deadlines,
     );
     let handshake = builder(options).handshake(io);
     let connection = match deadline.bound(handshake).await {
         Some(Ok(connection)) => connection,
-        Some(Err(error)) => return End::Failed(error),
-        None => return End::HandshakeTimedOut,
+        Some(Err(error)) => return ConnectionEnd::Failed(error),
+        None => return ConnectionEnd::HandshakeTimedOut,
     };
     deadline.arm(options.idle_timeout);
     let mut serving = Serving {
@@ -141,10 +141,10 @@ pub(crate) async fn serve(
         is_draining,
         on_stream,
         counts: Rc::new(StreamCounts::new()),
-        mood: Mood::Idle,
+        phase: Phase::Idle,
         is_delivering: false,
-        pulse,
-        remarks,
+        activity,
+        facts,
     };
     poll_fn(|cx| serving.poll(cx)).await
 }
@@ -175,30 +175,30 @@ struct Serving<'a, D, S> {
     is_draining: D,
     on_stream: S,
     counts: Rc<StreamCounts>,
-    mood: Mood,
+    phase: Phase,
     /// There is no stream, but the end of an answer was still on its way when something was written last.
     is_delivering: bool,
-    pulse: Rc<Pulse>,
-    remarks: Rc<Remarks>,
+    activity: Rc<Activity>,
+    facts: Rc<StreamFacts>,
 }
 
 /// What the deadline of a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+enum Phase {
     /// There are streams, and no deadline.
     Busy,
     /// There is no stream: the idle timeout.
     Idle,
     /// The client has been told to open no more streams.
-    Leaving { is_idle: bool, is_timed: bool },
+    Draining { is_idle: bool, is_timed: bool },
     /// It had its time to answer that: what still waits to be sent is given up.
     Closing { is_idle: bool },
     /// The client has been sent away: the time it may take to be told.
-    SentAway(Abuse),
+    Disconnecting(Abuse),
 }
 
 impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
@@ -211,71 +211,75 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Pending => {}
             }
-            if self.settle(cx) {
+            if self.advance_phase(cx) {
                 continue;
             }
-            if self.pulse.is_closing() || self.deadline.poll_passed(cx).is_pending() {
+            if self.activity.is_closing() || self.deadline.poll_passed(cx).is_pending() {
                 return Poll::Pending;
             }
-            let Mood::Leaving { is_idle, .. } = self.mood else {
+            let Phase::Draining { is_idle, .. } = self.phase else {
                 return Poll::Ready(self.end());
             };
-            self.mood = Mood::Closing { is_idle };
+            self.phase = Phase::Closing { is_idle };
             self.deadline.arm(GOODBYE);
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 
-    fn failed(&self, error: h2::Error) -> End {
+    fn failed(&self, error: h2::Error) -> ConnectionEnd {
         let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-        match self.mood {
-            Mood::SentAway(abuse) => End::Abusive(abuse),
-            _ if is_calming => End::Abusive(Abuse::Frames),
-            Mood::Closing { .. } => self.end(),
-            _ => End::Failed(error),
+        match self.phase {
+            Phase::Disconnecting(abuse) => ConnectionEnd::Abusive(abuse),
+            _ if is_calming => ConnectionEnd::Abusive(Abuse::Frames),
+            Phase::Closing { .. } => self.end(),
+            _ => ConnectionEnd::Failed(error),
         }
     }
 
-    fn end(&self) -> End {
-        match self.mood {
-            Mood::SentAway(abuse) => End::Abusive(abuse),
-            Mood::Leaving { is_idle: true, .. } | Mood::Closing { is_idle: true } => End::Idle,
-            Mood::Idle | Mood::Busy | Mood::Leaving { .. } | Mood::Closing { .. } => End::Closed,
+    fn end(&self) -> ConnectionEnd {
+        match self.phase {
+            Phase::Disconnecting(abuse) => ConnectionEnd::Abusive(abuse),
+            Phase::Draining { is_idle: true, .. } | Phase::Closing { is_idle: true } => {
+                ConnectionEnd::Idle
+            }
+            Phase::Idle | Phase::Busy | Phase::Draining { .. } | Phase::Closing { .. } => {
+                ConnectionEnd::Closed
+            }
         }
     }
 
     /// Why the client has to be sent away now.
     fn abuse(&self) -> Option<Abuse> {
-        match self.mood {
-            Mood::SentAway(_) => None,
+        match self.phase {
+            Phase::Disconnecting(_) => None,
             _ if self.counts.is_abusive() => Some(Abuse::Resets),
-            _ if self.pulse.is_flooded() => Some(Abuse::IdleFrames),
+            _ if self.activity.is_flooded() => Some(Abuse::IdleFrames),
             _ => None,
         }
     }
 
     /// Does what the state of things asks for; `true`: the connection has something to send.
-    fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+    fn advance_phase(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(abuse) = self.abuse() {
-            self.mood = Mood::SentAway(abuse);
-            self.counts.leave();
+            self.phase = Phase::Disconnecting(abuse);
+            self.counts.stop_lingering();
             self.deadline.arm(GOODBYE);
-            self.pulse.hurry();
+            self.activity.skip_linger();
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return true;
         }
         let has_streams = self.counts.live() > 0;
-        match self.mood {
-            Mood::Busy if !has_streams => {
+        match self.phase {
+            Phase::Busy if !has_streams => {
                 self.deadline.arm(self.quiet_timeout());
                 self.is_delivering = self.connection.has_streams();
-                self.mood = Mood::Idle;
+                self.phase = Phase::Idle;
             }
-            Mood::Idle if has_streams => {
+            Phase::Idle if has_streams => {
                 self.deadline.disarm();
-                self.mood = Mood::Busy;
+                self.phase = Phase::Busy;
             }
-            Mood::Leaving { is_idle, is_timed } if is_timed == has_streams => {
+            Phase::Draining { is_idle, is_timed } if is_timed == has_streams => {
                 match has_streams {
                     true => self.deadline.disarm(),
                     // The end of an answer may still be on its way.
@@ -285,13 +289,13 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                     false => self.deadline.arm(GOODBYE),
                 }
                 let is_timed = !has_streams;
-                self.mood = Mood::Leaving { is_idle, is_timed };
+                self.phase = Phase::Draining { is_idle, is_timed };
             }
             _ => {}
         }
         // The end of an answer whose exchange is over may still be on its way to a client that takes its time.
-        let has_written = self.pulse.take_written();
-        let is_awaited = self.mood == Mood::Idle || matches!(self.mood, Mood::Leaving { .. });
+        let has_written = self.activity.take_written();
+        let is_awaited = self.phase == Phase::Idle || matches!(self.phase, Phase::Draining { .. });
         if has_written && is_awaited && !has_streams {
             let is_delivering = self.connection.has_streams();
             if is_delivering || self.is_delivering {
@@ -299,15 +303,15 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             }
             self.is_delivering = is_delivering;
         }
-        let is_idle = self.mood == Mood::Idle && self.deadline.poll_passed(cx).is_ready();
-        let is_leaving = !matches!(self.mood, Mood::Idle | Mood::Busy);
-        if is_leaving || !(is_idle || (self.is_draining)()) {
+        let is_idle = self.phase == Phase::Idle && self.deadline.poll_passed(cx).is_ready();
+        let is_ending = !matches!(self.phase, Phase::Idle | Phase::Busy);
+        if is_ending || !(is_idle || (self.is_draining)()) {
             return false;
         }
-        self.counts.leave();
+        self.counts.stop_lingering();
         // Set right the next time round.
         let is_timed = has_streams;
-        self.mood = Mood::Leaving { is_idle, is_timed };
+        self.phase = Phase::Draining { is_idle, is_timed };
         self.connection.graceful_shutdown();
         true
     }
@@ -323,44 +327,44 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
     fn accept(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let is_flooded =
             self.counts.live() >= self.options.max_concurrent_streams.saturating_mul(2);
-        if is_flooded || matches!(self.mood, Mood::SentAway(_)) {
+        if is_flooded || matches!(self.phase, Phase::Disconnecting(_)) {
             self.counts.count_reset();
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
-        if self.remarks.is_blind() {
+        if self.facts.is_unchecked() {
             self.counts.count_reset();
             return respond.send_reset(Reason::PROTOCOL_ERROR);
         }
-        let path = self.remarks.take_path(respond.stream_id().as_u32());
+        let path = self.facts.take_path(respond.stream_id().as_u32());
         let (parts, recv) = request.into_parts();
         let mut text = buffers::small();
         let has_content = !recv.is_end_stream();
         let (path, targets) = (path.as_deref(), self.options.targets);
         match message::write_request(&parts, path, has_content, targets, &mut text) {
-            Ok((asked, carried)) => {
-                let remarks = Rc::clone(&self.remarks);
-                let incoming = Incoming::new(text, recv, carried, Padding::Refused, remarks);
+            Ok((kind, body)) => {
+                let facts = Rc::clone(&self.facts);
+                let incoming = Incoming::new(text, recv, body, Padding::Refused, facts);
                 let counts = Rc::clone(&self.counts);
-                let stream = ServerStream::new(asked, incoming, respond, counts);
+                let stream = ServerStream::new(kind, incoming, respond, counts);
                 (self.on_stream)(Rc::new(stream));
             }
-            Err(unfit) => {
+            Err(error) => {
                 buffers::give_back(text);
-                self.refuse(unfit, &mut respond);
+                self.refuse(error, &mut respond);
             }
         }
     }
 
-    fn refuse(&self, unfit: Unfit, respond: &mut SendResponse<Bytes>) {
-        tracing::debug!(error = %unfit, "refused a stream");
-        match unfit {
-            Unfit::ProtocolUnknown => {
+    fn refuse(&self, error: MessageError, respond: &mut SendResponse<Bytes>) {
+        tracing::debug!(%error, "refused a stream");
+        match error {
+            MessageError::ProtocolUnknown => {
                 let mut response = Response::new(());
                 *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
                 // A client that is gone needs no answer.
                 let _ = respond.send_response(response, true);
             }
-            Unfit::NoKey => respond.send_reset(Reason::INTERNAL_ERROR),
+            MessageError::NoKey => respond.send_reset(Reason::INTERNAL_ERROR),
             _ => {
                 self.counts.count_reset();
                 respond.send_reset(Reason::PROTOCOL_ERROR);

@@ -20,10 +20,10 @@ use h2::server::SendResponse;
 use tokio::io::ReadBuf;
 
 use super::failure::failure;
-use super::incoming::{Given, Incoming};
+use super::incoming::{Incoming, ReadStatus};
 use super::limits::{LINGER, LINGER_ROOM};
-use super::message::{self, Asked, Continued};
-use super::outgoing::{self, Gathered, Outgoing};
+use super::message::{self, OutgoingBody, RequestKind};
+use super::outgoing::{self, HeadBuffer, Outgoing};
 use super::resets::StreamCounts;
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError};
@@ -34,10 +34,10 @@ const INTERIM_ROOM: usize = 64 * 1024;
 
 /// See the module.
 pub(super) struct ServerStream {
-    asked: Asked,
+    kind: RequestKind,
     /// `None` once it was given to whoever discards the rest of the request.
     incoming: RefCell<Option<Incoming>>,
-    response: RefCell<Response>,
+    response: RefCell<ResponseState>,
     is_reset_on_close: Cell<bool>,
     /// Why a stream without an answer is reset.
     unanswered: Cell<Reason>,
@@ -46,29 +46,29 @@ pub(super) struct ServerStream {
 }
 
 /// How far the response is.
-enum Response {
+enum ResponseState {
     /// The final head has not been written.
     Awaited {
         respond: SendResponse<Bytes>,
-        gathered: Gathered,
+        head_buffer: HeadBuffer,
     },
     Sent(Outgoing),
 }
 
 impl ServerStream {
     pub(super) fn new(
-        asked: Asked,
+        kind: RequestKind,
         incoming: Incoming,
         respond: SendResponse<Bytes>,
         counts: Rc<StreamCounts>,
     ) -> Self {
         counts.opened();
         Self {
-            asked,
+            kind,
             incoming: RefCell::new(Some(incoming)),
-            response: RefCell::new(Response::Awaited {
+            response: RefCell::new(ResponseState::Awaited {
                 respond,
-                gathered: Gathered::default(),
+                head_buffer: HeadBuffer::default(),
             }),
             is_reset_on_close: Cell::new(false),
             unanswered: Cell::new(Reason::INTERNAL_ERROR),
@@ -81,14 +81,14 @@ impl ServerStream {
     fn write_head(
         &self,
         respond: &mut SendResponse<Bytes>,
-        gathered: &mut Gathered,
+        head_buffer: &mut HeadBuffer,
         bytes: &[u8],
     ) -> Result<(usize, Option<Outgoing>), ChannelError> {
-        let (taken, head) = gathered.take(bytes, HeadKind::Response)?;
+        let (taken, head) = head_buffer.take(bytes, HeadKind::Response)?;
         let Some(head) = head else {
             return Ok((taken, None));
         };
-        let (response, continued) = message::read_response(&head, &self.asked)?;
+        let (response, body) = message::read_response(&head, &self.kind)?;
         if response.status().is_informational() {
             if let Some(room) = self.interim_room.get().checked_sub(head.len()) {
                 self.interim_room.set(room);
@@ -97,19 +97,19 @@ impl ServerStream {
             return Ok((taken, None));
         }
         let send = respond
-            .send_response(response, outgoing::is_end(continued))
+            .send_response(response, outgoing::is_end(body))
             .map_err(failure)?;
         if let Some(incoming) = &mut *self.incoming.borrow_mut() {
-            match continued {
-                Continued::Bytes => incoming.release(),
-                Continued::Framed(_) => incoming.begin_answer(),
+            match body {
+                OutgoingBody::Tunnel => incoming.release(),
+                OutgoingBody::Framed(_) => incoming.begin_answer(),
             }
         }
-        Ok((taken, Some(Outgoing::new(send, continued))))
+        Ok((taken, Some(Outgoing::new(send, body))))
     }
 }
 
-impl Response {
+impl ResponseState {
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
         match self {
             Self::Awaited { respond, .. } => respond.poll_reset(cx),
@@ -138,14 +138,14 @@ impl Channel for ServerStream {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         match incoming.poll_read(cx, out) {
-            Poll::Ready(Ok(Given::Bytes)) => return Poll::Ready(Ok(())),
-            Poll::Ready(Ok(Given::End)) if self.response.borrow().is_tunnel() => {
+            Poll::Ready(Ok(ReadStatus::Bytes)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(ReadStatus::End)) if self.response.borrow().is_tunnel() => {
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending if !incoming.is_held() => return Poll::Pending,
             // Silence.
-            Poll::Ready(Ok(Given::End)) | Poll::Pending => {}
+            Poll::Ready(Ok(ReadStatus::End)) | Poll::Pending => {}
         }
         ready!(self.poll_reset(cx));
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
@@ -156,14 +156,17 @@ impl Channel for ServerStream {
         let mut at = 0;
         while at < bytes.len() {
             match &mut *response {
-                Response::Awaited { respond, gathered } => {
-                    let (taken, sent) = self.write_head(respond, gathered, &bytes[at..])?;
+                ResponseState::Awaited {
+                    respond,
+                    head_buffer,
+                } => {
+                    let (taken, sent) = self.write_head(respond, head_buffer, &bytes[at..])?;
                     at += taken;
                     if let Some(outgoing) = sent {
-                        *response = Response::Sent(outgoing);
+                        *response = ResponseState::Sent(outgoing);
                     }
                 }
-                Response::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
+                ResponseState::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
                     Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
                     // It waits, or fails, the next time.
                     _ if at > 0 => break,
@@ -176,8 +179,8 @@ impl Channel for ServerStream {
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         Poll::Ready(match &mut *self.response.borrow_mut() {
-            Response::Awaited { .. } => Ok(()),
-            Response::Sent(outgoing) => outgoing.close(),
+            ResponseState::Awaited { .. } => Ok(()),
+            ResponseState::Sent(outgoing) => outgoing.close(),
         })
     }
 
@@ -221,19 +224,19 @@ impl Drop for ServerStream {
             return;
         }
         match response {
-            Response::Awaited { respond, .. } => respond.send_reset(self.unanswered.get()),
-            Response::Sent(outgoing) if self.is_reset_on_close.get() => {
+            ResponseState::Awaited { respond, .. } => respond.send_reset(self.unanswered.get()),
+            ResponseState::Sent(outgoing) if self.is_reset_on_close.get() => {
                 outgoing.reset(match outgoing.is_tunnel() {
                     true => Reason::CONNECT_ERROR,
                     false => Reason::INTERNAL_ERROR,
                 });
             }
             // As a socket is closed: the peer's direction ends with ours.
-            Response::Sent(outgoing) if outgoing.is_tunnel() => drop(outgoing.close()),
-            Response::Sent(outgoing) if !outgoing.is_over() => {
+            ResponseState::Sent(outgoing) if outgoing.is_tunnel() => drop(outgoing.close()),
+            ResponseState::Sent(outgoing) if !outgoing.is_over() => {
                 outgoing.reset(Reason::INTERNAL_ERROR);
             }
-            Response::Sent(_) => {}
+            ResponseState::Sent(_) => {}
         }
     }
 }
@@ -251,7 +254,7 @@ fn linger(mut incoming: Incoming, counts: &Rc<StreamCounts>) -> bool {
         let end = async {
             tokio::select! {
                 () = poll_fn(|cx| incoming.poll_discard(cx, &mut room)) => {}
-                () = counts.left() => {}
+                () = counts.lingering_stopped() => {}
             }
         };
         // Past its time the stream is reset.
@@ -265,7 +268,7 @@ fn linger(mut incoming: Incoming, counts: &Rc<StreamCounts>) -> bool {
 impl fmt::Debug for ServerStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerStream")
-            .field("asked", &self.asked)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }

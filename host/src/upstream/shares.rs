@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::http2::client::{Client, Room};
+use crate::http2::client::{CapacityListener, Client};
 use crate::transport::Channel;
 
 /// Connections along one route that are being made at once, while others wait for them.
@@ -156,8 +156,8 @@ impl Shares {
     /// Lets everybody along the route use a connection; a stream of it for whoever has made it.
     pub(super) fn share(self: &Rc<Self>, client: Client) -> SharedStream {
         let this: Rc<Self> = Rc::clone(self);
-        let room: Rc<dyn Room> = this;
-        client.notify_of_room(Rc::downgrade(&room));
+        let listener: Rc<dyn CapacityListener> = this;
+        client.set_listener(Rc::downgrade(&listener));
         let stream = SharedStream::on(&client);
         {
             let state = &mut *self.state.borrow_mut();
@@ -271,8 +271,8 @@ impl State {
 }
 
 /// Streams have ended.
-impl Room for Shares {
-    fn has_room(&self) {
+impl CapacityListener for Shares {
+    fn capacity_freed(&self) {
         if self.state.borrow().in_queue > 0 {
             self.serve();
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::http2::frame::PeerRole;
 use crate::http2::hpack::{Name, Value};
-use crate::http2::message::Unfit;
+use crate::http2::message::MessageError;
 
 /// What has been seen of a field section.
 pub(super) struct Section {
@@ -17,7 +17,7 @@ pub(super) struct Section {
     pub(super) is_interim: bool,
     pub(super) path: Option<Rc<[u8]>>,
     /// The first reason why it is malformed.
-    pub(super) unfit: Option<Unfit>,
+    pub(super) error: Option<MessageError>,
 }
 
 impl Section {
@@ -29,23 +29,23 @@ impl Section {
             pseudo: 0,
             is_interim: false,
             path: None,
-            unfit: None,
+            error: None,
         }
     }
 
-    fn refuse(&mut self, reason: Unfit) {
-        self.unfit.get_or_insert(reason);
+    fn refuse(&mut self, reason: MessageError) {
+        self.error.get_or_insert(reason);
     }
 
     /// What a literal name means.
     pub(super) fn read_name(&mut self, name: &[u8]) -> Name {
         if name.iter().any(u8::is_ascii_uppercase) {
-            self.refuse(Unfit::NameUpperCase);
+            self.refuse(MessageError::NameUpperCase);
             return Name::of(&name.to_ascii_lowercase());
         }
         let name_of = Name::of(name);
         if name_of == Name::Other && !name.iter().all(|byte| is_name_byte(*byte)) {
-            self.refuse(Unfit::NameInvalid);
+            self.refuse(MessageError::NameInvalid);
         }
         name_of
     }
@@ -62,7 +62,7 @@ impl Section {
             }
             Name::Path => (Value::Any, None),
             _ if !value.iter().all(|byte| is_value_byte(*byte)) => {
-                self.refuse(Unfit::ValueInvalid);
+                self.refuse(MessageError::ValueInvalid);
                 (Value::Any, Some(replaced(is_value_byte)))
             }
             Name::Status if value.starts_with(b"1") => (Value::Interim, None),
@@ -75,8 +75,8 @@ impl Section {
         if !name.is_pseudo() {
             self.has_field = true;
             match name {
-                Name::Connection => self.refuse(Unfit::ConnectionField),
-                Name::Te if *value != Value::Trailers => self.refuse(Unfit::TeInvalid),
+                Name::Connection => self.refuse(MessageError::ConnectionField),
+                Name::Te if *value != Value::Trailers => self.refuse(MessageError::TeInvalid),
                 _ => {}
             }
             return;
@@ -84,18 +84,18 @@ impl Section {
         let bit = 1 << name as u8;
         let is_of_response = name == Name::Status;
         if self.is_trailers {
-            self.refuse(Unfit::PseudoInTrailers);
+            self.refuse(MessageError::PseudoInTrailers);
         } else if name == Name::UnknownPseudo {
-            self.refuse(Unfit::PseudoUnknown);
+            self.refuse(MessageError::PseudoUnknown);
         } else if is_of_response != (self.peer == PeerRole::Server) {
             self.refuse(match is_of_response {
-                true => Unfit::PseudoOfResponse,
-                false => Unfit::PseudoOfRequest,
+                true => MessageError::PseudoOfResponse,
+                false => MessageError::PseudoOfRequest,
             });
         } else if self.has_field {
-            self.refuse(Unfit::PseudoLate);
+            self.refuse(MessageError::PseudoLate);
         } else if self.pseudo & bit != 0 {
-            self.refuse(Unfit::PseudoRepeated);
+            self.refuse(MessageError::PseudoRepeated);
         }
         self.pseudo |= bit;
         match value {
@@ -107,11 +107,11 @@ impl Section {
 
     pub(super) fn end(&mut self, ends_stream: bool) {
         if self.is_trailers && !ends_stream {
-            self.refuse(Unfit::TrailersUnended);
+            self.refuse(MessageError::TrailersUnended);
         }
         let has_status = self.pseudo & 1 << Name::Status as u8 != 0;
         if self.peer == PeerRole::Server && !self.is_trailers && !has_status {
-            self.refuse(Unfit::StatusMissing);
+            self.refuse(MessageError::StatusMissing);
         }
     }
 }

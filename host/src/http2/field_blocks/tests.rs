@@ -1,9 +1,9 @@
 //! Blocks at every split, and what `h2` is shown in the place of those that are malformed.
 
-use super::remarks::PATHS_LEN_KEPT;
 use super::section::is_path_byte;
+use super::stream_facts::PATHS_LEN_KEPT;
 use super::*;
-use crate::http2::message::Unfit;
+use crate::http2::message::MessageError;
 use std::task::{Context, Waker};
 
 /// What goes on of the bytes, in the order in which it is given.
@@ -25,22 +25,22 @@ fn pass(blocks: &mut FieldBlocks, pieces: &[&[u8]]) -> Vec<u8> {
     passed
 }
 
-fn of_server() -> (FieldBlocks, Rc<Remarks>) {
-    let remarks = Rc::<Remarks>::default();
+fn of_server() -> (FieldBlocks, Rc<StreamFacts>) {
+    let facts = Rc::<StreamFacts>::default();
     (
-        FieldBlocks::new(PeerRole::Server, 65536, Rc::clone(&remarks)),
-        remarks,
+        FieldBlocks::new(PeerRole::Server, 65536, Rc::clone(&facts)),
+        facts,
     )
 }
 
-fn of_client() -> (FieldBlocks, Rc<Remarks>) {
-    let remarks = Rc::<Remarks>::default();
-    let mut blocks = FieldBlocks::new(PeerRole::Client, 65536, Rc::clone(&remarks));
+fn of_client() -> (FieldBlocks, Rc<StreamFacts>) {
+    let facts = Rc::<StreamFacts>::default();
+    let mut blocks = FieldBlocks::new(PeerRole::Client, 65536, Rc::clone(&facts));
     assert_eq!(
         blocks.receive(&mut b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
         PREFACE_LEN
     );
-    (blocks, remarks)
+    (blocks, facts)
 }
 
 fn framed(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -113,10 +113,10 @@ fn what_is_well_formed_goes_on_as_it_is_at_every_split() {
     ]
     .concat();
     for cut in 0..=bytes.len() {
-        let (mut blocks, remarks) = of_client();
+        let (mut blocks, facts) = of_client();
         let passed = pass(&mut blocks, &[&bytes[..cut], &bytes[cut..]]);
         assert!(passed == bytes, "{cut}");
-        assert!(!remarks.is_blind() && remarks.reasons.borrow().is_empty());
+        assert!(!facts.is_unchecked() && facts.reasons.borrow().is_empty());
     }
     let (mut blocks, _) = of_client();
     let single: Vec<_> = bytes.chunks(1).collect();
@@ -125,7 +125,7 @@ fn what_is_well_formed_goes_on_as_it_is_at_every_split() {
 
 #[test]
 fn paths_that_h2_does_not_take_are_kept_beside_it() {
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     let odd = [
         "/a#b?c",
         "/a<b>",
@@ -150,21 +150,21 @@ fn paths_that_h2_does_not_take_are_kept_beside_it() {
             .collect();
         assert_eq!(shown.len(), path.len());
         assert_eq!(passed, head(stream, &request_block(&shown, false)));
-        assert_eq!(remarks.take_path(stream).as_deref(), Some(path.as_bytes()));
-        assert_eq!(remarks.take_path(stream), None);
+        assert_eq!(facts.take_path(stream).as_deref(), Some(path.as_bytes()));
+        assert_eq!(facts.take_path(stream), None);
     }
-    assert!(!remarks.is_blind());
+    assert!(!facts.is_unchecked());
 }
 
 #[test]
 fn a_path_of_the_table_is_known_again_until_it_is_pushed_out() {
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     pass(&mut blocks, &[&head(1, &request_block("/a#b", true))]);
-    assert_eq!(remarks.take_path(1).as_deref(), Some(&b"/a#b"[..]));
+    assert_eq!(facts.take_path(1).as_deref(), Some(&b"/a#b"[..]));
     // The path is the newest entry, then authority, scheme and method.
     let again = head(3, b"\xc1\xc0\xbf\xbe");
     assert_eq!(pass(&mut blocks, &[&again]), again);
-    assert_eq!(remarks.take_path(3).as_deref(), Some(&b"/a#b"[..]));
+    assert_eq!(facts.take_path(3).as_deref(), Some(&b"/a#b"[..]));
     let many: Vec<_> = (0..100)
         .map(|number| ("x-many", format!("{number:040}")))
         .collect();
@@ -174,30 +174,30 @@ fn a_path_of_the_table_is_known_again_until_it_is_pushed_out() {
         .collect();
     let section = [&request_block("/", false)[..], &block(&many, true)].concat();
     pass(&mut blocks, &[&head(5, &section)]);
-    assert_eq!(remarks.take_path(5), None);
+    assert_eq!(facts.take_path(5), None);
     // 40 entries of 32 + 6 + 40 bytes or more fill the table.
     let beyond = head(7, b"\x82\x87\x84\xf8");
     pass(&mut blocks, &[&beyond]);
-    assert!(remarks.is_blind());
+    assert!(facts.is_unchecked());
 }
 
 #[test]
 fn paths_of_streams_that_nobody_took_are_let_go() {
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     for stream in [1, 3, 5] {
         pass(&mut blocks, &[&head(stream, &request_block("/#", false))]);
     }
-    assert_eq!(remarks.take_path(3).as_deref(), Some(&b"/#"[..]));
-    assert_eq!(remarks.paths.borrow().len(), 1);
+    assert_eq!(facts.take_path(3).as_deref(), Some(&b"/#"[..]));
+    assert_eq!(facts.paths.borrow().len(), 1);
     for stream in (7..9000).step_by(2) {
         pass(&mut blocks, &[&head(stream, &request_block("/#", false))]);
     }
-    assert!(remarks.is_blind());
+    assert!(facts.is_unchecked());
 }
 
 #[test]
 fn the_length_of_paths_that_nobody_takes_is_bounded() {
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     let path = format!("/#{}", "x".repeat(40_000));
     for stream in (1..).step_by(2).take(100) {
         let block = request_block(&path, false);
@@ -212,64 +212,80 @@ fn the_length_of_paths_that_nobody_takes_is_bounded() {
             ],
         );
     }
-    let kept = remarks
+    let kept = facts
         .paths
         .borrow()
         .iter()
         .map(|(_, path)| path.len())
         .sum();
     assert!(
-        remarks.is_blind() && (1..=PATHS_LEN_KEPT).contains(&kept),
+        facts.is_unchecked() && (1..=PATHS_LEN_KEPT).contains(&kept),
         "{kept}"
     );
-    assert_eq!(remarks.paths_len.get(), kept);
-    let last = remarks.paths.borrow().back().map(|(stream, _)| *stream);
-    assert!(remarks.take_path(last.expect("a path")).is_some());
-    assert_eq!(remarks.paths_len.get(), 0);
+    assert_eq!(facts.paths_len.get(), kept);
+    let last = facts.paths.borrow().back().map(|(stream, _)| *stream);
+    assert!(facts.take_path(last.expect("a path")).is_some());
+    assert_eq!(facts.paths_len.get(), 0);
 }
 
 #[test]
 fn malformed_requests_go_on_so_that_h2_resets_them() {
     let whole = request_block("/", false);
     for (fields, shown, reason) in [
-        (vec![("connection", "close")], None, Unfit::ConnectionField),
-        (vec![("keep-alive", "1")], None, Unfit::ConnectionField),
-        (vec![("te", "gzip")], None, Unfit::TeInvalid),
+        (
+            vec![("connection", "close")],
+            None,
+            MessageError::ConnectionField,
+        ),
+        (
+            vec![("keep-alive", "1")],
+            None,
+            MessageError::ConnectionField,
+        ),
+        (vec![("te", "gzip")], None, MessageError::TeInvalid),
         (
             vec![("X-Up", "1")],
             Some(("x-up", "1")),
-            Unfit::NameUpperCase,
+            MessageError::NameUpperCase,
         ),
-        (vec![("x y", "1")], Some(("xxy", "1")), Unfit::NameInvalid),
+        (
+            vec![("x y", "1")],
+            Some(("xxy", "1")),
+            MessageError::NameInvalid,
+        ),
         (
             vec![("x", "a\r\nb")],
             Some(("x", "a__b")),
-            Unfit::ValueInvalid,
+            MessageError::ValueInvalid,
         ),
-        (vec![(":path", "/")], None, Unfit::PseudoRepeated),
-        (vec![(":status", "200")], None, Unfit::PseudoOfResponse),
+        (vec![(":path", "/")], None, MessageError::PseudoRepeated),
+        (
+            vec![(":status", "200")],
+            None,
+            MessageError::PseudoOfResponse,
+        ),
         (
             vec![(":odd", "1")],
             Some(("xodd", "1")),
-            Unfit::PseudoUnknown,
+            MessageError::PseudoUnknown,
         ),
     ] {
-        let (mut blocks, remarks) = of_client();
+        let (mut blocks, facts) = of_client();
         let sent = head(1, &[&whole[..], &block(&fields, false)].concat());
         let shown = shown.map_or(fields, |shown| vec![shown]);
         let expected = [&whole[..], &block(&shown, false), MALFORMED].concat();
         assert_eq!(pass(&mut blocks, &[&sent]), head(1, &expected), "{reason}");
-        assert_eq!(remarks.reason(1), Some(reason));
+        assert_eq!(facts.reason(1), Some(reason));
     }
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     let late = block(&[("x", "y"), (":method", "GET")], false);
     pass(&mut blocks, &[&head(1, &late)]);
-    assert_eq!(remarks.reason(1), Some(Unfit::PseudoLate));
+    assert_eq!(facts.reason(1), Some(MessageError::PseudoLate));
     // The table goes on as the client has it, whatever `h2` was shown.
     let upper = block(&[("X-Up", "1")], true);
     pass(&mut blocks, &[&head(3, &[&whole[..], &upper].concat())]);
     pass(&mut blocks, &[&head(5, &[&whole[..], b"\xbe"].concat())]);
-    assert_eq!((remarks.reason(5), remarks.is_blind()), (None, false));
+    assert_eq!((facts.reason(5), facts.is_unchecked()), (None, false));
 }
 
 #[test]
@@ -285,11 +301,11 @@ fn trailers_have_no_pseudo_fields_and_end_the_stream() {
         (
             frame::END_STREAM,
             [(":path", "/")],
-            Some(Unfit::PseudoInTrailers),
+            Some(MessageError::PseudoInTrailers),
         ),
-        (0, [("x-sum", "1")], Some(Unfit::TrailersUnended)),
+        (0, [("x-sum", "1")], Some(MessageError::TrailersUnended)),
     ] {
-        let (mut blocks, remarks) = of_client();
+        let (mut blocks, facts) = of_client();
         let trailers = framed(
             frame::HEADERS,
             frame::END_HEADERS | flags,
@@ -297,7 +313,7 @@ fn trailers_have_no_pseudo_fields_and_end_the_stream() {
             &block(&fields, false),
         );
         pass(&mut blocks, &[&whole, &trailers]);
-        assert_eq!(remarks.reason(1), reason);
+        assert_eq!(facts.reason(1), reason);
     }
 }
 
@@ -318,27 +334,27 @@ fn responses_are_told_from_their_trailers() {
         (vec![response(end, &[("x", "y")])], None),
         (
             vec![response(end, &[(":status", "200")])],
-            Some(Unfit::PseudoInTrailers),
+            Some(MessageError::PseudoInTrailers),
         ),
         (vec![framed(frame::DATA, end, 1, b"x")], None),
     ] {
-        let (mut blocks, remarks) = of_server();
+        let (mut blocks, facts) = of_server();
         let frames = [&[interim.clone(), final_head.clone()][..], &rest].concat();
         let frames: Vec<_> = frames.iter().map(|frame| &frame[..]).collect();
         pass(&mut blocks, &frames);
-        assert_eq!(remarks.reason(1), reason);
+        assert_eq!(facts.reason(1), reason);
         assert_eq!(blocks.answered, Vec::<u32>::new());
     }
     for (fields, reason) in [
-        (vec![("x", "y")], Unfit::StatusMissing),
+        (vec![("x", "y")], MessageError::StatusMissing),
         (
             vec![(":status", "200"), (":path", "/")],
-            Unfit::PseudoOfRequest,
+            MessageError::PseudoOfRequest,
         ),
     ] {
-        let (mut blocks, remarks) = of_server();
+        let (mut blocks, facts) = of_server();
         pass(&mut blocks, &[&response(end, &fields)]);
-        assert_eq!(remarks.reason(1), Some(reason));
+        assert_eq!(facts.reason(1), Some(reason));
     }
 }
 
@@ -361,27 +377,27 @@ fn the_end_of_content_is_hidden_where_the_answer_has_begun_and_nowhere_else() {
     .concat();
     let mut cx = Context::from_waker(Waker::noop());
     for cut in 0..=sent.len() {
-        let (mut blocks, remarks) = of_client();
-        remarks.add_answered(1);
-        assert!(!remarks.has_ended(1) && remarks.poll_ended(1, &mut cx).is_pending());
+        let (mut blocks, facts) = of_client();
+        facts.add_answered(1);
+        assert!(!facts.has_ended(1) && facts.poll_ended(1, &mut cx).is_pending());
         let passed = pass(&mut blocks, &[&sent[..cut], &sent[cut..]]);
         assert!(passed == shown, "{cut}");
-        assert!(remarks.has_ended(1) && remarks.poll_ended(1, &mut cx).is_ready());
-        assert!(!remarks.has_ended(3) && remarks.poll_ended(3, &mut cx).is_pending());
-        remarks.forget_answered(1);
-        assert!(!remarks.has_ended(1));
+        assert!(facts.has_ended(1) && facts.poll_ended(1, &mut cx).is_ready());
+        assert!(!facts.has_ended(3) && facts.poll_ended(3, &mut cx).is_pending());
+        facts.forget_answered(1);
+        assert!(!facts.has_ended(1));
         assert!(pass(&mut blocks, &[&sent]) == sent);
     }
 }
 
 #[test]
 fn a_long_response_keeps_its_trailers_whatever_was_cancelled_beside_it() {
-    let (mut blocks, remarks) = of_server();
+    let (mut blocks, facts) = of_server();
     let response = block(&[(":status", "200")], false);
     let begin = |stream| framed(frame::HEADERS, frame::END_HEADERS, stream, &response);
     pass(&mut blocks, &[&begin(1)]);
     for stream in (3..).step_by(2).take(5 * ANSWERED_KEPT) {
-        remarks.add_cancelled(stream);
+        facts.add_cancelled(stream);
         pass(&mut blocks, &[&begin(stream)]);
         assert!(blocks.answered.len() <= ANSWERED_KEPT);
     }
@@ -390,7 +406,7 @@ fn a_long_response_keeps_its_trailers_whatever_was_cancelled_beside_it() {
         pass(&mut blocks, &[&head(1, &trailers)]),
         head(1, &trailers)
     );
-    assert_eq!(remarks.reason(1), None);
+    assert_eq!(facts.reason(1), None);
 }
 
 #[test]
@@ -413,30 +429,30 @@ fn what_is_no_block_goes_on_unseen() {
             b"\x09",
         )],
     ] {
-        let (mut blocks, remarks) = of_client();
+        let (mut blocks, facts) = of_client();
         let bytes = frames.concat();
         assert_eq!(pass(&mut blocks, &[&bytes]), bytes);
-        assert!(remarks.is_blind());
+        assert!(facts.is_unchecked());
     }
 }
 
 #[test]
 fn what_is_held_of_a_block_is_bounded() {
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     let part = framed(frame::CONTINUATION, 0, 1, &[0; MAX_FRAME_LEN]);
     pass(&mut blocks, &[&framed(frame::HEADERS, 0, 1, b"\x82")]);
     let mut count = 0;
-    while !remarks.is_blind() {
+    while !facts.is_unchecked() {
         pass(&mut blocks, &[&part]);
         assert!(blocks.held.len() <= blocks.max_len + part.len());
         count += 1;
     }
     assert!(count < 30, "{count}");
-    let (mut blocks, remarks) = of_client();
+    let (mut blocks, facts) = of_client();
     pass(&mut blocks, &[&framed(frame::HEADERS, 0, 1, b"\x82")]);
     let empty = framed(frame::CONTINUATION, 0, 1, b"");
     for _ in 0..1000 {
         pass(&mut blocks, &[&empty]);
     }
-    assert!(remarks.is_blind());
+    assert!(facts.is_unchecked());
 }

@@ -8,7 +8,10 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, request, response};
 
-use super::{Asked, Carried, Padding, RequestTargets, Unfit, is_connection_specific, read_length};
+use super::{
+    IncomingBody, MessageError, Padding, RequestKind, RequestTargets, is_connection_specific,
+    read_length,
+};
 use crate::http1::{Scheme, push_hexadecimal, reason_phrase, write_field, write_status_line};
 use crate::http2::websocket_key;
 
@@ -19,7 +22,7 @@ pub(in crate::http2) fn write_request(
     has_content: bool,
     targets: RequestTargets,
     out: &mut Vec<u8>,
-) -> Result<(Asked, Carried), Unfit> {
+) -> Result<(RequestKind, IncomingBody), MessageError> {
     let headers = &parts.headers;
     let protocol = parts.extensions.get::<Protocol>();
     let is_connect = parts.method == Method::CONNECT;
@@ -28,11 +31,11 @@ pub(in crate::http2) fn write_request(
         None => None,
         Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
             if headers.contains_key(CONTENT_LENGTH) {
-                return Err(Unfit::LengthInvalid);
+                return Err(MessageError::LengthInvalid);
             }
-            Some(websocket_key::random().ok_or(Unfit::NoKey)?)
+            Some(websocket_key::random().ok_or(MessageError::NoKey)?)
         }
-        Some(_) => return Err(Unfit::ProtocolUnknown),
+        Some(_) => return Err(MessageError::ProtocolUnknown),
     };
     let authority = request_authority(parts, is_connect, targets)?;
     let method = if key.is_some() {
@@ -58,7 +61,7 @@ pub(in crate::http2) fn write_request(
         write_field(out, "te", b"trailers");
         connection = b"TE";
     }
-    let (asked, carried) = if let Some(key) = key {
+    let (kind, body) = if let Some(key) = key {
         write_field(out, "upgrade", b"websocket");
         write_field(out, "sec-websocket-key", &key);
         connection = match connection {
@@ -66,21 +69,21 @@ pub(in crate::http2) fn write_request(
             _ => b"TE, Upgrade",
         };
         let accept = websocket_key::accept(&key);
-        (Asked::WebSocket(accept), Carried::Bytes)
+        (RequestKind::WebSocket(accept), IncomingBody::Tunnel)
     } else if is_tunnel {
-        (Asked::Tunnel, Carried::Bytes)
+        (RequestKind::Tunnel, IncomingBody::Tunnel)
     } else {
-        let asked = match parts.method {
-            Method::HEAD => Asked::Head,
-            _ => Asked::Content,
+        let kind = match parts.method {
+            Method::HEAD => RequestKind::Head,
+            _ => RequestKind::Ordinary,
         };
-        (asked, write_framing(headers, has_content, out)?)
+        (kind, write_framing(headers, has_content, out)?)
     };
     if !connection.is_empty() {
         write_field(out, "connection", connection);
     }
     out.extend_from_slice(b"\r\n");
-    Ok((asked, carried))
+    Ok((kind, body))
 }
 
 /// What Host will say: the authority, which Host must not contradict (RFC 9113 §8.3.1).
@@ -88,22 +91,22 @@ fn request_authority(
     parts: &request::Parts,
     is_connect: bool,
     targets: RequestTargets,
-) -> Result<&[u8], Unfit> {
+) -> Result<&[u8], MessageError> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
-        return Err(Unfit::HostConflict);
+        return Err(MessageError::HostConflict);
     }
     let Some(authority) = parts.uri.authority() else {
         return match host {
-            _ if is_connect => Err(Unfit::AuthorityMissing),
-            Some(host) => Padding::Refused.settle(host),
+            _ if is_connect => Err(MessageError::AuthorityMissing),
+            Some(host) => Padding::Refused.apply(host),
             None => Ok(b""),
         };
     };
     let authority = authority.as_str().as_bytes();
     if authority.contains(&b'@') {
-        return Err(Unfit::Userinfo);
+        return Err(MessageError::Userinfo);
     }
     match host {
         Some(host) if !host.eq_ignore_ascii_case(authority) => {
@@ -118,7 +121,7 @@ fn request_authority(
             };
             match is_same_authority(host, authority, default_port) {
                 true => Ok(authority),
-                false => Err(Unfit::HostConflict),
+                false => Err(MessageError::HostConflict),
             }
         }
         _ => Ok(authority),
@@ -149,12 +152,12 @@ fn write_target(
     authority: &[u8],
     targets: RequestTargets,
     out: &mut Vec<u8>,
-) -> Result<(), Unfit> {
+) -> Result<(), MessageError> {
     let shown = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let path = path.unwrap_or(shown.as_bytes());
     let is_asterisk = path == b"*" && parts.method == Method::OPTIONS;
     if !path.starts_with(b"/") && !is_asterisk {
-        return Err(Unfit::PathInvalid);
+        return Err(MessageError::PathInvalid);
     }
     match targets {
         RequestTargets::Absolute {
@@ -196,34 +199,34 @@ fn write_path(path: &[u8], out: &mut Vec<u8>) {
 pub(in crate::http2) fn write_response(
     parts: &response::Parts,
     has_content: bool,
-    asked: &Asked,
+    kind: &RequestKind,
     out: &mut Vec<u8>,
-) -> Result<Carried, Unfit> {
+) -> Result<IncomingBody, MessageError> {
     let status = parts.status;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Unfit::SwitchingProtocols);
+        return Err(MessageError::SwitchingProtocols);
     }
-    if let (Asked::WebSocket(accept), true) = (asked, status.is_success()) {
+    if let (RequestKind::WebSocket(accept), true) = (kind, status.is_success()) {
         write_status_line(out, 101, reason_phrase(101).as_bytes());
-        write_received(&parts.headers, true, Padding::TakenOff, out)?;
+        write_received(&parts.headers, true, Padding::Trimmed, out)?;
         write_field(out, "upgrade", b"websocket");
         write_field(out, "connection", b"Upgrade");
         write_field(out, "sec-websocket-accept", accept);
         out.extend_from_slice(b"\r\n");
-        return Ok(Carried::Bytes);
+        return Ok(IncomingBody::Tunnel);
     }
     let status = status.as_u16();
     write_status_line(out, status, reason_phrase(status).as_bytes());
-    write_received(&parts.headers, false, Padding::TakenOff, out)?;
-    let carried = match status {
-        100..=199 | 204 => Carried::Nothing,
+    write_received(&parts.headers, false, Padding::Trimmed, out)?;
+    let body = match status {
+        100..=199 | 204 => IncomingBody::Empty,
         304 => {
             write_length(&parts.headers, out)?;
-            Carried::Nothing
+            IncomingBody::Empty
         }
-        _ if *asked == Asked::Head => {
+        _ if *kind == RequestKind::Head => {
             write_length(&parts.headers, out)?;
-            Carried::Nothing
+            IncomingBody::Empty
         }
         _ => {
             if !has_content && !parts.headers.contains_key(CONTENT_LENGTH) {
@@ -233,7 +236,7 @@ pub(in crate::http2) fn write_response(
         }
     };
     out.extend_from_slice(b"\r\n");
-    Ok(carried)
+    Ok(body)
 }
 
 /// Writes the chunk that ends a body, with its trailers.
@@ -241,14 +244,14 @@ pub(in crate::http2) fn write_last_chunk(
     trailers: Option<&HeaderMap>,
     padding: Padding,
     out: &mut Vec<u8>,
-) -> Result<(), Unfit> {
+) -> Result<(), MessageError> {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         for (name, value) in trailers {
             if is_connection_specific(name) {
-                return Err(Unfit::ConnectionField);
+                return Err(MessageError::ConnectionField);
             }
-            write_field(out, name, padding.settle(value.as_bytes())?);
+            write_field(out, name, padding.apply(value.as_bytes())?);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -268,20 +271,20 @@ fn write_received(
     is_websocket: bool,
     padding: Padding,
     out: &mut Vec<u8>,
-) -> Result<(), Unfit> {
+) -> Result<(), MessageError> {
     let mut has_cookie = false;
     for (name, value) in headers {
         if is_connection_specific(name) {
-            return Err(Unfit::ConnectionField);
+            return Err(MessageError::ConnectionField);
         }
-        let value = padding.settle(value.as_bytes())?;
+        let value = padding.apply(value.as_bytes())?;
         if name == COOKIE {
             if !has_cookie {
                 write_cookie(headers, padding, out)?;
             }
             has_cookie = true;
         } else if name == TE && value != b"trailers" {
-            return Err(Unfit::ConnectionField);
+            return Err(MessageError::ConnectionField);
         } else if name == HOST
             || name == TE
             || name == CONTENT_LENGTH
@@ -295,11 +298,15 @@ fn write_received(
     Ok(())
 }
 
-fn write_cookie(headers: &HeaderMap, padding: Padding, out: &mut Vec<u8>) -> Result<(), Unfit> {
+fn write_cookie(
+    headers: &HeaderMap,
+    padding: Padding,
+    out: &mut Vec<u8>,
+) -> Result<(), MessageError> {
     out.extend_from_slice(b"cookie: ");
     let mut separator: &[u8] = b"";
     for crumb in headers.get_all(COOKIE) {
-        let crumb = padding.settle(crumb.as_bytes())?;
+        let crumb = padding.apply(crumb.as_bytes())?;
         if !crumb.is_empty() {
             out.extend_from_slice(separator);
             out.extend_from_slice(crumb);
@@ -314,28 +321,28 @@ fn write_framing(
     headers: &HeaderMap,
     has_content: bool,
     out: &mut Vec<u8>,
-) -> Result<Carried, Unfit> {
+) -> Result<IncomingBody, MessageError> {
     let length = write_length(headers, out)?;
     Ok(match length {
-        _ if !has_content => Carried::Nothing,
-        Some(length) => Carried::Length(length),
+        _ if !has_content => IncomingBody::Empty,
+        Some(length) => IncomingBody::Length(length),
         None => {
             write_field(out, "transfer-encoding", b"chunked");
-            Carried::Chunked
+            IncomingBody::Chunked
         }
     })
 }
 
 /// Writes Content-Length, if there is one; repeats have to be the same.
-fn write_length(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<Option<u64>, Unfit> {
+fn write_length(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<Option<u64>, MessageError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
         return Ok(None);
     };
     if lengths.any(|length| length != first) {
-        return Err(Unfit::LengthInvalid);
+        return Err(MessageError::LengthInvalid);
     }
-    let length = read_length(first.as_bytes()).map_err(|_| Unfit::LengthInvalid)?;
+    let length = read_length(first.as_bytes()).map_err(|_| MessageError::LengthInvalid)?;
     write_field(out, "content-length", first.as_bytes());
     Ok(Some(length))
 }

@@ -11,7 +11,7 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, StatusCode};
 
-use super::{Asked, Continued, is_connection_specific, read_length, unwritable};
+use super::{OutgoingBody, RequestKind, is_connection_specific, read_length, unwritable};
 use crate::http1::{BodyFraming, FieldId, Scheme, Trailers};
 use crate::http2::websocket_key;
 
@@ -23,7 +23,7 @@ pub(in crate::http2) fn read_request(
     text: &Bytes,
     scheme: Scheme,
     may_upgrade: bool,
-) -> io::Result<(http::Request<()>, Asked, Continued)> {
+) -> io::Result<(http::Request<()>, RequestKind, OutgoingBody)> {
     let mut table = [const { MaybeUninit::uninit() }; FIELDS_BOUND];
     let mut request = httparse::Request::new(&mut []);
     check_whole(request.parse_with_uninit_headers(text, &mut table), text)?;
@@ -37,36 +37,36 @@ pub(in crate::http2) fn read_request(
     let mut out = http::Request::new(());
     *out.version_mut() = http::Version::HTTP_2;
     *out.uri_mut() = origin_uri(text, scheme, fields.host, path)?;
-    let asked = match (&key, method) {
+    let kind = match (&key, method) {
         (Some(key), _) => {
             *out.method_mut() = Method::CONNECT;
             out.extensions_mut()
                 .insert(Protocol::from_static("websocket"));
-            Asked::WebSocket(websocket_key::accept(key))
+            RequestKind::WebSocket(websocket_key::accept(key))
         }
-        (None, "HEAD") => Asked::Head,
-        (None, _) => Asked::Content,
+        (None, "HEAD") => RequestKind::Head,
+        (None, _) => RequestKind::Ordinary,
     };
     if key.is_none() {
         *out.method_mut() = Method::from_bytes(method.as_bytes()).map_err(io::Error::other)?;
     }
     let is_connect = method == "CONNECT";
-    let continued = match (is_connect, &key, fields.kept.framing) {
+    let body = match (is_connect, &key, fields.forwarded.framing) {
         (true, _, _) => return Err(unwritable("CONNECT is not for an upstream")),
-        (_, Some(_), _) => Continued::Bytes,
-        (_, None, None) => Continued::Framed(BodyFraming::Empty),
-        (_, None, Some(framing)) => Continued::Framed(framing),
+        (_, Some(_), _) => OutgoingBody::Tunnel,
+        (_, None, None) => OutgoingBody::Framed(BodyFraming::Empty),
+        (_, None, Some(framing)) => OutgoingBody::Framed(framing),
     };
-    *out.headers_mut() = fields.kept.map;
+    *out.headers_mut() = fields.forwarded.map;
     if key.is_some() {
         out.headers_mut().remove(SEC_WEBSOCKET_KEY);
     }
-    Ok((out, asked, continued))
+    Ok((out, kind, body))
 }
 
 /// The fields of a request, and what they say about it.
 struct RequestFields<'a> {
-    kept: Kept,
+    forwarded: ForwardedFields,
     host: &'a [u8],
     /// Present in the opening handshake of a WebSocket.
     websocket_key: Option<&'a [u8]>,
@@ -91,7 +91,7 @@ impl<'a> RequestFields<'a> {
             host: named(FieldId::Host)
                 .ok_or_else(|| unwritable("the request's head has no Host"))?,
             websocket_key: key.map(|line| line.value),
-            kept: Kept::read(text, lines)?,
+            forwarded: ForwardedFields::read(text, lines)?,
         })
     }
 }
@@ -135,8 +135,8 @@ fn encoded(path: &str) -> Vec<u8> {
 /// Reads a response that this host has written for a client, interim ones too.
 pub(in crate::http2) fn read_response(
     text: &Bytes,
-    asked: &Asked,
-) -> io::Result<(http::Response<()>, Continued)> {
+    kind: &RequestKind,
+) -> io::Result<(http::Response<()>, OutgoingBody)> {
     let mut table = [const { MaybeUninit::uninit() }; FIELDS_BOUND];
     let mut response = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -145,32 +145,32 @@ pub(in crate::http2) fn read_response(
     let Some(mut status) = response.code else {
         return Err(unwritable("the response's head has no status"));
     };
-    let mut kept = Kept::read(text, response.headers)?;
+    let mut forwarded = ForwardedFields::read(text, response.headers)?;
     let is_switched = status == 101;
     if is_switched {
-        check_accepted(&kept.map, asked)?;
-        kept.map.remove(SEC_WEBSOCKET_ACCEPT);
+        check_accepted(&forwarded.map, kind)?;
+        forwarded.map.remove(SEC_WEBSOCKET_ACCEPT);
         status = 200;
     }
-    let is_tunnel = *asked == Asked::Tunnel && (200..300).contains(&status);
+    let is_tunnel = *kind == RequestKind::Tunnel && (200..300).contains(&status);
     if is_switched || is_tunnel || status < 200 || status == 204 {
-        kept.map.remove(CONTENT_LENGTH);
+        forwarded.map.remove(CONTENT_LENGTH);
     }
-    let continued = match status {
-        _ if is_switched || is_tunnel => Continued::Bytes,
-        100..=199 | 204 | 304 => Continued::Framed(BodyFraming::Empty),
-        _ if *asked == Asked::Head => Continued::Framed(BodyFraming::Empty),
-        _ => Continued::Framed(kept.framing.unwrap_or(BodyFraming::UntilClose)),
+    let body = match status {
+        _ if is_switched || is_tunnel => OutgoingBody::Tunnel,
+        100..=199 | 204 | 304 => OutgoingBody::Framed(BodyFraming::Empty),
+        _ if *kind == RequestKind::Head => OutgoingBody::Framed(BodyFraming::Empty),
+        _ => OutgoingBody::Framed(forwarded.framing.unwrap_or(BodyFraming::UntilClose)),
     };
     let mut out = http::Response::new(());
     *out.status_mut() = StatusCode::from_u16(status).map_err(io::Error::other)?;
-    *out.headers_mut() = kept.map;
-    Ok((out, continued))
+    *out.headers_mut() = forwarded.map;
+    Ok((out, body))
 }
 
 /// Whether a switch of protocols is the answer to this request (RFC 6455 §4.1).
-fn check_accepted(headers: &HeaderMap, asked: &Asked) -> io::Result<()> {
-    let Asked::WebSocket(expected) = asked else {
+fn check_accepted(headers: &HeaderMap, kind: &RequestKind) -> io::Result<()> {
+    let RequestKind::WebSocket(expected) = kind else {
         return Err(unwritable("a protocol switch without a request to upgrade"));
     };
     match headers.get(SEC_WEBSOCKET_ACCEPT) {
@@ -193,12 +193,12 @@ pub(in crate::http2) fn read_trailers(trailers: &Trailers) -> io::Result<HeaderM
 }
 
 /// The fields that travel on, and the framing that those said which do not.
-struct Kept {
+struct ForwardedFields {
     map: HeaderMap,
     framing: Option<BodyFraming>,
 }
 
-impl Kept {
+impl ForwardedFields {
     fn read(text: &Bytes, lines: &[httparse::Header<'_>]) -> io::Result<Self> {
         let mut map = HeaderMap::with_capacity(lines.len());
         let (mut length, mut is_chunked) = (None, false);

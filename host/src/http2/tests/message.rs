@@ -30,16 +30,16 @@ fn written(
     request: Request<()>,
     has_content: bool,
     targets: RequestTargets,
-) -> Result<(String, Asked, Carried), Unfit> {
+) -> Result<(String, RequestKind, IncomingBody), MessageError> {
     let mut out = Vec::new();
-    let (asked, carried) = write_request(
+    let (kind, body) = write_request(
         &request.into_parts().0,
         None,
         has_content,
         targets,
         &mut out,
     )?;
-    Ok((String::from_utf8_lossy(&out).into_owned(), asked, carried))
+    Ok((String::from_utf8_lossy(&out).into_owned(), kind, body))
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn host_and_authority_are_compared_by_what_they_mean() {
             let result = written(request("GET", uri, &[("host", host)]), false, targets);
             match is_same {
                 true => assert!(result.is_ok(), "{uri} {host:?}: {result:?}"),
-                false => assert_eq!(result, Err(Unfit::HostConflict), "{uri} {host:?}"),
+                false => assert_eq!(result, Err(MessageError::HostConflict), "{uri} {host:?}"),
             }
         }
     }
@@ -92,7 +92,7 @@ fn a_path_that_h2_was_not_shown_is_written_as_it_is_and_ends_no_line() {
     }
     let (parts, ()) = request("GET", "http://a/shown", &[]).into_parts();
     let result = write_request(&parts, Some(b".b/"), false, ABSOLUTE, &mut Vec::new());
-    assert_eq!(result, Err(Unfit::PathInvalid));
+    assert_eq!(result, Err(MessageError::PathInvalid));
 }
 
 #[test]
@@ -209,93 +209,118 @@ fn requests_become_text() {
             "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n",
         ),
     ] {
-        let (out, asked, carried) =
+        let (out, kind, body) =
             written(request(method, uri, fields), has_content, targets).unwrap();
         assert_eq!(out, text);
         let expected = match (method, has_content) {
-            ("CONNECT", _) => (Asked::Tunnel, Carried::Bytes),
-            (_, false) => (Asked::Content, Carried::Nothing),
-            _ if text.contains("chunked") => (Asked::Content, Carried::Chunked),
-            _ => (Asked::Content, Carried::Length(5)),
+            ("CONNECT", _) => (RequestKind::Tunnel, IncomingBody::Tunnel),
+            (_, false) => (RequestKind::Ordinary, IncomingBody::Empty),
+            _ if text.contains("chunked") => (RequestKind::Ordinary, IncomingBody::Chunked),
+            _ => (RequestKind::Ordinary, IncomingBody::Length(5)),
         };
-        assert_eq!((asked, carried), expected, "{text}");
+        assert_eq!((kind, body), expected, "{text}");
     }
 }
 
 #[test]
 fn what_would_read_differently_in_text_is_refused() {
-    for (method, uri, fields, unfit) in [
-        ("GET", "http://u@a/", &[][..], Unfit::Userinfo),
-        ("GET", "http://a/", &[("host", "b")], Unfit::HostConflict),
+    for (method, uri, fields, error) in [
+        ("GET", "http://u@a/", &[][..], MessageError::Userinfo),
+        (
+            "GET",
+            "http://a/",
+            &[("host", "b")],
+            MessageError::HostConflict,
+        ),
         (
             "GET",
             "http://a/",
             &[("host", "a"), ("host", "a")],
-            Unfit::HostConflict,
+            MessageError::HostConflict,
         ),
-        ("GET", "*", &[("host", "b")], Unfit::PathInvalid),
-        ("GET", "http://a/", &[("x", " y")], Unfit::ValuePadded),
-        ("GET", "http://a/", &[("x", "y\t")], Unfit::ValuePadded),
-        ("GET", "http://a/", &[("cookie", "y ")], Unfit::ValuePadded),
-        ("GET", "/", &[("host", " a")], Unfit::ValuePadded),
+        ("GET", "*", &[("host", "b")], MessageError::PathInvalid),
+        (
+            "GET",
+            "http://a/",
+            &[("x", " y")],
+            MessageError::ValuePadded,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("x", "y\t")],
+            MessageError::ValuePadded,
+        ),
+        (
+            "GET",
+            "http://a/",
+            &[("cookie", "y ")],
+            MessageError::ValuePadded,
+        ),
+        ("GET", "/", &[("host", " a")], MessageError::ValuePadded),
         (
             "GET",
             "http://a/",
             &[("connection", "x")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "GET",
             "http://a/",
             &[("keep-alive", "x")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "GET",
             "http://a/",
             &[("proxy-connection", "x")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "GET",
             "http://a/",
             &[("transfer-encoding", "chunked")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "GET",
             "http://a/",
             &[("upgrade", "x")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "GET",
             "http://a/",
             &[("te", "gzip")],
-            Unfit::ConnectionField,
+            MessageError::ConnectionField,
         ),
         (
             "POST",
             "http://a/",
             &[("content-length", "")],
-            Unfit::LengthInvalid,
+            MessageError::LengthInvalid,
         ),
         (
             "POST",
             "http://a/",
             &[("content-length", "+1")],
-            Unfit::LengthInvalid,
+            MessageError::LengthInvalid,
         ),
         (
             "POST",
             "http://a/",
             &[("content-length", "1"), ("content-length", "2")],
-            Unfit::LengthInvalid,
+            MessageError::LengthInvalid,
         ),
-        ("CONNECT", "/", &[("host", "a:1")], Unfit::AuthorityMissing),
+        (
+            "CONNECT",
+            "/",
+            &[("host", "a:1")],
+            MessageError::AuthorityMissing,
+        ),
     ] {
         let refused = written(request(method, uri, fields), true, ABSOLUTE);
-        assert_eq!(refused, Err(unfit), "{method} {uri} {fields:?}");
+        assert_eq!(refused, Err(error), "{method} {uri} {fields:?}");
     }
 }
 
@@ -312,15 +337,15 @@ fn a_websocket_gets_the_handshake_that_it_had_in_http_1() {
     asking
         .extensions_mut()
         .insert(h2::ext::Protocol::from_static("websocket"));
-    let (text, asked, carried) = written(asking, true, RequestTargets::Origin).unwrap();
+    let (text, kind, body) = written(asking, true, RequestTargets::Origin).unwrap();
     let start = "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\nupgrade: websocket\r\nsec-websocket-key: ";
     let rest = text.strip_prefix(start).expect(&text);
     let key = rest
         .strip_suffix("\r\nconnection: Upgrade\r\n\r\n")
         .expect(rest);
-    assert_eq!(carried, Carried::Bytes);
-    let Asked::WebSocket(accept) = &asked else {
-        panic!("{asked:?}");
+    assert_eq!(body, IncomingBody::Tunnel);
+    let RequestKind::WebSocket(accept) = &kind else {
+        panic!("{kind:?}");
     };
     assert_eq!(*accept, super::super::websocket_key::accept(key.as_bytes()));
 
@@ -328,12 +353,12 @@ fn a_websocket_gets_the_handshake_that_it_had_in_http_1() {
         let text = format!(
             "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: p\r\n\r\n"
         );
-        read_response(&Bytes::from(text), &asked)
+        read_response(&Bytes::from(text), &kind)
     };
-    let (response, continued) = accepting(str::from_utf8(accept).unwrap()).unwrap();
+    let (response, body) = accepting(str::from_utf8(accept).unwrap()).unwrap();
     assert_eq!(
-        (response.status().as_u16(), continued),
-        (200, Continued::Bytes)
+        (response.status().as_u16(), body),
+        (200, OutgoingBody::Tunnel)
     );
     assert_eq!(response.headers().len(), 1);
     assert!(accepting("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").is_err());
@@ -343,7 +368,7 @@ fn a_websocket_gets_the_handshake_that_it_had_in_http_1() {
         .extensions_mut()
         .insert(h2::ext::Protocol::from_static("connect-udp"));
     let refused = written(other, true, RequestTargets::Origin);
-    assert_eq!(refused, Err(Unfit::ProtocolUnknown));
+    assert_eq!(refused, Err(MessageError::ProtocolUnknown));
 }
 
 fn response(status: u16, fields: &[(&str, &str)]) -> http::response::Parts {
@@ -356,9 +381,9 @@ fn response(status: u16, fields: &[(&str, &str)]) -> http::response::Parts {
 
 #[test]
 fn responses_become_text() {
-    use Asked::*;
-    let content = |text: &'static str, carried| (text, carried);
-    for (status, fields, has_content, asked, (text, carried)) in [
+    use RequestKind::*;
+    let content = |text: &'static str, body| (text, body);
+    for (status, fields, has_content, kind, (text, body)) in [
         (
             200,
             &[
@@ -367,30 +392,30 @@ fn responses_become_text() {
                 ("set-cookie", "b"),
             ][..],
             true,
-            Content,
+            Ordinary,
             content(
                 "HTTP/1.1 200 OK\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 5\r\n\r\n",
-                Carried::Length(5),
+                IncomingBody::Length(5),
             ),
         ),
         (
             200,
             &[],
             true,
-            Content,
+            Ordinary,
             content(
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-                Carried::Chunked,
+                IncomingBody::Chunked,
             ),
         ),
         (
             299,
             &[],
             false,
-            Content,
+            Ordinary,
             content(
                 "HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n",
-                Carried::Nothing,
+                IncomingBody::Empty,
             ),
         ),
         (
@@ -400,7 +425,7 @@ fn responses_become_text() {
             Head,
             content(
                 "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
-                Carried::Nothing,
+                IncomingBody::Empty,
             ),
         ),
         (
@@ -408,33 +433,36 @@ fn responses_become_text() {
             &[],
             true,
             Head,
-            content("HTTP/1.1 200 OK\r\n\r\n", Carried::Nothing),
+            content("HTTP/1.1 200 OK\r\n\r\n", IncomingBody::Empty),
         ),
         (
             204,
             &[("x", "y")],
             false,
-            Content,
-            content("HTTP/1.1 204 No Content\r\nx: y\r\n\r\n", Carried::Nothing),
+            Ordinary,
+            content(
+                "HTTP/1.1 204 No Content\r\nx: y\r\n\r\n",
+                IncomingBody::Empty,
+            ),
         ),
         (
             304,
             &[("content-length", "7")],
             false,
-            Content,
+            Ordinary,
             content(
                 "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
-                Carried::Nothing,
+                IncomingBody::Empty,
             ),
         ),
         (
             103,
             &[("link", "</a>")],
             false,
-            Content,
+            Ordinary,
             content(
                 "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",
-                Carried::Nothing,
+                IncomingBody::Empty,
             ),
         ),
         (
@@ -444,7 +472,7 @@ fn responses_become_text() {
             WebSocket(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
             content(
                 "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-                Carried::Bytes,
+                IncomingBody::Tunnel,
             ),
         ),
         (
@@ -454,24 +482,24 @@ fn responses_become_text() {
             WebSocket([0; 28]),
             content(
                 "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
-                Carried::Nothing,
+                IncomingBody::Empty,
             ),
         ),
     ] {
         let mut out = Vec::new();
         let parts = response(status, fields);
-        let result = write_response(&parts, has_content, &asked, &mut out);
+        let result = write_response(&parts, has_content, &kind, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), text);
-        assert_eq!(result, Ok(carried), "{text}");
+        assert_eq!(result, Ok(body), "{text}");
     }
-    for (status, fields, unfit) in [
-        (101, ("x", "y"), Unfit::SwitchingProtocols),
-        (200, ("connection", "close"), Unfit::ConnectionField),
-        (200, ("content-length", "x"), Unfit::LengthInvalid),
+    for (status, fields, error) in [
+        (101, ("x", "y"), MessageError::SwitchingProtocols),
+        (200, ("connection", "close"), MessageError::ConnectionField),
+        (200, ("content-length", "x"), MessageError::LengthInvalid),
     ] {
         let parts = response(status, &[fields]);
-        let result = write_response(&parts, true, &Content, &mut Vec::new());
-        assert_eq!(result, Err(unfit), "{fields:?}");
+        let result = write_response(&parts, true, &Ordinary, &mut Vec::new());
+        assert_eq!(result, Err(error), "{fields:?}");
     }
 }
 
@@ -482,7 +510,7 @@ fn white_space_around_a_value_of_a_response_is_taken_off() {
         &[("x", " \ta b \t"), ("y", "  "), ("set-cookie", "a=1 ")],
     );
     let mut out = Vec::new();
-    write_response(&parts, false, &Asked::Content, &mut out).unwrap();
+    write_response(&parts, false, &RequestKind::Ordinary, &mut out).unwrap();
     assert_eq!(
         String::from_utf8_lossy(&out),
         "HTTP/1.1 200 OK\r\nx: a b\r\ny:\r\nset-cookie: a=1\r\ncontent-length: 0\r\n\r\n"
@@ -494,39 +522,42 @@ fn white_space_around_a_value_of_a_response_is_taken_off() {
         write_last_chunk(Some(&trailers), padding, &mut out).map(|()| out)
     };
     assert_eq!(
-        last_chunk(Padding::TakenOff),
+        last_chunk(Padding::Trimmed),
         Ok(b"0\r\nx: a\r\n\r\n".to_vec())
     );
-    assert_eq!(last_chunk(Padding::Refused), Err(Unfit::ValuePadded));
+    assert_eq!(last_chunk(Padding::Refused), Err(MessageError::ValuePadded));
 }
 
 #[test]
 fn text_becomes_requests() {
     let read = |text: &str| read_request(&Bytes::from(text.to_owned()), Scheme::Https, true);
-    let (request, asked, continued) = read(
+    let (request, kind, body) = read(
         "POST /a?b HTTP/1.1\r\nHost: o:81\r\nX-A: B\r\nConnection: TE, x-hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 1\r\nTransfer-Encoding: chunked\r\nVia: 1.1 p\r\n\r\n",
     )
     .unwrap();
     assert_eq!(request.uri(), "https://o:81/a?b");
     assert_eq!(request.method(), "POST");
     assert_eq!(
-        (asked, continued),
-        (Asked::Content, Continued::Framed(BodyFraming::Chunked))
+        (kind, body),
+        (
+            RequestKind::Ordinary,
+            OutgoingBody::Framed(BodyFraming::Chunked)
+        )
     );
     let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["x-a", "te", "via"]);
 
-    let (request, asked, continued) =
+    let (request, kind, body) =
         read("HEAD / HTTP/1.1\r\nHost: o\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n").unwrap();
     assert_eq!(
-        (asked, continued),
-        (Asked::Head, Continued::Framed(BodyFraming::Empty))
+        (kind, body),
+        (RequestKind::Head, OutgoingBody::Framed(BodyFraming::Empty))
     );
     assert!(request.headers().is_empty());
 
-    let (request, _, continued) =
+    let (request, _, body) =
         read("PUT / HTTP/1.1\r\nHost: o\r\nContent-Length: 3\r\n\r\n").unwrap();
-    assert_eq!(continued, Continued::Framed(BodyFraming::Length(3)));
+    assert_eq!(body, OutgoingBody::Framed(BodyFraming::Length(3)));
     assert_eq!(request.headers()["content-length"], "3");
 
     let (request, ..) = read("OPTIONS * HTTP/1.1\r\nHost: o\r\n\r\n").unwrap();
@@ -553,97 +584,103 @@ fn a_websocket_is_asked_for_where_the_upstream_takes_it() {
     let text = Bytes::from_static(
         b"GET /c HTTP/1.1\r\nHost: o\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     );
-    let (request, asked, continued) = read_request(&text, Scheme::Https, true).unwrap();
+    let (request, kind, body) = read_request(&text, Scheme::Https, true).unwrap();
     assert_eq!(request.method(), "CONNECT");
-    assert_eq!(asked, Asked::WebSocket(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    assert_eq!(continued, Continued::Bytes);
+    assert_eq!(
+        kind,
+        RequestKind::WebSocket(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
+    assert_eq!(body, OutgoingBody::Tunnel);
     let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["sec-websocket-version"]);
 
-    let (request, asked, _) = read_request(&text, Scheme::Https, false).unwrap();
-    assert_eq!((request.method().as_str(), asked), ("GET", Asked::Content));
+    let (request, kind, _) = read_request(&text, Scheme::Https, false).unwrap();
+    assert_eq!(
+        (request.method().as_str(), kind),
+        ("GET", RequestKind::Ordinary)
+    );
     assert!(!request.headers().contains_key("upgrade"));
 }
 
 #[test]
 fn text_becomes_responses() {
     use BodyFraming::*;
-    for (text, asked, status, continued, fields) in [
+    for (text, kind, status, body, fields) in [
         (
             "HTTP/1.1 200 Whatever\r\nContent-Length: 5\r\nConnection: close\r\nX: y\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             200,
-            Continued::Framed(Length(5)),
+            OutgoingBody::Framed(Length(5)),
             &["content-length", "x"][..],
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             200,
-            Continued::Framed(Chunked),
+            OutgoingBody::Framed(Chunked),
             &[],
         ),
         (
             "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             200,
-            Continued::Framed(UntilClose),
+            OutgoingBody::Framed(UntilClose),
             &[],
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
-            Asked::Head,
+            RequestKind::Head,
             200,
-            Continued::Framed(Empty),
+            OutgoingBody::Framed(Empty),
             &["content-length"],
         ),
         (
             "HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n",
-            Asked::Tunnel,
+            RequestKind::Tunnel,
             200,
-            Continued::Bytes,
+            OutgoingBody::Tunnel,
             &[],
         ),
         (
             "HTTP/1.1 502 x\r\nContent-Length: 5\r\n\r\n",
-            Asked::Tunnel,
+            RequestKind::Tunnel,
             502,
-            Continued::Framed(Length(5)),
+            OutgoingBody::Framed(Length(5)),
             &["content-length"],
         ),
         (
             "HTTP/1.1 204 x\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             204,
-            Continued::Framed(Empty),
+            OutgoingBody::Framed(Empty),
             &[],
         ),
         (
             "HTTP/1.1 304 x\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             304,
-            Continued::Framed(Empty),
+            OutgoingBody::Framed(Empty),
             &[],
         ),
         (
             "HTTP/1.1 103 x\r\nA: b\r\n\r\n",
-            Asked::Content,
+            RequestKind::Ordinary,
             103,
-            Continued::Framed(Empty),
+            OutgoingBody::Framed(Empty),
             &["a"],
         ),
     ] {
-        let (response, found) = read_response(&Bytes::from(text), &asked).unwrap();
+        let (response, found) = read_response(&Bytes::from(text), &kind).unwrap();
         assert_eq!(
             (response.status().as_u16(), found),
-            (status, continued),
+            (status, body),
             "{text}"
         );
         let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, fields, "{text}");
     }
     let unasked = Bytes::from_static(b"HTTP/1.1 101 x\r\n\r\n");
-    assert!(read_response(&unasked, &Asked::Content).is_err());
+    assert!(read_response(&unasked, &RequestKind::Ordinary).is_err());
 }
 
 /// A small generator (xorshift), so that a failure can be repeated.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::limits::LINGER_ROOM;
-use super::super::server::{Abuse, End, RequestTargets, ServerOptions, serve};
+use super::super::server::{Abuse, ConnectionEnd, RequestTargets, ServerOptions, serve};
 use super::{Stream, collect, deadlines, on_worker, sockets, turn};
 use crate::deadline::Deadlines;
 use crate::http1::Scheme;
@@ -38,7 +38,7 @@ pub(super) const OPTIONS: ServerOptions = ServerOptions {
 /// A served connection and what comes of it.
 pub(super) struct Served {
     pub(super) streams: mpsc::UnboundedReceiver<Rc<dyn Channel>>,
-    end: JoinHandle<End>,
+    end: JoinHandle<ConnectionEnd>,
     is_draining: Rc<Cell<bool>>,
     pub(super) deadlines: Rc<Deadlines>,
 }
@@ -48,10 +48,10 @@ impl Served {
         let (sender, streams) = mpsc::unbounded_channel();
         let is_draining = Rc::new(Cell::new(false));
         let deadlines = deadlines();
-        let (asked, table) = (Rc::clone(&is_draining), Rc::clone(&deadlines));
+        let (draining, table) = (Rc::clone(&is_draining), Rc::clone(&deadlines));
         let end = tokio::task::spawn_local(async move {
             let on_stream = |channel| drop(sender.send(channel));
-            serve(transport, &options, &table, || asked.get(), on_stream).await
+            serve(transport, &options, &table, || draining.get(), on_stream).await
         });
         Self {
             streams,
@@ -347,7 +347,7 @@ fn a_client_that_was_answered_early_may_send_on_until_the_connection_ends() {
         let reason = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
         assert_eq!(reason.unwrap(), Reason::NO_ERROR);
         drop((client, body));
-        assert!(matches!(served.end.await.unwrap(), End::Closed));
+        assert!(matches!(served.end.await.unwrap(), ConnectionEnd::Closed));
     });
 }
 
@@ -666,7 +666,7 @@ fn a_draining_connection_finishes_what_was_begun() {
         drop(stream);
         let (content, _) = collect(response.await.unwrap().into_body()).await.unwrap();
         assert_eq!(content, b"end");
-        assert!(matches!(served.end.await.unwrap(), End::Closed));
+        assert!(matches!(served.end.await.unwrap(), ConnectionEnd::Closed));
     });
 }
 
@@ -680,7 +680,7 @@ fn a_draining_connection_without_streams_is_closed() {
         turn().await;
         served.is_draining.set(true);
         served.deadlines.wake_all();
-        assert!(matches!(served.end.await.unwrap(), End::Closed));
+        assert!(matches!(served.end.await.unwrap(), ConnectionEnd::Closed));
     });
 }
 
@@ -727,7 +727,7 @@ fn an_idle_connection_is_closed() {
         drop(stream);
         assert_eq!(response.await.unwrap().status(), 204);
         let end = served.end.await.unwrap();
-        assert!(matches!(end, End::Idle), "{end:?}");
+        assert!(matches!(end, ConnectionEnd::Idle), "{end:?}");
     });
 }
 
@@ -833,7 +833,7 @@ fn an_answer_whose_end_is_on_its_way_is_not_idle() {
             assert_eq!(read.len(), content.len());
         }
         let end = served.end.await.unwrap();
-        assert!(matches!(end, End::Idle), "{end:?}");
+        assert!(matches!(end, ConnectionEnd::Idle), "{end:?}");
     });
 }
 
@@ -863,7 +863,7 @@ fn the_last_answer_reaches_a_client_that_still_sends() {
         let read = async { collect(response.await.unwrap().into_body()).await };
         let ((), read) = tokio::join!(write, read);
         assert_eq!(read.unwrap().0.len(), content.len());
-        assert!(matches!(served.end.await.unwrap(), End::Closed));
+        assert!(matches!(served.end.await.unwrap(), ConnectionEnd::Closed));
     });
 }
 
@@ -876,14 +876,20 @@ fn who_does_not_speak_http_2_is_not_waited_for() {
         };
         let (_silent, accepted) = sockets().await;
         let served = Served::begin(Transport::Plain(accepted), options);
-        assert!(matches!(served.end.await.unwrap(), End::HandshakeTimedOut));
+        assert!(matches!(
+            served.end.await.unwrap(),
+            ConnectionEnd::HandshakeTimedOut
+        ));
         let (mut client, accepted) = sockets().await;
         let served = Served::begin(Transport::Plain(accepted), OPTIONS);
         client
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
             .unwrap();
-        assert!(matches!(served.end.await.unwrap(), End::Failed(_)));
+        assert!(matches!(
+            served.end.await.unwrap(),
+            ConnectionEnd::Failed(_)
+        ));
     });
 }
 
@@ -1063,7 +1069,7 @@ async fn reset_rapidly(at_once: u32, exchange: Exchange) -> (u32, u32) {
     // It is waited for until it closes, too.
     let _ = client.shutdown().await;
     let end = served.end.await.unwrap();
-    assert!(matches!(end, End::Abusive(_)), "{end}");
+    assert!(matches!(end, ConnectionEnd::Abusive(_)), "{end}");
     let _ = client.read_to_end(&mut received).await;
     assert!(
         sent < TIMES || at_once == TIMES,
@@ -1129,7 +1135,7 @@ fn frames_that_carry_nothing_end_the_connection() {
             assert!(sent >= 10_000, "{kind}: {sent} frames");
             let end = served.end.await.unwrap();
             assert!(
-                matches!(end, End::Abusive(Abuse::IdleFrames)),
+                matches!(end, ConnectionEnd::Abusive(Abuse::IdleFrames)),
                 "{kind}: {end}"
             );
             if let Some(error) = raw::goodbye(&received) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::http2::message::Unfit;
+use crate::http2::message::MessageError;
 
 /// Reasons that are kept, the newest.
 const REASONS_KEPT: usize = 64;
@@ -18,27 +18,27 @@ const CANCELLED_KEPT: usize = 1024;
 
 /// What is known of blocks that `h2` was not shown as they were.
 #[derive(Debug, Default)]
-pub(in crate::http2) struct Remarks {
-    pub(super) reasons: RefCell<VecDeque<(u32, Unfit)>>,
+pub(in crate::http2) struct StreamFacts {
+    pub(super) reasons: RefCell<VecDeque<(u32, MessageError)>>,
     pub(super) paths: RefCell<VecDeque<(u32, Rc<[u8]>)>>,
     pub(super) paths_len: Cell<usize>,
-    pub(super) is_blind: Cell<bool>,
+    pub(super) is_unchecked: Cell<bool>,
     /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
-    answered: RefCell<Vec<Answered>>,
+    answered: RefCell<Vec<EarlyAnswer>>,
     pub(super) cancelled: RefCell<VecDeque<u32>>,
 }
 
 #[derive(Debug)]
-struct Answered {
+struct EarlyAnswer {
     stream: u32,
     has_ended: bool,
     /// Whoever waits for the end.
     waker: Option<Waker>,
 }
 
-impl Remarks {
+impl StreamFacts {
     /// Why the stream's message is malformed, if it is.
-    pub(in crate::http2) fn reason(&self, stream: u32) -> Option<Unfit> {
+    pub(in crate::http2) fn reason(&self, stream: u32) -> Option<MessageError> {
         let reasons = self.reasons.borrow();
         let found = reasons.iter().rev().find(|(of, _)| *of == stream);
         found.map(|(_, reason)| *reason)
@@ -61,8 +61,8 @@ impl Remarks {
     }
 
     /// Blocks are not checked any more: the connection is at its end.
-    pub(in crate::http2) fn is_blind(&self) -> bool {
-        self.is_blind.get()
+    pub(in crate::http2) fn is_unchecked(&self) -> bool {
+        self.is_unchecked.get()
     }
 
     /// A request to an upstream was given up before its response had ended.
@@ -76,7 +76,7 @@ impl Remarks {
 
     /// The answer to a request begins that is not whole: from now on `h2` is not shown the end of the request's content.
     pub(in crate::http2) fn add_answered(&self, stream: u32) {
-        self.answered.borrow_mut().push(Answered {
+        self.answered.borrow_mut().push(EarlyAnswer {
             stream,
             has_ended: false,
             waker: None,
@@ -123,7 +123,7 @@ impl Remarks {
         true
     }
 
-    pub(super) fn add_reason(&self, stream: u32, reason: Unfit) {
+    pub(super) fn add_reason(&self, stream: u32, reason: MessageError) {
         let mut reasons = self.reasons.borrow_mut();
         if reasons.len() == REASONS_KEPT {
             reasons.pop_front();
@@ -139,7 +139,7 @@ impl Remarks {
                 self.paths_len.set(len);
                 paths.push_back((stream, path));
             }
-            false => self.is_blind.set(true),
+            false => self.is_unchecked.set(true),
         }
     }
 }
