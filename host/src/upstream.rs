@@ -48,7 +48,7 @@ pub(crate) use dial::DialTimings;
 use dial::{Dialer, Dialled};
 pub(crate) use failure::{DialError, DialFailure, ParentFailure, SocksError};
 pub(crate) use parent::Parent;
-use pinned::{Held, Pinned};
+use pinned::{Pinned, PinnedConnection};
 pub(crate) use route::Route;
 use shares::{SharedStream, Turn};
 pub(crate) use tls::{HttpVersions, TlsFault, alert_in};
@@ -178,9 +178,9 @@ pub(crate) fn idle(
 /// There was one, and the upstream has closed it.
 pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstream>, PinnedClosed> {
     match pinned.take(route) {
-        Held::Nothing => Ok(None),
-        Held::Closed => Err(PinnedClosed),
-        Held::Open(stream) => Ok(Some(Upstream {
+        PinnedConnection::Missing => Ok(None),
+        PinnedConnection::Closed => Err(PinnedClosed),
+        PinnedConnection::Open(stream) => Ok(Some(Upstream {
             is_reused: true,
             is_pinned: true,
             ..Upstream::new(stream)

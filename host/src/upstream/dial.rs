@@ -48,7 +48,7 @@ pub(crate) struct DialTimings {
 }
 
 /// How far a connection has come.
-struct Course<'a> {
+struct DialProgress<'a> {
     /// With whom a handshake of TLS is under way.
     securing: Cell<Option<&'a str>>,
     resolved_at: Cell<Option<Instant>>,
@@ -79,20 +79,20 @@ impl Dialer<'_> {
     /// Cancel safe: a dropped call closes what it had begun.
     pub(crate) async fn dial(&self, route: &Route<'_>) -> Result<Dialled, DialError> {
         let begun_at = Instant::now();
-        let course = Course {
+        let progress = DialProgress {
             securing: Cell::new(None),
             resolved_at: Cell::new(None),
             connected_at: Cell::new(None),
         };
-        let stream = tokio::time::timeout(self.limit, self.open(route, &course))
+        let stream = tokio::time::timeout(self.limit, self.open(route, &progress))
             .await
-            .unwrap_or_else(|_| Err(self.late(course.securing.get())))
+            .unwrap_or_else(|_| Err(self.late(progress.securing.get())))
             .map_err(|failure| DialError::new(route, failure))?;
         let ended_at = Instant::now();
         let timings = DialTimings {
             begun_at,
-            resolved_at: course.resolved_at.get(),
-            connected_at: course.connected_at.get().unwrap_or(ended_at),
+            resolved_at: progress.resolved_at.get(),
+            connected_at: progress.connected_at.get().unwrap_or(ended_at),
             secured_at: (route.scheme == Scheme::Https).then_some(ended_at),
         };
         Ok(Dialled { stream, timings })
@@ -120,10 +120,10 @@ impl Dialer<'_> {
     async fn open<'a>(
         &self,
         route: &Route<'a>,
-        course: &Course<'a>,
+        progress: &DialProgress<'a>,
     ) -> Result<MessageStream, DialFailure> {
         let stream = match route.parent {
-            Some(parent) => self.open_through(parent, route, course).await?,
+            Some(parent) => self.open_through(parent, route, progress).await?,
             None => {
                 let to = Destination {
                     host: route.connect_host(),
@@ -137,15 +137,15 @@ impl Dialer<'_> {
                     },
                 };
                 let connected = race::connect(self.resolver, to).await?;
-                course.resolved_at.set(connected.resolved_at);
+                progress.resolved_at.set(connected.resolved_at);
                 self.stream(Transport::Plain(connected.socket))
             }
         };
         match route.scheme {
             Scheme::Http => Ok(stream),
             Scheme::Https => {
-                course.connected_at.set(Some(Instant::now()));
-                course.securing.set(Some(route.host));
+                progress.connected_at.set(Some(Instant::now()));
+                progress.securing.set(Some(route.host));
                 let secured = self.secure(stream, route.host, route.is_claimed, route.versions);
                 if !route.is_tunnel {
                     return secured.await;
@@ -164,7 +164,7 @@ impl Dialer<'_> {
         &self,
         parent: &'a Parent,
         route: &Route<'a>,
-        course: &Course<'a>,
+        progress: &DialProgress<'a>,
     ) -> Result<MessageStream, DialFailure> {
         // A parent would only connect us with ourselves, as another client.
         if !route.may_lead_back
@@ -191,14 +191,14 @@ impl Dialer<'_> {
                     DialFailure::Itself => ParentFailure::Itself.into(),
                     failure => failure,
                 })?;
-        course.resolved_at.set(connected.resolved_at);
+        progress.resolved_at.set(connected.resolved_at);
         let mut stream = self.stream(Transport::Plain(connected.socket));
         if parent.scheme() == ParentScheme::Https {
-            course.securing.set(Some(parent.host()));
+            progress.securing.set(Some(parent.host()));
             stream = self
                 .secure(stream, parent.host(), false, HttpVersions::Http1)
                 .await?;
-            course.securing.set(None);
+            progress.securing.set(None);
         }
         match parent.scheme() {
             ParentScheme::Socks5 => {

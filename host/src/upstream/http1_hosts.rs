@@ -21,7 +21,7 @@ const MAX_HOSTS: usize = 1024;
 /// The hosts that one worker has learnt about.
 #[derive(Debug, Default)]
 pub(crate) struct Http1Hosts {
-    until: RefCell<HashMap<Key, Instant>>,
+    until: RefCell<HashMap<HostKey, Instant>>,
 }
 
 impl Http1Hosts {
@@ -34,7 +34,7 @@ impl Http1Hosts {
         // Most workers have never met one.
         !until.is_empty()
             && until
-                .get(&KeyRef::of(route))
+                .get(&HostKeyRef::of(route))
                 .is_some_and(|end| *end > Instant::now())
     }
 
@@ -43,13 +43,13 @@ impl Http1Hosts {
         if until.len() >= MAX_HOSTS {
             until.clear();
         }
-        let KeyRef {
+        let HostKeyRef {
             host,
             front,
             claimed_at,
             port,
-        } = KeyRef::of(route);
-        let key = Key {
+        } = HostKeyRef::of(route);
+        let key = HostKey {
             host: host.into(),
             front: front.map(Into::into),
             claimed_at,
@@ -60,7 +60,7 @@ impl Http1Hosts {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct HostKey {
     host: Box<str>,
     front: Option<Box<str>>,
     /// Whoever a client has us connect to in a host's name learns nothing for the host itself.
@@ -69,14 +69,14 @@ struct Key {
 }
 
 #[derive(Hash)]
-struct KeyRef<'a> {
+struct HostKeyRef<'a> {
     host: &'a str,
     front: Option<&'a str>,
     claimed_at: Option<IpAddr>,
     port: u16,
 }
 
-impl<'a> KeyRef<'a> {
+impl<'a> HostKeyRef<'a> {
     fn of(route: &Route<'a>) -> Self {
         Self {
             host: route.host,
@@ -87,8 +87,8 @@ impl<'a> KeyRef<'a> {
     }
 }
 
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
+impl Equivalent<HostKey> for HostKeyRef<'_> {
+    fn equivalent(&self, key: &HostKey) -> bool {
         self.host == &*key.host
             && self.front == key.front.as_deref()
             && self.claimed_at == key.claimed_at

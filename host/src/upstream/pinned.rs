@@ -23,8 +23,8 @@ pub(crate) struct Pinned {
 }
 
 /// What a client connection has for a destination.
-pub(crate) enum Held {
-    Nothing,
+pub(crate) enum PinnedConnection {
+    Missing,
     /// The connection that its next request goes over.
     Open(MessageStream),
     /// It had one, and the upstream has closed it.
@@ -33,16 +33,16 @@ pub(crate) enum Held {
 
 impl Pinned {
     /// The connection along `route`; it is no longer held afterwards.
-    pub(crate) fn take(&self, route: &Route<'_>) -> Held {
+    pub(crate) fn take(&self, route: &Route<'_>) -> PinnedConnection {
         let key = KeyRef::of_destination(route);
         let connections = &mut *self.connections.borrow_mut();
         let Some(at) = connections.iter().rposition(|(of, _)| of.as_ref() == key) else {
-            return Held::Nothing;
+            return PinnedConnection::Missing;
         };
         let (_, stream) = connections.remove(at);
         match stream.is_quiet_now() {
-            true => Held::Open(stream),
-            false => Held::Closed,
+            true => PinnedConnection::Open(stream),
+            false => PinnedConnection::Closed,
         }
     }
 

@@ -58,14 +58,14 @@ pub(crate) struct Pool {
     /// The number of a descriptor from which on they run short.
     mark: u64,
     deadlines: Rc<Deadlines>,
-    hosts: RefCell<Hosts>,
+    hosts: RefCell<HostTable>,
 }
 
 #[derive(Debug, Default)]
-struct Hosts {
+struct HostTable {
     idle: IdleTable<MessageStream>,
     /// By number.
-    hosts: Vec<Option<Host>>,
+    hosts: Vec<Option<HostEntry>>,
     free: Vec<u32>,
     /// The numbers, by key.
     by_key: HashTable<u32>,
@@ -76,7 +76,7 @@ struct Hosts {
 
 /// What is kept for one destination.
 #[derive(Debug)]
-struct Host {
+struct HostEntry {
     key: Key,
     idle: List,
     /// None where HTTP/2 was never thought of.
@@ -129,7 +129,7 @@ impl Pool {
         let now = self.deadlines.now();
         let hosts = &mut *self.hosts.borrow_mut();
         let number = hosts.enter(KeyRef::of(route), now);
-        let Hosts {
+        let HostTable {
             idle, hosts: kept, ..
         } = hosts;
         let Some(Some(host)) = kept.get_mut(number as usize) else {
@@ -258,16 +258,16 @@ impl Pool {
     }
 }
 
-impl Hosts {
+impl HostTable {
     fn hash(&self, key: impl Hash) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    fn host(&self, number: u32) -> Option<&Host> {
+    fn host(&self, number: u32) -> Option<&HostEntry> {
         self.hosts.get(number as usize)?.as_ref()
     }
 
-    fn host_mut(&mut self, number: u32) -> Option<&mut Host> {
+    fn host_mut(&mut self, number: u32) -> Option<&mut HostEntry> {
         self.hosts.get_mut(number as usize)?.as_mut()
     }
 
@@ -285,7 +285,7 @@ impl Hosts {
         if let Some(number) = self.find(&key) {
             return number;
         }
-        let host = Some(Host {
+        let host = Some(HostEntry {
             key: key.to_key(),
             idle: List::default(),
             shares: None,

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use crate::config::{DnsConfig, Resolver as ResolverKind};
-use answer::{Answer, MAX_ADDRESSES};
 pub(crate) use answer::{Family, ResolveError};
+use answer::{MAX_ADDRESSES, Resolution};
 pub(crate) use files::NameFiles;
 use hosts::Hosts;
 use servers::NameServers;
@@ -54,7 +54,7 @@ pub(crate) struct Resolver {
     settings: RefCell<Option<Arc<Settings>>>,
     /// None: the system's resolver is asked.
     servers: RefCell<Option<Rc<NameServers>>>,
-    cache: RefCell<HashMap<Question, Cached>>,
+    cache: RefCell<HashMap<CacheKey, Cached>>,
     /// For each look-up.
     limit: Duration,
     max_ttl: Duration,
@@ -63,7 +63,7 @@ pub(crate) struct Resolver {
 
 /// What an answer is kept under.
 #[derive(PartialEq, Eq, Hash)]
-struct Question {
+struct CacheKey {
     host: Box<str>,
     is_absolute: bool,
     family: Family,
@@ -162,12 +162,12 @@ impl Resolver {
         {
             return known;
         }
-        let question = QuestionRef {
+        let key = CacheKeyRef {
             host,
             is_absolute,
             family,
         };
-        if let Some(known) = self.cached(question) {
+        if let Some(known) = self.cached(key) {
             return known;
         }
         let (generation, servers) = (self.generation.get(), self.servers.borrow().clone());
@@ -182,20 +182,20 @@ impl Resolver {
         };
         // What was asked of servers that are no longer ours is nothing to remember.
         if generation == self.generation.get() {
-            self.remember(question, addresses.clone(), ttl);
+            self.remember(key, addresses.clone(), ttl);
         }
         addresses
     }
 
-    fn cached(&self, question: QuestionRef<'_>) -> Option<Result<Vec<IpAddr>, ResolveError>> {
+    fn cached(&self, key: CacheKeyRef<'_>) -> Option<Result<Vec<IpAddr>, ResolveError>> {
         let cache = self.cache.borrow();
-        let entry = cache.get(&question)?;
+        let entry = cache.get(&key)?;
         (entry.until > Instant::now()).then(|| entry.addresses.clone())
     }
 
     fn remember(
         &self,
-        question: QuestionRef<'_>,
+        key: CacheKeyRef<'_>,
         addresses: Result<Vec<IpAddr>, ResolveError>,
         ttl: Duration,
     ) {
@@ -204,25 +204,25 @@ impl Resolver {
             cache.clear();
         }
         let until = Instant::now() + ttl;
-        let question = Question {
-            host: question.host.into(),
-            is_absolute: question.is_absolute,
-            family: question.family,
+        let key = CacheKey {
+            host: key.host.into(),
+            is_absolute: key.is_absolute,
+            family: key.family,
         };
-        cache.insert(question, Cached { addresses, until });
+        cache.insert(key, Cached { addresses, until });
     }
 }
 
-/// As [`Question`], to be looked up.
+/// As [`CacheKey`], to be looked up.
 #[derive(Clone, Copy, Hash)]
-struct QuestionRef<'a> {
+struct CacheKeyRef<'a> {
     host: &'a str,
     is_absolute: bool,
     family: Family,
 }
 
-impl hashbrown::Equivalent<Question> for QuestionRef<'_> {
-    fn equivalent(&self, key: &Question) -> bool {
+impl hashbrown::Equivalent<CacheKey> for CacheKeyRef<'_> {
+    fn equivalent(&self, key: &CacheKey) -> bool {
         self.host == &*key.host && self.is_absolute == key.is_absolute && self.family == key.family
     }
 }
@@ -234,7 +234,7 @@ fn is_localhost(host: &str) -> bool {
 }
 
 /// getaddrinfo tells no time to live: the configured maximum counts.
-async fn ask_system(host: &str, family: Family, limit: Duration) -> Answer {
+async fn ask_system(host: &str, family: Family, limit: Duration) -> Resolution {
     let asked = tokio::time::timeout(limit, tokio::net::lookup_host((host, 0))).await;
     let answer = match asked {
         Ok(Ok(found)) => {

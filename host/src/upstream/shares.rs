@@ -36,7 +36,7 @@ struct State {
     /// Waiters in the queue that nobody has dropped.
     in_queue: usize,
     /// Those of them that take a stream of any connection.
-    content: usize,
+    unconditional: usize,
     dials: usize,
     /// Streams that the last connection allowed; 0 before there was one.
     streams: usize,
@@ -120,7 +120,7 @@ impl Shares {
             state.count_in(&waiter);
             waiter
         };
-        let waiting = Waiting {
+        let waiting = QueuePlace {
             shares: Rc::clone(&self),
             waiter,
         };
@@ -142,7 +142,7 @@ impl Shares {
     /// A stream of a connection that has room, if nobody waits for it.
     pub(super) fn open(&self) -> Option<SharedStream> {
         let state = self.state.borrow();
-        match state.content {
+        match state.unconditional {
             0 => state.roomy(0).map(SharedStream::on),
             _ => None,
         }
@@ -251,12 +251,12 @@ impl State {
 
     fn count_in(&mut self, waiter: &Waiter) {
         self.in_queue += 1;
-        self.content += usize::from(waiter.since == 0);
+        self.unconditional += usize::from(waiter.since == 0);
     }
 
     fn count_out(&mut self, waiter: &Waiter) {
         self.in_queue -= 1;
-        self.content -= usize::from(waiter.since == 0);
+        self.unconditional -= usize::from(waiter.since == 0);
     }
 
     /// Connections to be made for those who wait, and for those who make one.
@@ -280,12 +280,12 @@ impl CapacityListener for Shares {
 }
 
 /// A place in the queue, given up when dropped.
-struct Waiting {
+struct QueuePlace {
     shares: Rc<Shares>,
     waiter: Rc<Waiter>,
 }
 
-impl Drop for Waiting {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         if Rc::strong_count(&self.waiter) > 1 {
             // It is in the queue still.

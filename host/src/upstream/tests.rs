@@ -43,19 +43,19 @@ const ORIGIN: &str = "origin.test";
 
 // ---- a worker's means, and peers with a script -------------------------------------------------------------------
 
-struct Means {
+struct Setup {
     resolver: Resolver,
     tls: Arc<TlsClient>,
     deadlines: Rc<Deadlines>,
     limit: Duration,
 }
 
-impl Means {
-    fn new(authority: &Authority) -> Self {
-        Self::configured(authority, &TlsConfig::default(), &[])
+impl Setup {
+    fn new(ca: &Ca) -> Self {
+        Self::configured(ca, &TlsConfig::default(), &[])
     }
 
-    fn configured(authority: &Authority, tls: &TlsConfig, insecure_hosts: &[HostPattern]) -> Self {
+    fn configured(ca: &Ca, tls: &TlsConfig, insecure_hosts: &[HostPattern]) -> Self {
         let dns = DnsConfig {
             servers: vec![SocketAddr::from(([127, 0, 0, 1], 1))],
             ..DnsConfig::default()
@@ -65,7 +65,7 @@ impl Means {
         tokio::task::spawn_local(async move { ticker.run(|| ()).await });
         Self {
             resolver: Resolver::new(&dns, STALL, &no_name_files(&dns)).unwrap(),
-            tls: TlsClient::trusting(authority.certificate(), tls, insecure_hosts),
+            tls: TlsClient::trusting(ca.certificate(), tls, insecure_hosts),
             deadlines,
             limit: STALL,
         }
@@ -172,9 +172,9 @@ fn tunnel_through(parent: &Parent) -> Route<'_> {
 
 // ---- certificates ------------------------------------------------------------------------------------------------
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+struct Ca(CertifiedIssuer<'static, KeyPair>);
 
-impl Authority {
+impl Ca {
     fn new() -> Self {
         Self::named("the one that is trusted")
     }
@@ -255,34 +255,34 @@ async fn read_some(stream: &mut MessageStream) -> std::io::Result<Vec<u8>> {
 #[test]
 fn a_socket_is_bound_to_the_source_of_the_route() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (port, seen) = peer(async |socket| socket.peer_addr().unwrap().ip()).await;
         let source = "127.0.0.2".parse().ok();
         let route = Route {
             source,
             ..Route::direct("127.0.0.1", port)
         };
-        means.dial(&route).await.unwrap();
+        setup.dial(&route).await.unwrap();
         assert_eq!(Some(seen.await.unwrap()), source);
         let unreachable = Route {
             source: "::1".parse().ok(),
             ..route
         };
-        means.failure(&unreachable).await;
+        setup.failure(&unreachable).await;
     });
 }
 
 #[test]
 fn given_addresses_are_tried_in_turn_and_never_resolved() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (port, served) = peer(async |_| ()).await;
         let addresses = ["127.0.0.3", "::1", "127.0.0.1"].map(|ip| ip.parse().unwrap());
         let route = Route {
             addresses: &addresses,
             ..Route::direct("no.such.name.test", port)
         };
-        means.dial(&route).await.unwrap();
+        setup.dial(&route).await.unwrap();
         served.await.unwrap();
     });
 }
@@ -292,16 +292,16 @@ fn given_addresses_are_tried_in_turn_and_never_resolved() {
 #[test]
 fn tls_carries_bytes_both_ways_at_once_and_says_goodbye() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         let len = 3 * 1024 * 1024;
-        let (port, echoed) = origin(authority.acceptor(&[ORIGIN]), async move |stream| {
+        let (port, echoed) = origin(ca.acceptor(&[ORIGIN]), async move |stream| {
             let (mut from, mut to) = tokio::io::split(stream);
             // Ends with a `close_notify` from the client; anything else is an error.
             tokio::io::copy(&mut from, &mut to).await.unwrap()
         })
         .await;
-        let mut stream = means.dial(&https(ORIGIN, port)).await.unwrap();
+        let mut stream = setup.dial(&https(ORIGIN, port)).await.unwrap();
         let sent: Vec<u8> = (0..len as u32).map(|at| (at >> 3) as u8).collect();
         let mut received = Vec::new();
         {
@@ -327,10 +327,10 @@ fn tls_carries_bytes_both_ways_at_once_and_says_goodbye() {
 #[test]
 fn a_peer_that_takes_nothing_stops_a_write() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
-        let (port, _open) = origin(authority.acceptor(&[ORIGIN]), async |stream| stream).await;
-        let mut stream = means.dial(&https(ORIGIN, port)).await.unwrap();
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
+        let (port, _open) = origin(ca.acceptor(&[ORIGIN]), async |stream| stream).await;
+        let mut stream = setup.dial(&https(ORIGIN, port)).await.unwrap();
         let more_than_kernels_buffer = vec![0; 32 * 1024 * 1024];
         let error = stream
             .writer()
@@ -344,12 +344,12 @@ fn a_peer_that_takes_nothing_stops_a_write() {
 #[test]
 fn addresses_and_absolute_names_are_verified_as_such() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         for host in ["127.0.0.1", "origin.test."] {
-            let acceptor = authority.acceptor(&[ORIGIN, "127.0.0.1"]);
+            let acceptor = ca.acceptor(&[ORIGIN, "127.0.0.1"]);
             let (port, _) = origin(acceptor, async |_| ()).await;
-            means.dial(&https(host, port)).await.unwrap();
+            setup.dial(&https(host, port)).await.unwrap();
         }
     });
 }
@@ -357,10 +357,10 @@ fn addresses_and_absolute_names_are_verified_as_such() {
 #[test]
 fn an_end_without_close_notify_is_an_error_and_one_with_it_is_an_end() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         for is_clean in [true, false] {
-            let acceptor = authority.acceptor(&[ORIGIN]);
+            let acceptor = ca.acceptor(&[ORIGIN]);
             let (port, _) = origin(acceptor, async move |mut stream| {
                 stream.write_all(b"part").await.unwrap();
                 stream.flush().await.unwrap();
@@ -371,7 +371,7 @@ fn an_end_without_close_notify_is_an_error_and_one_with_it_is_an_end() {
                 let _ = stream.get_mut().0.read(&mut [0; 1]).await;
             })
             .await;
-            let mut stream = means.dial(&https(ORIGIN, port)).await.unwrap();
+            let mut stream = setup.dial(&https(ORIGIN, port)).await.unwrap();
             assert_eq!(read_some(&mut stream).await.unwrap(), b"part");
             match read_some(&mut stream).await {
                 Ok(rest) => assert!(is_clean && rest.is_empty()),
@@ -387,11 +387,11 @@ fn an_end_without_close_notify_is_an_error_and_one_with_it_is_an_end() {
 #[test]
 fn idle_tls_is_quiet_until_it_is_closed_or_somebody_speaks() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         for last_words in [None, Some(&b"unasked"[..])] {
             let (go, told) = tokio::sync::oneshot::channel();
-            let acceptor = authority.acceptor(&[ORIGIN]);
+            let acceptor = ca.acceptor(&[ORIGIN]);
             // The tickets of TLS 1.3 arrive while the connection is idle.
             let (port, served) = origin(acceptor, async move |mut stream| {
                 stream.flush().await.unwrap();
@@ -404,7 +404,7 @@ fn idle_tls_is_quiet_until_it_is_closed_or_somebody_speaks() {
                 stream
             })
             .await;
-            let stream = means.dial(&https(ORIGIN, port)).await.unwrap();
+            let stream = setup.dial(&https(ORIGIN, port)).await.unwrap();
             assert!(stream.is_quiet());
             go.send(()).unwrap();
             let _open = served.await.unwrap();
@@ -421,11 +421,11 @@ fn idle_tls_is_quiet_until_it_is_closed_or_somebody_speaks() {
 #[test]
 fn a_parent_is_asked_to_connect_and_what_follows_its_answer_is_kept() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let answer =
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Fine\r\nContent-Length: 9\r\n\r\nbanner";
         let (parent, asked) = answering(answer).await;
-        let mut stream = means.dial(&tunnel_through(&parent)).await.unwrap();
+        let mut stream = setup.dial(&tunnel_through(&parent)).await.unwrap();
         assert_eq!(
             asked.await.unwrap(),
             "CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n"
@@ -438,7 +438,7 @@ fn a_parent_is_asked_to_connect_and_what_follows_its_answer_is_kept() {
 #[test]
 fn a_parent_gets_our_credentials() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (parent, asked) = answering("HTTP/1.0 200 OK\r\n\r\n").await;
         let url = format!("http://user:pass@127.0.0.1:{}", parent.port());
         let parent = Parent::parse(&url).unwrap();
@@ -446,7 +446,7 @@ fn a_parent_gets_our_credentials() {
             host: "::1",
             ..tunnel_through(&parent)
         };
-        means.dial(&route).await.unwrap();
+        setup.dial(&route).await.unwrap();
         assert_eq!(
             asked.await.unwrap(),
             "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\
@@ -458,10 +458,10 @@ fn a_parent_gets_our_credentials() {
 #[test]
 fn a_parent_that_wants_other_credentials_is_a_bad_gateway() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let answer = "HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
         let (parent, _) = answering(answer).await;
-        let error = means.failure(&tunnel_through(&parent)).await;
+        let error = setup.failure(&tunnel_through(&parent)).await;
         assert_eq!(
             error.to_string(),
             format!(
@@ -476,10 +476,10 @@ fn a_parent_that_wants_other_credentials_is_a_bad_gateway() {
 #[test]
 fn a_parent_that_answers_nonsense_is_not_believed() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let fails = async |answer: String| {
             let (parent, _) = answering(answer).await;
-            means.parent_failure(&tunnel_through(&parent)).await
+            setup.parent_failure(&tunnel_through(&parent)).await
         };
         assert!(matches!(
             fails("SSH-2.0-x\r\n\r\n".to_owned()).await,
@@ -503,8 +503,8 @@ fn a_parent_that_answers_nonsense_is_not_believed() {
 #[test]
 fn a_silent_parent_uses_up_the_time_to_connect() {
     on_worker(async {
-        let mut means = Means::new(&Authority::new());
-        means.limit = Duration::from_millis(50);
+        let mut setup = Setup::new(&Ca::new());
+        setup.limit = Duration::from_millis(50);
         for (scheme, beginning) in [
             ("http", &b"HTTP/1.1 2"[..]),
             ("https", b"\x16\x03\x03"),
@@ -516,7 +516,7 @@ fn a_silent_parent_uses_up_the_time_to_connect() {
             })
             .await;
             let parent = parent(scheme, port);
-            let error = means.failure(&tunnel_through(&parent)).await;
+            let error = setup.failure(&tunnel_through(&parent)).await;
             let message = error.to_string();
             match &error.failure {
                 DialFailure::TimedOut(_) => assert_ne!(scheme, "https"),
@@ -537,7 +537,7 @@ fn a_silent_parent_uses_up_the_time_to_connect() {
 #[test]
 fn a_plain_request_goes_to_a_parent_without_connect() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (parent, asked) = answering("").await;
         let route = Route {
             is_tunnel: false,
@@ -551,7 +551,7 @@ fn a_plain_request_goes_to_a_parent_without_connect() {
                 proxy_authorization: None
             }
         );
-        let mut stream = means.dial(&route).await.unwrap();
+        let mut stream = setup.dial(&route).await.unwrap();
         let request = b"GET http://origin.test:443/ HTTP/1.1\r\n\r\n";
         stream.writer().write_all(request, STALL).await.unwrap();
         assert_eq!(asked.await.unwrap().as_bytes(), request);
@@ -567,10 +567,10 @@ fn a_plain_request_goes_to_a_parent_without_connect() {
 #[test]
 fn tls_goes_through_a_parent_that_is_itself_reached_by_tls() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
-        let inner = authority.acceptor(&[ORIGIN]);
-        let outer = authority.acceptor(&["127.0.0.1"]);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
+        let inner = ca.acceptor(&[ORIGIN]);
+        let outer = ca.acceptor(&["127.0.0.1"]);
         let (port, served) = origin(outer, async move |mut stream| {
             let asked = read_head(&mut stream).await;
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -588,7 +588,7 @@ fn tls_goes_through_a_parent_that_is_itself_reached_by_tls() {
             is_tunnel: false,
             ..https(ORIGIN, 443)
         };
-        let mut stream = means.dial(&route).await.unwrap();
+        let mut stream = setup.dial(&route).await.unwrap();
         stream.writer().write_all(b"ping!", STALL).await.unwrap();
         assert_eq!(read_some(&mut stream).await.unwrap(), b"pong");
         assert_eq!(read_some(&mut stream).await.unwrap(), b"");
@@ -629,10 +629,10 @@ const ACCEPTED: &[u8] = b"\x05\0\0\x01\0\0\0\0\0\0banner";
 #[test]
 fn a_socks_parent_connects_by_name() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (port, asked) = socks(vec![(3, b"\x05\0"), (18, ACCEPTED)]).await;
         let parent = parent("socks5h", port);
-        let mut stream = means.dial(&tunnel_through(&parent)).await.unwrap();
+        let mut stream = setup.dial(&tunnel_through(&parent)).await.unwrap();
         let mut banner = Vec::new();
         while banner.len() < 6 {
             banner.extend(read_some(&mut stream).await.unwrap());
@@ -648,7 +648,7 @@ fn a_socks_parent_connects_by_name() {
 #[test]
 fn a_socks_parent_gets_our_credentials_if_it_asks() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         for (script, asked_len) in [
             (
                 vec![(4, &b"\x05\x02"[..]), (5, b"\x01\0"), (18, ACCEPTED)],
@@ -658,7 +658,7 @@ fn a_socks_parent_gets_our_credentials_if_it_asks() {
         ] {
             let (port, asked) = socks(script).await;
             let parent = Parent::parse(&format!("socks5://u:p@127.0.0.1:{port}")).unwrap();
-            means.dial(&tunnel_through(&parent)).await.unwrap();
+            setup.dial(&tunnel_through(&parent)).await.unwrap();
             assert_eq!(asked.await.unwrap().len(), asked_len);
         }
     });
@@ -667,11 +667,11 @@ fn a_socks_parent_gets_our_credentials_if_it_asks() {
 #[test]
 fn a_socks_parent_that_refuses_or_breaks_off_is_told_apart() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let fails = async |url: &str, script| {
             let (port, _) = socks(script).await;
             let parent = Parent::parse(&format!("socks5://{url}127.0.0.1:{port}")).unwrap();
-            means.parent_failure(&tunnel_through(&parent)).await
+            setup.parent_failure(&tunnel_through(&parent)).await
         };
         let refusals: [(&str, Script, SocksError); 6] = [
             ("", vec![(3, b"\x05\xff")], SocksError::NoMethod),
@@ -706,9 +706,9 @@ fn a_socks_parent_that_refuses_or_breaks_off_is_told_apart() {
 #[test]
 fn tls_goes_through_socks() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
-        let acceptor = authority.acceptor(&[ORIGIN]);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
+        let acceptor = ca.acceptor(&[ORIGIN]);
         let (port, _) = peer(async move |mut socket| {
             socket.read_exact(&mut [0; 3]).await.unwrap();
             socket.write_all(b"\x05\0").await.unwrap();
@@ -724,7 +724,7 @@ fn tls_goes_through_socks() {
             parent: Some(&parent),
             ..https(ORIGIN, 443)
         };
-        let mut stream = means.dial(&route).await.unwrap();
+        let mut stream = setup.dial(&route).await.unwrap();
         assert_eq!(read_some(&mut stream).await.unwrap(), b"hello");
     });
 }
@@ -734,14 +734,14 @@ fn tls_goes_through_socks() {
 #[test]
 fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         // More than enough for splice to take over, if it could.
         let upload: Vec<u8> = (0..1_500_000_u32).map(|at| (at >> 5) as u8).collect();
         let expected = upload.clone();
         let received = Rc::new(RefCell::new(Vec::new()));
         let seen = Rc::clone(&received);
-        let (port, _) = origin(authority.acceptor(&[ORIGIN]), async move |mut stream| {
+        let (port, _) = origin(ca.acceptor(&[ORIGIN]), async move |mut stream| {
             let mut request = Vec::new();
             stream.read_to_end(&mut request).await.unwrap();
             stream.write_all(&request).await.unwrap();
@@ -749,7 +749,7 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
             *seen.borrow_mut() = request;
         })
         .await;
-        let upstream = means.dial(&https(ORIGIN, port)).await.unwrap();
+        let upstream = setup.dial(&https(ORIGIN, port)).await.unwrap();
         let (client_port, client) = peer(async move |mut socket| {
             socket.write_all(&upload).await.unwrap();
             socket.shutdown().await.unwrap();
@@ -772,7 +772,7 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
                 received: Vec::new(),
                 read_len: 1024 * 1024,
             },
-            &means.deadlines,
+            &setup.deadlines,
             tunnel::TunnelLimits {
                 idle: STALL,
                 half_closed: STALL,

@@ -168,12 +168,12 @@ impl TlsClient {
     /// A client that trusts this authority and nobody else.
     #[cfg(test)]
     pub(super) fn trusting(
-        authority: rustls::pki_types::CertificateDer<'static>,
+        ca: rustls::pki_types::CertificateDer<'static>,
         config: &TlsConfig,
         insecure_hosts: &[HostPattern],
     ) -> Arc<Self> {
         let mut roots = RootCertStore::empty();
-        roots.add(authority).expect("a certificate");
+        roots.add(ca).expect("a certificate");
         let client = Self::new(config, insecure_hosts).expect("good files");
         client.roots.set(Arc::new(roots)).expect("the first roots");
         Arc::new(client)
@@ -192,13 +192,13 @@ impl TlsClient {
             false => self.identity(name),
         };
         let offers = if skips_verification {
-            if self.insecure.is_news(name) {
+            if self.insecure.is_first(name) {
                 tracing::warn!(
                     host = name,
                     "not verifying the certificate of this host: it is listed in interception.insecure_hosts"
                 );
             }
-            let offers = || self.offers(identity, Trust::Anybody);
+            let offers = || self.offers(identity, Trust::Anyone);
             identity.unverified.get_or_init(offers)
         } else {
             let roots = self.roots().await;
@@ -237,8 +237,8 @@ impl TlsClient {
 
     fn load_roots(&self) -> Arc<RootCertStore> {
         let roots = self.roots.get_or_init(|| {
-            let mut roots = self.extra_roots.authorities.clone();
-            roots::add_platforms(&mut roots);
+            let mut roots = self.extra_roots.store.clone();
+            roots::add_system_roots(&mut roots);
             Arc::new(roots)
         });
         Arc::clone(roots)
@@ -307,13 +307,13 @@ impl InsecureHosts {
     }
 
     /// Once for each host: whether there is something to warn of.
-    fn is_news(&self, name: &str) -> bool {
+    fn is_first(&self, name: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = warned.len() < MAX_WARNED_HOSTS && !warned.contains(name);
-        if is_news {
+        let is_first = warned.len() < MAX_WARNED_HOSTS && !warned.contains(name);
+        if is_first {
             warned.insert(name.to_owned());
         }
-        is_news
+        is_first
     }
 }
 
@@ -356,8 +356,8 @@ mod tests {
     fn an_insecure_host_is_warned_of_once_and_not_without_end() {
         let hosts = InsecureHosts::new(&[HostPattern::all()]);
         for number in 0..MAX_WARNED_HOSTS {
-            assert!(hosts.is_news(&format!("host-{number}.test")));
+            assert!(hosts.is_first(&format!("host-{number}.test")));
         }
-        assert!(!hosts.is_news("host-0.test") && !hosts.is_news("further.test"));
+        assert!(!hosts.is_first("host-0.test") && !hosts.is_first("further.test"));
     }
 }

@@ -47,7 +47,7 @@ impl Family {
 }
 
 /// Addresses, and for how long they may be kept.
-pub(super) type Answer = (Result<Vec<IpAddr>, ResolveError>, Duration);
+pub(super) type Resolution = (Result<Vec<IpAddr>, ResolveError>, Duration);
 
 /// Why a name has no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -64,15 +64,15 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 struct Files {
-    hosts: Watched<Hosts>,
-    settings: Option<Watched<Settings>>,
+    hosts: WatchedFile<Hosts>,
+    settings: Option<WatchedFile<Settings>>,
 }
 
 type Parse<T> = fn(&[u8]) -> Result<T, &'static str>;
 
 /// One file.
 #[derive(Debug)]
-struct Watched<T> {
+struct WatchedFile<T> {
     path: PathBuf,
     /// In bytes.
     max_len: u64,
@@ -85,7 +85,7 @@ struct Watched<T> {
     digest: Option<u64>,
     hasher: RandomState,
     /// What was wrong with it at the last look.
-    complaint: Option<String>,
+    last_error: Option<String>,
 }
 
 /// What tells one state of a file from another.
@@ -115,22 +115,22 @@ impl NameFiles {
             Resolver::System => (|_| Ok(Hosts::default()), |_| Ok(Settings::of_servers(&[]))),
         };
         let needs_settings = config.servers.is_empty() || config.resolver == Resolver::System;
-        let mut hosts = Watched::new(hosts, MAX_HOSTS_LEN, parse_hosts);
-        let settings = Watched::new(settings, MAX_SETTINGS_LEN, parse_settings);
+        let mut hosts = WatchedFile::new(hosts, MAX_HOSTS_LEN, parse_hosts);
+        let settings = WatchedFile::new(settings, MAX_SETTINGS_LEN, parse_settings);
         let mut settings = Some(settings).filter(|_| needs_settings);
         let known = Known {
-            hosts: Arc::new(hosts.look().unwrap_or_default()),
-            settings: settings.as_mut().and_then(Watched::look).map(Arc::new),
+            hosts: Arc::new(hosts.check().unwrap_or_default()),
+            settings: settings.as_mut().and_then(WatchedFile::check).map(Arc::new),
             generation: 0,
         };
-        if let Some(reason) = hosts.complaint.as_ref().filter(|_| hosts.path.exists()) {
+        if let Some(reason) = hosts.last_error.as_ref().filter(|_| hosts.path.exists()) {
             let file = hosts.path.display();
             tracing::warn!(%file, reason, "cannot use the hosts file");
         }
         let is_needed = config.resolver == Resolver::Dns && known.settings.is_none();
         if let Some(settings) = settings.as_ref().filter(|_| is_needed) {
             let file = settings.path.display();
-            let reason = settings.complaint.as_deref().unwrap_or_default();
+            let reason = settings.last_error.as_deref().unwrap_or_default();
             tracing::warn!(%file, reason, "no usable name servers in the file: using the system resolver");
         }
         Self {
@@ -156,17 +156,17 @@ impl NameFiles {
 
     /// Looks at the files if they are due. Cancel safe: whoever comes next does it then.
     pub(super) async fn refresh(self: &Arc<Self>) {
-        if self.is_due() && timeout(READ_LIMIT, self.look()).await.is_err() {
+        if self.is_due() && timeout(READ_LIMIT, self.check()).await.is_err() {
             self.postpone();
         }
     }
 
-    async fn look(self: &Arc<Self>) {
+    async fn check(self: &Arc<Self>) {
         let mut files = Arc::clone(&self.files).lock_owned().await;
         if !self.is_due() {
             return;
         }
-        if files.has_long_news() {
+        if files.has_long_change() {
             let this = Arc::clone(self);
             // It goes on when nobody waits any more; then the next look-up has its result.
             let reading = tokio::task::spawn_blocking(move || this.take(&mut files));
@@ -189,8 +189,8 @@ impl NameFiles {
     }
 
     fn take(&self, files: &mut Files) {
-        let hosts = files.hosts.look();
-        let settings = files.settings.as_mut().and_then(Watched::look);
+        let hosts = files.hosts.check();
+        let settings = files.settings.as_mut().and_then(WatchedFile::check);
         if hosts.is_none() && settings.is_none() {
             return;
         }
@@ -212,13 +212,13 @@ impl NameFiles {
 
 impl Files {
     /// Whether there is something to read that takes a while.
-    fn has_long_news(&self) -> bool {
+    fn has_long_change(&self) -> bool {
         let settings = self.settings.as_ref();
-        self.hosts.has_long_news() || settings.is_some_and(Watched::has_long_news)
+        self.hosts.has_long_change() || settings.is_some_and(WatchedFile::has_long_change)
     }
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedFile<T> {
     fn new(path: PathBuf, max_len: u64, parse: Parse<T>) -> Self {
         Self {
             path,
@@ -228,39 +228,39 @@ impl<T> Watched<T> {
             is_fresh: false,
             digest: None,
             hasher: RandomState::new(),
-            complaint: None,
+            last_error: None,
         }
     }
 
     /// What it says, if that is another thing than before.
-    fn look(&mut self) -> Option<T> {
-        match self.read_news() {
+    fn check(&mut self) -> Option<T> {
+        match self.read_change() {
             Ok(value) => value,
             Err(reason) => {
-                let is_known = self.complaint.as_ref() == Some(&reason);
+                let is_known = self.last_error.as_ref() == Some(&reason);
                 // At the start there is nothing that holds.
                 if !is_known && self.digest.is_some() {
                     let file = self.path.display();
                     tracing::warn!(%file, reason, "cannot use the file: keeping its previous content");
                 }
-                self.complaint = Some(reason);
+                self.last_error = Some(reason);
                 None
             }
         }
     }
 
-    fn has_long_news(&self) -> bool {
+    fn has_long_change(&self) -> bool {
         let metadata = std::fs::metadata(&self.path);
-        metadata.is_ok_and(|found| found.len() > SHORT && self.is_news(&found))
+        metadata.is_ok_and(|found| found.len() > SHORT && self.has_changed(&found))
     }
 
-    fn is_news(&self, found: &Metadata) -> bool {
+    fn has_changed(&self, found: &Metadata) -> bool {
         self.is_fresh || self.stamp != Some(Stamp::of(found))
     }
 
-    fn read_news(&mut self) -> Result<Option<T>, String> {
+    fn read_change(&mut self) -> Result<Option<T>, String> {
         match std::fs::metadata(&self.path) {
-            Ok(found) if !self.is_news(&found) => return Ok(None),
+            Ok(found) if !self.has_changed(&found) => return Ok(None),
             Ok(_) => {}
             Err(error) => {
                 self.stamp = None;
@@ -273,12 +273,12 @@ impl<T> Watched<T> {
         }
         let digest = Some(self.hasher.hash_one(&text));
         if digest == self.digest {
-            self.complaint = None;
+            self.last_error = None;
             return Ok(None);
         }
         let value = (self.parse)(&text).map_err(str::to_owned)?;
         self.digest = digest;
-        self.complaint = None;
+        self.last_error = None;
         Ok(Some(value))
     }
 

@@ -24,7 +24,7 @@ use hickory_resolver::proto::rr::Name;
 use plugin_contract::MAX_HOST_NAME_LEN;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{Answer, Family, Fault, MAX_ADDRESSES, ResolveError, ServerFault};
+use super::answer::{Family, Fault, MAX_ADDRESSES, Resolution, ResolveError, ServerFault};
 use super::settings::Settings;
 use super::sockets::Sockets;
 
@@ -53,7 +53,7 @@ struct Server {
 }
 
 /// A server that is being asked.
-type Try<'a> = Pin<Box<dyn Future<Output = (usize, Result<Answer, Fault>)> + 'a>>;
+type Try<'a> = Pin<Box<dyn Future<Output = (usize, Result<Resolution, Fault>)> + 'a>>;
 
 impl NameServers {
     /// # Errors
@@ -82,7 +82,7 @@ impl NameServers {
         is_absolute: bool,
         family: Family,
         limit: Duration,
-    ) -> Answer {
+    ) -> Resolution {
         if self.settings.skips_v6 && family == Family::V6 {
             return (Err(ResolveError::NoAddress), Duration::ZERO);
         }
@@ -90,11 +90,11 @@ impl NameServers {
             Ok(names) => names,
             Err(error) => return (Err(error), Duration::ZERO),
         };
-        let until = Until::within(limit);
+        let deadline = LookupDeadline::within(limit);
         let mut verdict = ResolveError::NoSuchHost;
         let last = names.len() - 1;
         for (at, name) in names.iter().enumerate() {
-            let error = match self.ask(name, family, until).await {
+            let error = match self.ask(name, family, deadline).await {
                 (Err(error), _) => error,
                 found => return found,
             };
@@ -103,7 +103,7 @@ impl NameServers {
                 // It may be there with an address of the other family: then this is the host that is meant.
                 ResolveError::NoAddress if at < last => {
                     verdict = ResolveError::NoAddress;
-                    if self.ask(name, family.other(), until).await.0.is_ok() {
+                    if self.ask(name, family.other(), deadline).await.0.is_ok() {
                         break;
                     }
                 }
@@ -133,7 +133,7 @@ impl NameServers {
     }
 
     /// Asks the servers for exactly this name.
-    async fn ask(&self, name: &Name, family: Family, until: Until) -> Answer {
+    async fn ask(&self, name: &Name, family: Family, deadline: LookupDeadline) -> Resolution {
         let first = self.first();
         let count = self.servers.len();
         let mut turns = (0..self.settings.attempts)
@@ -144,8 +144,8 @@ impl NameServers {
         // Servers under way, in the order of their turns.
         let mut under_way: Vec<usize> = Vec::new();
         let mut faults: Vec<ServerFault> = Vec::new();
-        let mut denial: Option<Answer> = None;
-        let (mut until_at, mut next_at) = (until.at, Instant::now());
+        let mut denial: Option<Resolution> = None;
+        let (mut end_at, mut next_at) = (deadline.at, Instant::now());
         loop {
             // Each server is asked once without anybody waiting for the one before; further rounds wait.
             let may_begin = denial.is_none() && (asked < count || tries.is_empty());
@@ -163,11 +163,11 @@ impl NameServers {
                             return answer;
                         }
                         Ok(answer) => {
-                            until_at = until_at.min(Instant::now() + DENIAL_DELAY);
+                            end_at = end_at.min(Instant::now() + DENIAL_DELAY);
                             denial.get_or_insert(answer);
                         }
                         Err(fault) => {
-                            note(&mut faults, self.servers[server].address, fault);
+                            record_fault(&mut faults, self.servers[server].address, fault);
                             next_at = Instant::now();
                         }
                     }
@@ -185,11 +185,11 @@ impl NameServers {
                     }
                     None => break,
                 },
-                () = sleep_until(until_at) => {
+                () = sleep_until(end_at) => {
                     for server in &self.servers {
                         let has_failed = faults.iter().any(|fault| fault.server == server.address);
                         if !has_failed {
-                            note(&mut faults, server.address, Fault::TimedOut(until.limit));
+                            record_fault(&mut faults, server.address, Fault::TimedOut(deadline.limit));
                         }
                     }
                     break;
@@ -224,12 +224,12 @@ impl NameServers {
 
 /// The end of a look-up.
 #[derive(Clone, Copy)]
-struct Until {
+struct LookupDeadline {
     at: Instant,
     limit: Duration,
 }
 
-impl Until {
+impl LookupDeadline {
     fn within(limit: Duration) -> Self {
         Self {
             at: Instant::now() + limit,
@@ -267,7 +267,7 @@ impl Server {
         })
     }
 
-    async fn ask(&self, name: &Name, family: Family) -> Result<Answer, Fault> {
+    async fn ask(&self, name: &Name, family: Family) -> Result<Resolution, Fault> {
         let denied = |error| Ok((Err(error), Duration::ZERO));
         match self.client.lookup(name.clone(), family.record_type()).await {
             Ok(lookup) => Ok(answer(&lookup, family)),
@@ -291,12 +291,12 @@ impl Server {
 }
 
 /// The last fault of each server counts.
-fn note(faults: &mut Vec<ServerFault>, server: SocketAddr, fault: Fault) {
+fn record_fault(faults: &mut Vec<ServerFault>, server: SocketAddr, fault: Fault) {
     faults.retain(|noted| noted.server != server);
     faults.push(ServerFault { server, fault });
 }
 
-fn answer(lookup: &Lookup, family: Family) -> Answer {
+fn answer(lookup: &Lookup, family: Family) -> Resolution {
     let ttl = lookup
         .valid_until()
         .saturating_duration_since(std::time::Instant::now());

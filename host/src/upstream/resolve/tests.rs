@@ -695,7 +695,7 @@ fn what_old_servers_have_said_is_forgotten() {
             let machine = Machine::new(config, "", RESOLV_CONF);
             let resolver = machine.resolver();
             let minute = Duration::from_secs(60);
-            let question = QuestionRef {
+            let key = CacheKeyRef {
                 host: "a.test",
                 is_absolute: false,
                 family: Family::V4,
@@ -704,13 +704,13 @@ fn what_old_servers_have_said_is_forgotten() {
                 Err(ResolveError::NoSuchHost),
                 Ok(vec![Family::V4.loopback()]),
             ] {
-                resolver.remember(question, answer.clone(), minute);
+                resolver.remember(key, answer.clone(), minute);
                 resolver.refresh().await;
-                assert_eq!(resolver.cached(question), Some(answer.clone()));
+                assert_eq!(resolver.cached(key), Some(answer.clone()));
                 let again = format!("# {answer:?}\nnameserver 192.0.2.54\n");
                 fs::write(machine.path("resolv.conf"), again).unwrap();
                 resolver.refresh().await;
-                assert_eq!(resolver.cached(question), None);
+                assert_eq!(resolver.cached(key), None);
             }
         }
     });

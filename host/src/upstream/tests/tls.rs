@@ -14,8 +14,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::*;
 use crate::config::{ClientCertificate, KeyPairFiles, UpstreamTls};
 use crate::error::Cause;
-use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::HttpVersions;
+use crate::upstream::pool::{Pool, PoolLimits};
 
 fn pattern(text: &str) -> Vec<HostPattern> {
     vec![HostPattern::parse(text).unwrap()]
@@ -54,9 +54,9 @@ fn status_of(fault: TlsFault) -> (u16, &'static str) {
 
 // ---- certificates ------------------------------------------------------------------------------------------------
 
-/// Origins whose certificates prove nothing to those who trust `authority`, and why not.
-fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
-    let stranger = Authority::named("a stranger");
+/// Origins whose certificates prove nothing to those who trust `ca`, and why not.
+fn impostors(ca: &Ca) -> Vec<(TlsAcceptor, &'static str)> {
+    let stranger = Ca::named("a stranger");
     let mut expired = params(ORIGIN);
     expired.not_before = date_time_ymd(2001, 1, 1);
     expired.not_after = date_time_ymd(2002, 1, 1);
@@ -70,13 +70,10 @@ fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
     let with_root = vec![leaf.der().clone(), stranger.certificate()];
     let unconstrained = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     vec![
-        (
-            authority.acceptor(&["other.test"]),
-            "is for a different name",
-        ),
-        (authority.sign(expired), "has expired"),
-        (authority.sign(not_yet), "is not valid yet"),
-        (authority.sign(for_clients), "is not valid for servers"),
+        (ca.acceptor(&["other.test"]), "is for a different name"),
+        (ca.sign(expired), "has expired"),
+        (ca.sign(not_yet), "is not valid yet"),
+        (ca.sign(for_clients), "is not valid for servers"),
         (stranger.acceptor(&[ORIGIN]), "is from an unknown CA"),
         (
             showing(with_root, &key),
@@ -85,7 +82,7 @@ fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
         (self_signed(IsCa::NoCa), "is self-signed"),
         (self_signed(unconstrained), "is self-signed"),
         (
-            showing(vec![authority.certificate()], authority.0.key()),
+            showing(vec![ca.certificate()], ca.0.key()),
             "is a CA certificate, not a server certificate",
         ),
     ]
@@ -94,11 +91,11 @@ fn impostors(authority: &Authority) -> Vec<(TlsAcceptor, &'static str)> {
 #[test]
 fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
-        for (acceptor, reason) in impostors(&authority) {
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
+        for (acceptor, reason) in impostors(&ca) {
             let (port, _) = origin(acceptor, async |_| ()).await;
-            let error = means.failure(&https(ORIGIN, port)).await;
+            let error = setup.failure(&https(ORIGIN, port)).await;
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -119,7 +116,7 @@ fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
 #[test]
 fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() {
     on_worker(async {
-        let (authority, files) = (Authority::new(), Files::new("own"));
+        let (ca, files) = (Ca::new(), Files::new("own"));
         let past = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
         let today = (date_time_ymd(2001, 1, 1), date_time_ymd(3002, 1, 1));
         for (number, ((not_before, not_after), name, refusal)) in [
@@ -142,9 +139,9 @@ fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() 
                 },
                 ..TlsConfig::default()
             };
-            let means = Means::configured(&authority, &config, &[]);
+            let setup = Setup::configured(&ca, &config, &[]);
             let (port, _) = origin(showing(vec![own.der().clone()], &key), async |_| ()).await;
-            match (means.dial(&https(ORIGIN, port)).await, refusal) {
+            match (setup.dial(&https(ORIGIN, port)).await, refusal) {
                 (Ok(_), None) => {}
                 (Err(error), Some(refusal)) => {
                     assert!(error.to_string().contains(refusal), "{error}");
@@ -158,14 +155,14 @@ fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() 
 #[test]
 fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::configured(&authority, &TlsConfig::default(), &pattern(".origin.test"));
-        for (acceptor, _) in impostors(&authority) {
+        let ca = Ca::new();
+        let setup = Setup::configured(&ca, &TlsConfig::default(), &pattern(".origin.test"));
+        for (acceptor, _) in impostors(&ca) {
             let (port, served) = origin(acceptor.clone(), async |_| ()).await;
-            let _open = means.dial(&https(ORIGIN, port)).await.unwrap();
+            let _open = setup.dial(&https(ORIGIN, port)).await.unwrap();
             assert!(served.await.unwrap().is_some());
             let (port, _) = origin(acceptor, async |_| ()).await;
-            let fault = means.fault(&https("origin.example", port)).await;
+            let fault = setup.fault(&https("origin.example", port)).await;
             assert!(is_about_certificate(&fault), "{fault}");
         }
     });
@@ -174,18 +171,18 @@ fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
 #[test]
 fn a_host_that_is_insecure_has_to_hold_the_key_of_what_it_shows() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::configured(&authority, &TlsConfig::default(), &[HostPattern::all()]);
+        let ca = Ca::new();
+        let setup = Setup::configured(&ca, &TlsConfig::default(), &[HostPattern::all()]);
         for version in [&TLS12, &TLS13] {
             let (key, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-            let leaf = params(ORIGIN).signed_by(&stolen, &authority.0).unwrap();
+            let leaf = params(ORIGIN).signed_by(&stolen, &ca.0).unwrap();
             let signing = any_supported_type(&der(&key)).unwrap();
             let pair = CertifiedKey::new(vec![leaf.der().clone()], signing);
             let config = only(version)
                 .with_no_client_auth()
                 .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
             let (port, _) = origin(TlsAcceptor::from(Arc::new(config)), async |_| ()).await;
-            let fault = means.fault(&https(ORIGIN, port)).await;
+            let fault = setup.fault(&https(ORIGIN, port)).await;
             assert!(is_about_certificate(&fault), "{fault}");
         }
     });
@@ -219,7 +216,7 @@ impl Files {
     }
 
     /// A certificate for clients, shown to `hosts`.
-    fn client_certificate(&self, name: &str, hosts: &str, signer: &Authority) -> ClientCertificate {
+    fn client_certificate(&self, name: &str, hosts: &str, signer: &Ca) -> ClientCertificate {
         let key = KeyPair::generate().unwrap();
         let mut params = params(name);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -250,14 +247,10 @@ fn showing_to_hosts(client_certificates: Vec<ClientCertificate>) -> TlsConfig {
     }
 }
 
-/// Asks clients for a certificate by `authority`.
-fn demanding(
-    authority: &Authority,
-    version: &'static SupportedProtocolVersion,
-    names: &[&str],
-) -> TlsAcceptor {
+/// Asks clients for a certificate by `ca`.
+fn demanding(ca: &Ca, version: &'static SupportedProtocolVersion, names: &[&str]) -> TlsAcceptor {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate()).unwrap();
+    roots.add(ca.certificate()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
@@ -265,7 +258,7 @@ fn demanding(
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let leaf = CertificateParams::new(names).unwrap();
-    let leaf = leaf.signed_by(&key, &authority.0).unwrap();
+    let leaf = leaf.signed_by(&key, &ca.0).unwrap();
     let config = only(version)
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![leaf.der().clone()], der(&key))
@@ -276,14 +269,14 @@ fn demanding(
 #[test]
 fn a_client_certificate_is_shown_to_its_hosts_the_first_entry_first() {
     on_worker(async {
-        let (authority, files) = (Authority::new(), Files::new("shown"));
+        let (ca, files) = (Ca::new(), Files::new("shown"));
         let config = showing_to_hosts(vec![
-            files.client_certificate("one", "one.test", &authority),
-            files.client_certificate("any", "*.test", &authority),
+            files.client_certificate("one", "one.test", &ca),
+            files.client_certificate("any", "*.test", &ca),
         ]);
-        let means = Means::configured(&authority, &config, &pattern("insecure.test"));
+        let setup = Setup::configured(&ca, &config, &pattern("insecure.test"));
         for version in [&TLS12, &TLS13] {
-            let acceptor = demanding(&authority, version, &["one.test", "two.test"]);
+            let acceptor = demanding(&ca, version, &["one.test", "two.test"]);
             for (host, shown) in [
                 ("one.test", 0),
                 ("one.test", 0),
@@ -296,7 +289,7 @@ fn a_client_certificate_is_shown_to_its_hosts_the_first_entry_first() {
                     stream.get_ref().1.peer_certificates().unwrap().to_vec()
                 })
                 .await;
-                let mut stream = means.dial(&https(host, port)).await.unwrap();
+                let mut stream = setup.dial(&https(host, port)).await.unwrap();
                 assert_eq!(read_some(&mut stream).await.unwrap(), b"x");
                 let seen = served.await.unwrap().unwrap();
                 let file = &config.upstream.client_certificates[shown].files.cert_file;
@@ -315,14 +308,14 @@ fn pem_of(text: &[u8]) -> CertificateDer<'static> {
 #[test]
 fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
     on_worker(async {
-        let (authority, stranger) = (Authority::new(), Authority::named("a stranger"));
+        let (ca, stranger) = (Ca::new(), Ca::named("a stranger"));
         let files = Files::new("unshown");
         let certificate = files.client_certificate("strange", "strange.test", &stranger);
-        let means = Means::configured(&authority, &showing_to_hosts(vec![certificate]), &[]);
+        let setup = Setup::configured(&ca, &showing_to_hosts(vec![certificate]), &[]);
         for host in [ORIGIN, "strange.test"] {
-            let acceptor = demanding(&authority, &TLS12, &[host]);
+            let acceptor = demanding(&ca, &TLS12, &[host]);
             let (port, _) = origin(acceptor, async |_| ()).await;
-            let fault = means.fault(&https(host, port)).await;
+            let fault = setup.fault(&https(host, port)).await;
             let words = fault.to_string();
             assert!(matches!(fault, TlsFault::Alert(_)), "{words}");
             assert!(
@@ -332,9 +325,9 @@ fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
             assert_eq!(status_of(fault), (502, "tls_alert_received"));
 
             // TLS 1.3: the client's part in the handshake is over when its certificate is looked at.
-            let acceptor = demanding(&authority, &TLS13, &[host]);
+            let acceptor = demanding(&ca, &TLS13, &[host]);
             let (port, _) = origin(acceptor, async |_| ()).await;
-            let mut stream = means.dial(&https(host, port)).await.unwrap();
+            let mut stream = setup.dial(&https(host, port)).await.unwrap();
             let error = read_some(&mut stream).await.unwrap_err();
             let error = ExchangeError::new(Peer::Upstream, Step::ReadHead, Cause::io(error));
             assert_eq!(classify(&error), (502, "tls_alert_received"), "{error}");
@@ -344,9 +337,9 @@ fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
 
 #[test]
 fn a_client_certificate_that_cannot_be_used_is_told_with_its_file() {
-    let (authority, files) = (Authority::new(), Files::new("broken"));
-    let good = files.client_certificate("good", "*", &authority);
-    let other = files.client_certificate("other", "*", &authority);
+    let (ca, files) = (Ca::new(), Files::new("broken"));
+    let good = files.client_certificate("good", "*", &ca);
+    let other = files.client_certificate("other", "*", &ca);
     let broken = |path: &mut PathBuf, text: &str| *path = files.write("broken.pem", text);
     let fails = |spoil: &dyn Fn(&mut KeyPairFiles), words: &[&str]| {
         let mut certificate = good.clone();
@@ -385,10 +378,10 @@ fn a_client_certificate_that_cannot_be_used_is_told_with_its_file() {
 // ---- versions of HTTP --------------------------------------------------------------------------------------------
 
 /// Speaks these versions of HTTP.
-fn speaking(authority: &Authority, protocols: &[&str]) -> TlsAcceptor {
+fn speaking(ca: &Ca, protocols: &[&str]) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new([ORIGIN.to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &authority.0).unwrap();
+    let leaf = leaf.signed_by(&key, &ca.0).unwrap();
     let mut config = server_config()
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], der(&key))
@@ -410,8 +403,8 @@ fn over(versions: HttpVersions, port: u16) -> Route<'static> {
 #[test]
 fn what_is_offered_is_what_the_route_says() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         for (versions, offered) in [
             (HttpVersions::Http1, &["http/1.1"][..]),
             (HttpVersions::Any, &["h2", "http/1.1"]),
@@ -424,7 +417,7 @@ fn what_is_offered_is_what_the_route_says() {
                 offers.collect::<Vec<_>>()
             })
             .await;
-            means.failure(&over(versions, port)).await;
+            setup.failure(&over(versions, port)).await;
             let offered: Vec<&[u8]> = offered.iter().map(|name| name.as_bytes()).collect();
             assert_eq!(seen.await.unwrap(), offered);
         }
@@ -434,12 +427,12 @@ fn what_is_offered_is_what_the_route_says() {
 #[test]
 fn the_version_that_both_like_is_spoken() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
         let speaks = async |versions, protocols: &[&str]| {
-            let acceptor = speaking(&authority, protocols);
+            let acceptor = speaking(&ca, protocols);
             let (port, _) = origin(acceptor, async |stream| stream).await;
-            let stream = means.dial(&over(versions, port)).await;
+            let stream = setup.dial(&over(versions, port)).await;
             stream.map(|stream| stream.speaks_http2())
         };
         use HttpVersions::{Any, Http1};
@@ -469,9 +462,9 @@ fn the_version_that_both_like_is_spoken() {
 #[test]
 fn a_parent_is_never_offered_http2() {
     on_worker(async {
-        let authority = Authority::new();
-        let means = Means::new(&authority);
-        let acceptor = speaking(&authority, &["h2", "http/1.1"]);
+        let ca = Ca::new();
+        let setup = Setup::new(&ca);
+        let acceptor = speaking(&ca, &["h2", "http/1.1"]);
         let inner = acceptor.clone();
         let (port, served) = origin(acceptor, async move |mut stream| {
             let spoken = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
@@ -486,7 +479,7 @@ fn a_parent_is_never_offered_http2() {
             parent: Some(&parent),
             ..over(HttpVersions::Any, 443)
         };
-        let stream = means.dial(&route).await.unwrap();
+        let stream = setup.dial(&route).await.unwrap();
         assert!(stream.speaks_http2());
         assert_eq!(served.await.unwrap().unwrap().unwrap(), b"http/1.1");
     });
@@ -497,20 +490,20 @@ fn a_parent_is_never_offered_http2() {
 #[test]
 fn connections_are_pooled_and_their_sessions_resumed() {
     on_worker(async {
-        let authority = Authority::new();
+        let ca = Ca::new();
         for version in [&TLS12, &TLS13] {
             for insecure in [&[][..], &[HostPattern::all()]] {
-                let means = Means::configured(&authority, &TlsConfig::default(), insecure);
+                let setup = Setup::configured(&ca, &TlsConfig::default(), insecure);
                 let key = KeyPair::generate().unwrap();
-                let leaf = params(ORIGIN).signed_by(&key, &authority.0).unwrap();
+                let leaf = params(ORIGIN).signed_by(&key, &ca.0).unwrap();
                 let config = only(version)
                     .with_no_client_auth()
                     .with_single_cert(vec![leaf.der().clone()], der(&key))
                     .unwrap();
                 let acceptor = TlsAcceptor::from(Arc::new(config));
                 let kinds = [
-                    pooled(&means, acceptor.clone(), HttpVersions::Http1).await,
-                    pooled(&means, acceptor, HttpVersions::Any).await,
+                    pooled(&setup, acceptor.clone(), HttpVersions::Http1).await,
+                    pooled(&setup, acceptor, HttpVersions::Any).await,
                 ];
                 assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed]);
             }
@@ -519,14 +512,14 @@ fn connections_are_pooled_and_their_sessions_resumed() {
 }
 
 /// An exchange on a new connection, and another one when it has been through the pool.
-async fn pooled(means: &Means, acceptor: TlsAcceptor, versions: HttpVersions) -> HandshakeKind {
+async fn pooled(setup: &Setup, acceptor: TlsAcceptor, versions: HttpVersions) -> HandshakeKind {
     let limits = PoolLimits {
         per_host: 1,
         total: 1,
         idle: STALL,
         descriptors: None,
     };
-    let pool = Pool::new(limits, &means.deadlines);
+    let pool = Pool::new(limits, &setup.deadlines);
     let (port, served) = origin(acceptor, async |mut stream| {
         for _ in 0..2 {
             stream.read_exact(&mut [0; 4]).await.unwrap();
@@ -537,7 +530,7 @@ async fn pooled(means: &Means, acceptor: TlsAcceptor, versions: HttpVersions) ->
     })
     .await;
     let route = over(versions, port);
-    let mut stream = means.dial(&route).await.unwrap();
+    let mut stream = setup.dial(&route).await.unwrap();
     for is_last in [false, true] {
         stream.writer().write_all(b"ping", STALL).await.unwrap();
         assert_eq!(read_some(&mut stream).await.unwrap(), b"pong");
@@ -566,7 +559,7 @@ async fn saying(words: &[u8]) -> u16 {
 #[test]
 fn a_peer_that_speaks_no_tls_is_told_from_one_that_leaves() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         for greeting in [
             &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
             b"SSH-2.0-x\r\n",
@@ -574,13 +567,13 @@ fn a_peer_that_speaks_no_tls_is_told_from_one_that_leaves() {
             // What a database says first: a length that could begin a handshake.
             b"\x16\0\0\0\x0a5.7.1\0",
         ] {
-            let fault = means.fault(&https(ORIGIN, saying(greeting).await)).await;
+            let fault = setup.fault(&https(ORIGIN, saying(greeting).await)).await;
             assert!(matches!(fault, TlsFault::NotTls), "{fault}");
             assert!(fault.is_not_tls() && !is_about_certificate(&fault));
             assert_eq!(status_of(fault), (502, "tls_protocol_error"));
         }
         let (port, _) = peer(async |mut socket| socket.read(&mut [0; 4096]).await).await;
-        let fault = means.fault(&https(ORIGIN, port)).await;
+        let fault = setup.fault(&https(ORIGIN, port)).await;
         assert!(matches!(fault, TlsFault::Ended(_)), "{fault}");
         assert!(!fault.is_not_tls());
     });
@@ -589,13 +582,13 @@ fn a_peer_that_speaks_no_tls_is_told_from_one_that_leaves() {
 #[test]
 fn a_destination_that_speaks_first_does_not_speak_tls() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let (parent, _) = answering("HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n").await;
         let route = Route {
             parent: Some(&parent),
             ..https(ORIGIN, 443)
         };
-        let fault = means.fault(&route).await;
+        let fault = setup.fault(&route).await;
         assert!(fault.is_not_tls(), "{fault}");
     });
 }
@@ -603,7 +596,7 @@ fn a_destination_that_speaks_first_does_not_speak_tls() {
 #[test]
 fn a_peer_of_old_versions_is_known_as_one() {
     on_worker(async {
-        let means = Means::new(&Authority::new());
+        let setup = Setup::new(&Ca::new());
         let protocol_version = b"\x15\x03\x01\0\x02\x02\x46";
         // TLS 1.0, a random, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
         let mut hello = b"\x16\x03\x01\0\x2a\x02\0\0\x26\x03\x01".to_vec();
@@ -613,7 +606,7 @@ fn a_peer_of_old_versions_is_known_as_one() {
             (&protocol_version[..], "tls_alert_received"),
             (&hello, "tls_protocol_error"),
         ] {
-            let fault = means.fault(&https(ORIGIN, saying(answer).await)).await;
+            let fault = setup.fault(&https(ORIGIN, saying(answer).await)).await;
             let words = fault.to_string();
             assert!(fault.is_version_too_old(), "{words}");
             assert!(!fault.is_not_tls() && !is_about_certificate(&fault));
@@ -626,7 +619,7 @@ fn a_peer_of_old_versions_is_known_as_one() {
         // No suite in common, perhaps because it is old, perhaps not: it does not say.
         let handshake_failure = b"\x15\x03\x03\0\x02\x02\x28";
         let port = saying(handshake_failure).await;
-        let fault = means.fault(&https(ORIGIN, port)).await;
+        let fault = setup.fault(&https(ORIGIN, port)).await;
         assert!(!fault.is_version_too_old(), "{fault}");
     });
 }

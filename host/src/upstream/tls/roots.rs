@@ -16,7 +16,7 @@ const DISTRUSTED: &str = "contains a TRUSTED CERTIFICATE whose trust settings do
 /// The certificates of the configuration.
 #[derive(Debug)]
 pub(super) struct ExtraRoots {
-    pub(super) authorities: RootCertStore,
+    pub(super) store: RootCertStore,
     /// The same, as they were read: a server may show one of them as its own.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
 }
@@ -35,23 +35,23 @@ pub(crate) struct CaFileError {
 /// # Errors
 /// A file cannot be read, or has no certificate that can be a trust root.
 pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, CaFileError> {
-    let mut authorities = RootCertStore::empty();
+    let mut store = RootCertStore::empty();
     let mut certificates = Vec::new();
     for path in files {
-        let added = add_file(&mut authorities, &mut certificates, path);
+        let added = add_file(&mut store, &mut certificates, path);
         added.map_err(|reason| CaFileError {
             path: path.clone(),
             reason,
         })?;
     }
     Ok(ExtraRoots {
-        authorities,
+        store,
         certificates: certificates.into(),
     })
 }
 
 /// Adds those that the machine trusts. Reads files: not for a worker's thread.
-pub(super) fn add_platforms(roots: &mut RootCertStore) {
+pub(super) fn add_system_roots(roots: &mut RootCertStore) {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "cannot read some trusted certificates of the system");
@@ -70,7 +70,7 @@ pub(super) fn add_platforms(roots: &mut RootCertStore) {
 }
 
 fn add_file(
-    authorities: &mut RootCertStore,
+    store: &mut RootCertStore,
     certificates: &mut Vec<CertificateDer<'static>>,
     path: &Path,
 ) -> io::Result<()> {
@@ -80,7 +80,7 @@ fn add_file(
         if !section.may_vouch_for_servers {
             return Err(io::Error::other(DISTRUSTED));
         }
-        authorities
+        store
             .add(section.certificate.clone())
             .map_err(io::Error::other)?;
         certificates.push(section.certificate);

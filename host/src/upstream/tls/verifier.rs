@@ -25,7 +25,7 @@ pub(super) enum Trust {
     /// Those that lead to one of these, are valid now and for the name.
     Roots(Arc<RootCertStore>),
     /// All.
-    Anybody,
+    Anyone,
 }
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Untrusted {
     #[error("leads to a root that is not trusted")]
     Root,
     #[error("is a CA certificate, not a server certificate")]
-    Authority,
+    CaCertificate,
 }
 
 impl Verifier {
@@ -71,7 +71,7 @@ impl Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let is_lenient = || match &self.trust {
-            Trust::Anybody => true,
+            Trust::Anyone => true,
             Trust::Roots(_) => self.known.contains(certificate),
         };
         match verified {
@@ -167,10 +167,10 @@ fn explained(
             }
         }
         // What makes a certificate of one's own by the usual recipes makes an authority.
-        Error::InvalidCertificate(reason) if is_authority(reason) => {
+        Error::InvalidCertificate(reason) if is_ca_certificate(reason) => {
             match is_self_issued(end_entity) && !is_root_known() {
                 true => Untrusted::SelfSigned,
-                false => Untrusted::Authority,
+                false => Untrusted::CaCertificate,
             }
         }
         // Another's root has the same name as this one, and so was tried as its issuer.
@@ -195,7 +195,7 @@ fn is_about_signature(reason: &CertificateError) -> bool {
 }
 
 /// Whether the certificate was refused as an authority's.
-fn is_authority(reason: &CertificateError) -> bool {
+fn is_ca_certificate(reason: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(error)) = reason else {
         return false;
     };
