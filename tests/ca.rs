@@ -167,7 +167,7 @@ fn a_directory_that_cannot_be_created_is_named() {
 }
 
 #[test]
-fn two_authorities_differ_in_name() {
+fn two_cas_differ_in_name() {
     let scratch = Scratch::new();
     let directory = directory(&scratch);
     done(&directory, &["init", "--name", "first"]);

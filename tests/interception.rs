@@ -1,6 +1,6 @@
 //! Interception: the proxy ends the TLS of its clients, looks at what is inside, and speaks TLS to the origin.
 //!
-//! An origin is `localhost` or 127.0.0.1, with a certificate of an authority that the proxy trusts; clients trust
+//! An origin is `localhost` or 127.0.0.1, with a certificate of a CA that the proxy trusts; clients trust
 //! the proxy's authority. Where nothing is said, both sides may speak HTTP/2.
 
 mod certificates;

@@ -34,7 +34,7 @@ mod framing;
 mod hooks;
 /// HTTP/2 on either side: what breaks its rules, what must stay bounded, what is shared.
 mod http2;
-/// TLS that the proxy ends, with certificates of its own authority.
+/// TLS that the proxy ends, with certificates of its own CA.
 mod interception;
 /// CONNECT and requests that lead to the proxy itself, and loops of several proxies.
 mod itself;

@@ -577,13 +577,13 @@ fn tls_interception_works_as_its_section_says() {
     let internet = SecureInternet::new();
     make(&internet.scratch.path(""), "init");
     let proxy = internet.proxy(&INTERCEPTION);
-    let authority = internet.scratch.path("ca-cert.pem");
+    let ca_cert = internet.scratch.path("ca-cert.pem");
     let tunnel = tunnel(internet.pki.client(&proxy).pipe());
-    let secure = tunnel.secure_by(&authority, "httpbin.org", Offer::Http1);
+    let secure = tunnel.secure_by(&ca_cert, "httpbin.org", Offer::Http1);
     let secure = secure.expect("SSL certificate verify ok");
     // The `issuer` line confirms that the response was intercepted.
     let issuer = secure.certificate().issuer;
-    assert_eq!(issuer, Shown::of_file(&authority).subject);
+    assert_eq!(issuer, Shown::of_file(&ca_cert).subject);
     internet.get(secure);
     let line = proxy.wait_for_line(" - GET ");
     let line = line.replace(&internet.httpbin.address().to_string(), "httpbin.org:443");

@@ -29,7 +29,7 @@ pub(crate) use name_server::{Manner, NameServer};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;
-pub(crate) use tls_origin::Authority;
+pub(crate) use tls_origin::Ca;
 pub(crate) use wire::{Framing, Message, Role, parse, parse_all};
 
 /// Silence for this long where something has to come is a hang.

@@ -2,7 +2,7 @@
 //!
 //! Routes through parents and with TLS are for plugins to choose; how each kind fails is tested where it is dialled.
 
-use crate::support::{Authority, OK, Proxy, Scratch};
+use crate::support::{Ca, OK, Proxy, Scratch};
 
 const CONFIG: i32 = 78;
 
@@ -33,8 +33,8 @@ fn refuses_to_start_with_a_ca_file_that_holds_no_certificate() {
 
 #[test]
 fn refuses_to_start_with_a_client_certificate_that_cannot_be_used() {
-    let (scratch, authority) = (Scratch::new(), Authority::named("known"));
-    let certificate = authority.file();
+    let (scratch, ca) = (Scratch::new(), Ca::named("known"));
+    let certificate = ca.file();
     let empty = scratch.write("empty.pem", "");
     for (cert_file, key_file, words) in [
         (
@@ -62,8 +62,8 @@ fn refuses_to_start_with_a_client_certificate_that_cannot_be_used() {
 
 #[test]
 fn secrets_are_written_only_where_they_are_asked_for() {
-    let (scratch, authority) = (Scratch::new(), Authority::named("known"));
-    let origin = authority.origin(&["localhost"], OK);
+    let (scratch, ca) = (Scratch::new(), Ca::named("known"));
+    let origin = ca.origin(&["localhost"], OK);
     for (config, is_written) in [("", false), ("[tls]\nkey_log = true", true)] {
         let path = scratch.path("secrets");
         let proxy = Proxy::command()
@@ -71,7 +71,7 @@ fn secrets_are_written_only_where_they_are_asked_for() {
             .plugin_config("Detour.host=\"localhost\"")
             .plugin_config(&format!("Detour.port={}", origin.port()))
             .plugin_config("Detour.scheme=\"https\"")
-            .args(["--ca-file".as_ref(), authority.file().as_os_str()])
+            .args(["--ca-file".as_ref(), ca.file().as_os_str()])
             .config(config)
             .env("SSLKEYLOGFILE", &path)
             .start();

@@ -1,7 +1,7 @@
 //! What the proxy does for hooks that wait, and for tasks.
 
 use super::{free_port, nowhere, zoo};
-use crate::support::{Authority, HANG, OK, Origin, Proxy, ProxyCommand, get, response};
+use crate::support::{Ca, HANG, OK, Origin, Proxy, ProxyCommand, get, response};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -151,10 +151,10 @@ mod calls {
 
     #[test]
     fn may_be_to_https() {
-        let authority = Authority::named("known");
-        let service = authority.origin(&["localhost"], OK);
+        let ca = Ca::named("known");
+        let service = ca.origin(&["localhost"], OK);
         let url = format!("https://localhost:{}/", service.port());
-        let trusting = calling(&url).args(["--ca-file".as_ref(), authority.file().as_os_str()]);
+        let trusting = calling(&url).args(["--ca-file".as_ref(), ca.file().as_os_str()]);
         assert_eq!(answer_to(trusting), "200 - origin-ok");
         assert_failed(calling(&url), "unknown CA");
         assert_eq!(service.requests().len(), 1);

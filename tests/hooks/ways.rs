@@ -1,9 +1,7 @@
 //! The way to an upstream: names, schemes, parents, failures.
 
 use super::{free_port, log, nowhere, said, zoo};
-use crate::support::{
-    Authority, End, OK, Origin, Peer, Proxy, ProxyCommand, get, request, response,
-};
+use crate::support::{Ca, End, OK, Origin, Peer, Proxy, ProxyCommand, get, request, response};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -160,11 +158,11 @@ mod schemes {
     }
 
     #[test]
-    fn https_reaches_an_origin_whose_authority_is_trusted() {
-        let authority = Authority::named("known");
-        let origin = authority.origin(&["localhost"], OK);
+    fn https_reaches_an_origin_whose_ca_is_trusted() {
+        let ca = Ca::named("known");
+        let origin = ca.origin(&["localhost"], OK);
         let proxy = toward(origin.port())
-            .args(["--ca-file".as_ref(), authority.file().as_os_str()])
+            .args(["--ca-file".as_ref(), ca.file().as_os_str()])
             .start();
         let mut client = proxy.client();
         for path in ["/one", "/two"] {
@@ -178,9 +176,9 @@ mod schemes {
 
     #[test]
     fn an_unknown_authority_is_no_upstream() {
-        let authority = Authority::named("known");
-        let origin = authority.origin(&["localhost"], OK);
-        let stranger = Authority::named("stranger");
+        let ca = Ca::named("known");
+        let origin = ca.origin(&["localhost"], OK);
+        let stranger = Ca::named("stranger");
         let proxy = toward(origin.port())
             .args(["--ca-file".as_ref(), stranger.file().as_os_str()])
             .start();
@@ -194,10 +192,10 @@ mod schemes {
 
     #[test]
     fn a_certificate_for_another_name_is_refused() {
-        let authority = Authority::named("known");
-        let origin = authority.origin(&["other.example"], OK);
+        let ca = Ca::named("known");
+        let origin = ca.origin(&["other.example"], OK);
         let proxy = toward(origin.port())
-            .args(["--ca-file".as_ref(), authority.file().as_os_str()])
+            .args(["--ca-file".as_ref(), ca.file().as_os_str()])
             .start();
         let answer = proxy.ask(nowhere("/"));
         assert_eq!(answer.status(), 502);
@@ -361,11 +359,11 @@ mod parents {
 
     #[test]
     fn an_https_parent_is_verified() {
-        let authority = Authority::named("known");
-        let parent = authority.origin(&["localhost"], OK);
+        let ca = Ca::named("known");
+        let parent = ca.origin(&["localhost"], OK);
         let url = format!("https://localhost:{}", parent.port());
         let proxy = through(&url)
-            .args(["--ca-file".as_ref(), authority.file().as_os_str()])
+            .args(["--ca-file".as_ref(), ca.file().as_os_str()])
             .start();
         assert_eq!(proxy.ask(nowhere("/")).text(), "origin-ok");
         assert_eq!(parent.requests()[0].target(), "http://nowhere.invalid/");

@@ -234,7 +234,7 @@ fn an_origin_of_tls12_is_served() {
 }
 
 #[test]
-fn an_authority_that_cannot_sign_refuses_the_start() {
+fn a_ca_that_cannot_sign_refuses_the_start() {
     let pki = Pki::new();
     let other = pki.other_key_file();
     let file = pki.scratch().write("nothing.pem", "");

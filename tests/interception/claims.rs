@@ -229,7 +229,7 @@ fn an_excluded_name_keeps_a_tunnel_closed_only_if_it_is_proven() {
             let pipe = pki.client(&proxy).tunnel(&origin.address().to_string());
             let secured = pipe.secure(&pki, "localhost", Offer::Both, Trust::Anyone);
             let shown = secured.expect("any certificate will do").certificate();
-            let by_proxy = contains(&shown.issuer, b"Proxy's Authority");
+            let by_proxy = contains(&shown.issuer, b"Proxy's CA");
             assert_eq!(by_proxy, !is_relayed, "{identity:?} {by_plugin}");
         }
     }

@@ -1,4 +1,4 @@
-//! An origin that speaks TLS, and the authority that vouches for it.
+//! An origin that speaks TLS, and the CA that signs its certificate.
 //!
 //! Answers every request with the same bytes and keeps what it was asked. A client that does not trust it is no
 //! failure of its own: the test sees that no request came.
@@ -17,19 +17,19 @@ use super::wire::{Message, Role, parse};
 use super::{HANG, Scratch};
 
 /// Signs certificates.
-pub(crate) struct Authority {
+pub(crate) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
     scratch: Scratch,
 }
 
-impl Authority {
+impl Ca {
     /// One that nobody trusts yet.
-    pub(crate) fn named(name: &str) -> Authority {
+    pub(crate) fn named(name: &str) -> Ca {
         let mut params = CertificateParams::new([]).expect("no name is no bad name");
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("there is randomness");
-        Authority {
+        Ca {
             issuer: CertifiedIssuer::self_signed(params, key).expect("a key can sign itself"),
             scratch: Scratch::new(),
         }
@@ -37,7 +37,7 @@ impl Authority {
 
     /// A file for `--ca-file`.
     pub(crate) fn file(&self) -> PathBuf {
-        self.scratch.write("authority.pem", self.issuer.pem())
+        self.scratch.write("ca.pem", self.issuer.pem())
     }
 
     /// An origin with a certificate for `names`, which answers every request with `response`.

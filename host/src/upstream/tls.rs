@@ -165,7 +165,7 @@ impl TlsClient {
         Ok(Transport::tls(TlsStream::Client(session), carrier))
     }
 
-    /// A client that trusts this authority and nobody else.
+    /// A client that trusts this CA and nobody else.
     #[cfg(test)]
     pub(super) fn trusting(
         ca: rustls::pki_types::CertificateDer<'static>,

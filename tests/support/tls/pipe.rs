@@ -102,7 +102,7 @@ impl Pipe {
         self.secure_with(trust.config(pki, offer), host)
     }
 
-    /// The same, trusting the authority in `file`.
+    /// The same, trusting the CA in `file`.
     pub(crate) fn secure_by(self, file: &Path, host: &str, offer: Offer) -> Result<Pipe, String> {
         self.secure_with(trust::config_by(file, offer), host)
     }

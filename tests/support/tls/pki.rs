@@ -21,18 +21,18 @@ use super::trust::provider;
 use super::{Offer, ProxyClient, TlsOrigin};
 use crate::support::{Proxy, ProxyCommand, Scratch};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+type Ca = CertifiedIssuer<'static, KeyPair>;
 
-/// Authorities and the files that the proxy is given of them.
+/// CAs and the files that the proxy is given of them.
 pub(crate) struct Pki {
     /// Signs origins; `--ca-file`.
-    origins: Authority,
+    origins: Ca,
     /// Signs what the proxy shows, minted or on its listener.
-    proxy: Authority,
+    proxy: Ca,
     /// Signs the certificates that clients, the proxy among them, show to servers.
-    clients: Authority,
+    clients: Ca,
     /// Nobody trusts it.
-    stranger: Authority,
+    stranger: Ca,
     /// What signs itself by X.509 version 1.
     version_1: OnceLock<(CertificateDer<'static>, KeyPair)>,
     scratch: Scratch,
@@ -51,7 +51,7 @@ pub(crate) enum Identity {
     WrongHost,
     /// The names of a good one, signed by itself.
     SelfSigned,
-    /// The names of a good one, signed by an authority that nobody knows.
+    /// The names of a good one, signed by a CA that nobody knows.
     Untrusted,
     /// `localhost` in the common name, signed by itself, by X.509 version 1.
     Version1,
@@ -81,13 +81,13 @@ pub(super) struct ServerSide {
 }
 
 impl Pki {
-    /// Authorities that nobody has seen before.
+    /// CAs that nobody has seen before.
     pub(crate) fn new() -> Pki {
         Pki {
-            origins: authority("Origins' Authority"),
-            proxy: authority("Proxy's Authority"),
-            clients: authority("Clients' Authority"),
-            stranger: authority("Stranger"),
+            origins: ca("Origins' CA"),
+            proxy: ca("Proxy's CA"),
+            clients: ca("Clients' CA"),
+            stranger: ca("Stranger"),
             version_1: OnceLock::new(),
             scratch: Scratch::new(),
         }
@@ -183,12 +183,12 @@ impl Pki {
         &self.scratch
     }
 
-    /// The authority that the proxy signs with.
+    /// The CA that the proxy signs with.
     pub(crate) fn proxy_certificate(&self) -> Vec<u8> {
         self.proxy.der().to_vec()
     }
 
-    /// A client of `proxy` that trusts the proxy's authority.
+    /// A client of `proxy` that trusts the proxy's CA.
     pub(crate) fn client(&self, proxy: &Proxy) -> ProxyClient<'_> {
         ProxyClient::new(self, proxy.address())
     }
@@ -225,7 +225,7 @@ impl Pki {
             let mut roots = RootCertStore::empty();
             roots
                 .add(self.clients.der().clone())
-                .expect("an authority is a root");
+                .expect("a CA is a root");
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
                 .allow_unauthenticated()
                 .build()
@@ -251,7 +251,7 @@ impl Pki {
     }
 }
 
-fn authority(name: &str) -> Authority {
+fn ca(name: &str) -> Ca {
     let mut params = CertificateParams::new([]).expect("no name is no bad name");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -259,11 +259,11 @@ fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(params, new_key()).expect("a key can sign itself")
 }
 
-fn signed(identity: &Identity, issuer: &Authority) -> (CertificateDer<'static>, KeyPair) {
+fn signed(identity: &Identity, issuer: &Ca) -> (CertificateDer<'static>, KeyPair) {
     let key = new_key();
     let leaf = params(identity)
         .signed_by(&key, issuer)
-        .expect("an authority can sign");
+        .expect("a CA can sign");
     (leaf.der().clone(), key)
 }
 

@@ -16,9 +16,9 @@ use super::{Offer, Pki};
 /// Whom a client believes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The proxy's authority.
+    /// The proxy's CA.
     Proxy,
-    /// The origins' authority, as a client that knows nothing of the proxy.
+    /// The origins' CA, as a client that knows nothing of the proxy.
     Origins,
     /// Everybody: a client that only looks at what it is shown.
     Anyone,
@@ -35,7 +35,7 @@ impl Trust {
     }
 }
 
-/// Whoever has a certificate of the authority in this file.
+/// Whoever has a certificate of the CA in this file.
 pub(super) fn config_by(file: &Path, offer: Offer) -> Arc<ClientConfig> {
     let root = CertificateDer::from_pem_file(file).expect("a certificate in PEM");
     believing(Some(root), offer)
@@ -48,7 +48,7 @@ fn believing(root: Option<CertificateDer<'static>>, offer: Offer) -> Arc<ClientC
     let builder = match root {
         Some(root) => {
             let mut roots = RootCertStore::empty();
-            roots.add(root).expect("an authority is a root");
+            roots.add(root).expect("a CA is a root");
             builder.with_root_certificates(roots)
         }
         None => builder
