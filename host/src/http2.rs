@@ -1,14 +1,14 @@
 //! HTTP/2 (RFC 9113), hidden from the rest of the host.
 //!
 //! Every stream, of a client's connection or of one to an upstream, is a [`Channel`](crate::transport::Channel) that
-//! speaks HTTP/1.1: [`server`] hands out channels to read a request from and to write its response to, [`client`] the
-//! other way round. `message` has all the rules of conversion and no sockets, `incoming` makes text of frames,
-//! `outgoing` frames of text. The `h2` crate keeps the connections: frames, HPACK, flow control, the states of
-//! streams, and whether a body is as long as its Content-Length says.
+//! carries HTTP/1.1 text. On a channel of [`server`], the proxy reads a request and writes the response; on one of
+//! [`client`], it is the reverse. `message` has all the rules of conversion and no sockets, `incoming` turns frames
+//! into text, `outgoing` turns text into frames. The `h2` crate maintains the connections: frames, HPACK, flow control,
+//! stream states, and whether a body is as long as its Content-Length.
 //!
-//! Nothing is kept beyond the windows in `limits`: a channel takes only what its peer's window allows, and gives back window
-//! only for what was read from it. Who may open how many connections, which of them to use, and what a stream's
-//! exchange does is left to others.
+//! Nothing is buffered beyond the windows in `limits`: a channel accepts only what its peer's window allows, and
+//! releases window only for what was read from it. How many connections there are, which of them to use, and what an
+//! exchange does, is decided elsewhere.
 //!
 //! A file uses only files on lower lines:
 //!

@@ -1,7 +1,9 @@
 //! The one place where a socket, a buffer and a deadline meet the parser.
 //!
-//! A [`MessageStream`] reads heads and bytes and writes bytes. It holds a buffer only while there are bytes in it:
-//! waiting for a peer costs no memory. Every wait is bounded by the deadline that its caller has set.
+//! A [`MessageStream`] reads heads and bytes, and writes bytes. It holds a buffer only while there are bytes in it, so
+//! waiting for a peer costs no memory. Every wait is limited by the deadline that the caller has set. The two
+//! directions are `reader` and `writer`; both use `watch` to notice that the peer has gone, and `received` is the
+//! buffer.
 
 mod reader;
 mod received;
@@ -31,12 +33,12 @@ pub(crate) struct MessageStream {
     reading: Deadline,
     writing: Deadline,
     read_len: usize,
-    /// The other end's address and ours, once somebody has asked for them.
+    /// The addresses of the peer and of this end, once they have been queried.
     addresses: OnceCell<Box<Option<(SocketAddr, SocketAddr)>>>,
 }
 
 impl MessageStream {
-    /// `read_len` is the most that one read takes, in bytes.
+    /// `read_len` is the most that is read at once, in bytes.
     pub(crate) fn new(transport: Transport, deadlines: &Rc<Deadlines>, read_len: usize) -> Self {
         Self {
             transport,
@@ -48,7 +50,7 @@ impl MessageStream {
         }
     }
 
-    /// The two directions, to be used at the same time.
+    /// The two directions, for concurrent use.
     pub(crate) fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         let (read_half, write_half) = self.transport.split();
         let reader = Reader {
@@ -72,33 +74,33 @@ impl MessageStream {
         self.split().1
     }
 
-    /// Whether requests on it are HTTP/2: it is a stream of such a connection, or TLS has agreed on it (ALPN).
+    /// Whether it uses HTTP/2: it is a stream of such a connection, or HTTP/2 was negotiated (ALPN).
     pub(crate) fn speaks_http2(&self) -> bool {
         self.is_channel() || self.transport.speaks_http2()
     }
 
-    /// Whether TLS has agreed on HTTP by its name (ALPN).
+    /// Whether any version of HTTP was negotiated (ALPN).
     pub(crate) fn is_named_http(&self) -> bool {
         self.is_channel() || self.transport.has_agreed_protocol()
     }
 
-    /// Whether it is one of many on a connection.
+    /// Whether it is a stream of a shared connection.
     pub(crate) fn is_channel(&self) -> bool {
         matches!(self.transport, Transport::Channel(_))
     }
 
-    /// Where the peer has connected to; none for one of many on a connection.
+    /// The address of this end; none for a stream of a shared connection.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.transport.link().local_addr()
     }
 
-    /// The other end's address and ours; none for one of many on a connection. The system is asked once.
+    /// The addresses of the peer and of this end; none for a stream of a shared connection. The system is queried once.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let asked = || Box::new(self.transport.link().addresses());
-        **self.addresses.get_or_init(asked)
+        let query = || Box::new(self.transport.link().addresses());
+        **self.addresses.get_or_init(query)
     }
 
-    /// The number of its descriptor; none for one of many on a connection.
+    /// The number of its descriptor; none for a stream of a shared connection.
     pub(crate) fn descriptor(&self) -> Option<u64> {
         match self.transport.link() {
             Link::Socket(socket) => Some(open_files::number_of(socket)),
@@ -106,18 +108,18 @@ impl MessageStream {
         }
     }
 
-    /// Bytes that were received and consumed so far, those of tunnels and of bodies that the kernel moves left out.
+    /// Bytes that were received and consumed so far, except those of tunnels and of bodies that the kernel moves.
     pub(crate) fn consumed(&self) -> u64 {
         self.received.total
     }
 
-    /// Whether received bytes wait to be read.
+    /// Whether there are received bytes that have not been consumed.
     pub(crate) fn has_buffered(&self) -> bool {
         !self.received.is_empty()
     }
 
-    /// Waits until there is a byte to read, holding no buffer meanwhile. `Ok(false)`: the peer closed.
-    /// `stop` is asked again whenever the wait is woken; `true` ends it as if the peer had closed.
+    /// Waits until there is a byte to read, without holding a buffer. `Ok(false)`: the peer has closed. `stop` is
+    /// called whenever the task is woken; `true` ends the wait as if the peer had closed.
     pub(crate) async fn wait_for_bytes(
         &mut self,
         within: Duration,
@@ -135,8 +137,8 @@ impl MessageStream {
         .await
     }
 
-    /// Ends when the peer has gone: it has reset the connection, or it has closed its direction for as long as
-    /// `half_closed`. Uses the deadline of the receiving direction. Cancel safe.
+    /// Ends when the peer has gone: it has reset the connection, or closed its direction at least `half_closed` ago.
+    /// Uses the deadline of the receiving direction. Cancel safe.
     pub(crate) async fn gone(&self, half_closed: Duration) {
         let link = self.transport.link();
         begin_to_watch(&self.reading).await;
@@ -144,18 +146,18 @@ impl MessageStream {
         wait_for_end(departure, link, &self.reading, half_closed, &[]).await;
     }
 
-    /// Whether an idle connection may be used again: open, and nothing has arrived that nobody asked for.
-    /// Looks at the readiness that the event loop already knows, which costs no system call while all is quiet.
+    /// Whether an idle connection can be reused: it is open, and no unexpected bytes have arrived. Checks the readiness
+    /// that the event loop already knows, which costs no system call for a quiet connection.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.has_buffered() && self.transport.is_quiet()
     }
 
-    /// As [`is_quiet`](Self::is_quiet), but asks the kernel: for a request that could not be sent a second time.
+    /// As [`is_quiet`](Self::is_quiet), but queries the kernel: for requests that cannot be retried.
     pub(crate) fn is_quiet_now(&self) -> bool {
         !self.has_buffered() && self.transport.is_quiet_now()
     }
 
-    /// Ready once an idle connection may not be used again, see [`is_quiet`](Self::is_quiet).
+    /// Ready once an idle connection can no longer be reused, see [`is_quiet`](Self::is_quiet).
     pub(crate) fn poll_unquiet(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.has_buffered() {
             true => Poll::Ready(()),
@@ -163,14 +165,14 @@ impl MessageStream {
         }
     }
 
-    /// The connection and the bytes that were received and not yet consumed.
+    /// The transport, and the bytes that were received but not consumed.
     pub(crate) fn into_parts(mut self) -> (Transport, Vec<u8>) {
         let rest = self.received.take_rest();
         (self.transport, rest)
     }
 
-    /// Says goodbye so that the peer can read what was sent last although it is still sending: closes our
-    /// direction, then swallows what comes until the peer closes too, at most for `limit` (RFC 9112 §9.6).
+    /// Closes the connection so that the peer can read everything that was sent, even if it is still sending: closes
+    /// our direction, then discards what arrives until the peer closes, too, for at most `limit` (RFC 9112 §9.6).
     pub(crate) async fn linger(&mut self, limit: Duration) {
         let (mut reader, mut writer) = self.split();
         if writer.close(limit).await.is_err() {
@@ -186,12 +188,12 @@ impl MessageStream {
         }
     }
 
-    /// Makes the coming close say that the request was not processed, where there is a way to say so.
+    /// Makes the close report that the request was not processed, if the protocol can express that.
     pub(crate) fn refuse_on_close(&self) {
         self.transport.link().refuse_on_close();
     }
 
-    /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
+    /// Makes the close a reset, so that the peer does not take a truncated message for a complete one.
     pub(crate) fn reset_on_close(&self) {
         self.transport.link().reset_on_close();
     }

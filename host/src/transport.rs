@@ -1,10 +1,9 @@
 //! The transport of a stream: TCP, a channel of a multiplexed connection, or TLS on top of either.
 //!
-//! The one place where reading and writing know the difference. Plain TCP goes straight to the socket. TLS keeps what
-//! carries it beside its session, so that whatever is asked of the connection itself (was it reset, is it open, make
-//! the close a reset) is asked of its [`Link`]. An end of TLS without `close_notify` is the error
-//! `UnexpectedEof`: what came before may be only a part (RFC 8446 §6.1, RFC 9112 §9.8). Handshakes, certificates and
-//! deadlines are left to others.
+//! The one place where reading and writing differ by that. Plain TCP uses the socket directly. TLS keeps its carrier in
+//! addition to its session, so that questions about the connection itself (was it reset, is it open, make the close a
+//! reset) go to the [`Link`]. The end of TLS without `close_notify` is the error `UnexpectedEof`, because the data may
+//! be truncated (RFC 8446 §6.1, RFC 9112 §9.8). Handshakes, certificates and deadlines belong elsewhere.
 
 mod channel;
 mod layer;
@@ -35,7 +34,7 @@ pub(crate) use self::link::{Departure, Link};
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(TcpStream),
-    /// Boxed: a session is large, and most connections have none.
+    /// Boxed, because a session is large, and most connections have none.
     Tls(Box<Tls>),
     Channel(Rc<dyn Channel>),
 }
@@ -43,26 +42,26 @@ pub(crate) enum Transport {
 /// A TLS connection, as its client or its server.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    /// Borrowed within single polls only: both directions share one session.
+    /// Both directions share the session, so it is borrowed only within a poll.
     session: RefCell<TlsStream<Layer>>,
     carrier: Carrier,
 }
 
-/// What a client and this proxy have agreed on by TLS.
+/// What a client and this proxy have negotiated by TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFacts {
     pub(crate) version: &'static str,
     pub(crate) cipher: &'static str,
-    /// Empty if the client has named none.
+    /// Empty if the client sent none.
     pub(crate) server_name: String,
     /// Empty if there was no ALPN.
     pub(crate) protocol: String,
-    /// DER; empty if the client has shown none.
+    /// DER; empty if the client sent none.
     pub(crate) certificate: Vec<u8>,
 }
 
 impl Transport {
-    /// What a client has agreed on with us; none in clear text, and where this is the client.
+    /// What was negotiated with a client; none without TLS, and if this end is the client.
     pub(crate) fn client_tls(&self) -> Option<TlsFacts> {
         let Self::Tls(tls) = self else {
             return None;
@@ -91,12 +90,12 @@ impl Transport {
         })
     }
 
-    /// The connection as TLS needs it, to begin a handshake on.
+    /// The connection in the form on which a TLS handshake runs.
     pub(crate) fn into_layer(self) -> (Layer, Carrier) {
         self.into_layer_behind(Vec::new())
     }
 
-    /// As [`into_layer`](Self::into_layer), for a connection of which some bytes have been read already.
+    /// As [`into_layer`](Self::into_layer), for a connection from which `received` has been read already.
     pub(crate) fn into_layer_behind(self, received: Vec<u8>) -> (Layer, Carrier) {
         let (layer, carrier) = match self {
             Self::Plain(stream) => {
@@ -119,7 +118,7 @@ impl Transport {
         (Layer::Rewound(Box::new(rewound)), carrier)
     }
 
-    /// TLS whose handshake is over; `carrier` is the one that came with its layer.
+    /// A TLS session whose handshake is complete; `carrier` is the one that was returned with its layer.
     pub(crate) fn tls(session: impl Into<TlsStream<Layer>>, carrier: Carrier) -> Self {
         Self::Tls(Box::new(Tls {
             session: RefCell::new(session.into()),
@@ -136,7 +135,7 @@ impl Transport {
         }
     }
 
-    /// The channel below, if the connection is one of many on another.
+    /// The channel below, if the connection has no socket of its own.
     pub(crate) fn channel(&self) -> Option<Rc<dyn Channel>> {
         match self.link() {
             Link::Channel(channel) => Some(Rc::clone(channel)),
@@ -144,7 +143,7 @@ impl Transport {
         }
     }
 
-    /// Whether TLS has agreed on HTTP/2 (ALPN).
+    /// Whether HTTP/2 was negotiated (ALPN).
     pub(crate) fn speaks_http2(&self) -> bool {
         match self {
             Self::Tls(tls) => tls.session.borrow().get_ref().1.alpn_protocol() == Some(b"h2"),
@@ -152,7 +151,7 @@ impl Transport {
         }
     }
 
-    /// Whether TLS has agreed on a protocol by its name (ALPN).
+    /// Whether any protocol was negotiated (ALPN).
     pub(crate) fn has_agreed_protocol(&self) -> bool {
         match self {
             Self::Tls(tls) => tls.session.borrow().get_ref().1.alpn_protocol().is_some(),
@@ -160,7 +159,7 @@ impl Transport {
         }
     }
 
-    /// The two directions, to be used at the same time within one task.
+    /// The two directions, for concurrent use within one task.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Plain(socket) => {
@@ -172,8 +171,8 @@ impl Transport {
         }
     }
 
-    /// Whether nothing has arrived, no close either. Plain TCP looks at the readiness that the event loop already
-    /// knows; TLS also takes in what is not meant for anybody, such as session tickets.
+    /// Whether neither bytes nor a close have arrived. For plain TCP, checks the readiness that the event loop already
+    /// knows; TLS also processes messages without data, such as session tickets.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket
@@ -184,21 +183,21 @@ impl Transport {
         }
     }
 
-    /// Ready once something has arrived, a close included.
+    /// Ready once bytes or a close have arrived.
     pub(crate) fn poll_unquiet(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Link::Socket(socket) = self.link() else {
             return Poll::Pending;
         };
         loop {
             ready!(socket.poll_read_ready(cx)).ok();
-            // What was not meant for anybody is taken in.
+            // TLS messages without data are processed here.
             if !self.is_quiet() {
                 return Poll::Ready(());
             }
         }
     }
 
-    /// As [`is_quiet`](Self::is_quiet), but asks the kernel.
+    /// As [`is_quiet`](Self::is_quiet), but queries the kernel.
     pub(crate) fn is_quiet_now(&self) -> bool {
         let is_known_to_be_quiet = match self {
             Self::Plain(_) => true,
@@ -222,7 +221,7 @@ impl Tls {
             let mut session = self.session.borrow_mut();
             Pin::new(&mut *session).poll_read(cx, &mut ReadBuf::new(&mut byte))
         });
-        // Out of turns is not the same as quiet.
+        // An exhausted budget must not look like a quiet connection.
         let read = pin!(coop::unconstrained(read));
         read.poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()
@@ -242,7 +241,7 @@ pub(crate) enum ReadHalf<'a> {
 }
 
 impl<'a> ReadHalf<'a> {
-    /// Reads once into the spare room of `buffer`. `Ok(0)`: the peer closed its direction, and meant to.
+    /// Reads once into the spare capacity of `buffer`. `Ok(0)`: the peer has closed its direction properly.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -269,7 +268,7 @@ impl<'a> ReadHalf<'a> {
         }
     }
 
-    /// The socket, if its bytes are the message's own, for those who move bytes inside the kernel.
+    /// The socket, if its bytes are those of the message, to move them inside the kernel.
     pub(crate) fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
@@ -278,13 +277,12 @@ impl<'a> ReadHalf<'a> {
     }
 }
 
-/// A read of TLS that brings less than so many bytes may have been made of records of a byte each: TLS takes in 4 KiB
-/// at a time.
+/// A TLS read of fewer bytes than this may consist of records of one byte each: TLS processes 4 KiB at a time.
 const SMALL_TLS_READ: usize = 512;
-/// What such a read costs besides, in units of the task's budget.
+/// What such a read costs in addition, in units of the task's budget.
 const SMALL_TLS_READ_UNITS: u32 = 4;
 
-/// Has a small read paid for, as far as there is budget left.
+/// Charges a small read to the task's budget, as far as it lasts.
 fn pay_small_read(cx: &mut Context<'_>) {
     for _ in 0..SMALL_TLS_READ_UNITS {
         match coop::poll_proceed(cx) {
@@ -303,8 +301,7 @@ pub(crate) enum WriteHalf<'a> {
 }
 
 impl<'a> WriteHalf<'a> {
-    /// Writes some of `bytes`. Under TLS they may still wait in the session afterwards, see
-    /// [`poll_flush`](Self::poll_flush).
+    /// Writes some of `bytes`. Under TLS, they may stay in the session, see [`poll_flush`](Self::poll_flush).
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -317,7 +314,7 @@ impl<'a> WriteHalf<'a> {
         }
     }
 
-    /// As [`poll_write`](Self::poll_write), for bytes that lie in several places.
+    /// As [`poll_write`](Self::poll_write), for several slices.
     pub(crate) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -332,12 +329,12 @@ impl<'a> WriteHalf<'a> {
         }
     }
 
-    /// Whether written bytes may still wait for a [`poll_flush`](Self::poll_flush).
+    /// Whether written bytes may need a [`poll_flush`](Self::poll_flush).
     pub(crate) fn may_hold_back(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Hands to the kernel what was written. A plain socket holds nothing back.
+    /// Passes everything that was written to the kernel. A plain socket buffers nothing.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) | Self::Channel(_) => Poll::Ready(Ok(())),
@@ -345,7 +342,7 @@ impl<'a> WriteHalf<'a> {
         }
     }
 
-    /// Closes this direction, under TLS with a `close_notify` before it. The other one goes on.
+    /// Closes this direction, under TLS after a `close_notify`. The other one stays open.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(half) => Poll::Ready(close_direction(half.as_ref())),
@@ -371,7 +368,7 @@ impl<'a> WriteHalf<'a> {
     }
 }
 
-/// A channel, where an [`AsyncRead`] is wanted.
+/// A channel as an [`AsyncRead`].
 struct Reading<'a>(&'a Rc<dyn Channel>);
 
 impl AsyncRead for Reading<'_> {

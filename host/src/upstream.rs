@@ -57,13 +57,13 @@ pub(crate) use tls::{HttpVersions, TlsFault, alert_in};
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) stream: MessageStream,
-    /// It has served before: its peer may have closed it in the very moment of the request.
+    /// It has been used before, so the upstream may close it just when the request is sent.
     pub(crate) is_reused: bool,
-    /// It belongs to the client's connection, see [`mod@pinned`].
+    /// It is reserved for the client connection, see [`mod@pinned`].
     pub(crate) is_pinned: bool,
-    /// When it was made; none if it was there already, or somebody else has made it.
+    /// When it was made; none if it existed already, or another exchange has made it.
     pub(crate) timings: Option<Box<DialTimings>>,
-    /// The HTTP/2 connection that `stream` is one of many on.
+    /// The HTTP/2 connection of which `stream` is one stream.
     shared: Option<Client>,
 }
 
@@ -85,7 +85,7 @@ impl Upstream {
         }
     }
 
-    /// A stream of a connection that others use as well.
+    /// A stream of a connection that other exchanges may use as well.
     fn on(connector: &Connector, stream: SharedStream) -> Self {
         let SharedStream { channel, client } = stream;
         let stream = MessageStream::new(
@@ -99,8 +99,7 @@ impl Upstream {
         }
     }
 
-    /// It has fallen silent, which may be for good. What is under way may still finish, further exchanges get another
-    /// connection.
+    /// The connection has stalled. Exchanges in flight may still finish; new ones get another connection.
     pub(crate) fn retire(&self) {
         if let Some(client) = &self.shared {
             client.retire();
@@ -108,24 +107,24 @@ impl Upstream {
     }
 }
 
-/// How often a connection is tried for which no descriptor is left.
+/// How many attempts are made if there are no free descriptors.
 const DESCRIPTOR_TRIES: u32 = 5;
 
-/// Which connections an exchange may take.
+/// Which connections an exchange may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Any that looks open: the request may be sent again on another one.
+    /// Any that seems open: the request could be retried.
     Any,
-    /// One that the kernel says is open: the request may not be sent twice.
+    /// One that is open according to the kernel: the request cannot be retried.
     Verified,
     /// A new one.
     New,
-    /// A new one that nobody else had a stream of before.
+    /// A new one that no other exchange has used.
     Own,
 }
 
-/// A connection along `route`: an idle one if there is one and `freshness` allows it, else a new one. How requests are
-/// written on it is [`Route::request_form`].
+/// A connection for `route`: an idle one if there is one and `freshness` allows it, otherwise a new one. The form of
+/// requests on it is [`Route::request_form`].
 pub(crate) async fn obtain(
     connector: &Connector,
     route: &Route<'_>,
@@ -137,13 +136,13 @@ pub(crate) async fn obtain(
     }
 }
 
-/// An idle connection along `route`, or a new stream of a shared one, if there is one that `freshness` allows.
+/// An idle connection for `route`, or a new stream of a shared one, if there is one that `freshness` allows.
 pub(crate) fn idle(
     connector: &Connector,
     route: &Route<'_>,
     freshness: Freshness,
 ) -> Option<Upstream> {
-    // Connections to parents are for any host, and those of plugins' own calls may lead here: whoever dials is told.
+    // Connections to parents are for any host, and calls of plugins may lead here; dialling reports the loop.
     if !route.may_lead_back
         && own::is_named(
             &connector.learned.own_addresses,
@@ -172,10 +171,10 @@ pub(crate) fn idle(
     })
 }
 
-/// The connection along `route` that belongs to the client whose connections `pinned` are, if there is one.
+/// The connection for `route` among those that are reserved for a client connection, if there is one.
 ///
 /// # Errors
-/// There was one, and the upstream has closed it.
+/// There was one, but the upstream has closed it.
 pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstream>, PinnedClosed> {
     match pinned.take(route) {
         PinnedConnection::Missing => Ok(None),
@@ -188,12 +187,12 @@ pub(crate) fn pinned(pinned: &Pinned, route: &Route<'_>) -> Result<Option<Upstre
     }
 }
 
-/// An upstream has closed a connection that belonged to a client's.
+/// The upstream has closed a connection that was reserved for a client connection.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream closed the connection that the client had authenticated")]
 pub(crate) struct PinnedClosed;
 
-/// The HTTP/2 connection along `route` that takes another stream, if there is one.
+/// The HTTP/2 connection for `route` that can open another stream, if there is one.
 pub(crate) fn shared(connector: &Connector, route: &Route<'_>) -> Option<Client> {
     match may_be_shared(route) {
         true => connector.learned.pool.shared(route),
@@ -201,8 +200,8 @@ pub(crate) fn shared(connector: &Connector, route: &Route<'_>) -> Option<Client>
     }
 }
 
-/// A new connection along `route`, or a stream of one that somebody else has just made.
-/// With [`Freshness::New`] it is none that was there when this was called, with [`Freshness::Own`] none of somebody else's.
+/// A new connection for `route`, or a stream of one that another exchange has just made. With [`Freshness::New`], it is
+/// none that existed before this call; with [`Freshness::Own`], none of another exchange.
 pub(crate) async fn connect(
     connector: &Connector,
     route: &Route<'_>,
@@ -216,12 +215,12 @@ pub(crate) async fn connect(
     Ok(Upstream::dialled(dialled))
 }
 
-/// Whether a connection along `route` may turn out to be HTTP/2.
+/// Whether a connection for `route` may use HTTP/2.
 fn may_be_shared(route: &Route<'_>) -> bool {
     route.scheme == Scheme::Https && route.versions == HttpVersions::Any
 }
 
-/// As [`connect()`]. One limit covers the wait for others and the connection that is made behind it.
+/// As [`connect()`]. One limit covers both the time in the queue and the connection that is made afterwards.
 async fn connect_shared(
     connector: &Connector,
     route: &Route<'_>,
@@ -248,7 +247,7 @@ async fn connect_shared(
     let Dialled { stream, timings } = match dial(connector, dialer, route).await {
         Ok(dialled) => dialled,
         Err(error) => {
-            if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_for_want_of_tls()) {
+            if let Some(turn) = turn.filter(|_| route.is_tunnel && error.is_not_tls()) {
                 turn.found_no_tls();
             }
             return Err(error);
@@ -271,7 +270,7 @@ async fn connect_shared(
     })
 }
 
-/// As [`Dialer::dial`]. Where no descriptor is left for it, idle connections are given up.
+/// As [`Dialer::dial`]. If there are no free descriptors, idle connections are closed.
 async fn dial(
     connector: &Connector,
     dialer: Dialer<'_>,
@@ -282,18 +281,18 @@ async fn dial(
         let dialled = dialer.dial(route).await;
         tries += 1;
         match &dialled {
-            Err(error) if tries < DESCRIPTOR_TRIES && error.is_for_want_of_descriptors() => {}
+            Err(error) if tries < DESCRIPTOR_TRIES && error.is_out_of_descriptors() => {}
             Err(_) => return dialled,
             Ok(Dialled { stream, .. }) => {
                 stream
                     .descriptor()
-                    .inspect(|number| connector.learned.pool.note_descriptor(*number));
+                    .inspect(|number| connector.learned.pool.report_descriptor(*number));
                 return dialled;
             }
         }
-        if connector.learned.pool.give_up(pressure::RELIEF) == 0 {
-            // Others may have some.
-            pressure::ask(pressure::RELIEF);
+        if connector.learned.pool.close_idle(pressure::RELIEF) == 0 {
+            // Other workers may have some.
+            pressure::request(pressure::RELIEF);
             tokio::time::sleep(2 * TICK).await;
         }
     }

@@ -251,10 +251,10 @@ impl Worker {
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error)
                     if open_files::is_out_of_descriptors(&error)
-                        && self.learned.pool().give_up(pressure::RELIEF) > 0 => {}
+                        && self.learned.pool().close_idle(pressure::RELIEF) > 0 => {}
                 Err(error) if open_files::is_out_of_descriptors(&error) && !has_asked => {
                     has_asked = true;
-                    pressure::ask(pressure::RELIEF);
+                    pressure::request(pressure::RELIEF);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 Err(error) => {
@@ -299,7 +299,7 @@ impl Worker {
             return;
         }
         let number = open_files::number_of(&socket);
-        self.learned.pool().note_descriptor(number);
+        self.learned.pool().report_descriptor(number);
         let open_connection = self.context.open_connection();
         connection::begin(socket, client, &self.current, open_connection);
     }

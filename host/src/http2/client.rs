@@ -1,7 +1,7 @@
 //! A connection to an upstream that speaks HTTP/2: as many requests at once as the upstream allows.
 //!
-//! A [`Client`] is a handle: the connection lives as long as one of them or a stream does, and is driven by a task of
-//! its own. Whether it may be used says `can_open`; how many connections there are, and for whom, is left to others.
+//! A [`Client`] is a handle: the connection lives as long as a handle or a stream, and is driven by its own task.
+//! `can_open` tells whether another stream is possible; how many connections there are is decided elsewhere.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
@@ -24,22 +24,22 @@ use super::io::Io;
 use super::limits::{SEND_BUFFER, STREAM_WINDOW};
 use crate::transport::{Channel, Transport};
 
-/// Streams open at once, whatever the upstream allows; past it another connection is needed.
+/// Concurrent streams, even if the upstream allows more; beyond that, another connection is needed.
 const MAX_STREAMS: usize = 128;
 
-/// What the upstream may send on all streams together before it is read, in bytes: enough for every stream, so that
-/// clients that do not read hold up nobody else's responses.
+/// What the upstream may send on all streams together before it is read, in bytes: enough for every stream, so that a
+/// client that does not read never delays the responses of others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 
-/// How long an upstream may take to read that a connection is no longer needed.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long an upstream may take to read our GOAWAY.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A handle of a connection.
+/// A handle to a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(Rc<ClientState>);
 
 impl Client {
-    /// Begins to speak HTTP/2 and waits for the upstream to do so and to allow a stream. The caller bounds the time.
+    /// Starts HTTP/2, and waits for the upstream's settings, which must allow a stream. The caller limits the time.
     ///
     /// # Errors
     /// The connection failed, or the upstream does not speak HTTP/2.
@@ -51,7 +51,7 @@ impl Client {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(options.max_head_len).unwrap_or(u32::MAX))
             .max_concurrent_reset_streams(MAX_STREAMS * 2)
-            // Unknown until its settings come: that is how they are noticed.
+            // 0 until the upstream's settings arrive; this is how their arrival is detected.
             .initial_max_send_streams(0)
             .enable_push(false);
         let facts = Rc::<StreamFacts>::default();
@@ -72,13 +72,13 @@ impl Client {
         })))
     }
 
-    /// Whether another stream may be opened: the connection lives, the upstream has not said goodbye, and there are
+    /// Whether another stream may be opened: the connection is alive, the upstream has sent no GOAWAY, and there are
     /// fewer streams than it allows.
     pub(crate) fn can_open(&self) -> bool {
         self.0.open_streams.get() < self.max_streams() && self.is_alive()
     }
 
-    /// Whether new streams are possible at all, once others have ended.
+    /// Whether the connection can open streams, now or once others have ended.
     pub(crate) fn is_alive(&self) -> bool {
         if self.0.is_retired.get() {
             return false;
@@ -88,17 +88,17 @@ impl Client {
         matches!(send.poll_ready(&mut cx), Poll::Ready(Ok(())))
     }
 
-    /// Opens no more streams here, as when an upstream has fallen silent: those under way may still finish.
+    /// Opens no more streams on this connection, because the upstream has stalled. Open streams may still finish.
     pub(crate) fn retire(&self) {
         self.0.is_retired.set(true);
     }
 
-    /// Whether the upstream takes WebSockets on streams (RFC 8441 §3).
+    /// Whether the upstream supports WebSockets on streams (RFC 8441 §3).
     pub(crate) fn supports_websocket(&self) -> bool {
         self.0.supports_websocket()
     }
 
-    /// Tells `listener` of every stream that ends. Once for each connection.
+    /// Notifies `listener` of every stream that ends. To be called once for each connection.
     pub(crate) fn set_listener(&self, listener: Weak<dyn CapacityListener>) {
         let _ = self.0.listener.set(listener);
     }
@@ -107,28 +107,28 @@ impl Client {
         self.0.open_streams.get()
     }
 
-    /// When the last stream ended; `None` while there is one.
+    /// When the last stream ended; `None` while a stream is open.
     pub(crate) fn is_idle_since(&self) -> Option<Instant> {
         (self.open_streams() == 0).then(|| self.0.idle_since.get())
     }
 
-    /// A channel for one request. It is counted from now on, and opens its stream once a request's head is written.
+    /// A channel for one request. It counts as an open stream at once; the stream is opened when the head is written.
     pub(crate) fn open(&self) -> Rc<dyn Channel> {
         Rc::new(ClientStream::new(OpenStream::new(&self.0)))
     }
 
-    /// Streams that may be open at once.
+    /// How many streams may be open at once.
     pub(crate) fn max_streams(&self) -> usize {
         let send = self.0.send.borrow();
         send.current_max_send_streams().min(MAX_STREAMS)
     }
 }
 
-/// Drives the connection to its end, and for a short time only once nobody needs it.
+/// Drives the connection to its end; once it is no longer needed, only until its GOAWAY is sent.
 async fn drive(mut connection: Connection<Io, Bytes>, unneeded: oneshot::Receiver<()>) {
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        _ = unneeded => match tokio::time::timeout(GOODBYE, connection).await {
+        _ = unneeded => match tokio::time::timeout(GOAWAY_TIMEOUT, connection).await {
             Ok(ended) => ended,
             Err(_) => return,
         },
@@ -138,7 +138,7 @@ async fn drive(mut connection: Connection<Io, Bytes>, unneeded: oneshot::Receive
     }
 }
 
-/// Drives the connection until the upstream's settings are there.
+/// Drives the connection until the upstream's settings have arrived.
 fn poll_settings(
     connection: &mut Connection<Io, Bytes>,
     send: &SendRequest<Bytes>,

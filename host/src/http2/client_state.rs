@@ -1,4 +1,4 @@
-//! What the handles of a connection to an upstream share with its streams.
+//! The state of a connection to an upstream, shared by its handles and its streams.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -12,17 +12,17 @@ use tokio::sync::oneshot;
 use super::field_blocks::StreamFacts;
 use crate::http1::Scheme;
 
-/// How an upstream's connection is used.
+/// How a connection to an upstream is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientOptions {
-    /// What `:scheme` says.
+    /// The value of `:scheme`.
     pub(crate) scheme: Scheme,
-    /// Longest head in bytes, as HTTP/2 counts them (32 more for each field). Past it the stream fails; past a few times
-    /// as much the connection.
+    /// The longest head in bytes, as HTTP/2 counts it (32 more for each field). If it is exceeded, the stream fails; if
+    /// it is exceeded several times over, the connection fails.
     pub(crate) max_head_len: usize,
 }
 
-/// Somebody who waits for streams to end.
+/// Is notified when another stream may be possible.
 pub(crate) trait CapacityListener: fmt::Debug {
     /// A stream has ended. Called while nothing of the connection is borrowed.
     fn capacity_freed(&self);
@@ -38,7 +38,7 @@ pub(super) struct ClientState {
     pub(super) is_retired: Cell<bool>,
     pub(super) listener: OnceCell<Weak<dyn CapacityListener>>,
     pub(super) facts: Rc<StreamFacts>,
-    /// Tells the driver, by its end, that nobody needs the connection.
+    /// Dropped with this state; then the driver ends the connection.
     pub(super) _needed: oneshot::Sender<()>,
 }
 
@@ -47,13 +47,13 @@ impl ClientState {
         self.send.borrow().is_extended_connect_protocol_enabled()
     }
 
-    /// A sender for one request, which remembers nothing of those before it.
+    /// A sender for one request, without state of earlier requests.
     pub(super) fn sender(&self) -> SendRequest<Bytes> {
         self.send.borrow().clone()
     }
 }
 
-/// A stream that counts as open.
+/// A stream that counts as open until this is dropped.
 #[derive(Debug)]
 pub(super) struct OpenStream(pub(super) Rc<ClientState>);
 

@@ -1,9 +1,9 @@
-//! A stream of a connection to an upstream: it takes a request, and reads as the response to it.
+//! A stream of a connection to an upstream: a request is written to it, and the response is read from it.
 //!
-//! The stream is opened when the request's head is complete. One that the upstream has not processed, and says so
-//! (REFUSED_STREAM, HTTP_1_1_REQUIRED, or a GOAWAY that leaves it out), fails as [`ChannelError::Unprocessed`]: the request
-//! may be sent again whatever it asks for (RFC 9113 §8.7).
-//! One that is dropped before both messages are over is cancelled.
+//! The stream is opened when the request's head is complete. If the upstream reports that it has not processed the
+//! request (REFUSED_STREAM, HTTP_1_1_REQUIRED, or a GOAWAY that excludes it), the error is
+//! [`ChannelError::Unprocessed`]: any request may then be sent again (RFC 9113 §8.7). A stream that is dropped before
+//! both messages are complete is cancelled.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -30,38 +30,38 @@ use crate::buffers;
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError, Unprocessed};
 
-/// How long the frame that ends a response may come after its last byte.
+/// How long after the last byte of a response the frame that ends the stream may arrive.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct ClientStream {
-    /// `None` once it was given to whoever waits for the end of the response.
+    /// `None` once the task that waits for the end of the response has it.
     open_stream: Option<OpenStream>,
     request: RefCell<RequestState>,
     response: RefCell<ResponseState>,
     is_reset_on_close: Cell<bool>,
 }
 
-/// How far the request is.
+/// How far the request has been written.
 enum RequestState {
     Awaited(HeadBuffer),
     Sent(Outgoing),
 }
 
-/// How far the response is.
+/// How far the response has been read.
 enum ResponseState {
-    /// There is no stream yet. Whoever reads is woken when there is one.
+    /// There is no stream yet. The reader is woken when there is one.
     NoStream(Option<Waker>),
     Awaited {
         response: ResponseFuture,
         facts: Rc<StreamFacts>,
         kind: RequestKind,
-        /// An interim response, as far as it was not handed out.
+        /// An interim response that has not been read yet.
         interim: Vec<u8>,
         interim_at: usize,
     },
     Arriving(Incoming),
-    /// There will be none, or not the rest of it.
+    /// There is no response, or no more of it.
     Failed(ChannelError),
 }
 
@@ -75,7 +75,7 @@ impl ClientStream {
         }
     }
 
-    /// Takes bytes of the request's head; how many, and what follows the head once it was sent.
+    /// Takes bytes of the request's head. Returns how many, and the rest of the request once the head is sent.
     fn write_head(
         &self,
         head_buffer: &mut HeadBuffer,
@@ -92,20 +92,20 @@ impl ClientStream {
             .sender()
             .send_request(request, outgoing::is_end(body))
             .map_err(unsent)?;
-        let answer = ResponseState::Awaited {
+        let awaited = ResponseState::Awaited {
             response,
             facts: Rc::clone(&state.facts),
             kind,
             interim: Vec::new(),
             interim_at: 0,
         };
-        self.notify_reader(answer);
+        self.notify_reader(awaited);
         Ok((taken, Some(Outgoing::new(send, body))))
     }
 
-    /// Whoever waits for a response without a stream waits no longer.
-    fn notify_reader(&self, answer: ResponseState) {
-        if let ResponseState::NoStream(Some(reader)) = self.response.replace(answer) {
+    /// Sets the state of the response, and wakes a reader that waits for the stream.
+    fn notify_reader(&self, state: ResponseState) {
+        if let ResponseState::NoStream(Some(reader)) = self.response.replace(state) {
             reader.wake();
         }
     }
@@ -220,7 +220,7 @@ impl Channel for ClientStream {
                 }
                 RequestState::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
                     Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
-                    // It waits, or fails, the next time.
+                    // The next call waits or fails.
                     _ if at > 0 => break,
                     polled => return polled,
                 },
@@ -262,15 +262,15 @@ impl Drop for ClientStream {
             return;
         };
         if outgoing.is_tunnel() && !self.is_reset_on_close.get() {
-            // As a socket is closed: the peer's direction ends with ours.
+            // Like closing a socket: both directions end.
             let _ = outgoing.close();
             return;
         }
-        let answer = std::mem::replace(
+        let response_state = std::mem::replace(
             self.response.get_mut(),
             ResponseState::Failed(io::ErrorKind::ConnectionAborted.into()),
         );
-        match answer {
+        match response_state {
             ResponseState::Arriving(incoming) if outgoing.is_over() && incoming.is_read() => {
                 await_end(incoming, self.open_stream.take());
             }
@@ -284,7 +284,7 @@ impl Drop for ClientStream {
     }
 }
 
-/// Lets the end of a response that was read come in a frame of its own: a reset would count as a cancelled request.
+/// Waits for the frame that ends a fully read response: a reset would count as a cancelled request.
 fn await_end(mut incoming: Incoming, open_stream: Option<OpenStream>) {
     let mut cx = Context::from_waker(Waker::noop());
     if incoming.poll_end(&mut cx).is_ready() {
@@ -292,7 +292,7 @@ fn await_end(mut incoming: Incoming, open_stream: Option<OpenStream>) {
     }
     tokio::task::spawn_local(async move {
         let end = poll_fn(|cx| incoming.poll_end(cx));
-        // Past its time the stream is cancelled.
+        // If it is late, the stream is cancelled.
         let is_late = tokio::time::timeout(END_WITHIN, end).await.is_err();
         if let (true, Some(OpenStream(state))) = (is_late, &open_stream) {
             state.facts.add_cancelled(incoming.stream());
@@ -301,19 +301,19 @@ fn await_end(mut incoming: Incoming, open_stream: Option<OpenStream>) {
     });
 }
 
-/// As [`failure_of`], but tells a request apart that the upstream says it has not processed.
+/// As [`failure_of`], but recognises requests that the upstream has not processed.
 fn unprocessed(error: h2::Error, stream: StreamId, facts: &StreamFacts) -> ChannelError {
-    let says_so = matches!(
+    let is_refusal = matches!(
         error.reason(),
         Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED)
     );
-    match error.is_remote() && (error.is_go_away() || says_so) {
+    match error.is_remote() && (error.is_go_away() || is_refusal) {
         true => refused(error),
         false => failure_of(error, stream, facts),
     }
 }
 
-/// Why a stream could not be opened: whatever it is, nothing was sent.
+/// The error of a stream that could not be opened: nothing was sent.
 fn unsent(error: h2::Error) -> ChannelError {
     match error.is_io() || error.is_go_away() {
         true => refused(error),
@@ -321,7 +321,7 @@ fn unsent(error: h2::Error) -> ChannelError {
     }
 }
 
-/// What the rest of the host is told of a request that was not processed.
+/// The error of a request that was not processed.
 fn refused(error: h2::Error) -> ChannelError {
     let why = match error.reason() {
         Some(Reason::HTTP_1_1_REQUIRED) => Unprocessed::Http1Required,

@@ -1,4 +1,4 @@
-//! What the rest of the host is told when a message, a stream or a connection fails.
+//! Errors of messages, streams and connections, as the rest of the host sees them.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use super::field_blocks::StreamFacts;
 use super::message::MessageError;
 use crate::transport::ChannelError;
 
-/// What the rest of the host is told of a message that breaks the rules.
+/// The error of a malformed message.
 pub(super) fn malformed(error: MessageError) -> ChannelError {
     ChannelError::Malformed(Arc::new(error))
 }
 
-/// What the rest of the host is told when a stream or its connection fails.
+/// The error of a failed stream or connection.
 pub(super) fn failure(error: h2::Error) -> ChannelError {
     if error.is_reset() {
         return ChannelError::Reset(Arc::new(error));
@@ -26,12 +26,12 @@ pub(super) fn failure(error: h2::Error) -> ChannelError {
     ChannelError::Io(Error::new(ErrorKind::ConnectionReset, error))
 }
 
-/// As [`failure`], for a message that may have been found malformed on its way to `h2`.
+/// As [`failure`], for a message that may have been found malformed before `h2` saw it.
 pub(super) fn failure_of(error: h2::Error, stream: StreamId, facts: &StreamFacts) -> ChannelError {
     let is_malformed = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
     match facts.reason(stream.as_u32()) {
         Some(reason) if is_malformed => malformed(reason),
-        // What else `h2` takes for malformed in one message alone.
+        // The only other reason for which `h2` resets a single stream as malformed.
         None if is_malformed && error.is_reset() => malformed(MessageError::LengthInvalid),
         _ => failure(error),
     }

@@ -1,18 +1,18 @@
-//! Field blocks (HEADERS and their CONTINUATION frames) on their way to `h2`, checked first.
+//! Checks field blocks (HEADERS and their CONTINUATION frames) before `h2` sees them.
 //!
-//! `h2` keeps to itself why a message is malformed, ends the whole connection for some of it, ignores pseudo-fields where
-//! they may not stand, and cuts off or refuses paths that HTTP/1.1 requests may have. So each block is read here before
-//! `h2` reads it. One that is well-formed goes on as it is, in the buffer that it came in. A malformed one goes on with a
-//! field that `h2` takes for malformed, and the reason is kept for whoever is told of the stream's end. A path that `h2`
-//! does not take goes on with other characters in the place of those, of the same length, since the dynamic tables on
-//! both sides have to stay the same; the path itself is kept for whoever is given the request.
+//! `h2` does not say why a message is malformed, ends the whole connection for some violations, ignores misplaced
+//! pseudo-fields, and truncates or refuses paths that are allowed in HTTP/1.1. So each block is read here first. A
+//! well-formed one is passed on unchanged, in the buffer in which it arrived. To a malformed one, a field is added that
+//! makes `h2` reset the stream, and the reason is stored for the error of the stream. In a path that `h2` does not
+//! accept, the offending characters are replaced, without changing its length, because the dynamic tables on both sides
+//! must stay the same; the original path is stored for the request.
 //!
-//! What is no HPACK, or not the frames that there may be, goes on untouched: `h2` ends such a connection. From then on
-//! nothing is checked, and no request is to be accepted.
+//! Invalid HPACK and unexpected frames are passed on unchanged: `h2` ends such a connection. From then on nothing is
+//! checked, and no request must be accepted.
 //!
-//! One DATA frame is changed, too: the one that ends the request of a client whose answer has begun. Clients may stop
-//! there, and some then end the stream short of their Content-Length, for which `h2` would reset it and so take back the
-//! rest of the answer. So the frame goes on without END_STREAM: to whoever reads it, a request that is not whole stays so.
+//! One DATA frame is changed as well: the one that ends a request whose response has already begun. Some clients stop
+//! sending then, and end the stream short of their Content-Length; `h2` would reset the stream for that, and the rest
+//! of the response would be lost. So the frame is passed on without END_STREAM, and the request stays incomplete.
 
 mod section;
 mod stream_facts;
@@ -26,64 +26,64 @@ use tokio::io::ReadBuf;
 
 use super::frame::{self, FLAGS_AT, FrameHead, HEAD_LEN, MAX_FRAME_LEN, PREFACE_LEN, PeerRole};
 use super::hpack::{BlockReader, Corrupt, Entry, FieldTable, Representation, write_string};
-use section::{Section, shown_name};
+use section::{Section, replaced_name};
 pub(super) use stream_facts::StreamFacts;
 
-/// Most frames of a block beside those that the longest head needs; `h2` takes fewer.
+/// Frames that a block may have in addition to those that the longest head needs; `h2` accepts fewer.
 const SPARE_FRAMES: usize = 16;
 
-/// Streams of responses that are remembered for telling trailers from heads. Past it those are forgotten that were
-/// cancelled here, since the upstream need not end them, and then the oldest.
+/// Streams whose response head has arrived, remembered to recognise trailers. If there are more, those that were
+/// cancelled here are forgotten, because the upstream need not end them, and then the oldest.
 const ANSWERED_KEPT: usize = 512;
 
-/// Room for decoded strings that a connection keeps, in bytes.
+/// The largest buffer for decoded strings that a connection keeps, in bytes.
 const SCRATCH_KEPT: usize = 4096;
 
-/// A field that makes `h2` reset the stream, and enters no table: `connection: x`.
+/// A field that makes `h2` reset the stream, and that enters no dynamic table: `connection: x`.
 const MALFORMED: &[u8] = b"\x00\x0aconnection\x01x";
 
-/// The blocks of one connection's peer.
+/// The field blocks that the peer of a connection sends.
 #[derive(Debug)]
 pub(super) struct FieldBlocks {
     peer: PeerRole,
     table: FieldTable,
     facts: Rc<StreamFacts>,
-    /// Bytes before the next frame's head.
+    /// Bytes before the next frame head.
     skip: usize,
-    /// The latest stream of a client.
+    /// The highest stream that a client has opened.
     last_stream: u32,
-    /// Streams that have their final head from a server, and not their end.
+    /// Streams on which a server has sent its final head, but not the end.
     answered: Vec<u32>,
-    /// A block that has not come whole, and frames behind one.
+    /// An incomplete block, or frames that follow a rewritten one.
     held: Vec<u8>,
-    /// What goes on before anything else is read.
+    /// Bytes for `h2` that must be read before new ones.
     ready: Vec<u8>,
     ready_at: usize,
-    /// Longest block, with the heads of its frames, in bytes.
+    /// The length of the longest block, including frame heads, in bytes.
     max_len: usize,
     max_frames: usize,
     scratch: Vec<u8>,
 }
 
-/// How far bytes go on as they are.
+/// How many bytes are passed on unchanged.
 enum Scanned {
     All,
-    /// Up to here; behind it a frame begins that has not come whole.
+    /// Up to here; then an incomplete frame begins.
     Incomplete(usize),
-    /// Other bytes go on in the place of these.
+    /// Up to this range, which is replaced by other bytes.
     Rewritten(Range<usize>, Vec<u8>),
 }
 
-/// A block that has come whole.
+/// A complete block.
 struct CheckedBlock {
-    /// Its length with its frames, in bytes.
+    /// Its length, including frame heads, in bytes.
     len: usize,
-    /// The frames that go on in its place, if others do.
+    /// The frames that replace it, if it is rewritten.
     frames: Option<Vec<u8>>,
 }
 
 impl FieldBlocks {
-    /// `max_head_len` is the longest head that is taken, in bytes.
+    /// `max_head_len` is the length of the longest head that is accepted, in bytes.
     pub(super) fn new(peer: PeerRole, max_head_len: usize, facts: Rc<StreamFacts>) -> Self {
         Self {
             peer,
@@ -104,8 +104,8 @@ impl FieldBlocks {
         }
     }
 
-    /// Takes in what was received; gives how many bytes at its beginning go on. The others come from
-    /// [`give`](Self::give), at once or with what is received next.
+    /// Processes received bytes; returns how many of them, from the beginning, are passed on in place. The others
+    /// follow by [`read_into`](Self::read_into), at once or after more bytes are received.
     pub(super) fn receive(&mut self, bytes: &mut [u8]) -> usize {
         if self.held.is_empty() {
             match self.scan(bytes) {
@@ -127,8 +127,8 @@ impl FieldBlocks {
         0
     }
 
-    /// Gives what goes on now; `false`: there is nothing.
-    pub(super) fn give(&mut self, out: &mut ReadBuf<'_>) -> bool {
+    /// Moves bytes that are ready for `h2` into `out`; `false`: there are none.
+    pub(super) fn read_into(&mut self, out: &mut ReadBuf<'_>) -> bool {
         if self.ready_at == self.ready.len() {
             return false;
         }
@@ -142,7 +142,7 @@ impl FieldBlocks {
         true
     }
 
-    /// Lets what is held go on as far as possible.
+    /// Processes what is held as far as possible.
     fn advance(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         let mut at = 0;
@@ -167,7 +167,7 @@ impl FieldBlocks {
         }
     }
 
-    /// Walks over frames, up to one that does not go on as it is.
+    /// Scans frames up to one that is not passed on unchanged.
     fn scan(&mut self, bytes: &mut [u8]) -> Scanned {
         let mut at = 0;
         loop {
@@ -205,7 +205,7 @@ impl FieldBlocks {
         }
     }
 
-    /// Checks the block that begins `bytes`. `None`: it has not come whole.
+    /// Checks the block at the beginning of `bytes`. `None`: it is incomplete.
     fn check_block(
         &mut self,
         head: FrameHead,
@@ -219,7 +219,7 @@ impl FieldBlocks {
             return Ok(None);
         };
         let Some(first) = fragment(head, payload)? else {
-            // `h2` resets the stream of such a frame without reading on.
+            // `h2` resets the stream of such a frame without reading the block.
             return Ok(Some(CheckedBlock {
                 len: end,
                 frames: None,
@@ -246,7 +246,7 @@ impl FieldBlocks {
             parts.push(payload);
             is_over = next.has(frame::END_HEADERS);
         }
-        // Joined once it is whole, and not for each piece that comes of it.
+        // Joined only when it is complete, not whenever a piece arrives.
         let joined = match parts.is_empty() {
             true => Vec::new(),
             false => [&[first], &parts[..]].concat().concat(),
@@ -262,7 +262,7 @@ impl FieldBlocks {
         }))
     }
 
-    /// Checks a whole block; gives another one if that is what `h2` has to see.
+    /// Checks a complete block; returns the one that replaces it, if it is rewritten.
     fn check(&mut self, head: FrameHead, block: &[u8]) -> Result<Option<Vec<u8>>, Corrupt> {
         let is_end = head.has(frame::END_STREAM);
         let is_trailers = match self.peer {
@@ -286,7 +286,7 @@ impl FieldBlocks {
                             let start = reader.at();
                             reader.string(text)?;
                             let name = section.read_name(text);
-                            if let Some(shown) = shown_name(name, text) {
+                            if let Some(shown) = replaced_name(name, text) {
                                 edits.push((start..reader.at(), shown));
                             }
                             (name, text.len())
@@ -347,7 +347,7 @@ impl FieldBlocks {
         Ok(Some(rewritten))
     }
 
-    /// Makes room for another stream that is answered.
+    /// Makes room for another stream in `answered`.
     fn make_room(&mut self) {
         if self.answered.len() < ANSWERED_KEPT {
             return;
@@ -366,7 +366,7 @@ impl FieldBlocks {
     }
 }
 
-/// The part of a HEADERS frame that is of a block (RFC 9113 §6.2); `None` if the stream depends on itself.
+/// The field block fragment of a HEADERS frame (RFC 9113 §6.2); `None` if the stream depends on itself.
 fn fragment(head: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Corrupt> {
     let mut range = 0..payload.len();
     if head.has(frame::PADDED) {
@@ -384,7 +384,7 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Corrupt> {
     payload.get(range).map(Some).ok_or(Corrupt)
 }
 
-/// A block as frames, without padding and priority.
+/// Splits a block into frames, without padding and priority.
 fn frames(head: FrameHead, block: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() + 2 * HEAD_LEN);
     let mut left = block;

@@ -30,7 +30,7 @@ pub(super) enum PeerRole {
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
-    /// Bytes behind the head; fits in 24 bits.
+    /// The length of the payload in bytes; at most 24 bits.
     pub(super) len: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,

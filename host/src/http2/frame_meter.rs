@@ -1,17 +1,16 @@
 //! Counts frames, and detects peers that send too many frames without content.
 //!
-//! Frame heads are read off the bytes as they pass, before `h2` sees them: it handles whatever has arrived within one
-//! poll, and control frames, empty or of unknown types, cost their sender nothing. Two bounds hold for every peer:
+//! Frame heads are read as the bytes pass, before `h2` sees them: `h2` handles everything that has arrived in one poll,
+//! and control frames, empty frames and frames of unknown types cost their sender nothing. Every peer has two limits:
 //!
-//! - A *turn*: frames are steps that are paid for, see [`Steps`]; after about a thousand small ones others of the
-//!   worker have their turn.
-//! - An *allowance* for frames that carry nothing: [`BURST`] at once and [`PER_SECOND`] after that. Content and
-//!   requests add to it, either way, since window updates and pings come with them. Whoever has used it up is abusive
-//!   (RFC 9113 §10.5).
+//! - A *turn*: frames count as steps (see [`Steps`]); after about a thousand small ones, other tasks of the worker run.
+//! - An *allowance* for frames without content: [`BURST`] at once, then [`PER_SECOND`]. Content and requests in either
+//!   direction add to it, because window updates and pings accompany them. A peer that exceeds it is abusive (RFC 9113
+//!   §10.5).
 //!
 //! Envoy allows 10 window updates for each DATA frame sent, 100 PRIORITY frames for each stream and one empty DATA
-//! frame; nginx lets eight bytes in nine be overhead after the first MiB. What we allow is no less, except for a peer
-//! that sends a thousand idle frames each second and nothing else.
+//! frame; nginx allows eight bytes in nine to be overhead after the first MiB. The limits here are no stricter, except
+//! for peers that send a thousand idle frames per second and nothing else.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,18 +20,19 @@ use crate::turn::Steps;
 
 /// Frames without content that a peer may send at once.
 const BURST: u32 = 10_000;
-/// Such frames a peer may send each second, for ever.
+/// Frames without content that a peer may send each second, indefinitely.
 const PER_SECOND: u32 = 1_000;
-/// What a request adds, whoever sends it: PRIORITY, SETTINGS, resets and interim responses that go with it.
+/// What a request adds, whoever sends it: for its PRIORITY, SETTINGS, resets and interim responses.
 const PER_REQUEST: u32 = 32;
-/// What a DATA frame adds that we send: both window updates of a peer that gives them for parts of it, and a ping.
+/// What a DATA frame that we send adds: for window updates of stream and connection, possibly for parts of it, and a
+/// ping.
 const PER_SENT_DATA: u32 = 10;
-/// Bytes of content sent for one frame more.
+/// Bytes of sent content that add another frame.
 const SENT_BYTES_PER_FRAME: u32 = 512;
-/// What a DATA frame adds that we get.
+/// What a DATA frame that we receive adds.
 const PER_RECEIVED_DATA: u32 = 4;
 
-/// A head is paid for as so many small frames, and one more for each [`HEAD_BYTES_PER_STEP`].
+/// A head costs as many steps, and one more for each [`HEAD_BYTES_PER_STEP`].
 const STEPS_PER_HEAD: u32 = 8;
 const HEAD_BYTES_PER_STEP: u32 = 64;
 
@@ -51,8 +51,8 @@ pub(super) struct FrameMeter {
 impl FrameMeter {
     pub(super) fn new(peer: PeerRole) -> Self {
         let (received, sent) = match peer {
-            PeerRole::Client => (HeadReader::behind(PREFACE_LEN), HeadReader::behind(0)),
-            PeerRole::Server => (HeadReader::behind(0), HeadReader::behind(PREFACE_LEN)),
+            PeerRole::Client => (HeadReader::after(PREFACE_LEN), HeadReader::after(0)),
+            PeerRole::Server => (HeadReader::after(0), HeadReader::after(PREFACE_LEN)),
         };
         Self {
             peer,
@@ -65,7 +65,7 @@ impl FrameMeter {
         }
     }
 
-    /// Bytes that have come from the peer; gives how many small frames they cost as much as.
+    /// Counts bytes that were received from the peer; returns their cost in steps.
     pub(super) fn receive(&mut self, mut bytes: &[u8]) -> u32 {
         let mut cost = 0;
         while let Some(head) = self.received.next(&mut bytes) {
@@ -75,7 +75,7 @@ impl FrameMeter {
         cost
     }
 
-    /// Bytes that were written to it.
+    /// Counts bytes that were written to the peer.
     pub(super) fn send(&mut self, mut bytes: &[u8]) {
         while let Some(head) = self.sent.next(&mut bytes) {
             match (head.kind, self.peer) {
@@ -88,22 +88,22 @@ impl FrameMeter {
         }
     }
 
-    /// Whether whole frames have been written, so that one of our own may follow.
+    /// Whether all frames so far were written completely, so that another one may follow.
     pub(super) fn is_between_sent_frames(&self) -> bool {
         self.sent.is_between_frames()
     }
 
-    /// As [`Steps::poll_pay`], for the frames that have come.
+    /// As [`Steps::poll_pay`], for the received frames.
     pub(super) fn poll_pay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.steps.poll_pay(cx)
     }
 
-    /// Whether the peer has sent more than its allowance. It stays so.
+    /// Whether the peer has ever exceeded its allowance.
     pub(super) fn is_flooded(&self) -> bool {
         self.is_flooded
     }
 
-    /// Counts a frame; gives what it costs, in steps.
+    /// Counts a frame; returns its cost in steps.
     fn take(&mut self, head: FrameHead) -> u32 {
         match (head.kind, self.peer) {
             (frame::DATA, _) if head.len > 0 => self.add(PER_RECEIVED_DATA),
@@ -133,7 +133,8 @@ impl FrameMeter {
         }
     }
 
-    /// Adds what time has brought. Not asked before the allowance is used up: most connections never read the clock.
+    /// Adds the allowance of the time that has passed. Called only when the allowance is used up, so that most
+    /// connections never read the clock.
     fn refill(&mut self, now: Instant) {
         let passed = now
             .saturating_duration_since(self.refilled_at)
@@ -146,7 +147,7 @@ impl FrameMeter {
     }
 }
 
-/// Frame heads out of bytes that come in pieces.
+/// Reads frame heads from bytes that arrive in pieces.
 #[derive(Debug)]
 struct HeadReader {
     /// Bytes before the next head.
@@ -156,7 +157,7 @@ struct HeadReader {
 }
 
 impl HeadReader {
-    fn behind(skip: usize) -> Self {
+    fn after(skip: usize) -> Self {
         Self {
             skip,
             head: [0; HEAD_LEN],
@@ -168,7 +169,7 @@ impl HeadReader {
         self.skip == 0 && self.head_len == 0
     }
 
-    /// Takes bytes up to the end of a head; `None`: all of them.
+    /// Consumes bytes up to the end of a head; `None`: all of them were consumed.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
         let skipped = self.skip.min(bytes.len());
         *bytes = &bytes[skipped..];
@@ -221,7 +222,7 @@ mod tests {
         ]
         .concat();
         let read = |pieces: Vec<&[u8]>| {
-            let mut reader = HeadReader::behind(PREFACE_LEN);
+            let mut reader = HeadReader::after(PREFACE_LEN);
             let mut heads = Vec::new();
             for mut piece in pieces {
                 while let Some(head) = reader.next(&mut piece) {

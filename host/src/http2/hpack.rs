@@ -1,22 +1,22 @@
-//! HPACK (RFC 7541) as far as it takes to check field blocks on their way to `h2`: where their strings are, how long they
-//! are, which names they have. Nothing is kept of values but of those paths that `h2` must not see.
+//! HPACK (RFC 7541), as far as it is needed to check field blocks before `h2` sees them: the positions and lengths of
+//! strings, and the names. Values are not stored, except for paths that `h2` does not accept.
 //!
-//! [`FieldTable`] follows the dynamic table of a peer's encoder, entry by entry, as `h2` does after it. The Huffman code
-//! is canonical, so that the lengths of its codes are all of its table.
+//! [`FieldTable`] mirrors the dynamic table of the peer's encoder, entry by entry, as `h2` does. The Huffman code is
+//! canonical, so the table contains only the lengths of its codes.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// The largest dynamic table of a peer, in bytes: the default, which this host does not change (§4.2).
+/// The size limit of the peer's dynamic table, in bytes: the default, which this host does not change (§4.2).
 const TABLE_LEN: usize = 4096;
-/// What an entry counts beside its name and its value (§4.1).
+/// What an entry counts in addition to its name and its value, in bytes (§4.1).
 const ENTRY_OVERHEAD: usize = 32;
 
-/// A block is not HPACK, or asks for more than it may. The connection is of no further use.
+/// The block is not valid HPACK, or exceeds a limit. The connection cannot be used any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Corrupt;
 
-/// What a name means for the check of a message.
+/// The kind of a name, as far as it matters for the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Authority,
@@ -33,7 +33,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// What a name in lower case means.
+    /// The kind of a name in lower case.
     pub(super) fn of(name: &[u8]) -> Self {
         match name {
             [b':', pseudo @ ..] => match pseudo {
@@ -57,20 +57,20 @@ impl Name {
     }
 }
 
-/// What is remembered of a value.
+/// A value, as far as it matters for the check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Nothing.
+    /// Any other.
     Any,
     /// The status of an interim response.
     Interim,
     /// `te: trailers`.
     Trailers,
-    /// A path that `h2` is shown another one for.
+    /// A path that is replaced for `h2`.
     Path(Rc<[u8]>),
 }
 
-/// A field of a dynamic table.
+/// A field in the dynamic table.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: Name,
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-/// The tables of a peer's encoder (§2.3).
+/// The tables of the peer's encoder (§2.3).
 #[derive(Debug)]
 pub(super) struct FieldTable {
     /// The newest first.
@@ -103,7 +103,7 @@ impl FieldTable {
         }
     }
 
-    /// The field of an index (§2.3.3).
+    /// The field with an index (§2.3.3).
     pub(super) fn field(&self, index: usize) -> Result<(Name, &Value), Corrupt> {
         match index.checked_sub(STATIC_NAMES.len() + 1) {
             Some(index) => {
@@ -114,7 +114,7 @@ impl FieldTable {
         }
     }
 
-    /// The name of an index, and its length.
+    /// The name with an index, and its length.
     pub(super) fn name(&self, index: usize) -> Result<(Name, usize), Corrupt> {
         match index.checked_sub(STATIC_NAMES.len() + 1) {
             Some(index) => {
@@ -125,7 +125,7 @@ impl FieldTable {
         }
     }
 
-    /// Adds an entry, which may push out older ones, or all of them and itself (§4.4).
+    /// Adds an entry, which may evict older ones; one that is too long evicts all, and is not added (§4.4).
     pub(super) fn add(&mut self, entry: Entry) {
         let len = entry.len();
         self.shrink_to(self.limit.saturating_sub(len));
@@ -159,7 +159,7 @@ impl FieldTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Representation {
     Indexed(usize),
-    /// The index of the name, 0 if that is a literal, too.
+    /// The index of the name; 0 if the name is a literal, too.
     Literal {
         name: usize,
         is_added: bool,
@@ -179,7 +179,7 @@ impl<'a> BlockReader<'a> {
         Self { block, at: 0 }
     }
 
-    /// How much has been read.
+    /// The current position.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -227,7 +227,7 @@ impl<'a> BlockReader<'a> {
         if value < u32::from(mask) {
             return Ok(value as usize);
         }
-        // Nothing that is meant needs more than 28 bits.
+        // No valid integer needs more than 28 bits.
         for shift in [0, 7, 14, 21] {
             let byte = self.next()?;
             value += u32::from(byte & 0x7f) << shift;
@@ -245,7 +245,7 @@ impl<'a> BlockReader<'a> {
     }
 }
 
-/// Writes a string as it is, without the Huffman code.
+/// Writes a string without Huffman coding.
 pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
     let len = text.len();
     if len < 127 {
@@ -264,7 +264,7 @@ pub(super) fn write_string(text: &[u8], out: &mut Vec<u8>) {
 
 /// Decodes a string (§5.2, appendix B).
 fn decode_huffman(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Corrupt> {
-    // Bits that wait, left-aligned, and how many.
+    // Unread bits, left-aligned, and their number.
     let (mut bits, mut count) = (0_u64, 0_u32);
     let mut bytes = bytes.iter();
     loop {
@@ -273,7 +273,7 @@ fn decode_huffman(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Corrupt> {
             bits |= u64::from(byte) << (56 - count);
             count += 8;
         }
-        // What is missing at the end reads as ones, as padding does.
+        // Missing bits at the end are ones, like padding.
         let window = (bits >> 32) as u32 | u32::MAX.checked_shr(count).unwrap_or(0);
         let (symbol, len) = CODES.short[(window >> 24) as usize];
         if len > 0 && u32::from(len) <= count {
@@ -287,7 +287,7 @@ fn decode_huffman(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Corrupt> {
             .iter()
             .find(|length| u64::from(window) < length.end);
         let Some(length) = length else {
-            // EOS, whole or begun: it pads, in less than a byte, and nothing follows.
+            // A prefix of EOS is padding, which is shorter than a byte and ends the string.
             return match count < 8 {
                 true => Ok(()),
                 false => Err(Corrupt),

@@ -1,7 +1,7 @@
-//! The receiving side of a stream as text: a head that was written before, then DATA frames as `message` says.
+//! The receiving side of a stream as text: a head that has been converted already, then the DATA frames.
 //!
-//! Hands out what is there and waits only when there is nothing. Window is given back for what was handed out and not
-//! before, so that a reader that stops reading stops its sender. Each byte is copied once, to where it is wanted.
+//! A read returns what has arrived, and waits only if there is nothing. Window is released for what was read and not
+//! before, so that a reader that stops reading stops the sender. Each byte is copied once, to where it is needed.
 
 use std::io;
 use std::rc::Rc;
@@ -20,49 +20,49 @@ use crate::transport::ChannelError;
 /// What a stream's peer sends, as text.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// Text that is handed out before `data`. Holds a buffer only while there is some.
+    /// Text that is read before `data`. Holds a buffer only while there is some.
     text: Vec<u8>,
     text_at: usize,
-    /// The frame that is being handed out.
+    /// The content of the current frame.
     data: Bytes,
     recv: RecvStream,
     state: State,
-    /// What becomes of white space around values of trailers.
+    /// How white space around values of trailers is treated.
     padding: Padding,
     facts: Rc<StreamFacts>,
-    /// The answer has begun before the message was whole.
+    /// The response has begun before the request was complete.
     is_answered_early: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// DATA frames are not for reading yet: nobody has agreed to a tunnel.
+    /// The tunnel is not established yet; DATA frames must wait.
     Held,
     Bytes,
     Length {
         left: u64,
     },
     Chunked {
-        /// The content of a chunk was handed out, and not its end.
+        /// The content of a chunk has been written, but not its end.
         is_in_chunk: bool,
     },
-    /// DATA is over, trailers may follow.
+    /// DATA is complete, trailers may follow.
     Trailers,
     Over,
-    /// What followed was malformed.
+    /// The rest was malformed.
     Failed(MessageError),
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadStatus {
     Bytes,
-    /// Nothing, and there will be nothing more.
+    /// The end of the message.
     End,
 }
 
 impl Incoming {
-    /// `text` goes before what `recv` brings.
+    /// `text` is read before the content of `recv`.
     pub(super) fn new(
         text: Vec<u8>,
         recv: RecvStream,
@@ -88,8 +88,9 @@ impl Incoming {
         }
     }
 
-    /// The answer to this request begins. A client may stop sending for it: if it ends the stream short of its
-    /// Content-Length then, that is no error, and no end either. What has come is read, and then there is silence.
+    /// The response to this request begins. Some clients then stop sending: if they end the stream short of their
+    /// Content-Length, that is neither an error nor the end of the request. What has arrived can be read; after that,
+    /// reads wait.
     pub(super) fn begin_answer(&mut self) {
         let is_whole = matches!(self.state, State::Length { left: 0 }) || self.recv.is_end_stream();
         if matches!(self.state, State::Length { .. }) && !is_whole && !self.is_answered_early {
@@ -102,14 +103,14 @@ impl Incoming {
         self.recv.stream_id().as_u32()
     }
 
-    /// Somebody has agreed to the tunnel.
+    /// The tunnel is established.
     pub(super) fn release(&mut self) {
         if self.state == State::Held {
             self.state = State::Bytes;
         }
     }
 
-    /// Whether what comes is kept back, for a tunnel that nobody has agreed to.
+    /// Whether DATA is held back because the tunnel is not established.
     pub(super) fn is_held(&self) -> bool {
         self.state == State::Held
     }
@@ -121,14 +122,14 @@ impl Incoming {
     ) -> Poll<Result<ReadStatus, ChannelError>> {
         let before = out.filled().len();
         loop {
-            self.give(out);
+            self.read_buffered(out);
             if out.remaining() == 0 || self.has_rest() {
                 return Poll::Ready(Ok(ReadStatus::Bytes));
             }
-            let is_given = out.filled().len() > before;
+            let has_read = out.filled().len() > before;
             match self.poll_advance(cx) {
                 Poll::Ready(Ok(true)) => {}
-                _ if is_given => return Poll::Ready(Ok(ReadStatus::Bytes)),
+                _ if has_read => return Poll::Ready(Ok(ReadStatus::Bytes)),
                 Poll::Ready(Ok(false)) => return Poll::Ready(Ok(ReadStatus::End)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -136,19 +137,20 @@ impl Incoming {
         }
     }
 
-    /// Whether nothing has arrived that was not handed out, no end either.
+    /// Whether everything that has arrived was read, and the end has not arrived.
     pub(super) fn is_quiet(&mut self) -> bool {
-        // Whoever waits next leaves another waker.
+        // The next reader replaces this waker.
         let mut cx = Context::from_waker(Waker::noop());
         !self.has_rest() && self.poll_advance(&mut cx).is_pending()
     }
 
-    /// Whether all of the message was handed out.
+    /// Whether the whole message was read.
     pub(super) fn is_read(&self) -> bool {
         !self.has_rest() && matches!(self.state, State::Over | State::Length { left: 0 })
     }
 
-    /// Ready once the peer has ended a message that [`is_read`](Self::is_read): the end may come in a frame of its own.
+    /// Ready once the peer has ended the stream of a message that [`is_read`](Self::is_read): the end may arrive in a
+    /// separate frame.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
         if self.recv.is_end_stream() || self.state == State::Over {
             return Poll::Ready(Ok(()));
@@ -162,8 +164,8 @@ impl Incoming {
         self.state != State::Over && !self.recv.is_end_stream() && !has_ended
     }
 
-    /// Reads on and discards what comes, giving back its window; ready at the end of the stream,
-    /// whatever it is, and after `room` bytes.
+    /// Reads and discards what arrives, and releases its window. Ready when the stream ends in any way, or after `room`
+    /// bytes.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, room: &mut usize) -> Poll<()> {
         let unread = std::mem::take(&mut self.data);
         self.release_window(unread.len());
@@ -182,7 +184,7 @@ impl Incoming {
     }
 
     fn release_window(&mut self, len: usize) {
-        // Fails only for more than has arrived.
+        // Fails only if it is more than has arrived.
         let _ = self.recv.flow_control().release_capacity(len);
     }
 
@@ -190,7 +192,7 @@ impl Incoming {
         self.text_at < self.text.len() || !self.data.is_empty()
     }
 
-    fn give(&mut self, out: &mut ReadBuf<'_>) {
+    fn read_buffered(&mut self, out: &mut ReadBuf<'_>) {
         if self.text_at < self.text.len() {
             let rest = &self.text[self.text_at..];
             let len = rest.len().min(out.remaining());
@@ -209,7 +211,7 @@ impl Incoming {
         }
     }
 
-    /// Takes in the next frame; `false` at the end. Everything taken in before was handed out.
+    /// Converts the next frame; `false` at the end. Everything before it must have been read.
     fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ChannelError>> {
         match self.state {
             State::Over => Poll::Ready(Ok(false)),
@@ -218,7 +220,7 @@ impl Incoming {
             State::Trailers => self.poll_trailers(cx),
             State::Length { left: 0 } => Poll::Ready(Ok(false)),
             State::Length { left } => match ready!(self.poll_data(cx))? {
-                // `h2` counts too, and fails a stream whose DATA is more or less.
+                // `h2` counts, too, and fails a stream whose DATA is longer or shorter.
                 Some(data) => {
                     let left = left.saturating_sub(data.len() as u64);
                     self.state = State::Length { left };

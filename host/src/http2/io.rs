@@ -1,11 +1,11 @@
-//! A [`Transport`] as `h2` wants its connections: one value that reads and writes.
+//! A [`Transport`] as `h2` needs it: one value that reads and writes.
 //!
-//! Frames are counted as they pass, see `frame_meter`: after some of them the task's turn ends, and a peer that sends too
-//! many without content has its connection closed. The heads and trailers in them are checked, see `field_blocks`.
+//! Frames are counted as they pass (`frame_meter`): after a number of them, the task yields, and if a peer sends too
+//! many without content, its connection is closed. Their heads and trailers are checked (`field_blocks`).
 //!
-//! A client's connection is closed so that the client can read what it was sent last although it is still sending: a
-//! close while bytes arrive would be a reset, which takes back what has not been read (RFC 9112 §9.6 for HTTP/1.1, and
-//! the same TCP below).
+//! A client's connection lingers before it is closed, so that the client can read the last bytes even if it is still
+//! sending: closing a socket with unread bytes resets it, and a reset discards what the client has not read (RFC 9112
+//! §9.6).
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -23,27 +23,27 @@ use super::frame_meter::FrameMeter;
 use crate::deadline::{Deadline, Deadlines};
 use crate::transport::{Link, Transport};
 
-/// How long a client may send nothing before we no longer wait for it to close after us.
+/// How long a client may send nothing before its socket is closed, even if it has not closed its side.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long it may take in all.
+/// How long that may take in total.
 const LINGER_LIMIT: Duration = Duration::from_secs(60);
-/// How much it may send meanwhile, in bytes: what its windows have let it have under way.
+/// How much it may send during that time, in bytes: as much as its windows allow.
 const LINGER_ROOM: usize = 1024 * 1024;
 
-/// What is read at once from a peer that sends many small frames, in bytes.
+/// How much is read at once from a peer that sends many small frames, in bytes.
 const CROWDED_LEN: usize = 2048;
-/// Steps that make a read crowded.
+/// A read that costs more steps than this is crowded.
 const CROWDED_STEPS: u32 = 32;
 
-/// GOAWAY with `ENHANCE_YOUR_CALM`, from a client that has got no stream from its server (RFC 9113 §6.8).
-const CALM_DOWN: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+/// GOAWAY with `ENHANCE_YOUR_CALM`; the last stream is 0, because an upstream opens none (RFC 9113 §6.8).
+const GOAWAY_CALM: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
 /// The upstream sends too many frames without content. Its connection has been closed.
 #[derive(Debug, thiserror::Error)]
 #[error("too many frames without content")]
 pub(super) struct Flooded;
 
-/// What carries an HTTP/2 connection.
+/// The transport of an HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Io {
     transport: Transport,
@@ -58,11 +58,11 @@ pub(super) struct Io {
 struct Lingering {
     deadline: Deadline,
     since: Option<Instant>,
-    swallowed: usize,
+    discarded: usize,
     activity: Rc<Activity>,
 }
 
-/// What is going on below a client's connection.
+/// What happens on the transport of a client's connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     has_written: Cell<bool>,
@@ -72,12 +72,12 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Whether the peer has taken anything since this was asked last.
+    /// Whether anything was written since the last call.
     pub(super) fn take_written(&self) -> bool {
         self.has_written.take()
     }
 
-    /// The peer gets no time to close after us.
+    /// Closes the socket at once, without lingering.
     pub(super) fn skip_linger(&self) {
         self.skips_linger.set(true);
     }
@@ -87,14 +87,14 @@ impl Activity {
         self.is_flooded.get()
     }
 
-    /// Whether our direction is closed, and the peer has its time to close, too.
+    /// Whether our direction is closed, and the connection lingers.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 }
 
 impl Io {
-    /// `max_head_len` is the longest head that is taken, in bytes.
+    /// `max_head_len` is the length of the longest head that is accepted, in bytes.
     pub(super) fn to_upstream(
         transport: Transport,
         max_head_len: usize,
@@ -120,7 +120,7 @@ impl Io {
         let lingering = Lingering {
             deadline: deadlines.slot(),
             since: None,
-            swallowed: 0,
+            discarded: 0,
             activity: Rc::clone(&activity),
         };
         let io = Self {
@@ -133,7 +133,7 @@ impl Io {
         (io, activity)
     }
 
-    fn note_written(
+    fn record_written(
         &mut self,
         written: Poll<io::Result<usize>>,
         slices: &[IoSlice<'_>],
@@ -153,11 +153,11 @@ impl Io {
         written
     }
 
-    /// Ends the connection of a peer that has sent too many frames without content. An upstream gets its GOAWAY here, a
-    /// client from the code that serves it.
+    /// Ends the connection of a peer that has sent too many frames without content. The GOAWAY to an upstream is sent
+    /// here, that to a client by `server`.
     fn poll_flooded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(lingering) = &self.lingering {
-            // Looked at when this poll ends.
+            // `server` checks it after this poll.
             lingering.activity.is_flooded.set(true);
             return Poll::Pending;
         }
@@ -168,8 +168,8 @@ impl Io {
         tracing::warn!(upstream.address = ?upstream, error = %Flooded, "closing an HTTP/2 connection to an upstream");
         if self.frames.is_between_sent_frames() {
             let mut writer = self.transport.split().1;
-            // What it does not take at once it does not get.
-            let _ = writer.poll_write(cx, CALM_DOWN);
+            // Not retried if the socket does not accept it at once.
+            let _ = writer.poll_write(cx, GOAWAY_CALM);
             let _ = writer.poll_flush(cx);
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, Flooded)))
@@ -177,7 +177,7 @@ impl Io {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.transport.split().1.poll_shutdown(cx) {
-            // The peer has gone first.
+            // The peer has closed first.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
                 Poll::Ready(Ok(()))
             }
@@ -196,7 +196,7 @@ impl AsyncRead for Io {
             if self.frames.is_flooded() {
                 return self.poll_flooded(cx);
             }
-            if self.blocks.give(out) {
+            if self.blocks.read_into(out) {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.frames.poll_pay(cx));
@@ -229,7 +229,7 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.transport.split().1.poll_write(cx, bytes);
-        self.note_written(written, &[IoSlice::new(bytes)])
+        self.record_written(written, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -238,7 +238,7 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.transport.split().1.poll_write_vectored(cx, slices);
-        self.note_written(written, slices)
+        self.record_written(written, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -249,7 +249,7 @@ impl AsyncWrite for Io {
         self.transport.split().1.poll_flush(cx)
     }
 
-    /// Ready once a client has closed, too, or has had its time.
+    /// Ready once the client has closed its side, or the time to linger is over.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_closing = |lingering: &Lingering| lingering.activity.is_closing();
         if !self.lingering.as_ref().is_some_and(is_closing) {
@@ -274,8 +274,8 @@ impl AsyncWrite for Io {
             match transport.split().0.poll_read(cx, &mut part) {
                 Poll::Ready(Ok(0) | Err(_)) => break,
                 Poll::Ready(Ok(len)) => {
-                    lingering.swallowed += len;
-                    if lingering.swallowed > LINGER_ROOM {
+                    lingering.discarded += len;
+                    if lingering.discarded > LINGER_ROOM {
                         break;
                     }
                     lingering.deadline.arm(LINGER);

@@ -1,10 +1,10 @@
 //! Converts messages between HTTP/2 and HTTP/1.1 (RFC 9113 §8, RFC 8441 §5): all rules, no sockets.
 //!
-//! From HTTP/2 come pseudo-fields and fields as `h2` has decoded them, and go out as the text of a head that `http1`
-//! then reads like any other: hosts, paths and limits are checked there. What belongs to the connection is refused, as
-//! is whatever would read differently in text. Towards HTTP/2 goes the text that this host has written itself, so that
-//! a fault in it is an error of ours; what belongs to the connection is left out of it. The bytes of fields are not
-//! copied one by one: they stay parts of the one text.
+//! From HTTP/2, the fields as `h2` has decoded them become the text of a head, which `http1` then parses like any
+//! other, and so checks hosts, paths and limits. Connection-specific fields are refused, and so is everything that
+//! would have another meaning in text. Toward HTTP/2, the text is always written by this host, so an error in it is a
+//! fault of the host; connection-specific fields are omitted. Fields are not copied one by one: they stay slices of the
+//! text.
 
 mod received;
 mod sent;
@@ -18,7 +18,7 @@ use crate::http1::{BodyFraming, FieldId, Scheme};
 pub(super) use received::{write_chunk_size, write_last_chunk, write_request, write_response};
 pub(super) use sent::{read_request, read_response, read_trailers};
 
-/// Why a message of a peer's does not become text.
+/// Why a message of a peer is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum MessageError {
     #[error("the authority is missing")]
@@ -39,7 +39,7 @@ pub(super) enum MessageError {
     NameInvalid,
     #[error("a field value contains a control character")]
     ValueInvalid,
-    /// Of a request: white space around a value of a response is taken off.
+    /// In a request; white space around values of a response is trimmed.
     #[error("a field value begins or ends with white space")]
     ValuePadded,
     #[error("a pseudo-header field in the trailers")]
@@ -72,63 +72,63 @@ pub(super) enum MessageError {
     NoKey,
 }
 
-/// What a request asks for, as far as its response depends on it.
+/// The kind of a request, as far as its response depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Ordinary,
-    /// HEAD: the response has no content, whatever it says.
+    /// HEAD: the response has no content, regardless of its fields.
     Head,
     /// CONNECT.
     Tunnel,
-    /// A WebSocket; what `Sec-WebSocket-Accept` has to say in HTTP/1.1.
+    /// A WebSocket, with the value of `Sec-WebSocket-Accept` in HTTP/1.1.
     WebSocket([u8; 28]),
 }
 
-/// How the DATA frames of a stream continue a head in text.
+/// How the DATA frames of a stream become text after the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IncomingBody {
     /// There is no content.
     Empty,
-    /// As they are, this many bytes.
+    /// Unchanged, this many bytes.
     Length(u64),
-    /// In chunks, with trailers.
+    /// As chunks, with trailers.
     Chunked,
-    /// As they are, both ways, once the other side has agreed.
+    /// Unchanged, in both directions, once the tunnel is established.
     Tunnel,
 }
 
-/// How text continues behind a head, and so which DATA frames it becomes.
+/// How text after a head becomes DATA frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutgoingBody {
     Framed(BodyFraming),
     Tunnel,
 }
 
-/// Whom the requests of a connection are for, which decides the form of their targets (RFC 9112 §3.2).
+/// Who receives the requests of a connection, which determines the form of their targets (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestTargets {
-    /// For a proxy: absolute form. A request without authority gets its Host, and this scheme.
+    /// A proxy: absolute form. A request without an authority gets the one in Host, and this scheme.
     Absolute {
         default_scheme: Scheme,
-        /// What is asked with https is for the proxy itself, and gets origin form: on this connection nobody can mean
-        /// anybody else by it, as https origins are reached by CONNECT.
+        /// Requests with the scheme https are for the proxy itself, and get origin form: on this connection, https can
+        /// mean nothing else, because https origins are reached by CONNECT.
         answers_https: bool,
     },
-    /// For the origin that the connection was made to: origin form.
+    /// The origin to which the connection was made: origin form.
     Origin,
 }
 
-/// What becomes of white space around a value, which RFC 9113 §8.2.1 calls malformed.
+/// How white space around a value is treated, which RFC 9113 §8.2.1 calls malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Padding {
-    /// It is refused: requests.
+    /// It is refused, in requests.
     Refused,
-    /// It is taken off: responses. Many servers send it, and in text it means nothing.
+    /// It is trimmed, in responses. Many servers send it, and in text it has no meaning.
     Trimmed,
 }
 
 impl Padding {
-    /// The value as it would be read in text. Control characters are refused by its type.
+    /// The value as it would be parsed in text. It contains no control characters, because of its type.
     fn apply(self, value: &[u8]) -> Result<&[u8], MessageError> {
         let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         match is_padding(value.first()) || is_padding(value.last()) {
@@ -159,7 +159,7 @@ fn read_length(value: &[u8]) -> io::Result<u64> {
     value.parse().map_err(|_| invalid())
 }
 
-/// A message of this host's that HTTP/2 cannot carry.
+/// The error of a message that this host has written and HTTP/2 cannot represent.
 fn unwritable(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }

@@ -1,8 +1,8 @@
-//! The sending side of a stream from text: a head in one piece, then its content as DATA frames.
+//! The sending side of a stream: text is written to it, a head and then its content, which becomes DATA frames.
 //!
-//! Takes as much content as the peer's window and [`SEND_BUFFER`] have room for, and the frame
-//! around it always, so that the end of a body never waits for a window that it does not need. The end goes with the
-//! last content where both come in one write.
+//! A write accepts as much content as the peer's window and [`SEND_BUFFER`] allow. Chunk sizes and the end of a body
+//! are always accepted, because they need no window. If the last content and the end are in one write, they are sent in
+//! one frame.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -17,23 +17,23 @@ use crate::buffers;
 use crate::http1::{BodyDecoder, HeadKind, HeadLimits, HeadScanner};
 use crate::transport::ChannelError;
 
-/// Longest head that this host may write, in bytes: what it has received, and what plugins have made of it.
+/// The longest head that this host may write, in bytes: what it has received, with the changes of plugins.
 const HEAD_LIMITS: HeadLimits = HeadLimits {
     max_head_len: 4 * 1024 * 1024,
     max_fields: 256,
     max_target_len: usize::MAX,
 };
 
-/// Puts a head together from as many writes as it takes.
+/// Collects a head from one or more writes.
 #[derive(Debug, Default)]
 pub(super) struct HeadBuffer {
-    /// What came before this write, if the head was not whole then.
+    /// What earlier writes have brought of an incomplete head.
     text: Vec<u8>,
     scanner: HeadScanner,
 }
 
 impl HeadBuffer {
-    /// How many of the `bytes` belong to the head, and the head once it is whole.
+    /// Returns how many of the `bytes` belong to the head, and the head once it is complete.
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
@@ -68,7 +68,7 @@ impl Drop for HeadBuffer {
     }
 }
 
-/// What follows a head, on its way.
+/// The content that follows a head.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     send: SendStream<Bytes>,
@@ -84,7 +84,7 @@ enum State {
     Over,
 }
 
-/// Whether nothing follows a head, so that it ends the stream.
+/// Whether there is no content, so that the head ends the stream.
 pub(super) fn is_end(body: OutgoingBody) -> bool {
     match body {
         OutgoingBody::Framed(framing) => BodyDecoder::new(framing).is_complete(),
@@ -93,7 +93,7 @@ pub(super) fn is_end(body: OutgoingBody) -> bool {
 }
 
 impl Outgoing {
-    /// `send` is of a stream whose head was sent.
+    /// `send` belongs to a stream whose head has been sent.
     pub(super) fn new(send: SendStream<Bytes>, body: OutgoingBody) -> Self {
         let state = match body {
             OutgoingBody::Framed(_) if is_end(body) => State::Over,
@@ -163,7 +163,7 @@ impl Outgoing {
         }
     }
 
-    /// Ends a body that ends with its connection, or a tunnel's direction. A body that is framed goes on.
+    /// Ends a body that is delimited by close, or one direction of a tunnel. Has no effect on other bodies.
     pub(super) fn close(&mut self) -> Result<(), ChannelError> {
         let is_end = match &mut self.state {
             State::Body(decoder) => decoder.end_of_input().is_ok(),
@@ -182,7 +182,7 @@ impl Outgoing {
 struct Writing<'a> {
     send: &'a mut SendStream<Bytes>,
     decoder: &'a mut BodyDecoder,
-    /// Content that may yet turn out to be the last.
+    /// Content that may turn out to be the last.
     held: Bytes,
 }
 
@@ -203,7 +203,7 @@ impl Writing<'_> {
                     Poll::Pending => return Poll::Pending,
                 }
             } else {
-                // Not more, as content may follow that there is no room for.
+                // Only one, because content may follow for which there is no room.
                 1
             };
             let step = self
@@ -242,7 +242,7 @@ impl Writing<'_> {
     }
 }
 
-/// Room for content, at least one byte, and as much as `wanted` if there is so much.
+/// Waits for room for content: at least one byte, and up to `wanted`.
 fn poll_room(
     send: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,

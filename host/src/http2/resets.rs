@@ -1,18 +1,18 @@
 //! Limits stream resets by clients (CVE-2023-44487 and similar attacks).
 //!
-//! A stream that is opened and reset costs its sender nothing and the proxy a request. Clients that cancel are usual,
-//! clients that do little else are not. `h2` counts only resets that come before a stream was accepted, and those that
-//! it makes itself; here every stream counts that ended by the client's doing.
+//! A stream that is opened and reset costs its sender nothing, and the proxy a request. Cancelling requests is usual,
+//! doing little else is not. `h2` counts only resets that arrive before a stream was accepted, and its own; here, every
+//! stream that the client caused to fail is counted.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Resets within [`WINDOW`] past which a client is sent away.
-const MOST: u32 = 1_000;
-/// Resets within [`WINDOW`] past which it is, unless at least one stream in [`FINISHED_SHARE`] was finished meanwhile.
-const MOST_UNFINISHED: u32 = 200;
+/// If a client causes more resets than this within [`WINDOW`], it is disconnected.
+const MAX_RESETS: u32 = 1_000;
+/// More than this are allowed only if at least one finished stream comes with every [`FINISHED_SHARE`] resets.
+const MAX_UNFINISHED_RESETS: u32 = 200;
 const FINISHED_SHARE: u32 = 10;
 /// How long a reset is remembered.
 const WINDOW: Duration = Duration::from_secs(BUCKETS as u64);
@@ -22,15 +22,15 @@ const BUCKETS: usize = 10;
 #[derive(Debug)]
 pub(super) struct StreamCounts {
     live: Cell<u32>,
-    /// One bucket a second. The clock is read for resets only, so that a finished stream counts for the second of the
-    /// reset before it.
+    /// One bucket per second. The clock is read for resets only, so a finished stream counts in the second of the last
+    /// reset.
     buckets: [Cell<Bucket>; BUCKETS],
     now: Cell<u64>,
     started_at: Instant,
     is_abusive: Cell<bool>,
     has_stopped: Cell<bool>,
-    /// Tells those who wait for answered clients to stop sending that the connection is about to end.
-    leaving: Notify,
+    /// Notifies lingering streams that the connection is about to end.
+    stopping: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,24 +48,24 @@ impl StreamCounts {
             started_at: Instant::now(),
             is_abusive: Cell::new(false),
             has_stopped: Cell::new(false),
-            leaving: Notify::new(),
+            stopping: Notify::new(),
         }
     }
 
-    /// The connection takes no more streams: nobody waits any longer for clients that were answered early.
+    /// The connection accepts no more streams, and those that linger end now.
     pub(super) fn stop_lingering(&self) {
         self.has_stopped.set(true);
-        self.leaving.notify_waiters();
+        self.stopping.notify_waiters();
     }
 
-    /// Ends when the connection takes no more streams.
+    /// Ends when [`stop_lingering`](Self::stop_lingering) is called.
     pub(super) async fn lingering_stopped(&self) {
         if !self.has_stopped.get() {
-            self.leaving.notified().await;
+            self.stopping.notified().await;
         }
     }
 
-    /// Streams whose channels exist, reset ones included until their exchange has noticed.
+    /// Streams whose channels exist, including reset ones until their exchanges end.
     pub(super) fn live(&self) -> u32 {
         self.live.get()
     }
@@ -74,7 +74,7 @@ impl StreamCounts {
         self.live.set(self.live.get() + 1);
     }
 
-    /// A channel is gone that was [`opened`](Self::opened).
+    /// A channel that was [`opened`](Self::opened) has been dropped.
     pub(super) fn closed(&self, is_reset: bool) {
         self.live.set(self.live.get().saturating_sub(1));
         if is_reset {
@@ -84,12 +84,12 @@ impl StreamCounts {
         }
     }
 
-    /// A stream ended by the client's doing: reset, malformed, or more than it may have.
+    /// A stream failed because of the client: it was reset, malformed, or one too many.
     pub(super) fn count_reset(&self) {
         self.count_reset_at(self.started_at.elapsed());
     }
 
-    /// Whether this client does little else than reset streams.
+    /// Whether the client does little but reset streams.
     pub(super) fn is_abusive(&self) -> bool {
         self.is_abusive.get()
     }
@@ -102,8 +102,8 @@ impl StreamCounts {
             resets = resets.saturating_add(bucket.get().resets);
             finished = finished.saturating_add(bucket.get().finished);
         }
-        let is_abusive =
-            resets > MOST || (resets > MOST_UNFINISHED && finished < resets / FINISHED_SHARE);
+        let is_abusive = resets > MAX_RESETS
+            || (resets > MAX_UNFINISHED_RESETS && finished < resets / FINISHED_SHARE);
         self.is_abusive.set(self.is_abusive.get() || is_abusive);
     }
 
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_client_that_only_resets_is_abusive() {
         let counts = StreamCounts::new();
-        reset(&counts, MOST_UNFINISHED, 0);
+        reset(&counts, MAX_UNFINISHED_RESETS, 0);
         assert!(!counts.is_abusive());
         reset(&counts, 1, 0);
         assert!(counts.is_abusive());
@@ -159,7 +159,7 @@ mod tests {
     fn a_client_that_also_finishes_may_reset_more() {
         let counts = StreamCounts::new();
         finish(&counts, 200);
-        reset(&counts, MOST, 9);
+        reset(&counts, MAX_RESETS, 9);
         assert!(!counts.is_abusive());
         reset(&counts, 1, 9);
         assert!(counts.is_abusive());
@@ -169,7 +169,7 @@ mod tests {
     fn resets_are_forgotten() {
         let counts = StreamCounts::new();
         for second in [0, 10, 20, 1_000_000] {
-            reset(&counts, MOST_UNFINISHED, second);
+            reset(&counts, MAX_UNFINISHED_RESETS, second);
             assert!(!counts.is_abusive(), "{second}");
         }
         reset(&counts, 1, 1_000_009);

@@ -1,9 +1,9 @@
-//! An HTTP/2 connection of a client: every stream becomes a channel, until either side closes it.
+//! An HTTP/2 connection of a client: every stream becomes a channel.
 //!
-//! Streams are accepted as fast as they come, since one that waits would cost as much; how many there may be is bounded
-//! by what the client was told, and by twice that where it resets streams faster than their exchanges notice. Whoever
-//! does little else than reset streams, or floods us with frames without content, is disconnected. The exchanges are
-//! for the caller.
+//! Streams are accepted as fast as they arrive, since a waiting one would cost as much. Their number is limited by the
+//! setting that the client gets, and to twice that if it resets streams faster than their exchanges end. Clients that
+//! do little but reset streams, or flood the proxy with frames without content, are disconnected. The caller serves the
+//! exchanges.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -28,61 +28,61 @@ use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::transport::{Channel, Transport};
 
-/// What a client may send on all its streams together before it is read, in bytes. Past it the client waits, also with
-/// streams that are read. `h2` allows half as much for the keeping of small frames: a client that has so many of them
-/// unread is sent away (`ENHANCE_YOUR_CALM`).
+/// What a client may send on all its streams together before it is read, in bytes; then it waits, also with streams
+/// that are read. `h2` allows half as much overhead for unread small frames: beyond that, the client is disconnected
+/// (`ENHANCE_YOUR_CALM`).
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Streams that the client resets before they are even looked at, within one read; past it the client is sent away.
+/// Streams that the client may reset before they are accepted, within one read; beyond that, it is disconnected.
 const RESET_BEFORE_ACCEPTED: usize = 64;
 
-/// Streams that `h2` resets or refuses for breaking the protocol, over the life of a connection; past it the client is
-/// sent away.
+/// Streams that `h2` may reset or refuse for violations of the protocol, over the life of a connection; beyond that,
+/// the client is disconnected.
 const PROTOCOL_ERRORS: usize = 1_024;
 
-/// How long a client may take to answer that it has understood a GOAWAY.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a client may take to react to a GOAWAY.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a client's connection is served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerOptions {
     pub(crate) targets: RequestTargets,
-    /// Streams open at once; further ones are refused, which a client may repeat.
+    /// Concurrent streams; further ones are refused, and the client may retry them.
     pub(crate) max_concurrent_streams: u32,
-    /// Longest head in bytes, as HTTP/2 counts them (32 more for each field). Past it 431; past a few times as much the
-    /// client is sent away.
+    /// The longest head in bytes, as HTTP/2 counts it (32 more for each field). If it is exceeded, the response is 431;
+    /// if it is exceeded several times over, the client is disconnected.
     pub(crate) max_head_len: usize,
-    /// How long the client may take to say that it speaks HTTP/2.
+    /// How long the client may take to send its connection preface.
     pub(crate) handshake_timeout: Duration,
-    /// How long there may be no stream; then the connection is closed.
+    /// How long the connection may be without a stream; then it is closed.
     pub(crate) idle_timeout: Duration,
-    /// How long the client may take nothing of what is left of its answers; then the connection is closed.
+    /// How long the client may accept nothing of the remaining responses; then the connection is closed.
     pub(crate) stall_timeout: Duration,
 }
 
-/// Why a client's connection has ended.
+/// Why a client connection has ended.
 #[derive(Debug)]
 pub(crate) enum ConnectionEnd {
-    /// Either side has said goodbye.
+    /// Either side has closed it.
     Closed,
     /// There was no stream for too long.
     Idle,
-    /// The client did not speak HTTP/2 in time.
+    /// The client did not send its preface in time.
     HandshakeTimedOut,
-    /// The client did more of what costs it nothing than is allowed.
+    /// The client exceeded a limit against abuse.
     Abusive(Abuse),
-    /// It broke, or either side broke the protocol.
+    /// The transport failed, or either side violated the protocol.
     Failed(h2::Error),
 }
 
-/// What a client did too much of.
+/// What a client did too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abuse {
-    /// It did little else than reset streams.
+    /// It did little but reset streams.
     Resets,
-    /// It sent frames that carry nothing.
+    /// It sent too many frames without content.
     IdleFrames,
-    /// It is beyond a limit of `h2`'s: on small DATA frames, on CONTINUATION frames, on large heads.
+    /// It exceeded a limit of `h2`: on small DATA frames, CONTINUATION frames or large heads.
     Frames,
 }
 
@@ -108,9 +108,9 @@ impl fmt::Display for ConnectionEnd {
     }
 }
 
-/// Serves a client's connection to its end. `on_stream` is given a channel for every request, to be dropped when the
-/// exchange is over. `is_draining` is asked whenever something happens, and whenever `deadlines` wake everybody; then
-/// the client is told to open no more streams, and the connection ends with the last one.
+/// Serves a client connection to its end. `on_stream` gets a channel for every request, to be dropped when the exchange
+/// is over. `is_draining` is called at every event, and whenever `deadlines` wakes all tasks; once it returns true, the
+/// client gets a GOAWAY, and the connection ends with its last stream.
 pub(crate) async fn serve(
     transport: Transport,
     options: &ServerOptions,
@@ -158,8 +158,8 @@ fn builder(options: &ServerOptions) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(streams)
         .max_header_list_size(u32::try_from(options.max_head_len).unwrap_or(u32::MAX))
-        // What was reset here may still be sent to for a second; frames for a stream that is forgotten end the
-        // connection.
+        // Frames for a stream that was reset here may still arrive for a second; if `h2` has forgotten the stream, they
+        // end the connection.
         .max_concurrent_reset_streams(streams as usize * 2)
         .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPTED)
         .max_local_error_reset_streams(Some(PROTOCOL_ERRORS))
@@ -176,24 +176,24 @@ struct Serving<'a, D, S> {
     on_stream: S,
     counts: Rc<StreamCounts>,
     phase: Phase,
-    /// There is no stream, but the end of an answer was still on its way when something was written last.
+    /// At the last write there was no channel left, but `h2` had not finished sending a response.
     is_delivering: bool,
     activity: Rc<Activity>,
     facts: Rc<StreamFacts>,
 }
 
-/// What the deadline of a connection is for.
+/// The phase of a connection, and what its deadline means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// There are streams, and no deadline.
     Busy,
     /// There is no stream: the idle timeout.
     Idle,
-    /// The client has been told to open no more streams.
+    /// GOAWAY was sent: the client may open no more streams.
     Draining { is_idle: bool, is_timed: bool },
-    /// It had its time to answer that: what still waits to be sent is given up.
+    /// The time for that is over: unsent data is discarded.
     Closing { is_idle: bool },
-    /// The client has been sent away: the time it may take to be told.
+    /// The client is being disconnected: the time for the GOAWAY to be sent.
     Disconnecting(Abuse),
 }
 
@@ -221,16 +221,17 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
                 return Poll::Ready(self.end());
             };
             self.phase = Phase::Closing { is_idle };
-            self.deadline.arm(GOODBYE);
+            self.deadline.arm(GOAWAY_TIMEOUT);
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 
     fn failed(&self, error: h2::Error) -> ConnectionEnd {
-        let is_calming = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        let is_enhance_your_calm =
+            error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
         match self.phase {
             Phase::Disconnecting(abuse) => ConnectionEnd::Abusive(abuse),
-            _ if is_calming => ConnectionEnd::Abusive(Abuse::Frames),
+            _ if is_enhance_your_calm => ConnectionEnd::Abusive(Abuse::Frames),
             Phase::Closing { .. } => self.end(),
             _ => ConnectionEnd::Failed(error),
         }
@@ -248,7 +249,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         }
     }
 
-    /// Why the client has to be sent away now.
+    /// Why the client must be disconnected now.
     fn abuse(&self) -> Option<Abuse> {
         match self.phase {
             Phase::Disconnecting(_) => None,
@@ -258,12 +259,12 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         }
     }
 
-    /// Does what the state of things asks for; `true`: the connection has something to send.
+    /// Moves on to the next phase if it is due; `true`: the connection has something to send.
     fn advance_phase(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(abuse) = self.abuse() {
             self.phase = Phase::Disconnecting(abuse);
             self.counts.stop_lingering();
-            self.deadline.arm(GOODBYE);
+            self.deadline.arm(GOAWAY_TIMEOUT);
             self.activity.skip_linger();
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return true;
@@ -282,18 +283,18 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             Phase::Draining { is_idle, is_timed } if is_timed == has_streams => {
                 match has_streams {
                     true => self.deadline.disarm(),
-                    // The end of an answer may still be on its way.
+                    // `h2` may still be sending a response.
                     false if self.connection.has_streams() => {
                         self.deadline.arm(self.quiet_timeout());
                     }
-                    false => self.deadline.arm(GOODBYE),
+                    false => self.deadline.arm(GOAWAY_TIMEOUT),
                 }
                 let is_timed = !has_streams;
                 self.phase = Phase::Draining { is_idle, is_timed };
             }
             _ => {}
         }
-        // The end of an answer whose exchange is over may still be on its way to a client that takes its time.
+        // `h2` may still be sending the end of a response, whose exchange is over, to a slow client.
         let has_written = self.activity.take_written();
         let is_awaited = self.phase == Phase::Idle || matches!(self.phase, Phase::Draining { .. });
         if has_written && is_awaited && !has_streams {
@@ -309,14 +310,15 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             return false;
         }
         self.counts.stop_lingering();
-        // Set right the next time round.
+        // Corrected in the next iteration.
         let is_timed = has_streams;
         self.phase = Phase::Draining { is_idle, is_timed };
         self.connection.graceful_shutdown();
         true
     }
 
-    /// How long a client without streams may do nothing: it may still have to take the end of an answer.
+    /// How long a client without streams may be inactive: the stall timeout while `h2` is still sending a response, the
+    /// idle timeout otherwise.
     fn quiet_timeout(&self) -> Duration {
         match self.connection.has_streams() {
             true => self.options.stall_timeout,
@@ -361,7 +363,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             MessageError::ProtocolUnknown => {
                 let mut response = Response::new(());
                 *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-                // A client that is gone needs no answer.
+                // Fails only if the client has gone.
                 let _ = respond.send_response(response, true);
             }
             MessageError::NoKey => respond.send_reset(Reason::INTERNAL_ERROR),

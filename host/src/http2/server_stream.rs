@@ -1,11 +1,12 @@
-//! A stream of a client's connection: it reads as a request, and takes the response to it.
+//! A stream of a client connection: a request is read from it, and the response is written to it.
 //!
-//! Behind its request it is silent, not closed, so that nobody takes the client for gone; that it has gone is an
-//! error. A response that is dropped before its end is a reset. Where one ends before its request does, what the client
-//! still sends is read and discarded for a while, as HTTP/1.1 connections linger: some clients lose an answer that
-//! arrives together with a reset. If the client has not finished by then, `RST_STREAM(NO_ERROR)` follows (RFC 9113 §8.1),
-//! which `h2` sends when the last handle goes. Other clients stop sending once an answer begins, and end the stream short
-//! of their Content-Length: they get the rest of the answer, and their request stays unfinished.
+//! After the request, reads wait instead of returning the end of the stream, because that would mean that the client
+//! has gone; if it really goes, they fail. If a response is dropped before its end, the stream is reset. If a response
+//! ends before its request, the rest of the request is read and discarded for a while, as HTTP/1.1 connections linger:
+//! some clients lose a response that arrives together with a reset. If the client has not finished by then,
+//! `RST_STREAM(NO_ERROR)` follows (RFC 9113 §8.1), which `h2` sends when the last handle is dropped. Other clients stop
+//! sending once a response begins, and end the stream short of their Content-Length: they get the whole response, and
+//! their request stays incomplete.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -28,24 +29,24 @@ use super::resets::StreamCounts;
 use crate::http1::HeadKind;
 use crate::transport::{Channel, ChannelError};
 
-/// The most that is sent of interim responses, in bytes of text. HTTP/2 has no window for heads: past it they are left
-/// out, as they would wait in memory for a client that reads nothing.
+/// The total length of interim responses that are sent on a stream, in bytes of text; further ones are omitted. HTTP/2
+/// has no window for heads, so they would stay in memory while a client does not read.
 const INTERIM_ROOM: usize = 64 * 1024;
 
 /// See the module.
 pub(super) struct ServerStream {
     kind: RequestKind,
-    /// `None` once it was given to whoever discards the rest of the request.
+    /// `None` once the task that discards the rest of the request has it.
     incoming: RefCell<Option<Incoming>>,
     response: RefCell<ResponseState>,
     is_reset_on_close: Cell<bool>,
-    /// Why a stream without an answer is reset.
+    /// The reason of the reset if there is no response.
     unanswered: Cell<Reason>,
     interim_room: Cell<usize>,
     counts: Rc<StreamCounts>,
 }
 
-/// How far the response is.
+/// How far the response has been written.
 enum ResponseState {
     /// The final head has not been written.
     Awaited {
@@ -77,7 +78,7 @@ impl ServerStream {
         }
     }
 
-    /// Takes bytes of a head; how many, and what follows the head if it was the final one.
+    /// Takes bytes of a head. Returns how many, and the rest of the response if the head is the final one.
     fn write_head(
         &self,
         respond: &mut SendResponse<Bytes>,
@@ -121,7 +122,7 @@ impl ResponseState {
         matches!(self, Self::Sent(outgoing) if outgoing.is_over())
     }
 
-    /// Whether a tunnel was agreed to, open or not.
+    /// Whether the response established a tunnel, which may have ended since.
     fn is_tunnel(&self) -> bool {
         matches!(self, Self::Sent(outgoing) if outgoing.is_tunnel())
     }
@@ -144,7 +145,7 @@ impl Channel for ServerStream {
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending if !incoming.is_held() => return Poll::Pending,
-            // Silence.
+            // Waits until the client has gone.
             Poll::Ready(Ok(ReadStatus::End)) | Poll::Pending => {}
         }
         ready!(self.poll_reset(cx));
@@ -168,7 +169,7 @@ impl Channel for ServerStream {
                 }
                 ResponseState::Sent(outgoing) => match outgoing.poll_write(cx, &bytes[at..]) {
                     Poll::Ready(Ok(len)) => return Poll::Ready(Ok(at + len)),
-                    // It waits, or fails, the next time.
+                    // The next call waits or fails.
                     _ if at > 0 => break,
                     polled => return polled,
                 },
@@ -231,7 +232,7 @@ impl Drop for ServerStream {
                     false => Reason::INTERNAL_ERROR,
                 });
             }
-            // As a socket is closed: the peer's direction ends with ours.
+            // Like closing a socket: both directions end.
             ResponseState::Sent(outgoing) if outgoing.is_tunnel() => drop(outgoing.close()),
             ResponseState::Sent(outgoing) if !outgoing.is_over() => {
                 outgoing.reset(Reason::INTERNAL_ERROR);
@@ -241,8 +242,8 @@ impl Drop for ServerStream {
     }
 }
 
-/// Discards what a client still sends that has its answer, as long as it may; `false` if it sends nothing more. The
-/// stream counts as open meanwhile.
+/// Discards the rest of the request of a client that has its response, up to the limits; `false` if there is none. The
+/// stream counts as open during that time.
 fn linger(mut incoming: Incoming, counts: &Rc<StreamCounts>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     let mut room = LINGER_ROOM;
@@ -257,7 +258,7 @@ fn linger(mut incoming: Incoming, counts: &Rc<StreamCounts>) -> bool {
                 () = counts.lingering_stopped() => {}
             }
         };
-        // Past its time the stream is reset.
+        // After that, the stream is reset.
         let _ = tokio::time::timeout(LINGER, end).await;
         drop(incoming);
         counts.closed(false);

@@ -140,7 +140,7 @@ impl Stream {
         poll_fn(|cx| self.channel.poll_reset(cx)).await;
     }
 
-    /// Writes for as long as the peer takes it, and says how much that was.
+    /// Writes until the peer accepts no more; returns how much it was.
     async fn fill(&self, piece: &[u8]) -> usize {
         let mut written = 0;
         let mut quiet_turns = 0;

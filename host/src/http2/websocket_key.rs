@@ -1,7 +1,6 @@
-//! The handshake of a WebSocket in HTTP/1.1, which HTTP/2 does without (RFC 6455 §4.2.2, RFC 8441 §5).
+//! The key of a WebSocket handshake, which HTTP/1.1 requires and HTTP/2 does not have (RFC 6455 §4.2.2, RFC 8441 §5).
 //!
-//! A stream towards an HTTP/1.1 peer needs a key of its own, and an answer to one. The hash is no protection here and
-//! never was: it shows that the peer has understood.
+//! The hash protects nothing: it only shows that the peer supports the protocol.
 
 use aws_lc_rs::digest::{Digest, SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
@@ -10,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 /// Appended to the key before it is hashed (RFC 6455 §1.3).
 const SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A fresh `Sec-WebSocket-Key`; `None` when the system has no randomness to give.
+/// A fresh `Sec-WebSocket-Key`; `None` if the system has no random numbers.
 pub(super) fn random() -> Option<[u8; 24]> {
     let mut nonce = [0; 16];
     aws_lc_rs::rand::fill(&mut nonce).ok()?;
@@ -22,7 +21,7 @@ pub(crate) fn accept(key: &[u8]) -> [u8; 28] {
     base64(sha1(&[key, SUFFIX].concat()).as_ref())
 }
 
-/// Base64 with padding (RFC 4648 §4), of so many bytes as fill `N`.
+/// Base64 with padding (RFC 4648 §4), of exactly as many bytes as fill `N`.
 fn base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut out = [b'='; N];
     let written = STANDARD.encode_slice(bytes, &mut out);
@@ -30,7 +29,7 @@ fn base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
     out
 }
 
-/// SHA-1, which the handshake demands.
+/// SHA-1, as the handshake requires.
 fn sha1(message: &[u8]) -> Digest {
     digest(&SHA1_FOR_LEGACY_USE_ONLY, message)
 }

@@ -26,23 +26,23 @@ pub(crate) struct Reader<'a> {
 /// Why no head could be read.
 #[derive(Debug)]
 pub(crate) enum ReadHeadError {
-    /// The peer broke the protocol; the connection is of no further use.
+    /// The peer violated the protocol; the connection cannot be used any longer.
     Head(HeadError),
     /// The socket failed, or the deadline passed.
     Io(io::Error),
-    /// The peer closed before a head began; empty lines do not begin one.
+    /// The peer closed before a head began; empty lines do not count.
     Closed,
     /// The peer closed in the middle of a head.
     CutOff,
 }
 
 impl<'a> Reader<'a> {
-    /// What bounds the waits of this direction.
+    /// The deadline that limits waits in this direction.
     pub(crate) fn deadline(&self) -> &'a Deadline {
         self.deadline
     }
 
-    /// The socket, if its bytes are the message's own and not TLS.
+    /// The socket, if its bytes are those of the message, and not TLS.
     pub(crate) fn plain_socket(&self) -> Option<&TcpStream> {
         self.half.plain()
     }
@@ -52,14 +52,14 @@ impl<'a> Reader<'a> {
         matches!(self.half, ReadHalf::Channel(_))
     }
 
-    /// The connection, for those who watch it while they read.
+    /// The connection below, to watch it while reading.
     pub(crate) fn link(&self) -> Link<'_> {
         self.half.link()
     }
 
-    /// Ends when the peer has gone: it has reset the connection; or it has closed its direction, and nothing has moved
-    /// since for `half_closed`, as far as the deadlines of `others` show it. Uses `deadline`. Cancel safe: bytes of TLS
-    /// that are read to find its end are kept.
+    /// Ends when the peer has gone: it has reset the connection; or it has closed its direction, and there has been no
+    /// activity for `half_closed`, according to the deadlines of `others`. Uses `deadline`. Cancel safe: bytes that are
+    /// read from TLS are kept.
     pub(crate) async fn gone(
         &mut self,
         deadline: &Deadline,
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
     ) {
         begin_to_watch(deadline).await;
         let departure = match self.half {
-            // A `close_notify` is for TLS to see. What comes before it is the next request, and waits.
+            // Only TLS sees a `close_notify`. Bytes before it belong to the next request, and stay buffered.
             ReadHalf::Tls(_) if self.received.is_empty() => {
                 match std::future::poll_fn(|cx| self.poll_read(cx)).await {
                     Ok(0) => Departure::HalfClosed,
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         wait_for_end(departure, link, deadline, half_closed, others).await;
     }
 
-    /// The bytes received and not yet consumed.
+    /// The bytes that were received but not consumed.
     pub(crate) fn buffered(&self) -> &[u8] {
         self.received.rest()
     }
@@ -94,13 +94,13 @@ impl<'a> Reader<'a> {
         self.received.consume(len);
     }
 
-    /// Counts bytes of the peer's that have not come through the buffer.
+    /// Counts bytes of the peer that did not pass through the buffer.
     pub(crate) fn note_spliced(&mut self, len: u64) {
         self.received.total += len;
     }
 
-    /// Reads once, behind what is buffered. `Ok(0)`: the peer closed its direction. The caller has set the deadline;
-    /// past it the error is `TimedOut`. Cancel safe: no byte is lost.
+    /// Reads once, and appends to the buffer. `Ok(0)`: the peer has closed its direction. The caller has set the
+    /// deadline; when it passes, the error is `TimedOut`. Cancel safe: no byte is lost.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
@@ -127,8 +127,8 @@ impl<'a> Reader<'a> {
         read
     }
 
-    /// Reads up to the end of a head and hands the head's bytes over; what came behind it stays buffered. `on_begun` is
-    /// called when the head's first byte is here; empty lines before a request do not count.
+    /// Reads to the end of a head and returns its bytes; bytes after it stay buffered. `on_begun` is called when the
+    /// first byte of the head has arrived; empty lines before a request do not count.
     pub(crate) async fn read_head(
         &mut self,
         kind: HeadKind,
@@ -163,9 +163,9 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the head of a response. What breaks the grammar is repaired as far as RFC 9112 lets a proxy do so, and
-    /// further where `is_relaxed` says that it may be, which is asked only then. `on_begun` is called when its first byte
-    /// is here, or for a repaired head a second time once the head is.
+    /// Reads the head of a response. Errors of syntax are repaired as far as RFC 9112 allows it, and further if
+    /// `is_relaxed`, which is called only if necessary, returns true. `on_begun` is called when the first byte has
+    /// arrived, and for a repaired head a second time.
     pub(crate) async fn read_response(
         &mut self,
         limits: &HeadLimits,
@@ -179,27 +179,27 @@ impl Reader<'_> {
                     true => ResponseHead::parse_relaxed(refused.text, start, refused.lines, limits),
                     false => Err(refused),
                 });
-                parsed.map_err(|refused| settle(*refused))
+                parsed.map_err(|refused| recycle(*refused))
             }
-            // What was read is still there.
+            // The bytes are still in the buffer.
             Err(ReadHeadError::Head(_)) if is_relaxed() => {
                 let relaxed = self.read_head(HeadKind::RelaxedResponse, limits, &on_begun);
                 let HeadText { text, start } = Box::pin(relaxed).await?;
                 ResponseHead::parse_relaxed(text, start, buffers::lines(), limits)
-                    .map_err(|refused| settle(*refused))
+                    .map_err(|refused| recycle(*refused))
             }
             Err(error) => Err(error),
         }
     }
 }
 
-/// Gives the buffers of a refused head back.
-fn settle(refused: Refused) -> ReadHeadError {
+/// Returns the buffers of a refused head to the pool.
+fn recycle(refused: Refused) -> ReadHeadError {
     buffers::give_back_head((refused.text, refused.lines));
     ReadHeadError::Head(refused.error)
 }
 
-/// Whether a client that has sent no more than empty lines has run out of time: it has asked nothing.
+/// Whether a client that has sent nothing but empty lines has timed out, which is an idle connection.
 fn is_idle_request(kind: HeadKind, scanner: &HeadScanner, filled: &io::Result<usize>) -> bool {
     let is_late = matches!(filled, Err(error) if error.kind() == io::ErrorKind::TimedOut);
     is_late && kind == HeadKind::Request && !scanner.has_begun()

@@ -1,20 +1,20 @@
-//! The buffer of a stream.
+//! The receive buffer of a stream.
 
 use crate::buffers;
 use crate::http1::HeadBounds;
 
-/// Bytes received and not yet consumed. Owns a buffer only while it is not empty, or while a read is under way.
+/// Bytes that were received but not consumed. Owns a buffer only while it is not empty, or during a read.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     start: usize,
-    /// The last read filled the buffer: more is coming, a larger one pays.
+    /// The last read filled the buffer, so a larger one pays.
     is_filling: bool,
     /// Bytes consumed so far.
     pub(super) total: u64,
 }
 
-/// The bytes of one head, and where the head begins in them (empty lines may come before it).
+/// The bytes of a head, and where it begins in them (empty lines may precede it).
 #[derive(Debug)]
 pub(crate) struct HeadText {
     pub(crate) text: Vec<u8>,

@@ -1,18 +1,18 @@
-//! Notices that a peer has gone, while the other direction is in use.
+//! Detects that a peer has gone while the connection is in use.
 
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::transport::{Departure, Link};
 
-/// Begins to watch at the next tick only: most waits are over by then, and watching costs more than they do.
+/// Starts watching at the next tick: most operations are over by then, and watching costs more than they do.
 pub(super) async fn begin_to_watch(deadline: &Deadline) {
     deadline.arm(Duration::ZERO);
     std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
 }
 
-/// Ends when a peer that has departed like this is of no use any more: at once after a reset; otherwise when nothing has
-/// moved for `half_closed`, as far as the deadlines of `others` show it.
+/// Waits until a peer counts as gone: at once after a reset; after a half-close, when there has been no activity for
+/// `half_closed`, according to the deadlines of `others`.
 pub(super) async fn wait_for_end(
     departure: Departure,
     link: Link<'_>,

@@ -23,7 +23,7 @@ impl<'a> Writer<'a> {
         self.half.plain()
     }
 
-    /// What bounds the waits of this direction.
+    /// The deadline that limits waits in this direction.
     pub(crate) fn deadline(&self) -> &'a Deadline {
         self.deadline
     }
@@ -34,23 +34,23 @@ impl<'a> Writer<'a> {
         self.half.link().reset().await;
     }
 
-    /// What follows has no other end than the close. Until [`end_until_close`](Self::end_until_close), the close is a reset,
-    /// whatever causes it, the end of this process included: nobody takes a part for the whole.
+    /// What follows is delimited by the close. Until [`end_until_close`](Self::end_until_close), every close is a reset, also
+    /// that of a process that ends: so a truncated message cannot be taken for a complete one.
     pub(crate) fn begin_until_close(&self) {
         self.half.link().reset_on_close();
     }
 
-    /// What has no other end than the close is over.
+    /// A message that is delimited by the close is complete.
     pub(crate) fn end_until_close(&self) {
         self.half.link().close_in_order();
     }
 
-    /// What the bytes go to, for those who bound their waits themselves.
+    /// The transport, for callers that limit their waits themselves.
     pub(crate) fn half(&mut self) -> &mut WriteHalf<'a> {
         &mut self.half
     }
 
-    /// Writes all of `bytes`; `TimedOut` when the peer takes nothing for as long as `stall`.
+    /// Writes all of `bytes`; the error is `TimedOut` if the peer accepts nothing for `stall`.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self
@@ -64,7 +64,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// As [`write_all`](Self::write_all), for bytes that lie in several places.
+    /// As [`write_all`](Self::write_all), for several slices.
     pub(crate) async fn write_all_vectored(
         &mut self,
         mut slices: &mut [io::IoSlice<'_>],
@@ -83,7 +83,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes what the peer takes. The caller has set the deadline; past it the error is `TimedOut`.
+    /// Writes as much as the peer accepts. The caller has set the deadline; when it passes, the error is `TimedOut`.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -97,13 +97,13 @@ impl<'a> Writer<'a> {
             }
         };
         if self.half.may_hold_back() {
-            // What stays behind goes with the next write, or with the end.
+            // The rest is flushed by the next write, or at the end.
             let _ = self.half.poll_flush(cx)?;
         }
         Poll::Ready(Ok(written))
     }
 
-    /// Ready when nothing that was written is held back here. As [`poll_write`](Self::poll_write).
+    /// Ready when everything that was written has reached the kernel. As [`poll_write`](Self::poll_write).
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.half.poll_flush(cx) {
             Poll::Ready(result) => Poll::Ready(result),
@@ -114,17 +114,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Closes this direction, once what was written is on its way.
+    /// Closes this direction, after what was written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.half.poll_shutdown(cx)
     }
 
-    /// What TLS could not hand to the socket at once, at most the 64 KiB that a session buffers.
+    /// Writes what the TLS session still buffers, at most 64 KiB.
     async fn flush(&mut self, stall: Duration) -> io::Result<()> {
         self.bounded(stall, WriteHalf::poll_flush).await
     }
 
-    /// Closes this direction; the peer has at most `limit` to take what is still under way to it.
+    /// Closes this direction; the peer has at most `limit` to accept what is still buffered.
     pub(super) async fn close(&mut self, limit: Duration) -> io::Result<()> {
         self.bounded(limit, WriteHalf::poll_shutdown).await
     }
@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
         .await
     }
 
-    /// `TimedOut` when the peer makes `step` wait for as long as `stall`.
+    /// The error is `TimedOut` if `step` has to wait for the peer for `stall`.
     async fn bounded<T>(
         &mut self,
         stall: Duration,

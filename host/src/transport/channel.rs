@@ -1,8 +1,8 @@
-//! Connections without a socket of their own, such as streams of HTTP/2, and why they fail.
+//! Connections without a socket of their own, such as streams of HTTP/2, and their errors.
 //!
-//! Whoever carries the channel says what its failure means; nobody has to guess it from the kind of an `io::Error`. Where a
-//! channel is read as a socket is (below TLS, by a tunnel), its error travels inside of an `io::Error` and is taken out
-//! again by [`ChannelError::of`].
+//! The implementation of a channel decides what a failure means, instead of the caller by the kind of an `io::Error`.
+//! Where a channel is used like a socket (below TLS, in a tunnel), its error is wrapped in an `io::Error`, and
+//! unwrapped by [`ChannelError::of`].
 
 use std::error::Error;
 use std::fmt;
@@ -14,32 +14,32 @@ use tokio::io::ReadBuf;
 
 /// A connection without a socket of its own. Both directions are used from one task.
 pub(crate) trait Channel: fmt::Debug {
-    /// As [`AsyncRead::poll_read`](tokio::io::AsyncRead::poll_read). Nothing read: the peer closed its direction, and
-    /// meant to.
+    /// As [`AsyncRead::poll_read`](tokio::io::AsyncRead::poll_read). If nothing is read, the peer has closed its
+    /// direction properly.
     fn poll_read(
         &self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<Result<(), ChannelError>>;
 
-    /// As [`AsyncWrite::poll_write`](tokio::io::AsyncWrite::poll_write). What it takes is on its way.
+    /// As [`AsyncWrite::poll_write`](tokio::io::AsyncWrite::poll_write). Needs no flush.
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, ChannelError>>;
 
-    /// Closes our direction. The other one goes on.
+    /// Closes our direction. The other one stays open.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelError>>;
 
     /// Ready once the peer has reset the channel, or the connection that carries it is gone.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Makes the end of the channel a reset, so that the peer cannot take what it got for the whole.
+    /// Makes the end of the channel a reset, so that the peer does not take a truncated message for a complete one.
     fn reset_on_close(&self);
 
-    /// Makes the end of a channel that was not answered say that its request was not processed.
+    /// Makes the end of a channel without a response report that its request was not processed.
     fn refuse_on_close(&self) {
         self.reset_on_close();
     }
 
-    /// Whether nothing has arrived, no close either.
+    /// Whether neither bytes nor a close have arrived.
     fn is_quiet(&self) -> bool;
 }
 
@@ -49,15 +49,14 @@ pub(crate) enum ChannelError {
     /// The peer has sent a malformed message (RFC 9113 §8.1.1).
     #[error("{0}")]
     Malformed(Arc<dyn Error + Send + Sync>),
-    /// The upstream has not processed the request, and says so: it may be sent again, whatever it asks for
-    /// (RFC 9113 §8.7).
+    /// The upstream reports that it has not processed the request: any request may be sent again (RFC 9113 §8.7).
     #[error("the upstream did not process the request: {1}")]
     Unprocessed(Unprocessed, Arc<dyn Error + Send + Sync>),
-    /// The peer has reset the channel, for another reason than that it did not process the request. The connection that
-    /// carries it goes on.
+    /// The peer has reset the channel, for another reason than not processing the request. The connection that carries
+    /// it continues.
     #[error("{0}")]
     Reset(Arc<dyn Error + Send + Sync>),
-    /// What a socket would have said, or that this host wrote what the channel cannot carry.
+    /// An error like that of a socket, or the host wrote something that the channel cannot represent.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -65,24 +64,24 @@ pub(crate) enum ChannelError {
 /// Why an upstream has not processed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unprocessed {
-    /// It refuses this one.
+    /// It refuses this request.
     Refused,
-    /// It ends the connection, or has ended it.
+    /// It is closing the connection, or has closed it.
     LeftOut,
-    /// It wants the request by HTTP/1.1 (RFC 9113 §7).
+    /// It requires HTTP/1.1 (RFC 9113 §7).
     Http1Required,
 }
 
 impl ChannelError {
-    /// What a channel has said, if this error is a channel's.
+    /// The error of a channel, if `error` contains one.
     ///
     /// # Errors
-    /// It is not; gives it back.
+    /// It does not; returns it.
     pub(crate) fn of(error: io::Error) -> Result<Self, io::Error> {
         error.downcast()
     }
 
-    /// The same once more, for whoever asks again.
+    /// The same error once more, for a further call.
     pub(crate) fn again(&self) -> Self {
         match self {
             Self::Malformed(error) => Self::Malformed(Arc::clone(error)),
@@ -115,16 +114,16 @@ impl From<ChannelError> for io::Error {
 mod tests {
     use super::*;
 
-    fn said() -> Arc<dyn Error + Send + Sync> {
+    fn cause() -> Arc<dyn Error + Send + Sync> {
         Arc::new(fmt::Error)
     }
 
     #[test]
     fn an_error_is_the_same_behind_an_io_error() {
         for error in [
-            ChannelError::Malformed(said()),
-            ChannelError::Unprocessed(Unprocessed::LeftOut, said()),
-            ChannelError::Reset(said()),
+            ChannelError::Malformed(cause()),
+            ChannelError::Unprocessed(Unprocessed::LeftOut, cause()),
+            ChannelError::Reset(cause()),
         ] {
             let text = error.to_string();
             let shown = format!("{:?}", error.again());

@@ -1,4 +1,4 @@
-//! What TLS runs on.
+//! The layers on which TLS runs: a socket that reads ahead, a channel, or another TLS session.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -16,15 +16,15 @@ use super::channel::Channel;
 use super::link::Link;
 use crate::buffers;
 
-/// What is below all TLS of a connection.
+/// What is below all TLS sessions of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Carrier {
     Socket(Rc<TlsSocket>),
     Channel(Rc<dyn Channel>),
 }
 
-/// What TLS runs on: a carrier, or TLS again (through a parent proxy that is itself reached by TLS, or inside of a
-/// tunnel whose client speaks TLS to this proxy).
+/// What TLS runs on: a carrier, or another TLS session (through a parent proxy that is reached by TLS, or inside a
+/// tunnel of a client that speaks TLS to this proxy).
 #[derive(Debug)]
 pub(crate) enum Layer {
     Carrier(Carrier),
@@ -32,7 +32,7 @@ pub(crate) enum Layer {
     Rewound(Box<Rewound>),
 }
 
-/// A layer of which some bytes have been read already.
+/// A layer from which some bytes have been read already.
 #[derive(Debug)]
 pub(crate) struct Rewound {
     ahead: Ahead,
@@ -48,7 +48,7 @@ impl Carrier {
     }
 }
 
-/// The socket below TLS. Reads ahead, because rustls asks for 4 KiB at a time.
+/// The socket below TLS. Reads ahead, because rustls reads 4 KiB at a time.
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
     stream: TcpStream,
@@ -76,7 +76,7 @@ impl TlsSocket {
         if ahead.bytes.is_empty() {
             ready!(self.poll_read_ahead(cx, &mut ahead))?;
         } else {
-            // What was read at once need not be decrypted in one turn.
+            // Other tasks may run before everything that was read is decrypted.
             ready!(coop::poll_proceed(cx)).made_progress();
         }
         ahead.take(out);

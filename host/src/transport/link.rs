@@ -1,4 +1,4 @@
-//! What can be asked of a connection itself, whatever its bytes are wrapped in.
+//! The connection itself, regardless of TLS on top of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::channel::Channel;
 use crate::deadline::Deadline;
 
-/// The connection as such, whatever its bytes are wrapped in.
+/// The connection itself, regardless of TLS on top of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Link<'a> {
     Socket(&'a TcpStream),
@@ -31,7 +31,7 @@ pub(crate) enum Departure {
 }
 
 impl Link<'_> {
-    /// The other end's address and ours; none where there is no socket of its own.
+    /// The addresses of the peer and of this end; none without a socket of its own.
     pub(crate) fn addresses(self) -> Option<(SocketAddr, SocketAddr)> {
         match self {
             Self::Socket(socket) => Some((socket.peer_addr().ok()?, socket.local_addr().ok()?)),
@@ -39,7 +39,7 @@ impl Link<'_> {
         }
     }
 
-    /// Our address; none where there is no socket of its own.
+    /// The address of this end; none without a socket of its own.
     pub(crate) fn local_addr(self) -> Option<SocketAddr> {
         match self {
             Self::Socket(socket) => socket.local_addr().ok(),
@@ -47,7 +47,7 @@ impl Link<'_> {
         }
     }
 
-    /// Makes the coming close a reset, so that the peer cannot take what it got for the whole.
+    /// Makes the close a reset, so that the peer does not take a truncated message for a complete one.
     pub(crate) fn reset_on_close(self) {
         match self {
             Self::Socket(socket) => {
@@ -57,7 +57,7 @@ impl Link<'_> {
         }
     }
 
-    /// Takes back [`reset_on_close`](Self::reset_on_close), for a socket.
+    /// Undoes [`reset_on_close`](Self::reset_on_close), for a socket.
     pub(crate) fn close_in_order(self) {
         if let Self::Socket(socket) = self {
             let _ = socket2::SockRef::from(socket).set_linger(None);
@@ -75,15 +75,15 @@ impl Link<'_> {
     /// Ends when the peer has reset the connection. A peer that only closed its direction still reads. Cancel safe.
     pub(crate) async fn reset(self) {
         match self {
-            // An error here means that the connection is of no use either.
+            // An error here also means that the connection is lost.
             Self::Socket(socket) => drop(socket.ready(Interest::ERROR).await),
             Self::Channel(channel) => poll_fn(|cx| channel.poll_reset(cx)).await,
         }
     }
 
-    /// Ends when the peer has reset the connection, or `deadline` has passed and none of the `others` has been armed
-    /// within its time. It starts again as long as the peer has not taken what was written: that time is bounded by whoever
-    /// writes. Cancel safe.
+    /// Ends when the peer has reset the connection, or when `deadline` has passed and none of the `others` has been armed
+    /// within its time. The deadline starts again while a write waits for the peer, because the writer limits that time.
+    /// Cancel safe.
     pub(crate) async fn reset_or_late(self, deadline: &Deadline, others: &[&Deadline]) {
         let mut reset = pin!(self.reset());
         poll_fn(|cx| {
@@ -102,7 +102,7 @@ impl Link<'_> {
         .await;
     }
 
-    /// Whether a write waits for the peer to take what was written before.
+    /// Whether a write has to wait for the peer.
     fn is_held_up(self) -> bool {
         match self {
             Self::Socket(socket) => {
@@ -113,8 +113,8 @@ impl Link<'_> {
         }
     }
 
-    /// Ends when the peer has reset the connection or closed its direction. What has arrived before is not looked at.
-    /// A channel's peer always ends its direction; only a reset counts. Cancel safe.
+    /// Ends when the peer has reset the connection or closed its direction. Does not read. The peer of a channel always
+    /// closes its direction, so only a reset counts there. Cancel safe.
     pub(crate) async fn departure(self) -> Departure {
         let Self::Socket(socket) = self else {
             self.reset().await;
@@ -123,7 +123,7 @@ impl Link<'_> {
         match socket.ready(END_OR_ERROR).await {
             Ok(ready) if !ready.is_error() && ready.is_read_closed() => Departure::HalfClosed,
             Ok(ready) if !ready.is_error() => {
-                // Bytes are there, where they cannot be told from an end.
+                // Bytes have arrived, on a system where they cannot be distinguished from a close.
                 self.reset().await;
                 Departure::Reset
             }
@@ -132,8 +132,8 @@ impl Link<'_> {
     }
 }
 
-/// An end of stream or an error, whatever bytes are there to be read. On Linux, tokio counts the end of a stream among
-/// what is of priority.
+/// The end of the stream or an error, regardless of bytes to be read. On Linux, tokio reports the end of a stream as
+/// priority readiness.
 #[cfg(target_os = "linux")]
 const END_OR_ERROR: Interest = Interest::PRIORITY.add(Interest::ERROR);
 #[cfg(not(target_os = "linux"))]

@@ -1,8 +1,8 @@
 //! CONNECT through a parent proxy (RFC 9110 §9.3.6).
 //!
-//! Any final status other than 2xx is a failure of the parent, including 407: the client does not know the credentials
-//! for the parent and is not asked for them. Bytes after the response of the parent come from the destination and stay
-//! buffered.
+//! Any final status other than 2xx is a failure of the parent, including 407: the credentials for the parent belong to
+//! the proxy, so the client is not asked for them. Bytes after the response of the parent come from the destination and
+//! stay buffered.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::buffers;
 use crate::http1::{HeadKind, HeadLimits, ResponseHead};
 use crate::stream::{MessageStream, ReadHeadError, Reader};
 
-/// Interim responses that are read over.
+/// Interim responses that are skipped.
 const MAX_INTERIM: usize = 10;
 
-/// Asks for a connection to the destination of `route`. The caller bounds the whole; `stall` bounds single writes.
+/// Requests a connection to the destination of `route`. The caller limits the total time; `stall` limits single writes.
 pub(super) async fn handshake(
     stream: &mut MessageStream,
     route: &Route<'_>,

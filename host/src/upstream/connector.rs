@@ -1,7 +1,7 @@
-//! What one worker needs to make and keep connections to upstreams.
+//! What a worker needs to make and keep connections to upstreams.
 //!
-//! A [`Connector`] is what is in force: name servers, trust, limits. [`Learned`] is what a worker has learned meanwhile;
-//! it outlives changes of the configuration, so keys name everything by which two configurations could differ.
+//! A [`Connector`] contains the current configuration: name servers, trust, limits. [`Learned`] is what the worker has
+//! learned from upstreams. It outlives reloads, so its keys contain everything in which two configurations may differ.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,20 +27,20 @@ pub(crate) struct Connector {
     pub(super) learned: Rc<Learned>,
 }
 
-/// What is known of upstreams, and what is kept of them.
+/// Connections to upstreams, and knowledge about them.
 #[derive(Debug)]
 pub(crate) struct Learned {
     pub(super) pool: Pool,
     pub(super) http1_hosts: Http1Hosts,
-    /// Handshakes with parent proxies that are under way.
+    /// Handshakes with parent proxies in progress.
     pub(super) handshakes: Handshakes,
     pub(super) deadlines: Rc<Deadlines>,
-    /// Where this proxy listens; the same for all workers.
+    /// The addresses on which this proxy listens; the same for all workers.
     pub(super) own_addresses: Vec<SocketAddr>,
 }
 
 impl Learned {
-    /// Nothing yet. `own_addresses` are where this proxy listens.
+    /// Nothing yet. `own_addresses` are the addresses on which this proxy listens.
     pub(crate) fn new(
         config: &Config,
         deadlines: &Rc<Deadlines>,
@@ -59,14 +59,14 @@ impl Learned {
         &self.pool
     }
 
-    /// Keeps as many idle connections as this configuration says, from now on.
+    /// Applies the limits of this configuration to idle connections.
     pub(crate) fn set_limits(&self, config: &Config) {
         self.pool.set_limits(pool_limits(config));
     }
 }
 
 impl Connector {
-    /// In place of `before`, whose resolver it takes over with all answers if it is to ask the same.
+    /// Replaces `before`, whose resolver and cache it keeps if the configuration of DNS is the same.
     ///
     /// # Errors
     /// The resolver cannot be set up.
@@ -77,11 +77,11 @@ impl Connector {
         learned: &Rc<Learned>,
         before: Option<&Self>,
     ) -> io::Result<Rc<Self>> {
-        let asks_the_same = |before: &&Self| {
+        let has_same_dns = |before: &&Self| {
             before.config.dns == config.dns
                 && before.config.timeouts.connect == config.timeouts.connect
         };
-        let resolver = match before.filter(asks_the_same) {
+        let resolver = match before.filter(has_same_dns) {
             Some(before) => Rc::clone(&before.resolver),
             None => {
                 let limit = config.timeouts.connect;
@@ -96,7 +96,7 @@ impl Connector {
         }))
     }
 
-    /// A route straight to `host` in clear, as most requests go.
+    /// The route of most requests: directly to `host`, without TLS.
     pub(crate) fn route<'a>(&self, host: &'a str, port: u16) -> Route<'a> {
         Route {
             tls: self.tls.number(),
@@ -104,17 +104,17 @@ impl Connector {
         }
     }
 
-    /// Connections that can be used again.
+    /// Connections that can be reused.
     pub(crate) fn pool(&self) -> &Pool {
         &self.learned.pool
     }
 
-    /// Upstreams that have turned down HTTP/2.
+    /// Upstreams that have refused HTTP/2.
     pub(crate) fn http1_hosts(&self) -> &Http1Hosts {
         &self.learned.http1_hosts
     }
 
-    /// Where this proxy listens.
+    /// The addresses on which this proxy listens.
     pub(crate) fn own_addresses(&self) -> &[SocketAddr] {
         &self.learned.own_addresses
     }

@@ -1,5 +1,5 @@
-//! A new connection to an upstream: TCP, through the parent proxy if the route has one, with TLS if its scheme asks
-//! for it.
+//! A new connection to an upstream: TCP, through the parent proxy if the route has one, with TLS if the scheme requires
+//! it.
 //!
 //! One limit covers everything from the name's resolution to the end of the last handshake.
 
@@ -25,58 +25,59 @@ use crate::http2::client::{Client, ClientOptions};
 use crate::stream::MessageStream;
 use crate::transport::Transport;
 
-/// How long the upstream of a tunnel may take to answer that it speaks TLS; it may be waiting for something else.
+/// How long the TLS handshake with the upstream of a tunnel may take; the upstream may speak another protocol and be
+/// waiting for the client.
 const TLS_PROBE: Duration = Duration::from_secs(3);
 
-/// A new connection, and when it came to be.
+/// A new connection, and when the steps of making it ended.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) stream: MessageStream,
     pub(crate) timings: DialTimings,
 }
 
-/// When the steps of making a connection were over.
+/// When the steps of making a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DialTimings {
     pub(crate) begun_at: Instant,
-    /// None where no name had to be resolved. Through a parent proxy, it is the parent's name.
+    /// None if no name had to be resolved. Through a parent proxy, this is about the parent's name.
     pub(crate) resolved_at: Option<Instant>,
-    /// The destination was connected to; through a parent proxy, as far as the parent says.
+    /// When the destination was connected; through a parent proxy, when the parent said so.
     pub(crate) connected_at: Instant,
-    /// None where TLS with the destination was not wanted.
+    /// None without TLS to the destination.
     pub(crate) secured_at: Option<Instant>,
 }
 
-/// How far a connection has come.
+/// How far a connection attempt has progressed.
 struct DialProgress<'a> {
-    /// With whom a handshake of TLS is under way.
+    /// The host with which a TLS handshake is in progress.
     securing: Cell<Option<&'a str>>,
     resolved_at: Cell<Option<Instant>>,
     connected_at: Cell<Option<Instant>>,
 }
 
-/// What a worker dials with.
+/// Everything that dialling depends on, except the route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) tls: &'a Arc<TlsClient>,
     pub(crate) deadlines: &'a Rc<Deadlines>,
-    /// Where this proxy listens.
+    /// The addresses on which this proxy listens.
     pub(crate) own_addresses: &'a [SocketAddr],
-    /// Handshakes with parents that are under way.
+    /// Handshakes with parents in progress.
     pub(crate) handshakes: &'a Handshakes,
-    /// Bounds on a parent's answer to CONNECT.
+    /// Limits for a parent's response to CONNECT.
     pub(crate) head_limits: HeadLimits,
-    /// The most that one read takes, in bytes.
+    /// The most that is read at once, in bytes.
     pub(crate) read_len: usize,
-    /// For everything together.
+    /// For all steps together.
     pub(crate) limit: Duration,
 }
 
 impl Dialer<'_> {
-    /// Connects along `route`.
+    /// Makes a connection for `route`.
     ///
-    /// Cancel safe: a dropped call closes what it had begun.
+    /// Cancel safe: dropping the future closes what was opened.
     pub(crate) async fn dial(&self, route: &Route<'_>) -> Result<Dialled, DialError> {
         let begun_at = Instant::now();
         let progress = DialProgress {
@@ -86,7 +87,7 @@ impl Dialer<'_> {
         };
         let stream = tokio::time::timeout(self.limit, self.open(route, &progress))
             .await
-            .unwrap_or_else(|_| Err(self.late(progress.securing.get())))
+            .unwrap_or_else(|_| Err(self.timed_out(progress.securing.get())))
             .map_err(|failure| DialError::new(route, failure))?;
         let ended_at = Instant::now();
         let timings = DialTimings {
@@ -98,7 +99,7 @@ impl Dialer<'_> {
         Ok(Dialled { stream, timings })
     }
 
-    /// Begins HTTP/2 on a connection that TLS has agreed on it for.
+    /// Starts HTTP/2 on a connection for which it was negotiated.
     pub(crate) async fn begin_http2(
         &self,
         route: &Route<'_>,
@@ -166,13 +167,13 @@ impl Dialer<'_> {
         route: &Route<'a>,
         progress: &DialProgress<'a>,
     ) -> Result<MessageStream, DialFailure> {
-        // A parent would only connect us with ourselves, as another client.
+        // The parent would connect us to ourselves, as another client.
         if !route.may_lead_back
             && own::is_named(self.own_addresses, route.connect_host(), route.port)
         {
             return Err(DialFailure::Itself);
         }
-        let _under_way = match route.is_absolute_form() {
+        let _handshake = match route.is_absolute_form() {
             true => None,
             false => Some(self.handshakes.begin(parent, route).await),
         };
@@ -224,7 +225,7 @@ impl Dialer<'_> {
         MessageStream::new(transport, self.deadlines, self.read_len)
     }
 
-    /// TLS with `name` inside of what there is.
+    /// Starts TLS with `name` on `stream`.
     async fn secure(
         &self,
         stream: MessageStream,
@@ -243,8 +244,8 @@ impl Dialer<'_> {
         }
     }
 
-    /// The time is over; `securing` is whom TLS was begun with.
-    fn late(&self, securing: Option<&str>) -> DialFailure {
+    /// The failure when the limit is exceeded; `securing` is the host with which a TLS handshake was in progress.
+    fn timed_out(&self, securing: Option<&str>) -> DialFailure {
         match securing {
             Some(name) => TlsFailure::new(name, TlsFault::TimedOut(self.limit)).into(),
             None => DialFailure::TimedOut(self.limit),

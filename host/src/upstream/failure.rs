@@ -1,4 +1,4 @@
-//! Why there is no connection to an upstream: every step's failures, for those who answer for them.
+//! Why a connection to an upstream could not be made: the errors of every step.
 //!
 //! They contain the destination and the parent proxy, but never the credentials for the parent.
 
@@ -13,32 +13,32 @@ use super::tls::TlsFailure;
 use crate::http1::HeadError;
 use crate::open_files;
 
-/// There is no connection.
+/// A connection could not be made.
 #[derive(Debug)]
 pub(crate) struct DialError {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The parent proxy on the way, without its credentials.
+    /// The parent proxy in between, without its credentials.
     pub(crate) parent: Option<String>,
     pub(crate) failure: DialFailure,
 }
 
 impl DialError {
-    /// Nothing has come of it within this time.
+    /// The limit was exceeded.
     pub(super) fn late(route: &Route<'_>, limit: Duration) -> Self {
         Self::new(route, DialFailure::TimedOut(limit))
     }
 
-    /// Whether it would have succeeded with fewer descriptors open.
-    pub(super) fn is_for_want_of_descriptors(&self) -> bool {
+    /// Whether there were no free descriptors.
+    pub(super) fn is_out_of_descriptors(&self) -> bool {
         match &self.failure {
             DialFailure::Connect(error) => open_files::is_out_of_descriptors(error),
             _ => false,
         }
     }
 
-    /// Whether the destination was reached, and speaks no TLS.
-    pub(super) fn is_for_want_of_tls(&self) -> bool {
+    /// Whether the destination was reached, but does not speak TLS.
+    pub(super) fn is_not_tls(&self) -> bool {
         match &self.failure {
             DialFailure::Tls(failure) => failure.fault.is_not_tls() || failure.fault.is_silence(),
             _ => false,
@@ -55,51 +55,51 @@ impl DialError {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialFailure {
-    /// The name of the host, or of the parent proxy on the way, has no address.
+    /// The name of the host, or of the parent proxy in between, has no address.
     #[error("cannot resolve {host}: {error}{}", hint(host, error))]
     Resolve { host: String, error: ResolveError },
-    /// Every address failed; this is what the last one said.
+    /// Every address failed; this is the last error.
     #[error(transparent)]
     Connect(io::Error),
     /// Nothing answered within the limit, in seconds.
     #[error("no response within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// There is a connection, but no TLS on it.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(Box<TlsFailure>),
-    /// TLS has agreed on HTTP/2, and the peer does not speak it.
+    /// HTTP/2 was negotiated, but the peer does not speak it.
     #[error("it negotiated HTTP/2 but does not speak it: {0}")]
     Http2(io::Error),
-    /// It is this proxy, from where the request would come back, and again.
+    /// The destination is this proxy: the request would loop.
     #[error("it is this proxy itself")]
     Itself,
-    /// The parent proxy was reached and did not open a way to the destination.
+    /// The parent proxy was reached, but did not connect to the destination.
     #[error(transparent)]
     Parent(#[from] ParentFailure),
 }
 
-/// Why a parent proxy opened no way to the destination.
+/// Why a parent proxy did not connect to the destination.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ParentFailure {
     /// It answered CONNECT with this status, not with 2xx.
     #[error("the parent proxy answered {0}")]
     Refused(u16),
-    /// It answered CONNECT with something that is no response.
+    /// It answered CONNECT with an invalid response.
     #[error("the parent proxy sent an invalid response: {0}")]
     Head(HeadError),
-    /// More interim responses than anybody needs.
+    /// It sent too many interim responses.
     #[error("the parent proxy sent too many interim responses")]
     TooManyInterim,
-    /// It refused in the words of SOCKS, or broke its rules.
+    /// It refused by SOCKS, or violated that protocol.
     #[error(transparent)]
     Socks(#[from] SocksError),
-    /// It is this proxy: what is sent there would come back, and again.
+    /// The parent proxy is this proxy: the request would loop.
     #[error("it is this proxy itself")]
     Itself,
-    /// It closed before it had answered.
+    /// It closed the connection before it had answered.
     #[error("the parent proxy closed the connection")]
     Closed,
     /// The connection to it failed.
@@ -107,19 +107,19 @@ pub(crate) enum ParentFailure {
     Io(io::Error),
 }
 
-/// How a SOCKS proxy refused or broke the rules.
+/// How a SOCKS proxy refused a request or violated the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SocksError {
     /// An answer of another version (RFC 1928 §3).
     #[error("the parent proxy does not speak SOCKS5")]
     VersionInvalid,
-    /// It wants what we have not offered: credentials, or others.
+    /// It requires an authentication method that was not offered, such as credentials.
     #[error("the parent proxy accepts none of the offered authentication methods")]
     NoMethod,
     /// It did not accept the user name and password (RFC 1929 §2).
     #[error("the parent proxy rejected the user name and password")]
     Unauthorized,
-    /// It reached nothing (RFC 1928 §6).
+    /// It could not connect (RFC 1928 §6).
     #[error("the parent proxy answered: {}", meaning(*.0))]
     Refused(u8),
     /// Its answer has an address of an unknown type.
@@ -144,7 +144,7 @@ impl fmt::Display for DialError {
             parent,
             failure,
         } = self;
-        // Nothing was connected to.
+        // There was no address to connect to.
         if !matches!(failure, DialFailure::Resolve { .. }) {
             write!(f, "cannot connect to {host}:{port}")?;
             if let Some(parent) = parent {
@@ -162,7 +162,7 @@ impl std::error::Error for DialError {
     }
 }
 
-/// What may help with a name that the DNS does not know.
+/// What may help if a name does not exist in the DNS.
 fn hint(host: &str, error: &ResolveError) -> &'static str {
     let is_unknown = matches!(error, ResolveError::NoSuchHost | ResolveError::NoAddress);
     match is_unknown {

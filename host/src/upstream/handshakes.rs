@@ -1,8 +1,9 @@
-//! Limits the connections being set up through a parent proxy to the same destination.
+//! Limits the connections that are being set up through one parent proxy to one destination.
 //!
-//! Loops over proxies are seen by their mark in Via. SOCKS has no place for one, and others may remove it: then each
-//! round is another connection whose handshake waits for the next round. Past the bound they wait until the connect
-//! limit ends the first one, and with it all of them, instead of taking every descriptor.
+//! Loops through other proxies are detected by our mark in Via. SOCKS has no place for it, and proxies may remove it:
+//! then each round of the loop is another connection, whose handshake waits for the next round. Beyond the limit,
+//! handshakes wait until the connect timeout ends the first one, and with it all of them; so a loop does not use up all
+//! descriptors.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,14 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::parent::Parent;
 use super::route::Route;
 
-/// Handshakes under way at once through one parent to one destination, each worker; further ones wait.
+/// Concurrent handshakes through one parent to one destination, per worker; further ones wait.
 const PER_DESTINATION: usize = 64;
 
-/// The handshakes under way of a worker.
+/// The handshakes of a worker that are in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Handshakes(RefCell<HashMap<String, Arc<Semaphore>>>);
 
-/// One handshake, waiting or under way; it ends when this is dropped.
+/// A handshake, waiting or in progress; it ends when this is dropped.
 pub(super) struct Handshake<'a> {
     all: &'a Handshakes,
     key: String,

@@ -1,8 +1,8 @@
 //! Hosts that negotiated HTTP/2 but require HTTP/1.1 (RFC 9113 §7).
 //!
-//! Kept for a while, so that not every request is refused once before it is served: the reason (a certificate of the
-//! client, a program that cannot do better) belongs to the host and seldom goes away. Asked for every request to an
-//! upstream that may speak HTTP/2, and nearly always empty; asking allocates nothing.
+//! Remembered for a while, so that not every request is refused once before it is served: the reason (client
+//! certificates, old software) applies to the whole host and rarely changes. Queried for every request to an upstream
+//! that may speak HTTP/2, and nearly always empty; a query allocates nothing.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -12,13 +12,13 @@ use hashbrown::{Equivalent, HashMap};
 
 use super::route::Route;
 
-/// How long a host gets no HTTP/2 once it has refused it.
+/// How long HTTP/2 is not offered to a host that has refused it.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Hosts remembered at once; past it they are all forgotten, and refuse once more.
+/// The number of hosts that are remembered. Beyond that all are forgotten, and each may refuse once more.
 const MAX_HOSTS: usize = 1024;
 
-/// The hosts that one worker has learnt about.
+/// The hosts that a worker has learned.
 #[derive(Debug, Default)]
 pub(crate) struct Http1Hosts {
     until: RefCell<HashMap<HostKey, Instant>>,
@@ -31,7 +31,7 @@ impl Http1Hosts {
 
     pub(crate) fn knows(&self, route: &Route<'_>) -> bool {
         let until = self.until.borrow();
-        // Most workers have never met one.
+        // Nearly always empty.
         !until.is_empty()
             && until
                 .get(&HostKeyRef::of(route))
@@ -63,7 +63,7 @@ impl Http1Hosts {
 struct HostKey {
     host: Box<str>,
     front: Option<Box<str>>,
-    /// Whoever a client has us connect to in a host's name learns nothing for the host itself.
+    /// What was learned from an address that a client claims to be the host does not apply to the host itself.
     claimed_at: Option<IpAddr>,
     port: u16,
 }

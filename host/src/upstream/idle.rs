@@ -1,28 +1,27 @@
 //! Idle connections, in the order in which they became idle: over all hosts, and for each host.
 //!
-//! Everything is one table, whose entries are linked both ways in two lists. Whatever is taken out, the newest of a
-//! host or the oldest of all, costs the same however many there are, and nothing is allocated once the table has its
-//! size.
+//! One table, whose entries are in two doubly linked lists. Removing any entry, such as the newest of a host or the
+//! oldest of all, takes constant time, and nothing is allocated once the table has its final size.
 
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Over all hosts.
+/// The list over all hosts.
 const ALL: usize = 0;
-/// Over those of one host.
+/// The list of one host.
 const HOST: usize = 1;
 
-/// Everything idle.
+/// All idle connections of a worker.
 #[derive(Debug)]
 pub(super) struct IdleTable<T> {
     entries: Vec<Entry<T>>,
     free: u32,
     all: List,
-    /// Where the last look at the entries ended.
-    looked_at: usize,
+    /// The next entry to be checked.
+    next_check: usize,
 }
 
-/// One list: its ends.
+/// The ends of a list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {
     oldest: u32,
@@ -32,7 +31,7 @@ pub(super) struct List {
 
 #[derive(Debug)]
 struct Entry<T> {
-    /// None: the entry is free, and linked to the next free one as the older one of all.
+    /// `None` in a free entry, whose `links[ALL].older` is the next free one.
     value: Option<T>,
     since: u32,
     host: u32,
@@ -75,7 +74,7 @@ impl<T> Default for IdleTable<T> {
             entries: Vec::new(),
             free: NONE,
             all: List::default(),
-            looked_at: 0,
+            next_check: 0,
         }
     }
 }
@@ -98,7 +97,7 @@ impl<T> IdleTable<T> {
         self.entries[at as usize].since
     }
 
-    /// Adds what has become idle just now, at the tick `since`, to all and to the list of its host.
+    /// Adds a connection that becomes idle now, at the tick `since`, to both lists.
     pub(super) fn push(&mut self, host: u32, list: &mut List, value: T, since: u32) {
         let entry = Entry {
             value: Some(value),
@@ -127,7 +126,7 @@ impl<T> IdleTable<T> {
         self.link(HOST, list, at);
     }
 
-    /// Takes an entry out of all and of the list of its host.
+    /// Removes an entry from both lists.
     pub(super) fn remove(&mut self, at: u32, list: &mut List) -> Option<T> {
         let value = self.entries[at as usize].value.take()?;
         let mut all = self.all;
@@ -139,16 +138,16 @@ impl<T> IdleTable<T> {
         Some(value)
     }
 
-    /// The next entry for which `holds`, of at most `looks` places from where the last look ended. Looks are counted down.
-    pub(super) fn look(&mut self, looks: &mut usize, holds: impl Fn(&T) -> bool) -> Option<u32> {
+    /// The next entry for which `holds` is true, among at most `checks` places after the last one. Decreases `checks`.
+    pub(super) fn check(&mut self, checks: &mut usize, holds: impl Fn(&T) -> bool) -> Option<u32> {
         let len = self.entries.len();
-        while *looks > 0 {
-            *looks -= 1;
-            let at = match self.looked_at {
+        while *checks > 0 {
+            *checks -= 1;
+            let at = match self.next_check {
                 at if at < len => at,
                 _ => 0,
             };
-            self.looked_at = at + 1;
+            self.next_check = at + 1;
             if self.entries.get(at)?.value.as_ref().is_some_and(&holds) {
                 return Some(at as u32);
             }
@@ -156,7 +155,7 @@ impl<T> IdleTable<T> {
         None
     }
 
-    /// The number of places there are, which is the number of looks that see everything.
+    /// The number of places, and so of checks for all entries.
     pub(super) fn places(&self) -> usize {
         self.entries.len()
     }
@@ -256,20 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn looks_go_round_and_are_bounded() {
+    fn checks_go_round_and_are_limited() {
         let (mut table, mut list) = (IdleTable::default(), List::default());
         for value in 0..10 {
             table.push(0, &mut list, value, 0);
         }
         let mut found = Vec::new();
         for _ in 0..5 {
-            let mut looks = 4;
-            while let Some(at) = table.look(&mut looks, |value| value % 2 == 1) {
+            let mut checks = 4;
+            while let Some(at) = table.check(&mut checks, |value| value % 2 == 1) {
                 found.push(at);
             }
-            assert_eq!(looks, 0);
+            assert_eq!(checks, 0);
         }
         assert_eq!(found, [1, 3, 5, 7, 9, 1, 3, 5, 7, 9]);
-        assert_eq!(IdleTable::<u32>::default().look(&mut 3, |_| true), None);
+        assert_eq!(IdleTable::<u32>::default().check(&mut 3, |_| true), None);
     }
 }

@@ -10,16 +10,16 @@ use super::route::Route;
 use super::tls::{HttpVersions, TlsNumber};
 use crate::http1::Scheme;
 
-/// What a connection is kept under: two routes with the same key may share connections.
+/// The key of a connection: routes with the same key can share connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyRef<'a> {
-    /// Empty for a parent that is sent requests for any host.
+    /// Empty for a parent that accepts requests for any host.
     host: &'a str,
     port: u16,
     scheme: Scheme,
     versions: HttpVersions,
     tls: TlsNumber,
-    /// None for most routes, so that those are looked up by host, port and scheme alone.
+    /// None for most routes, so that hashing and comparing them is cheap.
     detour: Option<DetourRef<'a>>,
 }
 
@@ -33,7 +33,7 @@ struct DetourRef<'a> {
     is_absolute: bool,
 }
 
-/// As [`KeyRef`], to be kept.
+/// An owned [`KeyRef`].
 #[derive(Debug)]
 pub(super) struct Key {
     host: String,
@@ -84,14 +84,13 @@ impl<'a> KeyRef<'a> {
                     None => route.addresses,
                 },
                 source: route.source,
-                // A parent is told the host in its one spelling, and resolves it by itself.
+                // A parent gets the host in its canonical form, and resolves it itself.
                 is_absolute: route.is_absolute && route.parent.is_none(),
             }),
         }
     }
 
-    /// For the one destination and whatever version of HTTP, where a parent that is sent requests for any host would do
-    /// for all of them otherwise.
+    /// The key of a single destination and of any version of HTTP, even if a parent accepts requests for any host.
     pub(super) fn of_destination(route: &Route<'a>) -> Self {
         Self {
             host: route.host,
@@ -140,7 +139,7 @@ impl Key {
     }
 }
 
-/// Over what differs between ordinary routes, and over the rest only where there is any.
+/// Hashes what differs between ordinary routes, and the rest only if there is any.
 impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.host.hash(state);

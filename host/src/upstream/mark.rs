@@ -1,12 +1,12 @@
-//! The pseudonym by which this process recognises its requests when they come back through other proxies.
+//! The pseudonym by which this process recognises its requests when they return through other proxies.
 //!
-//! A pseudonym in Via (RFC 9110 §7.6.3) that no other process has, so that two proxies with the same configuration are
-//! not taken for one. Only sent where a loop may be, to other proxies and servers that the operator has named: origins
-//! need not tell one process from another.
+//! It is a pseudonym in Via (RFC 9110 §7.6.3) that is unique to the process, so that two proxies with the same
+//! configuration do not take each other for themselves. It is sent only where a loop is possible: to other proxies, and
+//! to servers that the operator has named. Origins need not distinguish processes.
 
 use std::sync::OnceLock;
 
-/// `via` with what tells this process from others.
+/// `via` with a number that is unique to this process.
 pub(crate) fn marked(via: &str) -> String {
     let number = process_number();
     match via.split_once(':') {
@@ -22,7 +22,7 @@ fn process_number() -> u64 {
         let mut bytes = [0; 8];
         match random.fill(&mut bytes) {
             Ok(()) => u64::from_be_bytes(bytes),
-            // Loops are still seen, as long as no other proxy on the way has the same number.
+            // Loops are still detected, unless another proxy in between has the same number.
             Err(_) => u64::from(std::process::id()),
         }
     })

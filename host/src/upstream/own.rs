@@ -1,7 +1,7 @@
 //! Whether a connection would lead back to this proxy itself.
 //!
-//! Checked before connecting: otherwise the client would have another address, and the request would come back.
-//! Addresses that are translated to ours on the way are not recognised.
+//! Checked before connecting, because the request would return as that of another client. Addresses that are translated
+//! to ours on the way are not recognised.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -11,13 +11,13 @@ pub(super) fn leads_back(own: &[SocketAddr], to: SocketAddr) -> bool {
     let ip = reached(to.ip());
     same_port.any(|own| match own.ip().to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => ip.is_ipv4() && is_of_this_machine(ip),
-        // It takes IPv4 as well.
+        // Accepts IPv4 as well.
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_of_this_machine(ip),
         own => own == ip,
     })
 }
 
-/// As [`leads_back`], for a host that somebody else is going to resolve: by an address, or a name that every machine
+/// As [`leads_back`], for a host that another proxy will resolve: recognises addresses, and names that every machine
 /// has for itself.
 pub(super) fn is_named(own: &[SocketAddr], host: &str, port: u16) -> bool {
     // Most requests end here.
@@ -37,7 +37,7 @@ pub(super) fn is_named(own: &[SocketAddr], host: &str, port: u16) -> bool {
     is_below_localhost && loopback.any(|to| leads_back(own, to)) || is_our_name(host)
 }
 
-/// The address at which a connection to `ip` arrives.
+/// The address to which a connection to `ip` leads.
 fn reached(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -46,7 +46,7 @@ fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The kernel sends from `ip` itself what goes to an address of its own. Nothing is sent to find that out.
+/// For an address of this machine, the kernel selects the same address as the source. Nothing is sent.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let sends_from_itself = || {
         let any: IpAddr = match ip {
@@ -61,7 +61,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback() || sends_from_itself().unwrap_or(false)
 }
 
-/// Whether it is the name of this machine, with or without its domain.
+/// Whether `host` is the name of this machine, with or without its domain.
 fn is_our_name(host: &str) -> bool {
     #[cfg(unix)]
     {

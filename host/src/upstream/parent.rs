@@ -1,6 +1,6 @@
 //! A parent proxy: its address, protocol and credentials.
 //!
-//! Parsed from a URL such as `http://user:password@proxy:3128`, checked once. The credentials are never shown.
+//! Parsed from a URL such as `http://user:password@proxy:3128`, and checked once. The credentials are never displayed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::config::BasicAuth;
 /// Longest user name and password of SOCKS5, in bytes (RFC 1929 §2).
 const MAX_SOCKS_CREDENTIAL: usize = 255;
 
-/// A proxy that connects or forwards for us.
+/// A proxy that connects or forwards on our behalf.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Parent {
     scheme: ParentScheme,
@@ -23,10 +23,10 @@ pub(crate) struct Parent {
     authorization: Option<Vec<u8>>,
 }
 
-/// What a parent proxy speaks.
+/// The protocol of a parent proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ParentScheme {
-    /// HTTP in clear.
+    /// HTTP without TLS.
     Http,
     /// HTTP over TLS.
     Https,
@@ -34,35 +34,35 @@ pub(crate) enum ParentScheme {
     Socks5,
 }
 
-/// Who we are to a parent proxy. Never shown.
+/// The credentials for a parent proxy. Never displayed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Credentials {
     pub(super) user: String,
     pub(super) password: String,
 }
 
-/// What is wrong with the URL of a parent proxy. Never shows the URL.
+/// What is wrong with the URL of a parent proxy. The message does not contain the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParentError {
-    /// It does not begin with a scheme that we speak.
+    /// The scheme is not supported.
     #[error("does not begin with http://, https://, socks5:// or socks5h://")]
     SchemeUnsupported,
     /// The host or the port is invalid.
     #[error("has {0}")]
     AuthorityInvalid(AuthorityInvalid),
-    /// Something follows the port.
+    /// The URL has more after the port.
     #[error("has a path, a query or a fragment")]
     PathUnexpected,
-    /// The user name or the password cannot be sent.
+    /// The user name or the password is invalid.
     #[error("has an invalid user name or password; write special characters as %XX")]
     CredentialsInvalid,
 }
 
 impl Parent {
-    /// Reads a URL. The port may be left out: 80, 443 and 1080 are meant.
+    /// Parses a URL. The default ports are 80, 443 and 1080.
     ///
     /// # Errors
-    /// The URL says no proxy that can be used.
+    /// The URL is not that of a proxy.
     pub(crate) fn parse(url: &str) -> Result<Self, ParentError> {
         let (scheme, rest) = url
             .split_once("://")
@@ -113,14 +113,14 @@ impl Parent {
         self.credentials.as_ref()
     }
 
-    /// The value of `Proxy-Authorization` for it, if it speaks HTTP and we have credentials.
+    /// The value of `Proxy-Authorization`, if it speaks HTTP and there are credentials.
     pub(super) fn authorization(&self) -> Option<&[u8]> {
         self.authorization.as_deref()
     }
 }
 
 impl ParentScheme {
-    /// `socks5h` is what others call SOCKS5 whose proxy resolves names; ours always does.
+    /// `socks5h` means elsewhere that the SOCKS5 proxy resolves names; here it always does.
     fn parse(scheme: &str) -> Option<Self> {
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
         match () {

@@ -1,10 +1,10 @@
-//! Upstream connections that belong to one client connection.
+//! Upstream connections that are reserved for one client connection.
 //!
-//! NTLM and Negotiate authenticate a connection and not a request (RFC 4559 §6): whoever sends the next request over it
-//! speaks in the name of the user who did. So a connection on which such a handshake has begun is never pooled. It
-//! belongs to the client's connection, whose later requests to the same destination go over it, and is closed with it.
-//! Where the upstream closes it, the client's connection ends too, as it would without a proxy in between: the client
-//! then begins anew, and does not go on with a handshake of which the next connection knows nothing.
+//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 §6): the next request on it is made in the
+//! name of the same user. So a connection on which such a handshake has begun is never pooled. It is reserved for the
+//! client connection, serves its later requests to the same destination, and is closed with it. If the upstream closes
+//! it, the client connection is closed, too, as it would be without a proxy: then the client starts a new handshake,
+//! and does not continue the old one on a new connection.
 
 use std::cell::RefCell;
 use std::task::{Context, Poll};
@@ -13,26 +13,26 @@ use super::key::{Key, KeyRef};
 use super::route::Route;
 use crate::stream::MessageStream;
 
-/// Connections that one client connection may own; past it the one that was used least recently is closed.
+/// How many connections may be reserved for one client connection; beyond that, the least recently used one is closed.
 const MAX_PINNED: usize = 8;
 
-/// The idle connections that one client connection owns, the last used one at the end.
+/// The idle connections that are reserved for a client connection, the most recently used one last.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned {
     connections: RefCell<Vec<(Key, MessageStream)>>,
 }
 
-/// What a client connection has for a destination.
+/// The connection that is reserved for a client connection and a destination.
 pub(crate) enum PinnedConnection {
     Missing,
-    /// The connection that its next request goes over.
+    /// It can serve the next request.
     Open(MessageStream),
-    /// It had one, and the upstream has closed it.
+    /// The upstream has closed it.
     Closed,
 }
 
 impl Pinned {
-    /// The connection along `route`; it is no longer held afterwards.
+    /// Removes and returns the connection for `route`.
     pub(crate) fn take(&self, route: &Route<'_>) -> PinnedConnection {
         let key = KeyRef::of_destination(route);
         let connections = &mut *self.connections.borrow_mut();
@@ -46,12 +46,12 @@ impl Pinned {
         }
     }
 
-    /// Keeps a connection whose last exchange is over and complete.
+    /// Keeps a connection whose last exchange is complete.
     pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
         self.keep((KeyRef::of_destination(route).to_key(), stream));
     }
 
-    /// Takes over what another one holds.
+    /// Takes over the connections of `other`.
     pub(crate) fn adopt(&self, other: &Self) {
         for connection in other.connections.take() {
             self.keep(connection);
@@ -66,7 +66,7 @@ impl Pinned {
         connections.push(connection);
     }
 
-    /// Ready once an upstream has closed one of them, or sent something that nobody has asked for.
+    /// Ready once an upstream has closed one of them, or has sent unexpected bytes.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         for (_, stream) in &*self.connections.borrow() {
             if stream.poll_unquiet(cx).is_ready() {

@@ -1,14 +1,15 @@
 //! Reusable upstream connections, keyed by everything that distinguishes connections: one pool per worker, shared by
 //! all its client connections. Look-up allocates nothing.
 //!
-//! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they take streams (`shares.rs`).
+//! HTTP/1.1 connections are in it while they are idle, HTTP/2 connections as long as they can open streams
+//! (`shares.rs`).
 //!
-//! The newest idle connection of a host is handed out first, so that those that are not needed grow old. The one that
-//! has been idle for longest, over all hosts, is closed first: after its time, past a bound that the configuration sets,
-//! or when descriptors run short (`pressure.rs`). A connection on which something happened while it was idle, a
-//! close or bytes that nobody asked for (RFC 9112 §9.2), is never handed out.
+//! The most recently used idle connection of a host is reused first, so that surplus ones time out. The one that has
+//! been idle for longest, over all hosts, is closed first: after the idle timeout, if a configured limit is exceeded,
+//! or when descriptors run short (`pressure.rs`). A connection that was closed while it was idle, or on which
+//! unexpected bytes arrived (RFC 9112 §9.2), is never reused.
 //!
-//! What is done at once is bounded: a pool of many connections that all have been closed is cleared bit by bit.
+//! The work per call is limited: if all of many connections have been closed, they are removed over several ticks.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hash};
@@ -26,28 +27,28 @@ use crate::deadline::{Deadlines, TICK};
 use crate::http2::client::Client;
 use crate::stream::MessageStream;
 
-/// Unusable connections that are closed on the way to a usable one, before a new one is made.
+/// How many unusable connections one look-up may find before a new connection is made.
 const MAX_UNUSABLE: usize = 16;
 
-/// Connections that are looked at in one tick, and closed at most.
-const LOOKS: usize = 256;
+/// How many connections are checked in one tick.
+const CHECKS_PER_TICK: usize = 256;
 
-/// Hosts that are looked at in one tick.
-const HOST_LOOKS: usize = 64;
+/// How many hosts are checked in one tick.
+const HOSTS_PER_TICK: usize = 64;
 
-/// Ticks for which a host without connections is remembered: most come back.
+/// For how many ticks a host without connections is remembered, because most are used again.
 const FORGET_AFTER: u32 = 100;
 
-/// The bounds of a pool.
+/// The limits of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolLimits {
     /// Idle connections kept for one destination.
     pub(crate) per_host: usize,
-    /// Idle connections kept in all.
+    /// Idle connections kept in total.
     pub(crate) total: usize,
     /// How long a connection may be idle before it is closed.
     pub(crate) idle: Duration,
-    /// Descriptors that the process may have open; None: any number.
+    /// Descriptors that the process may have open; `None`: unlimited.
     pub(crate) descriptors: Option<u64>,
 }
 
@@ -55,8 +56,8 @@ pub(crate) struct PoolLimits {
 #[derive(Debug)]
 pub(crate) struct Pool {
     limits: Cell<PoolLimits>,
-    /// The number of a descriptor from which on they run short.
-    mark: u64,
+    /// From this number on, descriptors are running short.
+    threshold: u64,
     deadlines: Rc<Deadlines>,
     hosts: RefCell<HostTable>,
 }
@@ -70,8 +71,8 @@ struct HostTable {
     /// The numbers, by key.
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// Where the last look at the hosts ended.
-    looked_at: usize,
+    /// The host that was checked last.
+    checked: usize,
 }
 
 /// What is kept for one destination.
@@ -79,7 +80,7 @@ struct HostTable {
 struct HostEntry {
     key: Key,
     idle: List,
-    /// None where HTTP/2 was never thought of.
+    /// None if HTTP/2 was never possible.
     shares: Option<Rc<Shares>>,
     /// The tick of the last use.
     used: u32,
@@ -89,18 +90,18 @@ impl Pool {
     pub(crate) fn new(limits: PoolLimits, deadlines: &Rc<Deadlines>) -> Self {
         Self {
             limits: Cell::new(limits),
-            mark: limits.descriptors.map_or(u64::MAX, pressure::mark),
+            threshold: limits.descriptors.map_or(u64::MAX, pressure::threshold),
             deadlines: Rc::clone(deadlines),
             hosts: RefCell::default(),
         }
     }
 
-    /// Changes all bounds but that of descriptors. What is kept beyond them goes as time passes.
+    /// Changes all limits except that of descriptors. Connections that exceed the new ones are closed over time.
     pub(super) fn set_limits(&self, limits: PoolLimits) {
         self.limits.set(limits);
     }
 
-    /// An idle connection for which `is_usable` holds; unusable ones on the way to it are closed.
+    /// An idle connection for which `is_usable` is true; unusable ones that are found first are closed.
     pub(crate) fn take(
         &self,
         route: &Route<'_>,
@@ -118,7 +119,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last exchange is over and complete. A stream of a shared connection is of no further use.
+    /// Keeps a connection whose last exchange is complete. A stream of a shared connection is dropped.
     pub(crate) fn put(&self, route: &Route<'_>, stream: MessageStream) {
         let PoolLimits {
             per_host, total, ..
@@ -148,17 +149,17 @@ impl Pool {
         }
     }
 
-    /// A stream of an HTTP/2 connection along `route`, if there is one that takes another.
+    /// A stream of an HTTP/2 connection for `route`, if there is one that can open another.
     pub(crate) fn open(&self, route: &Route<'_>) -> Option<SharedStream> {
         self.known_shares(route)?.open()
     }
 
-    /// The HTTP/2 connection that takes another stream along `route`, if there is one.
+    /// The HTTP/2 connection for `route` that can open another stream, if there is one.
     pub(crate) fn shared(&self, route: &Route<'_>) -> Option<Client> {
         self.known_shares(route)?.client()
     }
 
-    /// What is known of HTTP/2 along `route`.
+    /// The HTTP/2 connections for `route`, and who waits for them.
     pub(crate) fn shares(&self, route: &Route<'_>) -> Rc<Shares> {
         let now = self.deadlines.now();
         let hosts = &mut *self.hosts.borrow_mut();
@@ -178,50 +179,55 @@ impl Pool {
         hosts.host(number)?.shares.clone()
     }
 
-    /// A connection was made or accepted whose descriptor has this number: idle ones are given up if there are many.
-    pub(crate) fn note_descriptor(&self, number: u64) {
-        let excess = pressure::excess(number, self.mark);
+    /// To be called for each new connection, with the number of its descriptor: closes idle ones if descriptors are
+    /// running short.
+    pub(crate) fn report_descriptor(&self, number: u64) {
+        let excess = pressure::excess(number, self.threshold);
         if excess > 0 {
-            let left = excess - self.give_up(excess).min(excess);
-            pressure::ask(left);
+            let left = excess - self.close_idle(excess).min(excess);
+            pressure::request(left);
         }
     }
 
-    /// Closes up to `count` idle connections, those first that have been idle for longest; how many were closed.
-    pub(crate) fn give_up(&self, count: usize) -> usize {
+    /// Closes up to `count` idle connections, starting with those that have been idle for longest. Returns how many.
+    pub(crate) fn close_idle(&self, count: usize) -> usize {
         let hosts = &mut *self.hosts.borrow_mut();
-        let mut given_up = 0;
-        while given_up < count && hosts.remove_oldest().is_some() {
-            given_up += 1;
+        let mut closed = 0;
+        while closed < count && hosts.remove_oldest().is_some() {
+            closed += 1;
         }
-        // Streams of HTTP/2 are cheaper to keep, and close more slowly.
-        for _ in 0..HOST_LOOKS {
-            if given_up >= count {
+        // HTTP/2 connections come last: each serves many streams, and takes longer to close.
+        for _ in 0..HOSTS_PER_TICK {
+            if closed >= count {
                 break;
             }
             let shares = hosts.next_host().and_then(|number| {
                 let host = hosts.host(number)?;
                 host.shares.clone()
             });
-            given_up += shares.map_or(0, |shares| shares.give_up_idle());
+            closed += shares.map_or(0, |shares| shares.close_idle());
         }
-        given_up
+        closed
     }
 
-    /// Closes what has been idle too long or was closed by its peer, and forgets hosts without connections. A bounded part
-    /// of it in each tick.
+    /// Removes connections that have been idle for too long or were closed by their peer, and hosts without
+    /// connections. To be called in each tick; checks a limited number of them.
     pub(crate) fn sweep(&self) {
         if !self.hosts.borrow().hosts.is_empty() {
-            let asked = pressure::take_asked();
-            let given_up = if asked > 0 { self.give_up(asked) } else { 0 };
-            pressure::ask(asked.saturating_sub(given_up));
+            let requested = pressure::take_requested();
+            let closed = if requested > 0 {
+                self.close_idle(requested)
+            } else {
+                0
+            };
+            pressure::request(requested.saturating_sub(closed));
         }
         let hosts = &mut *self.hosts.borrow_mut();
         let now = self.deadlines.now();
-        let mut looks = LOOKS.min(hosts.idle.places());
+        let mut checks = CHECKS_PER_TICK.min(hosts.idle.places());
         let idle = u32::try_from(self.limits.get().idle.as_millis() / TICK.as_millis());
         let idle = idle.unwrap_or(u32::MAX);
-        for _ in 0..LOOKS {
+        for _ in 0..CHECKS_PER_TICK {
             match hosts.idle.oldest() {
                 Some(at) if now.saturating_sub(hosts.idle.since(at)) >= idle => {
                     drop(hosts.remove(at));
@@ -229,11 +235,11 @@ impl Pool {
                 _ => break,
             }
         }
-        while let Some(at) = hosts.idle.look(&mut looks, |stream| !stream.is_quiet()) {
+        while let Some(at) = hosts.idle.check(&mut checks, |stream| !stream.is_quiet()) {
             drop(hosts.remove(at));
         }
         let clock = Instant::now();
-        for _ in 0..HOST_LOOKS.min(hosts.hosts.len()) {
+        for _ in 0..HOSTS_PER_TICK.min(hosts.hosts.len()) {
             let Some(number) = hosts.next_host() else {
                 continue;
             };
@@ -249,7 +255,7 @@ impl Pool {
         }
     }
 
-    /// Closes every idle connection; shared ones when their last stream ends.
+    /// Closes every idle connection, and shared ones when their last stream ends.
     pub(crate) fn clear(&self) {
         let hosts = std::mem::take(&mut *self.hosts.borrow_mut());
         let shares = hosts.hosts.iter().flatten();
@@ -271,7 +277,7 @@ impl HostTable {
         self.hosts.get_mut(number as usize)?.as_mut()
     }
 
-    /// The number of a host, if it is known.
+    /// The number of a host, if it is in the table.
     fn find(&self, key: &KeyRef<'_>) -> Option<u32> {
         let is_it = |number: &u32| {
             self.host(*number)
@@ -280,7 +286,7 @@ impl HostTable {
         self.by_key.find(self.hash(key), is_it).copied()
     }
 
-    /// The number of a host, which is known from now on.
+    /// The number of a host, which is added if it is not in the table.
     fn enter(&mut self, key: KeyRef<'_>, now: u32) -> u32 {
         if let Some(number) = self.find(&key) {
             return number;
@@ -315,7 +321,7 @@ impl HostTable {
         number
     }
 
-    /// Forgets a host without connections.
+    /// Removes a host without connections.
     fn forget(&mut self, number: u32) {
         let Some(host) = self.hosts[number as usize].take() else {
             return;
@@ -339,13 +345,13 @@ impl HostTable {
         self.remove(at)
     }
 
-    /// The next host in turn, over and over; None in a free place.
+    /// The next host in a round; `None` if its place is free.
     fn next_host(&mut self) -> Option<u32> {
-        self.looked_at = match self.looked_at + 1 {
+        self.checked = match self.checked + 1 {
             next if next < self.hosts.len() => next,
             _ => 0,
         };
-        let number = self.looked_at as u32;
+        let number = self.checked as u32;
         self.host(number).map(|_| number)
     }
 }

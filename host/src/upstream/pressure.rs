@@ -1,45 +1,45 @@
-//! Descriptors that run short, and idle connections that are given up for them.
+//! Closes idle connections when descriptors run short.
 //!
-//! The system hands out the lowest number that is free, so the number of a new descriptor tells how many are open at
-//! least: the higher it is above a mark, the more idle connections its worker closes. The rest above the mark is for files,
-//! name servers and pipes. Where none is left all the same, a new connection of either side waits for those that are given
-//! up. A worker without idle connections asks the others, which look for that at each tick. None of this costs a system
-//! call.
+//! The system assigns the lowest free number, so the number of a new descriptor shows how many are open at least. The
+//! further it is above a threshold, the more idle connections its worker closes; the numbers above the threshold remain
+//! for files, name servers and pipes. If there are no free descriptors all the same, a new connection of either side
+//! waits until idle ones are closed. A worker without idle connections requests that of the others, which check for it
+//! in each tick. None of this costs a system call.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections that are given up at once when no descriptor is left.
+/// How many connections are closed when there are no free descriptors.
 pub(crate) const RELIEF: usize = 8;
 
-/// The most that are given up for one new descriptor.
-const MOST: u64 = 32;
+/// How many are closed at most for one new descriptor.
+const MAX_CLOSED: u64 = 32;
 
-/// Connections that workers have asked the others to give up.
-static ASKED: AtomicUsize = AtomicUsize::new(0);
+/// How many connections workers have requested others to close.
+static REQUESTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Asks other workers to give up so many idle connections.
-pub(crate) fn ask(count: usize) {
-    ASKED.fetch_max(count, Ordering::Relaxed);
+/// Requests other workers to close so many idle connections.
+pub(crate) fn request(count: usize) {
+    REQUESTED.fetch_max(count, Ordering::Relaxed);
 }
 
-/// So many have been asked for; whoever calls this gives them up.
-pub(super) fn take_asked() -> usize {
-    match ASKED.load(Ordering::Relaxed) {
+/// Takes over the request of other workers: the caller closes so many idle connections.
+pub(super) fn take_requested() -> usize {
+    match REQUESTED.load(Ordering::Relaxed) {
         0 => 0,
-        _ => ASKED.swap(0, Ordering::Relaxed),
+        _ => REQUESTED.swap(0, Ordering::Relaxed),
     }
 }
 
-/// The number of a descriptor from which on they run short, of at most `limit` open ones.
-pub(super) fn mark(limit: u64) -> u64 {
+/// From this number on, descriptors are running short, if at most `limit` may be open.
+pub(super) fn threshold(limit: u64) -> u64 {
     let reserve = (limit / 32).clamp(32, 1024).min(limit / 4);
     limit - reserve
 }
 
-/// Connections to be given up for a new descriptor of this number.
-pub(super) fn excess(number: u64, mark: u64) -> usize {
-    match number.checked_sub(mark) {
-        Some(above) => (above + 1).min(MOST) as usize,
+/// How many connections are to be closed when a descriptor gets this number.
+pub(super) fn excess(number: u64, threshold: u64) -> usize {
+    match number.checked_sub(threshold) {
+        Some(above) => (above + 1).min(MAX_CLOSED) as usize,
         None => 0,
     }
 }
@@ -58,13 +58,13 @@ mod tests {
             (20_000, 19_375),
             (1_048_576, 1_047_552),
         ] {
-            assert_eq!(mark(limit), expected, "{limit}");
+            assert_eq!(threshold(limit), expected, "{limit}");
         }
     }
 
     #[test]
-    fn the_fewer_are_left_the_more_is_given_up() {
-        let given_up = [0, 991, 992, 993, 1023, 5000].map(|number| excess(number, 992));
-        assert_eq!(given_up, [0, 0, 1, 2, 32, 32]);
+    fn the_fewer_are_free_the_more_are_closed() {
+        let closed = [0, 991, 992, 993, 1023, 5000].map(|number| excess(number, 992));
+        assert_eq!(closed, [0, 0, 1, 2, 32, 32]);
     }
 }

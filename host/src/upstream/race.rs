@@ -1,9 +1,9 @@
-//! A new TCP connection: resolve, then try addresses side by side (RFC 8305, Happy Eyeballs version 2).
+//! A new TCP connection: resolve, then try addresses concurrently (RFC 8305, Happy Eyeballs version 2).
 //!
-//! Both families are asked for at once. Connecting begins with the first IPv6 answer, or with IPv4 once IPv6 had
-//! [`RESOLUTION_DELAY`] to answer. Families take turns; a further address is tried when the one before has failed or
-//! has not answered within [`ATTEMPT_DELAY`]. The first connection wins, the others are dropped. A name that the answer
-//! for IPv4 says does not exist is not waited for any longer.
+//! Both families are resolved at once. Connecting begins with the first IPv6 address, or with IPv4 if IPv6 is not
+//! resolved [`RESOLUTION_DELAY`] later. Families alternate; the next address is tried when the previous one has failed,
+//! or has not answered within [`ATTEMPT_DELAY`]. The first connection wins, the others are dropped. If the name does
+//! not exist according to the answer for IPv4, IPv6 is not waited for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,41 +19,41 @@ use super::failure::DialFailure;
 use super::own;
 use super::resolve::{Family, ResolveError, Resolver};
 
-/// How long IPv4 addresses wait for the answer about IPv6 (RFC 8305 §3).
+/// How long IPv4 addresses wait for the IPv6 answer (RFC 8305 §3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-/// How long one attempt has before the next begins beside it (RFC 8305 §5).
+/// How long after one attempt the next one begins (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Where a TCP connection goes to, and from where.
+/// The two ends of a TCP connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Destination<'a> {
     /// A name or an IP literal.
     pub(super) host: &'a str,
-    /// The name is whole: no search domain is tried.
+    /// The name is absolute: search domains are not tried.
     pub(super) is_absolute: bool,
     pub(super) port: u16,
-    /// The addresses of `host`, if somebody knows them already.
+    /// The addresses of `host`, if they are known already.
     pub(super) addresses: &'a [IpAddr],
     /// The address that the socket is bound to. Addresses of the other family cannot be reached from it.
     pub(super) source: Option<IpAddr>,
-    /// Where this proxy listens; a connection there is [`DialFailure::Itself`]. Empty: it may go there.
+    /// The addresses on which this proxy listens; a connection there is [`DialFailure::Itself`]. Empty: it is allowed.
     pub(super) own: &'a [SocketAddr],
 }
 
 /// A new TCP connection.
 pub(super) struct Connected {
     pub(super) socket: TcpStream,
-    /// When the first address was known that was tried; none where nothing had to be resolved.
+    /// When the first address that was tried was resolved; none if nothing had to be resolved.
     pub(super) resolved_at: Option<std::time::Instant>,
 }
 
-/// Connects. Cancel safe: a dropped call closes what it had begun.
+/// Connects. Cancel safe: dropping the future closes what was opened.
 pub(super) async fn connect(
     resolver: &Resolver,
     to: Destination<'_>,
 ) -> Result<Connected, DialFailure> {
     if !to.addresses.is_empty() {
-        return Race::over(to).run(None).await;
+        return Race::between(to).run(None).await;
     }
     match to.host.parse::<IpAddr>() {
         Ok(ip) if own::leads_back(to.own, SocketAddr::new(ip, to.port)) => Err(DialFailure::Itself),
@@ -73,7 +73,7 @@ async fn attempt(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A message is written whole: waiting for more to send would only delay it.
+    // Messages are written as a whole, so waiting for more data would only delay them.
     socket.set_nodelay(true)?;
     if let Some(source) = source {
         if source.is_ipv4() != address.is_ipv4() {
@@ -86,7 +86,7 @@ async fn attempt(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
 
-/// The addresses of one name, on their way from answer to connection.
+/// The connection attempts to the addresses of one name.
 struct Race<'a> {
     host: &'a str,
     is_absolute: bool,
@@ -98,7 +98,7 @@ struct Race<'a> {
     last_family: Option<Family>,
     resolved_at: Option<std::time::Instant>,
     attempts: FuturesUnordered<Attempt>,
-    /// When the next address may be tried beside the running attempts.
+    /// When the next address may be tried, concurrently with running attempts.
     next_at: Instant,
     last_error: Option<io::Error>,
 }
@@ -121,8 +121,8 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Between addresses that are known already; the family of the first one begins.
-    fn over(to: Destination<'a>) -> Self {
+    /// For addresses that are known already; begins with the family of the first one.
+    fn between(to: Destination<'a>) -> Self {
         let (v6, v4) = to.addresses.iter().partition(|ip| ip.is_ipv6());
         let begins_with_v4 = to.addresses.first().is_some_and(IpAddr::is_ipv4);
         Self {
@@ -159,7 +159,7 @@ impl<'a> Race<'a> {
                         Ok(found) => self.v6 = found.into(),
                         Err(error) => no_v6 = error,
                     }
-                    // Nobody has to wait for this answer any more.
+                    // IPv4 no longer waits for this answer.
                     if self.attempts.is_empty() {
                         self.next_at = Instant::now();
                     }
@@ -182,7 +182,8 @@ impl<'a> Race<'a> {
                         });
                     }
                     Err(error) => {
-                        // What another address said tells more than that this one is out of the source's reach.
+                        // The error of another address is more useful than that this one has the wrong family for the
+                        // source.
                         if self.last_error.is_none() || error.kind() != io::ErrorKind::AddrNotAvailable {
                             self.last_error = Some(error);
                         }

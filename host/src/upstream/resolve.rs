@@ -1,8 +1,8 @@
-//! Resolves names to addresses: a cache over DNS, or over the system resolver if configured.
+//! Resolves names to addresses: a cache in front of DNS, or of the system resolver if configured.
 //!
-//! A and AAAA are asked for at the same time; the caller gets the addresses of each family as they arrive, because
-//! connecting may begin before the slower answer is there (RFC 8305 §3). Answers are kept for their time to live
-//! within bounds, failures for a short time.
+//! A and AAAA are queried concurrently; the caller gets the addresses of each family separately, because connecting can
+//! begin before the slower answer arrives (RFC 8305 §3). Answers are cached for their time to live, within limits,
+//! failures for a short time.
 //!
 //! `localhost` and names below it are both loopback addresses, regardless of files or name servers (RFC 6761 §6.3), as
 //! in curl and browsers. A name in the hosts file is resolved only from there, as with getaddrinfo: name servers are
@@ -35,33 +35,33 @@ use hosts::Hosts;
 use servers::NameServers;
 use settings::Settings;
 
-/// Names kept at most; past it the cache starts anew.
+/// The number of cached answers; if it is exceeded, the cache is cleared.
 const CACHE_LEN: usize = 4096;
-/// The longest that a look-up takes, so that a client has its answer within five seconds.
+/// The longest time for a look-up, so that a client has a response within five seconds.
 const LIMIT: Duration = Duration::from_millis(4500);
-/// How long it is remembered that nobody could be asked: a network comes back at any moment.
+/// How long it is cached that no server could be reached, because the network may return at any moment.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
-/// What looks names up for one worker.
+/// The resolver of a worker.
 pub(crate) struct Resolver {
     kind: ResolverKind,
-    /// What the operator has configured; otherwise what `files` say.
+    /// The configured name servers; otherwise, those in `files` are used.
     configured: Option<Arc<Settings>>,
     files: Arc<NameFiles>,
-    /// Of what is taken from `files`.
+    /// The generation of `files` that is in use.
     generation: Cell<u64>,
     hosts: RefCell<Arc<Hosts>>,
     settings: RefCell<Option<Arc<Settings>>>,
-    /// None: the system's resolver is asked.
+    /// None: the system resolver is used.
     servers: RefCell<Option<Rc<NameServers>>>,
     cache: RefCell<HashMap<CacheKey, Cached>>,
-    /// For each look-up.
+    /// The longest time for a look-up.
     limit: Duration,
     max_ttl: Duration,
     negative_ttl: Duration,
 }
 
-/// What an answer is kept under.
+/// The key of a cached answer.
 #[derive(PartialEq, Eq, Hash)]
 struct CacheKey {
     host: Box<str>,
@@ -75,7 +75,7 @@ struct Cached {
 }
 
 impl Resolver {
-    /// `connect_limit` is for a whole connection; a look-up ends before that.
+    /// `connect_limit` applies to a whole connection; a look-up takes less.
     ///
     /// # Errors
     /// The name servers cannot be used.
@@ -107,8 +107,8 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Takes in what the machine's files say, if they have changed. To be called before the look-ups of a name, so that
-    /// both families ask the same servers.
+    /// Uses the new content of the system's files, if they have changed. To be called before both look-ups of a name,
+    /// so that they use the same servers.
     pub(crate) async fn refresh(&self) {
         self.files.refresh().await;
         if self.files.generation() != self.generation.get()
@@ -118,13 +118,13 @@ impl Resolver {
         }
     }
 
-    /// Takes over what the files say.
+    /// Uses the current content of the files.
     fn adopt(&self) -> io::Result<()> {
         let known = self.files.known();
         self.generation.set(known.generation);
         self.hosts.replace(known.hosts);
         if self.kind == ResolverKind::System {
-            // Whatever has changed, the system may now have another answer.
+            // The system may have other answers now.
             self.cache.borrow_mut().clear();
             return Ok(());
         }
@@ -142,8 +142,8 @@ impl Resolver {
         Ok(())
     }
 
-    /// The addresses of `host` in one family: known by definition, from the hosts file, from the cache, or asked for; an
-    /// absolute name without the search domains.
+    /// The addresses of `host` in one family: fixed ones, those from the hosts file or the cache, or the result of a
+    /// query. Search domains do not apply to an absolute name.
     pub(crate) async fn lookup(
         &self,
         host: &str,
@@ -173,14 +173,14 @@ impl Resolver {
         let (generation, servers) = (self.generation.get(), self.servers.borrow().clone());
         let (addresses, ttl) = match servers {
             Some(servers) => servers.look_up(host, is_absolute, family, self.limit).await,
-            None => ask_system(host, family, self.limit).await,
+            None => query_system(host, family, self.limit).await,
         };
         let ttl = match &addresses {
             Ok(_) => ttl.min(self.max_ttl),
             Err(error) if error.is_denial() => self.negative_ttl,
             Err(_) => self.negative_ttl.min(FAILURE_TTL),
         };
-        // What was asked of servers that are no longer ours is nothing to remember.
+        // Answers of servers that are no longer configured are not cached.
         if generation == self.generation.get() {
             self.remember(key, addresses.clone(), ttl);
         }
@@ -213,7 +213,7 @@ impl Resolver {
     }
 }
 
-/// As [`CacheKey`], to be looked up.
+/// A borrowed [`CacheKey`].
 #[derive(Clone, Copy, Hash)]
 struct CacheKeyRef<'a> {
     host: &'a str,
@@ -233,8 +233,8 @@ fn is_localhost(host: &str) -> bool {
         .is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// getaddrinfo tells no time to live: the configured maximum counts.
-async fn ask_system(host: &str, family: Family, limit: Duration) -> Resolution {
+/// getaddrinfo does not return a time to live, so the configured maximum applies.
+async fn query_system(host: &str, family: Family, limit: Duration) -> Resolution {
     let asked = tokio::time::timeout(limit, tokio::net::lookup_host((host, 0))).await;
     let answer = match asked {
         Ok(Ok(found)) => {
@@ -252,7 +252,7 @@ async fn ask_system(host: &str, family: Family, limit: Duration) -> Resolution {
     (answer, Duration::MAX)
 }
 
-/// What getaddrinfo says is known in words only: those of glibc, of musl, and of macOS and the BSDs.
+/// Interprets the error text of getaddrinfo: that of glibc, musl, macOS and the BSDs.
 fn system_error(text: &str) -> ResolveError {
     const UNKNOWN: [&str; 4] = [
         "Name or service not known",
@@ -261,10 +261,10 @@ fn system_error(text: &str) -> ResolveError {
         "hostname nor servname provided",
     ];
     const NO_ADDRESS: [&str; 2] = ["No address associated with", "Name has no usable address"];
-    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
-    if says(&UNKNOWN) {
+    let contains = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if contains(&UNKNOWN) {
         ResolveError::NoSuchHost
-    } else if says(&NO_ADDRESS) {
+    } else if contains(&NO_ADDRESS) {
         ResolveError::NoAddress
     } else {
         let reason = text.rsplit("address information: ").next().unwrap_or(text);

@@ -1,4 +1,4 @@
-//! The way to an upstream: what to reach, and how.
+//! The route to an upstream: the destination, and how to reach it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,42 +9,43 @@ use super::parent::{Parent, ParentScheme};
 use super::tls::{HttpVersions, TlsNumber};
 use crate::http1::{RequestForm, Scheme};
 
-/// Where an exchange goes, and on which way. Borrows everything: the ordinary route costs nothing to make.
+/// The destination of an exchange, and how to reach it. Borrows everything, so an ordinary route costs nothing to
+/// create.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {
     /// The destination: a name or an IP literal without brackets, in lower case.
     pub(crate) host: &'a str,
-    /// `host` is a whole name: the search domains of this machine are not tried.
+    /// `host` is an absolute name: the search domains of this machine are not tried.
     pub(crate) is_absolute: bool,
     pub(crate) port: u16,
-    /// The host to connect to in place of `host`, which TLS is verified for all the same. Where `addresses` are given, they
-    /// are its.
+    /// The host to connect to instead of `host`; TLS is still verified for `host`. `addresses`, if given, are those of
+    /// this host.
     pub(crate) front: Option<&'a str>,
     /// `Https`: TLS with the destination, verified as `host`.
     pub(crate) scheme: Scheme,
-    /// What TLS with the destination offers.
+    /// What is offered in TLS with the destination.
     pub(crate) versions: HttpVersions,
-    /// Whose TLS the connection is made with, if any.
+    /// The TLS client that makes the connection, if any.
     pub(crate) tls: TlsNumber,
     /// The proxy to go through.
     pub(crate) parent: Option<&'a Parent>,
-    /// The client wants to send bytes of its own (CONNECT): parents connect through, whatever the scheme.
+    /// The client sends arbitrary bytes (CONNECT): a parent is asked for a connection, regardless of the scheme.
     pub(crate) is_tunnel: bool,
-    /// Addresses of `host` that need no resolving, if there are any. Families take turns, beginning with that of the
-    /// first. Not used with a parent, which resolves by itself.
+    /// The addresses of `host`, if it need not be resolved. Families alternate, beginning with that of the first
+    /// address. Not used with a parent, which resolves names itself.
     pub(crate) addresses: &'a [IpAddr],
-    /// That `host` is at `addresses` is what a client says: it may be somebody else.
+    /// Only the client claims that `host` is at `addresses`, which may be false.
     pub(crate) is_claimed: bool,
-    /// Whether the destination may be this proxy itself.
+    /// Whether the destination may be this proxy.
     pub(crate) may_lead_back: bool,
     /// The address that the outgoing socket is bound to.
     pub(crate) source: Option<IpAddr>,
-    /// The value of Via for a parent that is sent CONNECT; empty for none.
+    /// The value of Via in CONNECT requests to a parent; empty for none.
     pub(crate) via: &'a [u8],
 }
 
 impl<'a> Route<'a> {
-    /// Straight to `host` in clear, as most requests go; see [`Connector::route`](super::Connector::route).
+    /// The route of most requests, directly to `host` without TLS; see [`Connector::route`](super::Connector::route).
     pub(super) fn direct(host: &'a str, port: u16) -> Self {
         Self {
             host,
@@ -69,7 +70,7 @@ impl<'a> Route<'a> {
         self.front.unwrap_or(self.host)
     }
 
-    /// How requests are written on this way.
+    /// The form in which requests are written.
     pub(crate) fn request_form(&self) -> RequestForm<'a> {
         match self.parent {
             Some(parent) if self.is_absolute_form() => RequestForm::Absolute {
@@ -81,12 +82,12 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The address at which `host` is claimed to be; none where the proxy knows by itself.
+    /// The address at which a client claims `host` to be; none if the proxy resolves it.
     pub(super) fn claimed_at(&self) -> Option<IpAddr> {
         self.addresses.first().copied().filter(|_| self.is_claimed)
     }
 
-    /// Whether the parent is sent the requests themselves, and not asked for a connection to their destination.
+    /// Whether requests are sent to the parent itself, instead of through a connection to their destination.
     pub(super) fn is_absolute_form(&self) -> bool {
         let speaks_http = self
             .parent
@@ -94,7 +95,7 @@ impl<'a> Route<'a> {
         speaks_http && !self.is_tunnel && self.scheme == Scheme::Http
     }
 
-    /// Writes `host:port` as CONNECT needs it.
+    /// `host:port`, as in CONNECT.
     pub(super) fn authority(&self) -> String {
         let authority = Authority {
             host: Cow::Borrowed(self.connect_host()),

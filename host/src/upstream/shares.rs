@@ -1,11 +1,13 @@
-//! HTTP/2 connections of one route, and the requests that wait for a stream.
+//! The HTTP/2 connections for one route, and the queue of requests that wait for a stream.
 //!
-//! Who finds no room waits in a queue, first come first served. It is served by a stream that ends, or by a connection
-//! that somebody in the queue is given the turn to make. One is made at first; once it is known how many streams an
-//! upstream allows, as many as those who wait need, [`MAX_DIALS`] at once. If making one fails, its maker fails with it and
-//! the turn goes to the next. If it turns out to be HTTP/1.1, all who wait make connections of their own.
+//! A request that finds no free stream waits in a queue, first come, first served. It gets a stream that becomes free,
+//! or the turn to make a connection. At first, one connection is made; once it is known how many streams the upstream
+//! allows, as many as the queue needs, at most [`MAX_DIALS`] at once. If a connection fails, the request that made it
+//! fails, and the next one gets the turn. If a connection turns out to be HTTP/1.1, all waiting requests make their own
+//! connections.
 //!
-//! Nobody is forgotten: while somebody waits there is room for nobody, and somebody makes a connection.
+//! While the queue is not empty, there is no free stream that its first request could use, and a connection is being
+//! made.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,10 +19,10 @@ use std::time::{Duration, Instant};
 use crate::http2::client::{CapacityListener, Client};
 use crate::transport::Channel;
 
-/// Connections along one route that are being made at once, while others wait for them.
+/// How many connections for one route are made at once while requests wait for them.
 const MAX_DIALS: usize = 8;
 
-/// What is shared along one route.
+/// The HTTP/2 connections for one route.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     state: RefCell<State>,
@@ -33,24 +35,24 @@ struct State {
     /// The number of the last one.
     made: usize,
     waiting: VecDeque<Rc<Waiter>>,
-    /// Waiters in the queue that nobody has dropped.
+    /// The number of waiters in the queue, without cancelled ones.
     in_queue: usize,
-    /// Those of them that take a stream of any connection.
+    /// Those of them that accept a stream of any connection.
     unconditional: usize,
     dials: usize,
-    /// Streams that the last connection allowed; 0 before there was one.
+    /// How many streams the last connection allowed; 0 if there was none yet.
     streams: usize,
-    /// Connections along the route are HTTP/1.1: no use in waiting for one another.
+    /// Connections for this route are HTTP/1.1, so requests do not wait for each other.
     is_http1: bool,
 }
 
-/// One that waits.
+/// A request that waits.
 #[derive(Debug, Default)]
 struct Waiter {
     grant: RefCell<Option<Grant>>,
     waker: RefCell<Option<Waker>>,
     is_gone: Cell<bool>,
-    /// The number of the first connection that will do; 0: any.
+    /// The number of the first connection that it accepts; 0: any.
     since: usize,
 }
 
@@ -63,7 +65,7 @@ impl Waiter {
     }
 }
 
-/// What waiting came to.
+/// What a waiting request gets.
 #[derive(Debug)]
 enum Grant {
     Stream(SharedStream),
@@ -71,7 +73,7 @@ enum Grant {
     Alone,
 }
 
-/// A stream that counts as open, and the connection that it is one of many on.
+/// A stream that counts as open, and its connection.
 #[derive(Debug)]
 pub(crate) struct SharedStream {
     pub(crate) channel: Rc<dyn Channel>,
@@ -87,9 +89,9 @@ impl SharedStream {
     }
 }
 
-/// Whether the caller may make a connection.
+/// What [`Shares::enter`] returns.
 pub(crate) enum Turn {
-    /// Not needed: here is a stream.
+    /// The caller uses this stream.
     Stream(SharedStream),
     /// The caller makes a connection, and others wait for the result.
     Granted(DialTurn),
@@ -97,15 +99,15 @@ pub(crate) enum Turn {
     NotNeeded,
 }
 
-/// The right to make a connection that others wait for. Dropped unused, it goes to the next.
+/// The turn to make a connection for which others wait. If it is dropped unused, the next request gets it.
 pub(crate) struct DialTurn {
     shares: Rc<Shares>,
 }
 
 impl Shares {
-    /// A stream, the turn to make a connection, or the news that it is no use to wait. Those who have come before are
-    /// served before. `wants_new`: no stream of a connection that is there already. The caller bounds the time. Cancel safe:
-    /// what was granted in vain goes to the next.
+    /// Waits for a stream or the turn to make a connection, behind earlier requests; returns at once if waiting is
+    /// useless. `wants_new`: no stream of an existing connection. The caller limits the time. Cancel safe: an unused
+    /// grant goes to the next request.
     pub(crate) async fn enter(self: Rc<Self>, wants_new: bool) -> Turn {
         if self.state.borrow().is_http1 {
             return Turn::NotNeeded;
@@ -139,21 +141,21 @@ impl Shares {
         }
     }
 
-    /// A stream of a connection that has room, if nobody waits for it.
+    /// A stream of a connection that can open one, if no request in the queue could use it.
     pub(super) fn open(&self) -> Option<SharedStream> {
         let state = self.state.borrow();
         match state.unconditional {
-            0 => state.roomy(0).map(SharedStream::on),
+            0 => state.available(0).map(SharedStream::on),
             _ => None,
         }
     }
 
-    /// A connection that has room.
+    /// A connection that can open a stream.
     pub(super) fn client(&self) -> Option<Client> {
-        self.state.borrow().roomy(0).cloned()
+        self.state.borrow().available(0).cloned()
     }
 
-    /// Lets everybody along the route use a connection; a stream of it for whoever has made it.
+    /// Shares a new connection; returns a stream of it for the request that has made it.
     pub(super) fn share(self: &Rc<Self>, client: Client) -> SharedStream {
         let this: Rc<Self> = Rc::clone(self);
         let listener: Rc<dyn CapacityListener> = this;
@@ -170,9 +172,9 @@ impl Shares {
         stream
     }
 
-    /// Gives room and turns to those who wait, in their order.
+    /// Serves the queue, in order.
     fn serve(&self) {
-        // What is granted is dropped outside of the borrow if nobody takes it.
+        // Outside of the borrow, because an unused grant may be dropped.
         while let Some((waiter, grant)) = self.next_grant() {
             waiter.grant(grant);
         }
@@ -198,7 +200,8 @@ impl Shares {
         Some((waiter, grant))
     }
 
-    /// Closes what has been idle for so long or is of no further use; whether there is anything left.
+    /// Closes connections that have been idle for `idle` or cannot be used any longer. Returns whether anything is
+    /// left.
     pub(super) fn sweep(&self, now: Instant, idle: Duration) -> bool {
         let state = &mut *self.state.borrow_mut();
         let is_old = |since| now.saturating_duration_since(since) >= idle;
@@ -208,8 +211,8 @@ impl Shares {
         !state.clients.is_empty() || state.in_queue > 0 || state.dials > 0
     }
 
-    /// Closes connections without a stream; how many there were.
-    pub(super) fn give_up_idle(&self) -> usize {
+    /// Closes connections without streams. Returns how many.
+    pub(super) fn close_idle(&self) -> usize {
         let clients = &mut self.state.borrow_mut().clients;
         let before = clients.len();
         clients.retain(|(_, client)| client.is_idle_since().is_none());
@@ -228,22 +231,22 @@ impl Shares {
 }
 
 impl State {
-    /// The oldest connection from number `since` on that takes another stream: so the newer ones may become idle.
-    fn roomy(&self, since: usize) -> Option<&Client> {
+    /// The oldest connection from number `since` on that can open a stream, so that newer ones may become idle.
+    fn available(&self, since: usize) -> Option<&Client> {
         let mut clients = self.clients.iter();
         let found = clients.find(|(number, client)| *number >= since && client.can_open());
         found.map(|(_, client)| client)
     }
 
-    /// A stream for the first in the queue that one will do for, and where that one stands.
+    /// A stream for the first request in the queue that accepts one, and the place of that request.
     fn next_stream(&self) -> Option<(usize, SharedStream)> {
-        // Mostly there is no room, or it is for the first one.
-        self.roomy(0)?;
+        // Usually there is no free stream, or the first request accepts it.
+        self.available(0)?;
         let mut waiting = self.waiting.iter().enumerate();
         waiting.find_map(|(at, waiter)| {
             let client = match waiter.is_gone.get() {
                 true => None,
-                false => self.roomy(waiter.since),
+                false => self.available(waiter.since),
             };
             client.map(|client| (at, SharedStream::on(client)))
         })
@@ -259,7 +262,7 @@ impl State {
         self.unconditional -= usize::from(waiter.since == 0);
     }
 
-    /// Connections to be made for those who wait, and for those who make one.
+    /// How many connections should be in the making for the queue and for the requests that make them.
     fn wanted_dials(&self) -> usize {
         match self.streams {
             0 => 1,
@@ -270,7 +273,7 @@ impl State {
     }
 }
 
-/// Streams have ended.
+/// A stream has ended.
 impl CapacityListener for Shares {
     fn capacity_freed(&self) {
         if self.state.borrow().in_queue > 0 {
@@ -288,12 +291,12 @@ struct QueuePlace {
 impl Drop for QueuePlace {
     fn drop(&mut self) {
         if Rc::strong_count(&self.waiter) > 1 {
-            // It is in the queue still.
+            // It is still in the queue.
             self.waiter.is_gone.set(true);
             self.shares.state.borrow_mut().count_out(&self.waiter);
         }
         match self.waiter.grant.take() {
-            // A stream that ends unused makes room.
+            // Dropping an unused stream serves the queue.
             Some(Grant::Stream(stream)) => drop(stream),
             Some(Grant::Dial) => self.shares.end_dial(),
             Some(Grant::Alone) | None => {}
@@ -302,12 +305,12 @@ impl Drop for QueuePlace {
 }
 
 impl DialTurn {
-    /// It has turned out to be HTTP/1.1.
+    /// The connection turned out to be HTTP/1.1.
     pub(crate) fn found_http1(self) {
         self.shares.state.borrow_mut().is_http1 = true;
     }
 
-    /// There is no TLS. What all who wait make of that differs, so that each finds out by itself.
+    /// The upstream does not speak TLS. Waiting requests react to that differently, so each makes its own connection.
     pub(crate) fn found_no_tls(self) {
         let waiting = std::mem::take(&mut self.shares.state.borrow_mut().waiting);
         for waiter in waiting.into_iter().filter(|waiter| !waiter.is_gone.get()) {
@@ -316,7 +319,7 @@ impl DialTurn {
         }
     }
 
-    /// It is HTTP/2, and shared from now on; a stream of it.
+    /// The connection is HTTP/2, and shared from now on. Returns a stream of it.
     pub(crate) fn found_http2(self, client: Client) -> SharedStream {
         self.shares.share(client)
     }

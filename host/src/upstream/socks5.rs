@@ -1,7 +1,7 @@
 //! SOCKS version 5 as its client (RFC 1928), with user name and password (RFC 1929).
 //!
-//! Names go to the proxy as names, so that it resolves them. Answers are decoded from what has been received so far:
-//! `None` is "not yet". What the proxy sends behind its last answer comes from the destination and stays buffered.
+//! Names are sent as names, so the proxy resolves them. Replies are decoded from what has been received so far: `None`
+//! means that bytes are missing. Bytes after the last reply come from the destination and stay buffered.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::route::Route;
 use crate::stream::{MessageStream, Reader};
 
 const VERSION: u8 = 5;
-/// The version of the exchange of RFC 1929.
+/// The version of the authentication of RFC 1929.
 const PASSWORD_VERSION: u8 = 1;
 const NO_AUTHENTICATION: u8 = 0;
 const PASSWORD: u8 = 2;
@@ -22,7 +22,7 @@ const IPV4: u8 = 1;
 const NAME: u8 = 3;
 const IPV6: u8 = 4;
 
-/// Asks for a connection to the destination of `route`. The caller bounds the whole; `stall` bounds single writes.
+/// Requests a connection to the destination of `route`. The caller limits the total time; `stall` limits single writes.
 pub(super) async fn handshake(
     stream: &mut MessageStream,
     route: &Route<'_>,
@@ -48,7 +48,7 @@ pub(super) async fn handshake(
     receive(&mut reader, decode_reply).await
 }
 
-/// Reads until `decode` has its value, and consumes no more than that value's bytes.
+/// Reads until `decode` returns a value, and consumes only the bytes of that value.
 async fn receive<T>(
     reader: &mut Reader<'_>,
     decode: impl Fn(&[u8]) -> Decoded<T>,
@@ -64,7 +64,7 @@ async fn receive<T>(
     }
 }
 
-/// A value and the bytes it took, or nothing as long as bytes are missing.
+/// A value and its length in bytes; `None` while bytes are missing.
 type Decoded<T> = Result<Option<(T, usize)>, SocksError>;
 
 fn greeting(credentials: Option<&Credentials>) -> Vec<u8> {
@@ -103,7 +103,7 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, SocksError> {
     Ok(request)
 }
 
-/// Writes bytes behind their number. Longer ones are refused where they come from.
+/// Writes the length and the bytes. The callers have refused more than 255.
 fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
     out.push(len);
@@ -128,7 +128,7 @@ fn decode_login(received: &[u8]) -> Decoded<()> {
     }
 }
 
-/// The address in the answer is of no use to us, but it has to be read over.
+/// Skips the address in the reply, which is not needed.
 fn decode_reply(received: &[u8]) -> Decoded<()> {
     match *received {
         [] | [VERSION] => return Ok(None),

@@ -1,10 +1,10 @@
 //! TLS to upstreams: trusted certificates, offered protocols, client certificates, and the handshake.
 //!
-//! The machine's trust store is read when the first connection needs it, away from the workers' threads; the files of
-//! the configuration are read at the start, so that a wrong one is known then. All workers share one client. It has a
-//! configuration of rustls, with a store of sessions of its own, for each certificate that it may show, and for hosts
-//! that are verified apart from those that are not: no session begun as one of them is resumed as another. Only TLS
-//! 1.2 and 1.3 are spoken.
+//! The system's trust store is read when the first connection needs it, outside of the workers' threads; the files of
+//! the configuration are read at startup, so that errors in them are reported then. All workers share one client. It
+//! has a rustls configuration, with its own session store, for each client certificate, separately for verified and
+//! unverified hosts: a session is never resumed with another identity or another verification. Only TLS 1.2 and 1.3 are
+//! supported.
 
 mod fault;
 mod lenient;
@@ -34,7 +34,7 @@ use roots::ExtraRoots;
 use sessions::Sessions;
 use verifier::{Trust, Verifier};
 
-/// Hosts that are remembered as warned of; for further ones there is no warning.
+/// The number of unverified hosts about which a warning is logged; there is none for further ones.
 const MAX_WARNED_HOSTS: usize = 1024;
 
 /// The TLS client that all workers share.
@@ -43,21 +43,21 @@ pub(crate) struct TlsClient {
     number: TlsNumber,
     provider: Arc<CryptoProvider>,
     extra_roots: ExtraRoots,
-    /// With the machine's, once somebody has needed them.
+    /// Those and the system's, once a connection has needed them.
     roots: OnceLock<Arc<RootCertStore>>,
     insecure: InsecureHosts,
-    /// The first one that is for a host counts; the last one is for all of them.
+    /// The first one that matches a host is used; the last one matches all hosts.
     identities: Vec<Identity>,
     key_log: Arc<dyn KeyLog>,
 }
 
-/// Tells one TLS client of the process from all others: connections that were made by one are not used for another, which
-/// may trust somebody else.
+/// Identifies a TLS client of the process: a connection that was made by one is not reused by another, which may trust
+/// other certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct TlsNumber(u32);
 
 impl TlsNumber {
-    /// Stands for connections without TLS.
+    /// For connections without TLS.
     pub(super) const NONE: Self = Self(0);
 
     fn next() -> Self {
@@ -66,41 +66,41 @@ impl TlsNumber {
     }
 }
 
-/// The versions of HTTP that may be spoken over TLS; in clear it is always HTTP/1.1.
+/// The HTTP versions that are offered in TLS; without TLS it is always HTTP/1.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum HttpVersions {
     #[default]
     Http1,
-    /// HTTP/2 or HTTP/1.1, as the destination likes: see [`MessageStream::speaks_http2`].
+    /// HTTP/2 or HTTP/1.1; the destination chooses, see [`MessageStream::speaks_http2`].
     ///
     /// [`MessageStream::speaks_http2`]: crate::stream::MessageStream::speaks_http2
     Any,
-    /// None: TLS names no protocol (ALPN), for what may be something else than HTTP.
+    /// None: no protocol is offered (ALPN), because it may be another one than HTTP.
     Unnamed,
 }
 
-/// A file that TLS towards upstreams needs cannot be used.
+/// A file that TLS to upstreams needs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsClientError {
     /// A file of extra trust roots.
     #[error(transparent)]
     CaFile(#[from] CaFileError),
-    /// A certificate to show, or its key.
+    /// A client certificate or its key.
     #[error(transparent)]
     ClientCertificate(#[from] KeyPairError),
 }
 
-/// Who we are to some hosts.
+/// The client certificate for certain hosts.
 #[derive(Debug)]
 struct Identity {
     hosts: Vec<HostPattern>,
-    /// What is shown to those that ask; none: nothing.
+    /// Sent to hosts that request one; `None`: no certificate.
     certificate: Option<Arc<dyn ResolvesClientCert>>,
     verified: OnceLock<Offers>,
     unverified: OnceLock<Offers>,
 }
 
-/// Configurations that differ in the HTTP versions they offer, and share everything else, sessions too.
+/// Configurations that offer different HTTP versions, and share everything else, including sessions.
 #[derive(Debug)]
 struct Offers {
     http1: Arc<ClientConfig>,
@@ -108,7 +108,7 @@ struct Offers {
     unnamed: Arc<ClientConfig>,
 }
 
-/// The hosts whose certificates nobody looks at.
+/// The hosts whose certificates are not verified.
 #[derive(Debug)]
 struct InsecureHosts {
     patterns: Vec<HostPattern>,
@@ -119,7 +119,7 @@ impl TlsClient {
     /// The certificates of `insecure_hosts` are not verified.
     ///
     /// # Errors
-    /// A file cannot be read, or does not hold what it is for.
+    /// A file cannot be read, or has the wrong content.
     pub(crate) fn new(
         config: &TlsConfig,
         insecure_hosts: &[HostPattern],
@@ -146,8 +146,8 @@ impl TlsClient {
         self.number
     }
 
-    /// Takes the client's part in a handshake with `name`, a host name or an IP literal in its canonical form.
-    /// `is_claimed`: that the peer is this host is what a client says.
+    /// Performs a handshake, as its client, with `name`, a host name or an IP literal in canonical form. `is_claimed`:
+    /// only a client claims that the peer is this host.
     pub(crate) async fn handshake(
         self: &Arc<Self>,
         name: &str,
@@ -187,7 +187,7 @@ impl TlsClient {
     ) -> Arc<ClientConfig> {
         let skips_verification = self.insecure.include(name);
         let identity = match is_claimed && skips_verification {
-            // Whoever it is, a certificate that is for a host is not shown to it.
+            // The peer may be another host, so it gets no client certificate.
             true => self.anonymous(),
             false => self.identity(name),
         };
@@ -231,7 +231,7 @@ impl TlsClient {
         }
         let client = Arc::clone(self);
         let loaded = tokio::task::spawn_blocking(move || client.load_roots()).await;
-        // Only a runtime that is shutting down runs no such task.
+        // Fails only if the runtime is shutting down.
         loaded.unwrap_or_else(|_| self.load_roots())
     }
 
@@ -306,7 +306,7 @@ impl InsecureHosts {
         is_among(&self.patterns, name)
     }
 
-    /// Once for each host: whether there is something to warn of.
+    /// Whether a warning about this host is due; true once for each host.
     fn is_first(&self, name: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = warned.len() < MAX_WARNED_HOSTS && !warned.contains(name);
@@ -321,7 +321,7 @@ fn is_among(patterns: &[HostPattern], name: &str) -> bool {
     patterns.iter().any(|pattern| pattern.matches(name))
 }
 
-/// Secrets are written only where the configuration and the environment both ask for it.
+/// Secrets are written only if both the configuration and the environment request it.
 fn key_log(is_wanted: bool) -> Arc<dyn KeyLog> {
     if !is_wanted {
         return Arc::new(NoKeyLog {});
@@ -331,7 +331,7 @@ fn key_log(is_wanted: bool) -> Arc<dyn KeyLog> {
         tracing::warn!("tls.key_log is on, but SSLKEYLOGFILE is not set: no secrets are written");
         return log;
     };
-    // rustls has made the file, and says nothing if it could not.
+    // rustls has created the file, and does not report errors.
     let opened = OpenOptions::new().append(true).open(&path);
     let path = path.display();
     match opened {
@@ -341,7 +341,7 @@ fn key_log(is_wanted: bool) -> Arc<dyn KeyLog> {
     log
 }
 
-/// The name to verify; the dot that ends an absolute name is in no certificate.
+/// The name to verify. Certificates contain no names with a final dot.
 fn server_name(name: &str) -> Result<ServerName<'static>, TlsFailure> {
     let relative = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(relative.to_owned())

@@ -1,7 +1,7 @@
-//! An exchange without a proxy: the views a hook reads and the callbacks it edits by.
+//! An exchange without a proxy: the views that a hook reads, and the callbacks by which it edits.
 //!
-//! Keeps everything owned and rebuilds the views after each edit. Refuses what the proxy refuses: bad names and
-//! values, fields that belong to the proxy, and edits in the wrong hook.
+//! Owns all data, and rebuilds the views after each edit. Refuses what the proxy refuses: invalid names and values,
+//! fields that belong to the proxy, and edits in the wrong hook.
 
 mod callbacks;
 mod message;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use views::Views;
 pub(super) use views::address;
 
-/// What the host knows of one exchange. Hooks reach it by address only.
+/// The host's data of an exchange. Hooks access it only by pointer.
 pub(super) struct Fake {
     pub(super) request: FakeRequest,
     pub(super) response: Option<FakeResponse>,
@@ -27,7 +27,7 @@ pub(super) struct Fake {
     pub(super) upstream_scheme: String,
     /// The address that the client's tunnel leads to, if there is one.
     pub(super) tunnel: Option<String>,
-    /// The upstream's certificate is verified for whatever name the client gives it.
+    /// The certificate of the upstream was verified for the name that the client claims.
     pub(super) is_certified: bool,
     pub(super) parent: Option<String>,
     pub(super) addresses: Vec<IpAddr>,
@@ -53,7 +53,7 @@ pub(super) struct Fake {
     views: Option<Views>,
 }
 
-/// What the exchange came to.
+/// The outcome of the exchange.
 #[derive(Clone)]
 pub(super) struct FakeSummary {
     pub(super) status: Option<u16>,
@@ -110,7 +110,7 @@ impl Fake {
         }
     }
 
-    /// Whether the running hook may do that.
+    /// Whether the running hook has this permission.
     fn may(&self, permission: Permission) -> bool {
         self.running.is_some_and(|hook| hook.may(permission))
     }

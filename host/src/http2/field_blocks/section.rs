@@ -1,5 +1,5 @@
-//! The rules for the fields of one section, a head or trailers (RFC 9113 §8.2, §8.3): which are malformed, and what `h2` is
-//! shown in the place of names and paths that it does not take.
+//! The rules for the fields of a section, a head or trailers (RFC 9113 §8.2, §8.3): which are malformed, and what
+//! replaces names and paths that `h2` does not accept.
 
 use std::rc::Rc;
 
@@ -7,12 +7,12 @@ use crate::http2::frame::PeerRole;
 use crate::http2::hpack::{Name, Value};
 use crate::http2::message::MessageError;
 
-/// What has been seen of a field section.
+/// A field section, as far as it has been read.
 pub(super) struct Section {
     peer: PeerRole,
     is_trailers: bool,
     has_field: bool,
-    /// One bit for each pseudo-field.
+    /// One bit for each pseudo-field that has occurred.
     pseudo: u8,
     pub(super) is_interim: bool,
     pub(super) path: Option<Rc<[u8]>>,
@@ -37,7 +37,7 @@ impl Section {
         self.error.get_or_insert(reason);
     }
 
-    /// What a literal name means.
+    /// Interprets a literal name.
     pub(super) fn read_name(&mut self, name: &[u8]) -> Name {
         if name.iter().any(u8::is_ascii_uppercase) {
             self.refuse(MessageError::NameUpperCase);
@@ -50,7 +50,7 @@ impl Section {
         name_of
     }
 
-    /// What a literal value means, and what is shown to `h2` in its place.
+    /// Interprets a literal value; also returns what replaces it for `h2`, if anything.
     pub(super) fn read_value(&mut self, name: Name, value: &[u8]) -> (Value, Option<Vec<u8>>) {
         let replaced = |is_taken: fn(u8) -> bool| {
             let shown = |&byte: &u8| if is_taken(byte) { byte } else { b'_' };
@@ -116,8 +116,8 @@ impl Section {
     }
 }
 
-/// The name that `h2` is shown for one that would end the connection; of the same length.
-pub(super) fn shown_name(name_of: Name, name: &[u8]) -> Option<Vec<u8>> {
+/// The name that replaces one for which `h2` would end the connection; of the same length.
+pub(super) fn replaced_name(name_of: Name, name: &[u8]) -> Option<Vec<u8>> {
     let is_known = name_of.is_pseudo() && name_of != Name::UnknownPseudo;
     if is_known && !name.iter().any(u8::is_ascii_uppercase)
         || name.iter().all(|byte| is_name_byte(*byte))
@@ -144,7 +144,7 @@ fn is_value_byte(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }
 
-/// Whether `h2` takes a byte anywhere in a path and its query, and leaves it what it is.
+/// Whether `h2` accepts a byte anywhere in a path and its query, and does not change it.
 pub(super) fn is_path_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'~')
 }

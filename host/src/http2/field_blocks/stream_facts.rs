@@ -1,4 +1,4 @@
-//! What is known of blocks that `h2` was not shown as they were, for those who meet their streams later.
+//! What `h2` does not tell about a stream, for the code that handles the stream.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -7,23 +7,23 @@ use std::task::{Context, Poll, Waker};
 
 use crate::http2::message::MessageError;
 
-/// Reasons that are kept, the newest.
+/// How many reasons are kept; older ones are dropped.
 const REASONS_KEPT: usize = 64;
-/// Paths that are kept for requests that nobody has taken yet, and their length together in bytes; past either no request
-/// is accepted.
+/// How many original paths are kept for requests that have not been accepted yet, and their total length in bytes; if
+/// either is exceeded, no more requests are accepted.
 const PATHS_KEPT: usize = 4096;
 pub(super) const PATHS_LEN_KEPT: usize = 1024 * 1024;
-/// Cancelled streams that are remembered, the newest.
+/// How many cancelled streams are remembered; older ones are forgotten.
 const CANCELLED_KEPT: usize = 1024;
 
-/// What is known of blocks that `h2` was not shown as they were.
+/// Facts about the streams of a connection, recorded as their frames pass.
 #[derive(Debug, Default)]
 pub(in crate::http2) struct StreamFacts {
     pub(super) reasons: RefCell<VecDeque<(u32, MessageError)>>,
     pub(super) paths: RefCell<VecDeque<(u32, Rc<[u8]>)>>,
     pub(super) paths_len: Cell<usize>,
     pub(super) is_unchecked: Cell<bool>,
-    /// Streams whose answer has begun before their request was whole; as many as there are channels for them.
+    /// Streams whose response has begun before their request was complete; one entry for each such channel.
     answered: RefCell<Vec<EarlyAnswer>>,
     pub(super) cancelled: RefCell<VecDeque<u32>>,
 }
@@ -32,7 +32,7 @@ pub(in crate::http2) struct StreamFacts {
 struct EarlyAnswer {
     stream: u32,
     has_ended: bool,
-    /// Whoever waits for the end.
+    /// The task that waits for the end.
     waker: Option<Waker>,
 }
 
@@ -44,7 +44,7 @@ impl StreamFacts {
         found.map(|(_, reason)| *reason)
     }
 
-    /// The path of a request, if it is another than `h2` says. Requests are asked about in the order of their streams.
+    /// The original path of a request, if `h2` has another one. To be called in the order of streams.
     pub(in crate::http2) fn take_path(&self, stream: u32) -> Option<Rc<[u8]>> {
         let mut paths = self.paths.borrow_mut();
         while paths.front().is_some_and(|(of, _)| *of <= stream) {
@@ -52,7 +52,7 @@ impl StreamFacts {
                 break;
             };
             self.paths_len.set(self.paths_len.get() - path.len());
-            // Otherwise the stream was reset before anybody took it.
+            // Otherwise the stream was reset before it was accepted.
             if of == stream {
                 return Some(path);
             }
@@ -60,12 +60,12 @@ impl StreamFacts {
         None
     }
 
-    /// Blocks are not checked any more: the connection is at its end.
+    /// Whether blocks are no longer checked, because the connection is about to end.
     pub(in crate::http2) fn is_unchecked(&self) -> bool {
         self.is_unchecked.get()
     }
 
-    /// A request to an upstream was given up before its response had ended.
+    /// Records that a request to an upstream was cancelled before its response had ended.
     pub(in crate::http2) fn add_cancelled(&self, stream: u32) {
         let mut cancelled = self.cancelled.borrow_mut();
         if cancelled.len() == CANCELLED_KEPT {
@@ -74,7 +74,8 @@ impl StreamFacts {
         cancelled.push_back(stream);
     }
 
-    /// The answer to a request begins that is not whole: from now on `h2` is not shown the end of the request's content.
+    /// Records that the response to an incomplete request begins: from now on, the end of the request is hidden from
+    /// `h2`.
     pub(in crate::http2) fn add_answered(&self, stream: u32) {
         self.answered.borrow_mut().push(EarlyAnswer {
             stream,
@@ -83,13 +84,13 @@ impl StreamFacts {
         });
     }
 
-    /// Ends what [`add_answered`](Self::add_answered) has begun.
+    /// Undoes [`add_answered`](Self::add_answered).
     pub(in crate::http2) fn forget_answered(&self, stream: u32) {
         let mut answered = self.answered.borrow_mut();
         answered.retain(|answered| answered.stream != stream);
     }
 
-    /// Whether such a request has ended without `h2` being shown it.
+    /// Whether such a request has ended, which is hidden from `h2`.
     pub(in crate::http2) fn has_ended(&self, stream: u32) -> bool {
         let answered = self.answered.borrow();
         answered
@@ -97,7 +98,7 @@ impl StreamFacts {
             .any(|answered| answered.stream == stream && answered.has_ended)
     }
 
-    /// Ready once such a request [`has_ended`](Self::has_ended). One may wait for each stream.
+    /// Ready once such a request [`has_ended`](Self::has_ended). One task can wait for each stream.
     pub(in crate::http2) fn poll_ended(&self, stream: u32, cx: &mut Context<'_>) -> Poll<()> {
         let mut answered = self.answered.borrow_mut();
         match answered.iter_mut().find(|of| of.stream == stream) {
@@ -110,7 +111,7 @@ impl StreamFacts {
         }
     }
 
-    /// Whether `h2` is not to be shown that a client's content ends here.
+    /// Whether the end of this request, which is here, is to be hidden from `h2`.
     pub(super) fn hides_end(&self, stream: u32) -> bool {
         let mut answered = self.answered.borrow_mut();
         let Some(answered) = answered.iter_mut().find(|of| of.stream == stream) else {

@@ -6,7 +6,7 @@ use super::*;
 use crate::http2::message::MessageError;
 use std::task::{Context, Waker};
 
-/// What goes on of the bytes, in the order in which it is given.
+/// What is passed on of the bytes, in order.
 fn pass(blocks: &mut FieldBlocks, pieces: &[&[u8]]) -> Vec<u8> {
     let mut passed = Vec::new();
     for piece in pieces {
@@ -16,7 +16,7 @@ fn pass(blocks: &mut FieldBlocks, pieces: &[&[u8]]) -> Vec<u8> {
         let mut room = [0; 7];
         loop {
             let mut out = ReadBuf::new(&mut room);
-            if !blocks.give(&mut out) {
+            if !blocks.read_into(&mut out) {
                 break;
             }
             passed.extend_from_slice(out.filled());

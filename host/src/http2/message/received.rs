@@ -1,4 +1,4 @@
-//! Messages of HTTP/2 peers, written as text of HTTP/1.1.
+//! Writes messages of HTTP/2 peers as HTTP/1.1 text.
 
 use h2::ext::Protocol;
 use http::header::{
@@ -15,7 +15,7 @@ use super::{
 use crate::http1::{Scheme, push_hexadecimal, reason_phrase, write_field, write_status_line};
 use crate::http2::websocket_key;
 
-/// Writes the head of a request. `path` is the one that `h2` was not shown, where there is one.
+/// Writes the head of a request. `path` is the original path, if it was replaced for `h2`.
 pub(in crate::http2) fn write_request(
     parts: &request::Parts,
     path: Option<&[u8]>,
@@ -57,7 +57,7 @@ pub(in crate::http2) fn write_request(
     write_received(headers, key.is_some(), Padding::Refused, out)?;
     let mut connection: &[u8] = b"";
     if headers.contains_key(TE) {
-        // `trailers`, or it would not have come here.
+        // `write_received` has checked that it is `trailers`.
         write_field(out, "te", b"trailers");
         connection = b"TE";
     }
@@ -86,7 +86,7 @@ pub(in crate::http2) fn write_request(
     Ok((kind, body))
 }
 
-/// What Host will say: the authority, which Host must not contradict (RFC 9113 §8.3.1).
+/// The value of Host: the authority, which a Host field must not contradict (RFC 9113 §8.3.1).
 fn request_authority(
     parts: &request::Parts,
     is_connect: bool,
@@ -128,12 +128,12 @@ fn request_authority(
     }
 }
 
-/// Whether two authorities are the same once both are normalised: case makes no difference, and a port that is missing or
-/// empty is the scheme's (RFC 3986 §6.2.3).
+/// Whether two authorities are equal when normalised: case is ignored, and a missing or empty port is the default port
+/// (RFC 3986 §6.2.3).
 fn is_same_authority(one: &[u8], other: &[u8], default_port: Option<u16>) -> bool {
     let split = |authority: &'_ [u8]| {
         let host_len = match authority.iter().rposition(|&byte| byte == b':') {
-            // The colons of an address in brackets are no port's.
+            // Colons inside of brackets do not begin a port.
             Some(colon) if !authority[colon..].contains(&b']') => colon,
             _ => authority.len(),
         };
@@ -182,8 +182,8 @@ fn write_target(
     Ok(())
 }
 
-/// Writes a path as it is. What would end the target, or the line, is written as SUB, which is refused like any control
-/// character.
+/// Writes a path unchanged, except that bytes that would end the target or the line become SUB, which is refused like
+/// any control character.
 fn write_path(path: &[u8], out: &mut Vec<u8>) {
     const SUB: u8 = 0x1a;
     let start = out.len();
@@ -195,7 +195,7 @@ fn write_path(path: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Writes the head of a response, interim ones too.
+/// Writes the head of a response, interim or final.
 pub(in crate::http2) fn write_response(
     parts: &response::Parts,
     has_content: bool,
@@ -239,7 +239,7 @@ pub(in crate::http2) fn write_response(
     Ok(body)
 }
 
-/// Writes the chunk that ends a body, with its trailers.
+/// Writes the last chunk of a body, with its trailers.
 pub(in crate::http2) fn write_last_chunk(
     trailers: Option<&HeaderMap>,
     padding: Padding,
@@ -258,14 +258,14 @@ pub(in crate::http2) fn write_last_chunk(
     Ok(())
 }
 
-/// Writes what stands before the content of a chunk.
+/// Writes the line before the content of a chunk.
 pub(in crate::http2) fn write_chunk_size(len: usize, out: &mut Vec<u8>) {
     push_hexadecimal(out, len as u64);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the fields as they came, but for those that are written elsewhere: Host, framing, TE, and the handshake of
-/// a WebSocket. The crumbs of a cookie become one field (RFC 9113 §8.2.3).
+/// Writes the received fields, except for those that are written elsewhere: Host, framing, TE, and those of a WebSocket
+/// handshake. The parts of a Cookie become one field (RFC 9113 §8.2.3).
 fn write_received(
     headers: &HeaderMap,
     is_websocket: bool,
@@ -333,7 +333,7 @@ fn write_framing(
     })
 }
 
-/// Writes Content-Length, if there is one; repeats have to be the same.
+/// Writes Content-Length, if there is one; repeated ones must be equal.
 fn write_length(headers: &HeaderMap, out: &mut Vec<u8>) -> Result<Option<u64>, MessageError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {

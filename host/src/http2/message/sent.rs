@@ -1,4 +1,4 @@
-//! Text of HTTP/1.1 that this host has written, read as messages to HTTP/2 peers.
+//! Reads HTTP/1.1 text that this host has written, for HTTP/2 peers.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use super::{OutgoingBody, RequestKind, is_connection_specific, read_length, unwr
 use crate::http1::{BodyFraming, FieldId, Scheme, Trailers};
 use crate::http2::websocket_key;
 
-/// Most fields of a head that this host writes: what it may have received, and what plugins have added.
+/// The most fields in a head that this host writes, including those that plugins have added.
 const FIELDS_BOUND: usize = 512;
 
 /// Reads a request that this host has written for the next hop, in origin form.
@@ -114,8 +114,7 @@ fn origin_uri(text: &Bytes, scheme: Scheme, host: &[u8], path: &str) -> io::Resu
     Uri::from_parts(parts).map_err(io::Error::other)
 }
 
-/// The path with those characters percent-encoded that no URI may have, which HTTP/1.1 servers take as they are and
-/// `http` refuses.
+/// The path with invalid characters percent-encoded: HTTP/1.1 servers accept them, but the crate `http` does not.
 fn encoded(path: &str) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(path.len() + 16);
     for byte in path.bytes() {
@@ -132,7 +131,7 @@ fn encoded(path: &str) -> Vec<u8> {
     encoded
 }
 
-/// Reads a response that this host has written for a client, interim ones too.
+/// Reads a response that this host has written for a client, interim or final.
 pub(in crate::http2) fn read_response(
     text: &Bytes,
     kind: &RequestKind,
@@ -168,7 +167,7 @@ pub(in crate::http2) fn read_response(
     Ok((out, body))
 }
 
-/// Whether a switch of protocols is the answer to this request (RFC 6455 §4.1).
+/// Checks that a 101 response accepts the WebSocket that the request asked for (RFC 6455 §4.1).
 fn check_accepted(headers: &HeaderMap, kind: &RequestKind) -> io::Result<()> {
     let RequestKind::WebSocket(expected) = kind else {
         return Err(unwritable("a protocol switch without a request to upgrade"));
@@ -192,7 +191,7 @@ pub(in crate::http2) fn read_trailers(trailers: &Trailers) -> io::Result<HeaderM
     Ok(map)
 }
 
-/// The fields that travel on, and the framing that those said which do not.
+/// The fields that are forwarded, and the framing that the omitted ones described.
 struct ForwardedFields {
     map: HeaderMap,
     framing: Option<BodyFraming>,
@@ -213,7 +212,7 @@ impl ForwardedFields {
                 }
                 _ => {}
             }
-            if stays(id) || is_nominated(lines, line.name) {
+            if is_omitted(id) || is_nominated(lines, line.name) {
                 continue;
             }
             let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(io::Error::other)?;
@@ -231,8 +230,8 @@ impl ForwardedFields {
     }
 }
 
-/// Whether a field is for the HTTP/1.1 connection alone, or becomes a pseudo-field (RFC 9113 §8.2.2, §8.3.1).
-fn stays(id: FieldId) -> bool {
+/// Whether a field applies to the HTTP/1.1 connection only, or becomes a pseudo-field (RFC 9113 §8.2.2, §8.3.1).
+fn is_omitted(id: FieldId) -> bool {
     matches!(
         id,
         FieldId::Host
@@ -259,7 +258,7 @@ fn has_trailers(te: &[u8]) -> bool {
         .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Whether the text is one head, as its writer promised.
+/// Checks that the text is exactly one head.
 fn check_whole(parsed: httparse::Result<usize>, text: &Bytes) -> io::Result<()> {
     match parsed {
         Ok(httparse::Status::Complete(len)) if len == text.len() => Ok(()),

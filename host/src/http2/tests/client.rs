@@ -233,7 +233,7 @@ fn a_refused_request_was_not_processed() {
             stream.write(GET).await;
             let (_request, mut respond) = upstream.next().await;
             respond.send_reset(reason);
-            // Whoever reads again is told the same.
+            // A further read returns the same error.
             for error in [stream.read_error().await, stream.read_error().await] {
                 match expected {
                     Some(expected) => assert!(

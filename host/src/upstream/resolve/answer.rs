@@ -1,4 +1,4 @@
-//! What a look-up comes to: addresses of one family, or why there are none.
+//! The result of a look-up: addresses of one family, or the reason why there are none.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,11 +8,11 @@ use std::time::Duration;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 
-/// Addresses of a name in one family that are used and kept; the others of a longer answer are left out. More are not
-/// tried within the time that a connection has, and an answer over TCP could hold 4,000.
+/// How many addresses of a name are used, per family; the rest of a longer answer is ignored. A connection attempt
+/// would not have time to try more, and an answer over TCP may contain 4,000.
 pub(super) const MAX_ADDRESSES: usize = 64;
 
-/// The address family that is asked for.
+/// The address family of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
     V4,
@@ -46,7 +46,7 @@ impl Family {
     }
 }
 
-/// Addresses, and for how long they may be kept.
+/// The result of a look-up, and how long it may be cached.
 pub(super) type Resolution = (Result<Vec<IpAddr>, ResolveError>, Duration);
 
 /// Why a name has no address.
@@ -58,19 +58,19 @@ pub(crate) enum ResolveError {
     /// The name exists and has no address of this family.
     #[error("the host has no address")]
     NoAddress,
-    /// No name server gave an answer; why, for each of them.
+    /// No name server answered; with the reason for each.
     #[error("DNS failed: {}", shown(.0))]
     NoAnswer(Arc<[ServerFault]>),
-    /// getaddrinfo failed for another reason than the name.
+    /// getaddrinfo failed for a reason other than the name.
     #[error("the system resolver failed: {0}")]
     System(String),
     /// getaddrinfo took longer than this.
     #[error("the system resolver did not answer within {} s", .0.as_secs_f32())]
     SystemTimedOut(Duration),
-    /// Longer than any name in the DNS (RFC 1035 §3.1).
+    /// RFC 1035 §2.3.4.
     #[error("the name exceeds the DNS limit of 253 bytes")]
     NameTooLong,
-    /// RFC 1035 §3.1.
+    /// RFC 1035 §2.3.4.
     #[error("a label of the name exceeds the DNS limit of 63 bytes")]
     LabelTooLong,
     /// It has no labels, or an empty one.
@@ -78,28 +78,28 @@ pub(crate) enum ResolveError {
     NameInvalid,
 }
 
-/// A name server that gave no answer, and why.
+/// A name server that did not answer, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerFault {
     pub(crate) server: SocketAddr,
     pub(crate) fault: Fault,
 }
 
-/// Why a name server gave no answer.
+/// Why a name server did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing came for this long.
+    /// Nothing arrived within this time.
     TimedOut(Duration),
-    /// The system could not reach it.
+    /// It could not be reached, according to the system.
     Unreachable(String),
-    /// It said that it cannot answer.
+    /// It returned an error.
     Code(ResponseCode),
-    /// What it sent is no answer.
+    /// It sent an invalid message.
     Malformed(String),
 }
 
 impl ResolveError {
-    /// Whether somebody who knows has said so, and not that nobody could be asked.
+    /// Whether this is an answer about the name, and not a failure to get one.
     pub(super) fn is_denial(&self) -> bool {
         !matches!(
             self,
@@ -107,7 +107,7 @@ impl ResolveError {
         )
     }
 
-    /// Whether each name server has answered, if only that it cannot.
+    /// Whether every name server has answered, if only with an error.
     pub(super) fn is_answered(&self) -> bool {
         match self {
             Self::NoAnswer(faults) => faults.iter().all(ServerFault::is_answer),
@@ -126,10 +126,10 @@ impl ResolveError {
         }
     }
 
-    /// Of the reasons why a name has no address of either family, the one that tells what is wrong with the name.
+    /// Selects the more useful of the reasons why a name has no address in either family.
     pub(in crate::upstream) fn of_both(v4: Self, v6: Self) -> Self {
         match (v4, v6) {
-            // Some servers say so of every name without an IPv6 address (RFC 4074 §4.2), but not the other way round.
+            // Some servers return NXDOMAIN for every name without an IPv6 address (RFC 4074 §4.2).
             (Self::NoAddress, Self::NoSuchHost) => Self::NoAddress,
             (Self::NoAddress, v6) => v6,
             (v4, _) => v4,
@@ -138,7 +138,7 @@ impl ResolveError {
 }
 
 impl ServerFault {
-    /// Whether the server has answered, if only to say that it cannot.
+    /// Whether the server has answered, if only with an error.
     fn is_answer(&self) -> bool {
         matches!(self.fault, Fault::Code(_))
     }
@@ -152,7 +152,7 @@ impl fmt::Display for ServerFault {
                 write!(f, "did not answer within {} s", limit.as_secs_f32())
             }
             Fault::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
-            // As the DNS writes them: SERVFAIL, REFUSED, FORMERR.
+            // In DNS spelling: SERVFAIL, REFUSED, FORMERR.
             Fault::Code(code) => {
                 write!(f, "answered {}", format!("{code:?}").to_uppercase())
             }

@@ -1,12 +1,12 @@
 //! The hosts file and resolv.conf of the machine, reloaded when they change; one copy for all workers.
 //!
-//! Whoever looks a name up asks first whether the files are due: then it looks at them (stat), at most once in
-//! [`INTERVAL`]. That is how glibc and Go notice a change of network; it needs no thread, and finds files that are
-//! replaced, links that lead elsewhere, and files that a container has mounted from outside.
+//! Before each look-up, the files are checked with stat, at most once in [`INTERVAL`]. glibc and Go detect network
+//! changes in the same way; it needs no thread, and works for replaced files, changed links, and files that are mounted
+//! into a container.
 //!
-//! A file that cannot be used (missing, not text, too long, without a name server, constantly changing while it is
-//! read) changes nothing: its last valid content remains in use, and this is logged once. A file that was written just
-//! before it was read is read again, because the writer may not have finished.
+//! If a file cannot be used (missing, not text, too long, without a name server, constantly changing while it is read),
+//! its last valid content remains in use, and this is logged once. A file that was written just before it was read is
+//! read again, because the writer may not have finished.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
@@ -23,19 +23,19 @@ use super::hosts::Hosts;
 use super::settings::Settings;
 use crate::config::{DnsConfig, Resolver};
 
-/// How often the files are looked at, at most.
+/// The shortest time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The longest resolv.conf, in bytes.
 const MAX_SETTINGS_LEN: u64 = 1024 * 1024;
-/// The longest hosts file, in bytes; lists of advertisers' hosts have some 10 MB.
+/// The longest hosts file, in bytes; block lists have some 10 MB.
 const MAX_HOSTS_LEN: u64 = 32 * 1024 * 1024;
-/// Files up to this length, in bytes, are read and taken in by the worker that notices the change.
+/// Files up to this length, in bytes, are read on the thread of the worker that detects the change.
 const SHORT: u64 = 64 * 1024;
-/// How long reading a long file is waited for; then look-ups go on with what was known.
+/// How long a look-up waits while a long file is read; then it uses the previous content.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 /// A file that was changed less than this before it was read is read again.
 const SETTLES_IN: Duration = Duration::from_secs(2);
-/// How often a file is read because it was changed while it was read.
+/// How often a file is read if it changes while it is read.
 const MAX_READS: usize = 3;
 
 /// The two files.
@@ -43,22 +43,22 @@ const MAX_READS: usize = 3;
 pub(crate) struct NameFiles {
     started: Instant,
     interval: Duration,
-    /// When the files are due, in milliseconds since `started`.
+    /// When the next check is due, in milliseconds since `started`.
     due: AtomicU64,
-    /// Held while somebody looks at the files; whoever comes meanwhile waits for what is found.
+    /// Locked while the files are checked; concurrent look-ups wait for the result.
     files: Arc<Mutex<Files>>,
     known: StdMutex<Known>,
     /// The generation of `known`.
     generation: AtomicU64,
 }
 
-/// What the files say.
+/// The content of the files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) hosts: Arc<Hosts>,
-    /// None as long as there has been no usable file, or nobody needs it.
+    /// None until there is a usable file, or if it is not needed.
     pub(super) settings: Option<Arc<Settings>>,
-    /// Counts the changes of either file.
+    /// Incremented by each change of either file.
     pub(super) generation: u64,
 }
 
@@ -77,28 +77,28 @@ struct WatchedFile<T> {
     /// In bytes.
     max_len: u64,
     parse: Parse<T>,
-    /// The file that was read last, whether it could be used or not.
+    /// Identifies what was read last, whether it could be used or not.
     stamp: Option<Stamp>,
-    /// It was read so soon after a change that it may have changed again without a trace.
+    /// It was read so soon after a change that a further change might not be visible in its metadata.
     is_fresh: bool,
-    /// Of the last content that could be used.
+    /// The digest of the last usable content.
     digest: Option<u64>,
     hasher: RandomState,
-    /// What was wrong with it at the last look.
+    /// What was wrong with it at the last check.
     last_error: Option<String>,
 }
 
-/// What tells one state of a file from another.
+/// Metadata that identifies one state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     len: u64,
     modified: Option<SystemTime>,
-    /// Device, inode, and when the inode was changed (seconds and nanoseconds).
+    /// Device, inode, and the time when the inode was changed (seconds and nanoseconds).
     inode: (u64, u64, i64, i64),
 }
 
 impl NameFiles {
-    /// Those of this machine, as they are now.
+    /// The files of this machine, with their current content.
     pub(crate) fn of_system(config: &DnsConfig) -> Self {
         Self::at(config, hosts_path(), settings_path(), INTERVAL)
     }
@@ -109,7 +109,7 @@ impl NameFiles {
         settings: PathBuf,
         interval: Duration,
     ) -> Self {
-        // The system's resolver reads them itself: here it only matters that they change.
+        // The system resolver reads them itself; only their changes matter here.
         let (parse_hosts, parse_settings): (Parse<Hosts>, Parse<Settings>) = match config.resolver {
             Resolver::Dns => (|text| Ok(Hosts::parse(text)), Settings::parse),
             Resolver::System => (|_| Ok(Hosts::default()), |_| Ok(Settings::of_servers(&[]))),
@@ -143,18 +143,18 @@ impl NameFiles {
         }
     }
 
-    /// Counts the changes.
+    /// Incremented by each change.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What the files said when they were looked at last.
+    /// The content of the files at the last check.
     pub(super) fn known(&self) -> Known {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.clone()
     }
 
-    /// Looks at the files if they are due. Cancel safe: whoever comes next does it then.
+    /// Checks the files if that is due. Cancel safe: the next caller checks them instead.
     pub(super) async fn refresh(self: &Arc<Self>) {
         if self.is_due() && timeout(READ_LIMIT, self.check()).await.is_err() {
             self.postpone();
@@ -168,7 +168,7 @@ impl NameFiles {
         }
         if files.has_long_change() {
             let this = Arc::clone(self);
-            // It goes on when nobody waits any more; then the next look-up has its result.
+            // Continues after the time limit; then the next look-up gets the result.
             let reading = tokio::task::spawn_blocking(move || this.take(&mut files));
             if let Err(error) = reading.await {
                 tracing::error!(%error, "reading the hosts file or resolv.conf failed unexpectedly");
@@ -211,7 +211,7 @@ impl NameFiles {
 }
 
 impl Files {
-    /// Whether there is something to read that takes a while.
+    /// Whether a long file has changed.
     fn has_long_change(&self) -> bool {
         let settings = self.settings.as_ref();
         self.hosts.has_long_change() || settings.is_some_and(WatchedFile::has_long_change)
@@ -232,13 +232,13 @@ impl<T> WatchedFile<T> {
         }
     }
 
-    /// What it says, if that is another thing than before.
+    /// The new content, if it has changed.
     fn check(&mut self) -> Option<T> {
         match self.read_change() {
             Ok(value) => value,
             Err(reason) => {
                 let is_known = self.last_error.as_ref() == Some(&reason);
-                // At the start there is nothing that holds.
+                // At startup there is no previous content.
                 if !is_known && self.digest.is_some() {
                     let file = self.path.display();
                     tracing::warn!(%file, reason, "cannot use the file: keeping its previous content");
@@ -282,7 +282,7 @@ impl<T> WatchedFile<T> {
         Ok(Some(value))
     }
 
-    /// The content of one moment.
+    /// The content, if it does not change while it is read.
     fn read(&mut self) -> io::Result<Vec<u8>> {
         for _ in 0..MAX_READS {
             self.stamp = None;
@@ -350,7 +350,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Never waits, as it would at a FIFO that nobody writes to.
+/// Does not block if the file is a FIFO without a writer.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -378,8 +378,8 @@ fn hosts_path() -> PathBuf {
     Path::new(&root).join(r"System32\drivers\etc\hosts")
 }
 
-/// The settings are in the registry, where no file shows that they change: they are read at the start, and with the
-/// hosts file.
+/// The settings are in the registry, where changes cannot be detected with stat: they are read at startup, and when the
+/// hosts file changes.
 #[cfg(windows)]
 fn settings_path() -> PathBuf {
     hosts_path()

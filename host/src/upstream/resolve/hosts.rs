@@ -1,8 +1,8 @@
 //! The hosts file (hosts(5)).
 //!
-//! Read as getaddrinfo reads it: a line is an address, its names and a comment, and whatever else a line is, it is
-//! skipped. A name may be anything: Docker Compose writes `my_service`. Names are compared without regard to case and
-//! to a final dot.
+//! Parsed as getaddrinfo does: a line consists of an address, its names and a comment; other lines are skipped. Names
+//! may contain any characters, such as `my_service` of Docker Compose. They are compared without regard to case and a
+//! final dot.
 
 use std::net::IpAddr;
 
@@ -22,12 +22,12 @@ impl Hosts {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         for line in text.split(|&byte| byte == b'\n') {
             let line = line.split(|&byte| byte == b'#').next().unwrap_or(line);
-            // A comment may be in any encoding.
+            // Only comments may be in another encoding.
             let Ok(line) = str::from_utf8(line) else {
                 continue;
             };
             let mut words = line.split_ascii_whitespace();
-            // An address with a zone (`fe80::1%lo0`) cannot be connected to without it.
+            // Addresses with a zone (`fe80::1%lo0`) are skipped, because they are useless without it.
             let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
                 continue;
             };
@@ -40,7 +40,7 @@ impl Hosts {
         Self { names }
     }
 
-    /// The addresses of `host`, which is in lower case; `None` if the file does not have it in any family.
+    /// The addresses of `host`, which is in lower case; `None` if the file does not contain it in either family.
     pub(super) fn addresses(
         &self,
         host: &str,
@@ -55,7 +55,7 @@ impl Hosts {
     }
 }
 
-/// Adds an address that is new, while there are fewer than [`MAX_ADDRESSES`] of its family.
+/// Adds an address, unless it is there already, or there are [`MAX_ADDRESSES`] of its family.
 fn add(addresses: &mut Vec<IpAddr>, address: IpAddr) {
     let of_family = |known: &&IpAddr| known.is_ipv6() == address.is_ipv6();
     let has_room = addresses.iter().filter(of_family).count() < MAX_ADDRESSES;

@@ -28,11 +28,11 @@ use super::answer::{Family, Fault, MAX_ADDRESSES, Resolution, ResolveError, Serv
 use super::settings::Settings;
 use super::sockets::Sockets;
 
-/// How long a server has before the next one is asked beside it.
+/// How long a server has before the next one is queried concurrently.
 const HEDGE: Duration = Duration::from_millis(500);
-/// How long the servers before the one that denies a name have to know it.
+/// How long a negative answer waits for servers that come before its own.
 const DENIAL_DELAY: Duration = Duration::from_secs(1);
-/// How long the server that answered is asked first.
+/// How long the server that answered last is queried first.
 const PREFERENCE: Duration = Duration::from_secs(30);
 /// The longest label of a name, in bytes (RFC 1035 §2.3.4).
 const MAX_LABEL_LEN: usize = 63;
@@ -42,7 +42,7 @@ pub(super) struct NameServers {
     servers: Vec<Server>,
     search: Vec<Name>,
     settings: Settings,
-    /// Whom to begin with, and until when that holds.
+    /// The server to begin with, and until when.
     preferred: Cell<(usize, Instant)>,
 }
 
@@ -52,12 +52,12 @@ struct Server {
     client: Resolver<Sockets>,
 }
 
-/// A server that is being asked.
+/// A query to a server in progress.
 type Try<'a> = Pin<Box<dyn Future<Output = (usize, Result<Resolution, Fault>)> + 'a>>;
 
 impl NameServers {
     /// # Errors
-    /// A client for one of the servers cannot be made.
+    /// A client for one of the servers cannot be created.
     pub(super) fn new(settings: Settings) -> io::Result<Self> {
         let servers = settings.servers.iter();
         let servers = servers.map(|address| Server::new(*address, &settings));
@@ -91,31 +91,32 @@ impl NameServers {
             Err(error) => return (Err(error), Duration::ZERO),
         };
         let deadline = LookupDeadline::within(limit);
-        let mut verdict = ResolveError::NoSuchHost;
+        let mut error_so_far = ResolveError::NoSuchHost;
         let last = names.len() - 1;
         for (at, name) in names.iter().enumerate() {
-            let error = match self.ask(name, family, deadline).await {
+            let error = match self.query(name, family, deadline).await {
                 (Err(error), _) => error,
                 found => return found,
             };
             match error {
                 ResolveError::NoSuchHost => {}
-                // It may be there with an address of the other family: then this is the host that is meant.
+                // If the name has an address of the other family, it is the right one, and further domains are not
+                // tried.
                 ResolveError::NoAddress if at < last => {
-                    verdict = ResolveError::NoAddress;
-                    if self.ask(name, family.other(), deadline).await.0.is_ok() {
+                    error_so_far = ResolveError::NoAddress;
+                    if self.query(name, family.other(), deadline).await.0.is_ok() {
                         break;
                     }
                 }
-                // A server that fails for one domain may know the next.
-                error if error.is_answered() && at < last => verdict = error,
+                // A server that fails for one domain may answer for the next.
+                error if error.is_answered() && at < last => error_so_far = error,
                 error => return (Err(error), Duration::ZERO),
             }
         }
-        (Err(verdict), Duration::ZERO)
+        (Err(error_so_far), Duration::ZERO)
     }
 
-    /// The names to ask for, in turn; at least one (resolv.conf(5), `ndots`).
+    /// The names to query, in order; at least one (resolv.conf(5), `ndots`).
     fn names(&self, host: &str, is_absolute: bool) -> Result<Vec<Name>, ResolveError> {
         let mut absolute = name_of(host)?;
         absolute.set_fqdn(true);
@@ -132,31 +133,32 @@ impl NameServers {
         Ok(names)
     }
 
-    /// Asks the servers for exactly this name.
-    async fn ask(&self, name: &Name, family: Family, deadline: LookupDeadline) -> Resolution {
+    /// Queries the servers for exactly this name.
+    async fn query(&self, name: &Name, family: Family, deadline: LookupDeadline) -> Resolution {
         let first = self.first();
         let count = self.servers.len();
         let mut turns = (0..self.settings.attempts)
             .flat_map(|_| 0..count)
             .map(|turn| (first + turn) % count);
-        let mut asked = 0;
+        let mut queried = 0;
         let mut tries: FuturesUnordered<Try<'_>> = FuturesUnordered::new();
-        // Servers under way, in the order of their turns.
-        let mut under_way: Vec<usize> = Vec::new();
+        // Servers with a query in progress, in their order.
+        let mut in_progress: Vec<usize> = Vec::new();
         let mut faults: Vec<ServerFault> = Vec::new();
         let mut denial: Option<Resolution> = None;
         let (mut end_at, mut next_at) = (deadline.at, Instant::now());
         loop {
-            // Each server is asked once without anybody waiting for the one before; further rounds wait.
-            let may_begin = denial.is_none() && (asked < count || tries.is_empty());
+            // In the first round, servers are queried without waiting for the previous one; in further rounds, after
+            // it.
+            let may_begin = denial.is_none() && (queried < count || tries.is_empty());
             if tries.is_empty() {
                 next_at = Instant::now();
             }
             tokio::select! {
                 biased;
                 Some((server, answer)) = tries.next() => {
-                    let is_earliest = under_way.first() == Some(&server);
-                    under_way.retain(|waiting| *waiting != server);
+                    let is_earliest = in_progress.first() == Some(&server);
+                    in_progress.retain(|waiting| *waiting != server);
                     match answer {
                         Ok(answer) if answer.0.is_ok() || is_earliest => {
                             self.prefer(server);
@@ -177,11 +179,11 @@ impl NameServers {
                 }
                 () = sleep_until(next_at), if may_begin => match turns.next() {
                     Some(server) => {
-                        asked += 1;
-                        under_way.push(server);
+                        queried += 1;
+                        in_progress.push(server);
                         next_at = Instant::now() + HEDGE;
-                        let asking = self.servers[server].ask(name, family);
-                        tries.push(Box::pin(async move { (server, asking.await) }));
+                        let query = self.servers[server].query(name, family);
+                        tries.push(Box::pin(async move { (server, query.await) }));
                     }
                     None => break,
                 },
@@ -215,14 +217,14 @@ impl NameServers {
     fn prefer(&self, server: usize) {
         let (preferred, until) = self.preferred.get();
         let now = Instant::now();
-        // Not prolonged, so that the first of the list has another chance.
+        // Not extended, so that the first server of the list is tried again.
         if !self.settings.rotate && (server != preferred || now >= until) {
             self.preferred.set((server, now + PREFERENCE));
         }
     }
 }
 
-/// The end of a look-up.
+/// When a look-up must end.
 #[derive(Clone, Copy)]
 struct LookupDeadline {
     at: Instant,
@@ -252,8 +254,8 @@ impl Server {
         let sockets = Sockets::to(address);
         let mut builder = Resolver::builder_with_config(config, sockets.clone());
         let options = builder.options_mut();
-        // The cache is ours, and so are the hosts file and further attempts. Within one attempt a datagram that is lost
-        // is sent again.
+        // Cache, hosts file and further attempts are implemented here. Within one attempt, the library repeats a lost
+        // datagram.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.attempts = 0;
@@ -267,7 +269,7 @@ impl Server {
         })
     }
 
-    async fn ask(&self, name: &Name, family: Family) -> Result<Resolution, Fault> {
+    async fn query(&self, name: &Name, family: Family) -> Result<Resolution, Fault> {
         let denied = |error| Ok((Err(error), Duration::ZERO));
         match self.client.lookup(name.clone(), family.record_type()).await {
             Ok(lookup) => Ok(answer(&lookup, family)),
@@ -290,7 +292,7 @@ impl Server {
     }
 }
 
-/// The last fault of each server counts.
+/// Replaces an earlier fault of the same server.
 fn record_fault(faults: &mut Vec<ServerFault>, server: SocketAddr, fault: Fault) {
     faults.retain(|noted| noted.server != server);
     faults.push(ServerFault { server, fault });
@@ -312,7 +314,7 @@ fn answer(lookup: &Lookup, family: Family) -> Resolution {
     }
 }
 
-/// The labels of `host` as they are; not yet absolute.
+/// The labels of `host`, unchanged; not absolute yet.
 fn name_of(host: &str) -> Result<Name, ResolveError> {
     if host.len() > MAX_HOST_NAME_LEN {
         return Err(ResolveError::NameTooLong);

@@ -1,48 +1,48 @@
 //! The configuration of name servers: resolv.conf (resolv.conf(5)), or `[dns] servers`.
 //!
-//! Pure: text in, value out. Lines that are not understood are skipped, as glibc does; a file without a name server
-//! is refused, because that is what a file looks like while somebody is still writing it.
+//! Pure: text in, value out. Invalid lines are skipped, as in glibc; a file without a name server is refused, because
+//! it may be incomplete.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The port of name servers (RFC 1035 §4.2).
 const PORT: u16 = 53;
-/// More than any machine has; bounds what a file of nonsense costs.
+/// More than any machine has; limits the cost of a malformed file.
 const MAX_SERVERS: usize = 8;
 const MAX_SEARCH: usize = 32;
-/// The bounds of glibc.
+/// The limits of glibc.
 const MAX_DOTS: u32 = 15;
 const MAX_ATTEMPTS: u32 = 5;
 const MAX_TIMEOUT: u32 = 30;
 
-/// Whom to ask, and how.
+/// The name servers, and how to query them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) servers: Vec<SocketAddr>,
-    /// Domains that are tried behind a name.
+    /// Domains that are appended to a name.
     pub(super) search: Vec<String>,
     /// A name with fewer dots is tried in the domains of `search` first.
     pub(super) ndots: usize,
-    /// How long one server has for one question.
+    /// How long a server may take for a query.
     pub(super) timeout: Duration,
-    /// How often each server is asked before a look-up fails.
+    /// How often each server is queried before a look-up fails.
     pub(super) attempts: usize,
-    /// Each look-up begins with another server.
+    /// Each look-up begins with the next server.
     pub(super) rotate: bool,
-    /// Questions carry an EDNS record, so that answers over UDP may be longer than 512 bytes (RFC 6891).
+    /// Queries contain an EDNS record, so that answers over UDP may be longer than 512 bytes (RFC 6891).
     pub(super) uses_edns: bool,
-    /// Servers are asked over TCP alone.
+    /// Servers are queried over TCP only.
     pub(super) is_tcp_only: bool,
-    /// No name has an IPv6 address.
+    /// IPv6 addresses are not queried.
     pub(super) skips_v6: bool,
 }
 
 impl Settings {
-    /// For servers that the operator has named: no search domains, the timing of resolv.conf's defaults.
+    /// For configured servers: no search domains, and the default timing of resolv.conf.
     ///
-    /// Without EDNS, as resolvers of systems ask: some servers refuse it, or do not answer at all. An answer that is
-    /// too long for UDP is asked for again over TCP.
+    /// Without EDNS, like system resolvers: some servers refuse it, or do not answer at all. If an answer is too long
+    /// for UDP, the query is repeated over TCP.
     pub(super) fn of_servers(servers: &[SocketAddr]) -> Self {
         Self {
             servers: servers.to_vec(),
@@ -69,7 +69,7 @@ impl Settings {
         }
         let mut search: Vec<String> = read.get_last_search_or_domain().cloned().collect();
         if search.is_empty() {
-            // As glibc: the domain in which this machine has its name.
+            // As in glibc: the domain of this machine's name.
             search.extend(read.get_system_domain());
         }
         search.truncate(MAX_SEARCH);
@@ -86,7 +86,7 @@ impl Settings {
         })
     }
 
-    /// These systems keep the settings elsewhere, and hickory-resolver knows where.
+    /// These systems keep the settings elsewhere; hickory-resolver reads them.
     ///
     /// # Errors
     /// There is no name server.
@@ -124,7 +124,7 @@ fn address(server: &resolv_conf::ScopedIp) -> SocketAddr {
     }
 }
 
-/// The number of the interface that `zone` names; 0, which is none, if there is no such interface.
+/// The number of the interface with the name `zone`; 0, which means none, if there is no such interface.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 fn scope_of(zone: &str) -> u32 {
     use rustix::net::{AddressFamily, SocketType, netdevice, socket};

@@ -1,8 +1,8 @@
-//! Sockets towards name servers.
+//! Sockets to name servers.
 //!
-//! A UDP socket is connected to its server, so that the kernel reports a server that is not there (ICMP) at once and
-//! takes datagrams of nobody else. It is also what knows the zone of a link-local server, for which hickory-resolver
-//! has no place. The last error of a socket is kept here, because hickory-resolver reports it as *no connections*.
+//! A UDP socket is connected to its server, so that the kernel reports an unreachable server (ICMP) at once and
+//! discards datagrams from others. It also has the zone of a link-local server, which hickory-resolver does not
+//! support. The last error of a socket is stored here, because hickory-resolver reports only *no connections*.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use tokio::io::Interest;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
-/// What opens sockets to one name server.
+/// Opens sockets to one name server.
 #[derive(Clone)]
 pub(super) struct Sockets {
     server: SocketAddr,
@@ -29,14 +29,14 @@ pub(super) struct Sockets {
     last_error: LastError,
 }
 
-/// What a socket said last, in the words of the system.
+/// The text of the last error of a socket.
 #[derive(Clone, Default)]
 struct LastError(Arc<Mutex<Option<String>>>);
 
 /// A UDP socket that is connected to its server.
 pub(super) struct ConnectedSocket {
     socket: UdpSocket,
-    /// The server as hickory-resolver knows it.
+    /// The server, as hickory-resolver knows it.
     server: SocketAddr,
     last_error: LastError,
 }
@@ -50,7 +50,7 @@ impl Sockets {
         }
     }
 
-    /// Why the server could not be reached the last time.
+    /// Why the server could not be reached most recently.
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error
             .0
@@ -61,7 +61,7 @@ impl Sockets {
 }
 
 impl LastError {
-    /// `result`, whose error is kept.
+    /// Returns `result`, and stores its error.
     fn of<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +123,7 @@ impl DnsUdpSocket for ConnectedSocket {
         Poll::Ready(Ok((read.filled().len(), self.server)))
     }
 
-    /// As an `async fn` of this trait is written out. Waiting to read alone would not end with an error of the socket.
+    /// The expansion of an `async fn` in this trait. Waiting only for readability would miss errors of the socket.
     #[cfg(unix)]
     fn recv_from<'s, 'b, 'f>(
         &'s self,

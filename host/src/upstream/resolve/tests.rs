@@ -1,4 +1,4 @@
-//! Names: what is known by definition and by files, what name servers are asked, and how they fail.
+//! Names: fixed addresses, the hosts file, queries to name servers, and their failures.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -220,7 +220,7 @@ async fn failure(resolver: &Resolver, name: &str) -> ResolveError {
     resolver.lookup(name, false, Family::V4).await.unwrap_err()
 }
 
-// ---- what nobody is asked for ------------------------------------------------------------------------------------
+// ---- answered without a query ------------------------------------------------------------------------------------
 
 #[test]
 fn name_servers_are_not_asked_for_what_the_hosts_file_knows_in_any_family() {
@@ -262,7 +262,7 @@ fn localhost_is_both_loopbacks_whatever_anybody_says() {
     });
 }
 
-// ---- what name servers are asked for -----------------------------------------------------------------------------
+// ---- queries ------------------------------------------------------------------------------------------------------
 
 #[test]
 fn name_servers_are_asked_for_both_families_of_other_names() {
@@ -552,7 +552,7 @@ fn a_changed_hosts_file_counts_at_the_next_look_up() {
         let hosts = machine.path("hosts");
         fs::write(&hosts, HOSTS.replace("192.0.2.1 ", "192.0.2.7 ")).unwrap();
         assert_eq!(look_up(&one, "four.test").await[0], "192.0.2.7");
-        // What name servers have said of a name does not count any more either.
+        // Earlier answers of name servers are discarded as well.
         let other = machine.path("other");
         fs::write(&other, "192.0.2.8 new.test\n").unwrap();
         fs::rename(&other, &hosts).unwrap();

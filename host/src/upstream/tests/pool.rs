@@ -91,18 +91,18 @@ fn the_oldest_of_all_hosts_is_closed_past_the_bound() {
         }
         ends(oldest).await;
         assert!(kept.iter().all(is_open));
-        assert_eq!(scene.pool.give_up(2), 2);
+        assert_eq!(scene.pool.close_idle(2), 2);
         let last = kept.pop().unwrap();
         for peer in kept {
             ends(peer).await;
         }
         assert!(is_open(&last));
-        assert_eq!((scene.pool.give_up(2), scene.pool.give_up(2)), (1, 0));
+        assert_eq!((scene.pool.close_idle(2), scene.pool.close_idle(2)), (1, 0));
     });
 }
 
 #[test]
-fn connections_are_given_up_for_a_descriptor_above_the_mark() {
+fn connections_are_closed_for_a_descriptor_above_the_threshold() {
     on_worker(async {
         let scene = Scene::new(PoolLimits {
             descriptors: Some(1024),
@@ -113,9 +113,9 @@ fn connections_are_given_up_for_a_descriptor_above_the_mark() {
         for _ in 0..4 {
             kept.push(scene.keep("a").await);
         }
-        scene.pool.note_descriptor(991);
+        scene.pool.report_descriptor(991);
         assert!(kept.iter().all(is_open));
-        scene.pool.note_descriptor(993);
+        scene.pool.report_descriptor(993);
         let newest = kept.split_off(2);
         for peer in kept {
             ends(peer).await;
@@ -173,7 +173,7 @@ fn what_peers_have_closed_is_cleared_bit_by_bit() {
         }
         assert!(scene.take("a").is_none());
         let mut sweeps = 0;
-        while scene.pool.give_up(1) == 1 {
+        while scene.pool.close_idle(1) == 1 {
             scene.pool.sweep();
             sweeps += 1;
         }

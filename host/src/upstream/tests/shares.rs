@@ -249,7 +249,7 @@ fn idle_connections_are_closed_and_those_in_use_are_not() {
         let shares = Rc::<Shares>::default();
         let held = shares.share(client(8).await);
         drop(shares.share(client(8).await));
-        assert_eq!(shares.give_up_idle(), 1);
+        assert_eq!(shares.close_idle(), 1);
         let later = Instant::now() + Duration::from_secs(60);
         assert!(
             shares.sweep(later, Duration::from_secs(60)),

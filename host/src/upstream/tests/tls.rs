@@ -1,4 +1,4 @@
-//! Who is believed, what is offered and shown, what is resumed, and what is said of the rest.
+//! TLS to upstreams: trust, offered protocols, client certificates, resumption, and error messages.
 
 use std::path::PathBuf;
 use std::{env, fs, process};

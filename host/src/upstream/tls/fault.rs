@@ -9,7 +9,7 @@ use rustls::{
 
 use super::verifier::Untrusted;
 
-/// There is a connection to `name`, but no TLS on it.
+/// The TLS handshake with `name` failed.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS with {name} failed: {fault}")]
 pub(crate) struct TlsFailure {
@@ -18,7 +18,7 @@ pub(crate) struct TlsFailure {
     pub(crate) fault: TlsFault,
 }
 
-/// What went wrong with TLS.
+/// Why a TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFault {
     /// The certificate is not accepted.
@@ -27,22 +27,22 @@ pub(crate) enum TlsFault {
     /// The peer ended the handshake with an alert.
     #[error("{}", alert_in_words(*.0))]
     Alert(AlertDescription),
-    /// Its first bytes are not those of TLS.
+    /// Its first bytes are not TLS.
     #[error("it does not speak TLS")]
     NotTls,
-    /// There were bytes before TLS could begin.
+    /// The peer sent bytes before the handshake.
     #[error("it sent data before the TLS handshake")]
     SpokeFirst,
-    /// The peer breaks the protocol, or we have nothing in common.
+    /// The peer violated the protocol, or there is no common version or cipher suite.
     #[error("{}", protocol_in_words(.0))]
     Protocol(rustls::Error),
-    /// The connection ended in the middle of the handshake.
+    /// The connection failed during the handshake.
     #[error("the connection failed: {0}")]
     Ended(io::Error),
-    /// The handshake was under way when the time to connect, as given, was over.
+    /// The handshake did not finish within this time.
     #[error("the handshake did not finish within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// No certificate can be for such a name.
+    /// No certificate can contain this name.
     #[error("no certificate can be issued for this name")]
     NameInvalid,
 }
@@ -62,12 +62,12 @@ impl TlsFault {
         matches!(self, Self::NotTls | Self::SpokeFirst)
     }
 
-    /// Whether the peer has neither answered nor said why not.
+    /// Whether the peer ended the handshake, or let it time out, without an explanation.
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::TimedOut(_))
     }
 
-    /// Whether the peer says that it speaks no version of TLS that is spoken here: 1.2 and 1.3.
+    /// Whether the peer supports neither TLS 1.2 nor 1.3.
     pub(crate) fn is_version_too_old(&self) -> bool {
         use PeerIncompatible::ServerDoesNotSupportTls12Or13;
         matches!(
@@ -81,23 +81,22 @@ impl TlsFault {
 }
 
 impl TlsFault {
-    /// Whether the peer speaks none of the protocols that it was offered by name.
+    /// Whether the peer supports none of the offered protocols (ALPN).
     pub(crate) fn is_no_protocol(&self) -> bool {
         matches!(self, Self::Alert(AlertDescription::NoApplicationProtocol))
     }
 
-    /// rustls hands its errors over inside of those of the socket.
+    /// The fault in an error of the handshake, which may contain one of rustls.
     pub(super) fn of(error: io::Error) -> Self {
         use rustls::Error;
         match error.downcast::<Error>() {
             Ok(Error::InvalidCertificate(reason)) => Self::Certificate(reason),
             Ok(Error::AlertReceived(alert)) => Self::Alert(alert),
-            // No type of TLS record, or one without the version that follows it: neither is sent by anything that
-            // has begun to speak TLS.
+            // An unknown record type or version: neither is sent by a peer that speaks TLS.
             Ok(Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             )) => Self::NotTls,
-            // It repeats what it hears.
+            // An echo service.
             Ok(Error::InappropriateHandshakeMessage {
                 got_type: HandshakeType::ClientHello,
                 ..
@@ -108,7 +107,7 @@ impl TlsFault {
     }
 }
 
-/// The alert that ended a connection whose handshake seemed to be over: TLS 1.3 refuses a client's certificate then.
+/// The alert that ended a connection after the handshake: this is when TLS 1.3 servers refuse a client certificate.
 pub(crate) fn alert_in(error: &io::Error) -> Option<AlertDescription> {
     match error.get_ref()?.downcast_ref()? {
         rustls::Error::AlertReceived(alert) => Some(*alert),

@@ -1,12 +1,12 @@
-//! Accepting certificates that webpki cannot parse or verify.
+//! Verifies certificates that webpki cannot parse or verify.
 //!
-//! A host in `insecure_hosts` may show any certificate, and a certificate that is trusted as such may be of X.509
-//! version 1, have a short key or a critical extension that nobody knows. They still have to belong to the peer: the
-//! signature of the handshake is verified with the certificate's key. Only the key is read here, and for trusted ones
-//! the name and the time, so that nothing else in a certificate can be in the way.
+//! A host in `insecure_hosts` may show any certificate, and a certificate that is trusted directly may be of X.509
+//! version 1, have a short key or an unknown critical extension. The peer must still own it: the signature of the
+//! handshake is verified with the certificate's key. Only the key is parsed here, and for trusted certificates name and
+//! validity, so that no other part of a certificate can cause a failure.
 //!
-//! RSA keys of a length that aws-lc-rs refuses are computed with here. Nothing secret is involved, and whoever breaks
-//! such a short key could do so whatever the code.
+//! RSA keys of lengths that aws-lc-rs refuses are used with the arithmetic here. It handles no secrets, and a short key
+//! is weak regardless of the code.
 
 use std::net::IpAddr;
 
@@ -22,9 +22,9 @@ use x509_parser::prelude::FromDer;
 
 /// rsaEncryption (RFC 3279 §2.3.1), as the content of an object identifier.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
-/// RSA keys that aws-lc-rs verifies with, in bits of their modulus.
+/// The lengths of RSA keys that aws-lc-rs supports, in bits of the modulus.
 const USUAL_RSA_BITS: std::ops::RangeInclusive<u64> = 2048..=8192;
-/// RSA keys that are verified with here: the time for one signature grows with the square of the length.
+/// The lengths of RSA keys that are supported here: the time for one signature grows with the square of the length.
 const RSA_BITS: std::ops::RangeInclusive<u64> = 512..=16_384;
 /// The longest public exponent, in bits; all in use have 2 to 17.
 const MAX_EXPONENT_BITS: u64 = 33;
@@ -62,7 +62,7 @@ pub(super) fn verify_signature(
     let (_, candidates) = mapping.ok_or_else(bad_signature)?;
     let candidates = match version {
         Version::Tls12 => candidates,
-        // There a scheme names the curve as well, and PKCS #1 is for certificates only (RFC 8446 §4.2.3).
+        // In TLS 1.3 a scheme includes the curve, and PKCS #1 is for certificates only (RFC 8446 §4.2.3).
         Version::Tls13 if is_pkcs1(scheme) => return Err(bad_signature()),
         Version::Tls13 => &candidates[..candidates.len().min(1)],
     };
@@ -160,15 +160,15 @@ struct PublicKey<'a> {
 }
 
 impl<'a> PublicKey<'a> {
-    /// Finds it by its place (RFC 5280 §4.1): nothing else of the certificate has to be understood.
+    /// Finds the key by its position (RFC 5280 §4.1), without parsing the rest of the certificate.
     fn of(certificate: &'a CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = Any::from_ber(certificate).ok()?;
         let (_, content) = Any::from_ber(certificate.data).ok()?;
         let mut rest = content.data;
         let version = next(&mut rest)?;
-        // Version 1 says nothing; then this was the serial number.
+        // Missing in version 1; then this is the serial number.
         let is_version = version.header.is_contextspecific();
-        // Up to the key: serial number, signature, issuer, validity, subject.
+        // Before the key: serial number, signature, issuer, validity, subject.
         for _ in 0..if is_version { 5 } else { 4 } {
             next(&mut rest)?;
         }
@@ -179,7 +179,7 @@ impl<'a> PublicKey<'a> {
         Some(Self { algorithm, bits })
     }
 
-    /// An RSA key that aws-lc-rs does not take.
+    /// An RSA key that aws-lc-rs does not support.
     fn unusual_rsa(&self) -> Option<RsaKey> {
         let mut algorithm = self.algorithm;
         if next(&mut algorithm)?.data != RSA_ENCRYPTION {

@@ -1,4 +1,4 @@
-//! Trusted CAs: those of this machine and those of the configuration.
+//! Trusted CAs: those of the system and those of the configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{key_pair, pem_text, plain_file};
 
-/// Openssl's own programs refuse servers by such a certificate, too.
+/// The programs of openssl refuse servers for such a certificate, too.
 const DISTRUSTED: &str = "contains a TRUSTED CERTIFICATE whose trust settings do not allow servers; remove the \
                           settings with openssl x509 -in FILE -out COPY";
 
@@ -17,7 +17,7 @@ const DISTRUSTED: &str = "contains a TRUSTED CERTIFICATE whose trust settings do
 #[derive(Debug)]
 pub(super) struct ExtraRoots {
     pub(super) store: RootCertStore,
-    /// The same, as they were read: a server may show one of them as its own.
+    /// The same, as they were read: a server may use one of them as its own certificate.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<ExtraRoots, CaFileError> {
     })
 }
 
-/// Adds those that the machine trusts. Reads files: not for a worker's thread.
+/// Adds those that the system trusts. Reads files, so it must not run on a worker's thread.
 pub(super) fn add_system_roots(roots: &mut RootCertStore) {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

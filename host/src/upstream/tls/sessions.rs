@@ -1,7 +1,7 @@
-//! Sessions to resume, for all workers.
+//! Stores TLS sessions to resume, for all workers.
 //!
-//! Split by host, so that workers that talk to different hosts do not wait for each other. Bounded: of the hosts that
-//! share a part, the one that was added first is forgotten first.
+//! Partitioned by host, so that workers that connect to different hosts do not wait for each other. Limited: if a part
+//! is full, its oldest host is removed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +16,7 @@ const PARTS: usize = 16;
 /// 2,048 hosts in all.
 const HOSTS_PER_PART: usize = 128;
 
-/// rustls keeps up to so many tickets for a host, and counts its size in them.
+/// rustls keeps up to so many tickets for each host, and counts the size of a store in tickets.
 const TICKETS_PER_HOST: usize = 8;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Default for Sessions {
 
 impl Sessions {
     fn part(&self, host: &ServerName<'_>) -> &ClientSessionMemoryCache {
-        // Without a secret: whoever chooses names that fall into one part only fills that part.
+        // Not keyed: names that are chosen to share a part can only fill that part.
         let mut hasher = DefaultHasher::new();
         host.hash(&mut hasher);
         &self.0[hasher.finish() as usize % PARTS]

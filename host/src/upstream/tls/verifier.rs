@@ -1,9 +1,9 @@
 //! Verifies the certificate of an upstream.
 //!
-//! Verification is webpki's on every platform: it computes, and never asks the network while a worker waits. What is
-//! added here are reasons that tell an operator more. Hosts that are not verified still have to prove that they hold
-//! the key of the certificate they show. So do those whose very certificate is trusted, which only has to be for the
-//! host and in date; whatever else webpki has against it does not count.
+//! Uses webpki on every platform: it never accesses the network while a worker waits. Errors are made more precise for
+//! the operator. Hosts that are not verified must still prove that they have the key of their certificate. The same
+//! applies to a certificate that is trusted directly; it must be valid now and for the name, and nothing else is
+//! checked.
 
 use std::sync::Arc;
 
@@ -19,25 +19,25 @@ use webpki::EndEntityCert;
 
 use super::lenient::{self, Version};
 
-/// Whose certificates are accepted.
+/// Which certificates are accepted.
 #[derive(Debug)]
 pub(super) enum Trust {
-    /// Those that lead to one of these, are valid now and for the name.
+    /// Those that are issued under one of these roots, and are valid now and for the name.
     Roots(Arc<RootCertStore>),
-    /// All.
+    /// Any.
     Anyone,
 }
 
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Trust,
-    /// Certificates that are trusted as such, for a server too: the usual recipes for one make an authority
-    /// (`openssl req -x509`) or one of X.509 version 1 (`openssl x509 -req`).
+    /// Certificates that are trusted directly, also as server certificates: the usual commands create CA certificates
+    /// (`openssl req -x509`) or certificates of X.509 version 1 (`openssl x509 -req`).
     known: Arc<[CertificateDer<'static>]>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why a certificate leads to none of the roots, where more can be said than that.
+/// Why a certificate is not issued under a trusted root, if the reason is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Untrusted {
     #[error("is self-signed")]
@@ -61,7 +61,8 @@ impl Verifier {
         }
     }
 
-    /// What came of a signature, or what comes of it without webpki where the certificate need not be to its liking.
+    /// The result of verifying a signature; if it is an error and the certificate is accepted anyway, verifies it again
+    /// without webpki.
     fn or_lenient(
         &self,
         verified: Result<HandshakeSignatureValid, Error>,
@@ -113,7 +114,7 @@ impl ServerCertVerifier for Verifier {
             now,
             algorithms,
         )
-        .map_err(|error| explained(error, end_entity, intermediates, roots))?;
+        .map_err(|error| explain(error, end_entity, intermediates, roots))?;
         verify_server_name(&certificate, name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -143,8 +144,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The error, or a more exact one.
-fn explained(
+/// Makes the error more precise, if possible.
+fn explain(
     error: Error,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -166,14 +167,14 @@ fn explained(
                 return error;
             }
         }
-        // What makes a certificate of one's own by the usual recipes makes an authority.
+        // Self-signed server certificates are usually CA certificates.
         Error::InvalidCertificate(reason) if is_ca_certificate(reason) => {
             match is_self_issued(end_entity) && !is_root_known() {
                 true => Untrusted::SelfSigned,
                 false => Untrusted::CaCertificate,
             }
         }
-        // Another's root has the same name as this one, and so was tried as its issuer.
+        // A trusted root has the same name, and so was tried as the issuer.
         Error::InvalidCertificate(reason)
             if is_about_signature(reason) && is_self_issued(end_entity) =>
         {
@@ -184,7 +185,7 @@ fn explained(
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
 }
 
-/// Whether no issuer was found whose key has made the signature.
+/// Whether no issuer was found whose key verifies the signature.
 fn is_about_signature(reason: &CertificateError) -> bool {
     matches!(
         reason,
@@ -194,7 +195,7 @@ fn is_about_signature(reason: &CertificateError) -> bool {
     )
 }
 
-/// Whether the certificate was refused as an authority's.
+/// Whether the certificate was refused because it is a CA certificate.
 fn is_ca_certificate(reason: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(error)) = reason else {
         return false;

@@ -1,4 +1,4 @@
-//! The callbacks that hooks edit an exchange by.
+//! The callbacks by which hooks edit an exchange.
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 use super::Fake;

@@ -23,7 +23,7 @@ impl FakeRequest {
             None => ("http", url),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        // What the proxy would refuse is tested with a host that is as it is written.
+        // An authority that the proxy would refuse is used unchanged.
         let (host, port) = match Authority::parse(authority) {
             Ok(Authority { host, port }) => (host.into_owned(), port),
             Err(_) => (authority.to_ascii_lowercase(), None),

@@ -39,7 +39,7 @@ impl Fake {
         }
     }
 
-    /// Writes the views anew, at their old addresses.
+    /// Rebuilds the views in place.
     ///
     /// # Safety
     /// As for `lend`, which must have been called.
@@ -195,7 +195,7 @@ const NO_SUMMARY: SummaryView = SummaryView {
     reserved: [0; 4],
 };
 
-/// `text` with the lifetime the views are declared with; what it is really valid for stands there.
+/// `text` with the lifetime of the views. Its real lifetime is described there.
 fn lent(text: &str) -> RStr<'static> {
     // SAFETY: hooks read it only until the next edit, which refreshes the views.
     unsafe { RStr::from_raw_parts(text.as_ptr(), text.len()) }
