@@ -81,14 +81,14 @@ const GUARDS: [(&str, &str, &str); 18] = [
         "plugin-api/src/testing/web.rs: edit",
     ),
     (
-        "with_inner(",
+        "with_exchange(",
         "host/src/plugins/callbacks.rs",
-        "host/src/plugins/callbacks.rs: with_inner",
+        "host/src/plugins/callbacks.rs: with_exchange",
     ),
     (
-        "with_lent(",
+        "with_connection(",
         "host/src/plugins/protocol.rs",
-        "host/src/plugins/protocol.rs: with_lent",
+        "host/src/plugins/protocol.rs: with_connection",
     ),
     (
         "with_lent(",
