@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::events::{EventKind, QueuedEvent};
-use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, TunnelStart};
+use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, Persistence, TunnelStart};
 use crate::generation::{Current, WorkerGeneration};
 use crate::http1::Scheme;
 use crate::http2::server::{ConnectionEnd, RequestTargets, ServerOptions};
@@ -158,8 +158,8 @@ fn serve_http1(
             let (served, next) = client.serve_exchange().await;
             client = served;
             match next {
-                Next::Again => {}
-                Next::Close(reason) => {
+                Next::Answered(Persistence::KeepAlive) => {}
+                Next::Answered(Persistence::Close(reason)) => {
                     let address = client.connection.client;
                     tracing::trace!(client.address = %address, ?reason, "closing the client connection");
                     return close(&mut client.stream, reason).await;
@@ -169,9 +169,9 @@ fn serve_http1(
                     tokio::task::spawn_local(run_tunnel(client.stream, start, ends));
                     return;
                 }
-                Next::Look(look) => {
+                Next::Detect(start) => {
                     let Client { stream, connection } = client;
-                    tokio::task::spawn_local(look::run(stream, look, connection, ends));
+                    tokio::task::spawn_local(look::run(stream, start, connection, ends));
                     return;
                 }
                 Next::OwnTunnel(tunnel) => {
@@ -243,23 +243,18 @@ fn http2_options(connection: &Connection) -> ServerOptions {
 async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
     let mut stream = message_stream(Transport::Channel(channel), &connection);
     match exchange::serve(&mut stream, &connection).await {
-        Next::Close(
-            CloseReason::ResponseCutOff { .. } | CloseReason::Plugin | CloseReason::Upstream,
-        ) => {
-            stream.reset_on_close();
-        }
-        Next::Close(CloseReason::Unprocessed) => stream.refuse_on_close(),
-        Next::Again | Next::Close(_) => {}
+        Next::Answered(Persistence::KeepAlive) => {}
+        Next::Answered(Persistence::Close(reason)) => close_stream(&stream, reason),
         Next::Tunnel(start) => {
             tokio::task::spawn_local(run_tunnel(stream, start, Ends::default()));
         }
-        Next::Look(look) => {
+        Next::Detect(start) => {
             let connection = Connection {
                 is_http2: false,
                 pinned: OnceCell::new(),
                 ..Connection::clone(&connection)
             };
-            tokio::task::spawn_local(look::run(stream, look, connection, Ends::default()));
+            tokio::task::spawn_local(look::run(stream, start, connection, Ends::default()));
         }
         Next::OwnTunnel(tunnel) => {
             let connection = Connection {
@@ -269,6 +264,17 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
             let serving = serve_own_tunnel(stream, tunnel, connection, Ends::default());
             tokio::task::spawn_local(serving);
         }
+    }
+}
+
+/// Makes the end of a stream show what its client has to know.
+fn close_stream(stream: &MessageStream, reason: CloseReason) {
+    match reason {
+        CloseReason::ResponseCutOff { .. } | CloseReason::Plugin | CloseReason::Upstream => {
+            stream.reset_on_close();
+        }
+        CloseReason::Unprocessed => stream.refuse_on_close(),
+        _ => {}
     }
 }
 
@@ -426,7 +432,7 @@ async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) 
         ))
         .await
     } else {
-        let hooks = exchange.tunnel_hooks();
+        let hooks = exchange.hooks();
         // The guard lets the plugins see what it lets pass.
         let (guard, hooks) = match refused {
             Some(refused) => (Some(Guard::new(refused, hooks)), None),
@@ -442,7 +448,7 @@ async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) 
         }
         relayed
     };
-    exchange.finish_tunnel(&relayed);
+    exchange.finish_relay(&relayed);
     drop(ends);
 }
 

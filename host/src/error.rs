@@ -10,7 +10,7 @@ use crate::held::Full;
 use crate::http1::{BodyError, FramingError, HeadError};
 use crate::stream::ReadHeadError;
 use crate::transport::ChannelError;
-use crate::upstream::{DialError, PinnedClosed};
+use crate::upstream::{DialError, DialFailure, PinnedClosed, TlsFault};
 
 /// Why an exchange could not be finished.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +210,26 @@ impl ExchangeError {
 }
 
 impl ExchangeError {
-    /// Whether the client has left, which is no mistake of anybody's.
+    /// How TLS with the upstream failed, if it did.
+    pub(crate) fn tls_fault(&self) -> Option<&TlsFault> {
+        match &self.cause {
+            Cause::Dial(error) => match &error.failure {
+                DialFailure::Tls(failure) => Some(&failure.fault),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a connection failed although the upstream speaks TLS: its certificate was rejected, or the handshake failed.
+    pub(crate) fn is_after_tls(&self) -> bool {
+        matches!(
+            self.tls_fault(),
+            Some(TlsFault::Certificate(_) | TlsFault::Alert(_) | TlsFault::Protocol(_))
+        )
+    }
+
+    /// Whether the client has disconnected, which is nobody's fault.
     pub(crate) fn is_client_gone(&self) -> bool {
         self.peer == Peer::Client
             && match &self.cause {

@@ -1,7 +1,8 @@
 //! `use` between the modules of the host points down, in the order that ARCHITECTURE.md draws.
 //!
 //! Read from the sources: every `crate::module` outside of tests is an arrow from the module that it stands in. It may
-//! lead to a lower line of the drawing only. Modules on one line do not know each other.
+//! lead to a lower line of the drawing only. Modules on one line do not know each other. A module that has a drawing of its
+//! own is held to it in the same way: there, every `super::module` is an arrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The line before the drawing.
 const HEADING: &str = "## Layers";
+/// How the lines before drawings of single modules begin.
+const INNER_HEADING: &str = "### Inside `";
 
 /// One `crate::` path in the sources.
 #[derive(Debug)]
@@ -22,10 +25,38 @@ struct Arrow {
 #[test]
 fn no_module_uses_one_that_is_not_below_it() {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let layers = layers(&host.join("../ARCHITECTURE.md"));
+    let layers = layers(&architecture(), HEADING);
     let arrows = arrows(&host.join("src"));
     // As many as there were when this was written, about: a scan that finds nothing proves nothing.
     assert!(arrows.len() > 300, "only {} arrows found", arrows.len());
+    assert_down(&arrows, &layers);
+    println!("{} arrows, all of them down", arrows.len());
+}
+
+#[test]
+fn no_part_of_a_module_uses_one_that_is_not_below_it() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let architecture = architecture();
+    let mut drawn = 0;
+    for heading in architecture.lines() {
+        let Some(name) = heading.strip_prefix(INNER_HEADING) else {
+            continue;
+        };
+        let module = name.trim_end_matches('`');
+        let layers = layers(&architecture, heading);
+        let parts: BTreeSet<String> = layers.keys().cloned().collect();
+        assert_eq!(parts, parts_of(&sources, module), "the parts of {module}");
+        let arrows = inner_arrows(&sources, module);
+        assert!(arrows.len() > 10, "{} arrows in {module}", arrows.len());
+        assert_down(&arrows, &layers);
+        println!("{module}: {} arrows, all of them down", arrows.len());
+        drawn += 1;
+    }
+    assert!(drawn > 0, "no module has a drawing of its own");
+}
+
+/// Fails for those that lead to no lower layer, or to nothing that is drawn.
+fn assert_down(arrows: &[Arrow], layers: &BTreeMap<String, usize>) {
     let mut wrong: Vec<String> = arrows
         .iter()
         .filter(|arrow| {
@@ -42,15 +73,12 @@ fn no_module_uses_one_that_is_not_below_it() {
         "these do not point to a lower layer of ARCHITECTURE.md:\n{}",
         wrong.join("\n")
     );
-    println!("{} arrows, all of them down", arrows.len());
 }
 
 #[test]
 fn every_module_has_its_layer() {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let drawn: BTreeSet<String> = layers(&host.join("../ARCHITECTURE.md"))
-        .into_keys()
-        .collect();
+    let drawn: BTreeSet<String> = layers(&architecture(), HEADING).into_keys().collect();
     let sources = fs::read_to_string(host.join("src/lib.rs")).expect("lib.rs");
     let declared = sources.lines().filter_map(|line| {
         let (_, name) = line.strip_suffix(';')?.split_once("mod ")?;
@@ -65,10 +93,14 @@ fn every_module_has_its_layer() {
     assert_eq!(drawn, modules);
 }
 
-/// The number of each module's line in the drawing; higher numbers are lower layers.
-fn layers(architecture: &Path) -> BTreeMap<String, usize> {
-    let text = fs::read_to_string(architecture).expect("ARCHITECTURE.md");
-    let (_, section) = text.split_once(HEADING).expect("the section on layers");
+fn architecture() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    fs::read_to_string(path).expect("ARCHITECTURE.md")
+}
+
+/// The number of each module's line in the drawing below `heading`; higher numbers are lower layers.
+fn layers(architecture: &str, heading: &str) -> BTreeMap<String, usize> {
+    let (_, section) = architecture.split_once(heading).expect("the heading");
     let drawing = section.split("```").nth(1).expect("a drawing");
     let lines = drawing.lines().skip(1).enumerate();
     lines
@@ -99,7 +131,7 @@ fn arrows(sources: &Path) -> Vec<Arrow> {
                 "{shown}:{}: write crate:: instead of super::",
                 number + 1
             );
-            for to in names_after_crate(code, &text, number) {
+            for to in names_after("crate::", code, &text, number) {
                 if to != from {
                     arrows.push(Arrow {
                         from: from.to_owned(),
@@ -113,23 +145,67 @@ fn arrows(sources: &Path) -> Vec<Arrow> {
     arrows
 }
 
-/// The modules that a line names right behind `crate::`; of `use crate::{a, b::c};` all of them.
-fn names_after_crate(code: &str, text: &str, number: usize) -> Vec<String> {
+/// The parts of a module: the files and directories in its directory, those for tests left out.
+fn parts_of(sources: &Path, module: &str) -> BTreeSet<String> {
+    let mut files = Vec::new();
+    let directory = sources.join(module);
+    collect_files(&directory, &mut files);
+    files
+        .iter()
+        .map(|file| part_of(file.strip_prefix(&directory).expect("below the module")))
+        .collect()
+}
+
+fn part_of(path: &Path) -> String {
+    let first = path.iter().next().unwrap_or_default().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The arrows between the parts of a module. What its own file defines is above them all.
+fn inner_arrows(sources: &Path, module: &str) -> Vec<Arrow> {
+    let directory = sources.join(module);
+    let mut files = Vec::new();
+    collect_files(&directory, &mut files);
+    let mut arrows = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&directory).expect("below the module");
+        let from = part_of(path);
+        let up = "super::".repeat(path.components().count());
+        let text = without_tests(&fs::read_to_string(&file).expect("a source file"));
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for to in names_after(&up, code, &text, number) {
+                if to != from && to != "super" {
+                    arrows.push(Arrow {
+                        from: from.clone(),
+                        to,
+                        place: format!("{module}/{}:{}", path.display(), number + 1),
+                    });
+                }
+            }
+        }
+    }
+    arrows
+}
+
+/// The modules that a line names right behind `prefix`; of `use crate::{a, b::c};` all of them.
+fn names_after(prefix: &str, code: &str, text: &str, number: usize) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
+    let group = format!("{prefix}{{");
+    for (at, _) in code.match_indices(prefix) {
         let is_other_word =
-            code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+            code[..at].ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before));
         if is_other_word {
             continue;
         }
-        let rest = &code[at + "crate::".len()..];
+        let rest = &code[at + prefix.len()..];
         if !rest.starts_with('{') {
             names.extend(identifier(rest));
             continue;
         }
         let rest_of_text: Vec<&str> = text.lines().skip(number).collect();
         let rest_of_text = rest_of_text.join("\n");
-        let Some(begin) = rest_of_text.find("crate::{") else {
+        let Some(begin) = rest_of_text.find(&group) else {
             continue;
         };
         let mut depth = 0;

@@ -18,7 +18,9 @@ use tokio_rustls::{StartHandshake, TlsStream};
 
 use super::{Ends, message_stream, run_tunnel, serve_http1, spawn};
 use crate::config::UnknownProtocol;
-use crate::exchange::{Connection, Exchange, FailedTls, LookStart, Origin, Secured, TunnelStart};
+use crate::exchange::{
+    Connection, DetectStart, Detection, Origin, TunnelExchange, TunnelStart, UpstreamTls,
+};
 use crate::http1::Scheme;
 use crate::interception::ca::MintError;
 use crate::interception::{
@@ -38,50 +40,38 @@ const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
 /// A fatal alert that says that there can be no TLS (RFC 8446 §6.2).
 const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
 
-/// A tunnel to be looked into; its first four fields are those of [`LookStart`].
+/// A tunnel whose protocol is being detected.
 struct Look {
-    exchange: Exchange,
-    upstream: Option<MessageStream>,
-    treatment: Treatment,
-    secured: Option<Secured>,
+    exchange: TunnelExchange,
+    known: Detection,
     /// What the client must not turn out to speak while it is relayed.
     refused: Option<RefusedProtocols>,
-}
-
-impl From<LookStart> for Look {
-    fn from(start: LookStart) -> Self {
-        let LookStart {
-            exchange,
-            upstream,
-            treatment,
-            secured,
-        } = start;
-        Self {
-            exchange,
-            upstream,
-            treatment,
-            secured,
-            refused: None,
-        }
-    }
 }
 
 /// Looks, and serves the tunnel to its end.
 pub(super) async fn run(
     mut client: MessageStream,
-    start: Box<LookStart>,
+    start: Box<DetectStart>,
     connection: Connection,
     ends: Ends,
 ) {
-    let mut look = Look::from(*start);
+    let DetectStart {
+        exchange,
+        detection,
+    } = *start;
+    let mut look = Look {
+        exchange,
+        known: detection,
+        refused: None,
+    };
     let begun = match look.begun(&mut client).await {
         Ok(begun) => begun,
         Err(error) => {
             tracing::debug!(client.address = %connection.client, %error, "the client sent nothing through a tunnel");
-            return look.exchange.finish_look("closed, the client sent nothing");
+            return look.exchange.finish("closed, the client sent nothing");
         }
     };
-    let opening = match (begun, look.treatment) {
+    let opening = match (begun, look.known.treatment) {
         (Begun::ByClient(Opening::Tls), _) => {
             return Box::pin(look.answer_tls(client, connection, ends)).await;
         }
@@ -104,10 +94,10 @@ pub(super) async fn run(
     match opening {
         Opening::Http => {
             let origin = look.exchange.origin(Scheme::Http);
-            if let Some(upstream) = look.upstream.take() {
+            if let Some(upstream) = look.known.upstream.take() {
                 look.exchange.pool_clear(upstream);
             }
-            look.exchange.finish_look("served as plain HTTP");
+            look.exchange.finish("served as plain HTTP");
             let connection = Connection {
                 origin: Some(Rc::new(origin)),
                 ..connection
@@ -120,9 +110,9 @@ pub(super) async fn run(
                 host = look.exchange.host(),
                 "a client speaks plain HTTP/2, which cannot be intercepted: closing its tunnel"
             );
-            look.exchange.finish_look("closed, plain HTTP/2");
+            look.exchange.finish("closed, plain HTTP/2");
         }
-        Opening::Ssl2 => look.exchange.finish_look("closed, SSL 2 ClientHello"),
+        Opening::Ssl2 => look.exchange.finish("closed, SSL 2 ClientHello"),
         Opening::Other | Opening::Undecided | Opening::Tls => {
             let reason = RelayReason::Unknown;
             look.relay_unknown(reason, client, ends).await;
@@ -143,11 +133,11 @@ enum Begun {
 impl Look {
     /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
     async fn begun(&mut self, client: &mut MessageStream) -> io::Result<Begun> {
-        let is_unseen = matches!(self.treatment, Treatment::Relay(_));
+        let is_unseen = matches!(self.known.treatment, Treatment::Relay(_));
         let timeouts = self.exchange.generation().config.timeouts;
         let tunnel_idle = self.exchange.timeouts().tunnel_idle;
         let mut from_client = client.reader();
-        let mut from_upstream = self.upstream.as_mut().map(MessageStream::reader);
+        let mut from_upstream = self.known.upstream.as_mut().map(MessageStream::reader);
         // Where the upstream speaks TLS, it is the client's turn; elsewhere either side may begin when it likes.
         from_client.deadline().arm(match &from_upstream {
             None => timeouts.client_idle,
@@ -197,17 +187,20 @@ impl Look {
     /// Relays a tunnel whose protocol is unknown, or closes it, as configured. The client is
     /// watched as long as it has not said what it speaks.
     async fn relay_unknown(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
-        let unknown = match (&self.exchange.generation().interception, self.treatment) {
+        let unknown = match (
+            &self.exchange.generation().interception,
+            self.known.treatment,
+        ) {
             (_, Treatment::Relay(_)) | (None, _) => UnknownProtocol::Relay,
             (Some(interception), _) => interception.unknown,
         };
         if unknown == UnknownProtocol::Close {
-            return self.exchange.finish_look(match reason {
+            return self.exchange.finish(match reason {
                 RelayReason::Nothing => "closed, the client sent nothing",
                 _ => "closed, not HTTP or TLS",
             });
         }
-        self.refused = Some(match self.treatment {
+        self.refused = Some(match self.known.treatment {
             Treatment::Relay(_) => RefusedProtocols::Tls,
             Treatment::Intercept | Treatment::RelayTls(_) => RefusedProtocols::TlsAndHttp,
         });
@@ -217,12 +210,12 @@ impl Look {
     /// Relays the tunnel as it is.
     async fn relay(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
         self.exchange.note_relay(reason);
-        let upstream = match self.upstream.take() {
+        let upstream = match self.known.upstream.take() {
             Some(upstream) => upstream,
             None => match self.exchange.reach_in_clear(&client).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
-                    self.exchange.fail_tunnel(&error);
+                    self.exchange.fail(&error);
                     return client.reset_on_close();
                 }
             },
@@ -252,13 +245,13 @@ impl Look {
                     "TLS handshake with a client failed, invalid ClientHello: closing its tunnel"
                 );
                 refuse_hello(&mut client, &unread.alert, &connection).await;
-                return self.exchange.finish_look("closed, invalid ClientHello");
+                return self.exchange.finish("closed, invalid ClientHello");
             }
         };
         let mut hello = Hello::of(&accepted);
         let shown = self.exchange.show_hello(&client, hello.take_shown());
         if let Err(note) = shown.await {
-            return self.exchange.finish_look(&note);
+            return self.exchange.finish(&note);
         }
         let Some(interception) = self.exchange.generation().interception.clone() else {
             let reason = RelayReason::NoInterception;
@@ -268,7 +261,7 @@ impl Look {
         let is_proven = self.proves(server_name, &client, &interception).await;
         let opinion = match self.exchange.ask_about_interception(is_proven) {
             Ok(opinion) => opinion,
-            Err(note) => return self.exchange.finish_look(&note),
+            Err(note) => return self.exchange.finish(&note),
         };
         let (host, port) = (self.exchange.host(), self.exchange.port());
         let treatment = match (opinion, server_name) {
@@ -279,7 +272,7 @@ impl Look {
             {
                 interception.treatment_of_name(address.ip(), host, (name, is_proven), port)
             }
-            (None, _) => self.treatment,
+            (None, _) => self.known.treatment,
         };
         if let Treatment::Relay(reason) | Treatment::RelayTls(reason) = treatment {
             return self.relay(reason, client, ends).await;
@@ -293,7 +286,7 @@ impl Look {
             refuse_hello(&mut client, NO_APPLICATION_PROTOCOL, &connection).await;
             return self
                 .exchange
-                .finish_look("closed, the client offers no h2 or http/1.1 (ALPN)");
+                .finish("closed, the client offers no h2 or http/1.1 (ALPN)");
         }
         let host = self.exchange.host();
         let is_front = interception.allows_fronting(host);
@@ -307,28 +300,28 @@ impl Look {
                     "the server name (SNI) of a client differs from the host of its CONNECT: closing its tunnel"
                 );
                 refuse_hello(&mut client, UNRECOGNIZED_NAME, &connection).await;
-                return self.exchange.finish_look("closed, SNI and CONNECT differ");
+                return self.exchange.finish("closed, SNI and CONNECT differ");
             }
         };
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(&name);
-        if self.secured.is_none() {
+        if self.known.upstream_tls.is_none() {
             let is_unspoken = match self.exchange.try_tls(&client, &origin).await {
                 Ok(secured) => {
-                    self.secured = Some(secured);
+                    self.known.upstream_tls = Some(secured);
                     false
                 }
-                Err(failed) => failed == FailedTls::Unspoken,
+                Err(error) => !error.is_after_tls(),
             };
             let is_invented = name != self.exchange.host() && is_unspoken;
             if is_invented && interception.certificates.cached(&name).is_none() {
                 refuse_hello(&mut client, HANDSHAKE_FAILURE, &connection).await;
                 let note = "closed, TLS with the upstream failed for the server name of the client";
-                return self.exchange.finish_look(note);
+                return self.exchange.finish(note);
             }
         }
         // Plain TCP that was to be relayed.
-        drop(self.upstream.take());
+        drop(self.known.upstream.take());
         let leaf = match interception.certificates.cached(&name) {
             Some(leaf) => leaf,
             None => match self.leaf(&interception, &name).await {
@@ -337,11 +330,15 @@ impl Look {
                     tracing::error!(client.address = %address, host = name, %error, "cannot create a certificate");
                     return self
                         .exchange
-                        .finish_look("closed, creating a certificate failed");
+                        .finish("closed, creating a certificate failed");
                 }
             },
         };
-        let speaks_http2 = self.secured.as_ref().map(Secured::speaks_http2);
+        let speaks_http2 = self
+            .known
+            .upstream_tls
+            .as_ref()
+            .map(UpstreamTls::speaks_http2);
         let protocols = choose(hello.protocols, speaks_http2);
         let config = leaf.server_config(protocols);
         match shake_hands(client, accepted, taken, config, &connection).await {
@@ -358,7 +355,7 @@ impl Look {
             }
             Ok(transport) => {
                 self.pool_secured(&origin);
-                self.exchange.finish_look("intercepted");
+                self.exchange.finish("intercepted");
                 let mut connection = Connection {
                     origin: Some(Rc::new(origin)),
                     is_http2: transport.speaks_http2(),
@@ -386,8 +383,7 @@ impl Look {
                 } else {
                     tracing::warn!(client.address = %address, host = name, %error, "TLS handshake with an intercepted client failed");
                 }
-                self.exchange
-                    .finish_look("closed, TLS with the client failed");
+                self.exchange.finish("closed, TLS with the client failed");
             }
         }
     }
@@ -400,7 +396,7 @@ impl Look {
         let reader = client.reader();
         let received = reader.buffered();
         let host = self.exchange.host();
-        let (hello, reason) = match self.treatment {
+        let (hello, reason) = match self.known.treatment {
             Treatment::RelayTls(RelayReason::NameInvalid) => (
                 Hello::from_unusable_name(received)?,
                 RelayReason::NameInvalid,
@@ -424,12 +420,12 @@ impl Look {
     ) {
         let shown = self.exchange.show_hello(&client, hello.take_shown());
         if let Err(note) = shown.await {
-            return self.exchange.finish_look(&note);
+            return self.exchange.finish(&note);
         }
         let is_proven = !self.exchange.is_redirected();
         match self.exchange.ask_about_interception(is_proven) {
-            Err(note) => self.exchange.finish_look(&note),
-            Ok(Some(true)) => self.exchange.finish_look(match reason {
+            Err(note) => self.exchange.finish(&note),
+            Ok(Some(true)) => self.exchange.finish(match reason {
                 RelayReason::NameInvalid => {
                     "closed, no certificate can be issued for this host name"
                 }
@@ -448,7 +444,7 @@ impl Look {
     /// The certificate for `name`. Without TLS with the upstream it is for this connection alone, in which requests are
     /// answered with the reason.
     async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
-        match self.secured {
+        match self.known.upstream_tls {
             Some(_) => interception.certificates.leaf(name).await,
             None => interception.certificates.transient_leaf(name).await,
         }
@@ -458,7 +454,7 @@ impl Look {
 impl Look {
     /// Keeps a connection with the upstream that has named no protocol for the requests to come.
     fn pool_secured(&mut self, origin: &Origin) {
-        if let Some(Secured::Unnamed(upstream)) = self.secured.take() {
+        if let Some(UpstreamTls::Unnamed(upstream)) = self.known.upstream_tls.take() {
             self.exchange.pool_secured(origin, *upstream);
         }
     }
@@ -493,8 +489,8 @@ impl Look {
         }
         let mut origin = self.exchange.origin(Scheme::Https);
         origin.rename(name);
-        self.secured = self.exchange.try_tls(client, &origin).await.ok();
-        self.secured.is_some()
+        self.known.upstream_tls = self.exchange.try_tls(client, &origin).await.ok();
+        self.known.upstream_tls.is_some()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Connection, Origin, OwnTunnel};
+use super::connection::Connection;
+use super::origin::{Origin, OwnTunnel};
 use crate::plugins::{ClientEnd, ExchangeFacts};
 use crate::upstream::pinned::Pinned;
 

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::{Origin, OwnTunnel};
+use super::origin::{Origin, OwnTunnel};
 use crate::generation::Current;
 use crate::plugins::{Chain, ClientEnd, ClientFacts, ClientPlugins};
 use crate::transport::Transport;

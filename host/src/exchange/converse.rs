@@ -8,53 +8,55 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use super::reach::Destination;
+use super::destination::Destination;
+use super::progress::{Progress, Sent};
+use super::reach::Connected;
+use super::request::EXTENSIONS;
+use super::response::{Delivered, Download};
+use super::state::{Exchange, client_has_gone, unless_gone};
+use super::timeline::Moment;
 use super::upload::KeptContent;
-use super::{Delivered, Exchange, Moment, Progress, client_has_gone, unless_gone};
 use crate::buffers;
 use crate::collect::Collected;
 use crate::config::Timeouts;
 use crate::deadline::{Company, Deadline};
 use crate::error::{Cause, ExchangeError, Peer, Step};
-use crate::http1::{self, BodyEncoder, BodyFraming, FieldId, RequestForward, Version};
+use crate::http1::{self, BodyEncoder, BodyFraming, RequestForward};
+use crate::plugins::{ExchangePlugins, Hook};
 use crate::relay::{BodyRelay, ContentHook, Keeping, Patience, RelayError};
 use crate::splice;
 use crate::stream::{MessageStream, Reader, Writer};
 use crate::turn::Steps;
 
 /// Why a request's content was not sent whole.
-enum NotSent {
-    /// The upstream takes no more of it; it may still answer.
+enum UploadError {
+    /// The upstream reads no more of it; it may still answer.
     UpstreamRefused,
-    /// The client did not send it whole, or not correctly, or it has gone; or the upstream has stalled.
+    /// The client did not send all of it, broke its framing, or disconnected; or the upstream has stalled.
     Failed(ExchangeError),
 }
 
 impl Exchange {
-    /// One attempt: the request there, the response back, both at once when there is a body.
+    /// One attempt: sends the request and delivers the response, both at once if there is content.
     pub(super) async fn converse(
         &mut self,
         client: &mut MessageStream,
-        upstream: &mut MessageStream,
-        destination: &Destination,
+        connected: &mut Connected,
         progress: &mut Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let out = self.outbound_head(destination, progress);
+        let out = self.outbound_head(&connected.destination, progress);
+        let upstream = &mut connected.upstream.stream;
         let progress = &*progress;
-        if self.has_content() {
-            // Boxed: most requests have no content, and idle connections need not be large for those that have.
+        if self.request.has_content() {
+            // Boxed: most requests have no content.
             let turn = self.converse_with_content(out, client, upstream, progress);
             return Box::pin(turn).await;
         }
         let (mut from_upstream, mut to_upstream) = upstream.split();
-        let stall = self.timeouts().stall;
-        let sent = to_upstream.write_all(&out, stall).await;
-        buffers::give_back(out);
-        sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
-        progress.note_sent();
-        self.record.timeline.note(Moment::Sent);
-        let patience = self.timeouts().upstream_response;
-        from_upstream.deadline().arm(patience);
+        let sent = self.send_head(out, &mut to_upstream, progress).await?;
+        from_upstream
+            .deadline()
+            .arm(self.timeouts().upstream_response);
         let (from_client, mut to_client) = client.split();
         // Boxed, as a future that waits for readiness is large and kept twice here.
         let gone = Box::pin(gone(
@@ -62,11 +64,31 @@ impl Exchange {
             self.timeouts().half_closed,
             [from_upstream.deadline(), to_client.deadline()],
         ));
-        let download = std::pin::pin!(self.receive(&mut from_upstream, &mut to_client, progress));
+        let download = Download {
+            exchange: self,
+            from: &mut from_upstream,
+            to: &mut to_client,
+            progress,
+        };
+        let download = std::pin::pin!(download.run(sent));
         unless_gone(gone, download).await
     }
 
-    /// The request's head as it goes out.
+    /// Sends a request without content.
+    async fn send_head(
+        &mut self,
+        out: Vec<u8>,
+        to: &mut Writer<'_>,
+        progress: &Progress,
+    ) -> Result<Sent, ExchangeError> {
+        let sent = to.write_all(&out, self.timeouts().stall).await;
+        buffers::give_back(out);
+        sent.map_err(|error| ExchangeError::io(Peer::Upstream, Step::SendHead, error))?;
+        self.record.timeline.note(Moment::Sent);
+        Ok(progress.note_sent())
+    }
+
+    /// The request's head as it is sent.
     fn outbound_head(&mut self, destination: &Destination, progress: &mut Progress) -> Vec<u8> {
         self.decline_extensions();
         let form = self.route(destination).request_form();
@@ -74,21 +96,34 @@ impl Exchange {
         let options = RequestForward {
             via: self.via_for(destination, form),
             drop_fields: &self.generation.config.disable_headers,
-            framing: self.outbound_framing(),
-            upgrade: http1::requested_upgrade(&self.head),
+            framing: self.request.outbound_framing(),
+            upgrade: http1::requested_upgrade(&self.request.head),
             form,
         };
         let mut out = buffers::small();
-        http1::forward_request(&self.head, &options, &mut out);
+        http1::forward_request(&self.request.head, &options, &mut out);
         out
     }
 
-    /// Whether the client waits for the upstream's word before it sends content.
-    fn expects_continue(&self, client: &MessageStream) -> bool {
-        let mut expectations = self.head.fields().all(FieldId::Expect);
-        expectations.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
-            && self.head.version() != Version::Http10
-            && !client.has_buffered()
+    /// Takes out of a request for a WebSocket what plugins that listen to its messages could not read: compression,
+    /// or whatever else changes what frames mean (RFC 6455 §9).
+    pub(super) fn decline_extensions(&mut self) {
+        if !self.watches_websocket() || !self.request.head.fields().named(EXTENSIONS).any(|_| true)
+        {
+            return;
+        }
+        self.request.head.fields_mut().remove(EXTENSIONS);
+        if let Some(session) = &self.session {
+            session.forget_request();
+        }
+    }
+
+    /// Whether this request asks for a WebSocket to whose messages some plugin listens.
+    pub(super) fn watches_websocket(&self) -> bool {
+        let hook = Hook::HandleWebSocketMessage;
+        let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
+        self.session.as_ref().is_some_and(has_listeners)
+            && http1::requests_websocket(&self.request.head)
     }
 
     async fn converse_with_content(
@@ -100,13 +135,14 @@ impl Exchange {
     ) -> Result<Delivered, ExchangeError> {
         let timeouts = *self.timeouts();
         let timeline = self.record.timeline.clone();
-        let framing = self.outbound_framing();
+        let framing = self.request.outbound_framing();
         let has_sent = self
+            .request
             .upload
             .kept
             .as_ref()
             .is_some_and(|kept| kept.has_content());
-        let is_invited = has_sent || !self.expects_continue(client);
+        let is_invited = has_sent || !self.request.expects_continue(client);
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
         // The upstream's time begins when it has the request; until then the upload has its own limits.
@@ -165,7 +201,7 @@ impl Exchange {
             written: &mut written,
         };
         // Kept until the upstream has answered: it may have to be sent again.
-        let whole = self.upload.collected.take();
+        let whole = self.request.upload.collected.take();
         let upload = async {
             let sent = match &whole {
                 Some(whole) => {
@@ -179,7 +215,7 @@ impl Exchange {
                         relay.note_head_written();
                     }
                     let sent = relay.run(&mut from_client, &mut to_upstream).await;
-                    sent.map_err(NotSent::from)
+                    sent.map_err(UploadError::from)
                 }
             };
             if !progress.is_answered() {
@@ -198,9 +234,15 @@ impl Exchange {
                 gone.as_mut().poll(cx)
             })
             .await;
-            Err(NotSent::Failed(client_has_gone()))
+            Err(UploadError::Failed(client_has_gone()))
         };
-        let download = self.receive(&mut from_upstream, &mut to_client, progress);
+        let download = Download {
+            exchange: self,
+            from: &mut from_upstream,
+            to: &mut to_client,
+            progress,
+        };
+        let download = download.run(progress.note_upload());
         let delivered = clocks.watch(both(upload, download)).await;
         let is_kept = delivered.is_err() && whole.is_none() && relay.is_kept();
         let BodyRelay {
@@ -210,8 +252,8 @@ impl Exchange {
             keeping,
             ..
         } = relay;
-        self.upload.collected = whole;
-        self.upload.kept = match keeping {
+        self.request.upload.collected = whole;
+        self.request.upload.kept = match keeping {
             Some(kept) if is_kept => Some(Box::new(KeptContent {
                 text: out,
                 head_len: kept.head_len,
@@ -227,14 +269,11 @@ impl Exchange {
                 None
             }
         };
-        Ok(match delivered? {
+        match delivered {
             // Answered before the request was over: neither connection can be used again.
-            Delivered::Answered { persistence, .. } if !progress.is_sent() => Delivered::Answered {
-                persistence,
-                upstream_is_reusable: false,
-            },
+            Ok(delivered) if !progress.is_sent() => Ok(delivered.before_request_end()),
             delivered => delivered,
-        })
+        }
     }
 }
 
@@ -286,7 +325,7 @@ async fn await_invitation(
     clocks: &Clocks<'_>,
     from: &mut Reader<'_>,
     to: &mut Writer<'_>,
-) -> Result<(), NotSent> {
+) -> Result<(), UploadError> {
     let Clocks {
         content_within,
         answer_within,
@@ -305,7 +344,8 @@ async fn await_invitation(
     if progress.end_invitation() && !progress.is_answered() {
         answer_within.disarm();
     }
-    let not_sent = |cause| NotSent::Failed(ExchangeError::new(Peer::Client, Step::ReadBody, cause));
+    let not_sent =
+        |cause| UploadError::Failed(ExchangeError::new(Peer::Client, Step::ReadBody, cause));
     match filled {
         Ok(0) => Err(not_sent(Cause::Closed)),
         Ok(_) => Ok(()),
@@ -314,16 +354,16 @@ async fn await_invitation(
 }
 
 /// What follows when the upstream does not take the request.
-fn not_taken(error: io::Error) -> NotSent {
+fn not_taken(error: io::Error) -> UploadError {
     match error.kind() {
         io::ErrorKind::TimedOut => {
-            NotSent::Failed(ExchangeError::io(Peer::Upstream, Step::SendBody, error))
+            UploadError::Failed(ExchangeError::io(Peer::Upstream, Step::SendBody, error))
         }
-        _ => NotSent::UpstreamRefused,
+        _ => UploadError::UpstreamRefused,
     }
 }
 
-impl From<RelayError> for NotSent {
+impl From<RelayError> for UploadError {
     fn from(error: RelayError) -> Self {
         match error {
             RelayError::Receiver(error) => not_taken(error),
@@ -344,7 +384,7 @@ async fn send_whole(
     framing: BodyFraming,
     patience: Patience,
     to: &mut Writer<'_>,
-) -> Result<(), NotSent> {
+) -> Result<(), UploadError> {
     let encoder = encoder(framing);
     if !whole.content.is_empty() {
         encoder.begin_chunk(&mut out, whole.content.len());
@@ -373,7 +413,7 @@ fn encoder(framing: BodyFraming) -> BodyEncoder {
 
 /// Runs the upload beside the download. Ends with the download, or when the client fails.
 async fn both(
-    upload: impl Future<Output = Result<Infallible, NotSent>>,
+    upload: impl Future<Output = Result<Infallible, UploadError>>,
     download: impl Future<Output = Result<Delivered, ExchangeError>>,
 ) -> Result<Delivered, ExchangeError> {
     let mut upload = std::pin::pin!(upload);
@@ -383,8 +423,8 @@ async fn both(
         tokio::select! {
             biased;
             Err(end) = &mut upload, if is_uploading => match end {
-                NotSent::UpstreamRefused => is_uploading = false,
-                NotSent::Failed(error) => return Err(error),
+                UploadError::UpstreamRefused => is_uploading = false,
+                UploadError::Failed(error) => return Err(error),
             },
             delivered = &mut download => return delivered,
         }

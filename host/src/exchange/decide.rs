@@ -1,35 +1,160 @@
-//! The decisions of plugins about a request before it is forwarded.
+//! The phases of an exchange before it is forwarded: the checks, then the decisions of plugins.
+//!
+//! Each phase is a value that only the one before leads to, so none can be skipped: nothing is forwarded without the
+//! decision of the plugins, and plugins are not called for a request that is refused. The later phases are
+//! [`Connected`](super::reach::Connected), [`Sent`](super::progress::Sent), [`Answered`](super::response::Answered),
+//! [`Accepted`](super::response::Accepted) and [`Delivered`](super::response::Delivered).
 
-use super::{CloseReason, Exchange, Persistence, unless_gone};
+use super::conclusion::Conclusion;
+use super::persistence::{CloseReason, Persistence};
+use super::state::{Exchange, unless_gone};
 use crate::error::{ExchangeError, Peer, PluginFailure, PluginFailureKind, Refusal, Step};
-use crate::http1::FieldId;
-use crate::plugins::{AnsweredBy, Hook, Subject, Verdict};
-use crate::reply::PluginReply;
-use crate::reply::Reply;
+use crate::http1::{self, FieldId, TargetForm};
+use crate::plugins::{AnsweredBy, Hook, Subject, TunnelEnd, Verdict};
+use crate::reply::{PluginReply, Reply};
 use crate::stream::MessageStream;
 
+/// The request is well-formed, and belongs to its connection.
+pub(super) struct Settled(());
+
+/// The request's client may use the proxy.
+pub(super) struct Admitted(());
+
+/// Plugins have let the request pass.
+pub(super) struct Decided(());
+
+/// Plugins that need the request's content whole have seen it.
+pub(super) struct Ready(pub(super) Decided);
+
 impl Exchange {
-    /// Asks who the client is: the configured credential first, then the plugins. The answer, if it may not go on.
-    pub(super) async fn authenticate(
+    /// Completes the request by what is known of its connection.
+    pub(super) fn settle(&mut self) -> Result<Settled, ExchangeError> {
+        self.request.framing = http1::request_framing(&self.request.head)
+            .map_err(|error| ExchangeError::new(Peer::Client, Step::ReadHead, error))?;
+        self.settle_origin()?;
+        self.settle_own_tunnel()?;
+        self.settle_timeouts(None);
+        Ok(Settled(()))
+    }
+
+    /// Authenticates the client, and answers requests that are not forwarded.
+    pub(super) async fn admit(
         &mut self,
+        _: Settled,
         client: &mut MessageStream,
-    ) -> Result<Option<Persistence>, ExchangeError> {
+    ) -> Result<Admitted, Conclusion> {
+        self.request.refuse_loop(&self.generation.marked_via)?;
+        self.authenticate(client).await?;
+        if let Some(reply) = self.own_answer()? {
+            let persistence = self.answer(client, &reply).await;
+            return Err(Conclusion::Answered(persistence));
+        }
+        Ok(Admitted(()))
+    }
+
+    /// For a request that a route of the web server forwards: authenticating its client is left to that route.
+    pub(super) fn admit_forwarded(&mut self) -> Result<Admitted, ExchangeError> {
+        self.request.refuse_loop(&self.generation.marked_via)?;
+        Ok(Admitted(()))
+    }
+
+    /// Lets the plugins decide about the request.
+    pub(super) async fn decide(
+        &mut self,
+        _: Admitted,
+        client: &mut MessageStream,
+    ) -> Result<Decided, Conclusion> {
+        self.ask_plugins(client).await?;
+        Ok(Decided(()))
+    }
+
+    /// Reads the request's content if a plugin needs it whole; what was read for an earlier attempt is still there.
+    pub(super) async fn prepare(
+        &mut self,
+        decided: Decided,
+        client: &mut MessageStream,
+    ) -> Result<Ready, Conclusion> {
+        let is_taken = self.request.upload.collected.is_some();
+        if self.request.has_content() && !is_taken {
+            // Boxed: most requests have no content.
+            Box::pin(self.take_content(client)).await?;
+        }
+        Ok(Ready(decided))
+    }
+
+    // ---- the checks ----------------------------------------------------------------------------------------------
+
+    /// Makes sure that the request is for the origin of its connection, and completes it.
+    fn settle_origin(&mut self) -> Result<(), ExchangeError> {
+        let Some(origin) = &self.client.origin else {
+            return Ok(());
+        };
+        if self.request.head.is_method("CONNECT") {
+            return Err(ExchangeError::new(
+                Peer::Client,
+                Step::Route,
+                Refusal::NestedConnect,
+            ));
+        }
+        self.request
+            .head
+            .settle_origin(origin.scheme, &origin.host, origin.port);
+        let host = self.request.head.host();
+        if !origin.is_for(host) {
+            return Err(ExchangeError::new(
+                Peer::Client,
+                Step::Route,
+                Refusal::Misdirected,
+            ));
+        }
+        let other = origin.other_than(host);
+        self.request.is_host_claimed = other.is_some();
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        if let Some(other) = other {
+            session.set_tunnel(TunnelEnd {
+                host: other.to_owned(),
+                scheme: origin.scheme,
+                is_verified: origin.is_verified_as(host, self.generation.interception.as_deref()),
+            });
+        }
+        if !origin.user.is_empty() {
+            session.set_user(&origin.user);
+        }
+        Ok(())
+    }
+    /// Makes sure that nothing is forwarded from a tunnel to this proxy itself.
+    fn settle_own_tunnel(&self) -> Result<(), ExchangeError> {
+        let Some(tunnel) = &self.client.own_tunnel else {
+            return Ok(());
+        };
+        if let TargetForm::Absolute | TargetForm::Authority = self.request.head.target().form {
+            let refusal = Refusal::OwnTunnel;
+            return Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
+        }
+        if let Some(session) = self.session.as_ref().filter(|_| !tunnel.user.is_empty()) {
+            session.set_user(&tunnel.user);
+        }
+        Ok(())
+    }
+    // ---- the decisions -------------------------------------------------------------------------------------------
+
+    /// Authenticates the client: the configured credential first, then the plugins.
+    async fn authenticate(&mut self, client: &mut MessageStream) -> Result<(), Conclusion> {
         if self.client.origin.is_some() {
-            // Was asked when the tunnel was made.
-            return Ok(None);
+            // Was authenticated when the tunnel was opened.
+            return Ok(());
         }
         if let Some(expected) = &self.generation.config.basic_auth {
-            let mut given = self.head.fields().all(FieldId::ProxyAuthorization);
+            let mut given = self.request.head.fields().all(FieldId::ProxyAuthorization);
             let is_right = match (given.next(), given.next()) {
                 (Some(credentials), None) => expected.matches(credentials),
                 _ => false,
             };
             if !is_right {
-                return Err(ExchangeError::new(
-                    Peer::Client,
-                    Step::Route,
-                    Refusal::Unauthorized,
-                ));
+                let refusal = Refusal::Unauthorized;
+                return Err(ExchangeError::new(Peer::Client, Step::Route, refusal).into());
             }
             self.record.has_credential = true;
             if let Some(session) = &self.session {
@@ -38,23 +163,18 @@ impl Exchange {
         }
         match self.has_listeners(Hook::Authenticate) {
             true => self.ask(Hook::Authenticate, client).await,
-            false => Ok(None),
+            false => Ok(()),
         }
     }
 
-    /// Runs the hooks that see a request before it goes anywhere; the answer if one of them has it.
-    pub(super) async fn ask_plugins(
-        &mut self,
-        client: &mut MessageStream,
-    ) -> Result<Option<Persistence>, ExchangeError> {
+    /// Runs the hooks that see a request before it is forwarded.
+    async fn ask_plugins(&mut self, client: &mut MessageStream) -> Result<(), Conclusion> {
         for hook in [Hook::BeforeUpstreamConnection, Hook::HandleClientRequest] {
-            if self.has_listeners(hook)
-                && let Some(next) = self.ask(hook, client).await?
-            {
-                return Ok(Some(next));
+            if self.has_listeners(hook) {
+                self.ask(hook, client).await?;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn has_listeners(&self, hook: Hook) -> bool {
@@ -63,42 +183,38 @@ impl Exchange {
             .is_some_and(|session| session.has_listeners(hook))
     }
 
-    async fn ask(
-        &mut self,
-        hook: Hook,
-        client: &mut MessageStream,
-    ) -> Result<Option<Persistence>, ExchangeError> {
+    async fn ask(&mut self, hook: Hook, client: &mut MessageStream) -> Result<(), Conclusion> {
         let half_closed = self.timeouts().half_closed;
         let Some(session) = &self.session else {
-            return Ok(None);
+            return Ok(());
         };
         let subject = Subject {
-            request: &mut self.head,
+            request: &mut self.request.head,
             response: None,
         };
         let Some(walk) = session.walk(hook, subject) else {
-            return Ok(None);
+            return Ok(());
         };
         let decided = async { Ok(walk.verdict().await) };
         let verdict = unless_gone(client.gone(half_closed), decided).await?;
         match verdict {
-            Verdict::Proceed => Ok(None),
+            Verdict::Proceed => Ok(()),
             verdict => Box::pin(self.follow(verdict, client)).await,
         }
     }
 
     fn promises_tunnel(&self, reply: &PluginReply) -> bool {
-        self.head.is_method("CONNECT") && (200..300).contains(&reply.status)
+        self.request.head.is_method("CONNECT") && (200..300).contains(&reply.status)
     }
 
-    /// Does what plugins have decided; `None` when the request goes on.
+    /// Carries out what plugins have decided.
     pub(super) async fn follow(
         &mut self,
         verdict: Verdict,
         client: &mut MessageStream,
-    ) -> Result<Option<Persistence>, ExchangeError> {
+    ) -> Result<(), Conclusion> {
         match verdict {
-            Verdict::Proceed | Verdict::Retry => Ok(None),
+            Verdict::Proceed | Verdict::Retry => Ok(()),
             Verdict::Reply(reply, plugin) if self.promises_tunnel(&reply) => {
                 let failure = PluginFailure {
                     plugin,
@@ -109,19 +225,23 @@ impl Exchange {
                     ),
                     kind: PluginFailureKind::Broken,
                 };
-                Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure))
+                Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure).into())
             }
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
                 self.record.note = Some(format!("answered {} by {plugin}", reply.status));
                 self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                Ok(Some(self.answer(client, &reply).await))
+                Err(Conclusion::Answered(self.answer(client, &reply).await))
             }
             Verdict::Close(plugin) => {
                 self.record.note = Some(format!("closed by {plugin}"));
-                Ok(Some(Persistence::Close(CloseReason::Plugin)))
+                Err(Conclusion::Answered(Persistence::Close(
+                    CloseReason::Plugin,
+                )))
             }
-            Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
+            Verdict::Failed(failure) => {
+                Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure).into())
+            }
         }
     }
 }

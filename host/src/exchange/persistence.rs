@@ -1,84 +1,49 @@
-//! Whether the client's connection goes on after an exchange. Decided here alone.
+//! Whether the client's connection goes on after an exchange (RFC 9112 §9.3). Decided here alone.
 
-use super::{Binding, CloseReason, Exchange, Progress};
-use crate::http1::Version;
-
-/// What becomes of the client's connection once it has its answer.
+/// What happens to the client's connection once it has its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Persistence {
-    /// It is there for another request.
-    Again,
+pub(crate) enum Persistence {
+    /// It stays open for another request.
+    KeepAlive,
     Close(CloseReason),
 }
 
-/// Whether it is known where the next request begins.
+/// Why a client connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestEnd {
-    /// This one has been read to its end.
-    Read,
-    /// The rest of it is not read.
-    Unread,
+pub(crate) enum CloseReason {
+    /// The client has closed or reset it.
+    Gone,
+    /// The client asked for it.
+    Client,
+    /// HTTP/1.0 connections carry one exchange (RFC 9112 §9.3).
+    Http10,
+    /// The answer was sent before the request had been read to its end.
+    BodyUnread,
+    /// The request is malformed, so the beginning of the next one is unknown.
+    Malformed,
+    /// The response could not be completed, and the client must be able to see that. Unless it is `framed`, only a reset
+    /// shows it.
+    ResponseCutOff { framed: bool },
+    /// The upstream has closed the connection that the client had authenticated.
+    Upstream,
+    /// A plugin closed it.
+    Plugin,
+    /// The upstream has not processed the request, and the client may send it again.
+    Unprocessed,
+    /// The proxy is shutting down.
+    Draining,
 }
 
-/// How the client knows where the answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AnswerEnd {
-    /// By its framing.
-    Framed,
-    /// By the end of the connection.
-    Connection,
-}
-
-impl Exchange {
-    /// What becomes of the client's connection behind an answer. Whoever sends its head announces it there.
-    pub(super) fn persistence(&self, request: RequestEnd, answer: AnswerEnd) -> Persistence {
-        match (request, answer, self.reason_to_close()) {
-            (RequestEnd::Unread, ..) => Persistence::Close(CloseReason::BodyUnread),
-            (_, AnswerEnd::Connection, _) => Persistence::Close(CloseReason::Http10),
-            (.., Some(reason)) => Persistence::Close(reason),
-            (.., None) => Persistence::Again,
-        }
+impl Persistence {
+    pub(super) fn is_close(self) -> bool {
+        self != Self::KeepAlive
     }
 
-    /// What was announced, unless the proxy has begun to shut down since.
-    pub(super) fn persistence_at_end(&self, announced: Persistence) -> Persistence {
-        match announced {
-            Persistence::Again if self.generation.worker.is_draining() => {
-                Persistence::Close(CloseReason::Draining)
-            }
-            announced => announced,
-        }
-    }
-
-    /// Whether the client has been read to the end of its request, as far as that was not passed on.
-    pub(super) fn request_end(&self) -> RequestEnd {
-        match self.has_content() && !self.upload.is_read() {
-            true => RequestEnd::Unread,
-            false => RequestEnd::Read,
-        }
-    }
-
-    /// The same while the request is passed on.
-    pub(super) fn request_end_in(&self, progress: &Progress) -> RequestEnd {
-        match progress.is_sent() {
-            true => RequestEnd::Read,
-            false => self.request_end(),
-        }
-    }
-
-    /// Why the client's connection is not kept, whatever the answer.
-    fn reason_to_close(&self) -> Option<CloseReason> {
-        if self.head.version() == Version::Http10 {
-            Some(CloseReason::Http10)
-        } else if self.head.fields().connection_options().close {
-            Some(CloseReason::Client)
-        } else if self.client.binding == Binding::Over && self.head.version() != Version::Http2 {
-            // A stream of HTTP/2 ends by itself: to reset it would take its answer back.
-            Some(CloseReason::Upstream)
-        } else if self.generation.worker.is_draining() {
-            Some(CloseReason::Draining)
-        } else {
-            None
+    /// The same after an answer without framing, whose end is that of the connection.
+    pub(super) fn unless_unframed(self, is_unframed: bool) -> Self {
+        match self {
+            Self::KeepAlive if is_unframed => Self::Close(CloseReason::Http10),
+            persistence => persistence,
         }
     }
 }

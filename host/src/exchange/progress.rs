@@ -78,8 +78,14 @@ impl Progress {
         self.request.get() == Sending::Sent
     }
 
-    pub(super) fn note_sent(&self) {
+    pub(super) fn note_sent(&self) -> Sent {
         self.request.set(Sending::Sent);
+        Sent(())
+    }
+
+    /// The content is sent while the response is received.
+    pub(super) fn note_upload(&self) -> Sent {
+        Sent(())
     }
 
     /// The client waits for the upstream's word.
@@ -167,3 +173,6 @@ impl Progress {
         }
     }
 }
+
+/// The request was sent, or is being sent while its response is received.
+pub(super) struct Sent(());

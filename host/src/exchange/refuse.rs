@@ -5,7 +5,10 @@
 
 use std::time::Instant;
 
-use super::{CloseReason, Connection, GONE, Next, send_reply, why_answered};
+use super::answer::{GONE, send_reply, why_answered};
+use super::connection::Connection;
+use super::next::Next;
+use super::persistence::{CloseReason, Persistence};
 use crate::error::{Cause, ExchangeError};
 use crate::generation::WorkerGeneration;
 use crate::http1::{Foreign, Glimpse};
@@ -99,10 +102,10 @@ pub(super) async fn refuse(
             fields: &[],
         });
     }
-    Next::Close(match is_gone {
+    Next::Answered(Persistence::Close(match is_gone {
         true => CloseReason::Gone,
         false => CloseReason::Malformed,
-    })
+    }))
 }
 
 /// What an operator should know of a client that speaks something else.

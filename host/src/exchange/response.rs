@@ -1,11 +1,14 @@
 //! Forwarding the response: interim responses, protocol switches, plugins, the body.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::{
-    AnswerEnd, Binding, CloseReason, Delivered, Exchange, Moment, Passing, Persistence, Progress,
-    unless_gone,
-};
+use super::client::Binding;
+use super::persistence::{CloseReason, Persistence};
+use super::progress::{Passing, Progress, Sent};
+use super::request::EXTENSIONS;
+use super::state::{Exchange, unless_gone};
+use super::timeline::Moment;
 use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{Cause, ContentRefused, ExchangeError, Peer, Refusal, Step};
@@ -14,8 +17,7 @@ use crate::http1::{
     FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
-    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, ExchangePlugins, Hook, Subject, Verdict,
-    WholeOutcome,
+    AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Subject, Verdict, WholeOutcome,
 };
 use crate::relay::{BodyRelay, ContentHook, Patience, RelayError};
 use crate::reply::{Reply, ReplyForm};
@@ -29,46 +31,95 @@ const MAX_UNREAD_INTERIM: usize = 256 * 1024;
 /// Interim responses that are passed on for one request.
 const MAX_INTERIM: usize = 100;
 
-/// What is agreed about the frames of a WebSocket beyond RFC 6455.
-const EXTENSIONS: &str = "sec-websocket-extensions";
+/// The response of one attempt, on its way to the client.
+pub(super) struct Download<'a, 'u, 'c> {
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) from: &'a mut Reader<'u>,
+    pub(super) to: &'a mut Writer<'c>,
+    pub(super) progress: &'a Progress,
+}
 
-impl Exchange {
+/// The head of the final response has arrived.
+pub(super) struct Answered {
+    head: ResponseHead,
+}
+
+/// Plugins have let the response's head pass.
+pub(super) struct Accepted(());
+
+/// The client has the whole response: the upstream's, or a plugin's in its place.
+pub(super) struct Delivered {
+    /// None: the upstream has switched protocols.
+    persistence: Option<Persistence>,
+    is_upstream_reusable: bool,
+}
+
+impl Delivered {
+    /// What happens to the client's connection. None: it becomes a tunnel to the upstream.
+    pub(super) fn persistence(&self) -> Option<Persistence> {
+        self.persistence
+    }
+
+    /// Whether the upstream's connection is ready for another request.
+    pub(super) fn is_upstream_reusable(&self) -> bool {
+        self.is_upstream_reusable
+    }
+
+    /// Neither connection can be used again: the response was over before the request.
+    pub(super) fn before_request_end(self) -> Self {
+        Self {
+            is_upstream_reusable: false,
+            ..self
+        }
+    }
+
+    /// The upstream's response was not read to its end.
+    fn without_upstream(persistence: Persistence) -> Self {
+        Self {
+            persistence: Some(persistence),
+            is_upstream_reusable: false,
+        }
+    }
+}
+
+impl Download<'_, '_, '_> {
     /// Reads the response, interim ones included, and delivers it to the client.
-    pub(super) async fn receive(
-        &mut self,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<Delivered, ExchangeError> {
-        let mut head = self.final_response(from, to, progress).await?;
-        if head.status() == 407 && progress.is_for_parent {
+    pub(super) async fn run(mut self, sent: Sent) -> Result<Delivered, ExchangeError> {
+        let mut answered = self.final_response(sent).await?;
+        let head = &mut answered.head;
+        if head.status() == 407 && self.progress.is_for_parent {
             return Err(ExchangeError::new(
                 Peer::Upstream,
                 Step::ReadHead,
                 Refusal::UnauthorizedAtParent,
             ));
         }
-        if self.session.is_some() {
+        if self.exchange.session.is_some() {
             head.fields_mut().settle_connection();
         }
         if head.status() == 101 {
-            return Box::pin(self.upgrade(head, to, progress)).await;
+            return Box::pin(self.upgrade(answered)).await;
         }
-        let framing = http1::response_framing(&head, self.head.method())
+        let framing = http1::response_framing(head, self.exchange.request.head.method())
             .map_err(|error| ExchangeError::new(Peer::Upstream, Step::ReadHead, error))?;
-        self.note_response(&head);
+        self.exchange.note_response(head);
         if head.status() == 401 {
-            self.note_challenge(&mut head);
+            self.note_challenge(head);
         }
-        if let Some(delivered) = self.ask_plugins_about(&mut head, to, progress).await? {
-            return Ok(delivered);
-        }
-        if self.head.method() != self.head.client_method() {
-            match (self.head.method(), self.head.client_method()) {
+        let accepted = match self.accept(&mut answered).await? {
+            ControlFlow::Continue(accepted) => accepted,
+            ControlFlow::Break(delivered) => return Ok(delivered),
+        };
+        let head = &mut answered.head;
+        if self.exchange.request.head.method() != self.exchange.request.head.client_method() {
+            match (
+                self.exchange.request.head.method(),
+                self.exchange.request.head.client_method(),
+            ) {
                 (_, "HEAD") if framing != BodyFraming::Empty => {
                     // The client takes no content, and nobody else needs it.
                     let body = Body::unread();
-                    return Box::pin(self.deliver(head, body, from, to, progress)).await;
+                    return Box::pin(self.deliver(answered, accepted, body)).await;
                 }
                 ("HEAD", _) => {
                     http1::forget_digests(&mut head.fields_mut());
@@ -77,16 +128,15 @@ impl Exchange {
                 _ => {}
             }
         }
-        let plan = self.download_plan(&head, framing)?;
+        let plan = self.body_plan(head, framing)?;
         match plan {
             Some(plan) if plan.has_whole() && framing != BodyFraming::Empty => {
-                let turn = self.deliver_whole(head, framing, plan, from, to, progress);
-                Box::pin(turn).await
+                Box::pin(self.deliver_whole(answered, accepted, framing, plan)).await
             }
             plan => {
-                let decoder = self.response_decoder(framing);
+                let decoder = self.exchange.response_decoder(framing);
                 let body = Body::arriving(framing, plan, Collected::new(decoder));
-                self.deliver(head, body, from, to, progress).await
+                self.deliver(answered, accepted, body).await
             }
         }
     }
@@ -98,10 +148,11 @@ impl Exchange {
             return;
         };
         if challenge == ConnectionChallenge::Begun {
-            self.client.binding = Binding::Bound;
+            self.exchange.client.binding = Binding::Bound;
         }
-        let is_to_proxy = self.client.origin.is_none() && self.forwarded_to.is_none();
-        if is_to_proxy && self.head.version() == Version::Http11 {
+        let is_to_proxy =
+            self.exchange.client.origin.is_none() && self.exchange.routing.forwarded_to.is_none();
+        if is_to_proxy && self.exchange.request.head.version() == Version::Http11 {
             // A name and a value that may stand in a field line.
             let _ = head
                 .fields_mut()
@@ -110,12 +161,13 @@ impl Exchange {
     }
 
     /// Who wants the response's content, if it has any.
-    fn download_plan(
+    fn body_plan(
         &self,
         head: &ResponseHead,
         framing: BodyFraming,
     ) -> Result<Option<BodyPlan>, ExchangeError> {
         let Some(session) = self
+            .exchange
             .session
             .as_ref()
             .filter(|session| session.wants_bodies(Side::Upstream))
@@ -140,21 +192,19 @@ impl Exchange {
     /// Collects the content for the plugins that want all of it, and delivers what they make of it.
     async fn deliver_whole(
         &mut self,
-        mut head: ResponseHead,
+        mut answered: Answered,
+        accepted: Accepted,
         framing: BodyFraming,
         mut plan: BodyPlan,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-        progress: &Progress,
     ) -> Result<Delivered, ExchangeError> {
-        let mut collected = Collected::new(self.response_decoder(framing));
-        let patience = self.timeouts().upstream_idle;
-        let Some(session) = self.session.clone() else {
+        let mut collected = Collected::new(self.exchange.response_decoder(framing));
+        let patience = self.exchange.timeouts().upstream_idle;
+        let Some(session) = self.exchange.session.clone() else {
             let body = Body::arriving(framing, Some(plan), collected);
-            return self.deliver(head, body, from, to, progress).await;
+            return self.deliver(answered, accepted, body).await;
         };
         while let Some(limit) = plan.largest_limit() {
-            let read = collected.read(from, limit, patience).await;
+            let read = collected.read(self.from, limit, patience).await;
             let is_whole =
                 read.map_err(|cause| ExchangeError::new(Peer::Upstream, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
@@ -164,11 +214,11 @@ impl Exchange {
             }
             if collected.content.is_empty() {
                 let body = Body::collected(framing, plan, collected);
-                return self.deliver(head, body, from, to, progress).await;
+                return self.deliver(answered, accepted, body).await;
             }
             let subject = Subject {
-                request: &mut self.head,
-                response: Some(&mut head),
+                request: &mut self.exchange.request.head,
+                response: Some(&mut answered.head),
             };
             let content = std::mem::take(&mut collected.content);
             let run = session.run_whole(&plan, content, subject).await;
@@ -178,15 +228,15 @@ impl Exchange {
                     is_changed,
                 } => {
                     if is_changed {
-                        http1::forget_digests(&mut head.fields_mut());
+                        http1::forget_digests(&mut answered.head.fields_mut());
                     }
                     collected.content = content;
                     let body = Body::collected(framing, plan, collected);
-                    return self.deliver(head, body, from, to, progress).await;
+                    return self.deliver(answered, accepted, body).await;
                 }
                 WholeOutcome::Ended(verdict) => {
-                    let answered = self.follow_instead(verdict, to, progress).await?;
-                    return answered.ok_or_else(|| {
+                    let replaced = self.follow_instead(verdict).await?;
+                    return replaced.ok_or_else(|| {
                         ExchangeError::new(Peer::Plugin, Step::Hook, Cause::Closed)
                     });
                 }
@@ -197,52 +247,53 @@ impl Exchange {
             }
         }
         let body = Body::arriving(framing, Some(plan), collected);
-        self.deliver(head, body, from, to, progress).await
+        self.deliver(answered, accepted, body).await
     }
 
     /// The final response's head; interim responses on the way to it go to the client.
-    async fn final_response(
-        &mut self,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<ResponseHead, ExchangeError> {
+    async fn final_response(&mut self, _: Sent) -> Result<Answered, ExchangeError> {
         let mut is_relaxed = false;
         for _ in 0..=MAX_INTERIM {
-            let limits = self.generation.config.limits.head();
-            let compatibility = &self.generation.config.compatibility;
-            let may_relax = || compatibility.is_relaxed(self.head.host());
-            let on_begun = || self.record.timeline.note(Moment::AnswerBegun);
-            let received = match self.has_content() && !progress.is_sent() {
-                false => from.read_response(&limits, may_relax, on_begun).await,
+            let limits = self.exchange.generation.config.limits.head();
+            let compatibility = &self.exchange.generation.config.compatibility;
+            let may_relax = || compatibility.is_relaxed(self.exchange.request.head.host());
+            let on_begun = || self.exchange.record.timeline.note(Moment::AnswerBegun);
+            let received = match self.exchange.request.has_content() && !self.progress.is_sent() {
+                false => self.from.read_response(&limits, may_relax, on_begun).await,
                 // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
-                true => Box::pin(unless_reset(from, to, &limits, may_relax, on_begun)).await?,
+                true => {
+                    let (from, to) = (&mut *self.from, &*self.to);
+                    let reading = unless_reset(from, to, &limits, may_relax, on_begun);
+                    Box::pin(reading).await?
+                }
             };
             let is_silence = matches!(received, Err(ReadHeadError::Closed | ReadHeadError::Io(_)))
-                && from.buffered().is_empty();
+                && self.from.buffered().is_empty();
             if !is_silence {
-                progress.note_begun();
+                self.progress.note_begun();
             }
             let mut head = received.map_err(|error| ExchangeError::head(Peer::Upstream, error))?;
             if head.is_relaxed() {
-                let host = self.head.host();
+                let host = self.exchange.request.head.host();
                 tracing::debug!(host, "repaired a malformed response head");
             }
             is_relaxed |= head.is_relaxed();
-            if from.is_channel() {
+            if self.from.is_channel() {
                 head.set_version(Version::Http2);
             }
             if !(100..200).contains(&head.status()) || head.status() == 101 {
-                progress.note_answered();
+                self.progress.note_answered();
                 head.set_relaxed(is_relaxed);
-                return Ok(head);
+                return Ok(Answered { head });
             }
             let is_invitation = head.status() == 100;
-            self.pass_interim(head, from, to).await?;
-            if is_invitation && progress.awaits_invitation() {
-                progress.note_invited();
-            } else if progress.is_sent() || progress.awaits_invitation() {
-                from.deadline().arm(self.timeouts().upstream_response);
+            self.pass_interim(head).await?;
+            if is_invitation && self.progress.awaits_invitation() {
+                self.progress.note_invited();
+            } else if self.progress.is_sent() || self.progress.awaits_invitation() {
+                self.from
+                    .deadline()
+                    .arm(self.exchange.timeouts().upstream_response);
             }
         }
         Err(ExchangeError::new(
@@ -252,53 +303,27 @@ impl Exchange {
         ))
     }
 
-    async fn pass_interim(
-        &mut self,
-        head: ResponseHead,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-    ) -> Result<(), ExchangeError> {
+    async fn pass_interim(&mut self, head: ResponseHead) -> Result<(), ExchangeError> {
         // An HTTP/1.0 client would take it for the answer (RFC 9110 §15.2).
-        if self.head.version() != Version::Http10 {
-            let options =
-                self.response_options(OutFraming::None, ConnectionAnnouncement::Nothing, None);
-            let sent = self.send_head(&head, &options, to);
-            match from.is_channel() {
+        if self.exchange.request.head.version() != Version::Http10 {
+            let announcement = ConnectionAnnouncement::Nothing;
+            let via = &self.exchange.generation.config.via;
+            let options = response_options(via, OutFraming::None, announcement, None);
+            let stall = self.exchange.timeouts().stall;
+            let sent = send_head(&head, &options, stall, self.to);
+            match self.from.is_channel() {
                 false => sent.await?,
-                true => Box::pin(unless_flooded(sent, from)).await?,
+                true => Box::pin(unless_flooded(sent, self.from)).await?,
             }
         }
         buffers::give_back_head(head.into_buffers());
         Ok(())
     }
 
-    /// Takes out of a request for a WebSocket what plugins that listen to its messages could not read: compression,
-    /// or whatever else changes what frames mean (RFC 6455 §9).
-    pub(super) fn decline_extensions(&mut self) {
-        if !self.watches_websocket() || !self.head.fields().named(EXTENSIONS).any(|_| true) {
-            return;
-        }
-        self.head.fields_mut().remove(EXTENSIONS);
-        if let Some(session) = &self.session {
-            session.forget_request();
-        }
-    }
-
-    /// Whether this request asks for a WebSocket to whose messages some plugin listens.
-    fn watches_websocket(&self) -> bool {
-        let hook = Hook::HandleWebSocketMessage;
-        let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
-        self.session.as_ref().is_some_and(has_listeners) && http1::requests_websocket(&self.head)
-    }
-
-    async fn upgrade(
-        &mut self,
-        head: ResponseHead,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<Delivered, ExchangeError> {
-        if http1::requested_upgrade(&self.head).is_none()
-            || !http1::upgrade_accepted(&head, &self.head)
+    async fn upgrade(&mut self, answered: Answered) -> Result<Delivered, ExchangeError> {
+        let Answered { head } = answered;
+        if http1::requested_upgrade(&self.exchange.request.head).is_none()
+            || !http1::upgrade_accepted(&head, &self.exchange.request.head)
         {
             return Err(ExchangeError::new(
                 Peer::Upstream,
@@ -306,7 +331,7 @@ impl Exchange {
                 Refusal::UnaskedUpgrade,
             ));
         }
-        if self.watches_websocket() && http1::switches_to_websocket(&head) {
+        if self.exchange.watches_websocket() && http1::switches_to_websocket(&head) {
             if head
                 .fields()
                 .named(EXTENSIONS)
@@ -318,101 +343,102 @@ impl Exchange {
                     Refusal::UnaskedExtension,
                 ));
             }
-            self.is_watched_websocket = true;
+            self.exchange.is_watched_websocket = true;
         }
-        self.note_response(&head);
-        progress.note_started(Passing::SHORT);
-        self.record.answered = head.status();
-        self.record.answered_by = AnsweredBy::Upstream;
-        let options =
-            self.response_options(OutFraming::None, ConnectionAnnouncement::Upgrade, None);
-        self.send_head(&head, &options, to).await?;
-        self.keep_response(head);
-        Ok(Delivered::Upgraded)
+        self.exchange.note_response(&head);
+        self.progress.note_started(Passing::SHORT);
+        self.exchange.record.answered = head.status();
+        self.exchange.record.answered_by = AnsweredBy::Upstream;
+        let announcement = ConnectionAnnouncement::Upgrade;
+        let via = &self.exchange.generation.config.via;
+        let options = response_options(via, OutFraming::None, announcement, None);
+        let stall = self.exchange.timeouts().stall;
+        send_head(&head, &options, stall, self.to).await?;
+        self.exchange.keep_response(head);
+        Ok(Delivered {
+            persistence: None,
+            is_upstream_reusable: false,
+        })
     }
 
-    async fn ask_plugins_about(
+    /// Lets the plugins decide about the response's head; a response that one of them has put in its place.
+    async fn accept(
         &mut self,
-        head: &mut ResponseHead,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<Option<Delivered>, ExchangeError> {
+        answered: &mut Answered,
+    ) -> Result<ControlFlow<Delivered, Accepted>, ExchangeError> {
         let hook = Hook::HandleUpstreamResponse;
+        let proceed = ControlFlow::Continue(Accepted(()));
         let Some(session) = self
+            .exchange
             .session
             .as_ref()
             .filter(|session| session.has_listeners(hook))
         else {
-            return Ok(None);
+            return Ok(proceed);
         };
         let subject = Subject {
-            request: &mut self.head,
-            response: Some(head),
+            request: &mut self.exchange.request.head,
+            response: Some(&mut answered.head),
         };
         let Some(walk) = session.walk(hook, subject) else {
-            return Ok(None);
+            return Ok(proceed);
         };
         let verdict = walk.verdict().await;
         match verdict {
-            Verdict::Proceed => Ok(None),
-            verdict => Box::pin(self.follow_instead(verdict, to, progress)).await,
+            Verdict::Proceed => Ok(proceed),
+            verdict => {
+                let replaced = Box::pin(self.follow_instead(verdict)).await?;
+                Ok(replaced.map_or(proceed, ControlFlow::Break))
+            }
         }
     }
 
-    /// Does what plugins have decided about a response; `None` when it is delivered.
+    /// Carries out what plugins have decided about a response; None if it is to be delivered.
     async fn follow_instead(
         &mut self,
         verdict: Verdict,
-        to: &mut Writer<'_>,
-        progress: &Progress,
     ) -> Result<Option<Delivered>, ExchangeError> {
         match verdict {
             Verdict::Proceed | Verdict::Retry => Ok(None),
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
-                self.record.note = Some(format!("answered {} by {plugin}", reply.status));
-                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                self.replace(&reply, to, progress).await.map(Some)
+                self.exchange.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
+                self.replace(&reply).await.map(Some)
             }
             Verdict::Close(plugin) => {
-                self.record.note = Some(format!("closed by {plugin}"));
-                Ok(Some(Delivered::Answered {
-                    persistence: Persistence::Close(CloseReason::Plugin),
-                    upstream_is_reusable: false,
-                }))
+                self.exchange.record.note = Some(format!("closed by {plugin}"));
+                let persistence = Persistence::Close(CloseReason::Plugin);
+                Ok(Some(Delivered::without_upstream(persistence)))
             }
             Verdict::Failed(failure) => Err(ExchangeError::new(Peer::Plugin, Step::Hook, failure)),
         }
     }
 
     /// Sends a plugin's reply instead of the upstream's response.
-    async fn replace(
-        &mut self,
-        reply: &Reply,
-        to: &mut Writer<'_>,
-        progress: &Progress,
-    ) -> Result<Delivered, ExchangeError> {
-        let request = self.request_end_in(progress);
-        let persistence = self.persistence(request, AnswerEnd::Framed);
+    async fn replace(&mut self, reply: &Reply) -> Result<Delivered, ExchangeError> {
+        let request = self.exchange.request.end_in(self.progress);
+        let persistence = self.exchange.persistence(request);
         let form = ReplyForm {
-            is_head: self.head.client_method() == "HEAD",
-            is_last: persistence != Persistence::Again,
+            is_head: self.exchange.request.head.client_method() == "HEAD",
+            is_last: persistence.is_close(),
         };
         let mut out = buffers::small();
-        self.generation
+        self.exchange
+            .generation
             .worker
             .with_date(|date| reply.encode(form, date, &mut out));
-        progress.note_started(Passing::SHORT);
-        self.record.answered = reply.status;
-        self.keep_reply(reply, form);
-        let sent = to.write_all(&out, self.timeouts().stall).await;
-        self.record.sent += out.len() as u64;
+        self.progress.note_started(Passing::SHORT);
+        self.exchange.record.answered = reply.status;
+        self.exchange.keep_reply(reply, form);
+        let sent = self
+            .to
+            .write_all(&out, self.exchange.timeouts().stall)
+            .await;
+        self.exchange.record.sent += out.len() as u64;
         buffers::give_back(out);
         sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
-        Ok(Delivered::Answered {
-            persistence,
-            upstream_is_reusable: false,
-        })
+        Ok(Delivered::without_upstream(persistence))
     }
 
     /// Sends the final response on, head and body.
@@ -422,13 +448,12 @@ impl Exchange {
     )]
     fn deliver(
         &mut self,
-        mut head: ResponseHead,
+        answered: Answered,
+        _: Accepted,
         body: Body,
-        from: &mut Reader<'_>,
-        to: &mut Writer<'_>,
-        progress: &Progress,
     ) -> impl Future<Output = Result<Delivered, ExchangeError>> {
         async move {
+            let mut head = answered.head;
             let framing = body.framing;
             let plan = &body.plan;
             let is_edited = plan.as_ref().is_some_and(BodyPlan::may_edit);
@@ -436,45 +461,45 @@ impl Exchange {
                 http1::forget_digests(&mut head.fields_mut());
             }
             let out_framing = self.out_framing(&head, framing, is_edited);
-            let answer = match out_framing {
-                OutFraming::UntilClose => AnswerEnd::Connection,
-                _ => AnswerEnd::Framed,
-            };
+            let is_unframed = out_framing == OutFraming::UntilClose;
             let is_upstream_kept = !body.ends_connection && http1::is_persistent(&head);
-            if self.client.binding == Binding::Bound && !is_upstream_kept {
-                self.client.binding = Binding::Over;
+            if self.exchange.client.binding == Binding::Bound && !is_upstream_kept {
+                self.exchange.client.binding = Binding::Over;
             }
             // What is announced holds, even if the request has been sent whole by the end.
-            let persistence = self.persistence(self.request_end_in(progress), answer);
+            let request = self.exchange.request.end_in(self.progress);
+            let persistence = self.exchange.persistence(request);
+            let persistence = persistence.unless_unframed(is_unframed);
             let announcement = match persistence {
                 Persistence::Close(_) => ConnectionAnnouncement::Close,
-                Persistence::Again => ConnectionAnnouncement::Nothing,
+                Persistence::KeepAlive => ConnectionAnnouncement::Nothing,
             };
+            let via = &self.exchange.generation.config.via;
             let mut out = buffers::small();
             if head.fields().has(FieldId::Date) {
-                let options = self.response_options(out_framing, announcement, None);
+                let options = response_options(via, out_framing, announcement, None);
                 http1::forward_response(&head, &options, &mut out);
             } else {
-                self.generation.worker.with_date(|date| {
-                    let options = self.response_options(out_framing, announcement, Some(date));
+                self.exchange.generation.worker.with_date(|date| {
+                    let options = response_options(via, out_framing, announcement, Some(date));
                     http1::forward_response(&head, &options, &mut out);
                 });
             }
             let (patience, is_event_stream) = self.patience_with(&head, framing);
-            let mut hooks = match (&self.session, plan) {
-                (Some(session), Some(plan)) if framing != BodyFraming::Empty => {
-                    Some(ContentHooks::new(session, plan, &self.head, Some(&head)))
-                }
+            let mut hooks = match (&self.exchange.session, plan) {
+                (Some(session), Some(plan)) if framing != BodyFraming::Empty => Some(
+                    ContentHooks::new(session, plan, &self.exchange.request.head, Some(&head)),
+                ),
                 _ => None,
             };
-            progress.note_started(Passing {
-                is_framed: answer == AnswerEnd::Framed,
+            self.progress.note_started(Passing {
+                is_framed: !is_unframed,
                 is_event_stream,
             });
-            self.record.answered = head.status();
-            self.record.answered_by = AnsweredBy::Upstream;
-            if answer == AnswerEnd::Connection {
-                to.begin_until_close();
+            self.exchange.record.answered = head.status();
+            self.exchange.record.answered_by = AnsweredBy::Upstream;
+            if is_unframed {
+                self.to.begin_until_close();
             }
             let mut relay = BodyRelay {
                 decoder: body.collected.decoder,
@@ -490,34 +515,34 @@ impl Exchange {
                 patience,
                 may_splice: splice::IS_AVAILABLE,
                 steps: Steps::default(),
-                written: &mut self.record.sent,
+                written: &mut self.exchange.record.sent,
             };
-            let relayed = relay.run(from, to).await;
+            let relayed = relay.run(self.from, self.to).await;
             drop(hooks);
             // A body that breaks before anything of the response was sent can still be answered with an error.
-            let is_started = self.record.sent > 0
+            let is_started = self.exchange.record.sent > 0
                 || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
-            let upstream_is_reusable = is_upstream_kept && from.buffered().is_empty();
-            if answer == AnswerEnd::Connection && (relayed.is_ok() || !is_started) {
-                to.end_until_close();
+            let is_upstream_reusable = is_upstream_kept && self.from.buffered().is_empty();
+            if is_unframed && (relayed.is_ok() || !is_started) {
+                self.to.end_until_close();
             }
             if !is_started {
-                progress.note_answered();
-                self.record.answered = 0;
-                self.record.answered_by = AnsweredBy::Nobody;
+                self.progress.note_answered();
+                self.exchange.record.answered = 0;
+                self.exchange.record.answered_by = AnsweredBy::Nobody;
             }
-            self.keep_response(head);
+            self.exchange.keep_response(head);
             relayed.map_err(response_error)?;
-            Ok(Delivered::Answered {
-                persistence,
-                upstream_is_reusable,
+            Ok(Delivered {
+                persistence: Some(persistence),
+                is_upstream_reusable,
             })
         }
     }
 
     /// How long either side may do nothing while the response's body is under way, and whether it is a stream of events.
     fn patience_with(&self, head: &ResponseHead, framing: BodyFraming) -> (Patience, bool) {
-        let timeouts = self.timeouts();
+        let timeouts = self.exchange.timeouts();
         // An event stream has no length, and few other responses have none.
         let may_be_events = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
         let is_event_stream = may_be_events && http1::is_event_stream(head);
@@ -539,13 +564,13 @@ impl Exchange {
         framing: BodyFraming,
         is_edited: bool,
     ) -> OutFraming {
-        let is_chunkable = self.head.version() != Version::Http10;
-        let is_answer_to_head = self.head.is_method("HEAD");
+        let is_chunkable = self.exchange.request.head.version() != Version::Http10;
+        let is_answer_to_head = self.exchange.request.head.is_method("HEAD");
         match framing {
             // The client has asked for content, of which there is none.
             BodyFraming::Empty
                 if is_answer_to_head
-                    && self.head.client_method() != "HEAD"
+                    && self.exchange.request.head.client_method() != "HEAD"
                     && !matches!(head.status(), 204 | 304) =>
             {
                 OutFraming::Length(0)
@@ -559,34 +584,36 @@ impl Exchange {
             _ => OutFraming::UntilClose,
         }
     }
+}
 
-    fn response_options<'a>(
-        &'a self,
-        framing: OutFraming,
-        connection: ConnectionAnnouncement,
-        date: Option<&'a str>,
-    ) -> ResponseForward<'a> {
-        ResponseForward {
-            via: &self.generation.config.via,
-            framing,
-            connection,
-            date,
-            trailers: true,
-        }
+/// How a response is forwarded by the proxy of this name in Via.
+fn response_options<'a>(
+    via: &'a str,
+    framing: OutFraming,
+    connection: ConnectionAnnouncement,
+    date: Option<&'a str>,
+) -> ResponseForward<'a> {
+    ResponseForward {
+        via,
+        framing,
+        connection,
+        date,
+        trailers: true,
     }
+}
 
-    async fn send_head(
-        &self,
-        head: &ResponseHead,
-        options: &ResponseForward<'_>,
-        to: &mut Writer<'_>,
-    ) -> Result<(), ExchangeError> {
-        let mut out = buffers::small();
-        http1::forward_response(head, options, &mut out);
-        let sent = to.write_all(&out, self.timeouts().stall).await;
-        buffers::give_back(out);
-        sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
-    }
+/// Sends the head of a response to the client, which may take nothing of it for `stall`.
+async fn send_head(
+    head: &ResponseHead,
+    options: &ResponseForward<'_>,
+    stall: Duration,
+    to: &mut Writer<'_>,
+) -> Result<(), ExchangeError> {
+    let mut out = buffers::small();
+    http1::forward_response(head, options, &mut out);
+    let sent = to.write_all(&out, stall).await;
+    buffers::give_back(out);
+    sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
 }
 
 /// Reads a head, unless the client resets its connection before one is here.

@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::future::poll_fn;
-use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,9 +13,11 @@ use std::time::Duration;
 
 use plugin_api::abi::web::fault;
 
-use super::{
-    AnswerEnd, CloseReason, Exchange, Outcome, Persistence, Progress, RequestEnd, client_has_gone,
-};
+use super::conclusion::{Conclusion, Failure, Tunnel};
+use super::destination::ForwardedTo;
+use super::persistence::{CloseReason, Persistence};
+use super::request::RequestEnd;
+use super::state::{Exchange, client_has_gone};
 use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
@@ -27,6 +28,7 @@ use crate::plugins::web::{
 };
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
+use crate::telemetry::AccessRecord;
 use crate::transport::{Departure, Link};
 use crate::web::files::{Files, SendFileError};
 use crate::web::{Handler, Matched, NoRoute};
@@ -36,116 +38,146 @@ use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
 const NORMAL_CLOSURE: u16 = 1000;
 const INTERNAL_ERROR: u16 = 1011;
 
-/// Where a plugin of the web server has sent the exchange.
-#[derive(Debug)]
-pub(super) struct ForwardedTo {
-    pub(super) scheme: Scheme,
-    pub(super) host: String,
-    pub(super) port: u16,
+/// How a forward for a task ended that has opened no tunnel.
+enum Forwarded {
+    Answered(Persistence),
+    /// With the request as filters have changed it.
+    Failed(Failure, Box<RequestHead>),
 }
 
-/// A failure with how far the answer had come.
-type Failed = (ExchangeError, Progress);
+/// The web server's part in an exchange.
+pub(super) struct WebService<'a> {
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) client: &'a mut MessageStream,
+}
 
-impl Exchange {
+impl WebService<'_> {
     /// Whether the web server answers.
-    pub(super) fn is_for_web_server(&self) -> bool {
-        let is_meant = match self.head.target().form {
+    pub(super) fn is_meant(exchange: &Exchange) -> bool {
+        let is_meant = match exchange.request.head.target().form {
             TargetForm::Origin => true,
             // An origin has to understand this form as well (RFC 9112 §3.2.2).
-            TargetForm::Absolute => self.generation.config.disable_http_proxy,
+            TargetForm::Absolute => exchange.generation.config.disable_http_proxy,
             TargetForm::Asterisk | TargetForm::Authority => false,
         };
-        is_meant && self.client.origin.is_none() && self.generation.web.is_some()
+        is_meant && exchange.client.origin.is_none() && exchange.generation.web.is_some()
     }
 
-    pub(super) async fn serve_web(
-        &mut self,
-        client: &mut MessageStream,
-    ) -> Result<Outcome, Failed> {
-        self.record.is_web = true;
-        let generation = Rc::clone(&self.generation);
+    /// Finds the route, the page or the file, and answers.
+    pub(super) async fn serve(&mut self) -> Result<Tunnel, Conclusion> {
+        self.exchange.record.is_web = true;
+        let generation = Rc::clone(&self.exchange.generation);
         let is_secure = generation.tls_listener.is_some();
-        self.head.set_scheme(match is_secure {
+        self.exchange.request.head.set_scheme(match is_secure {
             true => Scheme::Https,
             false => Scheme::Http,
         });
         let found = match &generation.web {
-            Some(web) => web.find(&self.head, is_secure),
+            Some(web) => web.find(&self.exchange.request.head, is_secure),
             None => Handler::NoRoute(NoRoute::Path),
         };
-        match found {
-            // Boxed: it would make every idle client connection larger.
+        let persistence = match found {
+            // Boxed, as most requests are not for the web server.
             Handler::Plugin(plugin, matched) => {
-                Box::pin(self.serve_route(client, plugin, matched)).await
+                return Box::pin(self.serve_route(plugin, matched)).await;
             }
             Handler::Pac(pac) => {
-                let reply = Reply::page(pac.answer(&self.head)).of_server();
-                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
+                let reply = Reply::page(pac.answer(&self.exchange.request.head)).of_server();
+                self.answer_web(&reply).await
             }
             // Boxed like the plugin's.
-            Handler::Files(files) => Ok(Outcome::Answered(
-                Box::pin(self.serve_file(client, files)).await,
-            )),
+            Handler::Files(files) => Box::pin(self.serve_file(files)).await,
             Handler::NoRoute(no_route) => {
                 if no_route == NoRoute::Encoding {
-                    let path = self.head.path().escape_ascii();
+                    let path = self.exchange.request.head.path().escape_ascii();
                     tracing::debug!(%path, "refused a path with invalid percent-encoding");
                 }
                 let reply = no_route_reply(no_route);
-                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
+                self.answer_web(&reply).await
             }
+        };
+        Err(Conclusion::Answered(persistence))
+    }
+
+    /// Lets the web server answer. Before its line in the access log comes one for the request that led here.
+    pub(super) async fn serve_redirected(mut self) -> Result<Tunnel, Conclusion> {
+        let served = self.serve().await;
+        let exchange = &mut *self.exchange;
+        let has_failed = matches!(served, Err(Conclusion::Failed(_)));
+        if !has_failed && exchange.record.is_web && exchange.generation.worker.logs_access() {
+            let redirected = exchange.redirected();
+            let upstream = match &redirected {
+                Some((host, port)) => (host.as_str(), *port),
+                None => (exchange.request.head.host(), exchange.request.head.port()),
+            };
+            exchange.generation.worker.log_access(&AccessRecord {
+                client: exchange.client.facts.client,
+                method: exchange.request.head.method(),
+                is_web: false,
+                upstream: Some(upstream),
+                path: exchange.request.head.path(),
+                status: exchange.record.status,
+                reason: &exchange.record.reason,
+                response_bytes: exchange.record.sent,
+                elapsed: exchange.record.timeline.elapsed(),
+                note: None,
+                asked: None,
+                user: "",
+                fields: &[],
+            });
         }
+        served
     }
 
     /// Sends an answer of the web server's.
-    async fn answer_web(&mut self, client: &mut MessageStream, reply: &Reply) -> Persistence {
+    async fn answer_web(&mut self, reply: &Reply) -> Persistence {
         self.note_status(reply.status, reply.reason.as_bytes());
-        self.answer(client, reply).await
+        self.exchange.answer(self.client, reply).await
     }
 
     /// For the access log.
     fn note_status(&mut self, status: u16, reason: &[u8]) {
-        self.record.is_web = true;
-        self.record.status = Some(status);
-        self.record.answered = status;
-        if self.record.answered_by == AnsweredBy::Nobody {
-            self.record.answered_by = AnsweredBy::Proxy("");
+        self.exchange.record.is_web = true;
+        self.exchange.record.status = Some(status);
+        self.exchange.record.answered = status;
+        if self.exchange.record.answered_by == AnsweredBy::Nobody {
+            self.exchange.record.answered_by = AnsweredBy::Proxy("");
         }
-        if self.generation.worker.logs_access() {
-            reason.clone_into(&mut self.record.reason);
+        if self.exchange.generation.worker.logs_access() {
+            reason.clone_into(&mut self.exchange.record.reason);
         }
     }
 
     /// Sends a file, or why there is none.
-    async fn serve_file(&mut self, client: &mut MessageStream, files: &Files) -> Persistence {
-        let answer = files.answer(&self.head);
+    async fn serve_file(&mut self, files: &Files) -> Persistence {
+        let answer = files.answer(&self.exchange.request.head);
         self.note_status(
             answer.status,
             http1::reason_phrase(answer.status).as_bytes(),
         );
-        let next = self.persistence(self.request_end(), AnswerEnd::Framed);
+        let persistence = self.exchange.persistence(self.exchange.request.end());
         let form = ReplyForm {
-            is_head: self.head.client_method() == "HEAD",
-            is_last: next != Persistence::Again,
+            is_head: self.exchange.request.head.client_method() == "HEAD",
+            is_last: persistence.is_close(),
         };
         let response = self
+            .exchange
             .generation
             .worker
             .with_date(|date| answer.into_response(form, date));
-        let stall = self.timeouts().stall;
-        let mut writer = client.writer();
+        let stall = self.exchange.timeouts().stall;
+        let mut writer = self.client.writer();
         match response
-            .send(&mut writer, stall, &mut self.record.sent)
+            .send(&mut writer, stall, &mut self.exchange.record.sent)
             .await
         {
-            Ok(()) => next,
+            Ok(()) => persistence,
             Err(error) => {
                 match &error {
                     SendFileError::Client(_) => tracing::debug!(%error, "sending a file failed"),
                     _ => tracing::warn!(error = &error as &dyn Error, "sending a file failed"),
                 }
-                self.record.note = Some(format!("cut off: {error}"));
+                self.exchange.record.note = Some(format!("cut off: {error}"));
                 Persistence::Close(CloseReason::ResponseCutOff { framed: true })
             }
         }
@@ -156,74 +188,86 @@ impl Exchange {
     /// Has a plugin answer.
     async fn serve_route(
         &mut self,
-        client: &mut MessageStream,
         plugin: &Arc<Instance<Web>>,
         matched: Matched,
-    ) -> Result<Outcome, Failed> {
-        let handshake = match matched.is_websocket.then(|| Handshake::read(&self.head)) {
+    ) -> Result<Tunnel, Conclusion> {
+        let handshake = match matched
+            .is_websocket
+            .then(|| Handshake::read(&self.exchange.request.head))
+        {
             Some(Err(refused)) => {
                 let reply = refused_reply(refused);
-                return Ok(Outcome::Answered(self.answer_web(client, &reply).await));
+                let persistence = self.answer_web(&reply).await;
+                return Err(Conclusion::Answered(persistence));
             }
             Some(Ok(handshake)) => Some(handshake),
             None => None,
         };
         // What the plugin adds is not for the client to name as its own hop's.
-        self.head.fields_mut().settle_connection();
+        self.exchange.request.head.fields_mut().settle_connection();
         let asked = WebAsked {
             route: matched.number,
             captures: matched.captures,
             handshake,
-            facts: self.client.facts,
-            local: client.local_addr(),
-            framing: self.framing,
-            is_last: self.persistence(RequestEnd::Read, AnswerEnd::Framed) != Persistence::Again,
+            facts: self.exchange.client.facts,
+            local: self.client.local_addr(),
+            framing: self.exchange.request.framing,
+            is_last: self.exchange.persistence(RequestEnd::Read).is_close(),
         };
-        let mut task = WebTask::begin(plugin, asked, &self.head).map_err(hook_failed)?;
+        let mut task =
+            WebTask::begin(plugin, asked, &self.exchange.request.head).map_err(hook_failed)?;
         let mut forwarded = None;
         let over = loop {
-            let wanted = match self.poll_task(&mut task, client).await {
+            let wanted = match self.poll_task(&mut task).await {
                 Ok(WebStep::Over(over)) => break over,
                 Ok(WebStep::Forward(wanted)) => wanted,
-                Err(failed) => {
+                Err(error) => {
                     self.note_unfinished(task);
-                    return Err(failed);
+                    return Err(error.into());
                 }
             };
-            let result = self.forward_for(client, *wanted).await;
-            let outcome = match &result {
-                Ok(Outcome::Answered(_)) => ForwardOutcome {
-                    status: self.record.answered,
-                    is_answered: true,
-                    has_read_on: self.has_content(),
-                    fault: fault::NONE,
-                    error: String::new(),
-                },
-                Err((failed, _)) => self.failed_forward(failed),
-                // A tunnel: what the task holds counts for as long as that is there.
-                Ok(_) => {
-                    self.record.fields.append(&mut task.take_log_fields());
-                    self.held_task = Some(Box::new(task));
-                    return result.map_err(|(failed, _)| failed);
+            let ended = match self.forward_for(*wanted).await {
+                Ok(tunnel) => {
+                    // The task ends with the tunnel: what it holds may belong to it.
+                    self.exchange
+                        .record
+                        .fields
+                        .append(&mut task.take_log_fields());
+                    self.exchange.held_task = Some(Box::new(task));
+                    return Ok(tunnel);
                 }
+                Err(ended) => ended,
             };
-            task.forwarded(outcome, &self.head);
-            forwarded = Some(result);
+            task.forwarded(self.forward_outcome(&ended), &self.exchange.request.head);
+            forwarded = Some(ended);
         };
         // Ended before the request may change that it sees.
         let ended = task.end();
-        self.conclude_route(client, plugin.name(), over, ended, forwarded)
+        self.conclude_route(plugin.name(), over, ended, forwarded)
             .await
     }
 
-    /// What a task is told of a forward that has failed.
-    fn failed_forward(&self, failed: &Failed) -> ForwardOutcome {
-        let is_answered = self.is_beyond_another_try(failed);
-        let (error, _) = failed;
+    /// What a task is to know of its forward.
+    fn forward_outcome(&self, forwarded: &Forwarded) -> ForwardOutcome {
+        let failure = match forwarded {
+            Forwarded::Answered(_) => {
+                return ForwardOutcome {
+                    status: self.exchange.record.answered,
+                    is_answered: true,
+                    has_read_on: self.exchange.request.has_content(),
+                    fault: fault::NONE,
+                    error: String::new(),
+                };
+            }
+            Forwarded::Failed(failure, _) => failure,
+        };
+        let is_answered = self.is_beyond_another_try(failure);
+        let error = &failure.error;
         ForwardOutcome {
             status: 0,
             is_answered,
-            has_read_on: self.has_content() && (is_answered || self.upload.collected.is_some()),
+            has_read_on: self.exchange.request.has_content()
+                && (is_answered || self.exchange.request.upload.collected.is_some()),
             fault: match error.peer {
                 Peer::Upstream if error.step == Step::Dial => fault::UNREACHED,
                 Peer::Upstream => fault::UPSTREAM,
@@ -237,130 +281,102 @@ impl Exchange {
     /// Sends what a plugin has answered, or the rest of it.
     async fn conclude_route(
         &mut self,
-        client: &mut MessageStream,
         plugin: &str,
         over: Result<(), PluginFailure>,
         mut ended: Ended,
-        forwarded: Option<Result<Outcome, (Failed, RequestHead)>>,
-    ) -> Result<Outcome, Failed> {
-        self.record.fields.append(&mut ended.log_fields);
-        self.finish_invitation(client, ended.invitation).await?;
+        forwarded: Option<Forwarded>,
+    ) -> Result<Tunnel, Conclusion> {
+        self.exchange.record.fields.append(&mut ended.log_fields);
+        self.finish_invitation(ended.invitation).await?;
         let is_read = ended.has_read_request;
-        match (ended.answer, forwarded, over) {
+        let persistence = match (ended.answer, forwarded, over) {
             (Some(WebAnswer::Socket(socket)), _, over) => {
-                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                Ok(Outcome::Answered(
-                    self.close_socket(client, *socket, over).await,
-                ))
+                self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
+                self.close_socket(*socket, over).await
             }
             (Some(WebAnswer::Started(outgoing)), _, over) => {
-                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                self.finish_answer(client, *outgoing, over, is_read).await
+                self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
+                self.finish_answer(*outgoing, over, is_read).await
             }
-            (_, Some(Ok(outcome)), over) => {
+            (_, Some(Forwarded::Answered(persistence)), over) => {
                 self.is_well(over);
-                Ok(outcome)
+                persistence
             }
             (Some(WebAnswer::Reply(reply)), _, over) if over.is_ok() || reply.status >= 400 => {
                 self.is_well(over);
-                self.record.answered_by = AnsweredBy::Plugin(plugin.into());
-                self.upload.is_read |= is_read;
+                self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
+                self.exchange.request.upload.is_read |= is_read;
                 let reply = Reply::from_plugin(reply).of_server();
-                Ok(Outcome::Answered(self.answer_web(client, &reply).await))
+                self.answer_web(&reply).await
             }
-            (_, Some(Err((failed, tried))), _) => {
-                self.head = tried;
-                Err(failed)
+            (_, Some(Forwarded::Failed(failure, tried)), _) => {
+                self.exchange.request.head = *tried;
+                return Err(failure.into());
             }
-            (_, None, Err(failure)) => Err(match ended.fault {
-                Some(cause) => (
-                    ExchangeError::new(Peer::Client, Step::ReadBody, cause),
-                    Progress::default(),
-                ),
-                None => hook_failed(failure),
-            }),
-            (_, None, Ok(())) => Err(hook_failed(PluginFailure {
-                plugin: plugin.to_owned(),
-                hook: "handle_request",
-                message: "it returned without a reply".to_owned(),
-                kind: PluginFailureKind::Broken,
-            })),
-        }
+            (_, None, over) => return Err(no_answer(plugin, ended.fault, over).into()),
+        };
+        Err(Conclusion::Answered(persistence))
     }
 
     /// Whether a task that has answered did not fail behind that; reports it if it did.
     fn is_well(&mut self, over: Result<(), PluginFailure>) -> bool {
-        over.map_err(|failure| self.report(&hook_failed(failure).0))
+        over.map_err(|failure| self.exchange.report(&hook_failed(failure)))
             .is_ok()
     }
 
     /// Lets the task go on until it is over or wants something of us. A client that goes ends it, unless it has a
     /// WebSocket: what becomes of that is for the task to hear.
-    async fn poll_task(
-        &mut self,
-        task: &mut WebTask,
-        client: &mut MessageStream,
-    ) -> Result<WebStep, Failed> {
-        let half_closed = self.timeouts().half_closed;
-        let (mut reader, mut writer) = client.split();
+    async fn poll_task(&mut self, task: &mut WebTask) -> Result<WebStep, ExchangeError> {
+        let half_closed = self.exchange.timeouts().half_closed;
+        let (mut reader, mut writer) = self.client.split();
         let mut departing = Departing::new(writer.deadline(), half_closed);
         loop {
             let mut lent = Lent {
                 reader: &mut reader,
                 writer: &mut writer,
-                request: &mut self.head,
-                worker: &self.generation.worker,
-                config: &self.generation.config,
+                request: &mut self.exchange.request.head,
+                worker: &self.exchange.generation.worker,
+                config: &self.exchange.generation.config,
             };
             let polled = poll_fn(|cx| Poll::Ready(task.poll(&mut lent, cx))).await;
             if let Poll::Ready(step) = polled {
                 return Ok(step);
             }
             let watched = (!task.is_websocket()).then(|| reader.link());
-            woken_unless(&mut departing, watched)
-                .await
-                .map_err(|error| (error, Progress::default()))?;
+            woken_unless(&mut departing, watched).await?;
         }
     }
 
     /// Takes down how far a task had come that is given up.
     fn note_unfinished(&mut self, task: WebTask) {
         let mut ended = task.end();
-        self.record.fields.append(&mut ended.log_fields);
+        self.exchange.record.fields.append(&mut ended.log_fields);
         if let Some(WebAnswer::Started(outgoing)) = ended.answer {
             self.note_status(
                 outgoing.status,
                 http1::reason_phrase(outgoing.status).as_bytes(),
             );
-            self.record.sent = outgoing.sent;
+            self.exchange.record.sent = outgoing.sent;
         }
     }
 
     /// Sends what the client still has to get before an answer.
-    async fn finish_invitation(
-        &self,
-        client: &mut MessageStream,
-        rest: &[u8],
-    ) -> Result<(), Failed> {
+    async fn finish_invitation(&mut self, rest: &[u8]) -> Result<(), ExchangeError> {
         if rest.is_empty() {
             return Ok(());
         }
-        let stall = self.timeouts().stall;
-        let written = client.writer().write_all(rest, stall).await;
-        written.map_err(|error| {
-            let error = ExchangeError::io(Peer::Client, Step::SendHead, error);
-            (error, Progress::default())
-        })
+        let stall = self.exchange.timeouts().stall;
+        let written = self.client.writer().write_all(rest, stall).await;
+        written.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }
 
     /// Sends the rest of an answer that a task has begun.
     async fn finish_answer(
         &mut self,
-        client: &mut MessageStream,
         mut outgoing: Outgoing,
         over: Result<(), PluginFailure>,
         is_read: bool,
-    ) -> Result<Outcome, Failed> {
+    ) -> Persistence {
         self.note_status(
             outgoing.status,
             http1::reason_phrase(outgoing.status).as_bytes(),
@@ -369,12 +385,12 @@ impl Exchange {
             framed: !outgoing.is_unframed(),
         });
         let is_whole = self.is_well(over) && outgoing.finish();
-        let stall = self.timeouts().stall;
-        let mut writer = client.writer();
+        let stall = self.exchange.timeouts().stall;
+        let mut writer = self.client.writer();
         let sent = poll_fn(|cx| outgoing.poll_flush(&mut writer, stall, cx)).await;
-        self.record.sent = outgoing.sent;
+        self.exchange.record.sent = outgoing.sent;
         if !is_whole || sent.is_err() {
-            self.record.note = Some("cut off".to_owned());
+            self.exchange.record.note = Some("cut off".to_owned());
         } else if outgoing.is_unframed() {
             writer.end_until_close();
         }
@@ -382,20 +398,18 @@ impl Exchange {
             true => RequestEnd::Read,
             false => RequestEnd::Unread,
         };
-        let answer = match outgoing.is_unframed() {
-            true => AnswerEnd::Connection,
-            false => AnswerEnd::Framed,
-        };
-        Ok(Outcome::Answered(match is_whole && sent.is_ok() {
-            true => self.persistence(request, answer),
+        match is_whole && sent.is_ok() {
+            true => self
+                .exchange
+                .persistence(request)
+                .unless_unframed(outgoing.is_unframed()),
             false => cut_off,
-        }))
+        }
     }
 
     /// Ends a WebSocket whose task is over.
     async fn close_socket(
         &mut self,
-        client: &mut MessageStream,
         mut socket: ServerSocket,
         over: Result<(), PluginFailure>,
     ) -> Persistence {
@@ -404,68 +418,63 @@ impl Exchange {
             true => NORMAL_CLOSURE,
             false => INTERNAL_ERROR,
         };
-        let (mut reader, mut writer) = client.split();
+        let (mut reader, mut writer) = self.client.split();
         socket.close(code, &mut reader, &mut writer).await;
-        self.record.sent = socket.sent();
+        self.exchange.record.sent = socket.sent();
         Persistence::Close(CloseReason::Gone)
     }
 
-    /// Forwards the request as a plugin wants it. After a failure the exchange has the plugin's own request again, for
-    /// another try that filters see as they saw this one; what they made of it comes with the failure.
-    async fn forward_for(
-        &mut self,
-        client: &mut MessageStream,
-        wanted: WantedForward,
-    ) -> Result<Outcome, (Failed, RequestHead)> {
-        let own = std::mem::replace(&mut self.head, wanted.head);
+    /// Forwards the request as a plugin wants it. After a failure the exchange has the plugin's own request again, so that
+    /// filters see the next attempt as they saw this one; what they made of it comes with the failure.
+    async fn forward_for(&mut self, wanted: WantedForward) -> Result<Tunnel, Forwarded> {
+        let own = std::mem::replace(&mut self.exchange.request.head, wanted.head);
         let to = ForwardedTo {
             scheme: wanted.scheme,
             host: wanted.host,
             port: wanted.port,
         };
-        match self.forward_past_filters(client, to).await {
-            Ok(outcome) => {
+        let conclusion = match self.forward_past_filters(to).await {
+            Ok(tunnel) => {
                 crate::buffers::give_back_head(own.into_buffers());
-                Ok(outcome)
+                return Ok(tunnel);
             }
-            Err(failed) => {
+            Err(conclusion) => conclusion,
+        };
+        match conclusion.into_answer() {
+            Ok(persistence) => {
+                crate::buffers::give_back_head(own.into_buffers());
+                Err(Forwarded::Answered(persistence))
+            }
+            Err(failure) => {
                 // What filters were shown goes with the failure, and may be gone when they look next.
-                if let Some(session) = &self.session {
+                if let Some(session) = &self.exchange.session {
                     session.forget_request();
                 }
-                Err((failed, std::mem::replace(&mut self.head, own)))
+                let tried = std::mem::replace(&mut self.exchange.request.head, own);
+                Err(Forwarded::Failed(failure, Box::new(tried)))
             }
         }
     }
 
-    async fn forward_past_filters(
-        &mut self,
-        client: &mut MessageStream,
-        to: ForwardedTo,
-    ) -> Result<Outcome, Failed> {
-        let at_start = |error| (error, Progress::default());
-        if let Some(session) = &self.session {
-            let is_elsewhere = self.head.host() != to.host || self.head.port() != to.port;
-            // A Host that is kept says nothing of where the request goes, and is the client's to choose.
+    async fn forward_past_filters(&mut self, to: ForwardedTo) -> Result<Tunnel, Conclusion> {
+        if let Some(session) = &self.exchange.session {
+            let is_elsewhere = self.exchange.request.head.host() != to.host
+                || self.exchange.request.head.port() != to.port;
+            // A Host that is kept says nothing about the destination, and is the client's choice.
             session.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
         }
-        let admitted = self.admit_forwarded().map_err(at_start)?;
-        self.record.is_web = false;
-        self.forwarded_to = Some(Box::new(to));
-        let decided = match self.decide(admitted, client).await.map_err(at_start)? {
-            ControlFlow::Continue(decided) => decided,
-            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
-        };
-        let ready = match self.prepare(decided, client).await.map_err(at_start)? {
-            ControlFlow::Continue(ready) => ready,
-            ControlFlow::Break(answered) => return Ok(Outcome::Answered(answered)),
-        };
-        self.forward(ready, client).await
+        let admitted = self.exchange.admit_forwarded()?;
+        self.exchange.record.is_web = false;
+        self.exchange.routing.forwarded_to = Some(Box::new(to));
+        let decided = self.exchange.decide(admitted, self.client).await?;
+        let ready = self.exchange.prepare(decided, self.client).await?;
+        self.exchange.forward(ready, self.client).await
     }
 
     /// Whether no other upstream can be tried after this failure, and nothing else be answered.
-    fn is_beyond_another_try(&self, (error, progress): &Failed) -> bool {
-        let has_all = !self.has_content() || self.upload.is_done;
+    fn is_beyond_another_try(&self, failure: &Failure) -> bool {
+        let Failure { error, progress } = failure;
+        let has_all = self.exchange.request.is_whole();
         progress.is_started()
             || error.peer == Peer::Client
             || matches!(error.cause, Cause::ClosedByPlugin(_))
@@ -535,9 +544,22 @@ async fn woken_unless(
     .await
 }
 
-fn hook_failed(failure: PluginFailure) -> Failed {
-    let error = ExchangeError::new(Peer::Plugin, Step::Hook, failure);
-    (error, Progress::default())
+/// Why a task that is over has neither answered nor forwarded.
+fn no_answer(plugin: &str, fault: Option<Cause>, over: Result<(), PluginFailure>) -> ExchangeError {
+    match (over, fault) {
+        (Err(_), Some(cause)) => ExchangeError::new(Peer::Client, Step::ReadBody, cause),
+        (Err(failure), None) => hook_failed(failure),
+        (Ok(()), _) => hook_failed(PluginFailure {
+            plugin: plugin.to_owned(),
+            hook: "handle_request",
+            message: "it returned without a reply".to_owned(),
+            kind: PluginFailureKind::Broken,
+        }),
+    }
+}
+
+fn hook_failed(failure: PluginFailure) -> ExchangeError {
+    ExchangeError::new(Peer::Plugin, Step::Hook, failure)
 }
 
 /// What is answered to a request for a WebSocket that is not as it should be.
@@ -552,7 +574,7 @@ fn no_route_reply(no_route: NoRoute) -> Reply {
     match no_route {
         NoRoute::Path => Reply::fixed_text(
             404,
-            "404 Not Found: the web server of the proxy has nothing at this path\n",
+            "404 Not Handler: the web server of the proxy has nothing at this path\n",
         ),
         NoRoute::Method(allowed) => Reply::fixed_text(
             405,

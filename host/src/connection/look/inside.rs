@@ -13,7 +13,7 @@ use std::task::Poll;
 use super::super::{Ends, run_tunnel, serve_http1};
 use super::Look;
 use crate::config::UnknownProtocol;
-use crate::exchange::{Connection, Origin, Secured, TunnelStart};
+use crate::exchange::{Connection, Origin, TunnelStart, UpstreamTls};
 use crate::interception::{Opening, RefusedProtocols, RelayReason};
 use crate::stream::MessageStream;
 
@@ -56,10 +56,10 @@ impl Inside {
             }
         };
         match begun {
-            Begun::Never => self.look.exchange.finish_look("intercepted"),
+            Begun::Never => self.look.exchange.finish("intercepted"),
             Begun::ByClient(Opening::Http | Opening::Http2) => self.serve_http(connection, ends),
             Begun::ByClient(Opening::Tls | Opening::Ssl2) => {
-                self.look.exchange.finish_look("closed, TLS inside TLS");
+                self.look.exchange.finish("closed, TLS inside TLS");
             }
             Begun::ByClient(Opening::Other | Opening::Undecided) | Begun::ByUpstream => {
                 self.relay(ends).await;
@@ -74,21 +74,23 @@ impl Inside {
         let tunnel_idle = self.look.exchange.timeouts().tunnel_idle;
         let mut from_client = self.client.reader();
         // Where nobody but the client can begin, it has as long as between two requests.
-        from_client.deadline().arm(match &mut self.look.secured {
-            Some(Secured::Unnamed(upstream)) => {
-                upstream.reader().deadline().arm(tunnel_idle);
-                tunnel_idle
-            }
-            _ => timeouts.client_idle,
-        });
+        from_client
+            .deadline()
+            .arm(match &mut self.look.known.upstream_tls {
+                Some(UpstreamTls::Unnamed(upstream)) => {
+                    upstream.reader().deadline().arm(tunnel_idle);
+                    tunnel_idle
+                }
+                _ => timeouts.client_idle,
+            });
         loop {
             let has_begun = !from_client.buffered().is_empty();
             let opening = Opening::of(from_client.buffered());
             if opening != Opening::Undecided {
                 return Ok(Begun::ByClient(opening));
             }
-            let mut from_upstream = match &mut self.look.secured {
-                Some(Secured::Unnamed(upstream)) => Some(upstream.reader()),
+            let mut from_upstream = match &mut self.look.known.upstream_tls {
+                Some(UpstreamTls::Unnamed(upstream)) => Some(upstream.reader()),
                 _ => None,
             };
             let event = std::future::poll_fn(|cx| {
@@ -128,12 +130,12 @@ impl Inside {
                     }
                     // A server of HTTP that has waited too long says so (408), unasked.
                     if len == RESPONSE.len() {
-                        self.look.secured = None;
+                        self.look.known.upstream_tls = None;
                     }
                 }
                 // It has closed the connection: HTTP servers do if nothing comes.
                 Event::Upstream(_) => {
-                    self.look.secured = None;
+                    self.look.known.upstream_tls = None;
                     if !has_begun {
                         from_client.deadline().arm(timeouts.client_idle);
                     }
@@ -144,7 +146,7 @@ impl Inside {
 
     fn serve_http(mut self, connection: Connection, ends: Ends) {
         self.look.pool_secured(&self.origin);
-        self.look.exchange.finish_look("intercepted");
+        self.look.exchange.finish("intercepted");
         let connection = Connection {
             origin: Some(Rc::new(self.origin)),
             ..connection
@@ -156,14 +158,11 @@ impl Inside {
     async fn relay(mut self, ends: Ends) {
         let interception = self.look.exchange.generation().interception.as_ref();
         if interception.is_some_and(|all| all.unknown == UnknownProtocol::Close) {
-            return self
-                .look
-                .exchange
-                .finish_look("closed, not HTTP inside TLS");
+            return self.look.exchange.finish("closed, not HTTP inside TLS");
         }
         self.look.exchange.note_relay(RelayReason::NoHttpInside);
-        let upstream = match self.look.secured.take() {
-            Some(Secured::Unnamed(upstream)) => *upstream,
+        let upstream = match self.look.known.upstream_tls.take() {
+            Some(UpstreamTls::Unnamed(upstream)) => *upstream,
             _ => {
                 let reached = self.look.exchange.reach_unnamed(&self.client, &self.origin);
                 match reached.await {

@@ -1,0 +1,219 @@
+//! An exchange, and what all of its steps need: its timeouts, limits and log.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::client::{Binding, ClientSide};
+use super::connection::Connection;
+use super::destination::Routing;
+use super::persistence::{CloseReason, Persistence};
+use super::record::Record;
+use super::request::{Request, RequestEnd};
+use super::timeline::{Moment, Timeline};
+use crate::config::Timeouts;
+use crate::error::{Cause, ExchangeError, Peer, Step};
+use crate::generation::WorkerGeneration;
+use crate::http1::{BodyDecoder, BodyFraming, RequestHead, Version};
+use crate::plugins::web::WebTask;
+use crate::plugins::{ExchangeFacts, ExchangePlugins};
+use crate::worker_context;
+
+/// What is known of a request while it is served.
+pub(super) struct Exchange {
+    /// What has sent it where it goes, as long as the tunnel lives that it has become.
+    pub(super) held_task: Option<Box<WebTask>>,
+    /// What is in force for it, from its head to its end.
+    pub(super) generation: Rc<WorkerGeneration>,
+    pub(super) client: ClientSide,
+    pub(super) request: Request,
+    /// None when no plugin is loaded.
+    pub(super) session: Option<ExchangePlugins>,
+    pub(super) routing: Routing,
+    /// Which entry of its generation's `host_timeouts` counts, from 1; 0: none.
+    pub(super) host_timeouts: u32,
+    /// It has become a WebSocket, and some plugin listens to its messages.
+    pub(super) is_watched_websocket: bool,
+    pub(super) record: Record,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        connection: &Connection,
+        generation: Rc<WorkerGeneration>,
+        mut head: RequestHead,
+        began_at: Instant,
+    ) -> Self {
+        let facts = ExchangeFacts {
+            connection_id: connection.id,
+            exchange_id: match generation.numbers_exchanges() {
+                true => worker_context::next_exchange_id(),
+                false => 0,
+            },
+            client: connection.client,
+        };
+        let has_plugins = !generation.chain.is_empty();
+        if has_plugins {
+            // What plugins add is not for the client to name as its own hop's.
+            head.fields_mut().settle_connection();
+        }
+        let session = has_plugins.then(|| {
+            let client = connection.plugins_of(&generation.chain);
+            ExchangePlugins::new(&generation.chain, client, connection.end.as_ref(), facts)
+        });
+        let is_told = session
+            .as_ref()
+            .is_some_and(ExchangePlugins::has_listeners_at_end);
+        let timeline = Timeline::new(began_at, is_told || generation.events.has_subscribers());
+        timeline.note(Moment::HeadRead);
+        Self {
+            session,
+            generation,
+            client: ClientSide::new(connection, facts),
+            request: Request::new(head),
+            routing: Routing::default(),
+            held_task: None,
+            host_timeouts: 0,
+            is_watched_websocket: false,
+            record: Record::new(timeline),
+        }
+    }
+
+    /// Who the client is, for a tunnel that it opens; empty if unknown.
+    pub(super) fn user(&self) -> String {
+        self.session
+            .as_ref()
+            .map(|session| session.with_user(str::to_owned))
+            .filter(|user| !user.is_empty())
+            .unwrap_or_else(|| self.known_user().to_owned())
+    }
+
+    /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request.
+    /// Empty if nobody asked.
+    pub(super) fn known_user(&self) -> &str {
+        match (&self.generation.config.basic_auth, &self.client.origin) {
+            (Some(credential), _) if self.record.has_credential => credential.user(),
+            (_, Some(origin)) => origin.user(),
+            _ => self
+                .client
+                .own_tunnel
+                .as_ref()
+                .map_or("", |tunnel| tunnel.user()),
+        }
+    }
+
+    pub(super) fn report(&self, error: &ExchangeError) {
+        let client = self.client.facts.client;
+        let (method, host, port) = (
+            self.request.head.method(),
+            self.request.head.host(),
+            self.request.head.port(),
+        );
+        match error.peer {
+            // A decision, and the access log tells it.
+            Peer::Plugin if matches!(error.cause, Cause::ClosedByPlugin(_)) => {
+                tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
+            }
+            Peer::Upstream if matches!(error.cause, Cause::PinnedClosed(_)) => {
+                tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
+            }
+            Peer::Client => {
+                tracing::debug!(client.address = %client, method, host, port, %error, "exchange failed")
+            }
+            Peer::Upstream => {
+                tracing::warn!(client.address = %client, method, host, port, %error, "exchange failed")
+            }
+            Peer::Plugin => {
+                tracing::error!(client.address = %client, method, host, port, %error, "exchange failed");
+            }
+        }
+    }
+
+    /// How long the steps of this exchange may take.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        self.own_timeouts()
+            .unwrap_or(&self.generation.config.timeouts)
+    }
+
+    /// Those of its host, else those of its tunnel's; `None` where both have the ordinary ones.
+    pub(super) fn own_timeouts(&self) -> Option<&Timeouts> {
+        let entries = &self.generation.config.host_timeouts;
+        match (self.host_timeouts as usize).checked_sub(1) {
+            Some(at) => entries.get(at).map(|entry| &entry.timeouts),
+            None => self.client.origin.as_ref()?.timeouts.as_deref(),
+        }
+    }
+
+    /// Reads a body of this exchange; its trailers may be as long as a head.
+    pub(super) fn body_decoder(&self, framing: BodyFraming) -> BodyDecoder {
+        BodyDecoder::new(framing)
+            .with_trailer_limit(self.generation.config.limits.head().max_head_len)
+    }
+
+    /// The same for a response.
+    pub(super) fn response_decoder(&self, framing: BodyFraming) -> BodyDecoder {
+        BodyDecoder::of_response(framing)
+            .with_trailer_limit(self.generation.config.limits.head().max_head_len)
+    }
+}
+
+// ---- the client's connection ----------------------------------------------------------------------------------
+
+impl Exchange {
+    /// What happens to the client's connection after a framed answer. Whoever sends the answer's head announces it there.
+    pub(super) fn persistence(&self, request: RequestEnd) -> Persistence {
+        match (request, self.reason_to_close()) {
+            (RequestEnd::Unread, _) => Persistence::Close(CloseReason::BodyUnread),
+            (RequestEnd::Read, Some(reason)) => Persistence::Close(reason),
+            (RequestEnd::Read, None) => Persistence::KeepAlive,
+        }
+    }
+
+    /// What was announced, unless the proxy has begun to shut down since.
+    pub(super) fn persistence_at_end(&self, announced: Persistence) -> Persistence {
+        match announced {
+            Persistence::KeepAlive if self.generation.worker.is_draining() => {
+                Persistence::Close(CloseReason::Draining)
+            }
+            announced => announced,
+        }
+    }
+
+    /// Why the client's connection is closed, whatever the answer.
+    fn reason_to_close(&self) -> Option<CloseReason> {
+        if self.request.head.version() == Version::Http10 {
+            Some(CloseReason::Http10)
+        } else if self.request.head.fields().connection_options().close {
+            Some(CloseReason::Client)
+        } else if self.client.binding == Binding::Over
+            && self.request.head.version() != Version::Http2
+        {
+            // A stream of HTTP/2 ends by itself: a reset would discard its answer.
+            Some(CloseReason::Upstream)
+        } else if self.generation.worker.is_draining() {
+            Some(CloseReason::Draining)
+        } else {
+            None
+        }
+    }
+}
+
+/// `work`, or an error as soon as the client disconnected: nobody waits for the result any more.
+pub(super) async fn unless_gone<T>(
+    gone: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = gone => Err(client_has_gone()),
+    }
+}
+
+pub(super) fn client_has_gone() -> ExchangeError {
+    ExchangeError {
+        peer: Peer::Client,
+        step: Step::Route,
+        cause: Cause::Io(io::ErrorKind::ConnectionReset.into()),
+    }
+}
