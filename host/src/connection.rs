@@ -31,18 +31,18 @@ use crate::worker_context::{self, OpenConnection};
 
 use runner::Client;
 
-/// How long a client may take to close after we have, when all it sent has been read.
+/// How long a client may take to close after this proxy has closed its direction and read everything.
 const SHORT_LINGER: Duration = Duration::from_secs(1);
 
-/// What a connection keeps to its end: it is counted, and its end is noted.
+/// What a connection holds until its end: its count, and the notification of its end.
 #[derive(Default)]
 struct Ends {
     _counted: Option<OpenConnection>,
-    /// None when nobody subscribes, as with most proxies.
+    /// None if there is no subscriber, as in most proxies.
     _noted: Option<Box<Noted>>,
 }
 
-/// Begins to serve an accepted connection, in a task of its own.
+/// Serves an accepted connection in a task of its own.
 pub(crate) fn begin(
     socket: TcpStream,
     client: SocketAddr,
@@ -70,8 +70,8 @@ pub(crate) fn begin(
     }
     let claimable = generation.chain.has_protocols().then(facts);
     let is_http_already = generation.tls_listener.is_none() && claimable.is_none();
-    let is_told = !generation.chain.is_empty() || generation.events.has_subscribers();
-    let end = is_told.then(|| {
+    let has_observers = !generation.chain.is_empty() || generation.events.has_subscribers();
+    let end = has_observers.then(|| {
         Rc::new(ClientEnd {
             local: socket.local_addr().ok(),
             tls: None,
@@ -99,7 +99,7 @@ pub(crate) fn begin(
     }
 }
 
-/// Finds out what a client speaks: TLS first, where the listener wants it, then HTTP or a plugin's own protocol.
+/// Detects the protocol of a client: TLS first, if the listener uses it, then HTTP or a plugin's own protocol.
 async fn find_protocol(
     socket: TcpStream,
     claimable: Option<ClientFacts>,
@@ -209,7 +209,7 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
         ConnectionEnd::Abusive(reason) => {
             tracing::warn!(client.address = %client, %reason, "closing the HTTP/2 connection of an abusive client");
         }
-        // Browsers connect to have a connection, and leave it when they do not need it.
+        // Browsers open connections in advance, and close those that they do not need.
         ConnectionEnd::Failed(error) if error.is_io() => {
             tracing::debug!(client.address = %client, %error, "an HTTP/2 connection with a client ended");
         }
@@ -267,7 +267,7 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
     }
 }
 
-/// Makes the end of a stream show what its client has to know.
+/// Resets a stream if its end has to show why.
 fn close_stream(stream: &MessageStream, reason: CloseReason) {
     match reason {
         CloseReason::ResponseCutOff { .. } | CloseReason::Plugin | CloseReason::Upstream => {
@@ -308,7 +308,7 @@ fn message_stream(transport: Transport, connection: &Connection) -> MessageStrea
     MessageStream::new(transport, &connection.worker.deadlines, read_len)
 }
 
-/// Lets a plugin's own protocol have the connection, if one claims it; `false`: it is HTTP's.
+/// Serves the connection by a plugin's own protocol if one claims it; `false`: it is HTTP.
 async fn serve_protocol(
     stream: &mut MessageStream,
     connection: &Connection,
@@ -334,8 +334,7 @@ async fn serve_protocol(
     true
 }
 
-/// Notes the beginning and the end of a connection for those who subscribe at that moment: a connection keeps no
-/// generation in use.
+/// Notifies the subscribers of the moment of a connection's beginning and end: the connection keeps no generation in use.
 struct Noted {
     current: Rc<Current>,
     id: u64,
@@ -394,7 +393,7 @@ async fn close(stream: &mut MessageStream, reason: CloseReason) {
         CloseReason::BodyUnread | CloseReason::Malformed => Box::pin(stream.linger(LINGER)).await,
         CloseReason::ResponseCutOff { framed: false } => stream.reset_on_close(),
         CloseReason::Gone => {}
-        // A close while bytes arrive would be a reset, which takes back what the client has not read yet.
+        // A close while bytes arrive would be a reset, which discards what the client has not read yet.
         _ => Box::pin(stream.linger(SHORT_LINGER)).await,
     }
 }
@@ -420,7 +419,7 @@ async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) 
             idle: tunnel_limits.idle,
             max_len: limits.max_body_buffer,
         };
-        // Boxed, as most tunnels are none.
+        // Boxed, as few tunnels carry WebSockets.
         Box::pin(websocket::relay(
             client,
             upstream,
@@ -433,7 +432,7 @@ async fn run_tunnel(client: MessageStream, start: Box<TunnelStart>, ends: Ends) 
         .await
     } else {
         let hooks = exchange.hooks();
-        // The guard lets the plugins see what it lets pass.
+        // The guard shows the plugins what it allows.
         let (guard, hooks) = match refused {
             Some(refused) => (Some(Guard::new(refused, hooks)), None),
             None => (None, hooks),

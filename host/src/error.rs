@@ -31,7 +31,7 @@ pub(crate) enum Peer {
     Plugin,
 }
 
-/// What was being done.
+/// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     ReadHead,
@@ -61,19 +61,19 @@ pub(crate) enum Cause {
     /// A plugin needs content that it cannot be given.
     #[error(transparent)]
     Content(#[from] ContentRefused),
-    /// A content coding had to be undone, and could not be.
+    /// A content coding could not be decoded.
     #[error(transparent)]
     Coded(#[from] DecodeError),
-    /// A content coding had to be redone, and could not be.
+    /// The content could not be encoded again.
     #[error("re-encoding the content failed")]
     NotEncoded,
-    /// A plugin needs content whole, and there is no room for it.
+    /// A plugin needs the content whole, and the limit of the worker is exceeded.
     #[error(transparent)]
     Full(#[from] Full),
-    /// The client's connection ends with the one that it has authenticated.
+    /// The upstream has closed the connection that the client had authenticated.
     #[error(transparent)]
     PinnedClosed(#[from] PinnedClosed),
-    /// A plugin wants the exchange to end here.
+    /// A plugin has closed the exchange.
     #[error("plugin {0} closed the exchange")]
     ClosedByPlugin(String),
     /// A plugin has sent the exchange through a parent proxy that is this one.
@@ -82,23 +82,23 @@ pub(crate) enum Cause {
     /// The peer closed in the middle of a message, or before it began.
     #[error("the connection closed unexpectedly")]
     Closed,
-    /// The peer did nothing for as long as it may.
+    /// The peer was idle for too long.
     #[error("timed out")]
     TimedOut,
-    /// What carries the connection says why it failed.
+    /// The channel that carries the connection reports why it failed.
     #[error(transparent)]
     Channel(ChannelError),
     #[error(transparent)]
     Io(io::Error),
 }
 
-/// Requests that the proxy understands and does not serve.
+/// Requests that are well-formed, and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// No credentials, or wrong ones.
     #[error("this proxy requires a user name and a password")]
     Unauthorized,
-    /// Origin-form: the client took the proxy for a web server.
+    /// Origin-form, as for a web server.
     #[error(
         "this is a proxy: the request target must be an absolute URL such as http://example.com/, or a CONNECT; \
          clients send these once they are configured to use the proxy. --enable-web-server makes it serve pages"
@@ -109,7 +109,7 @@ pub(crate) enum Refusal {
         "this is a web server: it does not forward requests, because it was started with --disable-http-proxy"
     )]
     NotAProxy,
-    /// An https target in absolute-form: sending it on in clear would betray the client.
+    /// An https target in absolute-form: forwarding it would expose what the client wanted encrypted.
     #[error(
         "https targets require CONNECT; they are never requested over an unencrypted connection"
     )]
@@ -120,7 +120,7 @@ pub(crate) enum Refusal {
     /// The request has been forwarded by this process before, and has come back (RFC 9110 §7.6.3).
     #[error("proxy loop detected: this proxy has forwarded the request before")]
     Loop,
-    /// A request for somebody else, or CONNECT, inside of a tunnel to the proxy itself.
+    /// A request for another host, or CONNECT, inside of a tunnel to the proxy itself.
     #[error("this tunnel ends at the proxy itself; the proxy does not forward requests from it")]
     OwnTunnel,
     /// The request is for another origin than its tunnel (RFC 9110 §7.4).
@@ -129,13 +129,13 @@ pub(crate) enum Refusal {
     /// The origin sent `101` to a client that had not asked for it, or without naming the protocol.
     #[error("the upstream switched protocols without a request to upgrade")]
     UnaskedUpgrade,
-    /// The origin accepted an extension of a WebSocket whose frames a plugin has to understand.
+    /// The origin accepted a WebSocket extension that was removed from the request, because a plugin reads the messages.
     #[error("the upstream accepted a WebSocket extension that was not offered")]
     UnaskedExtension,
     /// The parent proxy does not accept our credentials.
     #[error("the parent proxy rejected the credentials")]
     UnauthorizedAtParent,
-    /// More interim responses than anybody needs.
+    /// Too many interim responses for one request.
     #[error("the upstream sent too many interim responses")]
     TooManyInterim,
 }
@@ -160,7 +160,7 @@ pub(crate) enum PluginFailureKind {
 }
 
 impl Cause {
-    /// What a socket or a channel says, a passed deadline told apart.
+    /// An error of a socket or a channel; a timeout is a cause of its own.
     pub(crate) fn io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut,
@@ -182,7 +182,7 @@ impl ExchangeError {
         Self::new(peer, step, Cause::io(error))
     }
 
-    /// Content that could not pass; `sender` has sent it.
+    /// Content that could not be relayed; `sender` has sent it.
     pub(crate) fn content(sender: Peer, error: ContentError) -> Self {
         match error {
             ContentError::Plugin(failure) => Self::new(Peer::Plugin, Step::Hook, failure),
@@ -264,7 +264,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Content that a plugin cannot be given, and that it does not let pass otherwise.
+/// Content that a plugin requires whole and cannot be given.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("plugin {plugin} requires the whole content, but {reason}")]
 pub(crate) struct ContentRefused {
@@ -281,16 +281,16 @@ pub(crate) enum ContentRefusedReason {
     Coding,
 }
 
-/// Why content does not go on.
+/// Why content is not relayed further.
 #[derive(Debug)]
 pub(crate) enum ContentError {
     Plugin(PluginFailure),
-    /// The plugin of this name wants it to end.
+    /// The plugin of this name has closed the exchange.
     Closed(String),
     /// It does not match its content coding.
     Coded(DecodeError),
-    /// There is no memory to code it anew.
+    /// It could not be encoded again.
     NotEncoded,
-    /// There is no room for it without its coding.
+    /// Decoded, it exceeds the limit of the worker.
     Full(Full),
 }

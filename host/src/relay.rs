@@ -18,12 +18,12 @@ use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
 use crate::turn::Steps;
 
-/// Who looks at content on its way.
+/// Observes content while it is relayed.
 pub(crate) trait ContentHook {
     /// Ready when it can be given content.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Sees one piece of content, or the end with an empty one. `Replaced`: `replacement` holds what goes on instead.
+    /// Called with each piece of content, and with an empty one at the end. `Replaced`: `replacement` is relayed instead.
     fn see(
         &mut self,
         content: &[u8],
@@ -31,10 +31,10 @@ pub(crate) trait ContentHook {
         replacement: &mut Vec<u8>,
     ) -> Result<Seen, ContentError>;
 
-    /// The most content it is given in one go, in bytes.
+    /// The most content of one call, in bytes.
     fn max_piece(&self) -> usize;
 
-    /// Sees the trailers that are about to be sent on.
+    /// Called with the trailers before they are forwarded.
     fn see_trailers(&mut self, trailers: &mut Trailers) -> Result<(), ContentError>;
 }
 
@@ -45,11 +45,11 @@ pub(crate) enum Seen {
     Replaced,
 }
 
-/// Content of a chunk that is shown to hooks together with that of the chunks behind it, if it is shorter, in bytes.
+/// Chunks with less content than this, in bytes, are shown to hooks together with the chunks after them.
 const GATHERED_BELOW: usize = 1024;
 /// About how much is gathered, in bytes.
 const GATHERED_LEN: usize = 8 * 1024;
-/// What it costs to have hooks see a piece, in steps.
+/// What it costs to show hooks a piece, in steps.
 const STEPS_PER_HOOK: u32 = 8;
 
 /// Content that is kept at most, in bytes; a longer body cannot be sent again.
@@ -57,7 +57,7 @@ const KEPT_CONTENT: usize = 64 * 1024;
 /// The same with the frames around it, in bytes: tiny chunks have more frame than content.
 const KEPT_TEXT: usize = buffers::LARGE;
 
-/// How long each side may do nothing.
+/// How long each side may be idle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub(crate) sender: Duration,
@@ -72,13 +72,13 @@ pub(crate) enum RelayError {
     Hook(ContentError),
 }
 
-/// One body under way.
+/// One body that is being relayed.
 pub(crate) struct BodyRelay<'a> {
     pub(crate) decoder: BodyDecoder,
     pub(crate) encoder: BodyEncoder,
-    /// What has to be written before the body; afterwards the bytes not yet written, or not to be forgotten yet.
+    /// What has to be written before the body; then the bytes that are not written yet, or kept for a retry.
     pub(crate) out: Vec<u8>,
-    /// Content that was read before and goes first.
+    /// Content that was read before and is relayed first.
     pub(crate) begun: Vec<u8>,
     /// All of the body is in `out`, or has been written.
     pub(crate) is_over: bool,
@@ -86,17 +86,17 @@ pub(crate) struct BodyRelay<'a> {
     pub(crate) keeping: Option<Box<Keeping<'a>>>,
     pub(crate) hook: Option<&'a mut dyn ContentHook>,
     pub(crate) patience: Patience,
-    /// Whether a pipe can be had; begins as [`splice::IS_AVAILABLE`].
+    /// Whether splicing is possible; [`splice::IS_AVAILABLE`] at first.
     pub(crate) may_splice: bool,
-    /// Chunks, and pieces that the hook has seen.
+    /// Work since the last pause: chunks, and pieces that were shown to the hook.
     pub(crate) steps: Steps,
-    /// Bytes written so far, kept up to date for whoever reports a failure.
+    /// Bytes written so far, also valid after a failure.
     pub(crate) written: &'a mut u64,
 }
 
 /// A body's beginning that is kept in [`BodyRelay::out`] as it is written.
 pub(crate) struct Keeping<'a> {
-    /// Whether it is of no use any more.
+    /// Whether it is no longer needed.
     pub(crate) is_answered: &'a dyn Fn() -> bool,
     /// Bytes of `out` that come before the body.
     pub(crate) head_len: usize,
@@ -106,7 +106,7 @@ pub(crate) struct Keeping<'a> {
     pub(crate) written: usize,
     /// Everything that was read of the body is in `out`.
     pub(crate) is_intact: bool,
-    /// Counts `out` among what the worker holds.
+    /// Counts `out` towards the limit of the worker.
     pub(crate) held: Held,
 }
 
@@ -124,7 +124,7 @@ impl BodyRelay<'_> {
         result
     }
 
-    /// What comes before the body has been written by somebody else.
+    /// The caller has written what comes before the body.
     pub(crate) fn note_head_written(&mut self) {
         match &mut self.keeping {
             Some(kept) => kept.written = self.out.len(),
@@ -137,7 +137,7 @@ impl BodyRelay<'_> {
         self.keeping.as_ref().is_some_and(|kept| kept.is_intact)
     }
 
-    /// Lets go of what is kept of a body that is written, once its answer has come.
+    /// Frees what is kept of a body that has been written, once the response has begun.
     pub(crate) fn release_if_answered(&mut self) {
         if self
             .keeping
@@ -215,7 +215,7 @@ impl BodyRelay<'_> {
         }
     }
 
-    /// Passes on everything that is buffered; `true` at the end of the body.
+    /// Relays everything that is buffered; `true` at the end of the body.
     async fn pass_buffered(
         &mut self,
         from: &mut Reader<'_>,
@@ -225,7 +225,7 @@ impl BodyRelay<'_> {
             if self.steps.is_due() {
                 self.steps.pay().await;
             }
-            // Until what the decoder has taken is on its way.
+            // Until what the decoder has consumed is in `out`.
             self.set_intact(false);
             let step = self
                 .decoder
@@ -262,8 +262,8 @@ impl BodyRelay<'_> {
         }
     }
 
-    /// Shows a small chunk together with those behind it that are buffered as well: a hook costs as much for a byte as
-    /// for a large piece. `true` at the end of the body.
+    /// Shows a small chunk together with the buffered ones after it: a hook costs as much for a byte as for a large piece.
+    /// `true` at the end of the body.
     async fn pass_gathered(
         &mut self,
         first: Step,
@@ -283,7 +283,7 @@ impl BodyRelay<'_> {
             }
             step = match self.decoder.decode(from.buffered()) {
                 Ok(step) => step,
-                // What came before goes on first; the decoder fails again.
+                // What came before is relayed first; then the decoder fails again.
                 Err(_) if !gathered.is_empty() => break false,
                 Err(error) => return Err(RelayError::Sender(error.into())),
             };
@@ -314,7 +314,7 @@ impl BodyRelay<'_> {
             return self.send(content, to).await;
         };
         let max_piece = hook.max_piece();
-        // Boxed: few bodies are seen by plugins, and idle connections need not be large for those.
+        // Boxed: plugins observe few bodies.
         if content.len() <= max_piece {
             return Box::pin(self.show(content, is_end, to)).await;
         }
@@ -332,13 +332,13 @@ impl BodyRelay<'_> {
         while let Some(piece) = pieces.next() {
             let is_last = pieces.peek().is_none();
             self.show(piece, is_end && is_last, to).await?;
-            // Others of the worker have their turn.
+            // Lets the other tasks of the worker run.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Lets the hook see a piece, and sends what it makes of it.
+    /// Shows the hook a piece, and sends the result.
     async fn show(
         &mut self,
         content: &[u8],
@@ -354,11 +354,11 @@ impl BodyRelay<'_> {
         let seen = hook
             .see(content, is_end, &mut replacement)
             .map_err(RelayError::Hook)?;
-        let goes_on = match seen {
+        let result = match seen {
             Seen::Unchanged => content,
             Seen::Replaced => &replacement,
         };
-        self.send(goes_on, to).await
+        self.send(result, to).await
     }
 
     async fn send(&mut self, content: &[u8], to: &mut Writer<'_>) -> Result<(), RelayError> {

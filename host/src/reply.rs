@@ -24,7 +24,7 @@ pub(crate) struct Reply {
     pub(crate) reason: Cow<'static, str>,
     fields: Vec<(Cow<'static, str>, Cow<'static, [u8]>)>,
     pub(crate) body: Cow<'static, [u8]>,
-    /// The web server speaks, and not the proxy.
+    /// It comes from the web server, and not from the proxy.
     is_server: bool,
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum ReplyFraming {
     UntilClose,
 }
 
-/// What the client's request asks of the reply's form.
+/// How a reply is written for the client's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplyForm {
     /// The request was HEAD: the body is left out, its length is not.
@@ -56,7 +56,7 @@ pub(crate) struct ReplyForm {
 }
 
 impl Reply {
-    /// A short text for a person.
+    /// A short text for people.
     pub(crate) fn text(status: u16, text: &str) -> Self {
         Self {
             status,
@@ -67,7 +67,7 @@ impl Reply {
         }
     }
 
-    /// As [`text`](Self::text), for a text that is always the same and has its end of line.
+    /// As [`text`](Self::text), for a constant text, which ends with a line feed.
     pub(crate) fn fixed_text(status: u16, text: &'static str) -> Self {
         Self {
             status,
@@ -86,7 +86,7 @@ impl Reply {
         )
     }
 
-    /// What the client is told about a failure. `pseudonym` names this proxy in `Proxy-Status`.
+    /// Reports a failure to the client. `pseudonym` names this proxy in `Proxy-Status`.
     pub(crate) fn for_error(error: &ExchangeError, pseudonym: &str) -> Self {
         let (status, error_type) = classify(error);
         let text = match &error.cause {
@@ -115,7 +115,7 @@ impl Reply {
         reply
     }
 
-    /// The answer to OPTIONS that is meant for the proxy.
+    /// The answer to OPTIONS for the proxy itself.
     pub(crate) fn options() -> Self {
         Self {
             status: 200,
@@ -126,7 +126,7 @@ impl Reply {
         }
     }
 
-    /// The answer to TRACE that is meant for the proxy: the request as it was received (RFC 9110 §9.3.8).
+    /// The answer to TRACE for the proxy itself: the request as it was received (RFC 9110 §9.3.8).
     pub(crate) fn trace(request: Vec<u8>) -> Self {
         Self {
             status: 200,
@@ -137,7 +137,7 @@ impl Reply {
         }
     }
 
-    /// A page that the proxy has about itself.
+    /// A page of the proxy itself.
     pub(crate) fn page(page: PageReply) -> Self {
         let fields = page.fields.into_iter();
         Self {
@@ -151,7 +151,7 @@ impl Reply {
         }
     }
 
-    /// What a plugin has answered.
+    /// A plugin's answer.
     pub(crate) fn from_plugin(reply: PluginReply) -> Self {
         let reason = if reply.reason.is_empty() {
             http1::reason_phrase(reply.status).into()
@@ -170,7 +170,7 @@ impl Reply {
         }
     }
 
-    /// The same, said by the web server.
+    /// The same, as the web server's.
     pub(crate) fn of_server(self) -> Self {
         Self {
             is_server: true,
@@ -192,7 +192,7 @@ impl Reply {
         self
     }
 
-    /// Whether its status lets it have content (RFC 9110 §6.4.1).
+    /// Whether its status allows content (RFC 9110 §6.4.1).
     pub(crate) fn may_have_content(&self) -> bool {
         !matches!(self.status, 204 | 304)
     }
@@ -241,7 +241,7 @@ impl Reply {
     }
 }
 
-/// The methods that the proxy itself knows something about; any other is passed on as well.
+/// The methods that RFC 9110 and RFC 5789 define; others are forwarded as well.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH";
 
 const TEXT: (Cow<'static, str>, Cow<'static, [u8]>) =
@@ -351,7 +351,7 @@ fn dial(failure: &DialFailure) -> (u16, &'static str) {
         DialFailure::Tls(failure) => tls(&failure.fault),
         DialFailure::Http2(_) => (502, "http_protocol_error"),
         DialFailure::Itself => (508, "proxy_loop_detected"),
-        // A 407 of the parent's is not the client's to answer.
+        // The client cannot answer a 407 of the parent.
         DialFailure::Parent(failure) => match failure {
             ParentFailure::Itself => (508, "proxy_loop_detected"),
             ParentFailure::Refused(508) => (508, "proxy_loop_detected"),

@@ -28,11 +28,11 @@ pub(crate) struct TunnelEnd {
     pub(crate) read_len: usize,
 }
 
-/// How long nothing may move in a tunnel.
+/// How long a tunnel may be idle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TunnelLimits {
     pub(crate) idle: Duration,
-    /// After one side has closed its direction.
+    /// The same after one side has closed its direction.
     pub(crate) half_closed: Duration,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Relayed {
     pub(crate) end: TunnelEndReason,
 }
 
-/// What has gone through a tunnel so far, in bytes: for its line in the log, also where the relay is dropped.
+/// Bytes relayed so far, for the access log line, which is also written if the relay is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     pub(crate) to_upstream: Cell<u64>,
@@ -66,7 +66,7 @@ pub(crate) struct Moved {
 pub(crate) enum TunnelEndReason {
     /// Both sides closed.
     Closed,
-    /// Nothing moved for as long as it may.
+    /// The idle limit has passed.
     Idle,
     /// A connection failed, by this kind of error.
     Failed(io::ErrorKind),
@@ -82,7 +82,7 @@ impl std::fmt::Display for TunnelEndReason {
     }
 }
 
-/// Relays until both sides have closed, one fails, or nothing moves for as long as `limits` say.
+/// Relays until both sides have closed, one fails, or the tunnel is idle for as long as `limits` allow.
 pub(crate) async fn relay(
     mut client: TunnelEnd,
     mut upstream: TunnelEnd,
@@ -125,7 +125,7 @@ pub(crate) async fn relay(
         if inbound_is_over && outbound_is_over {
             return Poll::Ready(Ok(()));
         }
-        // Nobody reads from a client that has said all it had to say: whether it is still there, its channel knows.
+        // A client that has closed its direction is not read any more; its channel reports a reset.
         if inbound_is_over
             && let Some(channel) = &client_channel
             && channel.poll_reset(cx).is_ready()
@@ -135,7 +135,7 @@ pub(crate) async fn relay(
         let is_half_closed = inbound_is_over || outbound_is_over;
         let has_closed = std::mem::replace(&mut was_half_closed, is_half_closed) != is_half_closed;
         if inbound.take_activity() | outbound.take_activity() | has_closed {
-            // A peer that takes its time to read is not the one that has closed.
+            // A peer that reads slowly is not the one that has closed.
             let is_held_up = inbound.is_held_up() || outbound.is_held_up();
             deadline.arm(limits.within(is_half_closed && !is_held_up));
         }
@@ -161,24 +161,24 @@ pub(crate) async fn relay(
     }
 }
 
-/// Who sees the bytes of a tunnel.
+/// Observes the bytes of a tunnel.
 pub(crate) trait TunnelWatcher {
-    /// Sees bytes; gives what goes on in their place, if it is something else.
+    /// Called with bytes before they are relayed; returns the bytes to relay instead, if they differ.
     ///
     /// # Errors
-    /// The tunnel ends here.
+    /// The tunnel is to be closed.
     fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
-    /// Sees the end of a direction; gives what still goes on before it.
+    /// Called at the end of a direction; returns bytes to relay before it.
     ///
     /// # Errors
-    /// The tunnel ends here.
+    /// The tunnel is to be closed.
     fn see_end(&self, from: Side) -> io::Result<Option<Vec<u8>>> {
         let _ = from;
         Ok(None)
     }
 
-    /// Whether it still has to see what comes from there. Once it has not, the direction may be spliced.
+    /// Whether it still needs the bytes of this side. Once it does not, the direction may be spliced.
     fn is_needed(&self, from: Side) -> bool {
         let _ = from;
         true
@@ -201,15 +201,15 @@ struct Direction<'a> {
     pipe: PipeInUse,
     moved: &'a Cell<u64>,
     is_active: bool,
-    /// The receiver takes no more for now.
+    /// The receiver reads no more for now.
     is_blocked: bool,
-    /// Whether a pipe can be had, and leads from socket to socket.
+    /// Whether the bytes may go from socket to socket through a pipe.
     may_splice: bool,
     read_len: usize,
     watch: Option<Watch<'a>>,
-    /// What is pending was there before the tunnel and has not been seen.
+    /// What is pending arrived before the tunnel was open, and has not been shown to the watcher.
     is_unseen: bool,
-    /// The watcher has ended the tunnel.
+    /// The watcher has refused the bytes, which ends the tunnel.
     is_refused: bool,
 }
 
@@ -219,7 +219,7 @@ enum State {
     Splicing,
     /// The sender has closed; what is pending still goes out.
     Draining,
-    /// The receiver takes no more, but the sender may still be reading what it got: its bytes are dropped.
+    /// The receiver reads no more, but the sender may still read what was sent to it: its bytes are discarded.
     Discarding,
     Over,
 }
@@ -274,8 +274,8 @@ impl<'a> Direction<'a> {
         self.is_blocked || !self.pipe.is_empty()
     }
 
-    /// As [`poll_relay`](Self::poll_relay). A receiver that takes no more after it has said all it had to say ends this
-    /// direction only: a reset now could take its last words back.
+    /// As [`poll_relay`](Self::poll_relay). A receiver that stops reading after it has closed its own direction ends this
+    /// direction only: a reset now could discard the last bytes it sent.
     fn poll_until_over(&mut self, cx: &mut Context<'_>, other: &Self) -> Poll<io::Result<()>> {
         match self.poll_relay(cx) {
             Poll::Ready(Err(_))
@@ -292,7 +292,7 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Ready once the sender's end of stream has been passed on.
+    /// Ready once the sender's end of stream has been forwarded.
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..PIECES_PER_TURN {
             let written = self.poll_write_pending(cx);
@@ -306,7 +306,7 @@ impl<'a> Direction<'a> {
                     self.release();
                 }
                 State::Draining => {
-                    // A peer that is gone already needs no notice.
+                    // A peer that has disconnected needs no notice.
                     let _ = ready!(self.to.poll_shutdown(cx));
                     self.state = State::Over;
                 }
@@ -381,7 +381,7 @@ impl<'a> Direction<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Lets the watcher see what is about to be written.
+    /// Shows the watcher what is about to be written.
     fn show_pending(&mut self) -> io::Result<()> {
         let Some(Watch { watcher, from }) = self.watch else {
             return Ok(());
@@ -402,7 +402,7 @@ impl<'a> Direction<'a> {
         Ok(())
     }
 
-    /// Lets the watcher see that nothing follows.
+    /// Shows the watcher the end of the direction.
     fn show_end(&mut self) -> io::Result<()> {
         let Some(Watch { watcher, from }) = self.watch else {
             return Ok(());

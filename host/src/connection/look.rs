@@ -33,22 +33,22 @@ use crate::transport::Transport;
 
 use inside::Inside;
 
-/// A fatal alert that says that the server name is not known here (RFC 6066 §3).
+/// A fatal alert: the server name is unknown (RFC 6066 §3).
 const UNRECOGNIZED_NAME: &[u8] = b"\x15\x03\x03\x00\x02\x02\x70";
-/// A fatal alert that says that none of the offered protocols is spoken here (RFC 7301 §3.2).
+/// A fatal alert: none of the offered protocols is supported (RFC 7301 §3.2).
 const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
-/// A fatal alert that says that there can be no TLS (RFC 8446 §6.2).
+/// A fatal alert: the handshake failed (RFC 8446 §6.2).
 const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
 
 /// A tunnel whose protocol is being detected.
 struct Look {
     exchange: TunnelExchange,
     known: Detection,
-    /// What the client must not turn out to speak while it is relayed.
+    /// Protocols that end the tunnel if the client turns out to speak them while it is relayed.
     refused: Option<RefusedProtocols>,
 }
 
-/// Looks, and serves the tunnel to its end.
+/// Detects the protocol, and serves the tunnel to its end.
 pub(super) async fn run(
     mut client: MessageStream,
     start: Box<DetectStart>,
@@ -120,25 +120,25 @@ pub(super) async fn run(
     }
 }
 
-/// Who has begun to speak.
+/// Which side has sent first.
 enum Begun {
-    /// The client, like this.
+    /// The client; its bytes are this.
     ByClient(Opening),
-    /// The upstream, while the client has not said enough to tell what it speaks.
+    /// The upstream, before the client has sent enough to detect its protocol.
     ByUpstream,
-    /// Nobody: the client has ended its direction without a byte.
+    /// Neither: the client has closed its direction without a byte.
     Never,
 }
 
 impl Look {
-    /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
+    /// Waits until the client has sent enough to detect its protocol, or the upstream sends first.
     async fn begun(&mut self, client: &mut MessageStream) -> io::Result<Begun> {
         let is_unseen = matches!(self.known.treatment, Treatment::Relay(_));
         let timeouts = self.exchange.generation().config.timeouts;
         let tunnel_idle = self.exchange.timeouts().tunnel_idle;
         let mut from_client = client.reader();
         let mut from_upstream = self.known.upstream.as_mut().map(MessageStream::reader);
-        // Where the upstream speaks TLS, it is the client's turn; elsewhere either side may begin when it likes.
+        // With TLS the client sends first; without, either side may, at any time.
         from_client.deadline().arm(match &from_upstream {
             None => timeouts.client_idle,
             Some(from_upstream) => {
@@ -149,7 +149,7 @@ impl Look {
         loop {
             let received = from_client.buffered();
             let opening = match Opening::of(received) {
-                // Nobody wants to know what it is.
+                // Its protocol makes no difference.
                 opening if is_unseen && !received.is_empty() && opening != Opening::Tls => {
                     Opening::Other
                 }
@@ -184,8 +184,8 @@ impl Look {
         }
     }
 
-    /// Relays a tunnel whose protocol is unknown, or closes it, as configured. The client is
-    /// watched as long as it has not said what it speaks.
+    /// Relays a tunnel whose protocol is unknown, or closes it, as configured. The first bytes of a client that has not
+    /// sent any yet are checked when they arrive.
     async fn relay_unknown(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
         let unknown = match (
             &self.exchange.generation().interception,
@@ -207,7 +207,7 @@ impl Look {
         self.relay(reason, client, ends).await;
     }
 
-    /// Relays the tunnel as it is.
+    /// Relays the tunnel without decryption.
     async fn relay(mut self, reason: RelayReason, client: MessageStream, ends: Ends) {
         self.exchange.note_relay(reason);
         let upstream = match self.known.upstream.take() {
@@ -228,7 +228,7 @@ impl Look {
         run_tunnel(client, Box::new(start), ends).await;
     }
 
-    /// The client speaks TLS: finds out what it asks for, and who is to answer.
+    /// The client speaks TLS: reads its ClientHello, and decides whether it is intercepted, relayed or closed.
     async fn answer_tls(mut self, mut client: MessageStream, connection: Connection, ends: Ends) {
         let address = connection.client;
         let read = read_hello(&mut client, &connection).await;
@@ -278,7 +278,7 @@ impl Look {
             return self.relay(reason, client, ends).await;
         }
         if !hello.protocols.is_http() {
-            // An upstream may well ignore what is offered, and serve HTTP all the same.
+            // Upstreams may ignore the offer and serve HTTP nevertheless.
             if interception.relays_protocols(accepted.client_hello().alpn().into_iter().flatten()) {
                 let reason = RelayReason::Protocol;
                 return self.relay(reason, client, ends).await;
@@ -350,7 +350,7 @@ impl Look {
                     origin,
                     client: message_stream(transport, &connection),
                 };
-                // A task of its own: what the handshake needed is given back.
+                // A task of its own: the memory of the handshake is freed.
                 tokio::task::spawn_local(inside.serve(connection, ends));
             }
             Ok(transport) => {
@@ -362,7 +362,7 @@ impl Look {
                     ..connection
                 };
                 connection.note_tls(&transport);
-                // A task of its own: what the handshake needed is given back.
+                // A task of its own: the memory of the handshake is freed.
                 spawn(transport, connection, ends);
             }
             Err(error) => {
@@ -390,8 +390,8 @@ impl Look {
 }
 
 impl Look {
-    /// The client's hello, if it asks for the tunnel's host, whose TLS is to be relayed, and either that host's name is
-    /// all that is wrong with it or the host speaks only old versions of TLS, as such a client may.
+    /// A ClientHello that rustls rejects, if the TLS of its host is relayed anyway: the name of the host is invalid, or the
+    /// host supports only obsolete versions. The ClientHello must be for the tunnel's host.
     fn odd_hello(&self, client: &mut MessageStream) -> Option<(Hello, RelayReason)> {
         let reader = client.reader();
         let received = reader.buffered();
@@ -410,7 +410,7 @@ impl Look {
         is_for_host.then_some((hello, reason))
     }
 
-    /// Relays TLS that cannot be ended here, as far as plugins let it pass.
+    /// Relays TLS that cannot be terminated, if plugins allow it.
     async fn relay_odd(
         mut self,
         mut hello: Hello,
@@ -441,8 +441,8 @@ impl Look {
         }
     }
 
-    /// The certificate for `name`. Without TLS with the upstream it is for this connection alone, in which requests are
-    /// answered with the reason.
+    /// The certificate for `name`. Without TLS with the upstream it is not stored: it is for this connection alone, whose
+    /// requests are answered with the error.
     async fn leaf(&self, interception: &Interception, name: &str) -> Result<Arc<Leaf>, MintError> {
         match self.known.upstream_tls {
             Some(_) => interception.certificates.leaf(name).await,
@@ -452,7 +452,7 @@ impl Look {
 }
 
 impl Look {
-    /// Keeps a connection with the upstream that has named no protocol for the requests to come.
+    /// Puts a connection to the upstream without ALPN into the pool, for the first request.
     fn pool_secured(&mut self, origin: &Origin) {
         if let Some(UpstreamTls::Unnamed(upstream)) = self.known.upstream_tls.take() {
             self.exchange.pool_secured(origin, *upstream);
@@ -467,9 +467,9 @@ async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Con
 }
 
 impl Look {
-    /// Whether the server name that a client asks for is the upstream's, and not only the client's claim: the tunnel
-    /// was made to that name, or the certificate at the tunnel's address is for it. Found out only where it decides
-    /// whether the tunnel is relayed unseen, to which a claim must not lead.
+    /// Whether the server name of the client is proven to be the upstream's: the tunnel was requested for that name, or the
+    /// certificate at the tunnel's address is valid for it. Checked only if it decides whether the tunnel is relayed
+    /// without decryption: a mere claim must not lead to that.
     async fn proves(
         &mut self,
         server_name: Option<&str>,
@@ -494,7 +494,7 @@ impl Look {
     }
 }
 
-/// Reads the client's hello; how much of what is buffered belongs to it.
+/// Reads the ClientHello; the length of it in the buffer.
 async fn read_hello(
     client: &mut MessageStream,
     connection: &Connection,
@@ -526,10 +526,10 @@ async fn read_hello(
     }
 }
 
-/// There is no ClientHello, or one that nobody can answer.
+/// There is no ClientHello, or an invalid one.
 struct UnreadHello {
     error: io::Error,
-    /// What the client is told.
+    /// The alert for the client; may be empty.
     alert: Vec<u8>,
 }
 
@@ -552,7 +552,7 @@ async fn shake_hands(
     }
 }
 
-/// The name that the client expects in the certificate; `Err` when it asks for another one than it was connected to.
+/// The name that the client expects in the certificate; `Err`: its server name differs from the host of its CONNECT.
 fn name_asked_for(host: &str, is_front: bool, server_name: Option<&str>) -> Result<String, String> {
     let host_name = host.trim_end_matches('.');
     match server_name {
@@ -562,7 +562,7 @@ fn name_asked_for(host: &str, is_front: bool, server_name: Option<&str>) -> Resu
     }
 }
 
-/// The client is offered what the upstream speaks; where the client does not, this proxy translates.
+/// The client gets the protocol of the upstream if it offers that; otherwise this proxy converts.
 fn choose(offered: OfferedProtocols, upstream_speaks_http2: Option<bool>) -> Protocols {
     match (offered.http1, offered.http2, upstream_speaks_http2) {
         (true, true, Some(false)) => Protocols::Http1,
@@ -571,7 +571,7 @@ fn choose(offered: OfferedProtocols, upstream_speaks_http2: Option<bool>) -> Pro
     }
 }
 
-/// Whether the client has said that it does not accept our certificate.
+/// Whether the client has rejected our certificate.
 fn is_refusal(error: &io::Error) -> bool {
     use AlertDescription as Alert;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());

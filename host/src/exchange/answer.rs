@@ -18,7 +18,7 @@ use crate::stream::MessageStream;
 use crate::worker_context::WorkerContext;
 
 impl Exchange {
-    /// The answer to a request that is meant for the proxy itself, or the reason why it is not served.
+    /// The answer to a request for the proxy itself, or the error for one that is not served; None: it is forwarded.
     pub(super) fn own_answer(&self) -> Result<Option<Reply>, ExchangeError> {
         let refuse = |refusal| Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
         if self.client.origin.is_some() {
@@ -55,13 +55,13 @@ impl Exchange {
         Some(Reply::page(page))
     }
 
-    /// Sends an answer of our own. The connection goes on if the next request's beginning is known.
+    /// Sends an answer of our own. The connection stays open if the beginning of the next request is known.
     pub(super) async fn answer(
         &mut self,
         client: &mut MessageStream,
         reply: &Reply,
     ) -> Persistence {
-        // What came behind a CONNECT is meant for a tunnel that there will not be.
+        // Bytes behind a CONNECT are for the tunnel, which is not opened.
         let is_early = self.request.head.is_method("CONNECT") && client.has_buffered();
         let request = match is_early {
             true => RequestEnd::Unread,
@@ -100,7 +100,7 @@ impl Exchange {
         }
     }
 
-    /// Answers a request that could not be served, or makes the failure visible if an answer has begun.
+    /// Answers a request that failed; if a response has begun, the client must be able to see that it is incomplete.
     pub(super) async fn answer_failure(
         &mut self,
         client: &mut MessageStream,
@@ -123,7 +123,7 @@ impl Exchange {
                 Some("closed, the authenticated upstream connection closed".to_owned());
             return Persistence::Close(CloseReason::Upstream);
         }
-        // Whatever the client did not take of a head or a body, nothing can follow the part that it has.
+        // Nothing can follow a head or a body that was sent in part.
         let is_torn =
             error.peer == Peer::Client && matches!(error.step, Step::SendHead | Step::SendBody);
         if is_started || is_torn {
@@ -153,8 +153,8 @@ impl Exchange {
         self.answer(client, &reply).await
     }
 
-    /// Whether a request that the upstream has not processed cannot be sent again from here, as its content has not been
-    /// kept, but by its client, which can be told so by HTTP/2.
+    /// Whether the client should repeat a request that the upstream has not processed: its content is not kept here, and
+    /// HTTP/2 can report that.
     fn is_for_client_to_repeat(&self, failure: &Failure) -> bool {
         let is_lost = self.request.has_content()
             && !self.request.upload.is_done
@@ -179,17 +179,17 @@ pub(super) async fn send_reply(
     result.map(|()| len)
 }
 
-/// What the access log says of an exchange that ended in an answer of the proxy's own, sent or not.
+/// The note in the access log for an exchange that the proxy has answered itself, or tried to.
 pub(super) fn why_answered(error: &ExchangeError) -> String {
     let (status, error_type) = classify(error);
     match error.is_client_gone() {
-        // It may have closed its direction only, and read the answer.
+        // It may have closed its direction only, and still read the answer.
         true => format!("answered {status}, {GONE}"),
         false => format!("answered {status}, {error_type}"),
     }
 }
 
-/// What the access log says of an exchange that ended with a part of the answer.
+/// The note in the access log for an exchange whose answer is incomplete.
 fn why_cut_off(error: &ExchangeError) -> String {
     match &error.cause {
         _ if error.is_client_gone() => format!("cut off, {GONE}"),
@@ -198,5 +198,5 @@ fn why_cut_off(error: &ExchangeError) -> String {
     }
 }
 
-/// What is said of a client that has closed or reset its connection.
+/// The note for a client that has closed or reset its connection.
 pub(super) const GONE: &str = "the client disconnected";

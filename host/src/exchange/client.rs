@@ -7,28 +7,28 @@ use super::origin::{Origin, OwnTunnel};
 use crate::plugins::{ClientEnd, ExchangeFacts};
 use crate::upstream::pinned::Pinned;
 
-/// What an exchange knows of its client's connection, and what it has to give back to it.
+/// What an exchange knows about its client's connection.
 pub(super) struct ClientSide {
     pub(super) facts: ExchangeFacts,
-    /// Our end of the connection; None where nobody is told.
+    /// Our end of the connection; None if neither plugins nor subscribers see it.
     pub(super) end: Option<Rc<ClientEnd>>,
-    /// What the connection is for, inside of an intercepted tunnel.
+    /// The origin that an intercepted tunnel leads to, if the connection is inside of one.
     pub(super) origin: Option<Rc<Origin>>,
-    /// The tunnel to this proxy itself that it came through.
+    /// The tunnel to this proxy itself, if the connection is inside of one.
     pub(super) own_tunnel: Option<Rc<OwnTunnel>>,
     /// The upstream connections that the client has authenticated; None before there is one.
     pub(super) pinned: Option<Rc<Pinned>>,
     pub(super) binding: Binding,
 }
 
-/// Whom the upstream connection belongs to.
+/// Who may use the upstream connection after this exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Binding {
-    /// Whoever comes next.
+    /// Any client.
     Free,
-    /// The client's connection, on which NTLM or Negotiate has begun.
+    /// This client's connection only: NTLM or Negotiate has begun on it.
     Bound,
-    /// As before, and it ends with this exchange.
+    /// As before, and it is closed after this exchange.
     Over,
 }
 
@@ -44,7 +44,7 @@ impl ClientSide {
         }
     }
 
-    /// Leaves the upstream connections that the client has authenticated to its connection.
+    /// Hands the upstream connections that the client has authenticated over to its connection.
     pub(super) fn leave_pinned(&mut self, connection: &Connection) {
         if self.binding == Binding::Bound
             && let Some(pinned) = self.pinned.take()

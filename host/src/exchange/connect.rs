@@ -17,7 +17,7 @@ use crate::plugins::{AnsweredBy, Hook};
 use crate::stream::MessageStream;
 use crate::upstream::{Freshness, HttpVersions, Route, TlsFault};
 
-/// Ports on which nobody begins with TLS; servers there may wait for a line that never comes.
+/// Ports of protocols that do not begin with TLS: servers there may wait for a line of text.
 const CLEAR_PORTS: [u16; 4] = [21, 22, 25, 80];
 
 impl Exchange {
@@ -119,8 +119,8 @@ impl Exchange {
         }
     }
 
-    /// Keeps a connection on which TLS with the upstream has begun: one that speaks HTTP by name for the requests to
-    /// come, any other for the tunnel, which may turn out to carry something else.
+    /// Keeps a connection with TLS: in the pool if HTTP was negotiated by ALPN, otherwise for the tunnel, which may turn out
+    /// to carry another protocol.
     pub(super) fn keep_secured(&self, stream: MessageStream, route: &Route<'_>) -> UpstreamTls {
         if !stream.is_named_http() {
             return UpstreamTls::Unnamed(Box::new(stream));
@@ -180,7 +180,7 @@ impl Exchange {
         let interception = self.generation.interception.as_ref()?;
         let (host, port) = (self.request.head.host(), self.request.head.port());
         let fault = error.tls_fault()?;
-        // One that is silent may wait for something else than TLS. If the client speaks TLS, that is tried again.
+        // A silent upstream may wait for another protocol. If the client speaks TLS, TLS is tried again.
         if fault.is_not_tls() || fault.is_silence() {
             interception.clear.remember(host, port);
             return Some(Treatment::Intercept);

@@ -19,22 +19,22 @@ pub(crate) struct Connection {
     pub(crate) current: Rc<Current>,
     pub(crate) client: SocketAddr,
     pub(crate) id: u64,
-    /// Empty as long as no plugin is interested in connections.
+    /// Empty as long as no plugin listens to connections.
     pub(crate) plugins: OnceCell<Rc<ClientPlugins>>,
-    /// Our end of it. None where nobody is told.
+    /// Our end of it; None if neither plugins nor subscribers see it.
     pub(crate) end: Option<Rc<ClientEnd>>,
-    /// What its requests are for, inside of a tunnel that the client had made.
+    /// The origin that an intercepted tunnel leads to, if this is inside of one.
     pub(crate) origin: Option<Rc<Origin>>,
-    /// The tunnel to this proxy itself that it is inside of.
+    /// The tunnel to this proxy itself, if this is inside of one.
     pub(crate) own_tunnel: Option<Rc<OwnTunnel>>,
-    /// Its exchanges are streams, which run side by side.
+    /// Its exchanges are HTTP/2 streams, which run concurrently.
     pub(crate) is_http2: bool,
     /// The upstream connections that it has authenticated, once there are any.
     pub(crate) pinned: OnceCell<Rc<Pinned>>,
 }
 
 impl Connection {
-    /// What the plugins of an exchange know of the connection; `None` when none of them is interested.
+    /// What the plugins of an exchange keep for the connection; `None` if none of them listens to connections.
     pub(crate) fn plugins_of(&self, chain: &Chain) -> Option<&Rc<ClientPlugins>> {
         chain.has_connection_plugins().then(|| {
             self.plugins
@@ -50,16 +50,16 @@ impl Connection {
         }
     }
 
-    /// Keeps the upstream connections that an exchange was the first to authenticate.
+    /// Keeps the upstream connections on which an exchange has begun to authenticate.
     pub(crate) fn pin(&self, pinned: Rc<Pinned>) {
         let kept = self.pinned.get_or_init(|| Rc::clone(&pinned));
-        // Of two streams both may have been the first.
+        // Two streams may have begun at the same time.
         if !Rc::ptr_eq(kept, &pinned) {
             kept.adopt(&pinned);
         }
     }
 
-    /// Notes what the client has agreed on by TLS, for plugins.
+    /// Records the negotiated TLS parameters, for plugins.
     pub(crate) fn note_tls(&mut self, transport: &Transport) {
         if let Some(end) = &self.end
             && let Some(facts) = transport.client_tls()

@@ -68,7 +68,7 @@ impl Exchange {
                 continue;
             }
             if collected.content.is_empty() {
-                // Nothing to be seen but trailers.
+                // There are only trailers to show.
                 plan.end_content();
                 return Ok(self.content_is_here(collected, session)?);
             }
@@ -109,7 +109,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Keeps content that everybody has seen, once its trailers have been seen too.
+    /// Shows the trailers, and keeps the content for sending.
     fn content_is_here(
         &mut self,
         mut collected: Collected,
@@ -126,8 +126,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Says that the content may come, to a client that waits for this word (RFC 9110 §10.1.1): the origin cannot,
-    /// since it is not asked before the content is here.
+    /// Sends 100 (Continue) to a client that waits for it (RFC 9110 §10.1.1): the origin cannot, since it gets the request
+    /// only when the content is here.
     async fn send_continue(
         &mut self,
         client: &mut MessageStream,
@@ -136,10 +136,11 @@ impl Exchange {
         if !self.request.head.fields().has(FieldId::Expect) {
             return Ok(());
         }
-        let is_invited = self.request.head.version() != Version::Http10 && !client.has_buffered();
+        let awaits_continue =
+            self.request.head.version() != Version::Http10 && !client.has_buffered();
         self.request.head.fields_mut().remove("expect");
         session.forget_request();
-        if !is_invited {
+        if !awaits_continue {
             return Ok(());
         }
         client
@@ -149,7 +150,7 @@ impl Exchange {
             .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
     }
 
-    /// What goes out behind this head: content that is still to come, or what is kept of it.
+    /// What is sent after this head: content that is still to arrive, or the kept part of it.
     pub(super) fn content_with(&mut self, head: Vec<u8>) -> KeptContent {
         if let Some(kept) = self.request.upload.kept.take() {
             let mut kept = *kept;

@@ -105,8 +105,8 @@ impl Exchange {
         out
     }
 
-    /// Takes out of a request for a WebSocket what plugins that listen to its messages could not read: compression,
-    /// or whatever else changes what frames mean (RFC 6455 §9).
+    /// Removes the extensions from a request for a WebSocket whose messages plugins read: compression and other extensions
+    /// change what frames mean (RFC 6455 §9).
     pub(super) fn decline_extensions(&mut self) {
         if !self.watches_websocket() || !self.request.head.fields().named(EXTENSIONS).any(|_| true)
         {
@@ -118,7 +118,7 @@ impl Exchange {
         }
     }
 
-    /// Whether this request asks for a WebSocket to whose messages some plugin listens.
+    /// Whether this is a request for a WebSocket whose messages a plugin listens to.
     pub(super) fn watches_websocket(&self) -> bool {
         let hook = Hook::HandleWebSocketMessage;
         let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
@@ -142,10 +142,10 @@ impl Exchange {
             .kept
             .as_ref()
             .is_some_and(|kept| kept.has_content());
-        let is_invited = has_sent || !self.request.expects_continue(client);
+        let may_send = has_sent || !self.request.expects_continue(client);
         let (mut from_client, mut to_client) = client.split();
         let (mut from_upstream, mut to_upstream) = upstream.split();
-        // The upstream's time begins when it has the request; until then the upload has its own limits.
+        // The upstream's time limit begins when it has the request; until then the upload has its own limits.
         let answer_within = from_upstream.deadline();
         answer_within.disarm();
         let clocks = Clocks {
@@ -209,9 +209,9 @@ impl Exchange {
                     send_whole(head, whole, framing, patience, &mut to_upstream).await
                 }
                 None => {
-                    if !is_invited {
+                    if !may_send {
                         let (from, to) = (&mut from_client, &mut to_upstream);
-                        await_invitation(&relay.out, &clocks, from, to).await?;
+                        await_continue(&relay.out, &clocks, from, to).await?;
                         relay.note_head_written();
                     }
                     let sent = relay.run(&mut from_client, &mut to_upstream).await;
@@ -277,13 +277,13 @@ impl Exchange {
     }
 }
 
-/// Ends when a client has gone whose request has been sent, see [`Reader::gone`].
+/// Ends when the client disconnects, see [`Reader::gone`]. Its request has been sent.
 async fn gone(mut client: Reader<'_>, half_closed: Duration, others: [&Deadline; 2]) {
     let watch = client.deadline();
     client.gone(watch, half_closed, &others).await;
 }
 
-/// The limits of an exchange whose request and response are under way at the same time.
+/// The time limits of an exchange whose request and response are relayed at the same time.
 struct Clocks<'a> {
     company: Company<'a>,
     content_within: &'a Deadline,
@@ -294,14 +294,14 @@ struct Clocks<'a> {
 }
 
 impl Clocks<'_> {
-    /// Polls both messages, each with the time that it has left after what the other one has done.
+    /// Polls both messages. Progress of one extends the time limit of the other.
     async fn watch<T>(&self, both: impl Future<Output = T>) -> T {
         let mut both = std::pin::pin!(both);
         poll_fn(|cx| {
             self.company.renew(self.least_stall());
             let polled = both.as_mut().poll(cx);
-            if self.progress.take_invited() {
-                // From now on it is the client that is waited for.
+            if self.progress.take_continue() {
+                // From now on the client has to send.
                 self.answer_within.disarm();
                 self.content_within.arm(self.timeouts.stall);
             }
@@ -318,9 +318,9 @@ impl Clocks<'_> {
     }
 }
 
-/// Sends the head of a request whose client waits to be told that its content may come. Meanwhile the upstream's time
-/// runs, and not the client's. Ends when the client begins to send.
-async fn await_invitation(
+/// Sends the head of a request whose client waits for 100 (Continue). Meanwhile the upstream's time limit counts, and not
+/// the client's. Ends when the client begins to send.
+async fn await_continue(
     head: &[u8],
     clocks: &Clocks<'_>,
     from: &mut Reader<'_>,
@@ -335,13 +335,13 @@ async fn await_invitation(
     } = clocks;
     let sent = to.write_all(head, timeouts.stall).await;
     sent.map_err(not_taken)?;
-    progress.await_invitation();
+    progress.await_continue();
     if !progress.is_answered() {
         answer_within.arm(timeouts.upstream_response);
     }
     content_within.disarm();
     let filled = from.fill().await;
-    if progress.end_invitation() && !progress.is_answered() {
+    if progress.end_continue() && !progress.is_answered() {
         answer_within.disarm();
     }
     let not_sent =
@@ -353,7 +353,7 @@ async fn await_invitation(
     }
 }
 
-/// What follows when the upstream does not take the request.
+/// The error of an upload that the upstream does not read.
 fn not_taken(error: io::Error) -> UploadError {
     match error.kind() {
         io::ErrorKind::TimedOut => {
@@ -377,7 +377,7 @@ impl From<RelayError> for UploadError {
     }
 }
 
-/// Sends a request whose content is all here.
+/// Sends the request with its whole content.
 async fn send_whole(
     mut out: Vec<u8>,
     whole: &Collected,
@@ -411,7 +411,7 @@ fn encoder(framing: BodyFraming) -> BodyEncoder {
     }
 }
 
-/// Runs the upload beside the download. Ends with the download, or when the client fails.
+/// Runs the upload concurrently with the download. Ends with the download, or when the upload fails by the client.
 async fn both(
     upload: impl Future<Output = Result<Infallible, UploadError>>,
     download: impl Future<Output = Result<Delivered, ExchangeError>>,

@@ -27,7 +27,7 @@ pub(super) struct Decided(());
 pub(super) struct Ready(pub(super) Decided);
 
 impl Exchange {
-    /// Completes the request by what is known of its connection.
+    /// Checks the request, and completes it with what is known about its connection.
     pub(super) fn settle(&mut self) -> Result<Settled, ExchangeError> {
         self.request.framing = http1::request_framing(&self.request.head)
             .map_err(|error| ExchangeError::new(Peer::Client, Step::ReadHead, error))?;
@@ -84,7 +84,7 @@ impl Exchange {
 
     // ---- the checks ----------------------------------------------------------------------------------------------
 
-    /// Makes sure that the request is for the origin of its connection, and completes it.
+    /// Checks that the request is for the origin of its connection, and completes it.
     fn settle_origin(&mut self) -> Result<(), ExchangeError> {
         let Some(origin) = &self.client.origin else {
             return Ok(());
@@ -124,7 +124,7 @@ impl Exchange {
         }
         Ok(())
     }
-    /// Makes sure that nothing is forwarded from a tunnel to this proxy itself.
+    /// Refuses requests for other hosts from a tunnel to this proxy itself.
     fn settle_own_tunnel(&self) -> Result<(), ExchangeError> {
         let Some(tunnel) = &self.client.own_tunnel else {
             return Ok(());

@@ -6,15 +6,15 @@ use crate::http1::Scheme;
 use crate::plugins::RouteOverrides;
 use crate::upstream::HttpVersions;
 
-/// What sends an exchange elsewhere, or its tunnel.
+/// What determines the route of an exchange, besides its request.
 #[derive(Debug, Default)]
 pub(super) struct Routing {
     pub(super) tunnel: TunnelRoute,
-    /// Where a plugin of the web server forwards it.
+    /// The destination to which a route of the web server forwards it.
     pub(super) forwarded_to: Option<Box<ForwardedTo>>,
 }
 
-/// Where a plugin of the web server has sent the exchange.
+/// The destination to which a route of the web server forwards the exchange.
 #[derive(Debug)]
 pub(super) struct ForwardedTo {
     pub(super) scheme: Scheme,
@@ -22,12 +22,12 @@ pub(super) struct ForwardedTo {
     pub(super) port: u16,
 }
 
-/// How the upstream of a tunnel is spoken to while the tunnel is made, and where that was found.
+/// How the upstream of a tunnel is connected while the tunnel is being opened.
 #[derive(Debug)]
 pub(super) struct TunnelRoute {
     pub(super) scheme: Scheme,
     pub(super) versions: HttpVersions,
-    /// Plugins' addresses included.
+    /// With the addresses that plugins have resolved.
     pub(super) destination: Destination,
 }
 
@@ -41,28 +41,28 @@ impl Default for TunnelRoute {
     }
 }
 
-/// Where an exchange goes, as far as plugins have changed that.
+/// The changes of plugins to where an exchange goes.
 #[derive(Debug, Default)]
 pub(crate) struct Destination {
-    /// None when no plugin has changed it, as with most requests.
+    /// None if no plugin has changed it, as for most requests.
     pub(super) changed: Option<Box<Changed>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     pub(super) by_plugins: RouteOverrides,
-    /// For a parent that is sent CONNECT: who has forwarded that so far, and this process.
+    /// The value of Via in a CONNECT to the parent: the proxies so far, and this process.
     pub(super) via: Vec<u8>,
 }
 
 impl Destination {
-    /// Where plugins have found the host, if they have.
+    /// The addresses of the host, if plugins have resolved it.
     pub(super) fn addresses(&self) -> &[IpAddr] {
         let changed = self.changed.as_ref();
         changed.map_or(&[], |changed| &changed.by_plugins.addresses)
     }
 
-    /// Whether a plugin has named another host.
+    /// Whether a plugin has redirected it to another host.
     pub(super) fn is_redirected(&self) -> bool {
         let changed = self.changed.as_ref();
         changed.is_some_and(|changed| changed.by_plugins.redirected_to.is_some())

@@ -10,7 +10,7 @@ use crate::plugins::{ExchangePlugins, Hook, Summary};
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::telemetry::AccessRecord;
 
-/// Every exchange is reported at its end, also one that is dropped under way, as at the end of the process.
+/// Every exchange is reported at its end, also one that is dropped before, as at the end of the process.
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.record.is_over {
@@ -19,7 +19,7 @@ impl Drop for Exchange {
         self.generation.worker.count_aborted_exchange();
         self.record.cut_off(&self.generation.worker);
         if std::thread::panicking() {
-            // Plugins are not called on the way out of a fault of our own.
+            // Plugins are not called while a panic of the proxy unwinds.
             self.log(self.record.timeline.elapsed());
         } else {
             self.end();
@@ -37,7 +37,7 @@ impl Exchange {
         }
     }
 
-    /// Tells those who subscribe how the exchange stands.
+    /// Notifies the subscribers of an event of the exchange.
     pub(super) fn note_event(&self, kind: EventKind) {
         self.generation.events.publish(|| QueuedEvent {
             request: Some(self.event_request()),
@@ -62,7 +62,7 @@ impl Exchange {
         }
     }
 
-    /// Tells those who subscribe what the exchange came to.
+    /// Notifies the subscribers of the end of the exchange.
     fn note_end(&self, elapsed: Duration) {
         self.generation.events.publish(|| QueuedEvent {
             request: Some(self.event_request()),
@@ -88,7 +88,7 @@ impl Exchange {
         });
     }
 
-    /// Keeps the head of an answer of our own for the hooks that come last, as if it had come from an upstream.
+    /// Keeps the head of an answer of our own for the last hooks, as if an upstream had sent it.
     pub(super) fn keep_reply(&self, reply: &Reply, form: ReplyForm) {
         let Some(session) = &self.session else {
             return;
@@ -102,7 +102,7 @@ impl Exchange {
             reply.encode_head(framing, form, date, &mut text);
         });
         let limits = &self.generation.config.limits.head();
-        // One that is larger than any upstream's may be is not shown.
+        // A head that exceeds the limits for upstreams is not shown.
         if let Ok(head) = ResponseHead::parse(text, 0, Vec::new(), limits) {
             session.keep_response(head);
         }
@@ -115,7 +115,7 @@ impl Exchange {
         }
     }
 
-    /// Tells the plugins and the access log, and gives the head's buffers back.
+    /// Runs the last hooks, writes the access log line, and frees the head's buffers.
     pub(super) fn finish(mut self) {
         self.end();
     }
@@ -174,8 +174,7 @@ impl Exchange {
         }
     }
 
-    /// Writes the line in the access log, without a look at the session: it may be in use. `user` is the one that
-    /// plugins have named or were told.
+    /// Writes the access log line without using the session, which may be borrowed. `user` is what the session has.
     fn write_line(
         &self,
         elapsed: Duration,

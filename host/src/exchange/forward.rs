@@ -16,9 +16,9 @@ use crate::stream::MessageStream;
 use crate::upstream::{Freshness, PinnedClosed};
 
 impl Exchange {
-    /// Forwards the request and delivers the response. On a second connection if a reused one turns out to be closed, or
-    /// if the upstream reports that it has not processed the request, and on a third if it excludes the request from the
-    /// second, too; only if the part of the content that was sent is kept.
+    /// Forwards the request and delivers the response. Retries on a second connection if a reused one turns out to be
+    /// closed or the upstream reports that it has not processed the request, and on a third if a GOAWAY excludes the
+    /// request from the second, too; only if the part of the content that was sent is kept.
     pub(super) async fn forward(
         &mut self,
         ready: Ready,
@@ -33,7 +33,7 @@ impl Exchange {
             Freshness::Verified
         };
         loop {
-            // Boxed: an exchange need not be large for what most requests find in the pool.
+            // Boxed: most requests find a connection in the pool.
             let mut connected = Box::pin(self.reach(&ready.0, client, freshness)).await?;
             let upstream = &connected.upstream;
             let (is_pinned, is_reused) = (upstream.is_pinned, upstream.is_reused);
@@ -95,7 +95,7 @@ impl Exchange {
         Err(Conclusion::Answered(self.persistence_at_end(persistence)))
     }
 
-    /// Keeps a connection for further requests: this client's, or anybody's.
+    /// Keeps a connection for further requests, of any client or of this one only.
     fn keep(&mut self, upstream: MessageStream, destination: &Destination) {
         if self.client.binding == Binding::Free {
             self.generation

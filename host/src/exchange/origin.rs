@@ -7,24 +7,24 @@ use crate::http1::Scheme;
 use crate::interception::Interception;
 use crate::upstream::Route;
 
-/// What a client had itself connected to, before it began to speak to us.
+/// The origin that an intercepted tunnel leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) scheme: Scheme,
-    /// The name by which the client means it, in its canonical form: what it asked for in TLS, else the tunnel's.
+    /// Its name according to the client, in canonical form: the server name in TLS, otherwise the host of the tunnel.
     pub(crate) host: String,
-    /// The host that the tunnel was made to, in its canonical form.
+    /// The host of the CONNECT request, in canonical form.
     pub(super) tunnel_host: String,
     pub(crate) port: u16,
-    /// Where the client says `host` is: it has resolved the name itself.
+    /// The address of `host` according to the client, which has resolved the name itself.
     pub(super) addresses: Vec<IpAddr>,
-    /// The client has said by which name it means an address.
+    /// The client has named the host of an address, by the server name in TLS.
     pub(super) is_named: bool,
-    /// The tunnel may carry what is for another host than its own, as `allow_fronting` permits.
+    /// The tunnel may carry requests for one host besides its own (`allow_fronting`).
     pub(super) is_front: bool,
-    /// Where plugins have found `tunnel_host`, if they have.
+    /// The addresses of `tunnel_host`, if plugins have resolved it.
     pub(super) front_addresses: Vec<IpAddr>,
-    /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
+    /// The user of the tunnel's request; empty if there was no authentication.
     pub(super) user: String,
     /// The timeouts of the tunnel's host, where it has its own. The tunnel keeps them, whatever is in force later.
     pub(super) timeouts: Option<Box<Timeouts>>,
@@ -47,13 +47,13 @@ impl Origin {
         }
     }
 
-    /// The client calls the origin by this name.
+    /// Sets the server name that the client has asked for in TLS.
     pub(crate) fn rename(&mut self, name: &str) {
         self.is_named |= self.host != name;
         self.host = name.to_owned();
     }
 
-    /// Who the client is; empty if nobody asked.
+    /// The user; empty if there was no authentication.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
@@ -124,7 +124,7 @@ impl Origin {
 /// A tunnel that leads to this proxy itself.
 #[derive(Debug)]
 pub(crate) struct OwnTunnel {
-    /// Who the client is, as the tunnel's request has shown; empty if nobody was asked.
+    /// The user of the tunnel's request; empty if there was no authentication.
     pub(super) user: String,
 }
 

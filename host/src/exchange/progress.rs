@@ -1,13 +1,13 @@
 //! How far one attempt at an upstream has come.
 //!
-//! The request and the response are under way at the same time, and either has to know of the other.
+//! The request and the response are relayed at the same time, and each depends on how far the other is.
 
 use std::cell::Cell;
 
 /// One attempt.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The request goes to a parent proxy as it is, so a 407 is about our credentials and not the client's.
+    /// The request is sent to a parent proxy, so a 407 is about our credentials and not the client's.
     pub(super) is_for_parent: bool,
     /// The request may be sent again if this connection turns out not to have processed it.
     pub(super) may_repeat: bool,
@@ -18,13 +18,13 @@ pub(super) struct Progress {
 /// How far the request has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sending {
-    /// Its content is sent as it comes.
+    /// Its content is sent as it arrives.
     #[default]
     UnderWay,
-    /// The client waits for the upstream's word before it sends content (RFC 9110 §10.1.1).
-    AwaitsInvitation,
-    /// The client has just been given it.
-    Invited,
+    /// The client waits for 100 (Continue) before it sends content (RFC 9110 §10.1.1).
+    AwaitsContinue,
+    /// 100 (Continue) has just been sent to the client.
+    Continued,
     /// It has been sent whole.
     Sent,
 }
@@ -39,21 +39,21 @@ enum Receiving {
     Begun,
     /// The final response's head has arrived.
     Answered,
-    /// Something of the final response has been sent on: no other answer is possible.
+    /// A part of the final response has been forwarded: no other answer is possible.
     Started(Passing),
 }
 
-/// A final response that is passed on.
+/// A final response that is being forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Passing {
-    /// Its end is not that of the connection.
+    /// The client finds its end by its framing.
     pub(super) is_framed: bool,
-    /// It is a stream of events, which may be silent for long.
+    /// It is an event stream, which may be silent for long.
     pub(super) is_event_stream: bool,
 }
 
 impl Passing {
-    /// A response that ends with its head, or was here whole.
+    /// A response without a body, or whose body is sent at once.
     pub(super) const SHORT: Self = Self {
         is_framed: true,
         is_event_stream: false,
@@ -88,28 +88,28 @@ impl Progress {
         Sent(())
     }
 
-    /// The client waits for the upstream's word.
-    pub(super) fn await_invitation(&self) {
-        self.request.set(Sending::AwaitsInvitation);
+    /// The client waits for 100 (Continue).
+    pub(super) fn await_continue(&self) {
+        self.request.set(Sending::AwaitsContinue);
     }
 
-    pub(super) fn awaits_invitation(&self) -> bool {
-        self.request.get() == Sending::AwaitsInvitation
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.request.get() == Sending::AwaitsContinue
     }
 
-    /// The client has begun to send its content, or has gone. Whether it was still to be told.
-    pub(super) fn end_invitation(&self) -> bool {
-        self.request.replace(Sending::UnderWay) == Sending::AwaitsInvitation
+    /// The client has begun to send its content, or has disconnected; whether it did not wait for 100 (Continue).
+    pub(super) fn end_continue(&self) -> bool {
+        self.request.replace(Sending::UnderWay) == Sending::AwaitsContinue
     }
 
-    /// The client has been told to send its content.
-    pub(super) fn note_invited(&self) {
-        self.request.set(Sending::Invited);
+    /// 100 (Continue) has been sent to the client.
+    pub(super) fn note_continue(&self) {
+        self.request.set(Sending::Continued);
     }
 
-    /// Whether the client has been told since this was asked last.
-    pub(super) fn take_invited(&self) -> bool {
-        let is_invited = self.request.get() == Sending::Invited;
+    /// Whether 100 (Continue) has been sent to the client since the last call.
+    pub(super) fn take_continue(&self) -> bool {
+        let is_invited = self.request.get() == Sending::Continued;
         if is_invited {
             self.request.set(Sending::UnderWay);
         }
@@ -127,12 +127,12 @@ impl Progress {
         }
     }
 
-    /// The head of the final response has arrived; nothing of it has been sent on, or that was taken back in time.
+    /// The head of the final response has arrived, and no part of it has been forwarded.
     pub(super) fn note_answered(&self) {
         self.response.set(Receiving::Answered);
     }
 
-    /// The final response is sent on from now on.
+    /// The final response is forwarded from now on.
     pub(super) fn note_started(&self, passing: Passing) {
         self.response.set(Receiving::Started(passing));
     }
@@ -150,17 +150,17 @@ impl Progress {
         )
     }
 
-    /// Whether something of the final response has been sent on.
+    /// Whether a part of the final response has been forwarded.
     pub(super) fn is_started(&self) -> bool {
         self.passing().is_some()
     }
 
-    /// Whether the client can tell without the connection's end where the response ends that it is sent.
+    /// Whether the client finds the end of the forwarded response by its framing.
     pub(super) fn is_framed(&self) -> bool {
         self.passing().is_none_or(|passing| passing.is_framed)
     }
 
-    /// Whether a stream of events is sent on.
+    /// Whether an event stream is forwarded.
     pub(super) fn is_event_stream(&self) -> bool {
         self.passing()
             .is_some_and(|passing| passing.is_event_stream)

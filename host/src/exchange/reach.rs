@@ -1,4 +1,4 @@
-//! Getting an upstream connection: one in the pool or a new one, with the plugins' say.
+//! Getting an upstream connection: one from the pool or a new one. Plugins resolve names, and decide about retries.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::plugins::{Hook, Subject, Verdict};
 use crate::stream::MessageStream;
 use crate::upstream::{self, DialError, DialFailure, Freshness, ParentFailure, Route, Upstream};
 
-/// How often a plugin may have the connection tried again for one exchange.
+/// How often plugins may retry the connection for one exchange.
 const MAX_RETRIES: u32 = 4;
 
 /// The request has a connection to its upstream.
@@ -25,7 +25,7 @@ pub(super) struct Connected {
 }
 
 impl Exchange {
-    /// Nothing keeps the request from going to the upstream any more.
+    /// From now on the access log names the upstream.
     pub(super) fn seek_upstream(&mut self) {
         self.record.seeks_upstream = true;
         self.record.timeline.note(Moment::Decided);
@@ -93,7 +93,7 @@ impl Exchange {
             .map_err(|failure| ExchangeError::new(Peer::Plugin, Step::Hook, failure))
     }
 
-    /// What plugins say to a failed connection; `None` when nobody is asked.
+    /// The decision of plugins about a failed connection; `None` if none listens.
     async fn ask_about_failure(
         &mut self,
         client: &MessageStream,
@@ -121,7 +121,7 @@ impl Exchange {
     fn is_served_here(&self, destination: &Destination) -> bool {
         let speaks_tls = self.generation.tls_listener.is_some();
         let route = self.route(destination);
-        // What a tunnel has in it is for its client to choose.
+        // The client of a tunnel chooses what is inside.
         let is_spoken = route.is_tunnel || (route.scheme == Scheme::Https) == speaks_tls;
         let is_read = self.request.upload.collected.is_some() || self.request.upload.is_read;
         self.generation.web.is_some()
@@ -180,7 +180,7 @@ impl Exchange {
         destination: &mut Destination,
     ) -> Result<(), Conclusion> {
         let half_closed = self.timeouts().half_closed;
-        // The tunnel's host has been resolved, and plugins would be asked about the request's.
+        // The host of the tunnel has been resolved; plugins would resolve that of the request.
         let is_found = self.request.is_host_claimed && !self.request.head.has_new_host();
         let needs_addresses = |route: Route<'_>| {
             !(is_found && route.is_claimed)

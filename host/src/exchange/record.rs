@@ -7,14 +7,14 @@ use crate::plugins::AnsweredBy;
 use crate::tunnel::Moved;
 use crate::worker_context::{AbortReason, WorkerContext};
 
-/// What the access log says of an exchange.
+/// What the access log, plugins and subscribers get to know about an exchange.
 pub(super) struct Record {
     pub(super) timeline: Timeline,
-    /// The request was for the upstream, whether or not it got there; the log names it then.
+    /// The request was to be forwarded, whether or not it was; then the access log names the upstream.
     pub(super) seeks_upstream: bool,
     /// The web server answers.
     pub(super) is_web: bool,
-    /// The client has shown the configured credential.
+    /// The client has authenticated with the configured credentials.
     pub(super) has_credential: bool,
     /// A connection to the upstream was made.
     pub(super) has_upstream: bool,
@@ -24,7 +24,7 @@ pub(super) struct Record {
     /// The status that the client was given; 0 if it was given none.
     pub(super) answered: u16,
     pub(super) answered_by: AnsweredBy,
-    /// The other end of the upstream connection, and ours, if anybody is told.
+    /// The other end of the upstream connection, and ours, if plugins or subscribers see them.
     pub(super) upstream_ends: Option<Box<(SocketAddr, SocketAddr)>>,
     /// Bytes read from the client.
     pub(super) received: u64,
@@ -37,7 +37,7 @@ pub(super) struct Record {
     pub(super) note: Option<String>,
     /// What has gone through the tunnel that it has become.
     pub(super) moved: Moved,
-    /// The plugins and the log have been told.
+    /// The end has been reported.
     pub(super) is_over: bool,
 }
 
@@ -64,7 +64,7 @@ impl Record {
         }
     }
 
-    /// Notes that the exchange is given up, by whoever drops it.
+    /// Records that the exchange was dropped before its end.
     pub(super) fn cut_off(&mut self, worker: &WorkerContext) {
         let cut_off = match worker.abort_reason() {
             Some(AbortReason::Shutdown) => "cut off by shutdown",

@@ -28,7 +28,7 @@ use crate::turn::Steps;
 
 /// Bytes of responses that may arrive while an interim one is on its way to the client.
 const MAX_UNREAD_INTERIM: usize = 256 * 1024;
-/// Interim responses that are passed on for one request.
+/// Interim responses that are forwarded for one request.
 const MAX_INTERIM: usize = 100;
 
 /// The response of one attempt, on its way to the client.
@@ -117,7 +117,7 @@ impl Download<'_, '_, '_> {
                 self.exchange.request.head.client_method(),
             ) {
                 (_, "HEAD") if framing != BodyFraming::Empty => {
-                    // The client takes no content, and nobody else needs it.
+                    // The client gets no content, and plugins do not need it.
                     let body = Body::unread();
                     return Box::pin(self.deliver(answered, accepted, body)).await;
                 }
@@ -141,8 +141,8 @@ impl Download<'_, '_, '_> {
         }
     }
 
-    /// Notes whether the upstream has begun to authenticate the connection, and says that this proxy keeps it for the
-    /// client: one that knows of the proxy must not go on otherwise (RFC 4559 §6).
+    /// Records whether the upstream has begun to authenticate the connection, and announces that this proxy reserves it for
+    /// the client: otherwise clients do not continue through a proxy (RFC 4559 §6).
     fn note_challenge(&mut self, head: &mut ResponseHead) {
         let Some(challenge) = http1::connection_challenge(head) else {
             return;
@@ -160,7 +160,7 @@ impl Download<'_, '_, '_> {
         }
     }
 
-    /// Who wants the response's content, if it has any.
+    /// The plugins that listen to the response's content, if it has any.
     fn body_plan(
         &self,
         head: &ResponseHead,
@@ -179,7 +179,7 @@ impl Download<'_, '_, '_> {
         let plan = session.body_plan(Side::Upstream, facts);
         match (plan, framing) {
             (_, BodyFraming::Length(0)) => Ok(None),
-            // What is refused here concerns content that does not come.
+            // There is no content to refuse.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
             (Ok(Some(mut plan)), BodyFraming::Length(len)) => {
                 plan.note_length(len, session).map_err(refused)?;
@@ -189,7 +189,7 @@ impl Download<'_, '_, '_> {
         }
     }
 
-    /// Collects the content for the plugins that want all of it, and delivers what they make of it.
+    /// Collects the content for the plugins that need it whole, and delivers the result.
     async fn deliver_whole(
         &mut self,
         mut answered: Answered,
@@ -250,7 +250,7 @@ impl Download<'_, '_, '_> {
         self.deliver(answered, accepted, body).await
     }
 
-    /// The final response's head; interim responses on the way to it go to the client.
+    /// Reads the head of the final response; forwards the interim responses before it.
     async fn final_response(&mut self, _: Sent) -> Result<Answered, ExchangeError> {
         let mut is_relaxed = false;
         for _ in 0..=MAX_INTERIM {
@@ -260,7 +260,8 @@ impl Download<'_, '_, '_> {
             let on_begun = || self.exchange.record.timeline.note(Moment::AnswerBegun);
             let received = match self.exchange.request.has_content() && !self.progress.is_sent() {
                 false => self.from.read_response(&limits, may_relax, on_begun).await,
-                // Boxed: few exchanges need it. Whoever sends content to an upstream that takes none of it is not read.
+                // Boxed: few exchanges need it. A client whose content the upstream does not read is not read either, so only its
+                // socket shows a reset.
                 true => {
                     let (from, to) = (&mut *self.from, &*self.to);
                     let reading = unless_reset(from, to, &limits, may_relax, on_begun);
@@ -288,9 +289,9 @@ impl Download<'_, '_, '_> {
             }
             let is_invitation = head.status() == 100;
             self.pass_interim(head).await?;
-            if is_invitation && self.progress.awaits_invitation() {
-                self.progress.note_invited();
-            } else if self.progress.is_sent() || self.progress.awaits_invitation() {
+            if is_invitation && self.progress.awaits_continue() {
+                self.progress.note_continue();
+            } else if self.progress.is_sent() || self.progress.awaits_continue() {
                 self.from
                     .deadline()
                     .arm(self.exchange.timeouts().upstream_response);
@@ -304,7 +305,7 @@ impl Download<'_, '_, '_> {
     }
 
     async fn pass_interim(&mut self, head: ResponseHead) -> Result<(), ExchangeError> {
-        // An HTTP/1.0 client would take it for the answer (RFC 9110 §15.2).
+        // HTTP/1.0 clients do not know interim responses (RFC 9110 §15.2).
         if self.exchange.request.head.version() != Version::Http10 {
             let announcement = ConnectionAnnouncement::Nothing;
             let via = &self.exchange.generation.config.via;
@@ -361,7 +362,7 @@ impl Download<'_, '_, '_> {
         })
     }
 
-    /// Lets the plugins decide about the response's head; a response that one of them has put in its place.
+    /// Lets the plugins decide about the response's head. `Break`: a plugin's response was delivered instead.
     async fn accept(
         &mut self,
         answered: &mut Answered,
@@ -441,7 +442,7 @@ impl Download<'_, '_, '_> {
         Ok(Delivered::without_upstream(persistence))
     }
 
-    /// Sends the final response on, head and body.
+    /// Forwards the final response, head and body.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn has its arguments twice, and these are large"
@@ -466,7 +467,7 @@ impl Download<'_, '_, '_> {
             if self.exchange.client.binding == Binding::Bound && !is_upstream_kept {
                 self.exchange.client.binding = Binding::Over;
             }
-            // What is announced holds, even if the request has been sent whole by the end.
+            // Once announced, a close is carried out, even if the request has been sent completely by then.
             let request = self.exchange.request.end_in(self.progress);
             let persistence = self.exchange.persistence(request);
             let persistence = persistence.unless_unframed(is_unframed);
@@ -519,7 +520,7 @@ impl Download<'_, '_, '_> {
             };
             let relayed = relay.run(self.from, self.to).await;
             drop(hooks);
-            // A body that breaks before anything of the response was sent can still be answered with an error.
+            // If the body fails before any part of the response was sent, the client still gets an error.
             let is_started = self.exchange.record.sent > 0
                 || !matches!(relayed, Err(RelayError::Sender(_) | RelayError::Hook(_)));
             let is_upstream_reusable = is_upstream_kept && self.from.buffered().is_empty();
@@ -540,7 +541,7 @@ impl Download<'_, '_, '_> {
         }
     }
 
-    /// How long either side may do nothing while the response's body is under way, and whether it is a stream of events.
+    /// How long either side may be idle while the response's body is relayed, and whether it is an event stream.
     fn patience_with(&self, head: &ResponseHead, framing: BodyFraming) -> (Patience, bool) {
         let timeouts = self.exchange.timeouts();
         // An event stream has no length, and few other responses have none.
@@ -557,7 +558,7 @@ impl Download<'_, '_, '_> {
         (patience, is_event_stream)
     }
 
-    /// How the client will know where the response's body ends.
+    /// How the client finds the end of the response's body.
     fn out_framing(
         &self,
         head: &ResponseHead,
@@ -567,7 +568,7 @@ impl Download<'_, '_, '_> {
         let is_chunkable = self.exchange.request.head.version() != Version::Http10;
         let is_answer_to_head = self.exchange.request.head.is_method("HEAD");
         match framing {
-            // The client has asked for content, of which there is none.
+            // The client expects content, and there is none.
             BodyFraming::Empty
                 if is_answer_to_head
                     && self.exchange.request.head.client_method() != "HEAD"
@@ -576,7 +577,7 @@ impl Download<'_, '_, '_> {
                 OutFraming::Length(0)
             }
             BodyFraming::Empty if matches!(head.status(), 204 | 205) => OutFraming::None,
-            // The length that the origin tells is not that of what plugins would make of the content.
+            // The origin's length is not that of the content after plugins.
             BodyFraming::Empty if is_edited => OutFraming::None,
             BodyFraming::Empty => OutFraming::Keep,
             BodyFraming::Length(len) if !is_edited => OutFraming::Length(len),
@@ -628,8 +629,8 @@ async fn unless_reset(
     unless_gone(to.reset(), received).await
 }
 
-/// Reads on while an interim response is on its way to a slow client: heads of HTTP/2 have no flow control, and would
-/// pile up unread.
+/// Continues to read while an interim response is sent to a slow client: heads in HTTP/2 have no flow control, and would
+/// accumulate.
 async fn unless_flooded(
     sent: impl Future<Output = Result<(), ExchangeError>>,
     from: &mut Reader<'_>,
@@ -641,12 +642,12 @@ async fn unless_flooded(
             biased;
             sent = &mut sent => return sent,
             filled = from.fill(), if may_come_more => {
-                // Whatever has happened shows again when the next head is read.
+                // An error shows again when the next head is read.
                 may_come_more = matches!(filled, Ok(len) if len > 0);
                 if from.buffered().len() <= MAX_UNREAD_INTERIM {
                     continue;
                 }
-                // The final response has a window.
+                // The final response has flow control.
                 may_come_more &= !holds_final(from.buffered());
                 if may_come_more {
                     return Err(ExchangeError::new(
@@ -660,7 +661,7 @@ async fn unless_flooded(
     }
 }
 
-/// Whether a final response has begun in what was received, which is a row of heads until then.
+/// Whether a final response has begun in what was received, which is a series of heads until then.
 fn holds_final(mut received: &[u8]) -> bool {
     while let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
         if !received.starts_with(b"HTTP/1.1 1") {
@@ -687,20 +688,20 @@ fn refused(refused: ContentRefused) -> ExchangeError {
     ExchangeError::new(Peer::Upstream, Step::ReadBody, refused)
 }
 
-/// A response's body on its way to the client.
+/// The body of a response.
 struct Body {
-    /// How it arrives, or would if it were not here already.
+    /// Its framing as received; as if received, if it is here already.
     framing: BodyFraming,
-    /// Its end is, or was, that of the upstream's connection.
+    /// It ends with the upstream's connection.
     ends_connection: bool,
-    /// The plugins that see it.
+    /// The plugins that listen to it.
     plan: Option<BodyPlan>,
     /// What was read of it.
     collected: Collected,
 }
 
 impl Body {
-    /// A body that is still arriving, or that nobody has seen.
+    /// A body that is still to arrive, or that plugins have not seen.
     fn arriving(framing: BodyFraming, plan: Option<BodyPlan>, collected: Collected) -> Self {
         Self {
             framing,
@@ -710,7 +711,7 @@ impl Body {
         }
     }
 
-    /// A body that is not read, so that its connection is of no further use.
+    /// A body that is not read, so that its connection cannot be used again.
     fn unread() -> Self {
         let decoder = BodyDecoder::new(BodyFraming::Empty);
         Self {
@@ -719,7 +720,7 @@ impl Body {
         }
     }
 
-    /// A body that is all here, as the plugins have made it.
+    /// A body that is here whole, as changed by plugins.
     fn collected(framing: BodyFraming, mut plan: BodyPlan, collected: Collected) -> Self {
         plan.end_content();
         Self {

@@ -21,11 +21,11 @@ impl Exchange {
         Destination { changed }
     }
 
-    /// The way to the request's own destination, or to where plugins have sent it.
+    /// The route to the request's own destination, or to where plugins have sent it.
     pub(super) fn route<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
-        let route = self.way(destination);
+        let route = self.route_by_host(destination);
         let is_for_one_client = || {
-            // A change of protocol is HTTP/1.1's. HTTP/2 has something like it for WebSockets, if the upstream says so.
+            // Upgrades are HTTP/1.1. HTTP/2 has an equivalent for WebSockets, if the upstream announces it.
             let changes = http1::requested_upgrade(&self.request.head).is_some();
             changes && !self.takes_websocket(&route)
                 || http1::is_connection_bound(&self.request.head)
@@ -39,7 +39,7 @@ impl Exchange {
         }
     }
 
-    /// What may be spoken along `route`, as far as that depends on its host.
+    /// The HTTP versions for `route`, as far as they depend on its host.
     pub(super) fn versions(&self, route: &Route<'_>) -> HttpVersions {
         match route.versions {
             HttpVersions::Any if self.generation.connector.http1_hosts().knows(route) => {
@@ -55,7 +55,7 @@ impl Exchange {
                 .is_some_and(|client| client.supports_websocket())
     }
 
-    fn way<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
+    fn route_by_host<'a>(&'a self, destination: &'a Destination) -> Route<'a> {
         let own = Route {
             is_tunnel: self.request.head.is_method("CONNECT"),
             scheme: self.routing.tunnel.scheme,
@@ -71,7 +71,7 @@ impl Exchange {
                 .route(self.request.head.host(), self.request.head.port())
         };
         let own = match &self.routing.forwarded_to {
-            // A filter has made it a request for another host.
+            // A filter has changed the request's host.
             Some(to) if self.request.head.has_new_host() => Route {
                 scheme: to.scheme,
                 versions: HttpVersions::Any,
@@ -129,14 +129,14 @@ impl Exchange {
         }
     }
 
-    /// Where plugins have sent the exchange instead of the request's own host and port.
+    /// The host and port to which plugins have redirected the exchange.
     pub(super) fn redirected(&self) -> Option<(String, u16)> {
         self.session
             .as_ref()
             .and_then(ExchangePlugins::redirected_to)
     }
 
-    /// Finds out whether the request's host has timeouts of its own, or the host that it is sent to.
+    /// Determines whether the request's host has timeouts of its own, or the host to which it is sent.
     pub(super) fn settle_timeouts(&mut self, destination: Option<&Destination>) {
         let entries = &self.generation.config.host_timeouts;
         if entries.is_empty() {
@@ -149,8 +149,8 @@ impl Exchange {
         self.host_timeouts = at.map_or(0, |at| at as u32 + 1);
     }
 
-    /// The name in Via for the next hop. Where it may forward the request to yet another proxy, and so back here, it is
-    /// one that no other process has.
+    /// The name in Via for the next hop. If that may forward the request to another proxy, and so back here, the name is
+    /// unique to this process.
     pub(super) fn via_for(&self, destination: &Destination, form: RequestForm<'_>) -> &str {
         let may_come_back = form != RequestForm::Origin
             || self.routing.forwarded_to.is_some()
@@ -161,7 +161,7 @@ impl Exchange {
         }
     }
 
-    /// The host that the request goes to, if nothing proves that it is the request's.
+    /// The host of the tunnel, if nothing proves that the request's host is there.
     pub(super) fn unproven_end(&self) -> Option<&str> {
         let is_claimed = self.request.is_host_claimed && !self.request.head.has_new_host();
         let origin = self.client.origin.as_ref().filter(|_| is_claimed)?;

@@ -19,20 +19,20 @@ use crate::plugins::web::WebTask;
 use crate::plugins::{ExchangeFacts, ExchangePlugins};
 use crate::worker_context;
 
-/// What is known of a request while it is served.
+/// One request and its response, from the request's head to the end.
 pub(super) struct Exchange {
-    /// What has sent it where it goes, as long as the tunnel lives that it has become.
+    /// The task of the web server that has forwarded it, if it has become a tunnel: the task ends with the tunnel.
     pub(super) held_task: Option<Box<WebTask>>,
-    /// What is in force for it, from its head to its end.
+    /// The generation that was current at its head.
     pub(super) generation: Rc<WorkerGeneration>,
     pub(super) client: ClientSide,
     pub(super) request: Request,
     /// None when no plugin is loaded.
     pub(super) session: Option<ExchangePlugins>,
     pub(super) routing: Routing,
-    /// Which entry of its generation's `host_timeouts` counts, from 1; 0: none.
+    /// The entry of its generation's `host_timeouts` that applies, from 1; 0: none.
     pub(super) host_timeouts: u32,
-    /// It has become a WebSocket, and some plugin listens to its messages.
+    /// It has become a WebSocket whose messages a plugin listens to.
     pub(super) is_watched_websocket: bool,
     pub(super) record: Record,
 }
@@ -54,17 +54,20 @@ impl Exchange {
         };
         let has_plugins = !generation.chain.is_empty();
         if has_plugins {
-            // What plugins add is not for the client to name as its own hop's.
+            // The client's Connection field must not remove what plugins add.
             head.fields_mut().settle_connection();
         }
         let session = has_plugins.then(|| {
             let client = connection.plugins_of(&generation.chain);
             ExchangePlugins::new(&generation.chain, client, connection.end.as_ref(), facts)
         });
-        let is_told = session
+        let has_observers = session
             .as_ref()
             .is_some_and(ExchangePlugins::has_listeners_at_end);
-        let timeline = Timeline::new(began_at, is_told || generation.events.has_subscribers());
+        let timeline = Timeline::new(
+            began_at,
+            has_observers || generation.events.has_subscribers(),
+        );
         timeline.note(Moment::HeadRead);
         Self {
             session,
@@ -79,7 +82,7 @@ impl Exchange {
         }
     }
 
-    /// Who the client is, for a tunnel that it opens; empty if unknown.
+    /// The user, for the exchanges inside a tunnel; empty if unknown.
     pub(super) fn user(&self) -> String {
         self.session
             .as_ref()
@@ -88,8 +91,8 @@ impl Exchange {
             .unwrap_or_else(|| self.known_user().to_owned())
     }
 
-    /// Who the client is, where no plugin has been told: by the configured credential, or by its tunnel's request.
-    /// Empty if nobody asked.
+    /// The user as far as it is known without plugins: by the configured credentials, or by the request of its tunnel. Empty
+    /// if there was no authentication.
     pub(super) fn known_user(&self) -> &str {
         match (&self.generation.config.basic_auth, &self.client.origin) {
             (Some(credential), _) if self.record.has_credential => credential.user(),
@@ -110,7 +113,7 @@ impl Exchange {
             self.request.head.port(),
         );
         match error.peer {
-            // A decision, and the access log tells it.
+            // A decision, which is in the access log.
             Peer::Plugin if matches!(error.cause, Cause::ClosedByPlugin(_)) => {
                 tracing::debug!(client.address = %client, method, host, port, %error, "exchange closed");
             }
@@ -129,13 +132,13 @@ impl Exchange {
         }
     }
 
-    /// How long the steps of this exchange may take.
+    /// The timeouts of this exchange.
     pub(super) fn timeouts(&self) -> &Timeouts {
         self.own_timeouts()
             .unwrap_or(&self.generation.config.timeouts)
     }
 
-    /// Those of its host, else those of its tunnel's; `None` where both have the ordinary ones.
+    /// The timeouts of its host or of its tunnel's host; `None` if neither has its own.
     pub(super) fn own_timeouts(&self) -> Option<&Timeouts> {
         let entries = &self.generation.config.host_timeouts;
         match (self.host_timeouts as usize).checked_sub(1) {
@@ -144,13 +147,13 @@ impl Exchange {
         }
     }
 
-    /// Reads a body of this exchange; its trailers may be as long as a head.
+    /// A decoder for the request's body; trailers may be as long as a head.
     pub(super) fn body_decoder(&self, framing: BodyFraming) -> BodyDecoder {
         BodyDecoder::new(framing)
             .with_trailer_limit(self.generation.config.limits.head().max_head_len)
     }
 
-    /// The same for a response.
+    /// The same for the response.
     pub(super) fn response_decoder(&self, framing: BodyFraming) -> BodyDecoder {
         BodyDecoder::of_response(framing)
             .with_trailer_limit(self.generation.config.limits.head().max_head_len)
@@ -198,7 +201,7 @@ impl Exchange {
     }
 }
 
-/// `work`, or an error as soon as the client disconnected: nobody waits for the result any more.
+/// `work`, or an error as soon as the client disconnects, which ends `gone`.
 pub(super) async fn unless_gone<T>(
     gone: impl Future<Output = ()>,
     work: impl Future<Output = Result<T, ExchangeError>>,

@@ -1,7 +1,7 @@
-//! When an exchange did what.
+//! The moments of an exchange.
 //!
-//! The time of the first byte is always taken, and that of the end where somebody is told of it. What lies between is for
-//! plugins and subscribers that are told of the end; without them nothing is noted and no clock is read.
+//! The time of the first byte is always recorded, and that of the end if it is reported. The moments between are for
+//! plugins and subscribers that observe the end; without them, no clock is read.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,20 +11,20 @@ use plugin_api::abi::TimelineView;
 
 use crate::upstream::DialTimings;
 
-/// What is noted of an exchange, in the usual order. The answer may begin before the request has been sent.
+/// A moment of an exchange, in the usual order. The answer may begin before the request has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     /// The request's head is here.
     HeadRead,
-    /// Plugins have let the request pass, content included where they wanted it whole.
+    /// Plugins have let the request pass, with its content if one needs it whole.
     Decided,
     /// A new connection to the upstream, or to its parent proxy, was begun.
     DialBegun,
     /// The name was resolved, by a plugin or for the new connection.
     Resolved,
-    /// The new connection was there.
+    /// The new connection was established.
     Connected,
-    /// TLS on the new connection was there.
+    /// The TLS handshake on the new connection was complete.
     Secured,
     /// The request was sent whole.
     Sent,
@@ -38,11 +38,11 @@ const MOMENTS: usize = Moment::AnswerBegun as usize + 1;
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     began_at: Instant,
-    /// None where nobody reads it.
+    /// None if nothing reads it.
     noted: Option<Rc<Noted>>,
 }
 
-/// What has been noted, in microseconds since the first byte.
+/// The recorded moments, in microseconds since the first byte.
 #[derive(Debug)]
 struct Noted {
     moments: [Cell<u64>; MOMENTS],
@@ -69,14 +69,14 @@ impl Timeline {
         self.began_at.elapsed()
     }
 
-    /// It is now. A moment that comes again, as the upstream is tried again, is the last one.
+    /// Records that the moment is now. After a retry, the last time counts.
     pub(super) fn note(&self, moment: Moment) {
         if self.noted.is_some() {
             self.note_at(moment, Some(Instant::now()));
         }
     }
 
-    /// A connection to the upstream is looked for; what was noted of an earlier one does not count any more.
+    /// An attempt to connect begins; the moments of an earlier one are discarded.
     pub(super) fn begin_reaching(&self) {
         if let Some(noted) = &self.noted {
             for moment in &noted.moments[Moment::DialBegun as usize..] {
@@ -86,8 +86,8 @@ impl Timeline {
         }
     }
 
-    /// There is a connection: a new one, with its timings; one that has served before; or a stream of one that another
-    /// exchange has just made.
+    /// A connection was obtained: a new one, with its timings; a reused one; or a stream of one that another exchange has
+    /// just made.
     pub(super) fn note_connection(&self, timings: Option<&DialTimings>, is_reused: bool) {
         let Some(noted) = &self.noted else {
             return;
@@ -109,7 +109,7 @@ impl Timeline {
         }
     }
 
-    /// As plugins see it.
+    /// The view for plugins.
     pub(super) fn view(&self) -> TimelineView {
         let Some(noted) = &self.noted else {
             return TimelineView::EMPTY;

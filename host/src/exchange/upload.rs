@@ -5,24 +5,24 @@ use crate::held::Held;
 use crate::http1::BodyDecoder;
 use crate::plugins::{BodyPlan, ContentHooks};
 
-/// What is known of a request's content.
+/// The content of a request.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
-    /// The plugins that see it pass.
+    /// The plugins that listen to it.
     pub(super) plan: Option<BodyPlan>,
-    /// What was read of it. Boxed, as for most requests there is nothing.
+    /// The part that was read. Boxed, as most requests have none.
     pub(super) collected: Option<Box<Collected>>,
-    /// All of it was read, and seen by everybody who wants to see it.
+    /// All of it was read, and shown to the plugins.
     pub(super) is_done: bool,
-    /// What has been read of it went out to an upstream that may not have processed it, and can go out again.
+    /// The part that was sent to an upstream that may not have processed it, for a retry.
     pub(super) kept: Option<Box<KeptContent>>,
     /// The client has been read to the end of its request.
     pub(super) is_read: bool,
 }
 
-/// The beginning of a request, as it went out, and how to go on with it.
+/// The beginning of a request as it was sent, and how to continue.
 pub(super) struct KeptContent {
-    /// The head, then the body as it was framed; whatever plugins have changed in it stays so.
+    /// The head and the body as they were sent, with the changes of plugins.
     pub(super) text: Vec<u8>,
     pub(super) head_len: usize,
     pub(super) content_len: usize,
@@ -30,7 +30,7 @@ pub(super) struct KeptContent {
     /// The body is all there.
     pub(super) is_over: bool,
     pub(super) decoder: BodyDecoder,
-    /// Content that was read and has not gone out.
+    /// Content that was read and not sent.
     pub(super) begun: Vec<u8>,
     /// The plugins that have seen it so far.
     pub(super) hooks: Option<ContentHooks>,

@@ -34,7 +34,7 @@ use crate::web::files::{Files, SendFileError};
 use crate::web::{Handler, Matched, NoRoute};
 use crate::websocket::{Handshake, HandshakeRefused, ServerSocket};
 
-/// What a WebSocket is closed with at its end, and when its plugin failed (RFC 6455 §7.4.1).
+/// The status codes for closing a WebSocket at its end, and when its plugin failed (RFC 6455 §7.4.1).
 const NORMAL_CLOSURE: u16 = 1000;
 const INTERNAL_ERROR: u16 = 1011;
 
@@ -129,13 +129,13 @@ impl WebService<'_> {
         served
     }
 
-    /// Sends an answer of the web server's.
+    /// Sends an answer of the web server.
     async fn answer_web(&mut self, reply: &Reply) -> Persistence {
         self.note_status(reply.status, reply.reason.as_bytes());
         self.exchange.answer(self.client, reply).await
     }
 
-    /// For the access log.
+    /// Records the status for the access log.
     fn note_status(&mut self, status: u16, reason: &[u8]) {
         self.exchange.record.is_web = true;
         self.exchange.record.status = Some(status);
@@ -148,7 +148,7 @@ impl WebService<'_> {
         }
     }
 
-    /// Sends a file, or why there is none.
+    /// Sends a file, or the error.
     async fn serve_file(&mut self, files: &Files) -> Persistence {
         let answer = files.answer(&self.exchange.request.head);
         self.note_status(
@@ -185,7 +185,7 @@ impl WebService<'_> {
 
     // ---- plugins -------------------------------------------------------------------------------------------------
 
-    /// Has a plugin answer.
+    /// Runs the task of a plugin that answers.
     async fn serve_route(
         &mut self,
         plugin: &Arc<Instance<Web>>,
@@ -203,7 +203,7 @@ impl WebService<'_> {
             Some(Ok(handshake)) => Some(handshake),
             None => None,
         };
-        // What the plugin adds is not for the client to name as its own hop's.
+        // The client's Connection field must not remove what the plugin adds.
         self.exchange.request.head.fields_mut().settle_connection();
         let asked = WebAsked {
             route: matched.number,
@@ -241,13 +241,13 @@ impl WebService<'_> {
             task.forwarded(self.forward_outcome(&ended), &self.exchange.request.head);
             forwarded = Some(ended);
         };
-        // Ended before the request may change that it sees.
+        // Ended before the request that it reads may change.
         let ended = task.end();
         self.conclude_route(plugin.name(), over, ended, forwarded)
             .await
     }
 
-    /// What a task is to know of its forward.
+    /// The result of a forward, for its task.
     fn forward_outcome(&self, forwarded: &Forwarded) -> ForwardOutcome {
         let failure = match forwarded {
             Forwarded::Answered(_) => {
@@ -278,7 +278,7 @@ impl WebService<'_> {
         }
     }
 
-    /// Sends what a plugin has answered, or the rest of it.
+    /// Sends the answer of a plugin, or the rest of it.
     async fn conclude_route(
         &mut self,
         plugin: &str,
@@ -318,14 +318,14 @@ impl WebService<'_> {
         Err(Conclusion::Answered(persistence))
     }
 
-    /// Whether a task that has answered did not fail behind that; reports it if it did.
+    /// Whether a task that has answered did not fail afterwards; reports the failure.
     fn is_well(&mut self, over: Result<(), PluginFailure>) -> bool {
         over.map_err(|failure| self.exchange.report(&hook_failed(failure)))
             .is_ok()
     }
 
-    /// Lets the task go on until it is over or wants something of us. A client that goes ends it, unless it has a
-    /// WebSocket: what becomes of that is for the task to hear.
+    /// Polls the task until it ends or forwards. A client that disconnects ends it, unless it has a WebSocket: then the task
+    /// finds out itself.
     async fn poll_task(&mut self, task: &mut WebTask) -> Result<WebStep, ExchangeError> {
         let half_closed = self.exchange.timeouts().half_closed;
         let (mut reader, mut writer) = self.client.split();
@@ -347,7 +347,7 @@ impl WebService<'_> {
         }
     }
 
-    /// Takes down how far a task had come that is given up.
+    /// Records how far a task had come that is cancelled.
     fn note_unfinished(&mut self, task: WebTask) {
         let mut ended = task.end();
         self.exchange.record.fields.append(&mut ended.log_fields);
@@ -360,7 +360,7 @@ impl WebService<'_> {
         }
     }
 
-    /// Sends what the client still has to get before an answer.
+    /// Sends the rest of an interim response.
     async fn finish_invitation(&mut self, rest: &[u8]) -> Result<(), ExchangeError> {
         if rest.is_empty() {
             return Ok(());
@@ -446,7 +446,7 @@ impl WebService<'_> {
                 Err(Forwarded::Answered(persistence))
             }
             Err(failure) => {
-                // What filters were shown goes with the failure, and may be gone when they look next.
+                // Filters hold views of a head that is moved away here.
                 if let Some(session) = &self.exchange.session {
                     session.forget_request();
                 }
@@ -471,7 +471,7 @@ impl WebService<'_> {
         self.exchange.forward(ready, self.client).await
     }
 
-    /// Whether no other upstream can be tried after this failure, and nothing else be answered.
+    /// Whether this failure is final: the task can neither retry nor answer.
     fn is_beyond_another_try(&self, failure: &Failure) -> bool {
         let Failure { error, progress } = failure;
         let has_all = self.exchange.request.is_whole();
@@ -482,12 +482,12 @@ impl WebService<'_> {
     }
 }
 
-/// A client that leaves while a task answers it.
+/// Detects a client that disconnects while a task answers it.
 struct Departing<'a> {
-    /// The client has closed its direction; then this is the time for which it is still answered.
+    /// Set once the client has closed its direction: how long it is still answered.
     half_closed: Option<Deadline>,
     limit: Duration,
-    /// Shows when the client was sent something.
+    /// Shows when bytes were last sent to the client.
     sending: &'a Deadline,
 }
 
@@ -500,8 +500,8 @@ impl<'a> Departing<'a> {
         }
     }
 
-    /// Ends when the client disconnected: it has reset the connection, or closed its direction and got nothing since for as
-    /// long as it may. Goes on where it was when it is dropped and called again.
+    /// Ends when the client has disconnected: it has reset the connection, or has closed its direction and nothing was sent
+    /// for the limit. Cancel safe.
     async fn gone(&mut self, link: Link<'_>) {
         if self.half_closed.is_none() {
             match link.departure().await {
@@ -519,7 +519,7 @@ impl<'a> Departing<'a> {
     }
 }
 
-/// Ends when whoever waits for it is woken, by anything; with an error if the client that is watched has gone.
+/// Ends when the task is woken by anything; with an error if the watched client has disconnected.
 async fn woken_unless(
     departing: &mut Departing<'_>,
     watched: Option<Link<'_>>,
@@ -531,7 +531,7 @@ async fn woken_unless(
         }
     });
     let mut has_waited = false;
-    // Not `select!`: out of turns, it would wait before it has looked at either, and take the wake for its first.
+    // Not `select!`: without budget it returns before it has polled either, and the wake for that would count.
     poll_fn(|cx| {
         if gone.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(client_has_gone()));
@@ -544,7 +544,7 @@ async fn woken_unless(
     .await
 }
 
-/// Why a task that is over has neither answered nor forwarded.
+/// The error of a task that has ended without an answer or a forward.
 fn no_answer(plugin: &str, fault: Option<Cause>, over: Result<(), PluginFailure>) -> ExchangeError {
     match (over, fault) {
         (Err(_), Some(cause)) => ExchangeError::new(Peer::Client, Step::ReadBody, cause),
@@ -562,14 +562,14 @@ fn hook_failed(failure: PluginFailure) -> ExchangeError {
     ExchangeError::new(Peer::Plugin, Step::Hook, failure)
 }
 
-/// What is answered to a request for a WebSocket that is not as it should be.
+/// The answer to an invalid request for a WebSocket.
 fn refused_reply(refused: HandshakeRefused) -> Reply {
     let reply = Reply::status_text(refused.status(), &refused.to_string()).of_server();
     let fields = refused.fields().iter();
     fields.fold(reply, |reply, (name, value)| reply.with_field(name, *value))
 }
 
-/// What is answered where there is no route.
+/// The answer if no route matches.
 fn no_route_reply(no_route: NoRoute) -> Reply {
     match no_route {
         NoRoute::Path => Reply::fixed_text(

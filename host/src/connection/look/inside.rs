@@ -20,21 +20,21 @@ use crate::stream::MessageStream;
 /// What every response of HTTP/1 begins with.
 const RESPONSE: &[u8] = b"HTTP/";
 
-/// A tunnel whose TLS is ended here.
+/// A tunnel whose TLS is terminated here.
 pub(super) struct Inside {
     pub(super) look: Look,
     pub(super) origin: Origin,
-    /// Inside of TLS.
+    /// The decrypted side.
     pub(super) client: MessageStream,
 }
 
-/// Who has begun to speak.
+/// Which side has sent first.
 enum Begun {
-    /// The client, like this.
+    /// The client; its bytes are this.
     ByClient(Opening),
     /// The upstream, and it does not speak HTTP.
     ByUpstream,
-    /// Nobody: the client has ended its direction without a byte, or the proxy ends.
+    /// Neither: the client has closed its direction without a byte, or the proxy shuts down.
     Never,
 }
 
@@ -46,7 +46,7 @@ enum Event {
 }
 
 impl Inside {
-    /// Finds out what is spoken, and serves the tunnel to its end.
+    /// Detects the protocol, and serves the tunnel to its end.
     pub(super) async fn serve(mut self, connection: Connection, ends: Ends) {
         let begun = match self.begun(&connection).await {
             Ok(begun) => begun,
@@ -67,13 +67,13 @@ impl Inside {
         }
     }
 
-    /// Waits until the client has said enough to tell what it speaks, or the upstream speaks first.
+    /// Waits until the client has sent enough to detect its protocol, or the upstream sends first.
     async fn begun(&mut self, connection: &Connection) -> io::Result<Begun> {
         let worker = Rc::clone(&connection.worker);
         let timeouts = self.look.exchange.generation().config.timeouts;
         let tunnel_idle = self.look.exchange.timeouts().tunnel_idle;
         let mut from_client = self.client.reader();
-        // Where nobody but the client can begin, it has as long as between two requests.
+        // If only the client can send first, it has as long as between two requests.
         from_client
             .deadline()
             .arm(match &mut self.look.known.upstream_tls {
@@ -94,7 +94,7 @@ impl Inside {
                 _ => None,
             };
             let event = std::future::poll_fn(|cx| {
-                // The client first: who has asked is answered.
+                // The client first: a request is answered.
                 if let Poll::Ready(filled) = from_client.poll_fill(cx) {
                     return Poll::Ready(Event::Client(filled));
                 }
@@ -128,12 +128,12 @@ impl Inside {
                     if said[..len] != RESPONSE[..len] {
                         return Ok(Begun::ByUpstream);
                     }
-                    // A server of HTTP that has waited too long says so (408), unasked.
+                    // HTTP servers send 408 when they have waited too long.
                     if len == RESPONSE.len() {
                         self.look.known.upstream_tls = None;
                     }
                 }
-                // It has closed the connection: HTTP servers do if nothing comes.
+                // It has closed the connection, as HTTP servers do when no request arrives.
                 Event::Upstream(_) => {
                     self.look.known.upstream_tls = None;
                     if !has_begun {
@@ -177,7 +177,7 @@ impl Inside {
         let start = TunnelStart {
             exchange: self.look.exchange,
             upstream,
-            // The client may still begin with what is to be seen, behind an upstream that spoke first.
+            // The client may still send HTTP or TLS after an upstream that sent first.
             refused: Some(RefusedProtocols::TlsAndHttp),
         };
         run_tunnel(self.client, Box::new(start), ends).await;
