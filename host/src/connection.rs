@@ -1,9 +1,9 @@
 //! A client connection: exchange after exchange, until either side closes it.
 //!
-//! An exchange returns the next action for the connection, which is performed here. `look` detects the protocol in a
+//! An exchange returns the next action for the connection, which is performed here. `detect` detects the protocol in a
 //! tunnel that may be intercepted.
 
-mod look;
+mod detect;
 mod runner;
 
 use std::cell::OnceCell;
@@ -171,7 +171,7 @@ fn serve_http1(
                 }
                 Next::Detect(start) => {
                     let Client { stream, connection } = client;
-                    tokio::task::spawn_local(look::run(stream, start, connection, ends));
+                    tokio::task::spawn_local(detect::run(stream, start, connection, ends));
                     return;
                 }
                 Next::OwnTunnel(tunnel) => {
@@ -254,7 +254,7 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
                 pinned: OnceCell::new(),
                 ..Connection::clone(&connection)
             };
-            tokio::task::spawn_local(look::run(stream, start, connection, Ends::default()));
+            tokio::task::spawn_local(detect::run(stream, start, connection, Ends::default()));
         }
         Next::OwnTunnel(tunnel) => {
             let connection = Connection {

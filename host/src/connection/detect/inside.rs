@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::super::{Ends, run_tunnel, serve_http1};
-use super::Look;
+use super::OpenTunnel;
 use crate::config::UnknownProtocol;
 use crate::exchange::{Connection, Origin, TunnelStart, UpstreamTls};
 use crate::interception::{Opening, RefusedProtocols, RelayReason};
@@ -22,7 +22,7 @@ const RESPONSE: &[u8] = b"HTTP/";
 
 /// A tunnel whose TLS is terminated here.
 pub(super) struct Inside {
-    pub(super) look: Look,
+    pub(super) tunnel: OpenTunnel,
     pub(super) origin: Origin,
     /// The decrypted side.
     pub(super) client: MessageStream,
@@ -56,10 +56,10 @@ impl Inside {
             }
         };
         match begun {
-            Begun::Never => self.look.exchange.finish("intercepted"),
+            Begun::Never => self.tunnel.exchange.finish("intercepted"),
             Begun::ByClient(Opening::Http | Opening::Http2) => self.serve_http(connection, ends),
             Begun::ByClient(Opening::Tls | Opening::Ssl2) => {
-                self.look.exchange.finish("closed, TLS inside TLS");
+                self.tunnel.exchange.finish("closed, TLS inside TLS");
             }
             Begun::ByClient(Opening::Other | Opening::Undecided) | Begun::ByUpstream => {
                 self.relay(ends).await;
@@ -70,13 +70,13 @@ impl Inside {
     /// Waits until the client has sent enough to detect its protocol, or the upstream sends first.
     async fn begun(&mut self, connection: &Connection) -> io::Result<Begun> {
         let worker = Rc::clone(&connection.worker);
-        let timeouts = self.look.exchange.generation().config.timeouts;
-        let tunnel_idle = self.look.exchange.timeouts().tunnel_idle;
+        let timeouts = self.tunnel.exchange.generation().config.timeouts;
+        let tunnel_idle = self.tunnel.exchange.timeouts().tunnel_idle;
         let mut from_client = self.client.reader();
         // If only the client can send first, it has as long as between two requests.
         from_client
             .deadline()
-            .arm(match &mut self.look.known.upstream_tls {
+            .arm(match &mut self.tunnel.known.upstream_tls {
                 Some(UpstreamTls::Unnamed(upstream)) => {
                     upstream.reader().deadline().arm(tunnel_idle);
                     tunnel_idle
@@ -89,7 +89,7 @@ impl Inside {
             if opening != Opening::Undecided {
                 return Ok(Begun::ByClient(opening));
             }
-            let mut from_upstream = match &mut self.look.known.upstream_tls {
+            let mut from_upstream = match &mut self.tunnel.known.upstream_tls {
                 Some(UpstreamTls::Unnamed(upstream)) => Some(upstream.reader()),
                 _ => None,
             };
@@ -130,12 +130,12 @@ impl Inside {
                     }
                     // HTTP servers send 408 when they have waited too long.
                     if len == RESPONSE.len() {
-                        self.look.known.upstream_tls = None;
+                        self.tunnel.known.upstream_tls = None;
                     }
                 }
                 // It has closed the connection, as HTTP servers do when no request arrives.
                 Event::Upstream(_) => {
-                    self.look.known.upstream_tls = None;
+                    self.tunnel.known.upstream_tls = None;
                     if !has_begun {
                         from_client.deadline().arm(timeouts.client_idle);
                     }
@@ -145,8 +145,8 @@ impl Inside {
     }
 
     fn serve_http(mut self, connection: Connection, ends: Ends) {
-        self.look.pool_secured(&self.origin);
-        self.look.exchange.finish("intercepted");
+        self.tunnel.pool_secured(&self.origin);
+        self.tunnel.exchange.finish("intercepted");
         let connection = Connection {
             origin: Some(Rc::new(self.origin)),
             ..connection
@@ -156,26 +156,29 @@ impl Inside {
 
     /// Relays what is inside, or closes the tunnel, as configured.
     async fn relay(mut self, ends: Ends) {
-        let interception = self.look.exchange.generation().interception.as_ref();
+        let interception = self.tunnel.exchange.generation().interception.as_ref();
         if interception.is_some_and(|all| all.unknown == UnknownProtocol::Close) {
-            return self.look.exchange.finish("closed, not HTTP inside TLS");
+            return self.tunnel.exchange.finish("closed, not HTTP inside TLS");
         }
-        self.look.exchange.note_relay(RelayReason::NoHttpInside);
-        let upstream = match self.look.known.upstream_tls.take() {
+        self.tunnel.exchange.note_relay(RelayReason::NoHttpInside);
+        let upstream = match self.tunnel.known.upstream_tls.take() {
             Some(UpstreamTls::Unnamed(upstream)) => *upstream,
             _ => {
-                let reached = self.look.exchange.reach_unnamed(&self.client, &self.origin);
+                let reached = self
+                    .tunnel
+                    .exchange
+                    .reach_unnamed(&self.client, &self.origin);
                 match reached.await {
                     Ok(upstream) => upstream,
                     Err(error) => {
-                        self.look.exchange.fail_unnamed(&error);
+                        self.tunnel.exchange.fail_unnamed(&error);
                         return self.client.reset_on_close();
                     }
                 }
             }
         };
         let start = TunnelStart {
-            exchange: self.look.exchange,
+            exchange: self.tunnel.exchange,
             upstream,
             // The client may still send HTTP or TLS after an upstream that sent first.
             refused: Some(RefusedProtocols::TlsAndHttp),

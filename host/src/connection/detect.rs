@@ -41,7 +41,7 @@ const NO_APPLICATION_PROTOCOL: &[u8] = b"\x15\x03\x03\x00\x02\x02\x78";
 const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
 
 /// A tunnel whose protocol is being detected.
-struct Look {
+struct OpenTunnel {
     exchange: TunnelExchange,
     known: Detection,
     /// Protocols that end the tunnel if the client turns out to speak them while it is relayed.
@@ -59,45 +59,45 @@ pub(super) async fn run(
         exchange,
         detection,
     } = *start;
-    let mut look = Look {
+    let mut tunnel = OpenTunnel {
         exchange,
         known: detection,
         refused: None,
     };
-    let begun = match look.begun(&mut client).await {
+    let begun = match tunnel.begun(&mut client).await {
         Ok(begun) => begun,
         Err(error) => {
             tracing::debug!(client.address = %connection.client, %error, "the client sent nothing through a tunnel");
-            return look.exchange.finish("closed, the client sent nothing");
+            return tunnel.exchange.finish("closed, the client sent nothing");
         }
     };
-    let opening = match (begun, look.known.treatment) {
+    let opening = match (begun, tunnel.known.treatment) {
         (Begun::ByClient(Opening::Tls), _) => {
-            return Box::pin(look.answer_tls(client, connection, ends)).await;
+            return Box::pin(tunnel.answer_tls(client, connection, ends)).await;
         }
         (Begun::ByUpstream, treatment) => {
             let reason = match treatment {
                 Treatment::Relay(reason) => reason,
                 _ => RelayReason::Unknown,
             };
-            return look.relay_unknown(reason, client, ends).await;
+            return tunnel.relay_unknown(reason, client, ends).await;
         }
         (_, Treatment::Relay(reason)) => {
-            return look.relay(reason, client, ends).await;
+            return tunnel.relay(reason, client, ends).await;
         }
         (Begun::Never, _) => {
             let reason = RelayReason::Nothing;
-            return look.relay_unknown(reason, client, ends).await;
+            return tunnel.relay_unknown(reason, client, ends).await;
         }
         (Begun::ByClient(opening), _) => opening,
     };
     match opening {
         Opening::Http => {
-            let origin = look.exchange.origin(Scheme::Http);
-            if let Some(upstream) = look.known.upstream.take() {
-                look.exchange.pool_clear(upstream);
+            let origin = tunnel.exchange.origin(Scheme::Http);
+            if let Some(upstream) = tunnel.known.upstream.take() {
+                tunnel.exchange.pool_clear(upstream);
             }
-            look.exchange.finish("served as plain HTTP");
+            tunnel.exchange.finish("served as plain HTTP");
             let connection = Connection {
                 origin: Some(Rc::new(origin)),
                 ..connection
@@ -107,15 +107,15 @@ pub(super) async fn run(
         Opening::Http2 => {
             tracing::warn!(
                 client.address = %connection.client,
-                host = look.exchange.host(),
+                host = tunnel.exchange.host(),
                 "a client speaks plain HTTP/2, which cannot be intercepted: closing its tunnel"
             );
-            look.exchange.finish("closed, plain HTTP/2");
+            tunnel.exchange.finish("closed, plain HTTP/2");
         }
-        Opening::Ssl2 => look.exchange.finish("closed, SSL 2 ClientHello"),
+        Opening::Ssl2 => tunnel.exchange.finish("closed, SSL 2 ClientHello"),
         Opening::Other | Opening::Undecided | Opening::Tls => {
             let reason = RelayReason::Unknown;
-            look.relay_unknown(reason, client, ends).await;
+            tunnel.relay_unknown(reason, client, ends).await;
         }
     }
 }
@@ -130,7 +130,7 @@ enum Begun {
     Never,
 }
 
-impl Look {
+impl OpenTunnel {
     /// Waits until the client has sent enough to detect its protocol, or the upstream sends first.
     async fn begun(&mut self, client: &mut MessageStream) -> io::Result<Begun> {
         let is_unseen = matches!(self.known.treatment, Treatment::Relay(_));
@@ -346,7 +346,7 @@ impl Look {
                 let mut connection = connection;
                 connection.note_tls(&transport);
                 let inside = Inside {
-                    look: self,
+                    tunnel: self,
                     origin,
                     client: message_stream(transport, &connection),
                 };
@@ -389,7 +389,7 @@ impl Look {
     }
 }
 
-impl Look {
+impl OpenTunnel {
     /// A ClientHello that rustls rejects, if the TLS of its host is relayed anyway: the name of the host is invalid, or the
     /// host supports only obsolete versions. The ClientHello must be for the tunnel's host.
     fn odd_hello(&self, client: &mut MessageStream) -> Option<(Hello, RelayReason)> {
@@ -451,7 +451,7 @@ impl Look {
     }
 }
 
-impl Look {
+impl OpenTunnel {
     /// Puts a connection to the upstream without ALPN into the pool, for the first request.
     fn pool_secured(&mut self, origin: &Origin) {
         if let Some(UpstreamTls::Unnamed(upstream)) = self.known.upstream_tls.take() {
@@ -466,7 +466,7 @@ async fn refuse_hello(client: &mut MessageStream, alert: &[u8], connection: &Con
     let _ = client.writer().write_all(alert, stall).await;
 }
 
-impl Look {
+impl OpenTunnel {
     /// Whether the server name of the client is proven to be the upstream's: the tunnel was requested for that name, or the
     /// certificate at the tunnel's address is valid for it. Checked only if it decides whether the tunnel is relayed
     /// without decryption: a mere claim must not lead to that.
