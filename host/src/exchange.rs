@@ -1,9 +1,22 @@
 //! One request and its response, top to bottom.
 //!
-//! read the head → authenticate → answer if it is addressed to the proxy → plugins, with the content if one needs it
-//! whole → connect → send → the final response (interim ones are forwarded) → plugins → relay the body → log. CONNECT
-//! ends here with a tunnel, which the connection then relays or intercepts. Every exchange writes an access log line
-//! and calls the last hooks of the plugins.
+//! ```text
+//! serve ─┬─ refuse                       the head cannot be parsed
+//!        ├─ web                          the request is for the proxy itself
+//!        ├─ decide ─┬─ answer            checks, authentication, answers of the proxy itself
+//!        │          └─ content           plugins: the head, then the content if one needs it whole
+//!        ├─ connect ── reach             CONNECT: an upstream, then a tunnel
+//!        ├─ forward ─┬─ reach ── route   a connection to the upstream, from the pool or new
+//!        │           └─ converse         an attempt: the request there, and back the
+//!        │                └─ response    final response, interim ones before it, through plugins
+//!        ├─ finish                       the access log line and the last hooks
+//!        └─ next                         what the connection does then: another request, close, or a tunnel
+//! ```
+//!
+//! Each phase is a value that the next one needs, so that none can be skipped (`decide`). A step that ends the exchange
+//! returns a `Conclusion` as its error: an answer or a failure. What the steps share is in `state`. Every exchange writes
+//! an access log line and calls the last hooks of the plugins, also one that becomes a tunnel (`tunnel_exchange`) or is
+//! dropped.
 
 mod answer;
 mod client;
@@ -55,7 +68,7 @@ use state::Exchange;
 pub(crate) use tunnel_exchange::TunnelExchange;
 use web::WebService;
 
-/// Serves the next request of a connection on which bytes have arrived.
+/// Serves the next request of a connection; its first bytes have arrived.
 pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -> Next {
     let consumed = client.consumed();
     let generation = connection.current.get();
@@ -81,7 +94,7 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
     }
 }
 
-/// The next request and when it began, or what becomes of the connection if there is none.
+/// The head of the next request and when it began, or what happens to the connection if there is none.
 async fn next_request(
     client: &mut MessageStream,
     connection: &Connection,
@@ -111,7 +124,7 @@ async fn read_request(
     let on_begun = || began_at.set(Some(Instant::now()));
     let read = reader.read_head(HeadKind::Request, &limits, on_begun);
     let read = read.await;
-    // What has not begun is no request, and takes no time.
+    // Without a first byte there is no request.
     let began_at = began_at.get().unwrap_or_else(Instant::now);
     let received = match read {
         Ok(received) => received,
@@ -138,7 +151,7 @@ async fn read_request(
 }
 
 impl Exchange {
-    /// The exchange goes on as a tunnel, unless that leads to this proxy itself.
+    /// Becomes a tunnel.
     fn into_tunnel(self, tunnel: Tunnel) -> Next {
         let exchange = TunnelExchange::new(self);
         match tunnel {
@@ -158,7 +171,7 @@ impl Exchange {
         }
     }
 
-    /// From the head to the end, or to a tunnel.
+    /// Runs the phases in their order.
     async fn run(&mut self, client: &mut MessageStream) -> Result<Tunnel, Conclusion> {
         let settled = self.settle()?;
         if WebService::is_meant(self) {
