@@ -1,14 +1,13 @@
 //! The binary interface between the proxy and a plugin library.
 //!
-//! Everything here is `repr(C)`, and its layout is compared field by field when a library is loaded. Nothing
-//! owned crosses: heads and chunks are lent as views for the time of one call, changes go back through
-//! callbacks that copy, and every answer is a plain `u32`, so that a code from a newer side is a value and
-//! never undefined behaviour. Authors use the safe layer in the rest of this crate and never meet this module.
+//! Everything here is `repr(C)`, and its layout is compared field by field when a library is loaded. Owned values do
+//! not cross: heads and chunks are lent as views for one call, edits go through callbacks that copy, and every result
+//! is a plain `u32`, so that an unknown code from a newer side is a value and not undefined behaviour. Authors use the
+//! safe layer in the rest of this crate and do not need this module.
 //!
-//! The tables are prefix types: new entries are added at their end only, after `last_prefix_field`, and are
-//! optional to the other side. Names of types, fields and this crate are part of the layout. Plain structs never
-//! change within a major version, hence their reserved words. Not frozen yet: all of it may still grow before
-//! 1.0 is published.
+//! The tables are prefix types: new entries are added at their end only, after `last_prefix_field`, and are optional
+//! for the other side. Names of types, fields and this crate are part of the layout. Plain structs never change within
+//! a major version; hence their reserved words. All of it may still grow before 1.0 is published.
 #![allow(
     clippy::should_implement_trait,
     reason = "a waker's functions are called as in std"
@@ -49,13 +48,14 @@ pub use views::{
     ResponseView, SummaryView, TimelineView, TlsHelloView,
 };
 
-/// Libraries of another major version are refused before they are loaded.
+/// The major version. Libraries of another one are refused before they are loaded.
 pub const API_MAJOR: u16 = 1;
-/// Counts additions; any two minor versions of one major version work together. So once 1.0.0 is published only prefix
-/// tables grow; a view that gets a field has another layout, and only its reserved words may still get a meaning.
+/// The minor version; it counts additions. Any two minor versions of a major version work together. Once 1.0.0 is
+/// published, only prefix tables grow: adding a field to a view would change its layout, so only its reserved words may
+/// still get a meaning.
 pub const API_MINOR: u16 = 0;
 
-/// The symbol under which a library exports its root; `export_plugins!` writes the same text.
+/// The symbol under which a library exports its root; `export_plugins!` contains the same text.
 pub const EXPORT: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! From the author's trait to the table of functions that the host calls.
+//! Converts the author's trait to the table of functions that the host calls.
 //!
-//! Compiled into every plugin, once per filter type. Each function turns the host's pointers into references,
-//! guards against panics, and turns the answer into a code. The rules that make the pointers valid are the host's
-//! side of the bargain and stand in [`abi::FilterTable`](crate::abi::FilterTable).
+//! Compiled into every plugin, once per filter type. Each function converts the host's pointers to references, guards
+//! against panics, and converts the result to a code. The host guarantees that the pointers are valid, see
+//! [`abi::FilterTable`](crate::abi::FilterTable).
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::hook::Hook;
@@ -11,8 +11,8 @@ use crate::abi::{
 };
 use crate::configuration::configure;
 use crate::guard::guarded;
+use crate::log_origin::LogOrigin;
 use crate::message::Editor;
-use crate::speaker::Speaker;
 use crate::{
     Chunk, ChunkOutcome, ClientConnection, Direction, EditError, Error, Exchange, Filter, Flow,
     Hooks, Interception, LogLine, MessageKind, Outcome, Reply, WebSocketMessage, connection, waker,
@@ -28,25 +28,24 @@ use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::task::Poll;
 
-/// Whether the host has to keep something for each exchange: not for a filter whose state is `()` and whose hooks are
-/// all decided at once.
+/// Whether the host has to keep a state for each exchange: not if the filter's state is `()` and no hook is async.
 pub(crate) const fn needs_state<F: Filter>() -> bool {
     F::KEEPS_STATE || !F::ASYNC_HOOKS.is_empty()
 }
 
-/// Whether the host has to keep something for each connection.
+/// Whether the host has to keep a state for each connection.
 pub(crate) const fn needs_connection_state<F: Filter>() -> bool {
     F::KEEPS_CONNECTION
 }
 
-/// What one filter keeps for one exchange. Only ever borrowed shared: a pending hook holds on to `state`.
-struct Kept<F: Filter> {
-    pending: RefCell<Option<Pending>>,
+/// The state of a filter for one exchange. Only borrowed as shared, because a pending hook uses `state`.
+struct ExchangeState<F: Filter> {
+    pending: RefCell<Option<PendingHook>>,
     state: UnsafeCell<F::State>,
 }
 
-/// An async hook under way. Its lifetimes are erased: filter, state and exchange stay in place until it is gone.
-struct Pending {
+/// A pending async hook. Its lifetimes are erased: filter, state and exchange stay in place until it is dropped.
+struct PendingHook {
     exchange: NonNull<ExchangeView>,
     future: Pin<Box<dyn Future<Output = Outcome>>>,
 }
@@ -73,10 +72,10 @@ impl<F: Filter> Table<F> {
     pub(crate) const REF: FilterTableRef = FilterTableRef(Self::TABLE.as_prefix());
 }
 
-/// Runs a call of plugin `P`; its panic becomes message and place.
+/// Runs a call of plugin `P`; returns message and place of a panic.
 #[inline]
 pub(crate) fn called<P, T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    guarded(|| Speaker::of::<P>().while_called(body))
+    guarded(|| LogOrigin::of::<P>().during_call(body))
 }
 
 // SAFETY, for all functions of the table: the pointers are what `abi::FilterTable` promises.
@@ -102,7 +101,7 @@ pub(crate) unsafe fn created<P>(
     ptr::null_mut()
 }
 
-/// Ends a plugin of any kind.
+/// Drops a plugin of any kind.
 ///
 /// # Safety
 /// `plugin` was made by [`created`] for this type, and is not used any more.
@@ -114,7 +113,7 @@ pub(crate) unsafe extern "C" fn destroy<P>(plugin: *mut c_void) {
 unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
     let made = called::<F, _>(|| {
         let state = UnsafeCell::new(F::State::default());
-        Box::into_raw(Box::new(Kept::<F> {
+        Box::into_raw(Box::new(ExchangeState::<F> {
             pending: RefCell::new(None),
             state,
         }))
@@ -133,7 +132,7 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
 
 unsafe extern "C" fn state_drop<F: Filter>(state: *mut c_void) {
     unsafe { cancel::<F>(state) };
-    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(state.cast::<Kept<F>>()) }));
+    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(state.cast::<ExchangeState<F>>()) }));
     report_panicked_end::<F>(ended);
 }
 
@@ -155,7 +154,7 @@ unsafe extern "C" fn connection_drop<F: Filter>(kept: *mut c_void) {
     report_panicked_end::<F>(ended);
 }
 
-/// A hook that is given nothing but the exchange: an expression that runs it and is a code. Of the other kinds, ERROR.
+/// An expression that runs a hook without data and returns a code; ERROR for the other kinds.
 macro_rules! run_plain {
     ($lent:ident $constant:ident $function:ident Decides $twin:ident) => {
         decided::<F>(
@@ -173,7 +172,7 @@ macro_rules! run_plain {
         })
     };
     ($lent:ident $constant:ident $function:ident PassesTrailers) => {
-        $lent.run(F::$function, |answer| $lent.told(answer))
+        $lent.run(F::$function, |answer| $lent.settle_observed(answer))
     };
     ($lent:ident $constant:ident $function:ident Observes) => {
         $lent.run(F::$function, |()| code::PROCEED)
@@ -189,7 +188,7 @@ macro_rules! run_plain {
     };
 }
 
-/// A hook that is given data: an expression that runs it and is a code. Of the other kinds, ERROR.
+/// An expression that runs a hook with data and returns a code; ERROR for the other kinds.
 macro_rules! run_with_data {
     ($lent:ident $data:ident $function:ident PassesContent) => {
         $lent.run(
@@ -220,7 +219,7 @@ macro_rules! run_with_data {
     };
 }
 
-/// A hook of a connection: an expression that runs it and is an outcome. Of the other kinds, an error.
+/// An expression that runs a hook of a connection and returns an outcome; an error for the other kinds.
 macro_rules! run_of_connection {
     ($filter:ident $connection:ident $function:ident BeginsConnection) => {
         $filter.$function($connection)
@@ -230,7 +229,7 @@ macro_rules! run_of_connection {
         crate::proceed()
     }};
     ($filter:ident $connection:ident $function:ident $other:ident $($twin:ident)?) => {
-        Err(Error::new("this is no hook of a connection"))
+        Err(Error::new("this is not a hook of a connection"))
     };
 }
 
@@ -242,7 +241,7 @@ macro_rules! dispatch {
         /// # Safety
         /// As for the functions of the table.
         #[inline]
-        unsafe fn plain<F: Filter>(lent: Lent, hook: Hook) -> u32 {
+        unsafe fn plain<F: Filter>(lent: LentPointers, hook: Hook) -> u32 {
             unsafe {
                 match hook {
                     $(Hook::$hook => run_plain!(lent $constant $function $kind $($twin)?),)+
@@ -253,7 +252,7 @@ macro_rules! dispatch {
         /// # Safety
         /// As for the functions of the table.
         #[inline]
-        unsafe fn with_data<F: Filter>(lent: Lent, hook: Hook, data: Data<'_>) -> u32 {
+        unsafe fn with_data<F: Filter>(lent: LentPointers, hook: Hook, data: HookData<'_>) -> u32 {
             unsafe {
                 match hook {
                     $(Hook::$hook => run_with_data!(lent data $function $kind $($twin)?),)+
@@ -276,14 +275,14 @@ macro_rules! dispatch {
 
 plugin_contract::hooks!(dispatch);
 
-/// What a hook with data is given.
-struct Data<'x> {
+/// The data of a hook.
+struct HookData<'x> {
     bytes: &'x [u8],
-    /// Of [`flag`].
+    /// A combination of [`flag`].
     flags: u32,
 }
 
-impl<'x> Data<'x> {
+impl<'x> HookData<'x> {
     fn is_end(&self) -> bool {
         self.flags & flag::END != 0
     }
@@ -295,7 +294,7 @@ impl<'x> Data<'x> {
         }
     }
 
-    /// None if its kind is one that this version does not know.
+    /// `None` if this version does not know its kind.
     fn message(&self) -> Option<WebSocketMessage<'x>> {
         let kind = MessageKind::from_number(self.flags >> flag::MESSAGE_SHIFT & 0xf)?;
         Some(WebSocketMessage::new(self.from(), kind, self.bytes))
@@ -307,7 +306,7 @@ unsafe extern "C" fn call<F: Filter>(
     state: *mut c_void,
     exchange: *mut ExchangeView,
 ) -> u32 {
-    let lent = Lent {
+    let lent = LentPointers {
         filter,
         state,
         exchange,
@@ -325,14 +324,14 @@ unsafe extern "C" fn call_with<F: Filter>(
     data: RSlice<'_, u8>,
     flags: u32,
 ) -> u32 {
-    let lent = Lent {
+    let lent = LentPointers {
         filter,
         state,
         exchange,
     };
     let bytes = data.as_slice();
     match unsafe { lent.hook() } {
-        Some(hook) => unsafe { with_data::<F>(lent, hook, Data { bytes, flags }) },
+        Some(hook) => unsafe { with_data::<F>(lent, hook, HookData { bytes, flags }) },
         None => code::ERROR,
     }
 }
@@ -367,11 +366,11 @@ unsafe extern "C" fn call_connection<F: Filter>(
 }
 
 unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u32 {
-    let kept = unsafe { &*state.cast::<Kept<F>>() };
+    let kept = unsafe { &*state.cast::<ExchangeState<F>>() };
     let Ok(mut pending) = kept.pending.try_borrow_mut() else {
         return code::ERROR;
     };
-    let Some(Pending { exchange, future }) = pending.as_mut() else {
+    let Some(PendingHook { exchange, future }) = pending.as_mut() else {
         return code::ERROR;
     };
     let exchange = *exchange;
@@ -395,7 +394,7 @@ unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u3
 }
 
 unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
-    let kept = unsafe { &*state.cast::<Kept<F>>() };
+    let kept = unsafe { &*state.cast::<ExchangeState<F>>() };
     let Ok(pending) = kept
         .pending
         .try_borrow_mut()
@@ -406,22 +405,22 @@ unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
     report_panicked_end::<F>(called::<F, _>(|| drop(pending)));
 }
 
-/// What the host lends for one call.
+/// The pointers that the host lends for one call.
 #[derive(Clone, Copy)]
-struct Lent {
+struct LentPointers {
     filter: *mut c_void,
     state: *mut c_void,
     exchange: *mut ExchangeView,
 }
 
 // SAFETY, for all functions: as for the functions of the table.
-impl Lent {
+impl LentPointers {
     /// The hook to run, if this version knows it.
     unsafe fn hook(self) -> Option<Hook> {
         Hook::from_number(unsafe { (*self.exchange).hook })
     }
 
-    /// Runs a hook and turns its answer into a code by `settle`; both are guarded.
+    /// Runs a hook and converts its result to a code with `settle`; both are guarded.
     #[inline]
     unsafe fn run<F: Filter, A>(
         self,
@@ -431,13 +430,13 @@ impl Lent {
         let called = called::<F, _>(|| {
             let filter = unsafe { &*self.filter.cast::<F>() };
             let view = unsafe { NonNull::new_unchecked(self.exchange) };
-            let answer = match unsafe { self.state.cast::<Kept<F>>().as_ref() } {
+            let answer = match unsafe { self.state.cast::<ExchangeState<F>>().as_ref() } {
                 Some(kept) => {
-                    // No hook is pending while another one is called, so nobody else holds the state.
+                    // No hook is pending while another one is called, so the state is not borrowed.
                     let state = unsafe { &mut *kept.state.get() };
                     hook(filter, &mut unsafe { Exchange::new(view, state) })
                 }
-                // `needs_state` says that there is nothing to keep.
+                // `needs_state` says that there is no state.
                 None => {
                     let mut nothing = ();
                     let Some(state) = (&mut nothing as &mut dyn Any).downcast_mut() else {
@@ -454,8 +453,8 @@ impl Lent {
         }
     }
 
-    /// The code for a hook that can only fail.
-    unsafe fn told(self, answer: Result<(), Error>) -> u32 {
+    /// The code for a hook that returns nothing but an error.
+    unsafe fn settle_observed(self, answer: Result<(), Error>) -> u32 {
         match answer {
             Ok(()) => code::PROCEED,
             Err(error) => unsafe { fail(self.exchange, code::ERROR, error.message()) },
@@ -465,24 +464,24 @@ impl Lent {
 
 type Twin<F> = fn(&'static F, Exchange<'static, F>) -> Pin<Box<dyn Future<Output = Outcome>>>;
 
-/// Runs a hook that answers an outcome; if it asks for the async twin, that is started and the code is PENDING.
+/// Runs a hook that returns an outcome; if that is `Async`, its async version is started and the code is PENDING.
 ///
 /// # Safety
 /// As for the functions of the table.
 #[inline]
 unsafe fn decided<F: Filter>(
-    lent: Lent,
+    lent: LentPointers,
     hook: Hooks,
     decide: impl FnOnce(&F, &mut Exchange<'_, F>) -> Outcome,
     twin: Twin<F>,
 ) -> u32 {
     let settle = |outcome| {
-        // Nearly always; owns nothing, so that dropping it is worth no call.
+        // The usual case; it owns nothing, so its destructor need not be called.
         if let Ok(Flow::Proceed) = outcome {
             std::mem::forget(outcome);
             return code::PROCEED;
         }
-        let kept = unsafe { lent.state.cast::<Kept<F>>().as_ref() };
+        let kept = unsafe { lent.state.cast::<ExchangeState<F>>().as_ref() };
         let (true, Ok(Flow::Async), Some(kept)) = (F::ASYNC_HOOKS.has(hook), &outcome, kept) else {
             return unsafe { settle(lent.exchange, outcome) };
         };
@@ -490,7 +489,7 @@ unsafe fn decided<F: Filter>(
         let (filter, own) = unsafe { (&*lent.filter.cast::<F>(), &mut *kept.state.get()) };
         let view = unsafe { NonNull::new_unchecked(lent.exchange) };
         let future = twin(filter, unsafe { Exchange::new(view, own) });
-        *kept.pending.borrow_mut() = Some(Pending {
+        *kept.pending.borrow_mut() = Some(PendingHook {
             exchange: view,
             future,
         });
@@ -572,7 +571,7 @@ unsafe fn editor<'x>(exchange: *mut ExchangeView) -> Editor<'x> {
     unsafe { Editor::new((*exchange).host, (*exchange).callbacks) }
 }
 
-/// Nobody waits for the end of a state, a filter or a dropped hook, so its panic can only be logged.
+/// Logs the panic of a destructor (of a state, a filter or a dropped hook), which no caller waits for.
 pub(crate) fn report_panicked_end<F>(ended: Result<(), String>) {
     if let Err(panic) = ended {
         let plugin = std::any::type_name::<F>();

@@ -2,10 +2,9 @@
 
 use crate::abi::{self, delivery, over};
 
-/// How a plugin wants to get the bodies of one direction: not at all, piece by piece, or whole.
+/// How a plugin gets the bodies of one direction: not at all, in pieces, or whole.
 ///
-/// The proxy alone writes Content-Length, Transfer-Encoding and the content coding; whatever a plugin makes of a body
-/// is framed anew.
+/// Only the proxy writes Content-Length, Transfer-Encoding and the content coding; a changed body is framed anew.
 ///
 /// ```
 /// use plugin_api::BodyMode;
@@ -25,14 +24,14 @@ impl BodyMode {
     /// The chunk hooks get each piece as it passes, whatever the body's size.
     pub const STREAM: Self = Self::new(delivery::STREAM, 0);
 
-    /// The chunk hooks get each piece as it passes and change nothing: what they answer other than
-    /// [`Chunk::Pass`](crate::Chunk::Pass) and [`Chunk::Close`](crate::Chunk::Close) fails the exchange. The message
-    /// keeps its Content-Length, which one that might be changed cannot.
+    /// The chunk hooks get each piece as it passes and cannot change it: results other than
+    /// [`Chunk::Pass`](crate::Chunk::Pass) and [`Chunk::Close`](crate::Chunk::Close) fail the exchange. The message
+    /// keeps its Content-Length, unlike one that might be changed.
     pub const WATCH: Self = Self::new(delivery::WATCH, 0);
 
-    /// The body hooks get the whole content, of at most `limit` bytes. A larger request is answered 413, a larger
-    /// response 502, and nothing of it is sent on. The proxy has a limit of its own, which wins if it is smaller. A
-    /// plugin that has chunk hooks alone gets pieces.
+    /// The body hooks get the whole content, of at most `limit` bytes. A longer request is answered with 413, a longer
+    /// response with 502, and nothing of it is forwarded. If the proxy's own limit is lower, it applies. A plugin with
+    /// chunk hooks only gets pieces.
     pub const fn whole(limit: u64) -> Self {
         Self::new(delivery::WHOLE, limit)
     }

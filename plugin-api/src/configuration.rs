@@ -1,16 +1,16 @@
-//! A plugin's table in the configuration, from TOML text to the author's type.
+//! Parses a plugin's configuration table, from TOML text to the author's type.
 //!
-//! What goes wrong is told in one line with the key, since a person has to find it in a file of their own.
+//! Errors are one line with the key, so that the operator finds the mistake in the file.
 
 use crate::{Error, Filter};
 use serde::de::DeserializeOwned;
 
-/// Makes a filter from the text of its table.
+/// Creates a filter from the text of its table.
 pub(crate) fn configure<F: Filter>(text: &str) -> Result<F, Error> {
     F::new(read(text)?)
 }
 
-/// Reads the text of a table.
+/// Parses the text of a table.
 pub(crate) fn read<C: DeserializeOwned>(text: &str) -> Result<C, Error> {
     toml::from_str(text).map_err(|error| Error::new(reason(text, &error)))
 }
@@ -23,7 +23,7 @@ fn reason(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// The key of the line in which a value at `position` stands; none if nothing but the key is before it.
+/// The key on the line of the value at `position`; `None` if there is something else before it.
 fn key_before(text: &str, position: usize) -> Option<&str> {
     let before = text.get(..position)?;
     let line = before.rsplit('\n').next()?;
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_key_and_reason_in_one_line() {
+    fn reports_key_and_reason_in_one_line() {
         for (text, expected) in [
             (
                 "hosts = ['a', 5]\nport = 1",

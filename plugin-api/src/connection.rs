@@ -7,7 +7,7 @@ use crate::exchange::socket_address;
 use std::any::Any;
 use std::net::SocketAddr;
 
-/// A client connection, at its beginning or its end.
+/// A client connection, at its start or end.
 pub struct ClientConnection<'a, F: Filter> {
     /// The state of this filter for the connection, shared with its exchanges.
     pub state: &'a F::Connection,
@@ -35,10 +35,10 @@ impl<'a, F: Filter> ClientConnection<'a, F> {
     }
 }
 
-/// The connection state behind a pointer from the host; null where that keeps none, since the state is `()`.
+/// The connection state behind a pointer from the host; null if the host keeps none, because the state is `()`.
 ///
 /// # Panics
-/// It is null, and the state is something else.
+/// It is null, and the state is not `()`.
 ///
 /// # Safety
 /// `kept` is null, or points to a state that lives for `'a`.

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// Why a hook failed, for the log. The client gets 500 without this text.
 ///
-/// Any standard error becomes one by `?`. For a text of your own there is [`Error::new`].
+/// `?` converts any standard error; [`Error::new`] creates one from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     message: Cow<'static, str>,
@@ -34,7 +34,7 @@ impl fmt::Display for Error {
     }
 }
 
-// Hence `Error` itself cannot be a `std::error::Error`: the two would overlap.
+// Hence `Error` itself cannot be a `std::error::Error`: the implementations would overlap.
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let mut message = error.to_string();

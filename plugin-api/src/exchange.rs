@@ -1,5 +1,5 @@
-//! One exchange as a hook sees it: the only parameter besides `self`, so that a later version can add to it
-//! without changing a signature.
+//! An exchange as a hook sees it: the only parameter besides `self`, so that later versions can add to it without
+//! changing signatures.
 //!
 //! References to the exchange cannot outlive the hook; data to keep goes into the state.
 #![expect(unsafe_code, reason = "reads the host's view of the exchange")]
@@ -27,7 +27,7 @@ pub struct Exchange<'a, F: Filter> {
 
 impl<'a, F: Filter> Exchange<'a, F> {
     /// # Safety
-    /// `view` and all it points to must be valid for `'a`, and be changed by nobody but the view's own callbacks.
+    /// `view` and everything it points to must be valid for `'a`, and changed only by the view's own callbacks.
     pub(crate) unsafe fn new(view: NonNull<ExchangeView>, state: &'a mut F::State) -> Self {
         // SAFETY: the host keeps the connection's state longer than its exchanges.
         let connection = unsafe { connection::state::<F>(view.as_ref().connection_state) };
@@ -325,7 +325,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
 
     /// Adds `key=value` to the access log line of this exchange. A key that is not a plain word is ignored.
     pub fn add_log_field(&mut self, key: &str, value: impl AsRef<str>) {
-        // A log line is no reason to fail an exchange.
+        // A log field is not worth failing an exchange.
         let _ = self.editor().add_log_field(key, value.as_ref());
     }
 
@@ -434,7 +434,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn tells_the_client_address_in_the_family_it_connected_with() {
+    fn the_client_address_keeps_its_family() {
         let ip = Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped().octets();
         let address = |family| Address {
             ip,

@@ -1,7 +1,7 @@
-//! How a library shows its plugins: one symbol, which leads to a list of declarations.
+//! Exports the plugins of a library: one symbol, which leads to a list of declarations.
 //!
-//! The symbol is the one abi_stable looks for, but written out, so that an author's crate need not depend on
-//! abi_stable itself.
+//! It is the symbol that abi_stable looks for, but spelled out, so that the author's crate does not depend on
+//! abi_stable.
 #![expect(
     unsafe_code,
     reason = "hands functions and statics across the boundary"
@@ -11,8 +11,8 @@ use crate::abi::{
     API_MAJOR, API_MINOR, HostTableRef, PluginDeclaration, PluginDeclarationRef, PluginLibrary,
     PluginLibraryRef, kind,
 };
+use crate::log_origin::{self, Library};
 use crate::note::Note;
-use crate::speaker::{self, Library};
 use crate::{
     BodyMode, Filter, Protocol, Subscriber, WebRoutes, adapter, guard, host, protocol, subscriber,
     web,
@@ -21,11 +21,11 @@ use abi_stable::library::{RootModuleError, RootModuleResult};
 use abi_stable::prefix_type::{PrefixRefTrait, PrefixTypeTrait};
 use abi_stable::std_types::{ROption, RResult, RSlice, RStr};
 
-/// Makes the plugins of a `cdylib` crate known to the proxy. Once per library.
+/// Exports the plugins of a `cdylib` crate to the proxy. Used once per library.
 ///
-/// Takes types that implement [`Filter`](crate::Filter), then those that implement
-/// [`Subscriber`](crate::Subscriber), [`Protocol`](crate::Protocol) and [`WebRoutes`](crate::WebRoutes), in this order.
-/// Each is listed under its own name, or another one:
+/// Takes types that implement [`Filter`](crate::Filter), then those that implement [`Subscriber`](crate::Subscriber),
+/// [`Protocol`](crate::Protocol) and [`WebRoutes`](crate::WebRoutes), in this order. Each is listed under the name of
+/// its type, or another one:
 /// `export_plugins!(DenyHosts, rules::Rewrite as "Rewrite"; subscribers: Counter; protocols: Echo; web: Pages);`
 #[macro_export]
 macro_rules! export_plugins {
@@ -82,7 +82,7 @@ macro_rules! export_plugins {
                 $crate::private::root(plugins, &NOTE, &LIBRARY)
             }
 
-            // SAFETY: the name is that of `abi::EXPORT`, the static is what abi_stable expects behind it.
+            // SAFETY: the name is that of `abi::EXPORT`, and abi_stable expects this static under it.
             #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
             static HEADER: $crate::abi_stable::library::LibHeader = unsafe {
                 $crate::abi_stable::library::LibHeader::from_constructor::<$crate::abi::PluginLibraryRef>(
@@ -101,7 +101,7 @@ macro_rules! export_plugins {
                 $($(, $crate::plugin_name!($web $(, $web_name)?), ",")+)?,
                 ";",
             );
-            // Referred to by what the exported symbol leads to: some linkers drop what is merely `#[used]`.
+            // Referenced by the exported symbol, because some linkers drop what is only `#[used]`.
             static NOTE: $crate::private::Note<{ TEXT.len() }> = $crate::private::Note::new(TEXT);
         };
     };
@@ -138,7 +138,7 @@ macro_rules! plugin_declaration {
     }};
 }
 
-/// What a filter says of itself.
+/// The declaration of a filter.
 pub const fn filter<F: Filter>(
     name: &'static str,
     version: &'static str,
@@ -158,7 +158,7 @@ pub const fn filter<F: Filter>(
     }
 }
 
-/// What a subscriber says of itself.
+/// The declaration of a subscriber.
 pub const fn subscriber<S: Subscriber>(
     name: &'static str,
     version: &'static str,
@@ -172,7 +172,7 @@ pub const fn subscriber<S: Subscriber>(
     }
 }
 
-/// What a protocol says of itself.
+/// The declaration of a protocol.
 pub const fn protocol<P: Protocol>(
     name: &'static str,
     version: &'static str,
@@ -186,7 +186,7 @@ pub const fn protocol<P: Protocol>(
     }
 }
 
-/// What a plugin with routes says of itself.
+/// The declaration of a plugin with routes.
 pub const fn web<W: WebRoutes>(
     name: &'static str,
     version: &'static str,
@@ -230,7 +230,7 @@ pub fn root<const N: usize>(
     note: &'static Note<N>,
     library: &'static Library,
 ) -> RootModuleResult {
-    speaker::know(library);
+    log_origin::set_library(library);
     let made = guard::guarded(|| {
         let library = PluginLibrary {
             api_major: API_MAJOR,
@@ -253,7 +253,7 @@ pub fn root<const N: usize>(
     made.map_or(RResult::RErr(RootModuleError::Unwound), RResult::ROk)
 }
 
-/// `name`, if it can stand behind the colon of `library:Name`; otherwise the library does not compile.
+/// Returns `name` if it is valid after the colon of `library:Name`; otherwise the library does not compile.
 pub const fn checked_name(name: &str) -> &str {
     let bytes = name.as_bytes();
     let mut at = 0;

@@ -1,12 +1,12 @@
-//! Comparing field names without case, eight bytes at a time.
+//! Compares field names case-insensitively, eight bytes at a time.
 //!
-//! Every look-up of a field compares it with the names of a whole head: this is most of what a hook costs that reads.
+//! Every look-up of a field compares it with all names of a head: this is most of the cost of a hook that reads fields.
 
-/// Whether two names differ in the case of ASCII letters at most.
+/// Whether two names are equal, ignoring the case of ASCII letters.
 #[inline]
 pub(crate) fn is_same(name: &str, other: &str) -> bool {
     let (name, other) = (name.as_bytes(), other.as_bytes());
-    // Most names of a head are told apart by their length or their last letter.
+    // Most names differ in their length or their last letter.
     name.len() == other.len()
         && match (name.last(), other.last()) {
             (Some(last), Some(other)) if (last ^ other) & !CASE != 0 => false,
@@ -14,10 +14,10 @@ pub(crate) fn is_same(name: &str, other: &str) -> bool {
         }
 }
 
-/// The bit that tells a letter from its other case.
+/// The bit that differs between the cases of a letter.
 const CASE: u8 = 0x20;
 
-/// As [`is_same`], for texts of one length.
+/// Like [`is_same`], for texts of the same length.
 fn is_same_text(mut text: &[u8], mut other: &[u8]) -> bool {
     let (Some(end), Some(other_end)) = (text.last_chunk(), other.last_chunk()) else {
         return text.eq_ignore_ascii_case(other);
@@ -30,7 +30,7 @@ fn is_same_text(mut text: &[u8], mut other: &[u8]) -> bool {
         }
         (text, other) = (rest, other_rest);
     }
-    // These overlap what was compared already, where the length is no multiple of eight.
+    // If the length is not a multiple of eight, these overlap with what was compared already.
     are_same(*end, *other_end)
 }
 
@@ -40,13 +40,13 @@ fn are_same(bytes: [u8; 8], other: [u8; 8]) -> bool {
     (bytes ^ other) & !case_of_letters(bytes) == 0
 }
 
-/// The bit that tells the case of each byte that is a letter.
+/// The case bit of each byte that is a letter.
 #[inline]
 fn case_of_letters(bytes: u64) -> u64 {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = EACH * 0x80;
     let small = (bytes | (EACH * CASE as u64)) & !HIGH;
-    // The high bit of each byte says whether it is at least `a`, and beyond `z`.
+    // The high bit of each byte says whether it is at least `a`, and whether it is above `z`.
     let from_a = small + EACH * (0x80 - b'a' as u64);
     let beyond_z = small + EACH * (0x7f - b'z' as u64);
     ((from_a ^ beyond_z) & !bytes & HIGH) >> 2
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_the_case_of_other_letters_alone() {
+    fn compares_other_letters_exactly() {
         assert!(is_same("naïve-title", "NAïVE-Title"));
         assert!(!is_same("naïve-title", "naÏve-title"));
         assert!(is_same("", ""));

@@ -1,4 +1,4 @@
-//! The trait an author implements: plain Rust, and the contract of every hook.
+//! The trait that an author implements: plain Rust, with the contract of every hook.
 
 use crate::{
     BodyMode, Chunk, ChunkOutcome, ClientConnection, Direction, Error, Exchange, Flow, Hooks,
@@ -87,7 +87,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     /// An error prevents startup, with its message.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
-    // ---- the client's connection ---------------------------------------------------------------------------------
+    // ---- the client connection -----------------------------------------------------------------------------------
 
     /// A client has connected and nothing has been read. A close is all that the client sees; a reply is not possible,
     /// because there is no request yet. Not called for connections that were accepted before the plugin was loaded:
@@ -255,7 +255,7 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    // ---- the upstream's connection -------------------------------------------------------------------------------
+    // ---- the upstream connection ---------------------------------------------------------------------------------
 
     /// A connection to [`Exchange::upstream`] is needed, and its host is a name. [`Exchange::set_addresses`] sets its
     /// addresses; the first plugin that calls it decides, and if none does, the proxy resolves the name.

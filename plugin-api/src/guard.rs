@@ -1,9 +1,9 @@
-//! Keeps panics inside the library they happen in.
+//! Keeps panics inside the library in which they happen.
 //!
-//! Every library has its own standard library, so the proxy could not catch a plugin's panic; one that reached the
-//! boundary would end the process. [`guarded`] turns it into text. The place is known to the panic hook alone,
-//! which [`watch`] installs once per library: it notes the place of panics within [`guarded`] and logs those of
-//! threads the plugin started itself.
+//! Every library has its own standard library, so the proxy cannot catch a plugin's panic; one that reached the
+//! boundary would end the process. [`guarded`] converts it to text. Only the panic hook knows the place of a panic;
+//! [`watch`] installs it once per library: it records the place of panics within [`guarded`], and logs those of threads
+//! that the plugin started itself.
 
 use crate::host;
 use std::any::Any;
@@ -15,9 +15,9 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `body`; a panic becomes its message and place.
+/// Runs `body`; returns message and place of a panic.
 ///
-/// What `body` changed by reference may be left half done. Callers either drop that or end the exchange.
+/// Values that `body` changed by reference may be inconsistent afterwards. Callers drop them or end the exchange.
 #[inline]
 pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     let outer = GUARDED.replace(true);
@@ -26,7 +26,7 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(describe)
 }
 
-/// Has this library's panics noted instead of printed.
+/// From now on, this library's panics are recorded instead of printed.
 pub(crate) fn watch() {
     std::panic::set_hook(Box::new(note));
 }
@@ -39,7 +39,7 @@ fn note(info: &PanicHookInfo<'_>) {
     if GUARDED.get() {
         let message = text(info.payload()).unwrap_or("a value that is not text");
         report_to_host(message, &place);
-        // Gone only while the thread ends; then nobody would read it either.
+        // Missing only while the thread ends; then nothing reads it either.
         let _ = PLACE.try_with(|noted| noted.replace(place));
     } else {
         let message = text(info.payload()).unwrap_or("a value that is not text");
@@ -47,7 +47,7 @@ fn note(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// A second panic while this one unwinds ends the process, and then the host alone can say what they were.
+/// A second panic during unwinding ends the process, and then only the host can report both.
 fn report_to_host(message: &str, place: &str) {
     let Some(note_panic) = host::table().and_then(|host| host.note_panic()) else {
         return;
@@ -64,7 +64,7 @@ fn describe(payload: Box<dyn Any + Send>) -> String {
     let message = text(&*payload)
         .unwrap_or("panicked with a value that is not text")
         .to_owned();
-    // The payload may be of the author's making and panic in turn when dropped; what that leaves is leaked.
+    // The payload may be of the author's type and panic when dropped; then the rest is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_message_of_a_panic() {
+    fn returns_the_message_of_a_panic() {
         let formatted = guarded(|| panic!("boom {}", 7)).map(|()| "no panic");
         assert!(formatted.unwrap_err().starts_with("boom 7"));
     }

@@ -1,6 +1,6 @@
-//! A set of hooks: which ones a filter has, and which of those are async.
+//! A set of hooks: those that a filter implements, or those of them that are async.
 //!
-//! `#[filter]` fills such sets from the functions it sees, so that the proxy never calls a hook nobody wrote.
+//! `#[filter]` creates these sets from the implemented functions, so the proxy never calls other hooks.
 
 use crate::abi::hook::{self, Hook};
 
@@ -9,33 +9,33 @@ use crate::abi::hook::{self, Hook};
 pub struct Hooks(u64);
 
 impl Hooks {
-    /// No hook.
+    /// The empty set.
     pub const NONE: Self = Self(0);
-    /// Every hook of this version.
+    /// All hooks of this version.
     pub const ALL: Self = Self((1 << Hook::COUNT) - 1);
 
-    /// The hooks of a mask from across the boundary, unknown bits included.
+    /// The hooks of a mask from the boundary, including unknown bits.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The mask as it crosses the boundary.
+    /// The mask, as it crosses the boundary.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// These hooks and `more`.
+    /// The union of both sets.
     #[must_use]
     pub const fn with(self, more: Self) -> Self {
         Self(self.0 | more.0)
     }
 
-    /// Whether all of `wanted` are in the set.
+    /// Whether the set contains all of `wanted`.
     pub const fn has(self, wanted: Self) -> bool {
         self.0 & wanted.0 == wanted.0
     }
 
-    /// Whether there is no hook in the set.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -62,7 +62,7 @@ macro_rules! sets {
 
 plugin_contract::hooks!(sets);
 
-/// What the documentation of [`Filter`](crate::Filter) says of a permission.
+/// The text for a permission in the documentation of [`Filter`](crate::Filter).
 macro_rules! permitted {
     (SetUser) => { "[name the user](Exchange::set_user)" };
     (EditRequest) => { "[edit the request](Exchange::request_mut)" };
@@ -86,7 +86,7 @@ macro_rules! permitted {
     (Close) => { "[close](crate::close)" };
 }
 
-/// Defines `may!`: a sentence for each hook that lists what it may do.
+/// Defines `may!`: a sentence for each hook that lists its permissions.
 macro_rules! sentences {
     ($(
         $(#[$doc:meta])*

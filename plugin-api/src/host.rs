@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 static HOST: OnceLock<HostTableRef> = OnceLock::new();
 
-/// From now on `host` is asked; a second call changes nothing.
+/// Sets the host; a second call has no effect.
 pub(crate) fn connect(host: HostTableRef) {
     let _ = HOST.set(host);
 }
 
-/// The host; none in unit tests, which run without one.
+/// The host; `None` in unit tests, which run without one.
 pub(crate) fn table() -> Option<HostTableRef> {
     HOST.get().copied()
 }

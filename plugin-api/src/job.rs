@@ -1,12 +1,12 @@
 //! Timers and blocking tasks that the host runs for a plugin while its hook waits.
 //!
-//! A job belongs to the worker on whose thread it was started. Without a worker, on a thread of the plugin and in unit
-//! tests, a separate thread does the same.
+//! A job belongs to the worker on whose thread it was started. Without a worker (on a thread of the plugin, or in unit
+//! tests), a separate thread does the same.
 #![expect(unsafe_code, reason = "calls the host's functions")]
 
 use crate::abi::{HostTableRef, Work, code};
 use crate::guard::guarded;
-use crate::speaker::Speaker;
+use crate::log_origin::LogOrigin;
 use crate::{Error, host, waker};
 use core::ffi::c_void;
 use std::future::Future;
@@ -23,11 +23,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A job that `begin` has begun; none where there is no worker.
+    /// The job that `begin` has started; `None` without a worker.
     pub(crate) fn begin(begin: impl FnOnce(HostTableRef) -> *mut c_void) -> Option<Self> {
         let host = host::table()?;
         let handle = begin(host);
-        // Made only where there is one: what is made is released.
+        // Created only with a handle, because dropping it releases the handle.
         (!handle.is_null()).then(|| Self { host, handle })
     }
 
@@ -67,8 +67,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     // SAFETY: may be called on any thread.
     match Job::begin(|host| unsafe { host.sleep()(milliseconds) }) {
-        Some(job) => Sleep(Inner::Job(job)),
-        None => Sleep(Inner::Thread(on_a_thread(move || thread::sleep(duration)))),
+        Some(job) => Sleep(Timer::Job(job)),
+        None => Sleep(Timer::Thread(on_a_thread(move || thread::sleep(duration)))),
     }
 }
 
@@ -82,18 +82,18 @@ pub fn sleep(duration: Duration) -> Sleep {
 pub fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> RunBlocking<T> {
-    let done = Arc::new(Done::default());
+    let done = Arc::new(Completion::default());
     let for_work = Arc::clone(&done);
-    let speaker = Speaker::current();
+    let origin = LogOrigin::current();
     let parcel: Box<dyn FnOnce() + Send> =
-        Box::new(move || speaker.while_called(|| for_work.set(guarded(work))));
+        Box::new(move || origin.during_call(|| for_work.set(guarded(work))));
     let data = Box::into_raw(Box::new(Parcel(parcel))).cast::<c_void>();
     let work = Work { data, run };
     // SAFETY: `run` takes the parcel, once.
     let job = Job::begin(|host| unsafe { host.run_blocking()(&work) });
     if job.is_none() {
         let data = data as usize;
-        // SAFETY: nobody else has taken the parcel.
+        // SAFETY: nothing else has taken the parcel.
         thread::spawn(move || unsafe { run(data as *mut c_void) });
     }
     RunBlocking { done, _job: job }
@@ -104,53 +104,53 @@ struct Parcel(Box<dyn FnOnce() + Send>);
 unsafe extern "C" fn run(data: *mut c_void) {
     // SAFETY: made by `run_blocking`, taken once.
     let Parcel(work) = *unsafe { Box::from_raw(data.cast::<Parcel>()) };
-    // The work itself is guarded; what is left are the drops of what it captured.
+    // The work itself is guarded; what remains are the destructors of its captures.
     if let Err(panic) = guarded(work) {
         crate::error!("a blocking task panicked while cleaning up: {panic}");
     }
 }
 
-fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Arc<Done<T>> {
-    let done = Arc::new(Done::default());
+fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Arc<Completion<T>> {
+    let done = Arc::new(Completion::default());
     let for_thread = Arc::clone(&done);
     thread::spawn(move || for_thread.set(guarded(work)));
     done
 }
 
 /// A result that arrives from another thread.
-struct Done<T>(Mutex<Waiting<T>>);
+struct Completion<T>(Mutex<Handoff<T>>);
 
-struct Waiting<T> {
+struct Handoff<T> {
     result: Option<Result<T, String>>,
     waker: Option<Waker>,
 }
 
-impl<T> Default for Done<T> {
+impl<T> Default for Completion<T> {
     fn default() -> Self {
-        Self(Mutex::new(Waiting {
+        Self(Mutex::new(Handoff {
             result: None,
             waker: None,
         }))
     }
 }
 
-impl<T> Done<T> {
+impl<T> Completion<T> {
     fn set(&self, result: Result<T, String>) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.result = Some(result);
-        let waker = waiting.waker.take();
-        drop(waiting);
+        let mut handoff = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handoff.result = Some(result);
+        let waker = handoff.waker.take();
+        drop(handoff);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.result.take() {
+        let mut handoff = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match handoff.result.take() {
             Some(result) => Poll::Ready(result),
             None => {
-                waiting.waker = Some(cx.waker().clone());
+                handoff.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -159,11 +159,11 @@ impl<T> Done<T> {
 
 /// A wait, from [`sleep`]. Cancel safe.
 #[must_use = "a future does nothing unless awaited"]
-pub struct Sleep(Inner);
+pub struct Sleep(Timer);
 
-enum Inner {
+enum Timer {
     Job(Job),
-    Thread(Arc<Done<()>>),
+    Thread(Arc<Completion<()>>),
 }
 
 impl Future for Sleep {
@@ -171,8 +171,8 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Inner::Job(job) => job.poll(cx).map(|_| ()),
-            Inner::Thread(done) => done.poll(cx).map(|_| ()),
+            Timer::Job(job) => job.poll(cx).map(|_| ()),
+            Timer::Thread(done) => done.poll(cx).map(|_| ()),
         }
     }
 }
@@ -180,7 +180,7 @@ impl Future for Sleep {
 /// A running blocking task, from [`run_blocking`].
 #[must_use = "a future does nothing unless awaited"]
 pub struct RunBlocking<T> {
-    done: Arc<Done<T>>,
+    done: Arc<Completion<T>>,
     _job: Option<Job>,
 }
 
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn blocking_work_gives_its_result_or_its_panic() {
+    fn blocking_work_returns_its_result_or_its_panic() {
         assert_eq!(block_on(run_blocking(|| 7)).ok(), Some(7));
         let failed = block_on(run_blocking(|| -> u32 { panic!("boom") }));
         assert!(failed.is_err_and(|error| error.message().starts_with("panicked: boom")));
     }
 
     #[test]
-    fn a_wait_ends_without_a_proxy_too() {
+    fn a_sleep_ends_without_a_proxy() {
         block_on(sleep(Duration::from_millis(1)));
     }
 }

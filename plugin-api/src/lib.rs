@@ -112,7 +112,7 @@
 //!
 //! #[filter]
 //! impl Filter for Mask {
-//!     /// Whole documents of up to 64 KiB, decompressed; larger ones pass as they are.
+//!     /// Whole documents of up to 64 KiB, decompressed; larger ones pass unchanged.
 //!     const UPSTREAM_BODY: BodyMode = BodyMode::whole(64 * 1024).or_pass().decoded();
 //!
 //!     fn handle_upstream_body(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
@@ -267,9 +267,9 @@
 //!
 //! # Hooks that wait
 //!
-//! Many connections share a thread, so what takes longer than about a millisecond is an `async fn`. It can
-//! [`sleep`], make an HTTP request of its own with [`Call`], and have [`run_blocking`] read a file; [`spawn`] leaves work
-//! behind that outlives the exchange. All of these use the proxy's own timers, connections and threads.
+//! Many connections share a thread, so work that takes longer than about a millisecond belongs into an `async fn`. It
+//! can [`sleep`], send an HTTP request with [`Call`], and read a file in [`run_blocking`]; [`spawn`] starts a task that
+//! outlives the exchange. All of these use the proxy's own timers, connections and threads.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -292,7 +292,7 @@
 //!         let report = Call::post(&*self.report_to, exchange.request().host());
 //!         let sent = spawn(async {
 //!             if let Err(error) = report.send().await {
-//!                 warn!("nobody takes reports: {error}");
+//!                 warn!("cannot send the report: {error}");
 //!             }
 //!         });
 //!         if let Err(error) = sent {
@@ -311,28 +311,29 @@
 //!
 //! # The crates `log` and `tracing`
 //!
-//! [`info!`] and its like write into the proxy's log. Lines of the crates `log` and `tracing`, the plugin's own and
-//! those of libraries that it uses, reach it as well where `Cargo.toml` says so; there is nothing to install:
+//! [`info!`] and similar macros write to the proxy's log. Lines of the crates `log` and `tracing`, from the plugin
+//! itself and from libraries that it uses, are written there as well if `Cargo.toml` enables these features; nothing
+//! has to be installed:
 //!
 //! ```toml
 //! proxy-plugin-api = { path = "../proxy/plugin-api", features = ["log", "tracing"] }
 //! ```
 //!
-//! Such a line ends in `plugin=Name`: the plugin that is being called, or that has spawned the task or the blocking
+//! Such a line ends with `plugin=Name`: the plugin that is being called, or that has spawned the task or the blocking
 //! work. A line from a thread that the plugin has started itself names the plugin of its library, or the library's
-//! crate if it holds several. The level is the proxy's `--log-level`; lines below it are not even formatted. Of
-//! `tracing`, events are logged with their fields, spans are not; a value that is not one word stands in quotes, so text
-//! of a peer belongs in a field rather than in the message. A logger or subscriber that the plugin has installed itself
-//! stays in place.
+//! crate if it contains several. The level is the proxy's `--log-level`; lines below it are not even formatted. For
+//! `tracing`, events are logged with their fields, but no spans; a value that is not a single word is quoted, so text
+//! from peers belongs in a field rather than in the message. A logger or subscriber that the plugin has installed
+//! itself is kept.
 //!
-//! Each place in a plugin's code may log 1,000 lines of level info or above at once, then 100 a second; the rest is
-//! counted.
+//! Each source location in a plugin may log a burst of 1,000 lines of level info or above, then 100 a second; further
+//! lines are counted.
 //!
 //! # Configuration
 //!
-//! [`Filter::Config`] is what the plugin's table is read as, by serde; an error of [`Filter::new`] or of the reading
-//! keeps the proxy from starting. [`Filter::CONFIG_SCHEMA`] may describe the table as a JSON Schema, for those who write
-//! or check configurations without the plugin's source; the proxy itself does not look at it.
+//! serde parses the plugin's table as [`Filter::Config`]; an error in parsing or in [`Filter::new`] prevents startup.
+//! [`Filter::CONFIG_SCHEMA`] may describe the table as a JSON Schema, for people and tools that write or check
+//! configurations without the plugin's source; the proxy itself does not use it.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -400,7 +401,7 @@
 //! go to the other workers. An async hook that waits too long is dropped after `timeouts.plugin_hook` (5 s, or
 //! `timeout` in the plugin's block of `proxy.toml`), and the client gets 504.
 //!
-//! # The promise
+//! # Compatibility
 //!
 //! A library built with version 1.x works in any proxy of version 1.y, older or newer, whatever the version of
 //! rustc, the profile and the allocator of either side. The tables in [`abi`] are not frozen yet: they may still
@@ -429,13 +430,13 @@ mod guard;
 mod host;
 mod job;
 mod log;
+mod log_origin;
 mod message;
 mod note;
 mod outcome;
 mod protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
-mod speaker;
 mod subscriber;
 mod summary;
 mod task;
@@ -498,6 +499,6 @@ pub mod private {
     pub use crate::export::{checked_name, filter, protocol, root, subscriber, web};
     pub use crate::filter::Names;
     pub use crate::log::write;
+    pub use crate::log_origin::{Library, PluginName};
     pub use crate::note::Note;
-    pub use crate::speaker::{Library, Named};
 }

@@ -1,4 +1,4 @@
-//! Lines for the proxy's log.
+//! Writes lines to the proxy's log.
 //!
 //! A line is formatted only if it will be written. Without a proxy, in unit tests, lines go to standard error.
 #![expect(unsafe_code, reason = "calls the host's log functions")]
@@ -11,15 +11,15 @@ use crate::host;
 use abi_stable::std_types::RStr;
 use std::fmt;
 
-/// How much a log line matters.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Level {
     /// Someone must act.
     Error = level::ERROR,
-    /// A peer broke a rule, or something is degraded.
+    /// A peer violated a rule, or operation is degraded.
     Warn = level::WARN,
-    /// What an operator wants to see in normal times.
+    /// What an operator wants to see in normal operation.
     Info = level::INFO,
     /// A decision and its reason.
     Debug = level::DEBUG,
@@ -87,7 +87,7 @@ pub fn write(level: Level, target: &str, file: &str, line: u32, message: fmt::Ar
     }
 }
 
-/// Hands a line to the proxy.
+/// Passes a line to the proxy.
 fn put(level: Level, target: &str, file: &str, line: u32, message: &str) {
     let Some(host) = host::table() else {
         return;

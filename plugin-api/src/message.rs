@@ -1,7 +1,7 @@
 //! Reading and editing the two heads of an exchange.
 //!
-//! Reading goes through memory that the host has filled, so it costs no call; every edit is a call that copies.
-//! The borrow checker keeps the two apart: what was read from a head cannot be held across an edit.
+//! Reading uses memory that the host has filled, without a call; every edit is a call that copies. The borrow checker
+//! separates the two: a value read from a head cannot be held across an edit.
 #![expect(unsafe_code, reason = "reads the host's views and calls its callbacks")]
 
 use crate::abi::{
@@ -33,7 +33,7 @@ impl<'x> Request<'x> {
         self.view.scheme.as_str()
     }
 
-    /// The host that the target names, in its canonical form: see [`canonical_host`](crate::canonical_host).
+    /// The host of the target, in its canonical form: see [`canonical_host`](crate::canonical_host).
     pub fn host(&self) -> &'x str {
         self.view.host.as_str()
     }
@@ -43,7 +43,7 @@ impl<'x> Request<'x> {
         self.view.port as u16
     }
 
-    /// Path and query as they are sent to the origin.
+    /// Path and query as sent to the origin.
     pub fn path(&self) -> &'x str {
         self.view.path.as_str()
     }
@@ -248,15 +248,15 @@ impl TrailersMut<'_> {
     }
 }
 
-/// The callbacks of one exchange, with the handle they want.
+/// The callbacks of an exchange, with their handle.
 pub(crate) struct Editor<'x> {
     host: *mut c_void,
     callbacks: ExchangeCallbacksRef,
     _exchange: PhantomData<&'x mut ()>,
 }
 
-// SAFETY, for every call below: `Editor::new` demands a handle that is valid for as long as the editor lives,
-// and the callbacks copy what they are given.
+// SAFETY, for all calls below: `Editor::new` requires a handle that is valid for as long as the editor lives, and the
+// callbacks copy their arguments.
 impl Editor<'_> {
     /// # Safety
     /// `host` must be a handle that the callbacks accept for as long as the editor lives.

@@ -1,7 +1,7 @@
-//! What a library says about itself to those who do not load it.
+//! A description of a library that can be read without loading it.
 //!
-//! Loading runs initialisers, so a proxy that cannot use a library should know before. `export_plugins!` leaves a
-//! line of text in the file, which survives stripping:
+//! Loading runs initialisers, so a proxy should know beforehand whether it can use a library. `export_plugins!` adds a
+//! line of text to the file, which survives stripping:
 //! `proxy-plugin-note:crate=…;version=…;plugins=A,B;plugin-api=01.00;`
 
 use crate::abi::{API_MAJOR, API_MINOR};
@@ -14,7 +14,7 @@ pub struct Note<const N: usize> {
 }
 
 impl<const N: usize> Note<N> {
-    /// `text` with the version of this crate's interface behind it.
+    /// `text`, followed by the version of this crate's interface.
     pub const fn new(text: &str) -> Self {
         let mut api = *b"plugin-api=00.00;\0";
         api[11] += (API_MAJOR / 10) as u8;

@@ -159,7 +159,7 @@ pub enum Direction {
 /// Whether the proxy intercepts the TLS of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interception {
-    /// As it is configured.
+    /// As configured.
     Default,
     /// Intercept: plugins see the requests inside the tunnel.
     Intercept,

@@ -1,4 +1,4 @@
-//! Plugins that serve clients with other protocols, on the port of the proxy.
+//! Plugins that serve clients of other protocols, on the port of the proxy.
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{ErrorSink, ProtocolTable, ProtocolTableRef, RawWaker, StreamView, claim, code};
@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::ptr;
 use std::task::Poll;
 
-/// A plugin that serves client connections which do not speak HTTP.
+/// A plugin that serves client connections that do not speak HTTP.
 ///
 /// The first bytes of each new connection are passed to the loaded protocols, in the order of the command line; the
 /// first one that claims the connection serves it until it closes. Connections that no protocol claims are served as
@@ -62,7 +62,7 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// Called once, before the first connection; may block.
     ///
     /// # Errors
-    /// An error keeps the proxy from starting, with its text.
+    /// An error prevents startup, with its message.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
     /// Whether a connection that begins with these bytes, at least one, belongs to this protocol. A protocol that needs
@@ -103,19 +103,19 @@ impl Claim {
     }
 }
 
-/// A client's connection.
+/// A client connection.
 pub struct ClientStream {
     view: StreamView,
 }
 
-// SAFETY, for the calls below: the host keeps what the view leads to until the task that has it is dropped.
+// SAFETY, for the calls below: the host keeps everything behind the view until it drops the task that has it.
 impl ClientStream {
     /// Counts client connections since the proxy started.
     pub fn connection_id(&self) -> u64 {
         self.view.connection_id
     }
 
-    /// Who has connected; none when it did not come from an IP address.
+    /// The address of the client; none if it is not an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view.client)
     }
@@ -201,7 +201,7 @@ impl<P: Protocol> Table<P> {
     pub(crate) const REF: ProtocolTableRef = ProtocolTableRef(Self::TABLE.as_prefix());
 }
 
-type Serving = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+type ServeFuture = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 // SAFETY, for all functions of the table: the pointers are what `abi::ProtocolTable` promises.
 
@@ -229,14 +229,14 @@ unsafe extern "C" fn serve<P: Protocol>(protocol: *mut c_void, view: &StreamView
     let protocol: &'static P = unsafe { &*protocol.cast::<P>() };
     let mut stream = ClientStream { view: *view };
     let made = called::<P, _>(|| {
-        let serving: Serving = Box::pin(async move { protocol.serve(&mut stream).await });
+        let serving: ServeFuture = Box::pin(async move { protocol.serve(&mut stream).await });
         Box::into_raw(Box::new(serving))
     });
-    made.map_or(ptr::null_mut(), <*mut Serving>::cast)
+    made.map_or(ptr::null_mut(), <*mut ServeFuture>::cast)
 }
 
 unsafe extern "C" fn poll<P: Protocol>(task: *mut c_void, raw: &RawWaker) -> u32 {
-    let serving = unsafe { &mut *task.cast::<Serving>() };
+    let serving = unsafe { &mut *task.cast::<ServeFuture>() };
     let served = called::<P, _>(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
@@ -258,7 +258,7 @@ unsafe extern "C" fn poll<P: Protocol>(task: *mut c_void, raw: &RawWaker) -> u32
 
 unsafe extern "C" fn end<P: Protocol>(task: *mut c_void) {
     report_panicked_end::<P>(called::<P, _>(|| {
-        drop(unsafe { Box::from_raw(task.cast::<Serving>()) });
+        drop(unsafe { Box::from_raw(task.cast::<ServeFuture>()) });
     }));
 }
 
@@ -267,7 +267,7 @@ mod tests {
     use super::Claim;
 
     #[test]
-    fn a_prefix_is_told_from_its_beginnings_and_from_others() {
+    fn a_prefix_is_distinguished_from_its_beginnings_and_others() {
         for (first, claimed) in [
             ("E", Claim::More),
             ("ECHO", Claim::More),

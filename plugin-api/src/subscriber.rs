@@ -1,4 +1,4 @@
-//! Plugins that receive events, outside the path of the exchanges.
+//! Plugins that receive events, outside the path of exchanges.
 #![expect(unsafe_code, reason = "the other side of the boundary passes pointers")]
 
 use crate::abi::{self, ErrorSink, SubscriberTable, SubscriberTableRef, event};
@@ -19,10 +19,10 @@ use std::time::{Duration, SystemTime};
 /// and use files and sockets. A subscriber that is too slow loses events and gets their number. Without subscribers, no
 /// events are created.
 ///
-/// A subscriber whose library and configuration stay the same outlives reloads of the proxy. If a reload changes other
-/// subscribers, it may hear the last events of older exchanges on another thread, beside the first of the new ones.
-/// One that a reload adds also hears the end of connections whose beginning it has not heard; one that a reload removes
-/// hears the end of its exchanges, but not of their connections.
+/// A subscriber whose library and configuration are unchanged is kept by a reload of the proxy. If a reload changes
+/// other subscribers, it may receive the last events of older exchanges on another thread, concurrently with the first
+/// events of newer ones. A subscriber that a reload adds may receive the end of connections whose start it has not
+/// received; one that a reload removes receives the end of its exchanges, but not of their connections.
 ///
 /// ```
 /// use plugin_api::prelude::*;
@@ -54,7 +54,7 @@ pub trait Subscriber: Sized + Send + Sync + 'static {
     /// Called once, before the first event; may block.
     ///
     /// # Errors
-    /// An error keeps the proxy from starting, with its text.
+    /// An error prevents startup, with its message.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
     /// Handles these events. `lost` is the number of events before them that were dropped because the queue was full.
@@ -113,22 +113,22 @@ impl<'x> Event<'x> {
         Some(self.view.exchange_id).filter(|&id| id > 0)
     }
 
-    /// The client; none when it did not come from an IP address.
+    /// The address of the client; none if it is not an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view.client)
     }
 
-    /// The request's method; empty for events of connections, like host and path.
+    /// The method of the request; empty for events of connections, like host and path.
     pub fn method(&self) -> &'x str {
         self.view.method.as_str()
     }
 
-    /// The host that the request names.
+    /// The host of the request.
     pub fn host(&self) -> &'x str {
         self.view.host.as_str()
     }
 
-    /// The port that the request names.
+    /// The port of the request.
     pub fn port(&self) -> u16 {
         self.view.port as u16
     }
@@ -161,12 +161,12 @@ impl<'x> Event<'x> {
         Duration::from_micros(self.view.elapsed)
     }
 
-    /// Where the client has connected to; none where that is not known.
+    /// The local address that the client connected to; none if unknown.
     pub fn local_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view.local)
     }
 
-    /// The other end of the upstream connection, once the exchange has ended; as
+    /// The remote address of the upstream connection, once the exchange has ended; see
     /// [`Exchange::upstream_address`](crate::Exchange::upstream_address).
     pub fn upstream_address(&self) -> Option<SocketAddr> {
         socket_address(&self.view.upstream_address)

@@ -68,69 +68,70 @@ impl<'x> Summary<'x> {
         self.view.to_client
     }
 
-    /// From the request's first byte to the end; for a tunnel, to its end.
+    /// From the first byte of the request to the end of the exchange or tunnel.
     pub fn duration(&self) -> Duration {
         Duration::from_micros(self.view.elapsed)
     }
 
-    /// When the exchange did what. None where the proxy does not say, as in tests.
+    /// The times of the steps. None if the proxy does not provide them, as in tests.
     pub fn timeline(&self) -> Option<Timeline<'x>> {
         self.view.timeline().map(|view| Timeline { view })
     }
 }
 
-/// When an exchange did what, each since the request's first byte, in microseconds. Empty lines before a request do not
-/// count. Behind another request that is not finished, a request begins when its turn comes; with HTTP/2, when its head is
-/// whole. None for what did not happen: where a kept connection served there is no connecting, and where the proxy or a
-/// plugin answered there may be no upstream at all. Where the upstream was tried again, the last try counts.
+/// The times of an exchange's steps, relative to the first byte of the request, in microseconds. Empty lines before a
+/// request do not count. A pipelined request begins when its turn comes; a request over HTTP/2, when its head is
+/// complete. None for steps that did not happen: there is no connecting if a connection was reused, and possibly no
+/// upstream at all if the proxy or a plugin answered. If connecting was retried, the times are those of the last
+/// attempt.
 #[derive(Clone, Copy)]
 pub struct Timeline<'x> {
     view: &'x TimelineView,
 }
 
 impl Timeline<'_> {
-    /// The request's head was there.
+    /// The head of the request was complete.
     pub fn head_read(&self) -> Option<Duration> {
         since(self.view.head_read)
     }
 
-    /// Plugins had let the request pass, with its content where one wants it whole.
+    /// Plugins had accepted the request, with its content if one of them requested it.
     pub fn decided(&self) -> Option<Duration> {
         since(self.view.decided)
     }
 
-    /// A new connection was begun, to the upstream or its parent proxy.
+    /// A new connection to the upstream, or its parent proxy, was started.
     pub fn dial_begun(&self) -> Option<Duration> {
         since(self.view.dial_begun)
     }
 
-    /// The name was resolved: by a plugin, before [`dial_begun`](Self::dial_begun), or for the new connection. Through a
-    /// parent proxy it is the parent's name.
+    /// The name was resolved: by a plugin, before [`dial_begun`](Self::dial_begun), or for the new connection. With a
+    /// parent proxy, it is the parent's name.
     pub fn resolved(&self) -> Option<Duration> {
         since(self.view.resolved)
     }
 
-    /// The new connection was there; through a parent proxy, once that had said so.
+    /// The new connection was established; with a parent proxy, when the parent confirmed it.
     pub fn connected(&self) -> Option<Duration> {
         since(self.view.connected)
     }
 
-    /// TLS with the upstream was there, on the new connection.
+    /// The TLS handshake with the upstream was complete, on the new connection.
     pub fn secured(&self) -> Option<Duration> {
         since(self.view.secured)
     }
 
-    /// The request was sent whole. An answer may come before.
+    /// The request was sent completely. A response may arrive before.
     pub fn sent(&self) -> Option<Duration> {
         since(self.view.sent)
     }
 
-    /// The first byte of the final response was there.
+    /// The first byte of the final response arrived.
     pub fn answer_begun(&self) -> Option<Duration> {
         since(self.view.answer_begun)
     }
 
-    /// Whether the upstream's connection had served before.
+    /// Whether the upstream connection was reused.
     pub fn is_reused(&self) -> bool {
         self.view.is_reused == 1
     }

@@ -3,16 +3,16 @@
 
 use crate::abi::{self, RawWaker, code};
 use crate::guard::guarded;
-use crate::speaker::Speaker;
+use crate::log_origin::LogOrigin;
 use crate::{Error, host, waker};
 use core::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// A future, and the plugin that has spawned it.
+/// A future, and the plugin that spawned it.
 struct Spawned {
-    speaker: Speaker,
+    origin: LogOrigin,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -22,7 +22,7 @@ struct Spawned {
 /// This thread is not a worker: a thread of the plugin, [`Filter::new`](crate::Filter::new), or a unit test.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
     let spawned = Spawned {
-        speaker: Speaker::current(),
+        origin: LogOrigin::current(),
         future: Box::pin(future),
     };
     let data = Box::into_raw(Box::new(spawned));
@@ -36,7 +36,7 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
     if is_taken {
         return Ok(());
     }
-    // SAFETY: nobody has taken it.
+    // SAFETY: the host has not taken it.
     drop(unsafe { Box::from_raw(data) });
     Err(Error::new(
         "tasks can be spawned only in hooks: this thread is not a worker",
@@ -45,13 +45,13 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<(), Error> {
 
 // SAFETY, for both: `data` is a spawned future; the host calls them one after the other, `end` last.
 unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
-    let Spawned { speaker, future } = unsafe { &mut *data.cast::<Spawned>() };
+    let Spawned { origin, future } = unsafe { &mut *data.cast::<Spawned>() };
     let poll = || {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
         waker::poll_with(raw, |cx| future.as_mut().poll(cx))
     };
-    let polled = guarded(|| speaker.while_called(poll));
+    let polled = guarded(|| origin.during_call(poll));
     match polled {
         Ok(Poll::Pending) => code::PENDING,
         Ok(Poll::Ready(())) => code::PROCEED,
@@ -65,7 +65,7 @@ unsafe extern "C" fn poll(data: *mut c_void, raw: &RawWaker) -> u32 {
 unsafe extern "C" fn end(data: *mut c_void) {
     let ended = guarded(|| {
         let spawned = unsafe { Box::from_raw(data.cast::<Spawned>()) };
-        spawned.speaker.while_called(|| drop(spawned));
+        spawned.origin.during_call(|| drop(spawned));
     });
     if let Err(panic) = ended {
         crate::error!("a spawned task panicked while being dropped: {panic}");

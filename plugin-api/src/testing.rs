@@ -58,13 +58,13 @@ pub fn configured<F: Filter>(config: &str) -> Result<F, Error> {
 }
 
 /// A GET request for `url`.
-pub fn get(url: &str) -> Call {
+pub fn get(url: &str) -> TestRequest {
     request("GET", url)
 }
 
 /// A request as a client would send it; for CONNECT, `url` is `host:port`.
-pub fn request(method: &str, url: &str) -> Call {
-    Call {
+pub fn request(method: &str, url: &str) -> TestRequest {
+    TestRequest {
         request: FakeRequest::new(method, url),
         client: SocketAddr::from(([127, 0, 0, 1], 50000)),
         user: String::new(),
@@ -76,8 +76,8 @@ pub fn request(method: &str, url: &str) -> Call {
     }
 }
 
-/// A request that is about to be run.
-pub struct Call {
+/// A request to be run.
+pub struct TestRequest {
     request: FakeRequest,
     client: SocketAddr,
     user: String,
@@ -88,8 +88,8 @@ pub struct Call {
     is_certified: bool,
 }
 
-impl Call {
-    /// With one more field line.
+impl TestRequest {
+    /// Adds a field line.
     #[must_use]
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.request
@@ -98,42 +98,42 @@ impl Call {
         self
     }
 
-    /// From this client instead of 127.0.0.1.
+    /// Sets the client's address, instead of 127.0.0.1.
     #[must_use]
     pub fn client(mut self, client: SocketAddr) -> Self {
         self.client = client;
         self
     }
 
-    /// From a client that the proxy has authenticated.
+    /// Sets the user as whom the client has authenticated.
     #[must_use]
     pub fn user(mut self, name: &str) -> Self {
         self.user = name.to_owned();
         self
     }
 
-    /// From a client that has connected to this address.
+    /// Sets the local address that the client connected to.
     #[must_use]
     pub fn local_address(mut self, local: SocketAddr) -> Self {
         self.local = Some(local);
         self
     }
 
-    /// From a client that speaks TLS to the proxy, has asked for this server name, and has agreed on this protocol.
+    /// Sets the TLS session of the client with the proxy: its server name and negotiated protocol.
     #[must_use]
     pub fn client_tls(mut self, server_name: &str, protocol: &str) -> Self {
         self.client_tls = Some((server_name.to_owned(), protocol.to_owned()));
         self
     }
 
-    /// With this content, whole, for `handle_client_body`.
+    /// Sets the whole content, for `handle_client_body`.
     #[must_use]
     pub fn body(mut self, content: impl Into<Vec<u8>>) -> Self {
         self.body = Some(content.into());
         self
     }
 
-    /// Inside an intercepted tunnel to this address: what the request names is not proven, unless it is
+    /// Sends the request inside an intercepted tunnel to this address: the requested host is not proven, unless it is
     /// [`certified`](Self::certified).
     #[must_use]
     pub fn inside_tunnel_to(mut self, address: &str) -> Self {
@@ -141,7 +141,7 @@ impl Call {
         self
     }
 
-    /// The upstream's certificate is verified for the name that the client gives it.
+    /// The upstream's certificate is verified for the host that the client requests.
     #[must_use]
     pub fn certified(mut self) -> Self {
         self.is_certified = true;
@@ -149,7 +149,7 @@ impl Call {
     }
 
     /// Runs `authenticate`, `before_upstream_connection`, `handle_client_request` and, if there is a body,
-    /// `handle_client_body`, for as long as they proceed.
+    /// `handle_client_body`, as long as they proceed.
     pub fn run<F: Filter>(self, filter: &F) -> Run<'_, F> {
         let client = self.client;
         let (fake, body) = self.into_fake(client);
@@ -158,7 +158,7 @@ impl Call {
         run
     }
 
-    /// As [`run`](Self::run), on a connection that other exchanges share.
+    /// Like [`run`](Self::run), on a connection that exchanges share.
     pub fn run_on<'f, F: Filter>(self, connection: &'f Connection<'_, F>) -> Run<'f, F> {
         let (fake, body) = self.into_fake(connection.client());
         let mut run = Run::new(connection.filter(), fake, Some(connection.state()));
@@ -184,9 +184,9 @@ pub struct Run<'f, F: Filter> {
     filter: &'f F,
     table: FilterTableRef,
     state: *mut c_void,
-    /// Null if it belongs to a [`Connection`] or is not needed.
+    /// Null if the state belongs to a [`Connection`] or is not needed.
     own_connection_state: *mut c_void,
-    // A pointer, since a pending hook keeps pointers into it.
+    // A pointer, because a pending hook keeps pointers into it.
     fake: *mut Fake,
     outcome: Outcome,
 }
@@ -251,7 +251,7 @@ impl<'f, F: Filter> Run<'f, F> {
         (host, *port)
     }
 
-    /// The method that the request would be sent with.
+    /// The method that is sent to the upstream.
     pub fn method(&self) -> &str {
         &self.fake().request.method
     }
@@ -272,22 +272,22 @@ impl<'f, F: Filter> Run<'f, F> {
         self.fake().parent.as_deref()
     }
 
-    /// Who the client is.
+    /// The user of the client.
     pub fn user(&self) -> Option<&str> {
         Some(self.fake().user.as_str()).filter(|user| !user.is_empty())
     }
 
-    /// What the whole body has become, after a body hook.
+    /// The whole body, after a body hook.
     pub fn body(&self) -> &[u8] {
         &self.fake().body
     }
 
-    /// What this exchange said about request bodies, if it did.
+    /// The mode for request bodies that this exchange has set, if any.
     pub fn client_body_mode(&self) -> Option<crate::BodyMode> {
         self.fake().body_modes[0]
     }
 
-    /// What this exchange said about response bodies, if it did.
+    /// The mode for response bodies that this exchange has set, if any.
     pub fn upstream_body_mode(&self) -> Option<crate::BodyMode> {
         self.fake().body_modes[1]
     }
@@ -297,7 +297,7 @@ impl<'f, F: Filter> Run<'f, F> {
         &self.fake().request.path
     }
 
-    /// The request's first field of this name.
+    /// The first field of this name in the request.
     pub fn request_field(&self, name: &str) -> Option<&str> {
         fake::find(&self.fake().request.fields, name)
     }
@@ -310,45 +310,43 @@ impl<'f, F: Filter> Run<'f, F> {
             .map(|response| response.status)
     }
 
-    /// The response's first field of this name.
+    /// The first field of this name in the response.
     pub fn response_field(&self, name: &str) -> Option<&str> {
         fake::find(&self.fake().response.as_ref()?.fields, name)
     }
 
-    /// What was added to the line in the access log.
+    /// The fields added to the access log line.
     pub fn log_fields(&self) -> &[(String, String)] {
         &self.fake().log_fields
     }
 
-    /// Lets the response arrive and runs `handle_upstream_response`.
+    /// A response arrives: runs `handle_upstream_response`.
     pub fn response(&mut self, status: u16, fields: &[(&str, &str)]) -> &Outcome {
         unsafe { (*self.fake).response = Some(FakeResponse::new(status, fields)) };
         self.decide(Hook::HandleUpstreamResponse);
         &self.outcome
     }
 
-    /// Lets the response's whole content arrive and runs `handle_upstream_body`; [`body`](Self::body) has what became
-    /// of it.
+    /// The whole content of the response arrives: runs `handle_upstream_body`; [`body`](Self::body) has the result.
     pub fn response_body(&mut self, content: impl Into<Vec<u8>>) -> &Outcome {
         self.fake_mut().body = content.into();
         self.decide(Hook::HandleUpstreamBody);
         &self.outcome
     }
 
-    /// Lets a new connection need addresses: runs `resolve_dns`. Gives the addresses, none if the plugin leaves it
-    /// to the proxy.
+    /// A new connection needs addresses: runs `resolve_dns`. Returns the addresses; none if the plugin sets none.
     pub fn resolve(&mut self) -> &[IpAddr] {
         self.fake_mut().addresses.clear();
         self.decide(Hook::ResolveDns);
         &self.fake().addresses
     }
 
-    /// The local address to connect from, if `resolve_dns` has said one.
+    /// The local address to connect from, if `resolve_dns` has set one.
     pub fn source_address(&self) -> Option<IpAddr> {
         self.fake().source
     }
 
-    /// Lets a connection be made: runs `on_upstream_connected`.
+    /// A connection is established: runs `on_upstream_connected`.
     ///
     /// # Errors
     /// The panic message of the hook.
@@ -356,17 +354,17 @@ impl<'f, F: Filter> Run<'f, F> {
         self.notify(Hook::OnUpstreamConnected)
     }
 
-    /// Lets connecting fail for this reason: runs `on_upstream_failed`.
+    /// Connecting fails for this reason: runs `on_upstream_failed`.
     pub fn upstream_failed(&mut self, reason: &str) -> &Outcome {
         self.fake_mut().failure_reason = reason.to_owned();
         self.decide(Hook::OnUpstreamFailed);
         &self.outcome
     }
 
-    /// Lets a client speak TLS in its tunnel: runs `handle_tls_hello`, then `do_intercept`.
+    /// A client speaks TLS in its tunnel: runs `handle_tls_hello`, then `do_intercept`.
     ///
     /// # Errors
-    /// What a hook failed with, or that it closed the tunnel.
+    /// The error of a hook, or that it closed the tunnel.
     pub fn tls_hello(&mut self, server_name: &str, protocols: &str) -> Result<Interception, Error> {
         self.fake_mut().tls_hello = Some((server_name.to_owned(), protocols.to_owned()));
         self.decide(Hook::HandleTlsHello);
@@ -381,7 +379,7 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// Lets a piece of the response's content arrive; returns what would be forwarded to the client.
+    /// A piece of the response content arrives; returns what would be forwarded to the client.
     ///
     /// # Errors
     /// The error of the hook.
@@ -389,7 +387,7 @@ impl<'f, F: Filter> Run<'f, F> {
         self.pass(Hook::HandleUpstreamChunk, chunk, u32::from(end))
     }
 
-    /// Lets a piece of the request's content arrive; returns what would be forwarded to the upstream.
+    /// A piece of the request content arrives; returns what would be forwarded to the upstream.
     ///
     /// # Errors
     /// The error of the hook.
@@ -397,7 +395,7 @@ impl<'f, F: Filter> Run<'f, F> {
         self.pass(Hook::HandleClientChunk, chunk, u32::from(end))
     }
 
-    /// Lets bytes pass through a tunnel; returns what would be forwarded.
+    /// Bytes pass through a tunnel; returns what would be forwarded.
     ///
     /// # Errors
     /// The error of the hook.
@@ -409,11 +407,11 @@ impl<'f, F: Filter> Run<'f, F> {
         self.pass(Hook::HandleTunnelChunk, chunk, flags)
     }
 
-    /// Lets a WebSocket message pass; returns what would be forwarded, none if it is dropped.
-    /// [`sent_messages`](Self::sent_messages) has what the plugin sent by itself.
+    /// A WebSocket message passes; returns what would be forwarded, none if it is dropped.
+    /// [`sent_messages`](Self::sent_messages) has the messages that the plugin sent itself.
     ///
     /// # Errors
-    /// What the hook failed with; also, that it replaced the message with something its kind does not allow.
+    /// The error of the hook, or that its replacement is not valid for the kind of message.
     pub fn websocket_message(
         &mut self,
         from: Direction,
@@ -434,7 +432,7 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// The WebSocket messages that the plugin has sent by itself, in order, each with the side that would get it.
+    /// The WebSocket messages that the plugin sent itself, in order, each with its destination.
     pub fn sent_messages(&self) -> &[(Direction, MessageKind, Vec<u8>)] {
         &self.fake().sent
     }
@@ -444,7 +442,7 @@ impl<'f, F: Filter> Run<'f, F> {
             .map(Option::unwrap_or_default)
     }
 
-    /// What goes on in place of the data; none if the hook has not even emitted something empty.
+    /// The data to forward; `None` if the hook has emitted nothing, not even an empty replacement.
     fn call_with(&mut self, hook: Hook, data: &[u8], flags: u32) -> Result<Option<Vec<u8>>, Error> {
         if !self.is_wanted(hook) {
             return Ok(Some(data.to_vec()));
@@ -461,12 +459,12 @@ impl<'f, F: Filter> Run<'f, F> {
         }
     }
 
-    /// The address that `on_upstream_connected` and later hooks see of the upstream.
+    /// Sets the upstream's address, for `on_upstream_connected` and later hooks.
     pub fn set_upstream_address(&mut self, address: SocketAddr) {
         self.fake_mut().upstream_address = Some(address);
     }
 
-    /// What the exchange comes to, in place of what [`access_log`](Self::access_log) makes of what has happened.
+    /// Sets the summary of the exchange, instead of the one that [`access_log`](Self::access_log) derives.
     pub fn end_as(
         &mut self,
         status: Option<u16>,
@@ -491,8 +489,8 @@ impl<'f, F: Filter> Run<'f, F> {
         });
     }
 
-    /// Ends the exchange: runs `on_access_log`. Unless [`end_as`](Self::end_as) says otherwise, the client was given
-    /// the plugin's reply, or else the response, and no bytes were counted.
+    /// Ends the exchange: runs `on_access_log`. Unless [`end_as`](Self::end_as) has set another summary, the client got
+    /// the plugin's reply or else the response, and no bytes were counted.
     ///
     /// # Errors
     /// The panic message of the hook.

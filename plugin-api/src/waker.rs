@@ -1,8 +1,8 @@
 //! Wakers across the boundary, in both directions.
 //!
-//! Lent for one poll a waker costs nothing; only a future that keeps it pays for a clone, which is made and dropped
-//! by the side that the waker belongs to. A waker may be of the author's making and panic: its owner reports that, and
-//! nothing of it crosses. In place of one that cannot be cloned the host keeps the one that the task is polled with.
+//! Lending a waker for one poll has no cost; only a future that keeps it pays for a clone, which is made and dropped by
+//! the side that the waker belongs to. A waker may be of the author's making and panic: its owner reports that, and the
+//! panic does not cross. Instead of a waker that cannot be cloned, the host keeps the one that polls the task.
 #![expect(unsafe_code, reason = "a waker is a pointer and a table of functions")]
 
 use crate::abi::{self, WakerTable, WakerTableRef};
@@ -18,11 +18,11 @@ static LENT: RawWakerVTable = RawWakerVTable::new(clone, wake_by_ref, wake_by_re
 static OWNED: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_owned);
 
 thread_local! {
-    /// What the task is polled with that runs on this thread; null while none does.
+    /// The waker of the task that is being polled on this thread; null without one.
     static POLLED_WITH: Cell<*const abi::RawWaker> = const { Cell::new(ptr::null()) };
 }
 
-/// `waker` in the form that crosses the boundary; valid for as long as it is borrowed.
+/// Converts `waker` to the form that crosses the boundary; valid for as long as it is borrowed.
 pub fn lend(waker: &Waker) -> abi::RawWaker {
     abi::RawWaker {
         data: ptr::from_ref(waker).cast(),
@@ -72,7 +72,7 @@ fn report(what: &str, panic: &str) {
     crate::error!("a waker panicked in its {what}: {panic}");
 }
 
-/// An owned waker of the task that runs on this thread; null if none does.
+/// An owned waker of the task that is being polled on this thread; null without one.
 #[cold]
 fn stand_in() -> *const c_void {
     let polled_with = POLLED_WITH.try_with(Cell::get).unwrap_or(ptr::null());
@@ -91,23 +91,23 @@ pub(crate) fn poll_with<T>(raw: &abi::RawWaker, poll: impl FnOnce(&mut Context<'
     struct Restored(*const abi::RawWaker);
     impl Drop for Restored {
         fn drop(&mut self) {
-            // Gone only while the thread ends.
+            // Missing only while the thread ends.
             let _ = POLLED_WITH.try_with(|with| with.set(self.0));
         }
     }
     let outer = POLLED_WITH.try_with(|with| with.replace(raw));
     let _restored = Restored(outer.unwrap_or(ptr::null()));
-    // SAFETY: nothing of the context outlives this call, but for clones.
+    // SAFETY: nothing of the context outlives this call, except clones.
     let waker = unsafe { lent(raw) };
     poll(&mut Context::from_waker(&waker))
 }
 
-/// Whether this is the waker that the running task is polled with itself, and none of a combinator's.
+/// Whether this is the waker of the running task, rather than one of a combinator.
 pub(crate) fn is_lent(waker: &Waker) -> bool {
     ptr::eq(waker.vtable(), &LENT)
 }
 
-/// In place of a waker: nobody has to be woken.
+/// A waker that wakes nothing.
 pub(crate) fn nobody() -> abi::RawWaker {
     abi::RawWaker {
         data: ptr::null(),
@@ -115,11 +115,11 @@ pub(crate) fn nobody() -> abi::RawWaker {
     }
 }
 
-/// A waker for as long as `waker` is lent: a poll at most.
+/// A waker for as long as `waker` is lent: one poll at most.
 ///
 /// # Safety
-/// `waker` is what its table's functions take, and lives for as long as the result is used. Clones of the result are
-/// on their own.
+/// `waker` is valid for the functions of its table, and lives for as long as the result is used. Clones of the result
+/// are independent.
 pub unsafe fn lent(waker: &abi::RawWaker) -> ManuallyDrop<Waker> {
     let data = ptr::from_ref(waker).cast();
     // SAFETY: `LENT` takes the address of an `abi::RawWaker` and never frees it; the caller promises the rest.
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// A waker that no one can clone.
+    /// A waker that cannot be cloned.
     fn unclonable() -> Waker {
         static TABLE: RawWakerVTable =
             RawWakerVTable::new(|_| panic!("in clone"), |_| {}, |_| {}, |_| {});
@@ -203,7 +203,7 @@ mod tests {
 
     fn across(waker: &Waker) -> Waker {
         let raw = lend(waker);
-        // SAFETY: the clone is on its own.
+        // SAFETY: the clone is independent.
         (*unsafe { lent(&raw) }).clone()
     }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_cloned_is_replaced_by_the_waker_of_the_task() {
+    fn an_unclonable_waker_is_replaced_by_that_of_the_task() {
         struct Counts(AtomicUsize);
         impl Wake for Counts {
             fn wake(self: Arc<Self>) {
@@ -242,7 +242,7 @@ mod tests {
         clone.wake();
         another.wake();
         assert_eq!(task.0.load(Ordering::Relaxed), 2);
-        // Nobody is polled here: it wakes nobody, and can be used all the same.
+        // Nothing is polled here: it wakes nothing, but can be used.
         across(&unclonable()).wake();
     }
 }

@@ -67,7 +67,7 @@ pub trait WebRoutes: Sized + Send + Sync + 'static {
     /// Called once, before the first request; may block.
     ///
     /// # Errors
-    /// An error keeps the proxy from starting, with its text.
+    /// An error prevents startup, with its message.
     fn new(config: Self::Config) -> Result<Self, Error>;
 
     /// The routes of this plugin. Called once, after [`new`](Self::new). An invalid pattern, or a pattern that another
@@ -167,8 +167,8 @@ impl<W: WebRoutes> Table<W> {
     pub(crate) const REF: WebTableRef = WebTableRef(Self::TABLE.as_prefix());
 }
 
-/// The answer to one request, under way.
-struct Serving {
+/// The response to a request, in progress.
+struct RequestTask {
     view: WebView,
     future: Pin<Box<dyn Future<Output = Result<(), Error>>>>,
 }
@@ -181,12 +181,12 @@ unsafe extern "C" fn create<W: WebRoutes>(config: RStr<'_>, errors: &ErrorSink) 
 }
 
 unsafe extern "C" fn routes<W: WebRoutes>(plugin: *mut c_void, sink: &RouteSink) -> u32 {
-    let told = called::<W, _>(|| {
+    let listed = called::<W, _>(|| {
         for route in unsafe { &*plugin.cast::<W>() }.routes() {
             unsafe { (sink.add)(sink.context, &route.view()) };
         }
     });
-    match told {
+    match listed {
         Ok(()) => 0,
         Err(panic) => {
             let plugin = std::any::type_name::<W>();
@@ -209,13 +209,13 @@ unsafe extern "C" fn serve<W: WebRoutes>(plugin: *mut c_void, view: &WebView) ->
                 Box::pin(async move { plugin.handle_websocket(&mut socket).await })
             }
         };
-        Box::into_raw(Box::new(Serving { view, future }))
+        Box::into_raw(Box::new(RequestTask { view, future }))
     });
-    made.map_or(ptr::null_mut(), <*mut Serving>::cast)
+    made.map_or(ptr::null_mut(), <*mut RequestTask>::cast)
 }
 
 unsafe extern "C" fn poll<W: WebRoutes>(task: *mut c_void, raw: &RawWaker) -> u32 {
-    let serving = unsafe { &mut *task.cast::<Serving>() };
+    let serving = unsafe { &mut *task.cast::<RequestTask>() };
     let served = called::<W, _>(|| {
         #[cfg(feature = "tokio")]
         let _entered = crate::runtime::enter();
@@ -234,6 +234,6 @@ unsafe extern "C" fn poll<W: WebRoutes>(task: *mut c_void, raw: &RawWaker) -> u3
 
 unsafe extern "C" fn end<W: WebRoutes>(task: *mut c_void) {
     report_panicked_end::<W>(called::<W, _>(|| {
-        drop(unsafe { Box::from_raw(task.cast::<Serving>()) });
+        drop(unsafe { Box::from_raw(task.cast::<RequestTask>()) });
     }));
 }

@@ -1,22 +1,22 @@
 //! A WebSocket message as plugins see it (RFC 6455).
 //!
-//! Numbers of kinds are the opcodes of §11.8, on both sides of the boundary. Frames, masks and the opening handshake are
-//! the proxy's: a plugin gets whole messages, and what it sends is framed for it. Plugins with WebSockets of their own find
-//! those things in [`utilities`](crate::utilities).
+//! The numbers of kinds are the opcodes of §11.8, on both sides of the boundary. The proxy handles frames, masks and
+//! the opening handshake: a plugin receives and sends whole messages. Plugins that implement WebSocket themselves find
+//! tools in [`utilities`](crate::utilities).
 
 pub use proxy_websocket::{MessageKind, close_data};
 
 use crate::Direction;
 
-/// A WebSocket message, whole.
+/// A whole WebSocket message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WebSocketMessage<'x> {
-    /// Who sends it.
+    /// The side that sent it.
     pub from: Direction,
-    /// What it is.
+    /// Its kind.
     pub kind: MessageKind,
-    /// What it says.
+    /// Its content.
     pub data: &'x [u8],
 }
 
@@ -25,7 +25,7 @@ impl<'x> WebSocketMessage<'x> {
         Self { from, kind, data }
     }
 
-    /// What a text says; none for every other kind.
+    /// The text; none for other kinds.
     pub fn text(&self) -> Option<&'x str> {
         match self.kind {
             MessageKind::Text => std::str::from_utf8(self.data).ok(),
@@ -33,7 +33,7 @@ impl<'x> WebSocketMessage<'x> {
         }
     }
 
-    /// The code of a Close that has one (RFC 6455 §7.4); none for every other kind.
+    /// The code of a Close, if it has one (RFC 6455 §7.4); none for other kinds.
     pub fn close_code(&self) -> Option<u16> {
         match (self.kind, self.data) {
             (MessageKind::Close, [high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
@@ -41,7 +41,7 @@ impl<'x> WebSocketMessage<'x> {
         }
     }
 
-    /// The reason of a Close, possibly empty; none for every other kind.
+    /// The reason of a Close, possibly empty; none for other kinds.
     pub fn close_reason(&self) -> Option<&'x str> {
         match self.kind {
             MessageKind::Close => std::str::from_utf8(self.data.get(2..).unwrap_or_default()).ok(),

@@ -148,7 +148,7 @@ impl Filter for Decides {
 }
 
 #[test]
-fn a_written_pair_waits_only_when_the_first_asks_for_it() {
+fn the_async_version_runs_only_if_the_sync_one_requests_it() {
     let filter: Decides = testing::configured("on = ''").unwrap();
     assert_eq!(
         testing::get("http://a/cached").run(&filter).outcome(),
@@ -159,7 +159,7 @@ fn a_written_pair_waits_only_when_the_first_asks_for_it() {
 }
 
 #[test]
-fn failures_say_why() {
+fn failures_have_a_reason() {
     for (on, expected) in [
         ("panic", "panicked: boom"),
         ("error", "invalid digit found in string"),

@@ -112,7 +112,7 @@ fn frame_error(error: &io::Error) -> Option<FrameError> {
 }
 
 #[test]
-fn speaks_with_somebody_elses_server() {
+fn works_with_another_implementation() {
     let (url, server) = server(|mut peer| {
         peer.open(b"");
         let mut socket = WebSocket::from_raw_socket(peer.stream, Role::Server, None);
@@ -157,7 +157,7 @@ fn speaks_with_somebody_elses_server() {
 }
 
 #[test]
-fn asks_for_what_the_url_and_the_headers_say() {
+fn requests_the_url_with_the_headers() {
     let (url, server) = server(|mut peer| peer.request());
     let headers = [
         ("Authorization", "Bearer x"),
@@ -176,7 +176,7 @@ fn asks_for_what_the_url_and_the_headers_say() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_told() {
+fn an_invalid_response_is_reported() {
     let too_long = format!("HTTP/1.1 101 OK\r\nA: {}", "x".repeat(20_000));
     for (answer, expected) in [
         (
@@ -209,7 +209,7 @@ fn an_answer_that_is_none_is_told() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_not_waited_for() {
+fn a_silent_server_times_out() {
     // Until the client goes.
     let (url, server) = server(|mut peer| while peer.receive() {});
     let limit = Duration::from_millis(50);
@@ -256,7 +256,7 @@ fn pings_are_answered_between_the_fragments_of_a_message() {
 }
 
 #[test]
-fn what_a_server_says_before_its_own_close_is_still_received() {
+fn messages_before_the_servers_close_are_received() {
     let (url, server) = server(|mut peer| {
         peer.open(&WebsocketFrame::text("first").build());
         let close = plain(peer.frame());
@@ -285,7 +285,7 @@ fn what_a_server_says_before_its_own_close_is_still_received() {
 }
 
 #[test]
-fn a_server_that_breaks_the_protocol_is_told_with_which_code() {
+fn a_protocol_error_is_answered_with_its_code() {
     for (bytes, expected) in [
         (&b"\x81\x81maskx"[..], FrameError::Masked),
         (b"\xc1\x00", FrameError::Reserved),
@@ -312,7 +312,7 @@ fn a_server_that_breaks_the_protocol_is_told_with_which_code() {
 }
 
 #[test]
-fn a_server_that_leaves_without_a_close_is_an_error() {
+fn a_disconnect_without_a_close_is_an_error() {
     let (url, server) = server(|mut peer| peer.open(b"\x81\x05hel"));
     let mut client = connect(&url);
     let error = client.receive().unwrap_err();
@@ -325,7 +325,7 @@ fn a_server_that_leaves_without_a_close_is_an_error() {
 }
 
 #[test]
-fn a_message_that_is_late_can_be_waited_for_again() {
+fn receiving_can_be_retried_after_a_timeout() {
     let (url, server) = server(|mut peer| {
         peer.open(b"\x81\x05hel");
         let go_on = plain(peer.frame());
@@ -350,7 +350,7 @@ fn a_message_that_is_late_can_be_waited_for_again() {
 }
 
 #[test]
-fn what_nobody_may_send_is_not_sent() {
+fn invalid_frames_are_not_sent() {
     let (url, server) = server(|mut peer| {
         peer.open(b"");
         [(); 3].map(|()| plain(peer.frame()))

@@ -47,7 +47,7 @@ const MISTAKES: [(&str, &[&str]); 11] = [
     ),
     (
         "sync_and_async",
-        &["`handle_client_request` is written twice"],
+        &["`handle_client_request` is defined twice"],
     ),
 ];
 

@@ -1,7 +1,6 @@
-//! Names and values: what a message, a reply and a line of the log may have, and what the proxy alone writes.
+//! Names and values that messages, replies and log lines may contain, and the fields that only the proxy writes.
 
-/// The fields that only the proxy writes: those that frame a message, Host, and what is meant for one connection. In
-/// lower case.
+/// The fields that only the proxy writes: framing fields, Host, and connection-specific fields. In lower case.
 pub const HOST_OWNED: [&str; 10] = [
     "connection",
     "content-length",
@@ -15,14 +14,14 @@ pub const HOST_OWNED: [&str; 10] = [
     "upgrade",
 ];
 
-/// The most fields that plugins may add to the log line of one exchange.
+/// The maximum number of fields that plugins may add to the log line of an exchange.
 pub const MAX_LOG_FIELDS: usize = 64;
 
-/// The most addresses that plugins may give the upstream of one exchange.
+/// The maximum number of addresses that plugins may set for the upstream of an exchange.
 pub const MAX_ADDRESSES: usize = 64;
 
-/// Whether only the proxy writes the field of this name: it frames the message, says whom it is for, or is meant for one
-/// connection. An edit of such a field is refused.
+/// Whether only the proxy writes the field of this name: it concerns framing, the host, or a single connection. Edits
+/// of such fields are rejected.
 ///
 /// ```
 /// # use plugin_contract as plugin_api;
@@ -36,7 +35,7 @@ pub fn is_host_owned(name: &str) -> bool {
         .any(|owned| owned.eq_ignore_ascii_case(name))
 }
 
-/// Whether a text is a token, as names of fields and methods are (RFC 9110 §5.6.2).
+/// Whether a text is a token, like the names of fields and methods (RFC 9110 §5.6.2).
 ///
 /// ```
 /// # use plugin_contract as plugin_api;
@@ -50,13 +49,13 @@ pub fn is_token(text: impl AsRef<[u8]>) -> bool {
     !text.is_empty() && text.iter().all(|&byte| is_token_byte(byte))
 }
 
-/// Whether `byte` may stand in a token.
+/// Whether a token may contain `byte`.
 #[inline]
 pub const fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
 }
 
-/// Whether a text may be the value of a field (RFC 9110 §5.5): no control characters but tabs, and no space at either
+/// Whether a text is a valid field value (RFC 9110 §5.5): no control characters except tabs, and no space at either
 /// end. May be empty.
 ///
 /// ```
@@ -71,19 +70,20 @@ pub fn is_field_value(value: impl AsRef<[u8]>) -> bool {
     is_text(value) && value.trim_ascii().len() == value.len()
 }
 
-/// Whether a text cannot end its line: no control characters but tabs. A reason phrase has to be such a text.
+/// Whether a text contains no control characters except tabs, so that it cannot end its line. Reason phrases must be
+/// such texts.
 #[inline]
 pub fn is_text(text: impl AsRef<[u8]>) -> bool {
     let may_stand = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     text.as_ref().iter().all(may_stand)
 }
 
-/// Whether a text may name who the client is: no control characters.
+/// Whether a text is a valid user name: no control characters.
 pub fn is_user_name(name: &str) -> bool {
     !name.chars().any(char::is_control)
 }
 
-/// Whether a text may name what a plugin adds to a line of the log: visible ASCII characters without `=`.
+/// Whether a text is a valid key for a log field: visible ASCII characters without `=`.
 pub fn is_log_key(key: &str) -> bool {
     let may_stand = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
     !key.is_empty() && key.bytes().all(may_stand)
@@ -96,8 +96,8 @@ pub fn final_status(status: u32) -> Option<u16> {
         .filter(|status| (200..=599).contains(status))
 }
 
-/// Whether a response of this status has content. An edit may not change that: the body would be left without its frame,
-/// or the frame without its body (RFC 9112 §6.3).
+/// Whether a response of this status has content. An edit may not change that, because the framing of the body is fixed
+/// (RFC 9112 §6.3).
 pub fn has_content(status: u16) -> bool {
     !matches!(status, 204 | 304)
 }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_end_its_line() {
+    fn a_field_value_cannot_end_its_line() {
         for value in [&b""[..], b"a", b"a\tb c", b"\xff\x80"] {
             assert!(is_field_value(value), "{value:?}");
         }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_proxy_writes_is_known_in_any_case() {
+    fn host_owned_fields_are_recognised_in_any_case() {
         for name in HOST_OWNED {
             assert!(is_token(name) && is_host_owned(&name.to_ascii_uppercase()));
         }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_key_cannot_be_taken_for_more_than_one() {
+    fn a_log_key_is_a_single_word() {
         assert!(is_log_key("a.b-c"));
         for key in ["", "a b", "a=b", "a\n", "\u{fc}"] {
             assert!(!is_log_key(key), "{key:?}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_status_is_no_interim_one() {
+    fn a_final_status_is_not_interim() {
         for (number, status) in [
             (199, None),
             (200, Some(200)),

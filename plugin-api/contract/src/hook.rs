@@ -1,126 +1,126 @@
-//! The hooks, in one table: in the order in which they happen, which is the order of their bits.
+//! All hooks, in one table: in the order in which they are called, which is the order of their bits.
 //!
-//! A new hook is a new row at the end of [`hooks!`](crate::hooks); numbers that are in use never change. From the rows
-//! follow the bits that cross the boundary, the sets and the dispatch of plugin-api, what the documentation of `Filter`
-//! says a hook may do, and what the proxy and the test kit let it do.
+//! A new hook is a new row at the end of [`hooks!`](crate::hooks); existing numbers never change. The rows determine
+//! the bits that cross the boundary, the sets and the dispatch of plugin-api, the permissions in the documentation of
+//! `Filter`, and what the proxy and the test kit permit.
 
 /// Calls the macro `$each` with all rows: documentation, name of the variant, constant, function, [`Kind`] (with the
-/// async twin where there is one), and each [`Permission`].
+/// async version if there is one), and each [`Permission`].
 #[macro_export]
 macro_rules! hooks {
     ($each:ident) => {
         $each! {
             /// A client has connected.
             OnClientConnection ON_CLIENT_CONNECTION on_client_connection: BeginsConnection [Close]
-            /// Who the client is, and whether it may use the proxy.
+            /// Authenticates and authorizes the client.
             Authenticate AUTHENTICATE authenticate: Decides(authenticate_async)
                 [SetUser EditRequest SetUpstream SetClientBody SetUpstreamBody Reply Close]
-            /// Before an upstream is looked for.
+            /// Before connecting to the upstream.
             BeforeUpstreamConnection BEFORE_UPSTREAM_CONNECTION before_upstream_connection:
                 Decides(before_upstream_connection_async)
                 [EditRequest SetUpstream SetClientBody SetUpstreamBody Reply Close]
-            /// The request as it will be sent.
+            /// The request is about to be sent.
             HandleClientRequest HANDLE_CLIENT_REQUEST handle_client_request: Decides(handle_client_request_async)
                 [EditRequest SetUpstream SetClientBody SetUpstreamBody Reply Close]
-            /// The first TLS message inside of a tunnel.
+            /// The ClientHello inside a tunnel.
             HandleTlsHello HANDLE_TLS_HELLO handle_tls_hello: Decides(handle_tls_hello_async) [Close]
-            /// Whether the TLS of a tunnel ends at the proxy.
+            /// Whether to intercept a tunnel.
             DoIntercept DO_INTERCEPT do_intercept: Intercepts []
-            /// The request's whole content.
+            /// The whole content of the request.
             HandleClientBody HANDLE_CLIENT_BODY handle_client_body: Decides(handle_client_body_async)
                 [EditRequest ReplaceContent SetUpstream SetUpstreamBody Reply Close]
             /// A new upstream connection needs addresses.
             ResolveDns RESOLVE_DNS resolve_dns: Decides(resolve_dns_async) [SetAddresses Reply Close]
-            /// There is an upstream connection.
+            /// The exchange has an upstream connection.
             OnUpstreamConnected ON_UPSTREAM_CONNECTED on_upstream_connected: Observes []
-            /// None could be made.
+            /// Connecting failed.
             OnUpstreamFailed ON_UPSTREAM_FAILED on_upstream_failed: Decides(on_upstream_failed_async)
                 [SetUpstream Retry Reply Close]
-            /// Each piece of the request's content.
+            /// A piece of the request content.
             HandleClientChunk HANDLE_CLIENT_CHUNK handle_client_chunk: PassesContent [ReplaceData Close]
             /// The trailer section of the request.
             HandleClientTrailers HANDLE_CLIENT_TRAILERS handle_client_trailers: PassesTrailers [EditTrailers]
             /// The head of the final response.
             HandleUpstreamResponse HANDLE_UPSTREAM_RESPONSE handle_upstream_response:
                 Decides(handle_upstream_response_async) [EditResponse SetUpstreamBody Reply Close]
-            /// The response's whole content.
+            /// The whole content of the response.
             HandleUpstreamBody HANDLE_UPSTREAM_BODY handle_upstream_body: Decides(handle_upstream_body_async)
                 [EditResponse ReplaceContent Reply Close]
-            /// Each piece of the response's content.
+            /// A piece of the response content.
             HandleUpstreamChunk HANDLE_UPSTREAM_CHUNK handle_upstream_chunk: PassesContent [ReplaceData Close]
             /// The trailer section of the response.
             HandleUpstreamTrailers HANDLE_UPSTREAM_TRAILERS handle_upstream_trailers: PassesTrailers [EditTrailers]
-            /// Bytes of a tunnel, either way.
+            /// Bytes of a tunnel, in either direction.
             HandleTunnelChunk HANDLE_TUNNEL_CHUNK handle_tunnel_chunk: PassesBytes [ReplaceData Close]
-            /// A WebSocket message, either way.
+            /// A WebSocket message, in either direction.
             HandleWebSocketMessage HANDLE_WEBSOCKET_MESSAGE handle_websocket_message: PassesMessage
                 [ReplaceData SendMessages Close]
-            /// The exchange is over and about to be logged.
+            /// The exchange has ended and is about to be logged.
             OnAccessLog ON_ACCESS_LOG on_access_log: Logs []
-            /// The upstream connection was given up or went back to the pool.
+            /// The upstream connection was closed or returned to the pool.
             OnUpstreamConnectionClose ON_UPSTREAM_CONNECTION_CLOSE on_upstream_connection_close: Observes []
-            /// The client's connection is over.
+            /// The client connection has ended.
             OnClientConnectionClose ON_CLIENT_CONNECTION_CLOSE on_client_connection_close: EndsConnection []
         }
     };
 }
 
-/// How a hook is called, and what it may answer.
+/// How a hook is called, and what it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Of a client connection rather than an exchange: proceed or close.
+    /// For a client connection rather than an exchange: proceed or close.
     BeginsConnection,
-    /// Of a client connection: nothing to answer.
+    /// For a client connection: returns nothing.
     EndsConnection,
-    /// An outcome; may be async, as its twin.
+    /// Returns an outcome; may be async.
     Decides,
-    /// Whether the TLS of a tunnel ends at the proxy.
+    /// Whether to intercept a tunnel.
     Intercepts,
-    /// Given a piece of content: what goes on in its place.
+    /// Gets a piece of content; returns what to forward.
     PassesContent,
-    /// Given bytes of a tunnel: what goes on in their place.
+    /// Gets bytes of a tunnel; returns what to forward.
     PassesBytes,
-    /// Given a WebSocket message: what goes on in its place.
+    /// Gets a WebSocket message; returns what to forward.
     PassesMessage,
-    /// Given a trailer section: nothing to answer.
+    /// Gets a trailer section; returns nothing.
     PassesTrailers,
-    /// Nothing to answer.
+    /// Returns nothing.
     Observes,
-    /// Whether a line is written to the access log.
+    /// Whether to write the access log line.
     Logs,
 }
 
-/// What a hook may do. Every hook of an exchange may read it and add to its line in the access log.
+/// What a hook may do. Every hook of an exchange may read it and add to its access log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Permission {
-    /// Name the user.
+    /// Set the user.
     SetUser,
     /// Edit method, path, host and fields of the request.
     EditRequest,
     /// Edit status and fields of the response.
     EditResponse,
-    /// Edit the trailer section that passes.
+    /// Edit the trailer section.
     EditTrailers,
     /// Replace the whole content.
     ReplaceContent,
-    /// Replace or drop the data that passes.
+    /// Replace or drop the data.
     ReplaceData,
-    /// Send WebSocket messages of its own.
+    /// Send WebSocket messages.
     SendMessages,
-    /// Choose the upstream, its scheme, and a parent proxy.
+    /// Set the upstream, its scheme, and a parent proxy.
     SetUpstream,
-    /// Say where the upstream's name leads, and where to connect from.
+    /// Set the addresses of the upstream, and the source address.
     SetAddresses,
-    /// Say how the plugin wants the request's body.
+    /// Set the plugin's mode for the request body.
     SetClientBody,
-    /// Say how the plugin wants the response's body.
+    /// Set the plugin's mode for the response body.
     SetUpstreamBody,
-    /// Connect again.
+    /// Retry connecting.
     Retry,
-    /// Answer the client.
+    /// Reply to the client.
     Reply,
-    /// Close the client's connection.
+    /// Close the client connection.
     Close,
 }
 
@@ -129,7 +129,7 @@ macro_rules! table {
         $(#[$doc:meta])*
         $hook:ident $constant:ident $function:ident: $kind:ident $(($twin:ident))? [$($permission:ident)*]
     )+) => {
-        /// A moment at which plugins are called. Its number is its place among all of them.
+        /// A hook. Its number is its position among all hooks.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Hook {
@@ -137,7 +137,7 @@ macro_rules! table {
         }
 
         impl Hook {
-            /// All hooks, in the order in which they happen.
+            /// All hooks, in the order in which they are called.
             pub const ALL: [Self; NAMES.len()] = [$(Self::$hook),+];
 
             /// How it is called.
@@ -148,7 +148,7 @@ macro_rules! table {
             }
         }
 
-        /// The hooks' names, indexed by number.
+        /// The names of the hooks, indexed by number.
         pub const NAMES: [&str; [$(stringify!($function)),+].len()] = [$(stringify!($function)),+];
 
         /// For each hook, a bit for each permission.
@@ -159,34 +159,34 @@ macro_rules! table {
 hooks!(table);
 
 impl Hook {
-    /// How many there are.
+    /// The number of hooks.
     pub const COUNT: usize = NAMES.len();
 
-    /// The hook with this number; none that this version does not know.
+    /// The hook with this number; `None` if this version does not know it.
     #[inline]
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.get(number as usize).copied()
     }
 
-    /// Its bit in a plugin's declaration.
+    /// Its bit in the declaration of a plugin.
     #[inline]
     pub const fn bit(self) -> u64 {
         1 << self as u8
     }
 
-    /// The name that authors know it by.
+    /// The name of its function.
     #[inline]
     pub const fn name(self) -> &'static str {
         NAMES[self as usize]
     }
 
-    /// Whether it may do that.
+    /// Whether it has this permission.
     #[inline]
     pub const fn may(self, permission: Permission) -> bool {
         PERMISSIONS[self as usize] >> permission as u8 & 1 == 1
     }
 
-    /// Whether it may be async.
+    /// Whether it has an async version.
     pub const fn has_twin(self) -> bool {
         matches!(self.kind(), Kind::Decides)
     }
@@ -197,9 +197,9 @@ mod tests {
     use super::{Hook, Kind, Permission};
 
     #[test]
-    fn numbers_that_are_in_use_never_change() {
+    fn existing_numbers_never_change() {
         let names: Vec<&str> = Hook::ALL.iter().map(|hook| hook.name()).collect();
-        // Built libraries have these numbers: a new hook goes to the end.
+        // Existing libraries have these numbers: a new hook goes to the end.
         let in_use = [
             "on_client_connection",
             "authenticate",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_fit_what_a_hook_can_answer() {
+    fn permissions_match_the_kind_of_hook() {
         for hook in Hook::ALL {
             let passes = [Kind::PassesContent, Kind::PassesBytes, Kind::PassesMessage];
             let passes_data = passes.contains(&hook.kind());

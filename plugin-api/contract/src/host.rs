@@ -42,11 +42,10 @@ impl std::error::Error for HostInvalid {}
 /// assert!(canonical_host("127.1").is_err() && canonical_host("a.example:80").is_err());
 /// # Ok::<(), plugin_api::HostInvalid>(())
 /// ```
-///
 /// # Errors
-/// Everything else, as the proxy refuses it in a request: an empty text or label, a port, user information, spaces,
-/// percent-encoding, zones, numbers that some resolver takes for an address (`127.1`, `0x7f000001`, `0177.0.0.1`), and
-/// names that are not ASCII (write those as `xn--…`).
+/// All other texts, which the proxy refuses in requests as well: an empty text or label, a port, user information,
+/// spaces, percent-encoding, zones, numbers that some resolver takes for an address (`127.1`, `0x7f000001`,
+/// `0177.0.0.1`), and names that are not ASCII (write those as `xn--…`).
 pub fn canonical_host(host: &str) -> Result<Cow<'_, str>, HostInvalid> {
     if !is_host(host) {
         return Err(HostInvalid);
@@ -62,7 +61,7 @@ pub fn canonical_host(host: &str) -> Result<Cow<'_, str>, HostInvalid> {
     })
 }
 
-/// Whether a text names a host, in its canonical form or another: whether [`canonical_host`] would have it.
+/// Whether a text is a host, in its canonical form or another: whether [`canonical_host`] accepts it.
 #[inline]
 pub fn is_host(host: &str) -> bool {
     match without_brackets(host) {
@@ -72,8 +71,8 @@ pub fn is_host(host: &str) -> bool {
     }
 }
 
-/// The address that a connection to `address` leads to: IPv4 out of IPv6 (RFC 4291 §2.5.5.2), and loopback for the
-/// unspecified address, which is what systems connect to.
+/// The address that a connection to `address` leads to: the IPv4 address of a mapped one (RFC 4291 §2.5.5.2), and
+/// loopback for the unspecified address, which is what systems connect to.
 pub fn canonical_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -98,7 +97,8 @@ fn is_address<A: FromStr>(text: &str) -> bool {
     text.parse::<A>().is_ok()
 }
 
-/// Letters in labels; an empty label would be another spelling of a name to some resolvers. One dot may end the name.
+/// Checks the labels; some resolvers would treat a name with an empty label as another spelling. One final dot is
+/// allowed.
 fn is_name(host: &str) -> bool {
     let mut before = b'.';
     let are_labels = host.bytes().all(|byte| {
@@ -188,21 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn the_deprecated_ipv4_in_ipv6_is_no_ipv4() {
+    fn the_deprecated_ipv4_compatible_form_is_ipv6() {
         let host = canonical_host("::127.0.0.1").unwrap();
         assert!(host.contains(':'));
         assert_eq!(canonical_host("::7f00:1").unwrap(), host);
     }
 
     #[test]
-    fn the_canonical_form_is_its_own_and_borrowed() {
+    fn canonical_text_is_unchanged_and_borrowed() {
         for host in ["a.example", "127.0.0.1", "2001:db8::1", "::1"] {
             assert!(matches!(canonical_host(host), Ok(Cow::Borrowed(same)) if same == host));
         }
     }
 
     #[test]
-    fn what_names_no_host_is_refused() {
+    fn invalid_hosts_are_refused() {
         for text in [
             "",
             ".",

@@ -1,11 +1,10 @@
 //! What the proxy and its plugins agree on, without code of either.
 //!
-//! The proxy, the test kit, the attribute `#[filter]` and the plugins all have to give the same answer to these
-//! questions: which hooks there are, what each of them may do, which fields only the proxy writes, which names and values
-//! a message may have, and how hosts and ports are written. Each answer stands here, once. No dependencies, no sockets, no
-//! `unsafe`.
+//! The proxy, the test kit, the attribute `#[filter]` and the plugins must agree on: which hooks exist, what each of
+//! them may do, which fields only the proxy writes, which names and values a message may contain, and how hosts and
+//! ports are written. Each rule is defined here, once. No dependencies, no sockets, no `unsafe`.
 //!
-//! Authors find all of it in `proxy-plugin-api`, which exports it again.
+//! `proxy-plugin-api` re-exports all of it for authors.
 
 pub mod authority;
 pub mod field;

@@ -1,11 +1,11 @@
 //! The `#[filter]` attribute.
 //!
-//! Reads the names of the functions in an `impl Filter for …` block and adds the items that follow from them. It
-//! works on bare tokens: all it needs is the word after `fn` and `type`, and a plugin's build stays free of a
-//! parser. What the functions look like is left to the compiler, which checks them against the trait. What it writes
-//! names nothing of plugin-api but through the trait, so that a crate may give that any name.
+//! Reads the names of the functions in an `impl Filter for …` block and adds the items that follow from them. It works
+//! on bare tokens: it needs only the word after `fn` and `type`, so a plugin's build needs no parser. The compiler
+//! checks the functions themselves against the trait. The generated code refers to plugin-api only through the trait,
+//! so that a crate may rename plugin-api.
 //!
-//! Each mistake that it sees is one error at its place. The rest of the block stays, so that no other errors follow.
+//! Each detected mistake is one error at its place. The rest of the block is kept, so that no further errors follow.
 
 use plugin_contract::hook::{Hook, NAMES};
 use proc_macro::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
@@ -15,9 +15,9 @@ const OTHER_KINDS: [&str; 3] = ["WebRoutes", "Protocol", "Subscriber"];
 
 /// Completes an `impl Filter for …` block.
 ///
-/// Adds `HOOKS`, `ASYNC_HOOKS`, `KEEPS_STATE` and `KEEPS_CONNECTION` from what is written, and where they are missing
-/// `type Config = Self`, `type State = ()`, `type Connection = ()` and a `new` that keeps its configuration. An `async fn` becomes the
-/// async twin of its hook.
+/// Adds `HOOKS`, `ASYNC_HOOKS`, `KEEPS_STATE` and `KEEPS_CONNECTION` from the contents of the block, and, if they are
+/// missing, `type Config = Self`, `type State = ()`, `type Connection = ()` and a `new` that keeps its configuration.
+/// An `async fn` becomes the async version of its hook.
 #[proc_macro_attribute]
 pub fn filter(arguments: TokenStream, item: TokenStream) -> TokenStream {
     if let Some(argument) = arguments.into_iter().next() {
@@ -54,29 +54,29 @@ fn completed(item: TokenStream) -> TokenStream {
     item.into_iter().chain(refused).collect()
 }
 
-/// The only error of a crate that has the attribute above a type, or above anything but a block of a trait.
+/// The single error for an attribute on a type, or on anything but an implementation of a trait.
 ///
-/// The block that lacks it misses items, and `compile_error!` would not keep the compiler from saying so. A file that
-/// cannot be read ends the compilation at once, and its name is told.
+/// Without the attribute, the block lacks items, and `compile_error!` would not keep the compiler from reporting that.
+/// Including a missing file ends the compilation at once and shows its name, which is the error message.
 fn misplaced() -> TokenStream {
     parse("::core::include!(\"#[filter] belongs on `impl Filter for …`, not here\");")
 }
 
-/// What is written in the block.
+/// The contents of the block.
 #[derive(Default)]
 struct Written {
-    /// Functions by the names that they have afterwards, and by those that are written.
+    /// Functions, by their final names and their written names.
     functions: Vec<(String, String)>,
     hooks: Vec<Hook>,
     async_hooks: Vec<Hook>,
     types: Vec<String>,
-    /// Of the types, those that are `()`.
+    /// The types that are `()`.
     units: Vec<String>,
     refused: Vec<TokenStream>,
 }
 
 impl Written {
-    /// The block with what is missing, and without what is refused.
+    /// The block with missing items added and invalid ones removed.
     fn complete(&mut self, body: TokenStream) -> TokenStream {
         let mut completed = Vec::new();
         let mut item = Vec::new();
@@ -117,7 +117,7 @@ impl Written {
         completed.append(&mut item);
     }
 
-    /// Notes a function and gives the name that it shall have.
+    /// Records a function and returns its final name.
     fn function(&mut self, name: &Ident, is_async: bool) -> Result<Ident, TokenStream> {
         let text = name.to_string();
         let hook = text.strip_suffix("_async").unwrap_or(&text);
@@ -141,7 +141,7 @@ impl Written {
             |(earlier, written): &(String, String)| *earlier == becomes || *written == text;
         if self.functions.iter().any(is_known) {
             let message =
-                format!("`{text}` is written twice: write each hook once, either sync or async");
+                format!("`{text}` is defined twice: define each hook once, either sync or async");
             return Err(refuse(name.span(), &message));
         }
         let renamed = Ident::new(&becomes, name.span());
@@ -184,11 +184,11 @@ impl Written {
     }
 }
 
-/// Whether `token` ends the item that `before` begins.
+/// Whether `token` ends the item that begins with `before`.
 fn is_end(before: &[TokenTree], token: &TokenTree) -> bool {
     match token {
         TokenTree::Punct(punct) => punct.as_char() == ';',
-        // A function's, unless it is a constant argument: `Table<{ 1 + 2 }>`.
+        // The body of a function, unless it is a constant argument: `Table<{ 1 + 2 }>`.
         TokenTree::Group(group) => {
             let is_function = before.iter().any(|token| word(token) == "fn");
             let is_macro = matches!(before, [.., TokenTree::Punct(last), TokenTree::Ident(_)] if last.as_char() == '!')
@@ -200,7 +200,7 @@ fn is_end(before: &[TokenTree], token: &TokenTree) -> bool {
     }
 }
 
-/// How many `<` are open behind these tokens.
+/// The number of `<` that are open after these tokens.
 fn open_angles(tokens: &[TokenTree]) -> usize {
     let (mut open, mut is_arrow) = (0_usize, false);
     for token in tokens {
@@ -218,7 +218,7 @@ fn open_angles(tokens: &[TokenTree]) -> usize {
     open
 }
 
-/// What is said of a function that is no hook.
+/// The error for a function that is not a hook.
 fn unknown(text: &str) -> String {
     let nearest = NAMES
         .into_iter()
@@ -237,7 +237,7 @@ fn unknown(text: &str) -> String {
     }
 }
 
-/// How many letters have to be changed, added or removed to make one word of the other.
+/// The number of letters to change, add or remove to convert one word to the other.
 fn distance(one: &str, other: &str) -> usize {
     let mut above: Vec<usize> = (0..=other.len()).collect();
     for (row, letter) in one.bytes().enumerate() {
@@ -267,7 +267,7 @@ fn names(is_wanted: impl Fn(Hook) -> bool) -> String {
     wanted.map(Hook::name).collect::<Vec<_>>().join(", ")
 }
 
-/// The token's text if it is a word, else nothing.
+/// The token's text if it is a word, else empty.
 fn word(token: &TokenTree) -> String {
     match token {
         TokenTree::Ident(name) => name.to_string(),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn suggests_a_hook_for_a_slip_and_lists_them_for_anything_else() {
+    fn suggests_a_similar_hook_or_lists_all() {
         let slip = unknown("before_upstream_conection");
         assert!(
             slip.ends_with("did you mean `before_upstream_connection`?"),

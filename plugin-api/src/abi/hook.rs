@@ -1,4 +1,5 @@
-//! One bit per hook, in the order in which they happen; a declaration's mask tells the host which hooks to call.
+//! One bit per hook, in the order in which they are called; the mask of a declaration tells the host which hooks to
+//! call.
 //!
 //! They are the rows of the contract's table.
 

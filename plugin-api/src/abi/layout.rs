@@ -1,7 +1,7 @@
-//! The layout of everything that crosses, as libraries have it that are built already.
+//! The layout of everything that crosses the boundary, as in libraries that are already built.
 //!
-//! A plain struct never changes. A table grows at its end: then its size and a line for the new entry change here, and
-//! no line that stands already.
+//! A plain struct never changes. A table grows at its end: then its size and a line for the new entry change here, but
+//! no existing line.
 #![cfg(target_pointer_width = "64")]
 
 use super::web::{

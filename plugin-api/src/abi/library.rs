@@ -1,4 +1,4 @@
-//! What a library exports: its root, and a declaration for each of its plugins.
+//! The exports of a library: its root, and a declaration for each of its plugins.
 
 use super::web::WebTableRef;
 use super::{BodyMode, FilterTableRef, HostTableRef, ProtocolTableRef, SubscriberTableRef};
@@ -7,16 +7,16 @@ use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
 use abi_stable::std_types::{ROption, RSlice, RStr};
 
-/// One plugin of a library, before it is configured.
+/// A plugin of a library, before it is configured.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginDeclarationRef)))]
 pub struct PluginDeclaration {
     /// The name after the colon of `library:Name`; unique in its library.
     pub name: RStr<'static>,
-    /// Version of the crate it comes from.
+    /// The version of its crate.
     pub version: RStr<'static>,
-    /// Description of the crate it comes from, possibly empty.
+    /// The description of its crate, possibly empty.
     pub description: RStr<'static>,
     /// JSON Schema of its configuration, possibly empty.
     pub config_schema: RStr<'static>,
@@ -28,11 +28,12 @@ pub struct PluginDeclaration {
     pub needs_state: u32,
     /// 0: pass a null connection state and never call `connection_new`.
     pub needs_connection_state: u32,
-    /// How it wants request bodies, unless it says otherwise for an exchange.
+    /// Its default mode for request bodies.
     pub client_body: BodyMode,
-    /// How it wants response bodies, unless it says otherwise for an exchange.
+    /// Its default mode for response bodies.
     pub upstream_body: BodyMode,
-    /// A value of [`kind`](super::kind): which of the tables it has. What stands above from `hooks` on is a filter's.
+    /// A value of [`kind`](super::kind): which of the tables it has. The entries from `hooks` to here apply to filters
+    /// only.
     pub kind: u32,
     /// A filter's functions.
     pub filter: ROption<FilterTableRef>,
@@ -46,7 +47,7 @@ pub struct PluginDeclaration {
     // Other kinds of plugin get their own tables, as optional fields below the last one of the released version.
 }
 
-/// What a library exports.
+/// The root of a library.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginLibraryRef)))]
@@ -63,12 +64,12 @@ pub struct PluginLibrary {
     pub rustc: RStr<'static>,
     /// Target triple of the build.
     pub target: RStr<'static>,
-    /// Called once, before anything else; 0 means ready.
+    /// Called once, before anything else; 0 means success.
     pub init: unsafe extern "C" fn(HostTableRef) -> u32,
-    /// The plugins it holds.
+    /// The plugins of the library.
     #[sabi(last_prefix_field)]
     pub plugins: unsafe extern "C" fn() -> RSlice<'static, PluginDeclarationRef>,
-    /// The text by which the library is known before it is loaded. Here so that no linker leaves it out.
+    /// The text that identifies the library before it is loaded. Referenced here so that no linker drops it.
     pub note: RSlice<'static, u8>,
 }
 

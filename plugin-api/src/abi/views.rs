@@ -1,4 +1,4 @@
-//! What the host lends for one call: views of its own memory, and plain values beside them.
+//! Views of host memory, lent for one call, and plain values.
 //!
 //! The `'static` of their texts is nominal: see [`FieldSlot`].
 
@@ -7,8 +7,8 @@ use abi_stable::StableAbi;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
 
-/// One field line. The `'static` is nominal: the text lives until the next edit of the same head or the end
-/// of the hook, whichever comes first.
+/// A field line. The `'static` is nominal: the text lives until the next edit of the same head or the end of the hook,
+/// whichever comes first.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct FieldSlot {
@@ -26,35 +26,35 @@ pub struct Address {
     pub ip: [u8; 16],
     /// The port, in host byte order.
     pub port: u16,
-    /// 4 or 6 as the peer connected; 0 when the address is not known.
+    /// 4 or 6, as the peer connected; 0 if the address is unknown.
     pub family: u16,
     /// Zero.
     pub reserved: u32,
 }
 
-/// How a plugin wants to get the bodies of one direction.
+/// How a plugin gets the bodies of one direction.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyMode {
     /// A value of [`delivery`](super::delivery).
     pub delivery: u32,
-    /// A value of [`over`](super::over); counts for whole bodies.
+    /// A value of [`over`](super::over); for whole bodies.
     pub over: u32,
-    /// The most that is collected for a whole body, in bytes after decoding.
+    /// The maximum length of a whole body, in bytes after decoding.
     pub limit: u64,
-    /// 1: undo gzip, deflate, br and zstd first, and redo it afterwards.
+    /// 1: decode gzip, deflate, br and zstd first, and encode again afterwards.
     pub decode: u32,
     /// Zero.
     pub reserved: u32,
 }
 
-/// What a client says first when it speaks TLS. Valid like [`FieldSlot`].
+/// The ClientHello of a client that speaks TLS. Valid like [`FieldSlot`].
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct TlsHelloView {
-    /// The server name it asks for, possibly empty.
+    /// The requested server name, possibly empty.
     pub server_name: RStr<'static>,
-    /// The protocols it offers (ALPN), separated by commas.
+    /// The offered protocols (ALPN), separated by commas.
     pub protocols: RStr<'static>,
     /// Zero.
     pub reserved: [u64; 4],
@@ -68,33 +68,33 @@ pub struct ClientTlsView {
     pub version: RStr<'static>,
     /// The cipher suite.
     pub cipher: RStr<'static>,
-    /// The server name asked for, possibly empty.
+    /// The requested server name, possibly empty.
     pub server_name: RStr<'static>,
-    /// The protocol agreed on (ALPN), possibly empty.
+    /// The negotiated protocol (ALPN), possibly empty.
     pub protocol: RStr<'static>,
-    /// The client's certificate as DER, possibly empty.
+    /// The client certificate as DER, possibly empty.
     pub certificate: RSlice<'static, u8>,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// What an exchange came to. Valid like [`FieldSlot`].
+/// The summary of an exchange. Valid like [`FieldSlot`].
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct SummaryView {
-    /// The status that the client was given; 0 if it was given none.
+    /// The status of the response that the client got; 0 without one.
     pub status: u32,
     /// A value of [`answered`](super::answered).
     pub answered_by: u32,
-    /// The plugin's name, or the proxy's reason.
+    /// The name of the plugin, or the reason of the proxy.
     pub answerer: RStr<'static>,
-    /// What the access log says about it, possibly empty.
+    /// The note in the access log line, possibly empty.
     pub note: RStr<'static>,
     /// Bytes read from the client.
     pub from_client: u64,
     /// Bytes sent to the client.
     pub to_client: u64,
-    /// From the beginning to the end, in microseconds.
+    /// The duration, in microseconds.
     pub elapsed: u64,
     /// The address of a [`TimelineView`], which is valid like this view, or zero; then zeroes. See
     /// [`timeline`](Self::timeline).
@@ -102,43 +102,43 @@ pub struct SummaryView {
 }
 
 impl SummaryView {
-    /// The same, with a timeline that has to stay where it is as long as the view is used.
+    /// Adds a timeline, which must stay in place as long as the view is used.
     #[must_use]
     pub fn with_timeline(mut self, timeline: &TimelineView) -> Self {
         self.reserved[0] = core::ptr::from_ref(timeline).expose_provenance() as u64;
         self
     }
 
-    /// When the exchange did what; none where the host does not say.
+    /// The times of the exchange's steps; `None` if the host does not provide them.
     pub fn timeline(&self) -> Option<&TimelineView> {
         let address = core::ptr::with_exposed_provenance::<TimelineView>(self.reserved[0] as usize);
-        // SAFETY: zero or the address of a timeline that lasts as long as this view.
+        // SAFETY: zero or the address of a timeline that lives as long as this view.
         unsafe { address.as_ref() }
     }
 }
 
-/// When an exchange did what, in microseconds since the request's first byte; [`NEVER`](Self::NEVER) for what it did not
-/// do, or not yet.
+/// The times of an exchange's steps, in microseconds since the first byte of the request; [`NEVER`](Self::NEVER) for
+/// steps that have not happened.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimelineView {
-    /// The request's head was there.
+    /// The head of the request was complete.
     pub head_read: u64,
-    /// Plugins had let the request pass.
+    /// Plugins had accepted the request.
     pub decided: u64,
-    /// A new connection to the upstream was begun.
+    /// A new connection to the upstream was started.
     pub dial_begun: u64,
     /// The upstream's name was resolved.
     pub resolved: u64,
-    /// The new connection was there.
+    /// The new connection was established.
     pub connected: u64,
-    /// TLS on it was there.
+    /// The TLS handshake on it was complete.
     pub secured: u64,
-    /// The request was sent whole.
+    /// The request was sent completely.
     pub sent: u64,
-    /// The first byte of the final response was there.
+    /// The first byte of the final response arrived.
     pub answer_begun: u64,
-    /// 1: over a connection that had served before.
+    /// 1: the upstream connection was reused.
     pub is_reused: u32,
     /// Zero.
     pub padding: u32,
@@ -147,10 +147,10 @@ pub struct TimelineView {
 }
 
 impl TimelineView {
-    /// What has not happened.
+    /// The value of a step that has not happened.
     pub const NEVER: u64 = u64::MAX;
 
-    /// Nothing has happened.
+    /// No step has happened.
     pub const EMPTY: Self = Self {
         head_read: Self::NEVER,
         decided: Self::NEVER,
@@ -166,31 +166,31 @@ impl TimelineView {
     };
 }
 
-/// One client connection as a connection hook sees it; valid for the call.
+/// A client connection, for a connection hook; valid for the call.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct ConnectionView {
     /// First argument of `fail`.
     pub host: *mut c_void,
-    /// `(host, code::ERROR or code::PANIC, message)`: says why the hook is about to answer that code.
+    /// `(host, code::ERROR or code::PANIC, message)`: the reason for the code that the hook is about to return.
     pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
-    /// Counts client connections since the proxy started.
+    /// The id of the client connection, counted since the proxy started.
     pub connection_id: u64,
-    /// Who has connected.
+    /// The client.
     pub client: Address,
-    /// Where it has connected to.
+    /// The local address that the client connected to.
     pub local: Address,
-    /// Bit index of the running hook.
+    /// The bit index of the running hook.
     pub hook: u32,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// The request as far as it has been edited. Valid like [`FieldSlot`].
+/// The request, with the edits so far. Valid like [`FieldSlot`].
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct RequestView {
-    /// The method, case kept.
+    /// The method, in its original case.
     pub method: RStr<'static>,
     /// The request target as received.
     pub target: RStr<'static>,
@@ -198,21 +198,21 @@ pub struct RequestView {
     pub scheme: RStr<'static>,
     /// The host of the target, in its canonical form.
     pub host: RStr<'static>,
-    /// Path and query, as they go to the origin.
+    /// Path and query, as sent to the origin.
     pub path: RStr<'static>,
-    /// The port of the target, defaults filled in.
+    /// The port of the target, or the default of its scheme.
     pub port: u32,
     /// 10, 11 or 20.
     pub version: u32,
-    /// The first of `field_count` field lines; may dangle when there are none.
+    /// The first of `field_count` field lines; may dangle if there are none.
     pub fields: *const FieldSlot,
-    /// How many field lines there are.
+    /// The number of field lines.
     pub field_count: usize,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// The head of the final response as far as it has been edited. Valid like [`FieldSlot`].
+/// The head of the final response, with the edits so far. Valid like [`FieldSlot`].
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct ResponseView {
@@ -222,65 +222,65 @@ pub struct ResponseView {
     pub version: u32,
     /// The reason phrase, possibly empty.
     pub reason: RStr<'static>,
-    /// The first of `field_count` field lines; may dangle when there are none.
+    /// The first of `field_count` field lines; may dangle if there are none.
     pub fields: *const FieldSlot,
-    /// How many field lines there are.
+    /// The number of field lines.
     pub field_count: usize,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// One exchange as a hook sees it. There is one per exchange, at an address that does not change until the
-/// exchange ends; the host rewrites its parts between and during calls.
+/// An exchange, for a hook. There is one per exchange, at an address that does not change until the exchange ends; the
+/// host rewrites its parts between and during calls.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct ExchangeView {
-    /// The host's own handle, the first argument of every callback.
+    /// The host's handle, the first argument of every callback.
     pub host: *mut c_void,
-    /// What a hook may do to this exchange.
+    /// The callbacks for this exchange.
     pub callbacks: ExchangeCallbacksRef,
     /// The request; never null.
     pub request: *const RequestView,
-    /// Null until the final response's head has arrived.
+    /// Null until the head of the final response has arrived.
     pub response: *const ResponseView,
-    /// Where the exchange is going: the target's host, the address that the client's tunnel leads to, or what
-    /// `set_upstream` said.
+    /// The destination of the exchange: the host of the target, the address of the client's tunnel, or the host set by
+    /// `set_upstream`.
     pub upstream_host: RStr<'static>,
     /// `http` or `https`; empty for a tunnel.
     pub upstream_scheme: RStr<'static>,
-    /// The port that belongs to it.
+    /// The port of the destination.
     pub upstream_port: u32,
-    /// Bit index of the running hook.
+    /// The bit index of the running hook.
     pub hook: u32,
-    /// Counts client connections since the proxy started.
+    /// The id of the client connection, counted since the proxy started.
     pub connection_id: u64,
-    /// Counts exchanges since the proxy started.
+    /// The id of the exchange, counted since the proxy started.
     pub exchange_id: u64,
-    /// Who sent the request.
+    /// The client.
     pub client: Address,
-    /// What `connection_new` gave for the client's connection; null if the declaration needs none.
+    /// The result of `connection_new` for the client connection; null if the declaration needs none.
     pub connection_state: *mut c_void,
-    /// The name the client has authenticated with, possibly empty.
+    /// The user as whom the client has authenticated, possibly empty.
     pub user: RStr<'static>,
     /// The whole content; only in the body hooks.
     pub body: RSlice<'static, u8>,
     /// The first of `trailer_count` field lines; only in the trailer hooks.
     pub trailers: *const FieldSlot,
-    /// How many trailer lines there are.
+    /// The number of trailer lines.
     pub trailer_count: usize,
-    /// Why there is no upstream; only in `on_upstream_failed`.
+    /// Why connecting failed; only in `on_upstream_failed`.
     pub failure: RStr<'static>,
     /// Null before `handle_tls_hello`.
     pub tls_hello: *const TlsHelloView,
     /// Zero.
     pub reserved: [u64; 8],
-    /// Where the client has connected to.
+    /// The local address that the client connected to.
     pub local: Address,
-    /// The other end of the upstream connection; its family is 0 before there is one.
+    /// The remote address of the upstream connection; its family is 0 before there is one.
     pub upstream_address: Address,
-    /// Our end of it.
+    /// The local address of the upstream connection.
     pub upstream_local: Address,
-    /// Null where the client does not speak TLS to the proxy.
+    /// Null if the client does not use TLS with the proxy.
     pub client_tls: *const ClientTlsView,
     /// Null before `on_access_log`.
     pub summary: *const SummaryView,

@@ -1,60 +1,60 @@
 //! Routes of the web server at the binary boundary: what a plugin of [`kind::WEB`](super::kind::WEB) exchanges with the
-//! host. The rules are those of the module above.
+//! host. The rules of the parent module apply.
 
 use super::{Address, ErrorSink, RawWaker, RequestView};
 use abi_stable::StableAbi;
 use abi_stable::std_types::{RSlice, RStr};
 use core::ffi::c_void;
 
-/// What a route is for, as bits: the values of [`RouteView::protocols`](super::web::RouteView).
+/// The protocols of a route, as bits: the values of [`RouteView::protocols`](super::web::RouteView).
 pub mod protocol {
-    /// Requests in clear.
+    /// Requests without TLS.
     pub const HTTP: u32 = 1 << 0;
     /// Requests over TLS.
     pub const HTTPS: u32 = 1 << 1;
-    /// WebSockets, in clear and over TLS.
+    /// WebSockets, with and without TLS.
     pub const WEBSOCKET: u32 = 1 << 2;
 }
 
-/// How a route's pattern is read: the values of [`RouteView::syntax`](super::web::RouteView).
+/// The syntax of a route's pattern: the values of [`RouteView::syntax`](super::web::RouteView).
 pub mod syntax {
-    /// A path in which `{name}` stands for one segment or a part of it, `{*name}` for all the rest.
+    /// A path in which `{name}` matches one segment or a part of it, `{*name}` the rest.
     pub const PATH: u32 = 0;
-    /// A regular expression that the whole path has to match.
+    /// A regular expression that must match the whole path.
     pub const REGEX: u32 = 1;
-    /// As `PATH`, and captures stay as they were sent.
+    /// Like `PATH`, with captures as sent.
     pub const PATH_AS_SENT: u32 = 2;
-    /// As `REGEX`, and captures stay as they were sent.
+    /// Like `REGEX`, with captures as sent.
     pub const REGEX_AS_SENT: u32 = 3;
 }
 
-/// What Host a forwarded request has: the values of [`ForwardView::host`](super::web::ForwardView).
+/// The Host of a forwarded request: the values of [`ForwardView::host`](super::web::ForwardView).
 pub mod forwarded_host {
     /// The upstream's.
     pub const UPSTREAM: u32 = 0;
-    /// The one that the client has sent.
+    /// The one that the client sent.
     pub const CLIENT: u32 = 1;
 }
 
-/// Whose fault it is that a request which was forwarded has no whole response: the values of
+/// Who caused a forwarded request to have no complete response: the values of
 /// [`ForwardedView::fault`](super::web::ForwardedView).
 pub mod fault {
-    /// Nobody's: it has one.
+    /// The response is complete.
     pub const NONE: u32 = 0;
-    /// The upstream could not be connected to; it has got nothing of the request.
+    /// Connecting to the upstream failed; it has received nothing of the request.
     pub const UNREACHED: u32 = 1;
-    /// The upstream has failed, and may have got the request.
+    /// The upstream failed, and may have received the request.
     pub const UPSTREAM: u32 = 2;
-    /// The client has.
+    /// The client failed.
     pub const CLIENT: u32 = 3;
-    /// A filter has.
+    /// A filter failed.
     pub const FILTER: u32 = 4;
 }
 
-/// The length of a response that is not known when it begins.
+/// The length of a response whose length is not known at its start.
 pub const UNKNOWN_LENGTH: u64 = u64::MAX;
 
-/// One route of a plugin's. Valid for the call that lends it.
+/// A route of a plugin. Valid for the call that lends it.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct RouteView {
@@ -62,65 +62,65 @@ pub struct RouteView {
     pub protocols: u32,
     /// A value of [`syntax`].
     pub syntax: u32,
-    /// The pattern of paths, without a query.
+    /// The path pattern, without a query.
     pub pattern: RStr<'static>,
-    /// Methods separated by commas; empty for all. GET includes HEAD.
+    /// Methods, separated by commas; empty for all. GET includes HEAD.
     pub methods: RStr<'static>,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// Where `routes` puts its routes.
+/// Receives the routes of `routes`.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct RouteSink {
     /// First argument of `add`.
     pub context: *mut c_void,
-    /// `(context, route)`: copied during the call. Routes are numbered from 0 in the order in which they come.
+    /// `(context, route)`: adds a route, which is copied during the call. Routes are numbered from 0 in this order.
     pub add: unsafe extern "C" fn(*mut c_void, &RouteView),
 }
 
-/// What a part of the path has matched. The `'static` is nominal: the text lives as long as the task.
+/// A captured part of the path. The `'static` is nominal: the text lives as long as the task.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct Capture {
     /// The name in the pattern.
     pub name: RStr<'static>,
-    /// What it stands for: decoded, or as it was sent if the route's syntax says so.
+    /// Its value: decoded, or as sent if the route's syntax says so.
     pub value: RStr<'static>,
 }
 
-/// One request for a route, as its task uses it. The task may copy it; what it leads to lives until the task is dropped.
+/// A request for a route, for its task. The task may copy it; everything behind it lives until the task is dropped.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct WebView {
-    /// The host's own handle, the first argument of every callback.
+    /// The host's handle, the first argument of every callback.
     pub host: *mut c_void,
-    /// What the task may do, while it is polled.
+    /// The callbacks, which may be used while the task is polled.
     pub callbacks: WebCallbacksRef,
-    /// The request; never null. Its content changes with the edits of the task, and with a `forward` that is answered.
+    /// The request; never null. Its contents change with the edits of the task, and with a `forward` that is answered.
     pub request: *const RequestView,
     /// The first of `capture_count` captures.
     pub captures: *const Capture,
-    /// How many captures there are.
+    /// The number of captures.
     pub capture_count: usize,
-    /// Which of the plugin's routes it is.
+    /// The number of the route.
     pub route: u32,
-    /// 1: a WebSocket is asked for.
+    /// 1: the client requests a WebSocket.
     pub is_websocket: u32,
-    /// Counts client connections since the proxy started.
+    /// The id of the client connection, counted since the proxy started.
     pub connection_id: u64,
-    /// Counts exchanges since the proxy started.
+    /// The id of the exchange, counted since the proxy started.
     pub exchange_id: u64,
-    /// Who sent the request.
+    /// The client.
     pub client: Address,
-    /// Where it has connected to.
+    /// The local address that the client connected to.
     pub local: Address,
     /// Zero.
     pub reserved: [u64; 4],
 }
 
-/// Where a request shall be forwarded to. Valid for the call that lends it.
+/// The destination of a forwarded request. Valid for the call that lends it.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct ForwardView {
@@ -134,13 +134,13 @@ pub struct ForwardView {
     pub reserved: [u64; 4],
 }
 
-/// What forwarding came to. Filled by `poll_forward`; the text lives until the next `forward`.
+/// The result of a forward. Set by `poll_forward`; the text lives until the next `forward`.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct ForwardedView {
-    /// The status of the response that the client has got; 0 if there is none.
+    /// The status of the response that the client got; 0 without one.
     pub status: u32,
-    /// 1: something has been sent to the client, so nothing else can be answered.
+    /// 1: something has been sent to the client, so no other response is possible.
     pub is_answered: u32,
     /// A value of [`fault`].
     pub fault: u32,
@@ -152,7 +152,7 @@ pub struct ForwardedView {
     pub reserved: [u64; 4],
 }
 
-/// A WebSocket message. Filled by `receive`; the data lives until the next call.
+/// A WebSocket message. Set by `receive`; the data lives until the next call.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct MessageView {
@@ -160,82 +160,81 @@ pub struct MessageView {
     pub kind: u32,
     /// Zero.
     pub padding: u32,
-    /// What it says.
+    /// Its content.
     pub data: RSlice<'static, u8>,
 }
 
-/// What a task may do while it is polled; outside of that, every callback answers that it is too late. What an edit
-/// answers is an [`edit`](super::edit) code, what takes a waker answers PENDING, PROCEED or ERROR.
+/// What a task may do while it is polled; at other times, every callback fails as too late. Edits return an
+/// [`edit`](super::edit) code, callbacks with a waker return PENDING, PROCEED or ERROR.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = WebCallbacksRef)))]
 pub struct WebCallbacks {
-    /// `(host, name, value)`: leaves exactly one field of that name in the request, for whoever it is forwarded to.
+    /// `(host, name, value)`: leaves exactly one field of that name in the request, for forwarding.
     pub set_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RSlice<'_, u8>) -> u32,
     /// `(host, name, value)`: adds a field line to the request.
     pub append_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RSlice<'_, u8>) -> u32,
     /// `(host, name)`: removes all fields of that name from the request.
     pub remove_field: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
-    /// `(host, room, length of the room, waker, length read)`: content of the request; 0 bytes at its end. ERROR once
-    /// a forward has taken it.
+    /// `(host, buffer, length of the buffer, waker, length read)`: reads content of the request; 0 bytes at its end.
+    /// ERROR once a forward has taken it.
     pub read: unsafe extern "C" fn(*mut c_void, *mut u8, usize, &RawWaker, &mut usize) -> u32,
-    /// `(host, status, reason)`: begins the answer's head and forgets an earlier one. An answer that is not started
-    /// until the task is over is sent whole.
+    /// `(host, status, reason)`: starts the head of the response and discards an earlier one. A response that is not
+    /// started when the task ends is sent whole.
     pub reply: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>) -> u32,
-    /// `(host, name, value)`: adds a field line to the answer.
+    /// `(host, name, value)`: adds a field line to the response.
     pub reply_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RSlice<'_, u8>) -> u32,
-    /// `(host, content)`: appends to the answer's content.
+    /// `(host, content)`: appends to the content of the response.
     pub reply_body: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>) -> u32,
-    /// `(host, length of the content or UNKNOWN_LENGTH)`: sends the answer's head and what it has of content; more is
-    /// written.
+    /// `(host, length of the content or UNKNOWN_LENGTH)`: sends the head of the response and its content so far;
+    /// `write` sends more.
     pub start: unsafe extern "C" fn(*mut c_void, u64) -> u32,
-    /// `(host, content, waker, length taken)`: more of the answer's content. Where nobody gets it, as with HEAD, a
-    /// task that waits for this is dropped.
+    /// `(host, content, waker, length written)`: sends more content of the response. If the response has no content, as
+    /// for HEAD, a task that waits for this is dropped.
     pub write: unsafe extern "C" fn(*mut c_void, RSlice<'_, u8>, &RawWaker, &mut usize) -> u32,
-    /// `(host, waker)`: what was written is on its way.
+    /// `(host, waker)`: flushes the written content.
     pub flush: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
-    /// `(host, where to)`: has the request forwarded and its response sent to the client. The task has to ask
-    /// `poll_forward` next, and is not polled again before that is over; not at all if the connection becomes a tunnel:
-    /// then the task is dropped when the tunnel ends. It begins when the task answers PENDING. Whatever else the task
-    /// calls before that gives it up.
+    /// `(host, destination)`: forwards the request and sends its response to the client. The task must call
+    /// `poll_forward` next, and is not polled again before the forward has ended; if the connection becomes a tunnel,
+    /// it is dropped when the tunnel ends. The forward begins when the task returns PENDING. Any other call before that
+    /// cancels it.
     pub forward: unsafe extern "C" fn(*mut c_void, &ForwardView) -> u32,
-    /// `(host, waker, outcome)`: PENDING, or PROCEED with what came of it. The waker is woken when that is there, for
-    /// whoever is in the task; the task itself is polled anyway. Its data may be null: then nobody is woken.
+    /// `(host, waker, result)`: PENDING, or PROCEED with the result. The waker is woken when the result is available,
+    /// for a combinator in the task; the task itself is polled anyway. Its data may be null: then nothing is woken.
     pub poll_forward: unsafe extern "C" fn(*mut c_void, &RawWaker, &mut ForwardedView) -> u32,
-    /// `(host, subprotocol or empty)`: accepts the WebSocket, which the first `receive` or `send_message` does as well.
+    /// `(host, subprotocol or empty)`: accepts the WebSocket; so does the first `receive` or `send_message`.
     pub accept: unsafe extern "C" fn(*mut c_void, RStr<'_>) -> u32,
-    /// `(host, waker, message)`: the next message; CLOSE instead of PROCEED for the last, which is a Close, or without
-    /// data if the client has gone without one.
+    /// `(host, waker, message)`: receives the next message; CLOSE instead of PROCEED for the last one, which is a
+    /// Close, or empty if the client disconnected without one.
     pub receive: unsafe extern "C" fn(*mut c_void, &RawWaker, &mut MessageView) -> u32,
-    /// `(host, kind, data, waker)`: sends a [`message`](super::message); PENDING as long as too much waits.
+    /// `(host, kind, data, waker)`: sends a [`message`](super::message); PENDING while too much is waiting to be sent.
     pub send_message: unsafe extern "C" fn(*mut c_void, u32, RSlice<'_, u8>, &RawWaker) -> u32,
-    /// `(host, key, value)`: adds to the exchange's line in the access log.
+    /// `(host, key, value)`: adds a field to the access log line of the exchange.
     pub add_log_field: unsafe extern "C" fn(*mut c_void, RStr<'_>, RStr<'_>) -> u32,
-    /// `(host, code::ERROR or code::PANIC, message)`: says why the task is about to answer that code.
+    /// `(host, code::ERROR or code::PANIC, message)`: the reason for the code that the task is about to return.
     #[sabi(last_prefix_field)]
     pub fail: unsafe extern "C" fn(*mut c_void, u32, RStr<'_>),
     // New callbacks go here, below the last one of the released version.
-    /// `(host)`: gives up a forward that has not begun. An older proxy, which has no such callback, makes it all the
-    /// same.
+    /// `(host)`: cancels a forward that has not begun. An older proxy without this callback still performs it.
     pub cancel_forward: unsafe extern "C" fn(*mut c_void),
 }
 
-/// The functions of one plugin with routes. No function unwinds.
+/// The functions of a plugin with routes. No function unwinds.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = WebTableRef)))]
 pub struct WebTable {
     /// `(configuration as TOML, errors)`: the configured plugin, or null after a report.
     pub create: unsafe extern "C" fn(RStr<'_>, &ErrorSink) -> *mut c_void,
-    /// `(plugin)`: ends it; no task uses it any more.
+    /// `(plugin)`: drops it; no task uses it any more.
     pub destroy: unsafe extern "C" fn(*mut c_void),
-    /// `(plugin, sink)`: its routes; called once. Answers 0, or 1 if it panicked.
+    /// `(plugin, sink)`: adds its routes; called once. Returns 0, or 1 if it panicked.
     pub routes: unsafe extern "C" fn(*mut c_void, &RouteSink) -> u32,
     /// `(plugin, request)`: a task that answers it. Null if it panicked.
     pub serve: unsafe extern "C" fn(*mut c_void, &WebView) -> *mut c_void,
-    /// `(task, waker)`: PENDING, PROCEED when it is over, ERROR or PANIC.
+    /// `(task, waker)`: PENDING, PROCEED once it has ended, ERROR or PANIC.
     pub poll: unsafe extern "C" fn(*mut c_void, &RawWaker) -> u32,
-    /// `(task)`: ends it, over or not.
+    /// `(task)`: drops it, finished or not.
     #[sabi(last_prefix_field)]
     pub drop: unsafe extern "C" fn(*mut c_void),
     // New functions go here, below the last one of the released version.

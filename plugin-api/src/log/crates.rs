@@ -1,15 +1,15 @@
-//! Lines of the crates `log` and `tracing`, written into the proxy's log (features of the same names).
+//! Writes lines of the crates `log` and `tracing` to the proxy's log (features of the same names).
 //!
-//! Installed when the library is loaded, so that an author writes nothing for it. The proxy's level is theirs, so that
-//! what would not be written costs what these crates let it cost: a comparison. Where the author has installed a
-//! logger or a subscriber before, that stays.
+//! Installed when the library is loaded, without any code by the author. The level is that of the proxy, so that a line
+//! that is not written costs these crates only a comparison. A logger or subscriber that the author has installed
+//! earlier is kept.
 
 use super::{Level, put};
 use crate::host;
-use crate::speaker::Speaker;
+use crate::log_origin::LogOrigin;
 use std::fmt;
 
-/// The most detailed level that the proxy writes.
+/// The most verbose level that the proxy writes.
 #[expect(unsafe_code, reason = "asks the host")]
 fn level() -> Option<Level> {
     let host = host::table()?;
@@ -25,7 +25,7 @@ fn level() -> Option<Level> {
     .find(|&level| unsafe { host.log_enabled()(level as u32) } != 0)
 }
 
-/// Has both crates write into the proxy's log.
+/// Makes both crates write to the proxy's log.
 pub(crate) fn install() {
     let Some(level) = level() else {
         return;
@@ -36,14 +36,14 @@ pub(crate) fn install() {
     lines_of_tracing::install(level);
 }
 
-/// Writes one line, with who has said it.
+/// Writes a line, with the name of the plugin.
 fn write(
     level: Level,
     target: &str,
     place: (Option<&str>, Option<u32>),
     message: fmt::Arguments<'_>,
 ) {
-    let name = Speaker::current().name();
+    let name = LogOrigin::current().name();
     let (file, line) = (place.0.unwrap_or_default(), place.1.unwrap_or_default());
     put(
         level,
@@ -117,7 +117,7 @@ mod lines_of_tracing {
             Level::Debug => LevelFilter::DEBUG,
             Level::Trace => LevelFilter::TRACE,
         };
-        // Fails where the author has set another one.
+        // Fails if the author has set another one.
         let _ = dispatcher::set_global_default(Dispatch::new(ToProxy(level)));
     }
 
@@ -139,10 +139,10 @@ mod lines_of_tracing {
                 tracing_core::Level::DEBUG => Level::Debug,
                 tracing_core::Level::TRACE => Level::Trace,
             };
-            let mut said = Said::default();
+            let mut said = EventText::default();
             event.record(&mut said);
             let place = (metadata.file(), metadata.line());
-            let Said { message, fields } = &said;
+            let EventText { message, fields } = &said;
             write(
                 level,
                 metadata.target(),
@@ -164,17 +164,17 @@ mod lines_of_tracing {
         }
     }
 
-    /// What an event says: its message, and ` key=value` for each other field. A value that is not one word stands in
-    /// quotes, as in the proxy's own lines: what a peer has sent cannot pass for another field.
+    /// The text of an event: its message, and ` key=value` for each other field. A value that is not a single word is
+    /// quoted, as in the proxy's own lines, so that text from peers cannot imitate a field.
     #[derive(Default)]
-    struct Said {
+    struct EventText {
         message: String,
         fields: String,
     }
 
-    impl Said {
+    impl EventText {
         fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-            // Writing to a String cannot fail, and a Debug that fails loses its own text only.
+            // Writing to a String cannot fail; a Debug that fails loses only its own text.
             let _ = match field.name() {
                 "message" => self.message.write_fmt(value),
                 name => {
@@ -194,7 +194,7 @@ mod lines_of_tracing {
         !text.is_empty() && text.chars().all(may_stand)
     }
 
-    impl Visit for Said {
+    impl Visit for EventText {
         fn record_str(&mut self, field: &Field, value: &str) {
             self.put(field, format_args!("{value}"));
         }

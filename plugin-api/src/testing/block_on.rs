@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Polls until the answer is another one than PENDING.
+/// Polls until the result is not PENDING.
 pub(super) fn poll_to_end(table: FilterTableRef, state: *mut c_void) -> u32 {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let lent = waker::lend(&waker);

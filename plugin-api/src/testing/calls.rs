@@ -1,20 +1,20 @@
-//! Answers to the calls that plugins make in unit tests.
+//! Responses to the calls that plugins make in unit tests.
 
 use crate::{Call, CallResponse};
 use std::cell::RefCell;
 
-type Answer = Box<dyn FnMut(&Call) -> CallResponse>;
+type CallHandler = Box<dyn FnMut(&Call) -> CallResponse>;
 
 thread_local! {
-    static ANSWER: RefCell<Option<Answer>> = const { RefCell::new(None) };
+    static ANSWER: RefCell<Option<CallHandler>> = const { RefCell::new(None) };
 }
 
-/// From now on calls that hooks make on this thread are answered by `answer`, and go nowhere.
+/// From now on, `answer` answers calls by hooks on this thread, and nothing is sent.
 pub fn answer_calls(answer: impl FnMut(&Call) -> CallResponse + 'static) {
     ANSWER.set(Some(Box::new(answer)));
 }
 
-/// The answer to `call`; none if nobody answers calls here.
+/// The response to `call`; `None` if no answers have been set.
 pub(crate) fn answer_to(call: &Call) -> Option<CallResponse> {
     ANSWER.with_borrow_mut(|answer| answer.as_mut().map(|answer| answer(call)))
 }

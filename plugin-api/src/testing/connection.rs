@@ -1,4 +1,4 @@
-//! A client's connection without a client.
+//! A client connection, without a client.
 #![expect(unsafe_code, reason = "plays the host's part of the boundary")]
 
 use super::fake;
@@ -21,7 +21,7 @@ pub struct Connection<'f, F: Filter> {
 }
 
 impl<'f, F: Filter> Connection<'f, F> {
-    /// Lets `client` connect: runs `on_client_connection`.
+    /// `client` connects: runs `on_client_connection`.
     pub fn open(filter: &'f F, client: SocketAddr) -> Self {
         let mut connection = Self {
             filter,
@@ -33,7 +33,7 @@ impl<'f, F: Filter> Connection<'f, F> {
         connection
     }
 
-    /// What `on_client_connection` answered.
+    /// The outcome of `on_client_connection`.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
     }
@@ -41,7 +41,7 @@ impl<'f, F: Filter> Connection<'f, F> {
     /// Ends the connection: runs `on_client_connection_close`.
     ///
     /// # Errors
-    /// What the hook panicked with.
+    /// The panic message of the hook.
     pub fn close(self) -> Result<(), Error> {
         self.call(Hook::OnClientConnectionClose).map(|_| ())
     }
@@ -92,7 +92,7 @@ impl<F: Filter> Drop for Connection<'_, F> {
     }
 }
 
-/// The filter's state of a new connection; null if it keeps none.
+/// The filter's state for a new connection; null if it keeps none.
 pub(super) fn new_state<F: Filter>(filter: &F) -> *mut c_void {
     match needs_connection_state::<F>() {
         // SAFETY: the filter is of the table's type.
@@ -112,6 +112,6 @@ unsafe extern "C" fn fail(host: *mut c_void, kind: u32, message: RStr<'_>) {
             _ => message.to_string(),
         };
     });
-    // Formatting text does not fail.
+    // Formatting text cannot fail.
     drop(noted);
 }

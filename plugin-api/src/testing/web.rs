@@ -23,8 +23,8 @@
 //! assert_eq!((run.status(), &*run.forwards()[0]), (204, "http://b.example/"));
 //! ```
 //!
-//! A plugin runs behind the table of functions that the proxy calls, and is refused what the proxy refuses. Which path
-//! belongs to which route is for the proxy to find out; a test says it.
+//! A plugin runs behind the table of functions that the proxy calls, and the same edits are rejected. The proxy matches
+//! paths to routes; a test specifies the route.
 
 use super::fake::{self, Fake};
 use crate::abi::hook::Hook;
@@ -48,22 +48,22 @@ use std::net::SocketAddr;
 use std::task::Waker;
 use std::{ptr, slice, thread};
 
-/// Makes a plugin as the proxy does, from the text of its table.
+/// Creates a plugin from the text of its configuration table, as the proxy does.
 ///
 /// # Errors
-/// What the proxy would report at its start.
+/// The error that the proxy would report at startup.
 pub fn configured<W: WebRoutes>(config: &str) -> Result<W, Error> {
     W::new(configuration::read(config)?)
 }
 
-/// A GET request for this path of the proxy's, in clear.
-pub fn get<'a>(path: &str) -> Call<'a> {
+/// A GET request for this path of the proxy, without TLS.
+pub fn get<'a>(path: &str) -> TestRequest<'a> {
     request(super::get(&format!("http://localhost:8899{path}")))
 }
 
 /// Any request: `request(testing::request("PUT", "https://localhost/x").body("content"))`.
-pub fn request<'a>(call: super::Call) -> Call<'a> {
-    Call(Run {
+pub fn request<'a>(call: super::TestRequest) -> TestRequest<'a> {
+    TestRequest(Run {
         client: call.client,
         fake: Fake::new(call.request, call.client),
         edits: None,
@@ -79,25 +79,25 @@ pub fn request<'a>(call: super::Call) -> Call<'a> {
         sent: Vec::new(),
         answer: Box::new(|_| Err(ForwardFault::Unreached)),
         answered: Ok(500),
-        wanted: None,
+        pending: None,
         forwarder: None,
         forwards: Vec::new(),
     })
 }
 
-/// A request for a route that is about to be run.
-pub struct Call<'a>(Run<'a>);
+/// A request for a route, to be run.
+pub struct TestRequest<'a>(Run<'a>);
 
-impl<'a> Call<'a> {
-    /// For this one of the plugin's routes, counted from 0, and not the first.
+impl<'a> TestRequest<'a> {
+    /// Sets the plugin's route, counted from 0; by default the first one.
     #[must_use]
     pub fn route(mut self, number: u32) -> Self {
         self.0.route = number;
         self
     }
 
-    /// With what the route's pattern captures: decoded, or for a route with
-    /// [`captures_as_sent`](crate::Route::captures_as_sent) as it stands in the path.
+    /// Sets the captures of the route's pattern: decoded, or as sent for a route with
+    /// [`captures_as_sent`](crate::Route::captures_as_sent).
     #[must_use]
     pub fn captures(mut self, captures: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -105,7 +105,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// For a WebSocket, whose client sends these messages and closes.
+    /// Makes it a WebSocket, whose client sends these messages and closes.
     #[must_use]
     pub fn websocket(mut self, messages: &[(MessageKind, &[u8])]) -> Self {
         let owned = |(kind, data): &(MessageKind, &[u8])| (*kind, data.to_vec());
@@ -114,16 +114,16 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// What the upstream of a URL does: answers with a status, 101 to switch protocols, or nothing, and whose fault that is.
+    /// Sets the upstreams: for a URL, a status (101 switches protocols), or who caused the failure.
     #[must_use]
     pub fn answer(mut self, answer: impl FnMut(&str) -> Result<u16, ForwardFault> + 'a) -> Self {
         self.0.answer = Box::new(answer);
         self
     }
 
-    /// Has the plugin answer it.
+    /// Runs the plugin.
     pub fn run<W: WebRoutes>(self, plugin: &W) -> Run<'a> {
-        // A pointer, since the task keeps pointers into it.
+        // A pointer, because the task keeps pointers into it.
         let run = Box::into_raw(Box::new(self.0));
         let table = Table::<W>::REF;
         // SAFETY, for all of it: the plugin is of the table's type; the run and the captures outlive the task.
@@ -152,10 +152,10 @@ impl<'a> Call<'a> {
             };
             let task = table.serve()(ptr::from_ref(plugin).cast_mut().cast(), &view);
             let waker = waker::lend(Waker::noop());
-            // Whatever else it waits for comes from another thread, unless it is the end of a tunnel.
+            // Everything else that it waits for comes from another thread, except the end of a tunnel.
             while table.poll()(task, &waker) == code::PENDING {
-                match (*run).wanted.take() {
-                    Some(wanted) => Run::forward(run, wanted),
+                match (*run).pending.take() {
+                    Some(pending) => Run::forward(run, pending),
                     None => thread::yield_now(),
                 }
                 if (*run).answered == Ok(101) {
@@ -168,9 +168,9 @@ impl<'a> Call<'a> {
     }
 }
 
-type Answer<'a> = Box<dyn FnMut(&str) -> Result<u16, ForwardFault> + 'a>;
+type UpstreamHandler<'a> = Box<dyn FnMut(&str) -> Result<u16, ForwardFault> + 'a>;
 
-/// What came of a request. Begins with the `Fake`, so that the callbacks of both take the same handle.
+/// The result of a request. Begins with the `Fake`, so that the callbacks of both take the same handle.
 #[repr(C)]
 pub struct Run<'a> {
     fake: Fake,
@@ -178,38 +178,38 @@ pub struct Run<'a> {
     edits: Option<ExchangeCallbacksRef>,
     route: u32,
     captures: Vec<(String, String)>,
-    /// What was not read yet of the request's.
+    /// The part of the request's content that has not been read.
     content: VecDeque<u8>,
-    /// It went with a request that was forwarded.
+    /// The content was forwarded with the request.
     is_content_gone: bool,
-    /// Bytes that may still be sent, once the answer is started.
+    /// The number of bytes that may still be sent, once the response is started.
     room: Option<u64>,
     is_websocket: bool,
     is_accepted: bool,
     received: VecDeque<(MessageKind, Vec<u8>)>,
-    /// The one that was received last.
+    /// The last received message.
     message: Vec<u8>,
     sent: Vec<(MessageKind, Vec<u8>)>,
-    answer: Answer<'a>,
-    /// What the upstream did that was tried last.
+    answer: UpstreamHandler<'a>,
+    /// The result of the last upstream that was tried.
     answered: Result<u16, ForwardFault>,
-    /// A forward that is made when the task waits.
-    wanted: Option<Wanted>,
-    /// Who waits for what comes of it.
+    /// A forward that begins when the task waits.
+    pending: Option<PendingForward>,
+    /// The waker of the task that waits for its result.
     forwarder: Option<Waker>,
     forwards: Vec<String>,
 }
 
-/// What shall be forwarded.
-struct Wanted {
+/// A request to be forwarded.
+struct PendingForward {
     url: String,
     authority: String,
     keeps_host: bool,
 }
 
 impl Run<'_> {
-    /// The answer's status: 101 for a WebSocket, the plugin's own, an upstream's; 502 if that could not be reached, 500 if
-    /// nobody has answered.
+    /// The status of the response: 101 for a WebSocket, or that of the plugin or an upstream; 502 if the upstream is
+    /// unreachable, 500 without a response.
     pub fn status(&self) -> u16 {
         match (&self.answered, self.reply()) {
             _ if self.is_accepted => 101,
@@ -219,51 +219,51 @@ impl Run<'_> {
         }
     }
 
-    /// The plugin's own answer; its body is all that was sent.
+    /// The plugin's own response; its body is everything that was sent.
     pub fn reply(&self) -> Option<&Reply> {
         self.fake.reply.as_ref()
     }
 
-    /// URLs of the upstreams that were tried, in order.
+    /// The URLs of the upstreams that were tried, in order.
     pub fn forwards(&self) -> &[String] {
         &self.forwards
     }
 
-    /// The first field of this name that upstreams got; Host is the last one's.
+    /// The first field of this name that upstreams received; Host is that of the last one.
     pub fn request_field(&self, name: &str) -> Option<&str> {
         fake::find(&self.fake.request.fields, name)
     }
 
-    /// The messages that the plugin has sent, in order.
+    /// The messages that the plugin sent, in order.
     pub fn messages(&self) -> &[(MessageKind, Vec<u8>)] {
         &self.sent
     }
 
-    /// What the plugin failed with.
+    /// The error of the plugin.
     pub fn failure(&self) -> Option<&str> {
         self.fake.failure.as_deref()
     }
 }
 
 impl Run<'_> {
-    /// Has the upstream answer.
+    /// Lets the upstream answer.
     ///
     /// # Safety
     /// `run` is valid and lent, and its task is not polled meanwhile.
-    unsafe fn forward(run: *mut Self, wanted: Wanted) {
+    unsafe fn forward(run: *mut Self, pending: PendingForward) {
         unsafe {
-            (*run).answered = ((*run).answer)(&wanted.url);
-            // After a failure the request is as it was.
-            if !wanted.keeps_host && (*run).answered.is_ok() {
+            (*run).answered = ((*run).answer)(&pending.url);
+            // After a failure, the request is unchanged.
+            if !pending.keeps_host && (*run).answered.is_ok() {
                 let fields = (*run).fake.request.fields.iter_mut();
                 for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
-                    *value = wanted.authority.as_bytes().to_vec();
+                    *value = pending.authority.as_bytes().to_vec();
                 }
                 Fake::lend(run.cast(), Hook::HandleClientRequest);
             }
             let is_taken = (*run).answered != Err(ForwardFault::Unreached);
             (*run).is_content_gone |= is_taken && !(*run).content.is_empty();
-            (*run).forwards.push(wanted.url);
+            (*run).forwards.push(pending.url);
             (*run).forwarder.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -298,14 +298,14 @@ fn callbacks(exchange: ExchangeCallbacksRef) -> WebCallbacksRef {
     callbacks.leak_into_prefix()
 }
 
-// SAFETY, for all callbacks: tasks pass the handle they were given, which is a `Run`'s and a `Fake`'s.
+// SAFETY, for all callbacks: tasks pass the handle that they were given, which is that of a `Run` and a `Fake`.
 
 unsafe fn edit(host: *mut c_void, make: impl FnOnce(ExchangeCallbacksRef) -> u32) -> u32 {
     let edits = unsafe { (*host.cast::<Run<'_>>()).edits };
     answered(edit::STALE, || edits.map_or(edit::STALE, make))
 }
 
-/// What `work` answers; `otherwise` if it panics.
+/// The result of `work`; `otherwise` if it panics.
 fn answered(otherwise: u32, work: impl FnOnce() -> u32) -> u32 {
     guarded(work).unwrap_or(otherwise)
 }
@@ -357,7 +357,7 @@ unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
                 UNKNOWN_LENGTH => Some(len),
                 len => len.checked_sub(reply.body.len() as u64),
             };
-            // From here on it is too late for another reply.
+            // From here on, it is too late for another reply.
             Fake::lend(host.cast(), Hook::OnAccessLog);
             (*here).room.map_or(edit::BAD_VALUE, |_| edit::OK)
         }
@@ -407,7 +407,7 @@ unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
                 return edit::STALE;
             }
             let authority = authority.split(['/', '?']).next().unwrap_or_default();
-            (*host).wanted = Some(Wanted {
+            (*host).pending = Some(PendingForward {
                 url: url.to_owned(),
                 authority: authority.to_owned(),
                 keeps_host: to.host != forwarded_host::UPSTREAM,
@@ -425,7 +425,7 @@ unsafe extern "C" fn poll_forward(
     answered(code::ERROR, || {
         let run = host.cast::<Run<'_>>();
         unsafe {
-            if (*run).wanted.is_some() {
+            if (*run).pending.is_some() {
                 let is_to_be_woken = !waker.data.is_null();
                 (*run).forwarder = is_to_be_woken.then(|| (*waker::lent(waker)).clone());
                 return code::PENDING;
@@ -451,7 +451,7 @@ unsafe extern "C" fn poll_forward(
 unsafe extern "C" fn cancel_forward(host: *mut c_void) {
     let run = host.cast::<Run<'_>>();
     answered(edit::STALE, || {
-        unsafe { ((*run).wanted, (*run).forwarder) = (None, None) };
+        unsafe { ((*run).pending, (*run).forwarder) = (None, None) };
         edit::OK
     });
 }

@@ -1,14 +1,15 @@
 //! HTTP/1.1 messages as bytes, written by a plugin itself (RFC 9112).
 //!
-//! Writes what it is given, in that order and spelling, and little else; whether the message means something is its
-//! author's affair. What would end a line early is refused, since a name or a value that comes from elsewhere could
-//! otherwise add fields, or a second message. The messages of the exchange are changed through
+//! Parts are written as given, in this order and spelling, and little is added; the author decides whether the message
+//! makes sense. Characters that would end a line early are refused, because a name or a value from elsewhere could
+//! otherwise add fields, or a second message. The messages of an exchange are changed with
 //! [`RequestMut`](crate::RequestMut) and [`Reply`](crate::Reply) instead, and [`Call`](crate::Call) needs no bytes.
 
 use plugin_contract::field::{is_text, is_token};
 use std::fmt;
 
-/// A request's bytes, with HTTP/1.1 and nothing added: no Host, and no Content-Length. [`HttpRequest`] can do more.
+/// The bytes of a request, with HTTP/1.1 and nothing added: no Host, and no Content-Length. [`HttpRequest`] can do
+/// more.
 ///
 /// ```
 /// use plugin_api::utilities::build_http_request;
@@ -31,7 +32,7 @@ use std::fmt;
 /// ```
 ///
 /// # Errors
-/// When a part cannot stand where it would have to, see [`BuildError`].
+/// A part is invalid, see [`BuildError`].
 pub fn build_http_request(
     method: &str,
     url: &str,
@@ -48,10 +49,10 @@ pub fn build_http_request(
         .build()
 }
 
-/// A response's bytes, with HTTP/1.1. With a body, a Content-Length is added behind the headers, unless they have one or
-/// a Transfer-Encoding. [`HttpResponse`] can do more.
+/// The bytes of a response, with HTTP/1.1. If there is a body, Content-Length is added after the headers, unless they
+/// contain it or Transfer-Encoding. [`HttpResponse`] can do more.
 ///
-/// Without a reason, the space before it stays, as RFC 9112 §4 has it.
+/// Without a reason, the space before it remains, as RFC 9112 §4 requires.
 ///
 /// ```
 /// use plugin_api::utilities::build_http_response;
@@ -72,7 +73,7 @@ pub fn build_http_request(
 /// ```
 ///
 /// # Errors
-/// When a part cannot stand where it would have to, see [`BuildError`].
+/// A part is invalid, see [`BuildError`].
 pub fn build_http_response(
     status: u16,
     reason: Option<&str>,
@@ -90,7 +91,7 @@ pub fn build_http_response(
         .build()
 }
 
-/// A request that is written piece by piece.
+/// Builds a request step by step.
 ///
 /// ```
 /// use plugin_api::utilities::HttpRequest;
@@ -116,8 +117,8 @@ pub struct HttpRequest<'a> {
 }
 
 impl<'a> HttpRequest<'a> {
-    /// A request with HTTP/1.1, without headers and body. `url` stands in the request line as it is: a path, or a whole
-    /// URL towards a proxy.
+    /// A request with HTTP/1.1, without headers and body. `url` is written as given: a path, or a whole URL for a
+    /// proxy.
     pub fn new(method: &'a str, url: &'a str) -> Self {
         Self {
             method,
@@ -129,34 +130,34 @@ impl<'a> HttpRequest<'a> {
         }
     }
 
-    /// With this version, such as `HTTP/1.0`.
+    /// Sets the version, such as `HTTP/1.0`.
     pub fn version(mut self, version: &'a str) -> Self {
         self.version = version;
         self
     }
 
-    /// With one more header, behind the others.
+    /// Adds a header at the end.
     pub fn header(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.headers.push((name, value.as_ref()));
         self
     }
 
-    /// With this body.
+    /// Sets the body.
     pub fn body(mut self, body: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.body = Some(body.as_ref());
         self
     }
 
-    /// With the Content-Length of its body, unless there is no body or the headers say how it is framed.
+    /// Adds the Content-Length of the body, unless there is no body or the headers specify its framing.
     pub fn content_length(mut self) -> Self {
         self.length = Length::Said;
         self
     }
 
-    /// The bytes.
+    /// Builds the bytes.
     ///
     /// # Errors
-    /// When a part cannot stand where it would have to.
+    /// A part is invalid.
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
         let is_url = |url: &str| !url.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic());
         check(is_token(self.method), BuildError::Method)?;
@@ -167,7 +168,7 @@ impl<'a> HttpRequest<'a> {
     }
 }
 
-/// A response that is written piece by piece.
+/// Builds a response step by step.
 ///
 /// ```
 /// use plugin_api::utilities::HttpResponse;
@@ -198,34 +199,34 @@ impl<'a> HttpResponse<'a> {
         }
     }
 
-    /// With this reason.
+    /// Sets the reason.
     pub fn reason(mut self, reason: &'a str) -> Self {
         self.reason = Some(reason);
         self
     }
 
-    /// With this version, such as `HTTP/1.0`.
+    /// Sets the version, such as `HTTP/1.0`.
     pub fn version(mut self, version: &'a str) -> Self {
         self.version = version;
         self
     }
 
-    /// With one more header, behind the others.
+    /// Adds a header at the end.
     pub fn header(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.headers.push((name, value.as_ref()));
         self
     }
 
-    /// With this body, possibly empty, and its Content-Length unless the headers say how it is framed.
+    /// Sets the body, possibly empty, with its Content-Length unless the headers specify its framing.
     pub fn body(mut self, body: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         self.body = Some(body.as_ref());
         self
     }
 
-    /// The bytes.
+    /// Builds the bytes.
     ///
     /// # Errors
-    /// When a part cannot stand where it would have to.
+    /// A part is invalid.
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
         let reason = self.reason.unwrap_or_default();
         check(is_version(self.version), BuildError::Version)?;
@@ -236,23 +237,23 @@ impl<'a> HttpResponse<'a> {
     }
 }
 
-/// Why a message is not written.
+/// Why a message cannot be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The method is not a token (RFC 9110 §9.1).
     Method,
-    /// The URL is empty, or holds something else than visible ASCII characters (RFC 9112 §3.2).
+    /// The URL is empty, or contains something other than visible ASCII characters (RFC 9112 §3.2).
     Url,
-    /// The version does not read like `HTTP/1.1` (RFC 9112 §2.3).
+    /// The version does not look like `HTTP/1.1` (RFC 9112 §2.3).
     Version,
     /// The status does not have three digits (RFC 9110 §15).
     Status,
-    /// The reason holds control characters (RFC 9112 §4).
+    /// The reason contains control characters (RFC 9112 §4).
     Reason,
-    /// A header's name is not a token (RFC 9110 §5.1).
+    /// The name of a header is not a token (RFC 9110 §5.1).
     HeaderName,
-    /// A header's value holds control characters (RFC 9110 §5.5).
+    /// The value of a header contains control characters (RFC 9110 §5.5).
     HeaderValue,
 }
 
@@ -272,7 +273,7 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Whether a length is written for a body whose headers say nothing of its framing.
+/// Whether a length is added for a body whose headers do not specify the framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Length {
     Said,
@@ -303,7 +304,7 @@ fn build(
     Ok(message)
 }
 
-/// The headers that say where a body ends.
+/// The headers that specify where a body ends.
 const FRAMING: [&str; 2] = ["Content-Length", "Transfer-Encoding"];
 
 fn push_header(message: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_another_when_read_is_refused() {
+    fn a_part_that_would_be_parsed_differently_is_refused() {
         for (method, url, name, error) in [
             ("", "/", "A", BuildError::Method),
             ("GET /", "/", "A", BuildError::Method),
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn values_may_be_any_text_and_bytes_beyond_ascii() {
+    fn values_may_contain_text_and_bytes_beyond_ascii() {
         let built = HttpRequest::new("GET", "/")
             .header("A", b"\xff \t\"")
             .build();
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_said_once() {
+    fn content_length_is_written_once() {
         let length = "content-LENGTH: 9\r\n";
         for name in ["content-LENGTH", "transfer-encoding"] {
             let built = HttpResponse::new(200).header(name, "9").body("x").build();

@@ -1,8 +1,7 @@
-//! TCP connections for plugins, to a name or an address, within a time that is kept.
+//! TCP connections for plugins, to a name or an address, with a strict time limit.
 //!
-//! The addresses of a name are tried one after the other, IPv4 first, and each gets its share of the time that is left,
-//! so that one that does not answer cannot use up what the others need. Speaking on the connection, and how long that
-//! may take, is the plugin's.
+//! The addresses of a name are tried one after the other, IPv4 first, and each gets its share of the remaining time, so
+//! that an unresponsive one cannot use up the time of the others. The plugin sets timeouts for the connection itself.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -10,15 +9,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a connection may take to come about, looking up its name included, unless somebody says otherwise.
+/// The default time limit for a connection, including name resolution.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a host and a port, within 10 seconds.
 ///
-/// The host is an address, IPv6 with brackets or without, or else a name: then its IPv4 addresses are tried before those
-/// of IPv6. Blocks the thread: use it in [`run_blocking`](crate::run_blocking), in a subscriber or on a thread of your
-/// own, and never in a hook itself. The socket has no timeouts of its own yet; see
-/// [`TcpStream::set_read_timeout`].
+/// The host is an address (IPv6 with or without brackets) or a name, whose IPv4 addresses are tried before its IPv6
+/// addresses. Blocks the thread: use it in [`run_blocking`](crate::run_blocking), in a subscriber or on your own
+/// thread, and never in a hook itself. The socket has no timeouts yet; see [`TcpStream::set_read_timeout`].
 ///
 /// ```
 /// use plugin_api::utilities::new_socket_connection;
@@ -32,13 +30,13 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # Errors
-/// When there is no such name, or no address of it takes the connection in time. The error names the host, the port, and
-/// each address that was tried with what became of it; its kind is that of the last attempt.
+/// There is no such name, or none of its addresses accepts the connection in time. The error names the host, the port,
+/// and each address that was tried with its error; its kind is that of the last attempt.
 pub fn new_socket_connection(address: (&str, u16)) -> io::Result<TcpStream> {
     new_socket_connection_within(address, CONNECT_LIMIT)
 }
 
-/// As [`new_socket_connection`], within another time. Looking up the name counts.
+/// Like [`new_socket_connection`], within another time. Name resolution counts.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -64,9 +62,9 @@ pub fn new_socket_connection_within(
         .map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {name}: {error}")))
 }
 
-/// Connects, lets `work` use the connection, and closes it: when `work` returns, fails, or panics.
+/// Connects, calls `work` with the connection, and closes it when `work` returns, fails, or panics.
 ///
-/// Where Python has a context manager, this is it:
+/// Like a context manager in Python:
 ///
 /// ```
 /// use plugin_api::utilities::socket_connection;
@@ -85,8 +83,8 @@ pub fn new_socket_connection_within(
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// And where it has a decorator, a function or a closure around it takes the other arguments; each call is a connection
-/// of its own:
+/// To pass other arguments, write a function or a closure around it, like a decorator; each call uses a connection of
+/// its own:
 ///
 /// ```
 /// use plugin_api::utilities::socket_connection;
@@ -118,7 +116,7 @@ pub fn new_socket_connection_within(
 /// ```
 ///
 /// # Errors
-/// As [`new_socket_connection`], and whatever `work` fails with.
+/// Those of [`new_socket_connection`], and those of `work`.
 pub fn socket_connection<T>(
     address: (&str, u16),
     work: impl FnOnce(&mut TcpStream) -> io::Result<T>,
@@ -127,7 +125,7 @@ pub fn socket_connection<T>(
     work(&mut connection)
 }
 
-/// A time that several steps share.
+/// A time limit that several steps share.
 pub(super) struct TimeLeft {
     since: Instant,
     limit: Duration,
@@ -141,10 +139,10 @@ impl TimeLeft {
         }
     }
 
-    /// What is left of it, one of so many equal shares.
+    /// The remaining time, divided into so many equal shares.
     ///
     /// # Errors
-    /// When nothing is.
+    /// None is left.
     pub(super) fn share(&self, shares: u32) -> io::Result<Duration> {
         let left = self.limit.saturating_sub(self.since.elapsed()) / shares.max(1);
         match left.is_zero() {
@@ -154,7 +152,7 @@ impl TimeLeft {
     }
 }
 
-/// Where to connect to, in the order of the attempts.
+/// The addresses to connect to, in order.
 fn addresses_of(host: &str, port: u16, time: &TimeLeft) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = without_brackets(host).parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -167,15 +165,15 @@ fn addresses_of(host: &str, port: u16, time: &TimeLeft) -> io::Result<Vec<Socket
     }
 }
 
-/// Asks the system's resolver. It knows no time limit, so it is left to a thread of its own, which ends by itself when
-/// the resolver gives up.
+/// Calls the system's resolver. It has no time limit, so it runs on a thread of its own, which ends when the resolver
+/// returns.
 fn resolve(host: String, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let (answer, answered) = mpsc::sync_channel(1);
     thread::Builder::new()
         .name("resolve".to_owned())
         .spawn(move || {
             let addresses = (&*host, port).to_socket_addrs().map(Iterator::collect);
-            // Nobody waits for it any more, maybe.
+            // The caller may have stopped waiting.
             drop(answer.send(addresses));
         })?;
     answered.recv_timeout(limit).unwrap_or_else(|_| {
@@ -203,7 +201,7 @@ fn connect_to_one_of(addresses: &[SocketAddr], time: &TimeLeft) -> io::Result<Tc
     Err(io::Error::new(kind, format!("tried {}", tried.join(", "))))
 }
 
-/// As it reads in an error; what is no host has no way to break a line.
+/// Host and port for an error; characters that could break the line are escaped.
 fn host_and_port(host: &str, port: u16) -> String {
     let host = without_brackets(host);
     match host.contains(':') {
@@ -231,7 +229,7 @@ mod tests {
         (listener, port)
     }
 
-    /// A port that nobody listens at: its number is taken, and a connection to it is refused.
+    /// A port on which nothing listens: it is taken, and connections to it are refused.
     fn closed_port() -> u16 {
         let (listener, port) = listener("127.0.0.1");
         drop(listener);
@@ -249,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_goes_with_brackets_and_without() {
-        // Where the machine has no IPv6, there is nothing to connect to, but the host is understood all the same.
+    fn ipv6_is_accepted_with_and_without_brackets() {
+        // If the machine has no IPv6, connecting fails, but the host is valid.
         for host in ["::1", "[::1]"] {
             match TcpListener::bind(("::1", 0)) {
                 Ok(listener) => {
@@ -266,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_address_is_tried_where_one_fails() {
+    fn the_next_address_is_tried_if_one_fails() {
         let (listener, port) = listener("127.0.0.1");
         let addresses = [closed_port(), port].map(|port| ([127, 0, 0, 1], port).into());
         let time = TimeLeft::new(CONNECT_LIMIT);
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_refused_on_one_line() {
+    fn an_invalid_name_is_refused_in_one_line() {
         let error = new_socket_connection(("no\nhost\0", 80)).unwrap_err();
         let text = error.to_string();
         assert!(
@@ -299,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_an_error_and_all_of_it_is_none() {
+    fn a_zero_timeout_is_an_error_and_the_longest_works() {
         let (_listener, port) = listener("127.0.0.1");
         for host in ["127.0.0.1", "localhost"] {
             let late = new_socket_connection_within((host, port), Duration::ZERO).unwrap_err();

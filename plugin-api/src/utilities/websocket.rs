@@ -1,9 +1,9 @@
-//! WebSockets in parts: frames as bytes, messages out of frames, the key of the handshake, a client (RFC 6455).
+//! Parts of WebSockets: frames as bytes, assembly of messages, the handshake key, a client (RFC 6455).
 //!
-//! [`WebsocketFrame`] is one frame with its payload; [`FrameHead`] and [`HeadReader`] are for those who do not want to hold
-//! a payload to read what comes before it, and [`apply_mask`] for the payload. [`Assembly`] makes messages of what comes
-//! from one side, piece by piece, and refuses what breaks the protocol; the proxy reads WebSockets with it, too.
-//! [`WebsocketClient`] puts all of that on a socket. Nothing else in here does input or output.
+//! [`WebsocketFrame`] is a frame with its payload. [`FrameHead`] and [`HeadReader`] read the head without holding the
+//! payload, and [`apply_mask`] masks the payload. [`Assembly`] assembles the messages of one side and refuses
+//! violations of the protocol; the proxy uses it, too. [`WebsocketClient`] combines all of these on a socket. Nothing
+//! else in here does input or output.
 
 mod client;
 mod frame;

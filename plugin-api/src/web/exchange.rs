@@ -22,15 +22,15 @@ use std::task::Poll;
 /// [`send`](Self::send) piece by piece; [`forward`](Self::forward) to an upstream.
 pub struct WebExchange {
     view: WebView,
-    /// A forward has begun. Whoever uses the exchange meanwhile has given that up without dropping it.
+    /// A forward has begun. If the exchange is used meanwhile, the forward has been leaked.
     is_forwarding: Cell<bool>,
 }
 
-// SAFETY, for all calls below: the host keeps what the view leads to until the task that has it is dropped, and answers
-// callbacks at any time.
+// SAFETY, for all calls below: the host keeps everything behind the view until it drops the task that has it, and
+// answers callbacks at any time.
 impl WebExchange {
     /// # Safety
-    /// What the view leads to must live as long as this does.
+    /// Everything behind the view must live as long as this value.
     pub(super) unsafe fn new(view: WebView) -> Self {
         Self {
             view,
@@ -39,12 +39,12 @@ impl WebExchange {
     }
 
     pub(super) fn view(&self) -> &WebView {
-        self.give_up_forward();
+        self.cancel_leaked_forward();
         &self.view
     }
 
-    /// Keeps a forward from being made of which nobody will hear: its request must not change under its readers.
-    fn give_up_forward(&self) {
+    /// Cancels a leaked forward: its request must not change while it is read.
+    fn cancel_leaked_forward(&self) {
         if !self.is_forwarding.replace(false) {
             return;
         }
@@ -53,7 +53,7 @@ impl WebExchange {
         }
     }
 
-    /// The request; as it was sent on, once it has been [forwarded](Self::forward) and answered.
+    /// The request; once it has been [forwarded](Self::forward) and answered, as it was sent.
     pub fn request(&self) -> Request<'_> {
         Request {
             view: unsafe { &*self.view().request },
@@ -87,22 +87,22 @@ impl WebExchange {
         }
     }
 
-    /// Counts client connections since the proxy started.
+    /// The id of the client connection, counted since the proxy started.
     pub fn connection_id(&self) -> u64 {
         self.view().connection_id
     }
 
-    /// Counts exchanges since the proxy started.
+    /// The id of the exchange, counted since the proxy started.
     pub fn exchange_id(&self) -> u64 {
         self.view().exchange_id
     }
 
-    /// Who sent the request; none when it did not come from an IP address.
+    /// The address of the client; none if it is not an IP address.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view().client)
     }
 
-    /// The address of the proxy's that the client has connected to.
+    /// The local address that the client connected to.
     pub fn local(&self) -> Option<SocketAddr> {
         socket_address(&self.view().local)
     }
@@ -113,7 +113,7 @@ impl WebExchange {
         unsafe { add(self.view().host, key.into(), value.into()) };
     }
 
-    // ---- the request's content -----------------------------------------------------------------------------------
+    // ---- the content of the request ------------------------------------------------------------------------------
 
     /// Reads available content of the request, waiting for the first byte; 0 at the end. Cancel safe.
     ///
@@ -136,8 +136,8 @@ impl WebExchange {
     /// The whole content of the request.
     ///
     /// # Errors
-    /// As [`read`](Self::read); or it is longer than `limit` bytes: returned by
-    /// [`handle_request`](crate::WebRoutes::handle_request) that becomes 413.
+    /// Those of [`read`](Self::read); or it is longer than `limit` bytes: if
+    /// [`handle_request`](crate::WebRoutes::handle_request) returns this error, the client gets 413.
     pub async fn body(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         loop {
@@ -148,7 +148,7 @@ impl WebExchange {
                     "the content is longer than {limit} bytes"
                 )));
             }
-            // One more than may be, so that what is too long shows.
+            // One byte above the limit, to detect that it is exceeded.
             let room = (limit - start).saturating_add(1).min(16 * 1024);
             content.resize(start + room, 0);
             let len = self.read(&mut content[start..]).await?;
@@ -159,7 +159,7 @@ impl WebExchange {
         }
     }
 
-    // ---- the answer ----------------------------------------------------------------------------------------------
+    // ---- the response --------------------------------------------------------------------------------------------
 
     /// Sends this response when the task ends. A later reply replaces it. The proxy adds Date and Content-Length, and
     /// omits the content for HEAD.
@@ -237,7 +237,7 @@ impl WebExchange {
         poll_fn(|cx| polled(unsafe { flush(view.host, &waker::lend(cx.waker())) }, ())).await
     }
 
-    // ---- the answer of somebody else -----------------------------------------------------------------------------
+    // ---- the response of an upstream -----------------------------------------------------------------------------
 
     /// Replaces all fields of this name in the request by one with this value, for a [forward](Self::forward).
     ///
@@ -294,7 +294,7 @@ impl WebExchange {
             is_answered: error == EditError::Stale,
             fault: ForwardFault::Caller,
         })?;
-        let under_way = UnderWay::begin(self);
+        let under_way = ForwardInProgress::begin(self);
         let mut outcome = ForwardedView {
             status: 0,
             is_answered: 0,
@@ -304,7 +304,7 @@ impl WebExchange {
             reserved: [0; 4],
         };
         let told = poll_fn(|cx| {
-            // The task itself is polled when it is over; a combinator in it has to be woken.
+            // The task itself is polled when the forward has ended; a combinator in it has to be woken.
             let waker = match waker::is_lent(cx.waker()) {
                 true => waker::nobody(),
                 false => waker::lend(cx.waker()),
@@ -330,7 +330,7 @@ impl WebExchange {
             fault::UNREACHED => ForwardFault::Unreached,
             fault::CLIENT => ForwardFault::Client,
             fault::FILTER => ForwardFault::Filter,
-            // What a newer proxy knows better has to do with the upstream at most.
+            // A fault that only a newer proxy knows concerns the upstream at most.
             _ => ForwardFault::Upstream,
         };
         Err(ForwardError {
@@ -341,10 +341,10 @@ impl WebExchange {
     }
 }
 
-/// A forward from its beginning to its end, given up when dropped before that.
-struct UnderWay<'e>(&'e WebExchange);
+/// A forward in progress, cancelled when dropped early.
+struct ForwardInProgress<'e>(&'e WebExchange);
 
-impl<'e> UnderWay<'e> {
+impl<'e> ForwardInProgress<'e> {
     fn begin(exchange: &'e WebExchange) -> Self {
         exchange.is_forwarding.set(true);
         Self(exchange)
@@ -355,9 +355,9 @@ impl<'e> UnderWay<'e> {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for ForwardInProgress<'_> {
     fn drop(&mut self) {
-        self.0.give_up_forward();
+        self.0.cancel_leaked_forward();
     }
 }
 
@@ -372,7 +372,7 @@ pub struct ForwardTo<'u> {
 }
 
 impl<'u> ForwardTo<'u> {
-    /// This URL, with its own host as Host.
+    /// To this URL, with its own host as Host.
     pub fn new(url: &'u str) -> Self {
         Self {
             url,
@@ -380,7 +380,7 @@ impl<'u> ForwardTo<'u> {
         }
     }
 
-    /// With the Host that the client has sent.
+    /// Keeps the Host that the client sent.
     #[must_use]
     pub fn keeping_host(mut self) -> Self {
         self.keeps_host = true;
@@ -389,7 +389,7 @@ impl<'u> ForwardTo<'u> {
 
     fn view(&self) -> ForwardView {
         ForwardView {
-            // SAFETY: the `'static` is nominal; the host copies during the call that this is made for.
+            // SAFETY: the `'static` is nominal; the host copies during the call.
             url: unsafe { std::mem::transmute::<&str, &'static str>(self.url) }.into(),
             host: match self.keeps_host {
                 true => forwarded_host::CLIENT,
@@ -476,10 +476,10 @@ mod tests {
     use std::task::Poll;
     use std::time::Duration;
 
-    /// Says content back, and forwards it first where the path says so.
-    struct SaysBack;
+    /// Replies with the content, and forwards it first if the path says so.
+    struct Echoes;
 
-    impl WebRoutes for SaysBack {
+    impl WebRoutes for Echoes {
         type Config = NoConfig;
 
         fn new(_: NoConfig) -> Result<Self, Error> {
@@ -497,26 +497,26 @@ mod tests {
             let content = exchange.body(usize::MAX).await?;
             match exchange.route() {
                 0 => exchange.reply(Reply::new(200).body(content)),
-                _ => Err(Error::new("there is content where there is none")),
+                _ => Err(Error::new("the request has content")),
             }
         }
     }
 
-    fn post<'a>() -> web::Call<'a> {
+    fn post<'a>() -> web::TestRequest<'a> {
         web::request(testing::request("POST", "http://localhost/here").body("content"))
     }
 
     #[test]
-    fn content_without_a_limit_is_all_of_it() {
-        let run = post().run(&SaysBack);
+    fn content_without_a_limit_is_complete() {
+        let run = post().run(&Echoes);
         let reply = run.reply().expect("it is answered");
         assert_eq!(reply.body, &b"content"[..]);
     }
 
-    /// Begins to forward and thinks better of it, by dropping or by leaking it.
-    struct GivesUp;
+    /// Begins a forward and cancels it, by dropping or leaking it.
+    struct CancelsForward;
 
-    impl WebRoutes for GivesUp {
+    impl WebRoutes for CancelsForward {
         type Config = NoConfig;
 
         fn new(_: NoConfig) -> Result<Self, Error> {
@@ -543,16 +543,16 @@ mod tests {
     }
 
     #[test]
-    fn a_forward_that_is_given_up_is_not_made() {
+    fn a_cancelled_forward_is_not_made() {
         for route in [0, 1] {
-            let run = post().route(route).answer(|_| Ok(204)).run(&GivesUp);
+            let run = post().route(route).answer(|_| Ok(204)).run(&CancelsForward);
             assert_eq!((run.status(), run.forwards()), (200, &[][..]), "{route}");
         }
     }
 
     #[test]
-    fn content_goes_with_a_forward() {
-        let run = post().route(1).answer(|_| Ok(200)).run(&SaysBack);
+    fn content_is_forwarded() {
+        let run = post().route(1).answer(|_| Ok(200)).run(&Echoes);
         assert_eq!(
             run.failure(),
             Some("the connection of the client is closed")

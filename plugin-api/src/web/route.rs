@@ -66,7 +66,7 @@ impl Route {
         }
     }
 
-    /// As [`new`](Self::new), for paths that match this regular expression as a whole. Its groups are
+    /// Like [`new`](Self::new), for paths that match this regular expression as a whole. Its groups are
     /// [captures](crate::WebExchange::capture): by their names, and as `1`, `2` and so on.
     pub fn regex(expression: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Route {
     }
 
     pub(super) fn view(&self) -> RouteView {
-        // The view's `'static` is nominal: whoever takes it is lent it for a call.
+        // The `'static` of the view is nominal: it is lent for one call.
         let nominal = |text: &str| {
             // SAFETY: as above; the host copies during the call, while `self` lives.
             unsafe { std::mem::transmute::<&str, &'static str>(text) }.into()

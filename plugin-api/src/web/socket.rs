@@ -104,7 +104,7 @@ impl WebSocket {
             let data = message.data.as_slice().to_vec();
             match (answer, kind) {
                 (code::PROCEED, Some(kind)) => return Ok(Some(SocketMessage { kind, data })),
-                // A kind of a newer proxy's.
+                // A kind that only a newer proxy knows.
                 (code::PROCEED, None) => {}
                 (code::CLOSE, kind) => {
                     self.close = kind.map(|kind| SocketMessage { kind, data });

@@ -1,8 +1,8 @@
-//! A WebSocket client on a thread that may block (RFC 6455).
+//! A WebSocket client for a thread that may block (RFC 6455).
 //!
-//! Does what the protocol asks of a client by itself: the handshake, masks, answers to pings and to a Close, messages put
-//! together within a limit, and a Close with a code for a server that breaks the rules. It goes over TCP in clear; TLS
-//! and the timers of the proxy are the proxy's.
+//! Handles what the protocol requires of a client: the handshake, masks, answers to Pings and to a Close, assembly of
+//! messages within a limit, and a Close with a code for a server that violates the protocol. It uses TCP without TLS;
+//! for TLS and timers, use the proxy.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,17 +15,17 @@ use super::handshake::{self, Target};
 use crate::utilities::new_socket_connection_within;
 use crate::utilities::socket::{CONNECT_LIMIT, TimeLeft};
 
-/// How long a server may keep silent once it was sent a Close.
+/// How long a server may be silent after a Close was sent to it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-/// The longest answer to the handshake, in bytes.
+/// The maximum length of the response to the handshake, in bytes.
 const MAX_ANSWER_LEN: usize = 16 * 1024;
-/// What is read at once, in bytes.
+/// The number of bytes read at a time.
 const READ_LEN: usize = 16 * 1024;
 
-/// A WebSocket to a server, in clear.
+/// A WebSocket to a server, without TLS.
 ///
-/// Blocks the thread: use it in [`run_blocking`](crate::run_blocking), in a subscriber or on a thread of your own, and
-/// never in a hook itself. Dropping it ends the connection without a Close.
+/// Blocks the thread: use it in [`run_blocking`](crate::run_blocking), in a subscriber or on your own thread, and never
+/// in a hook itself. Dropping it closes the connection without a Close.
 ///
 /// ```no_run
 /// use plugin_api::utilities::WebsocketClient;
@@ -44,13 +44,13 @@ const READ_LEN: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct WebsocketClient {
     stream: TcpStream,
-    /// Bytes that have come; those from `start` to `end` were not looked at.
+    /// Received bytes; those from `start` to `end` are not parsed yet.
     received: Vec<u8>,
     start: usize,
     end: usize,
     assembly: Assembly,
     state: State,
-    /// A message of ours is not whole yet.
+    /// The client is in the middle of a fragmented message.
     is_in_message: bool,
     closed_with: Option<WebsocketFrame>,
 }
@@ -58,11 +58,11 @@ pub struct WebsocketClient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// Nothing more is sent: a Close was, or something was sent in part.
+    /// Nothing more can be sent: a Close was sent, or something was sent in part.
     SentLast,
-    /// The server's Close has come and was answered.
+    /// The server's Close has arrived and was answered.
     Closed,
-    /// The server broke the protocol, or left without a Close.
+    /// The server violated the protocol, or disconnected without a Close.
     Failed,
 }
 
@@ -70,14 +70,14 @@ impl WebsocketClient {
     /// Opens the WebSocket at a URL such as `ws://host:port/path`, within 10 seconds.
     ///
     /// # Errors
-    /// When the URL is another one (`wss` needs TLS, which this client does not speak), when nobody is there, or when
-    /// the server does not agree to a WebSocket; the error says which.
+    /// The URL is invalid (`wss` is not supported, because this client has no TLS), the server is unreachable, or it
+    /// refuses the WebSocket; the error says which.
     pub fn connect(url: &str) -> io::Result<Self> {
         Self::connect_with(url, &[], CONNECT_LIMIT)
     }
 
-    /// As [`connect`](Self::connect), with these headers and within this time. Such headers are Authorization, Origin or
-    /// Sec-WebSocket-Protocol; those of the handshake itself are refused.
+    /// Like [`connect`](Self::connect), with these headers and within this time. Such headers are Authorization, Origin
+    /// or Sec-WebSocket-Protocol; those of the handshake itself are refused.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -110,7 +110,7 @@ impl WebsocketClient {
         }
     }
 
-    /// Sends the request and gives the answer's head. What has come behind it waits to be read.
+    /// Sends the request and returns the head of the response. Bytes after it wait to be read.
     fn shake_hands(&mut self, request: &[u8], time: &TimeLeft) -> io::Result<Vec<u8>> {
         const END: &[u8] = b"\r\n\r\n";
         self.stream.set_nodelay(true)?;
@@ -141,14 +141,14 @@ impl WebsocketClient {
         Ok(answer)
     }
 
-    /// The connection, for its timeouts and addresses. A message that does not come in time is an error of kind
-    /// `WouldBlock` or `TimedOut` and costs nothing: it can be waited for again.
+    /// The connection, for its timeouts and addresses. If no message arrives within a timeout, the error is of kind
+    /// `WouldBlock` or `TimedOut`, and receiving can be tried again.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Takes messages of at most so many bytes, from the next frame on; 16 MiB unless set. A server that sends a longer
-    /// one is closed.
+    /// Sets the maximum length of messages, from the next frame on; the default is 16 MiB. If a server sends a longer
+    /// one, the WebSocket is closed.
     pub fn set_max_message_len(&mut self, bytes: u64) {
         self.assembly.set_max_len(bytes);
     }
@@ -161,11 +161,12 @@ impl WebsocketClient {
         self.send(&WebsocketFrame::text(text))
     }
 
-    /// Sends a frame, with a random mask whatever its own is. A Close is the last that can be sent.
+    /// Sends a frame, with a random mask instead of its own. A Close is the last that can be sent.
     ///
     /// # Errors
-    /// Of kind `InvalidInput` when nobody may send such a frame, or not now: then nothing was sent. Otherwise the
-    /// WebSocket is closed, or the connection broken; nothing more can be sent, but what has come can still be received.
+    /// Of kind `InvalidInput` if such a frame must not be sent, or not now: then nothing was sent. Otherwise the
+    /// WebSocket is closed, or the connection has failed; nothing more can be sent, but messages that have arrived can
+    /// still be received.
     pub fn send(&mut self, frame: &WebsocketFrame) -> io::Result<()> {
         if self.state != State::Open {
             let text = "the WebSocket is closed for sending";
@@ -195,12 +196,12 @@ impl WebsocketClient {
         sent
     }
 
-    /// The next message: a text, bytes, or the pong to a ping of ours, as one frame. Pings are answered, fragments put
-    /// together. None: the server has closed the WebSocket, see [`closed_with`](Self::closed_with).
+    /// The next message: text, binary data, or the Pong to a Ping of ours, as one frame. Pings are answered, fragments
+    /// are joined. None: the server has closed the WebSocket, see [`closed_with`](Self::closed_with).
     ///
     /// # Errors
-    /// When the server breaks the protocol (of kind `InvalidData`, with a [`FrameError`] inside; it is sent a Close that
-    /// says so), when it leaves without a Close (`UnexpectedEof`), and when reading fails.
+    /// The server violates the protocol (of kind `InvalidData`, with a [`FrameError`] inside; it is sent a Close with
+    /// the code), it disconnects without a Close (`UnexpectedEof`), or reading fails.
     pub fn receive(&mut self) -> io::Result<Option<WebsocketFrame>> {
         loop {
             match self.state {
@@ -226,10 +227,10 @@ impl WebsocketClient {
         }
     }
 
-    /// Receives messages until the server has closed the WebSocket, and hands them out.
+    /// Receives messages until the server has closed the WebSocket, and calls `on_message` for each.
     ///
     /// # Errors
-    /// As [`receive`](Self::receive), and whatever `on_message` fails with.
+    /// Those of [`receive`](Self::receive), and those of `on_message`.
     pub fn run(
         &mut self,
         mut on_message: impl FnMut(&mut Self, WebsocketFrame) -> io::Result<()>,
@@ -240,11 +241,11 @@ impl WebsocketClient {
         Ok(())
     }
 
-    /// Sends a Close, unless one was sent. What the server has sent before its own is still received; it may keep silent
-    /// for 5 seconds at most, or the shorter read timeout that is set.
+    /// Sends a Close, unless one was sent. Messages that the server has sent before its own Close can still be
+    /// received; it may be silent for at most 5 seconds, or the read timeout if that is shorter.
     ///
     /// # Errors
-    /// As [`send`](Self::send), except that a closed WebSocket is no error.
+    /// As [`send`](Self::send), except that a closed WebSocket is not an error.
     pub fn close(&mut self, code: u16, reason: &str) -> io::Result<()> {
         if self.state != State::Open {
             return Ok(());
@@ -259,17 +260,17 @@ impl WebsocketClient {
         self.send(&frame)
     }
 
-    /// The server's Close, once it has come.
+    /// The server's Close, once it has arrived.
     pub fn closed_with(&self) -> Option<&WebsocketFrame> {
         self.closed_with.as_ref()
     }
 
-    /// Does what a message asks of us; gives those that are for somebody else.
+    /// Handles control messages; returns the messages for the caller.
     fn take(&mut self, message: Message) -> Option<WebsocketFrame> {
         let Message { kind, data } = message;
         match kind {
             MessageKind::Ping if self.state == State::Open => {
-                // Where nothing can be sent, what is received next says why: a Close, or the end.
+                // If sending fails, the next receive reports why: a Close, or the end.
                 let _ = self.send(&WebsocketFrame::pong(data));
             }
             MessageKind::Ping => {}
@@ -281,7 +282,7 @@ impl WebsocketClient {
 
     fn answer_close(&mut self, close: WebsocketFrame) {
         if self.state == State::Open {
-            // A server that does not wait for the answer has closed all the same.
+            // A server that does not wait for the answer has closed the WebSocket nevertheless.
             let _ = self.send(&close);
         }
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -289,7 +290,7 @@ impl WebsocketClient {
         self.state = State::Closed;
     }
 
-    /// Tells a server that it broke the protocol, if it still listens.
+    /// Sends a server the code of its violation, if it still reads.
     fn refuse(&mut self, error: FrameError) -> io::Error {
         if self.state == State::Open {
             let _ = self.send(&WebsocketFrame::close(error.close_code(), ""));
@@ -299,7 +300,7 @@ impl WebsocketClient {
         io::Error::new(io::ErrorKind::InvalidData, error)
     }
 
-    /// Reads once, where all that had come was looked at.
+    /// Reads once; everything received before must have been parsed.
     fn fill(&mut self) -> io::Result<()> {
         (self.start, self.end) = (0, 0);
         loop {
@@ -324,7 +325,7 @@ fn invalid_input(error: FrameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-/// What an error of a socket means during the handshake.
+/// The meaning of a socket error during the handshake.
 fn in_words(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(

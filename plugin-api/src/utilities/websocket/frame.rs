@@ -1,9 +1,8 @@
-//! A WebSocket frame with its payload, to bytes and from bytes, and the key of the opening handshake (RFC 6455 §5.2,
-//! §4.2.2).
+//! A WebSocket frame with its payload, to and from bytes, and the key of the opening handshake (RFC 6455 §5.2, §4.2.2).
 //!
-//! Writes what its fields say, right or wrong, so that a test can send either; [`WebsocketFrame::check`] tells.
-//! [`WebsocketFrame::parse`] refuses what breaks the rules of a single frame. Rules about several are
-//! [`Assembly`](super::Assembly)'s.
+//! Writes the fields as they are, valid or not, so that a test can send both; [`WebsocketFrame::check`] validates them.
+//! [`WebsocketFrame::parse`] refuses violations within a single frame; [`Assembly`](super::Assembly) checks the rules
+//! about several.
 
 use proxy_websocket::{
     FrameError, FrameHead, HeadReader, Opcode, apply_mask, check_message, close_data,
@@ -11,7 +10,7 @@ use proxy_websocket::{
 
 use super::handshake;
 
-/// The longest payload that [`WebsocketFrame::parse`] takes, in bytes: 16 MiB.
+/// The maximum payload that [`WebsocketFrame::parse`] accepts, in bytes: 16 MiB.
 pub const DEFAULT_MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
 
 /// A WebSocket frame.
@@ -41,22 +40,22 @@ pub const DEFAULT_MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
 pub struct WebsocketFrame {
     /// It is the last frame of its message.
     pub fin: bool,
-    /// The first bit that is reserved for extensions; set by compression (RFC 7692).
+    /// The first reserved bit; used by compression (RFC 7692).
     pub rsv1: bool,
-    /// The second one.
+    /// The second reserved bit.
     pub rsv2: bool,
-    /// The third one.
+    /// The third reserved bit.
     pub rsv3: bool,
-    /// What it is.
+    /// The type of the frame.
     pub opcode: Opcode,
-    /// What it is masked with on the wire; none if it is not masked.
+    /// The mask on the wire; none if it is not masked.
     pub mask: Option<[u8; 4]>,
-    /// What it carries, without its mask.
+    /// The payload, unmasked.
     pub payload: Vec<u8>,
 }
 
 impl WebsocketFrame {
-    /// A whole message, not masked.
+    /// A whole message, without a mask.
     pub fn new(opcode: Opcode, payload: impl Into<Vec<u8>>) -> Self {
         Self {
             fin: true,
@@ -69,43 +68,43 @@ impl WebsocketFrame {
         }
     }
 
-    /// A whole text.
+    /// A whole text message.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(Opcode::Text, text.into())
     }
 
-    /// Bytes, as a whole message.
+    /// A whole binary message.
     pub fn binary(data: impl Into<Vec<u8>>) -> Self {
         Self::new(Opcode::Binary, data)
     }
 
-    /// Asks for a sign of life. Takes 125 bytes at most.
+    /// A Ping, which requests a Pong. At most 125 bytes.
     pub fn ping(data: impl Into<Vec<u8>>) -> Self {
         Self::new(Opcode::Ping, data)
     }
 
-    /// Answers a ping that said `data`.
+    /// A Pong, which answers a Ping with its `data`.
     pub fn pong(data: impl Into<Vec<u8>>) -> Self {
         Self::new(Opcode::Pong, data)
     }
 
-    /// The last frame of a side; see [`close_data`] for codes, and for reasons that are too long.
+    /// A Close, the last frame of a side; see [`close_data`] for codes, and for reasons that are too long.
     pub fn close(code: u16, reason: &str) -> Self {
         Self::new(Opcode::Close, close_data(code, reason))
     }
 
-    /// The last fragment of a message; with [`fragment`](Self::fragment), one before it.
+    /// The last fragment of a message; with [`fragment`](Self::fragment), an earlier one.
     pub fn continuation(data: impl Into<Vec<u8>>) -> Self {
         Self::new(Opcode::Continuation, data)
     }
 
-    /// The same as a fragment: its message goes on in the next frame.
+    /// Makes it a fragment: its message continues in the next frame.
     pub fn fragment(mut self) -> Self {
         self.fin = false;
         self
     }
 
-    /// The same with this mask, which should be random. [`WebsocketClient`](super::WebsocketClient) sees to that itself.
+    /// Sets the mask, which should be random. [`WebsocketClient`](super::WebsocketClient) does that itself.
     pub fn masked_with(mut self, mask: [u8; 4]) -> Self {
         self.mask = Some(mask);
         self
@@ -116,7 +115,7 @@ impl WebsocketFrame {
         self.mask.is_some()
     }
 
-    /// What a text says, or a piece of one that ends between characters; none for other frames.
+    /// The text, or a fragment of one that ends between characters; none for other frames.
     pub fn as_text(&self) -> Option<&str> {
         match self.opcode {
             Opcode::Text => std::str::from_utf8(&self.payload).ok(),
@@ -124,7 +123,7 @@ impl WebsocketFrame {
         }
     }
 
-    /// The code of a Close that has one (RFC 6455 §7.4); none for other frames.
+    /// The code of a Close, if it has one (RFC 6455 §7.4); none for other frames.
     pub fn close_code(&self) -> Option<u16> {
         match (self.opcode, &*self.payload) {
             (Opcode::Close, [high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
@@ -140,14 +139,14 @@ impl WebsocketFrame {
         }
     }
 
-    /// Its bytes, as its fields say.
+    /// The encoded frame, as its fields say.
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_ROOM + self.payload.len());
         self.write(self.mask, &mut bytes);
         bytes
     }
 
-    /// Appends its bytes, with this mask instead of its own.
+    /// Appends the encoded frame, with this mask instead of its own.
     pub(super) fn write(&self, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
         self.head(mask).write(out);
         let start = out.len();
@@ -157,20 +156,19 @@ impl WebsocketFrame {
         }
     }
 
-    /// The frame that `bytes` begin with, and how many of them it has; none if it goes on beyond them. A payload of more
-    /// than 16 MiB is refused.
+    /// Parses the frame at the start of `bytes`; returns it with its length, or none if it is incomplete. A payload
+    /// above 16 MiB is refused.
     ///
-    /// Masked or not, both are right here, as are reserved bits: what they mean depends on who has sent it, and on what
-    /// was agreed.
+    /// The mask and the reserved bits are not checked: they depend on the sender and on extensions.
     ///
     /// # Errors
-    /// When the frame breaks the protocol: an opcode or a length that is none, a control frame that is long or a
-    /// fragment. What follows it cannot be read, either.
+    /// The frame violates the protocol: an invalid opcode or length, or a control frame that is too long or a fragment.
+    /// What follows it cannot be parsed either.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
         Self::parse_within(bytes, DEFAULT_MAX_PAYLOAD)
     }
 
-    /// As [`parse`](Self::parse), with payloads of up to this many bytes.
+    /// Like [`parse`](Self::parse), with payloads of up to this many bytes.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
@@ -204,11 +202,11 @@ impl WebsocketFrame {
         Ok(Some((frame, bytes.len() - rest.len())))
     }
 
-    /// Whether it may be sent where no extension was agreed on. Text in fragments may end inside of a character, so only
-    /// whole ones are looked at.
+    /// Checks whether it may be sent without an extension. Fragments of text may end inside a character, so only whole
+    /// texts are checked.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// Which rule it violates.
     pub fn check(&self) -> Result<(), FrameError> {
         if self.head(None).has_reserved_bits() {
             return Err(FrameError::Reserved);
@@ -265,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_is_what_is_parsed() {
+    fn built_frames_parse_to_the_same() {
         for frame in frames() {
             let mut bytes = frame.build();
             let len = bytes.len();
@@ -275,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_not_all_there_is_none_yet() {
+    fn an_incomplete_frame_is_none() {
         for frame in frames().iter().filter(|frame| frame.payload.len() < 1000) {
             let bytes = frame.build();
             for end in 0..bytes.len() {
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_beyond_the_limit_is_refused_before_it_comes() {
+    fn a_payload_above_the_limit_is_refused_before_it_arrives() {
         let parse = |bytes: &[u8]| WebsocketFrame::parse(bytes).map(|_| ());
         assert_eq!(parse(b"\x82\x7f\0\0\0\0\x01\0\0\0"), Ok(()));
         let beyond = parse(b"\x82\x7f\0\0\0\0\x01\0\0\x01");
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_frame_keeps_the_rules_for_one() {
+    fn rules_of_single_frames_are_enforced() {
         for (bytes, error) in [
             (&b"\x83\x00"[..], FrameError::Opcode),
             (b"\x8b\x00", FrameError::Opcode),
@@ -313,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bits_are_shown() {
+    fn reserved_bits_are_returned() {
         let (frame, _) = WebsocketFrame::parse(b"\xd1\x00").unwrap().unwrap();
         assert_eq!((frame.rsv1, frame.rsv2, frame.rsv3), (true, false, true));
         assert_eq!(frame.check(), Err(FrameError::Reserved));
@@ -321,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_sent_can_be_told() {
+    fn frames_can_be_checked_before_sending() {
         let text = |bytes: &[u8]| WebsocketFrame::new(Opcode::Text, bytes);
         for (frame, expected) in [
             (text(b"\xc3"), Err(FrameError::NotUtf8)),

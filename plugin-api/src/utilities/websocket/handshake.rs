@@ -1,7 +1,7 @@
-//! The client's side of the opening handshake, without a socket (RFC 6455 §4.1).
+//! The client side of the opening handshake, without a socket (RFC 6455 §4.1).
 //!
-//! A URL becomes a target, a target a request, and a response's head is judged. What a server has to prove is that it
-//! speaks WebSocket and has read this very request, so nothing of that is taken on trust.
+//! Parses a URL, builds the request, and checks the head of the response. A server has to prove that it supports
+//! WebSocket and has read this request, so everything is checked.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::utilities::HttpRequest;
 
 /// Appended to the key before it is hashed (§1.3).
 const SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Fields that the handshake itself writes.
+/// Fields that the handshake writes itself.
 const OWN: [&str; 6] = [
     "Host",
     "Upgrade",
@@ -23,22 +23,22 @@ const OWN: [&str; 6] = [
 ];
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 
-/// Where a WebSocket leads (§3).
+/// The destination of a WebSocket (§3).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target<'u> {
     /// Without brackets.
     pub(super) host: &'u str,
     pub(super) port: u16,
-    /// As it stands in the URL, without a port that goes without saying.
+    /// As in the URL, without a default port.
     authority: &'u str,
     path: String,
 }
 
 impl<'u> Target<'u> {
     /// # Errors
-    /// When it is not the URL of a WebSocket in clear.
+    /// It is not the URL of a WebSocket without TLS.
     pub(super) fn parse(url: &'u str) -> io::Result<Self> {
-        // The URL itself may hold what nobody else should read in a log.
+        // The URL may contain secrets that must not be logged.
         let wrong = |what: &str| invalid_input(format!("not a WebSocket URL: {what}"));
         let (scheme, rest) = url
             .split_once("://")
@@ -82,10 +82,10 @@ impl<'u> Target<'u> {
         })
     }
 
-    /// The request that asks for it.
+    /// The handshake request.
     ///
     /// # Errors
-    /// When a header is one of the handshake's own, or none.
+    /// A header is invalid, or one of the handshake's own.
     pub(super) fn request(&self, key: &str, headers: &[(&str, &str)]) -> io::Result<Vec<u8>> {
         let is_own = |name: &str| OWN.iter().any(|own| own.eq_ignore_ascii_case(name));
         if let Some((name, _)) = headers.iter().find(|(name, _)| is_own(name)) {
@@ -110,7 +110,7 @@ impl<'u> Target<'u> {
 /// 16 random bytes, as a `Sec-WebSocket-Key`.
 ///
 /// # Errors
-/// When the system has no randomness to give.
+/// The system provides no random numbers.
 pub(super) fn random_key() -> io::Result<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)?;
@@ -123,8 +123,8 @@ pub(super) fn accept(key: &str) -> String {
     STANDARD.encode(hash.digest().bytes())
 }
 
-/// Whether a response's head, with its last line end, opens the WebSocket that was asked for by this key and these
-/// headers.
+/// Checks that the head of a response, including its last line end, accepts the WebSocket requested with this key and
+/// these headers.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -203,7 +203,7 @@ impl<'h> ResponseHead<'h> {
             .map(|(_, value)| *value)
     }
 
-    /// Whether a field that is a list names this.
+    /// Whether a list field contains this member.
     fn lists(&self, name: &str, member: &str) -> bool {
         self.values(name)
             .flat_map(list)
@@ -239,7 +239,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     #[test]
-    fn urls_lead_somewhere() {
+    fn urls_are_parsed() {
         for (url, host, port, authority, path) in [
             ("ws://a.example", "a.example", 80, "a.example", "/"),
             ("WS://a.example/", "a.example", 80, "a.example", "/"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_the_one_of_the_rfc_with_headers_of_ones_own() {
+    fn the_request_is_that_of_the_rfc_with_own_headers() {
         let target = Target::parse("ws://server.example:81/chat").unwrap();
         let request = target
             .request(KEY, &[("Origin", "http://example.com")])
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_of_the_rfc_opens_it() {
+    fn the_response_of_the_rfc_is_accepted() {
         assert_eq!(check(ANSWER), Ok(()));
         let other = ANSWER.replace("Connection: Upgrade", "CONNECTION:keep-alive,\tupgrade ");
         assert_eq!(check(&other.replace(": websocket", ": WebSocket")), Ok(()));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn another_answer_is_refused_and_says_why() {
+    fn other_responses_are_refused_with_the_reason() {
         let one = "Upgrade: websocket\r\n";
         for (from, to, error) in [
             (
