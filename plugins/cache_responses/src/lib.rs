@@ -38,11 +38,11 @@ struct CacheResponses {
     recorder: Recorder,
 }
 
-/// The file of one exchange.
+/// The state of one exchange: its file, if any.
 #[derive(Default)]
-struct Kept {
+struct ExchangeFile {
     recording: Option<Recording>,
-    /// It holds what came out of a tunnel, which has no end but its own.
+    /// It contains the bytes of a tunnel, which has no other end than its own.
     is_tunnel: bool,
 }
 
@@ -50,7 +50,7 @@ struct Kept {
 impl Filter for CacheResponses {
     const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
-    type State = Kept;
+    type State = ExchangeFile;
 
     fn new(config: Config) -> Result<Self, Error> {
         let recorder = Recorder::new(config)?;
@@ -60,7 +60,7 @@ impl Filter for CacheResponses {
     fn handle_upstream_response(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let request = exchange.request();
         if let Some(response) = exchange.response() {
-            // A server at an address must not be stored under the host that the client claims it to be.
+            // A server at an address must not be stored under the host that the client claims.
             let host = match exchange.upstream().is_redirected() {
                 true => request.host(),
                 false => exchange.proven_host(),
@@ -112,7 +112,7 @@ struct CacheTunnels {
 #[filter]
 impl Filter for CacheTunnels {
     type Config = Config;
-    type State = Kept;
+    type State = ExchangeFile;
 
     fn new(config: Config) -> Result<Self, Error> {
         let recorder = Recorder::new(config)?;
@@ -134,8 +134,8 @@ impl Filter for CacheTunnels {
     }
 }
 
-/// Adds what the upstream has sent, undeciphered.
-fn store_tunnel<F: Filter<State = Kept>>(
+/// Adds bytes from the upstream, without decoding them.
+fn store_tunnel<F: Filter<State = ExchangeFile>>(
     recorder: &Recorder,
     exchange: &mut Exchange<'_, F>,
     from: Direction,
@@ -146,7 +146,7 @@ fn store_tunnel<F: Filter<State = Kept>>(
     }
     if !exchange.state.is_tunnel {
         let recording = recorder.begin(exchange.request().host(), Vec::new());
-        *exchange.state = Kept {
+        *exchange.state = ExchangeFile {
             recording: Some(recording),
             is_tunnel: true,
         };
@@ -156,13 +156,13 @@ fn store_tunnel<F: Filter<State = Kept>>(
     }
 }
 
-/// Names the file in the exchange's line of the access log.
-fn conclude<F: Filter<State = Kept>>(exchange: &mut Exchange<'_, F>) -> LogLine {
-    let Kept {
+/// Adds the file's name to the access log line of the exchange.
+fn conclude<F: Filter<State = ExchangeFile>>(exchange: &mut Exchange<'_, F>) -> LogLine {
+    let ExchangeFile {
         recording,
         is_tunnel,
     } = &mut *exchange.state;
-    // A tunnel says nothing about where its content ends: what came is what there is.
+    // A tunnel has no framing, so everything that arrived is its content.
     if let Some(recording) = recording.as_mut().filter(|_| *is_tunnel) {
         recording.finish();
     }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_a_limit_passes_without_a_file() {
+    fn a_response_above_a_limit_leaves_no_file() {
         for limit in ["max_file = 40", "max_waiting = 170"] {
             let scratch = Scratch::new();
             let filter = recording_to(&scratch, limit);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_of_one_moment_get_files_of_their_own() {
+    fn concurrent_responses_get_separate_files() {
         let scratch = Scratch::new();
         let filter = recording_to(&scratch, "");
         for _ in 0..20 {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_table_that_would_keep_nothing() {
+    fn refuses_settings_that_would_store_nothing() {
         for (table, reason) in [
             (
                 "directory = '/no/such/place'",

@@ -1,24 +1,24 @@
-//! One response on its way into a file.
+//! A response that is being written to a file.
 //!
-//! Belongs to its exchange: what is not finished when the exchange is over is given up, so that a response that broke
-//! off, or that the client did not wait for, leaves no file.
+//! It belongs to its exchange: if it is unfinished when the exchange ends, it is abandoned, so that a response that was
+//! cut off, or that the client did not wait for, leaves no file.
 
 use crate::config::Config;
-use crate::rule::{Place, shown};
-use crate::writer::{Queue, Step, Ticket, Writer};
+use crate::rule::{FileNames, shown};
+use crate::writer::{FileCommand, Queue, Ticket, Writer};
 use plugin_api::{Error, info, warn};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Begins recordings.
+/// Starts recordings.
 pub(crate) struct Recorder {
-    place: Place,
+    file_names: FileNames,
     max_file: u64,
     writer: Writer,
 }
 
 impl Recorder {
-    /// A recorder as configured, with its thread.
+    /// Starts the thread, with these settings.
     ///
     /// # Errors
     /// What is wrong with the configuration.
@@ -27,22 +27,22 @@ impl Recorder {
         Ok(Self {
             writer: Writer::start(config.max_waiting)?,
             max_file: config.max_file,
-            place: Place {
+            file_names: FileNames {
                 directory: config.directory,
                 prefix: config.prefix,
             },
         })
     }
 
-    /// Begins a file for `host` with these bytes.
+    /// Starts a file for `host` with these bytes.
     pub(crate) fn begin(&self, host: &str, head: Vec<u8>) -> Recording {
         let mut recording = Recording {
             queue: self.writer.queue.clone(),
-            ticket: Ticket::new(self.place.next(host)),
+            ticket: Ticket::new(self.file_names.next(host)),
             left: self.max_file,
             stage: Stage::UnderWay,
         };
-        recording.step(head.len(), || Step::Begin(head));
+        recording.command(head.len(), || FileCommand::Create(head));
         recording
     }
 }
@@ -51,7 +51,7 @@ impl Recorder {
 pub(crate) struct Recording {
     queue: Queue,
     ticket: Arc<Ticket>,
-    /// Bytes that still fit into the file.
+    /// The number of bytes that still fit into the file.
     left: u64,
     stage: Stage,
 }
@@ -67,25 +67,25 @@ impl Recording {
     /// Adds bytes to the file.
     pub(crate) fn append(&mut self, content: &[u8]) {
         if !content.is_empty() {
-            self.step(content.len(), || Step::Append(content.to_vec()));
+            self.command(content.len(), || FileCommand::Append(content.to_vec()));
         }
     }
 
-    /// The response is whole.
+    /// Completes the file.
     pub(crate) fn finish(&mut self) {
         if self.stage == Stage::UnderWay {
             self.stage = Stage::Finished;
-            self.queue.put(&self.ticket, Step::Finish);
+            self.queue.put(&self.ticket, FileCommand::Finish);
         }
     }
 
-    /// The file, if it is finished and, as far as is known by now, can be written.
+    /// The path of the file, if it is complete and, as far as is known, can be written.
     pub(crate) fn file(&self) -> Option<&Path> {
         let is_there = self.stage == Stage::Finished && !self.ticket.is_lost();
         is_there.then_some(&self.ticket.path)
     }
 
-    fn step(&mut self, len: usize, step: impl FnOnce() -> Step) {
+    fn command(&mut self, len: usize, command: impl FnOnce() -> FileCommand) {
         if self.stage != Stage::UnderWay || self.ticket.is_lost() {
             return;
         }
@@ -97,7 +97,7 @@ impl Recording {
             return self.give_up("it exceeds max_file");
         };
         self.left = left;
-        if !self.queue.put(&self.ticket, step()) {
+        if !self.queue.put(&self.ticket, command()) {
             warn!(
                 "Not cached: {} exceeds max_waiting while waiting for the disk",
                 shown(&self.ticket.path)
@@ -108,7 +108,7 @@ impl Recording {
 
     fn give_up(&mut self, reason: &'static str) {
         self.stage = Stage::GivenUp;
-        self.queue.put(&self.ticket, Step::GiveUp(reason));
+        self.queue.put(&self.ticket, FileCommand::Abandon(reason));
     }
 }
 

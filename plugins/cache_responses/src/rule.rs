@@ -1,25 +1,25 @@
-//! What a file is called, what stands at its top, and for which responses that is all.
+//! The name and the head of a file, and which responses have content.
 
 use plugin_api::{Request, Response};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-/// Where files go and what their names begin with.
-pub(crate) struct Place {
+/// The directory of the files, and the prefix of their names.
+pub(crate) struct FileNames {
     pub(crate) directory: PathBuf,
     pub(crate) prefix: String,
 }
 
-impl Place {
-    /// The path of the next file for `host`; no other file of this process has it.
+impl FileNames {
+    /// The path of the next file for `host`; unique in this process.
     pub(crate) fn next(&self, host: &str) -> PathBuf {
         self.directory
             .join(file_name(&self.prefix, host, next_stamp()))
     }
 }
 
-/// The time in microseconds since 1970, moved on if it has been given already.
+/// The time in microseconds since 1970, incremented if it has been used already.
 fn next_stamp() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -31,10 +31,10 @@ fn next_stamp() -> u64 {
     last.map_or(now, after)
 }
 
-/// File names have at most 255 bytes on common file systems; the stamp and a prefix need up to 95 of them.
+/// File names have at most 255 bytes on common file systems; the timestamp and the prefix need up to 95 of them.
 const MAX_HOST_LEN: usize = 160;
 
-/// `<prefix><host>-<seconds>.<microseconds>.txt`; what is not plain in the host becomes an underscore.
+/// `<prefix><host>-<seconds>.<microseconds>.txt`; special characters in the host become underscores.
 fn file_name(prefix: &str, host: &str, stamp: u64) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let plain = |c: char| if is_plain(c) { c } else { '_' };
@@ -43,9 +43,9 @@ fn file_name(prefix: &str, host: &str, stamp: u64) -> String {
     format!("{prefix}{host}-{seconds}.{micros:06}.txt")
 }
 
-/// Status line, field lines and the empty line, as the response has them when the plugin sees it.
+/// Status line, field lines and the empty line, as the plugin sees them.
 ///
-/// Transfer-Encoding is left out, since the content is stored without it.
+/// Transfer-Encoding is omitted, because the content is stored without it.
 pub(crate) fn head(response: Response<'_>) -> Vec<u8> {
     let version = match response.version() {
         20 => "2".to_owned(),
@@ -65,25 +65,25 @@ pub(crate) fn head(response: Response<'_>) -> Vec<u8> {
     head
 }
 
-/// Whether content follows the head (RFC 9112 §6.3).
+/// Whether the response has content (RFC 9112 §6.3).
 pub(crate) fn has_content(request: Request<'_>, response: Response<'_>) -> bool {
     request.method() != "HEAD"
         && !matches!(response.status(), 204 | 205 | 304)
         && response.field("Content-Length") != Some(b"0")
 }
 
-/// A path as text for the log.
+/// A path as text, for the log.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, file_name, next_stamp};
+    use super::{FileNames, file_name, next_stamp};
     use std::path::{Path, PathBuf};
 
     #[test]
-    fn a_name_tells_host_and_time() {
+    fn a_name_has_host_and_time() {
         for (prefix, host, stamp, expected) in [
             (
                 "",
@@ -99,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_cannot_lead_out_of_the_directory() {
-        let place = Place {
+    fn a_host_cannot_leave_the_directory() {
+        let file_names = FileNames {
             directory: PathBuf::from("/cache"),
             prefix: String::new(),
         };
         for host in ["../../etc/passwd", "/etc/passwd", "..", "a\0b", "é"] {
-            let path = place.next(host);
+            let path = file_names.next(host);
             assert_eq!(path.parent(), Some(Path::new("/cache")), "{host}");
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stamp_is_given_twice() {
+    fn timestamps_are_unique() {
         let stamps: Vec<u64> = (0..1000).map(|_| next_stamp()).collect();
         assert!(stamps.is_sorted_by(|a, b| a < b));
     }

@@ -1,10 +1,10 @@
-//! A directory that ends with its test.
+//! A directory for one test.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, process};
 
-/// An empty directory of its own for one test; removed when dropped.
+/// An empty directory for one test; removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -17,7 +17,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Where `name` lies in it.
+    /// The path of `name` in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

@@ -1,8 +1,8 @@
 //! The thread that writes the files.
 //!
-//! Workers must not wait for a disk, so what they want written waits in a queue, bounded by the memory it takes. The
-//! thread creates a file for its owner alone and only where nothing is, not even a link; a file that cannot be
-//! written, or is given up, is removed. Files are whole when the log says so.
+//! Workers must not wait for a disk, so their commands are queued; the memory of the queue is limited. The thread
+//! creates a file that only its owner can read, and only if its name does not exist, not even as a link; a file that
+//! cannot be written, or is abandoned, is removed. A file is complete when the log says so.
 
 use crate::rule::shown;
 use plugin_api::{Error, debug, info, warn};
@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-/// What a step costs in the queue beside its bytes, so that many small ones are bounded, too.
-const STEP_COST: u64 = 128;
+/// The memory of a command in the queue, beside its bytes, so that many small ones are limited, too.
+const COMMAND_COST: u64 = 128;
 
-/// One file, as both sides know it.
+/// A file, shared by the worker and the thread.
 pub(crate) struct Ticket {
     pub(crate) path: PathBuf,
     is_lost: AtomicBool,
@@ -31,7 +31,7 @@ impl Ticket {
         Arc::new(Self { path, is_lost })
     }
 
-    /// Whether there is no such file, or will be none.
+    /// Whether the file does not exist, or will not.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }
@@ -41,43 +41,48 @@ impl Ticket {
     }
 }
 
-/// What happens to a file.
-pub(crate) enum Step {
-    /// It begins with these bytes.
-    Begin(Vec<u8>),
-    /// These bytes follow.
+/// A command for the thread.
+pub(crate) enum FileCommand {
+    /// Create the file with these bytes.
+    Create(Vec<u8>),
+    /// Append these bytes.
     Append(Vec<u8>),
-    /// It is whole.
+    /// The file is complete.
     Finish,
-    /// It will never be whole: for this reason.
-    GiveUp(&'static str),
+    /// Remove the file, for this reason.
+    Abandon(&'static str),
 }
 
-impl Step {
+impl FileCommand {
     fn cost(&self) -> u64 {
         match self {
-            Self::Begin(bytes) | Self::Append(bytes) => bytes.len() as u64 + STEP_COST,
+            Self::Create(bytes) | Self::Append(bytes) => bytes.len() as u64 + COMMAND_COST,
             // Once per file, and never refused.
-            Self::Finish | Self::GiveUp(_) => 0,
+            Self::Finish | Self::Abandon(_) => 0,
         }
     }
 }
 
-/// The workers' end of the queue.
+/// The queue, as workers use it.
 #[derive(Clone)]
 pub(crate) struct Queue {
-    steps: Sender<Option<(Arc<Ticket>, Step)>>,
+    commands: Sender<Option<(Arc<Ticket>, FileCommand)>>,
     waiting: Arc<AtomicU64>,
     max_waiting: u64,
 }
 
 impl Queue {
-    /// Puts a step in the queue; `false` if it is full, and then the step is gone.
-    pub(crate) fn put(&self, ticket: &Arc<Ticket>, step: Step) -> bool {
-        let cost = step.cost();
+    /// Queues a command; `false` if the queue is full, and then the command is dropped.
+    pub(crate) fn put(&self, ticket: &Arc<Ticket>, command: FileCommand) -> bool {
+        let cost = command.cost();
         let waiting = self.waiting.fetch_add(cost, Ordering::Relaxed) + cost;
         let has_room = cost == 0 || waiting <= self.max_waiting;
-        if has_room && self.steps.send(Some((Arc::clone(ticket), step))).is_ok() {
+        if has_room
+            && self
+                .commands
+                .send(Some((Arc::clone(ticket), command)))
+                .is_ok()
+        {
             return true;
         }
         self.waiting.fetch_sub(cost, Ordering::Relaxed);
@@ -85,26 +90,26 @@ impl Queue {
     }
 }
 
-/// The running thread. When dropped it writes what is in the queue, then ends.
+/// The running thread. Dropping it writes everything that is queued.
 pub(crate) struct Writer {
     pub(crate) queue: Queue,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the thread, for at most `max_waiting` bytes in the queue.
+    /// Starts the thread, with at most `max_waiting` bytes in the queue.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// The system cannot start a thread.
     pub(crate) fn start(max_waiting: u64) -> Result<Self, Error> {
-        let (steps, received) = mpsc::channel();
+        let (commands, received) = mpsc::channel();
         let waiting = Arc::new(AtomicU64::new(0));
         let queue = Queue {
-            steps,
+            commands,
             waiting: Arc::clone(&waiting),
             max_waiting,
         };
-        let mut files = Files::default();
+        let mut files = OpenFiles::default();
         let write = move || files.follow(&received, &waiting);
         let thread = thread::Builder::new()
             .name("cache_responses".to_owned())
@@ -119,25 +124,29 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Without a word, since queues that exchanges hold would keep the thread waiting.
-        let is_told = self.queue.steps.send(None).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| is_told) {
+        // An explicit end, because the queues of exchanges would keep the thread waiting.
+        let is_sent = self.queue.commands.send(None).is_ok();
+        if let Some(thread) = self.thread.take().filter(|_| is_sent) {
             drop(thread.join());
         }
     }
 }
 
-/// The files that have begun and not ended.
+/// The incomplete files.
 #[derive(Default)]
-struct Files {
+struct OpenFiles {
     open: HashMap<PathBuf, File>,
 }
 
-impl Files {
-    fn follow(&mut self, steps: &Receiver<Option<(Arc<Ticket>, Step)>>, waiting: &AtomicU64) {
-        while let Ok(Some((ticket, step))) = steps.recv() {
-            let cost = step.cost();
-            self.take(&ticket, step);
+impl OpenFiles {
+    fn follow(
+        &mut self,
+        commands: &Receiver<Option<(Arc<Ticket>, FileCommand)>>,
+        waiting: &AtomicU64,
+    ) {
+        while let Ok(Some((ticket, command))) = commands.recv() {
+            let cost = command.cost();
+            self.take(&ticket, command);
             waiting.fetch_sub(cost, Ordering::Relaxed);
         }
         for path in self.open.keys() {
@@ -145,9 +154,9 @@ impl Files {
         }
     }
 
-    fn take(&mut self, ticket: &Ticket, step: Step) {
-        match step {
-            Step::Begin(bytes) => {
+    fn take(&mut self, ticket: &Ticket, command: FileCommand) {
+        match command {
+            FileCommand::Create(bytes) => {
                 let created = create(&ticket.path);
                 match created {
                     Ok(file) => {
@@ -160,13 +169,13 @@ impl Files {
                     }
                 }
             }
-            Step::Append(bytes) => self.append(ticket, &bytes),
-            Step::Finish => {
+            FileCommand::Append(bytes) => self.append(ticket, &bytes),
+            FileCommand::Finish => {
                 if self.open.remove(&ticket.path).is_some() {
                     info!("Cached response at {}", shown(&ticket.path));
                 }
             }
-            Step::GiveUp(reason) => {
+            FileCommand::Abandon(reason) => {
                 if self.open.remove(&ticket.path).is_some() {
                     remove(&ticket.path, reason);
                 }
@@ -187,7 +196,7 @@ impl Files {
     }
 }
 
-/// A new file that nobody but its owner may read; where something is already, an error.
+/// Creates a file that only its owner can read; fails if the path exists.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).open(path)
@@ -202,25 +211,25 @@ fn remove(path: &Path, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, Ticket, Writer};
+    use super::{FileCommand, Ticket, Writer};
     use crate::scratch::Scratch;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::PathBuf;
 
-    /// Writes one file, start to end; gives whether it came to be.
+    /// Writes one file from start to end; returns whether it exists afterwards.
     fn write(path: PathBuf, content: &str) -> bool {
         let writer = Writer::start(1 << 20).unwrap();
         let ticket = Ticket::new(path);
-        let begin = Step::Begin(content.as_bytes().to_vec());
+        let begin = FileCommand::Create(content.as_bytes().to_vec());
         assert!(writer.queue.put(&ticket, begin));
-        assert!(writer.queue.put(&ticket, Step::Finish));
+        assert!(writer.queue.put(&ticket, FileCommand::Finish));
         drop(writer);
         !ticket.is_lost()
     }
 
     #[test]
-    fn a_file_is_for_its_owner_alone() {
+    fn a_file_is_readable_by_its_owner_only() {
         let scratch = Scratch::new();
         let path = scratch.path("a.txt");
         assert!(write(path.clone(), "content"));
@@ -245,25 +254,30 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_an_end_has_always_room() {
+    fn a_full_queue_refuses_data_but_not_ends() {
         let writer = Writer::start(200).unwrap();
         let scratch = Scratch::new();
         let ticket = Ticket::new(scratch.path("a.txt"));
         let queue = &writer.queue;
-        assert!(!queue.put(&ticket, Step::Begin(vec![0; 200])));
-        assert!(queue.put(&ticket, Step::GiveUp("full")));
-        assert!(queue.put(&ticket, Step::Begin(vec![0; 20])), "room again");
+        assert!(!queue.put(&ticket, FileCommand::Create(vec![0; 200])));
+        assert!(queue.put(&ticket, FileCommand::Abandon("full")));
+        assert!(
+            queue.put(&ticket, FileCommand::Create(vec![0; 20])),
+            "room again"
+        );
     }
 
     #[test]
-    fn a_file_that_is_not_finished_does_not_stay() {
+    fn an_incomplete_file_is_removed() {
         let scratch = Scratch::new();
-        for last in [None, Some(Step::GiveUp("broken"))] {
+        for last in [None, Some(FileCommand::Abandon("broken"))] {
             let writer = Writer::start(1 << 20).unwrap();
             let ticket = Ticket::new(scratch.path("a.txt"));
-            writer.queue.put(&ticket, Step::Begin(b"part".to_vec()));
-            if let Some(step) = last {
-                writer.queue.put(&ticket, step);
+            writer
+                .queue
+                .put(&ticket, FileCommand::Create(b"part".to_vec()));
+            if let Some(command) = last {
+                writer.queue.put(&ticket, command);
             }
             drop(writer);
             assert_eq!(scratch.names(), [""; 0]);

@@ -1,43 +1,43 @@
-//! What is known of names, for as long as it is true, and of how many at most.
+//! A bounded cache of values by name, each with a lifetime.
 //!
-//! When there is no room, what would be true for the shortest time goes first. The caller says what time it is.
+//! If it is full, the entry that would expire first is removed. The caller provides the time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Values by name, each with its end.
+/// Values by name, each with its expiry.
 pub(crate) struct Cache<T> {
     capacity: usize,
-    known: Mutex<Known<T>>,
+    entries: Mutex<CacheEntry<T>>,
 }
 
-struct Known<T> {
+struct CacheEntry<T> {
     by_name: HashMap<Arc<str>, (Instant, T)>,
-    /// The same names in the order in which they end.
+    /// The same names, in the order of their expiry.
     by_end: BTreeSet<(Instant, Arc<str>)>,
 }
 
 impl<T: Clone> Cache<T> {
-    /// An empty cache for so many names.
+    /// An empty cache for up to `capacity` names.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            known: Mutex::new(Known {
+            entries: Mutex::new(CacheEntry {
                 by_name: HashMap::new(),
                 by_end: BTreeSet::new(),
             }),
         }
     }
 
-    /// What is true of `name` at `now`.
+    /// The value of `name`, if it has not expired at `now`.
     pub(crate) fn find(&self, name: &str, now: Instant) -> Option<T> {
-        let known = self.lock();
-        let (end, value) = known.by_name.get(name)?;
+        let entries = self.lock();
+        let (end, value) = entries.by_name.get(name)?;
         (now < *end).then(|| value.clone())
     }
 
-    /// Keeps `value` of `name` for `life` from `now` on.
+    /// Stores `value` for `name`, for `life` from `now` on.
     pub(crate) fn keep(&self, name: &Arc<str>, value: T, now: Instant, life: Duration) {
         let Some(end) = now.checked_add(life) else {
             return;
@@ -45,21 +45,21 @@ impl<T: Clone> Cache<T> {
         if life.is_zero() || self.capacity == 0 {
             return;
         }
-        let mut known = self.lock();
-        known.forget(name);
-        if known.by_name.len() >= self.capacity {
-            known.forget_first();
+        let mut entries = self.lock();
+        entries.forget(name);
+        if entries.by_name.len() >= self.capacity {
+            entries.forget_first();
         }
-        known.by_end.insert((end, Arc::clone(name)));
-        known.by_name.insert(Arc::clone(name), (end, value));
+        entries.by_end.insert((end, Arc::clone(name)));
+        entries.by_name.insert(Arc::clone(name), (end, value));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known<T>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CacheEntry<T>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Known<T> {
+impl<T> CacheEntry<T> {
     fn forget(&mut self, name: &Arc<str>) {
         if let Some((end, _)) = self.by_name.remove(name) {
             self.by_end.remove(&(end, Arc::clone(name)));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_first_makes_room() {
+    fn the_entry_that_expires_first_is_removed() {
         let (cache, now) = (Cache::new(2), Instant::now());
         keep(&cache, "a", 1, now, 30);
         keep(&cache, "b", 2, now, 20);
@@ -106,12 +106,12 @@ mod tests {
         assert_eq!(cache.find("a", now), Some(1));
         assert_eq!(cache.find("b", now), None);
         assert_eq!(cache.find("c", now), Some(4));
-        let known = cache.lock();
-        assert_eq!((known.by_name.len(), known.by_end.len()), (2, 2));
+        let entries = cache.lock();
+        assert_eq!((entries.by_name.len(), entries.by_end.len()), (2, 2));
     }
 
     #[test]
-    fn nothing_is_kept_without_room_or_life() {
+    fn nothing_is_cached_without_capacity_or_lifetime() {
         let now = Instant::now();
         let (none, some) = (Cache::new(0), Cache::new(1));
         keep(&none, "a", 1, now, 9);

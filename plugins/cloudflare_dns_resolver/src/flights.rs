@@ -1,45 +1,45 @@
-//! One lookup under way for each name: who comes second waits for the first.
+//! One lookup at a time for each name; later requests wait for its result.
 //!
-//! The first may leave at any time, since its future is dropped with its exchange; then one of those who wait goes on
-//! in its place. They may be on several threads.
+//! The task that makes the lookup may be dropped with its exchange; then one of the waiting tasks takes over. They may
+//! run on several threads.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Lookups under way, by name.
+/// Lookups in progress, by name.
 pub(crate) struct Flights<T> {
-    under_way: Mutex<HashMap<Arc<str>, Arc<Flight<T>>>>,
+    in_progress: Mutex<HashMap<Arc<str>, Arc<Flight<T>>>>,
 }
 
-/// What comes of asking to look something up.
-pub(crate) enum Turn<'f, T: Clone> {
-    /// Nobody is at it: look it up, and [`land`](Pilot::land).
-    First(Pilot<'f, T>),
-    /// Somebody is; the flight says what comes of it.
-    Later(Arc<Flight<T>>),
+/// The role of a task that needs a lookup.
+pub(crate) enum Joined<'f, T: Clone> {
+    /// No lookup is in progress: make it, and [`complete`](Leader::land).
+    Lead(Leader<'f, T>),
+    /// A lookup is in progress; wait for its result.
+    Wait(Arc<Flight<T>>),
 }
 
 impl<T: Clone> Flights<T> {
-    /// None under way.
+    /// No lookups.
     pub(crate) fn new() -> Self {
         Self {
-            under_way: Mutex::new(HashMap::new()),
+            in_progress: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Joins the lookup of `name`, or begins it.
-    pub(crate) fn board(&self, name: &Arc<str>) -> Turn<'_, T> {
-        let mut under_way = lock(&self.under_way);
-        if let Some(flight) = under_way.get(name) {
-            return Turn::Later(Arc::clone(flight));
+    /// Joins the lookup of `name`, or starts it.
+    pub(crate) fn join(&self, name: &Arc<str>) -> Joined<'_, T> {
+        let mut in_progress = lock(&self.in_progress);
+        if let Some(flight) = in_progress.get(name) {
+            return Joined::Wait(Arc::clone(flight));
         }
         let flight = Arc::new(Flight {
-            progress: Mutex::new(Progress::UnderWay(Vec::new())),
+            progress: Mutex::new(FlightState::Pending(Vec::new())),
         });
-        under_way.insert(Arc::clone(name), Arc::clone(&flight));
-        Turn::First(Pilot {
+        in_progress.insert(Arc::clone(name), Arc::clone(&flight));
+        Joined::Lead(Leader {
             flights: self,
             name: Arc::clone(name),
             flight,
@@ -47,30 +47,30 @@ impl<T: Clone> Flights<T> {
     }
 }
 
-/// A lookup that somebody else makes.
+/// A lookup in progress.
 pub(crate) struct Flight<T> {
-    progress: Mutex<Progress<T>>,
+    progress: Mutex<FlightState<T>>,
 }
 
-enum Progress<T> {
-    /// With those to wake at its end.
-    UnderWay(Vec<Waker>),
-    Landed(T),
-    /// Whoever made it has left.
-    GivenUp,
+enum FlightState<T> {
+    /// With the wakers of the waiting tasks.
+    Pending(Vec<Waker>),
+    Complete(T),
+    /// The task that made the lookup was dropped.
+    Abandoned,
 }
 
 impl<T: Clone> Flight<T> {
-    /// Waits for its end. None if it was given up: then board again. Cancel safe.
+    /// Waits for the result. None if the lookup was abandoned: then join again. Cancel safe.
     pub(crate) async fn end(&self) -> Option<T> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         match &mut *lock(&self.progress) {
-            Progress::Landed(value) => Poll::Ready(Some(value.clone())),
-            Progress::GivenUp => Poll::Ready(None),
-            Progress::UnderWay(wakers) => {
+            FlightState::Complete(value) => Poll::Ready(Some(value.clone())),
+            FlightState::Abandoned => Poll::Ready(None),
+            FlightState::Pending(wakers) => {
                 if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
                     wakers.push(cx.waker().clone());
                 }
@@ -79,34 +79,34 @@ impl<T: Clone> Flight<T> {
         }
     }
 
-    fn finish(&self, progress: Progress<T>) {
+    fn finish(&self, progress: FlightState<T>) {
         let before = std::mem::replace(&mut *lock(&self.progress), progress);
-        if let Progress::UnderWay(wakers) = before {
+        if let FlightState::Pending(wakers) = before {
             wakers.into_iter().for_each(Waker::wake);
         }
     }
 }
 
-/// Whoever makes the lookup. Dropped before it has landed, the flight is given up.
-pub(crate) struct Pilot<'f, T: Clone> {
+/// The task that makes the lookup. Dropping it early abandons the lookup.
+pub(crate) struct Leader<'f, T: Clone> {
     flights: &'f Flights<T>,
     name: Arc<str>,
     flight: Arc<Flight<T>>,
 }
 
-impl<T: Clone> Pilot<'_, T> {
-    /// Tells those who wait.
-    pub(crate) fn land(self, value: T) {
-        self.flight.finish(Progress::Landed(value));
+impl<T: Clone> Leader<'_, T> {
+    /// Passes the result to the waiting tasks.
+    pub(crate) fn complete(self, value: T) {
+        self.flight.finish(FlightState::Complete(value));
     }
 }
 
-impl<T: Clone> Drop for Pilot<'_, T> {
+impl<T: Clone> Drop for Leader<'_, T> {
     fn drop(&mut self) {
-        lock(&self.flights.under_way).remove(&self.name);
-        let has_landed = matches!(*lock(&self.flight.progress), Progress::Landed(_));
-        if !has_landed {
-            self.flight.finish(Progress::GivenUp);
+        lock(&self.flights.in_progress).remove(&self.name);
+        let is_complete = matches!(*lock(&self.flight.progress), FlightState::Complete(_));
+        if !is_complete {
+            self.flight.finish(FlightState::Abandoned);
         }
     }
 }
@@ -117,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flight, Flights, Pilot, Turn};
+    use super::{Flight, Flights, Joined, Leader};
     use std::future::Future;
     use std::pin::pin;
     use std::sync::Arc;
@@ -132,24 +132,24 @@ mod tests {
         }
     }
 
-    fn first<'f>(flights: &'f Flights<u8>, name: &Arc<str>) -> Pilot<'f, u8> {
-        match flights.board(name) {
-            Turn::First(pilot) => pilot,
-            Turn::Later(_) => panic!("somebody else is first"),
+    fn first<'f>(flights: &'f Flights<u8>, name: &Arc<str>) -> Leader<'f, u8> {
+        match flights.join(name) {
+            Joined::Lead(leader) => leader,
+            Joined::Wait(_) => panic!("somebody else is first"),
         }
     }
 
     fn later(flights: &Flights<u8>, name: &Arc<str>) -> Arc<Flight<u8>> {
-        match flights.board(name) {
-            Turn::First(_) => panic!("nobody was first"),
-            Turn::Later(flight) => flight,
+        match flights.join(name) {
+            Joined::Lead(_) => panic!("nobody was first"),
+            Joined::Wait(flight) => flight,
         }
     }
 
     #[test]
-    fn who_comes_later_waits_for_the_first() {
+    fn later_requests_wait_for_the_first() {
         let (flights, name) = (Flights::new(), Arc::from("a"));
-        let pilot = first(&flights, &name);
+        let leader = first(&flights, &name);
         let flight = later(&flights, &name);
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
@@ -158,25 +158,25 @@ mod tests {
         assert_eq!(end.as_mut().poll(&mut cx), Poll::Pending);
         assert_eq!(end.as_mut().poll(&mut cx), Poll::Pending);
         let _other = first(&flights, &Arc::from("b"));
-        pilot.land(7);
+        leader.complete(7);
         assert_eq!(count.0.load(SeqCst), 1, "woken once");
         assert_eq!(end.as_mut().poll(&mut cx), Poll::Ready(Some(7)));
         drop(first(&flights, &name));
     }
 
     #[test]
-    fn when_the_first_leaves_the_next_takes_over() {
+    fn if_the_first_is_dropped_another_takes_over() {
         let (flights, name) = (Flights::new(), Arc::from("a"));
-        let pilot = first(&flights, &name);
+        let leader = first(&flights, &name);
         let flight = later(&flights, &name);
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
         let mut end = pin!(flight.end());
         assert_eq!(end.as_mut().poll(&mut cx), Poll::Pending);
-        drop(pilot);
+        drop(leader);
         assert_eq!(count.0.load(SeqCst), 1);
         assert_eq!(end.as_mut().poll(&mut cx), Poll::Ready(None));
-        first(&flights, &name).land(1);
+        first(&flights, &name).complete(1);
     }
 }

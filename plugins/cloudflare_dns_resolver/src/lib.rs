@@ -24,18 +24,18 @@ mod rule;
 
 use cache::Cache;
 use config::{Config, Family, OnFailure};
-use flights::{Flights, Turn};
+use flights::{Flights, Joined};
 use futures_util::future::join_all;
-use message::Answer;
+use message::DnsAnswer;
 use plugin_api::prelude::*;
 use plugin_api::{Call, CallResponse};
-use rule::{Life, LocalNames, Verdict, verdict};
+use rule::{LocalNames, Resolution, TtlLimits, resolution};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What the questions and answers are (RFC 8484 §6).
+/// The media type of queries and responses (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
-/// Longest answer that is taken, in bytes: DNS messages end here.
+/// The maximum length of a response, in bytes: that of a DNS message.
 const MAX_ANSWER: u64 = 65_535;
 
 struct CloudflareDnsResolver {
@@ -44,9 +44,9 @@ struct CloudflareDnsResolver {
     timeout: Duration,
     on_failure: OnFailure,
     local: LocalNames,
-    life: Life,
-    cache: Cache<Verdict>,
-    flights: Flights<Verdict>,
+    life: TtlLimits,
+    cache: Cache<Resolution>,
+    flights: Flights<Resolution>,
 }
 
 #[filter]
@@ -61,7 +61,7 @@ impl Filter for CloudflareDnsResolver {
             timeout: Duration::from_secs(config.timeout),
             on_failure: config.on_failure,
             local: LocalNames::new(&config.local),
-            life: Life {
+            life: TtlLimits {
                 min: Duration::from_secs(config.min_ttl),
                 max: Duration::from_secs(config.max_ttl),
             },
@@ -76,67 +76,68 @@ impl Filter for CloudflareDnsResolver {
             return proceed();
         }
         match self.cache.find(name, Instant::now()) {
-            Some(verdict) => self.answer(exchange, &verdict),
+            Some(resolution) => self.answer(exchange, &resolution),
             None => Ok(Flow::Async),
         }
     }
 
     async fn resolve_dns_async(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let name = Arc::from(without_dot(exchange.upstream().host()));
-        let verdict = self.verdict(&name).await;
-        self.answer(exchange, &verdict)
+        let resolution = self.resolution(&name).await;
+        self.answer(exchange, &resolution)
     }
 }
 
 impl CloudflareDnsResolver {
-    fn answer(&self, exchange: &mut Exchange<'_, Self>, verdict: &Verdict) -> Outcome {
-        match (verdict, self.on_failure) {
-            (Verdict::Addresses(addresses), _) => {
+    fn answer(&self, exchange: &mut Exchange<'_, Self>, resolution: &Resolution) -> Outcome {
+        match (resolution, self.on_failure) {
+            (Resolution::Addresses(addresses), _) => {
                 exchange.set_addresses(addresses.iter().copied())?;
                 proceed()
             }
-            (Verdict::Blocked, _) => reject(403, "Blocked by the resolver"),
-            (Verdict::Nothing, OnFailure::Fail) => reject(502, "No address found for this host"),
-            (Verdict::Nothing, OnFailure::System) => proceed(),
+            (Resolution::Blocked, _) => reject(403, "Blocked by the resolver"),
+            (Resolution::Nothing, OnFailure::Fail) => reject(502, "No address found for this host"),
+            (Resolution::Nothing, OnFailure::System) => proceed(),
         }
     }
 
-    /// What is known of `name`, or becomes known by a lookup; by one, however many exchanges wait for it.
-    async fn verdict(&self, name: &Arc<str>) -> Verdict {
+    /// The addresses of `name`, from the cache or from a lookup, which all waiting exchanges share.
+    async fn resolution(&self, name: &Arc<str>) -> Resolution {
         loop {
-            if let Some(verdict) = self.cache.find(name, Instant::now()) {
-                return verdict;
+            if let Some(resolution) = self.cache.find(name, Instant::now()) {
+                return resolution;
             }
-            match self.flights.board(name) {
-                Turn::First(pilot) => {
-                    let (verdict, life) = self.look_up(name).await;
-                    self.cache.keep(name, verdict.clone(), Instant::now(), life);
-                    pilot.land(verdict.clone());
-                    return verdict;
+            match self.flights.join(name) {
+                Joined::Lead(leader) => {
+                    let (resolution, life) = self.look_up(name).await;
+                    self.cache
+                        .keep(name, resolution.clone(), Instant::now(), life);
+                    leader.complete(resolution.clone());
+                    return resolution;
                 }
-                Turn::Later(flight) => {
-                    if let Some(verdict) = flight.end().await {
-                        return verdict;
+                Joined::Wait(flight) => {
+                    if let Some(resolution) = flight.end().await {
+                        return resolution;
                     }
                 }
             }
         }
     }
 
-    async fn look_up(&self, name: &str) -> (Verdict, Duration) {
+    async fn look_up(&self, name: &str) -> (Resolution, Duration) {
         let ask = |&family: &Family| async move {
             let asked = self.ask(name, family).await;
             let report = |error: &Error| warn!("looking up {family:?} of {name} failed: {error}");
             asked.inspect_err(report).ok()
         };
         let answers = join_all(self.families.iter().map(ask)).await;
-        verdict(&answers, self.life)
+        resolution(&answers, self.life)
     }
 
-    async fn ask(&self, name: &str, family: Family) -> Result<Answer, Error> {
-        let question = message::question(name, family)
-            .ok_or_else(|| Error::new("it is not a valid DNS name"))?;
-        let response = Call::post(self.url.as_str(), question)
+    async fn ask(&self, name: &str, family: Family) -> Result<DnsAnswer, Error> {
+        let query =
+            message::query(name, family).ok_or_else(|| Error::new("it is not a valid DNS name"))?;
+        let response = Call::post(self.url.as_str(), query)
             .field("Content-Type", MEDIA_TYPE)
             .field("Accept", MEDIA_TYPE)
             .timeout(self.timeout)
@@ -199,7 +200,7 @@ fn is_dns(response: &CallResponse) -> bool {
     })
 }
 
-/// For how many seconds the response has lain in a cache of HTTP (RFC 8484 §5.1).
+/// The age of the response in an HTTP cache, in seconds (RFC 8484 §5.1).
 fn age(response: &CallResponse) -> u32 {
     let written = response.field("Age").unwrap_or_default();
     let text = std::str::from_utf8(written).unwrap_or_default();
@@ -223,7 +224,7 @@ mod tests {
 
     const A: [u8; 2] = [0, 1];
 
-    /// The resolver's answer to `call`: these octets for its family, for so many seconds.
+    /// The resolver's response to `call`: these addresses by family, with this time to live.
     fn answered(call: &Call, v4: [u8; 4], v6: [u8; 16], ttl: u32) -> CallResponse {
         let mut message = call.body.clone();
         let kind = message[message.len() - 4..message.len() - 2].to_vec();
@@ -244,7 +245,7 @@ mod tests {
         answered(call, [192, 0, 2, 1], [1; 16], ttl)
     }
 
-    /// Answers calls by `answer` and counts them.
+    /// Answers calls with `answer` and counts them.
     fn resolver(answer: impl Fn(&Call) -> CallResponse + 'static) -> Rc<Cell<usize>> {
         let count = Rc::new(Cell::new(0));
         let counter = Rc::clone(&count);
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_leads_to_what_the_resolver_says() {
+    fn a_name_has_the_addresses_of_the_resolver() {
         let count = resolver(|call| {
             assert_eq!(call.method, "POST");
             assert_eq!(call.url, "https://cloudflare-dns.com/dns-query");
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_families_that_are_wanted_are_asked_for() {
+    fn only_the_configured_families_are_queried() {
         let count = resolver(|call| one(call, 60));
         let filter: CloudflareDnsResolver = configured("families = ['ipv4']").unwrap();
         assert_eq!(ask(&filter, "a.example").0, ["192.0.2.1"]);
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_not_kept_beyond_its_life() {
+    fn an_answer_is_not_cached_beyond_its_lifetime() {
         for (ttl, age) in [(0, "0"), (60, "60"), (60, "61")] {
             let count = resolver(move |call| one(call, ttl).with_field("Age", age));
             let filter: CloudflareDnsResolver = configured("families = ['ipv4']").unwrap();
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn local_names_are_not_told_to_anybody() {
+    fn local_names_are_not_queried() {
         let count = resolver(|call| one(call, 60));
         let filter: CloudflareDnsResolver = configured("").unwrap();
         for host in ["localhost", "intranet", "printer.local", "db.internal."] {
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_resolver_blocks_is_denied() {
+    fn names_that_the_resolver_blocks_are_denied() {
         resolver(|call| answered(call, [0; 4], [0; 16], 60));
         let filter: CloudflareDnsResolver = configured("").unwrap();
         for _ in 0..2 {
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_left_to_the_system_or_answered_and_remembered() {
+    fn a_failure_falls_back_or_is_answered_and_cached() {
         let failures: [fn(&Call) -> CallResponse; 4] = [
             |_| CallResponse::new(503),
             |call| one(call, 60).with_field("x", "y").body("nonsense"),
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_settings_that_cannot_be_meant() {
+    fn refuses_invalid_settings() {
         for (config, reason) in [
             (
                 "url = 'dns.example'",

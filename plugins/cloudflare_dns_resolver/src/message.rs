@@ -1,7 +1,7 @@
-//! DNS messages (RFC 1035 §4), as far as a question for addresses needs them: bytes in, values out.
+//! DNS messages (RFC 1035 §4), as far as queries for addresses need them: bytes in, values out.
 //!
-//! Reads what a stranger has sent: everything is checked, nothing is repaired, and names that point in circles end,
-//! since a pointer may only lead backwards.
+//! Responses are untrusted: everything is checked, nothing is repaired, and loops of compression pointers end, because
+//! a pointer may only lead backwards.
 
 use crate::config::Family;
 use std::fmt;
@@ -18,42 +18,42 @@ const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const RCODE: u16 = 0x000f;
 const NAME_ERROR: u16 = 3;
-/// Longest name on the wire, in bytes (RFC 1035 §2.3.4).
+/// The maximum length of a name on the wire, in bytes (RFC 1035 §2.3.4).
 const MAX_NAME_LEN: usize = 255;
 const MAX_LABEL_LEN: usize = 63;
-/// Pointers in one name; as many as it can have labels, so that chains of them cost little.
+/// The maximum number of pointers in a name: its maximum number of labels, so that chains of them cost little.
 const MAX_POINTERS: usize = 127;
-/// Aliases that lead to an alias; more than any zone in earnest has.
+/// The maximum length of a chain of aliases; real zones need fewer.
 const MAX_ALIASES: usize = 16;
 
-/// What a response says of the name that was asked for.
+/// The content of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It has these addresses, for so many seconds.
+pub(crate) enum DnsAnswer {
+    /// Addresses, with their time to live in seconds.
     Addresses(Vec<IpAddr>, u32),
-    /// It has none of this family, or does not exist; for so many seconds if the response says how long (RFC 2308).
+    /// No address of this family, or no such name; with the time to live in seconds if the response has one (RFC 2308).
     Nothing(Option<u32>),
 }
 
-/// Why a message is no answer.
+/// Why a message is not a valid response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageError {
-    /// It ends too early.
+    /// It is truncated.
     CutOff,
-    /// A name is too long, or points forwards, or has a label of an unknown kind.
+    /// A name is too long, points forwards, or has a label of an unknown kind.
     BadName,
-    /// A record's data does not fit its type.
+    /// The data of a record does not fit its type.
     BadRecord,
-    /// It is no response, a truncated one, or one to another question.
+    /// It is not a response, is truncated, or answers another query.
     NotAnAnswer,
-    /// The resolver reports a failure of its own: this response code.
+    /// The resolver failed, with this response code.
     Refused(u8),
-    /// Aliases go in circles, or on for too long.
+    /// The aliases form a loop or too long a chain.
     TooManyAliases,
 }
 
-impl Answer {
-    /// The same after `seconds` in somebody's cache.
+impl DnsAnswer {
+    /// The same after `seconds` in a cache.
     pub(crate) fn aged(self, seconds: u32) -> Self {
         match self {
             Self::Addresses(addresses, ttl) => {
@@ -88,9 +88,9 @@ impl Family {
     }
 }
 
-/// A question for the addresses of `host`; none if that is no name that DNS can hold. The id is 0, so that equal
-/// questions are equal bytes (RFC 8484 §4.1).
-pub(crate) fn question(host: &str, family: Family) -> Option<Vec<u8>> {
+/// A query for the addresses of `host`; none if DNS cannot express that name. The id is 0, so that equal queries are
+/// equal bytes (RFC 8484 §4.1).
+pub(crate) fn query(host: &str, family: Family) -> Option<Vec<u8>> {
     let mut message = vec![0; HEADER_LEN];
     message[2..4].copy_from_slice(&FLAG_RECURSION_DESIRED.to_be_bytes());
     message[5] = 1;
@@ -100,7 +100,7 @@ pub(crate) fn question(host: &str, family: Family) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// A name as length-prefixed labels in lower case, which is how names are compared here.
+/// A name as length-prefixed labels in lower case, in which names are compared here.
 fn wire_name(host: &str) -> Option<Vec<u8>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let mut name = Vec::with_capacity(host.len() + 2);
@@ -116,11 +116,11 @@ fn wire_name(host: &str) -> Option<Vec<u8>> {
     (name.len() <= MAX_NAME_LEN).then_some(name)
 }
 
-/// What `response` answers to the question for the addresses of `host`.
+/// Parses the response to a query for the addresses of `host`.
 ///
 /// # Errors
-/// It is no valid answer to that.
-pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<Answer, MessageError> {
+/// It is not a valid response to that query.
+pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<DnsAnswer, MessageError> {
     let mut reader = Reader {
         message: response,
         at: 0,
@@ -135,8 +135,8 @@ pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<Answer
     let authorities = reader.records(header.authorities)?;
     let followed = follow(name, &answers)?;
     Ok(match followed.addresses.is_empty() {
-        false => Answer::Addresses(followed.addresses, followed.ttl),
-        true => Answer::Nothing(negative_ttl(&authorities)),
+        false => DnsAnswer::Addresses(followed.addresses, followed.ttl),
+        true => DnsAnswer::Nothing(negative_ttl(&authorities)),
     })
 }
 
@@ -166,56 +166,56 @@ impl Header {
     }
 }
 
-/// A record of the types we know.
+/// A record of a supported type.
 struct Record {
     owner: Vec<u8>,
     ttl: u32,
-    data: Data,
+    data: RecordData,
 }
 
-enum Data {
+enum RecordData {
     Address(IpAddr),
     Alias(Vec<u8>),
-    /// The start of a zone: how long its denials may be kept, in seconds.
+    /// The start of a zone: the time to live of its negative answers, in seconds.
     Zone(u32),
 }
 
-struct Followed {
+struct ResolvedName {
     addresses: Vec<IpAddr>,
     ttl: u32,
 }
 
-/// The addresses that `name` leads to, over its aliases. Lives as long as the first of the records ends.
-fn follow(mut name: Vec<u8>, records: &[Record]) -> Result<Followed, MessageError> {
+/// The addresses of `name`, following its aliases, with the shortest time to live of the records.
+fn follow(mut name: Vec<u8>, records: &[Record]) -> Result<ResolvedName, MessageError> {
     let mut ttl = u32::MAX;
     for _ in 0..=MAX_ALIASES {
         let mut addresses = Vec::new();
         let mut alias = None;
         for record in records.iter().filter(|record| record.owner == name) {
             match &record.data {
-                Data::Address(ip) => addresses.push(*ip),
-                Data::Alias(target) => alias = Some(target.clone()),
-                Data::Zone(_) => continue,
+                RecordData::Address(ip) => addresses.push(*ip),
+                RecordData::Alias(target) => alias = Some(target.clone()),
+                RecordData::Zone(_) => continue,
             }
             ttl = ttl.min(record.ttl);
         }
         match alias {
             Some(target) if addresses.is_empty() => name = target,
-            _ => return Ok(Followed { addresses, ttl }),
+            _ => return Ok(ResolvedName { addresses, ttl }),
         }
     }
     Err(MessageError::TooManyAliases)
 }
 
-/// How long a denial may be kept, in seconds (RFC 2308 §5).
+/// The time to live of a negative answer, in seconds (RFC 2308 §5).
 fn negative_ttl(authorities: &[Record]) -> Option<u32> {
     authorities.iter().find_map(|record| match record.data {
-        Data::Zone(minimum) => Some(record.ttl.min(minimum)),
+        RecordData::Zone(minimum) => Some(record.ttl.min(minimum)),
         _ => None,
     })
 }
 
-/// A place in a message.
+/// A position in a message.
 struct Reader<'m> {
     message: &'m [u8],
     at: usize,
@@ -242,10 +242,10 @@ impl<'m> Reader<'m> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A name, in lower case and with its pointers followed (RFC 1035 §4.1.4); the reader goes behind it.
+    /// Reads a name, in lower case and with pointers followed (RFC 1035 §4.1.4); moves behind it.
     fn name(&mut self) -> Result<Vec<u8>, MessageError> {
         let mut name = Vec::new();
-        // Where a pointer must lead before: each goes further back, so that they come to an end.
+        // Pointers must lead to before this position, so that they terminate.
         let mut start = self.at;
         let mut behind = None;
         let mut pointers = 0;
@@ -279,7 +279,7 @@ impl<'m> Reader<'m> {
         Ok(name)
     }
 
-    /// So many records; those of other types and classes are passed over.
+    /// Reads this many records; those of other types and classes are skipped.
     fn records(&mut self, count: u16) -> Result<Vec<Record>, MessageError> {
         let mut records = Vec::new();
         for _ in 0..count {
@@ -300,15 +300,15 @@ impl<'m> Reader<'m> {
         let data = match kind {
             TYPE_A => {
                 let octets = <[u8; 4]>::try_from(bytes).map_err(|_| MessageError::BadRecord)?;
-                Data::Address(IpAddr::from(octets))
+                RecordData::Address(IpAddr::from(octets))
             }
             TYPE_AAAA => {
                 let octets = <[u8; 16]>::try_from(bytes).map_err(|_| MessageError::BadRecord)?;
-                Data::Address(IpAddr::from(octets))
+                RecordData::Address(IpAddr::from(octets))
             }
             TYPE_CNAME => {
                 self.at = start;
-                Data::Alias(self.name()?)
+                RecordData::Alias(self.name()?)
             }
             TYPE_SOA => {
                 self.at = start;
@@ -316,14 +316,14 @@ impl<'m> Reader<'m> {
                 self.name()?;
                 self.name()?;
                 self.take(16)?;
-                Data::Zone(self.u32()?)
+                RecordData::Zone(self.u32()?)
             }
             _ => return Ok(None),
         };
         if self.at != end {
             return Err(MessageError::BadRecord);
         }
-        // A number beyond 31 bits counts as 0 (RFC 2181 §8).
+        // A value above 31 bits counts as 0 (RFC 2181 §8).
         let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
         Ok(Some(Record { owner, ttl, data }))
     }

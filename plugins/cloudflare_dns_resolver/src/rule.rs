@@ -1,51 +1,50 @@
-//! Which names are asked for, and what is made of the answers.
+//! Which names are looked up, and what follows from the answers.
 
-use crate::message::Answer;
+use crate::message::DnsAnswer;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For how long a name is not asked for again after a lookup has failed (RFC 9520 §3.2).
+/// How long a failed lookup is cached (RFC 9520 §3.2).
 const FAILURE_LIFE: Duration = Duration::from_secs(5);
 
-/// What is known of a name.
+/// The resolution of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Where it leads.
+pub(crate) enum Resolution {
+    /// Its addresses.
     Addresses(Arc<[IpAddr]>),
-    /// Filtering resolvers say 0.0.0.0 and mean that it shall lead nowhere. To connect there would be to connect to
-    /// this machine.
+    /// Filtering resolvers answer 0.0.0.0 for names that they block. Connecting to it would connect to this machine.
     Blocked,
-    /// No address, whether there is none or nobody told.
+    /// No address: there is none, or the lookup failed.
     Nothing,
 }
 
-/// Bounds on how long an answer is kept.
+/// Limits on how long an answer is cached.
 #[derive(Clone, Copy)]
-pub(crate) struct Life {
-    /// At least.
+pub(crate) struct TtlLimits {
+    /// The minimum.
     pub(crate) min: Duration,
-    /// At most.
+    /// The maximum.
     pub(crate) max: Duration,
 }
 
-impl Life {
+impl TtlLimits {
     fn of(self, ttl: u32) -> Duration {
         Duration::from_secs(ttl.into()).min(self.max).max(self.min)
     }
 }
 
-/// What the answers for each family come to, and for how long. A failed lookup is none.
-pub(crate) fn verdict(answers: &[Option<Answer>], life: Life) -> (Verdict, Duration) {
+/// Combines the answers for each family, and determines how long to cache the result. `None` is a failed lookup.
+pub(crate) fn resolution(answers: &[Option<DnsAnswer>], life: TtlLimits) -> (Resolution, Duration) {
     let (mut addresses, mut ttl) = (Vec::new(), u32::MAX);
     let (mut has_failed, mut denied_ttl) = (false, u32::MAX);
     for answer in answers {
         match answer {
-            Some(Answer::Addresses(found, found_ttl)) => {
+            Some(DnsAnswer::Addresses(found, found_ttl)) => {
                 addresses.extend_from_slice(found);
                 ttl = ttl.min(*found_ttl);
             }
-            Some(Answer::Nothing(ttl)) => denied_ttl = denied_ttl.min(ttl.unwrap_or(0)),
+            Some(DnsAnswer::Nothing(ttl)) => denied_ttl = denied_ttl.min(ttl.unwrap_or(0)),
             None => has_failed = true,
         }
     }
@@ -54,23 +53,23 @@ pub(crate) fn verdict(answers: &[Option<Answer>], life: Life) -> (Verdict, Durat
             true => FAILURE_LIFE,
             false => life.of(denied_ttl),
         };
-        return (Verdict::Nothing, life);
+        return (Resolution::Nothing, life);
     }
     addresses.retain(|ip| !ip.is_unspecified());
-    let verdict = match addresses.is_empty() {
-        true => Verdict::Blocked,
-        false => Verdict::Addresses(addresses.into()),
+    let resolution = match addresses.is_empty() {
+        true => Resolution::Blocked,
+        false => Resolution::Addresses(addresses.into()),
     };
-    (verdict, life.of(ttl))
+    (resolution, life.of(ttl))
 }
 
-/// Names that are nobody else's business.
+/// Names that are not sent to the resolver.
 pub(crate) struct LocalNames {
     domains: Vec<String>,
 }
 
 impl LocalNames {
-    /// Those in these domains, and those without a dot.
+    /// The names in these domains, and names without a dot.
     pub(crate) fn new(domains: &[String]) -> Self {
         let normal = |domain: &String| domain.trim_matches('.').to_ascii_lowercase();
         Self {
@@ -78,7 +77,7 @@ impl LocalNames {
         }
     }
 
-    /// Whether `name` is one of them; it is in lower case and has no dot at the end.
+    /// Whether `name` is local; it must be in lower case and without a final dot.
     pub(crate) fn contains(&self, name: &str) -> bool {
         let is_in = |domain: &String| {
             let rest = name.strip_suffix(domain.as_str());
@@ -90,18 +89,18 @@ impl LocalNames {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAILURE_LIFE, Life, LocalNames, Verdict, verdict};
-    use crate::message::Answer;
+    use super::{FAILURE_LIFE, LocalNames, Resolution, TtlLimits, resolution};
+    use crate::message::DnsAnswer;
     use std::net::IpAddr;
     use std::time::Duration;
 
-    const LIFE: Life = Life {
+    const LIFE: TtlLimits = TtlLimits {
         min: Duration::from_secs(10),
         max: Duration::from_secs(100),
     };
 
-    fn found(texts: &[&str], ttl: u32) -> Option<Answer> {
-        Some(Answer::Addresses(ips(texts), ttl))
+    fn found(texts: &[&str], ttl: u32) -> Option<DnsAnswer> {
+        Some(DnsAnswer::Addresses(ips(texts), ttl))
     }
 
     fn ips(texts: &[&str]) -> Vec<IpAddr> {
@@ -109,29 +108,32 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_both_families_count_as_long_as_both_do() {
+    fn both_families_share_the_shortest_lifetime() {
         let (one, two) = (found(&["192.0.2.1"], 60), found(&["::1"], 50));
-        let addresses = Verdict::Addresses(ips(&["192.0.2.1", "::1"]).into());
+        let addresses = Resolution::Addresses(ips(&["192.0.2.1", "::1"]).into());
         let seconds = Duration::from_secs;
-        assert_eq!(verdict(&[one.clone(), two], LIFE), (addresses, seconds(50)));
-        let only = Verdict::Addresses(ips(&["192.0.2.1"]).into());
-        for other in [Some(Answer::Nothing(Some(20))), None] {
+        assert_eq!(
+            resolution(&[one.clone(), two], LIFE),
+            (addresses, seconds(50))
+        );
+        let only = Resolution::Addresses(ips(&["192.0.2.1"]).into());
+        for other in [Some(DnsAnswer::Nothing(Some(20))), None] {
             let both = [one.clone(), other];
-            assert_eq!(verdict(&both, LIFE), (only.clone(), seconds(60)));
+            assert_eq!(resolution(&both, LIFE), (only.clone(), seconds(60)));
         }
     }
 
     #[test]
-    fn lives_stay_within_their_bounds() {
+    fn lifetimes_stay_within_their_limits() {
         for (ttl, expected) in [(0, 10), (11, 11), (u32::MAX, 100)] {
-            let (_, life) = verdict(&[found(&["192.0.2.1"], ttl)], LIFE);
+            let (_, life) = resolution(&[found(&["192.0.2.1"], ttl)], LIFE);
             assert_eq!(life.as_secs(), expected);
         }
     }
 
     #[test]
-    fn a_denial_is_kept_as_it_says_and_a_failure_shortly() {
-        let denied = |ttl| Some(Answer::Nothing(ttl));
+    fn negative_answers_keep_their_lifetime_and_failures_a_short_one() {
+        let denied = |ttl| Some(DnsAnswer::Nothing(ttl));
         for (answers, expected) in [
             (
                 [denied(Some(60)), denied(Some(30))],
@@ -141,17 +143,17 @@ mod tests {
             ([denied(Some(60)), None], FAILURE_LIFE),
             ([None, None], FAILURE_LIFE),
         ] {
-            assert_eq!(verdict(&answers, LIFE), (Verdict::Nothing, expected));
+            assert_eq!(resolution(&answers, LIFE), (Resolution::Nothing, expected));
         }
     }
 
     #[test]
-    fn an_address_that_is_none_is_a_block() {
+    fn an_unspecified_address_is_a_block() {
         let blocked = [found(&["0.0.0.0"], 60), found(&["::"], 60)];
-        assert_eq!(verdict(&blocked, LIFE).0, Verdict::Blocked);
+        assert_eq!(resolution(&blocked, LIFE).0, Resolution::Blocked);
         let partly = [found(&["0.0.0.0", "192.0.2.1"], 60)];
-        let rest = Verdict::Addresses(ips(&["192.0.2.1"]).into());
-        assert_eq!(verdict(&partly, LIFE).0, rest);
+        let rest = Resolution::Addresses(ips(&["192.0.2.1"]).into());
+        assert_eq!(resolution(&partly, LIFE).0, rest);
     }
 
     #[test]

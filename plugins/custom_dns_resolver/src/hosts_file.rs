@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Address and names of each line, in order; for a line that is not understood, its number.
+/// The address and the names of each line, in order; for an invalid line, its number.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = Result<(IpAddr, Vec<&str>), usize>> {
     text.lines().zip(1..).filter_map(|(line, number)| {
         let (meant, _) = line.split_once('#').unwrap_or((line, ""));

@@ -15,27 +15,27 @@
 //! Called only for hosts that are names; an idle connection is reused only for exchanges with the same answer. With the
 //! default, `system = true`, the resolver of the proxy and its cache are not used.
 
+mod answer_cache;
 mod config;
 mod hosts_file;
-mod known;
 mod rule;
 
+use answer_cache::AnswerCache;
 use config::Config;
-use known::Known;
 use plugin_api::prelude::*;
 use plugin_api::run_blocking;
-use rule::{HostTable, reachable_from};
+use rule::{NameTable, reachable_from};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 struct CustomDnsResolver {
-    hosts: HostTable,
-    file: HostTable,
+    hosts: NameTable,
+    file: NameTable,
     source: Option<IpAddr>,
-    asks_system: bool,
-    known: Known,
+    uses_system: bool,
+    answer_cache: AnswerCache,
 }
 
 #[filter]
@@ -45,14 +45,14 @@ impl Filter for CustomDnsResolver {
     fn new(config: Config) -> Result<Self, Error> {
         let file = match &config.hosts_file {
             Some(path) => read(path)?,
-            None => HostTable::default(),
+            None => NameTable::default(),
         };
         Ok(Self {
-            hosts: HostTable::new(config.hosts)?,
+            hosts: NameTable::new(config.hosts)?,
             file,
             source: config.source,
-            asks_system: config.system,
-            known: Known::new(Duration::from_secs(config.system_ttl.into())),
+            uses_system: config.system,
+            answer_cache: AnswerCache::new(Duration::from_secs(config.system_ttl.into())),
         })
     }
 
@@ -64,7 +64,7 @@ impl Filter for CustomDnsResolver {
         }
         match found.or_else(|| self.file.addresses(host)) {
             Some(addresses) => self.answer(exchange, addresses),
-            None if self.asks_system => match self.known.addresses(host, Instant::now()) {
+            None if self.uses_system => match self.answer_cache.addresses(host, Instant::now()) {
                 Some(addresses) => self.answer(exchange, &addresses),
                 None => Ok(Flow::Async),
             },
@@ -77,11 +77,12 @@ impl Filter for CustomDnsResolver {
         let asked = host.clone();
         let addresses = match run_blocking(move || look_up(&asked)).await? {
             Ok(addresses) => {
-                self.known.note(host, addresses.clone(), Instant::now());
+                self.answer_cache
+                    .store(host, addresses.clone(), Instant::now());
                 addresses
             }
             Err(error) => {
-                // The proxy's own resolver then has the last word, and the client its error.
+                // Then the proxy's own resolver decides, and the client gets its error.
                 debug!(
                     "the system resolver failed for {}: {error}",
                     exchange.upstream().host()
@@ -94,7 +95,7 @@ impl Filter for CustomDnsResolver {
 }
 
 impl CustomDnsResolver {
-    /// Tells the proxy. Without addresses it resolves the name itself.
+    /// Sets the addresses. Without any, the proxy resolves the name itself.
     fn answer(&self, exchange: &mut Exchange<'_, Self>, addresses: &[IpAddr]) -> Outcome {
         match self.source {
             Some(source) => {
@@ -107,13 +108,13 @@ impl CustomDnsResolver {
     }
 }
 
-/// The proxy knows it as both loopbacks (RFC 6761 §6.3), whatever files say.
+/// The proxy resolves it to both loopback addresses (RFC 6761 §6.3), regardless of files.
 fn is_localhost(host: &str) -> bool {
     host.strip_suffix("localhost")
         .is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// What getaddrinfo says, each address once, in its order (RFC 6724).
+/// The answer of getaddrinfo: each address once, in its order (RFC 6724).
 fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
     for found in (host, 0).to_socket_addrs()? {
@@ -124,11 +125,11 @@ fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-fn read(path: &Path) -> Result<HostTable, Error> {
+fn read(path: &Path) -> Result<NameTable, Error> {
     let shown = path.display();
     let text = fs::read_to_string(path)
         .map_err(|error| Error::new(format!("hosts_file: cannot read {shown}: {error}")))?;
-    let mut table = HostTable::default();
+    let mut table = NameTable::default();
     for line in hosts_file::lines(&text) {
         match line {
             Ok((address, names)) => {
@@ -138,7 +139,7 @@ fn read(path: &Path) -> Result<HostTable, Error> {
                     }
                 }
             }
-            // Systems write lines there that only they understand, such as addresses with a zone.
+            // Systems have lines there that others do not understand, such as addresses with a zone.
             Err(number) => warn!("{shown}: line {number} does not begin with an address"),
         }
     }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_left_to_the_proxy_unless_the_table_has_it() {
+    fn the_proxy_resolves_localhost_unless_the_table_has_it() {
         for host in ["localhost", "x.localhost"] {
             assert!(addresses("", &format!("http://{host}/")).is_empty());
         }
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_few_systems_refuse_are_in_the_table() {
+    fn unusual_names_are_allowed_in_the_table() {
         for host in ["my_service", "_x.test", "app-.test", "xn--0.test"] {
             let table = format!("hosts = {{ '{host}' = ['192.0.2.1'] }}");
             assert_eq!(addresses(&table, &format!("http://{host}/")), ["192.0.2.1"]);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_the_system_does_not_know_is_left_to_the_proxy() {
+    fn the_proxy_resolves_names_unknown_to_the_system() {
         let too_long = "a".repeat(64);
         assert!(addresses("", &format!("http://{too_long}/")).is_empty());
     }
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_settings_that_cannot_be_meant() {
+    fn refuses_invalid_settings() {
         let refused =
             |config: &str| -> Error { configured::<CustomDnsResolver>(config).err().unwrap() };
         for (config, reason) in [

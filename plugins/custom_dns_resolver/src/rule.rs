@@ -1,7 +1,7 @@
-//! Which addresses a name has.
+//! The table of addresses by name.
 //!
-//! Names are compared as DNS does, without regard to case and to a dot at the end. A name that is written counts
-//! before `*.domain`, the nearest domain before those above it.
+//! Names are compared as in DNS, ignoring case and a final dot. An exact name takes precedence over `*.domain`, a
+//! nearer domain over those above it.
 
 use plugin_api::{Error, canonical_host};
 use std::collections::HashMap;
@@ -10,17 +10,17 @@ use std::net::IpAddr;
 
 /// Addresses by name.
 #[derive(Default)]
-pub(crate) struct HostTable {
+pub(crate) struct NameTable {
     names: HashMap<String, Vec<IpAddr>>,
-    /// By the domain behind `*.`; of `*` that is nothing.
+    /// By the domain after `*.`; empty for `*`.
     domains: HashMap<String, Vec<IpAddr>>,
 }
 
-impl HostTable {
-    /// The table as it is written in the configuration.
+impl NameTable {
+    /// The table in the configuration.
     ///
     /// # Errors
-    /// A name that no host can have, a name without addresses, a name that is written twice.
+    /// An invalid name, a name without addresses, or a duplicate name.
     pub(crate) fn new(hosts: HashMap<String, Vec<IpAddr>>) -> Result<Self, Error> {
         let mut table = Self::default();
         for (pattern, addresses) in hosts {
@@ -33,13 +33,13 @@ impl HostTable {
                 .ok_or_else(|| refused("is neither a name nor `*.domain`"))?;
             match slot {
                 Entry::Vacant(slot) => slot.insert(addresses),
-                Entry::Occupied(_) => return Err(refused("is written twice")),
+                Entry::Occupied(_) => return Err(refused("is listed twice")),
             };
         }
         Ok(table)
     }
 
-    /// Adds an address of a name from a hosts file; whether that can be the name of a host.
+    /// Adds an address of a name from a hosts file; returns whether the name is valid.
     pub(crate) fn add(&mut self, name: &str, address: IpAddr) -> bool {
         let Some(name) = name_of(name) else {
             return false;
@@ -51,7 +51,7 @@ impl HostTable {
         true
     }
 
-    /// The addresses of `host`; none if it is not in the table. The proxy gives hosts in their canonical form.
+    /// The addresses of `host`, in its canonical form; none if it is not in the table.
     pub(crate) fn addresses(&self, host: &str) -> Option<&[IpAddr]> {
         let domains = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
         let found = self.names.get(host).or_else(|| {
@@ -72,8 +72,8 @@ impl HostTable {
     }
 }
 
-/// Those of `addresses` that a socket bound to `source` can connect to; all of them if it can to none, so that the
-/// failure to connect says why.
+/// The addresses that a socket bound to `source` can connect to. If there are none, all of them, so that the connection
+/// error shows the reason.
 pub(crate) fn reachable_from(source: IpAddr, addresses: &[IpAddr]) -> Vec<IpAddr> {
     let is_alike = |address: &&IpAddr| address.is_ipv4() == source.is_ipv4();
     let alike: Vec<IpAddr> = addresses.iter().filter(is_alike).copied().collect();
@@ -84,7 +84,7 @@ pub(crate) fn reachable_from(source: IpAddr, addresses: &[IpAddr]) -> Vec<IpAddr
     }
 }
 
-/// The canonical form of a name. An address is no name: nobody asks where it leads.
+/// The canonical form of a name. Addresses are not names, because they are not resolved.
 fn name_of(text: &str) -> Option<String> {
     let name = canonical_host(text).ok()?;
     name.parse::<IpAddr>().is_err().then(|| name.into_owned())
@@ -92,7 +92,7 @@ fn name_of(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HostTable, reachable_from};
+    use super::{NameTable, reachable_from};
     use plugin_api::Error;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -102,9 +102,9 @@ mod tests {
         Ipv4Addr::new(192, 0, 2, last).into()
     }
 
-    fn table(names: &[&str]) -> Result<HostTable, Error> {
+    fn table(names: &[&str]) -> Result<NameTable, Error> {
         let numbered = names.iter().zip(1..);
-        HostTable::new(
+        NameTable::new(
             numbered
                 .map(|(name, last)| ((*name).to_owned(), vec![v4(last)]))
                 .collect(),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_pattern_counts() {
+    fn the_most_specific_pattern_applies() {
         let table = table(&["a.dev.example", "*.dev.example", "*.Example.", "*"]).unwrap();
         for (host, last) in [
             ("a.dev.example", 1),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_written_has_no_addresses() {
+    fn an_unlisted_name_has_no_addresses() {
         let table = table(&["a.example", "*.b.example"]).unwrap();
         for host in ["b.example", "x.a.example", "example", "", "."] {
             assert_eq!(table.addresses(host), None, "{host}");
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn names_of_a_file_add_up() {
-        let mut table = HostTable::default();
+    fn addresses_of_a_file_accumulate() {
+        let mut table = NameTable::default();
         assert!(table.add("A.example", v4(1)));
         assert!(table.add("a.example.", V6));
         assert!(table.add("a.example", v4(1)));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_host_is_called() {
+    fn refuses_invalid_hosts() {
         for name in [
             "",
             ".",

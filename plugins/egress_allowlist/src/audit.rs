@@ -1,8 +1,8 @@
-//! One line of JSON per decision, written by a thread of its own.
+//! The audit log: one line of JSON per decision, written by a separate thread.
 //!
-//! Hooks hand over whole lines and never wait: what finds the queue full is dropped and counted, and the count is
-//! written as soon as lines get through again. Lines are written when they come, without a buffer that keeps them;
-//! a file that was moved away is opened anew, so log rotation needs no signal.
+//! Hooks pass whole lines and never wait: if the queue is full, a line is dropped and counted, and the count is written
+//! as soon as writing succeeds again. Lines are written as they arrive, without buffering; a file that was moved away
+//! is reopened, so log rotation needs no signal.
 
 use jiff::Timestamp;
 use plugin_api::{Error, error, info};
@@ -16,26 +16,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often the file is looked after when there is nothing to write.
+/// How often the file is checked when there is nothing to write.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// Most bytes that are put together for one write.
+/// The maximum number of bytes in one write.
 const BATCH_LEN: usize = 64 * 1024;
-/// How long the end of the process waits for a disk that takes nothing.
+/// How long the end of the process waits for a blocked disk.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What is told about one decision.
+/// The values of an audit log line.
 #[derive(Serialize)]
-pub(crate) struct Entry<'a> {
-    /// As RFC 3339 has it, in UTC.
+pub(crate) struct AuditEntry<'a> {
+    /// In UTC, as in RFC 3339.
     pub(crate) time: String,
     pub(crate) client: Option<String>,
     pub(crate) method: &'a str,
     pub(crate) host: &'a str,
     pub(crate) port: u16,
-    /// Without the query, which may hold what nobody should read; none for a tunnel.
+    /// Without the query, which may contain secrets; none for a tunnel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<&'a str>,
-    /// Where it is really going, if that is somewhere else.
+    /// The host that is connected to, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream: Option<String>,
     /// `allowed`, `denied` or `would_deny`.
@@ -43,21 +43,21 @@ pub(crate) struct Entry<'a> {
     /// The rule that allowed it, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<usize>,
-    /// What was not allowed.
+    /// What is not allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<&'static str>,
 }
 
-/// The time of an entry that is made now.
+/// The current time, for an entry.
 pub(crate) fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
-/// The way into the audit log. Dropping it has everything written that was handed over before.
+/// The queue of the audit log. Dropping it writes everything that was queued before.
 pub(crate) struct AuditLog {
     queue: Option<SyncSender<Vec<u8>>>,
     dropped: Arc<AtomicU64>,
-    /// Closed by the thread when it ends. Locked by nobody: only the end waits for it.
+    /// Closed by the thread when it ends. The lock only makes it `Sync`.
     ended: Mutex<Receiver<()>>,
 }
 
@@ -94,8 +94,8 @@ impl AuditLog {
         })
     }
 
-    /// Hands one entry over. Never waits.
-    pub(crate) fn put(&self, entry: &Entry<'_>) {
+    /// Queues an entry. Never waits.
+    pub(crate) fn put(&self, entry: &AuditEntry<'_>) {
         let line = serde_json::to_vec(entry).ok().map(|mut line| {
             line.push(b'\n');
             line
@@ -113,20 +113,20 @@ impl AuditLog {
 impl Drop for AuditLog {
     fn drop(&mut self) {
         self.queue = None;
-        // An error is what is waited for: the thread has ended. Otherwise it is stuck in a write.
+        // An error is expected: the thread has ended. Otherwise it is blocked in a write.
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(LAST_WORDS);
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct LogFile {
     path: PathBuf,
     file: File,
     batch: Vec<u8>,
     lines_in_batch: u64,
     dropped: Arc<AtomicU64>,
-    /// The last write failed and that has been reported.
+    /// The last write failed, which has been reported.
     is_failing: bool,
 }
 
@@ -144,7 +144,7 @@ impl LogFile {
         self.write();
     }
 
-    /// Puts `line` and what waits behind it together.
+    /// Combines `line` with the lines that wait after it.
     fn gather(&mut self, line: &[u8], lines: &Receiver<Vec<u8>>) {
         self.add(line);
         while self.batch.len() < BATCH_LEN {
@@ -175,7 +175,7 @@ impl LogFile {
         self.lines_in_batch = 0;
     }
 
-    /// Nothing of the batch counts as written. What was written of it must not run into the next line.
+    /// Counts the whole batch as dropped. A part that was written must not merge with the next line.
     fn report(&mut self, dropped: u64, error: &io::Error) {
         let lost = dropped + self.lines_in_batch;
         self.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -199,7 +199,7 @@ impl LogFile {
                 self.file = file;
                 info!("reopened {}", self.path.display());
             }
-            // The old file still takes what comes.
+            // The old file remains in use.
             Err(error) if !self.is_failing => {
                 error!("cannot reopen {}: {error}", self.path.display());
                 self.is_failing = true;
@@ -223,7 +223,7 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Without inodes a file that was moved is not noticed.
+/// Without inodes, a moved file is not noticed.
 #[cfg(not(unix))]
 fn is_same_file(_one: &Metadata, _other: &Metadata) -> bool {
     true
@@ -231,7 +231,7 @@ fn is_same_file(_one: &Metadata, _other: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{AuditLog, Entry};
+    use super::{AuditEntry, AuditLog};
     use std::fs;
     use std::path::PathBuf;
     use std::process;
@@ -243,8 +243,8 @@ mod tests {
         path
     }
 
-    fn entry(host: &str) -> Entry<'_> {
-        Entry {
+    fn entry(host: &str) -> AuditEntry<'_> {
+        AuditEntry {
             time: "2026-01-02T03:04:05.678Z".to_owned(),
             client: Some("127.0.0.1:50000".to_owned()),
             method: "GET",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_one_line_whatever_it_holds() {
+    fn an_entry_is_always_one_line() {
         let path = scratch("line");
         let log = AuditLog::start(path.clone(), 8).unwrap();
         log.put(&entry("a\n\"b"));
@@ -273,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn appends_to_what_is_there_and_writes_what_was_dropped() {
+    fn appends_to_the_file_and_reports_dropped_lines() {
         let path = scratch("append");
         fs::write(&path, "earlier\n").unwrap();
         let log = AuditLog::start(path.clone(), 0).unwrap();
-        // Nobody can wait in a queue of no length: of many, at least some find the thread busy.
+        // The queue has no capacity: some of the lines find the thread busy.
         for _ in 0..10_000 {
             log.put(&entry("a"));
         }
@@ -299,7 +299,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn opens_a_file_anew_that_was_moved_away() {
+    fn reopens_a_moved_file() {
         let (path, moved) = (scratch("rotated"), scratch("rotated.1"));
         let log = AuditLog::start(path.clone(), 8).unwrap();
         fs::rename(&path, &moved).unwrap();

@@ -1,7 +1,7 @@
-//! Which hosts an entry of a rule means.
+//! The host patterns of rules.
 //!
-//! Hosts are compared in their canonical form, in which the proxy gives them: names without regard to case and to the
-//! dot at the end, addresses in one spelling.
+//! Hosts are compared in their canonical form, as the proxy provides them: names ignoring case and a final dot,
+//! addresses in one form.
 
 use plugin_api::canonical_host;
 use std::net::IpAddr;
@@ -11,23 +11,23 @@ use std::net::IpAddr;
 pub(crate) enum HostPattern {
     /// Exactly this name or address.
     Exact(String),
-    /// Every name that ends with this, which begins with a dot; the bare domain does not.
+    /// Every name that ends with this, which begins with a dot; not the domain itself.
     Below(String),
 }
 
 impl HostPattern {
-    /// Reads `api.example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`; none for anything else.
+    /// Parses `api.example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`; none for anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let Some(domain) = text.strip_prefix("*.") else {
             return Some(Self::Exact(canonical_host(text).ok()?.into_owned()));
         };
         let domain = canonical_host(domain).ok()?;
-        // Below an address there is nothing.
+        // An address has no subdomains.
         let is_address = domain.parse::<IpAddr>().is_ok();
         (!is_address).then(|| Self::Below(format!(".{domain}")))
     }
 
-    /// Whether it means `host`, which is in its canonical form.
+    /// Whether it matches `host`, which is in its canonical form.
     pub(crate) fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(wanted) => wanted == host,
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_means_names_below_and_not_the_domain_itself() {
+    fn a_wildcard_matches_subdomains_only() {
         for host in ["a.example.com", "a.b.example.com", "A.EXAMPLE.com."] {
             assert!(matches("*.example.com", host), "{host}");
         }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_no_name_and_has_many_spellings() {
+    fn an_address_matches_in_every_spelling() {
         assert!(matches("192.0.2.1", "192.0.2.1"));
         assert!(matches("192.0.2.1", "::ffff:192.0.2.1"));
         assert!(matches("::ffff:c000:201", "192.0.2.1"));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_host_can_equal() {
+    fn refuses_patterns_that_no_host_matches() {
         for text in [
             "",
             ".",

@@ -26,11 +26,11 @@ mod host;
 mod path;
 mod rule;
 
-use audit::{AuditLog, Entry};
+use audit::{AuditEntry, AuditLog};
 use config::Config;
 use plugin_api::Request;
 use plugin_api::prelude::*;
-use rule::{Allowlist, Decision, Demand, Denial, Form};
+use rule::{Access, Allowlist, Decision, Denial, RequestForm};
 
 struct EgressAllowlist {
     allowed: Allowlist,
@@ -44,9 +44,9 @@ enum Mode {
     Report,
 }
 
-/// A decision with what it was made about.
+/// A decision and its subject.
 struct Judgement<'x> {
-    demand: Demand<'x>,
+    access: Access<'x>,
     decision: Decision,
 }
 
@@ -74,9 +74,9 @@ impl Filter for EgressAllowlist {
         match judgement.decision {
             Decision::Denied(denial) if self.mode == Mode::Enforce => {
                 self.note(exchange, &judgement);
-                reply(forbidden(denial, judgement.demand))
+                reply(forbidden(denial, judgement.access))
             }
-            // Not settled yet: another plugin may redirect or answer it.
+            // Not decided yet: another plugin may redirect or answer it.
             _ => proceed(),
         }
     }
@@ -88,7 +88,7 @@ impl Filter for EgressAllowlist {
             return proceed();
         };
         if self.mode == Mode::Enforce {
-            return reply(forbidden(denial, judgement.demand));
+            return reply(forbidden(denial, judgement.access));
         }
         exchange.add_log_field("egress", format!("would_deny:{}", denial.as_str()));
         proceed()
@@ -97,8 +97,8 @@ impl Filter for EgressAllowlist {
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
         let (request, upstream) = (exchange.request(), exchange.upstream());
         let is_in_part = |host, port| {
-            let form = Form::Tunnel;
-            self.allowed.is_in_part(Demand { host, port, form })
+            let form = RequestForm::Tunnel;
+            self.allowed.is_in_part(Access { host, port, form })
         };
         let is_judged_inside = is_in_part(request.host(), request.port())
             || is_in_part(upstream.host(), upstream.port());
@@ -110,10 +110,10 @@ impl Filter for EgressAllowlist {
 }
 
 impl EgressAllowlist {
-    /// Judges the request's own host and, where it differs, the upstream.
+    /// Checks the requested host and, if it differs, the upstream.
     fn judge<'x>(&self, exchange: &'x Exchange<'_, Self>) -> Judgement<'x> {
         let (request, upstream) = (exchange.request(), exchange.upstream());
-        let target = Demand {
+        let target = Access {
             host: request.host(),
             port: request.port(),
             form: form(request),
@@ -122,24 +122,24 @@ impl EgressAllowlist {
         let is_direct = (target.host, target.port) == (upstream.host(), upstream.port());
         if is_direct || matches!(decision, Decision::Denied(_)) {
             return Judgement {
-                demand: target,
+                access: target,
                 decision,
             };
         }
-        let demand = Demand {
+        let access = Access {
             host: upstream.host(),
             port: upstream.port(),
             ..target
         };
         Judgement {
-            demand,
-            decision: self.allowed.judge(demand),
+            access,
+            decision: self.allowed.judge(access),
         }
     }
 
     fn note(&self, exchange: &Exchange<'_, Self>, judgement: &Judgement<'_>) {
         if let (Decision::Denied(denial), Mode::Report) = (judgement.decision, self.mode) {
-            let text = explanation(denial, judgement.demand);
+            let text = explanation(denial, judgement.access);
             info!("would deny: {text}");
         }
         if let Some(audit) = &self.audit {
@@ -147,7 +147,7 @@ impl EgressAllowlist {
         }
     }
 
-    fn entry<'x>(&self, exchange: &'x Exchange<'_, Self>, decision: Decision) -> Entry<'x> {
+    fn entry<'x>(&self, exchange: &'x Exchange<'_, Self>, decision: Decision) -> AuditEntry<'x> {
         let (request, upstream) = (exchange.request(), exchange.upstream());
         let is_direct = (request.host(), request.port()) == (upstream.host(), upstream.port());
         let (word, rule, reason) = match (decision, self.mode) {
@@ -155,15 +155,15 @@ impl EgressAllowlist {
             (Decision::Denied(denial), Mode::Enforce) => ("denied", None, Some(denial.as_str())),
             (Decision::Denied(denial), Mode::Report) => ("would_deny", None, Some(denial.as_str())),
         };
-        Entry {
+        AuditEntry {
             time: audit::now(),
             client: exchange.client().map(|client| client.to_string()),
             method: request.method(),
             host: request.host(),
             port: request.port(),
             path: match form(request) {
-                Form::Request { path, .. } | Form::Upgrade { path, .. } => Some(path),
-                Form::Tunnel => None,
+                RequestForm::Request { path, .. } | RequestForm::Upgrade { path, .. } => Some(path),
+                RequestForm::Tunnel => None,
             },
             upstream: (!is_direct).then(|| format!("{}:{}", upstream.host(), upstream.port())),
             decision: word,
@@ -173,36 +173,39 @@ impl EgressAllowlist {
     }
 }
 
-fn form(request: Request<'_>) -> Form<'_> {
+fn form(request: Request<'_>) -> RequestForm<'_> {
     let method = request.method();
     if method == "CONNECT" {
-        return Form::Tunnel;
+        return RequestForm::Tunnel;
     }
     let path = request.path().split('?').next().unwrap_or_default();
     match request.field("Upgrade") {
-        Some(_) => Form::Upgrade { method, path },
-        None => Form::Request { method, path },
+        Some(_) => RequestForm::Upgrade { method, path },
+        None => RequestForm::Request { method, path },
     }
 }
 
-fn forbidden(denial: Denial, demand: Demand<'_>) -> Reply {
+fn forbidden(denial: Denial, access: Access<'_>) -> Reply {
     Reply::new(403)
         .field("Content-Type", "text/plain; charset=utf-8")
         .field("X-Egress-Denied", denial.as_str())
-        .body(format!("{}\n", explanation(denial, demand)))
+        .body(format!("{}\n", explanation(denial, access)))
 }
 
-/// Never repeats the path: it is the client's own text.
-fn explanation(denial: Denial, demand: Demand<'_>) -> String {
-    let Demand { host, port, form } = demand;
+/// Does not contain the path, which is text from the client.
+fn explanation(denial: Denial, access: Access<'_>) -> String {
+    let Access { host, port, form } = access;
     match (denial, form) {
         (Denial::Host, _) => format!("{host} is not an allowed host"),
         (Denial::Port, _) => format!("port {port} of {host} is not allowed"),
         (Denial::Tunnel, _) => format!("a tunnel to {host} is not allowed"),
-        (Denial::Method, Form::Request { method, .. } | Form::Upgrade { method, .. }) => {
+        (
+            Denial::Method,
+            RequestForm::Request { method, .. } | RequestForm::Upgrade { method, .. },
+        ) => {
             format!("{method} to {host} is not allowed")
         }
-        (Denial::Method, Form::Tunnel) => format!("CONNECT to {host} is not allowed"),
+        (Denial::Method, RequestForm::Tunnel) => format!("CONNECT to {host} is not allowed"),
         (Denial::Path, _) => format!("this path of {host} is not allowed"),
     }
 }
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_out_what_is_listed() {
+    fn allows_listed_requests() {
         let filter = filter(RULES);
         for (method, url) in [
             ("POST", "http://a.example/x"),
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_not_allowed() {
+    fn denials_name_the_reason() {
         let filter = filter(RULES);
         for (method, url, why, text) in [
             (
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_does_not_slip_through_a_path() {
+    fn an_upgrade_is_not_allowed_by_a_path() {
         let filter = filter(RULES);
         let run = get("http://b.example/v1/x")
             .field("Upgrade", "websocket")
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reports_when_told_so() {
+    fn report_only_denies_nothing() {
         let filter = filter(&format!("{RULES}\nreport_only = true"));
         let run = get("http://c.example/").run(&filter);
         assert_eq!(run.reply(), None);
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_table_that_means_something_else() {
+    fn refuses_ambiguous_settings() {
         let refused = |text: &str| {
             configured::<EgressAllowlist>(text)
                 .err()
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn insists_on_seeing_what_it_allows_in_part() {
+    fn partly_allowed_tunnels_are_intercepted() {
         let rules = "allow = [{ host = 'a.example' }, \
                      { host = 'b.example', paths = ['/v1/*'], tunnels = true }, \
                      { host = 'c.example', methods = ['GET'], tunnels = true }]";

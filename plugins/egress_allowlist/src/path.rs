@@ -1,12 +1,12 @@
-//! Which paths an entry of a rule means, and which paths mean one thing only.
+//! The path patterns of rules, and paths that are unambiguous.
 //!
-//! A path is compared as it was sent. That is safe only if the origin cannot read another one into it, so a path
-//! that changes when dot segments, empty segments or percent-encoding are resolved fits no entry at all.
+//! A path is compared as sent. That is safe only if the origin cannot interpret it as another path, so a path that
+//! changes when dot segments, empty segments or percent-encoding are resolved matches no pattern.
 
-/// How often an origin may decode a path before we give up on what it sees.
+/// How often an origin may decode a path; paths that need more are ambiguous.
 const DECODINGS: usize = 3;
 
-/// The path of a rule: whole, or the beginning of all that fit.
+/// The path pattern of a rule: a whole path, or a prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PathPattern {
     /// Exactly this path.
@@ -16,7 +16,7 @@ pub(crate) enum PathPattern {
 }
 
 impl PathPattern {
-    /// Reads `/v1/models` or `/v1/*`; none for anything that no path could fit.
+    /// Parses `/v1/models` or `/v1/*`; none for patterns that no path can match.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (literal, is_prefix) = match text.strip_suffix('*') {
             Some(literal) => (literal, true),
@@ -32,7 +32,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether it means `path`, which has no query and [one reading](has_one_reading).
+    /// Whether it matches `path`, which has no query and [one reading](has_one_reading).
     pub(crate) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(literal) => path == literal,
@@ -41,7 +41,7 @@ impl PathPattern {
     }
 }
 
-/// Whether every origin reads the same segments out of `path`, however often it decodes it.
+/// Whether every origin finds the same segments in `path`, however often it decodes it.
 pub(crate) fn has_one_reading(path: &str) -> bool {
     let separators = count_slashes(path.as_bytes());
     let mut text = path.as_bytes().to_vec();
@@ -50,7 +50,7 @@ pub(crate) fn has_one_reading(path: &str) -> bool {
             return false;
         }
         let (decoded, is_malformed) = decode(&text);
-        // A lone % after decoding is what %25 stood for.
+        // A lone % after decoding was encoded as %25.
         if is_malformed && round == 0 {
             return false;
         }
@@ -62,8 +62,8 @@ pub(crate) fn has_one_reading(path: &str) -> bool {
     false
 }
 
-/// Neither control characters nor backslashes, no bytes that a lenient decoder makes letters of, no segment that
-/// leads elsewhere.
+/// Whether there are no control characters or backslashes, no bytes that a lenient decoder turns into letters, and no
+/// segment that leads elsewhere.
 fn is_plain(path: &[u8]) -> bool {
     let is_strange = |byte: &u8| byte.is_ascii_control() || *byte == b'\\';
     if path.iter().any(is_strange) || std::str::from_utf8(path).is_err() {
@@ -72,7 +72,7 @@ fn is_plain(path: &[u8]) -> bool {
     let mut segments = path.split(|&byte| byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
-        // Some origins cut parameters off first: `..;x` is `..` to them.
+        // Some origins remove parameters first: they interpret `..;x` as `..`.
         let name = segment.split(|&byte| byte == b';').next().unwrap_or(b"");
         if matches!(name.trim_ascii(), b"." | b"..") || (name.is_empty() && !is_last) {
             return false;
@@ -85,7 +85,7 @@ fn count_slashes(path: &[u8]) -> usize {
     path.iter().filter(|&&byte| byte == b'/').count()
 }
 
-/// Percent-decodes once; what is no escape stays. Also tells whether there was such.
+/// Percent-decodes once; invalid encodings remain. Also returns whether there were any.
 fn decode(text: &[u8]) -> (Vec<u8>, bool) {
     let mut decoded = Vec::with_capacity(text.len());
     let mut is_malformed = false;
@@ -106,7 +106,7 @@ fn decode(text: &[u8]) -> (Vec<u8>, bool) {
     (decoded, is_malformed)
 }
 
-/// The byte that the two hexadecimal digits at the beginning mean.
+/// The byte of the two hexadecimal digits at the start.
 fn escaped(text: &[u8]) -> Option<u8> {
     let [high, low, ..] = text else {
         return None;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn tricks_have_more_than_one() {
+    fn ambiguous_paths_have_several_readings() {
         for path in [
             "/v1/../admin",
             "/v1/./x",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_at_the_end_stands_for_the_rest() {
+    fn a_final_star_matches_the_rest() {
         let below = PathPattern::parse("/v1/*").unwrap();
         assert!(below.matches("/v1/") && below.matches("/v1/a/b"));
         assert!(!below.matches("/v1") && !below.matches("/v10/") && !below.matches("/V1/a"));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_entries_that_no_path_fits() {
+    fn refuses_patterns_that_no_path_matches() {
         for text in ["", "v1", "*", "/a/*/b", "/a?b", "/a/../b", "/a//", "/a b"] {
             assert_eq!(PathPattern::parse(text), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! What is allowed: the first rule that fits decides, and what fits none is denied.
+//! The rules: the first one that matches decides; a request that matches none is denied.
 
 use crate::config::RuleConfig;
 use crate::host::HostPattern;
@@ -18,35 +18,35 @@ struct Rule {
     may_tunnel: bool,
 }
 
-/// What an exchange asks for, toward one host.
+/// A request or tunnel, for one host.
 #[derive(Clone, Copy)]
-pub(crate) struct Demand<'a> {
+pub(crate) struct Access<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
-    pub(crate) form: Form<'a>,
+    pub(crate) form: RequestForm<'a>,
 }
 
-/// What of it can be seen.
+/// What is visible of it.
 #[derive(Clone, Copy)]
-pub(crate) enum Form<'a> {
+pub(crate) enum RequestForm<'a> {
     /// A request; the path is without its query.
     Request { method: &'a str, path: &'a str },
-    /// A request after which the connection may be used for anything.
+    /// A request after which the connection may carry any protocol.
     Upgrade { method: &'a str, path: &'a str },
-    /// CONNECT: nothing is seen but host and port.
+    /// CONNECT: only host and port are visible.
     Tunnel,
 }
 
-/// What becomes of it.
+/// The decision about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// By this rule, counted from 1.
+    /// This rule, counted from 1, allows it.
     Allowed { rule: usize },
-    /// By no rule; this is what the rules that came closest did not allow.
+    /// No rule allows it; this is what the closest rules did not allow.
     Denied(Denial),
 }
 
-/// What is not allowed, from what no rule fits to what only the last check refused.
+/// What is not allowed, in the order of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Denial {
     Host,
@@ -73,7 +73,7 @@ impl Allowlist {
     /// The rules of a configuration.
     ///
     /// # Errors
-    /// A rule that cannot fit anything.
+    /// A rule that cannot match anything.
     pub(crate) fn new(rules: Vec<RuleConfig>) -> Result<Self, Error> {
         let numbered = rules.into_iter().zip(1..);
         let checked = numbered.map(|(rule, number)| {
@@ -84,11 +84,11 @@ impl Allowlist {
         })
     }
 
-    /// Whether some rule allows what is asked for.
-    pub(crate) fn judge(&self, demand: Demand<'_>) -> Decision {
+    /// Whether some rule allows it.
+    pub(crate) fn judge(&self, access: Access<'_>) -> Decision {
         let mut closest = Denial::Host;
         for (rule, number) in self.rules.iter().zip(1..) {
-            match rule.check(demand) {
+            match rule.check(access) {
                 Ok(()) => return Decision::Allowed { rule: number },
                 Err(denial) => closest = closest.max(denial),
             }
@@ -96,9 +96,9 @@ impl Allowlist {
         Decision::Denied(closest)
     }
 
-    /// Whether what goes through this tunnel is allowed only in part: the rule that allows it names methods or paths.
-    pub(crate) fn is_in_part(&self, demand: Demand<'_>) -> bool {
-        let Decision::Allowed { rule } = self.judge(demand) else {
+    /// Whether this tunnel is allowed only in part, because the matching rule has methods or paths.
+    pub(crate) fn is_in_part(&self, access: Access<'_>) -> bool {
+        let Decision::Allowed { rule } = self.judge(access) else {
             return false;
         };
         let rule = rule.checked_sub(1).and_then(|index| self.rules.get(index));
@@ -127,17 +127,17 @@ impl Rule {
         })
     }
 
-    fn check(&self, demand: Demand<'_>) -> Result<(), Denial> {
+    fn check(&self, access: Access<'_>) -> Result<(), Denial> {
         let unless = |holds, denial| if holds { Ok(()) } else { Err(denial) };
-        unless(self.host.matches(demand.host), Denial::Host)?;
-        unless(self.ports.contains(&demand.port), Denial::Port)?;
-        let (method, path) = match demand.form {
-            Form::Tunnel => return unless(self.may_tunnel, Denial::Tunnel),
-            Form::Upgrade { method, path } => {
+        unless(self.host.matches(access.host), Denial::Host)?;
+        unless(self.ports.contains(&access.port), Denial::Port)?;
+        let (method, path) = match access.form {
+            RequestForm::Tunnel => return unless(self.may_tunnel, Denial::Tunnel),
+            RequestForm::Upgrade { method, path } => {
                 unless(self.may_tunnel, Denial::Tunnel)?;
                 (method, path)
             }
-            Form::Request { method, path } => (method, path),
+            RequestForm::Request { method, path } => (method, path),
         };
         unless(self.has_method(method), Denial::Method)?;
         unless(self.has_path(path), Denial::Path)
@@ -190,7 +190,7 @@ fn checked_paths(paths: &[String]) -> Result<Vec<PathPattern>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Allowlist, Decision, Demand, Denial, Form};
+    use super::{Access, Allowlist, Decision, Denial, RequestForm};
     use crate::config::RuleConfig;
 
     fn rule(host: &str) -> RuleConfig {
@@ -227,17 +227,17 @@ mod tests {
     }
 
     fn ask(host: &str, port: u16, method: &str, path: &str) -> Decision {
-        let form = Form::Request { method, path };
-        list().judge(Demand { host, port, form })
+        let form = RequestForm::Request { method, path };
+        list().judge(Access { host, port, form })
     }
 
     fn connect(host: &str, port: u16) -> Decision {
-        let form = Form::Tunnel;
-        list().judge(Demand { host, port, form })
+        let form = RequestForm::Tunnel;
+        list().judge(Access { host, port, form })
     }
 
     #[test]
-    fn allows_what_one_rule_names_whole() {
+    fn allows_what_a_single_rule_matches() {
         use Decision::Allowed;
         assert_eq!(ask("open.example", 80, "X", "/a/../b"), Allowed { rule: 1 });
         assert_eq!(
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_everything_else_and_tells_the_closest_reason() {
+    fn denies_everything_else_with_the_closest_reason() {
         for (host, port, method, path, denial) in [
             ("other.example", 80, "GET", "/", Denial::Host),
             ("api.example", 80, "GET", "/v1/", Denial::Host),
@@ -260,7 +260,7 @@ mod tests {
             ("us.api.example", 80, "get", "/v1/x", Denial::Method),
             ("eu.api.example", 80, "GET", "/v2/x", Denial::Path),
             ("eu.api.example", 80, "GET", "/v1/../v2", Denial::Path),
-            // Not the port of one rule with the method of another.
+            // The port of one rule does not combine with the method of another.
             ("eu.api.example", 8080, "GET", "/v1/x", Denial::Method),
         ] {
             let decision = ask(host, port, method, path);
@@ -271,17 +271,17 @@ mod tests {
             );
         }
         let nothing = Allowlist::new(Vec::new()).unwrap();
-        let form = Form::Tunnel;
-        let demand = Demand {
+        let form = RequestForm::Tunnel;
+        let access = Access {
             host: "a.example",
             port: 443,
             form,
         };
-        assert_eq!(nothing.judge(demand), Decision::Denied(Denial::Host));
+        assert_eq!(nothing.judge(access), Decision::Denied(Denial::Host));
     }
 
     #[test]
-    fn a_rule_that_looks_inside_allows_no_tunnel_unless_it_says_so() {
+    fn a_rule_with_methods_or_paths_allows_tunnels_only_explicitly() {
         assert_eq!(connect("open.example", 443), Decision::Allowed { rule: 1 });
         assert_eq!(
             connect("eu.api.example", 443),
@@ -295,13 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_a_request_and_a_tunnel() {
+    fn an_upgrade_must_match_as_request_and_tunnel() {
         let upgrade = |port, method| {
-            let form = Form::Upgrade {
+            let form = RequestForm::Upgrade {
                 method,
                 path: "/v1/jobs",
             };
-            list().judge(Demand {
+            list().judge(Access {
                 host: "eu.api.example",
                 port,
                 form,
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_rules_that_allow_nothing_or_something_else() {
+    fn refuses_invalid_rules() {
         for (config, reason) in [
             (
                 rule("http://a/"),

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_what_it_is_told_to() {
+    fn answers_with_the_configured_status() {
         let filter: FilterByClientIp =
             configured("allow = ['::1']\nstatus = 403\nreason = 'Not you'").unwrap();
         let denied = request("GET", "http://a.example/").run(&filter);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_table_that_denies_nothing_by_mistake() {
+    fn refuses_misspelt_settings() {
         for (config, reason) in [
             ("status = 200", "status: 200 is not from 400 to 599"),
             ("reason = \"a\\nb\"", "reason: contains a control character"),

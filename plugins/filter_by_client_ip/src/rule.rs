@@ -1,23 +1,23 @@
-//! Which clients are served, by their addresses.
+//! Which clients are served, by address.
 //!
-//! An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`) is the IPv4 address, in lists as well as in clients: which
-//! of the two a client shows depends on the listener only. Prefixes become sorted ranges without overlap, so that
-//! a list of thousands costs one binary search.
+//! An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is the IPv4 address, in lists and for clients: which of the two a
+//! client has depends only on the listener. Prefixes become sorted ranges without overlap, so that a list of thousands
+//! costs one binary search.
 
 use plugin_api::Error;
 use std::net::IpAddr;
 
-/// The two lists: whoever is denied, and if anybody is allowed, nobody else.
+/// The two lists: denied clients, and allowed ones; if any are allowed, all others are denied.
 pub(crate) struct ClientRule {
     allow: AddressSet,
     deny: AddressSet,
 }
 
 impl ClientRule {
-    /// A rule of these lists.
+    /// A rule with these lists.
     ///
     /// # Errors
-    /// An entry that is neither an address nor a prefix, with the key it stands under.
+    /// An entry that is neither an address nor a prefix, with its key.
     pub(crate) fn new(allow: &[String], deny: &[String]) -> Result<Self, Error> {
         Ok(Self {
             allow: AddressSet::new("allow", allow)?,
@@ -25,19 +25,19 @@ impl ClientRule {
         })
     }
 
-    /// Whether `client` is served; one without an address is on no list.
+    /// Whether `client` is served; a client without an address matches no list.
     pub(crate) fn serves(&self, client: Option<IpAddr>) -> bool {
         let is_in = |set: &AddressSet| client.is_some_and(|client| set.contains(client));
         !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
 
-    /// Whether everybody is served.
+    /// Whether all clients are served.
     pub(crate) fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
 }
 
-/// Addresses of either family.
+/// Addresses of both families.
 struct AddressSet {
     v4: Ranges,
     v6: Ranges,
@@ -72,7 +72,7 @@ impl AddressSet {
     }
 }
 
-/// First and last of each range; sorted, none overlaps another.
+/// The first and last address of each range; sorted, without overlap.
 struct Ranges(Vec<(u128, u128)>);
 
 impl Ranges {
@@ -110,7 +110,7 @@ struct Prefix {
 const NEITHER: &str = "is neither an address nor a prefix such as 192.0.2.0/24";
 const BEYOND: &str = "has bits beyond the length of its prefix";
 
-/// Bits that stand before an IPv4 address when it is mapped into IPv6.
+/// The length of the prefix of IPv4-mapped addresses.
 const MAPPED_LEN: u32 = 96;
 
 impl Prefix {
@@ -151,7 +151,7 @@ impl Prefix {
         }
     }
 
-    /// Ones where the prefix leaves the bits open.
+    /// The bits that the prefix does not determine.
     fn host_mask(&self) -> u128 {
         let ones = match self.family {
             Family::V4 => u128::from(u32::MAX),
@@ -168,7 +168,7 @@ impl Prefix {
     }
 }
 
-/// `parse` alone would take a plus sign.
+/// Digits only: `parse` would accept a plus sign.
 fn decimal(text: &str) -> Option<u32> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_decimal)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_the_allowed_denies_all_others_and_denial_wins() {
+    fn an_allow_list_denies_all_others_and_deny_takes_precedence() {
         let rule = rule(&["10.0.0.0/8", "::1"], &["10.1.0.0/16"]).unwrap();
         assert_serves(
             &rule,
@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn without_lists_everybody_is_served() {
+    fn without_lists_all_clients_are_served() {
         let rule = rule(&[], &[]).unwrap();
         assert!(rule.is_empty() && rule.serves(None));
         assert_serves(&rule, &[("127.0.0.1", true), ("::1", true)]);
     }
 
     #[test]
-    fn mapped_addresses_are_what_they_map() {
+    fn mapped_addresses_match_as_ipv4() {
         let rule = rule(&[], &["192.0.2.1", "::ffff:198.51.100.0/120"]).unwrap();
         assert_serves(
             &rule,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_address_and_names_the_key() {
+    fn refuses_invalid_addresses_with_their_key() {
         for (entry, reason) in [
             ("", super::NEITHER),
             ("localhost", super::NEITHER),

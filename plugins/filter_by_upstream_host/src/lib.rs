@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_what_a_request_is_for_and_where_it_goes() {
+    fn checks_the_requested_host_and_the_upstream() {
         for hosts in ["hosts = ['a.example']", "hosts = ['192.0.2.1']"] {
             let filter: FilterByUpstreamHost = configured(hosts).unwrap();
             let inside = get("https://a.example/").inside_tunnel_to("192.0.2.1");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_other_hosts_pass() {
+    fn other_hosts_are_not_affected() {
         let filter: FilterByUpstreamHost = configured("hosts = ['a.example']").unwrap();
         for url in [
             "http://google.com/",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_list_that_would_deny_nothing() {
+    fn refuses_invalid_lists() {
         let refused = configured::<FilterByUpstreamHost>("hosts = ['http://a/']")
             .err()
             .unwrap();

@@ -1,6 +1,6 @@
-//! Which hosts are on a list.
+//! A list of hosts.
 //!
-//! Hosts are compared in their canonical form, in which the proxy gives them.
+//! Hosts are compared in their canonical form, as the proxy provides them.
 
 use plugin_api::{Error, canonical_host};
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ impl HostList {
     /// A list of `hosts`.
     ///
     /// # Errors
-    /// An entry that no host can equal, such as one with a port.
+    /// An entry that is not a host, such as one with a port.
     pub(crate) fn new(hosts: &[String]) -> Result<Self, Error> {
         let checked = hosts.iter().map(|host| {
             canonical_host(host)
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_host_can_equal() {
+    fn refuses_patterns_that_no_host_matches() {
         for entry in [
             "",
             ".",

@@ -65,7 +65,7 @@ mod tests {
     use std::{env, fs, process};
 
     #[test]
-    fn searches_what_a_request_is_for_and_where_it_goes() {
+    fn matches_the_requested_url_and_that_of_the_upstream() {
         for regex in ["^a\\.example/", "^192\\.0\\.2\\.1/"] {
             let filter: FilterByUrlRegex =
                 configured(&format!("rules = [{{ regex = '{regex}' }}]")).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_file_that_is_no_list_of_rules() {
+    fn refuses_an_invalid_rules_file() {
         let missing = configured::<FilterByUrlRegex>("file = '/nowhere/list.json'").err();
         let message = missing.unwrap().message().to_owned();
         assert!(

@@ -1,13 +1,14 @@
 //! Which URLs are blocked, and by which rules.
 //!
-//! All expressions are one automaton, compiled once, whose time is linear in the length of the URL: neither a long
-//! list nor a clever URL makes it slow. That costs look-around and back-references, which are refused at the start.
+//! All expressions form one automaton, compiled once, whose time is linear in the length of the URL: neither a long
+//! list nor a crafted URL makes it slow. The price is that look-around and back-references are not supported; they are
+//! refused at startup.
 
 use crate::config::RuleConfig;
 use plugin_api::Error;
 use regex::{Regex, RegexSet, RegexSetBuilder};
 
-/// Most memory that all expressions together may take once compiled, in bytes; a list past it is refused.
+/// The maximum memory of all compiled expressions, in bytes; a list above it is refused.
 const MAX_COMPILED_LEN: usize = 64 << 20;
 
 /// The rules, in order.
@@ -19,9 +20,9 @@ pub(crate) struct UrlRules {
 /// The rules that a URL matches.
 #[derive(Debug)]
 pub(crate) struct Block<'r> {
-    /// Status code of the first rule that matched.
+    /// The status code of the first rule that matched.
     pub(crate) status: u16,
-    /// Its reason phrase.
+    /// The reason phrase of that rule.
     pub(crate) reason: &'r str,
     /// The notes of all rules that matched, in order.
     pub(crate) notes: String,
@@ -31,7 +32,7 @@ impl UrlRules {
     /// Compiles the rules.
     ///
     /// # Errors
-    /// The first rule that cannot be one, with its number from 1, or all of them when they take too much memory.
+    /// The first invalid rule, with its number from 1, or all rules if they need too much memory.
     pub(crate) fn new(rules: Vec<RuleConfig>) -> Result<Self, Error> {
         for (number, rule) in (1..).zip(&rules) {
             check(rule).map_err(|reason| Error::new(format!("rule {number}: {reason}")))?;
@@ -43,14 +44,14 @@ impl UrlRules {
         Ok(Self { expressions, rules })
     }
 
-    /// How many there are.
+    /// The number of rules.
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// What blocks `url`, which is host and path of a request, or the host of a tunnel.
+    /// The rules that match `url`, which is host and path of a request, or the host of a tunnel.
     pub(crate) fn block(&self, url: &str) -> Option<Block<'_>> {
-        // To find out that none matches, the usual case, is cheaper than to collect which ones do.
+        // Usually none matches; checking that first is cheaper than collecting the matches.
         if !self.expressions.is_match(url) {
             return None;
         }
@@ -68,7 +69,7 @@ impl UrlRules {
 
 fn check(rule: &RuleConfig) -> Result<(), String> {
     if rule.regex.is_empty() {
-        return Err("regex: an empty one matches everything".to_owned());
+        return Err("regex: is empty, which would match everything".to_owned());
     }
     if !(400..=599).contains(&rule.status) {
         return Err(format!("status: {} is not from 400 to 599", rule.status));
@@ -79,7 +80,7 @@ fn check(rule: &RuleConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// Why the rules do not compile together: which one does not compile alone, or else the whole.
+/// Why the rules do not compile together: the rule that does not compile alone, or else all of them.
 fn refused(rules: &[RuleConfig], together: &regex::Error) -> Error {
     let alone = (1..).zip(rules).find_map(|(number, rule)| {
         let error = Regex::new(&rule.regex).err()?;
@@ -89,7 +90,7 @@ fn refused(rules: &[RuleConfig], together: &regex::Error) -> Error {
     Error::new(alone.unwrap_or_else(|| format!("rules: {}", in_one_line(together))))
 }
 
-/// The reason of a regex error, whose full text draws the place below the expression, in several lines.
+/// The reason of a regex error, whose full text has several lines to mark the position.
 fn in_one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn searches_anywhere_unless_the_expression_anchors_itself() {
+    fn expressions_match_anywhere_unless_anchored() {
         let rules = UrlRules::new(vec![
             rule(r"ads\."),
             rule(r"^a\.example/track"),
@@ -161,7 +162,10 @@ mod tests {
         };
         for (bad, message) in [
             (rule("("), "rule 2: regex: `(`: unclosed group"),
-            (rule(""), "rule 2: regex: an empty one matches everything"),
+            (
+                rule(""),
+                "rule 2: regex: is empty, which would match everything",
+            ),
             (status, "rule 2: status: 200 is not from 400 to 599"),
             (reason, "rule 2: reason: contains a control character"),
         ] {

@@ -60,7 +60,7 @@ mod tests {
     use plugin_api::{Flow, Reply};
 
     #[test]
-    fn answers_in_place_of_any_response_with_content() {
+    fn replaces_responses_with_content() {
         let filter: ManInTheMiddle = configured("").unwrap();
         let expected = Reply::new(200).body("Hello from man in the middle");
         for status in [200, 206, 301, 404, 500] {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_responses_without_content_pass() {
+    fn responses_without_content_are_unchanged() {
         let filter: ManInTheMiddle = configured("").unwrap();
         for (method, status) in [("HEAD", 200), ("GET", 304), ("DELETE", 204)] {
             let mut run = request(method, "http://a.example/").run(&filter);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_its_text_from_the_table() {
+    fn the_text_is_configurable() {
         let filter: ManInTheMiddle = configured("body = ''").unwrap();
         let mut run = get("http://a.example/").run(&filter);
         run.response(200, &[]);

@@ -60,7 +60,7 @@ fn not_found() -> Reply {
         .body("Not Found")
 }
 
-// The name that proxy.py's users know.
+// The name that users of proxy.py know.
 export_plugins!(MockRestApi as "ProposedRestApi");
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_hosts_and_tunnels_alone() {
+    fn other_hosts_and_tunnels_are_not_affected() {
         let filter: MockRestApi = configured("").unwrap();
         assert_eq!(answer(&filter, "http://example.com/v1/users/"), None);
         let tunnel = request("CONNECT", "api.example.com:443").run(&filter);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_the_routes_it_is_given() {
+    fn answers_configured_routes() {
         let config = "host = 'a.example'\nroutes = { '/x' = { status = 201, json = '[1,2]' } }";
         let filter: MockRestApi = configured(config).unwrap();
         let created = Some((201, "[1,2]".to_owned()));

@@ -1,4 +1,4 @@
-//! What the mocked API answers to which path.
+//! The answers of the mocked API.
 
 use crate::config::Route;
 use plugin_api::{Error, canonical_host};
@@ -15,7 +15,7 @@ impl Api {
     /// The API of `host`, with answers by path.
     ///
     /// # Errors
-    /// A host or a path that no request can have, a status that ends no exchange, text that is not JSON.
+    /// An invalid host or path, a status that is not final, text that is not JSON.
     pub(crate) fn new(host: &str, routes: HashMap<String, Route>) -> Result<Self, Error> {
         let host = canonical_host(host)
             .map_err(|_| Error::new(format!("host: `{host}` is not a host name")))?;
@@ -33,7 +33,7 @@ impl Api {
         host == self.host
     }
 
-    /// The answer to `path`, whose query does not matter.
+    /// The answer to `path`; the query is ignored.
     pub(crate) fn route(&self, path: &str) -> Option<&Route> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         self.routes.get(path)
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_route_by_its_path_alone() {
+    fn finds_a_route_by_path_without_query() {
         let api = api("Api.Example.", "/a/", 201, "[]").unwrap();
         assert!(api.is_at("api.example"));
         assert!(!api.is_at("b.api.example") && !api.is_at("example"));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_routes_that_cannot_be_answered() {
+    fn refuses_invalid_routes() {
         let refused = |path, status, json| {
             let refused = api("a", path, status, json).err().unwrap();
             refused.message().to_owned()

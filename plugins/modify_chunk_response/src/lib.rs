@@ -30,13 +30,13 @@ struct ModifyChunkResponse {
 
 #[derive(Default)]
 struct Progress {
-    /// The new content has been sent on.
+    /// The new content has been sent.
     is_replaced: bool,
 }
 
 #[filter]
 impl Filter for ModifyChunkResponse {
-    /// Nothing is listened to until the head has said that it is chunked.
+    /// No body hook is called until the head shows that the response is chunked.
     const UPSTREAM_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;
     type State = Progress;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_describes_the_old_content_goes_with_it() {
+    fn fields_of_the_old_content_are_removed() {
         let filter: ModifyChunkResponse = configured("").unwrap();
         let mut run = get("http://a.example/").run(&filter);
         let head = [
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn other_responses_are_not_listened_to() {
+    fn other_responses_are_not_observed() {
         let filter: ModifyChunkResponse = configured("").unwrap();
         let mut run = get("http://a.example/").run(&filter);
         run.response(200, &[("Content-Length", "3"), ("ETag", "\"x\"")]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_keys_it_does_not_know() {
+    fn refuses_unknown_keys() {
         let misspelt = configured::<ModifyChunkResponse>("words = []")
             .err()
             .unwrap();

@@ -1,8 +1,8 @@
-//! Which responses are chunked, and which of their fields speak of the content they had.
+//! Which responses are chunked, and which of their fields describe the old content.
 
 use plugin_api::Response;
 
-/// Fields that describe the content as it came: its coding, its digests, its version, its part of a whole.
+/// Fields that describe the old content: its coding, digests, version and range.
 pub(crate) const OF_THE_OLD_CONTENT: [&str; 9] = [
     "Content-Encoding",
     "Content-MD5",
@@ -15,19 +15,19 @@ pub(crate) const OF_THE_OLD_CONTENT: [&str; 9] = [
     "Content-Range",
 ];
 
-/// Whether the response came chunked.
+/// Whether the response arrived chunked.
 pub(crate) fn is_chunked(response: Response<'_>) -> bool {
     let coding = response.field("Transfer-Encoding");
     coding.is_some_and(ends_in_chunked)
 }
 
-/// Whether `chunked` is the last of these transfer codings, as it has to be (RFC 9112 §6.1).
+/// Whether `chunked` is the last of these transfer codings, as required (RFC 9112 §6.1).
 fn ends_in_chunked(codings: &[u8]) -> bool {
     let last = codings.rsplit(|&byte| byte == b',').next();
     last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// The texts as content, a line each.
+/// The texts as content, one line each.
 pub(crate) fn lines(chunks: &[String]) -> Vec<u8> {
     let mut content = Vec::new();
     for chunk in chunks {

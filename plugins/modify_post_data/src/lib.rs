@@ -31,7 +31,7 @@ struct ModifyPostData {
 
 #[filter]
 impl Filter for ModifyPostData {
-    /// Nothing is collected until the method is known.
+    /// Nothing is buffered until the method is known.
     const CLIENT_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;
 
@@ -69,7 +69,7 @@ mod tests {
     const FORM: &str = "application/x-www-form-urlencoded";
 
     #[test]
-    fn replaces_what_is_posted_and_says_its_type() {
+    fn replaces_posted_content_and_its_type() {
         let filter: ModifyPostData = configured("").unwrap();
         let run = request("POST", "http://a.example/post")
             .field("Content-Type", FORM)
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_describes_the_old_content() {
+    fn removes_fields_of_the_old_content() {
         let filter: ModifyPostData = configured("body = 'x'").unwrap();
         let run = request("POST", "http://a.example/")
             .field("content-encoding", "gzip")
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_methods_and_requests_without_content_alone() {
+    fn other_methods_and_requests_without_content_are_unchanged() {
         let filter: ModifyPostData = configured("").unwrap();
         let put = request("PUT", "http://a.example/").run(&filter);
         assert_eq!(put.client_body_mode(), None, "not collected");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_methods_content_and_limit_from_the_table() {
+    fn methods_content_and_limit_are_configurable() {
         let table = "methods = ['PUT']\nbody = 'é'\ncontent_type = 'text/plain'\nmax_body = 10";
         let filter: ModifyPostData = configured(table).unwrap();
         let run = request("PUT", "http://a.example/").body("a").run(&filter);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_table_that_cannot_work() {
+    fn refuses_unusable_settings() {
         for (table, reason) in [
             ("methods = ['P OST']", "methods: `P OST` is not a method"),
             (

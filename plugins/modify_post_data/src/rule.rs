@@ -1,9 +1,9 @@
-//! Which requests get another content, and which of their fields speak of the one they had.
+//! Which requests get new content, and which of their fields describe the old one.
 
 use crate::config::Config;
 use plugin_api::{Error, is_field_value, is_token};
 
-/// Fields that describe the content as it came: its coding, its digests, its part of a whole.
+/// Fields that describe the old content: its coding, digests and range.
 pub(crate) const OF_THE_OLD_CONTENT: [&str; 6] = [
     "Content-Encoding",
     "Content-MD5",
@@ -13,7 +13,7 @@ pub(crate) const OF_THE_OLD_CONTENT: [&str; 6] = [
     "Content-Range",
 ];
 
-/// What replaces the content of which requests.
+/// The replacement, and the requests it applies to.
 pub(crate) struct Replacement {
     methods: Vec<String>,
     pub(crate) body: String,
@@ -22,10 +22,10 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// A replacement as configured.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// Methods that no request has, a Content-Type that cannot stand in a field, a limit that nothing meets.
+    /// An invalid method or Content-Type, or a limit of 0.
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
         let wrong = |reason: String| Err(Error::new(reason));
         if let Some(method) = config.methods.iter().find(|method| !is_token(method)) {
@@ -48,7 +48,7 @@ impl Replacement {
         })
     }
 
-    /// Whether requests with this method are meant.
+    /// Whether it applies to requests with this method.
     pub(crate) fn is_for(&self, method: &str) -> bool {
         self.methods.iter().any(|chosen| chosen == method)
     }

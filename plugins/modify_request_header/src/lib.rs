@@ -57,7 +57,7 @@ mod tests {
     use plugin_api::testing::{configured, get};
 
     #[test]
-    fn says_its_version_by_default() {
+    fn adds_its_version_by_default() {
         let filter: ModifyRequestHeader = configured("").unwrap();
         let run = get("http://a.example/")
             .field("X-Proxy-Version", "forged")
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_the_fields_it_is_told_to_and_no_others() {
+    fn changes_configured_fields_only() {
         let filter: ModifyRequestHeader = configured(
             "set = { x-a = 'new' }\nappend = { x-b = 'two' }\nremove = ['cookie', 'X-Absent']",
         )

@@ -1,26 +1,26 @@
-//! Which fields are changed, and which changes the proxy would refuse.
+//! The changes of fields, and which ones the proxy would reject.
 //!
-//! Everything is checked at the start, with the proxy's own rules, so that no request fails over a misprint.
+//! Everything is checked at startup, with the proxy's own rules, so that no request fails because of a typing error.
 
 use crate::config::Config;
 use plugin_api::{Error, is_field_value, is_host_owned, is_token};
 use std::collections::HashSet;
 
-/// One change of a request's fields.
+/// A change of a request's fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// No field of this name is left.
+    /// Removes all fields of this name.
     Remove(String),
-    /// One field of this name is left, with this value.
+    /// Replaces all fields of this name by one with this value.
     Set(String, String),
-    /// A field is added behind the others.
+    /// Adds a field at the end.
     Append(String, String),
 }
 
 /// The changes of `config`, in the order in which they are made.
 ///
 /// # Errors
-/// Names and values that no field has, and fields that belong to the proxy; with the key they stand under.
+/// Invalid names and values, and fields that only the proxy writes; with their key.
 pub(crate) fn changes(config: Config) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     for name in config.remove {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_belongs_to_the_proxy() {
+    fn refuses_host_owned_fields() {
         for name in ["HOST", "CONTENT-LENGTH", "TRANSFER-ENCODING", "CONNECTION"] {
             let name = name.to_owned();
             for (key, config) in [
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_and_values_that_no_field_has() {
+    fn refuses_invalid_names_and_values() {
         for name in ["", "a b", "a:", "ä", "a\r\n"] {
             let reason = format!("append: `{name}` is not a field name");
             assert_eq!(refused(config(&[], &[(name, "x")], &[])), reason);

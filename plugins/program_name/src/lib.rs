@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 struct ProgramName {
-    /// None where there is no /proc.
+    /// None on systems without /proc.
     lookups: Option<Lookups>,
     seen: Seen,
 }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn notes_the_program_of_a_local_client_and_remembers_it() {
+    fn logs_the_program_of_a_local_client_and_caches_it() {
         use std::fs;
         use std::net::{TcpListener, TcpStream};
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn notes_that_a_program_cannot_be_told() {
+    fn logs_unknown_programs() {
         let filter: ProgramName = configured("").unwrap();
         let run = get("http://a.example/")
             .client("127.0.0.1:1".parse().unwrap())
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_nothing_of_clients_elsewhere() {
+    fn logs_nothing_for_remote_clients() {
         let filter: ProgramName = configured("").unwrap();
         let run = get("http://a.example/")
             .client("192.0.2.7:45286".parse().unwrap())

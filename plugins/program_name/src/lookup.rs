@@ -1,8 +1,8 @@
-//! The thread that finds out which programs clients are, and the way to ask it.
+//! The thread that looks up the programs of clients.
 //!
-//! To look through all processes takes milliseconds, too long for the thread of an exchange. Questions that come
-//! meanwhile are answered together by the next look. A question that waits too long, or whose answer cannot be
-//! found, is dropped, and that is an answer: unknown. So nobody waits forever, whatever becomes of the thread.
+//! Searching all processes takes milliseconds, too long for the thread of an exchange. Requests that arrive during a
+//! search are handled together by the next one. A request that waits too long, or whose program is not found, is
+//! dropped, which means: unknown. So no exchange waits forever, whatever happens to the thread.
 
 use crate::process::processes;
 use crate::rule::sockets;
@@ -17,12 +17,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Questions that may wait for the thread; past it, they are answered as unknown at once.
-const MAX_QUESTIONS: usize = 1024;
+/// The maximum number of waiting requests; further ones are unknown at once.
+const MAX_REQUESTS: usize = 1024;
 
-/// The way to ask. The thread ends with it.
+/// Sends requests to the thread, which ends when this is dropped.
 pub(crate) struct Lookups {
-    questions: SyncSender<Question>,
+    requests: SyncSender<LookupRequest>,
     max_wait: Duration,
 }
 
@@ -30,44 +30,41 @@ impl Lookups {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(crate) fn start(max_wait: Duration) -> io::Result<Self> {
-        let (questions, asked) = sync_channel(MAX_QUESTIONS);
+        let (requests, incoming) = sync_channel(MAX_REQUESTS);
         thread::Builder::new()
             .name("program_name".to_owned())
-            .spawn(move || answer_all(&asked))?;
-        Ok(Self {
-            questions,
-            max_wait,
-        })
+            .spawn(move || serve(&incoming))?;
+        Ok(Self { requests, max_wait })
     }
 
-    /// Which program is at the other end of the connection from `client`; none if that cannot be told.
-    pub(crate) fn program(&self, client: SocketAddr) -> Answer {
-        let answer = Answer(Arc::new(Mutex::new(State::Open(None))));
-        let question = Question {
+    /// The program that has the connection of `client`; none if it cannot be determined.
+    pub(crate) fn program(&self, client: SocketAddr) -> PendingName {
+        let answer = PendingName(Arc::new(Mutex::new(State::Open(None))));
+        let request = LookupRequest {
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
-            late_at: Instant::now() + self.max_wait,
+            deadline: Instant::now() + self.max_wait,
             answer: answer.clone(),
         };
-        // A question that is not taken is dropped, which answers it.
-        let _ = self.questions.try_send(question);
+        // A request that does not fit is dropped, which completes it as unknown.
+        let _ = self.requests.try_send(request);
         answer
     }
 }
 
-/// The name of a program, or none, once it is known; can be dropped at any time.
+/// The pending result: the name of a program, or none. Can be dropped at any time.
 #[derive(Clone)]
-pub(crate) struct Answer(Arc<Mutex<State>>);
+pub(crate) struct PendingName(Arc<Mutex<State>>);
 
 enum State {
     Open(Option<Waker>),
     Given(Option<String>),
 }
 
-impl Answer {
-    /// Gives the answer, unless one was given before.
-    fn give(&self, program: Option<String>) {
+impl PendingName {
+    /// Completes the lookup, unless it is complete.
+    fn complete(&self, program: Option<String>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Open(waker) = &mut *state else {
             return;
@@ -81,7 +78,7 @@ impl Answer {
     }
 }
 
-impl Future for Answer {
+impl Future for PendingName {
     type Output = Option<String>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -95,56 +92,56 @@ impl Future for Answer {
     }
 }
 
-struct Question {
-    /// IPv4 also when it is mapped into IPv6, as in `rule`.
+struct LookupRequest {
+    /// IPv4 even if it is mapped into IPv6, as in `rule`.
     client: SocketAddr,
-    late_at: Instant,
-    answer: Answer,
+    deadline: Instant,
+    answer: PendingName,
 }
 
-impl Drop for Question {
+impl Drop for LookupRequest {
     fn drop(&mut self) {
-        self.answer.give(None);
+        self.answer.complete(None);
     }
 }
 
-fn answer_all(asked: &Receiver<Question>) {
-    while let Ok(first) = asked.recv() {
-        let further = asked.try_iter().take(MAX_QUESTIONS);
+fn serve(incoming: &Receiver<LookupRequest>) {
+    while let Ok(first) = incoming.recv() {
+        let further = incoming.try_iter().take(MAX_REQUESTS);
         answer(by_inode([first].into_iter().chain(further).collect()));
     }
 }
 
-/// Answers what can be answered; the rest is dropped.
-fn answer(mut questions: HashMap<u64, Question>) {
+/// Completes the requests that can be; drops the rest.
+fn answer(mut requests: HashMap<u64, LookupRequest>) {
     for process in processes() {
         let now = Instant::now();
-        questions.retain(|_, question| now < question.late_at);
-        if questions.is_empty() {
+        requests.retain(|_, request| now < request.deadline);
+        if requests.is_empty() {
             return;
         }
         for inode in process.sockets() {
-            if let Some(question) = questions.remove(&inode) {
-                question.answer.give(process.opener(inode).name());
+            if let Some(request) = requests.remove(&inode) {
+                request.answer.complete(process.opener(inode).name());
             }
         }
     }
 }
 
-/// The questions by the inode of the socket that each asks for; what has none is dropped.
-fn by_inode(questions: Vec<Question>) -> HashMap<u64, Question> {
-    let inodes = inodes_of(&questions);
-    let with_inode = |question: Question| {
-        let inode = inodes.get(&question.client).copied().flatten()?;
-        Some((inode, question))
+/// The requests by the inode of their sockets; those without one are dropped.
+fn by_inode(requests: Vec<LookupRequest>) -> HashMap<u64, LookupRequest> {
+    let inodes = inodes_of(&requests);
+    let with_inode = |request: LookupRequest| {
+        let inode = inodes.get(&request.client).copied().flatten()?;
+        Some((inode, request))
     };
-    questions.into_iter().filter_map(with_inode).collect()
+    requests.into_iter().filter_map(with_inode).collect()
 }
 
-/// The inodes of the clients' sockets. A client that seems to have several has none: one port may serve connections
-/// to several places, of several programs, and no name is better than a wrong one.
-fn inodes_of(questions: &[Question]) -> HashMap<SocketAddr, Option<u64>> {
-    let clients: HashSet<SocketAddr> = questions.iter().map(|question| question.client).collect();
+/// The inodes of the clients' sockets. A client with several sockets has none: one port may have connections to several
+/// destinations, of several programs, and no name is better than a wrong one.
+fn inodes_of(requests: &[LookupRequest]) -> HashMap<SocketAddr, Option<u64>> {
+    let clients: HashSet<SocketAddr> = requests.iter().map(|request| request.client).collect();
     let mut inodes = HashMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let table = fs::read_to_string(table).unwrap_or_default();
@@ -161,7 +158,7 @@ fn inodes_of(questions: &[Question]) -> HashMap<SocketAddr, Option<u64>> {
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
-    use super::{Answer, Lookups};
+    use super::{Lookups, PendingName};
     use std::fs;
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::Arc;
@@ -177,7 +174,7 @@ mod tests {
         }
     }
 
-    fn wait(mut answer: Answer) -> Option<String> {
+    fn wait(mut answer: PendingName) -> Option<String> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
@@ -208,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn answers_unknown_for_what_is_nobodys() {
+    fn unowned_sockets_are_unknown() {
         let lookups = Lookups::start(Duration::from_secs(60)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(wait(lookups.program(listener.local_addr().unwrap())), None);
     }
 
     #[test]
-    fn a_question_that_waits_too_long_is_answered_unknown() {
+    fn a_late_request_is_unknown() {
         let lookups = Lookups::start(Duration::ZERO).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -224,14 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_gone_answers_unknown() {
-        let (questions, asked) = std::sync::mpsc::sync_channel(1);
-        drop(asked);
+    fn requests_without_a_thread_are_unknown() {
+        let (requests, incoming) = std::sync::mpsc::sync_channel(1);
+        drop(incoming);
         let max_wait = Duration::from_secs(60);
-        let lookups = Lookups {
-            questions,
-            max_wait,
-        };
+        let lookups = Lookups { requests, max_wait };
         assert_eq!(
             wait(lookups.program(SocketAddr::from(([127, 0, 0, 1], 9)))),
             None

@@ -1,7 +1,7 @@
-//! The processes of this machine, as far as they may be looked at (proc_pid_fd(5)).
+//! The processes of this machine, as far as they are accessible (proc_pid_fd(5)).
 //!
-//! Of other users' processes, and of those in another PID namespace, the descriptors are not visible: they seem to
-//! hold no sockets. A process that ends while it is looked at seems so, too.
+//! The descriptors of other users' processes, and of those in another PID namespace, are not visible, so they seem to
+//! have no sockets. The same applies to a process that ends meanwhile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) struct Process {
     directory: PathBuf,
 }
 
-/// All processes, youngest first: who asks has often just been started.
+/// All processes, youngest first: the searched one has often just been started.
 pub(crate) fn processes() -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut ids: Vec<u32> = entries
@@ -23,7 +23,7 @@ pub(crate) fn processes() -> impl Iterator<Item = Process> {
 }
 
 impl Process {
-    /// The inodes of the sockets it holds.
+    /// The inodes of its sockets.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = u64> {
         let entries = fs::read_dir(self.directory.join("fd")).into_iter();
         entries.flatten().flatten().filter_map(|entry| {
@@ -33,8 +33,8 @@ impl Process {
         })
     }
 
-    /// Who has the socket `inode`, which this one holds, from the beginning: this one, unless it has it from its parent.
-    /// Between fork(2) and execve(2) a program that starts another one seems to be two.
+    /// The process that opened the socket `inode`, which this one has: this one, unless it inherited it from its
+    /// parent. Between fork(2) and execve(2), a program that starts another one has two processes.
     pub(crate) fn opener(&self, inode: u64) -> Self {
         let mut opener = self.clone();
         while let Some(parent) = opener.parent()
@@ -47,7 +47,7 @@ impl Process {
 
     fn parent(&self) -> Option<Self> {
         let status = fs::read_to_string(self.directory.join("stat")).ok()?;
-        // The name stands in parentheses and may hold some (proc_pid_stat(5)); then come a state and the parent's id.
+        // The name is in parentheses and may contain some (proc_pid_stat(5)); then follow a state and the parent's id.
         let (_, behind) = status.rsplit_once(')')?;
         let id: u32 = behind.split_ascii_whitespace().nth(1)?.parse().ok()?;
         (id > 0).then(|| Self::of(id))
@@ -59,7 +59,7 @@ impl Process {
         }
     }
 
-    /// The name of its program, at most 15 bytes of it.
+    /// The name of its program, cut to 15 bytes.
     pub(crate) fn name(&self) -> Option<String> {
         let name = fs::read(self.directory.join("comm")).ok()?;
         Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())

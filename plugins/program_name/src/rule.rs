@@ -1,24 +1,24 @@
-//! The kernel's tables of TCP sockets, `/proc/net/tcp` and `/proc/net/tcp6` (proc_pid_net(5)).
+//! Parses the kernel's tables of TCP sockets, `/proc/net/tcp` and `/proc/net/tcp6` (proc_pid_net(5)).
 //!
-//! Only text in, values out. Lines that look otherwise than the manual says are skipped.
+//! Text in, values out. Lines in other formats are skipped.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// A connected socket of this machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Socket {
-    /// Its own end; IPv4 also when it is mapped into IPv6.
+    /// The local address; IPv4 even if it is mapped into IPv6.
     pub(crate) local: SocketAddr,
-    /// The number by which a process's descriptors name it.
+    /// The inode, by which the descriptors of a process refer to it.
     pub(crate) inode: u64,
 }
 
-/// The connected sockets of a table that some process still holds.
+/// The connected sockets of a table that a process still has.
 pub(crate) fn sockets(table: &str) -> impl Iterator<Item = Socket> {
     table.lines().skip(1).filter_map(socket)
 }
 
-/// The state of a socket that is not connected.
+/// The state of a listening socket.
 const LISTEN: &str = "0A";
 
 fn socket(line: &str) -> Option<Socket> {
@@ -30,7 +30,7 @@ fn socket(line: &str) -> Option<Socket> {
     (state != LISTEN && inode != 0).then_some(Socket { local, inode })
 }
 
-/// Reads `0100007F:1F90`: words of the address as numbers of this machine, each in its byte order.
+/// Parses `0100007F:1F90`: words of the address as numbers of this machine, each in its byte order.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_listeners_and_sockets_that_nobody_holds() {
+    fn skips_listeners_and_unowned_sockets() {
         let lines = "\
    0: 0100007F:22C3 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 87650 1
    1: 0100007F:B0E6 0100007F:22C3 06 00000000:00000000 03:000016F8 00000000     0        0 0 3
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_what_is_no_line_of_the_table() {
+    fn skips_malformed_lines() {
         for line in [
             "",
             "0: 0100007F:22C3",

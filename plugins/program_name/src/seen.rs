@@ -1,11 +1,11 @@
-//! What is known already: the programs of the connections that asked last.
+//! A cache of the programs of recent connections.
 //!
-//! Connections are numbered in the order of their acceptance, so a ring of slots by number keeps the youngest ones.
+//! Connections are numbered in the order of their acceptance, so a ring of slots by number contains the youngest ones.
 //! A connection whose slot was taken by a later one is looked up again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Connections that are remembered.
+/// The number of cached connections.
 const SLOTS: usize = 4096;
 
 /// Programs by connection.
@@ -17,7 +17,7 @@ pub(crate) struct Seen {
 type Slot = Option<(u64, Arc<str>)>;
 
 impl Seen {
-    /// Nothing yet.
+    /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {
             slots: Mutex::new(vec![None; SLOTS]),
@@ -31,7 +31,7 @@ impl Seen {
         (*of == connection).then(|| program.clone())
     }
 
-    /// Remembers it.
+    /// Stores the program of a connection.
     pub(crate) fn remember(&self, connection: u64, program: Arc<str>) {
         self.lock()[slot(connection)] = Some((connection, program));
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::{SLOTS, Seen};
 
     #[test]
-    fn remembers_the_youngest_connections() {
+    fn caches_the_youngest_connections() {
         let seen = Seen::new();
         seen.remember(1, "curl".into());
         seen.remember(2, "wget".into());

@@ -1,4 +1,4 @@
-//! Active checks: whether each parent still takes connections, asked from a thread beside the exchanges.
+//! Health checks: a separate thread connects to each parent at intervals.
 
 use crate::parent::Parent;
 use crate::pool::Pool;
@@ -11,19 +11,19 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// Longest attempt to connect to one address of a parent.
+/// The time limit for connecting to an address of a parent.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Checks that go on until this is dropped.
+/// The running checks, which end when this is dropped.
 pub(crate) struct Checks {
     _running: Sender<Infallible>,
 }
 
 impl Checks {
-    /// Checks all parents of the pool now and every `interval` from now on.
+    /// Checks all parents of the pool now and then every `interval`.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(crate) fn start(pool: Arc<Pool>, interval: Duration) -> Result<Self, Error> {
         let (running, stopped) = mpsc::channel();
         let check = move || {
@@ -69,7 +69,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn a_parent_is_down_while_nobody_listens_there() {
+    fn a_parent_without_listener_is_down() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let limits = Limits {

@@ -1,7 +1,7 @@
 //! Sets of hosts: names, domains, addresses and networks.
 //!
-//! Names are compared as DNS does, without regard to case and to a dot at the end. A name is never resolved: it is
-//! in no network, whatever its address.
+//! Names are compared as in DNS, ignoring case and a final dot. A name is never resolved: it is in no network, whatever
+//! its address.
 
 use plugin_api::{Error, canonical_address, canonical_host};
 use std::collections::HashSet;
@@ -11,13 +11,13 @@ use std::net::IpAddr;
 pub(crate) struct HostSet {
     holds_all: bool,
     names: HashSet<String>,
-    /// Domains whose names below them are meant, without the leading `*.`.
+    /// Domains whose subdomains match, without the leading `*.`.
     domains: HashSet<String>,
     networks: Vec<Network>,
 }
 
 impl HostSet {
-    /// The hosts that `patterns` mean; `key` is where they are written.
+    /// The hosts that match `patterns`; `key` is their key in the configuration.
     ///
     /// # Errors
     /// A pattern that no host can match.
@@ -52,7 +52,7 @@ impl HostSet {
             None => (pattern, false),
         };
         let name = canonical_host(domain).ok()?.into_owned();
-        // An address alone is a network of one, which has been read already.
+        // A single address is a network, which has been parsed already.
         if name.parse::<IpAddr>().is_ok() {
             return None;
         }
@@ -63,7 +63,7 @@ impl HostSet {
         Some(())
     }
 
-    /// Whether `host`, in its canonical form, is meant.
+    /// Whether `host`, in its canonical form, matches.
     pub(crate) fn contains(&self, host: &str) -> bool {
         if self.holds_all {
             return true;
@@ -75,12 +75,12 @@ impl HostSet {
     }
 }
 
-/// The domains that `host` is in, from the nearest up.
+/// The domains that contain `host`, the nearest first.
 fn domains_of(host: &str) -> impl Iterator<Item = &str> {
     host.match_indices('.').map(|(dot, _)| &host[dot + 1..])
 }
 
-/// Addresses that begin alike.
+/// Addresses with a common prefix.
 struct Network {
     first: IpAddr,
     prefix_len: u32,
@@ -99,7 +99,7 @@ impl Network {
         match (first.to_canonical(), prefix_len.checked_sub(96)) {
             _ if prefix_len > width => None,
             _ if prefix_len == width => Some(Self::of(canonical_address(first))),
-            // A part of the addresses that are IPv4's inside IPv6 (RFC 4291 §2.5.5.2).
+            // A part of the IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2).
             (v4 @ IpAddr::V4(_), Some(prefix_len)) if width == 128 => Some(Self {
                 first: v4,
                 prefix_len,
@@ -108,7 +108,7 @@ impl Network {
         }
     }
 
-    /// That of one address.
+    /// The network of a single address.
     fn of(first: IpAddr) -> Self {
         let prefix_len = if first.is_ipv4() { 32 } else { 128 };
         Self { first, prefix_len }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_host_can_match() {
+    fn refuses_patterns_that_match_no_host() {
         for pattern in [
             "",
             "*.",

@@ -43,32 +43,32 @@ struct ProxyPool {
     _checks: Option<Checks>,
 }
 
-/// What an exchange has to do with parents.
+/// The state of an exchange.
 #[derive(Default)]
-struct Way {
-    /// The parent it goes through, or failed to.
+struct ExchangeState {
+    /// The parent that it uses, or that failed.
     lease: Option<Lease>,
-    /// Parents that could not be connected to.
+    /// The parents that could not be connected to.
     tried: Vec<usize>,
 }
 
-/// The parents of a connection's tunnels, and of hosts to which its client has begun to authenticate a connection: host,
-/// port, place in the pool.
+/// The parents of a connection's tunnels, and of hosts to which its client has begun to authenticate a connection:
+/// host, port, index in the pool.
 #[derive(Default)]
-struct Ways {
+struct ConnectionState {
     parents: RefCell<Vec<(Box<str>, u16, usize)>>,
 }
 
-/// Most ways of one connection that are remembered.
-const MAX_WAYS: usize = 128;
+/// The maximum number of such entries per connection.
+const MAX_REMEMBERED: usize = 128;
 
-impl Ways {
+impl ConnectionState {
     fn note(&self, host: &str, port: u16, place: usize) {
         let mut parents = self.parents.borrow_mut();
         let known = parents.iter().position(|known| is_to(known, host, port));
         match known {
             Some(at) => parents[at].2 = place,
-            None if parents.len() < MAX_WAYS => parents.push((host.into(), port, place)),
+            None if parents.len() < MAX_REMEMBERED => parents.push((host.into(), port, place)),
             None => {}
         }
     }
@@ -87,11 +87,11 @@ fn is_to((host, port, _): &(Box<str>, u16, usize), to: &str, to_port: u16) -> bo
 #[filter]
 impl Filter for ProxyPool {
     type Config = Config;
-    type State = Way;
-    type Connection = Ways;
+    type State = ExchangeState;
+    type Connection = ConnectionState;
 
     fn new(config: Config) -> Result<Self, Error> {
-        // A parent that is found down by a check stays so until the next one at least.
+        // A parent that fails a check stays down at least until the next check.
         let down = config
             .fail_timeout
             .max(config.check_interval.saturating_mul(2));
@@ -160,7 +160,7 @@ impl Filter for ProxyPool {
             return;
         };
         self.pool.note_success(lease.parent());
-        if keeps_its_way(exchange.request()) {
+        if keeps_parent(exchange.request()) {
             let upstream = exchange.upstream();
             let (host, port) = (upstream.host(), upstream.port());
             exchange.connection.note(host, port, lease.place);
@@ -168,7 +168,7 @@ impl Filter for ProxyPool {
     }
 
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
-        // The exchange is over: whatever it was for its parent, it is no more.
+        // The exchange is over and no longer counts for its parent.
         if let Some(lease) = exchange.state.lease.take() {
             exchange.add_log_field("parent", lease.parent().to_string());
         }
@@ -192,9 +192,9 @@ impl ProxyPool {
     }
 }
 
-/// Whether what follows on the client's connection has to go the same way: through a tunnel, or over an upstream
+/// Whether later requests of the client connection must use the same parent: through a tunnel, or on an upstream
 /// connection that is being authenticated.
-fn keeps_its_way(request: Request<'_>) -> bool {
+fn keeps_parent(request: Request<'_>) -> bool {
     let begins_with = |scheme: &str| {
         let value = request.field("authorization").unwrap_or_default();
         let begin = value.get(..scheme.len());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn private_hosts_and_parents_themselves_are_reached_direct() {
+    fn private_hosts_and_parents_are_connected_to_directly() {
         let filter = pool("");
         for url in [
             "http://localhost/",
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_inside_of_a_tunnel_go_its_way_while_that_is_open() {
+    fn requests_inside_a_tunnel_use_its_parent_while_it_is_open() {
         let filter = pool("");
         let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
         let inside = || get("https://a.example/").run_on(&client);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_an_authentication_of_the_connection_goes_its_way() {
+    fn requests_on_an_authenticated_connection_keep_the_parent() {
         let filter = pool("");
         let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
         let inside = || get("http://a.example/").run_on(&client);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_through_another_parent_when_one_is_down() {
+    fn uses_another_parent_if_one_is_down() {
         let filter = pool("");
         let mut run = get("http://a.example/").run(&filter);
         assert_eq!(run.upstream_failed("refused"), &Ok(Flow::Retry));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn all_down_is_tried_anyway_or_goes_direct_or_fails() {
+    fn if_all_are_down_the_setting_decides() {
         let fail_both = |filter: &ProxyPool| {
             let mut run = get("http://a.example/").run(filter);
             run.upstream_failed("refused");
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_lists_that_cannot_be_meant() {
+    fn refuses_invalid_parent_lists() {
         for (config, reason) in [
             ("parents = []", "parents: is empty"),
             (

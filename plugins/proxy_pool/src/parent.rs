@@ -1,7 +1,8 @@
-//! One parent proxy: where it is, how much it has to do, and whether it is up.
+//! A parent proxy: its address, its load, and whether it is up.
 //!
-//! All that changes is atomic: exchanges of several threads ask and tell at once, and none waits. Two that tell at
-//! once may count one failure too few; the next one makes up for it. Times are milliseconds since the pool was made.
+//! All changing values are atomic: exchanges on several threads read and write them concurrently without waiting. Two
+//! concurrent failures may count as one, which the next failure makes up for. Times are in milliseconds since the pool
+//! was created.
 
 use plugin_api::{Authority, Error};
 use std::borrow::Cow;
@@ -9,36 +10,36 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::{fmt, io, vec};
 
-/// A proxy to go through.
+/// A parent proxy.
 pub(crate) struct Parent {
     url: String,
     host: String,
     port: u16,
-    /// Sets it apart from the others when one is chosen by host.
+    /// Distinguishes the parent from others for the policy `host`.
     pub(crate) seed: u64,
-    /// Exchanges under way.
+    /// The number of exchanges in progress.
     pub(crate) load: AtomicUsize,
-    /// Failures in a row.
+    /// The number of consecutive failures.
     fails: AtomicU32,
     failed_at: AtomicU64,
     /// 0 if it is up.
     down_until: AtomicU64,
 }
 
-/// When a parent counts as down.
+/// When a parent is down.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// Failures until it is down; 0 for never.
+    /// The number of failures after which it is down; 0 for never.
     pub(crate) max_fails: u32,
     /// How long it is down, and how long a failure counts, in milliseconds.
     pub(crate) fail_timeout: u64,
 }
 
 impl Parent {
-    /// The parent at `url`.
+    /// Parses `url`.
     ///
     /// # Errors
-    /// It is not the URL of a proxy. The text does not repeat the URL, which may hold a password.
+    /// It is not the URL of a proxy. The text does not repeat the URL, which may contain a password.
     pub(crate) fn new(url: &str) -> Result<Self, Error> {
         let (host, port) = parse(url).map_err(Error::new)?;
         Ok(Self {
@@ -53,17 +54,17 @@ impl Parent {
         })
     }
 
-    /// The URL as it was written, credentials included.
+    /// The URL as written, with credentials.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Whether it listens at this host and port.
+    /// Whether it is at this host and port.
     pub(crate) fn is_at(&self, host: &str, port: u16) -> bool {
         self.port == port && self.host == host
     }
 
-    /// Its addresses, looked up now; may block.
+    /// Resolves its addresses; may block.
     ///
     /// # Errors
     /// The name cannot be resolved.
@@ -71,15 +72,15 @@ impl Parent {
         (self.host.as_str(), self.port).to_socket_addrs()
     }
 
-    /// Whether exchanges may go through it.
+    /// Whether exchanges may use it.
     pub(crate) fn is_up(&self, now: u64) -> bool {
         now >= self.down_until.load(Relaxed)
     }
 
-    /// Notes that it could not be connected to; whether that takes it down.
+    /// Records a failure to connect; returns whether the parent is down because of it.
     pub(crate) fn note_failure(&self, now: u64, limits: Limits) -> bool {
         let is_old = now.saturating_sub(self.failed_at.swap(now, Relaxed)) > limits.fail_timeout;
-        // Once down, one more failure is enough: only a success starts a new count.
+        // Once it was down, one more failure is enough: only a success resets the count.
         if is_old && self.fails.load(Relaxed) < limits.max_fails {
             self.fails.store(0, Relaxed);
         }
@@ -93,9 +94,9 @@ impl Parent {
         was_up
     }
 
-    /// Notes that it was connected to; whether it was down before.
+    /// Records a successful connection; returns whether the parent was down before.
     pub(crate) fn note_success(&self) -> bool {
-        // Nearly always; the line of memory then stays shared between the threads.
+        // The usual case, in which the cache line stays shared between the threads.
         if self.fails.load(Relaxed) == 0 {
             return false;
         }
@@ -104,7 +105,7 @@ impl Parent {
     }
 }
 
-/// Host and port, without the credentials.
+/// Host and port, without credentials.
 impl fmt::Display for Parent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = Authority {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_url_of_a_proxy_without_repeating_it() {
+    fn refuses_invalid_parent_urls_without_repeating_them() {
         for url in [
             "",
             "secret.example:80",
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn is_down_after_so_many_failures_for_a_time() {
+    fn is_down_for_a_time_after_repeated_failures() {
         let parent = parent();
         assert!(!parent.note_failure(0, LIMITS));
         assert!(parent.is_up(1));
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_takes_it_up_and_starts_a_new_count() {
+    fn a_success_marks_it_up_and_resets_the_count() {
         let parent = parent();
         assert!(!parent.note_success());
         parent.note_failure(0, LIMITS);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn is_never_down_when_failures_do_not_count() {
+    fn zero_max_fails_never_takes_it_down() {
         let parent = parent();
         let limits = Limits {
             max_fails: 0,

@@ -1,7 +1,7 @@
-//! Which parent gets an exchange.
+//! Chooses the parent of an exchange.
 //!
-//! Decides among the parents of one group, by the policy, from what each parent says of itself; changes nothing but
-//! the counters. A [`Lease`] counts as one exchange under way for as long as it lives.
+//! Chooses among the parents of a group by the policy, according to the state of each parent; changes only counters. A
+//! [`Lease`] counts as one exchange in progress while it exists.
 
 use crate::config::{OnAllDown, Policy};
 use crate::parent::{Limits, Parent, hash};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// All parents, each once, however many groups it is in.
+/// All parents, each once, regardless of the number of its groups.
 pub(crate) struct Pool {
     parents: Vec<Parent>,
     policy: Policy,
@@ -22,16 +22,16 @@ pub(crate) struct Pool {
     started_at: Instant,
 }
 
-/// Parents to choose among, by their place in the pool; never empty.
+/// The parents to choose among, by index in the pool; never empty.
 pub(crate) struct Group(Vec<usize>);
 
-/// Where an exchange goes.
+/// The choice for an exchange.
 pub(crate) enum Choice {
-    /// Through this parent.
+    /// Use this parent.
     Through(Lease),
-    /// Without a parent, since all are down.
+    /// Connect without a parent, because all are down.
     Direct,
-    /// Nowhere: all are down, or have been tried.
+    /// Fail: all are down, or have been tried.
     Nowhere,
 }
 
@@ -49,7 +49,7 @@ impl Pool {
         }
     }
 
-    /// Adds the parents at `urls`; `key` is where they are written. None if there are none.
+    /// Adds the parents at `urls`; `key` is their key in the configuration. None if there are none.
     ///
     /// # Errors
     /// One of them is not the URL of a proxy.
@@ -79,7 +79,7 @@ impl Pool {
         &self.parents
     }
 
-    /// A parent of `group` for an exchange with `host` that has tried those in `tried`.
+    /// Chooses a parent of `group` for an exchange with `host` that has tried those in `tried`.
     pub(crate) fn choose(self: &Arc<Self>, group: &Group, host: &str, tried: &[usize]) -> Choice {
         let now = self.now();
         let is_new = |place: usize| !tried.contains(&place);
@@ -96,7 +96,7 @@ impl Pool {
         Choice::Through(Lease::new(self, place))
     }
 
-    /// The parent at this place, unless it is down.
+    /// The parent with this index, unless it is down.
     pub(crate) fn again(self: &Arc<Self>, place: usize) -> Option<Lease> {
         let is_up = self.parents.get(place)?.is_up(self.now());
         is_up.then(|| Lease::new(self, place))
@@ -109,7 +109,7 @@ impl Pool {
             Policy::Random => nth(candidates, mix(self.ticket() ^ self.seed)),
             Policy::RoundRobin => nth(candidates, self.ticket()),
             Policy::LeastConnections => {
-                // Parents that have equally much to do take turns.
+                // Parents with equal load are used in turn.
                 let least = candidates().map(load).min()?;
                 nth(
                     || candidates().filter(|&place| load(place) <= least),
@@ -117,7 +117,7 @@ impl Pool {
                 )
                 .or_else(|| candidates().next())
             }
-            // Rendezvous hashing: a parent that goes down moves its own hosts and no other.
+            // Rendezvous hashing: if a parent goes down, only its own hosts move.
             Policy::Host => {
                 let host = hash(host);
                 candidates().max_by_key(|&place| mix(host ^ self.parents[place].seed))
@@ -133,7 +133,7 @@ impl Pool {
         u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Notes that `parent` could not be connected to, for this reason.
+    /// Records a failure to connect to `parent`, with its reason.
     pub(crate) fn note_failure(&self, parent: &Parent, reason: &str) {
         if parent.note_failure(self.now(), self.limits) {
             let seconds = self.limits.fail_timeout / 1000;
@@ -141,7 +141,7 @@ impl Pool {
         }
     }
 
-    /// Notes that `parent` was connected to.
+    /// Records a successful connection to `parent`.
     pub(crate) fn note_success(&self, parent: &Parent) {
         if parent.note_success() {
             info!("parent {parent} is up again");
@@ -159,17 +159,17 @@ fn nth<I: Iterator<Item = usize>>(candidates: impl Fn() -> I, ticket: u64) -> Op
         .or_else(|| candidates().next())
 }
 
-/// The finalizer of SplitMix64: spreads any number over all bits.
+/// The finalizer of SplitMix64: distributes any number over all bits.
 fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
-/// One exchange that goes through a parent.
+/// An exchange that uses a parent.
 pub(crate) struct Lease {
     pool: Arc<Pool>,
-    /// The parent's place in the pool.
+    /// The index of the parent in the pool.
     pub(crate) place: usize,
 }
 
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_takes_turns_and_passes_over_what_is_down() {
+    fn round_robin_takes_turns_and_skips_those_that_are_down() {
         let (pool, group) = pool(Policy::RoundRobin, OnAllDown::Fail);
         let turns = |count: usize| -> Vec<usize> {
             (0..count)
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_keeps_its_parent_and_only_the_hosts_of_a_lost_one_move() {
+    fn a_host_keeps_its_parent_unless_that_is_down() {
         let (pool, group) = pool(Policy::Host, OnAllDown::Fail);
         let hosts: Vec<String> = (0..300)
             .map(|number| format!("h{number}.example"))
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_tried_is_not_tried_again() {
+    fn tried_ones_are_not_tried_again() {
         let (pool, group) = pool(Policy::Host, OnAllDown::TryAnyway);
         let mut tried = Vec::new();
         while let Choice::Through(lease) = pool.choose(&group, "h", &tried) {

@@ -1,4 +1,4 @@
-//! Which parents an exchange may go through, if any, and whose fault it is when that fails.
+//! Which parents an exchange may use, and who is at fault when connecting fails.
 
 use crate::config::Rule;
 use crate::hosts::HostSet;
@@ -9,15 +9,15 @@ use plugin_api::Error;
 pub(crate) struct Routes {
     bypass: HostSet,
     rules: Vec<(HostSet, Group)>,
-    /// For hosts that no rule names; none if they go direct.
+    /// For hosts that match no rule; none if they are connected to directly.
     others: Option<Group>,
 }
 
 impl Routes {
-    /// Reads the lists and puts their parents into the pool.
+    /// Parses the lists and adds their parents to the pool.
     ///
     /// # Errors
-    /// A list that cannot be meant, with its key.
+    /// An invalid list, with its key.
     pub(crate) fn new(
         pool: &mut Pool,
         bypass: &[String],
@@ -42,8 +42,8 @@ impl Routes {
         })
     }
 
-    /// The parents for an exchange with `host` and `port`; none if it goes direct. So does what is meant for a parent
-    /// itself: through another one it might come back to here.
+    /// The parents for an exchange with `host` and `port`; none if it connects directly. So does an exchange with a
+    /// parent itself: through another parent, it might return to this proxy.
     pub(crate) fn group(&self, pool: &Pool, host: &str, port: u16) -> Option<&Group> {
         let is_parent = pool.parents().iter().any(|parent| parent.is_at(host, port));
         if is_parent || self.bypass.contains(host) {
@@ -54,10 +54,10 @@ impl Routes {
     }
 }
 
-/// Whether a failure to connect speaks against the parent, rather than against `host` behind it. What cannot be told is
-/// the parent's: to try another one does no harm.
+/// Whether a failure to connect is the fault of the parent, rather than of `host` behind it. In doubt, it is the
+/// parent's: trying another one is harmless.
 pub(crate) fn is_fault_of_parent(failure: &str, host: &str) -> bool {
-    // In these words the proxy tells that the parent was there and said no, or that the TLS behind it failed.
+    // The proxy's wording if the parent answered with an error, or if TLS through it failed.
     !failure.contains("the parent proxy answered")
         && !failure.contains(&format!("TLS with {host} failed"))
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::is_fault_of_parent;
 
     #[test]
-    fn a_parent_that_answers_is_not_down() {
+    fn a_parent_that_refuses_is_not_down() {
         for (failure, expected) in [
             ("connection refused", true),
             ("", true),

@@ -1,17 +1,17 @@
-//! Whose requests are counted together.
+//! How requests are grouped for counting.
 
 use crate::config::Per;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What a bucket belongs to.
+/// The owner of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// A client; none for all without an address.
+    /// A client; none for all clients without an address.
     Client(Option<IpAddr>),
     /// An upstream host.
     Host(Box<str>),
-    /// A client's requests to a host.
+    /// A client and an upstream host.
     ClientAndHost(Option<IpAddr>, Box<str>),
 }
 
@@ -27,8 +27,8 @@ impl Key {
     }
 }
 
-/// What one subscriber has: an IPv4 address, or the first 64 bits of an IPv6 address with zeros behind them, since
-/// whoever has one address of such a network has them all.
+/// The network of one subscriber: an IPv4 address, or the first 64 bits of an IPv6 address, because whoever has one
+/// address of such a network has all of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_by_host_or_by_pair_when_told_to() {
+    fn counts_by_host_or_by_pair_if_configured() {
         assert_eq!(key(Per::Host, "192.0.2.7"), "a.example");
         assert_eq!(
             key(Per::ClientAndHost, "192.0.2.7"),

@@ -35,20 +35,20 @@ use std::time::{Duration, Instant};
 struct RateLimit {
     per: Per,
     report_only: bool,
-    /// The point from which times are counted.
+    /// The point in time from which times are counted.
     started_at: Instant,
-    // Held for a look into a table, some hundred nanoseconds.
+    // Held for some hundred nanoseconds.
     buckets: Mutex<Buckets>,
 }
 
-/// Tunnels of one connection that are paid for and in which no request has been seen, by what they count for. One on
-/// HTTP/1.1, and as many as there are streams on HTTP/2.
+/// Counted tunnels of a connection in which no request has been seen yet, by key. At most one on HTTP/1.1, and one per
+/// stream on HTTP/2.
 #[derive(Default)]
 struct PaidTunnels {
     keys: RefCell<Vec<Key>>,
 }
 
-/// Most tunnels of one connection that are remembered; for those past it, the first request inside counts by itself.
+/// The maximum number of such tunnels per connection; beyond it, the first request inside counts separately.
 const MAX_PAID: usize = 128;
 
 #[filter]
@@ -74,7 +74,7 @@ impl Filter for RateLimit {
         let key = Key::new(self.per, client, exchange.proven_host());
         let request = exchange.request();
         let is_tunnel = request.method() == "CONNECT";
-        // Only inside of tunnels there are requests for https, or such that begin with a path.
+        // Only requests inside tunnels have https or begin with a path.
         let is_inside = request.scheme() == "https" || request.target().starts_with('/');
         if is_inside && exchange.connection.spend(&key) {
             return proceed();
@@ -102,7 +102,7 @@ impl PaidTunnels {
         }
     }
 
-    /// Whether a request that counts for `key` is paid for already.
+    /// Whether a request for `key` has been counted already.
     fn spend(&self, key: &Key) -> bool {
         let mut keys = self.keys.borrow_mut();
         let paid = keys.iter().position(|paid| paid == key);
@@ -113,7 +113,7 @@ impl PaidTunnels {
 impl RateLimit {
     fn take(&self, key: Key) -> Result<(), Exceeded> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that no two threads see time go back.
+        // Under the lock, so that time never goes backwards.
         let now = self.started_at.elapsed();
         buckets.take(key, now)
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_past_the_limit_and_says_when_to_come_back() {
+    fn denies_above_the_limit_with_retry_after() {
         let filter: RateLimit = configured("requests = 2\nwindow_seconds = 86400").unwrap();
         for _ in 0..2 {
             assert!(!is_denied("192.0.2.1", "http://a/", &filter));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_inside_of_a_tunnel_is_the_tunnel() {
+    fn the_first_request_inside_a_tunnel_counts_as_the_tunnel() {
         let filter: RateLimit = configured("requests = 3\nwindow_seconds = 86400").unwrap();
         let client = Connection::open(&filter, ([192, 0, 2, 1], 1234).into());
         let ask = |method: &str, url: &str| {
@@ -197,12 +197,12 @@ mod tests {
         }
         assert_eq!(ask("GET", "https://a.example/"), Some(429));
         assert_eq!(ask("CONNECT", "a.example:443"), Some(429));
-        // A tunnel that was denied has not paid for anything.
+        // A denied tunnel was not counted.
         assert_eq!(ask("GET", "https://a.example/"), Some(429));
     }
 
     #[test]
-    fn a_tunnel_pays_for_no_other_host_and_no_other_connection() {
+    fn a_tunnel_covers_one_host_and_one_connection() {
         let table = "per = 'host'\nrequests = 1\nwindow_seconds = 86400";
         let filter: RateLimit = configured(table).unwrap();
         let client = ([192, 0, 2, 1], 1234).into();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reports_when_told_to() {
+    fn report_only_limits_nothing() {
         let filter: RateLimit = configured("requests = 1\nreport_only = true").unwrap();
         assert!(
             from("192.0.2.1", "http://a/", &filter)

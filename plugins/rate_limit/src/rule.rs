@@ -1,33 +1,33 @@
-//! How often is too often.
+//! The rate limit.
 //!
-//! A token bucket for each key: it holds `burst` tokens, a request takes one, and they come back evenly over the
-//! window. Instead of tokens it keeps the time at which the bucket will be full again, so that nothing has to be
-//! refilled (the generic cell rate algorithm). A denied request takes nothing: who waits as told is served.
+//! A token bucket for each key: it contains `burst` tokens, a request takes one, and they are refilled evenly over the
+//! window. Instead of tokens, it stores the time at which the bucket will be full again, so that nothing has to be
+//! refilled (the generic cell rate algorithm). A denied request takes nothing: a client that waits as told is served.
 
 use crate::key::Key;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The buckets. Times are durations since one point in the past, which is the caller's to choose.
+/// The buckets. Times are durations since a point in the past, which the caller chooses.
 pub(crate) struct Buckets {
-    /// Time in which one token comes back.
+    /// The time in which one token is refilled.
     interval: Duration,
-    /// Time in which an empty bucket gets full.
+    /// The time in which an empty bucket is refilled.
     refill: Duration,
-    /// When each bucket will be full; the one used longest ago is forgotten first.
+    /// When each bucket will be full; the least recently used one is removed first.
     full_at: LruCache<Key, Duration>,
 }
 
-/// A request past the limit.
+/// A request above the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded {
-    /// When the next one will be served.
+    /// The time until the next one is served.
     pub(crate) retry_after: Duration,
 }
 
 impl Buckets {
-    /// Buckets of `burst` tokens for at most `max_keys` keys, into which `requests` tokens come back in each
+    /// Buckets of `burst` tokens for at most `max_keys` keys, into which `requests` tokens are refilled in each
     /// `window`.
     pub(crate) fn new(requests: u32, window: Duration, burst: u32, max_keys: NonZeroUsize) -> Self {
         let interval = window / requests.max(1);
@@ -56,7 +56,7 @@ impl Buckets {
 }
 
 impl Exceeded {
-    /// For the field Retry-After (RFC 9110 §10.2.3): whole seconds, never too few.
+    /// The value of Retry-After (RFC 9110 §10.2.3): whole seconds, rounded up.
     pub(crate) fn seconds(&self) -> u64 {
         let part = u64::from(self.retry_after.subsec_nanos() > 0);
         (self.retry_after.as_secs() + part).max(1)
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_fills_the_bucket_but_never_more() {
+    fn an_idle_period_fills_the_bucket_at_most() {
         let mut buckets = buckets(10, 2, 8);
         for now in [0, 0, 60_000, 60_000] {
             assert_eq!(buckets.take(key(1), ms(now)), Ok(()));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_key_that_was_idle_for_longest() {
+    fn removes_the_key_that_was_idle_for_longest() {
         let mut buckets = buckets(1, 1, 2);
         assert!(buckets.take(key(1), ms(0)).is_ok());
         assert!(buckets.take(key(2), ms(1)).is_ok());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extremes_of_the_configuration_hold() {
+    fn extreme_settings_work() {
         let window = Duration::from_secs(86_400);
         let one = NonZeroUsize::MIN;
         let mut slow = Buckets::new(1, window, 1_000_000, one);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_whole_seconds_and_never_too_few() {
+    fn rounds_seconds_up() {
         for (milliseconds, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
             let retry_after = ms(milliseconds);
             assert_eq!(Exceeded { retry_after }.seconds(), seconds);

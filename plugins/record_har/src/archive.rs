@@ -1,8 +1,9 @@
-//! The file: valid JSON after every write, however long it gets.
+//! The archive file: valid JSON after every write, whatever its length.
 //!
-//! New entries go over the closing brackets, which follow them in the same write, so nothing is ever read back and a
-//! reader who comes between two writes finds a whole archive. Everything is done by a thread of its own; hooks hand
-//! exchanges over and never wait. What finds the queue full is not recorded, and the archive says how many were not.
+//! New entries overwrite the closing brackets, which follow them in the same write, so nothing is ever read back and a
+//! reader between two writes finds a complete archive. A separate thread does all of this; hooks pass exchanges to it
+//! and never wait. If the queue is full, an exchange is not recorded, and the archive contains the number of missing
+//! ones.
 
 use crate::har::{Finished, to_json};
 use plugin_api::{Error, error};
@@ -15,21 +16,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How an archive of ours begins.
+/// The beginning of an archive of this plugin.
 const BEGINNING: &str = r#"{"log":{"version":"1.2","creator":{"name":"record_har","version":""#;
 const BEGINNING_END: &str = r#""},"entries":["#;
 /// Longer than any ending.
 const ENDING_MAX_LEN: u64 = 256;
-/// Most bytes that are put together for one write, up to one entry more.
+/// The maximum number of bytes in one write, plus one entry.
 const BATCH_LEN: usize = 1024 * 1024;
-/// How long the end of the process waits for a disk that takes nothing.
+/// How long the end of the process waits for a blocked disk.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// The way into the archive. Dropping it has everything written that was handed over before.
+/// The queue of the archive. Dropping it writes everything that was queued before.
 pub(crate) struct Archive {
     queue: Option<SyncSender<Finished>>,
     lost: Arc<AtomicU64>,
-    /// Closed by the thread when it ends. Locked by nobody: only the end waits for it.
+    /// Closed by the thread when it ends. The lock only makes it `Sync`.
     ended: Mutex<Receiver<()>>,
 }
 
@@ -37,7 +38,7 @@ impl Archive {
     /// Opens or continues the file and starts the thread that writes to it; `queue_len` exchanges may wait.
     ///
     /// # Errors
-    /// The file cannot be opened, or holds something else.
+    /// The file cannot be opened, or has other content.
     pub(crate) fn start(path: PathBuf, queue_len: usize) -> Result<Self, Error> {
         let shown = path.display().to_string();
         let unusable = |error: io::Error| Error::new(format!("file: cannot use {shown}: {error}"));
@@ -54,7 +55,7 @@ impl Archive {
         })
     }
 
-    /// Hands an exchange over. Never waits.
+    /// Queues an exchange. Never waits.
     pub(crate) fn put(&self, exchange: Finished) {
         let Some(queue) = &self.queue else {
             return;
@@ -69,21 +70,21 @@ impl Drop for Archive {
     fn drop(&mut self) {
         self.queue = None;
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // An error is what is waited for: the thread has ended. Otherwise it is stuck in a write.
+        // An error is expected: the thread has ended. Otherwise it is blocked in a write.
         let _ = ended.recv_timeout(LAST_WORDS);
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct HarFile {
     path: PathBuf,
     file: File,
-    /// Where the next entry goes: the end of the last one.
+    /// The position of the next entry: the end of the last one.
     end: u64,
     content: Entries,
-    /// Exchanges that are not in the archive.
+    /// The number of exchanges missing in the archive.
     lost: Arc<AtomicU64>,
-    /// The last write failed and that has been reported.
+    /// The last write failed, which has been reported.
     is_failing: bool,
 }
 
@@ -128,11 +129,11 @@ impl HarFile {
             }
             self.write(&batch, count);
         }
-        // What was lost since the last entry.
+        // Writes the number of exchanges lost since the last entry.
         self.write(&[], 0);
     }
 
-    /// Puts an entry behind what is in the batch; returns how many there are more.
+    /// Adds an entry to the batch; returns the number of added entries.
     fn add(&mut self, exchange: &Finished, batch: &mut Vec<u8>) -> u64 {
         let Some(entry) = to_json(exchange) else {
             return 0;
@@ -173,7 +174,7 @@ impl HarFile {
     }
 }
 
-/// The closing brackets, with a remark if something is missing. Entries are single lines, so none looks like it.
+/// The closing brackets, with a comment if something is missing. Entries are single lines, so none looks like it.
 fn ending(lost: u64) -> String {
     match lost {
         0 => "\n]}}\n".to_owned(),
@@ -181,7 +182,7 @@ fn ending(lost: u64) -> String {
     }
 }
 
-/// Where the entries of an archive end that is there already.
+/// The end of the entries in an existing archive.
 fn end_of_entries(file: &mut File, len: u64) -> io::Result<(u64, Entries)> {
     let foreign = || {
         io::Error::other("it is neither empty nor a complete archive of this plugin; move it away")
@@ -206,7 +207,7 @@ fn end_of_entries(file: &mut File, len: u64) -> io::Result<(u64, Entries)> {
     }
 }
 
-/// For its owner alone: an archive holds what people do.
+/// Readable by its owner only: an archive shows what people do.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true);
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn says_how_many_exchanges_are_missing() {
+    fn reports_the_number_of_missing_exchanges() {
         let path = scratch("lost");
         let archive = Archive::start(path.clone(), 0).unwrap();
         let put = 2000;
@@ -307,14 +308,14 @@ mod tests {
             comment,
             (lost > 0).then(|| format!("{lost} exchanges could not be recorded"))
         );
-        // The next run begins to count anew, with a shorter ending.
+        // The next run starts counting at 0, with a shorter ending.
         drop(Archive::start(path.clone(), 8).unwrap());
         assert_eq!(read(&path), (urls, None));
         fs::remove_file(&path).unwrap();
     }
 
     #[test]
-    fn leaves_files_alone_that_are_something_else() {
+    fn refuses_other_files() {
         let path = scratch("foreign");
         for content in [
             "x",

@@ -1,9 +1,9 @@
-//! An entry as HAR 1.2 has it (<http://www.softwareishard.com/blog/har-12-spec/>).
+//! An entry in the format HAR 1.2 (<http://www.softwareishard.com/blog/har-12-spec/>).
 //!
-//! What is not known is left out where that is allowed, and -1 or empty otherwise. Cookies are not taken apart: they
-//! are in the fields, unless redacted.
+//! Unknown values are omitted if allowed, otherwise -1 or empty. Cookies are not parsed: they are in the fields, unless
+//! redacted.
 
-use crate::recording::{Content, Progress, Recording, RequestRecord, ResponseRecord};
+use crate::recording::{Content, ContentState, Recording, RequestRecord, ResponseRecord};
 use crate::spans::Spans;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +12,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A recorded exchange with what was known at its end.
+/// A recorded exchange, with the values known at its end.
 pub(crate) struct Finished {
     pub(crate) recording: Recording,
     pub(crate) spans: Spans,
     pub(crate) connection_id: u64,
     pub(crate) upstream_host: String,
-    /// The other end of the upstream connection.
+    /// The remote address of the upstream connection.
     pub(crate) server_ip: Option<IpAddr>,
 }
 
@@ -99,10 +99,10 @@ struct Timings {
     receive: f64,
 }
 
-/// What did not happen.
+/// The time of a phase that did not happen.
 const NOT_APPLICABLE: f64 = -1.0;
 
-/// The entry in one line, without line end; none if no request was seen.
+/// The entry as one line, without line end; none if no request was seen.
 pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
     let recording = &finished.recording;
     let spans = finished.spans;
@@ -158,11 +158,11 @@ fn response_part<'a>(response: &'a ResponseRecord, content: &'a Content) -> Resp
         redirect_url: &response.location,
         headers_size: -1,
         body_size: i64::try_from(content.len).unwrap_or(-1),
-        comment: (content.progress == Progress::Begun).then_some("the response was cut off"),
+        comment: (content.progress == ContentState::Begun).then_some("the response was cut off"),
     }
 }
 
-/// What browsers write, too, when no response came.
+/// Browsers write the same if there was no response.
 fn no_response() -> ResponsePart<'static> {
     ResponsePart {
         status: 0,
@@ -181,7 +181,7 @@ fn no_response() -> ResponsePart<'static> {
 static EMPTY: Content = Content {
     kept: Vec::new(),
     len: 0,
-    progress: Progress::None,
+    progress: ContentState::None,
 };
 
 fn content_part<'a>(media_type: &'a str, content: &'a Content) -> ContentPart<'a> {
@@ -205,7 +205,7 @@ fn content_part<'a>(media_type: &'a str, content: &'a Content) -> ContentPart<'a
     }
 }
 
-/// The kept content if it is text. A character that the end of what was kept has cut through is left out.
+/// The recorded content, if it is text. A character that was cut at the end is omitted.
 fn as_text(content: &Content) -> Option<&str> {
     match std::str::from_utf8(&content.kept) {
         Ok(text) => Some(text),
@@ -226,7 +226,7 @@ fn pairs(fields: &[(String, String)]) -> Vec<Pair<'_>> {
         .collect()
 }
 
-/// The parameters of a URL's query, decoded as forms are.
+/// The parameters of a URL's query, decoded like form data.
 fn query(url: &str) -> Vec<Pair<'_>> {
     let Some((_, query)) = url.split_once('?') else {
         return Vec::new();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_query_apart() {
+    fn parses_the_query() {
         let pairs = query("http://a/?x=1&y&=z&a+b=%C3%A4%2&&");
         let found: Vec<_> = pairs
             .iter()

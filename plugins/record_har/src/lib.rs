@@ -76,7 +76,7 @@ impl Filter for RecordHar {
     }
 
     fn on_access_log(&self, exchange: &mut Exchange<'_, Self>) -> LogLine {
-        // An earlier plugin may have answered before this one saw anything.
+        // An earlier plugin may have answered before this one was called.
         self.note_heads(exchange);
         self.note_own_answer(exchange);
         let server_ip = exchange.upstream_address().map(|address| address.ip());
@@ -94,7 +94,7 @@ impl Filter for RecordHar {
 }
 
 impl RecordHar {
-    /// Takes the heads that are there and have not been taken yet.
+    /// Records the heads that are available and not recorded yet.
     fn note_heads(&self, exchange: &mut Exchange<'_, Self>) {
         let mut recording = std::mem::take(exchange.state);
         recording.note_request(exchange.request(), &self.redaction);
@@ -104,7 +104,7 @@ impl RecordHar {
         *exchange.state = recording;
     }
 
-    /// Takes the answer of a plugin or of the proxy, also where it has replaced the upstream's.
+    /// Records the answer of a plugin or of the proxy, even if it replaced that of the upstream.
     fn note_own_answer(&self, exchange: &mut Exchange<'_, Self>) {
         let mut recording = std::mem::take(exchange.state);
         if let (Some(summary), Some(response)) = (exchange.summary(), exchange.response())
@@ -127,7 +127,7 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    /// Runs `play` with a filter, and gives the entries that it recorded.
+    /// Calls `play` with a filter; returns the entries that it recorded.
     fn recorded(name: &str, config: &str, play: impl FnOnce(&RecordHar)) -> Vec<Value> {
         let path = std::env::temp_dir().join(format!("har-{}-{name}", std::process::id()));
         let _ = fs::remove_file(&path);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn records_what_got_no_response() {
+    fn records_requests_without_response() {
         let entries = recorded("none", "", |filter| {
             request("CONNECT", "a.example:443")
                 .run(filter)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn records_the_answer_that_has_replaced_the_upstreams() {
+    fn records_answers_that_replace_the_upstreams() {
         let entries = recorded("replaced", "", |filter| {
             let mut run = get("http://a.example/").run(filter);
             run.response(200, &[("Content-Length", "5")]);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_no_more_than_it_may_and_tells_what_was_cut_off() {
+    fn truncates_content_and_marks_it() {
         let entries = recorded("cut", "max_body = 2\nredact_fields = []", |filter| {
             let mut run = get("http://a.example/")
                 .field("Cookie", "shown")
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_places_refuses_the_start() {
+    fn a_queue_of_length_zero_prevents_startup() {
         let refused = configured::<RecordHar>("queue = 0").err().unwrap();
         assert_eq!(
             refused.message(),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_refuses_the_start() {
+    fn an_unusable_file_prevents_startup() {
         let refused = configured::<RecordHar>("file = '/no/such/directory/a.har'")
             .err()
             .unwrap();

@@ -1,13 +1,13 @@
-//! What is kept of one exchange while it goes on.
+//! The recording of an exchange in progress.
 //!
-//! The request is what the client sent, taken before any plugin puts a secret into it; the response is what the
-//! upstream sent, as far as plugins listed before this one left it alone.
+//! The request is recorded as the client sent it, before any plugin adds a secret; the response as the upstream sent
+//! it, with the changes of the plugins listed before this one.
 
 use crate::redaction::Redaction;
 use jiff::Timestamp;
 use plugin_api::{Request, Response};
 
-/// One exchange; begins when it is made.
+/// An exchange; starts when it is created.
 pub(crate) struct Recording {
     pub(crate) started: Timestamp,
     pub(crate) request: Option<RequestRecord>,
@@ -15,13 +15,13 @@ pub(crate) struct Recording {
     pub(crate) content: Content,
 }
 
-/// A request head. There is no place for content yet: plugins do not see that of requests.
+/// A request head. There is no content, because plugins do not see that of requests here.
 pub(crate) struct RequestRecord {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) version: u32,
     pub(crate) fields: Vec<(String, String)>,
-    /// None if only its end tells.
+    /// None if the end of the connection ends the content.
     pub(crate) content_len: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct ResponseRecord {
     pub(crate) version: u32,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) media_type: String,
-    /// Kept apart, since its field may be redacted.
+    /// Separate, because its field may be redacted.
     pub(crate) location: String,
 }
 
@@ -41,13 +41,13 @@ pub(crate) struct ResponseRecord {
 pub(crate) struct Content {
     pub(crate) kept: Vec<u8>,
     pub(crate) len: u64,
-    pub(crate) progress: Progress,
+    pub(crate) progress: ContentState,
 }
 
-/// How much of the content has come.
+/// The state of the content.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// Nothing; there may be none to come.
+pub(crate) enum ContentState {
+    /// None has arrived; there may be none.
     #[default]
     None,
     Begun,
@@ -66,21 +66,21 @@ impl Default for Recording {
 }
 
 impl Recording {
-    /// Takes the request's head, unless that has been done.
+    /// Records the request head, unless it is recorded already.
     pub(crate) fn note_request(&mut self, request: Request<'_>, redaction: &Redaction) {
         if self.request.is_none() {
             self.request = Some(RequestRecord::new(request, redaction));
         }
     }
 
-    /// Takes the response's head, unless that has been done.
+    /// Records the response head, unless it is recorded already.
     pub(crate) fn note_response(&mut self, response: Response<'_>, redaction: &Redaction) {
         if self.response.is_none() {
             self.response = Some(ResponseRecord::new(response, redaction));
         }
     }
 
-    /// Takes an answer in place of the response that was noted; its content is not seen.
+    /// Records an answer that replaced the recorded response; its content is not visible.
     pub(crate) fn replace_response(&mut self, response: Response<'_>, redaction: &Redaction) {
         self.response = Some(ResponseRecord::new(response, redaction));
         self.content = Content::default();
@@ -120,18 +120,18 @@ impl ResponseRecord {
 }
 
 impl Content {
-    /// Adds a piece; keeps what fits into `max_len` bytes.
+    /// Adds a piece; keeps at most `max_len` bytes in total.
     pub(crate) fn add(&mut self, piece: &[u8], is_last: bool, max_len: usize) {
         let room = max_len.saturating_sub(self.kept.len());
         self.kept.extend_from_slice(&piece[..piece.len().min(room)]);
         self.len += piece.len() as u64;
         self.progress = match is_last {
-            true => Progress::Ended,
-            false => Progress::Begun,
+            true => ContentState::Ended,
+            false => ContentState::Begun,
         };
     }
 
-    /// Whether there was more than was kept.
+    /// Whether the recorded content is truncated.
     pub(crate) fn is_truncated(&self) -> bool {
         self.len > self.kept.len() as u64
     }
@@ -146,7 +146,7 @@ fn shown<'x>(
         .collect()
 }
 
-/// The absolute URL; a tunnel has none, and is known by host and port.
+/// The absolute URL; for a tunnel, host and port.
 fn url(request: Request<'_>) -> String {
     let (scheme, port) = (request.scheme(), request.port());
     let host = match request.host() {
@@ -162,17 +162,17 @@ fn url(request: Request<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, Progress};
+    use super::{Content, ContentState};
 
     #[test]
     fn keeps_the_beginning_and_counts_the_rest() {
         let mut content = Content::default();
-        assert_eq!(content.progress, Progress::None);
+        assert_eq!(content.progress, ContentState::None);
         content.add(b"abc", false, 5);
         assert!(!content.is_truncated());
         content.add(b"def", false, 5);
         content.add(b"", true, 5);
         assert_eq!((&*content.kept, content.len), (&b"abcde"[..], 6));
-        assert!(content.is_truncated() && content.progress == Progress::Ended);
+        assert!(content.is_truncated() && content.progress == ContentState::Ended);
     }
 }

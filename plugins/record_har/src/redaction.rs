@@ -1,4 +1,4 @@
-//! Which field values nobody gets to read.
+//! Field values that are not recorded.
 
 use plugin_api::{Error, is_token};
 
@@ -11,7 +11,7 @@ impl Redaction {
     /// Fields of these names, in any case.
     ///
     /// # Errors
-    /// A text that no field can be called.
+    /// An invalid field name.
     pub(crate) fn new(names: Vec<String>) -> Result<Self, Error> {
         match names.iter().find(|name| !is_token(name)) {
             Some(name) => Err(Error::new(format!(
@@ -21,7 +21,7 @@ impl Redaction {
         }
     }
 
-    /// The value as it is recorded; bytes that are no text are replaced.
+    /// The recorded value; bytes that are not UTF-8 are replaced.
     pub(crate) fn shown(&self, name: &str, value: &[u8]) -> String {
         match self
             .names

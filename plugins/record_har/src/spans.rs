@@ -1,24 +1,24 @@
-//! Where the time of an exchange went.
+//! The phases of an exchange's time.
 
 use plugin_api::{Summary, Timeline};
 use std::time::Duration;
 
-/// One span follows the other; together they are the whole time. What did not happen took none.
+/// Consecutive phases, which together are the whole time. A phase that did not happen took none.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spans {
-    /// Reading the request's head, what plugins did before anything was connected, and waiting for a connection.
+    /// Reading the request head, plugins before connecting, and waiting for a connection.
     pub(crate) blocked: Duration,
-    /// Resolving the name; none if it was not resolved for this exchange.
+    /// Resolving the name; none if this exchange did not resolve it.
     pub(crate) dns: Option<Duration>,
-    /// Connecting, TLS included; none over a connection that was there.
+    /// Connecting, including TLS; none on a reused connection.
     pub(crate) connect: Option<Duration>,
-    /// The part of `connect` that was TLS.
+    /// The part of `connect` for TLS.
     pub(crate) ssl: Option<Duration>,
     /// Sending the request.
     pub(crate) send: Duration,
-    /// Until the first byte of the response.
+    /// Waiting for the first byte of the response.
     pub(crate) wait: Duration,
-    /// The rest.
+    /// Receiving the response.
     pub(crate) receive: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Spans {
         }
     }
 
-    /// All of them; `ssl` is a part of `connect`.
+    /// The sum; `ssl` is a part of `connect`.
     pub(crate) fn total(&self) -> Duration {
         let optional = [self.dns, self.connect].into_iter().flatten();
         let others = [self.blocked, self.send, self.wait, self.receive];
@@ -41,12 +41,12 @@ impl Spans {
     }
 
     fn between(moments: Moments, end: Duration) -> Self {
-        let mut clock = Clock {
+        let mut clock = PhaseClock {
             now: Duration::ZERO,
             end,
         };
         let begun = moments.dial_begun.or(moments.decided);
-        // A plugin that knows the name has resolved it before.
+        // A plugin that resolves the name does so earlier.
         let resolved = moments.resolved.filter(|at| Some(*at) > begun);
         let connected = moments.secured.or(moments.connected);
         let blocked = clock.advance(begun).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Spans {
     }
 }
 
-/// What the spans lie between.
+/// The boundaries of the phases.
 #[derive(Default, Clone, Copy)]
 struct Moments {
     decided: Option<Duration>,
@@ -96,14 +96,14 @@ impl Moments {
     }
 }
 
-/// Goes forward only.
-struct Clock {
+/// Only moves forward.
+struct PhaseClock {
     now: Duration,
     end: Duration,
 }
 
-impl Clock {
-    /// Goes on to `to`, and says how long that took.
+impl PhaseClock {
+    /// Moves on to `to`, and returns the duration.
     fn advance(&mut self, to: Option<Duration>) -> Option<Duration> {
         let to = to?.clamp(self.now, self.end.max(self.now));
         Some(to - std::mem::replace(&mut self.now, to))
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_response_the_rest_is_waiting() {
+    fn without_a_response_the_rest_is_wait() {
         assert_eq!(Some(spans(Moments::default()).wait), at(100));
     }
 }

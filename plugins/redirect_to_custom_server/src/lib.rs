@@ -51,7 +51,7 @@ mod tests {
     use plugin_api::testing::{configured, get, request};
 
     #[test]
-    fn changes_where_a_request_goes_and_nothing_else() {
+    fn changes_only_the_upstream() {
         let filter: RedirectToCustomServer = configured("server = '127.0.0.1:8000'").unwrap();
         let run = get("http://example.com/a?b").run(&filter);
         assert_eq!(run.upstream(), ("127.0.0.1", 8000));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_tunnels_alone() {
+    fn tunnels_are_not_affected() {
         let filter: RedirectToCustomServer = configured("").unwrap();
         let run = request("CONNECT", "example.com:443").run(&filter);
         assert_eq!(run.upstream(), ("example.com", 443));

@@ -1,4 +1,4 @@
-//! The server that requests go to.
+//! The server that requests are sent to.
 
 use plugin_api::{Authority, Error};
 
@@ -12,10 +12,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Reads `host:port`.
+    /// Parses `host:port`.
     ///
     /// # Errors
-    /// Anything else, such as a URL or a host alone.
+    /// Anything else, such as a URL or a host without port.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let reason = match Authority::parse(text) {
             Ok(Authority {

@@ -1,10 +1,10 @@
-//! Which upstream of a route gets a request.
+//! Chooses the upstream of a request.
 //!
-//! Decides from what each one says of itself, and changes nothing but counters. A [`Lease`] counts as one request under
-//! way for as long as it lives.
+//! Chooses according to the state of each upstream; changes only counters. A [`Lease`] counts as one request in
+//! progress while it exists.
 
 use crate::config::Balance;
-use crate::health::{Health, Limits, State};
+use crate::health::{Availability, Health, HealthLimits};
 use crate::template::Template;
 use plugin_api::{info, warn};
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use std::time::Instant;
 pub(crate) struct Upstreams {
     all: Vec<Upstream>,
     balance: Balance,
-    limits: Limits,
+    limits: HealthLimits,
     next: AtomicU64,
     seed: u64,
     started_at: Instant,
@@ -25,12 +25,12 @@ pub(crate) struct Upstreams {
 struct Upstream {
     template: Template,
     health: Health,
-    /// Requests under way.
+    /// The number of requests in progress.
     load: AtomicUsize,
 }
 
 impl Upstreams {
-    pub(crate) fn new(templates: Vec<Template>, balance: Balance, limits: Limits) -> Self {
+    pub(crate) fn new(templates: Vec<Template>, balance: Balance, limits: HealthLimits) -> Self {
         let upstream = |template| Upstream {
             template,
             health: Health::default(),
@@ -46,19 +46,19 @@ impl Upstreams {
         }
     }
 
-    /// An upstream for a request that has tried those in `tried`: one that is up, else the one that failed longest ago;
-    /// none if all were tried.
+    /// Chooses an upstream for a request that has tried those in `tried`: one that is up, else the one whose failure is
+    /// the oldest; none if all were tried.
     pub(crate) fn choose(&self, tried: &[usize]) -> Option<Lease<'_>> {
         let now = self.now();
         let is_new = |place: &usize| !tried.contains(place);
         let state = |place: usize| self.all[place].health.state(now);
-        let is_open = |place: &usize| is_new(place) && state(*place) != State::Down;
+        let is_open = |place: &usize| is_new(place) && state(*place) != Availability::Down;
         while let Some(place) = self.pick(|| (0..self.all.len()).filter(is_open)) {
             let health = &self.all[place].health;
-            if health.state(now) == State::Up {
+            if health.state(now) == Availability::Up {
                 return Some(Lease::new(self, place));
             }
-            // Whoever is slower finds it down in the next round.
+            // If another thread is faster, it is down in the next round.
             if health.claim(now, self.limits) {
                 let mut lease = Lease::new(self, place);
                 lease.is_claim = true;
@@ -76,7 +76,7 @@ impl Upstreams {
             Balance::RoundRobin => nth(open, self.ticket()),
             Balance::Random => nth(open, mix(self.ticket() ^ self.seed)),
             Balance::LeastConnections => {
-                // Those that have equally much to do take turns.
+                // Upstreams with equal load are used in turn.
                 let least = open().map(load).min()?;
                 let idle = || open().filter(|&place| load(place) <= least);
                 nth(idle, self.ticket()).or_else(|| open().next())
@@ -100,19 +100,19 @@ fn nth<I: Iterator<Item = usize>>(open: impl Fn() -> I, ticket: u64) -> Option<u
     open().nth(turn as usize).or_else(|| open().next())
 }
 
-/// The finalizer of SplitMix64: spreads any number over all bits.
+/// The finalizer of SplitMix64: distributes any number over all bits.
 fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
-/// One request that goes to an upstream.
+/// A request that is sent to an upstream.
 pub(crate) struct Lease<'u> {
     upstreams: &'u Upstreams,
-    /// Which of them.
+    /// The index of the upstream.
     pub(crate) place: usize,
-    /// It is the one request that finds out whether the upstream is up again.
+    /// It is the single request that tests whether the upstream is up again.
     is_claim: bool,
 }
 
@@ -135,22 +135,22 @@ impl<'u> Lease<'u> {
         &self.upstream().template
     }
 
-    /// Takes an upstream that was down for up, if this is the request that would find out: for one of which nothing is
-    /// told while it succeeds.
+    /// Marks an upstream that was down as up, if this request tests it. For requests that report nothing while they
+    /// succeed.
     pub(crate) fn trust(&self) {
         if self.is_claim {
             self.upstream().health.trust(self.upstreams.limits);
         }
     }
 
-    /// The upstream gets nothing of this request: another one may find out whether it is up.
+    /// The upstream receives nothing of this request, so another one may test it.
     pub(crate) fn forgo(&self) {
         if self.is_claim {
             self.upstream().health.forgo(self.upstreams.now());
         }
     }
 
-    /// Notes that the upstream could not be reached, for this reason.
+    /// Records that the upstream was unreachable, with the reason.
     pub(crate) fn note_failure(&self, reason: &dyn Display) {
         let (upstream, limits) = (self.upstream(), self.upstreams.limits);
         if upstream.health.note_failure(self.upstreams.now(), limits) {
@@ -159,7 +159,7 @@ impl<'u> Lease<'u> {
         }
     }
 
-    /// Notes that it has answered.
+    /// Records a response of the upstream.
     pub(crate) fn note_success(&self) {
         let upstream = self.upstream();
         if upstream.health.note_success() {
@@ -178,18 +178,18 @@ impl Drop for Lease<'_> {
 mod tests {
     use super::{Lease, Upstreams};
     use crate::config::Balance;
-    use crate::health::Limits;
+    use crate::health::HealthLimits;
     use crate::pattern::Pattern;
     use crate::template::Template;
     use std::collections::HashSet;
     use std::thread;
 
-    /// Three that are down after a failure, for as long as a test takes, or not at all.
+    /// Three upstreams that are down after a failure: for longer than a test, or not at all.
     fn three(balance: Balance, fail_timeout: u64) -> Upstreams {
         let pattern = Pattern::of_path("/").unwrap();
         let template = |url: &str| Template::new(url, &pattern).unwrap();
         let templates = ["http://a", "http://b", "http://c"].map(template).into();
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: 1,
             fail_timeout,
         };
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_takes_turns_and_passes_over_what_is_down() {
+    fn round_robin_takes_turns_and_skips_those_that_are_down() {
         let upstreams = three(Balance::RoundRobin, LONG);
         assert_eq!(turns(&upstreams, 6), [0, 1, 2, 0, 1, 2]);
         take_down(&upstreams, 1);
@@ -240,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_tried_is_not_tried_again() {
+    fn tried_ones_are_not_tried_again() {
         let upstreams = three(Balance::RoundRobin, LONG);
         assert_eq!(choose(&upstreams, &[0, 2]).place, 1);
         assert!(upstreams.choose(&[0, 1, 2]).is_none());
     }
 
     #[test]
-    fn when_all_are_down_the_one_that_failed_longest_ago_is_tried() {
+    fn if_all_are_down_the_oldest_failure_is_tried() {
         let upstreams = three(Balance::RoundRobin, LONG);
         for (place, failed_at) in [(0, 30), (1, 10), (2, 20)] {
             let health = &upstreams.all[place].health;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_down_long_enough_gets_one_request_of_many() {
+    fn a_due_upstream_gets_a_single_request() {
         let upstreams = one_due();
         let places = turns(&upstreams, 12);
         let tries = places.iter().filter(|&&place| place == 1).count();
@@ -269,7 +269,7 @@ mod tests {
     /// The second one is due: it was down until the first millisecond.
     fn one_due() -> Upstreams {
         let upstreams = three(Balance::RoundRobin, LONG);
-        let due = Limits {
+        let due = HealthLimits {
             max_fails: 1,
             fail_timeout: 0,
         };
@@ -291,12 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_to_what_was_down_takes_it_up() {
+    fn a_tunnel_to_a_due_upstream_marks_it_up() {
         assert_eq!(gets(&one_due(), |lease| lease.trust()), 2);
     }
 
     #[test]
-    fn a_request_that_is_not_sent_leaves_the_try_to_the_next() {
+    fn an_unsent_request_leaves_the_test_to_the_next() {
         assert_eq!(gets(&one_due(), |lease| lease.forgo()), 2);
         assert_eq!(gets(&one_due(), |_| ()), 1);
     }

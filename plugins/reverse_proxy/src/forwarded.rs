@@ -1,40 +1,41 @@
-//! What upstreams are told of the client: X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP.
+//! The fields that identify the client to upstreams: X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and
+//! X-Real-IP.
 //!
-//! Upstreams believe these fields and their likes, and anybody can send them: unless clients are trusted, all that are
-//! known are removed, in whatever spelling a server may take for theirs. This plugin itself writes no Forwarded
-//! (RFC 7239), since few read it.
+//! Upstreams believe these and similar fields, but any client can send them: unless clients are trusted, all known ones
+//! are removed, in every spelling that a server may accept. This plugin does not write Forwarded (RFC 7239), which few
+//! servers read.
 
 use std::net::IpAddr;
 
-/// What becomes of the fields.
+/// How the fields are treated.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy {
+pub(crate) struct ForwardedPolicy {
     /// Whether they are written.
     pub(crate) writes: bool,
-    /// Whether what the client says there goes on.
+    /// Whether the client's fields are forwarded.
     pub(crate) trusts: bool,
 }
 
-/// What the proxy knows itself.
+/// The facts that the proxy knows itself.
 #[derive(Debug)]
-pub(crate) struct Client<'r> {
-    /// Where the request comes from, if that is an IP address.
+pub(crate) struct ClientFacts<'r> {
+    /// The client's address, if it is an IP address.
     pub(crate) ip: Option<IpAddr>,
     /// `http` or `https`.
     pub(crate) scheme: &'r str,
-    /// The request's Host.
+    /// The Host of the request.
     pub(crate) host: Option<&'r [u8]>,
 }
 
-/// What a field of the request becomes: set to a value, or removed.
-type Edit = (String, Option<Vec<u8>>);
+/// An edit of a request field: set to a value, or removed.
+type FieldEdit = (String, Option<Vec<u8>>);
 
 const FOR: &str = "X-Forwarded-For";
 const PROTO: &str = "X-Forwarded-Proto";
 const HOST: &str = "X-Forwarded-Host";
 const REAL_IP: &str = "X-Real-IP";
 
-/// Fields that say who the client is or what it has asked for, besides those that begin with `X-Forwarded-`.
+/// Fields that identify the client or the requested host, in addition to those that begin with `X-Forwarded-`.
 const CLAIMS: [&str; 14] = [
     "forwarded",
     "x-forwarded",
@@ -52,10 +53,10 @@ const CLAIMS: [&str; 14] = [
     "x-envoy-external-address",
 ];
 
-impl Policy {
-    /// The changes to a request that has come with the fields `sent`.
-    pub(crate) fn edits(self, client: &Client<'_>, sent: &[(&str, &[u8])]) -> Vec<Edit> {
-        let mut edits: Vec<Edit> = Vec::new();
+impl ForwardedPolicy {
+    /// The edits of a request that arrived with the fields `sent`.
+    pub(crate) fn edits(self, client: &ClientFacts<'_>, sent: &[(&str, &[u8])]) -> Vec<FieldEdit> {
+        let mut edits: Vec<FieldEdit> = Vec::new();
         if !self.trusts {
             for (name, _) in sent.iter().filter(|(name, _)| is_claim(name)) {
                 if !edits
@@ -83,14 +84,14 @@ impl Policy {
                 chain.push(ip);
                 edits.push((FOR.to_owned(), Some(chain.join(&b", "[..]))));
             }
-            // The first proxy that is trusted has seen what the client asked for.
+            // The first trusted proxy has seen the client's request.
             if believed(PROTO).is_empty() {
                 edits.push((PROTO.to_owned(), Some(client.scheme.as_bytes().to_vec())));
             }
             if let Some(host) = client.host.filter(|_| believed(HOST).is_empty()) {
                 edits.push((HOST.to_owned(), Some(host.to_vec())));
             }
-            // Behind a proxy that is trusted, only that one knows it.
+            // Behind a trusted proxy, only that one knows it.
             if let Some(ip) = ip.filter(|_| !self.trusts) {
                 edits.push((REAL_IP.to_owned(), Some(ip)));
             }
@@ -99,8 +100,8 @@ impl Policy {
     }
 }
 
-/// Whether upstreams could take the field for one that a proxy has written. Many see `_` where `-` stands (CGI), some
-/// for whatever is no letter or digit, such as a dot.
+/// Whether upstreams could take the field for one written by a proxy. Many treat `_` as `-` (CGI), some any character
+/// that is not a letter or digit, such as a dot.
 fn is_claim(name: &str) -> bool {
     let spelled = |letter: char| match letter.is_ascii_alphanumeric() {
         true => letter.to_ascii_lowercase(),
@@ -112,7 +113,7 @@ fn is_claim(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, Policy};
+    use super::{ClientFacts, ForwardedPolicy};
 
     type Fields = [(&'static str, &'static str)];
 
@@ -125,9 +126,9 @@ mod tests {
         ("x-real-ip", "192.0.2.7"),
     ];
 
-    /// The fields as they go on.
+    /// The forwarded fields.
     fn fields(writes: bool, trusts: bool, ip: Option<&str>, sent: &Fields) -> Vec<String> {
-        let client = Client {
+        let client = ClientFacts {
             ip: ip.map(|ip| ip.parse().unwrap()),
             scheme: "http",
             host: Some(b"site.example"),
@@ -140,7 +141,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        for (name, value) in (Policy { writes, trusts }).edits(&client, &received) {
+        for (name, value) in (ForwardedPolicy { writes, trusts }).edits(&client, &received) {
             fields.retain(|(each, _)| !each.eq_ignore_ascii_case(&name));
             let value = value.map(|value| String::from_utf8(value).unwrap());
             fields.extend(value.map(|value| (name, value)));
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_who_has_asked_for_what() {
+    fn sets_client_protocol_and_host() {
         for ip in ["192.0.2.1", "::ffff:192.0.2.1"] {
             assert_eq!(
                 fields(true, false, Some(ip), &[]),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strangers_say_is_replaced_or_removed() {
+    fn untrusted_fields_are_replaced_or_removed() {
         let nothing = fields(true, false, Some("192.0.2.1"), &[]);
         assert_eq!(fields(true, false, Some("192.0.2.1"), SENT), nothing);
         assert!(
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_could_be_taken_for_a_proxys_word_is_removed() {
+    fn lookalike_fields_are_removed() {
         for name in [
             "X-Real-IP",
             "X_Real_Ip",
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_trusted_proxies_say_is_kept_and_the_client_appended() {
+    fn trusted_fields_are_kept_and_the_client_appended() {
         let lines = fields(true, true, Some("192.0.2.1"), SENT);
         for line in [
             "X-Forwarded-For: 192.0.2.7, 192.0.2.8, 192.0.2.9, 192.0.2.1",

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_to_the_next_upstream_if_one_cannot_be_reached() {
+    fn uses_the_next_upstream_if_one_is_unreachable() {
         let plugin = plugin(TWO);
         let only_two = |url: &str| match url {
             "http://two/a" => Ok(200),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_arrived_is_repeated_only_if_that_does_no_harm() {
+    fn requests_that_may_have_arrived_are_repeated_only_if_idempotent() {
         for (failure, method, tries) in [
             (ForwardFault::Unreached, "POST", 2),
             (ForwardFault::Upstream, "POST", 1),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_as_often_as_it_is_told() {
+    fn tries_as_often_as_configured() {
         for (tries, expected) in [(1, 1), (2, 2), (3, 2)] {
             let plugin = plugin(&format!("{TWO}tries = {tries}"));
             let run = web::get("/a").run(&plugin);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_told_of_and_strangers_are_not_believed() {
+    fn the_client_is_identified_and_its_claims_are_removed() {
         let ask = |more: &str| {
             let plugin = plugin(&format!("{TWO}{more}"));
             let call = testing::get("https://site.example/a")
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn upgrades_are_forwarded_unless_told_otherwise() {
+    fn upgrades_are_forwarded_unless_disabled() {
         let upgrade = || {
             let call = testing::get("http://localhost/a");
             web::request(call.field("Upgrade", "websocket")).answer(|_| Ok(101))
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_climbs_is_refused() {
+    fn path_traversal_is_refused() {
         let plugin = plugin("path = '/a/{*rest}'\nupstreams = ['http://u/b/{rest}']");
         let run = web::get("/a/..%2Fsecret")
             .captures(&[("rest", "../secret")])
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_tables_that_cannot_be_meant_with_the_key() {
+    fn refuses_invalid_settings_with_the_key() {
         let one = "upstreams = ['http://u']\n";
         for (route, reason) in [
             (one.to_owned(), "path, regex: exactly one is required"),

@@ -1,10 +1,10 @@
-//! What a route's pattern captures, so that an upstream's URL can be checked against it at the start.
+//! The names that a route's pattern captures, to check an upstream's URL at startup.
 //!
-//! Matching is the proxy's; so is the judgement of what is wrong with a pattern, as far as it does not hide the names.
+//! The proxy matches paths, and reports what is wrong with a pattern, unless that prevents finding the names.
 
 use regex::Regex;
 
-/// A pattern of paths, with the names in it.
+/// A path pattern, with its names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
     names: Vec<Name>,
@@ -13,15 +13,15 @@ pub(crate) struct Pattern {
 #[derive(Debug, PartialEq, Eq)]
 struct Name {
     name: String,
-    /// Whether it stands for all the rest of a path.
+    /// Whether it matches the rest of a path.
     is_rest: bool,
 }
 
 impl Pattern {
-    /// Names of a path such as `/api/{version}/{*rest}`.
+    /// The names of a path pattern such as `/api/{version}/{*rest}`.
     ///
     /// # Errors
-    /// Why it is no such path.
+    /// Why it is invalid.
     pub(crate) fn of_path(pattern: &str) -> Result<Self, String> {
         if !pattern.starts_with('/') {
             return Err("does not begin with a slash".to_owned());
@@ -39,13 +39,13 @@ impl Pattern {
         Ok(Self { names })
     }
 
-    /// Groups of a regular expression: by name, or by number if they have none.
+    /// The groups of a regular expression: by name, or by number if they have none.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why it is invalid.
     pub(crate) fn of_regex(expression: &str) -> Result<Self, String> {
         let regex = Regex::new(expression).map_err(|error| {
-            // The first lines only repeat the expression and point into it.
+            // The first lines only repeat the expression and mark the position.
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or_default();
             format!(
@@ -63,7 +63,7 @@ impl Pattern {
         })
     }
 
-    /// Whether `name` is captured and stands for all the rest of a path; none if it is not captured.
+    /// Whether the capture `name` matches the rest of a path; none if there is no such capture.
     pub(crate) fn is_rest(&self, name: &str) -> Option<bool> {
         let found = self.names.iter().find(|each| each.name == name);
         found.map(|name| name.is_rest)
@@ -73,16 +73,16 @@ impl Pattern {
 /// A part of a text with names in braces.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'t> {
-    /// Meant as it is; braces are single here.
+    /// Literal text; braces are single here.
     Literal(&'t str),
-    /// What stood between braces.
+    /// The text between braces.
     Name(&'t str),
 }
 
-/// Takes `text` apart at `{name}`; `{{` and `}}` are braces.
+/// Splits `text` at `{name}`; `{{` and `}}` are literal braces.
 ///
 /// # Errors
-/// A brace is open, or closes nothing.
+/// An unmatched brace.
 pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn doubled_braces_are_braces() {
+    fn doubled_braces_are_literal() {
         let pieces = braces("a{{{b}}}c").unwrap();
         let literal = Piece::Literal;
         assert_eq!(
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_hides_the_names() {
+    fn refuses_malformed_patterns() {
         for (path, reason) in [
             ("api", "does not begin with a slash"),
             ("/{a", "has a lone `{`; write a literal one as `{{`"),

@@ -1,27 +1,27 @@
-//! One route as it was configured: read once, and how a request for it is forwarded.
+//! A configured route, and how its requests are forwarded.
 
 use crate::balance::Upstreams;
 use crate::config::{Host, RouteConfig};
-use crate::forwarded::{Client, Policy};
-use crate::health::Limits;
+use crate::forwarded::{ClientFacts, ForwardedPolicy};
+use crate::health::HealthLimits;
 use crate::pattern::Pattern;
 use crate::template::Template;
 use plugin_api::{Error, ForwardFault, ForwardTo, Reply, Request, WebExchange, debug};
 
-/// Requests that are forwarded alike.
+/// A configured route.
 pub(crate) struct Route {
-    /// For which requests.
+    /// The requests that it matches.
     pub(crate) declared: plugin_api::Route,
     upstreams: Upstreams,
     host: Host,
     tries: usize,
-    forwarded: Policy,
+    forwarded: ForwardedPolicy,
     takes_upgrades: bool,
 }
 
 impl Route {
     /// # Errors
-    /// What cannot be meant, with its key.
+    /// An invalid setting, with its key.
     pub(crate) fn new(config: RouteConfig) -> Result<Self, Error> {
         config.check()?;
         let keyed = |key, reason| Error::new(format!("{key}: `{reason}"));
@@ -48,7 +48,7 @@ impl Route {
                 .map_err(|why| Error::new(format!("upstreams: number {} {why}", index + 1)))
         };
         let templates = config.upstreams.iter().enumerate().map(template);
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: config.max_fails,
             fail_timeout: u64::from(config.fail_timeout) * 1000,
         };
@@ -59,7 +59,7 @@ impl Route {
             upstreams: Upstreams::new(templates.collect::<Result<_, _>>()?, config.balance, limits),
             host: config.host,
             tries: config.tries,
-            forwarded: Policy {
+            forwarded: ForwardedPolicy {
                 writes: config.forwarded,
                 trusts: config.trust_forwarded,
             },
@@ -67,12 +67,12 @@ impl Route {
         })
     }
 
-    /// Forwards a request, to another upstream if one cannot be reached.
+    /// Forwards a request, to another upstream if one is unreachable.
     ///
     /// # Errors
-    /// None has answered it.
+    /// No upstream has answered it.
     pub(crate) async fn serve(&self, exchange: &mut WebExchange) -> Result<(), Error> {
-        let switches = asks_to_switch(values(exchange.request(), "Upgrade"));
+        let switches = requests_switch(values(exchange.request(), "Upgrade"));
         if switches && !self.takes_upgrades {
             return exchange.reply(refusal(
                 403,
@@ -98,7 +98,7 @@ impl Route {
                 Host::Keep => ForwardTo::new(&url).keeping_host(),
             };
             if switches {
-                // Then this is where the task is dropped, and the lease with it: nothing is told while it succeeds.
+                // Then the task is dropped here, with its lease: it reports nothing while it succeeds.
                 lease.trust();
             }
             match exchange.forward(&to).await {
@@ -112,7 +112,7 @@ impl Route {
                         lease.note_failure(&error);
                     }
                     let method = exchange.request().method();
-                    if !error.may_try_again() || !does_no_harm_again(fault, method) {
+                    if !error.may_try_again() || !may_be_repeated(fault, method) {
                         return Err(error.into());
                     }
                     debug!("{}: {error}", lease.template().origin());
@@ -126,7 +126,7 @@ impl Route {
 
     fn tell_upstreams(&self, exchange: &mut WebExchange) -> Result<(), Error> {
         let request = exchange.request();
-        let client = Client {
+        let client = ClientFacts {
             ip: exchange.client().map(|client| client.ip()),
             scheme: request.scheme(),
             host: request.field("Host"),
@@ -142,8 +142,8 @@ impl Route {
     }
 }
 
-/// Whether a request with this method may be sent to another upstream after this (RFC 9110 §9.2.2).
-fn does_no_harm_again(fault: ForwardFault, method: &str) -> bool {
+/// Whether a request with this method may be sent to another upstream after this failure (RFC 9110 §9.2.2).
+fn may_be_repeated(fault: ForwardFault, method: &str) -> bool {
     const IDEMPOTENT: [&str; 7] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"];
     match fault {
         ForwardFault::Unreached => true,
@@ -152,9 +152,9 @@ fn does_no_harm_again(fault: ForwardFault, method: &str) -> bool {
     }
 }
 
-/// Whether the lines of Upgrade name a protocol that may be switched to. What leads to other versions of HTTP is for the
-/// next hop alone, which ignores it.
-fn asks_to_switch<'r>(mut lines: impl Iterator<Item = &'r [u8]>) -> bool {
+/// Whether the lines of Upgrade name a protocol to switch to. Other versions of HTTP are for the next hop only, which
+/// ignores them.
+fn requests_switch<'r>(mut lines: impl Iterator<Item = &'r [u8]>) -> bool {
     let may_pass = |protocol: &[u8]| {
         let protocol = protocol.trim_ascii().to_ascii_lowercase();
         !protocol.is_empty()
@@ -179,10 +179,10 @@ fn refusal(status: u16, text: &str) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::asks_to_switch;
+    use super::requests_switch;
 
     #[test]
-    fn other_versions_of_http_are_nothing_to_switch_to() {
+    fn other_versions_of_http_are_not_upgrades() {
         for (lines, expected) in [
             (&[][..], false),
             (&[&b""[..]], false),
@@ -194,7 +194,11 @@ mod tests {
             (&[b"\xff, websocket"], true),
             (&[b"derp"], true),
         ] {
-            assert_eq!(asks_to_switch(lines.iter().copied()), expected, "{lines:?}");
+            assert_eq!(
+                requests_switch(lines.iter().copied()),
+                expected,
+                "{lines:?}"
+            );
         }
     }
 }

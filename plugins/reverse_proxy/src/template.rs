@@ -1,22 +1,22 @@
-//! The URL that a request is forwarded to: an upstream's, with what the route's pattern has captured.
+//! The URL that a request is forwarded to: that of an upstream, with the captures of the route's pattern inserted.
 //!
-//! Captures come as they were sent. In a path they stay so byte for byte, but for what could not stand at their place; in a
-//! query they are decoded and encoded anew. So none of them can end a segment, begin a query or break a line. Scheme and
-//! authority are fixed: nothing a client sends chooses who is connected to. A path
-//! that would climb is refused and not repaired, since upstreams differ in how they would read it.
+//! Captures are as sent. In a path they are inserted byte for byte, except for characters that are invalid there; in a
+//! query they are decoded and encoded again. So none of them can end a segment, begin a query or break a line. Scheme
+//! and authority are fixed: nothing that a client sends decides where to connect. A path that leads upwards is refused
+//! rather than repaired, because upstreams interpret it differently.
 
 use crate::pattern::{Pattern, Piece, braces};
 use plugin_api::Authority;
 use std::fmt::Write;
 
-/// An upstream's URL, with places for captures.
+/// The URL of an upstream, with placeholders for captures.
 #[derive(Debug)]
 pub(crate) struct Template {
     /// Scheme and authority.
     origin: String,
-    /// None if the request's is kept.
+    /// None if the path of the request is kept.
     path: Option<Vec<Part>>,
-    /// Comes before the request's.
+    /// Precedes the query of the request.
     query: Option<Vec<Part>>,
 }
 
@@ -26,15 +26,15 @@ enum Part {
     Capture { name: String, is_rest: bool },
 }
 
-/// The path has a segment `.` or `..`, in the clear or in one of its disguises.
+/// The path has a segment `.` or `..`, plain or encoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Climbs;
+pub(crate) struct PathTraversal;
 
 impl Template {
-    /// Reads a URL whose `{name}`s are captured by `pattern`.
+    /// Parses a URL; `pattern` must capture its `{name}`s.
     ///
     /// # Errors
-    /// What is wrong with it. The text does not repeat the URL, which may hold a password.
+    /// What is wrong with it. The text does not repeat the URL, which may contain a password.
     pub(crate) fn new(url: &str, pattern: &Pattern) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
         let scheme = scheme.to_ascii_lowercase();
@@ -60,7 +60,7 @@ impl Template {
             path: path.map(read).transpose()?,
             query: query.map(read).transpose()?,
         };
-        match template.path.as_deref().is_some_and(always_climbs) {
+        match template.path.as_deref().is_some_and(always_has_traversal) {
             true => Err("has a segment `.` or `..`".to_owned()),
             false => Ok(template),
         }
@@ -71,15 +71,15 @@ impl Template {
         &self.origin
     }
 
-    /// The URL for a request with this path and query, whose pattern has captured that.
+    /// The URL for a request with this path, query and captures.
     ///
     /// # Errors
-    /// Its path would climb.
+    /// Its path would lead upwards.
     pub(crate) fn url<'c>(
         &self,
         path_and_query: &str,
         capture: impl Fn(&str) -> Option<&'c str>,
-    ) -> Result<String, Climbs> {
+    ) -> Result<String, PathTraversal> {
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (path_and_query, None),
@@ -89,8 +89,8 @@ impl Template {
             Some(parts) => fill_path(&mut url, parts, &capture),
             None => encode(&mut url, path, is_sent_as_it_is),
         }
-        if climbs(&url[self.origin.len()..]) {
-            return Err(Climbs);
+        if has_traversal(&url[self.origin.len()..]) {
+            return Err(PathTraversal);
         }
         if let Some(parts) = &self.query {
             url.push('?');
@@ -156,8 +156,8 @@ fn check_authority(authority: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a path climbs whatever is captured.
-fn always_climbs(parts: &[Part]) -> bool {
+/// Whether a path leads upwards regardless of the captures.
+fn always_has_traversal(parts: &[Part]) -> bool {
     let shown: String = parts
         .iter()
         .map(|part| match part {
@@ -165,7 +165,7 @@ fn always_climbs(parts: &[Part]) -> bool {
             Part::Capture { .. } => "x",
         })
         .collect();
-    climbs(&shown)
+    has_traversal(&shown)
 }
 
 fn fill_path<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> Option<&'c str>) {
@@ -173,7 +173,7 @@ fn fill_path<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> Op
         match part {
             Part::Literal(text) => url.push_str(text),
             Part::Capture { name, is_rest } => {
-                // A group that had no part in the match stands for nothing.
+                // A group that did not take part in the match is empty.
                 let value = capture(name).unwrap_or_default();
                 let stays = |byte| match byte {
                     b'/' => *is_rest,
@@ -191,7 +191,7 @@ fn fill_query<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> O
         match part {
             Part::Literal(text) => url.push_str(text),
             Part::Capture { name, is_rest } => {
-                // Nothing of a capture means anything in a query, not even a plus.
+                // No character of a capture is special in a query, not even a plus.
                 let stays = |byte| is_unreserved(byte) || *is_rest && byte == b'/';
                 encode(url, decoded(capture(name).unwrap_or_default()), stays);
             }
@@ -199,7 +199,7 @@ fn fill_query<'c>(url: &mut String, parts: &[Part], capture: &impl Fn(&str) -> O
     }
 }
 
-/// The bytes that percent-encoded text stands for.
+/// The bytes of percent-encoded text.
 fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -212,7 +212,7 @@ fn decoded(text: &str) -> Vec<u8> {
                 bytes.push(byte);
                 rest = &rest[at + 3..];
             }
-            // The proxy lets no such path through.
+            // The proxy does not accept such a path.
             _ => {
                 bytes.push(b'%');
                 rest = &rest[at + 1..];
@@ -238,14 +238,14 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// What comes from the request's target is encoded already; only what could not be part of one is changed.
+/// The parts of a request target are already encoded; only invalid characters are changed.
 fn is_sent_as_it_is(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 
-/// Whether a path has a segment `.` or `..` for somebody: with its dots or slashes encoded, with backslashes, or with
-/// parameters behind a semicolon.
-fn climbs(path: &str) -> bool {
+/// Whether some server finds a segment `.` or `..` in a path: with encoded dots or slashes, with backslashes, or with
+/// parameters after a semicolon.
+fn has_traversal(path: &str) -> bool {
     if !path.contains('.') && !path.contains("%2") {
         return false;
     }
@@ -261,21 +261,26 @@ fn climbs(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Climbs, Template};
+    use super::{PathTraversal, Template};
     use crate::pattern::Pattern;
 
     fn template(pattern: &str, url: &str) -> Result<Template, String> {
         Template::new(url, &Pattern::of_path(pattern).unwrap())
     }
 
-    fn url(pattern: &str, url: &str, request: &str, captured: &str) -> Result<String, Climbs> {
+    fn url(
+        pattern: &str,
+        url: &str,
+        request: &str,
+        captured: &str,
+    ) -> Result<String, PathTraversal> {
         template(pattern, url)
             .unwrap()
             .url(request, |_| Some(captured))
     }
 
     #[test]
-    fn captures_are_put_in_and_the_query_is_appended() {
+    fn captures_are_inserted_and_the_query_is_appended() {
         for (pattern, upstream, request, captured, expected) in [
             (
                 "/a/{*r}",
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_part_in_the_match_stands_for_nothing() {
+    fn an_unmatched_group_is_empty() {
         let pattern = Pattern::of_regex("/(a)?(b)").unwrap();
         let template = Template::new("http://u/{1}/{2}", &pattern).unwrap();
         let url = template.url("/b", |name| (name == "2").then_some("b"));
@@ -411,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_the_target_stays_as_it_is_unless_it_could_not_be_sent() {
+    fn the_target_is_kept_byte_for_byte_if_valid() {
         for (request, expected) in [
             ("/a%20b/%2f/~?q=%zz&r=[]", "http://u/a%20b/%2f/~?q=%zz&r=[]"),
             ("/ä?b c#d", "http://u/%C3%A4?b%20c%23d"),
@@ -424,23 +429,26 @@ mod tests {
     }
 
     #[test]
-    fn nothing_climbs() {
+    fn no_path_leads_upwards() {
         for captured in [
             "..", ".", "../x", "x/..", "x/../y", "x\\..\\y", "..;a=b/x", "%2e%2e", "%2E./x",
             "..%2fx", "..%5Cx",
         ] {
-            // As it stands in the target, and as it is captured.
+            // As in the target, and as captured.
             let kept = url("/{*n}", "http://u", &format!("/{captured}"), "");
-            assert_eq!(kept, Err(Climbs), "{captured}");
+            assert_eq!(kept, Err(PathTraversal), "{captured}");
             for upstream in ["http://u/b/{n}", "http://u/b/{*n}"] {
                 assert_eq!(
                     url("/{n}", upstream, "/", captured),
-                    Err(Climbs),
+                    Err(PathTraversal),
                     "{captured}"
                 );
             }
         }
-        assert_eq!(url("/{n}", "http://u/a/.{n}/b", "/", "."), Err(Climbs));
+        assert_eq!(
+            url("/{n}", "http://u/a/.{n}/b", "/", "."),
+            Err(PathTraversal)
+        );
         for captured in [
             "...",
             "a..b",
@@ -455,12 +463,12 @@ mod tests {
                 "{captured}"
             );
         }
-        // In a query dots are dots.
+        // In a query, dots are not special.
         assert!(url("/{n}", "http://u/x?q={n}", "/?../", "..").is_ok());
     }
 
     #[test]
-    fn refuses_what_is_no_url_of_an_upstream_without_repeating_it() {
+    fn refuses_invalid_upstream_urls_without_repeating_them() {
         for (upstream, reason) in [
             ("secret.example", "does not begin with http:// or https://"),
             (

@@ -26,13 +26,13 @@ mod secret;
 use config::{Config, OnOtherHost};
 use plugin_api::prelude::*;
 use plugin_api::{EditError, Request};
-use rule::{Destination, Injection, Permission};
-use secret::Watch;
+use rule::{Destination, Injection, SendPermission};
+use secret::SecretWatcher;
 
 struct SecretInject {
     injections: Vec<Injection>,
     on_other_host: OnOtherHost,
-    _watch: Option<Watch>,
+    _watch: Option<SecretWatcher>,
 }
 
 #[filter]
@@ -50,7 +50,7 @@ impl Filter for SecretInject {
             .iter()
             .filter_map(|injection| Some((injection.file()?, injection.secret.clone())));
         Ok(Self {
-            _watch: Watch::start(files.collect())?,
+            _watch: SecretWatcher::start(files.collect())?,
             injections,
             on_other_host: config.on_other_host,
         })
@@ -58,11 +58,11 @@ impl Filter for SecretInject {
 
     fn handle_client_request(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         if exchange.request().method() == "CONNECT" {
-            // Its fields go nowhere.
+            // Its fields are not forwarded.
             return proceed();
         }
         for injection in &self.injections {
-            if !is_asked_for(injection, exchange.request()) {
+            if !has_placeholder(injection, exchange.request()) {
                 continue;
             }
             let destination = Destination {
@@ -72,22 +72,22 @@ impl Filter for SecretInject {
                 method: exchange.request().method(),
             };
             match (injection.permission(destination), self.on_other_host) {
-                (Permission::Granted, _) => inject(injection, exchange)?,
-                (Permission::PlainHttp, _) => {
+                (SendPermission::Granted, _) => inject(injection, exchange)?,
+                (SendPermission::PlainHttp, _) => {
                     return refuse("a secret is not sent over plain HTTP");
                 }
-                (Permission::OtherHost, OnOtherHost::Refuse) => {
+                (SendPermission::OtherHost, OnOtherHost::Refuse) => {
                     return refuse("a secret is not for this host");
                 }
-                (Permission::OtherHost, OnOtherHost::Leave) => {}
+                (SendPermission::OtherHost, OnOtherHost::Leave) => {}
             }
         }
         proceed()
     }
 }
 
-/// Whether the placeholder stands where it would be replaced.
-fn is_asked_for(injection: &Injection, request: Request<'_>) -> bool {
+/// Whether the placeholder is at a position where it would be replaced.
+fn has_placeholder(injection: &Injection, request: Request<'_>) -> bool {
     let in_fields = request
         .fields()
         .any(|(name, value)| injection.covers_field(name) && injection.is_in_value(value));
@@ -105,7 +105,7 @@ fn inject(injection: &Injection, exchange: &mut Exchange<'_, SecretInject>) -> R
     Ok(())
 }
 
-/// The fields in which the placeholder stands, each once.
+/// The fields that contain the placeholder, each once.
 fn names_to_change(injection: &Injection, request: Request<'_>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, value) in request.fields() {
@@ -117,7 +117,7 @@ fn names_to_change(injection: &Injection, request: Request<'_>) -> Vec<String> {
     names
 }
 
-/// Writes all lines of a field anew, in their order.
+/// Rewrites all lines of a field, in their order.
 fn set_lines(
     injection: &Injection,
     exchange: &mut Exchange<'_, SecretInject>,
@@ -134,7 +134,7 @@ fn set_lines(
             _ => exchange.request_mut().append(name, value),
         };
         match edited {
-            // A placeholder in framing or Host is not ours to change, and nothing was.
+            // A placeholder in framing or Host cannot be replaced, and nothing was changed.
             Err(EditError::HostOwned) => return Ok(()),
             other => other?,
         }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_it_is_for_gets_the_secret() {
+    fn the_listed_host_gets_the_secret() {
         let filter = filter("", "leave");
         let run = get("https://api.example/?k={{KEY}}")
             .field("Authorization", "Bearer {{KEY}}")
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_fields_and_the_path_if_asked() {
+    fn replaces_in_named_fields_and_in_the_path_if_enabled() {
         let filter = filter(", fields = ['Authorization'], path = true", "leave");
         let run = get("https://api.example/a?k=%7B%7BKEY%7D%7D")
             .field("authorization", "{{KEY}}")

@@ -1,61 +1,61 @@
-//! Where a placeholder is replaced, and toward whom.
+//! Where a placeholder is replaced, and for which hosts.
 
 use crate::config::SecretConfig;
-use crate::secret::{Secret, Source};
+use crate::secret::{Secret, SecretSource};
 use plugin_api::{canonical_host, is_token};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Shortest placeholder, in bytes: a shorter one would be found where nobody meant it.
+/// The minimum length of a placeholder, in bytes: a shorter one could occur by accident.
 const MIN_PLACEHOLDER_LEN: usize = 4;
 
-/// One secret with its placeholder and its bounds.
+/// A secret with its placeholder and its restrictions.
 #[derive(Debug)]
 pub(crate) struct Injection {
     placeholder: String,
-    /// As a client may have encoded it in a path; equal to the placeholder if nothing in it needs that.
+    /// The placeholder as a client may have encoded it in a path; equal to it if nothing needs encoding.
     encoded_placeholder: String,
-    source: Source,
+    source: SecretSource,
     pub(crate) secret: Secret,
-    /// In their canonical form.
+    /// In canonical form.
     hosts: Vec<String>,
-    /// Lower case; all fields if none.
+    /// In lower case; none: all fields.
     fields: Option<Vec<String>>,
     covers_path: bool,
     may_go_plain: bool,
 }
 
-/// Where a request is going.
+/// The destination of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination<'a> {
-    /// The host that the client asked for.
+    /// The requested host.
     pub(crate) target_host: &'a str,
-    /// The host that the upstream is known to be.
+    /// The host that is proven to be the upstream.
     pub(crate) upstream_host: &'a str,
     pub(crate) scheme: &'a str,
     pub(crate) method: &'a str,
 }
 
-/// Whether the secret may go somewhere.
+/// Whether the secret may be sent to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Permission {
+pub(crate) enum SendPermission {
     Granted,
-    /// It is not for this host.
+    /// The host is not listed.
     OtherHost,
-    /// It would be readable on the way.
+    /// It would be readable on the network path.
     PlainHttp,
 }
 
 impl Injection {
-    /// Checks one secret's table and reads the secret.
+    /// Checks the table of a secret and reads the secret.
     ///
     /// # Errors
     /// The key and what is wrong with it, never the secret.
     pub(crate) fn new(config: SecretConfig) -> Result<Self, String> {
         let placeholder = checked_placeholder(config.placeholder)?;
         let source = match (config.file, config.env) {
-            (Some(file), None) => Source::File(file),
-            (None, Some(env)) => Source::Env(env),
+            (Some(file), None) => SecretSource::File(file),
+            (None, Some(env)) => SecretSource::Env(env),
             _ => return Err("needs either `file` or `env`".to_owned()),
         };
         if config.hosts.is_empty() {
@@ -75,11 +75,11 @@ impl Injection {
         })
     }
 
-    /// The file to look after.
+    /// The file to watch.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         match &self.source {
-            Source::File(path) => Some(path.clone()),
-            Source::Env(_) => None,
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
         }
     }
 
@@ -91,30 +91,32 @@ impl Injection {
         fields.iter().any(|field| field.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the placeholder stands in a field value.
+    /// Whether a field value contains the placeholder.
     pub(crate) fn is_in_value(&self, value: &[u8]) -> bool {
         find(value, self.placeholder.as_bytes()).is_some()
     }
 
-    /// Whether the placeholder stands in path and query, and is replaced there.
+    /// Whether path and query contain the placeholder, and it is replaced there.
     pub(crate) fn is_in_path(&self, path: &str) -> bool {
         self.covers_path && self.first_in_path(path).is_some()
     }
 
     /// Whether the secret may be sent with this request.
-    pub(crate) fn permission(&self, to: Destination<'_>) -> Permission {
+    pub(crate) fn permission(&self, to: Destination<'_>) -> SendPermission {
         let is_named = |host: &str| self.hosts.iter().any(|named| named == host);
         match to.scheme {
-            // An origin answers TRACE with the request it got, for the client to read.
-            _ if to.method == "TRACE" => Permission::OtherHost,
-            _ if !is_named(to.target_host) || !is_named(to.upstream_host) => Permission::OtherHost,
-            "https" => Permission::Granted,
-            _ if self.may_go_plain => Permission::Granted,
-            _ => Permission::PlainHttp,
+            // An origin answers TRACE with the request itself, which the client can read.
+            _ if to.method == "TRACE" => SendPermission::OtherHost,
+            _ if !is_named(to.target_host) || !is_named(to.upstream_host) => {
+                SendPermission::OtherHost
+            }
+            "https" => SendPermission::Granted,
+            _ if self.may_go_plain => SendPermission::Granted,
+            _ => SendPermission::PlainHttp,
         }
     }
 
-    /// `value` with the secret in the place of every placeholder.
+    /// `value` with every placeholder replaced by the secret.
     pub(crate) fn in_value(&self, value: &[u8]) -> Vec<u8> {
         let secret = self.secret.value();
         let mut out = Vec::with_capacity(value.len() + secret.len());
@@ -128,7 +130,7 @@ impl Injection {
         out
     }
 
-    /// Path and query with the secret, percent-encoded, in the place of every placeholder.
+    /// Path and query with every placeholder replaced by the secret, percent-encoded.
     pub(crate) fn in_path(&self, path: &str) -> String {
         let secret = encode(&self.secret.value());
         let mut out = String::with_capacity(path.len() + secret.len());
@@ -142,7 +144,7 @@ impl Injection {
         out
     }
 
-    /// Position and length of the first placeholder, as it is or percent-encoded.
+    /// Position and length of the first placeholder, plain or percent-encoded.
     fn first_in_path(&self, path: &str) -> Option<(usize, usize)> {
         let spellings = [&self.placeholder, &self.encoded_placeholder];
         let found = spellings.into_iter().filter_map(|spelling| {
@@ -194,7 +196,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|part| part == wanted)
 }
 
-/// As `find`; the two digits of a percent-encoded byte may be written small or large.
+/// Like `find`, ignoring the case of the digits of percent-encoded bytes.
 fn find_ignoring_case_of_hex(text: &[u8], wanted: &[u8]) -> Option<usize> {
     let is_same = |part: &[u8]| {
         let mut hex_left = 0;
@@ -213,14 +215,14 @@ fn find_ignoring_case_of_hex(text: &[u8], wanted: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Destination, Injection, Permission};
+    use super::{Destination, Injection, SendPermission};
     use crate::config::SecretConfig;
 
     fn config(placeholder: &str) -> SecretConfig {
         SecretConfig {
             placeholder: placeholder.to_owned(),
             file: None,
-            // Set for every test by cargo.
+            // Cargo sets it for every test.
             env: Some("CARGO_PKG_NAME".to_owned()),
             hosts: vec!["Api.Example.".to_owned(), "::1".to_owned()],
             fields: None,
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn both_the_target_and_the_upstream_must_be_named() {
+    fn both_the_target_and_the_upstream_must_be_listed() {
         let injection = injection();
         let ask = |target_host, upstream_host| {
             injection.permission(Destination {
@@ -282,8 +284,8 @@ mod tests {
                 method: "GET",
             })
         };
-        assert_eq!(ask("api.example", "api.example"), Permission::Granted);
-        assert_eq!(ask("api.example", "::1"), Permission::Granted);
+        assert_eq!(ask("api.example", "api.example"), SendPermission::Granted);
+        assert_eq!(ask("api.example", "::1"), SendPermission::Granted);
         for (target, upstream) in [
             ("api.example", "evil.example"),
             ("evil.example", "api.example"),
@@ -292,7 +294,7 @@ mod tests {
         ] {
             assert_eq!(
                 ask(target, upstream),
-                Permission::OtherHost,
+                SendPermission::OtherHost,
                 "{target} {upstream}"
             );
         }
@@ -309,12 +311,12 @@ mod tests {
                 method,
             })
         };
-        assert_eq!(ask("http", "GET"), Permission::PlainHttp);
-        assert_eq!(ask("https", "TRACE"), Permission::OtherHost);
+        assert_eq!(ask("http", "GET"), SendPermission::PlainHttp);
+        assert_eq!(ask("https", "TRACE"), SendPermission::OtherHost);
     }
 
     #[test]
-    fn refuses_tables_that_cannot_work() {
+    fn refuses_invalid_secret_settings() {
         let refused = |change: fn(&mut SecretConfig)| {
             let mut config = config("{{KEY}}");
             change(&mut config);

@@ -1,7 +1,7 @@
-//! A secret: where it comes from, and how it is kept from being shown.
+//! A secret: its source, and how it is kept from being shown.
 //!
-//! Errors name the place and never the value, and neither does `Debug`. A file is watched by a thread, so that a
-//! hook never touches the disk; what cannot be used leaves the secret as it was.
+//! Errors and `Debug` show the source and never the value. A thread watches the file, so that a hook never accesses the
+//! disk; if the file cannot be used, the previous secret remains.
 
 use plugin_api::{info, warn};
 use std::fmt;
@@ -13,19 +13,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Longest secret, in bytes; what is longer is not a secret but a mistake.
+/// The maximum length of a secret, in bytes; longer content is a mistake.
 const MAX_LEN: u64 = 16 * 1024;
-/// How often files are looked at.
+/// How often files are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a secret is found.
+/// The source of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SecretSource {
     File(PathBuf),
     Env(String),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "file: {}", path.display()),
@@ -34,7 +34,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A secret that may change while it is in use. Cheap to clone, and the same for all clones.
+/// A secret that may change while it is in use. Cheap to clone; all clones share the value.
 #[derive(Clone)]
 pub(crate) struct Secret {
     value: Arc<RwLock<Arc<str>>>,
@@ -45,14 +45,14 @@ impl Secret {
     ///
     /// # Errors
     /// What is wrong with it, without the value.
-    pub(crate) fn read(source: &Source) -> Result<Self, String> {
+    pub(crate) fn read(source: &SecretSource) -> Result<Self, String> {
         let value = read(source).map_err(|reason| format!("{source}: {reason}"))?;
         Ok(Self {
             value: Arc::new(RwLock::new(value.into())),
         })
     }
 
-    /// The secret as it is now.
+    /// The current value.
     pub(crate) fn value(&self) -> Arc<str> {
         Arc::clone(&self.value.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -68,10 +68,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn read(source: &Source) -> Result<String, String> {
+fn read(source: &SecretSource) -> Result<String, String> {
     let text = match source {
-        Source::File(path) => read_file(path)?,
-        Source::Env(name) => match std::env::var(name) {
+        SecretSource::File(path) => read_file(path)?,
+        SecretSource::Env(name) => match std::env::var(name) {
             Ok(text) => text,
             Err(std::env::VarError::NotPresent) => return Err("is not set".to_owned()),
             Err(std::env::VarError::NotUnicode(_)) => return Err("is not text".to_owned()),
@@ -85,11 +85,11 @@ fn read_file(path: &Path) -> Result<String, String> {
     File::open(path)
         .and_then(|file| file.take(MAX_LEN + 1).read_to_end(&mut bytes))
         .map_err(|error| error.to_string())?;
-    // The error would hold the bytes.
+    // The error would contain the bytes.
     String::from_utf8(bytes).map_err(|_| "is not text".to_owned())
 }
 
-/// What may stand in a field value (RFC 9110 §5.5), without the line end that editors leave.
+/// The text, if it is a valid field value (RFC 9110 §5.5), without a final line end, which editors add.
 fn checked(mut text: String) -> Result<String, String> {
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     if text.is_empty() {
@@ -107,17 +107,17 @@ fn checked(mut text: String) -> Result<String, String> {
     Ok(text)
 }
 
-/// Looks after the files of secrets. Ends when dropped.
-pub(crate) struct Watch {
+/// Watches the files of secrets. Ends when dropped.
+pub(crate) struct SecretWatcher {
     /// Dropped first: the thread then ends.
     _stop: Sender<()>,
 }
 
-impl Watch {
-    /// Starts the thread; none if there is no file to look after.
+impl SecretWatcher {
+    /// Starts the thread; none if there is no file to watch.
     ///
     /// # Errors
-    /// The thread cannot be made.
+    /// The thread cannot be started.
     pub(crate) fn start(secrets: Vec<(PathBuf, Secret)>) -> Result<Option<Self>, std::io::Error> {
         if secrets.is_empty() {
             return Ok(None);
@@ -146,7 +146,7 @@ struct WatchedFile {
 impl WatchedFile {
     fn new((path, secret): (PathBuf, Secret)) -> Self {
         Self {
-            // Unknown: a change between the first reading and now is not missed.
+            // Unknown, so that a change since the first reading is not missed.
             seen: None,
             path,
             secret,
@@ -157,7 +157,7 @@ impl WatchedFile {
         let found = fs::metadata(&self.path)
             .and_then(|found| Ok((found.modified()?, found.len())))
             .ok();
-        // Taken away: it may be between two versions, and what was read stays good.
+        // The file is missing, perhaps between two versions; the previous secret remains.
         if found.is_none() || found == self.seen {
             return;
         }
@@ -176,7 +176,7 @@ impl WatchedFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_LEN, Secret, Source, WatchedFile, checked};
+    use super::{MAX_LEN, Secret, SecretSource, WatchedFile, checked};
     use std::fs;
     use std::path::PathBuf;
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_sent_and_never_shows_it() {
+    fn refuses_invalid_secrets_without_showing_them() {
         let long = "x".repeat(MAX_LEN as usize + 1);
         for text in [
             "",
@@ -211,19 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn names_the_place_when_there_is_none() {
-        let missing = Secret::read(&Source::File("/no/such/file".into())).unwrap_err();
+    fn names_the_source_of_a_missing_secret() {
+        let missing = Secret::read(&SecretSource::File("/no/such/file".into())).unwrap_err();
         assert!(missing.starts_with("file: /no/such/file: "), "{missing}");
-        let unset = Secret::read(&Source::Env("NO_SUCH_VARIABLE".to_owned())).unwrap_err();
+        let unset = Secret::read(&SecretSource::Env("NO_SUCH_VARIABLE".to_owned())).unwrap_err();
         assert_eq!(unset, "env: NO_SUCH_VARIABLE: is not set");
     }
 
     #[test]
-    fn a_changed_file_is_read_again_and_a_bad_one_is_not_taken() {
+    fn a_changed_file_is_reloaded_unless_it_is_invalid() {
         let path = scratch("changed", "one\n");
-        let secret = Secret::read(&Source::File(path.clone())).unwrap();
+        let secret = Secret::read(&SecretSource::File(path.clone())).unwrap();
         let mut watched = WatchedFile::new((path.clone(), secret.clone()));
-        // Each of another length: the clock of the file system may be coarse.
+        // Each of another length, because the clock of the file system may be coarse.
         for (content, expected) in [
             ("second", "second"),
             ("", "second"),
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn debug_does_not_show_the_value() {
         let path = scratch("debug", "hush");
-        let secret = Secret::read(&Source::File(path.clone())).unwrap();
+        let secret = Secret::read(&SecretSource::File(path.clone())).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         fs::remove_file(&path).unwrap();
     }

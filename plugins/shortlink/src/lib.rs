@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_hosts_and_tunnels_alone() {
+    fn other_hosts_and_tunnels_are_not_affected() {
         let filter: ShortLink = configured("").unwrap();
         for url in [
             "http://a.example/",

@@ -1,4 +1,4 @@
-//! Which hosts are short links, and where they lead.
+//! Which hosts are short links, and their destinations.
 
 use plugin_api::Error;
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ pub(crate) struct ShortLinks {
 }
 
 impl ShortLinks {
-    /// Links from name to destination, which is a host or the beginning of what follows `http://`.
+    /// Links by name; a destination is a host, or what follows `http://`.
     ///
     /// # Errors
-    /// A name that no short host can equal, a destination that cannot stand in a URL.
+    /// An invalid short name, or a destination that is invalid in a URL.
     pub(crate) fn new(links: HashMap<String, String>) -> Result<Self, Error> {
         for (name, destination) in &links {
             if !is_short(name) {
@@ -30,13 +30,13 @@ impl ShortLinks {
         })
     }
 
-    /// Where `host` leads. The proxy gives hosts in lower case.
+    /// The destination of `host`, which is in lower case.
     pub(crate) fn destination(&self, host: &str) -> Option<&str> {
         self.destinations.get(host).map(String::as_str)
     }
 }
 
-/// Whether `host` is a single word: neither a name with a dot nor an IPv6 address, nor this machine.
+/// Whether `host` is a single word: not a name with a dot, an IPv6 address, or this machine.
 pub(crate) fn is_short(host: &str) -> bool {
     !host.is_empty()
         && !host.contains(['.', ':', '/', ' '])

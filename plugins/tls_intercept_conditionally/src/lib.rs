@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_httpbin_closed_by_either_of_its_names() {
+    fn excludes_httpbin_by_either_of_its_names() {
         for (to, server_name) in [
             ("httpbin.org:443", "httpbin.org"),
             ("httpbin.org:443", ""),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_name_that_is_only_claimed_keeps_nothing_closed() {
+    fn a_claimed_server_name_excludes_nothing() {
         let filter: TlsInterceptConditionally = configured("").unwrap();
         for to in ["192.0.2.1:443", "a.example:443"] {
             let mut run = request("CONNECT", to).run(&filter);
@@ -90,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_tunnels_to_the_configuration() {
+    fn other_tunnels_are_left_to_the_configuration() {
         let decided = decision("", "a.example:443", "a.example");
         assert_eq!(decided, Interception::Default);
     }
 
     #[test]
-    fn keeps_closed_what_is_not_included() {
+    fn tunnels_that_are_not_included_are_excluded() {
         let table = "include = ['*.corp.example', 'httpbin.org']";
         for (host, expected) in [
             ("a.corp.example", Interception::Default),

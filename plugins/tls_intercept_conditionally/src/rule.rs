@@ -1,24 +1,24 @@
-//! Which tunnels stay closed.
+//! Which tunnels are not intercepted.
 //!
-//! A tunnel may have two names: the host it leads to, and the server name that the client asks for in its TLS. Either
-//! may be the telling one, when the other is an address, so a list holds a tunnel if it holds one of them. A server
-//! name that only the client claims counts for `include` alone: there it cannot keep a tunnel closed.
+//! A tunnel may have two names: its host, and the server name in its TLS. If one is an address, the other one may be
+//! listed, so a list matches a tunnel if it contains either. A server name that is only the client's claim counts for
+//! `include` alone, where it cannot prevent interception.
 
 use crate::config::Config;
 use plugin_api::{Error, canonical_host};
 use std::net::IpAddr;
 
-/// What stays closed, by the names of a tunnel.
+/// Decides by the names of a tunnel.
 pub(crate) struct Policy {
     exclude: Vec<Pattern>,
     include: Vec<Pattern>,
 }
 
 impl Policy {
-    /// A policy as configured.
+    /// Parses the settings.
     ///
     /// # Errors
-    /// A pattern that no host can equal, such as one with a port.
+    /// A pattern that no host can match, such as one with a port.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         Ok(Self {
             exclude: patterns("exclude", &config.exclude)?,
@@ -26,8 +26,8 @@ impl Policy {
         })
     }
 
-    /// Whether the tunnel to `host`, in which TLS asks for `server_name`, stays closed. `is_proven`: the server name is
-    /// the upstream's.
+    /// Whether the tunnel to `host`, whose TLS has `server_name`, is not intercepted. `is_proven`: the server name is
+    /// that of the upstream.
     pub(crate) fn keeps_closed(
         &self,
         host: &str,
@@ -52,11 +52,11 @@ fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, Error> {
     texts.iter().map(parse).collect()
 }
 
-/// Hosts in their canonical form.
+/// Hosts in canonical form.
 enum Pattern {
     /// This host.
     Host(String),
-    /// Every host below a domain; begins with the dot.
+    /// All subdomains of a domain; begins with the dot.
     Below(String),
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn either_name_of_a_tunnel_counts() {
+    fn either_name_of_a_tunnel_matches() {
         let policy = policy(&["bank.example"], &["*.corp.example"]).unwrap();
         for (host, server_name, expected) in [
             ("192.0.2.1", Some("bank.example"), true),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_only_claimed_excludes_nothing_and_may_be_included() {
+    fn a_claimed_name_excludes_nothing_but_may_be_included() {
         let excluding = policy(&["bank.example"], &[]).unwrap();
         assert!(!excluding.keeps_closed("192.0.2.1", Some("bank.example"), false));
         let including = policy(&[], &["*.corp.example"]).unwrap();
@@ -133,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn without_lists_nothing_is_kept_closed() {
+    fn without_lists_nothing_is_excluded() {
         let policy = policy(&[], &[]).unwrap();
         assert!(!policy.keeps_closed("a.example", Some("a.example"), true));
     }
 
     #[test]
-    fn refuses_what_no_host_can_equal() {
+    fn refuses_patterns_that_no_host_matches() {
         for pattern in [
             "",
             "*",

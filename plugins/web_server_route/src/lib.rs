@@ -34,10 +34,10 @@ const HTTPS: usize = 1;
 const HELLO: usize = 2;
 const STREAM: usize = 3;
 
-/// Most lines that `/stream-route-example` sends; who asks for more gets 400.
+/// The maximum number of lines that `/stream-route-example` sends; more get 400.
 const MAX_LINES: u32 = 100_000;
 
-/// Most characters of a WebSocket message that are logged.
+/// The maximum number of characters of a WebSocket message that are logged.
 const MAX_LOGGED: usize = 200;
 
 impl WebRoutes for WebServerPlugin {
@@ -80,7 +80,7 @@ impl WebRoutes for WebServerPlugin {
     }
 }
 
-/// Sends its lines as it makes them, however many there are: `send` waits for a client that reads slowly.
+/// Sends its lines as it creates them: `send` waits for a client that reads slowly.
 async fn stream(exchange: &mut WebExchange) -> Result<(), Error> {
     let count = exchange
         .capture("count")
@@ -102,7 +102,7 @@ fn text(status: u16, body: impl Into<Vec<u8>>) -> Reply {
         .body(body)
 }
 
-/// A message on one line of the log, whatever is in it.
+/// A message on one line of the log, whatever it contains.
 fn shown(message: &SocketMessage) -> String {
     let Some(text) = message.text() else {
         return format!("{} bytes", message.data.len());
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_as_many_lines_as_it_is_asked_for() {
+    fn streams_the_requested_number_of_lines() {
         let lines = |count| body("/stream-route-example/x", 3, &[("count", count)]);
         assert_eq!(lines("2"), (200, "line 1\nline 2\n".to_owned()));
         assert_eq!(lines("0"), (200, String::new()));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_back() {
+    fn messages_are_echoed() {
         let sent = [(Text, &b"hello"[..]), (Binary, &b"\0\xff"[..])];
         let run = get("/ws-route-example")
             .route(4)

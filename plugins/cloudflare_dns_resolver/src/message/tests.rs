@@ -1,11 +1,11 @@
-//! Responses built byte by byte: right ones, every beginning of them, and hostile ones.
+//! Responses built byte by byte: valid ones, all of their prefixes, and hostile ones.
 
-use super::{Answer, HEADER_LEN, MessageError, question, read, wire_name};
+use super::{DnsAnswer, HEADER_LEN, MessageError, query, read, wire_name};
 use crate::config::Family;
 use std::net::IpAddr;
 
 const HOST: &str = "www.a.example";
-/// Where a response repeats the name that was asked for.
+/// A pointer to the queried name.
 const TO_QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
 fn name(host: &str) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn soa(ttl: u32, minimum: u32) -> Vec<u8> {
 }
 
 fn response(rcode: u8, answers: &[Vec<u8>], authorities: &[Vec<u8>]) -> Vec<u8> {
-    let mut message = question(HOST, Family::Ipv4).unwrap();
+    let mut message = query(HOST, Family::Ipv4).unwrap();
     (message[2], message[3]) = (0x81, 0x80 | rcode);
     message[7] = answers.len() as u8;
     message[9] = authorities.len() as u8;
@@ -39,29 +39,29 @@ fn response(rcode: u8, answers: &[Vec<u8>], authorities: &[Vec<u8>]) -> Vec<u8> 
     message
 }
 
-fn answer(message: &[u8]) -> Result<Answer, MessageError> {
+fn answer(message: &[u8]) -> Result<DnsAnswer, MessageError> {
     read(message, HOST, Family::Ipv4)
 }
 
-fn addresses(texts: &[&str], ttl: u32) -> Result<Answer, MessageError> {
+fn addresses(texts: &[&str], ttl: u32) -> Result<DnsAnswer, MessageError> {
     let parsed = texts.iter().map(|text| text.parse::<IpAddr>().unwrap());
-    Ok(Answer::Addresses(parsed.collect(), ttl))
+    Ok(DnsAnswer::Addresses(parsed.collect(), ttl))
 }
 
 #[test]
-fn a_question_is_the_one_of_the_standard() {
+fn a_query_is_that_of_the_rfc() {
     // RFC 8484 §4.1.1, without its line breaks.
     let expected = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01";
-    let asked = question("www.Example.com.", Family::Ipv4).unwrap();
+    let asked = query("www.Example.com.", Family::Ipv4).unwrap();
     assert_eq!(asked, expected);
 }
 
 #[test]
-fn names_that_dns_cannot_hold_are_not_asked_for() {
+fn names_that_dns_cannot_express_are_not_queried() {
     let long_label = "a".repeat(64);
     let long_name = vec!["a".repeat(63); 4].join(".");
     for host in ["", ".", "a..b", ".a", &long_label, &long_name] {
-        assert_eq!(question(host, Family::Ipv6), None, "{host}");
+        assert_eq!(query(host, Family::Ipv6), None, "{host}");
     }
     let longest = [
         &*"a".repeat(63),
@@ -71,11 +71,11 @@ fn names_that_dns_cannot_hold_are_not_asked_for() {
     ]
     .join(".");
     assert_eq!(longest.len(), 253);
-    assert!(question(&longest, Family::Ipv6).is_some());
+    assert!(query(&longest, Family::Ipv6).is_some());
 }
 
 #[test]
-fn reads_addresses_and_the_shortest_life() {
+fn parses_addresses_and_the_shortest_lifetime() {
     let records = [
         record(&TO_QUESTION, 1, 300, &[192, 0, 2, 1]),
         record(&name("WWW.A.EXAMPLE"), 1, 60, &[192, 0, 2, 2]),
@@ -88,7 +88,7 @@ fn reads_addresses_and_the_shortest_life() {
 
 #[test]
 fn reads_ipv6() {
-    let mut message = question(HOST, Family::Ipv6).unwrap();
+    let mut message = query(HOST, Family::Ipv6).unwrap();
     (message[2], message[7]) = (0x80, 1);
     let ip: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
     message.extend(record(&TO_QUESTION, 28, 7, &ip.octets()));
@@ -111,7 +111,7 @@ fn follows_aliases_in_any_order() {
 }
 
 #[test]
-fn aliases_in_a_circle_come_to_an_end() {
+fn alias_loops_end() {
     let records = [
         record(&TO_QUESTION, 5, 60, &name("b.example")),
         record(&name("b.example"), 5, 60, &TO_QUESTION),
@@ -121,20 +121,20 @@ fn aliases_in_a_circle_come_to_an_end() {
 }
 
 #[test]
-fn a_denial_lives_as_long_as_its_zone_says() {
+fn a_negative_answer_has_the_lifetime_of_its_zone() {
     for rcode in [0, 3] {
         let denial = |authorities: &[Vec<u8>]| answer(&response(rcode, &[], authorities));
-        assert_eq!(denial(&[soa(600, 30)]), Ok(Answer::Nothing(Some(30))));
-        assert_eq!(denial(&[soa(10, 30)]), Ok(Answer::Nothing(Some(10))));
-        assert_eq!(denial(&[]), Ok(Answer::Nothing(None)));
+        assert_eq!(denial(&[soa(600, 30)]), Ok(DnsAnswer::Nothing(Some(30))));
+        assert_eq!(denial(&[soa(10, 30)]), Ok(DnsAnswer::Nothing(Some(10))));
+        assert_eq!(denial(&[]), Ok(DnsAnswer::Nothing(None)));
     }
     let alias = record(&TO_QUESTION, 5, 60, &name("b.example"));
     let message = response(3, &[alias], &[soa(600, 30)]);
-    assert_eq!(answer(&message), Ok(Answer::Nothing(Some(30))));
+    assert_eq!(answer(&message), Ok(DnsAnswer::Nothing(Some(30))));
 }
 
 #[test]
-fn a_failure_of_the_resolver_is_told_apart_from_a_denial() {
+fn a_resolver_failure_is_not_a_negative_answer() {
     for rcode in [1, 2, 4, 5] {
         let message = response(rcode, &[], &[]);
         assert_eq!(answer(&message), Err(MessageError::Refused(rcode)));
@@ -142,7 +142,7 @@ fn a_failure_of_the_resolver_is_told_apart_from_a_denial() {
 }
 
 #[test]
-fn a_life_beyond_31_bits_is_none() {
+fn a_lifetime_above_31_bits_is_zero() {
     let records = [record(&TO_QUESTION, 1, 0x8000_0000, &[192, 0, 2, 1])];
     assert_eq!(
         answer(&response(0, &records, &[])),
@@ -151,7 +151,7 @@ fn a_life_beyond_31_bits_is_none() {
 }
 
 #[test]
-fn every_beginning_is_refused() {
+fn every_prefix_is_refused() {
     let records = [
         record(&TO_QUESTION, 5, 60, &name("b.example")),
         record(&name("b.example"), 1, 60, &[192, 0, 2, 1]),
@@ -168,7 +168,7 @@ fn every_beginning_is_refused() {
 }
 
 #[test]
-fn no_change_of_a_byte_does_any_harm() {
+fn no_changed_byte_panics() {
     let records = [
         record(&TO_QUESTION, 5, 60, &name("b.example")),
         record(&name("b.example"), 1, 60, &[192, 0, 2, 1]),
@@ -178,14 +178,14 @@ fn no_change_of_a_byte_does_any_harm() {
         for byte in 0..=255 {
             let mut changed = whole.clone();
             changed[at] = byte;
-            // Comes back at all, and with a verdict.
+            // Terminates, and with a result.
             drop(answer(&changed));
         }
     }
 }
 
 #[test]
-fn what_is_no_answer_to_the_question_is_refused() {
+fn responses_to_other_queries_are_refused() {
     let whole = response(0, &[record(&TO_QUESTION, 1, 60, &[192, 0, 2, 1])], &[]);
     let changed = |at: usize, byte: u8| {
         let mut message = whole.clone();
@@ -206,8 +206,8 @@ fn what_is_no_answer_to_the_question_is_refused() {
 }
 
 #[test]
-fn names_that_lead_astray_are_refused() {
-    let here = question(HOST, Family::Ipv4).unwrap().len() as u8;
+fn misleading_names_are_refused() {
+    let here = query(HOST, Family::Ipv4).unwrap().len() as u8;
     let endless = {
         let mut owner = Vec::new();
         for _ in 0..5 {
@@ -233,8 +233,8 @@ fn names_that_lead_astray_are_refused() {
 
 #[test]
 fn a_long_chain_of_pointers_is_refused() {
-    // A record of a type that is passed over holds the chain, each pointer leading to the one before it.
-    let start = question(HOST, Family::Ipv4).unwrap().len() + 12;
+    // A skipped record contains the chain, in which each pointer leads to the previous one.
+    let start = query(HOST, Family::Ipv4).unwrap().len() + 12;
     for (len, expected) in [(126, true), (127, false)] {
         let targets = (0..len).map(|index| match index {
             0 => HEADER_LEN,

@@ -1,28 +1,28 @@
-//! What the system has said lately, so that it is not asked for every exchange.
+//! A cache for answers of the system resolver.
 //!
-//! The answer of a name stays the same while it is known, so that kept connections fit the next exchange.
+//! The answer for a name stays the same while it is cached, so that idle connections fit the next exchange.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Names that are remembered; beyond it what is oldest is forgotten.
+/// The maximum number of cached names; beyond it, the oldest is removed.
 const MAX_NAMES: usize = 4096;
 
-/// Answers of the system, by name.
-pub(crate) struct Known {
-    /// How long an answer holds; zero: not at all.
+/// Answers of the system resolver, by name.
+pub(crate) struct AnswerCache {
+    /// How long an answer is cached; zero: not at all.
     lasts: Duration,
-    names: Mutex<HashMap<String, Answer>>,
+    names: Mutex<HashMap<String, CachedAnswer>>,
 }
 
-struct Answer {
+struct CachedAnswer {
     addresses: Vec<IpAddr>,
     since: Instant,
 }
 
-impl Known {
+impl AnswerCache {
     pub(crate) fn new(lasts: Duration) -> Self {
         Self {
             lasts,
@@ -30,7 +30,7 @@ impl Known {
         }
     }
 
-    /// What the system has said of `name`, if that still holds.
+    /// The cached answer for `name`, if it has not expired.
     pub(crate) fn addresses(&self, name: &str, now: Instant) -> Option<Vec<IpAddr>> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = names.get(name)?;
@@ -38,8 +38,8 @@ impl Known {
         (age < self.lasts).then(|| answer.addresses.clone())
     }
 
-    /// Remembers what the system says of `name`.
-    pub(crate) fn note(&self, name: String, addresses: Vec<IpAddr>, now: Instant) {
+    /// Caches the answer for `name`.
+    pub(crate) fn store(&self, name: String, addresses: Vec<IpAddr>, now: Instant) {
         if self.lasts.is_zero() {
             return;
         }
@@ -56,47 +56,51 @@ impl Known {
             }
         }
         let since = now;
-        names.insert(name, Answer { addresses, since });
+        names.insert(name, CachedAnswer { addresses, since });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Known, MAX_NAMES};
+    use super::{AnswerCache, MAX_NAMES};
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, Instant};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn an_answer_holds_for_its_time() {
-        let known = Known::new(Duration::from_secs(60));
+    fn an_answer_is_cached_for_its_time() {
+        let answer_cache = AnswerCache::new(Duration::from_secs(60));
         let start = Instant::now();
-        known.note("a".to_owned(), vec![HERE], start);
-        let after = |seconds| known.addresses("a", start + Duration::from_secs(seconds));
+        answer_cache.store("a".to_owned(), vec![HERE], start);
+        let after = |seconds| answer_cache.addresses("a", start + Duration::from_secs(seconds));
         assert_eq!(after(59), Some(vec![HERE]));
         assert_eq!(after(60), None);
-        assert_eq!(known.addresses("b", start), None);
+        assert_eq!(answer_cache.addresses("b", start), None);
     }
 
     #[test]
-    fn without_a_time_nothing_is_remembered() {
-        let known = Known::new(Duration::ZERO);
-        known.note("a".to_owned(), vec![HERE], Instant::now());
-        assert_eq!(known.addresses("a", Instant::now()), None);
+    fn without_a_lifetime_nothing_is_cached() {
+        let answer_cache = AnswerCache::new(Duration::ZERO);
+        answer_cache.store("a".to_owned(), vec![HERE], Instant::now());
+        assert_eq!(answer_cache.addresses("a", Instant::now()), None);
     }
 
     #[test]
-    fn the_oldest_gives_way() {
-        let known = Known::new(Duration::from_secs(60_000));
+    fn the_oldest_is_removed() {
+        let answer_cache = AnswerCache::new(Duration::from_secs(60_000));
         let start = Instant::now();
         let at = |number: usize| start + Duration::from_secs(number as u64);
         for number in 0..=MAX_NAMES {
-            known.note(number.to_string(), vec![HERE], at(number));
+            answer_cache.store(number.to_string(), vec![HERE], at(number));
         }
         let now = at(MAX_NAMES);
-        assert_eq!(known.addresses("0", now), None);
-        assert!(known.addresses("1", now).is_some());
-        assert!(known.addresses(&MAX_NAMES.to_string(), now).is_some());
+        assert_eq!(answer_cache.addresses("0", now), None);
+        assert!(answer_cache.addresses("1", now).is_some());
+        assert!(
+            answer_cache
+                .addresses(&MAX_NAMES.to_string(), now)
+                .is_some()
+        );
     }
 }
