@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use crate::support::logins::{Logins, Verdict, log_in, proof, with};
+use crate::support::logins::{LoginResult, Logins, log_in, proof, with};
 use crate::support::tls::{Answer, Ask, Offer, Pki, TlsOrigin};
 use crate::support::{Client, End, Origin, Proxy, get, request, response};
 
@@ -244,8 +244,8 @@ fn secure_origin(pki: &Pki, offer: Offer) -> TlsOrigin {
     origin.serve(move |seen| {
         let authorization = seen.field("authorization");
         match logins.judge(seen.connection, authorization.as_deref()) {
-            Verdict::User(user) => Answer::ok(user),
-            Verdict::Challenge(value) => Answer::status(401).field("WWW-Authenticate", &value),
+            LoginResult::User(user) => Answer::ok(user),
+            LoginResult::Challenge(value) => Answer::status(401).field("WWW-Authenticate", &value),
         }
     })
 }
@@ -295,8 +295,8 @@ fn a_client_of_http2_gets_the_answer_that_ends_its_login() {
     let origin = pki.origin().offering(Offer::Both).serve(move |seen| {
         let authorization = seen.field("authorization");
         match logins.judge(seen.connection, authorization.as_deref()) {
-            Verdict::User(user) => Answer::ok(user).field("Connection", "close"),
-            Verdict::Challenge(value) => Answer::status(401).field("WWW-Authenticate", &value),
+            LoginResult::User(user) => Answer::ok(user).field("Connection", "close"),
+            LoginResult::Challenge(value) => Answer::status(401).field("WWW-Authenticate", &value),
         }
     });
     let proxy = pki.intercepting().start();

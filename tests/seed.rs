@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::{fs, process, thread};
 
 use crate::support::tls::{
-    Answer, Ask as TlsAsk, Form, Identity, Offer, Pipe, Pki, Received, Seen, Shown, TlsOrigin,
-    Trust,
+    Answer, Ask as TlsAsk, Form, Identity, Offer, Pipe, Pki, Received, ReceivedRequest, Shown,
+    TlsOrigin, Trust,
 };
 use crate::support::{
     Message, Origin, Proxy, ProxyCommand, Scratch, contains, plugin_directory, proxy_binary,
@@ -309,7 +309,7 @@ fn httpbin(request: &Message) -> Vec<u8> {
 }
 
 /// The same over TLS, to `/get`.
-fn httpbin_over_tls(request: &Seen) -> Answer {
+fn httpbin_over_tls(request: &ReceivedRequest) -> Answer {
     let fields = request.fields.iter();
     let fields = fields.map(|(name, value)| (&**name, value.clone()));
     let content = repeated(fields, &request.path, "", "");

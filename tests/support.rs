@@ -1,8 +1,8 @@
-//! The vocabulary of the tests: an origin with a script, a proxy, a client that believes nothing.
+//! The vocabulary of the tests: an origin with a script, a proxy, a client that checks everything.
 //!
-//! Promises: everything listens on port 0 of a loopback address, readiness is an event and never a guess, whatever
-//! was started ends with the test, and what a process logged is printed only when its test fails. What is asserted
-//! is the test's own business.
+//! Guarantees: everything listens on port 0 of a loopback address, readiness is an event and never a guess, everything
+//! that was started ends with the test, and the log of a process is printed only when its test fails. Assertions are
+//! the test's own business.
 
 mod background;
 mod binaries;
@@ -32,10 +32,10 @@ pub(crate) use scratch::Scratch;
 pub(crate) use tls_origin::Ca;
 pub(crate) use wire::{Framing, Message, Role, parse, parse_all};
 
-/// Silence for this long where something has to come is a hang.
+/// Silence for this long where something must arrive is a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(10);
 
-/// What an origin answers when a test does not care.
+/// An answer of an origin, for tests that do not care.
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\norigin-ok";
 
 /// A GET in absolute-form for `path` at `origin`, without a body.
@@ -71,14 +71,14 @@ pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     position(haystack, needle).is_some()
 }
 
-/// Where `needle` begins in `haystack`.
+/// The position of `needle` in `haystack`.
 pub(crate) fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack
         .windows(needle.len())
         .position(|window| window == needle)
 }
 
-/// Bytes that differ at every offset, so that lost, doubled and swapped parts show.
+/// Bytes that differ at every offset, so that lost, duplicated and swapped parts show.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)

@@ -61,7 +61,7 @@ fn a_name_leads_where_the_resolver_says() {
 }
 
 #[test]
-fn what_the_resolver_blocks_is_denied() {
+fn names_that_the_resolver_blocks_are_denied() {
     let resolver = resolver(b"\x03bad\x07example", 0);
     let proxy = asking(&resolver).start();
     assert_eq!(get(&proxy, "bad.example", 80).status(), 403);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::cloudflare_dns_resolver::resolver;
 use crate::support::tls::{
-    Answer, Ask, Identity, Offer, Pki, Received, Seen, TlsOrigin, Trust, Version,
+    Answer, Ask, Identity, Offer, Pki, Received, ReceivedRequest, TlsOrigin, Trust, Version,
 };
 use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch};
 
@@ -54,7 +54,7 @@ impl Run {
     fn with(
         scheme: Scheme,
         host: &str,
-        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> Run {
         eprintln!("{scheme:?}");
         let pki = Pki::new();

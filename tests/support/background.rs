@@ -1,7 +1,7 @@
-//! Where the asynchronous parts of these tests run.
+//! The runtime for the asynchronous parts of the tests.
 //!
-//! Connections of HTTP/2 live on between the steps of a test, so they need somebody who drives them. Tests stay
-//! sequential: each step waits here, and a step that does not end within [`HANG`] fails its test.
+//! HTTP/2 connections live on between the steps of a test, so something must drive them. Tests remain sequential: each
+//! step waits here, and a step that does not end within [`HANG`] fails its test.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ pub(crate) fn background() -> &'static Runtime {
     })
 }
 
-/// What `future` comes to; fails the test if `what` does not happen in time.
+/// Runs `future`; fails the test if `what` does not happen in time.
 pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let ended = background().block_on(async { timeout(HANG, future).await });
     ended.unwrap_or_else(|_| panic!("hang: no {what}"))

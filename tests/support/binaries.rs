@@ -1,7 +1,7 @@
 //! The proxy and the plugin libraries under test.
 //!
-//! `PROXY_BIN` and `PLUGIN_DIR` name what is already built. Without them everything is built once per run, with the
-//! profile `fast`, into the target directory this test was built into.
+//! `PROXY_BIN` and `PLUGIN_DIR` name existing builds. Without them, everything is built once per run, with the profile
+//! `fast`, into the target directory of this test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

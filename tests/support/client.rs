@@ -1,7 +1,7 @@
-//! A client that sends bytes as they are and reads responses strictly.
+//! A client that sends bytes unchanged and parses responses strictly.
 //!
-//! Keeps everything received, so that a test can look at the wire as well as at the parsed answer. Waiting for
-//! something that does not come within [`HANG`] fails the test.
+//! It keeps everything received, so that a test can inspect the wire as well as the parsed response. Waiting for
+//! something that does not arrive within [`HANG`] fails the test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,12 +13,12 @@ use socket2::SockRef;
 use super::wire::{Message, Role, parse};
 use super::{HANG, contains, shown};
 
-/// How the other side ended its direction.
+/// How the peer ended its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// In order: everything sent before was received.
     Closed,
-    /// By a reset: what came may be cut off.
+    /// By a reset: received data may be incomplete.
     Reset,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Client {
     received: Vec<u8>,
     taken: usize,
     end: Option<End>,
-    /// The 1xx responses that came before a final one.
+    /// The 1xx responses before the final one.
     pub(crate) interim: Vec<Message>,
 }
 
@@ -51,14 +51,14 @@ impl Client {
         }
     }
 
-    /// Sends bytes; the connection has to take them.
+    /// Sends bytes; the connection must accept them.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream
             .write_all(bytes.as_ref())
             .expect("the proxy takes what is sent");
     }
 
-    /// Sends as much as the connection takes; `false` if the proxy hung up.
+    /// Sends as much as the connection accepts; `false` if the proxy closed it.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
@@ -72,17 +72,17 @@ impl Client {
         }
     }
 
-    /// Ends the sending direction.
+    /// Closes the sending direction.
     pub(crate) fn finish(&mut self) {
         drop(self.stream.shutdown(Shutdown::Write));
     }
 
-    /// Leaves with a reset.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         drop(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
     }
 
-    /// Lets little lie in the kernel that was not read yet; less than two segments of the loopback would stall it.
+    /// Limits unread data in the kernel; less than two segments of the loopback would stall it.
     pub(crate) fn receive_little(&self) {
         SockRef::from(&self.stream)
             .set_recv_buffer_size(128 * 1024)
@@ -123,7 +123,7 @@ impl Client {
         self.response_to("GET")
     }
 
-    /// The next final response to a request with `method`, as far as it came before the connection ended.
+    /// The next final response to a request with `method`, possibly incomplete if the connection ended.
     pub(crate) fn response_to(&mut self, method: &str) -> Message {
         loop {
             let message = self.message(method);
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// Waits until `len` bytes that belong to no response have come, and takes them.
+    /// Waits for `len` bytes that belong to no response, and takes them.
     pub(crate) fn read_exact(&mut self, len: usize) -> Vec<u8> {
         let deadline = Instant::now() + HANG;
         while self.rest().len() < len {
@@ -197,12 +197,12 @@ impl Client {
         }
     }
 
-    /// Reads for as long as `time`; `true` if neither a byte nor the end came.
+    /// Reads for `time`; `true` if neither a byte nor the end arrived.
     pub(crate) fn stays_quiet(&mut self, time: Duration) -> bool {
         self.end.is_none() && !self.fill(Instant::now() + time)
     }
 
-    /// Reads what comes until `deadline`; `true` if bytes or the end came.
+    /// Reads until `deadline`; `true` if bytes or the end arrived.
     pub(crate) fn fill(&mut self, deadline: Instant) -> bool {
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -237,12 +237,12 @@ impl Client {
         &self.received
     }
 
-    /// What was received and belongs to no response that was read.
+    /// The received bytes that belong to no parsed response.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.received[self.taken..]
     }
 
-    /// How the connection ended, if it did.
+    /// How the connection ended, if it has.
     pub(crate) fn end(&self) -> Option<End> {
         self.end
     }

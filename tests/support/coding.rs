@@ -1,4 +1,4 @@
-//! Content codings, by the reference libraries: what the proxy undoes and redoes has to be readable for others.
+//! Content codings, by the reference libraries: others must be able to decode what the proxy encodes, and the reverse.
 
 use std::io::{Read, Write};
 
@@ -14,7 +14,7 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
-    /// Those that the proxy knows.
+    /// The codings that the proxy supports.
     pub(crate) const ALL: [Coding; 4] =
         [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
@@ -28,7 +28,7 @@ impl Coding {
         }
     }
 
-    /// `content`, coded.
+    /// Encodes `content`.
     pub(crate) fn encode(self, content: &[u8]) -> Vec<u8> {
         let mut coded = Vec::new();
         let written = match self {
@@ -59,7 +59,7 @@ impl Coding {
         coded
     }
 
-    /// What `coded` is; `None` if it is not all of it well-formed.
+    /// Decodes `coded`; `None` if it is not completely well-formed.
     pub(crate) fn decode(self, coded: &[u8]) -> Option<Vec<u8>> {
         let mut content = Vec::new();
         let read = match self {

@@ -1,4 +1,4 @@
-//! The lines a process wrote, as they come.
+//! The lines of a process's output.
 //!
 //! A test waits for a line instead of sleeping. Nothing is printed unless the test fails.
 
@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// One output stream of a child process, read to its end in the background.
+/// An output stream of a child process, read to its end in the background.
 #[derive(Clone)]
 pub(crate) struct Log(Arc<(Mutex<Lines>, Condvar)>);
 
@@ -44,7 +44,7 @@ impl Log {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first line that `wanted` accepts; `None` if the stream ends or nothing comes in time.
+    /// The first line that `wanted` accepts; `None` if the stream ends or no such line appears in time.
     pub(crate) fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now() + super::HANG;
         let mut seen = 0;
@@ -67,7 +67,7 @@ impl Log {
         }
     }
 
-    /// Everything, once the stream has ended.
+    /// All lines, once the stream has ended.
     pub(crate) fn wait_for_end(&self) -> String {
         let state = self.lock();
         let waiting = self

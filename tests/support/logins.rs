@@ -1,14 +1,14 @@
-//! Logins that are good for one connection, in three messages, as NTLM and Negotiate have them.
+//! Logins that are valid for one connection, in three messages, like NTLM and Negotiate.
 //!
-//! A client sends `HELLO`, is challenged with a number, and proves with that number who it is. The proof counts only on
-//! the connection that the challenge went over; from then on every request there is its user's.
+//! A client sends `HELLO`, is challenged with a number, and proves its identity with that number. The proof is valid
+//! only on the connection of the challenge; from then on, every request on it belongs to its user.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Client, Message, Origin};
 
-/// What an origin knows of the connections to it.
+/// The state of the connections to an origin.
 pub(crate) struct Logins {
     scheme: &'static str,
     connections: Mutex<HashMap<usize, State>>,
@@ -20,12 +20,12 @@ enum State {
     Known(String),
 }
 
-/// What an origin says to a request.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum LoginResult {
     /// 401 with this value of WWW-Authenticate.
     Challenge(String),
-    /// It is this user's.
+    /// The request belongs to this user.
     User(String),
 }
 
@@ -37,8 +37,8 @@ impl Logins {
         }
     }
 
-    /// What a request with this Authorization comes to.
-    pub(crate) fn judge(&self, connection: usize, authorization: Option<&str>) -> Verdict {
+    /// The result of a request with this Authorization.
+    pub(crate) fn judge(&self, connection: usize, authorization: Option<&str>) -> LoginResult {
         let mut connections = self
             .connections
             .lock()
@@ -51,16 +51,16 @@ impl Logins {
         match (message, state, user) {
             (Some("HELLO"), ..) => {
                 connections.insert(connection, State::Challenged);
-                Verdict::Challenge(format!("{} CHALLENGE-{connection}", self.scheme))
+                LoginResult::Challenge(format!("{} CHALLENGE-{connection}", self.scheme))
             }
             (Some(_), Some(State::Challenged), Some(user)) => {
                 connections.insert(connection, State::Known(user.to_owned()));
-                Verdict::User(user.to_owned())
+                LoginResult::User(user.to_owned())
             }
-            (None, Some(State::Known(user)), _) => Verdict::User(user),
+            (None, Some(State::Known(user)), _) => LoginResult::User(user),
             _ => {
                 connections.remove(&connection);
-                Verdict::Challenge(self.scheme.to_owned())
+                LoginResult::Challenge(self.scheme.to_owned())
             }
         }
     }
@@ -68,15 +68,15 @@ impl Logins {
     /// The response to a request on a connection of an [`Origin`].
     pub(crate) fn answer(&self, connection: usize, request: &Message) -> String {
         match self.judge(connection, request.field("authorization").as_deref()) {
-            Verdict::User(user) => super::response("200 OK", &user),
-            Verdict::Challenge(value) => super::response(
+            LoginResult::User(user) => super::response("200 OK", &user),
+            LoginResult::Challenge(value) => super::response(
                 &format!("401 Unauthorized\r\nWWW-Authenticate: {value}"),
                 "log in",
             ),
         }
     }
 
-    /// An origin whose connections are logged in to.
+    /// An origin that requires a login for each connection.
     pub(crate) fn origin(scheme: &'static str) -> Origin {
         let logins = Logins::new(scheme);
         Origin::serve(move |peer| {
@@ -88,7 +88,7 @@ impl Logins {
     }
 }
 
-/// The credentials that follow a challenge.
+/// The credentials for a challenge.
 pub(crate) fn proof(challenge: &str, user: &str) -> String {
     let (scheme, number) = challenge
         .split_once(" CHALLENGE-")
@@ -106,7 +106,7 @@ pub(crate) fn with(origin: &Origin, credentials: &str) -> String {
     )
 }
 
-/// Logs `client` in at `origin`; what the last response says.
+/// Logs `client` in at `origin`; returns the last response.
 pub(crate) fn log_in(
     client: &mut Client,
     origin: &Origin,

@@ -1,22 +1,22 @@
-//! A name server: 127.0.0.1 for every name, or whatever a test wants to see fail.
+//! A name server that answers 127.0.0.1 for every name, or fails as a test wants.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// How a name server treats every question.
+/// How a name server answers all queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// 127.0.0.1, and no IPv6 address.
     Knows,
-    /// The same, but no answer for IPv6.
+    /// The same, but no response for IPv6.
     KnowsOnlyV4,
     /// This response code, such as 2 for SERVFAIL and 3 for NXDOMAIN (RFC 1035 §4.1.1).
     Code(u8),
     Silent,
 }
 
-/// Answers for as long as the test runs.
+/// A running name server; ends with the test.
 pub(crate) struct NameServer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -50,7 +50,7 @@ impl NameServer {
         self.address
     }
 
-    /// The lines of `proxy.toml` by which a proxy asks here.
+    /// The lines of `proxy.toml` that make a proxy use it.
     pub(crate) fn config(&self) -> String {
         format!("[dns]\nservers = [\"{}\"]", self.address)
     }
@@ -62,7 +62,7 @@ impl NameServer {
             .manner = manner;
     }
 
-    /// Whether it was asked for `name`, and whether it answered or not.
+    /// Whether it was queried for `name`, answered or not.
     pub(crate) fn was_asked(&self, name: &str) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.asked.iter().any(|asked| asked == name)
@@ -92,12 +92,12 @@ fn serve(socket: &UdpSocket, state: &Mutex<State>) {
         if count == 1 {
             message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
         }
-        // A client that is gone needs no answer.
+        // A client that has gone needs no response.
         drop(socket.send_to(&message, client));
     }
 }
 
-/// The name that is asked for, without a final dot, and where the question ends.
+/// The queried name, without a final dot, and the end of the question.
 fn question(message: &[u8]) -> Option<(String, usize)> {
     let (mut labels, mut at) = (Vec::new(), 12);
     loop {

@@ -1,7 +1,7 @@
-//! Tests on a machine of their own: an empty `/etc`, a loopback interface with every port free, and nothing else.
+//! Tests on an isolated machine: an empty `/etc`, a loopback interface with all ports free, and nothing else.
 //!
-//! Such a test runs this executable once more, for itself alone, in user, mount and network namespaces. Where the system
-//! lets nobody make them, the test says so and asserts nothing; its rules have unit tests that need no namespace.
+//! Such a test runs this executable again, for itself alone, in user, mount and network namespaces. If the system does
+//! not allow creating them, the test says so and asserts nothing; its rules have unit tests that need no namespace.
 
 use std::env;
 use std::process::Command;
@@ -9,8 +9,8 @@ use std::process::Command;
 const INSIDE: &str = "PROXY_TEST_NAMESPACE";
 const SETUP: &str = "ip link set lo up && mount -t tmpfs none /etc && exec \"$@\"";
 
-/// Whether the test goes on here. `test` is its name with its module; outside of the namespaces it is run inside, and
-/// this is false.
+/// Whether the test runs inside the namespaces. `test` is its name with its module; outside of them, it is run inside,
+/// and this returns false.
 pub(crate) fn has_own_machine(test: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;

@@ -1,7 +1,7 @@
 //! An origin with a script.
 //!
-//! Each connection runs a closure on a thread of its own and is recorded byte by byte; the closure reads requests
-//! strictly and writes whatever it likes. Everything ends when the origin is dropped.
+//! Each connection runs a closure on its own thread and is recorded byte by byte; the closure parses requests strictly
+//! and writes anything. Everything ends when the origin is dropped.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -32,7 +32,7 @@ struct Shared {
 struct Record {
     received: Vec<u8>,
     has_ended: bool,
-    /// For the end of the test; gone once the script has closed the connection.
+    /// For the end of the test; `None` once the script has closed the connection.
     stream: Option<TcpStream>,
 }
 
@@ -80,7 +80,7 @@ impl Origin {
         })
     }
 
-    /// Answers every request with what `answer` makes of it.
+    /// Answers every request with the result of `answer`.
     pub(crate) fn replying(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Origin {
         Origin::serve(move |peer| {
             while let Some(request) = peer.request() {
@@ -106,17 +106,17 @@ impl Origin {
         })
     }
 
-    /// Host and port as a target or a Host field has them.
+    /// Host and port, as in a target or a Host field.
     pub(crate) fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What came on each connection, in the order of their acceptance; connections without a byte included.
+    /// The bytes of each connection, in the order of their acceptance; connections without a byte included.
     pub(crate) fn connections(&self) -> Vec<Vec<u8>> {
         self.shared
             .lock()
@@ -125,12 +125,12 @@ impl Origin {
             .collect()
     }
 
-    /// Everything that came, connection after connection.
+    /// All received bytes, connection after connection.
     pub(crate) fn received(&self) -> Vec<u8> {
         self.connections().concat()
     }
 
-    /// Every message that began, complete or not, connection after connection.
+    /// All messages that began, complete or not, connection after connection.
     pub(crate) fn messages(&self) -> Vec<Message> {
         self.connections()
             .iter()
@@ -146,14 +146,14 @@ impl Origin {
             .collect()
     }
 
-    /// The only request that came.
+    /// The only request.
     pub(crate) fn only_request(&self) -> Message {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "requests at the origin");
         requests.remove(0)
     }
 
-    /// Waits until `holds` is true of the connections' bytes.
+    /// Waits until `holds` is true for the bytes of the connections.
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&[Vec<u8>]) -> bool) {
         let deadline = Instant::now() + HANG;
         let mut state = self.shared.lock();
@@ -173,14 +173,14 @@ impl Origin {
         }
     }
 
-    /// Waits until `bytes` came on some connection.
+    /// Waits until `bytes` arrived on some connection.
     pub(crate) fn wait_for(&self, bytes: &[u8]) {
         self.wait_until(&super::shown(bytes), |connections| {
             connections.iter().any(|each| contains(each, bytes))
         });
     }
 
-    /// Waits until every connection was ended by the proxy.
+    /// Waits until the proxy has closed every connection.
     pub(crate) fn wait_for_end(&self) {
         self.wait_for_open(0);
     }
@@ -265,7 +265,7 @@ fn accept(
     }
 }
 
-/// One connection of an origin, as its script sees it.
+/// A connection of an origin, for its script.
 pub(crate) struct Peer {
     stream: Option<TcpStream>,
     shared: Arc<Shared>,
@@ -283,7 +283,7 @@ impl Peer {
             stream: Some(stream.try_clone().ok()?),
         };
         let mut connections = shared.lock();
-        // Under the lock: the end of the origin finds every connection that was recorded, and no other is served.
+        // Under the lock, so that the end of the origin finds every recorded connection, and no other is served.
         if shared.is_stopping.load(Ordering::SeqCst) {
             return None;
         }
@@ -297,18 +297,18 @@ impl Peer {
         })
     }
 
-    /// Which connection of the origin this is, from 0.
+    /// The number of the connection, from 0.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// Where the connection comes from.
+    /// The address of the proxy's side.
     pub(crate) fn remote_ip(&self) -> Option<IpAddr> {
         let address = self.stream.as_ref()?.peer_addr().ok()?;
         Some(address.ip())
     }
 
-    /// The next complete request; `None` when no more will come.
+    /// The next complete request; `None` if there are no more.
     pub(crate) fn request(&mut self) -> Option<Message> {
         loop {
             let parsed = parse(&self.received()[self.taken..], Role::Request, false);
@@ -324,7 +324,7 @@ impl Peer {
         }
     }
 
-    /// The head of the next request, its body left alone.
+    /// The head of the next request; its body is not read.
     pub(crate) fn head(&mut self) -> Option<Message> {
         loop {
             let received = self.received();
@@ -340,7 +340,7 @@ impl Peer {
         }
     }
 
-    /// The next `len` bytes, whatever they are; `None` if the connection ended before.
+    /// The next `len` bytes; `None` if the connection ended before.
     pub(crate) fn take(&mut self, len: usize) -> Option<Vec<u8>> {
         while self.received().len() < self.taken + len {
             if !self.read_more() {
@@ -351,7 +351,7 @@ impl Peer {
         Some(self.received()[self.taken - len..self.taken].to_vec())
     }
 
-    /// Waits until `bytes` came; `false` if the connection ended before.
+    /// Waits until `bytes` arrived; `false` if the connection ended before.
     pub(crate) fn wait_for(&mut self, bytes: &[u8]) -> bool {
         while !contains(&self.received(), bytes) {
             if !self.read_more() {
@@ -361,7 +361,7 @@ impl Peer {
         true
     }
 
-    /// Everything that came so far.
+    /// Everything received so far.
     pub(crate) fn received(&self) -> Vec<u8> {
         self.shared.lock()[self.index].received.clone()
     }
@@ -388,7 +388,7 @@ impl Peer {
         while self.read_more() {}
     }
 
-    /// Reads without recording, for bodies that are too large to keep; returns how many bytes came.
+    /// Reads without recording, for bodies that are too large to keep; returns the number of bytes.
     pub(crate) fn discard(&mut self, len: usize) -> usize {
         let mut buffer = [0; 65536];
         let mut left = len;
@@ -402,7 +402,7 @@ impl Peer {
         len - left
     }
 
-    /// Reads on without recording, for bodies that are too large to keep; 0 at the end.
+    /// Continues reading without recording, for bodies that are too large to keep; 0 at the end.
     pub(crate) fn read_unrecorded(&mut self, buffer: &mut [u8]) -> usize {
         let received = self.received();
         let rest = &received[self.taken..];
@@ -415,26 +415,26 @@ impl Peer {
         len
     }
 
-    /// Sends bytes; `false` if the proxy hung up or does not take them.
+    /// Sends bytes; `false` if the proxy closed the connection or does not accept them.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream
             .as_mut()
             .is_some_and(|stream| stream.write_all(bytes.as_ref()).is_ok())
     }
 
-    /// Waits as part of the scenario.
+    /// Waits, as part of the scenario.
     pub(crate) fn pause(&self, milliseconds: u64) {
         thread::sleep(Duration::from_millis(milliseconds));
     }
 
-    /// Ends the sending direction.
+    /// Closes the sending direction.
     pub(crate) fn finish(&mut self) {
         self.stream
             .as_ref()
             .map(|stream| stream.shutdown(Shutdown::Write));
     }
 
-    /// Ends the connection in order: bytes that were not read do not turn the end into a reset.
+    /// Closes the connection in order: unread bytes do not cause a reset.
     pub(crate) fn close(&mut self) {
         self.finish();
         self.stream
@@ -444,7 +444,7 @@ impl Peer {
         self.leave();
     }
 
-    /// Ends the connection with a reset.
+    /// Resets the connection.
     pub(crate) fn reset(&mut self) {
         self.stream
             .as_ref()
@@ -458,7 +458,7 @@ impl Peer {
             .map_or(Ok(0), |stream| stream.read(buffer))
     }
 
-    /// Both handles have to go, or the kernel keeps the connection.
+    /// Both handles must be dropped, or the kernel keeps the connection.
     fn leave(&mut self) {
         let mut connections = self.shared.lock();
         connections[self.index].stream = None;

@@ -1,7 +1,7 @@
 //! The proxy as a process.
 //!
-//! Started on a free port of 127.0.0.1; ready once it says so; killed when dropped. A proxy that ends by itself
-//! fails its test, unless the test waited for that. The log is printed when the test fails.
+//! It is started on a free port of 127.0.0.1, ready once it logs that, and killed when dropped. A proxy that ends by
+//! itself fails its test, unless the test waited for that. The log is printed when the test fails.
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use super::log::Log;
 use super::{Client, HANG, Message, Origin, Scratch, binaries};
 
-/// A command line that is being put together.
+/// A command line under construction.
 pub(crate) struct ProxyCommand {
     command: Command,
     scratch: Scratch,
@@ -55,14 +55,14 @@ impl ProxyCommand {
         self
     }
 
-    /// Adds text to the configuration file that the proxy is given.
+    /// Adds text to the configuration file of the proxy.
     pub(crate) fn config(mut self, toml: &str) -> ProxyCommand {
         self.config.push_str(toml);
         self.config.push('\n');
         self
     }
 
-    /// Loads one plugin of a library: `("zoo", "Upper")`. Repeated calls keep their order.
+    /// Loads a plugin of a library: `("zoo", "Upper")`. Repeated calls keep their order.
     pub(crate) fn plugin(mut self, package: &str, name: &str) -> ProxyCommand {
         let mut spec = binaries::plugin_library(package).into_os_string();
         spec.push(":");
@@ -82,7 +82,7 @@ impl ProxyCommand {
         Proxy::launch(self.command, self.scratch)
     }
 
-    /// Has the configuration checked: `proxy ... check`.
+    /// Checks the configuration: `proxy ... check`.
     pub(crate) fn check(mut self) -> Exit {
         self.complete();
         self.command.arg("check");
@@ -157,17 +157,17 @@ pub(crate) struct Proxy {
     stdout: Log,
     stderr: Log,
     has_ended: bool,
-    /// Holds the configuration file for as long as the process runs.
+    /// Keeps the configuration file while the process runs.
     _scratch: Scratch,
 }
 
 impl Proxy {
-    /// The bare executable: every argument is the test's own.
+    /// The bare executable, without default arguments.
     pub(crate) fn bare() -> ProxyCommand {
         Proxy::at(binaries::proxy_binary())
     }
 
-    /// The same, as a copy of the executable that lies somewhere else.
+    /// The same, as a copy of the executable in another directory.
     pub(crate) fn at(executable: &Path) -> ProxyCommand {
         let mut command = Command::new(executable);
         command
@@ -181,12 +181,12 @@ impl Proxy {
         }
     }
 
-    /// One worker on a free port of 127.0.0.1, plus what the test adds.
+    /// One worker on a free port of 127.0.0.1, plus the arguments of the test.
     pub(crate) fn command() -> ProxyCommand {
         Proxy::bare().local()
     }
 
-    /// A proxy with nothing but defaults.
+    /// A proxy with default settings.
     pub(crate) fn start() -> Proxy {
         Proxy::command().start()
     }
@@ -215,7 +215,7 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -225,12 +225,12 @@ impl Proxy {
         Client::connect(self.address)
     }
 
-    /// One request on a connection of its own, and its final response.
+    /// A request on its own connection, and its final response.
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
         self.client().ask(request)
     }
 
-    /// A GET for `path` at `origin`, on a connection of its own.
+    /// A GET for `path` at `origin`, on its own connection.
     pub(crate) fn get(&self, origin: &Origin, path: &str) -> Message {
         self.ask(super::get(origin, path))
     }
@@ -252,14 +252,14 @@ impl Proxy {
         self.child.id()
     }
 
-    /// The first line of the log that contains `text`, waited for.
+    /// Waits for the first line of the log that contains `text`.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
         self.stdout
             .wait_for(|line| has_text(line, text))
             .unwrap_or_else(|| panic!("no line with {text:?} in the log"))
     }
 
-    /// The first line of the log that `holds` accepts, waited for.
+    /// Waits for the first line of the log that `holds` accepts.
     pub(crate) fn wait_for_line_where(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let line = self.stdout.wait_for(holds);
         line.unwrap_or_else(|| panic!("no line with {what} in the log"))
@@ -289,7 +289,7 @@ impl Proxy {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 
-    /// From here on the process gets no further descriptor; those it has stay.
+    /// From now on, the process gets no further descriptors.
     #[cfg(target_os = "linux")]
     pub(crate) fn forbid_new_files(&self) {
         let none = Rlimit {
@@ -300,7 +300,7 @@ impl Proxy {
             .expect("the proxy is ours to limit");
     }
 
-    /// Waits until at most `count` descriptors are open; returns what is open then.
+    /// Waits until at most `count` descriptors are open; returns their number.
     pub(crate) fn wait_for_open_files(&self, count: usize) -> usize {
         let deadline = Instant::now() + HANG;
         while self.open_files() > count && Instant::now() < deadline {
@@ -335,7 +335,7 @@ impl Proxy {
         Exit::new(status, &self.stdout, &self.stderr)
     }
 
-    /// Whether the process is still there.
+    /// Whether the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -368,7 +368,7 @@ fn logs_of(child: &mut Child) -> (Log, Log) {
     (Log::of(stdout), Log::of(stderr))
 }
 
-/// Whether a line contains `text`. A path that a test asks for may also be part of that of a library, which says nothing.
+/// Whether a line contains `text`. A requested path may also be part of the path of a library, which does not count.
 fn has_text(line: &str, text: &str) -> bool {
     let is_path = text.starts_with('/');
     line.contains(text) && !(is_path && line.contains(" - Loaded plugin "))
@@ -386,7 +386,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(host, port.parse().ok()?))
 }
 
-/// The end of `child`, if it comes in time.
+/// The exit of `child`, if it happens in time.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + HANG;
     while Instant::now() < deadline {

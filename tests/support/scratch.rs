@@ -1,10 +1,10 @@
-//! A directory that ends with its test.
+//! A directory for one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, process};
 
-/// An empty directory of its own for one test; removed when dropped.
+/// An empty directory for one test; removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -21,12 +21,12 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// Where `name` lies in it.
+    /// The path of `name` in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Writes a file and says where it is.
+    /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, content).expect("a scratch file can be written");

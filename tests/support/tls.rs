@@ -1,8 +1,8 @@
 //! TLS and HTTP/2 on both sides of the proxy.
 //!
-//! [`Pki`] makes the certificates of a test, [`TlsOrigin`] is the server behind the proxy, [`ProxyClient`] the client
-//! in front of it. HTTP/2 is spoken by the `h2` crate and, where a peer is to misbehave, by hand in [`RawHttp2`].
-//! Everything is loopback: origins are `localhost` and 127.0.0.1.
+//! [`Pki`] creates the certificates of a test, [`TlsOrigin`] is the server behind the proxy, [`ProxyClient`] the client
+//! in front of it. The `h2` crate implements HTTP/2; [`RawHttp2`] writes frames by hand, for a peer that misbehaves.
+//! Everything is on loopback: origins are `localhost` and 127.0.0.1.
 
 mod answer;
 mod certificate;
@@ -19,7 +19,7 @@ mod stream_io;
 mod trust;
 mod web_socket;
 
-pub(crate) use answer::{Answer, Gate, Seen};
+pub(crate) use answer::{Answer, Gate, ReceivedRequest};
 pub(crate) use certificate::Shown;
 pub(crate) use client::{ProxyClient, Way};
 pub(crate) use echo_origin::EchoOrigin;
@@ -31,17 +31,17 @@ pub(crate) use session::{Ask, Form, Received, Session};
 pub(crate) use trust::{Trust, client_hello};
 pub(crate) use web_socket::{Opcode, WebSocket};
 
-/// Name and value of fields, in order.
+/// Names and values of fields, in order.
 pub(crate) type Fields = Vec<(String, String)>;
 
-/// What is offered by ALPN, and by a server, what it chooses from.
+/// The protocols that a client offers by ALPN, or among which a server chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
     Http1,
     Http2,
     /// HTTP/2 is preferred.
     Both,
-    /// No ALPN at all.
+    /// No ALPN.
     Nothing,
     /// These names.
     Names(&'static [&'static str]),

@@ -1,7 +1,7 @@
 //! An origin that speaks TLS, and the CA that signs its certificate.
 //!
-//! Answers every request with the same bytes and keeps what it was asked. A client that does not trust it is no
-//! failure of its own: the test sees that no request came.
+//! It answers every request with the same bytes and records the requests. A client that does not trust it is not an
+//! error: the test sees that no request arrived.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ pub(crate) struct Ca {
 }
 
 impl Ca {
-    /// One that nobody trusts yet.
+    /// A new CA, which nobody trusts yet.
     pub(crate) fn named(name: &str) -> Ca {
         let mut params = CertificateParams::new([]).expect("no name is no bad name");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -98,7 +98,7 @@ impl TlsOrigin {
         self.address.port()
     }
 
-    /// What it was asked.
+    /// The received requests.
     pub(crate) fn requests(&self) -> Vec<Message> {
         lock(&self.requests).clone()
     }

@@ -1,7 +1,7 @@
-//! Messages as a strict recipient reads them.
+//! Messages as a strict recipient parses them.
 //!
-//! Written apart from the proxy's own parser, so that both can be wrong only independently. It accepts what
-//! RFC 9112 lets a sender generate and calls everything else a fault; it never repairs. It holds whole messages in
+//! Written independently of the proxy's parser, so that an error in one does not hide in the other. It accepts what RFC
+//! 9112 allows a sender to generate and calls everything else a fault; it never repairs. It keeps whole messages in
 //! memory, which a test may do and a proxy may not.
 
 /// Which side of an exchange the bytes come from.
@@ -9,7 +9,7 @@
 pub(crate) enum Role<'a> {
     /// What a client sent.
     Request,
-    /// What answers a request with this method.
+    /// The response to a request with this method.
     Response(&'a str),
 }
 
@@ -32,14 +32,14 @@ pub(crate) struct Message {
     pub(crate) start: String,
     /// Name and value of each field line, in order and spelling.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
-    /// The content received so far, chunked coding removed.
+    /// The content received so far, without chunked coding.
     pub(crate) body: Vec<u8>,
     /// The trailer section.
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     pub(crate) framing: Framing,
-    /// Whether the body ended where its framing says.
+    /// Whether the body ended according to its framing.
     pub(crate) complete: bool,
-    /// The first thing a sender must not generate.
+    /// The first violation of the sender.
     pub(crate) fault: Option<String>,
     /// Bytes of the input that belong to this message.
     pub(crate) len: usize,
@@ -99,13 +99,13 @@ impl Message {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Whole and without fault.
+    /// Complete and without fault.
     pub(crate) fn is_sound(&self) -> bool {
         self.complete && self.fault.is_none()
     }
 }
 
-/// The first message of `bytes`; `None` while its head is not complete. `ended`: no more bytes will come.
+/// The first message of `bytes`; `None` while its head is incomplete. `ended`: no more bytes will arrive.
 pub(crate) fn parse(bytes: &[u8], role: Role<'_>, ended: bool) -> Option<Message> {
     let head_len = super::position(bytes, b"\r\n\r\n")?;
     let mut message = parse_head(&bytes[..head_len], role);
@@ -115,7 +115,7 @@ pub(crate) fn parse(bytes: &[u8], role: Role<'_>, ended: bool) -> Option<Message
     Some(message)
 }
 
-/// Messages one after the other, the last one possibly incomplete, and the bytes after them that are none.
+/// Consecutive messages, the last one possibly incomplete, and the remaining bytes.
 pub(crate) fn parse_all(
     mut bytes: &[u8],
     methods: &[&str],
@@ -226,7 +226,7 @@ fn start_line_is_sound(start: &str, role: Role<'_>) -> bool {
     }
 }
 
-/// Fills in framing, body, trailers and completeness; returns how many bytes of `rest` belong to the body.
+/// Sets framing, body, trailers and completeness; returns the number of bytes of `rest` in the body.
 fn read_body(message: &mut Message, role: Role<'_>, rest: &[u8], ended: bool) -> usize {
     let coding = message.all("transfer-encoding");
     let length = message.all("content-length");

@@ -135,7 +135,7 @@ fn reads_the_field() {
 }
 
 #[test]
-fn what_is_encoded_decodes_to_the_same() {
+fn encoding_and_decoding_round_trip() {
     let mut random = Random(0x5eed);
     for len in [0, 1, 2, 500, 64 * 1024, 3 * 1024 * 1024] {
         let content = random.text(len);
@@ -177,7 +177,7 @@ fn decodes_what_other_programs_encode_at_every_split() {
 }
 
 #[test]
-fn content_of_no_bytes_is_complete() {
+fn empty_content_is_complete() {
     for coding in ALL {
         assert_eq!(decode(coding, []), (vec![], Ok(())));
         assert_eq!(decode(coding, [&b""[..], b""]), (vec![], Ok(())));
@@ -185,7 +185,7 @@ fn content_of_no_bytes_is_complete() {
 }
 
 #[test]
-fn content_that_was_cut_off_is_never_complete() {
+fn truncated_content_is_never_complete() {
     let own = ALL.map(|coding| (coding, encode(coding, [&Random(7).text(3000)[..]])));
     let own = own.iter().map(|(coding, coded)| (*coding, &coded[..]));
     for (coding, coded) in FOREIGN.into_iter().chain(own) {
@@ -208,7 +208,7 @@ fn several_members_or_frames_may_only_end_between_them() {
 }
 
 #[test]
-fn what_follows_the_end_is_dropped() {
+fn bytes_after_the_end_are_dropped() {
     for (coding, coded) in FOREIGN {
         for stray in [&b"\0"[..], b"\0\0\0\0", b"stray", b"\x1fstray", b"\n"] {
             let both = [coded, stray].concat();
@@ -223,7 +223,7 @@ fn what_follows_the_end_is_dropped() {
 }
 
 #[test]
-fn what_claims_to_follow_the_end_has_to_be_right() {
+fn further_members_must_be_valid() {
     for (coding, coded, stray, expected) in [
         (
             Coding::Gzip,
@@ -252,7 +252,7 @@ fn what_claims_to_follow_the_end_has_to_be_right() {
 }
 
 #[test]
-fn refuses_what_is_not_the_coding() {
+fn refuses_invalid_content() {
     // A frame of one byte with a window of 16 MiB; the window of the second one is 8 MiB.
     const ZSTD_LARGE_WINDOW: &[u8] = b"\x28\xb5\x2f\xfd\0\x70\x09\0\0a";
     const ZSTD_LARGEST_WINDOW: &[u8] = b"\x28\xb5\x2f\xfd\0\x68\x09\0\0a";
@@ -363,7 +363,7 @@ fn a_gibibyte_in_members_is_a_bomb_before_it_is_decoded() {
 }
 
 #[test]
-fn the_first_mebibyte_may_expand_as_it_likes() {
+fn the_first_mebibyte_may_expand_without_limit() {
     let zeros = vec![0; 1024 * 1024];
     for coding in ALL {
         let coded = encode(coding, [&zeros[..]]);
@@ -391,7 +391,7 @@ fn a_failed_sink_ends_decoding() {
 }
 
 #[test]
-fn what_was_flushed_can_be_decoded() {
+fn flushed_content_can_be_decoded() {
     let mut random = Random(0xf1);
     for coding in ALL {
         let mut encoder = Encoder::new(coding);

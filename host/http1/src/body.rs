@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_so_many_bytes_and_no_more() {
+    fn a_length_consumes_exactly_its_bytes() {
         let mut decoder = BodyDecoder::new(BodyFraming::Length(5));
         assert_eq!(decoder.decode(b""), step(0, 0..0, false));
         assert_eq!(decoder.decode(b"abc"), step(3, 0..3, false));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_decodes_to_the_same() {
+    fn encoding_and_decoding_round_trip() {
         let mut out = Vec::new();
         for content in [&b"hello"[..], &[b'x'; 300]] {
             BodyEncoder::Chunked.begin_chunk(&mut out, content.len());

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_the_grammar() {
+    fn refuses_grammar_violations() {
         for (body, expected) in [
             ("\r\n", ChunkSizeInvalid),
             (" 5\r\n", ChunkSizeInvalid),
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trailers_that_may_travel_are_kept() {
+    fn only_forwardable_trailers_are_kept() {
         let stay = [
             "Content-Length",
             "transfer-encoding",

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_tells_whether_a_handshake_has_begun() {
+    fn a_challenge_shows_whether_a_handshake_has_begun() {
         use ConnectionChallenge::{Begun, Offered};
         for (fields, expected) in [
             ("WWW-Authenticate: NTLM\r\n", Some(Offered)),

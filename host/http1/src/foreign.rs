@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_is_known_by_its_first_bytes() {
+    fn a_protocol_is_recognised_by_its_first_bytes() {
         for (received, expected) in [
             (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
             (b"\x80\x2e\x01\x03\x01", "TLS"),

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_alone_is_no_transfer_coding_of_a_response() {
+    fn identity_alone_counts_as_no_transfer_coding_in_a_response() {
         for (fields, expected) in [
             ("Transfer-Encoding: Identity \r\n", Ok(UntilClose)),
             (
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_may_have_no_body_is_empty_but_its_fields_must_be_right() {
+    fn a_response_without_body_still_needs_valid_framing_fields() {
         for (status, method) in [(100, "GET"), (204, "GET"), (304, "GET"), (200, "HEAD")] {
             for (fields, said) in FIELDS {
                 let head = response(&format!("HTTP/1.1 {status} x\r\n{fields}\r\n"));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn http_1_0_knows_no_transfer_coding() {
+    fn http_1_0_has_no_transfer_coding() {
         let fields = "Transfer-Encoding: chunked\r\n";
         let head = request(&format!("POST http://a/ HTTP/1.0\r\n{fields}\r\n"));
         assert_eq!(request_framing(&head), Err(TransferCodingInHttp10));

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_a_bad_head_seems_to_ask_for() {
+    fn extracts_the_request_of_a_malformed_head() {
         for (received, method, authority, path) in [
             (
                 "GET http://A.example/p HTTP/9.9\r\n\r\n",
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_bounded_part() {
+    fn keeps_a_limited_part() {
         let long = "a".repeat(20_000);
         let (_, authority, path) = seen(&format!("GET http://a.example/{long} HTTP/1.1\r\n"));
         assert_eq!(

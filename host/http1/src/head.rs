@@ -82,7 +82,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_prefix_of_a_head_is_a_head() {
+    fn a_prefix_of_a_head_is_incomplete() {
         let whole = b"POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
         for len in 0..whole.len() {
             assert_eq!(parse_request(&whole[..len]).err(), Some(Incomplete));
@@ -115,7 +115,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_version_can_be_given_by_the_connection() {
+    fn the_connection_can_set_the_version() {
         let mut head = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         head.set_version(Version::Http2);
         assert_eq!(head.version().as_str(), "2.0");
@@ -125,7 +125,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn edits_stand_beside_what_was_received() {
+    fn edits_keep_the_received_text() {
         let mut head = request("GET http://a/old HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n");
         head.set_path(b"/new?q").unwrap();
         head.fields_mut().set("x", b"longer than before").unwrap();

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_request_says_what_was_understood() {
+    fn a_forwarded_request_equals_what_was_parsed() {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for round in 0..40_000 {
             let text = random.mutated(REQUESTS[round % REQUESTS.len()]);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_response_says_what_was_understood() {
+    fn a_forwarded_response_equals_what_was_parsed() {
         let mut random = Random(0x2545_f491_4f6c_dd1d);
         for round in 0..40_000 {
             let text = random.mutated(RESPONSES[round % RESPONSES.len()]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_is_the_same_in_whatever_pieces_it_comes() {
+    fn a_chunked_body_is_the_same_in_any_split() {
         let mut random = Random(0x1234_5678_9abc_def1);
         for _ in 0..40_000 {
             let body = random.mutated(BODY);

@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_end_at_whatever_byte_the_buffer_was_cut() {
+    fn finds_the_end_at_any_split() {
         for (kind, start, head) in [
             (Request, 0, &b"GET / HTTP/1.1\r\nA: b\r\n\r\n"[..]),
             (Request, 4, b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"),

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_may_repair_is_always_repaired() {
+    fn repairs_that_the_rfc_allows_are_always_made() {
         for (text, expected) in [
             (
                 "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\td  \r\n\r\n",
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_repaired_where_the_operator_says_so() {
+    fn more_is_repaired_if_configured() {
         for (text, expected) in [
             ("HTTP/1.1 200 OK\nA: b\n\n", "200 OK|A: b"),
             ("HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", "200 OK|A: b|C: d"),
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_a_doubt_is_never_repaired() {
+    fn ambiguity_is_never_repaired() {
         for text in [
             "HTTP/1.1 200 O\0K\r\n\r\n",
             "HTTP/1.1 200 O\rK\r\n\r\n",
@@ -420,7 +420,7 @@ mod tests {
 
     /// With quadratic cost, this would not end.
     #[test]
-    fn a_long_head_costs_what_its_length_does() {
+    fn repair_takes_linear_time() {
         let name = "n".repeat(1_000_000);
         let folded = " x\r\n".repeat(500_000);
         let text = format!("HTTP/1.1 200 OK\r\n{name}: a\r\n{folded}\r\n");
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repaired_head_says_the_same_when_it_is_read_again() {
+    fn repairing_twice_changes_nothing() {
         const HEADS: [&str; 4] = [
             "HTTP/1.1 200 OK\nA: b\n c\nContent-Length: 5\n\n",
             "HTTP/1.2  404 x\r\n junk\r\nA : b\r\n\tc\r\nTransfer-Encoding: chunked\r\n\r\n",

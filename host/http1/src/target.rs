@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_four_forms_apart() {
+    fn parses_the_four_forms() {
         use TargetForm::*;
         let (http, https) = (Some(Scheme::Http), Some(Scheme::Https));
         for (method, target, expected) in [
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_the_spelling_that_plugins_compare_by() {
+    fn a_host_is_in_its_canonical_form() {
         for host in [
             "a",
             "A.Example.",
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_begins_with_a_slash_and_stays_one_target() {
+    fn a_path_begins_with_a_slash_and_remains_one_target() {
         assert_eq!(check_path("/a?b//\u{e9}".as_bytes()), Ok(()));
         assert_eq!(check_path(b"/a\xffb"), Err(ByteInvalid));
         assert_eq!(check_path(b""), Err(PathInvalid));

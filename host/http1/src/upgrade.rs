@@ -85,7 +85,7 @@ mod tests {
     use crate::head::tests::{request, response};
 
     #[test]
-    fn no_upgrade_without_all_it_needs() {
+    fn an_upgrade_needs_all_of_its_parts() {
         for head in [
             "GET http://a/ HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
             "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_is_told_from_other_protocols() {
+    fn a_websocket_is_distinguished_from_other_protocols() {
         let asks = |protocols: &str| {
             let fields = format!("Host: o\r\nConnection: upgrade\r\nUpgrade: {protocols}");
             requests_websocket(&request(&format!(

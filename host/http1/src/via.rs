@@ -46,7 +46,7 @@ mod tests {
     use crate::head::tests::request;
 
     #[test]
-    fn a_request_that_was_here_before_is_known_by_via() {
+    fn a_looping_request_is_recognised_by_via() {
         let head = |fields: &str| {
             request(&format!(
                 "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n{fields}\r\n"

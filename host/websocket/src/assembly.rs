@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_protocol_is_refused_behind_what_does_not() {
+    fn messages_before_a_violation_are_returned() {
         let rows: &[(&[Vec<u8>], FrameError)] = &[
             (&[frame(FIN, b"x")], FrameError::Continuation),
             (&[frame(0, b"x")], FrameError::Continuation),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_a_meaning_behind_a_fault() {
+    fn every_call_after_an_error_fails() {
         for fault in [&b"\x81\x04\xf4\x80\x80\xff"[..], b"\x81\x80", b"\x80\x00"] {
             let mut assembly = Assembly::new(Sender::Server, 1000);
             let expected = assembly.next(&mut &fault[..]);

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_read_by_the_table_of_the_rfc() {
+    fn heads_are_parsed_by_the_table_of_the_rfc() {
         let rows: &[(&[u8], Outcome)] = &[
             (b"\x81\x00", head(Opcode::Text, true, 0)),
             (b"\x01\x05", head(Opcode::Text, false, 5)),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_tells_what_it_can() {
+    fn violations_are_detected_at_the_first_byte() {
         for first in 0..=u8::MAX {
             let (fin, opcode) = (first & FIN != 0, first & OPCODE);
             let expected = match opcode {
@@ -373,14 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn clients_have_to_mask() {
+    fn clients_must_mask() {
         assert_eq!(read(Sender::Client, b"\x81\x05"), Err(FrameError::Unmasked));
         let masked = FrameHead::whole(Opcode::Text, Some(*b"mask"), 5);
         assert_eq!(read(Sender::Client, b"\x81\x85mask"), Ok(Some(masked)));
     }
 
     #[test]
-    fn what_is_written_is_what_is_read_at_every_split() {
+    fn written_heads_parse_to_the_same_at_every_split() {
         for len in [0, 1, 125, 126, 127, 65535, 65536, 1 << 40] {
             for mask in [None, Some(*b"\x00\x81\xfe\x7f")] {
                 let expected = FrameHead::whole(Opcode::Binary, mask, len);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_goes_on_where_it_stopped() {
+    fn a_mask_continues_where_it_stopped() {
         let plain: Vec<u8> = (0..100).collect();
         let mask = *b"\x37\xfa\x21\x3d";
         let expected: Vec<u8> = plain
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bits_and_masks_are_shown_where_either_end_may_send() {
+    fn reserved_bits_and_masks_are_returned_for_either_side() {
         for first in 0..8 {
             let bits = [4, 2, 1].map(|bit| first & bit != 0);
             for mask in [None, Some(*b"mask")] {
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_behind_an_error_is_another_head() {
+    fn a_reader_can_continue_after_an_error() {
         let mut reader = HeadReader::of(Sender::Server);
         for _ in 0..100 {
             assert_eq!(reader.read(&mut &b"\x81\x85"[..]), Err(FrameError::Masked));

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_say_what_their_kind_may() {
+    fn messages_are_checked_by_kind() {
         let rows: &[(MessageKind, &[u8], Result<(), FrameError>)] = &[
             (MessageKind::Binary, &[0xff; 1000], Ok(())),
             (MessageKind::Text, "ä".as_bytes(), Ok(())),

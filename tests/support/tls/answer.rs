@@ -1,4 +1,4 @@
-//! What an origin saw, and what it answers.
+//! The requests that an origin received, and its answers.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::Semaphore;
 
 use super::{Fields, Version, values};
 
-/// One request as an origin saw it.
+/// A request, as an origin received it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    /// The connection it came on, from 0.
+pub(crate) struct ReceivedRequest {
+    /// The number of its connection, from 0.
     pub(crate) connection: usize,
     pub(crate) version: Version,
     pub(crate) method: String,
@@ -25,15 +25,15 @@ pub(crate) struct Seen {
     pub(crate) fields: Fields,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Fields,
-    /// Whether the body came to its end.
+    /// Whether the body is complete.
     pub(crate) is_complete: bool,
-    /// The name that was asked for in the handshake.
+    /// The server name in the handshake.
     pub(crate) server_name: Option<String>,
     /// The end certificate of the client.
     pub(crate) client_certificate: Option<Vec<u8>>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// The first value of the field called `name`.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         self.all(name).into_iter().next()
@@ -50,28 +50,28 @@ impl Seen {
     }
 }
 
-/// Holds answers back until it is opened.
+/// Delays answers until it is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<Semaphore>);
 
 impl Gate {
-    /// Closed for now.
+    /// A closed gate.
     pub(crate) fn closed() -> Gate {
         Gate(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets everybody through from now on.
+    /// Lets everything through from now on.
     pub(crate) fn open(&self) {
         self.0.close();
     }
 
     pub(super) async fn passed(&self) {
-        // Closed is what ends the waiting.
+        // Closing the semaphore ends the wait.
         drop(self.0.acquire().await);
     }
 }
 
-/// What an origin sends back.
+/// An answer of an origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(super) status: u16,
@@ -86,24 +86,24 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     None,
-    /// Of a length that is stated.
+    /// With a stated length.
     Whole(Vec<u8>),
-    /// Of a length that is not.
+    /// Without a stated length.
     Parts(Vec<Vec<u8>>),
-    /// The request's body and trailers, with HTTP/2 as they come.
+    /// The request's body and trailers, with HTTP/2 as they arrive.
     Echo,
-    /// Frames are sent back with the same content.
+    /// A WebSocket that echoes frames.
     WebSocket,
     /// A reset stream instead of a response; HTTP/2 only.
     Reset(Reason),
-    /// The same once the request has been read to its end.
+    /// The same, after the request has been read to its end.
     ResetBehind(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Proper,
-    /// A reset stream, a cut connection.
+    /// A reset stream or a cut connection.
     Broken,
 }
 
@@ -129,7 +129,7 @@ impl Answer {
         }
     }
 
-    /// 200 with content of a length that is not stated.
+    /// 200 with content without a stated length.
     pub(crate) fn parts(parts: Vec<Vec<u8>>) -> Answer {
         Answer {
             content: Content::Parts(parts),
@@ -145,7 +145,7 @@ impl Answer {
         }
     }
 
-    /// Agrees to a WebSocket and sends every message back.
+    /// Accepts a WebSocket and echoes every message.
     pub(crate) fn web_socket() -> Answer {
         Answer {
             content: Content::WebSocket,
@@ -161,7 +161,7 @@ impl Answer {
         }
     }
 
-    /// As [`reset`](Self::reset), once the request has been read to its end.
+    /// Like [`reset`](Self::reset), after the request has been read to its end.
     pub(crate) fn reset_behind(reason: Reason) -> Answer {
         Answer {
             content: Content::ResetBehind(reason),
@@ -175,7 +175,7 @@ impl Answer {
         self
     }
 
-    /// Adds a field behind the content.
+    /// Adds a trailer.
     pub(crate) fn trailer(mut self, name: &str, value: &str) -> Answer {
         self.trailers.push((name.into(), value.into()));
         self
@@ -188,13 +188,13 @@ impl Answer {
         self
     }
 
-    /// Waits for `gate` before anything is sent.
+    /// Waits for `gate` before sending anything.
     pub(crate) fn behind(mut self, gate: &Gate) -> Answer {
         self.gate = Some(gate.clone());
         self
     }
 
-    /// Breaks off behind the content.
+    /// Breaks off after the content.
     pub(crate) fn broken(mut self) -> Answer {
         self.ending = Ending::Broken;
         self

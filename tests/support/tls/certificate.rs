@@ -1,4 +1,4 @@
-//! A certificate as a peer was shown it, read by an implementation that is not the proxy's.
+//! A certificate as a peer received it, parsed by another implementation than the proxy's.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,19 +10,19 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// What an end certificate says.
+/// The contents of an end certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The names it is for, IP addresses as text.
+    /// Its names; IP addresses as text.
     pub(crate) names: Vec<String>,
-    /// Which of them are IP addresses.
+    /// Its IP addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Subject and issuer, as bytes: names are compared as they are encoded.
+    /// Subject and issuer, as bytes: names are compared in their encoding.
     pub(crate) subject: Vec<u8>,
     pub(crate) issuer: Vec<u8>,
-    /// From its first to its last second.
+    /// The validity, from its first to its last second.
     pub(crate) lifetime: Duration,
-    /// The serial number as it is encoded.
+    /// The encoded serial number.
     pub(crate) serial: Vec<u8>,
     /// Whether it may sign others.
     pub(crate) is_ca: bool,

@@ -1,4 +1,4 @@
-//! A client of the proxy: in clear text, over TLS, or on streams of HTTP/2, and through it to origins.
+//! A client of the proxy: over plain HTTP, TLS or HTTP/2 streams, and through it to origins.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use tokio::net::TcpStream;
 use super::{Ask, Form, Offer, Pipe, Pki, Received, Session, Trust, Version};
 use crate::support::background::within;
 
-/// How the client reaches the proxy.
+/// How the client connects to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// HTTP/1.1 in clear text.
+    /// HTTP/1.1 without TLS.
     Clear,
     /// HTTP/1.1 over TLS.
     Tls,
@@ -18,7 +18,7 @@ pub(crate) enum Way {
     Http2,
 }
 
-/// Who connects to a proxy, again and again.
+/// Creates connections to a proxy.
 #[derive(Clone, Copy)]
 pub(crate) struct ProxyClient<'a> {
     pki: &'a Pki,
@@ -39,19 +39,19 @@ impl<'a> ProxyClient<'a> {
         }
     }
 
-    /// Reaches the proxy in another way.
+    /// Connects to the proxy in another way.
     pub(crate) fn over(mut self, way: Way) -> Self {
         self.way = way;
         self
     }
 
-    /// Believes somebody else inside of tunnels.
+    /// Trusts another CA inside tunnels.
     pub(crate) fn trusting(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
-    /// Offers something else inside of tunnels.
+    /// Offers other protocols inside tunnels.
     pub(crate) fn offering(mut self, offer: Offer) -> Self {
         self.offer = offer;
         self
@@ -75,7 +75,7 @@ impl<'a> ProxyClient<'a> {
         pipe
     }
 
-    /// A connection to the proxy over TLS with another offer; what the handshake failed for.
+    /// A connection to the proxy over TLS with another offer; the error if the handshake failed.
     pub(crate) fn try_pipe(&self, offer: Offer) -> Result<Pipe, String> {
         clear(self.proxy).secure(self.pki, "127.0.0.1", offer, Trust::Proxy)
     }
@@ -85,7 +85,7 @@ impl<'a> ProxyClient<'a> {
         self.pipe().session(Form::Proxy)
     }
 
-    /// A tunnel to `authority`; what came instead.
+    /// A tunnel to `authority`; the response if it was refused.
     pub(crate) fn connect(&self, authority: &str) -> Result<Pipe, Box<Received>> {
         self.session().connect(authority)
     }
@@ -97,7 +97,7 @@ impl<'a> ProxyClient<'a> {
         tunnel.unwrap_or_else(|answer| panic!("no tunnel: {answer:?}"))
     }
 
-    /// TLS inside of a tunnel to `authority`; what the handshake failed for.
+    /// TLS inside a tunnel to `authority`; the error if the handshake failed.
     #[track_caller]
     pub(crate) fn try_secure(&self, authority: &str) -> Result<Pipe, String> {
         let (host, _) = authority.rsplit_once(':').expect("an authority has a port");
@@ -105,7 +105,7 @@ impl<'a> ProxyClient<'a> {
         tunnel.secure(self.pki, host, self.offer, self.trust)
     }
 
-    /// HTTP inside of TLS inside of a tunnel to `authority`.
+    /// HTTP over TLS inside a tunnel to `authority`.
     #[track_caller]
     pub(crate) fn https(&self, authority: &str) -> Session {
         let pipe = self.try_secure(authority);
@@ -113,14 +113,14 @@ impl<'a> ProxyClient<'a> {
         pipe.session(Form::Origin("https"))
     }
 
-    /// One GET on a connection of its own.
+    /// A GET on its own connection.
     #[track_caller]
     pub(crate) fn get(&self, authority: &str, path: &str) -> Received {
         self.https(authority).ask(Ask::get(authority, path))
     }
 }
 
-/// A connection in clear text.
+/// A connection without TLS.
 fn clear(address: SocketAddr) -> Pipe {
     let stream = within("a connection", TcpStream::connect(address));
     let stream = stream.expect("the proxy accepts");

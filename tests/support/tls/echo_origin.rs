@@ -1,4 +1,4 @@
-//! A server that speaks TLS and anything but HTTP inside: it greets, if it has a greeting, and sends back what comes.
+//! A server that speaks TLS without HTTP inside: it sends a greeting, if it has one, and echoes everything.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,10 +15,10 @@ pub(crate) struct EchoOrigin {
     connections: Arc<Mutex<Vec<Connection>>>,
 }
 
-/// A connection whose handshake was made.
+/// A connection after its handshake.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connection {
-    /// What ALPN came to.
+    /// The negotiated protocol.
     pub(crate) protocol: Option<Vec<u8>>,
     pub(crate) received: Vec<u8>,
 }
@@ -48,17 +48,17 @@ impl EchoOrigin {
         format!("localhost:{}", self.address.port())
     }
 
-    /// The same with the address.
+    /// The same with the IP address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Everybody who has made a handshake, in order.
+    /// All connections with a completed handshake, in order.
     pub(crate) fn connections(&self) -> Vec<Connection> {
         lock(&self.connections).clone()
     }
 
-    /// Everything that has come, on whatever connection.
+    /// Everything received, on all connections.
     pub(crate) fn received(&self) -> Vec<u8> {
         let connections = self.connections();
         connections

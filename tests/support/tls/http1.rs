@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::answer::{Answer, Content, Ending, Seen};
+use super::answer::{Answer, Content, Ending, ReceivedRequest};
 use super::origin::{ClientSide, Shared};
 use super::stream_io::Io;
 use super::{Fields, Version, web_socket};
@@ -39,7 +39,7 @@ pub(super) async fn serve(mut io: Io, shared: &Shared, client: &ClientSide) {
     drop(io.shutdown().await);
 }
 
-/// The next complete request; `None` when no more will come.
+/// The next complete request; `None` if there are no more.
 async fn request(io: &mut Io, received: &mut Vec<u8>) -> Option<Message> {
     let mut is_invited = false;
     loop {
@@ -60,7 +60,7 @@ async fn request(io: &mut Io, received: &mut Vec<u8>) -> Option<Message> {
         let mut buffer = [0; 65536];
         let len = io.read(&mut buffer).await.ok().filter(|&len| len > 0)?;
         received.extend_from_slice(&buffer[..len]);
-        // TLS, say, that somebody tries with an origin in clear text.
+        // TLS, for example, with an origin without TLS.
         if !received[0].is_ascii_graphic() {
             drop(
                 io.write_all(b"HTTP/1.1 400 Answer\r\nContent-Length: 0\r\n\r\n")
@@ -71,8 +71,8 @@ async fn request(io: &mut Io, received: &mut Vec<u8>) -> Option<Message> {
     }
 }
 
-fn seen(request: &Message, client: &ClientSide) -> Seen {
-    Seen {
+fn seen(request: &Message, client: &ClientSide) -> ReceivedRequest {
+    ReceivedRequest {
         connection: client.connection,
         version: Version::Http1,
         method: request.method().to_owned(),

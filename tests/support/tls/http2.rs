@@ -7,12 +7,12 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 
-use super::answer::{Answer, Content, Ending, Seen};
+use super::answer::{Answer, Content, Ending, ReceivedRequest};
 use super::origin::{ClientSide, Shared};
 use super::stream_io::{Io, StreamIo, send_all};
 use super::{Fields, Version, web_socket};
 
-/// What an origin allows its clients.
+/// The limits of an origin for its clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) max_concurrent_streams: u32,
@@ -41,7 +41,7 @@ pub(super) async fn serve(io: Io, shared: &Arc<Shared>, client: &ClientSide) {
     while let Some(Ok((request, respond))) = connection.accept().await {
         let (shared, client) = (shared.clone(), client.clone());
         tokio::spawn(async move {
-            // A stream that breaks is seen by its client and by nobody else.
+            // Only its client sees a broken stream.
             drop(stream(request, respond, &shared, &client).await);
         });
     }
@@ -96,7 +96,7 @@ async fn stream(
             respond.send_reset(*reason);
         }
         _ => {
-            // What asks for a tunnel does not end by itself.
+            // A CONNECT does not end by itself.
             let (received, trailers) = match method == Method::CONNECT {
                 true => Default::default(),
                 false => read(&mut body).await?,
@@ -157,9 +157,9 @@ pub(super) async fn read(body: &mut RecvStream) -> Result<(Vec<u8>, Fields), h2:
     Ok((received, fields_of(&trailers)))
 }
 
-fn seen(head: &http::request::Parts, client: &ClientSide) -> Seen {
+fn seen(head: &http::request::Parts, client: &ClientSide) -> ReceivedRequest {
     let path = head.uri.path_and_query();
-    Seen {
+    ReceivedRequest {
         connection: client.connection,
         version: Version::Http2,
         method: head.method.to_string(),

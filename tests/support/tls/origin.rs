@@ -1,4 +1,4 @@
-//! A server that speaks TLS, HTTP/1.1 and HTTP/2, and remembers what it saw.
+//! A server for TLS, HTTP/1.1 and HTTP/2, which records its requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,34 +10,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::{Answer, Seen};
+use super::answer::{Answer, ReceivedRequest};
 use super::pki::ServerSide;
 use super::stream_io::Io;
 use super::{EchoOrigin, Identity, Offer, Pipe, Pki, RawHttp2, Version, http1, http2};
 use crate::support::background::{background, within};
 use crate::support::{HANG, shown};
 
-/// An origin that is being put together.
-pub(crate) struct Plan<'a> {
+/// Builds an origin.
+pub(crate) struct OriginBuilder<'a> {
     pki: &'a Pki,
     side: ServerSide,
     settings: http2::Settings,
 }
 
-impl Plan<'_> {
-    /// What it chooses from by ALPN.
+impl OriginBuilder<'_> {
+    /// The protocols among which it chooses by ALPN.
     pub(crate) fn offering(mut self, offer: Offer) -> Self {
         self.side.offer = offer;
         self
     }
 
-    /// What it shows.
+    /// Its certificate.
     pub(crate) fn identity(mut self, identity: Identity) -> Self {
         self.side.identity = identity;
         self
     }
 
-    /// Asks clients for a certificate, and serves them without one.
+    /// Requests client certificates, but does not require them.
     pub(crate) fn asking_for_certificate(mut self) -> Self {
         self.side.asks_for_certificate = true;
         self
@@ -50,13 +50,13 @@ impl Plan<'_> {
         self
     }
 
-    /// Streams that a connection may have at once.
+    /// The number of concurrent streams on a connection.
     pub(crate) fn with_streams(mut self, count: u32) -> Self {
         self.settings.max_concurrent_streams = count;
         self
     }
 
-    /// Does without extended CONNECT.
+    /// Does not support extended CONNECT.
     pub(crate) fn without_extended_connect(mut self) -> Self {
         self.settings.extends_connect = false;
         self
@@ -67,35 +67,36 @@ impl Plan<'_> {
         self.serve(move |_| answer.clone())
     }
 
-    /// What `answer` makes of each request. It sees the head; the body is read before the answer is sent.
+    /// Answers each request with the result of `answer`, which gets the head; the body is read before the answer is
+    /// sent.
     pub(crate) fn serve(
         self,
-        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> TlsOrigin {
         let config = self.pki.server_config(&self.side);
         TlsOrigin::start(Some(config), self.settings, Arc::new(answer), None)
     }
 
-    /// Frames by hand over HTTP/2 alone: `script` gets the number of each connection, which ends with it.
+    /// Frames by hand, over HTTP/2 only: `script` gets the number of each connection, which ends with it.
     pub(crate) fn serve_raw(
         mut self,
         script: impl Fn(usize, &mut RawHttp2) + Send + Sync + 'static,
     ) -> TlsOrigin {
         self.side.offer = Offer::Http2;
         let config = self.pki.server_config(&self.side);
-        let handler = Arc::new(|_: &Seen| Answer::status(500));
+        let handler = Arc::new(|_: &ReceivedRequest| Answer::status(500));
         TlsOrigin::start(Some(config), self.settings, handler, Some(Arc::new(script)))
     }
 
-    /// No HTTP: a greeting, if it is not empty, and then whatever comes, sent back.
+    /// No HTTP: a greeting, if it is not empty, then an echo.
     pub(crate) fn echoing(self, greeting: &'static str) -> EchoOrigin {
         EchoOrigin::start(self.pki.server_config(&self.side), greeting)
     }
 
-    /// The same without TLS, for what is HTTP inside of a tunnel anyway.
+    /// The same without TLS, for plain HTTP inside a tunnel.
     pub(crate) fn serve_clear(
         self,
-        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> TlsOrigin {
         TlsOrigin::start(None, self.settings, Arc::new(answer), None)
     }
@@ -108,10 +109,10 @@ pub(crate) struct TlsOrigin {
     acceptor: JoinHandle<()>,
 }
 
-pub(super) type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>;
 type Script = Arc<dyn Fn(usize, &mut RawHttp2) + Send + Sync>;
 
-/// What all connections of an origin share.
+/// Shared by all connections of an origin.
 pub(super) struct Shared {
     pub(super) handler: Handler,
     pub(super) settings: http2::Settings,
@@ -122,7 +123,7 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct State {
-    requests: Vec<Seen>,
+    requests: Vec<ReceivedRequest>,
     connections: Vec<Connection>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -130,19 +131,19 @@ struct State {
 /// A connection of an origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connection {
-    /// The name that was asked for.
+    /// The requested server name.
     pub(crate) server_name: Option<String>,
-    /// What ALPN came to.
+    /// The negotiated protocol.
     pub(crate) protocol: Option<String>,
-    /// What ended the handshake, if it did not succeed.
+    /// The error of the handshake, if it failed.
     pub(crate) fault: Option<String>,
     pub(crate) is_over: bool,
 }
 
 impl TlsOrigin {
-    pub(super) fn plan(pki: &Pki) -> Plan<'_> {
+    pub(super) fn plan(pki: &Pki) -> OriginBuilder<'_> {
         const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
-        Plan {
+        OriginBuilder {
             pki,
             side: ServerSide {
                 identity: Identity::Good,
@@ -180,41 +181,41 @@ impl TlsOrigin {
         }
     }
 
-    /// `localhost` and the port, as a target or a Host field has them.
+    /// `localhost` and the port, as in a target or a Host field.
     pub(crate) fn authority(&self) -> String {
         format!("localhost:{}", self.address.port())
     }
 
-    /// The same with the address.
+    /// The same with the IP address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The complete requests.
-    pub(crate) fn requests(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         let state = self.shared.lock();
         let complete = state.requests.iter().filter(|seen| seen.is_complete);
         complete.cloned().collect()
     }
 
-    /// The only request that came, complete or not.
-    pub(crate) fn only_request(&self) -> Seen {
+    /// The only request, complete or not.
+    pub(crate) fn only_request(&self) -> ReceivedRequest {
         let mut requests = self.shared.lock().requests.clone();
         assert_eq!(requests.len(), 1, "requests at the origin");
         requests.remove(0)
     }
 
-    /// Everybody who connected, in order.
+    /// All connections, in order.
     pub(crate) fn connections(&self) -> Vec<Connection> {
         self.shared.lock().connections.clone()
     }
 
-    /// Waits until `count` requests have come, complete or not.
+    /// Waits until `count` requests have arrived, complete or not.
     pub(crate) fn wait_for_requests(&self, count: usize) {
         self.wait_until("requests", |state| state.requests.len() >= count);
     }
 
-    /// Asserts that no request came.
+    /// Asserts that no request arrived.
     pub(crate) fn assert_unasked(&self) {
         let requests = self.shared.lock().requests.clone();
         assert!(
@@ -254,8 +255,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a request; returns where.
-    pub(super) fn record(&self, seen: Seen) -> usize {
+    /// Records a request; returns its index.
+    pub(super) fn record(&self, seen: ReceivedRequest) -> usize {
         let mut state = self.lock();
         state.requests.push(seen);
         self.changed.notify_all();
@@ -282,7 +283,7 @@ impl Shared {
     }
 }
 
-/// What a connection knows of its client.
+/// The client of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientSide {
     pub(super) connection: usize,

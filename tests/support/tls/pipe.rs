@@ -1,4 +1,4 @@
-//! A connection of a client, with nothing, TLS or HTTP/2 below: bytes in, bytes out, and what its handshake showed.
+//! A client connection, plain, over TLS or on HTTP/2: bytes in, bytes out, and the results of its handshake.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use super::{Form, Offer, Pki, RawHttp2, Session, Shown, Trust, Version, trust};
 use crate::support::background::within;
 use crate::support::{End, contains, shown};
 
-/// One connection, read and written step by step.
+/// A connection, read and written step by step.
 pub(crate) struct Pipe {
     pub(super) io: Io,
-    /// The client's own address, by which the proxy's log names it.
+    /// The client's own address, which appears in the proxy's log.
     pub(crate) local: SocketAddr,
-    /// What came and was not asked for yet.
+    /// Received bytes that have not been taken yet.
     received: Vec<u8>,
     end: Option<End>,
-    /// What ALPN came to in the innermost TLS.
+    /// The protocol negotiated in the innermost TLS.
     pub(crate) protocol: Option<Vec<u8>>,
-    /// The certificates that the innermost TLS was shown, the end certificate first.
+    /// The certificates received in the innermost TLS, the end certificate first.
     pub(crate) chain: Vec<Vec<u8>>,
 }
 
@@ -43,7 +43,7 @@ impl Pipe {
         }
     }
 
-    /// Sends bytes; `false` if nobody takes them any more.
+    /// Sends bytes; `false` if the peer accepts no more.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         within("room to send", async {
@@ -51,7 +51,7 @@ impl Pipe {
         })
     }
 
-    /// Ends the sending direction.
+    /// Closes the sending direction.
     pub(crate) fn finish(&mut self) {
         drop(within("the end to be sent", self.io.shutdown()));
     }
@@ -69,7 +69,7 @@ impl Pipe {
         self.received.drain(..len).collect()
     }
 
-    /// Waits until `wanted` came, and takes everything up to its end.
+    /// Waits until `wanted` arrived, and takes everything up to its end.
     pub(crate) fn read_until(&mut self, wanted: &[u8]) -> Vec<u8> {
         while !contains(&self.received, wanted) {
             assert!(
@@ -91,7 +91,7 @@ impl Pipe {
         (std::mem::take(&mut self.received), end)
     }
 
-    /// TLS on top, as a client of `host` that trusts `trust`; what the handshake failed for.
+    /// Adds TLS, as a client of `host` that trusts `trust`; the error if the handshake failed.
     pub(crate) fn secure(
         self,
         pki: &Pki,
@@ -128,17 +128,17 @@ impl Pipe {
         })
     }
 
-    /// The same connection, which sends every byte by itself.
+    /// The same connection, sending every byte separately.
     pub(crate) fn dribbling(self) -> Pipe {
         Pipe::new(Box::new(Dribble(self.io)), self.local)
     }
 
-    /// The end certificate that was shown.
+    /// The received end certificate.
     pub(crate) fn certificate(&self) -> Shown {
         Shown::of(&self.chain[0])
     }
 
-    /// The version that ALPN came to.
+    /// The negotiated version.
     pub(crate) fn version(&self) -> Version {
         match self.protocol.as_deref() {
             Some(b"h2") => Version::Http2,
@@ -146,12 +146,12 @@ impl Pipe {
         }
     }
 
-    /// HTTP on top, in the version that ALPN came to.
+    /// Adds HTTP, in the negotiated version.
     pub(crate) fn session(self, form: Form) -> Session {
         Session::on(self, form)
     }
 
-    /// Frames of HTTP/2 on top, by hand.
+    /// Adds HTTP/2 frames by hand.
     pub(crate) fn raw_http2(self) -> RawHttp2 {
         RawHttp2::on(self)
     }
@@ -183,7 +183,7 @@ impl Pipe {
     }
 }
 
-/// Sends every byte by itself.
+/// Sends every byte separately.
 struct Dribble(Io);
 
 impl AsyncRead for Dribble {

@@ -1,4 +1,4 @@
-//! The certificates of one test: whom the proxy trusts, whom its clients trust, and whom nobody does.
+//! The certificates of a test: those that the proxy trusts, those that its clients trust, and others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,22 +23,22 @@ use crate::support::{Proxy, ProxyCommand, Scratch};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
-/// CAs and the files that the proxy is given of them.
+/// CAs, and their files for the proxy.
 pub(crate) struct Pki {
     /// Signs origins; `--ca-file`.
     origins: Ca,
-    /// Signs what the proxy shows, minted or on its listener.
+    /// Signs the certificates of the proxy, for intercepted hosts and its listener.
     proxy: Ca,
-    /// Signs the certificates that clients, the proxy among them, show to servers.
+    /// Signs client certificates, the proxy's among them.
     clients: Ca,
-    /// Nobody trusts it.
+    /// Not trusted.
     stranger: Ca,
-    /// What signs itself by X.509 version 1.
+    /// A self-signed certificate of X.509 version 1.
     version_1: OnceLock<(CertificateDer<'static>, KeyPair)>,
     scratch: Scratch,
 }
 
-/// What an origin says who it is.
+/// The certificate of an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// `localhost`, 127.0.0.1 and ::1.
@@ -49,15 +49,15 @@ pub(crate) enum Identity {
     NotYetValid,
     /// `wrong.example`.
     WrongHost,
-    /// The names of a good one, signed by itself.
+    /// The names of a valid one, self-signed.
     SelfSigned,
-    /// The names of a good one, signed by a CA that nobody knows.
+    /// The names of a valid one, signed by an unknown CA.
     Untrusted,
-    /// `localhost` in the common name, signed by itself, by X.509 version 1.
+    /// `localhost` in the common name, self-signed, X.509 version 1.
     Version1,
-    /// The names of a good one, signed by itself, with a critical extension that nobody knows.
+    /// The names of a valid one, self-signed, with an unknown critical extension.
     UnknownExtension,
-    /// Good, for these names.
+    /// Valid, for these names.
     Named(Vec<String>),
 }
 
@@ -72,7 +72,7 @@ impl Identity {
     ];
 }
 
-/// What a server shows and asks for.
+/// The certificate of a server, and the client certificates it requests.
 pub(super) struct ServerSide {
     pub(super) identity: Identity,
     pub(super) offer: Offer,
@@ -81,7 +81,7 @@ pub(super) struct ServerSide {
 }
 
 impl Pki {
-    /// CAs that nobody has seen before.
+    /// New CAs.
     pub(crate) fn new() -> Pki {
         Pki {
             origins: ca("Origins' CA"),
@@ -93,24 +93,24 @@ impl Pki {
         }
     }
 
-    /// A proxy that trusts good origins, and relays TLS unseen.
+    /// A proxy that trusts valid origins, and relays TLS.
     pub(crate) fn relaying(&self) -> ProxyCommand {
         let file = self.scratch.write("origins.pem", self.origins.pem());
         Proxy::command().args([OsString::from("--ca-file"), file.into()])
     }
 
-    /// A proxy that trusts good origins and looks into the TLS of its clients.
+    /// A proxy that trusts valid origins and intercepts TLS.
     pub(crate) fn intercepting(&self) -> ProxyCommand {
         self.relaying().args(self.interception())
     }
 
-    /// The arguments that turn interception on.
+    /// The arguments that enable interception.
     pub(crate) fn interception(&self) -> Vec<OsString> {
         let directory = self.certificate_directory();
         let certificate = self.scratch.write("ca-cert.pem", self.proxy.pem());
         let key = self.key_file("ca-key.pem", self.proxy.key());
         let signing_key = self.scratch.path("ca-signing-key.pem");
-        // A proxy that is started again finds the key of the certificates that it has kept.
+        // A restarted proxy finds the key of its stored certificates.
         if !signing_key.exists() {
             self.key_file("ca-signing-key.pem", &new_key());
         }
@@ -126,12 +126,12 @@ impl Pki {
         ]
     }
 
-    /// Where the proxy keeps what it has minted.
+    /// The directory for certificates of intercepted hosts.
     pub(crate) fn certificate_directory(&self) -> PathBuf {
         self.scratch.path("certificates")
     }
 
-    /// The arguments that make the proxy's listener speak TLS, with a certificate made now.
+    /// The arguments that enable TLS on the proxy's listener, with a new certificate.
     pub(crate) fn listener(&self) -> Vec<OsString> {
         let (certificate, key) = self.listener_files();
         vec![
@@ -142,7 +142,7 @@ impl Pki {
         ]
     }
 
-    /// Certificate and key of the listener, made anew in the same files by every call.
+    /// Certificate and key of the listener, created anew in the same files by every call.
     pub(crate) fn listener_files(&self) -> (PathBuf, PathBuf) {
         self.listener_files_of(&Identity::Good)
     }
@@ -154,7 +154,7 @@ impl Pki {
         (self.scratch.write("https-cert.pem", pem(&leaf)), key)
     }
 
-    /// A certificate that the proxy may show to origins which ask for one, and its key.
+    /// A client certificate of the proxy, and its key.
     pub(crate) fn client_files(&self) -> (PathBuf, PathBuf) {
         let names = Identity::Named(vec!["the-proxy.example".into()]);
         let (leaf, key) = signed(&names, &self.clients);
@@ -173,17 +173,17 @@ impl Pki {
         self.version_1.get_or_init(version_1)
     }
 
-    /// A key that belongs to nothing.
+    /// A key without a certificate.
     pub(crate) fn other_key_file(&self) -> PathBuf {
         self.key_file("other-key.pem", &new_key())
     }
 
-    /// A file that ends with the test.
+    /// A directory that is removed with the test.
     pub(crate) fn scratch(&self) -> &Scratch {
         &self.scratch
     }
 
-    /// The CA that the proxy signs with.
+    /// The certificate of the proxy's CA.
     pub(crate) fn proxy_certificate(&self) -> Vec<u8> {
         self.proxy.der().to_vec()
     }
@@ -193,8 +193,8 @@ impl Pki {
         ProxyClient::new(self, proxy.address())
     }
 
-    /// A good origin with HTTP/2 and HTTP/1.1, to be changed before it is started.
-    pub(crate) fn origin(&self) -> super::origin::Plan<'_> {
+    /// A valid origin with HTTP/2 and HTTP/1.1, to be configured before it is started.
+    pub(crate) fn origin(&self) -> super::origin::OriginBuilder<'_> {
         TlsOrigin::plan(self)
     }
 
@@ -234,7 +234,7 @@ impl Pki {
         } else {
             builder.with_no_client_auth()
         };
-        // rustls reads nothing of it then, so that it may be of any version.
+        // rustls does not parse it then, so it may be of any version.
         let key = any_supported_type(&private(&key)).expect("a key that can sign");
         let shown = SingleCertAndKey::from(CertifiedKey::new(vec![leaf], key));
         let mut config = builder.with_cert_resolver(Arc::new(shown));
@@ -285,7 +285,7 @@ fn unknown_extension() -> (CertificateDer<'static>, KeyPair) {
     (leaf.der().clone(), key)
 }
 
-/// As `openssl x509 -req` makes it if it is not told of extensions: without a version, which is the first.
+/// As made by `openssl x509 -req` without extensions: without a version, which means version 1.
 fn version_1() -> (CertificateDer<'static>, KeyPair) {
     let key = new_key();
     let algorithm = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
@@ -354,7 +354,7 @@ fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
         .expect("rcgen writes keys that rustls reads")
 }
 
-/// A certificate as PEM has it (RFC 7468).
+/// A certificate in PEM (RFC 7468).
 fn pem(der: &[u8]) -> String {
     let lines: Vec<String> = super::web_socket::base64(der)
         .as_bytes()

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: frames as a peer sends them that keeps to no rule.
+//! HTTP/2 by hand: frames of a peer that ignores the rules.
 
 use super::Pipe;
 use crate::support::End;
@@ -35,7 +35,7 @@ impl Frame {
         }
     }
 
-    /// The frame on the wire.
+    /// The encoded frame.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let len = u32::try_from(self.payload.len()).expect("a short payload");
         let mut bytes = len.to_be_bytes()[1..].to_vec();
@@ -56,7 +56,7 @@ impl Frame {
     }
 }
 
-/// A client, or an origin, that sends what it likes.
+/// A client or an origin that sends arbitrary frames.
 pub(crate) struct RawHttp2 {
     pipe: Pipe,
 }
@@ -71,7 +71,7 @@ impl RawHttp2 {
         RawHttp2 { pipe }
     }
 
-    /// As an origin: takes the preface, and sends empty settings.
+    /// As an origin: reads the preface, and sends empty settings.
     pub(super) fn serving(mut pipe: Pipe) -> RawHttp2 {
         pipe.read_exact(RawHttp2::PREFACE.len());
         pipe.send(Frame::new(Frame::SETTINGS, 0, 0, []).encode());
@@ -84,7 +84,7 @@ impl RawHttp2 {
         head.map(|head| head.stream)
     }
 
-    /// Sends frames in one piece; `false` if the peer takes nothing any more.
+    /// Sends frames in one piece; `false` if the peer accepts no more.
     pub(crate) fn send(&mut self, frames: &[Frame]) -> bool {
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
         self.pipe.send(bytes)
@@ -109,7 +109,7 @@ impl RawHttp2 {
         Some(Frame::new(bytes[3], bytes[4], stream, &bytes[9..]))
     }
 
-    /// The first frame that is `wanted`; `None` if the connection ends before.
+    /// The first frame that `wanted` accepts; `None` if the connection ends before.
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.receive()?;
@@ -119,7 +119,7 @@ impl RawHttp2 {
         }
     }
 
-    /// Reads to the end of the connection; the error code of its GOAWAY, if one came.
+    /// Reads to the end of the connection; returns the error code of its GOAWAY, if one arrived.
     pub(crate) fn wait_for_end(&mut self) -> Option<u32> {
         let mut code = None;
         while let Some(frame) = self.receive() {
@@ -132,7 +132,7 @@ impl RawHttp2 {
     }
 }
 
-/// A field section without compression: every field a literal that is not indexed (RFC 7541 §6.2.2).
+/// A field section without compression: literals without indexing only (RFC 7541 §6.2.2).
 pub(crate) fn literal(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut section = Vec::new();
     for (name, value) in fields {

@@ -20,16 +20,16 @@ use super::{Fields, Pipe, Shown, Version, WebSocket, values, web_socket};
 use crate::support::background::{background, within};
 use crate::support::{End, Message, Role, parse};
 
-/// How a request names where it goes.
+/// The form of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// To an origin, or inside of a tunnel to one; the scheme is what HTTP/2 says.
+    /// For an origin, or inside a tunnel to one; with the scheme for HTTP/2.
     Origin(&'static str),
-    /// To a proxy: the whole URL, or all of it in HTTP/2's pseudo-fields.
+    /// For a proxy: the whole URL, or all pseudo-fields of HTTP/2.
     Proxy,
 }
 
-/// A request that is being put together.
+/// A request under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     method: String,
@@ -60,14 +60,14 @@ impl Ask {
         Ask::new("GET", authority, path)
     }
 
-    /// A POST with content whose length is stated.
+    /// A POST with content of a stated length.
     pub(crate) fn post(authority: &str, path: &str, body: impl Into<Vec<u8>>) -> Ask {
         let mut ask = Ask::new("POST", authority, path);
         ask.parts = vec![body.into()];
         ask
     }
 
-    /// A POST with content whose length is not.
+    /// A POST with content without a stated length.
     pub(crate) fn post_parts(authority: &str, path: &str, parts: Vec<Vec<u8>>) -> Ask {
         let mut ask = Ask::new("POST", authority, path);
         (ask.parts, ask.states_length) = (parts, false);
@@ -80,14 +80,14 @@ impl Ask {
         self
     }
 
-    /// Adds a field behind the content, whose length is not stated then.
+    /// Adds a trailer; then no length is stated.
     pub(crate) fn trailer(mut self, name: &str, value: &str) -> Ask {
         self.trailers.push((name.into(), value.into()));
         self.states_length = false;
         self
     }
 
-    /// The request as HTTP/1.1 has it.
+    /// The request as HTTP/1.1 text.
     fn text(&self, form: Form) -> Vec<u8> {
         let Ask {
             method,
@@ -130,7 +130,7 @@ impl Ask {
         [text.into_bytes(), whole].concat()
     }
 
-    /// Its head as HTTP/2 has it.
+    /// Its head for HTTP/2.
     fn head(&self, form: Form) -> Request<()> {
         let scheme = match form {
             Form::Origin(scheme) => scheme,
@@ -167,7 +167,7 @@ pub(crate) struct Received {
     pub(crate) trailers: Fields,
     /// The 1xx responses before it.
     pub(crate) interim: Vec<(u16, Fields)>,
-    /// Why it is not whole.
+    /// Why it is incomplete.
     pub(crate) fault: Option<String>,
 }
 
@@ -187,7 +187,7 @@ impl Received {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Status and text, of a response that is whole.
+    /// Status and text of a complete response.
     #[track_caller]
     pub(crate) fn told(&self) -> (u16, String) {
         assert_eq!(self.fault, None, "a response that is not whole");
@@ -237,11 +237,11 @@ enum Wire {
     },
 }
 
-/// A request under way.
+/// A request in flight.
 pub(crate) struct Pending(JoinHandle<Result<Received, String>>);
 
 impl Pending {
-    /// Its response, or what there is instead.
+    /// Its response, or the error.
     pub(crate) fn finish(self) -> Result<Received, String> {
         within("a response", self.0).expect("the client is well")
     }
@@ -262,7 +262,7 @@ impl Session {
         }
     }
 
-    /// The version that is spoken.
+    /// The version of HTTP.
     pub(crate) fn version(&self) -> Version {
         match self.wire {
             Wire::Http1(_) => Version::Http1,
@@ -270,12 +270,12 @@ impl Session {
         }
     }
 
-    /// The end certificate that was shown.
+    /// The received end certificate.
     pub(crate) fn certificate(&self) -> Shown {
         Shown::of(&self.chain[0])
     }
 
-    /// The end certificate as it came.
+    /// The received end certificate in DER.
     pub(crate) fn der(&self) -> &[u8] {
         &self.chain[0]
     }
@@ -288,7 +288,7 @@ impl Session {
         answered.unwrap_or_else(|fault| panic!("no response to {shown}: {fault}"))
     }
 
-    /// The same, for what may remain without a response.
+    /// The same, if there may be no response.
     pub(crate) fn try_ask(&mut self, ask: Ask) -> Result<Received, String> {
         match &mut self.wire {
             Wire::Http1(pipe) => {
@@ -299,7 +299,7 @@ impl Session {
         }
     }
 
-    /// Sends a request on a stream of its own and does not wait.
+    /// Sends a request on its own stream, without waiting.
     pub(crate) fn begin(&self, ask: Ask) -> Pending {
         let (send, form) = (self.http2(), self.form);
         Pending(background().spawn(exchange(send, ask, form)))
@@ -317,7 +317,7 @@ impl Session {
         }
     }
 
-    /// Opens a tunnel; what came instead.
+    /// Opens a tunnel; the response if it was refused.
     pub(crate) fn connect(self, authority: &str) -> Result<Pipe, Box<Received>> {
         match self.wire {
             Wire::Http1(mut pipe) => {
@@ -334,7 +334,7 @@ impl Session {
         }
     }
 
-    /// Opens a tunnel on a stream of its own; what came instead.
+    /// Opens a tunnel on its own stream; the response if it was refused.
     pub(crate) fn connect_stream(&self, authority: &str) -> Result<Pipe, Box<Received>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
@@ -345,7 +345,7 @@ impl Session {
             .ok_or_else(|| Box::new(received))
     }
 
-    /// Changes to a WebSocket; what came instead.
+    /// Upgrades to a WebSocket; the response if it was refused.
     pub(crate) fn web_socket(
         self,
         authority: &str,
@@ -382,12 +382,12 @@ impl Session {
         }
     }
 
-    /// Whether the peer takes extended CONNECT (RFC 8441).
+    /// Whether the peer supports extended CONNECT (RFC 8441).
     pub(crate) fn extends_connect(&self) -> bool {
         self.http2().is_extended_connect_protocol_enabled()
     }
 
-    /// Waits until the peer ends the connection; with HTTP/2, the reason that it gave.
+    /// Waits until the peer closes the connection; with HTTP/2, returns its reason.
     pub(crate) fn wait_for_end(self) -> Option<Reason> {
         match self.wire {
             Wire::Http1(mut pipe) => {
@@ -396,7 +396,7 @@ impl Session {
                 None
             }
             Wire::Http2 { send, connection } => {
-                // The last handle would end the connection from here.
+                // Dropping the last handle would close the connection from this side.
                 let ended = within("the end of the connection", connection);
                 drop(send);
                 let ended = ended.expect("the client is well");
@@ -413,7 +413,7 @@ impl Session {
     }
 }
 
-/// A stream of HTTP/2, step by step.
+/// An HTTP/2 stream, step by step.
 pub(crate) struct Stream {
     send: SendStream<Bytes>,
     response: Option<ResponseFuture>,
@@ -427,7 +427,7 @@ impl Stream {
         sent.expect("the stream takes content");
     }
 
-    /// How many bytes the stream takes of `wanted` while nobody reads them.
+    /// How many of the `wanted` bytes the stream accepts while nobody reads them.
     pub(crate) fn send_until_full(&mut self, wanted: usize) -> usize {
         let mut sent = 0;
         let quiet = std::time::Duration::from_millis(500);
@@ -475,7 +475,7 @@ impl Stream {
         Ok(received)
     }
 
-    /// The next content that came; empty at its end.
+    /// The next piece of content; empty at its end.
     pub(crate) fn read(&mut self) -> Result<Vec<u8>, String> {
         let receive = self.receive.as_mut().expect("the head was read");
         let Some(data) = within("content", receive.data()) else {
@@ -487,7 +487,7 @@ impl Stream {
         Ok(data.to_vec())
     }
 
-    /// Reads until `len` bytes of content have come.
+    /// Reads until `len` bytes of content have arrived.
     pub(crate) fn read_exact(&mut self, len: usize) -> Vec<u8> {
         let mut received = Vec::new();
         while received.len() < len {
@@ -510,13 +510,13 @@ impl Stream {
     }
 }
 
-/// The client's side of HTTP/2; the peer's settings are known afterwards.
+/// The client side of HTTP/2; afterwards, the peer's settings are known.
 fn start(io: Io) -> Wire {
     let started = within("a handshake of HTTP/2", async {
         let (send, mut connection) = h2::client::handshake(io).await?;
         let mut ping = connection.ping_pong().expect("it is asked for once");
         let connection = tokio::spawn(connection);
-        // Who answers this has sent its settings before.
+        // A peer that answers this has sent its settings before.
         ping.ping(Ping::opaque()).await?;
         Ok::<_, h2::Error>((send, connection))
     });
@@ -587,7 +587,7 @@ async fn exchange(send: SendRequest<Bytes>, ask: Ask, form: Form) -> Result<Rece
         }
         Ok(received)
     };
-    // A server may answer before it has read everything, and then it does not matter what it did not take.
+    // A server may answer before it has read everything; then the rest does not matter.
     let (_sent, received) = tokio::join!(sending, receiving);
     received
 }
@@ -602,7 +602,7 @@ async fn send_content(send: &mut SendStream<Bytes>, ask: &Ask) -> Result<(), h2:
     }
 }
 
-/// Sends a CONNECT; its stream if it was agreed to.
+/// Sends a CONNECT; returns its stream if it was accepted.
 async fn converse(
     send: SendRequest<Bytes>,
     request: Request<()>,

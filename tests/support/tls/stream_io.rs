@@ -1,4 +1,4 @@
-//! A stream of an HTTP/2 connection as a connection of its own: what a CONNECT or an extended CONNECT leaves.
+//! An HTTP/2 stream as a connection: the result of a CONNECT or an extended CONNECT.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +14,7 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Any connection, whatever it is made of.
+/// Any connection, of whatever type.
 pub(super) type Io = Box<dyn Duplex>;
 
 /// Both directions of a stream.
@@ -105,7 +105,7 @@ pub(super) async fn send_all(
         while send.capacity() == 0 {
             match poll_fn(|cx| send.poll_capacity(cx)).await {
                 Some(capacity) => capacity?,
-                // The stream takes nothing any more, which the reset tells better.
+                // The stream accepts no more; the reset has the reason.
                 None => return Err(poll_fn(|cx| send.poll_reset(cx)).await?.into()),
             };
         }

@@ -1,4 +1,4 @@
-//! Whom a client of a test believes.
+//! The certificates that a client of a test trusts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use rustls::{
 
 use super::{Offer, Pki};
 
-/// Whom a client believes.
+/// The certificates that a client trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The proxy's CA.
+    /// Those of the proxy's CA.
     Proxy,
-    /// The origins' CA, as a client that knows nothing of the proxy.
+    /// Those of the origins' CA, as for a client that does not know the proxy.
     Origins,
-    /// Everybody: a client that only looks at what it is shown.
+    /// All: for a client that only inspects certificates.
     Anyone,
 }
 
@@ -35,7 +35,7 @@ impl Trust {
     }
 }
 
-/// Whoever has a certificate of the CA in this file.
+/// Those of the CA in this file.
 pub(super) fn config_by(file: &Path, offer: Offer) -> Arc<ClientConfig> {
     let root = CertificateDer::from_pem_file(file).expect("a certificate in PEM");
     believing(Some(root), offer)
@@ -53,7 +53,7 @@ fn believing(root: Option<CertificateDer<'static>>, offer: Offer) -> Arc<ClientC
         }
         None => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Credulous(provider()))),
+            .with_custom_certificate_verifier(Arc::new(AcceptAll(provider()))),
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = offer.names();
@@ -64,11 +64,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Believes every certificate whose key its owner has.
+/// Accepts every certificate whose key the peer has.
 #[derive(Debug)]
-struct Credulous(Arc<CryptoProvider>);
+struct AcceptAll(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Credulous {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -105,7 +105,7 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-/// The first bytes of a client that wants `host`, in one TLS record.
+/// The ClientHello for `host`, in one TLS record.
 pub(crate) fn client_hello(pki: &Pki, host: &str) -> Vec<u8> {
     let name = ServerName::try_from(host.to_owned()).expect("a host of a test");
     let config = Trust::Anyone.config(pki, Offer::Both);

@@ -1,4 +1,4 @@
-//! WebSockets (RFC 6455), as little of them as a test needs.
+//! WebSockets (RFC 6455), as far as tests need them.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use super::stream_io::Io;
 use crate::support::background::within;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Text = 1,
@@ -31,15 +31,15 @@ impl Opcode {
     }
 }
 
-/// A client's side, once both agree.
+/// The client side, after the handshake.
 pub(crate) struct WebSocket {
-    /// What has come with the answer.
+    /// Bytes that arrived with the response.
     received: Cursor<Vec<u8>>,
     io: Io,
 }
 
 impl WebSocket {
-    /// The key that the clients of these tests send.
+    /// The key that clients of these tests send.
     pub(crate) const KEY: &'static str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     pub(super) fn new(received: Vec<u8>, io: Io) -> WebSocket {
@@ -47,7 +47,7 @@ impl WebSocket {
         WebSocket { received, io }
     }
 
-    /// Sends one frame that is a whole message.
+    /// Sends a frame with a whole message.
     pub(crate) fn send(&mut self, opcode: Opcode, content: &[u8]) {
         let frame = frame(opcode, content, Some([7, 1, 8, 2]));
         within("room for a frame", self.io.write_all(&frame)).expect("the proxy takes it");
@@ -61,13 +61,13 @@ impl WebSocket {
     }
 }
 
-/// What a server answers to `key`.
+/// The server's answer to `key`.
 pub(crate) fn accept(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
 }
 
-/// Sends every message back, until the client closes.
+/// Echoes every message, until the client closes.
 pub(super) async fn echo(io: &mut Io) {
     while let Some((opcode, content)) = read_frame(io).await {
         let answer = match opcode {
@@ -82,7 +82,7 @@ pub(super) async fn echo(io: &mut Io) {
     drop(io.shutdown().await);
 }
 
-/// One frame; `None` if the connection ends before it does, or if it is no frame of these tests.
+/// A frame; `None` if the connection ends before, or if it is of an unsupported type.
 async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Option<(Opcode, Vec<u8>)> {
     let mut head = [0; 2];
     io.read_exact(&mut head).await.ok()?;

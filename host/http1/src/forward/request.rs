@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn host_that_is_missing_is_the_connections() {
+    fn a_missing_host_is_that_of_the_connection() {
         for (port, written) in [(443, "a"), (8443, "a:8443")] {
             let mut head = request("GET / HTTP/1.0\r\n\r\n");
             head.settle_origin(Scheme::Https, "a", port);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn host_keeps_a_port_that_is_not_the_connections() {
+    fn host_keeps_a_port_that_differs_from_the_connections() {
         for (host, port, written) in [
             ("a:8443", 443, "a:8443"),
             ("a:443", 8443, "a"),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_to_the_origin_in_origin_form() {
+    fn a_request_to_the_origin_is_in_origin_form() {
         assert_forwards(
             "GET http://Example.com:8080/a?b HTTP/1.1\r\nUser-Agent: x\r\nhOST: other\r\nAccept:*/*\r\naccept: b\r\n\r\n",
             "GET /a?b HTTP/1.1\r\nUser-Agent: x\r\nhOST: example.com:8080\r\nAccept: */*\r\naccept: b\r\nVia: 1.1 p\r\n\r\n",
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_to_a_parent_in_absolute_form_with_credentials_of_our_own() {
+    fn a_request_to_a_parent_is_in_absolute_form_with_our_credentials() {
         let to_parent = |host, port, proxy_authorization| RequestForward {
             form: RequestForm::Absolute {
                 host,
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_hop_stays_there() {
+    fn hop_by_hop_fields_are_removed() {
         assert_forwards(
             "GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop\r\nconnection: y-hop, via, host\r\n\
              Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_keeps_its_framing_and_nothing_else_may_name_one() {
+    fn the_body_keeps_its_framing_and_no_field_contradicts_it() {
         assert_forwards(
             "POST http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 005, 5\r\nTrailer: x\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nContent-Length: 5\r\n\r\n",
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_expect_content_say_that_there_is_none() {
+    fn methods_that_expect_content_announce_its_absence() {
         for (method, length) in [
             ("POST", "Content-Length: 0\r\n"),
             ("PUT", "Content-Length: 0\r\n"),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn te_goes_on_when_it_says_trailers_and_connection_lists_it() {
+    fn te_is_forwarded_if_it_is_trailers_and_in_connection() {
         assert_forwards(
             "GET http://a/ HTTP/1.1\r\nHost: a\r\nTE: gzip;q=0.5, Trailers\r\nConnection: te\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 p\r\nTE: trailers\r\nConnection: TE\r\n\r\n",
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_offered_with_the_protocols_that_may_pass() {
+    fn an_upgrade_is_offered_with_the_allowed_protocols() {
         assert_forwards(
             "GET http://a/ HTTP/1.1\r\nHost: a\r\nUpgrade: h2c, websocket, TLS/1.0\r\nUpgrade: http/3, x/2\r\n\
              Connection: upgrade, HTTP2-Settings, te\r\nHTTP2-Settings: x\r\nTE: trailers\r\n\r\n",

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_loses_what_is_for_one_hop() {
+    fn a_response_loses_hop_by_hop_fields() {
         assert_eq!(
             returned(
                 "HTTP/1.0 200 Fine\r\nConnection: X-Hop, close\r\nKeep-Alive: 1\r\nProxy-Connection: x\r\n\
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_is_announced_by_the_proxy_alone() {
+    fn only_the_proxy_announces_the_state_of_the_connection() {
         let options = |connection| ResponseForward {
             framing: OutFraming::None,
             connection,

@@ -367,7 +367,7 @@ mod tests {
     use HeadError::*;
 
     #[test]
-    fn a_request_says_what_was_written() {
+    fn a_request_has_its_written_parts() {
         let head = request(
             "\r\nGET http://EXAMPLE.com:8080/a?b HTTP/1.1\r\nhost: Other\r\nX-A:\t 1 \r\nx-a:2\r\nEmpty:\r\n\r\n",
         );
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_can_be_made_one_for_another_host() {
+    fn the_host_of_a_request_can_be_changed() {
         let mut head =
             request("GET http://a.test:81/x HTTP/1.1\r\nX: 1\r\nHost: a.test:81\r\n\r\n");
         assert!(!head.has_new_host());
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_dot_says_that_a_name_is_whole() {
+    fn a_final_dot_marks_an_absolute_name() {
         for (text, host, is_absolute) in [
             ("GET http://A./x HTTP/1.1\r\nHost: A.\r\n\r\n", "a", true),
             ("GET http://a/x. HTTP/1.1\r\nHost: a\r\n\r\n", "a", false),
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_changed_and_the_clients_is_kept() {
+    fn changing_the_method_keeps_the_clients() {
         let mut head = request("HEAD http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
         head.set_method("GET").unwrap();
         assert_eq!((head.method(), head.client_method()), ("GET", "HEAD"));
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_the_caller_hold() {
+    fn limits_of_the_caller_apply() {
         let limits = HeadLimits {
             max_fields: 2,
             max_target_len: 5,
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_gives_the_buffers_back() {
+    fn a_refusal_returns_the_buffers() {
         let text = b"GET / HTTP/3.0\r\n\r\n".to_vec();
         let lines = Vec::with_capacity(17);
         let refused = RequestHead::parse(text, 0, lines, &HeadLimits::default()).unwrap_err();
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_written_as_host_says_it() {
+    fn the_authority_is_written_as_in_host() {
         for (line, host, authority, port) in [
             ("GET http://A.b/", "x", "a.b", 80),
             ("GET http://a:80/", "x", "a", 80),
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_can_be_given_by_the_connection() {
+    fn the_connection_can_set_the_scheme() {
         let mut head = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         head.set_scheme(Scheme::Https);
         assert_eq!((head.host(), head.port()), ("a", 443));

@@ -177,7 +177,7 @@ mod tests {
     use HeadError::*;
 
     #[test]
-    fn a_response_says_what_was_written() {
+    fn a_response_has_its_written_parts() {
         let head = response("HTTP/1.0 404 Not  Found\r\nServer : x\r\n\r\n");
         assert_eq!(head.status(), 404);
         assert_eq!(head.reason(), b"Not  Found");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_may_not_list_options_without_end() {
+    fn the_number_of_connection_options_is_limited() {
         let text = |count| {
             let options = vec!["a"; count].join(",");
             format!("HTTP/1.1 200 OK\r\nConnection: {options}\r\n\r\n")
