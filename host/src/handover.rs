@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+use crate::listener::Listener;
 
 /// The maximum number of connections that wait for a worker; further ones stay in the kernel.
 const MAX_WAITING: usize = 1024;
@@ -27,7 +29,7 @@ pub(crate) struct Handover {
 #[derive(Debug)]
 struct Worker {
     /// Empty once the proxy accepts no more connections.
-    listeners: Mutex<Vec<TcpListener>>,
+    listeners: Mutex<Vec<Listener>>,
     comes: Notify,
 }
 
@@ -36,9 +38,9 @@ impl Handover {
     ///
     /// # Errors
     /// No descriptors are left.
-    pub(crate) fn new(workers: &[Vec<TcpListener>]) -> io::Result<Self> {
-        let worker = |listeners: &Vec<TcpListener>| {
-            let again = listeners.iter().map(TcpListener::try_clone);
+    pub(crate) fn new(workers: &[Vec<Listener>]) -> io::Result<Self> {
+        let worker = |listeners: &Vec<Listener>| {
+            let again = listeners.iter().map(Listener::try_clone);
             Ok(Worker {
                 listeners: Mutex::new(again.collect::<io::Result<_>>()?),
                 comes: Notify::new(),
@@ -69,11 +71,9 @@ impl Handover {
         for listener in lock(&worker.listeners).iter() {
             // An error, such as too few descriptors, may be gone at the next attempt.
             while self.waiting().len() < MAX_WAITING
-                && let Ok((socket, client)) = listener.accept()
+                && let Ok((socket, client)) = listener.accept_queued()
             {
-                if socket.set_nonblocking(true).is_ok() {
-                    self.waiting().push_back((socket, client));
-                }
+                self.waiting().push_back((socket, client));
             }
         }
     }
@@ -118,14 +118,13 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::Shutdown;
+    use std::net::{Shutdown, TcpListener};
     use std::task::{Context, Poll, Waker};
 
-    fn listeners(count: usize) -> Vec<Vec<TcpListener>> {
+    fn listeners(count: usize) -> Vec<Vec<Listener>> {
         let listener = |_| {
             let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-            listener.set_nonblocking(true).unwrap();
-            vec![listener]
+            vec![Listener::new(listener).unwrap()]
         };
         (0..count).map(listener).collect()
     }
@@ -137,7 +136,7 @@ mod tests {
     }
 
     /// A connection in the kernel's queue.
-    fn connect(to: &TcpListener) -> TcpStream {
+    fn connect(to: &Listener) -> TcpStream {
         TcpStream::connect(to.local_addr().unwrap()).unwrap()
     }
 
@@ -160,7 +159,10 @@ mod tests {
         let _client = connect(&listeners[0][0]);
         handover.relieve(&[0, 1]);
         assert!(!has_next(&handover, 0) && !has_next(&handover, 1));
-        assert!(listeners[0][0].accept().is_ok(), "it waits where it was");
+        assert!(
+            listeners[0][0].accept_queued().is_ok(),
+            "it waits where it was"
+        );
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod deadline;
 mod error;
 mod events;
 mod held;
+mod listener;
 mod reply;
 mod side;
 mod worker_context;

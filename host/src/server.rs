@@ -14,7 +14,7 @@ mod restart;
 mod signals;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,13 +24,14 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigError};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
+use crate::listener::Listener;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Aborted;
-use listen::{listen, shown};
+use listen::listen;
 use observe::Observer;
 use reload::Generations;
 use signals::{RELOAD, Signals};
@@ -116,7 +117,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     };
     tracing::info!("Started {} workers", server.workers);
     for address in addresses {
-        tracing::info!("Started server on {}", shown(address));
+        tracing::info!("Started server on {address}");
     }
     let outcome = runtime.block_on(server.serve(&mut signals));
     let drained = runtime.block_on(server.drain(&mut signals));
@@ -170,7 +171,7 @@ impl Server {
     fn start(
         generation: Arc<Generation>,
         source: ConfigSource,
-        listeners: Vec<Vec<TcpListener>>,
+        listeners: Vec<Vec<Listener>>,
         log: &LogSink,
     ) -> Result<Self, StartError> {
         let workers = listeners.len();

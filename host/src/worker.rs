@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use crate::connection;
 use crate::generation::{Current, Generation, WorkerGeneration};
 use crate::handover::Handover;
 use crate::held;
+use crate::listener::{AsyncListener, Listener};
 use crate::open_files;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
@@ -53,7 +54,7 @@ struct Worker {
 pub(crate) struct WorkerStart {
     pub(crate) number: usize,
     /// Each run duplicates the descriptors. Empty once the worker drains.
-    pub(crate) listeners: Vec<std::net::TcpListener>,
+    pub(crate) listeners: Vec<Listener>,
     /// Connections of stuck workers. `None` with a single worker, or without plugins.
     pub(crate) handover: Option<Arc<Handover>>,
     /// The current generation, and each later one.
@@ -144,7 +145,7 @@ async fn serve(
     let context = Rc::clone(&worker.context);
     tasks.spawn_local(async move { context.write_access_log().await });
     for listener in &start.listeners {
-        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        let listener = listener.try_clone()?.into_async()?;
         tasks.spawn_local(Rc::clone(worker).accept(listener, start.stage.clone()));
     }
     let (generations, switched) = (start.generations.clone(), start.switched.clone());
@@ -179,7 +180,7 @@ impl Worker {
         let context = WorkerContext::new(start.log.clone());
         let listeners = start.listeners.iter();
         let own_addresses = listeners
-            .map(std::net::TcpListener::local_addr)
+            .map(Listener::local_addr)
             .collect::<io::Result<_>>()?;
         // A restarted worker may already have used the newest one.
         let has_changed = start.generations.has_changed().unwrap_or(false);
@@ -233,7 +234,7 @@ impl Worker {
 
     async fn accept(
         self: Rc<Self>,
-        listener: TcpListener,
+        listener: AsyncListener,
         mut stage: watch::Receiver<ShutdownStage>,
     ) {
         let mut has_asked = false;
@@ -308,7 +309,7 @@ impl Worker {
     async fn drained(
         &self,
         stage: &mut watch::Receiver<ShutdownStage>,
-        listeners: &mut Vec<std::net::TcpListener>,
+        listeners: &mut Vec<Listener>,
     ) {
         // An error means that the server has ended, which is an order too.
         let _ = stage
@@ -361,12 +362,11 @@ mod tests {
     use crate::generation;
 
     fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<ShutdownStage>) {
-        listener.set_nonblocking(true).unwrap();
         let generation = generation::build(Config::default(), None).unwrap();
         let (stage, stages) = watch::channel(ShutdownStage::Serving);
         let start = WorkerStart {
             number: 0,
-            listeners: vec![listener],
+            listeners: vec![Listener::new(listener).unwrap()],
             handover: None,
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
             switched: tokio::sync::mpsc::unbounded_channel().0,

@@ -1,13 +1,14 @@
 //! The listening sockets: one per address of the host name and worker.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::StartError;
 use crate::config::Config;
+use crate::listener::Listener;
 
 /// Keepalive probes for idle clients: after a minute, then every 15 s. A client that has closed its sending direction
 /// still answers them while it reads.
@@ -15,10 +16,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
 
-/// Binds every address of the host name once per worker. Port 0 becomes the same free port everywhere.
-pub(super) fn listen(
-    config: &Config,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+/// Binds every address of the host name once per worker: the addresses as the log shows them, and each worker's listeners.
+/// Port 0 becomes the same free port everywhere.
+pub(super) fn listen(config: &Config) -> Result<(Vec<String>, Vec<Vec<Listener>>), StartError> {
     let hostname = config
         .hostname
         .trim_start_matches('[')
@@ -35,7 +35,7 @@ pub(super) fn listen(
             addresses.push(address);
         }
     }
-    let mut per_worker: Vec<Vec<TcpListener>> =
+    let mut per_worker: Vec<Vec<Listener>> =
         (0..config.num_workers.get()).map(|_| Vec::new()).collect();
     let mut chosen_port = config.port;
     for address in &mut addresses {
@@ -51,7 +51,7 @@ pub(super) fn listen(
         }
         address.set_port(chosen_port);
     }
-    Ok((addresses, per_worker))
+    Ok((addresses.into_iter().map(shown).collect(), per_worker))
 }
 
 /// With SO_REUSEPORT, a second proxy could take half of the first one's connections; a bind without it detects that.
@@ -70,7 +70,7 @@ fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<Listener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -85,10 +85,9 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     // keepalive detects dead clients even while a route waits and sends nothing.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    Listener::new(socket.into())
 }
 
 fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
@@ -110,6 +109,6 @@ fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
 }
 
 /// An address as in the start-up line: `::1:8899`, `127.0.0.1:8899`.
-pub(super) fn shown(address: SocketAddr) -> String {
+fn shown(address: SocketAddr) -> String {
     format!("{}:{}", address.ip(), address.port())
 }
