@@ -121,19 +121,8 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     }
     let outcome = runtime.block_on(server.serve(&mut signals));
     let drained = runtime.block_on(server.drain(&mut signals));
-    let limit = match drained {
-        Drained::Complete => END_LIMIT,
-        Drained::Aborted => STOP_LIMIT,
-        // A worker still uses the plugins.
-        Drained::Stuck => {
-            std::mem::forget(server);
-            statistics::tell();
-            return outcome;
-        }
-    };
-    // Workers drop their generation when they have drained.
-    let remaining = server.generations.into_remaining();
-    runtime.block_on(end_plugins(|| remaining.end(), &mut signals, limit));
+    runtime.block_on(server.end(drained, &mut signals));
+    // What was counted, now that nothing more is.
     statistics::tell();
     outcome
 }
@@ -278,6 +267,18 @@ impl Server {
             return Drained::Stuck;
         }
         Drained::Aborted
+    }
+
+    /// Ends the plugins, unless a worker still uses them.
+    async fn end(self, drained: Drained, signals: &mut Signals) {
+        let limit = match drained {
+            Drained::Complete => END_LIMIT,
+            Drained::Aborted => STOP_LIMIT,
+            Drained::Stuck => return std::mem::forget(self),
+        };
+        // Workers drop their generation when they have drained.
+        let remaining = self.generations.into_remaining();
+        end_plugins(|| remaining.end(), signals, limit).await;
     }
 
     fn enter(&self, stage: ShutdownStage) {
