@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_bring_nothing_on_are_bounded() {
+    fn frames_without_content_are_limited() {
         for idle in [
             frame(2, 0, b"12345"),
             frame(3, 0, b"1234"),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn window_updates_and_pings_for_content_are_none_of_a_flood() {
+    fn window_updates_and_pings_for_content_are_allowed() {
         let mut meter = FrameMeter::new(PeerRole::Client);
         meter.receive(&[0; PREFACE_LEN]);
         let (message, update) = (
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn time_brings_allowance_back() {
+    fn the_allowance_grows_with_time() {
         let mut meter = of_server();
         meter.allowance = 0;
         meter.refill(meter.refilled_at + Duration::from_secs(2));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_paid_by_what_they_cost() {
+    fn frames_cost_steps_by_their_length() {
         let mut meter = of_server();
         assert_eq!(meter.receive(&frame(PING, 1, b"12345678")), 1);
         let head = frame(frame::HEADERS, 4, &[0; 4096]);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_ours_may_follow_whole_ones_only() {
+    fn another_frame_may_follow_complete_ones_only() {
         let mut meter = FrameMeter::new(PeerRole::Client);
         assert!(meter.is_between_sent_frames());
         let settings = frame(4, 0, b"123456");

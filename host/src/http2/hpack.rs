@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_padding_that_is_none() {
+    fn refuses_invalid_padding() {
         // A whole byte of it, zeros, and EOS itself.
         for bytes in [&b"\x1f\xff\xff"[..], b"\xff", b"\x18", b"\xff\xff\xff\xff"] {
             assert_eq!(decoded(bytes), Err(Corrupt), "{bytes:x?}");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_static_table_mean_what_they_say() {
+    fn names_of_the_static_table_have_their_kind() {
         for (index, name) in STATIC_NAMES.iter().enumerate() {
             assert_eq!(
                 static_name(index + 1),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_lets_go_of_its_oldest_entries() {
+    fn the_table_evicts_its_oldest_entries() {
         let entry = |name_len| Entry {
             name: Name::Other,
             value: Value::Any,

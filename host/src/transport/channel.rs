@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_the_same_behind_an_io_error() {
+    fn an_error_survives_being_wrapped_in_an_io_error() {
         for error in [
             ChannelError::Malformed(cause()),
             ChannelError::Unprocessed(Unprocessed::LeftOut, cause()),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_socket_is_no_channels() {
+    fn an_error_of_a_socket_is_not_that_of_a_channel() {
         for kind in [
             io::ErrorKind::ConnectionRefused,
             io::ErrorKind::Unsupported,

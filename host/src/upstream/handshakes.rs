@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn further_handshakes_wait_and_nothing_is_left_behind() {
+    fn further_handshakes_wait_and_leave_nothing_behind() {
         let (handshakes, parent) = (Handshakes::default(), Parent::parse("socks5://p").unwrap());
         let (route, other) = (Route::direct("a", 1), Route::direct("a", 2));
         let mut cx = Context::from_waker(Waker::noop());

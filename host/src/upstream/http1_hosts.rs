@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_known_for_its_port_until_its_time_is_over() {
+    fn a_host_is_remembered_with_its_port_for_its_lifetime() {
         let hosts = Http1Hosts::default();
         let route = Route::direct("a", 443);
         assert!(!hosts.knows(&route));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_learns_nothing_for_the_host_that_it_is_claimed_to_be() {
+    fn a_claimed_address_teaches_nothing_about_the_host() {
         let hosts = Http1Hosts::default();
         let addresses = [IpAddr::from([192, 0, 2, 1])];
         let claimed = Route {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_hosts_is_bounded() {
+    fn the_number_of_hosts_is_limited() {
         let hosts = Http1Hosts::default();
         for number in 0..=MAX_HOSTS {
             let name = number.to_string();

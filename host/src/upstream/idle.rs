@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_all_goes_first_and_the_newest_of_a_host_is_taken() {
+    fn the_oldest_of_all_and_the_newest_of_a_host_are_found() {
         let (mut table, mut lists) = (IdleTable::default(), [List::default(); 3]);
         for value in 0..9 {
             let host = value % 3;

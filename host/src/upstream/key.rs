@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tls_may_offer_is_nothing_to_connections_in_clear() {
+    fn offered_versions_do_not_matter_without_tls() {
         let parent = Parent::parse("https://p:1").unwrap();
         let direct = Route::direct("a", 80);
         let through = Route {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_one_host_whatever_is_spoken() {
+    fn a_destination_is_one_host_in_any_version() {
         let parent = Parent::parse("http://p:1").unwrap();
         let to = |host| Route {
             parent: Some(&parent),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_sent_requests_serves_every_host() {
+    fn a_parent_that_gets_requests_serves_every_host() {
         let parent = Parent::parse("http://p:1").unwrap();
         let to = |host, scheme| Route {
             scheme,

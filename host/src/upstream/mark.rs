@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_a_name_for_via_and_stays_the_same() {
+    fn a_mark_is_valid_in_via_and_constant() {
         let mark = marked("proxy");
         assert_eq!((mark.len(), &mark), (22, &marked("proxy")));
         assert!(mark.starts_with("proxy-"));

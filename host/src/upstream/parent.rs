@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_what_the_parent_speaks_and_where_it_is() {
+    fn a_url_has_the_protocol_and_the_address_of_the_parent() {
         for (url, shown) in [
             ("http://Proxy:3128", "http://proxy:3128"),
             ("http://proxy", "http://proxy:80"),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn a_password_is_never_displayed() {
         let parent = Parent::parse("http://user:hidden@proxy:1").unwrap();
         for shown in [
             parent.to_string(),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_no_proxy_is_refused_with_its_reason() {
+    fn an_invalid_url_is_refused_with_its_reason() {
         use ParentError::*;
         for url in ["", "proxy:3128", "ftp://p", "socks4://p", "//p"] {
             assert_refused(url, SchemeUnsupported);

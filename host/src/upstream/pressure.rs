@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_the_descriptors_is_kept_free() {
+    fn a_part_of_the_descriptors_is_reserved() {
         for (limit, expected) in [
             (0, 0),
             (64, 48),

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_understood_in_whatever_pieces_they_come() {
+    fn replies_are_decoded_in_any_pieces() {
         assert_decodes(decode_method, &[5, 0], 0);
         assert_decodes(decode_method, &[5, 2], 2);
         assert_decodes(decode_login, &[1, 0], ());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_and_foreign_answers_are_told_apart() {
+    fn refusals_and_invalid_replies_are_distinguished() {
         assert_eq!(decode_method(&[5, 0xff]), Err(SocksError::NoMethod));
         assert_eq!(decode_method(b"HT"), Err(SocksError::VersionInvalid));
         assert_eq!(decode_method(&[4]), Err(SocksError::VersionInvalid));

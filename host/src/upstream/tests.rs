@@ -273,7 +273,7 @@ fn a_socket_is_bound_to_the_source_of_the_route() {
 }
 
 #[test]
-fn given_addresses_are_tried_in_turn_and_never_resolved() {
+fn given_addresses_are_tried_in_order_without_resolving() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let (port, served) = peer(async |_| ()).await;
@@ -290,7 +290,7 @@ fn given_addresses_are_tried_in_turn_and_never_resolved() {
 // ---- TLS ---------------------------------------------------------------------------------------------------------
 
 #[test]
-fn tls_carries_bytes_both_ways_at_once_and_says_goodbye() {
+fn tls_carries_bytes_both_ways_at_once_and_closes_properly() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -325,7 +325,7 @@ fn tls_carries_bytes_both_ways_at_once_and_says_goodbye() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_stops_a_write() {
+fn a_write_to_a_peer_that_does_not_read_times_out() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -355,7 +355,7 @@ fn addresses_and_absolute_names_are_verified_as_such() {
 }
 
 #[test]
-fn an_end_without_close_notify_is_an_error_and_one_with_it_is_an_end() {
+fn only_an_end_with_close_notify_is_no_error() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -385,7 +385,7 @@ fn an_end_without_close_notify_is_an_error_and_one_with_it_is_an_end() {
 }
 
 #[test]
-fn idle_tls_is_quiet_until_it_is_closed_or_somebody_speaks() {
+fn idle_tls_is_quiet_until_a_close_or_data() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -419,7 +419,7 @@ fn idle_tls_is_quiet_until_it_is_closed_or_somebody_speaks() {
 // ---- HTTP parents ------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_parent_is_asked_to_connect_and_what_follows_its_answer_is_kept() {
+fn a_parent_connects_and_bytes_after_its_response_are_kept() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let answer =
@@ -456,7 +456,7 @@ fn a_parent_gets_our_credentials() {
 }
 
 #[test]
-fn a_parent_that_wants_other_credentials_is_a_bad_gateway() {
+fn a_parent_that_rejects_the_credentials_is_a_bad_gateway() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let answer = "HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
@@ -474,7 +474,7 @@ fn a_parent_that_wants_other_credentials_is_a_bad_gateway() {
 }
 
 #[test]
-fn a_parent_that_answers_nonsense_is_not_believed() {
+fn invalid_responses_of_a_parent_are_refused() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let fails = async |answer: String| {
@@ -501,7 +501,7 @@ fn a_parent_that_answers_nonsense_is_not_believed() {
 }
 
 #[test]
-fn a_silent_parent_uses_up_the_time_to_connect() {
+fn a_silent_parent_times_out() {
     on_worker(async {
         let mut setup = Setup::new(&Ca::new());
         setup.limit = Duration::from_millis(50);
@@ -665,7 +665,7 @@ fn a_socks_parent_gets_our_credentials_if_it_asks() {
 }
 
 #[test]
-fn a_socks_parent_that_refuses_or_breaks_off_is_told_apart() {
+fn refusals_and_closes_of_a_socks_parent_are_distinguished() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let fails = async |url: &str, script| {

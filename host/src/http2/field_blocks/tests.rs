@@ -93,7 +93,7 @@ fn request_block(path: &str, added: bool) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_well_formed_goes_on_as_it_is_at_every_split() {
+fn well_formed_blocks_pass_unchanged_at_every_split() {
     let flags = frame::END_HEADERS | frame::PADDED | frame::PRIORITY;
     let padded = [
         &[3, 0, 0, 0, 0, 9][..],
@@ -124,7 +124,7 @@ fn what_is_well_formed_goes_on_as_it_is_at_every_split() {
 }
 
 #[test]
-fn paths_that_h2_does_not_take_are_kept_beside_it() {
+fn paths_that_h2_does_not_accept_are_stored() {
     let (mut blocks, facts) = of_client();
     let odd = [
         "/a#b?c",
@@ -157,7 +157,7 @@ fn paths_that_h2_does_not_take_are_kept_beside_it() {
 }
 
 #[test]
-fn a_path_of_the_table_is_known_again_until_it_is_pushed_out() {
+fn an_indexed_path_is_recognised_until_it_is_evicted() {
     let (mut blocks, facts) = of_client();
     pass(&mut blocks, &[&head(1, &request_block("/a#b", true))]);
     assert_eq!(facts.take_path(1).as_deref(), Some(&b"/a#b"[..]));
@@ -182,7 +182,7 @@ fn a_path_of_the_table_is_known_again_until_it_is_pushed_out() {
 }
 
 #[test]
-fn paths_of_streams_that_nobody_took_are_let_go() {
+fn paths_of_streams_that_were_never_accepted_are_dropped() {
     let (mut blocks, facts) = of_client();
     for stream in [1, 3, 5] {
         pass(&mut blocks, &[&head(stream, &request_block("/#", false))]);
@@ -196,7 +196,7 @@ fn paths_of_streams_that_nobody_took_are_let_go() {
 }
 
 #[test]
-fn the_length_of_paths_that_nobody_takes_is_bounded() {
+fn the_length_of_stored_paths_is_limited() {
     let (mut blocks, facts) = of_client();
     let path = format!("/#{}", "x".repeat(40_000));
     for stream in (1..).step_by(2).take(100) {
@@ -229,7 +229,7 @@ fn the_length_of_paths_that_nobody_takes_is_bounded() {
 }
 
 #[test]
-fn malformed_requests_go_on_so_that_h2_resets_them() {
+fn malformed_requests_are_changed_so_that_h2_resets_them() {
     let whole = request_block("/", false);
     for (fields, shown, reason) in [
         (
@@ -318,7 +318,7 @@ fn trailers_have_no_pseudo_fields_and_end_the_stream() {
 }
 
 #[test]
-fn responses_are_told_from_their_trailers() {
+fn responses_are_distinguished_from_their_trailers() {
     let response = |flags, fields: &[(&str, &str)]| {
         framed(
             frame::HEADERS,
@@ -359,7 +359,7 @@ fn responses_are_told_from_their_trailers() {
 }
 
 #[test]
-fn the_end_of_content_is_hidden_where_the_answer_has_begun_and_nowhere_else() {
+fn the_end_of_a_request_is_hidden_only_if_its_response_has_begun() {
     let padded = frame::END_STREAM | frame::PADDED;
     let sent = [
         framed(frame::DATA, 0, 1, b"a"),
@@ -391,7 +391,7 @@ fn the_end_of_content_is_hidden_where_the_answer_has_begun_and_nowhere_else() {
 }
 
 #[test]
-fn a_long_response_keeps_its_trailers_whatever_was_cancelled_beside_it() {
+fn a_long_response_keeps_its_trailers_while_others_are_cancelled() {
     let (mut blocks, facts) = of_server();
     let response = block(&[(":status", "200")], false);
     let begin = |stream| framed(frame::HEADERS, frame::END_HEADERS, stream, &response);
@@ -410,7 +410,7 @@ fn a_long_response_keeps_its_trailers_whatever_was_cancelled_beside_it() {
 }
 
 #[test]
-fn what_is_no_block_goes_on_unseen() {
+fn invalid_frames_and_blocks_pass_unchecked() {
     let whole = request_block("/#", false);
     for frames in [
         vec![head(0, &whole)],
@@ -437,7 +437,7 @@ fn what_is_no_block_goes_on_unseen() {
 }
 
 #[test]
-fn what_is_held_of_a_block_is_bounded() {
+fn the_buffer_for_an_incomplete_block_is_limited() {
     let (mut blocks, facts) = of_client();
     let part = framed(frame::CONTINUATION, 0, 1, &[0; MAX_FRAME_LEN]);
     pass(&mut blocks, &[&framed(frame::HEADERS, 0, 1, b"\x82")]);

@@ -104,7 +104,7 @@ fn sends_a_request_and_reads_the_response() {
 }
 
 #[test]
-fn content_goes_by_length_and_in_chunks() {
+fn content_is_sent_by_length_and_in_chunks() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
         let stream = Stream::new(client.open());
@@ -154,7 +154,7 @@ fn reads_interim_responses_chunks_and_trailers() {
 }
 
 #[test]
-fn responses_without_content_say_so() {
+fn responses_without_content_are_marked_so() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
         for (method, status, text) in [
@@ -221,7 +221,7 @@ fn a_websocket_becomes_a_stream() {
 }
 
 #[test]
-fn a_refused_request_was_not_processed() {
+fn a_refused_request_counts_as_unprocessed() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
         for (reason, expected) in [
@@ -248,7 +248,7 @@ fn a_refused_request_was_not_processed() {
 }
 
 #[test]
-fn a_response_that_breaks_off_is_an_error() {
+fn a_truncated_response_is_an_error() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
         let stream = Stream::new(client.open());
@@ -293,7 +293,7 @@ fn content_of_another_length_than_announced_is_an_error() {
 }
 
 #[test]
-fn after_a_goodbye_streams_finish_and_none_begin() {
+fn after_goaway_streams_finish_and_none_begins() {
     on_worker(async {
         let (client, mut upstream) = connect().await;
         let stream = Stream::new(client.open());
@@ -391,7 +391,7 @@ fn a_retired_connection_only_finishes() {
 }
 
 #[test]
-fn a_reader_is_told_of_a_request_that_cannot_be_sent() {
+fn a_reader_gets_the_error_of_a_request_that_cannot_be_sent() {
     on_worker(async {
         let (client, _upstream) = connect().await;
         let stream = Stream::new(client.open());
@@ -405,7 +405,7 @@ fn a_reader_is_told_of_a_request_that_cannot_be_sent() {
 }
 
 #[test]
-fn takes_no_more_than_the_upstream_has_room_for() {
+fn accepts_no_more_than_the_window_of_the_upstream() {
     on_worker(async {
         let mut builder = Builder::new();
         builder.initial_window_size(10_000);
@@ -463,7 +463,7 @@ fn the_connection_ends_with_its_last_handle() {
 }
 
 #[test]
-fn an_upstream_that_floods_is_left() {
+fn an_upstream_that_floods_is_disconnected() {
     on_worker(async {
         let floods: [&[u8]; 4] = [
             // PING acknowledgements that nobody has asked for, and empty frames of an unknown type.

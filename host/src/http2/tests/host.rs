@@ -55,7 +55,7 @@ async fn send(mut stream: SendStream<Bytes>, content: Vec<u8>) {
 }
 
 #[test]
-fn a_tunnel_leads_from_stream_to_stream() {
+fn a_tunnel_connects_two_streams() {
     on_worker(async {
         let mut builder = h2::server::Builder::new();
         builder.enable_connect_protocol();

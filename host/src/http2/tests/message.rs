@@ -43,7 +43,7 @@ fn written(
 }
 
 #[test]
-fn host_and_authority_are_compared_by_what_they_mean() {
+fn host_and_authority_are_compared_normalised() {
     for (uri, host, is_same) in [
         ("http://a:80/", "a", true),
         ("http://a/", "a:80", true),
@@ -71,7 +71,7 @@ fn host_and_authority_are_compared_by_what_they_mean() {
 }
 
 #[test]
-fn a_path_that_h2_was_not_shown_is_written_as_it_is_and_ends_no_line() {
+fn an_original_path_is_written_unchanged_and_ends_no_line() {
     for (path, targets, target) in [
         (&b"/a#b"[..], RequestTargets::Origin, &b"/a#b"[..]),
         (b"/<\">`{|}", ABSOLUTE, b"http://a/<\">`{|}"),
@@ -223,7 +223,7 @@ fn requests_become_text() {
 }
 
 #[test]
-fn what_would_read_differently_in_text_is_refused() {
+fn refuses_what_would_have_another_meaning_in_text() {
     for (method, uri, fields, error) in [
         ("GET", "http://u@a/", &[][..], MessageError::Userinfo),
         (
@@ -325,7 +325,7 @@ fn what_would_read_differently_in_text_is_refused() {
 }
 
 #[test]
-fn a_websocket_gets_the_handshake_that_it_had_in_http_1() {
+fn a_websocket_gets_the_handshake_of_http_1() {
     let mut asking = request(
         "CONNECT",
         "https://a/chat",
@@ -504,7 +504,7 @@ fn responses_become_text() {
 }
 
 #[test]
-fn white_space_around_a_value_of_a_response_is_taken_off() {
+fn white_space_around_a_value_of_a_response_is_trimmed() {
     let parts = response(
         200,
         &[("x", " \ta b \t"), ("y", "  "), ("set-cookie", "a=1 ")],
@@ -580,7 +580,7 @@ fn text_becomes_requests() {
 }
 
 #[test]
-fn a_websocket_is_asked_for_where_the_upstream_takes_it() {
+fn a_websocket_is_requested_if_the_upstream_supports_it() {
     let text = Bytes::from_static(
         b"GET /c HTTP/1.1\r\nHost: o\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     );
@@ -713,7 +713,7 @@ impl Random {
 }
 
 #[test]
-fn the_text_of_a_request_says_what_the_stream_said() {
+fn the_text_of_a_request_means_the_same_as_the_stream() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let limits = HeadLimits::default();
     let (mut good, mut refused) = (0, 0);

@@ -156,7 +156,7 @@ fn reads_content_by_length_and_in_chunks() {
 }
 
 #[test]
-fn is_silent_behind_a_request_until_the_client_resets() {
+fn reads_after_a_request_wait_until_the_client_resets() {
     on_worker(async {
         let (mut client, mut served) = connect().await;
         let (_response, mut body) = client.send_request(get(), true).unwrap();
@@ -207,7 +207,7 @@ fn sends_interim_responses_chunks_and_trailers() {
 }
 
 #[test]
-fn interim_responses_are_bounded() {
+fn interim_responses_are_limited() {
     on_worker(async {
         let (mut client, mut served) = connect().await;
         let (mut response, _) = client.send_request(get(), true).unwrap();
@@ -337,7 +337,7 @@ async fn send_until_reset(body: &mut SendStream<Bytes>, len: usize) -> usize {
 }
 
 #[test]
-fn a_client_that_was_answered_early_may_send_on_until_the_connection_ends() {
+fn a_client_with_an_early_response_may_keep_sending_until_the_connection_ends() {
     on_worker(async {
         let (client, served, mut body) = answered_early().await;
         // More than its windows let it send at once.
@@ -352,7 +352,7 @@ fn a_client_that_was_answered_early_may_send_on_until_the_connection_ends() {
 }
 
 #[test]
-fn a_client_that_ends_its_request_behind_an_early_answer_is_not_reset() {
+fn a_client_that_ends_its_request_after_an_early_response_is_not_reset() {
     on_worker(async {
         let (mut client, mut served, mut body) = answered_early().await;
         send_all(&mut body, b"the rest", true).await;
@@ -372,7 +372,7 @@ fn a_client_that_ends_its_request_behind_an_early_answer_is_not_reset() {
 }
 
 #[test]
-fn what_is_discarded_behind_an_early_answer_is_bounded() {
+fn discarding_after_an_early_response_is_limited() {
     on_worker(async {
         let (_client, _served, mut body) = answered_early().await;
         let sent = send_until_reset(&mut body, 2 * LINGER_ROOM).await;
@@ -504,7 +504,7 @@ fn a_websocket_looks_like_an_upgrade() {
 }
 
 #[test]
-fn takes_no_more_than_the_client_has_room_for() {
+fn accepts_no_more_than_the_window_of_the_client() {
     on_worker(async {
         let mut builder = Builder::new();
         builder.initial_window_size(10_000);
@@ -529,7 +529,7 @@ fn takes_no_more_than_the_client_has_room_for() {
 }
 
 #[test]
-fn the_end_of_a_body_needs_no_room() {
+fn the_end_of_a_body_needs_no_window() {
     on_worker(async {
         let mut builder = Builder::new();
         builder.initial_window_size(5);
@@ -600,7 +600,7 @@ fn a_head_that_is_too_long_is_answered() {
 }
 
 #[test]
-fn malformed_requests_are_reset_and_harm_no_other() {
+fn malformed_requests_are_reset_and_others_continue() {
     on_worker(async {
         let (mut client, mut served) = connect().await;
         for (uri, name, value) in [
@@ -643,7 +643,7 @@ fn content_of_another_length_than_announced_is_an_error() {
 }
 
 #[test]
-fn a_draining_connection_finishes_what_was_begun() {
+fn a_draining_connection_finishes_its_streams() {
     on_worker(async {
         let (mut client, mut served) = connect().await;
         let (response, _) = client.send_request(get(), true).unwrap();
@@ -804,7 +804,7 @@ async fn connect_slowly(
 }
 
 #[test]
-fn an_answer_whose_end_is_on_its_way_is_not_idle() {
+fn a_connection_that_still_sends_a_response_is_not_idle() {
     on_worker(async {
         let options = ServerOptions {
             idle_timeout: Duration::from_millis(300),
@@ -868,7 +868,7 @@ fn the_last_answer_reaches_a_client_that_still_sends() {
 }
 
 #[test]
-fn who_does_not_speak_http_2_is_not_waited_for() {
+fn a_client_without_a_preface_times_out() {
     on_worker(async {
         let options = ServerOptions {
             handshake_timeout: Duration::from_millis(100),
@@ -894,7 +894,7 @@ fn who_does_not_speak_http_2_is_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_goes_resets_its_streams() {
+fn a_client_that_leaves_resets_its_streams() {
     on_worker(async {
         let (client, accepted) = sockets().await;
         let mut served = Served::begin(Transport::Plain(accepted), OPTIONS);
@@ -1107,7 +1107,7 @@ const IDLE_FRAMES: [(u8, u8, u8, &[u8]); 8] = [
 ];
 
 #[test]
-fn frames_that_carry_nothing_end_the_connection() {
+fn too_many_frames_without_content_end_the_connection() {
     on_worker(async {
         for (kind, flags, stream, content) in IDLE_FRAMES {
             let (mut client, accepted) = sockets().await;
@@ -1147,7 +1147,7 @@ fn frames_that_carry_nothing_end_the_connection() {
 }
 
 #[test]
-fn others_have_their_turn_while_frames_pour_in() {
+fn other_tasks_run_while_frames_pour_in() {
     on_worker(async {
         // Requests give allowance, so that this goes on for ever: 32 PRIORITY frames with each.
         let (mut client, accepted) = sockets().await;

@@ -113,7 +113,7 @@ mod tests {
 
     /// What grew with the square of their number would not end here.
     #[test]
-    fn a_name_has_so_many_addresses_at_most() {
+    fn the_addresses_of_a_name_are_limited() {
         let mut text = String::new();
         for number in 0..1_000_000_u32 {
             text += &format!("{} many\n", std::net::Ipv4Addr::from(number));

@@ -223,7 +223,7 @@ async fn failure(resolver: &Resolver, name: &str) -> ResolveError {
 // ---- answered without a query ------------------------------------------------------------------------------------
 
 #[test]
-fn name_servers_are_not_asked_for_what_the_hosts_file_knows_in_any_family() {
+fn names_in_the_hosts_file_are_not_queried_in_either_family() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let resolver = Machine::asking(&[&server]).resolver();
@@ -242,7 +242,7 @@ fn name_servers_are_not_asked_for_what_the_hosts_file_knows_in_any_family() {
 }
 
 #[test]
-fn localhost_is_both_loopbacks_whatever_anybody_says() {
+fn localhost_is_always_both_loopbacks() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let machine = Machine::asking(&[&server]);
@@ -265,7 +265,7 @@ fn localhost_is_both_loopbacks_whatever_anybody_says() {
 // ---- queries ------------------------------------------------------------------------------------------------------
 
 #[test]
-fn name_servers_are_asked_for_both_families_of_other_names() {
+fn other_names_are_queried_in_both_families() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let resolver = Machine::asking(&[&server]).resolver();
@@ -278,7 +278,7 @@ fn name_servers_are_asked_for_both_families_of_other_names() {
 }
 
 #[test]
-fn any_name_that_dns_can_hold_is_asked_for_as_it_is() {
+fn any_valid_dns_name_is_queried_unchanged() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let resolver = Machine::asking(&[&server]).resolver();
@@ -359,7 +359,7 @@ fn search_domains_are_tried_by_the_number_of_dots() {
 }
 
 #[test]
-fn the_host_that_has_another_family_is_the_host_that_is_meant() {
+fn a_name_with_another_family_ends_the_search() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         server.treats("x.a.test.", Manner::Empty);
@@ -387,7 +387,7 @@ fn the_host_that_has_another_family_is_the_host_that_is_meant() {
 }
 
 #[test]
-fn an_answer_that_is_too_long_for_udp_is_asked_for_over_tcp() {
+fn an_answer_that_is_too_long_for_udp_is_queried_over_tcp() {
     on_worker(async {
         let server = NameServer::start(Manner::TooLong).await.and_tcp().await;
         let resolver = Machine::asking(&[&server]).resolver();
@@ -405,7 +405,7 @@ fn an_answer_that_is_too_long_for_udp_is_asked_for_over_tcp() {
 // ---- how it fails ------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_name_that_is_not_there_is_told_from_one_without_addresses() {
+fn a_missing_name_differs_from_one_without_addresses() {
     on_worker(async {
         let server = NameServer::start(Manner::Code(NXDOMAIN)).await;
         server.treats("empty.test.", Manner::Empty);
@@ -422,7 +422,7 @@ fn a_name_that_is_not_there_is_told_from_one_without_addresses() {
 }
 
 #[test]
-fn a_failure_names_each_server_and_what_it_did() {
+fn a_failure_names_each_server_and_its_error() {
     on_worker(async {
         let silent = NameServer::start(Manner::Silent).await;
         let failing = NameServer::start(Manner::Code(SERVFAIL)).await;
@@ -450,7 +450,7 @@ fn a_failure_names_each_server_and_what_it_did() {
 }
 
 #[test]
-fn another_server_answers_for_one_that_is_silent_or_fails() {
+fn another_server_answers_if_one_is_silent_or_fails() {
     on_worker(async {
         for manner in [Manner::Silent, Manner::Code(SERVFAIL), Manner::Code(5)] {
             let (bad, good) = (
@@ -468,7 +468,7 @@ fn another_server_answers_for_one_that_is_silent_or_fails() {
 }
 
 #[test]
-fn a_denial_by_a_later_server_waits_for_the_earlier_ones() {
+fn a_negative_answer_waits_for_earlier_servers() {
     on_worker(async {
         let slow = NameServer::start(Manner::Silent).await;
         let other = NameServer::start(Manner::Code(NXDOMAIN)).await;
@@ -485,7 +485,7 @@ fn a_denial_by_a_later_server_waits_for_the_earlier_ones() {
 }
 
 #[test]
-fn nothing_is_remembered_of_servers_that_could_not_be_asked() {
+fn failures_of_servers_are_not_cached_for_long() {
     on_worker(async {
         let server = NameServer::start(Manner::Silent).await;
         let mut machine = Machine::asking(&[&server]);
@@ -501,7 +501,7 @@ fn nothing_is_remembered_of_servers_that_could_not_be_asked() {
 }
 
 #[test]
-fn the_reasons_of_both_families_make_one() {
+fn one_reason_is_selected_from_both_families() {
     use ResolveError::*;
     let late = SystemTimedOut(Duration::ZERO);
     for (v4, v6, both) in [
@@ -518,7 +518,7 @@ fn the_reasons_of_both_families_make_one() {
 }
 
 #[test]
-fn what_getaddrinfo_says_is_told_apart() {
+fn errors_of_getaddrinfo_are_distinguished() {
     let said = |text: &str| system_error(&format!("failed to lookup address information: {text}"));
     assert_eq!(said("Name or service not known"), ResolveError::NoSuchHost);
     assert_eq!(said("Name does not resolve"), ResolveError::NoSuchHost);
@@ -541,7 +541,7 @@ fn laptop() -> Machine {
 }
 
 #[test]
-fn a_changed_hosts_file_counts_at_the_next_look_up() {
+fn a_changed_hosts_file_applies_to_the_next_look_up() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let machine = Machine::asking(&[&server]);
@@ -564,7 +564,7 @@ fn a_changed_hosts_file_counts_at_the_next_look_up() {
 }
 
 #[test]
-fn a_long_hosts_file_is_read_all_the_same() {
+fn a_long_hosts_file_is_read() {
     on_worker(async {
         let server = NameServer::start(Manner::Known).await;
         let machine = Machine::asking(&[&server]);
@@ -578,7 +578,7 @@ fn a_long_hosts_file_is_read_all_the_same() {
 }
 
 #[test]
-fn a_long_resolv_conf_is_read_all_the_same() {
+fn a_long_resolv_conf_is_read() {
     on_worker(async {
         let machine = laptop();
         let resolver = machine.resolver();
@@ -594,7 +594,7 @@ fn a_long_resolv_conf_is_read_all_the_same() {
 }
 
 #[test]
-fn a_changed_resolv_conf_counts_however_it_is_changed() {
+fn a_changed_resolv_conf_applies_however_it_is_changed() {
     on_worker(async {
         let machine = laptop();
         let file = machine.path("resolv.conf");
@@ -685,7 +685,7 @@ fn a_machine_without_name_servers_gets_them_later() {
 }
 
 #[test]
-fn what_old_servers_have_said_is_forgotten() {
+fn answers_of_old_servers_are_discarded() {
     on_worker(async {
         for kind in [ResolverKind::Dns, ResolverKind::System] {
             let config = DnsConfig {

@@ -67,7 +67,7 @@ fn is_open(peer: &TcpStream) -> bool {
 }
 
 #[test]
-fn the_newest_of_a_host_is_handed_out() {
+fn the_newest_connection_of_a_host_is_reused() {
     on_worker(async {
         let scene = Scene::new(MANY).await;
         let _first = scene.keep("a").await;
@@ -81,7 +81,7 @@ fn the_newest_of_a_host_is_handed_out() {
 }
 
 #[test]
-fn the_oldest_of_all_hosts_is_closed_past_the_bound() {
+fn the_oldest_of_all_hosts_is_closed_at_the_limit() {
     on_worker(async {
         let scene = Scene::new(PoolLimits { total: 3, ..MANY }).await;
         let oldest = scene.keep("a").await;
@@ -125,7 +125,7 @@ fn connections_are_closed_for_a_descriptor_above_the_threshold() {
 }
 
 #[test]
-fn the_oldest_of_a_host_is_closed_past_its_bound() {
+fn the_oldest_of_a_host_is_closed_at_its_limit() {
     on_worker(async {
         let scene = Scene::new(PoolLimits {
             per_host: 1,
@@ -141,7 +141,7 @@ fn the_oldest_of_a_host_is_closed_past_its_bound() {
 }
 
 #[test]
-fn a_bound_of_nothing_keeps_nothing() {
+fn a_limit_of_zero_keeps_nothing() {
     on_worker(async {
         for limits in [
             PoolLimits { total: 0, ..MANY },
@@ -157,7 +157,7 @@ fn a_bound_of_nothing_keeps_nothing() {
 }
 
 #[test]
-fn what_peers_have_closed_is_cleared_bit_by_bit() {
+fn connections_that_peers_have_closed_are_removed_over_several_ticks() {
     on_worker(async {
         let scene = Scene::new(MANY).await;
         let mut peers = Vec::new();
@@ -182,7 +182,7 @@ fn what_peers_have_closed_is_cleared_bit_by_bit() {
 }
 
 #[test]
-fn what_was_idle_too_long_is_closed() {
+fn connections_that_are_idle_for_too_long_are_closed() {
     on_worker(async {
         let scene = Scene::new(PoolLimits {
             idle: Duration::ZERO,

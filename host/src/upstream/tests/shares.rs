@@ -90,7 +90,7 @@ fn granted(queue: &mut Vec<Waiting>) -> Vec<Turn> {
 }
 
 #[test]
-fn as_many_connections_are_made_as_those_who_wait_need() {
+fn as_many_connections_are_made_as_the_queue_needs() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));
@@ -120,7 +120,7 @@ fn as_many_connections_are_made_as_those_who_wait_need() {
 }
 
 #[test]
-fn only_so_many_connections_are_made_at_once() {
+fn concurrent_dials_are_limited() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));
@@ -148,7 +148,7 @@ fn a_failed_connection_gives_the_turn_to_exactly_one() {
 }
 
 #[test]
-fn nobody_waits_for_anothers_http1() {
+fn http1_is_never_waited_for() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));
@@ -165,7 +165,7 @@ fn nobody_waits_for_anothers_http1() {
 }
 
 #[test]
-fn who_waits_for_a_tunnel_without_tls_finds_out_alone() {
+fn without_tls_every_waiting_tunnel_connects_by_itself() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));
@@ -180,7 +180,7 @@ fn who_waits_for_a_tunnel_without_tls_finds_out_alone() {
 }
 
 #[test]
-fn a_stream_that_ends_serves_the_first_of_the_queue() {
+fn a_stream_that_ends_serves_the_first_in_the_queue() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));
@@ -203,7 +203,7 @@ fn a_stream_that_ends_serves_the_first_of_the_queue() {
 }
 
 #[test]
-fn who_wants_a_new_connection_gets_no_stream_of_an_old_one() {
+fn a_request_for_a_new_connection_gets_no_stream_of_an_old_one() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let held = shares.share(client(3).await);
@@ -225,7 +225,7 @@ fn who_wants_a_new_connection_gets_no_stream_of_an_old_one() {
 }
 
 #[test]
-fn who_leaves_the_queue_leaves_what_was_granted_to_the_next() {
+fn an_unused_grant_goes_to_the_next_in_the_queue() {
     on_worker(async {
         let shares = Rc::<Shares>::default();
         let first = dial(poll(&mut enter(&shares)));

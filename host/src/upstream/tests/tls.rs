@@ -89,7 +89,7 @@ fn impostors(ca: &Ca) -> Vec<(TlsAcceptor, &'static str)> {
 }
 
 #[test]
-fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
+fn an_invalid_certificate_is_refused_with_its_reason() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -114,7 +114,7 @@ fn a_certificate_that_does_not_prove_the_name_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() {
+fn a_self_signed_certificate_is_accepted_if_it_is_trusted_directly() {
     on_worker(async {
         let (ca, files) = (Ca::new(), Files::new("own"));
         let past = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
@@ -153,7 +153,7 @@ fn a_certificate_of_its_own_is_accepted_from_a_server_if_it_is_trusted_itself() 
 }
 
 #[test]
-fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
+fn an_insecure_host_may_show_any_certificate() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::configured(&ca, &TlsConfig::default(), &pattern(".origin.test"));
@@ -169,7 +169,7 @@ fn a_host_that_is_insecure_is_believed_whatever_it_shows() {
 }
 
 #[test]
-fn a_host_that_is_insecure_has_to_hold_the_key_of_what_it_shows() {
+fn an_insecure_host_must_have_the_key_of_its_certificate() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::configured(&ca, &TlsConfig::default(), &[HostPattern::all()]);
@@ -267,7 +267,7 @@ fn demanding(ca: &Ca, version: &'static SupportedProtocolVersion, names: &[&str]
 }
 
 #[test]
-fn a_client_certificate_is_shown_to_its_hosts_the_first_entry_first() {
+fn a_client_certificate_is_selected_by_the_first_matching_entry() {
     on_worker(async {
         let (ca, files) = (Ca::new(), Files::new("shown"));
         let config = showing_to_hosts(vec![
@@ -306,7 +306,7 @@ fn pem_of(text: &[u8]) -> CertificateDer<'static> {
 }
 
 #[test]
-fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
+fn a_rejected_client_certificate_is_reported_by_its_alert() {
     on_worker(async {
         let (ca, stranger) = (Ca::new(), Ca::named("a stranger"));
         let files = Files::new("unshown");
@@ -336,7 +336,7 @@ fn an_origin_that_wants_another_certificate_says_so_with_an_alert() {
 }
 
 #[test]
-fn a_client_certificate_that_cannot_be_used_is_told_with_its_file() {
+fn an_unusable_client_certificate_is_reported_with_its_file() {
     let (ca, files) = (Ca::new(), Files::new("broken"));
     let good = files.client_certificate("good", "*", &ca);
     let other = files.client_certificate("other", "*", &ca);
@@ -401,7 +401,7 @@ fn over(versions: HttpVersions, port: u16) -> Route<'static> {
 }
 
 #[test]
-fn what_is_offered_is_what_the_route_says() {
+fn the_route_selects_the_offered_protocols() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -425,7 +425,7 @@ fn what_is_offered_is_what_the_route_says() {
 }
 
 #[test]
-fn the_version_that_both_like_is_spoken() {
+fn the_preferred_common_version_is_used() {
     on_worker(async {
         let ca = Ca::new();
         let setup = Setup::new(&ca);
@@ -557,7 +557,7 @@ async fn saying(words: &[u8]) -> u16 {
 }
 
 #[test]
-fn a_peer_that_speaks_no_tls_is_told_from_one_that_leaves() {
+fn a_peer_without_tls_differs_from_one_that_leaves() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         for greeting in [
@@ -594,7 +594,7 @@ fn a_destination_that_speaks_first_does_not_speak_tls() {
 }
 
 #[test]
-fn a_peer_of_old_versions_is_known_as_one() {
+fn a_peer_with_old_versions_only_is_recognised() {
     on_worker(async {
         let setup = Setup::new(&Ca::new());
         let protocol_version = b"\x15\x03\x01\0\x02\x02\x46";

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_fits_itself_and_a_star_one_label() {
+    fn a_name_matches_itself_and_a_wildcard_one_label() {
         for (pattern, host, expected) in [
             ("localhost", "localhost", true),
             ("LocalHost", "localhost", true),
@@ -419,7 +419,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_that_is_none_verifies_nothing() {
+        fn an_invalid_key_verifies_nothing() {
             let signature = hex(include_str!("lenient/pss-sha256.hex"));
             let scheme = RsaScheme::of(SignatureScheme::RSA_PSS_SHA256, Version::Tls13).unwrap();
             for (modulus, exponent) in [

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_kept_up_to_the_bound_and_the_newest_always() {
+    fn hosts_are_kept_up_to_the_limit_and_the_newest_always() {
         let sessions = Sessions::default();
         let name = |number: usize| ServerName::try_from(format!("host-{number}.test")).unwrap();
         let many = 4 * PARTS * HOSTS_PER_PART;

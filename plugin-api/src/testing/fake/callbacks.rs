@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_may_do_what_the_table_says_and_nothing_else() {
+    fn each_hook_has_exactly_the_permissions_of_the_table() {
         let here = address(([127, 0, 0, 1], 0).into());
         let mode = crate::BodyMode::DEFAULT.0;
         for hook in Hook::ALL {
