@@ -82,6 +82,17 @@ struct CheckedBlock {
     frames: Option<Vec<u8>>,
 }
 
+/// The CONTINUATION frames of a block.
+struct Continuations<'b> {
+    /// Their payloads.
+    parts: Vec<&'b [u8]>,
+    /// Where the last one ends, or HEADERS if there is none.
+    end: usize,
+}
+
+/// A string of a block, and what replaces it.
+type Edit = (Range<usize>, Vec<u8>);
+
 impl FieldBlocks {
     /// `max_head_len` is the length of the longest head that is accepted, in bytes.
     pub(super) fn new(peer: PeerRole, max_head_len: usize, facts: Rc<StreamFacts>) -> Self {
@@ -214,7 +225,7 @@ impl FieldBlocks {
         if head.stream == 0 || head.len > MAX_FRAME_LEN {
             return Err(Corrupt);
         }
-        let mut end = HEAD_LEN + head.len;
+        let end = HEAD_LEN + head.len;
         let Some(payload) = bytes.get(HEAD_LEN..end) else {
             return Ok(None);
         };
@@ -225,7 +236,34 @@ impl FieldBlocks {
                 frames: None,
             }));
         };
+        let Some(Continuations { parts, end }) = self.continuations(head, bytes)? else {
+            return Ok(None);
+        };
+        // Joined only when it is complete, not whenever a piece arrives.
+        let joined = match parts.is_empty() {
+            true => Vec::new(),
+            false => [&[first], &parts[..]].concat().concat(),
+        };
+        let block = match parts.is_empty() {
+            true => first,
+            false => &joined,
+        };
+        let rewritten = self.check(head, block)?;
+        Ok(Some(CheckedBlock {
+            len: end,
+            frames: rewritten.map(|block| frames(head, &block)),
+        }))
+    }
+
+    /// The payloads of the CONTINUATION frames after a HEADERS frame at the beginning of `bytes`, and where the last one
+    /// ends. `None`: they are incomplete.
+    fn continuations<'b>(
+        &self,
+        head: FrameHead,
+        bytes: &'b [u8],
+    ) -> Result<Option<Continuations<'b>>, Corrupt> {
         let mut parts = Vec::new();
+        let mut end = HEAD_LEN + head.len;
         let mut is_over = head.has(frame::END_HEADERS);
         while !is_over {
             if end > self.max_len || parts.len() >= self.max_frames {
@@ -246,30 +284,41 @@ impl FieldBlocks {
             parts.push(payload);
             is_over = next.has(frame::END_HEADERS);
         }
-        // Joined only when it is complete, not whenever a piece arrives.
-        let joined = match parts.is_empty() {
-            true => Vec::new(),
-            false => [&[first], &parts[..]].concat().concat(),
-        };
-        let block = match parts.is_empty() {
-            true => first,
-            false => &joined,
-        };
-        let rewritten = self.check(head, block)?;
-        Ok(Some(CheckedBlock {
-            len: end,
-            frames: rewritten.map(|block| frames(head, &block)),
-        }))
+        Ok(Some(Continuations { parts, end }))
     }
 
     /// Checks a complete block; returns the one that replaces it, if it is rewritten.
     fn check(&mut self, head: FrameHead, block: &[u8]) -> Result<Option<Vec<u8>>, Corrupt> {
-        let is_end = head.has(frame::END_STREAM);
         let is_trailers = match self.peer {
             PeerRole::Client => head.stream <= self.last_stream,
             PeerRole::Server => self.answered.contains(&head.stream),
         };
         let mut section = Section::new(self.peer, is_trailers);
+        let edits = self.read_fields(block, &mut section)?;
+        section.end(head.has(frame::END_STREAM));
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+        self.track_stream(head, is_trailers, section.is_interim);
+        let is_malformed = section.error.is_some();
+        if let Some(reason) = section.error {
+            tracing::debug!(stream = head.stream, error = %reason, peer = ?self.peer, "malformed HTTP/2 message");
+            self.facts.add_reason(head.stream, reason);
+        } else if let Some(path) = section.path {
+            self.facts.add_path(head.stream, path);
+        }
+        if edits.is_empty() && !is_malformed {
+            return Ok(None);
+        }
+        let mut rewritten = rewritten(block, edits);
+        if is_malformed {
+            rewritten.extend_from_slice(MALFORMED);
+        }
+        Ok(Some(rewritten))
+    }
+
+    /// Reads the fields of a block into `section` and the table; returns the strings that are to be replaced.
+    fn read_fields(&mut self, block: &[u8], section: &mut Section) -> Result<Vec<Edit>, Corrupt> {
         let mut edits = Vec::new();
         let mut reader = BlockReader::new(block);
         while let Some(representation) = reader.representation()? {
@@ -311,40 +360,20 @@ impl FieldBlocks {
                 }
             }
         }
-        section.end(is_end);
-        if self.scratch.capacity() > SCRATCH_KEPT {
-            self.scratch = Vec::new();
-        }
+        Ok(edits)
+    }
+
+    /// Records that a head or trailers have arrived on a stream.
+    fn track_stream(&mut self, head: FrameHead, is_trailers: bool, is_interim: bool) {
         match self.peer {
             PeerRole::Client => self.last_stream = self.last_stream.max(head.stream),
-            PeerRole::Server if is_end => self.forget(head.stream),
-            PeerRole::Server if !is_trailers && !section.is_interim => {
+            PeerRole::Server if head.has(frame::END_STREAM) => self.forget(head.stream),
+            PeerRole::Server if !is_trailers && !is_interim => {
                 self.make_room();
                 self.answered.push(head.stream);
             }
             PeerRole::Server => {}
         }
-        let mut poison: &[u8] = b"";
-        if let Some(reason) = section.error {
-            tracing::debug!(stream = head.stream, error = %reason, peer = ?self.peer, "malformed HTTP/2 message");
-            self.facts.add_reason(head.stream, reason);
-            poison = MALFORMED;
-        } else if let Some(path) = section.path {
-            self.facts.add_path(head.stream, path);
-        }
-        if edits.is_empty() && poison.is_empty() {
-            return Ok(None);
-        }
-        let mut rewritten = Vec::with_capacity(block.len() + 64);
-        let mut at = 0;
-        for (range, text) in edits {
-            rewritten.extend_from_slice(&block[at..range.start]);
-            write_string(&text, &mut rewritten);
-            at = range.end;
-        }
-        rewritten.extend_from_slice(&block[at..]);
-        rewritten.extend_from_slice(poison);
-        Ok(Some(rewritten))
     }
 
     /// Makes room for another stream in `answered`.
@@ -382,6 +411,19 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Corrupt> {
         range.start += 5;
     }
     payload.get(range).map(Some).ok_or(Corrupt)
+}
+
+/// A block with some of its strings replaced.
+fn rewritten(block: &[u8], edits: Vec<Edit>) -> Vec<u8> {
+    let mut rewritten = Vec::with_capacity(block.len() + 64);
+    let mut at = 0;
+    for (range, text) in edits {
+        rewritten.extend_from_slice(&block[at..range.start]);
+        write_string(&text, &mut rewritten);
+        at = range.end;
+    }
+    rewritten.extend_from_slice(&block[at..]);
+    rewritten
 }
 
 /// Splits a block into frames, without padding and priority.

@@ -262,11 +262,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
     /// Moves on to the next phase if it is due; `true`: the connection has something to send.
     fn advance_phase(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(abuse) = self.abuse() {
-            self.phase = Phase::Disconnecting(abuse);
-            self.counts.stop_lingering();
-            self.deadline.arm(GOAWAY_TIMEOUT);
-            self.activity.skip_linger();
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.disconnect(abuse);
             return true;
         }
         let has_streams = self.counts.live() > 0;
@@ -294,16 +290,7 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
             }
             _ => {}
         }
-        // `h2` may still be sending the end of a response, whose exchange is over, to a slow client.
-        let has_written = self.activity.take_written();
-        let is_awaited = self.phase == Phase::Idle || matches!(self.phase, Phase::Draining { .. });
-        if has_written && is_awaited && !has_streams {
-            let is_delivering = self.connection.has_streams();
-            if is_delivering || self.is_delivering {
-                self.deadline.arm(self.quiet_timeout());
-            }
-            self.is_delivering = is_delivering;
-        }
+        self.watch_delivery(has_streams);
         let is_idle = self.phase == Phase::Idle && self.deadline.poll_passed(cx).is_ready();
         let is_ending = !matches!(self.phase, Phase::Idle | Phase::Busy);
         if is_ending || !(is_idle || (self.is_draining)()) {
@@ -315,6 +302,28 @@ impl<D: Fn() -> bool, S: FnMut(Rc<dyn Channel>)> Serving<'_, D, S> {
         self.phase = Phase::Draining { is_idle, is_timed };
         self.connection.graceful_shutdown();
         true
+    }
+
+    fn disconnect(&mut self, abuse: Abuse) {
+        self.phase = Phase::Disconnecting(abuse);
+        self.counts.stop_lingering();
+        self.deadline.arm(GOAWAY_TIMEOUT);
+        self.activity.skip_linger();
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    }
+
+    /// Restarts the deadline when something was written: `h2` may still be sending the end of a response, whose exchange is
+    /// over, to a slow client.
+    fn watch_delivery(&mut self, has_streams: bool) {
+        let has_written = self.activity.take_written();
+        let is_awaited = self.phase == Phase::Idle || matches!(self.phase, Phase::Draining { .. });
+        if has_written && is_awaited && !has_streams {
+            let is_delivering = self.connection.has_streams();
+            if is_delivering || self.is_delivering {
+                self.deadline.arm(self.quiet_timeout());
+            }
+            self.is_delivering = is_delivering;
+        }
     }
 
     /// How long a client without streams may be inactive: the stall timeout while `h2` is still sending a response, the

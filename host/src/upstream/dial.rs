@@ -201,24 +201,28 @@ impl Dialer<'_> {
                 .await?;
             progress.securing.set(None);
         }
+        self.connect_by_parent(parent, route, &mut stream).await?;
+        Ok(stream)
+    }
+
+    /// Requests a connection to the destination from the parent, unless requests are sent to the parent itself.
+    async fn connect_by_parent(
+        &self,
+        parent: &Parent,
+        route: &Route<'_>,
+        stream: &mut MessageStream,
+    ) -> Result<(), ParentFailure> {
         match parent.scheme() {
             ParentScheme::Socks5 => {
-                socks5::handshake(&mut stream, route, parent.credentials(), self.limit).await?;
+                socks5::handshake(stream, route, parent.credentials(), self.limit).await
             }
-            ParentScheme::Http | ParentScheme::Https if route.is_absolute_form() => {}
+            ParentScheme::Http | ParentScheme::Https if route.is_absolute_form() => Ok(()),
             ParentScheme::Http | ParentScheme::Https => {
                 let authorization = parent.authorization();
-                connect::handshake(
-                    &mut stream,
-                    route,
-                    authorization,
-                    &self.head_limits,
-                    self.limit,
-                )
-                .await?;
+                connect::handshake(stream, route, authorization, &self.head_limits, self.limit)
+                    .await
             }
         }
-        Ok(stream)
     }
 
     fn stream(&self, transport: Transport) -> MessageStream {

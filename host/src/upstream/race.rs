@@ -135,15 +135,15 @@ impl<'a> Race<'a> {
 
     async fn run(mut self, unresolved: Option<&Resolver>) -> Result<Connected, DialFailure> {
         let (host, is_absolute) = (self.host, self.is_absolute);
-        let ask = async |family| match unresolved {
+        let resolve = async |family| match unresolved {
             Some(resolver) => resolver.lookup(host, is_absolute, family).await,
             None => Err(ResolveError::NoAddress),
         };
         if let Some(resolver) = unresolved {
             resolver.refresh().await;
         }
-        let mut v6_answer = std::pin::pin!(ask(Family::V6));
-        let mut v4_answer = std::pin::pin!(ask(Family::V4));
+        let mut v6_answer = std::pin::pin!(resolve(Family::V6));
+        let mut v4_answer = std::pin::pin!(resolve(Family::V4));
         let (mut v6_is_open, mut v4_is_open) = (unresolved.is_some(), unresolved.is_some());
         let (mut no_v6, mut no_v4) = (ResolveError::NoAddress, ResolveError::NoAddress);
         loop {
@@ -159,10 +159,7 @@ impl<'a> Race<'a> {
                         Ok(found) => self.v6 = found.into(),
                         Err(error) => no_v6 = error,
                     }
-                    // IPv4 no longer waits for this answer.
-                    if self.attempts.is_empty() {
-                        self.next_at = Instant::now();
-                    }
+                    self.end_resolution_delay();
                 }
                 answer = &mut v4_answer, if v4_is_open => {
                     v4_is_open = false;
@@ -176,23 +173,29 @@ impl<'a> Race<'a> {
                 }
                 Some(attempt) = self.attempts.next() => match attempt {
                     Ok(socket) => {
-                        return Ok(Connected {
-                            socket,
-                            resolved_at: self.resolved_at.filter(|_| unresolved.is_some()),
-                        });
+                        let resolved_at = self.resolved_at.filter(|_| unresolved.is_some());
+                        return Ok(Connected { socket, resolved_at });
                     }
-                    Err(error) => {
-                        // The error of another address is more useful than that this one has the wrong family for the
-                        // source.
-                        if self.last_error.is_none() || error.kind() != io::ErrorKind::AddrNotAvailable {
-                            self.last_error = Some(error);
-                        }
-                        self.next_at = Instant::now();
-                    }
+                    Err(error) => self.record_failed(error),
                 },
                 () = sleep_until(self.next_at), if is_waiting => self.begin_next()?,
             }
         }
+    }
+
+    /// IPv4 no longer waits for the IPv6 answer.
+    fn end_resolution_delay(&mut self) {
+        if self.attempts.is_empty() {
+            self.next_at = Instant::now();
+        }
+    }
+
+    fn record_failed(&mut self, error: io::Error) {
+        // The error of another address is more useful than that this one has the wrong family for the source.
+        if self.last_error.is_none() || error.kind() != io::ErrorKind::AddrNotAvailable {
+            self.last_error = Some(error);
+        }
+        self.next_at = Instant::now();
     }
 
     fn answered_v4(&mut self, found: Vec<IpAddr>, v6_is_open: bool) {

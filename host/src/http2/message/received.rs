@@ -24,50 +24,33 @@ pub(in crate::http2) fn write_request(
     out: &mut Vec<u8>,
 ) -> Result<(RequestKind, IncomingBody), MessageError> {
     let headers = &parts.headers;
-    let protocol = parts.extensions.get::<Protocol>();
+    let key = websocket_key(parts)?;
     let is_connect = parts.method == Method::CONNECT;
-    let is_tunnel = is_connect && protocol.is_none();
-    let key = match protocol {
-        None => None,
-        Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
-            if headers.contains_key(CONTENT_LENGTH) {
-                return Err(MessageError::LengthInvalid);
-            }
-            Some(websocket_key::random().ok_or(MessageError::NoKey)?)
-        }
-        Some(_) => return Err(MessageError::ProtocolUnknown),
-    };
+    let is_tunnel = is_connect && key.is_none();
     let authority = request_authority(parts, is_connect, targets)?;
-    let method = if key.is_some() {
-        "GET"
-    } else {
-        parts.method.as_str()
+    let method = match key {
+        Some(_) => "GET",
+        None => parts.method.as_str(),
     };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
-    if is_tunnel {
-        out.extend_from_slice(authority);
-    } else {
-        write_target(parts, path, authority, targets, out)?;
+    match is_tunnel {
+        true => out.extend_from_slice(authority),
+        false => write_target(parts, path, authority, targets, out)?,
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !authority.is_empty() || headers.contains_key(HOST) {
         write_field(out, "host", authority);
     }
     write_received(headers, key.is_some(), Padding::Refused, out)?;
-    let mut connection: &[u8] = b"";
-    if headers.contains_key(TE) {
+    let has_te = headers.contains_key(TE);
+    if has_te {
         // `write_received` has checked that it is `trailers`.
         write_field(out, "te", b"trailers");
-        connection = b"TE";
     }
     let (kind, body) = if let Some(key) = key {
         write_field(out, "upgrade", b"websocket");
         write_field(out, "sec-websocket-key", &key);
-        connection = match connection {
-            b"" => b"Upgrade",
-            _ => b"TE, Upgrade",
-        };
         let accept = websocket_key::accept(&key);
         (RequestKind::WebSocket(accept), IncomingBody::Tunnel)
     } else if is_tunnel {
@@ -79,11 +62,30 @@ pub(in crate::http2) fn write_request(
         };
         (kind, write_framing(headers, has_content, out)?)
     };
-    if !connection.is_empty() {
-        write_field(out, "connection", connection);
-    }
+    write_connection(has_te, key.is_some(), out);
     out.extend_from_slice(b"\r\n");
     Ok((kind, body))
+}
+
+fn write_connection(has_te: bool, is_websocket: bool, out: &mut Vec<u8>) {
+    match (has_te, is_websocket) {
+        (false, false) => {}
+        (true, false) => write_field(out, "connection", b"TE"),
+        (false, true) => write_field(out, "connection", b"Upgrade"),
+        (true, true) => write_field(out, "connection", b"TE, Upgrade"),
+    }
+}
+
+/// A key for the handshake in HTTP/1.1, if the request asks for a WebSocket (RFC 8441 §4).
+fn websocket_key(parts: &request::Parts) -> Result<Option<[u8; 24]>, MessageError> {
+    match parts.extensions.get::<Protocol>() {
+        None => Ok(None),
+        Some(protocol) if !protocol.as_str().eq_ignore_ascii_case("websocket") => {
+            Err(MessageError::ProtocolUnknown)
+        }
+        Some(_) if parts.headers.contains_key(CONTENT_LENGTH) => Err(MessageError::LengthInvalid),
+        Some(_) => websocket_key::random().map(Some).ok_or(MessageError::NoKey),
+    }
 }
 
 /// The value of Host: the authority, which a Host field must not contradict (RFC 9113 §8.3.1).

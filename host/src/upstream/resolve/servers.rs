@@ -142,63 +142,42 @@ impl NameServers {
             .map(|turn| (first + turn) % count);
         let mut queried = 0;
         let mut tries: FuturesUnordered<Try<'_>> = FuturesUnordered::new();
-        // Servers with a query in progress, in their order.
-        let mut in_progress: Vec<usize> = Vec::new();
-        let mut faults: Vec<ServerFault> = Vec::new();
-        let mut denial: Option<Resolution> = None;
-        let (mut end_at, mut next_at) = (deadline.at, Instant::now());
+        let mut state = QueryState::new(deadline);
         loop {
             // In the first round, servers are queried without waiting for the previous one; in further rounds, after
             // it.
-            let may_begin = denial.is_none() && (queried < count || tries.is_empty());
+            let may_begin = state.denial.is_none() && (queried < count || tries.is_empty());
             if tries.is_empty() {
-                next_at = Instant::now();
+                state.next_at = Instant::now();
             }
             tokio::select! {
                 biased;
                 Some((server, answer)) = tries.next() => {
-                    let is_earliest = in_progress.first() == Some(&server);
-                    in_progress.retain(|waiting| *waiting != server);
-                    match answer {
-                        Ok(answer) if answer.0.is_ok() || is_earliest => {
-                            self.prefer(server);
-                            return answer;
-                        }
-                        Ok(answer) => {
-                            end_at = end_at.min(Instant::now() + DENIAL_DELAY);
-                            denial.get_or_insert(answer);
-                        }
-                        Err(fault) => {
-                            record_fault(&mut faults, self.servers[server].address, fault);
-                            next_at = Instant::now();
-                        }
+                    if let Some(answer) = state.take_answer(server, &self.servers, answer) {
+                        self.prefer(server);
+                        return answer;
                     }
-                    if tries.is_empty() && let Some(denial) = denial {
+                    if tries.is_empty() && let Some(denial) = state.denial {
                         return denial;
                     }
                 }
-                () = sleep_until(next_at), if may_begin => match turns.next() {
+                () = sleep_until(state.next_at), if may_begin => match turns.next() {
                     Some(server) => {
                         queried += 1;
-                        in_progress.push(server);
-                        next_at = Instant::now() + HEDGE;
+                        state.in_progress.push(server);
+                        state.next_at = Instant::now() + HEDGE;
                         let query = self.servers[server].query(name, family);
                         tries.push(Box::pin(async move { (server, query.await) }));
                     }
                     None => break,
                 },
-                () = sleep_until(end_at) => {
-                    for server in &self.servers {
-                        let has_failed = faults.iter().any(|fault| fault.server == server.address);
-                        if !has_failed {
-                            record_fault(&mut faults, server.address, Fault::TimedOut(deadline.limit));
-                        }
-                    }
+                () = sleep_until(state.end_at) => {
+                    state.time_out(&self.servers, deadline.limit);
                     break;
                 }
             }
         }
-        denial.unwrap_or_else(|| (Err(ResolveError::NoAnswer(faults.into())), Duration::ZERO))
+        state.end()
     }
 
     fn first(&self) -> usize {
@@ -221,6 +200,79 @@ impl NameServers {
         if !self.settings.rotate && (server != preferred || now >= until) {
             self.preferred.set((server, now + PREFERENCE));
         }
+    }
+}
+
+/// What the servers have answered to a query so far.
+struct QueryState {
+    /// Servers with a query in progress, in their order.
+    in_progress: Vec<usize>,
+    faults: Vec<ServerFault>,
+    /// A negative answer, which waits for earlier servers.
+    denial: Option<Resolution>,
+    /// When the next server is queried.
+    next_at: Instant,
+    end_at: Instant,
+}
+
+impl QueryState {
+    fn new(deadline: LookupDeadline) -> Self {
+        Self {
+            in_progress: Vec::new(),
+            faults: Vec::new(),
+            denial: None,
+            next_at: Instant::now(),
+            end_at: deadline.at,
+        }
+    }
+
+    /// Returns the answer of a server if it is final.
+    fn take_answer(
+        &mut self,
+        server: usize,
+        servers: &[Server],
+        answer: Result<Resolution, Fault>,
+    ) -> Option<Resolution> {
+        let is_earliest = self.in_progress.first() == Some(&server);
+        self.in_progress.retain(|waiting| *waiting != server);
+        match answer {
+            Ok(answer) if answer.0.is_ok() || is_earliest => return Some(answer),
+            Ok(answer) => {
+                self.end_at = self.end_at.min(Instant::now() + DENIAL_DELAY);
+                self.denial.get_or_insert(answer);
+            }
+            Err(fault) => {
+                self.record_fault(servers[server].address, fault);
+                self.next_at = Instant::now();
+            }
+        }
+        None
+    }
+
+    /// Replaces an earlier fault of the same server.
+    fn record_fault(&mut self, server: SocketAddr, fault: Fault) {
+        self.faults.retain(|recorded| recorded.server != server);
+        self.faults.push(ServerFault { server, fault });
+    }
+
+    /// Records a timeout for all servers without a fault.
+    fn time_out(&mut self, servers: &[Server], limit: Duration) {
+        for server in servers {
+            let has_failed = |fault: &ServerFault| fault.server == server.address;
+            if !self.faults.iter().any(has_failed) {
+                self.record_fault(server.address, Fault::TimedOut(limit));
+            }
+        }
+    }
+
+    fn end(self) -> Resolution {
+        let no_answer = || {
+            (
+                Err(ResolveError::NoAnswer(self.faults.into())),
+                Duration::ZERO,
+            )
+        };
+        self.denial.unwrap_or_else(no_answer)
     }
 }
 
@@ -290,12 +342,6 @@ impl Server {
             Err(error) => Err(Fault::Malformed(error.to_string())),
         }
     }
-}
-
-/// Replaces an earlier fault of the same server.
-fn record_fault(faults: &mut Vec<ServerFault>, server: SocketAddr, fault: Fault) {
-    faults.retain(|noted| noted.server != server);
-    faults.push(ServerFault { server, fault });
 }
 
 fn answer(lookup: &Lookup, family: Family) -> Resolution {

@@ -3,7 +3,7 @@
 
 use super::callbacks::Callbacks;
 use super::message::Fields;
-use super::{Fake, FakeRequest, FakeResponse};
+use super::{Fake, FakeRequest, FakeResponse, FakeSummary};
 use crate::abi::hook::Hook;
 use crate::abi::{
     Address, ClientTlsView, ExchangeView, FieldSlot, RequestView, ResponseView, SummaryView,
@@ -52,45 +52,19 @@ impl Fake {
             let views = &raw mut *views;
             (*views).request_slots = slots(&(*fake).request.fields);
             (*views).request = request_view(&(*fake).request, &(*views).request_slots);
-            let mut response = ptr::null();
-            if let Some(arrived) = &(*fake).response {
-                (*views).response_slots = slots(&arrived.fields);
-                (*views).response = response_view(arrived, &(*views).response_slots);
-                response = &raw const (*views).response;
-            }
-            let mut tls_hello = ptr::null();
-            if let Some((server_name, protocols)) = &(*fake).tls_hello {
-                (*views).tls_hello = TlsHelloView {
-                    server_name: lent(server_name),
-                    protocols: lent(protocols),
-                    reserved: [0; 4],
-                };
-                tls_hello = &raw const (*views).tls_hello;
-            }
-            let mut client_tls = ptr::null();
-            if let Some((server_name, protocol)) = &(*fake).client_tls {
-                (*views).client_tls = ClientTlsView {
-                    version: RStr::from_str("TLSv1.3"),
-                    cipher: RStr::from_str("TLS13_AES_128_GCM_SHA256"),
-                    server_name: lent(server_name),
-                    protocol: lent(protocol),
-                    ..NO_TLS
-                };
-                client_tls = &raw const (*views).client_tls;
-            }
-            let mut summary = ptr::null();
-            if let Some(made) = &(*fake).summary {
-                (*views).summary = SummaryView {
-                    status: made.status.unwrap_or(0).into(),
-                    answered_by: made.answered_by,
-                    answerer: lent(&made.answerer),
-                    from_client: made.from_client,
-                    to_client: made.to_client,
-                    elapsed: made.elapsed.as_micros() as u64,
-                    ..NO_SUMMARY
-                };
-                summary = &raw const (*views).summary;
-            }
+            let response = (*fake).response.as_ref().map(|response| {
+                (*views).response_slots = slots(&response.fields);
+                response_view(response, &(*views).response_slots)
+            });
+            let response = show(&raw mut (*views).response, response);
+            let tls_hello = (*fake).tls_hello.as_ref();
+            let tls_hello = tls_hello.map(|(name, protocols)| tls_hello_view(name, protocols));
+            let tls_hello = show(&raw mut (*views).tls_hello, tls_hello);
+            let client_tls = (*fake).client_tls.as_ref();
+            let client_tls = client_tls.map(|(name, protocol)| client_tls_view(name, protocol));
+            let client_tls = show(&raw mut (*views).client_tls, client_tls);
+            let summary = (*fake).summary.as_ref();
+            let summary = show(&raw mut (*views).summary, summary.map(summary_view));
             (*views).exchange = ExchangeView {
                 host: fake.cast(),
                 callbacks: Callbacks::REF,
@@ -226,6 +200,50 @@ fn request_view(request: &FakeRequest, slots: &[FieldSlot]) -> RequestView {
         fields: slots.as_ptr(),
         field_count: slots.len(),
         reserved: [0; 4],
+    }
+}
+
+/// Writes `view` into its place, if there is one; a pointer for the view of the exchange.
+///
+/// # Safety
+/// `place` must be valid.
+unsafe fn show<V>(place: *mut V, view: Option<V>) -> *const V {
+    match view {
+        Some(view) => {
+            unsafe { *place = view };
+            place
+        }
+        None => ptr::null(),
+    }
+}
+
+fn tls_hello_view(server_name: &str, protocols: &str) -> TlsHelloView {
+    TlsHelloView {
+        server_name: lent(server_name),
+        protocols: lent(protocols),
+        reserved: [0; 4],
+    }
+}
+
+fn client_tls_view(server_name: &str, protocol: &str) -> ClientTlsView {
+    ClientTlsView {
+        version: RStr::from_str("TLSv1.3"),
+        cipher: RStr::from_str("TLS13_AES_128_GCM_SHA256"),
+        server_name: lent(server_name),
+        protocol: lent(protocol),
+        ..NO_TLS
+    }
+}
+
+fn summary_view(summary: &FakeSummary) -> SummaryView {
+    SummaryView {
+        status: summary.status.unwrap_or(0).into(),
+        answered_by: summary.answered_by,
+        answerer: lent(&summary.answerer),
+        from_client: summary.from_client,
+        to_client: summary.to_client,
+        elapsed: summary.elapsed.as_micros() as u64,
+        ..NO_SUMMARY
     }
 }
 
