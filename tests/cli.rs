@@ -1,7 +1,8 @@
 //! Flags, the configuration file and exit codes, from outside.
 //!
 //! 0 is an orderly end, 1 means that the system refused something, 2 a wrong command line, 78 an unusable
-//! configuration. Whatever is wrong is one line on standard error that says what to do.
+//! configuration. Whatever is wrong is one line on standard error that says what to do, and the line of the file that it is
+//! about.
 
 use std::fs;
 use std::net::TcpListener;
@@ -31,7 +32,9 @@ fn assert_refused(exit: &Exit, code: i32, words: &[&str]) {
         exit.stderr
     );
     if code != USAGE {
-        assert_eq!(exit.stderr.lines().count(), 1, "{:?}", exit.stderr);
+        // The lines of a file are indented.
+        let errors = exit.stderr.lines().filter(|line| !line.starts_with(' '));
+        assert_eq!(errors.count(), 1, "{:?}", exit.stderr);
     }
 }
 

@@ -8,6 +8,8 @@
 mod bodies;
 /// Plugins that try to take the proxy down or to read what is not theirs.
 mod boundary;
+/// Configurations that cannot be used.
+mod broken;
 /// The bundled plugins, each through the real binary, as its README shows it.
 mod bundled;
 /// Certificates made and handed out by `proxy ca`.

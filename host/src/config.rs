@@ -1,18 +1,27 @@
 //! The configuration, checked once and never re-interpreted.
 //!
-//! `file` is `proxy.toml` as written, `flags` the flags as given; `load` merges the two (flags override the file, the
-//! file overrides the defaults) into the [`Config`] that the rest of the host reads. A `Config` needs no further
-//! checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves or a
-//! library loads is checked where it is used.
+//! `environment`, `flags` and the files that `include` follows each say some settings. `document` holds what they say,
+//! one over the other (flags override the environment, which overrides the file, which overrides the defaults), with
+//! where each is written. `settings_reader` reads the named `settings` from it, and `load` makes the [`Config`] of them
+//! that the rest of the host reads; everything that is wrong on the way is reported at once, by `error`. A `Config` needs
+//! no further checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves
+//! or a library loads is found out where it is used.
 
 mod basic_auth;
+pub mod command;
 mod compatibility;
 mod direct_rule;
-mod file;
+mod document;
+mod environment;
+mod error;
 mod flags;
 mod host_pattern;
+mod include;
 mod load;
 mod plugins;
+mod settings;
+mod settings_reader;
+mod suggestion;
 mod value;
 mod web_server;
 
@@ -31,13 +40,13 @@ pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
 pub(crate) use direct_rule::RuleForm;
 pub use direct_rule::{DirectRule, RuleError};
-pub use file::FileError;
+pub use error::{ConfigError, ConfigErrors};
 pub use flags::Flags;
 pub use host_pattern::HostPattern;
-pub use load::ConfigError;
+
 pub use value::{
-    Backlog, Bounded, ByteLen, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port,
-    Seconds, UrlPath, ValueError, WorkerCount,
+    Backlog, Bounded, ByteLen, Bytes, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit,
+    Port, Seconds, UrlPath, ValueError, WorkerCount,
 };
 pub use web_server::{PacConfig, StaticFilesConfig, Symlinks, WebServerConfig};
 

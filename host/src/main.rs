@@ -13,7 +13,8 @@ use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, Command};
-use proxy_host::config::{Config, ConfigError, LogLevel};
+use proxy_host::config::command::{ConfigArgs, ConfigCommand};
+use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
 use proxy_host::generation;
 use proxy_host::generation::command::CheckArgs;
 use proxy_host::open_files;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             Some(Command::Ca(args)) => certificates(&args),
             Some(Command::Pac(args)) => pac(args, cli),
             Some(Command::Check(args)) => check(args, cli),
+            Some(Command::Config(args)) => configuration(args, cli),
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
@@ -72,6 +74,14 @@ fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `proxy config`. What stands before it says how the proxy would be started.
+fn configuration(args: ConfigArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
+    let ConfigCommand::Show(mut args) = args.command;
+    cli.flags.config = args.file.take().or(cli.flags.config);
+    config::command::show(&args, &cli.flags, &mut io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let config = Config::load(cli.flags)?;
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
@@ -83,7 +93,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 /// The current configuration, for a reload; the flags are those of the start.
-fn reload_config() -> Result<Config, ConfigError> {
+fn reload_config() -> Result<Config, ConfigErrors> {
     Config::load(Cli::parse().flags)
 }
 
@@ -109,19 +119,22 @@ impl Failure {
     }
 
     fn report(self) -> ExitCode {
-        // If standard error is closed, the exit status remains.
+        // If standard error is closed, the exit status remains. An excerpt of a file is indented.
         for line in self.message.lines() {
-            let _ = writeln!(io::stderr(), "proxy: {line}");
+            let _ = match line.starts_with(' ') {
+                true => writeln!(io::stderr(), "{line}"),
+                false => writeln!(io::stderr(), "proxy: {line}"),
+            };
         }
         ExitCode::from(self.status)
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
+impl From<ConfigErrors> for Failure {
+    fn from(error: ConfigErrors) -> Self {
         let status = if error.is_usage() { USAGE } else { CONFIG };
         Failure {
-            message: error.to_string(),
+            message: error.with_excerpts(),
             status,
         }
     }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigErrors};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
 use crate::listener::Listener;
@@ -92,7 +92,7 @@ impl StartError {
 }
 
 /// Reads the configuration for a reload: the file as it is now, with the flags of the start.
-pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
 /// Runs the proxy until a signal ends it. Blocks. `source` is called at each reload.
 ///

@@ -1,12 +1,14 @@
 //! The command-line flags of the configuration, and their help; no behaviour.
 //!
-//! A flag that was not given is `None`, so that the value in the file applies. Values have the same types as in
-//! `proxy.toml`, so an invalid value causes the same error message in both places.
+//! Values are kept as they were given, and are checked as those of the same setting in `proxy.toml` are, so what is
+//! refused here is refused there in the same words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Parser;
 
+use super::document::{Node, Origin, Value};
 use super::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
@@ -37,50 +39,45 @@ pub struct Flags {
     pub plugin_config: Vec<String>,
 
     /// Address to listen on: an IP literal or a name such as localhost. Default: ::1.
-    #[arg(long, value_name = "ADDRESS")]
-    pub hostname: Option<Hostname>,
+    #[arg(long, value_name = "ADDRESS", value_parser = checked::<Hostname>)]
+    pub hostname: Option<String>,
 
     /// TCP port to listen on; 0 selects a free port, which the log shows. Default: 8899.
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<Port>,
+    #[arg(long, value_name = "PORT", value_parser = checked::<Port>)]
+    pub port: Option<String>,
 
     /// Number of worker threads; 0 for one per CPU core. Default: the number of CPU cores.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub num_workers: Option<WorkerCount>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = checked::<WorkerCount>)]
+    pub num_workers: Option<String>,
 
     /// Accepted for compatibility and ignored: workers serve connections without a thread for each.
     #[arg(long)]
     pub threadless: bool,
 
     /// Number of connections that may wait to be accepted. Default: 100.
-    #[arg(long, value_name = "N")]
-    pub backlog: Option<Backlog>,
+    #[arg(long, value_name = "N", value_parser = checked::<Backlog>)]
+    pub backlog: Option<String>,
 
     /// Seconds after which an idle client connection is closed; decimals are allowed. Default: 10.
-    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
-    pub timeout: Option<Seconds>,
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = checked::<Seconds>)]
+    pub timeout: Option<String>,
 
     /// Maximum number of bytes read from a client at once; accepts K, M and G. Default: 1M.
-    #[arg(long, value_name = "BYTES")]
-    pub client_recvbuf_size: Option<ByteLen>,
+    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>)]
+    pub client_recvbuf_size: Option<String>,
 
     /// Maximum number of bytes read from an upstream server at once; accepts K, M and G. Default: 1M.
-    #[arg(long, value_name = "BYTES")]
-    pub server_recvbuf_size: Option<ByteLen>,
+    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>)]
+    pub server_recvbuf_size: Option<String>,
 
     /// Request headers to remove before forwarding, separated by commas, may be repeated. Default: none.
-    #[arg(long, value_name = "NAME,...")]
-    pub disable_headers: Vec<HeaderNames>,
+    #[arg(long, value_name = "NAME,...", value_parser = checked::<HeaderNames>)]
+    pub disable_headers: Vec<String>,
 
     /// Require this user name and password from every client. Use the environment variable to keep it out of the
     /// process list. Default: no authentication.
-    // Checked by `config`, whose errors do not repeat it.
-    #[arg(
-        long,
-        value_name = "USER:PASSWORD",
-        env = "PROXY_BASIC_AUTH",
-        hide_env_values = true
-    )]
+    // Checked with the other settings: errors there do not repeat it.
+    #[arg(long, value_name = "USER:PASSWORD")]
     pub basic_auth: Option<String>,
 
     /// PEM file of certificates to trust for upstream servers, in addition to those of the system; may be repeated.
@@ -138,13 +135,13 @@ pub struct Flags {
     pub pac_file: Option<String>,
 
     /// Path at which to serve --pac-file, in addition to /wpad.dat. Default: /.
-    #[arg(long, value_name = "PATH")]
-    pub pac_file_url_path: Option<UrlPath>,
+    #[arg(long, value_name = "PATH", value_parser = checked::<UrlPath>)]
+    pub pac_file_url_path: Option<String>,
 
     /// Lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in upper or lower case, or its first letter.
     /// Default: INFO.
-    #[arg(long, value_name = "LEVEL")]
-    pub log_level: Option<LogLevel>,
+    #[arg(long, value_name = "LEVEL", value_parser = checked::<LogLevel>)]
+    pub log_level: Option<String>,
 
     /// File to append the log to. Default: standard output.
     #[arg(long, value_name = "FILE")]
@@ -152,10 +149,165 @@ pub struct Flags {
 
     /// Maximum number of open files and sockets; raises the soft limit of the process, never lowers it. Default: the
     /// hard limit.
-    #[arg(long, value_name = "N")]
-    pub open_file_limit: Option<OpenFileLimit>,
+    #[arg(long, value_name = "N", value_parser = checked::<OpenFileLimit>)]
+    pub open_file_limit: Option<String>,
 
     /// File to write the process id to; removed at exit. It must not be a symbolic link. Default: none.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+}
+
+/// The text, if it is a value of this type.
+fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+    text.parse::<T>().map(|_| text.to_owned())
+}
+
+/// Flags whose values cannot be written in the file.
+pub(super) struct NotText(pub(super) &'static str);
+
+impl Flags {
+    /// What the flags say: lists that come before those of the file, and everything else, which replaces what the file
+    /// says. `--plugins` and `--plugin-config` are not in it.
+    ///
+    /// # Errors
+    /// The flags whose values are not UTF-8.
+    pub(super) fn document(&self) -> Result<Node, Vec<NotText>> {
+        let mut given = Given {
+            document: Node::empty_table(Origin::Default),
+            not_text: Vec::new(),
+        };
+        given.text("hostname", "--hostname", &self.hostname);
+        given.text("port", "--port", &self.port);
+        given.text("num_workers", "--num-workers", &self.num_workers);
+        given.text("backlog", "--backlog", &self.backlog);
+        given.text("timeouts.idle", "--timeout", &self.timeout);
+        given.text(
+            "client_recvbuf_size",
+            "--client-recvbuf-size",
+            &self.client_recvbuf_size,
+        );
+        given.text(
+            "server_recvbuf_size",
+            "--server-recvbuf-size",
+            &self.server_recvbuf_size,
+        );
+        let headers = (!self.disable_headers.is_empty()).then(|| self.disable_headers.join(","));
+        given.text("disable_headers", "--disable-headers", &headers);
+        given.text("basic_auth", "--basic-auth", &self.basic_auth);
+        given.path("tls.cert_file", "--cert-file", &self.cert_file);
+        given.path("tls.key_file", "--key-file", &self.key_file);
+        given.path(
+            "interception.ca_cert_file",
+            "--ca-cert-file",
+            &self.ca_cert_file,
+        );
+        given.path(
+            "interception.ca_key_file",
+            "--ca-key-file",
+            &self.ca_key_file,
+        );
+        given.path(
+            "interception.ca_signing_key_file",
+            "--ca-signing-key-file",
+            &self.ca_signing_key_file,
+        );
+        given.path(
+            "interception.ca_cert_dir",
+            "--ca-cert-dir",
+            &self.ca_cert_dir,
+        );
+        given.switch(
+            "web_server.enable",
+            "--enable-web-server",
+            self.enable_web_server,
+        );
+        given.switch(
+            "disable_http_proxy",
+            "--disable-http-proxy",
+            self.disable_http_proxy,
+        );
+        given.switch(
+            "web_server.static_files.enable",
+            "--enable-static-server",
+            self.enable_static_server,
+        );
+        given.path(
+            "web_server.static_files.dir",
+            "--static-server-dir",
+            &self.static_server_dir,
+        );
+        given.text("web_server.pac.file", "--pac-file", &self.pac_file);
+        given.text(
+            "web_server.pac.url_path",
+            "--pac-file-url-path",
+            &self.pac_file_url_path,
+        );
+        given.text("log_level", "--log-level", &self.log_level);
+        given.path("log_file", "--log-file", &self.log_file);
+        given.text(
+            "open_file_limit",
+            "--open-file-limit",
+            &self.open_file_limit,
+        );
+        given.path("pid_file", "--pid-file", &self.pid_file);
+        given.paths("plugin_dirs", "--plugin-dir", &self.plugin_dir);
+        given.paths("tls.upstream.extra_ca_files", "--ca-file", &self.ca_file);
+        match given.not_text.is_empty() {
+            true => Ok(given.document),
+            false => Err(given.not_text),
+        }
+    }
+}
+
+/// The flags that were given.
+struct Given {
+    document: Node,
+    not_text: Vec<NotText>,
+}
+
+impl Given {
+    fn put(&mut self, key: &str, flag: &'static str, value: Value) {
+        let path: Vec<&str> = key.split('.').collect();
+        let origin = Origin::Flag(flag);
+        self.document.put(&path, Node { origin, value });
+    }
+
+    fn text(&mut self, key: &str, flag: &'static str, text: &Option<String>) {
+        if let Some(text) = text {
+            self.put(key, flag, Value::Text(text.clone()));
+        }
+    }
+
+    fn switch(&mut self, key: &str, flag: &'static str, is_given: bool) {
+        if is_given {
+            self.put(key, flag, Value::Boolean(true));
+        }
+    }
+
+    fn path(&mut self, key: &str, flag: &'static str, path: &Option<PathBuf>) {
+        if let Some(path) = path.as_deref().and_then(|path| self.utf8(flag, path)) {
+            self.put(key, flag, Value::String(path));
+        }
+    }
+
+    fn paths(&mut self, key: &str, flag: &'static str, paths: &[PathBuf]) {
+        let paths = paths.iter().filter_map(|path| self.utf8(flag, path));
+        let paths: Vec<Node> = paths
+            .map(|path| Node {
+                origin: Origin::Flag(flag),
+                value: Value::String(path),
+            })
+            .collect();
+        if !paths.is_empty() {
+            self.put(key, flag, Value::Array(paths));
+        }
+    }
+
+    fn utf8(&mut self, flag: &'static str, path: &Path) -> Option<String> {
+        let text = path.to_str().map(str::to_owned);
+        if text.is_none() {
+            self.not_text.push(NotText(flag));
+        }
+        text
+    }
 }

@@ -1,181 +1,275 @@
-//! Builds the [`Config`] from flags and file.
+//! Makes the [`Config`] of flags, environment and files.
 //!
-//! For each setting, the flag overrides the file, and the file overrides the default. There are no other sources. The
-//! resources in the settings (log file, pid file, plugins, port) are opened where they are used.
+//! For each setting, the flag overrides the environment, the environment overrides the file, and the file overrides the
+//! default. The resources in the settings (log file, pid file, plugins, port) are opened where they are used.
 
+use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Flags;
-use super::file::{
-    FileConfig, FileDns, FileError, FileHostTimeouts, FileInterception, FileLimits, FileTimeouts,
-    FileTls,
+use super::document::{Files, Node, Origin, Value};
+use super::error::{ConfigError, ConfigErrors, position};
+use super::flags::NotText;
+use super::settings::{
+    DnsSettings, HostTimeoutsSettings, InterceptionSettings, LimitsSettings, Settings,
+    TimeoutsSettings, TlsSettings,
 };
-use super::value::{Bounded, ByteLen, HeaderName, Seconds, SecondsOrZero};
+use super::settings_reader::{self, Fault};
+use super::value::{Bounded, ByteLen, Bytes, HeaderName, Seconds, SecondsOrZero};
 use super::web_server::web_server;
 use super::{
-    BasicAuth, BasicAuthError, ClientCertificate, CompatibilityConfig, Config, DnsConfig,
-    HostPattern, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts,
-    TlsConfig, UpstreamTls, plugins,
+    ClientCertificate, CompatibilityConfig, Config, DnsConfig, Flags, HostPattern, HostTimeouts,
+    InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig, UpstreamTls,
+    environment, include, plugins,
 };
 use crate::plain_file;
 
-/// Why there is no configuration. Each is one line that says where the mistake is.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file named by `--config` cannot be read.
-    #[error("{}: {source}; specify a readable file with --config", .path.display())]
-    Unreadable {
-        /// As given.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The file contains a mistake.
-    #[error("{}:{error}", .path.display())]
-    File {
-        /// As given.
-        path: PathBuf,
-        /// The mistake, and where it is.
-        error: FileError,
-    },
-    /// `--basic-auth`, or the environment variable, is not a credential.
-    #[error("--basic-auth (or PROXY_BASIC_AUTH): {0}")]
-    BasicAuth(BasicAuthError),
-    /// Some of several settings that require each other are missing.
-    #[error("{given} given without {missing}; give all of them, as flags or in the file, or none")]
-    Incomplete {
-        /// Those that are set, as flags or in the file.
-        given: String,
-        /// Those that are missing.
-        missing: String,
-    },
-    /// A `--plugin-config` cannot be applied.
-    #[error("--plugin-config {setting}: {reason}")]
-    PluginConfig {
-        /// As given, up to the `=`.
-        setting: String,
-        /// What is wrong, or what to write instead.
-        reason: String,
-    },
-}
+/// The lists to which flags add; the other settings are replaced by them.
+const GROWING_LISTS: [&str; 2] = ["plugin_dirs", "tls.upstream.extra_ca_files"];
 
-impl ConfigError {
-    /// Whether the command line is wrong, rather than the file.
-    pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            ConfigError::BasicAuth(_)
-                | ConfigError::PluginConfig { .. }
-                | ConfigError::Incomplete { .. }
-        )
+impl Config {
+    /// Reads the environment and the file that the flags name, if they name one, and lays all three over the defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them.
+    pub fn load(flags: Flags) -> Result<Config, ConfigErrors> {
+        Sources::read(&flags, env::vars_os())?.config(&flags)
     }
 }
 
-impl Config {
-    /// Reads the file that the flags name, if any, and merges it with the flags and the defaults.
+/// Settings that are given all or not at all, and their flags.
+type Together = [(&'static str, &'static str)];
+
+const LISTENER_KEY_PAIR: [(&str, &str); 2] = [
+    ("tls.cert_file", "--cert-file"),
+    ("tls.key_file", "--key-file"),
+];
+
+const CA_FILES: [(&str, &str); 3] = [
+    ("interception.ca_cert_file", "--ca-cert-file"),
+    ("interception.ca_key_file", "--ca-key-file"),
+    ("interception.ca_signing_key_file", "--ca-signing-key-file"),
+];
+
+/// What was given, laid over one another, but not yet checked.
+pub(super) struct Sources {
+    files: Files,
+    /// Everything, one source over the other.
+    pub(super) document: Node,
+    /// Everything that is wrong in any source, also in what another one overrides.
+    errors: Vec<ConfigError>,
+}
+
+impl Sources {
+    /// Reads the file that the flags name, if they name one.
     ///
     /// # Errors
-    /// The file cannot be read or is invalid, or flags do not fit together.
-    pub fn load(flags: Flags) -> Result<Config, ConfigError> {
-        match flags
-            .config
-            .clone()
-            .filter(|path| !path.as_os_str().is_empty())
-        {
-            Some(path) => {
-                let text = read(&path)?;
-                Config::merge(flags, &path, &text)
+    /// The file cannot be read. What is wrong in it is noted.
+    pub(super) fn read(
+        flags: &Flags,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigErrors> {
+        let path = flags.config.as_deref();
+        let path = path.filter(|path| !path.as_os_str().is_empty());
+        let Some(path) = path else {
+            return Ok(Self::merge(flags, variables, None));
+        };
+        let text = read(path)
+            .map_err(|error| ConfigErrors::new(vec![ConfigError::unreadable(path, &error)]))?;
+        Ok(Self::merge(flags, variables, Some((path, text))))
+    }
+
+    pub(super) fn merge(
+        flags: &Flags,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        file: Option<(&Path, String)>,
+    ) -> Self {
+        let mut errors = Vec::new();
+        let mut files = Files::default();
+        let mut sources = match file {
+            Some((path, text)) => include::read(&mut files, path, text, &mut errors),
+            None => Vec::new(),
+        };
+        sources.push(environment::document(variables));
+        let mut document = Node::empty_table(Origin::Default);
+        for source in sources {
+            errors.extend(faults(&files, &source));
+            lay(&mut document, source);
+        }
+        match flags.document() {
+            Ok(mut given) => {
+                errors.extend(faults(&files, &given));
+                for list in GROWING_LISTS {
+                    document.append_list_to(&mut given, list);
+                }
+                lay(&mut document, given);
             }
-            None => Config::merge(flags, Path::new(""), ""),
+            Err(flags) => {
+                let not_text =
+                    |flag: NotText| ConfigError::of_flags(flag.0, "must be UTF-8".to_owned());
+                errors.extend(flags.into_iter().map(not_text));
+            }
+        }
+        Sources {
+            files,
+            document,
+            errors,
         }
     }
 
-    fn merge(mut flags: Flags, path: &Path, text: &str) -> Result<Config, ConfigError> {
-        let file = FileConfig::parse(text).map_err(|error| ConfigError::File {
-            path: path.to_owned(),
-            error,
-        })?;
+    /// The settings, each in range.
+    fn settings(&self) -> Result<Settings, ConfigErrors> {
+        if !self.errors.is_empty() {
+            return Err(ConfigErrors::new(self.errors.clone()));
+        }
+        let (settings, _) = settings_reader::read(&self.document);
+        Ok(settings)
+    }
+
+    pub(super) fn config(&self, flags: &Flags) -> Result<Config, ConfigErrors> {
+        let settings = self.settings()?;
+        let mut errors: Vec<ConfigError> = [&LISTENER_KEY_PAIR[..], &CA_FILES[..]]
+            .iter()
+            .filter_map(|keys| self.incomplete(keys))
+            .collect();
+        let plugin_place = |index: usize| {
+            let library = format!("plugins[{index}].library");
+            self.place(&self.document.find_nearest(&library).origin)
+        };
+        let plugins = plugins::entries(flags, &settings.plugins, plugin_place);
+        let plugins = plugins
+            .map_err(|error| errors.push(error))
+            .unwrap_or_default();
+        if !errors.is_empty() {
+            return Err(ConfigErrors::new(errors));
+        }
         let default = Config::default();
-        let num_workers = flags.num_workers.or(file.num_workers);
-        let web_server = web_server(&mut flags, file.web_server);
-        let timeouts = timeouts(flags.timeout, file.timeout, &file.timeouts);
+        let timeouts = timeouts(settings.timeout, &settings.timeouts);
         Ok(Config {
-            plugins: plugins::entries(&flags, &file.plugins, path, text)?,
-            basic_auth: basic_auth(flags.basic_auth.as_deref())?.or(file.basic_auth),
-            hostname: flags
-                .hostname
-                .or(file.hostname)
-                .map_or(default.hostname, |host| host.0),
-            port: flags
-                .port
-                .or(file.port)
-                .map_or(default.port, |port| port.0 as u16),
-            num_workers: num_workers
+            plugins,
+            basic_auth: settings.basic_auth,
+            hostname: settings.hostname.map_or(default.hostname, |host| host.0),
+            port: settings.port.map_or(default.port, |port| port.0 as u16),
+            num_workers: settings
+                .num_workers
                 .and_then(|count| NonZeroUsize::new(count.0))
                 .unwrap_or(default.num_workers),
-            backlog: flags
+            backlog: settings
                 .backlog
-                .or(file.backlog)
                 .map_or(default.backlog, |backlog| backlog.0 as u32),
-            plugin_dirs: [flags.plugin_dir, file.plugin_dirs, default.plugin_dirs].concat(),
-            plugin_statistics: file.plugin_statistics.unwrap_or(default.plugin_statistics),
-            disable_headers: names(flags.disable_headers.into_iter().flat_map(|names| names.0))
-                .unwrap_or_else(|| names(file.disable_headers).unwrap_or_default()),
+            plugin_dirs: [settings.plugin_dirs, default.plugin_dirs].concat(),
+            plugin_statistics: settings
+                .plugin_statistics
+                .unwrap_or(default.plugin_statistics),
+            disable_headers: names(settings.disable_headers),
             timeouts,
-            host_timeouts: host_timeouts(timeouts, file.timeouts.hosts),
+            host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
             limits: limits(
-                flags.client_recvbuf_size.or(file.client_recvbuf_size),
-                flags.server_recvbuf_size.or(file.server_recvbuf_size),
-                &file.limits,
+                settings.client_recvbuf_size,
+                settings.server_recvbuf_size,
+                &settings.limits,
             ),
-            dns: dns(&file.dns),
+            dns: dns(&settings.dns),
             compatibility: CompatibilityConfig {
-                responses: file.compatibility.responses,
-                relaxed_hosts: file.compatibility.relaxed_hosts,
+                responses: settings.compatibility.responses,
+                relaxed_hosts: settings.compatibility.relaxed_hosts,
             },
-            tls: tls(
-                flags.ca_file,
-                flags.cert_file.or(file.tls.cert_file.clone()),
-                flags.key_file.or(file.tls.key_file.clone()),
-                file.tls,
-            )?,
-            interception: interception(FileInterception {
-                ca_cert_file: flags.ca_cert_file.or(file.interception.ca_cert_file),
-                ca_key_file: flags.ca_key_file.or(file.interception.ca_key_file),
-                ca_signing_key_file: flags
-                    .ca_signing_key_file
-                    .or(file.interception.ca_signing_key_file),
-                ca_cert_dir: flags.ca_cert_dir.or(file.interception.ca_cert_dir),
-                ..file.interception
-            })?,
-            disable_http_proxy: flags.disable_http_proxy || file.disable_http_proxy,
-            web_server,
-            via: file.via.map_or(default.via, |via| via.0),
+            tls: tls(settings.tls),
+            interception: interception(settings.interception),
+            disable_http_proxy: settings.disable_http_proxy,
+            web_server: web_server(settings.web_server),
+            via: settings.via.map_or(default.via, |via| via.0),
             log: LogConfig {
-                level: flags.log_level.or(file.log_level).unwrap_or_default(),
-                file: flags.log_file.or(file.log_file),
+                level: settings.log_level.unwrap_or_default(),
+                file: settings.log_file,
             },
-            open_file_limit: flags
-                .open_file_limit
-                .or(file.open_file_limit)
-                .map(|limit| limit.0 as u64),
-            pid_file: flags.pid_file.or(file.pid_file),
+            open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
+            pid_file: settings.pid_file,
         })
+    }
+
+    /// Some of these are given, others are not.
+    fn incomplete(&self, keys: &Together) -> Option<ConfigError> {
+        let (given, missing): (Vec<_>, Vec<_>) = keys
+            .iter()
+            .partition(|(key, _)| self.document.find(key).is_some());
+        let (key, _) = given.first()?;
+        let origin = &self.document.find(key)?.origin;
+        if missing.is_empty() {
+            return None;
+        }
+        let name = |(key, flag): &(&str, &str)| match origin {
+            Origin::Flag(_) => (*flag).to_owned(),
+            _ => format!("{key} ({flag})"),
+        };
+        let missing: Vec<String> = missing.iter().map(name).collect();
+        let missing = missing.join(" and ");
+        let reason = format!("given without {missing}; give all of them, or none");
+        Some(ConfigError::of_setting(&self.files, origin, key, reason))
+    }
+
+    /// File and line, or the variable or flag.
+    pub(super) fn place(&self, origin: &Origin) -> String {
+        match origin {
+            Origin::File(file, span) => {
+                let Some(file) = self.files.get(*file) else {
+                    return String::new();
+                };
+                let (line, _) = position(&file.text, span.start);
+                format!("{}:{line}", file.path.display())
+            }
+            Origin::Variable(name) => name.clone(),
+            Origin::Flag(flag) => (*flag).to_owned(),
+            Origin::Default => "default".to_owned(),
+        }
     }
 }
 
-fn tls(
-    ca_files: Vec<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    file: FileTls,
-) -> Result<TlsConfig, ConfigError> {
-    complete(&[("--cert-file", &cert_file), ("--key-file", &key_file)])?;
+/// Everything that is wrong with the settings of a source, in the order of its text.
+fn faults(files: &Files, source: &Node) -> Vec<ConfigError> {
+    let (_, faults): (Settings, Vec<Fault>) = settings_reader::read(source);
+    let faults = faults.into_iter().map(|fault| {
+        let node = source.find_nearest(&fault.path);
+        let origin = match fault.unknown {
+            Some(_) => source.key_origin(&fault.path).unwrap_or(&node.origin),
+            None => &node.origin,
+        };
+        let reason = match (origin, &node.value) {
+            (Origin::Variable(name), Value::Text(value)) => {
+                environment::reason(name, value, &fault)
+            }
+            _ => fault.reason,
+        };
+        let start = match origin {
+            Origin::File(_, span) => span.start,
+            _ => 0,
+        };
+        (
+            start,
+            ConfigError::of_setting(files, origin, &fault.path, reason),
+        )
+    });
+    let mut faults: Vec<(usize, ConfigError)> = faults.collect();
+    faults.sort_by_key(|(start, _)| *start);
+    faults.into_iter().map(|(_, error)| error).collect()
+}
+
+/// Lays one source over those before it.
+fn lay(below: &mut Node, over: Node) {
+    // In an upper source, the general key overrides the specific one of a lower one.
+    if over.find("timeout").is_some() {
+        below.remove("timeouts.idle");
+    }
+    below.merge(over);
+}
+
+fn tls(file: TlsSettings) -> TlsConfig {
+    let (cert_file, key_file) = (file.cert_file, file.key_file);
     let client_certificates = file.upstream.client_certificates.into_iter();
-    Ok(TlsConfig {
+    TlsConfig {
         listener: cert_file
             .zip(key_file)
             .map(|(cert_file, key_file)| KeyPairFiles {
@@ -183,7 +277,7 @@ fn tls(
                 key_file,
             }),
         upstream: UpstreamTls {
-            extra_ca_files: [ca_files, file.upstream.extra_ca_files].concat(),
+            extra_ca_files: file.upstream.extra_ca_files,
             client_certificates: client_certificates
                 .map(|entry| ClientCertificate {
                     hosts: entry.hosts,
@@ -195,23 +289,18 @@ fn tls(
                 .collect(),
         },
         key_log: file.key_log,
-    })
+    }
 }
 
-fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, ConfigError> {
-    complete(&[
-        ("--ca-cert-file", &file.ca_cert_file),
-        ("--ca-key-file", &file.ca_key_file),
-        ("--ca-signing-key-file", &file.ca_signing_key_file),
-    ])?;
+fn interception(file: InterceptionSettings) -> Option<InterceptionConfig> {
     let (Some(cert_file), Some(key_file), Some(signing_key_file)) = (
         file.ca_cert_file,
         file.ca_key_file,
         file.ca_signing_key_file,
     ) else {
-        return Ok(None);
+        return None;
     };
-    Ok(Some(InterceptionConfig {
+    Some(InterceptionConfig {
         ca: KeyPairFiles {
             cert_file,
             key_file,
@@ -239,60 +328,34 @@ fn interception(file: FileInterception) -> Result<Option<InterceptionConfig>, Co
         kept_certificates_len: file
             .kept_certificates_len
             .map_or(64 << 20, |len| len.0 as u64),
-    }))
+    })
 }
 
 /// `~/.proxy`, or `.proxy` in the working directory if there is no home directory.
 fn default_cert_dir() -> PathBuf {
-    std::env::home_dir().unwrap_or_default().join(".proxy")
+    env::home_dir().unwrap_or_default().join(".proxy")
 }
 
-/// Requires all or none of the settings.
-fn complete(settings: &[(&str, &Option<PathBuf>)]) -> Result<(), ConfigError> {
-    let list = |is_given: bool| {
-        let names = settings
-            .iter()
-            .filter(|(_, path)| path.is_some() == is_given);
-        names
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(" and ")
-    };
-    let (given, missing) = (list(true), list(false));
-    if given.is_empty() || missing.is_empty() {
-        return Ok(());
-    }
-    Err(ConfigError::Incomplete { given, missing })
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    let text = plain_file::read_named(path)
-        .and_then(|content| String::from_utf8(content).map_err(io::Error::other));
-    text.map_err(|source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
+/// The text of a file.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    let content = plain_file::read_named(path)?;
+    String::from_utf8(content).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        let (line, column) = position(&valid, valid.len());
+        io::Error::other(format!("is not UTF-8 at line {line}, column {column}"))
     })
 }
 
-/// An empty credential is refused like any other without a colon: it is more likely a lost secret than the wish for an
-/// open proxy.
-fn basic_auth(flag: Option<&str>) -> Result<Option<BasicAuth>, ConfigError> {
-    flag.map(BasicAuth::new)
-        .transpose()
-        .map_err(ConfigError::BasicAuth)
+fn names(names: Vec<HeaderName>) -> Vec<String> {
+    names.into_iter().map(|name| name.0).collect()
 }
 
-/// The names, or `None` if there are none.
-fn names(names: impl IntoIterator<Item = HeaderName>) -> Option<Vec<String>> {
-    let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
-    (!names.is_empty()).then_some(names)
-}
-
-fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts) -> Timeouts {
+fn timeouts(general: Option<Seconds>, file: &TimeoutsSettings) -> Timeouts {
     let default = Timeouts::default();
     Timeouts {
         header_read: seconds(file.header_read, default.header_read),
-        client_idle: seconds(flag.or(file.idle).or(general), default.client_idle),
+        client_idle: seconds(file.idle.or(general), default.client_idle),
         stall: seconds(file.stall, default.stall),
         half_closed: seconds(file.half_closed, default.half_closed),
         connect: seconds(file.connect, default.connect),
@@ -304,7 +367,7 @@ fn timeouts(flag: Option<Seconds>, general: Option<Seconds>, file: &FileTimeouts
     }
 }
 
-fn host_timeouts(general: Timeouts, entries: Vec<FileHostTimeouts>) -> Vec<HostTimeouts> {
+fn host_timeouts(general: Timeouts, entries: Vec<HostTimeoutsSettings>) -> Vec<HostTimeouts> {
     let entries = entries.into_iter().map(|entry| HostTimeouts {
         timeouts: Timeouts {
             stall: seconds(entry.stall, general.stall),
@@ -322,12 +385,12 @@ fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
     given.map_or(default, |seconds| seconds.0)
 }
 
-fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -> Limits {
+fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &LimitsSettings) -> Limits {
     let default = Limits::default();
     Limits {
-        max_head_len: bounded(file.max_head_len, default.max_head_len),
+        max_head_len: bytes(file.max_head_len, default.max_head_len),
         max_fields: bounded(file.max_fields, default.max_fields),
-        max_target_len: bounded(file.max_target_len, default.max_target_len),
+        max_target_len: bytes(file.max_target_len, default.max_target_len),
         client_read_len: client.map_or(default.client_read_len, |len| len.0),
         server_read_len: server.map_or(default.server_read_len, |len| len.0),
         max_concurrent_streams: file
@@ -350,6 +413,13 @@ fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &FileLimits) -
     }
 }
 
+fn bytes<const MIN: usize, const MAX: usize>(
+    given: Option<Bytes<MIN, MAX>>,
+    default: usize,
+) -> usize {
+    given.map_or(default, |len| len.0)
+}
+
 fn bounded<const MIN: usize, const MAX: usize>(
     given: Option<Bounded<MIN, MAX>>,
     default: usize,
@@ -357,7 +427,7 @@ fn bounded<const MIN: usize, const MAX: usize>(
     given.map_or(default, |number| number.0)
 }
 
-fn dns(file: &FileDns) -> DnsConfig {
+fn dns(file: &DnsSettings) -> DnsConfig {
     let default = DnsConfig::default();
     let ttl = |given: Option<SecondsOrZero>, default| given.map_or(default, |seconds| seconds.0);
     DnsConfig {
@@ -377,9 +447,23 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     fn load(args: &[&str], text: &str) -> Result<Config, String> {
+        load_with(args, &[], text)
+    }
+
+    fn load_with(args: &[&str], variables: &[(&str, &str)], text: &str) -> Result<Config, String> {
         let flags = Flags::try_parse_from([&["proxy"], args].concat())
             .map_err(|error| error.to_string())?;
-        Config::merge(flags, Path::new("proxy.toml"), text).map_err(|error| error.to_string())
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let file = Some((Path::new("proxy.toml"), text.to_owned()));
+        Sources::merge(&flags, variables, file)
+            .config(&flags)
+            .map_err(|error| error.to_string())
+    }
+
+    fn refusal(text: &str) -> String {
+        load(&[], text).err().unwrap_or_default()
     }
 
     #[test]
@@ -412,15 +496,13 @@ mod tests {
 
     /// The keys of the table that `header` begins, as an unknown one is answered with.
     fn keys_of(header: &str) -> Vec<String> {
-        let text = format!("{header}\nno_such_key = 1\n");
-        let error = FileConfig::parse(&text).unwrap_err().to_string();
-        let (_, expected) = error.split_once("expected ").expect("a list of keys");
-        expected
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect()
+        let error = refusal(&format!("{header}\nno_such_key = 1\n"));
+        let listed = error
+            .lines()
+            .find_map(|line| line.split_once("the keys here are "));
+        let (_, keys) = listed.expect("a list of keys");
+        let keys = keys.split('`').skip(1).step_by(2);
+        keys.map(str::to_owned).collect()
     }
 
     /// Keys below `path` that `table` does not have.
@@ -488,12 +570,12 @@ mod tests {
                 _ => "",
             };
             let flag = format!("--{name}{value}");
-            assert_ne!(told(&[&flag], text), told(&[], text), "{flag}");
+            assert_ne!(loaded(&[&flag], text), loaded(&[], text), "{flag}");
         }
     }
 
     /// The configuration, or why there is none.
-    fn told(args: &[&str], text: &str) -> String {
+    fn loaded(args: &[&str], text: &str) -> String {
         match load(args, text) {
             Ok(config) => format!("{config:?}"),
             Err(error) => error,
@@ -529,7 +611,7 @@ mod tests {
         assert!(!generated.is_enabled && generated.pac_direct.len() == 2);
         let wrong = load(&[], "[web_server.pac]\ndirect = [\"a\", \"a b\"]").unwrap_err();
         assert!(wrong.starts_with(
-            "proxy.toml:2:10: web_server.pac.direct[1]: is not a host pattern; write "
+            "proxy.toml:2:16: web_server.pac.direct[1]: is not a host pattern; write "
         ));
         let path = load(&["--pac-file", "a", "--pac-file-url-path", "p"], "");
         assert!(path.unwrap_err().contains("is not a path"));
@@ -622,6 +704,208 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
+        let variables = [
+            ("PROXY_PORT", "2"),
+            ("PROXY_HOSTNAME", "::1"),
+            ("PROXY_VIA", "123"),
+            ("PROXY_BACKLOG", ""),
+            ("PROXY_DISABLE_HEADERS", "A, b"),
+            ("PROXY_TIMEOUTS__CONNECT", "250ms"),
+            ("PROXY_LIMITS__MAX_BODY_BUFFER", "1M"),
+            ("PROXY_WEB_SERVER__ENABLE", "true"),
+            ("PROXY_DNS__RESOLVER", "system"),
+            ("PROXY_DNS__SERVERS", "[\"9.9.9.9\", \"::1\"]"),
+            ("PROXY_BASIC_AUTH", "a:b"),
+        ];
+        let text = "port = 1\nbacklog = 7\nvia = \"edge\"\ndisable_headers = [\"x\"]\n[timeouts]\nstall = 9";
+        let config = load_with(&["--port", "3"], &variables, text).unwrap();
+        assert_eq!((config.port, config.backlog), (3, 7));
+        assert_eq!((&*config.hostname, &*config.via), ("::1", "123"));
+        assert_eq!(config.disable_headers, ["a", "b"]);
+        assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+        assert_eq!(config.timeouts.stall, Duration::from_secs(9));
+        assert_eq!(config.limits.max_body_buffer, 1 << 20);
+        assert!(config.web_server.is_enabled);
+        assert_eq!(config.dns.resolver, Resolver::System);
+        assert_eq!(config.dns.servers.len(), 2);
+        assert!(config.basic_auth.unwrap().matches(b"Basic YTpi"));
+    }
+
+    #[test]
+    fn plugins_may_be_listed_in_a_variable() {
+        let variables = [("PROXY_PLUGINS", "[{library = \"a.so\", name = \"A\"}]")];
+        let config = load_with(&[], &variables, "[[plugins]]\nlibrary = \"b.so\"").unwrap();
+        assert_eq!(config.plugins.len(), 1);
+        assert_eq!(config.plugins[0].spec, "a.so:A");
+        assert_eq!(config.plugins[0].origin, "PROXY_PLUGINS");
+    }
+
+    #[test]
+    fn a_variable_in_error_is_named_unless_it_belongs_to_another_program() {
+        let refusal = |name, value| load_with(&[], &[(name, value)], "").err();
+        for (name, value, error) in [
+            (
+                "PROXY_PORT",
+                "x",
+                "PROXY_PORT: expected a whole number, found string",
+            ),
+            (
+                "PROXY_PORT",
+                "tcp://10.0.0.1:8899",
+                "PROXY_PORT: expected a whole number, found string; Kubernetes sets this variable for a service named \
+                 `proxy`; set enableServiceLinks: false for the pod, or rename the service",
+            ),
+            (
+                "PROXY_TIMEOUTS__IDEL",
+                "1",
+                "PROXY_TIMEOUTS__IDEL: unknown key `idel`; did you mean `idle`?",
+            ),
+            (
+                "PROXY_TIMEOUTS__X",
+                "1",
+                "PROXY_TIMEOUTS__X: no setting has this name",
+            ),
+            (
+                "PROXY_PROT",
+                "1",
+                "PROXY_PROT: unknown key `prot`; did you mean `port`?",
+            ),
+            (
+                "PROXY_BASIC_AUTH",
+                "",
+                "PROXY_BASIC_AUTH: has no colon; write user:password",
+            ),
+        ] {
+            assert_eq!(refusal(name, value).as_deref(), Some(error), "{name}");
+        }
+        for name in ["PROXY_SERVICE_HOST", "PROXY_PORT_8899_TCP_ADDR"] {
+            assert_eq!(refusal(name, "10.0.0.1"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn all_errors_are_reported_in_their_order() {
+        let text = "prot = 1\nhostname = \"a b\"\n[timeouts]\nidle = 0\nstall = \"5 apples\"\n\
+                    [[timeouts.hosts]]\nhosts = [\"a b\", \"ok\"]\n[limits]\nmax_fields = 0";
+        let variables = [("PROXY_BACKLOG", "-1")];
+        let errors = load_with(&["--basic-auth", "x"], &variables, text).unwrap_err();
+        let places: Vec<&str> = errors
+            .lines()
+            .map(|line| line.split(": ").next().unwrap_or_default())
+            .collect();
+        assert_eq!(
+            places,
+            [
+                "proxy.toml:1:1",
+                "proxy.toml:2:12",
+                "proxy.toml:4:8",
+                "proxy.toml:5:9",
+                "proxy.toml:7:10",
+                "proxy.toml:9:14",
+                "PROXY_BACKLOG",
+                "--basic-auth",
+            ]
+        );
+    }
+
+    #[test]
+    fn errors_are_reported_of_what_is_overridden_as_well() {
+        let error = load_with(&["--port", "1"], &[("PROXY_PORT", "2")], "port = \"many\"");
+        assert!(error.unwrap_err().starts_with("proxy.toml:1:8: port: "));
+        let error = load_with(&["--port", "1"], &[("PROXY_PORT", "x")], "");
+        assert!(error.unwrap_err().starts_with("PROXY_PORT: "));
+    }
+
+    #[test]
+    fn all_errors_of_syntax_are_reported() {
+        let errors = refusal("port = \nhostname = [\nvia = 'x'\n");
+        assert!(errors.starts_with("proxy.toml:1:"), "{errors}");
+        assert_eq!(errors.lines().count(), 2, "{errors}");
+    }
+
+    #[test]
+    fn an_error_has_line_column_key_and_reason() {
+        for (text, error) in [
+            ("port = 70000", "1:8: port: must be between 0 and 65535"),
+            (
+                "\nport = \"x\"",
+                "2:8: port: expected a whole number, found string",
+            ),
+            (
+                "[timeouts]\nidle = 0",
+                "2:8: timeouts.idle: must be greater than 0 seconds",
+            ),
+            (
+                "[timeouts]\nidle = -1.5",
+                "2:8: timeouts.idle: must be greater than 0 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a.test\"]\nupstream_idle = 0",
+                "3:17: timeouts.hosts[0].upstream_idle: must be greater than 0 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"*\"]\nupstream_response = 31536001",
+                "3:21: timeouts.hosts[0].upstream_response: must be at most 31536000 seconds",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a b\"]",
+                "2:10: timeouts.hosts[0].hosts[0]: is not a host pattern; write example.com, .example.com, \
+                 *.example.com, an IP address or *",
+            ),
+            (
+                "[[timeouts.hosts]]\nhosts = [\"a\"]\nidle = 1",
+                "3:1: timeouts.hosts[0].idle: unknown key `idle`; the keys here are `hosts`, `stall`, `upstream_response`, `upstream_idle`, `tunnel_idle`",
+            ),
+            (
+                "timeout = true",
+                "1:11: timeout: expected a number of seconds, found boolean",
+            ),
+            (
+                "[limits]\nmax_fields = 257",
+                "2:14: limits.max_fields: must be between 1 and 256",
+            ),
+            (
+                "client_recvbuf_size = \"many\"",
+                "1:23: client_recvbuf_size: is not a number of bytes; write one such as 65536, 64K or 1M",
+            ),
+            (
+                "disable_headers = [\"ok\", \"not ok\"]",
+                "1:26: disable_headers[1]: `not ok` is not a header name",
+            ),
+            (
+                "basic_auth = \"secret\"",
+                "1:14: basic_auth: has no colon; write user:password",
+            ),
+            (
+                "[[plugins]]\nname = \"X\"",
+                "1:1: plugins[0]: missing key `library`",
+            ),
+            (
+                "[dns]\nresolver = \"hosts\"",
+                "2:12: dns.resolver: `hosts` is not possible; write \"dns\" or \"system\"",
+            ),
+            (
+                "[dns]\nserver = []",
+                "2:1: dns.server: unknown key `server`; did you mean `servers`?",
+            ),
+        ] {
+            assert_eq!(refusal(text), format!("proxy.toml:{error}"));
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_toml_is_located() {
+        assert!(refusal("port = 1\nhostname = [").starts_with("proxy.toml:2:13: "));
+        assert!(refusal("port = 1\nport = 2").starts_with("proxy.toml:2:1: "));
+    }
+
+    #[test]
+    fn misspelt_keys_are_not_ignored() {
+        assert!(refusal("prot = 1").ends_with("prot: unknown key `prot`; did you mean `port`?"));
+    }
+
+    #[test]
     fn errors_are_one_line_that_names_the_place() {
         for (args, text, error) in [
             (
@@ -632,12 +916,12 @@ mod tests {
             (
                 &["--basic-auth", ""],
                 "",
-                "--basic-auth (or PROXY_BASIC_AUTH): has no colon; write user:password",
+                "--basic-auth: has no colon; write user:password",
             ),
             (
                 &["--basic-auth", "secret"],
                 "",
-                "--basic-auth (or PROXY_BASIC_AUTH): has no colon; write user:password",
+                "--basic-auth: has no colon; write user:password",
             ),
         ] {
             assert_eq!(load(args, text).err().as_deref(), Some(error));
@@ -652,8 +936,8 @@ mod tests {
                 .map(|error| error.to_string())
                 .as_deref(),
             Some(
-                "/nonexistent/proxy.toml: No such file or directory (os error 2); specify a readable file with \
-                 --config"
+                "/nonexistent/proxy.toml: No such file or directory (os error 2); specify a readable text file \
+                 with --config"
             )
         );
     }

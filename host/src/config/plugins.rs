@@ -4,15 +4,13 @@
 //! `--plugin-config` is added to the table of its plugin. The result is text again, because only the plugin can
 //! interpret its table. `crate::plugins` finds and loads the libraries.
 
-use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::Flags;
-use super::file::{FilePlugin, position};
-use super::{ConfigError, PluginEntry};
+use super::error::ConfigError;
+use super::settings::PluginSettings;
+use super::{Flags, PluginEntry};
 
 /// A plugin entry under construction.
 #[derive(Clone)]
@@ -23,20 +21,20 @@ struct Draft {
     origin: String,
 }
 
+/// The entries of flags and settings; `place` says where the plugin with this index is written.
 pub(super) fn entries(
     flags: &Flags,
-    file: &[FilePlugin],
-    path: &Path,
-    text: &str,
+    settings: &[PluginSettings],
+    place: impl Fn(usize) -> String,
 ) -> Result<Vec<PluginEntry>, ConfigError> {
-    let of_file: Vec<Draft> = file
-        .iter()
-        .map(|plugin| draft(plugin, path, text))
+    let written = settings.iter().enumerate();
+    let written: Vec<Draft> = written
+        .map(|(index, plugin)| draft(plugin, place(index)))
         .collect();
     let mut drafts = if flags.plugins.is_empty() {
-        of_file
+        written
     } else {
-        chosen(&flags.plugins, &of_file)
+        chosen(&flags.plugins, &written)
     };
     for setting in &flags.plugin_config {
         apply(setting, &mut drafts)?;
@@ -44,9 +42,8 @@ pub(super) fn entries(
     Ok(drafts.into_iter().map(Draft::into_entry).collect())
 }
 
-fn draft(plugin: &FilePlugin, path: &Path, text: &str) -> Draft {
-    let library = plugin.library.get_ref();
-    let (line, _) = position(text, plugin.library.span().start);
+fn draft(plugin: &PluginSettings, origin: String) -> Draft {
+    let library = &plugin.library;
     Draft {
         spec: match &plugin.name {
             Some(name) => format!("{library}:{name}"),
@@ -54,7 +51,7 @@ fn draft(plugin: &FilePlugin, path: &Path, text: &str) -> Draft {
         },
         table: plugin.config.clone(),
         timeout: plugin.timeout.map(|seconds| seconds.0),
-        origin: format!("{}:{line}", path.display()),
+        origin,
     }
 }
 
@@ -84,10 +81,7 @@ fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
 fn apply(setting: &str, drafts: &mut [Draft]) -> Result<(), ConfigError> {
     let refused = |reason: String| {
         let shown = setting.split('=').next().unwrap_or(setting).to_owned();
-        ConfigError::PluginConfig {
-            setting: shown,
-            reason,
-        }
+        ConfigError::of_flags(&format!("--plugin-config {shown}"), reason)
     };
     let (path, value) = setting
         .split_once('=')
@@ -177,16 +171,10 @@ impl Draft {
     }
 
     fn into_entry(self) -> PluginEntry {
-        let mut config = String::new();
-        for (key, value) in &self.table {
-            write_key(key, &mut config);
-            config.push_str(" = ");
-            write_value(value, &mut config);
-            config.push('\n');
-        }
         PluginEntry {
             spec: self.spec,
-            config,
+            // A table of TOML can always be written.
+            config: toml::to_string(&self.table).unwrap_or_default(),
             timeout: self.timeout,
             origin: self.origin,
         }
@@ -233,73 +221,20 @@ fn snake_case(name: &str) -> String {
     out
 }
 
-fn write_value(value: &Value, out: &mut String) {
-    // Writing to a String cannot fail.
-    let _ = match value {
-        Value::String(text) => return write_string(text, out),
-        Value::Array(values) => return write_array(values, out),
-        Value::Table(table) => return write_inline_table(table, out),
-        Value::Integer(number) => write!(out, "{number}"),
-        // Debug keeps the point or exponent that makes it a float; TOML writes `nan` in lower case.
-        Value::Float(number) if number.is_nan() => write!(out, "nan"),
-        Value::Float(number) => write!(out, "{number:?}"),
-        Value::Boolean(truth) => write!(out, "{truth}"),
-        Value::Datetime(time) => write!(out, "{time}"),
-    };
-}
-
-fn write_array(values: &[Value], out: &mut String) {
-    out.push('[');
-    for (at, value) in values.iter().enumerate() {
-        out.push_str(if at > 0 { ", " } else { "" });
-        write_value(value, out);
-    }
-    out.push(']');
-}
-
-fn write_inline_table(table: &Table, out: &mut String) {
-    out.push('{');
-    for (at, (key, value)) in table.iter().enumerate() {
-        out.push_str(if at > 0 { ", " } else { "" });
-        write_key(key, out);
-        out.push_str(" = ");
-        write_value(value, out);
-    }
-    out.push('}');
-}
-
-fn write_key(key: &str, out: &mut String) {
-    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if !key.is_empty() && key.bytes().all(is_bare) {
-        out.push_str(key);
-    } else {
-        write_string(key, out);
-    }
-}
-
-fn write_string(text: &str, out: &mut String) {
-    out.push('"');
-    for letter in text.chars() {
-        let _ = match letter {
-            '"' | '\\' => write!(out, "\\{letter}"),
-            control if control.is_control() => write!(out, "\\u{:04X}", u32::from(control)),
-            letter => write!(out, "{letter}"),
-        };
-    }
-    out.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::file::FileConfig;
+    use crate::config::load::Sources;
     use clap::Parser;
+    use std::path::Path;
 
     fn load(args: &[&str], text: &str) -> Result<Vec<PluginEntry>, String> {
         let flags = Flags::try_parse_from([&["proxy"], args].concat())
             .map_err(|error| error.to_string())?;
-        let file = FileConfig::parse(text).map_err(|error| error.to_string())?;
-        entries(&flags, &file.plugins, Path::new("proxy.toml"), text)
+        let file = Some((Path::new("proxy.toml"), text.to_owned()));
+        Sources::merge(&flags, [], file)
+            .config(&flags)
+            .map(|config| config.plugins)
             .map_err(|error| error.to_string())
     }
 
@@ -321,7 +256,7 @@ mod tests {
             load(&[], FILE).unwrap(),
             [
                 entry("a.so:A", "hosts = [\"x\", \"y\"]\n", "proxy.toml:2"),
-                entry("lib_b.so", "inner = {n = 1}\n", "proxy.toml:6"),
+                entry("lib_b.so", "[inner]\nn = 1\n", "proxy.toml:6"),
             ]
         );
     }
@@ -392,9 +327,9 @@ mod tests {
         assert_eq!(
             configs,
             [
-                "deep = {port = 8899, server = \"localhost:8899\"}\n",
+                "[deep]\nport = 8899\nserver = \"localhost:8899\"\n",
                 "on = true\n",
-                "note = \"a=b \\\"q\\\"\"\n",
+                "note = 'a=b \"q\"'\n",
             ]
         );
         assert_eq!(entries[0].origin, "--plugins, --plugin-config");

@@ -18,6 +18,11 @@ pub enum ValueError {
     /// Not a decimal number.
     #[error("is not a number")]
     NotANumber,
+    /// Neither a number of seconds nor a duration.
+    #[error(
+        "is not a duration; write seconds such as 10 or 0.5, or a duration such as 500ms, 10s or 5m"
+    )]
+    NotADuration,
     /// A duration that must be longer than zero.
     #[error("must be greater than 0 seconds")]
     NotPositive,
@@ -75,11 +80,11 @@ pub enum ValueError {
 /// The longest duration: a year. It prevents overflow when added to a clock.
 const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
 
-/// A duration longer than zero, in seconds; decimals are allowed.
+/// A duration longer than zero: a number of seconds, decimals allowed, or a text such as `500ms`, `10s` or `5m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
-/// A duration in seconds, which may be zero.
+/// As [`Seconds`], but may be zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SecondsOrZero(pub(super) Duration);
 
@@ -121,47 +126,57 @@ impl FromStr for Seconds {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        text.trim()
-            .parse::<f64>()
-            .map_err(|_| ValueError::NotANumber)?
-            .try_into()
+        seconds(text)?.try_into()
     }
 }
 
-/// A number of bytes from 1 to 1 GiB, with or without a suffix `K`, `M` or `G` (powers of 1024).
+/// A number of seconds such as `0.5`, or a duration such as `500ms`, `10s`, `5m` or `1h 30m`, in seconds.
+fn seconds(text: &str) -> Result<f64, ValueError> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    match text.parse::<jiff::SignedDuration>() {
+        Ok(duration) => Ok(duration.as_secs_f64()),
+        Err(_) => Err(ValueError::NotADuration),
+    }
+}
+
+/// A number of bytes with bounds, with or without a suffix `K`, `M` or `G`, or `KiB`, `MiB` or `GiB` (powers of 1024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteLen(pub usize);
+pub struct Bytes<const MIN: usize, const MAX: usize>(pub usize);
 
-impl ByteLen {
-    const MAX: usize = 1 << 30;
+/// A number of bytes from 1 to 1 GiB.
+pub type ByteLen = Bytes<1, { 1 << 30 }>;
 
+impl<const MIN: usize, const MAX: usize> Bytes<MIN, MAX> {
     fn checked(len: Option<usize>) -> Result<Self, ValueError> {
         match len {
-            Some(len @ 1..=Self::MAX) => Ok(ByteLen(len)),
-            _ => Err(ValueError::OutOfRange {
-                min: 1,
-                max: Self::MAX,
-            }),
+            Some(len) if (MIN..=MAX).contains(&len) => Ok(Bytes(len)),
+            _ => Err(ValueError::OutOfRange { min: MIN, max: MAX }),
         }
     }
 }
 
-impl FromStr for ByteLen {
+impl<const MIN: usize, const MAX: usize> FromStr for Bytes<MIN, MAX> {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let text = text.trim();
-        let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
-            Some(b'K') => (&text[..text.len() - 1], 10),
-            Some(b'M') => (&text[..text.len() - 1], 20),
-            Some(b'G') => (&text[..text.len() - 1], 30),
-            _ => (text, 0),
+        let end = text.find(|letter: char| !letter.is_ascii_digit());
+        let (digits, suffix) = text.split_at(end.unwrap_or(text.len()));
+        let shift = match suffix.to_ascii_uppercase().as_str() {
+            "" => 0,
+            "K" | "KIB" => 10,
+            "M" | "MIB" => 20,
+            "G" | "GIB" => 30,
+            _ => return Err(ValueError::NotALength),
         };
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        if digits.is_empty() {
             return Err(ValueError::NotALength);
         }
         let number = digits.parse::<usize>().ok();
-        ByteLen::checked(number.and_then(|number| number.checked_mul(1 << shift)))
+        Bytes::checked(number.and_then(|number| number.checked_mul(1 << shift)))
     }
 }
 
@@ -406,6 +421,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::Integer(number) => Ok(number as f64),
         toml::Value::Float(number) => Ok(number),
+        toml::Value::String(text) => seconds(&text).map_err(de::Error::custom),
         other => Err(de::Error::custom(format_args!(
             "expected a number of seconds, found {}",
             other.type_str()
@@ -413,10 +429,10 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     }
 }
 
-impl<'de> Deserialize<'de> for ByteLen {
+impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Bytes<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match toml::Value::deserialize(deserializer)? {
-            toml::Value::Integer(len) => ByteLen::checked(usize::try_from(len).ok()),
+            toml::Value::Integer(len) => Bytes::checked(usize::try_from(len).ok()),
             toml::Value::String(text) => text.parse(),
             _ => Err(ValueError::NotALength),
         }
@@ -489,17 +505,43 @@ mod tests {
             ("inf", ValueError::TooLong),
             ("1e300", ValueError::TooLong),
             ("nan", ValueError::NotANumber),
-            ("ten", ValueError::NotANumber),
-            ("", ValueError::NotANumber),
+            ("ten", ValueError::NotADuration),
+            ("", ValueError::NotADuration),
+            ("5 apples", ValueError::NotADuration),
+            ("-5s", ValueError::NotPositive),
+            ("9000h", ValueError::TooLong),
         ] {
             assert_eq!(text.parse::<Seconds>(), Err(error), "{text}");
         }
     }
 
     #[test]
+    fn durations_may_have_units() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("1.5s", 1_500),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1h 30m", 5_400_000),
+            (" 2 s ", 2_000),
+        ] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(text.parse(), Ok(Seconds(duration)), "{text}");
+        }
+    }
+
+    #[test]
     fn byte_lengths_take_suffixes_and_refuse_zero_and_overflow() {
-        for (text, len) in [("1", 1), ("64K", 65536), ("1m", 1048576), ("1G", 1 << 30)] {
-            assert_eq!(text.parse(), Ok(ByteLen(len)), "{text}");
+        for (text, len) in [
+            ("1", 1),
+            ("64K", 65536),
+            ("1m", 1048576),
+            ("1G", 1 << 30),
+            ("2KiB", 2048),
+            ("1mib", 1 << 20),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(len) as ByteLen), "{text}");
         }
         let out_of_range = ValueError::OutOfRange {
             min: 1,

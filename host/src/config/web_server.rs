@@ -1,12 +1,11 @@
 //! The configuration of the web server.
 
-use std::mem;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::file::{FilePac, FileStaticFiles, FileWebServer};
-use super::{DirectRule, Flags};
+use super::DirectRule;
+use super::settings::{StaticFilesSettings, WebServerSettings};
 
 /// How requests addressed to the proxy itself are answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,47 +62,39 @@ pub struct PacConfig {
     pub url_path: String,
 }
 
-/// Merges flags and file.
-pub(super) fn web_server(flags: &mut Flags, mut file: FileWebServer) -> WebServerConfig {
-    let pac_direct = mem::take(&mut file.pac.direct);
-    let static_files = static_files(flags, file.static_files);
-    let pac = pac(flags, file.pac);
+pub(super) fn web_server(settings: WebServerSettings) -> WebServerConfig {
+    let pac_direct = settings.pac.direct;
+    let static_files = static_files(settings.static_files);
+    let url_path = settings.pac.url_path;
+    let pac = settings.pac.file.map(|file_or_text| PacConfig {
+        file_or_text,
+        url_path: url_path.map_or_else(|| "/".to_owned(), |path| path.0),
+    });
     WebServerConfig {
-        is_enabled: flags.enable_web_server
-            || file.enable
-            || static_files.is_some()
-            || pac.is_some(),
+        is_enabled: settings.enable || static_files.is_some() || pac.is_some(),
         static_files,
         pac,
         pac_direct,
     }
 }
 
-fn static_files(flags: &mut Flags, file: FileStaticFiles) -> Option<StaticFilesConfig> {
-    let dir = flags.static_server_dir.take().or(file.dir);
-    (flags.enable_static_server || file.enable).then(|| StaticFilesConfig {
-        dir,
-        index: file.index.map_or_else(
+fn static_files(settings: StaticFilesSettings) -> Option<StaticFilesConfig> {
+    settings.enable.then(|| StaticFilesConfig {
+        dir: settings.dir,
+        index: settings.index.map_or_else(
             || vec!["index.html".to_owned()],
             |names| names.into_iter().map(|name| name.0).collect(),
         ),
-        has_listing: file.listing,
-        symlinks: file.symlinks.unwrap_or_default(),
-        has_precompressed: file.precompressed.unwrap_or(true),
-        compress_from: match file.compress_from {
+        has_listing: settings.listing,
+        symlinks: settings.symlinks.unwrap_or_default(),
+        has_precompressed: settings.precompressed.unwrap_or(true),
+        compress_from: match settings.compress_from {
             None => Some(1024),
             Some(never) if never.0 == 0 => None,
             Some(len) => Some(len.0 as u64),
         },
-        cache_control: file.cache_control.map_or_else(String::new, |text| text.0),
-    })
-}
-
-fn pac(flags: &mut Flags, file: FilePac) -> Option<PacConfig> {
-    let url_path = flags.pac_file_url_path.take().or(file.url_path);
-    let file_or_text = flags.pac_file.take().or(file.file)?;
-    Some(PacConfig {
-        file_or_text,
-        url_path: url_path.map_or_else(|| "/".to_owned(), |path| path.0),
+        cache_control: settings
+            .cache_control
+            .map_or_else(String::new, |text| text.0),
     })
 }

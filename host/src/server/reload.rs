@@ -205,7 +205,8 @@ fn make(
     observer: &Observer,
     current: &Generation,
 ) -> Result<Generation, Vec<String>> {
-    let config = source().map_err(|error| vec![error.to_string()])?;
+    let config =
+        source().map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let config = with_startup_settings(config, &current.config);
     observer.prepare(&config);
     generation::build(config, Some(current))

@@ -1,0 +1,104 @@
+//! The settings of the environment: `PROXY_PORT` is `port`, `PROXY_TIMEOUTS__IDLE` is `timeouts.idle`.
+
+use std::ffi::OsString;
+
+use super::document::{Node, Origin};
+use super::settings::Settings;
+use super::settings_reader::{self, Fault};
+
+/// What the names of all variables begin with.
+const PREFIX: &str = "PROXY_";
+
+/// Variables with this prefix that are no settings.
+const OTHERS: [&str; 1] = ["PROXY_CONFIG"];
+
+/// What the variables say. One that is empty counts as unset, except for the credential: it is more likely a secret that
+/// got lost on its way than a wish for an open proxy.
+pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Node {
+    let mut document = Node::empty_table(Origin::Default);
+    for (name, value) in variables {
+        let (Some(name), value) = (name.to_str(), value.to_string_lossy()) else {
+            continue;
+        };
+        let Some(key) = name.strip_prefix(PREFIX).filter(|key| !key.is_empty()) else {
+            continue;
+        };
+        if OTHERS.contains(&name) || (value.is_empty() && key != "BASIC_AUTH") {
+            continue;
+        }
+        let key = key.to_ascii_lowercase();
+        let path: Vec<&str> = key.split("__").collect();
+        let origin = Origin::Variable(name.to_owned());
+        document.put(&path, Node::text(origin, value.into_owned()));
+    }
+    for foreign in foreign(&document) {
+        document.remove(&foreign);
+    }
+    document
+}
+
+/// Names that are like no setting belong to other programs: Kubernetes, for example, sets `PROXY_SERVICE_HOST` for a
+/// service of the name `proxy`. Those with a section do not.
+fn foreign(document: &Node) -> Vec<String> {
+    let (_, faults): (Settings, Vec<Fault>) = settings_reader::read(document);
+    let foreign = faults
+        .into_iter()
+        .filter(|fault| matches!(fault.unknown, Some(None)) && !fault.path.contains('.'));
+    foreign.map(|fault| fault.path).collect()
+}
+
+/// What is wrong with a variable, and what to do about it.
+pub(super) fn reason(name: &str, value: &str, fault: &Fault) -> String {
+    if let Some(None) = fault.unknown {
+        return "no setting has this name".to_owned();
+    }
+    // Service links: `PROXY_PORT=tcp://10.0.0.1:8899`.
+    if name == "PROXY_PORT" && value.starts_with("tcp://") {
+        return format!(
+            "{}; Kubernetes sets this variable for a service named `proxy`; set enableServiceLinks: false for the pod, \
+             or rename the service",
+            fault.reason
+        );
+    }
+    fault.reason.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::document::Value;
+
+    fn text(document: &Node, path: &str) -> Option<String> {
+        match &document.find(path)?.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn names_are_keys_with_their_sections() {
+        let variables = [
+            ("PROXY_PORT", "1"),
+            ("PROXY_TIMEOUTS__IDLE", "2"),
+            ("PROXY_TLS__UPSTREAM__EXTRA_CA_FILES", "a,b"),
+            ("PROXY_CONFIG", "x"),
+            ("PROXY_VIA", ""),
+            ("PROXY_", "x"),
+            ("PORT", "3"),
+        ];
+        let document = document(variables.map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(text(&document, "port").as_deref(), Some("1"));
+        assert_eq!(text(&document, "timeouts.idle").as_deref(), Some("2"));
+        let files = text(&document, "tls.upstream.extra_ca_files");
+        assert_eq!(files.as_deref(), Some("a,b"));
+        for unset in ["config", "via"] {
+            assert!(document.find(unset).is_none(), "{unset}");
+        }
+    }
+
+    #[test]
+    fn an_empty_credential_is_not_unset() {
+        let variables = [(OsString::from("PROXY_BASIC_AUTH"), OsString::new())];
+        assert!(document(variables).find("basic_auth").is_some());
+    }
+}
