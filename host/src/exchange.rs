@@ -7,7 +7,7 @@
 //!        │          └─ content           plugins: the head, then the content if one needs it whole
 //!        ├─ connect ── reach             CONNECT: an upstream, then a tunnel
 //!        ├─ forward ─┬─ reach ── route   a connection to the upstream, from the pool or new
-//!        │           └─ converse         an attempt: the request there, and back the
+//!        │           └─ attempt          the request there, and back the
 //!        │                └─ response    final response, interim ones before it, through plugins
 //!        ├─ finish                       the access log line and the last hooks
 //!        └─ next                         what the connection does then: another request, close, or a tunnel
@@ -19,12 +19,12 @@
 //! dropped.
 
 mod answer;
+mod attempt;
 mod client;
 mod conclusion;
 mod connect;
 mod connection;
 mod content;
-mod converse;
 mod decide;
 mod destination;
 mod finish;
@@ -173,12 +173,12 @@ impl Exchange {
 
     /// Runs the phases in their order.
     async fn run(&mut self, client: &mut MessageStream) -> Result<Tunnel, Conclusion> {
-        let settled = self.settle()?;
+        let checked = self.check()?;
         if WebService::is_meant(self) {
             let exchange = self;
             return WebService { exchange, client }.serve().await;
         }
-        let admitted = self.admit(settled, client).await?;
+        let admitted = self.admit(checked, client).await?;
         let decided = self.decide(admitted, client).await?;
         if self.request.head.is_method("CONNECT") {
             // Boxed: most requests open no tunnel.

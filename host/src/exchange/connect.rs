@@ -27,16 +27,16 @@ impl Exchange {
         decided: Decided,
         client: &mut MessageStream,
     ) -> Result<Tunnel, Conclusion> {
-        self.seek_upstream();
+        self.note_decided();
         let mut detection = match self.reach_tunnel(&decided, client).await {
             Ok(detection) => detection,
             Err(Conclusion::Itself) => return self.tunnel_here(client).await,
             Err(conclusion) => return Err(conclusion),
         };
         let destination = std::mem::take(&mut self.routing.tunnel.destination);
-        self.settle_timeouts(Some(&destination));
+        self.select_timeouts(Some(&destination));
         self.routing.tunnel.destination = destination;
-        self.promise_tunnel(client).await?;
+        self.announce_tunnel(client).await?;
         if let Treatment::Relay(reason) = detection.treatment
             && !self.needs_detection()
             && let Some(upstream) = detection.upstream.take()
@@ -130,7 +130,7 @@ impl Exchange {
         UpstreamTls::Http { speaks_http2 }
     }
 
-    async fn promise_tunnel(&mut self, client: &mut MessageStream) -> Result<(), ExchangeError> {
+    async fn announce_tunnel(&mut self, client: &mut MessageStream) -> Result<(), ExchangeError> {
         let stall = self.timeouts().stall;
         client
             .writer()
@@ -167,8 +167,8 @@ impl Exchange {
     /// the ClientHello may change that.
     fn needs_detection(&self) -> bool {
         let listens = |hook| {
-            let session = self.session.as_ref();
-            session.is_some_and(|session| session.has_listeners(hook))
+            let plugins = self.plugins.as_ref();
+            plugins.is_some_and(|plugins| plugins.has_listeners(hook))
         };
         let may_intercept = self.generation.interception.is_some();
         let is_address = interception::is_address(self.request.head.host());
@@ -199,7 +199,7 @@ impl Exchange {
 
     /// Opens a tunnel to this proxy itself.
     async fn tunnel_here(&mut self, client: &mut MessageStream) -> Result<Tunnel, Conclusion> {
-        self.promise_tunnel(client).await?;
+        self.announce_tunnel(client).await?;
         let user = self.user();
         Ok(Tunnel::Own(Rc::new(OwnTunnel { user })))
     }

@@ -20,28 +20,28 @@ impl Exchange {
         &mut self,
         client: &mut MessageStream,
     ) -> Result<(), Conclusion> {
-        let Some(session) = self
-            .session
+        let Some(plugins) = self
+            .plugins
             .as_ref()
-            .filter(|session| session.wants_bodies(Side::Client))
+            .filter(|plugins| plugins.wants_bodies(Side::Client))
             .cloned()
         else {
             return Ok(());
         };
         let facts = BodyFacts::of(self.request.head.fields());
-        let plan = session.body_plan(Side::Client, facts).map_err(refused)?;
+        let plan = plugins.body_plan(Side::Client, facts).map_err(refused)?;
         let Some(mut plan) = plan else {
             return Ok(());
         };
         if let BodyFraming::Length(len) = self.request.framing {
-            plan.note_length(len, &session).map_err(refused)?;
+            plan.note_length(len, &plugins).map_err(refused)?;
         }
         if plan.is_recoded() {
             http1::forget_digests(&mut self.request.head.fields_mut());
-            session.forget_request();
+            plugins.forget_request();
         }
         if plan.has_whole() {
-            Box::pin(self.collect_content(client, &session, &mut plan)).await?;
+            Box::pin(self.collect_content(client, &plugins, &mut plan)).await?;
         }
         self.request.upload.plan = Some(plan);
         Ok(())
@@ -50,10 +50,10 @@ impl Exchange {
     async fn collect_content(
         &mut self,
         client: &mut MessageStream,
-        session: &ExchangePlugins,
+        plugins: &ExchangePlugins,
         plan: &mut BodyPlan,
     ) -> Result<(), Conclusion> {
-        self.send_continue(client, session).await?;
+        self.send_continue(client, plugins).await?;
         let patience = self.timeouts().stall;
         let half_closed = self.timeouts().half_closed;
         let mut collected = Collected::new(self.body_decoder(self.request.framing));
@@ -63,14 +63,14 @@ impl Exchange {
                 read.map_err(|cause| ExchangeError::new(Peer::Client, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
             self.request.upload.is_read = collected.decoder.is_complete();
-            plan.note_length(len, session).map_err(refused)?;
+            plan.note_length(len, plugins).map_err(refused)?;
             if !is_whole {
                 continue;
             }
             if collected.content.is_empty() {
                 // There are only trailers to show.
                 plan.end_content();
-                return Ok(self.content_is_here(collected, session)?);
+                return Ok(self.content_is_here(collected, plugins)?);
             }
             let subject = Subject {
                 request: &mut self.request.head,
@@ -78,7 +78,7 @@ impl Exchange {
             };
             let content = std::mem::take(&mut collected.content);
             let run = async {
-                session
+                plugins
                     .run_whole(plan, content, subject)
                     .await
                     .map_err(|error| ExchangeError::content(Peer::Client, error))
@@ -91,9 +91,9 @@ impl Exchange {
                     collected.content = content;
                     if is_changed {
                         http1::forget_digests(&mut self.request.head.fields_mut());
-                        session.forget_request();
+                        plugins.forget_request();
                     }
-                    return Ok(self.content_is_here(collected, session)?);
+                    return Ok(self.content_is_here(collected, plugins)?);
                 }
                 WholeOutcome::Ended(verdict) => {
                     self.request.upload.collected = Some(Box::new(collected));
@@ -101,7 +101,7 @@ impl Exchange {
                 }
                 WholeOutcome::TooLong { content, len } => {
                     collected.content = content;
-                    plan.note_decoded_length(len, session).map_err(refused)?;
+                    plan.note_decoded_length(len, plugins).map_err(refused)?;
                 }
             }
         }
@@ -113,11 +113,11 @@ impl Exchange {
     fn content_is_here(
         &mut self,
         mut collected: Collected,
-        session: &ExchangePlugins,
+        plugins: &ExchangePlugins,
     ) -> Result<(), ExchangeError> {
         if let Some(trailers) = collected.decoder.trailers_mut() {
-            session.show_request(&self.request.head);
-            session
+            plugins.show_request(&self.request.head);
+            plugins
                 .run_trailers(Hook::HandleClientTrailers, trailers)
                 .map_err(|failure| ExchangeError::new(Peer::Plugin, Step::Hook, failure))?;
         }
@@ -131,7 +131,7 @@ impl Exchange {
     async fn send_continue(
         &mut self,
         client: &mut MessageStream,
-        session: &ExchangePlugins,
+        plugins: &ExchangePlugins,
     ) -> Result<(), ExchangeError> {
         if !self.request.head.fields().has(FieldId::Expect) {
             return Ok(());
@@ -139,7 +139,7 @@ impl Exchange {
         let awaits_continue =
             self.request.head.version() != Version::Http10 && !client.has_buffered();
         self.request.head.fields_mut().remove("expect");
-        session.forget_request();
+        plugins.forget_request();
         if !awaits_continue {
             return Ok(());
         }
@@ -158,8 +158,8 @@ impl Exchange {
             kept.text.splice(..kept.head_len, head.iter().copied());
             kept.head_len = len;
             buffers::give_back(head);
-            if let (Some(session), Some(_)) = (&self.session, &kept.hooks) {
-                session.show_request(&self.request.head);
+            if let (Some(plugins), Some(_)) = (&self.plugins, &kept.hooks) {
+                plugins.show_request(&self.request.head);
             }
             return kept;
         }
@@ -169,9 +169,9 @@ impl Exchange {
         {
             (begun, decoder) = (collected.content, collected.decoder);
         }
-        let hooks = match (&self.session, &self.request.upload.plan) {
-            (Some(session), Some(plan)) if !self.request.upload.is_done => {
-                Some(ContentHooks::new(session, plan, &self.request.head, None))
+        let hooks = match (&self.plugins, &self.request.upload.plan) {
+            (Some(plugins), Some(plan)) if !self.request.upload.is_done => {
+                Some(ContentHooks::new(plugins, plan, &self.request.head, None))
             }
             _ => None,
         };

@@ -15,7 +15,7 @@ use crate::reply::{PluginReply, Reply};
 use crate::stream::MessageStream;
 
 /// The request is well-formed, and belongs to its connection.
-pub(super) struct Settled(());
+pub(super) struct Checked(());
 
 /// The request's client may use the proxy.
 pub(super) struct Admitted(());
@@ -28,19 +28,19 @@ pub(super) struct Ready(pub(super) Decided);
 
 impl Exchange {
     /// Checks the request, and completes it with what is known about its connection.
-    pub(super) fn settle(&mut self) -> Result<Settled, ExchangeError> {
+    pub(super) fn check(&mut self) -> Result<Checked, ExchangeError> {
         self.request.framing = http1::request_framing(&self.request.head)
             .map_err(|error| ExchangeError::new(Peer::Client, Step::ReadHead, error))?;
-        self.settle_origin()?;
-        self.settle_own_tunnel()?;
-        self.settle_timeouts(None);
-        Ok(Settled(()))
+        self.check_origin()?;
+        self.check_own_tunnel()?;
+        self.select_timeouts(None);
+        Ok(Checked(()))
     }
 
     /// Authenticates the client, and answers requests that are not forwarded.
     pub(super) async fn admit(
         &mut self,
-        _: Settled,
+        _: Checked,
         client: &mut MessageStream,
     ) -> Result<Admitted, Conclusion> {
         self.request.refuse_loop(&self.generation.marked_via)?;
@@ -85,7 +85,7 @@ impl Exchange {
     // ---- the checks ----------------------------------------------------------------------------------------------
 
     /// Checks that the request is for the origin of its connection, and completes it.
-    fn settle_origin(&mut self) -> Result<(), ExchangeError> {
+    fn check_origin(&mut self) -> Result<(), ExchangeError> {
         let Some(origin) = &self.client.origin else {
             return Ok(());
         };
@@ -109,23 +109,23 @@ impl Exchange {
         }
         let other = origin.other_than(host);
         self.request.is_host_claimed = other.is_some();
-        let Some(session) = &self.session else {
+        let Some(plugins) = &self.plugins else {
             return Ok(());
         };
         if let Some(other) = other {
-            session.set_tunnel(TunnelEnd {
+            plugins.set_tunnel(TunnelEnd {
                 host: other.to_owned(),
                 scheme: origin.scheme,
                 is_verified: origin.is_verified_as(host, self.generation.interception.as_deref()),
             });
         }
         if !origin.user.is_empty() {
-            session.set_user(&origin.user);
+            plugins.set_user(&origin.user);
         }
         Ok(())
     }
     /// Refuses requests for other hosts from a tunnel to this proxy itself.
-    fn settle_own_tunnel(&self) -> Result<(), ExchangeError> {
+    fn check_own_tunnel(&self) -> Result<(), ExchangeError> {
         let Some(tunnel) = &self.client.own_tunnel else {
             return Ok(());
         };
@@ -133,8 +133,8 @@ impl Exchange {
             let refusal = Refusal::OwnTunnel;
             return Err(ExchangeError::new(Peer::Client, Step::Route, refusal));
         }
-        if let Some(session) = self.session.as_ref().filter(|_| !tunnel.user.is_empty()) {
-            session.set_user(&tunnel.user);
+        if let Some(plugins) = self.plugins.as_ref().filter(|_| !tunnel.user.is_empty()) {
+            plugins.set_user(&tunnel.user);
         }
         Ok(())
     }
@@ -157,8 +157,8 @@ impl Exchange {
                 return Err(ExchangeError::new(Peer::Client, Step::Route, refusal).into());
             }
             self.record.has_credential = true;
-            if let Some(session) = &self.session {
-                session.set_user(expected.user());
+            if let Some(plugins) = &self.plugins {
+                plugins.set_user(expected.user());
             }
         }
         match self.has_listeners(Hook::Authenticate) {
@@ -178,21 +178,21 @@ impl Exchange {
     }
 
     fn has_listeners(&self, hook: Hook) -> bool {
-        self.session
+        self.plugins
             .as_ref()
-            .is_some_and(|session| session.has_listeners(hook))
+            .is_some_and(|plugins| plugins.has_listeners(hook))
     }
 
     async fn ask(&mut self, hook: Hook, client: &mut MessageStream) -> Result<(), Conclusion> {
         let half_closed = self.timeouts().half_closed;
-        let Some(session) = &self.session else {
+        let Some(plugins) = &self.plugins else {
             return Ok(());
         };
         let subject = Subject {
             request: &mut self.request.head,
             response: None,
         };
-        let Some(walk) = session.walk(hook, subject) else {
+        let Some(walk) = plugins.walk(hook, subject) else {
             return Ok(());
         };
         let decided = async { Ok(walk.verdict().await) };

@@ -90,10 +90,10 @@ impl Exchange {
 
     /// Keeps the head of an answer of our own for the last hooks, as if an upstream had sent it.
     pub(super) fn keep_reply(&self, reply: &Reply, form: ReplyForm) {
-        let Some(session) = &self.session else {
+        let Some(plugins) = &self.plugins else {
             return;
         };
-        if !session.has_listeners_at_end() {
+        if !plugins.has_listeners_at_end() {
             return;
         }
         let mut text = Vec::new();
@@ -104,13 +104,13 @@ impl Exchange {
         let limits = &self.generation.config.limits.head();
         // A head that exceeds the limits for upstreams is not shown.
         if let Ok(head) = ResponseHead::parse(text, 0, Vec::new(), limits) {
-            session.keep_response(head);
+            plugins.keep_response(head);
         }
     }
 
     pub(super) fn keep_response(&mut self, head: ResponseHead) {
-        match &self.session {
-            Some(session) => session.keep_response(head),
+        match &self.plugins {
+            Some(plugins) => plugins.keep_response(head),
             None => buffers::give_back_head(head.into_buffers()),
         }
     }
@@ -124,7 +124,7 @@ impl Exchange {
         self.record.is_over = true;
         let is_logged = self.generation.worker.logs_access();
         let has_listeners = self
-            .session
+            .plugins
             .as_ref()
             .is_some_and(ExchangePlugins::has_listeners_at_end);
         let elapsed = match is_logged || has_listeners || self.generation.events.has_subscribers() {
@@ -139,13 +139,13 @@ impl Exchange {
         if has_listeners && self.record.has_upstream {
             self.notify_at_end(Hook::OnUpstreamConnectionClose, elapsed);
         }
-        drop(self.session.take());
+        drop(self.plugins.take());
         buffers::give_back_head(self.request.head.take_buffers());
     }
 
     /// Runs a hook that ends the exchange. `false`: suppress the log line.
     fn notify_at_end(&self, hook: Hook, elapsed: Duration) -> bool {
-        let Some(session) = &self.session else {
+        let Some(plugins) = &self.plugins else {
             return true;
         };
         let timeline = self.record.timeline.view();
@@ -158,23 +158,23 @@ impl Exchange {
             elapsed,
             timeline: &timeline,
         };
-        session.with_summary(&summary, || session.run_at_end(hook, &self.request.head))
+        plugins.with_summary(&summary, || plugins.run_at_end(hook, &self.request.head))
     }
 
     fn log(&mut self, elapsed: Duration) {
         let mut fields = std::mem::take(&mut self.record.fields);
         let redirected = self.redirected();
         let to = redirected.as_ref().map(|(host, port)| (&**host, *port));
-        match &self.session {
-            Some(session) => {
-                fields.append(&mut session.take_log_fields());
-                session.with_user(|user| self.write_line(elapsed, to, user, &fields));
+        match &self.plugins {
+            Some(plugins) => {
+                fields.append(&mut plugins.take_log_fields());
+                plugins.with_user(|user| self.write_line(elapsed, to, user, &fields));
             }
             None => self.write_line(elapsed, to, "", &fields),
         }
     }
 
-    /// Writes the access log line without using the session, which may be borrowed. `user` is what the session has.
+    /// Writes the access log line. The state of plugins may be borrowed meanwhile, so `user` is given.
     fn write_line(
         &self,
         elapsed: Duration,
@@ -182,7 +182,7 @@ impl Exchange {
         user: &str,
         fields: &[(String, String)],
     ) {
-        let upstream = match (redirected, &self.routing.forwarded_to, self.unproven_end()) {
+        let upstream = match (redirected, &self.routing.forwarded_to, self.unproven_host()) {
             (Some(to), ..) => to,
             (None, Some(to), _) if !self.request.head.has_new_host() => (to.host.as_str(), to.port),
             (None, _, Some(end)) => (end, self.request.head.port()),

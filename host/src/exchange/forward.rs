@@ -26,7 +26,7 @@ impl Exchange {
     ) -> Result<Tunnel, Conclusion> {
         let has_all = self.request.is_whole();
         let is_idempotent = http1::is_idempotent(self.request.head.method());
-        self.seek_upstream();
+        self.note_decided();
         let mut freshness = if has_all && is_idempotent {
             Freshness::Any
         } else {
@@ -43,10 +43,10 @@ impl Exchange {
                 true => Binding::Bound,
                 false => Binding::Free,
             };
-            self.settle_timeouts(Some(&connected.destination));
+            self.select_timeouts(Some(&connected.destination));
             let may_be_stale = is_reused && is_idempotent && !is_pinned;
             let mut progress = Progress::new(is_channel || may_be_stale);
-            let delivered = self.converse(client, &mut connected, &mut progress).await;
+            let delivered = self.attempt(client, &mut connected, &mut progress).await;
             let error = match delivered {
                 Ok(delivered) => return self.after(delivered, connected),
                 Err(error) => error,

@@ -101,7 +101,7 @@ impl Origin {
     }
 
     /// How a request for `host` is sent there.
-    pub(super) fn lead<'a>(&'a self, host: &'a str, route: Route<'a>) -> Route<'a> {
+    pub(super) fn route<'a>(&'a self, host: &'a str, route: Route<'a>) -> Route<'a> {
         let is_claimed = self.other_than(host).is_some();
         let name = self.verified_as(host);
         let is_fronted = is_claimed && self.addresses.is_empty();

@@ -26,7 +26,7 @@ pub(super) struct Connected {
 
 impl Exchange {
     /// From now on the access log names the upstream.
-    pub(super) fn seek_upstream(&mut self) {
+    pub(super) fn note_decided(&mut self) {
         self.record.seeks_upstream = true;
         self.record.timeline.note(Moment::Decided);
     }
@@ -81,14 +81,14 @@ impl Exchange {
         if self.client.end.is_some() {
             self.record.upstream_ends = upstream.stream.addresses().map(Box::new);
         }
-        let Some(session) = &self.session else {
+        let Some(plugins) = &self.plugins else {
             return Ok(());
         };
-        session.show_upstream_ends(self.record.upstream_ends.as_deref().copied());
+        plugins.show_upstream_ends(self.record.upstream_ends.as_deref().copied());
         if is_retry {
-            session.set_failure_reason("");
+            plugins.set_failure_reason("");
         }
-        session
+        plugins
             .notify(Hook::OnUpstreamConnected, &self.request.head)
             .map_err(|failure| ExchangeError::new(Peer::Plugin, Step::Hook, failure))
     }
@@ -101,19 +101,19 @@ impl Exchange {
     ) -> Result<Option<Verdict>, ExchangeError> {
         let hook = Hook::OnUpstreamFailed;
         let half_closed = self.timeouts().half_closed;
-        let Some(session) = self
-            .session
+        let Some(plugins) = self
+            .plugins
             .as_ref()
-            .filter(|session| error.peer == Peer::Upstream && session.has_listeners(hook))
+            .filter(|plugins| error.peer == Peer::Upstream && plugins.has_listeners(hook))
         else {
             return Ok(None);
         };
-        session.set_failure_reason(&error.cause.to_string());
+        plugins.set_failure_reason(&error.cause.to_string());
         let subject = Subject {
             request: &mut self.request.head,
             response: None,
         };
-        let walk = async { Ok(session.run(hook, subject).await) };
+        let walk = async { Ok(plugins.run(hook, subject).await) };
         unless_gone(client.gone(half_closed), walk).await.map(Some)
     }
 
@@ -161,10 +161,10 @@ impl Exchange {
     }
 
     fn not_connected(&self, error: DialError) -> ExchangeError {
-        match (&error.failure, &error.parent, &self.session) {
-            (DialFailure::Parent(ParentFailure::Itself), Some(parent), Some(session)) => {
+        match (&error.failure, &error.parent, &self.plugins) {
+            (DialFailure::Parent(ParentFailure::Itself), Some(parent), Some(plugins)) => {
                 let cause = Cause::Loop {
-                    plugin: session.parent_chooser(),
+                    plugin: plugins.parent_chooser(),
                     parent: parent.clone(),
                 };
                 ExchangeError::new(Peer::Plugin, Step::Dial, cause)
@@ -188,8 +188,8 @@ impl Exchange {
                 && route.addresses.is_empty()
                 && route.host.parse::<IpAddr>().is_err()
         };
-        let Some(session) = self.session.as_ref().filter(|session| {
-            session.has_listeners(Hook::ResolveDns) && needs_addresses(self.route(destination))
+        let Some(plugins) = self.plugins.as_ref().filter(|plugins| {
+            plugins.has_listeners(Hook::ResolveDns) && needs_addresses(self.route(destination))
         }) else {
             return Ok(());
         };
@@ -197,9 +197,9 @@ impl Exchange {
             request: &mut self.request.head,
             response: None,
         };
-        let walk = async { Ok(session.resolve(subject).await) };
+        let walk = async { Ok(plugins.resolve(subject).await) };
         let verdict = unless_gone(client.gone(half_closed), walk).await?;
-        let (addresses, source) = session.take_addresses();
+        let (addresses, source) = plugins.take_addresses();
         if !addresses.is_empty() {
             self.record.timeline.note(Moment::Resolved);
         }

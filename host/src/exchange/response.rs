@@ -94,7 +94,7 @@ impl Download<'_, '_, '_> {
                 Refusal::UnauthorizedAtParent,
             ));
         }
-        if self.exchange.session.is_some() {
+        if self.exchange.plugins.is_some() {
             head.fields_mut().settle_connection();
         }
         if head.status() == 101 {
@@ -166,23 +166,23 @@ impl Download<'_, '_, '_> {
         head: &ResponseHead,
         framing: BodyFraming,
     ) -> Result<Option<BodyPlan>, ExchangeError> {
-        let Some(session) = self
+        let Some(plugins) = self
             .exchange
-            .session
+            .plugins
             .as_ref()
-            .filter(|session| session.wants_bodies(Side::Upstream))
+            .filter(|plugins| plugins.wants_bodies(Side::Upstream))
         else {
             return Ok(None);
         };
         let mut facts = BodyFacts::of(head.fields());
         facts.is_partial |= head.status() == 206;
-        let plan = session.body_plan(Side::Upstream, facts);
+        let plan = plugins.body_plan(Side::Upstream, facts);
         match (plan, framing) {
             (_, BodyFraming::Length(0)) => Ok(None),
             // There is no content to refuse.
             (plan, BodyFraming::Empty) => Ok(plan.ok().flatten()),
             (Ok(Some(mut plan)), BodyFraming::Length(len)) => {
-                plan.note_length(len, session).map_err(refused)?;
+                plan.note_length(len, plugins).map_err(refused)?;
                 Ok(Some(plan))
             }
             (plan, _) => plan.map_err(refused),
@@ -199,7 +199,7 @@ impl Download<'_, '_, '_> {
     ) -> Result<Delivered, ExchangeError> {
         let mut collected = Collected::new(self.exchange.response_decoder(framing));
         let patience = self.exchange.timeouts().upstream_idle;
-        let Some(session) = self.exchange.session.clone() else {
+        let Some(plugins) = self.exchange.plugins.clone() else {
             let body = Body::arriving(framing, Some(plan), collected);
             return self.deliver(answered, accepted, body).await;
         };
@@ -208,7 +208,7 @@ impl Download<'_, '_, '_> {
             let is_whole =
                 read.map_err(|cause| ExchangeError::new(Peer::Upstream, Step::ReadBody, cause))?;
             let len = collected.content.len() as u64;
-            plan.note_length(len, &session).map_err(refused)?;
+            plan.note_length(len, &plugins).map_err(refused)?;
             if !is_whole {
                 continue;
             }
@@ -221,7 +221,7 @@ impl Download<'_, '_, '_> {
                 response: Some(&mut answered.head),
             };
             let content = std::mem::take(&mut collected.content);
-            let run = session.run_whole(&plan, content, subject).await;
+            let run = plugins.run_whole(&plan, content, subject).await;
             match run.map_err(|error| ExchangeError::content(Peer::Upstream, error))? {
                 WholeOutcome::Content {
                     content,
@@ -242,7 +242,7 @@ impl Download<'_, '_, '_> {
                 }
                 WholeOutcome::TooLong { content, len } => {
                     collected.content = content;
-                    plan.note_decoded_length(len, &session).map_err(refused)?;
+                    plan.note_decoded_length(len, &plugins).map_err(refused)?;
                 }
             }
         }
@@ -369,11 +369,11 @@ impl Download<'_, '_, '_> {
     ) -> Result<ControlFlow<Delivered, Accepted>, ExchangeError> {
         let hook = Hook::HandleUpstreamResponse;
         let proceed = ControlFlow::Continue(Accepted(()));
-        let Some(session) = self
+        let Some(plugins) = self
             .exchange
-            .session
+            .plugins
             .as_ref()
-            .filter(|session| session.has_listeners(hook))
+            .filter(|plugins| plugins.has_listeners(hook))
         else {
             return Ok(proceed);
         };
@@ -381,7 +381,7 @@ impl Download<'_, '_, '_> {
             request: &mut self.exchange.request.head,
             response: Some(&mut answered.head),
         };
-        let Some(walk) = session.walk(hook, subject) else {
+        let Some(walk) = plugins.walk(hook, subject) else {
             return Ok(proceed);
         };
         let verdict = walk.verdict().await;
@@ -487,9 +487,9 @@ impl Download<'_, '_, '_> {
                 });
             }
             let (patience, is_event_stream) = self.patience_with(&head, framing);
-            let mut hooks = match (&self.exchange.session, plan) {
-                (Some(session), Some(plan)) if framing != BodyFraming::Empty => Some(
-                    ContentHooks::new(session, plan, &self.exchange.request.head, Some(&head)),
+            let mut hooks = match (&self.exchange.plugins, plan) {
+                (Some(plugins), Some(plan)) if framing != BodyFraming::Empty => Some(
+                    ContentHooks::new(plugins, plan, &self.exchange.request.head, Some(&head)),
                 ),
                 _ => None,
             };

@@ -9,8 +9,8 @@ use crate::upstream::{self, HttpVersions, Route};
 impl Exchange {
     /// The destination as plugins have changed it so far.
     pub(super) fn destination(&self) -> Destination {
-        let session = self.session.as_ref();
-        let by_plugins = session.and_then(ExchangePlugins::route_overrides);
+        let plugins = self.plugins.as_ref();
+        let by_plugins = plugins.and_then(ExchangePlugins::route_overrides);
         let changed = by_plugins.map(|by_plugins| {
             let via = match by_plugins.parent {
                 Some(_) => http1::via_value(&self.request.head, &self.generation.marked_via),
@@ -97,7 +97,7 @@ impl Exchange {
             },
             Some(origin) => Route {
                 versions: HttpVersions::Any,
-                ..origin.lead(self.request.head.host(), own)
+                ..origin.route(self.request.head.host(), own)
             },
             None => own,
         };
@@ -131,13 +131,13 @@ impl Exchange {
 
     /// The host and port to which plugins have redirected the exchange.
     pub(super) fn redirected(&self) -> Option<(String, u16)> {
-        self.session
+        self.plugins
             .as_ref()
             .and_then(ExchangePlugins::redirected_to)
     }
 
     /// Determines whether the request's host has timeouts of its own, or the host to which it is sent.
-    pub(super) fn settle_timeouts(&mut self, destination: Option<&Destination>) {
+    pub(super) fn select_timeouts(&mut self, destination: Option<&Destination>) {
         let entries = &self.generation.config.host_timeouts;
         if entries.is_empty() {
             return;
@@ -162,7 +162,7 @@ impl Exchange {
     }
 
     /// The host of the tunnel, if nothing proves that the request's host is there.
-    pub(super) fn unproven_end(&self) -> Option<&str> {
+    pub(super) fn unproven_host(&self) -> Option<&str> {
         let is_claimed = self.request.is_host_claimed && !self.request.head.has_new_host();
         let origin = self.client.origin.as_ref().filter(|_| is_claimed)?;
         let interception = self.generation.interception.as_deref();

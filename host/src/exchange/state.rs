@@ -28,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) client: ClientSide,
     pub(super) request: Request,
     /// None when no plugin is loaded.
-    pub(super) session: Option<ExchangePlugins>,
+    pub(super) plugins: Option<ExchangePlugins>,
     pub(super) routing: Routing,
     /// The entry of its generation's `host_timeouts` that applies, from 1; 0: none.
     pub(super) host_timeouts: u32,
@@ -57,11 +57,11 @@ impl Exchange {
             // The client's Connection field must not remove what plugins add.
             head.fields_mut().settle_connection();
         }
-        let session = has_plugins.then(|| {
+        let plugins = has_plugins.then(|| {
             let client = connection.plugins_of(&generation.chain);
             ExchangePlugins::new(&generation.chain, client, connection.end.as_ref(), facts)
         });
-        let has_observers = session
+        let has_observers = plugins
             .as_ref()
             .is_some_and(ExchangePlugins::has_listeners_at_end);
         let timeline = Timeline::new(
@@ -70,7 +70,7 @@ impl Exchange {
         );
         timeline.note(Moment::HeadRead);
         Self {
-            session,
+            plugins,
             generation,
             client: ClientSide::new(connection, facts),
             request: Request::new(head),
@@ -84,9 +84,9 @@ impl Exchange {
 
     /// The user, for the exchanges inside a tunnel; empty if unknown.
     pub(super) fn user(&self) -> String {
-        self.session
+        self.plugins
             .as_ref()
-            .map(|session| session.with_user(str::to_owned))
+            .map(|plugins| plugins.with_user(str::to_owned))
             .filter(|user| !user.is_empty())
             .unwrap_or_else(|| self.known_user().to_owned())
     }

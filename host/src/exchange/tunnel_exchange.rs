@@ -27,8 +27,8 @@ pub(crate) struct TunnelExchange {
 impl TunnelExchange {
     /// Frees what a tunnel does not need: tunnels live long and may be many.
     pub(super) fn new(mut exchange: Exchange) -> Self {
-        if let Some(session) = &exchange.session {
-            session.forget_request();
+        if let Some(plugins) = &exchange.plugins {
+            plugins.forget_request();
         }
         buffers::give_back_head(exchange.request.head.compact());
         Self { exchange }
@@ -154,7 +154,7 @@ impl TunnelExchange {
         // If plugins have redirected the tunnel, the client's name for its host does not count.
         if route.host == self.host() {
             let found = route.addresses;
-            route = origin.lead(&origin.host, route);
+            route = origin.route(&origin.host, route);
             if !found.is_empty() {
                 route.addresses = found;
             }
@@ -179,16 +179,16 @@ impl TunnelExchange {
     ) -> Result<(), String> {
         let half_closed = self.timeouts().half_closed;
         let exchange = &mut self.exchange;
-        let (Some(session), Some(hello)) = (&exchange.session, hello) else {
+        let (Some(plugins), Some(hello)) = (&exchange.plugins, hello) else {
             return Ok(());
         };
-        session.show_hello(hello);
-        if session.has_listeners(Hook::HandleTlsHello) {
+        plugins.show_hello(hello);
+        if plugins.has_listeners(Hook::HandleTlsHello) {
             let subject = Subject {
                 request: &mut exchange.request.head,
                 response: None,
             };
-            let walk = async { Ok(session.run(Hook::HandleTlsHello, subject).await) };
+            let walk = async { Ok(plugins.run(Hook::HandleTlsHello, subject).await) };
             match unless_gone(client.gone(half_closed), walk).await {
                 Ok(Verdict::Proceed | Verdict::Retry) => {}
                 Ok(Verdict::Reply(_, plugin) | Verdict::Close(plugin)) => {
@@ -206,8 +206,8 @@ impl TunnelExchange {
 
     /// Whether plugins decide about interception.
     pub(crate) fn asks_about_interception(&self) -> bool {
-        let session = self.exchange.session.as_ref();
-        session.is_some_and(|session| session.has_listeners(Hook::DoIntercept))
+        let plugins = self.exchange.plugins.as_ref();
+        plugins.is_some_and(|plugins| plugins.has_listeners(Hook::DoIntercept))
     }
 
     /// Whether the plugins want the client's TLS to be intercepted; None if they have no opinion. `Err`: the tunnel is to
@@ -216,27 +216,27 @@ impl TunnelExchange {
         &self,
         is_server_name_proven: bool,
     ) -> Result<Option<bool>, String> {
-        let Some(session) = &self.exchange.session else {
+        let Some(plugins) = &self.exchange.plugins else {
             return Ok(None);
         };
-        session.set_server_name_proven(is_server_name_proven);
-        session
+        plugins.set_server_name_proven(is_server_name_proven);
+        plugins
             .ask_about_interception(&self.exchange.request.head)
             .map_err(|_| "a plugin failed".to_owned())
     }
 
     /// The plugins that listen to the bytes of the tunnel.
     pub(crate) fn hooks(&self) -> Option<TunnelHooks> {
-        let session = self.exchange.session.as_ref()?;
-        TunnelHooks::new(session, &self.exchange.request.head)
+        let plugins = self.exchange.plugins.as_ref()?;
+        TunnelHooks::new(plugins, &self.exchange.request.head)
     }
 
     /// The plugins that listen to the messages of the WebSocket that the tunnel carries.
     pub(crate) fn websocket_hooks(&self) -> Option<WebSocketHooks> {
-        let session = self.exchange.session.as_ref()?;
+        let plugins = self.exchange.plugins.as_ref()?;
         self.exchange
             .is_watched_websocket
-            .then(|| WebSocketHooks::new(session, &self.exchange.request.head))
+            .then(|| WebSocketHooks::new(plugins, &self.exchange.request.head))
     }
 }
 

@@ -261,7 +261,7 @@ impl WebService<'_> {
             }
             Forwarded::Failed(failure, _) => failure,
         };
-        let is_answered = self.is_beyond_another_try(failure);
+        let is_answered = self.is_final_failure(failure);
         let error = &failure.error;
         ForwardOutcome {
             status: 0,
@@ -447,8 +447,8 @@ impl WebService<'_> {
             }
             Err(failure) => {
                 // Filters hold views of a head that is moved away here.
-                if let Some(session) = &self.exchange.session {
-                    session.forget_request();
+                if let Some(plugins) = &self.exchange.plugins {
+                    plugins.forget_request();
                 }
                 let tried = std::mem::replace(&mut self.exchange.request.head, own);
                 Err(Forwarded::Failed(failure, Box::new(tried)))
@@ -457,11 +457,11 @@ impl WebService<'_> {
     }
 
     async fn forward_past_filters(&mut self, to: ForwardedTo) -> Result<Tunnel, Conclusion> {
-        if let Some(session) = &self.exchange.session {
+        if let Some(plugins) = &self.exchange.plugins {
             let is_elsewhere = self.exchange.request.head.host() != to.host
                 || self.exchange.request.head.port() != to.port;
             // A Host that is kept says nothing about the destination, and is the client's choice.
-            session.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
+            plugins.begin_again(is_elsewhere.then(|| (to.host.clone(), to.port)));
         }
         let admitted = self.exchange.admit_forwarded()?;
         self.exchange.record.is_web = false;
@@ -472,7 +472,7 @@ impl WebService<'_> {
     }
 
     /// Whether this failure is final: the task can neither retry nor answer.
-    fn is_beyond_another_try(&self, failure: &Failure) -> bool {
+    fn is_final_failure(&self, failure: &Failure) -> bool {
         let Failure { error, progress } = failure;
         let has_all = self.exchange.request.is_whole();
         progress.is_started()

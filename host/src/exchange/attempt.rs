@@ -38,7 +38,7 @@ enum UploadError {
 
 impl Exchange {
     /// One attempt: sends the request and delivers the response, both at once if there is content.
-    pub(super) async fn converse(
+    pub(super) async fn attempt(
         &mut self,
         client: &mut MessageStream,
         connected: &mut Connected,
@@ -49,7 +49,7 @@ impl Exchange {
         let progress = &*progress;
         if self.request.has_content() {
             // Boxed: most requests have no content.
-            let turn = self.converse_with_content(out, client, upstream, progress);
+            let turn = self.attempt_with_content(out, client, upstream, progress);
             return Box::pin(turn).await;
         }
         let (mut from_upstream, mut to_upstream) = upstream.split();
@@ -113,20 +113,20 @@ impl Exchange {
             return;
         }
         self.request.head.fields_mut().remove(EXTENSIONS);
-        if let Some(session) = &self.session {
-            session.forget_request();
+        if let Some(plugins) = &self.plugins {
+            plugins.forget_request();
         }
     }
 
     /// Whether this is a request for a WebSocket whose messages a plugin listens to.
     pub(super) fn watches_websocket(&self) -> bool {
         let hook = Hook::HandleWebSocketMessage;
-        let has_listeners = |session: &ExchangePlugins| session.has_listeners(hook);
-        self.session.as_ref().is_some_and(has_listeners)
+        let has_listeners = |plugins: &ExchangePlugins| plugins.has_listeners(hook);
+        self.plugins.as_ref().is_some_and(has_listeners)
             && http1::requests_websocket(&self.request.head)
     }
 
-    async fn converse_with_content(
+    async fn attempt_with_content(
         &mut self,
         out: Vec<u8>,
         client: &mut MessageStream,
