@@ -29,6 +29,7 @@ mod decide;
 mod destination;
 mod finish;
 mod forward;
+mod interim;
 mod next;
 mod origin;
 mod persistence;

@@ -24,7 +24,14 @@ pub(super) struct Admitted(());
 pub(super) struct Decided(());
 
 /// Plugins that need the request's content whole have seen it.
-pub(super) struct Ready(pub(super) Decided);
+pub(super) struct Ready(Decided);
+
+impl Ready {
+    /// The phase before, which is all that a connection needs.
+    pub(super) fn decided(&self) -> &Decided {
+        &self.0
+    }
+}
 
 impl Exchange {
     /// Checks the request, and completes it with what is known about its connection.

@@ -34,7 +34,7 @@ impl Exchange {
         };
         loop {
             // Boxed: most requests find a connection in the pool.
-            let mut connected = Box::pin(self.reach(&ready.0, client, freshness)).await?;
+            let mut connected = Box::pin(self.reach(ready.decided(), client, freshness)).await?;
             let upstream = &connected.upstream;
             let (is_pinned, is_reused) = (upstream.is_pinned, upstream.is_reused);
             let is_channel = upstream.stream.is_channel();

@@ -4,17 +4,18 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::client::Binding;
+use super::interim::{unless_flooded, unless_reset};
 use super::persistence::{CloseReason, Persistence};
 use super::progress::{Passing, Progress, Sent};
 use super::request::EXTENSIONS;
-use super::state::{Exchange, unless_gone};
+use super::state::Exchange;
 use super::timeline::Moment;
 use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{Cause, ContentRefused, ExchangeError, Peer, Refusal, Step};
 use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
-    FieldId, HeadLimits, OutFraming, ResponseForward, ResponseHead, Version,
+    FieldId, OutFraming, ResponseForward, ResponseHead, Version,
 };
 use crate::plugins::{
     AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Subject, Verdict, WholeOutcome,
@@ -26,8 +27,6 @@ use crate::splice;
 use crate::stream::{ReadHeadError, Reader, Writer};
 use crate::turn::Steps;
 
-/// Bytes of responses that may arrive while an interim one is on its way to the client.
-const MAX_UNREAD_INTERIM: usize = 256 * 1024;
 /// Interim responses that are forwarded for one request.
 const MAX_INTERIM: usize = 100;
 
@@ -617,61 +616,6 @@ async fn send_head(
     sent.map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))
 }
 
-/// Reads a head, unless the client resets its connection before one is here.
-async fn unless_reset(
-    from: &mut Reader<'_>,
-    to: &Writer<'_>,
-    limits: &HeadLimits,
-    may_relax: impl Fn() -> bool,
-    on_begun: impl Fn(),
-) -> Result<Result<ResponseHead, ReadHeadError>, ExchangeError> {
-    let received = async { Ok(from.read_response(limits, may_relax, on_begun).await) };
-    unless_gone(to.reset(), received).await
-}
-
-/// Continues to read while an interim response is sent to a slow client: heads in HTTP/2 have no flow control, and would
-/// accumulate.
-async fn unless_flooded(
-    sent: impl Future<Output = Result<(), ExchangeError>>,
-    from: &mut Reader<'_>,
-) -> Result<(), ExchangeError> {
-    let mut sent = std::pin::pin!(sent);
-    let mut may_come_more = true;
-    loop {
-        tokio::select! {
-            biased;
-            sent = &mut sent => return sent,
-            filled = from.fill(), if may_come_more => {
-                // An error shows again when the next head is read.
-                may_come_more = matches!(filled, Ok(len) if len > 0);
-                if from.buffered().len() <= MAX_UNREAD_INTERIM {
-                    continue;
-                }
-                // The final response has flow control.
-                may_come_more &= !holds_final(from.buffered());
-                if may_come_more {
-                    return Err(ExchangeError::new(
-                        Peer::Upstream,
-                        Step::ReadHead,
-                        Refusal::TooManyInterim,
-                    ));
-                }
-            }
-        }
-    }
-}
-
-/// Whether a final response has begun in what was received, which is a series of heads until then.
-fn holds_final(mut received: &[u8]) -> bool {
-    while let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
-        if !received.starts_with(b"HTTP/1.1 1") {
-            return true;
-        }
-        received = &received[end + 4..];
-    }
-    false
-}
-
 fn response_error(error: RelayError) -> ExchangeError {
     match error {
         RelayError::Sender(cause) => ExchangeError {
@@ -730,19 +674,5 @@ impl Body {
             },
             ..Self::arriving(framing, Some(plan), collected)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::holds_final;
-
-    #[test]
-    fn a_final_response_is_found_behind_interim_ones() {
-        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n".repeat(3);
-        assert!(!holds_final(&interim));
-        let with_final = [&interim[..], b"HTTP/1.1 200 OK\r\n\r\nbody"].concat();
-        assert!(holds_final(&with_final));
-        assert!(!holds_final(&with_final[..interim.len() + 10]));
     }
 }
