@@ -208,11 +208,12 @@ fn the_first_plugin_with_an_opinion_decides_against_the_configuration() {
         let authority = scene.authority();
         assert_eq!(scene.who_answers(&proxy, &authority), expected);
         proxy.wait_for_line("decider a localhost");
-        let lines = proxy.lines();
-        let second_is_asked = lines
-            .iter()
-            .any(|line| line.contains("decider b localhost"));
-        assert_eq!(second_is_asked, opinions[0] == "default");
+        if opinions[0] == "default" {
+            proxy.wait_for_line("decider b localhost");
+        } else {
+            let lines = proxy.lines();
+            assert!(!lines.iter().any(|line| line.contains("decider b")));
+        }
     }
 }
 
