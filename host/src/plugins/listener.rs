@@ -13,6 +13,7 @@ use std::sync::Arc;
 use plugin_api::abi::code;
 use plugin_api::abi::hook::{Hook, Permission};
 
+use super::chain::Chain;
 use super::exchange::{ExchangePlugins, Waiting};
 use super::exchange_state::ExchangeState;
 use super::instance::{Filter, Instance};
@@ -51,22 +52,28 @@ impl ExchangePlugins {
     /// The plugin at this position of the chain.
     #[inline]
     pub(super) fn listener(&self, index: usize, hook: Hook) -> Listener<'_> {
-        Listener {
-            exchange: self,
-            plugin: self.chain().plugin(index),
+        Listener::new(self, self.chain(), index, hook)
+    }
+
+    /// The plugins that listen to the hook, in call order.
+    pub(super) fn listeners(&self, hook: Hook) -> impl Iterator<Item = Listener<'_>> {
+        let chain = self.chain();
+        let listeners = chain.listeners(hook).iter();
+        listeners.map(move |&index| Listener::new(self, chain, index, hook))
+    }
+}
+
+impl<'a> Listener<'a> {
+    #[inline]
+    fn new(exchange: &'a ExchangePlugins, chain: &'a Chain, index: usize, hook: Hook) -> Self {
+        Self {
+            exchange,
+            plugin: chain.plugin(index),
             index,
             hook,
         }
     }
 
-    /// The plugins that listen to the hook, in call order.
-    pub(super) fn listeners(&self, hook: Hook) -> impl Iterator<Item = Listener<'_>> {
-        let listeners = self.chain().listeners(hook).iter();
-        listeners.map(move |&index| self.listener(index, hook))
-    }
-}
-
-impl Listener<'_> {
     pub(super) fn name(&self) -> &str {
         self.plugin.name()
     }
@@ -189,7 +196,8 @@ impl Listener<'_> {
 
     /// Notes which hook runs. `None`: the plugin cannot keep what it needs for the connection, or another hook of the
     /// exchange has not decided yet.
-    #[inline]
+    // In both ways of calling; as a function of its own it costs what the rest of it does.
+    #[inline(always)]
     fn prepare(&self) -> Option<*mut ExchangeState> {
         if self.exchange.is_waiting() {
             debug_assert!(false, "{} while another hook waits", self.hook.name());
