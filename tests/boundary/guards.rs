@@ -91,9 +91,9 @@ const GUARDS: [(&str, &str, &str); 18] = [
         "host/src/plugins/protocol.rs: with_connection",
     ),
     (
-        "with_lent(",
+        "with_task(",
         "host/src/plugins/web/callbacks.rs",
-        "host/src/plugins/web/callbacks.rs: with_lent",
+        "host/src/plugins/web/callbacks.rs: with_task",
     ),
 ];
 
@@ -224,7 +224,7 @@ fn what_guards_is_guarded_itself() {
     let file = "host/src/plugins/web/callbacks.rs";
     for step in STEPS {
         let body = body_of(&format!("{file}: {}", step.trim_end_matches('(')));
-        let leads_on = ["with_lent(", "wait("]
+        let leads_on = ["with_task(", "wait("]
             .iter()
             .any(|word| body.contains(word));
         assert!(leads_on, "{step}");

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use crate::http1::{self, RequestHead, Scheme, TargetForm};
 use crate::plugins::AnsweredBy;
 use crate::plugins::instance::{Instance, Web};
 use crate::plugins::web::{
-    Ended, ForwardOutcome, Lent, Outgoing, WantedForward, WebAnswer, WebAsked, WebStep, WebTask,
+    EndedTask, ForwardOutcome, Outgoing, TaskAccess, TaskAnswer, TaskStep, WantedForward,
+    WebRequest, WebTask,
 };
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
@@ -205,7 +207,7 @@ impl WebService<'_> {
         };
         // The client's Connection field must not remove what the plugin adds.
         self.exchange.request.head.fields_mut().settle_connection();
-        let asked = WebAsked {
+        let asked = WebRequest {
             route: matched.number,
             captures: matched.captures,
             handshake,
@@ -219,8 +221,8 @@ impl WebService<'_> {
         let mut forwarded = None;
         let over = loop {
             let wanted = match self.poll_task(&mut task).await {
-                Ok(WebStep::Over(over)) => break over,
-                Ok(WebStep::Forward(wanted)) => wanted,
+                Ok(ControlFlow::Break(over)) => break over,
+                Ok(ControlFlow::Continue(wanted)) => wanted,
                 Err(error) => {
                     self.note_unfinished(task);
                     return Err(error.into());
@@ -283,18 +285,18 @@ impl WebService<'_> {
         &mut self,
         plugin: &str,
         over: Result<(), PluginFailure>,
-        mut ended: Ended,
+        mut ended: EndedTask,
         forwarded: Option<Forwarded>,
     ) -> Result<Tunnel, Conclusion> {
         self.exchange.record.fields.append(&mut ended.log_fields);
-        self.finish_invitation(ended.invitation).await?;
+        self.finish_continue(ended.rest_of_continue).await?;
         let is_read = ended.has_read_request;
         let persistence = match (ended.answer, forwarded, over) {
-            (Some(WebAnswer::Socket(socket)), _, over) => {
+            (Some(TaskAnswer::Socket(socket)), _, over) => {
                 self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.close_socket(*socket, over).await
             }
-            (Some(WebAnswer::Started(outgoing)), _, over) => {
+            (Some(TaskAnswer::Started(outgoing)), _, over) => {
                 self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.finish_answer(*outgoing, over, is_read).await
             }
@@ -302,7 +304,7 @@ impl WebService<'_> {
                 self.is_well(over);
                 persistence
             }
-            (Some(WebAnswer::Reply(reply)), _, over) if over.is_ok() || reply.status >= 400 => {
+            (Some(TaskAnswer::Reply(reply)), _, over) if over.is_ok() || reply.status >= 400 => {
                 self.is_well(over);
                 self.exchange.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 self.exchange.request.upload.is_read |= is_read;
@@ -326,19 +328,19 @@ impl WebService<'_> {
 
     /// Polls the task until it ends or forwards. A client that disconnects ends it, unless it has a WebSocket: then the task
     /// finds out itself.
-    async fn poll_task(&mut self, task: &mut WebTask) -> Result<WebStep, ExchangeError> {
+    async fn poll_task(&mut self, task: &mut WebTask) -> Result<TaskStep, ExchangeError> {
         let half_closed = self.exchange.timeouts().half_closed;
         let (mut reader, mut writer) = self.client.split();
         let mut departing = Departing::new(writer.deadline(), half_closed);
         loop {
-            let mut lent = Lent {
+            let mut access = TaskAccess {
                 reader: &mut reader,
                 writer: &mut writer,
                 request: &mut self.exchange.request.head,
                 worker: &self.exchange.generation.worker,
                 config: &self.exchange.generation.config,
             };
-            let polled = poll_fn(|cx| Poll::Ready(task.poll(&mut lent, cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(task.poll(&mut access, cx))).await;
             if let Poll::Ready(step) = polled {
                 return Ok(step);
             }
@@ -351,7 +353,7 @@ impl WebService<'_> {
     fn note_unfinished(&mut self, task: WebTask) {
         let mut ended = task.end();
         self.exchange.record.fields.append(&mut ended.log_fields);
-        if let Some(WebAnswer::Started(outgoing)) = ended.answer {
+        if let Some(TaskAnswer::Started(outgoing)) = ended.answer {
             self.note_status(
                 outgoing.status,
                 http1::reason_phrase(outgoing.status).as_bytes(),
@@ -361,7 +363,7 @@ impl WebService<'_> {
     }
 
     /// Sends the rest of an interim response.
-    async fn finish_invitation(&mut self, rest: &[u8]) -> Result<(), ExchangeError> {
+    async fn finish_continue(&mut self, rest: &[u8]) -> Result<(), ExchangeError> {
         if rest.is_empty() {
             return Ok(());
         }

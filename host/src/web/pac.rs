@@ -21,7 +21,7 @@ use self::source::{PacText, Source};
 use crate::ca::page::PageReply;
 use crate::config::PacConfig;
 use crate::http1::RequestHead;
-use crate::plugins::web::ToldRoute;
+use crate::plugins::web::DeclaredRoute;
 
 /// The path that browsers request if they discover the PAC file themselves (Web Proxy Auto-Discovery).
 const WPAD_PATH: &str = "/wpad.dat";
@@ -50,12 +50,12 @@ impl Pac {
     }
 
     /// The paths where it is served, for all methods: [`answer`](Self::answer) refuses the wrong ones.
-    pub(crate) fn routes(&self) -> Vec<ToldRoute> {
+    pub(crate) fn routes(&self) -> Vec<DeclaredRoute> {
         let mut paths = vec![&*self.url_path];
         if self.url_path != WPAD_PATH {
             paths.push(WPAD_PATH);
         }
-        let route = |(number, path): (u32, &str)| ToldRoute {
+        let route = |(number, path): (u32, &str)| DeclaredRoute {
             number,
             protocols: protocol::HTTP | protocol::HTTPS,
             syntax: syntax::PATH,

@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use plugin_api::abi::web::{protocol, syntax};
 use regex::Regex;
 
-use crate::plugins::web::ToldRoute;
+use crate::plugins::web::DeclaredRoute;
 
 /// Names in a pattern and the values they captured, decoded or as sent.
 pub(crate) type Captures = Vec<(String, String)>;
@@ -142,7 +142,7 @@ impl Router {
     ///
     /// # Errors
     /// The route is invalid, or conflicts with an existing one.
-    pub(super) fn add(&mut self, owner: usize, listed: &ToldRoute) -> Result<(), RouteError> {
+    pub(super) fn add(&mut self, owner: usize, listed: &DeclaredRoute) -> Result<(), RouteError> {
         let known = protocol::HTTP | protocol::HTTPS | protocol::WEBSOCKET;
         if listed.protocols == 0 || listed.protocols & !known != 0 {
             return Err(RouteError::Unknown);
@@ -521,12 +521,12 @@ mod tests {
 
     const ANY: u32 = protocol::HTTP | protocol::HTTPS;
 
-    fn listed(number: u32, protocols: u32, methods: &str, pattern: &str) -> ToldRoute {
+    fn listed(number: u32, protocols: u32, methods: &str, pattern: &str) -> DeclaredRoute {
         let (syntax, pattern) = match pattern.strip_prefix("regex:") {
             Some(expression) => (syntax::REGEX, expression),
             None => (syntax::PATH, pattern),
         };
-        ToldRoute {
+        DeclaredRoute {
             number,
             protocols,
             syntax,
@@ -659,7 +659,7 @@ mod tests {
             (syntax::PATH_AS_SENT, "/api/{a}/x/{*rest}"),
             (syntax::REGEX_AS_SENT, "/re/(?<all>.*)/(z?)"),
         ]) {
-            let listed = ToldRoute {
+            let listed = DeclaredRoute {
                 syntax,
                 ..listed(number, ANY, "", pattern)
             };

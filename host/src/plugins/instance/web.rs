@@ -22,8 +22,8 @@ impl Instance<Web> {
         Self::create(origin, functions, Web { table })
     }
 
-    /// Has it tell its routes; `false` if it panicked.
-    pub(in crate::plugins) fn tell_routes(&self, sink: &RouteSink) -> bool {
+    /// Has it declare its routes; `false` if it panicked.
+    pub(in crate::plugins) fn declare_routes(&self, sink: &RouteSink) -> bool {
         // SAFETY: the object is the table's own; the sink lives through the call.
         let routes = || match unsafe { self.table.routes()(self.object, sink) } {
             0 => code::PROCEED,

@@ -22,19 +22,17 @@ use plugin_api::abi::web::{
 };
 use plugin_api::abi::{RawWaker, code, edit};
 use plugin_api::waker;
-use plugin_contract::field::{MAX_LOG_FIELDS, final_status, is_host_owned, is_log_key, is_text};
+use plugin_contract::field::is_host_owned;
 
-use super::super::edits::refusal_code;
+use super::super::edits;
 use super::super::guard::guarded;
 use super::super::views;
-use super::{ForwardOutcome, Inner, Lent, Outgoing, WantedForward};
+use super::outgoing::Outgoing;
+use super::state::{CONTINUE, ForwardOutcome, TaskAccess, TaskState, WantedForward};
 use crate::buffers;
-use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version, check_field};
+use crate::http1::{self, FieldId, FieldRefused, FieldsMut, RequestHead, Version};
 use crate::reply::{PluginReply, Reply, ReplyForm};
 use crate::websocket::{Kind, ReceivedMessage, SendError};
-
-/// What a client is told that waits to be asked for its content.
-pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The table that every task is given.
 pub(super) const CALLBACKS: WebCallbacksRef = WebCallbacksRef(Table::VALUE.as_prefix());
@@ -68,55 +66,58 @@ impl Table {
 ///
 /// # Safety
 /// `host` is the pointer of a view whose task is alive.
-unsafe fn with_lent(
+unsafe fn with_task(
     host: *mut c_void,
     otherwise: u32,
-    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>) -> u32,
+    work: impl FnOnce(&mut TaskState, &mut TaskAccess<'_, '_>) -> u32,
 ) -> u32 {
-    // SAFETY: the task's inner part is there as long as the task, and nobody else has a reference to it or to what is
-    // lent while the task runs.
-    let inner = unsafe { &mut *host.cast::<Inner>() };
-    let Some(lent) = (unsafe { inner.lent.cast::<Lent<'_, '_>>().as_mut() }) else {
+    // SAFETY: the state lives as long as the task, and there is no other reference to it or to what it may use while the
+    // task runs.
+    let task = unsafe { &mut *host.cast::<TaskState>() };
+    let Some(access) = (unsafe { task.access.cast::<TaskAccess<'_, '_>>().as_mut() }) else {
         return otherwise;
     };
-    guarded(otherwise, || work(inner, lent))
+    guarded(otherwise, || work(task, access))
 }
 
-/// As [`with_lent`], for edits. Gives up a forward that has not begun.
-unsafe fn edit(host: *mut c_void, work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>) -> u32) -> u32 {
-    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
-        inner.give_up();
-        work(inner, lent)
+/// As [`with_task`], for edits. Gives up a forward that has not begun.
+unsafe fn edit(
+    host: *mut c_void,
+    work: impl FnOnce(&mut TaskState, &mut TaskAccess<'_, '_>) -> u32,
+) -> u32 {
+    let work = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>| {
+        task.give_up_wait();
+        work(task, access)
     };
     // SAFETY: as there.
-    unsafe { with_lent(host, edit::STALE, work) }
+    unsafe { with_task(host, edit::STALE, work) }
 }
 
 /// As [`edit`](fn@edit), for what may have to wait.
 unsafe fn step(
     host: *mut c_void,
     waker: &RawWaker,
-    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
+    work: impl FnOnce(&mut TaskState, &mut TaskAccess<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
 ) -> u32 {
-    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        inner.give_up();
-        work(inner, lent, cx)
+    let work = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        task.give_up_wait();
+        work(task, access, cx)
     };
     // SAFETY: as there.
     unsafe { wait(host, waker, work) }
 }
 
-/// As [`with_lent`], for what may have to wait.
+/// As [`with_task`], for what may have to wait.
 unsafe fn wait(
     host: *mut c_void,
     waker: &RawWaker,
-    work: impl FnOnce(&mut Inner, &mut Lent<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
+    work: impl FnOnce(&mut TaskState, &mut TaskAccess<'_, '_>, &mut Context<'_>) -> Poll<Result<(), ()>>,
 ) -> u32 {
     // SAFETY: lent for this call.
     let waker = unsafe { waker::lent(waker) };
-    let work = |inner: &mut Inner, lent: &mut Lent<'_, '_>| match work(
-        inner,
-        lent,
+    let work = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>| match work(
+        task,
+        access,
         &mut Context::from_waker(&waker),
     ) {
         Poll::Pending => code::PENDING,
@@ -124,37 +125,41 @@ unsafe fn wait(
         Poll::Ready(Err(())) => code::ERROR,
     };
     // SAFETY: as there.
-    unsafe { with_lent(host, code::ERROR, work) }
+    unsafe { with_task(host, code::ERROR, work) }
 }
 
 // ---- the request's fields ----------------------------------------------------------------------------------------
 
 fn edit_request(
-    inner: &mut Inner,
-    lent: &mut Lent<'_, '_>,
+    task: &mut TaskState,
+    access: &mut TaskAccess<'_, '_>,
     name: &str,
     change: impl FnOnce(&mut FieldsMut<'_>) -> Result<(), FieldRefused>,
 ) -> u32 {
     if is_host_owned(name) {
         return edit::HOST_OWNED;
     }
-    let changed = change(&mut lent.request.fields_mut());
-    inner.show(lent.request);
-    changed.map_or_else(refusal_code, |()| edit::OK)
+    let changed = change(&mut access.request.fields_mut());
+    task.shown.show(access.request);
+    changed.map_or_else(edits::refusal_code, |()| edit::OK)
 }
 
 unsafe extern "C" fn set_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
     let (name, value) = (name.as_str(), value.as_slice());
     let set = |fields: &mut FieldsMut<'_>| fields.set(name, value);
     // SAFETY: called by a living task.
-    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, set)) }
+    unsafe { edit(host, |task, access| edit_request(task, access, name, set)) }
 }
 
 unsafe extern "C" fn append_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
     let (name, value) = (name.as_str(), value.as_slice());
     let append = |fields: &mut FieldsMut<'_>| fields.append(name, value);
     // SAFETY: called by a living task.
-    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, append)) }
+    unsafe {
+        edit(host, |task, access| {
+            edit_request(task, access, name, append)
+        })
+    }
 }
 
 unsafe extern "C" fn remove_field(host: *mut c_void, name: RStr<'_>) -> u32 {
@@ -164,7 +169,11 @@ unsafe extern "C" fn remove_field(host: *mut c_void, name: RStr<'_>) -> u32 {
         Ok(())
     };
     // SAFETY: called by a living task.
-    unsafe { edit(host, |inner, lent| edit_request(inner, lent, name, remove)) }
+    unsafe {
+        edit(host, |task, access| {
+            edit_request(task, access, name, remove)
+        })
+    }
 }
 
 // ---- the request's content ---------------------------------------------------------------------------------------
@@ -177,41 +186,47 @@ unsafe extern "C" fn read(
     len: &mut usize,
 ) -> u32 {
     *len = 0;
-    let read = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
+    let read = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
         if room_len == 0 {
             return Poll::Ready(Ok(()));
         }
-        if inner.is_content_gone {
+        if task.content.is_gone {
             return Poll::Ready(Err(()));
         }
-        let patience = lent.config.timeouts.stall;
-        let waits_for_word = !inner.incoming.has_begun()
-            && inner.outgoing.is_none()
-            && lent.request.fields().has(FieldId::Expect)
-            && lent.request.version() != Version::Http10
-            && lent.reader.buffered().is_empty();
-        if waits_for_word {
-            inner.invitation = CONTINUE;
-            inner.incoming.begin();
-            lent.writer.deadline().arm(patience);
+        let stall = access.config.timeouts.stall;
+        let waits_for_continue = !task.content.incoming.has_begun()
+            && task.answer.outgoing.is_none()
+            && access.request.fields().has(FieldId::Expect)
+            && access.request.version() != Version::Http10
+            && access.reader.buffered().is_empty();
+        if waits_for_continue {
+            task.content.rest_of_continue = CONTINUE;
+            task.content.incoming.begin();
+            access.writer.deadline().arm(stall);
         }
-        while !inner.invitation.is_empty() {
-            match lent.writer.poll_write(cx, inner.invitation) {
+        while !task.content.rest_of_continue.is_empty() {
+            match access.writer.poll_write(cx, task.content.rest_of_continue) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(len)) if len > 0 => inner.invitation = &inner.invitation[len..],
+                Poll::Ready(Ok(len)) if len > 0 => {
+                    task.content.rest_of_continue = &task.content.rest_of_continue[len..]
+                }
                 Poll::Ready(_) => return Poll::Ready(Err(())),
             }
         }
         // SAFETY: the plugin lends room of this length for the call.
         let room = unsafe { slice::from_raw_parts_mut(room, room_len) };
-        match inner.incoming.poll_read(lent.reader, room, patience, cx) {
+        match task
+            .content
+            .incoming
+            .poll_read(access.reader, room, stall, cx)
+        {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(read)) => {
                 *len = read;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(cause)) => {
-                inner.fault = Some(cause);
+                task.content.fault = Some(cause);
                 Poll::Ready(Err(()))
             }
         }
@@ -223,18 +238,14 @@ unsafe extern "C" fn read(
 // ---- the answer --------------------------------------------------------------------------------------------------
 
 unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> u32 {
-    let begin = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
-        if inner.is_answered() {
+    let begin = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        if task.is_answered() {
             return edit::STALE;
         }
-        let Some(status) = final_status(status).filter(|_| is_text(reason.as_str())) else {
+        let Some(reply) = edits::new_reply(status, reason.as_str()) else {
             return edit::BAD_VALUE;
         };
-        inner.reply = Some(PluginReply {
-            status,
-            reason: reason.as_str().to_owned(),
-            ..PluginReply::default()
-        });
+        task.answer.reply = Some(reply);
         edit::OK
     };
     // SAFETY: called by a living task.
@@ -242,55 +253,42 @@ unsafe extern "C" fn reply(host: *mut c_void, status: u32, reason: RStr<'_>) -> 
 }
 
 unsafe extern "C" fn reply_field(host: *mut c_void, name: RStr<'_>, value: RSlice<'_, u8>) -> u32 {
-    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
-        let Some(reply) = inner.reply.as_mut() else {
-            return edit::STALE;
-        };
-        if is_host_owned(name.as_str()) {
-            return edit::HOST_OWNED;
-        }
-        if let Err(refused) = check_field(name.as_str(), value.as_slice()) {
-            return refusal_code(refused);
-        }
-        reply.fields.push((name.to_string(), value.to_vec()));
-        edit::OK
+    let (name, value) = (name.as_str(), value.as_slice());
+    let add = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        edits::add_reply_field(task.answer.reply.as_mut(), name, value)
     };
     // SAFETY: called by a living task.
     unsafe { edit(host, add) }
 }
 
 unsafe extern "C" fn reply_body(host: *mut c_void, content: RSlice<'_, u8>) -> u32 {
-    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| match inner.reply.as_mut() {
-        Some(reply) => {
-            reply.body.extend_from_slice(content.as_slice());
-            edit::OK
-        }
-        None => edit::STALE,
+    let add = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        edits::add_reply_content(task.answer.reply.as_mut(), content.as_slice())
     };
     // SAFETY: called by a living task.
     unsafe { edit(host, add) }
 }
 
 unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
-    let start = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+    let start = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>| {
         let len = Some(len).filter(|&len| len != UNKNOWN_LENGTH);
         let fits = |reply: &PluginReply| len.is_none_or(|len| reply.body.len() as u64 <= len);
-        let reply = match inner.reply.take_if(|reply| fits(reply)) {
+        let reply = match task.answer.reply.take_if(|reply| fits(reply)) {
             Some(reply) => reply,
-            None if inner.reply.is_some() => return edit::BAD_VALUE,
+            None if task.answer.reply.is_some() => return edit::BAD_VALUE,
             None => return edit::STALE,
         };
         let mut reply = Reply::from_plugin(reply).of_server();
         let content = std::mem::take(&mut reply.body).into_owned();
-        let is_http10 = lent.request.version() == Version::Http10;
+        let is_http10 = access.request.version() == Version::Http10;
         let form = ReplyForm {
-            is_head: lent.request.is_method("HEAD"),
-            is_last: inner.is_last,
+            is_head: access.request.is_method("HEAD"),
+            is_last: task.is_last,
         };
-        let mut outgoing = lent
+        let mut outgoing = access
             .worker
             .with_date(|date| Outgoing::new(&reply, len, form, is_http10, date));
-        outgoing.put_before(inner.take_invitation());
+        outgoing.put_before(task.content.take_rest_of_continue());
         let mut rest = &content[..];
         while !rest.is_empty() {
             match outgoing.push(rest) {
@@ -298,7 +296,7 @@ unsafe extern "C" fn start(host: *mut c_void, len: u64) -> u32 {
                 Err(_) => return edit::BAD_VALUE,
             }
         }
-        inner.outgoing = Some(Box::new(outgoing));
+        task.answer.outgoing = Some(Box::new(outgoing));
         edit::OK
     };
     // SAFETY: called by a living task.
@@ -312,22 +310,22 @@ unsafe extern "C" fn write(
     len: &mut usize,
 ) -> u32 {
     *len = 0;
-    let write = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        let Some(outgoing) = inner.outgoing.as_mut() else {
+    let write = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        let Some(outgoing) = task.answer.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
-        if outgoing.is_in_vain() && !content.is_empty() {
-            // Nothing would ever make it wait. Whoever polls the task ends it.
-            inner.client_stopped_reading = true;
+        if outgoing.discards_content() && !content.is_empty() {
+            // Nothing would ever make the task wait. Its owner does not poll it any more.
+            task.answer.is_discarded = true;
             return Poll::Pending;
         }
-        inner.sender = None;
+        task.answer.sender = None;
         if outgoing.is_full() {
-            let stall = lent.config.timeouts.stall;
-            match outgoing.poll_flush(lent.writer, stall, cx) {
+            let stall = access.config.timeouts.stall;
+            match outgoing.poll_flush(access.writer, stall, cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending if outgoing.is_full() => {
-                    inner.sender = Some(cx.waker().clone());
+                    task.answer.sender = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
                 _ => {}
@@ -345,31 +343,31 @@ unsafe extern "C" fn write(
 }
 
 unsafe extern "C" fn flush(host: *mut c_void, waker: &RawWaker) -> u32 {
-    let flush = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        let stall = lent.config.timeouts.stall;
-        let Some(outgoing) = inner.outgoing.as_mut() else {
+    let flush = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        let stall = access.config.timeouts.stall;
+        let Some(outgoing) = task.answer.outgoing.as_mut() else {
             return Poll::Ready(Err(()));
         };
-        let flushed = outgoing.poll_flush(lent.writer, stall, cx);
-        inner.sender = flushed.is_pending().then(|| cx.waker().clone());
+        let flushed = outgoing.poll_flush(access.writer, stall, cx);
+        task.answer.sender = flushed.is_pending().then(|| cx.waker().clone());
         flushed.map_err(drop::<io::Error>)
     };
     // SAFETY: called by a living task.
     unsafe { step(host, waker, flush) }
 }
 
-// ---- the answer of somebody else ---------------------------------------------------------------------------------
+// ---- forwarding --------------------------------------------------------------------------------------------------
 
 unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
-    let forward = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
-        if inner.is_answered() || inner.incoming.has_begun() {
+    let forward = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>| {
+        if task.is_answered() || task.content.incoming.has_begun() {
             return edit::STALE;
         }
         let keeps_host = to.host == forwarded_host::CLIENT;
-        match wanted(lent, to.url.as_str(), keeps_host) {
+        match wanted(access, to.url.as_str(), keeps_host) {
             Some(wanted) => {
-                inner.forwarded = None;
-                inner.wanted = Some(Box::new(wanted));
+                task.forward.outcome = None;
+                task.forward.wanted = Some(Box::new(wanted));
                 edit::OK
             }
             None => edit::BAD_VALUE,
@@ -380,16 +378,16 @@ unsafe extern "C" fn forward(host: *mut c_void, to: &ForwardView) -> u32 {
 }
 
 /// The request as it is sent to `url`; `None` if that is none.
-fn wanted(lent: &Lent<'_, '_>, url: &str, keeps_host: bool) -> Option<WantedForward> {
-    let head = retargeted(lent, url)?;
+fn wanted(access: &TaskAccess<'_, '_>, url: &str, keeps_host: bool) -> Option<WantedForward> {
+    let head = retargeted(access, url)?;
     let scheme = head.target().scheme?;
     let (host, port) = (head.host().to_owned(), head.port());
-    let kept = match keeps_host && !lent.request.host().is_empty() {
+    let kept = match keeps_host && !access.request.host().is_empty() {
         true => {
             let mut url = format!("{}://", scheme.as_str()).into_bytes();
-            lent.request.write_authority(&mut url);
+            access.request.write_authority(&mut url);
             url.extend_from_slice(head.path());
-            Some(retargeted(lent, str::from_utf8(&url).ok()?)?)
+            Some(retargeted(access, str::from_utf8(&url).ok()?)?)
         }
         false => None,
     };
@@ -402,8 +400,8 @@ fn wanted(lent: &Lent<'_, '_>, url: &str, keeps_host: bool) -> Option<WantedForw
 }
 
 /// The request with another target, read by the same rules as a client's.
-fn retargeted(lent: &Lent<'_, '_>, url: &str) -> Option<RequestHead> {
-    let request = &*lent.request;
+fn retargeted(access: &TaskAccess<'_, '_>, url: &str) -> Option<RequestHead> {
+    let request = &*access.request;
     let is_text = url
         .bytes()
         .all(|byte| byte > b' ' && byte != 0x7f && byte != b'#');
@@ -425,7 +423,7 @@ fn retargeted(lent: &Lent<'_, '_>, url: &str) -> Option<RequestHead> {
         http1::write_field(&mut text, line.name, line.value);
     }
     text.extend_from_slice(b"\r\n");
-    match RequestHead::parse(text, 0, buffers::lines(), &lent.config.limits.head()) {
+    match RequestHead::parse(text, 0, buffers::lines(), &access.config.limits.head()) {
         Ok(mut head) => {
             head.set_version(request.version());
             Some(head)
@@ -443,23 +441,23 @@ unsafe extern "C" fn poll_forward(
     outcome: &mut ForwardedView,
 ) -> u32 {
     let is_to_be_woken = !waker.data.is_null();
-    let poll = |inner: &mut Inner, _: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        if inner.wanted.is_some() {
-            // Whoever polls the task takes it from there, and polls again when it is done.
-            inner.forwarder = is_to_be_woken.then(|| cx.waker().clone());
+    let poll = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        if task.forward.wanted.is_some() {
+            // The owner of the task takes it from there, and polls again when it is done.
+            task.forward.waiter = is_to_be_woken.then(|| cx.waker().clone());
             return Poll::Pending;
         }
-        let Some(told) = inner.forwarded.take() else {
+        let Some(read) = task.forward.outcome.take() else {
             return Poll::Ready(Err(()));
         };
-        inner.told = told;
+        task.forward.read = read;
         let ForwardOutcome {
             status,
             is_answered,
             fault,
             error,
             ..
-        } = &inner.told;
+        } = &task.forward.read;
         *outcome = ForwardedView {
             status: (*status).into(),
             is_answered: (*is_answered).into(),
@@ -475,24 +473,24 @@ unsafe extern "C" fn poll_forward(
 }
 
 unsafe extern "C" fn cancel_forward(host: *mut c_void) {
-    let cancel = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
-        inner.give_up();
+    let cancel = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        task.give_up_wait();
         edit::OK
     };
     // SAFETY: called by a living task.
-    unsafe { with_lent(host, edit::STALE, cancel) };
+    unsafe { with_task(host, edit::STALE, cancel) };
 }
 
 // ---- WebSockets --------------------------------------------------------------------------------------------------
 
 unsafe extern "C" fn accept(host: *mut c_void, subprotocol: RStr<'_>) -> u32 {
-    let accept = |inner: &mut Inner, lent: &mut Lent<'_, '_>| {
+    let accept = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>| {
         let name = Some(subprotocol.as_str()).filter(|name| !name.is_empty());
-        match &inner.handshake {
+        match &task.socket.handshake {
             None => edit::STALE,
             Some(handshake) if name.is_some_and(|name| !handshake.offers(name)) => edit::BAD_VALUE,
             Some(_) => {
-                inner.accept(lent.worker, lent.config, name);
+                task.accept(access, name);
                 edit::OK
             }
         }
@@ -507,13 +505,13 @@ unsafe extern "C" fn receive(
     message: &mut MessageView,
 ) -> u32 {
     let mut is_last = false;
-    let receive = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        inner.accept(lent.worker, lent.config, None);
-        let Some(socket) = &mut inner.socket else {
+    let receive = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        task.accept(access, None);
+        let Some(socket) = &mut task.socket.socket else {
             return Poll::Ready(Err(()));
         };
-        let received = ready!(socket.poll_receive(lent.reader, lent.writer, cx));
-        (message.kind, inner.message) = match received {
+        let received = ready!(socket.poll_receive(access.reader, access.writer, cx));
+        (message.kind, task.socket.message) = match received {
             ReceivedMessage::Data { kind, data } => (kind.number().into(), data),
             ReceivedMessage::Closed(data) => {
                 is_last = true;
@@ -521,7 +519,7 @@ unsafe extern "C" fn receive(
                 (kind.into(), data.unwrap_or_default())
             }
         };
-        message.data = views::bytes(&inner.message);
+        message.data = views::bytes(&task.socket.message);
         Poll::Ready(Ok(()))
     };
     // SAFETY: called by a living task.
@@ -537,13 +535,13 @@ unsafe extern "C" fn send_message(
     data: RSlice<'_, u8>,
     waker: &RawWaker,
 ) -> u32 {
-    let send = |inner: &mut Inner, lent: &mut Lent<'_, '_>, cx: &mut Context<'_>| {
-        inner.accept(lent.worker, lent.config, None);
-        let (Some(socket), Some(kind)) = (&mut inner.socket, Kind::from_number(kind)) else {
+    let send = |task: &mut TaskState, access: &mut TaskAccess<'_, '_>, cx: &mut Context<'_>| {
+        task.accept(access, None);
+        let (Some(socket), Some(kind)) = (&mut task.socket.socket, Kind::from_number(kind)) else {
             return Poll::Ready(Err(()));
         };
         socket
-            .poll_send(kind, data.as_slice(), lent.writer, cx)
+            .poll_send(kind, data.as_slice(), access.writer, cx)
             .map_err(drop::<SendError>)
     };
     // SAFETY: called by a living task.
@@ -553,23 +551,16 @@ unsafe extern "C" fn send_message(
 // ---- the end -----------------------------------------------------------------------------------------------------
 
 unsafe extern "C" fn add_log_field(host: *mut c_void, key: RStr<'_>, value: RStr<'_>) -> u32 {
-    let add = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
-        if inner.log_fields.len() >= MAX_LOG_FIELDS {
-            return edit::STALE;
-        }
-        if !is_log_key(key.as_str()) {
-            return edit::BAD_NAME;
-        }
-        inner.log_fields.push((key.to_string(), value.to_string()));
-        edit::OK
+    let add = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        edits::add_log_field(&mut task.log_fields, key.as_str(), value.as_str())
     };
     // SAFETY: called by a living task.
     unsafe { edit(host, add) }
 }
 
 unsafe extern "C" fn fail(host: *mut c_void, _kind: u32, message: RStr<'_>) {
-    let note = |inner: &mut Inner, _: &mut Lent<'_, '_>| {
-        message.as_str().clone_into(&mut inner.failure);
+    let note = |task: &mut TaskState, _: &mut TaskAccess<'_, '_>| {
+        message.as_str().clone_into(&mut task.failure);
         edit::OK
     };
     // SAFETY: called by a living task.

@@ -1,7 +1,7 @@
 //! The content of a request that is answered here, read piece by piece as its reader has room for it.
 //!
-//! Decodes the framing and keeps to it: what follows the content stays where it is, for the next request. A client that
-//! waits to be asked (RFC 9110 §10.1.1) is asked by the first read.
+//! Decodes the framing: what follows the content stays where it is, for the next request. The first read sends 100
+//! Continue to a client that waits for it (RFC 9110 §10.1.1).
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::turn::Steps;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     decoder: BodyDecoder,
-    /// Content at the front of what is buffered, and what stands behind it that is none.
+    /// Content at the front of what is buffered, and framing behind it, in bytes.
     content: usize,
     frame: usize,
     has_begun: bool,
-    /// A read waits; its time has begun.
+    /// A read waits, and its deadline is set.
     is_waiting: bool,
     steps: Steps,
 }
@@ -41,25 +41,25 @@ impl Incoming {
         self.decoder.is_complete() && self.content == 0 && self.frame == 0
     }
 
-    /// Whether some of it has been asked for.
+    /// Whether reading has begun.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// It is being asked for.
+    /// Reading begins.
     pub(crate) fn begin(&mut self) {
         self.has_begun = true;
     }
 
-    /// Reads content into `room`; 0: there is no more. Waits at most for `patience`.
+    /// Reads content into `room`; 0: there is no more. Each wait lasts for `stall` at most.
     ///
     /// # Errors
-    /// The client did not send what it has announced.
+    /// The client did not send what it announced.
     pub(crate) fn poll_read(
         &mut self,
         reader: &mut Reader<'_>,
         room: &mut [u8],
-        patience: Duration,
+        stall: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Cause>> {
         self.has_begun = true;
@@ -78,7 +78,7 @@ impl Incoming {
                 continue;
             }
             if !std::mem::replace(&mut self.is_waiting, true) {
-                reader.deadline().arm(patience);
+                reader.deadline().arm(stall);
             }
             let filled = ready!(reader.poll_fill(cx));
             self.is_waiting = false;

@@ -1,7 +1,7 @@
 //! The content of an answer that is sent piece by piece.
 //!
-//! What is put here is framed and kept until the client takes it, up to a bound; then whoever sends has to wait. Small
-//! pieces gather until the sender pauses. An answer of which less came than was announced is never made to look whole.
+//! What is put here is framed and buffered until the client takes it, up to a limit, at which the sender has to wait.
+//! Small pieces are gathered until the sender pauses. An answer with less content than announced is never completed.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -12,8 +12,8 @@ use crate::http1::BodyEncoder;
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
 use crate::stream::Writer;
 
-/// From here on what waits for the client keeps the sender waiting, in bytes.
-const MUCH: usize = 64 * 1024;
+/// The most that is buffered before the sender has to wait, in bytes.
+const MAX_BUFFERED: usize = 64 * 1024;
 
 /// An answer under way.
 #[derive(Debug)]
@@ -22,23 +22,23 @@ pub(crate) struct Outgoing {
     out: Vec<u8>,
     written: usize,
     framing: ReplyFraming,
-    /// Content that was announced and has not come; `None` where nothing was announced.
+    /// Content that was announced and has not been pushed yet; `None` if no length was announced.
     left: Option<u64>,
     /// The client gets content and not the head alone.
     has_content: bool,
-    /// A write waits; its time has begun.
+    /// A write waits, and its deadline is set.
     is_waiting: bool,
     /// Bytes that the client has taken.
     pub(crate) sent: u64,
 }
 
-/// Content that is more than was announced.
+/// More content than announced.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMuch;
 
 impl Outgoing {
-    /// Begins with the head of `reply`; its content has to be pushed. `len` is what is announced of the content's
-    /// length, `speaks_http10` says that the client can only be told its end by the connection's.
+    /// Begins with the head of `reply`; its content has to be pushed. `len` is the length to announce; without one, the
+    /// content of a client that `speaks_http10` ends with the connection.
     pub(crate) fn new(
         reply: &Reply,
         len: Option<u64>,
@@ -65,7 +65,7 @@ impl Outgoing {
         }
     }
 
-    /// Puts bytes before everything else, of which nothing has been sent.
+    /// Puts bytes before everything else, nothing of which has been sent.
     pub(crate) fn put_before(&mut self, bytes: &[u8]) {
         drop(self.out.splice(..0, bytes.iter().copied()));
     }
@@ -75,22 +75,22 @@ impl Outgoing {
         self.has_content && self.framing == ReplyFraming::UntilClose
     }
 
-    /// Whether nobody gets content, however much is pushed.
-    pub(crate) fn is_in_vain(&self) -> bool {
+    /// Whether the client gets the head alone, however much content is pushed.
+    pub(crate) fn discards_content(&self) -> bool {
         !self.has_content
     }
 
-    /// Whether so much waits that more has to.
+    /// Whether the sender has to wait.
     pub(crate) fn is_full(&self) -> bool {
-        self.out.len() - self.written >= MUCH
+        self.out.len() - self.written >= MAX_BUFFERED
     }
 
-    /// Puts content behind the rest; for as much of it as there is room, which is told.
+    /// Appends as much of the content as there is room for; returns how much that is, in bytes.
     ///
     /// # Errors
-    /// It is more than was announced.
+    /// It is more than announced.
     pub(crate) fn push(&mut self, content: &[u8]) -> Result<usize, TooMuch> {
-        let content = &content[..content.len().min(MUCH)];
+        let content = &content[..content.len().min(MAX_BUFFERED)];
         let len = content.len() as u64;
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(len).ok_or(TooMuch)?;
@@ -104,7 +104,7 @@ impl Outgoing {
         Ok(content.len())
     }
 
-    /// No more comes; `false`: less came than was announced.
+    /// The content is complete; `false`: there was less than announced.
     pub(crate) fn finish(&mut self) -> bool {
         if self.left.is_some_and(|left| left > 0) && self.has_content {
             return false;
