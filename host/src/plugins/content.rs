@@ -238,7 +238,7 @@ impl Piece<'_> {
             .exchange
             .listener(listener.plugin, self.side.chunk_hook());
         let flags = if is_end { flag::END } else { 0 };
-        match plugin.call_with(content, flags)? {
+        match plugin.call_with(content, flags) {
             code::PROCEED => Ok(None),
             code::REPLACED if listener.delivery == Delivery::Watch => {
                 let message = "it replaced content that it only observes".to_owned();

@@ -79,7 +79,8 @@ impl<'a> Listener<'a> {
     }
 
     /// Calls the hook; its result, or LOST where the plugin cannot be called.
-    #[inline]
+    // Always: the listener of a walk is then never put together in memory.
+    #[inline(always)]
     pub(super) fn call(&self) -> u32 {
         let Some(state) = self.state() else {
             return LOST;
@@ -95,21 +96,20 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Calls a hook that is given data.
-    ///
-    /// # Errors
-    /// The plugin cannot be called.
+    /// As [`call`](Self::call), of a hook that is given data.
     #[inline]
-    pub(super) fn call_with(&self, data: &[u8], flags: u32) -> Result<u32, PluginFailure> {
-        let state = self.state().ok_or_else(|| self.failure(LOST))?;
+    pub(super) fn call_with(&self, data: &[u8], flags: u32) -> u32 {
+        let Some(state) = self.state() else {
+            return LOST;
+        };
         let Some(exchange) = self.prepare() else {
-            return Ok(code::ERROR);
+            return code::ERROR;
         };
         // SAFETY: as in `call`; the data is borrowed for the call only.
         unsafe {
             (*exchange).output.emitted = None;
             let view = &raw mut (*exchange).shown.view;
-            Ok(self.plugin.call_with(self.hook, state, view, data, flags))
+            self.plugin.call_with(self.hook, state, view, data, flags)
         }
     }
 

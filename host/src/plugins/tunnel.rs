@@ -7,7 +7,6 @@ use plugin_api::abi::{code, flag};
 
 use super::exchange::ExchangePlugins;
 use super::listener::report;
-use crate::error::PluginFailure;
 use crate::http1::RequestHead;
 use crate::side::Side;
 use crate::tunnel::TunnelWatcher;
@@ -35,10 +34,6 @@ impl TunnelHooks {
 impl TunnelWatcher for TunnelHooks {
     fn see(&self, from: Side, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let aborted = || io::Error::from(io::ErrorKind::ConnectionAborted);
-        let fail = |failure: PluginFailure| {
-            report(&failure);
-            aborted()
-        };
         let flags = match from {
             Side::Client => 0,
             Side::Upstream => flag::FROM_UPSTREAM,
@@ -49,7 +44,7 @@ impl TunnelWatcher for TunnelHooks {
             if current.is_empty() {
                 break;
             }
-            match plugin.call_with(current, flags).map_err(fail)? {
+            match plugin.call_with(current, flags) {
                 code::PROCEED => {}
                 code::REPLACED => {
                     replacement = Some(plugin.take_emitted().unwrap_or_default());
@@ -58,7 +53,10 @@ impl TunnelWatcher for TunnelHooks {
                     tracing::debug!(plugin = plugin.name(), "a plugin closed the tunnel");
                     return Err(aborted());
                 }
-                result => return Err(fail(plugin.failure(result))),
+                result => {
+                    report(&plugin.failure(result));
+                    return Err(aborted());
+                }
             }
         }
         Ok(replacement)

@@ -48,7 +48,7 @@ impl WebSocketHooks {
         let flags = from | u32::from(kind.number()) << flag::MESSAGE_SHIFT;
         for plugin in self.exchange.listeners(HOOK) {
             let current = replacement.as_deref().unwrap_or(data);
-            let result = plugin.call_with(current, flags)?;
+            let result = plugin.call_with(current, flags);
             let emitted = plugin.take_emitted();
             self.exchange
                 .with(|state| sent.append(&mut state.output.messages));
