@@ -39,7 +39,7 @@ pub(crate) const fn needs_connection_state<F: Filter>() -> bool {
 }
 
 /// The state of a filter for one exchange. Only borrowed as shared, because a pending hook uses `state`.
-struct ExchangeState<F: Filter> {
+struct FilterState<F: Filter> {
     pending: RefCell<Option<PendingHook>>,
     state: UnsafeCell<F::State>,
 }
@@ -113,7 +113,7 @@ pub(crate) unsafe extern "C" fn destroy<P>(plugin: *mut c_void) {
 unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
     let made = called::<F, _>(|| {
         let state = UnsafeCell::new(F::State::default());
-        Box::into_raw(Box::new(ExchangeState::<F> {
+        Box::into_raw(Box::new(FilterState::<F> {
             pending: RefCell::new(None),
             state,
         }))
@@ -132,7 +132,7 @@ unsafe extern "C" fn state_new<F: Filter>(_filter: *mut c_void) -> *mut c_void {
 
 unsafe extern "C" fn state_drop<F: Filter>(state: *mut c_void) {
     unsafe { cancel::<F>(state) };
-    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(state.cast::<ExchangeState<F>>()) }));
+    let ended = called::<F, _>(|| drop(unsafe { Box::from_raw(state.cast::<FilterState<F>>()) }));
     report_panicked_end::<F>(ended);
 }
 
@@ -366,7 +366,7 @@ unsafe extern "C" fn call_connection<F: Filter>(
 }
 
 unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u32 {
-    let kept = unsafe { &*state.cast::<ExchangeState<F>>() };
+    let kept = unsafe { &*state.cast::<FilterState<F>>() };
     let Ok(mut pending) = kept.pending.try_borrow_mut() else {
         return code::ERROR;
     };
@@ -394,7 +394,7 @@ unsafe extern "C" fn poll<F: Filter>(state: *mut c_void, waker: &RawWaker) -> u3
 }
 
 unsafe extern "C" fn cancel<F: Filter>(state: *mut c_void) {
-    let kept = unsafe { &*state.cast::<ExchangeState<F>>() };
+    let kept = unsafe { &*state.cast::<FilterState<F>>() };
     let Ok(pending) = kept
         .pending
         .try_borrow_mut()
@@ -430,7 +430,7 @@ impl LentPointers {
         let called = called::<F, _>(|| {
             let filter = unsafe { &*self.filter.cast::<F>() };
             let view = unsafe { NonNull::new_unchecked(self.exchange) };
-            let answer = match unsafe { self.state.cast::<ExchangeState<F>>().as_ref() } {
+            let answer = match unsafe { self.state.cast::<FilterState<F>>().as_ref() } {
                 Some(kept) => {
                     // No hook is pending while another one is called, so the state is not borrowed.
                     let state = unsafe { &mut *kept.state.get() };
@@ -481,7 +481,7 @@ unsafe fn decided<F: Filter>(
             std::mem::forget(outcome);
             return code::PROCEED;
         }
-        let kept = unsafe { lent.state.cast::<ExchangeState<F>>().as_ref() };
+        let kept = unsafe { lent.state.cast::<FilterState<F>>().as_ref() };
         let (true, Ok(Flow::Async), Some(kept)) = (F::ASYNC_HOOKS.has(hook), &outcome, kept) else {
             return unsafe { settle(lent.exchange, outcome) };
         };

@@ -1,7 +1,7 @@
 //! Services of the worker for plugins on its thread: timers, HTTP requests, blocking tasks, spawned tasks.
 //!
-//! A job is a future of ours behind a pointer; the plugin polls it with a waker of its own. Where there is no worker
-//! nothing is begun. None of these functions lets a panic cross into the plugin.
+//! A job is a future of the host behind a pointer; the plugin polls it with a waker of its own. On a thread that is no
+//! worker no job begins. None of these functions lets a panic cross into the plugin.
 #![expect(
     unsafe_code,
     reason = "functions that plugins call across the binary boundary"
@@ -25,22 +25,25 @@ use super::instance::{BlockingWork, SpawnedTask};
 use super::marks;
 use crate::call_out::{self, CallRequest, CallResponse, Caller};
 
-/// Something a plugin waits for.
+/// Something that a plugin waits for.
 struct Job {
-    future: Option<Pin<Box<dyn Future<Output = Outcome>>>>,
-    answer: Option<Outcome>,
+    /// None when it is over.
+    future: Option<Pin<Box<dyn Future<Output = JobResult>>>>,
+    result: Option<JobResult>,
+    /// Of the response, which is lent to the plugin.
     slots: Vec<FieldSlot>,
 }
 
-enum Outcome {
+/// What a job comes to.
+enum JobResult {
     Done,
-    Answer(Result<CallResponse, String>),
+    Response(Result<CallResponse, String>),
 }
 
-fn begin(future: impl Future<Output = Outcome> + 'static) -> *mut c_void {
+fn begin(future: impl Future<Output = JobResult> + 'static) -> *mut c_void {
     let job = Job {
         future: Some(Box::pin(future)),
-        answer: None,
+        result: None,
         slots: Vec::new(),
     };
     Box::into_raw(Box::new(job)).cast()
@@ -54,7 +57,7 @@ pub(super) unsafe extern "C" fn sleep(milliseconds: u64) -> *mut c_void {
         let sleep = tokio::time::sleep(Duration::from_millis(milliseconds));
         begin(async move {
             sleep.await;
-            Outcome::Done
+            JobResult::Done
         })
     })
 }
@@ -78,7 +81,7 @@ pub(super) unsafe extern "C" fn call_out(call: &CallOut) -> *mut c_void {
             timeout: Duration::from_millis(call.timeout),
             max_body: call.max_body,
         };
-        begin(async move { Outcome::Answer(call_out::send(&caller, request).await) })
+        begin(async move { JobResult::Response(call_out::send(&caller, request).await) })
     })
 }
 
@@ -87,7 +90,7 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
         if Caller::current().is_none() {
             return std::ptr::null_mut();
         }
-        // From here on the work is ours, whatever happens: null would have the plugin do it a second time.
+        // From here on the work is the host's, whatever happens: null would make the plugin run it a second time.
         let callee = marks::running();
         // SAFETY: the function fits the data, and the work is the host's.
         let work = unsafe { BlockingWork::new(*work, callee) };
@@ -95,11 +98,11 @@ pub(super) unsafe extern "C" fn run_blocking(work: &Work) -> *mut c_void {
             blocking::run(callee.plugin(), Box::new(move || work.run()))
         }));
         begin(async move {
-            // The plugin has its own way to tell that its work has failed.
+            // The work itself tells the plugin if it has failed.
             if let Ok(running) = running {
                 let _ = running.await;
             }
-            Outcome::Done
+            JobResult::Done
         })
     })
 }
@@ -115,9 +118,9 @@ pub(super) unsafe extern "C" fn poll_job(job: *mut c_void, waker: &RawWaker) -> 
         let waker = unsafe { waker::lent(waker) };
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => code::PENDING,
-            Poll::Ready(outcome) => {
+            Poll::Ready(result) => {
                 job.future = None;
-                job.answer = Some(outcome);
+                job.result = Some(result);
                 code::PROCEED
             }
         }
@@ -128,8 +131,8 @@ pub(super) unsafe extern "C" fn call_out_answer(job: *mut c_void, to: &mut CallO
     guarded((), || {
         // SAFETY: as in `poll_job`.
         let job = unsafe { &mut *job.cast::<Job>() };
-        match &job.answer {
-            Some(Outcome::Answer(Ok(answer))) => {
+        match &job.result {
+            Some(JobResult::Response(Ok(answer))) => {
                 let slot = |(name, value): &(String, Vec<u8>)| FieldSlot {
                     name: text(name),
                     value: bytes(value),
@@ -140,14 +143,14 @@ pub(super) unsafe extern "C" fn call_out_answer(job: *mut c_void, to: &mut CallO
                 to.field_count = job.slots.len();
                 to.body = bytes(&answer.body);
             }
-            Some(Outcome::Answer(Err(reason))) => to.error = text(reason),
+            Some(JobResult::Response(Err(reason))) => to.error = text(reason),
             _ => {}
         }
     });
 }
 
 pub(super) unsafe extern "C" fn release_job(job: *mut c_void) {
-    // Earlier versions of the API release what they were refused.
+    // Earlier versions of the API release the null of a refused job.
     if job.is_null() {
         return;
     }
@@ -159,7 +162,7 @@ pub(super) unsafe extern "C" fn spawn(task: &Task) -> u32 {
     if guarded(true, || Caller::current().is_none()) {
         return 0;
     }
-    // From here on the task is ours, and dropped here if it cannot be spawned.
+    // From here on the task is the host's, and dropped here if it cannot be spawned.
     let callee = guarded(Callee::NONE, marks::running);
     // SAFETY: the functions fit the data, and the task is the host's.
     let task = Spawned(unsafe { SpawnedTask::new(*task, callee) });

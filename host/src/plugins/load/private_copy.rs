@@ -1,8 +1,8 @@
 //! The file that the system's loader maps: a copy, made by the proxy, of exactly the bytes that were checked.
 //!
-//! The loader maps a library's file for as long as the process lives, and pages of it are read at any time. So whoever
-//! overwrites that file (`cp new.so loaded.so`) changes or ends the running process, and the loader gives the old code
-//! for a path that it has seen before. A copy that nobody else can write to has neither fault. On Linux it is a sealed
+//! The loader maps a library's file for as long as the process lives, and pages of it are read at any time. So
+//! overwriting that file (`cp new.so loaded.so`) changes or ends the running process, and the loader returns the old code
+//! for a path that it has seen before. A copy that no other process can write to has neither problem. On Linux it is a sealed
 //! file in memory with the library's name, which `/proc/PID/maps` shows; where there is none, or it may not be
 //! executed, it is a file in a directory of the proxy's own, removed once it is loaded.
 
@@ -10,21 +10,21 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A copy of a library. Dropped, it is gone, but for those who have mapped it.
+/// A copy of a library. Dropping it removes it; what has been mapped stays.
 pub(super) struct PrivateCopy {
     path: PathBuf,
-    kept: Kept,
+    storage: Storage,
 }
 
-/// What the copy is made of.
-enum Kept {
+/// Where the copy is.
+enum Storage {
     #[cfg(target_os = "linux")]
     Memory(#[expect(dead_code, reason = "its number is in the path")] File),
     Directory(PathBuf),
 }
 
 impl PrivateCopy {
-    /// A copy in memory that nobody can change or cut any more.
+    /// A copy in memory that cannot be changed or truncated any more.
     ///
     /// # Errors
     /// The system has no such files, forbids to execute them, or has no memory or descriptor left.
@@ -56,7 +56,7 @@ impl PrivateCopy {
         fs::metadata(&path)?;
         Ok(Self {
             path: path.into(),
-            kept: Kept::Memory(file),
+            storage: Storage::Memory(file),
         })
     }
 
@@ -69,7 +69,7 @@ impl PrivateCopy {
         let path = directory.join(name);
         let copy = Self {
             path,
-            kept: Kept::Directory(directory),
+            storage: Storage::Directory(directory),
         };
         let mut file = File::create_new(&copy.path)?;
         file.write_all(content)?;
@@ -84,10 +84,10 @@ impl PrivateCopy {
     /// The copy is mapped. One in memory stays open, so that its path means it for as long as the process lives: the
     /// loader, debuggers and backtraces go by that.
     pub(super) fn keep(self) {
-        match &self.kept {
+        match &self.storage {
             #[cfg(target_os = "linux")]
-            Kept::Memory(_) => std::mem::forget(self),
-            Kept::Directory(_) => {}
+            Storage::Memory(_) => std::mem::forget(self),
+            Storage::Directory(_) => {}
         }
     }
 }
@@ -95,7 +95,7 @@ impl PrivateCopy {
 impl Drop for PrivateCopy {
     fn drop(&mut self) {
         // Where a mapped file cannot be removed, the directory stays.
-        if let Kept::Directory(directory) = &self.kept {
+        if let Storage::Directory(directory) = &self.storage {
             let _ = fs::remove_file(&self.path);
             let _ = fs::remove_dir(directory);
         }
