@@ -10,17 +10,7 @@
 //! releases window only for what was read from it. How many connections there are, which of them to use, and what an
 //! exchange does, is decided elsewhere.
 //!
-//! A file uses only files on lower lines:
-//!
-//! ```text
-//! client   server
-//! client_stream   server_stream
-//! client_state   incoming   outgoing   resets   io
-//! failure
-//! field_blocks
-//! message   frame_meter   hpack
-//! websocket_key   limits   frame
-//! ```
+//! Its files use one way down, see ARCHITECTURE.md.
 
 pub(crate) mod client;
 pub(crate) mod server;

@@ -1,15 +1,7 @@
 //! The next hop of an exchange: a pooled connection or a new one, directly or through a parent proxy, with or without
 //! TLS.
 //!
-//! A file uses only files on lower lines:
-//!
-//! ```text
-//! connector   dial
-//! pool   pinned   race   connect   socks5
-//! key   handshakes   http1_hosts   failure
-//! route
-//! parent   tls   resolve   own   shares   idle   pressure   mark
-//! ```
+//! Its files use one way down, see ARCHITECTURE.md.
 
 mod connect;
 mod connector;

@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::http2::frame::PeerRole;
-use crate::http2::hpack::{Name, Value};
-use crate::http2::message::MessageError;
+use super::super::frame::PeerRole;
+use super::super::hpack::{Name, Value};
+use super::super::message::MessageError;
 
 /// A field section, as far as it has been read.
 pub(super) struct Section {

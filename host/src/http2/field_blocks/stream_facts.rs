@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::http2::message::MessageError;
+use super::super::message::MessageError;
 
 /// How many reasons are kept; older ones are dropped.
 const REASONS_KEPT: usize = 64;

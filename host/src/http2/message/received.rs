@@ -8,12 +8,12 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, request, response};
 
+use super::super::websocket_key;
 use super::{
     IncomingBody, MessageError, Padding, RequestKind, RequestTargets, is_connection_specific,
     read_length,
 };
 use crate::http1::{Scheme, push_hexadecimal, reason_phrase, write_field, write_status_line};
-use crate::http2::websocket_key;
 
 /// Writes the head of a request. `path` is the original path, if it was replaced for `h2`.
 pub(in crate::http2) fn write_request(

@@ -11,9 +11,9 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, StatusCode};
 
+use super::super::websocket_key;
 use super::{OutgoingBody, RequestKind, is_connection_specific, read_length, unwritable};
 use crate::http1::{BodyFraming, FieldId, Scheme, Trailers};
-use crate::http2::websocket_key;
 
 /// The most fields in a head that this host writes, including those that plugins have added.
 const FIELDS_BOUND: usize = 512;
