@@ -5,7 +5,7 @@
 
 use crate::config::Config;
 use crate::rule::{FileNames, shown};
-use crate::writer::{FileCommand, Queue, Ticket, Writer};
+use crate::writer::{FileCommand, FileWriter, Queue, Ticket};
 use plugin_api::{Error, info, warn};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) struct Recorder {
     file_names: FileNames,
     max_file: u64,
-    writer: Writer,
+    writer: FileWriter,
 }
 
 impl Recorder {
@@ -25,7 +25,7 @@ impl Recorder {
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
         config.check()?;
         Ok(Self {
-            writer: Writer::start(config.max_waiting)?,
+            writer: FileWriter::start(config.max_waiting)?,
             max_file: config.max_file,
             file_names: FileNames {
                 directory: config.directory,
@@ -40,7 +40,7 @@ impl Recorder {
             queue: self.writer.queue.clone(),
             ticket: Ticket::new(self.file_names.next(host)),
             left: self.max_file,
-            stage: Stage::UnderWay,
+            stage: RecordingStage::UnderWay,
         };
         recording.command(head.len(), || FileCommand::Create(head));
         recording
@@ -53,11 +53,11 @@ pub(crate) struct Recording {
     ticket: Arc<Ticket>,
     /// The number of bytes that still fit into the file.
     left: u64,
-    stage: Stage,
+    stage: RecordingStage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RecordingStage {
     UnderWay,
     Finished,
     GivenUp,
@@ -73,20 +73,20 @@ impl Recording {
 
     /// Completes the file.
     pub(crate) fn finish(&mut self) {
-        if self.stage == Stage::UnderWay {
-            self.stage = Stage::Finished;
+        if self.stage == RecordingStage::UnderWay {
+            self.stage = RecordingStage::Finished;
             self.queue.put(&self.ticket, FileCommand::Finish);
         }
     }
 
     /// The path of the file, if it is complete and, as far as is known, can be written.
     pub(crate) fn file(&self) -> Option<&Path> {
-        let is_there = self.stage == Stage::Finished && !self.ticket.is_lost();
+        let is_there = self.stage == RecordingStage::Finished && !self.ticket.is_lost();
         is_there.then_some(&self.ticket.path)
     }
 
     fn command(&mut self, len: usize, command: impl FnOnce() -> FileCommand) {
-        if self.stage != Stage::UnderWay || self.ticket.is_lost() {
+        if self.stage != RecordingStage::UnderWay || self.ticket.is_lost() {
             return;
         }
         let Some(left) = self.left.checked_sub(len as u64) else {
@@ -107,14 +107,14 @@ impl Recording {
     }
 
     fn give_up(&mut self, reason: &'static str) {
-        self.stage = Stage::GivenUp;
+        self.stage = RecordingStage::GivenUp;
         self.queue.put(&self.ticket, FileCommand::Abandon(reason));
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if self.stage == Stage::UnderWay {
+        if self.stage == RecordingStage::UnderWay {
             self.give_up("the response is incomplete");
         }
     }

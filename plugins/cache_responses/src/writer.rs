@@ -91,12 +91,12 @@ impl Queue {
 }
 
 /// The running thread. Dropping it writes everything that is queued.
-pub(crate) struct Writer {
+pub(crate) struct FileWriter {
     pub(crate) queue: Queue,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
+impl FileWriter {
     /// Starts the thread, with at most `max_waiting` bytes in the queue.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for FileWriter {
     fn drop(&mut self) {
         // An explicit end, because the queues of exchanges would keep the thread waiting.
         let is_sent = self.queue.commands.send(None).is_ok();
@@ -211,7 +211,7 @@ fn remove(path: &Path, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileCommand, Ticket, Writer};
+    use super::{FileCommand, FileWriter, Ticket};
     use crate::scratch::Scratch;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -219,7 +219,7 @@ mod tests {
 
     /// Writes one file from start to end; returns whether it exists afterwards.
     fn write(path: PathBuf, content: &str) -> bool {
-        let writer = Writer::start(1 << 20).unwrap();
+        let writer = FileWriter::start(1 << 20).unwrap();
         let ticket = Ticket::new(path);
         let begin = FileCommand::Create(content.as_bytes().to_vec());
         assert!(writer.queue.put(&ticket, begin));
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_data_but_not_ends() {
-        let writer = Writer::start(200).unwrap();
+        let writer = FileWriter::start(200).unwrap();
         let scratch = Scratch::new();
         let ticket = Ticket::new(scratch.path("a.txt"));
         let queue = &writer.queue;
@@ -271,7 +271,7 @@ mod tests {
     fn an_incomplete_file_is_removed() {
         let scratch = Scratch::new();
         for last in [None, Some(FileCommand::Abandon("broken"))] {
-            let writer = Writer::start(1 << 20).unwrap();
+            let writer = FileWriter::start(1 << 20).unwrap();
             let ticket = Ticket::new(scratch.path("a.txt"));
             writer
                 .queue

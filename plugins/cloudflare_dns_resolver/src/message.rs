@@ -121,12 +121,12 @@ fn wire_name(host: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// It is not a valid response to that query.
 pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<DnsAnswer, MessageError> {
-    let mut reader = Reader {
+    let mut reader = MessageReader {
         message: response,
         at: 0,
     };
     let name = wire_name(host).ok_or(MessageError::BadName)?;
-    let header = Header::read(&mut reader)?;
+    let header = DnsHeader::read(&mut reader)?;
     if reader.name()? != name || reader.u16()? != family.record_type() || reader.u16()? != CLASS_IN
     {
         return Err(MessageError::NotAnAnswer);
@@ -140,13 +140,13 @@ pub(crate) fn read(response: &[u8], host: &str, family: Family) -> Result<DnsAns
     })
 }
 
-struct Header {
+struct DnsHeader {
     answers: u16,
     authorities: u16,
 }
 
-impl Header {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+impl DnsHeader {
+    fn read(reader: &mut MessageReader<'_>) -> Result<Self, MessageError> {
         let (_id, flags, questions) = (reader.u16()?, reader.u16()?, reader.u16()?);
         let (answers, authorities, _additionals) = (reader.u16()?, reader.u16()?, reader.u16()?);
         if flags & FLAG_RESPONSE == 0 || flags & FLAG_TRUNCATED != 0 {
@@ -167,7 +167,7 @@ impl Header {
 }
 
 /// A record of a supported type.
-struct Record {
+struct DnsRecord {
     owner: Vec<u8>,
     ttl: u32,
     data: RecordData,
@@ -186,7 +186,7 @@ struct ResolvedName {
 }
 
 /// The addresses of `name`, following its aliases, with the shortest time to live of the records.
-fn follow(mut name: Vec<u8>, records: &[Record]) -> Result<ResolvedName, MessageError> {
+fn follow(mut name: Vec<u8>, records: &[DnsRecord]) -> Result<ResolvedName, MessageError> {
     let mut ttl = u32::MAX;
     for _ in 0..=MAX_ALIASES {
         let mut addresses = Vec::new();
@@ -208,7 +208,7 @@ fn follow(mut name: Vec<u8>, records: &[Record]) -> Result<ResolvedName, Message
 }
 
 /// The time to live of a negative answer, in seconds (RFC 2308 §5).
-fn negative_ttl(authorities: &[Record]) -> Option<u32> {
+fn negative_ttl(authorities: &[DnsRecord]) -> Option<u32> {
     authorities.iter().find_map(|record| match record.data {
         RecordData::Zone(minimum) => Some(record.ttl.min(minimum)),
         _ => None,
@@ -216,12 +216,12 @@ fn negative_ttl(authorities: &[Record]) -> Option<u32> {
 }
 
 /// A position in a message.
-struct Reader<'m> {
+struct MessageReader<'m> {
     message: &'m [u8],
     at: usize,
 }
 
-impl<'m> Reader<'m> {
+impl<'m> MessageReader<'m> {
     fn take(&mut self, len: usize) -> Result<&'m [u8], MessageError> {
         let rest = self.message.get(self.at..).unwrap_or_default();
         let taken = rest.get(..len).ok_or(MessageError::CutOff)?;
@@ -280,7 +280,7 @@ impl<'m> Reader<'m> {
     }
 
     /// Reads this many records; those of other types and classes are skipped.
-    fn records(&mut self, count: u16) -> Result<Vec<Record>, MessageError> {
+    fn records(&mut self, count: u16) -> Result<Vec<DnsRecord>, MessageError> {
         let mut records = Vec::new();
         for _ in 0..count {
             records.extend(self.record()?);
@@ -288,7 +288,7 @@ impl<'m> Reader<'m> {
         Ok(records)
     }
 
-    fn record(&mut self) -> Result<Option<Record>, MessageError> {
+    fn record(&mut self) -> Result<Option<DnsRecord>, MessageError> {
         let owner = self.name()?;
         let (kind, class, ttl, len) = (self.u16()?, self.u16()?, self.u32()?, self.u16()?);
         let start = self.at;
@@ -325,7 +325,7 @@ impl<'m> Reader<'m> {
         }
         // A value above 31 bits counts as 0 (RFC 2181 §8).
         let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
-        Ok(Some(Record { owner, ttl, data }))
+        Ok(Some(DnsRecord { owner, ttl, data }))
     }
 }
 

@@ -30,7 +30,7 @@ use audit::{AuditEntry, AuditLog};
 use config::Config;
 use plugin_api::Request;
 use plugin_api::prelude::*;
-use rule::{Access, Allowlist, Decision, Denial, RequestForm};
+use rule::{Access, AccessKind, Allowlist, Decision, Denial};
 
 struct EgressAllowlist {
     allowed: Allowlist,
@@ -97,7 +97,7 @@ impl Filter for EgressAllowlist {
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
         let (request, upstream) = (exchange.request(), exchange.upstream());
         let is_in_part = |host, port| {
-            let form = RequestForm::Tunnel;
+            let form = AccessKind::Tunnel;
             self.allowed.is_in_part(Access { host, port, form })
         };
         let is_judged_inside = is_in_part(request.host(), request.port())
@@ -162,8 +162,8 @@ impl EgressAllowlist {
             host: request.host(),
             port: request.port(),
             path: match form(request) {
-                RequestForm::Request { path, .. } | RequestForm::Upgrade { path, .. } => Some(path),
-                RequestForm::Tunnel => None,
+                AccessKind::Request { path, .. } | AccessKind::Upgrade { path, .. } => Some(path),
+                AccessKind::Tunnel => None,
             },
             upstream: (!is_direct).then(|| format!("{}:{}", upstream.host(), upstream.port())),
             decision: word,
@@ -173,15 +173,15 @@ impl EgressAllowlist {
     }
 }
 
-fn form(request: Request<'_>) -> RequestForm<'_> {
+fn form(request: Request<'_>) -> AccessKind<'_> {
     let method = request.method();
     if method == "CONNECT" {
-        return RequestForm::Tunnel;
+        return AccessKind::Tunnel;
     }
     let path = request.path().split('?').next().unwrap_or_default();
     match request.field("Upgrade") {
-        Some(_) => RequestForm::Upgrade { method, path },
-        None => RequestForm::Request { method, path },
+        Some(_) => AccessKind::Upgrade { method, path },
+        None => AccessKind::Request { method, path },
     }
 }
 
@@ -201,11 +201,11 @@ fn explanation(denial: Denial, access: Access<'_>) -> String {
         (Denial::Tunnel, _) => format!("a tunnel to {host} is not allowed"),
         (
             Denial::Method,
-            RequestForm::Request { method, .. } | RequestForm::Upgrade { method, .. },
+            AccessKind::Request { method, .. } | AccessKind::Upgrade { method, .. },
         ) => {
             format!("{method} to {host} is not allowed")
         }
-        (Denial::Method, RequestForm::Tunnel) => format!("CONNECT to {host} is not allowed"),
+        (Denial::Method, AccessKind::Tunnel) => format!("CONNECT to {host} is not allowed"),
         (Denial::Path, _) => format!("this path of {host} is not allowed"),
     }
 }

@@ -23,12 +23,12 @@ struct Rule {
 pub(crate) struct Access<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
-    pub(crate) form: RequestForm<'a>,
+    pub(crate) form: AccessKind<'a>,
 }
 
 /// What is visible of it.
 #[derive(Clone, Copy)]
-pub(crate) enum RequestForm<'a> {
+pub(crate) enum AccessKind<'a> {
     /// A request; the path is without its query.
     Request { method: &'a str, path: &'a str },
     /// A request after which the connection may carry any protocol.
@@ -132,12 +132,12 @@ impl Rule {
         unless(self.host.matches(access.host), Denial::Host)?;
         unless(self.ports.contains(&access.port), Denial::Port)?;
         let (method, path) = match access.form {
-            RequestForm::Tunnel => return unless(self.may_tunnel, Denial::Tunnel),
-            RequestForm::Upgrade { method, path } => {
+            AccessKind::Tunnel => return unless(self.may_tunnel, Denial::Tunnel),
+            AccessKind::Upgrade { method, path } => {
                 unless(self.may_tunnel, Denial::Tunnel)?;
                 (method, path)
             }
-            RequestForm::Request { method, path } => (method, path),
+            AccessKind::Request { method, path } => (method, path),
         };
         unless(self.has_method(method), Denial::Method)?;
         unless(self.has_path(path), Denial::Path)
@@ -190,7 +190,7 @@ fn checked_paths(paths: &[String]) -> Result<Vec<PathPattern>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Allowlist, Decision, Denial, RequestForm};
+    use super::{Access, AccessKind, Allowlist, Decision, Denial};
     use crate::config::RuleConfig;
 
     fn rule(host: &str) -> RuleConfig {
@@ -227,12 +227,12 @@ mod tests {
     }
 
     fn ask(host: &str, port: u16, method: &str, path: &str) -> Decision {
-        let form = RequestForm::Request { method, path };
+        let form = AccessKind::Request { method, path };
         list().judge(Access { host, port, form })
     }
 
     fn connect(host: &str, port: u16) -> Decision {
-        let form = RequestForm::Tunnel;
+        let form = AccessKind::Tunnel;
         list().judge(Access { host, port, form })
     }
 
@@ -271,7 +271,7 @@ mod tests {
             );
         }
         let nothing = Allowlist::new(Vec::new()).unwrap();
-        let form = RequestForm::Tunnel;
+        let form = AccessKind::Tunnel;
         let access = Access {
             host: "a.example",
             port: 443,
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn an_upgrade_must_match_as_request_and_tunnel() {
         let upgrade = |port, method| {
-            let form = RequestForm::Upgrade {
+            let form = AccessKind::Upgrade {
                 method,
                 path: "/v1/jobs",
             };

@@ -10,13 +10,13 @@ pub(crate) struct Config {
     /// The host of the API, without port.
     pub(crate) host: String,
     /// Answers by path; replaces the default table.
-    pub(crate) routes: HashMap<String, Route>,
+    pub(crate) routes: HashMap<String, MockAnswer>,
 }
 
 /// The answer to one path.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Route {
+pub(crate) struct MockAnswer {
     /// Status code, 200 to 599.
     #[serde(default = "default_status")]
     pub(crate) status: u16,
@@ -38,7 +38,7 @@ const USERS: &str = concat!(
 
 impl Default for Config {
     fn default() -> Self {
-        let users = Route {
+        let users = MockAnswer {
             status: default_status(),
             json: USERS.to_owned(),
         };

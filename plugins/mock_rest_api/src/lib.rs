@@ -21,7 +21,7 @@
 mod config;
 mod rule;
 
-use config::{Config, Route};
+use config::{Config, MockAnswer};
 use plugin_api::prelude::*;
 use rule::Api;
 
@@ -47,7 +47,7 @@ impl Filter for MockRestApi {
     }
 }
 
-fn json(route: &Route) -> Reply {
+fn json(route: &MockAnswer) -> Reply {
     Reply::new(route.status)
         .field("Content-Type", "application/json")
         .body(route.json.as_str())

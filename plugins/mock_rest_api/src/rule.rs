@@ -1,6 +1,6 @@
 //! The answers of the mocked API.
 
-use crate::config::Route;
+use crate::config::MockAnswer;
 use plugin_api::{Error, canonical_host};
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// The API of one host.
 pub(crate) struct Api {
     host: String,
-    routes: HashMap<String, Route>,
+    routes: HashMap<String, MockAnswer>,
 }
 
 impl Api {
@@ -16,7 +16,7 @@ impl Api {
     ///
     /// # Errors
     /// An invalid host or path, a status that is not final, text that is not JSON.
-    pub(crate) fn new(host: &str, routes: HashMap<String, Route>) -> Result<Self, Error> {
+    pub(crate) fn new(host: &str, routes: HashMap<String, MockAnswer>) -> Result<Self, Error> {
         let host = canonical_host(host)
             .map_err(|_| Error::new(format!("host: `{host}` is not a host name")))?;
         for (path, route) in &routes {
@@ -34,13 +34,13 @@ impl Api {
     }
 
     /// The answer to `path`; the query is ignored.
-    pub(crate) fn route(&self, path: &str) -> Option<&Route> {
+    pub(crate) fn route(&self, path: &str) -> Option<&MockAnswer> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         self.routes.get(path)
     }
 }
 
-fn check(path: &str, route: &Route) -> Result<(), String> {
+fn check(path: &str, route: &MockAnswer) -> Result<(), String> {
     if !path.starts_with('/') || path.contains(['?', '#']) {
         return Err("is not a path without query, such as /v1/users/".to_owned());
     }
@@ -57,14 +57,14 @@ fn check(path: &str, route: &Route) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::Api;
-    use crate::config::Route;
+    use crate::config::MockAnswer;
     use std::collections::HashMap;
 
     fn api(host: &str, path: &str, status: u16, json: &str) -> Result<Api, plugin_api::Error> {
         let json = json.to_owned();
         Api::new(
             host,
-            HashMap::from([(path.to_owned(), Route { status, json })]),
+            HashMap::from([(path.to_owned(), MockAnswer { status, json })]),
         )
     }
 

@@ -29,7 +29,7 @@ struct ModifyChunkResponse {
 }
 
 #[derive(Default)]
-struct Progress {
+struct ResponseState {
     /// The new content has been sent.
     is_replaced: bool,
 }
@@ -39,7 +39,7 @@ impl Filter for ModifyChunkResponse {
     /// No body hook is called until the head shows that the response is chunked.
     const UPSTREAM_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;
-    type State = Progress;
+    type State = ResponseState;
 
     fn new(config: Config) -> Result<Self, Error> {
         let content = lines(&config.chunks);

@@ -25,14 +25,14 @@ mod seen;
 use config::Config;
 use lookup::Lookups;
 use plugin_api::prelude::*;
-use seen::Seen;
+use seen::ProgramCache;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 struct ProgramName {
     /// None on systems without /proc.
     lookups: Option<Lookups>,
-    seen: Seen,
+    seen: ProgramCache,
 }
 
 #[filter]
@@ -50,7 +50,7 @@ impl Filter for ProgramName {
         }
         Ok(Self {
             lookups,
-            seen: Seen::new(),
+            seen: ProgramCache::new(),
         })
     }
 

@@ -41,7 +41,7 @@ impl Lookups {
 
     /// The program that has the connection of `client`; none if it cannot be determined.
     pub(crate) fn program(&self, client: SocketAddr) -> PendingName {
-        let answer = PendingName(Arc::new(Mutex::new(State::Open(None))));
+        let answer = PendingName(Arc::new(Mutex::new(NameState::Open(None))));
         let request = LookupRequest {
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
             deadline: Instant::now() + self.max_wait,
@@ -55,9 +55,9 @@ impl Lookups {
 
 /// The pending result: the name of a program, or none. Can be dropped at any time.
 #[derive(Clone)]
-pub(crate) struct PendingName(Arc<Mutex<State>>);
+pub(crate) struct PendingName(Arc<Mutex<NameState>>);
 
-enum State {
+enum NameState {
     Open(Option<Waker>),
     Given(Option<String>),
 }
@@ -66,11 +66,11 @@ impl PendingName {
     /// Completes the lookup, unless it is complete.
     fn complete(&self, program: Option<String>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State::Open(waker) = &mut *state else {
+        let NameState::Open(waker) = &mut *state else {
             return;
         };
         let waker = waker.take();
-        *state = State::Given(program);
+        *state = NameState::Given(program);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -83,8 +83,8 @@ impl Future for PendingName {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Given(program) => Poll::Ready(program.take()),
-            State::Open(waker) => {
+            NameState::Given(program) => Poll::Ready(program.take()),
+            NameState::Open(waker) => {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SLOTS: usize = 4096;
 
 /// Programs by connection.
-pub(crate) struct Seen {
+pub(crate) struct ProgramCache {
     slots: Mutex<Vec<Slot>>,
 }
 
 /// A connection and its program.
 type Slot = Option<(u64, Arc<str>)>;
 
-impl Seen {
+impl ProgramCache {
     /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {
@@ -47,11 +47,11 @@ fn slot(connection: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{SLOTS, Seen};
+    use super::{ProgramCache, SLOTS};
 
     #[test]
     fn caches_the_youngest_connections() {
-        let seen = Seen::new();
+        let seen = ProgramCache::new();
         seen.remember(1, "curl".into());
         seen.remember(2, "wget".into());
         assert_eq!(seen.program(1).as_deref(), Some("curl"));

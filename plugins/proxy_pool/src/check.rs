@@ -64,7 +64,7 @@ fn connect(parent: &Parent) -> io::Result<()> {
 mod tests {
     use super::check;
     use crate::config::{OnAllDown, Policy};
-    use crate::parent::Limits;
+    use crate::parent::HealthLimits;
     use crate::pool::Pool;
     use std::net::TcpListener;
 
@@ -72,7 +72,7 @@ mod tests {
     fn a_parent_without_listener_is_down() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: 1,
             fail_timeout: 3_600_000,
         };

@@ -28,7 +28,7 @@ mod rule;
 
 use check::Checks;
 use config::Config;
-use parent::Limits;
+use parent::HealthLimits;
 use plugin_api::Request;
 use plugin_api::prelude::*;
 use pool::{Choice, Lease, Pool};
@@ -45,7 +45,7 @@ struct ProxyPool {
 
 /// The state of an exchange.
 #[derive(Default)]
-struct ExchangeState {
+struct ParentAttempts {
     /// The parent that it uses, or that failed.
     lease: Option<Lease>,
     /// The parents that could not be connected to.
@@ -55,14 +55,14 @@ struct ExchangeState {
 /// The parents of a connection's tunnels, and of hosts to which its client has begun to authenticate a connection:
 /// host, port, index in the pool.
 #[derive(Default)]
-struct ConnectionState {
+struct ConnectionParents {
     parents: RefCell<Vec<(Box<str>, u16, usize)>>,
 }
 
 /// The maximum number of such entries per connection.
 const MAX_REMEMBERED: usize = 128;
 
-impl ConnectionState {
+impl ConnectionParents {
     fn note(&self, host: &str, port: u16, place: usize) {
         let mut parents = self.parents.borrow_mut();
         let known = parents.iter().position(|known| is_to(known, host, port));
@@ -87,15 +87,15 @@ fn is_to((host, port, _): &(Box<str>, u16, usize), to: &str, to_port: u16) -> bo
 #[filter]
 impl Filter for ProxyPool {
     type Config = Config;
-    type State = ExchangeState;
-    type Connection = ConnectionState;
+    type State = ParentAttempts;
+    type Connection = ConnectionParents;
 
     fn new(config: Config) -> Result<Self, Error> {
         // A parent that fails a check stays down at least until the next check.
         let down = config
             .fail_timeout
             .max(config.check_interval.saturating_mul(2));
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: config.max_fails,
             fail_timeout: down.saturating_mul(1000),
         };

@@ -28,7 +28,7 @@ pub(crate) struct Parent {
 
 /// When a parent is down.
 #[derive(Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct HealthLimits {
     /// The number of failures after which it is down; 0 for never.
     pub(crate) max_fails: u32,
     /// How long it is down, and how long a failure counts, in milliseconds.
@@ -78,7 +78,7 @@ impl Parent {
     }
 
     /// Records a failure to connect; returns whether the parent is down because of it.
-    pub(crate) fn note_failure(&self, now: u64, limits: Limits) -> bool {
+    pub(crate) fn note_failure(&self, now: u64, limits: HealthLimits) -> bool {
         let is_old = now.saturating_sub(self.failed_at.swap(now, Relaxed)) > limits.fail_timeout;
         // Once it was down, one more failure is enough: only a success resets the count.
         if is_old && self.fails.load(Relaxed) < limits.max_fails {
@@ -170,9 +170,9 @@ pub(crate) fn hash(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, Parent};
+    use super::{HealthLimits, Parent};
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: HealthLimits = HealthLimits {
         max_fails: 2,
         fail_timeout: 1000,
     };
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn zero_max_fails_never_takes_it_down() {
         let parent = parent();
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: 0,
             ..LIMITS
         };

@@ -4,7 +4,7 @@
 //! [`Lease`] counts as one exchange in progress while it exists.
 
 use crate::config::{OnAllDown, Policy};
-use crate::parent::{Limits, Parent, hash};
+use crate::parent::{HealthLimits, Parent, hash};
 use plugin_api::{Error, info, warn};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Pool {
     parents: Vec<Parent>,
     policy: Policy,
     on_all_down: OnAllDown,
-    limits: Limits,
+    limits: HealthLimits,
     next: AtomicU64,
     seed: u64,
     started_at: Instant,
@@ -37,7 +37,7 @@ pub(crate) enum Choice {
 
 impl Pool {
     /// A pool without parents.
-    pub(crate) fn new(policy: Policy, on_all_down: OnAllDown, limits: Limits) -> Self {
+    pub(crate) fn new(policy: Policy, on_all_down: OnAllDown, limits: HealthLimits) -> Self {
         Self {
             parents: Vec::new(),
             policy,
@@ -198,12 +198,12 @@ impl Drop for Lease {
 mod tests {
     use super::{Choice, Group, Lease, Pool};
     use crate::config::{OnAllDown, Policy};
-    use crate::parent::Limits;
+    use crate::parent::HealthLimits;
     use std::collections::HashSet;
     use std::sync::Arc;
 
     fn pool(policy: Policy, on_all_down: OnAllDown) -> (Arc<Pool>, Group) {
-        let limits = Limits {
+        let limits = HealthLimits {
             max_fails: 1,
             fail_timeout: 3_600_000,
         };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// The owner of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
+pub(crate) enum BucketKey {
     /// A client; none for all clients without an address.
     Client(Option<IpAddr>),
     /// An upstream host.
@@ -15,7 +15,7 @@ pub(crate) enum Key {
     ClientAndHost(Option<IpAddr>, Box<str>),
 }
 
-impl Key {
+impl BucketKey {
     /// The key of a request.
     pub(crate) fn new(per: Per, client: Option<IpAddr>, host: &str) -> Self {
         let client = client.map(network);
@@ -39,7 +39,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for BucketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(client) => write_client(f, *client),
@@ -62,10 +62,10 @@ fn write_client(f: &mut fmt::Formatter<'_>, client: Option<IpAddr>) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, Per};
+    use super::{BucketKey, Per};
 
     fn key(per: Per, client: &str) -> String {
-        Key::new(per, client.parse().ok(), "a.example").to_string()
+        BucketKey::new(per, client.parse().ok(), "a.example").to_string()
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod key;
 mod rule;
 
 use config::{Config, Per};
-use key::Key;
+use key::BucketKey;
 use plugin_api::prelude::*;
 use rule::{Buckets, Exceeded};
 use std::cell::RefCell;
@@ -45,7 +45,7 @@ struct RateLimit {
 /// stream on HTTP/2.
 #[derive(Default)]
 struct PaidTunnels {
-    keys: RefCell<Vec<Key>>,
+    keys: RefCell<Vec<BucketKey>>,
 }
 
 /// The maximum number of such tunnels per connection; beyond it, the first request inside counts separately.
@@ -71,7 +71,7 @@ impl Filter for RateLimit {
 
     fn before_upstream_connection(&self, exchange: &mut Exchange<'_, Self>) -> Outcome {
         let client = exchange.client().map(|client| client.ip());
-        let key = Key::new(self.per, client, exchange.proven_host());
+        let key = BucketKey::new(self.per, client, exchange.proven_host());
         let request = exchange.request();
         let is_tunnel = request.method() == "CONNECT";
         // Only requests inside tunnels have https or begin with a path.
@@ -95,7 +95,7 @@ impl Filter for RateLimit {
 }
 
 impl PaidTunnels {
-    fn add(&self, key: Key) {
+    fn add(&self, key: BucketKey) {
         let mut keys = self.keys.borrow_mut();
         if keys.len() < MAX_PAID {
             keys.push(key);
@@ -103,7 +103,7 @@ impl PaidTunnels {
     }
 
     /// Whether a request for `key` has been counted already.
-    fn spend(&self, key: &Key) -> bool {
+    fn spend(&self, key: &BucketKey) -> bool {
         let mut keys = self.keys.borrow_mut();
         let paid = keys.iter().position(|paid| paid == key);
         paid.map(|at| keys.swap_remove(at)).is_some()
@@ -111,7 +111,7 @@ impl PaidTunnels {
 }
 
 impl RateLimit {
-    fn take(&self, key: Key) -> Result<(), Exceeded> {
+    fn take(&self, key: BucketKey) -> Result<(), Exceeded> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that time never goes backwards.
         let now = self.started_at.elapsed();

@@ -4,7 +4,7 @@
 //! window. Instead of tokens, it stores the time at which the bucket will be full again, so that nothing has to be
 //! refilled (the generic cell rate algorithm). A denied request takes nothing: a client that waits as told is served.
 
-use crate::key::Key;
+use crate::key::BucketKey;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) struct Buckets {
     /// The time in which an empty bucket is refilled.
     refill: Duration,
     /// When each bucket will be full; the least recently used one is removed first.
-    full_at: LruCache<Key, Duration>,
+    full_at: LruCache<BucketKey, Duration>,
 }
 
 /// A request above the limit.
@@ -42,7 +42,7 @@ impl Buckets {
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn take(&mut self, key: Key, now: Duration) -> Result<(), Exceeded> {
+    pub(crate) fn take(&mut self, key: BucketKey, now: Duration) -> Result<(), Exceeded> {
         let full_at = self.full_at.get_or_insert_mut(key, || now);
         let next = now.max(*full_at) + self.interval;
         match next.checked_sub(now + self.refill) {
@@ -66,7 +66,7 @@ impl Exceeded {
 #[cfg(test)]
 mod tests {
     use super::{Buckets, Exceeded};
-    use crate::key::Key;
+    use crate::key::BucketKey;
     use std::net::{IpAddr, Ipv4Addr};
     use std::num::NonZeroUsize;
     use std::time::Duration;
@@ -82,8 +82,8 @@ mod tests {
         )
     }
 
-    fn key(last: u8) -> Key {
-        Key::Client(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))))
+    fn key(last: u8) -> BucketKey {
+        BucketKey::Client(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))))
     }
 
     fn ms(milliseconds: u64) -> Duration {

@@ -24,7 +24,7 @@ pub(crate) struct Finished {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct HarEntry<'a> {
     started_date_time: String,
     time: f64,
     request: RequestPart<'a>,
@@ -107,7 +107,7 @@ pub(crate) fn to_json(finished: &Finished) -> Option<Vec<u8>> {
     let recording = &finished.recording;
     let spans = finished.spans;
     let named = finished.upstream_host.parse::<IpAddr>().ok();
-    let entry = Entry {
+    let entry = HarEntry {
         started_date_time: format!("{:.3}", recording.started),
         time: millis(spans.total()),
         request: request_part(recording.request.as_ref()?),

@@ -20,10 +20,10 @@ mod rule;
 
 use config::Config;
 use plugin_api::prelude::*;
-use rule::Server;
+use rule::ServerAddress;
 
 struct RedirectToCustomServer {
-    server: Server,
+    server: ServerAddress,
 }
 
 #[filter]
@@ -31,7 +31,7 @@ impl Filter for RedirectToCustomServer {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {
-        let server = Server::parse(&config.server)?;
+        let server = ServerAddress::parse(&config.server)?;
         Ok(Self { server })
     }
 

@@ -4,14 +4,14 @@ use plugin_api::{Authority, Error};
 
 /// A host with a port.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Server {
+pub(crate) struct ServerAddress {
     /// Name or address, in its canonical form.
     pub(crate) host: String,
     /// Not 0.
     pub(crate) port: u16,
 }
 
-impl Server {
+impl ServerAddress {
     /// Parses `host:port`.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::Server;
+    use super::ServerAddress;
 
     #[test]
     fn reads_host_and_port() {
@@ -46,8 +46,8 @@ mod tests {
             ("a.b:65535", "a.b", 65535),
         ] {
             assert_eq!(
-                Server::parse(text).unwrap(),
-                Server {
+                ServerAddress::parse(text).unwrap(),
+                ServerAddress {
                     host: host.to_owned(),
                     port
                 }
@@ -69,7 +69,7 @@ mod tests {
             "[a]:80",
             "http://a:80",
         ] {
-            assert!(Server::parse(text).is_err(), "{text}");
+            assert!(ServerAddress::parse(text).is_err(), "{text}");
         }
     }
 }

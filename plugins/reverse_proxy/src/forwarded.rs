@@ -18,7 +18,7 @@ pub(crate) struct ForwardedPolicy {
 
 /// The facts that the proxy knows itself.
 #[derive(Debug)]
-pub(crate) struct ClientFacts<'r> {
+pub(crate) struct ForwardedClient<'r> {
     /// The client's address, if it is an IP address.
     pub(crate) ip: Option<IpAddr>,
     /// `http` or `https`.
@@ -55,7 +55,11 @@ const CLAIMS: [&str; 14] = [
 
 impl ForwardedPolicy {
     /// The edits of a request that arrived with the fields `sent`.
-    pub(crate) fn edits(self, client: &ClientFacts<'_>, sent: &[(&str, &[u8])]) -> Vec<FieldEdit> {
+    pub(crate) fn edits(
+        self,
+        client: &ForwardedClient<'_>,
+        sent: &[(&str, &[u8])],
+    ) -> Vec<FieldEdit> {
         let mut edits: Vec<FieldEdit> = Vec::new();
         if !self.trusts {
             for (name, _) in sent.iter().filter(|(name, _)| is_claim(name)) {
@@ -113,7 +117,7 @@ fn is_claim(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientFacts, ForwardedPolicy};
+    use super::{ForwardedClient, ForwardedPolicy};
 
     type Fields = [(&'static str, &'static str)];
 
@@ -128,7 +132,7 @@ mod tests {
 
     /// The forwarded fields.
     fn fields(writes: bool, trusts: bool, ip: Option<&str>, sent: &Fields) -> Vec<String> {
-        let client = ClientFacts {
+        let client = ForwardedClient {
             ip: ip.map(|ip| ip.parse().unwrap()),
             scheme: "http",
             host: Some(b"site.example"),

@@ -7,11 +7,11 @@ use regex::Regex;
 /// A path pattern, with its names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pattern {
-    names: Vec<Name>,
+    names: Vec<CaptureName>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Name {
+struct CaptureName {
     name: String,
     /// Whether it matches the rest of a path.
     is_rest: bool,
@@ -28,9 +28,9 @@ impl Pattern {
         }
         let mut names = Vec::new();
         for part in braces(pattern)? {
-            if let Piece::Name(name) = part {
+            if let TemplatePiece::Name(name) = part {
                 let rest = name.strip_prefix('*');
-                names.push(Name {
+                names.push(CaptureName {
                     name: checked(rest.unwrap_or(name))?.to_owned(),
                     is_rest: rest.is_some(),
                 });
@@ -54,7 +54,7 @@ impl Pattern {
             )
         })?;
         let groups = regex.capture_names().enumerate().skip(1);
-        let names = groups.map(|(number, name)| Name {
+        let names = groups.map(|(number, name)| CaptureName {
             name: name.map_or_else(|| number.to_string(), str::to_owned),
             is_rest: false,
         });
@@ -72,7 +72,7 @@ impl Pattern {
 
 /// A part of a text with names in braces.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'t> {
+pub(crate) enum TemplatePiece<'t> {
     /// Literal text; braces are single here.
     Literal(&'t str),
     /// The text between braces.
@@ -83,15 +83,15 @@ pub(crate) enum Piece<'t> {
 ///
 /// # Errors
 /// An unmatched brace.
-pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
+pub(crate) fn braces(text: &str) -> Result<Vec<TemplatePiece<'_>>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         let (literal, tail) = rest.split_at(at);
-        pieces.push(Piece::Literal(literal));
+        pieces.push(TemplatePiece::Literal(literal));
         let brace = &tail[..1];
         if tail[1..].starts_with(brace) {
-            pieces.push(Piece::Literal(brace));
+            pieces.push(TemplatePiece::Literal(brace));
             rest = &tail[2..];
             continue;
         }
@@ -101,11 +101,11 @@ pub(crate) fn braces(text: &str) -> Result<Vec<Piece<'_>>, String> {
                 "has a lone `{brace}`; write a literal one as `{brace}{brace}`"
             ));
         };
-        pieces.push(Piece::Name(name));
+        pieces.push(TemplatePiece::Name(name));
         rest = tail;
     }
-    pieces.push(Piece::Literal(rest));
-    pieces.retain(|piece| *piece != Piece::Literal(""));
+    pieces.push(TemplatePiece::Literal(rest));
+    pieces.retain(|piece| *piece != TemplatePiece::Literal(""));
     Ok(pieces)
 }
 
@@ -121,7 +121,7 @@ fn checked(name: &str) -> Result<&str, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, Piece, braces};
+    use super::{Pattern, TemplatePiece, braces};
 
     #[test]
     fn a_path_has_the_names_between_its_braces() {
@@ -155,13 +155,13 @@ mod tests {
     #[test]
     fn doubled_braces_are_literal() {
         let pieces = braces("a{{{b}}}c").unwrap();
-        let literal = Piece::Literal;
+        let literal = TemplatePiece::Literal;
         assert_eq!(
             pieces,
             [
                 literal("a"),
                 literal("{"),
-                Piece::Name("b"),
+                TemplatePiece::Name("b"),
                 literal("}"),
                 literal("c")
             ]

@@ -2,7 +2,7 @@
 
 use crate::balance::Upstreams;
 use crate::config::{Host, RouteConfig};
-use crate::forwarded::{ClientFacts, ForwardedPolicy};
+use crate::forwarded::{ForwardedClient, ForwardedPolicy};
 use crate::health::HealthLimits;
 use crate::pattern::Pattern;
 use crate::template::Template;
@@ -126,7 +126,7 @@ impl Route {
 
     fn tell_upstreams(&self, exchange: &mut WebExchange) -> Result<(), Error> {
         let request = exchange.request();
-        let client = ClientFacts {
+        let client = ForwardedClient {
             ip: exchange.client().map(|client| client.ip()),
             scheme: request.scheme(),
             host: request.field("Host"),

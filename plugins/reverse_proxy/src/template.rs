@@ -5,7 +5,7 @@
 //! and authority are fixed: nothing that a client sends decides where to connect. A path that leads upwards is refused
 //! rather than repaired, because upstreams interpret it differently.
 
-use crate::pattern::{Pattern, Piece, braces};
+use crate::pattern::{Pattern, TemplatePiece, braces};
 use plugin_api::Authority;
 use std::fmt::Write;
 
@@ -110,11 +110,11 @@ impl Template {
 
 fn parts(text: &str, pattern: &Pattern) -> Result<Vec<Part>, String> {
     let part = |piece| match piece {
-        Piece::Literal(text) => {
+        TemplatePiece::Literal(text) => {
             check_literal(text)?;
             Ok(Part::Literal(text.to_owned()))
         }
-        Piece::Name(written) => {
+        TemplatePiece::Name(written) => {
             let rest = written.strip_prefix('*');
             let name = rest.unwrap_or(written);
             let Some(is_rest) = pattern.is_rest(name) else {

@@ -25,10 +25,10 @@ mod rule;
 use config::Config;
 use plugin_api::canonical_host;
 use plugin_api::prelude::*;
-use rule::Policy;
+use rule::Exclusions;
 
 struct TlsInterceptConditionally {
-    policy: Policy,
+    exclusions: Exclusions,
 }
 
 #[filter]
@@ -36,8 +36,8 @@ impl Filter for TlsInterceptConditionally {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {
-        let policy = Policy::new(&config)?;
-        Ok(Self { policy })
+        let exclusions = Exclusions::new(&config)?;
+        Ok(Self { exclusions })
     }
 
     fn do_intercept(&self, exchange: &mut Exchange<'_, Self>) -> Interception {
@@ -47,7 +47,7 @@ impl Filter for TlsInterceptConditionally {
         let server_name = server_name.and_then(|name| canonical_host(name).ok());
         let host = exchange.upstream().host();
         let server_name = server_name.as_deref();
-        if self.policy.keeps_closed(host, server_name, is_proven) {
+        if self.exclusions.keeps_closed(host, server_name, is_proven) {
             return Interception::Tunnel;
         }
         Interception::Default

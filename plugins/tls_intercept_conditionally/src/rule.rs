@@ -9,12 +9,12 @@ use plugin_api::{Error, canonical_host};
 use std::net::IpAddr;
 
 /// Decides by the names of a tunnel.
-pub(crate) struct Policy {
-    exclude: Vec<Pattern>,
-    include: Vec<Pattern>,
+pub(crate) struct Exclusions {
+    exclude: Vec<HostPattern>,
+    include: Vec<HostPattern>,
 }
 
-impl Policy {
+impl Exclusions {
     /// Parses the settings.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Policy {
         server_name: Option<&str>,
         is_proven: bool,
     ) -> bool {
-        let is_on = |list: &[Pattern], server_name: Option<&str>| {
+        let is_on = |list: &[HostPattern], server_name: Option<&str>| {
             let names = || [Some(host), server_name].into_iter().flatten();
             list.iter()
                 .any(|pattern| names().any(|name| pattern.matches(name)))
@@ -44,23 +44,23 @@ impl Policy {
     }
 }
 
-fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, Error> {
+fn patterns(key: &str, texts: &[String]) -> Result<Vec<HostPattern>, Error> {
     let parse = |text: &String| {
         let wrong = || Error::new(format!("{key}: `{text}` is neither a host nor `*.domain`"));
-        Pattern::parse(text).ok_or_else(wrong)
+        HostPattern::parse(text).ok_or_else(wrong)
     };
     texts.iter().map(parse).collect()
 }
 
 /// Hosts in canonical form.
-enum Pattern {
+enum HostPattern {
     /// This host.
     Host(String),
     /// All subdomains of a domain; begins with the dot.
     Below(String),
 }
 
-impl Pattern {
+impl HostPattern {
     fn parse(text: &str) -> Option<Self> {
         let Some(domain) = text.strip_prefix("*.") else {
             return Some(Self::Host(canonical_host(text).ok()?.into_owned()));
@@ -80,12 +80,12 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::Policy;
+    use super::Exclusions;
     use crate::config::Config;
 
-    fn policy(exclude: &[&str], include: &[&str]) -> Result<Policy, plugin_api::Error> {
+    fn exclusions(exclude: &[&str], include: &[&str]) -> Result<Exclusions, plugin_api::Error> {
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        Policy::new(&Config {
+        Exclusions::new(&Config {
             exclude: owned(exclude),
             include: owned(include),
         })
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_a_host_or_all_below_a_domain() {
-        let policy = policy(&["Bank.example.", "*.clinic.example", "[::1]"], &[]).unwrap();
+        let exclusions = exclusions(&["Bank.example.", "*.clinic.example", "[::1]"], &[]).unwrap();
         for (host, expected) in [
             ("bank.example", true),
             ("www.bank.example", false),
@@ -103,13 +103,17 @@ mod tests {
             ("::1", true),
             ("", false),
         ] {
-            assert_eq!(policy.keeps_closed(host, None, false), expected, "{host}");
+            assert_eq!(
+                exclusions.keeps_closed(host, None, false),
+                expected,
+                "{host}"
+            );
         }
     }
 
     #[test]
     fn either_name_of_a_tunnel_matches() {
-        let policy = policy(&["bank.example"], &["*.corp.example"]).unwrap();
+        let exclusions = exclusions(&["bank.example"], &["*.corp.example"]).unwrap();
         for (host, server_name, expected) in [
             ("192.0.2.1", Some("bank.example"), true),
             ("bank.example", Some("a.corp.example"), true),
@@ -118,24 +122,24 @@ mod tests {
             ("192.0.2.1", None, true),
             ("b.example", Some("b.example"), true),
         ] {
-            let closed = policy.keeps_closed(host, server_name, true);
+            let closed = exclusions.keeps_closed(host, server_name, true);
             assert_eq!(closed, expected, "{host} {server_name:?}");
         }
     }
 
     #[test]
     fn a_claimed_name_excludes_nothing_but_may_be_included() {
-        let excluding = policy(&["bank.example"], &[]).unwrap();
+        let excluding = exclusions(&["bank.example"], &[]).unwrap();
         assert!(!excluding.keeps_closed("192.0.2.1", Some("bank.example"), false));
-        let including = policy(&[], &["*.corp.example"]).unwrap();
+        let including = exclusions(&[], &["*.corp.example"]).unwrap();
         assert!(!including.keeps_closed("192.0.2.1", Some("a.corp.example"), false));
         assert!(including.keeps_closed("192.0.2.1", Some("b.example"), false));
     }
 
     #[test]
     fn without_lists_nothing_is_excluded() {
-        let policy = policy(&[], &[]).unwrap();
-        assert!(!policy.keeps_closed("a.example", Some("a.example"), true));
+        let exclusions = exclusions(&[], &[]).unwrap();
+        assert!(!exclusions.keeps_closed("a.example", Some("a.example"), true));
     }
 
     #[test]
@@ -149,8 +153,8 @@ mod tests {
             "https://a/",
             ".a",
         ] {
-            assert!(policy(&[pattern], &[]).is_err(), "{pattern}");
-            assert!(policy(&[], &[pattern]).is_err(), "{pattern}");
+            assert!(exclusions(&[pattern], &[]).is_err(), "{pattern}");
+            assert!(exclusions(&[], &[pattern]).is_err(), "{pattern}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proxy_websocket::{Assembly, FrameError, Message, MessageKind, Opcode, Sender, check_close};
 
 use super::frame::{DEFAULT_MAX_PAYLOAD, WebsocketFrame};
-use super::handshake::{self, Target};
+use super::handshake::{self, WebSocketUrl};
 use crate::utilities::new_socket_connection_within;
 use crate::utilities::socket::{CONNECT_LIMIT, TimeLeft};
 
@@ -49,14 +49,14 @@ pub struct WebsocketClient {
     start: usize,
     end: usize,
     assembly: Assembly,
-    state: State,
+    state: ClientState,
     /// The client is in the middle of a fragmented message.
     is_in_message: bool,
     closed_with: Option<WebsocketFrame>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ClientState {
     Open,
     /// Nothing more can be sent: a Close was sent, or something was sent in part.
     SentLast,
@@ -83,7 +83,7 @@ impl WebsocketClient {
     /// As [`connect`](Self::connect).
     pub fn connect_with(url: &str, headers: &[(&str, &str)], limit: Duration) -> io::Result<Self> {
         let time = TimeLeft::new(limit);
-        let target = Target::parse(url)?;
+        let target = WebSocketUrl::parse(url)?;
         let key = handshake::random_key()?;
         let request = target.request(&key, headers)?;
         let stream = new_socket_connection_within((target.host, target.port), time.share(1)?)?;
@@ -104,7 +104,7 @@ impl WebsocketClient {
             start: 0,
             end: 0,
             assembly: Assembly::new(Sender::Server, DEFAULT_MAX_PAYLOAD),
-            state: State::Open,
+            state: ClientState::Open,
             is_in_message: false,
             closed_with: None,
         }
@@ -168,7 +168,7 @@ impl WebsocketClient {
     /// WebSocket is closed, or the connection has failed; nothing more can be sent, but messages that have arrived can
     /// still be received.
     pub fn send(&mut self, frame: &WebsocketFrame) -> io::Result<()> {
-        if self.state != State::Open {
+        if self.state != ClientState::Open {
             let text = "the WebSocket is closed for sending";
             return Err(io::Error::new(io::ErrorKind::NotConnected, text));
         }
@@ -188,7 +188,7 @@ impl WebsocketClient {
         frame.write(Some(mask), &mut bytes);
         let sent = self.stream.write_all(&bytes);
         if sent.is_err() || frame.opcode == Opcode::Close {
-            self.state = State::SentLast;
+            self.state = ClientState::SentLast;
         }
         if !frame.opcode.is_control() {
             self.is_in_message = !frame.fin;
@@ -205,9 +205,9 @@ impl WebsocketClient {
     pub fn receive(&mut self) -> io::Result<Option<WebsocketFrame>> {
         loop {
             match self.state {
-                State::Open | State::SentLast => {}
-                State::Closed => return Ok(None),
-                State::Failed => {
+                ClientState::Open | ClientState::SentLast => {}
+                ClientState::Closed => return Ok(None),
+                ClientState::Failed => {
                     let text = "the WebSocket has failed";
                     return Err(io::Error::new(io::ErrorKind::NotConnected, text));
                 }
@@ -247,7 +247,7 @@ impl WebsocketClient {
     /// # Errors
     /// As [`send`](Self::send), except that a closed WebSocket is not an error.
     pub fn close(&mut self, code: u16, reason: &str) -> io::Result<()> {
-        if self.state != State::Open {
+        if self.state != ClientState::Open {
             return Ok(());
         }
         let frame = WebsocketFrame::close(code, reason);
@@ -269,7 +269,7 @@ impl WebsocketClient {
     fn take(&mut self, message: Message) -> Option<WebsocketFrame> {
         let Message { kind, data } = message;
         match kind {
-            MessageKind::Ping if self.state == State::Open => {
+            MessageKind::Ping if self.state == ClientState::Open => {
                 // If sending fails, the next receive reports why: a Close, or the end.
                 let _ = self.send(&WebsocketFrame::pong(data));
             }
@@ -281,22 +281,22 @@ impl WebsocketClient {
     }
 
     fn answer_close(&mut self, close: WebsocketFrame) {
-        if self.state == State::Open {
+        if self.state == ClientState::Open {
             // A server that does not wait for the answer has closed the WebSocket nevertheless.
             let _ = self.send(&close);
         }
         let _ = self.stream.shutdown(Shutdown::Write);
         self.closed_with = Some(close);
-        self.state = State::Closed;
+        self.state = ClientState::Closed;
     }
 
     /// Sends a server the code of its violation, if it still reads.
     fn refuse(&mut self, error: FrameError) -> io::Error {
-        if self.state == State::Open {
+        if self.state == ClientState::Open {
             let _ = self.send(&WebsocketFrame::close(error.close_code(), ""));
         }
         let _ = self.stream.shutdown(Shutdown::Write);
-        self.state = State::Failed;
+        self.state = ClientState::Failed;
         io::Error::new(io::ErrorKind::InvalidData, error)
     }
 
@@ -306,7 +306,7 @@ impl WebsocketClient {
         loop {
             match self.stream.read(&mut self.received) {
                 Ok(0) => {
-                    self.state = State::Failed;
+                    self.state = ClientState::Failed;
                     let text = "the server closed the connection without a Close frame";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }

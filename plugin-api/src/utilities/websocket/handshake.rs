@@ -25,7 +25,7 @@ const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 
 /// The destination of a WebSocket (§3).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target<'u> {
+pub(super) struct WebSocketUrl<'u> {
     /// Without brackets.
     pub(super) host: &'u str,
     pub(super) port: u16,
@@ -34,7 +34,7 @@ pub(super) struct Target<'u> {
     path: String,
 }
 
-impl<'u> Target<'u> {
+impl<'u> WebSocketUrl<'u> {
     /// # Errors
     /// It is not the URL of a WebSocket without TLS.
     pub(super) fn parse(url: &'u str) -> io::Result<Self> {
@@ -130,7 +130,7 @@ pub(super) fn accept(key: &str) -> String {
 /// What is wrong with it.
 pub(super) fn check_response(head: &[u8], key: &str, headers: &[(&str, &str)]) -> io::Result<()> {
     let text = String::from_utf8_lossy(head);
-    let head = ResponseHead::parse(&text)?;
+    let head = HandshakeResponse::parse(&text)?;
     if head.status != "101" {
         let status = [head.status, head.reason].join(" ");
         let text = format!("the server answered {} instead of 101", status.trim_end());
@@ -167,13 +167,13 @@ pub(super) fn check_response(head: &[u8], key: &str, headers: &[(&str, &str)]) -
     }
 }
 
-struct ResponseHead<'h> {
+struct HandshakeResponse<'h> {
     status: &'h str,
     reason: &'h str,
     fields: Vec<(&'h str, &'h str)>,
 }
 
-impl<'h> ResponseHead<'h> {
+impl<'h> HandshakeResponse<'h> {
     fn parse(head: &'h str) -> io::Result<Self> {
         let broken = || refused("the response is not an HTTP/1.1 response");
         let mut lines = head.trim_end_matches("\r\n").split("\r\n");
@@ -261,13 +261,13 @@ mod tests {
             ("ws://[::1]/", "::1", 80, "[::1]", "/"),
         ] {
             let path = path.to_owned();
-            let expected = Target {
+            let expected = WebSocketUrl {
                 host,
                 port,
                 authority,
                 path,
             };
-            assert_eq!(Target::parse(url).unwrap(), expected);
+            assert_eq!(WebSocketUrl::parse(url).unwrap(), expected);
         }
     }
 
@@ -294,11 +294,13 @@ mod tests {
             "ws://a/\r\nX: y",
             "ws://ä/",
         ] {
-            let error = Target::parse(url).unwrap_err();
+            let error = WebSocketUrl::parse(url).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{url}");
             assert!(error.to_string().starts_with("not a WebSocket URL: "));
         }
-        let error = Target::parse("wss://a.example/").unwrap_err().to_string();
+        let error = WebSocketUrl::parse("wss://a.example/")
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "wss requires TLS, which this client does not support"
@@ -307,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_request_is_that_of_the_rfc_with_own_headers() {
-        let target = Target::parse("ws://server.example:81/chat").unwrap();
+        let target = WebSocketUrl::parse("ws://server.example:81/chat").unwrap();
         let request = target
             .request(KEY, &[("Origin", "http://example.com")])
             .unwrap();
