@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type LoadResult<T> = Result<T, Box<dyn Error>>;
 
 /// What one read or write moves at most, in bytes.
 const CHUNK: usize = 128 * 1024;
@@ -81,13 +81,13 @@ struct Plan {
 
 /// How the clients get past the proxy.
 #[derive(Clone, Copy, PartialEq)]
-enum Route {
+enum ProxyPath {
     Forward,
     Tunnel,
     Relay,
 }
 
-fn main() -> Outcome<()> {
+fn main() -> LoadResult<()> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,14 +96,14 @@ fn main() -> Outcome<()> {
     tasks.block_on(&runtime, async {
         match cli.command {
             Command::Origin { port } => origin(port).await,
-            Command::Forward(plan) => clients(Route::Forward, plan).await,
-            Command::Tunnel(plan) => clients(Route::Tunnel, plan).await,
-            Command::Relay(plan) => clients(Route::Relay, plan).await,
+            Command::Forward(plan) => clients(ProxyPath::Forward, plan).await,
+            Command::Tunnel(plan) => clients(ProxyPath::Tunnel, plan).await,
+            Command::Relay(plan) => clients(ProxyPath::Relay, plan).await,
         }
     })
 }
 
-async fn origin(port: u16) -> Outcome<()> {
+async fn origin(port: u16) -> LoadResult<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
@@ -122,7 +122,7 @@ async fn origin(port: u16) -> Outcome<()> {
     }
 }
 
-async fn answer_all(stream: TcpStream) -> Outcome<()> {
+async fn answer_all(stream: TcpStream) -> LoadResult<()> {
     stream.set_nodelay(true)?;
     let mut wire = Wire::new(stream);
     while let Some(request) = wire.read_request().await? {
@@ -137,8 +137,8 @@ async fn answer_all(stream: TcpStream) -> Outcome<()> {
 }
 
 /// What all clients of a run share.
-struct Run {
-    route: Route,
+struct LoadRun {
+    route: ProxyPath,
     plan: Plan,
     started_at: Instant,
     unsent: Cell<u64>,
@@ -155,7 +155,7 @@ struct Score {
     first_error: Option<String>,
 }
 
-impl Run {
+impl LoadRun {
     /// Takes one request off what is still to be sent.
     fn take(&self) -> bool {
         let left = self.unsent.get();
@@ -172,14 +172,14 @@ impl Run {
     }
 }
 
-async fn clients(route: Route, plan: Plan) -> Outcome<()> {
+async fn clients(route: ProxyPath, plan: Plan) -> LoadResult<()> {
     let unsent = Cell::new(if plan.hold {
         plan.connections as u64
     } else {
         plan.requests
     });
     let opening = Semaphore::new(if plan.hold { 50 } else { plan.connections });
-    let run = Rc::new(Run {
+    let run = Rc::new(LoadRun {
         route,
         plan,
         started_at: Instant::now(),
@@ -205,7 +205,7 @@ async fn clients(route: Route, plan: Plan) -> Outcome<()> {
     Ok(())
 }
 
-impl Run {
+impl LoadRun {
     /// Sends requests until none is left; hands back the connection it has open then.
     async fn client(self: Rc<Self>) -> Option<Wire> {
         let _turn = self.opening.acquire().await;
@@ -229,7 +229,7 @@ impl Run {
     }
 
     /// One request and its whole answer, on a new connection if there is none.
-    async fn ask(&self, wire: Option<Wire>) -> Outcome<Wire> {
+    async fn ask(&self, wire: Option<Wire>) -> LoadResult<Wire> {
         let mut wire = match wire {
             Some(wire) => wire,
             None => self.connect().await?,
@@ -243,11 +243,11 @@ impl Run {
         Ok(wire)
     }
 
-    async fn connect(&self) -> Outcome<Wire> {
+    async fn connect(&self) -> LoadResult<Wire> {
         let stream = TcpStream::connect(self.plan.proxy).await?;
         stream.set_nodelay(true)?;
         let mut wire = Wire::new(stream);
-        if self.route == Route::Tunnel {
+        if self.route == ProxyPath::Tunnel {
             let origin = self.plan.origin;
             wire.write(
                 format!("CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n").into_bytes(),
@@ -266,7 +266,7 @@ impl Run {
             download,
             ..
         } = self.plan;
-        let scheme_and_host = if self.route == Route::Forward {
+        let scheme_and_host = if self.route == ProxyPath::Forward {
             format!("http://{origin}")
         } else {
             String::new()
@@ -290,7 +290,7 @@ impl Run {
     }
 }
 
-fn report(run: &Run, open: usize) -> io::Result<()> {
+fn report(run: &LoadRun, open: usize) -> io::Result<()> {
     let seconds = run.started_at.elapsed().as_secs_f64();
     let mut score = run.score.borrow_mut();
     score.latencies_us.sort_unstable();
@@ -314,7 +314,7 @@ fn report(run: &Run, open: usize) -> io::Result<()> {
 }
 
 /// A request as the origin needs it.
-struct Asked {
+struct ServedRequest {
     content_len: u64,
     answer_len: u64,
 }
@@ -334,14 +334,14 @@ impl Wire {
     }
 
     /// The next request; `None` when the peer has closed between two.
-    async fn read_request(&mut self) -> Outcome<Option<Asked>> {
+    async fn read_request(&mut self) -> LoadResult<Option<ServedRequest>> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; 64];
             let mut request = httparse::Request::new(&mut fields);
             if let httparse::Status::Complete(head_len) = request.parse(&self.read)? {
                 let target = request.path.unwrap_or("/");
                 let path = target.rsplit_once('/').map_or("", |(_, path)| path);
-                let asked = Asked {
+                let asked = ServedRequest {
                     content_len: content_length(request.headers)?.unwrap_or(0),
                     answer_len: path.parse().unwrap_or(0),
                 };
@@ -359,18 +359,18 @@ impl Wire {
     }
 
     /// The head of a 200 answer; gives the length of its content.
-    async fn read_response(&mut self) -> Outcome<u64> {
+    async fn read_response(&mut self) -> LoadResult<u64> {
         self.read_head()
             .await?
             .ok_or_else(|| "answer without Content-Length".into())
     }
 
     /// The answer to CONNECT: a head and nothing else.
-    async fn read_established(&mut self) -> Outcome<()> {
+    async fn read_established(&mut self) -> LoadResult<()> {
         self.read_head().await.map(drop)
     }
 
-    async fn read_head(&mut self) -> Outcome<Option<u64>> {
+    async fn read_head(&mut self) -> LoadResult<Option<u64>> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; 64];
             let mut response = httparse::Response::new(&mut fields);
@@ -390,7 +390,7 @@ impl Wire {
     }
 
     /// Reads and drops `len` bytes of content.
-    async fn skip(&mut self, len: u64) -> Outcome<()> {
+    async fn skip(&mut self, len: u64) -> LoadResult<()> {
         let ahead = self.read.len().min(usize::try_from(len)?);
         self.read.drain(..ahead);
         let mut left = len - ahead as u64;
@@ -434,7 +434,7 @@ impl Wire {
     }
 }
 
-fn content_length(fields: &[httparse::Header<'_>]) -> Outcome<Option<u64>> {
+fn content_length(fields: &[httparse::Header<'_>]) -> LoadResult<Option<u64>> {
     let found = fields
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("content-length"));

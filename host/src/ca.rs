@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use self::certificate::{Certificate, CertificateError};
 use self::command::{CaCommand, ExportArgs, InitArgs, SelfSignedArgs};
-use self::files::{Access, Existing, FileError, NewFile};
+use self::files::{Existing, FileError, FileMode, NewFile};
 
 /// Why the command failed; one line with a remedy.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +70,9 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
     files::make_dir(&args.dir)?;
     files::write_all(
         &[
-            NewFile::new(&key_file, made.key.as_bytes(), Access::Owner),
-            NewFile::new(&signing_key_file, signing_key.as_bytes(), Access::Owner),
-            NewFile::new(&cert_file, made.certificate.as_bytes(), Access::Everyone),
+            NewFile::new(&key_file, made.key.as_bytes(), FileMode::Owner),
+            NewFile::new(&signing_key_file, signing_key.as_bytes(), FileMode::Owner),
+            NewFile::new(&cert_file, made.certificate.as_bytes(), FileMode::Everyone),
         ],
         Existing::from_force(args.force),
     )?;
@@ -105,7 +105,7 @@ fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), CaError> {
     if args.output.as_os_str() == "-" {
         return printed(out.write_all(&content));
     }
-    let file = NewFile::new(&args.output, &content, Access::Everyone);
+    let file = NewFile::new(&args.output, &content, FileMode::Everyone);
     Ok(files::write_all(&[file], Existing::from_force(args.force))?)
 }
 
@@ -121,11 +121,11 @@ fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError
     let made = make::self_signed(&args.host, args.days)?;
     files::write_all(
         &[
-            NewFile::new(&args.key_file, made.key.as_bytes(), Access::Owner),
+            NewFile::new(&args.key_file, made.key.as_bytes(), FileMode::Owner),
             NewFile::new(
                 &args.cert_file,
                 made.certificate.as_bytes(),
-                Access::Everyone,
+                FileMode::Everyone,
             ),
         ],
         Existing::from_force(args.force),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Cause;
-use crate::held::Held;
+use crate::held::HeldBytes;
 use crate::http1::BodyDecoder;
 use crate::stream::Reader;
 use crate::turn::Steps;
@@ -15,7 +15,7 @@ pub(crate) struct Collected {
     pub(crate) content: Vec<u8>,
     pub(crate) decoder: BodyDecoder,
     /// Counts the content while it exists, whoever owns it.
-    held: Held,
+    held: HeldBytes,
 }
 
 impl Collected {
@@ -23,7 +23,7 @@ impl Collected {
         Self {
             content: Vec::new(),
             decoder,
-            held: Held::default(),
+            held: HeldBytes::default(),
         }
     }
 

@@ -22,12 +22,12 @@ pub(crate) type Accepted = (TcpStream, SocketAddr);
 /// Shared by the workers and the watchdog.
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
-    workers: Vec<Worker>,
+    workers: Vec<WorkerQueue>,
     waiting: Mutex<VecDeque<Accepted>>,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct WorkerQueue {
     /// Empty once the proxy accepts no more connections.
     listeners: Mutex<Vec<Listener>>,
     comes: Notify,
@@ -41,7 +41,7 @@ impl Handover {
     pub(crate) fn new(workers: &[Vec<Listener>]) -> io::Result<Self> {
         let worker = |listeners: &Vec<Listener>| {
             let again = listeners.iter().map(Listener::try_clone);
-            Ok(Worker {
+            Ok(WorkerQueue {
                 listeners: Mutex::new(again.collect::<io::Result<_>>()?),
                 comes: Notify::new(),
             })
@@ -67,7 +67,7 @@ impl Handover {
         }
     }
 
-    fn take_from(&self, worker: &Worker) {
+    fn take_from(&self, worker: &WorkerQueue) {
         for listener in lock(&worker.listeners).iter() {
             // An error, such as too few descriptors, may be gone at the next attempt.
             while self.waiting().len() < MAX_WAITING

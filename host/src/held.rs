@@ -17,7 +17,7 @@ pub(crate) fn set_limit(bytes: u64) {
 
 /// The bytes of a message, counted until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held(u64);
+pub(crate) struct HeldBytes(u64);
 
 /// The worker's limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(crate) struct Held(u64);
 )]
 pub(crate) struct Full;
 
-impl Held {
+impl HeldBytes {
     /// Sets the number of bytes.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         // Nothing is counted any more if the thread is ending.
         let _ = TOTAL.try_with(|total| total.set(total.get().saturating_sub(self.0)));
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_limit_applies_to_all_messages_of_a_worker() {
         set_limit(100);
-        let (mut one, mut other) = (Held::default(), Held::default());
+        let (mut one, mut other) = (HeldBytes::default(), HeldBytes::default());
         assert_eq!(one.set(60), Ok(()));
         assert_eq!(other.set(40), Ok(()));
         assert_eq!(other.set(41), Err(Full));

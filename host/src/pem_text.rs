@@ -51,7 +51,7 @@ pub enum PemFault {
 
 /// A certificate of a file.
 #[derive(Debug)]
-pub(crate) struct Section {
+pub(crate) struct PemCertificate {
     pub(crate) certificate: CertificateDer<'static>,
     /// Whether its trust settings, if any, permit server certificates.
     pub(crate) may_vouch_for_servers: bool,
@@ -61,11 +61,11 @@ pub(crate) struct Section {
 ///
 /// # Errors
 /// The file is not UTF-8 text, or a section is malformed.
-pub(crate) fn certificates(file: &[u8]) -> Result<Vec<Section>, PemFault> {
+pub(crate) fn certificates(file: &[u8]) -> Result<Vec<PemCertificate>, PemFault> {
     let text = plain(file)?;
     let mut sections = Vec::new();
     for der in CertificateDer::pem_slice_iter(&text) {
-        sections.push(Section::of(der?));
+        sections.push(PemCertificate::of(der?));
     }
     Ok(sections)
 }
@@ -115,7 +115,7 @@ fn push_line(text: &mut Vec<u8>, line: &[u8]) {
     text.extend_from_slice(line);
 }
 
-impl Section {
+impl PemCertificate {
     /// What follows a certificate are its trust settings.
     fn of(der: CertificateDer<'static>) -> Self {
         let settings = match Any::from_ber(&der) {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::buffers;
 use crate::error::{Cause, ContentError};
-use crate::held::Held;
-use crate::http1::{BodyDecoder, BodyEncoder, Step, Trailers};
+use crate::held::HeldBytes;
+use crate::http1::{BodyDecoder, BodyEncoder, DecodedPiece, Trailers};
 use crate::splice::{self, Filled, PIECES_PER_TURN};
 use crate::stream::{Reader, Writer};
 use crate::turn::Steps;
@@ -107,7 +107,7 @@ pub(crate) struct Keeping<'a> {
     /// Everything that was read of the body is in `out`.
     pub(crate) is_intact: bool,
     /// Counts `out` towards the limit of the worker.
-    pub(crate) held: Held,
+    pub(crate) held: HeldBytes,
 }
 
 impl BodyRelay<'_> {
@@ -266,7 +266,7 @@ impl BodyRelay<'_> {
     /// `true` at the end of the body.
     async fn pass_gathered(
         &mut self,
-        first: Step,
+        first: DecodedPiece,
         from: &mut Reader<'_>,
         to: &mut Writer<'_>,
     ) -> Result<bool, RelayError> {

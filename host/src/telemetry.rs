@@ -25,7 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::config::{LogConfig, LogLevel};
 use line::LineFormat;
 use repeats::Repeats;
-use writer::Writer;
+use writer::LogWriter;
 
 pub use access::{AccessLog, AccessRecord};
 pub(crate) use repeats::limit_repeats_of_this_thread;
@@ -53,7 +53,7 @@ pub enum TelemetryError {
 /// The running log. Dropping it writes what is still queued; later lines are lost.
 #[derive(Debug)]
 pub struct Telemetry {
-    writer: Writer,
+    writer: LogWriter,
 }
 
 impl Telemetry {
@@ -69,7 +69,7 @@ impl Telemetry {
 /// The log file cannot be written, or the process already has a subscriber.
 pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let repeats = Repeats::default();
-    let writer = Writer::start(destination(config)?, config.level, repeats.clone())
+    let writer = LogWriter::start(destination(config)?, config.level, repeats.clone())
         .map_err(TelemetryError::Thread)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)

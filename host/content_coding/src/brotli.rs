@@ -9,7 +9,7 @@ use ::brotli::enc::encode::{
 };
 use ::brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 
-use crate::decoder::{DecodeError, Step};
+use crate::decoder::{DecodeError, EngineProgress};
 use crate::encoder::{EncodeError, Push};
 
 /// About 65 MB/s of source code on one core, to 26.7 %. Quality 4 takes 1.5 times as long and 2.5 times the memory, for
@@ -43,14 +43,18 @@ impl BrotliDecoder {
         self.is_over
     }
 
-    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<EngineProgress, DecodeError> {
         if self.is_over {
-            return Ok(Step {
+            return Ok(EngineProgress {
                 consumed: input.len(),
                 produced: 0,
             });
         }
-        let mut step = Step::default();
+        let mut step = EngineProgress::default();
         let result = BrotliDecompressStream(
             &mut input.len(),
             &mut step.consumed,

@@ -62,7 +62,7 @@ pub struct Decoder {
 
 /// The result of a call to an engine.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Step {
+pub(crate) struct EngineProgress {
     pub(crate) consumed: usize,
     pub(crate) produced: usize,
 }
@@ -160,7 +160,7 @@ impl Decoder {
 
 impl Engine {
     /// Decodes as much of `input` as fits into `out`. Without input, returns held-back bytes.
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<EngineProgress, DecodeError> {
         match self {
             Self::Deflate(inflater) => inflater.step(input, out),
             Self::Brotli(decoder) => decoder.step(input, out),
@@ -194,7 +194,7 @@ impl Ratio {
         }
     }
 
-    fn count(&mut self, step: Step) -> Result<(), DecodeError> {
+    fn count(&mut self, step: EngineProgress) -> Result<(), DecodeError> {
         self.coded += step.consumed as u64;
         self.decoded += step.produced as u64;
         let allowed = self.coded.saturating_mul(self.max);

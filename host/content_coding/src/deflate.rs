@@ -6,7 +6,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use crate::decoder::{DecodeError, Step};
+use crate::decoder::{DecodeError, EngineProgress};
 use crate::encoder::{EncodeError, Push};
 
 /// Window in both directions, as a power of two: 32 KiB, that of the format.
@@ -31,13 +31,13 @@ pub(crate) enum Wrapping {
 /// Decodes `gzip` or `deflate`.
 pub(crate) struct Inflater {
     wrapping: Wrapping,
-    place: Place,
+    place: StreamPosition,
     /// A gzip member has ended; the next bytes need not be another one.
     had_member: bool,
 }
 
 /// The position of the next byte in the content.
-enum Place {
+enum StreamPosition {
     /// Before a member or the zlib stream.
     Start,
     /// After its first byte; two are needed to recognise it.
@@ -53,80 +53,86 @@ impl Inflater {
     pub(crate) fn new(wrapping: Wrapping) -> Self {
         Self {
             wrapping,
-            place: Place::Start,
+            place: StreamPosition::Start,
             had_member: false,
         }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        matches!(self.place, Place::Start | Place::Over)
+        matches!(self.place, StreamPosition::Start | StreamPosition::Over)
     }
 
-    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<EngineProgress, DecodeError> {
         match (&self.place, input) {
-            (Place::Inside(_), _) => self.inflate(input, out),
-            (_, []) => Ok(Step::default()),
-            (Place::Start, &[first, ..]) => self.after_first(first),
-            (&Place::SecondByte { first }, &[second, ..]) => self.begin([first, second], out),
-            (Place::Over, _) => Ok(Step {
+            (StreamPosition::Inside(_), _) => self.inflate(input, out),
+            (_, []) => Ok(EngineProgress::default()),
+            (StreamPosition::Start, &[first, ..]) => self.after_first(first),
+            (&StreamPosition::SecondByte { first }, &[second, ..]) => {
+                self.begin([first, second], out)
+            }
+            (StreamPosition::Over, _) => Ok(EngineProgress {
                 consumed: input.len(),
                 produced: 0,
             }),
         }
     }
 
-    fn after_first(&mut self, first: u8) -> Result<Step, DecodeError> {
+    fn after_first(&mut self, first: u8) -> Result<EngineProgress, DecodeError> {
         self.place = match self.wrapping {
             Wrapping::Gzip if first != GZIP_MAGIC[0] => self.after_other_than_member()?,
-            _ => Place::SecondByte { first },
+            _ => StreamPosition::SecondByte { first },
         };
-        Ok(Step {
+        Ok(EngineProgress {
             consumed: 1,
             produced: 0,
         })
     }
 
-    fn begin(&mut self, begin: [u8; 2], out: &mut [u8]) -> Result<Step, DecodeError> {
+    fn begin(&mut self, begin: [u8; 2], out: &mut [u8]) -> Result<EngineProgress, DecodeError> {
         self.place = match self.wrapping {
             Wrapping::Gzip if begin != GZIP_MAGIC => self.after_other_than_member()?,
-            Wrapping::Gzip => Place::Inside(Decompress::new_gzip(WINDOW_BITS)),
-            Wrapping::Zlib => Place::Inside(Decompress::new_with_window_bits(
+            Wrapping::Gzip => StreamPosition::Inside(Decompress::new_gzip(WINDOW_BITS)),
+            Wrapping::Zlib => StreamPosition::Inside(Decompress::new_with_window_bits(
                 is_zlib(begin),
                 WINDOW_BITS,
             )),
         };
         // The first byte has already been counted.
         let step = self.inflate(&begin, out)?;
-        Ok(Step {
+        Ok(EngineProgress {
             consumed: 1,
             ..step
         })
     }
 
-    fn after_other_than_member(&self) -> Result<Place, DecodeError> {
+    fn after_other_than_member(&self) -> Result<StreamPosition, DecodeError> {
         match self.had_member {
-            true => Ok(Place::Over),
+            true => Ok(StreamPosition::Over),
             false => Err(DecodeError::Malformed),
         }
     }
 
-    fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
-        let Place::Inside(inflate) = &mut self.place else {
-            return Ok(Step::default());
+    fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Result<EngineProgress, DecodeError> {
+        let StreamPosition::Inside(inflate) = &mut self.place else {
+            return Ok(EngineProgress::default());
         };
         let before = (inflate.total_in(), inflate.total_out());
         let status = inflate
             .decompress(input, out, FlushDecompress::None)
             .map_err(|_| DecodeError::Malformed)?;
-        let step = Step {
+        let step = EngineProgress {
             consumed: (inflate.total_in() - before.0) as usize,
             produced: (inflate.total_out() - before.1) as usize,
         };
         if status == Status::StreamEnd {
             self.had_member = true;
             self.place = match self.wrapping {
-                Wrapping::Gzip => Place::Start,
-                Wrapping::Zlib => Place::Over,
+                Wrapping::Gzip => StreamPosition::Start,
+                Wrapping::Zlib => StreamPosition::Over,
             };
         }
         Ok(step)

@@ -9,7 +9,7 @@
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
-use crate::decoder::{DecodeError, Step};
+use crate::decoder::{DecodeError, EngineProgress};
 use crate::encoder::{EncodeError, Push};
 
 /// The library's default: about 160 MB/s of source code on one core, to 26 %. Level 1 is twice as fast, to 30 %.
@@ -49,14 +49,18 @@ impl ZstdDecoder {
         self.is_complete
     }
 
-    pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, DecodeError> {
+    pub(crate) fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<EngineProgress, DecodeError> {
         let mut input = InBuffer::around(input);
         let mut out = OutBuffer::around(out);
         let still_wanted = self
             .context
             .decompress_stream(&mut out, &mut input)
             .map_err(|_| DecodeError::Malformed)?;
-        let step = Step {
+        let step = EngineProgress {
             consumed: input.pos(),
             produced: out.pos(),
         };

@@ -43,7 +43,7 @@ pub enum BodyError {
 
 /// The result of [`BodyDecoder::decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct DecodedPiece {
     /// The number of bytes consumed, content included. 0 without `end`: more input is needed.
     pub consumed: usize,
     /// The position of the content in the input; may be empty.
@@ -55,11 +55,11 @@ pub struct Step {
 /// Decodes a message body.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    reading: Reading,
+    reading: BodyState,
 }
 
 #[derive(Debug)]
-enum Reading {
+enum BodyState {
     Length { left: u64 },
     Chunked(ChunkedDecoder),
     UntilClose,
@@ -70,7 +70,7 @@ impl BodyDecoder {
     /// Like [`new`](Self::new), for the body of a response: its trailer fields are repaired as far as RFC 9112 allows.
     pub fn of_response(framing: BodyFraming) -> Self {
         let reading = match framing {
-            BodyFraming::Chunked => Reading::Chunked(ChunkedDecoder::of_response()),
+            BodyFraming::Chunked => BodyState::Chunked(ChunkedDecoder::of_response()),
             framing => return Self::new(framing),
         };
         Self { reading }
@@ -79,10 +79,10 @@ impl BodyDecoder {
     /// A decoder for a body with this framing.
     pub fn new(framing: BodyFraming) -> Self {
         let reading = match framing {
-            BodyFraming::Empty | BodyFraming::Length(0) => Reading::Complete,
-            BodyFraming::Length(left) => Reading::Length { left },
-            BodyFraming::Chunked => Reading::Chunked(ChunkedDecoder::new()),
-            BodyFraming::UntilClose => Reading::UntilClose,
+            BodyFraming::Empty | BodyFraming::Length(0) => BodyState::Complete,
+            BodyFraming::Length(left) => BodyState::Length { left },
+            BodyFraming::Chunked => BodyState::Chunked(ChunkedDecoder::new()),
+            BodyFraming::UntilClose => BodyState::UntilClose,
         };
         Self { reading }
     }
@@ -90,7 +90,7 @@ impl BodyDecoder {
     /// Sets the maximum length of the trailer section; the default is 64 KiB.
     #[must_use]
     pub fn with_trailer_limit(mut self, len: usize) -> Self {
-        if let Reading::Chunked(decoder) = &mut self.reading {
+        if let BodyState::Chunked(decoder) = &mut self.reading {
             decoder.limit_trailers(len);
         }
         self
@@ -100,21 +100,21 @@ impl BodyDecoder {
     ///
     /// # Errors
     /// The sender violated the chunked coding. Content before the fault has been returned; every later call fails.
-    pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    pub fn decode(&mut self, input: &[u8]) -> Result<DecodedPiece, BodyError> {
         let len = match &mut self.reading {
-            Reading::Chunked(decoder) => return decoder.decode(input),
-            Reading::Complete => 0,
-            Reading::UntilClose => input.len(),
-            Reading::Length { left } => {
+            BodyState::Chunked(decoder) => return decoder.decode(input),
+            BodyState::Complete => 0,
+            BodyState::UntilClose => input.len(),
+            BodyState::Length { left } => {
                 let len = within(*left, input.len());
                 *left -= len as u64;
                 len
             }
         };
-        if matches!(self.reading, Reading::Length { left: 0 }) {
-            self.reading = Reading::Complete;
+        if matches!(self.reading, BodyState::Length { left: 0 }) {
+            self.reading = BodyState::Complete;
         }
-        Ok(Step {
+        Ok(DecodedPiece {
             consumed: len,
             content: 0..len,
             end: self.is_complete(),
@@ -124,18 +124,18 @@ impl BodyDecoder {
     /// Whether the body has ended.
     pub fn is_complete(&self) -> bool {
         match &self.reading {
-            Reading::Complete => true,
-            Reading::Chunked(decoder) => decoder.is_complete(),
-            Reading::Length { .. } | Reading::UntilClose => false,
+            BodyState::Complete => true,
+            BodyState::Chunked(decoder) => decoder.is_complete(),
+            BodyState::Length { .. } | BodyState::UntilClose => false,
         }
     }
 
     /// Whether the next byte is content, not framing.
     pub fn is_in_content(&self) -> bool {
         match &self.reading {
-            Reading::Length { .. } | Reading::UntilClose => true,
-            Reading::Chunked(decoder) => decoder.is_in_content(),
-            Reading::Complete => false,
+            BodyState::Length { .. } | BodyState::UntilClose => true,
+            BodyState::Chunked(decoder) => decoder.is_in_content(),
+            BodyState::Complete => false,
         }
     }
 
@@ -144,8 +144,8 @@ impl BodyDecoder {
     /// # Errors
     /// `Truncated`, unless the body is complete or ends this way.
     pub fn end_of_input(&mut self) -> Result<(), BodyError> {
-        if matches!(self.reading, Reading::UntilClose) {
-            self.reading = Reading::Complete;
+        if matches!(self.reading, BodyState::UntilClose) {
+            self.reading = BodyState::Complete;
         }
         match self.is_complete() {
             true => Ok(()),
@@ -156,7 +156,7 @@ impl BodyDecoder {
     /// The trailer fields that may be forwarded, once the body is complete; `None` if there are none.
     pub fn trailers(&self) -> Option<&Trailers> {
         match &self.reading {
-            Reading::Chunked(decoder) => decoder.trailers(),
+            BodyState::Chunked(decoder) => decoder.trailers(),
             _ => None,
         }
     }
@@ -164,7 +164,7 @@ impl BodyDecoder {
     /// Like [`trailers`](Self::trailers), for editing.
     pub fn trailers_mut(&mut self) -> Option<&mut Trailers> {
         match &mut self.reading {
-            Reading::Chunked(decoder) => decoder.trailers_mut(),
+            BodyState::Chunked(decoder) => decoder.trailers_mut(),
             _ => None,
         }
     }
@@ -172,20 +172,20 @@ impl BodyDecoder {
     /// The number of bytes still expected, if known from the head; 0 once a body without chunks is complete.
     pub fn remaining_length(&self) -> Option<u64> {
         match self.reading {
-            Reading::Length { left } => Some(left),
-            Reading::Complete => Some(0),
-            Reading::Chunked(_) | Reading::UntilClose => None,
+            BodyState::Length { left } => Some(left),
+            BodyState::Complete => Some(0),
+            BodyState::Chunked(_) | BodyState::UntilClose => None,
         }
     }
 
     /// Counts `len` bytes of content as read that bypassed the decoder, as with splice(2). At most
     /// [`remaining_length`](Self::remaining_length); otherwise has no effect.
     pub fn skip(&mut self, len: u64) {
-        if let Reading::Length { left } = &mut self.reading {
+        if let BodyState::Length { left } = &mut self.reading {
             debug_assert!(len <= *left);
             *left = left.saturating_sub(len);
             if *left == 0 {
-                self.reading = Reading::Complete;
+                self.reading = BodyState::Complete;
             }
         }
     }
@@ -234,8 +234,8 @@ impl BodyEncoder {
 mod tests {
     use super::*;
 
-    fn step(consumed: usize, content: Range<usize>, end: bool) -> Result<Step, BodyError> {
-        Ok(Step {
+    fn step(consumed: usize, content: Range<usize>, end: bool) -> Result<DecodedPiece, BodyError> {
+        Ok(DecodedPiece {
             consumed,
             content,
             end,

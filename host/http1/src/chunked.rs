@@ -7,7 +7,7 @@
 
 use httparse::Status;
 
-use crate::body::{BodyError, Step};
+use crate::body::{BodyError, DecodedPiece};
 use crate::encode::write_line;
 use crate::fields::{FieldId, FieldLine, Fields, FieldsMut};
 use crate::parse::span_in;
@@ -100,7 +100,7 @@ fn may_travel(name: &str) -> bool {
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size { size: u64, digits: u8 },
     Padding { size: u64, len: usize },
     Extension { size: u64, len: usize },
@@ -115,14 +115,14 @@ enum State {
     Failed(BodyError),
 }
 
-impl State {
+impl ChunkState {
     const START: Self = Self::Size { size: 0, digits: 0 };
 }
 
 /// Decodes a chunked body.
 #[derive(Debug)]
 pub(crate) struct ChunkedDecoder {
-    state: State,
+    state: ChunkState,
     extensions_len: u32,
     trailer_limit: u32,
     section: Vec<u8>,
@@ -133,7 +133,7 @@ pub(crate) struct ChunkedDecoder {
 impl ChunkedDecoder {
     pub(crate) fn new() -> Self {
         Self {
-            state: State::START,
+            state: ChunkState::START,
             extensions_len: 0,
             trailer_limit: TRAILER_LEN_BOUND,
             section: Vec::new(),
@@ -156,11 +156,11 @@ impl ChunkedDecoder {
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.state == State::End
+        self.state == ChunkState::End
     }
 
     pub(crate) fn is_in_content(&self) -> bool {
-        matches!(self.state, State::Data { .. })
+        matches!(self.state, ChunkState::Data { .. })
     }
 
     pub(crate) fn trailers(&self) -> Option<&Trailers> {
@@ -173,26 +173,26 @@ impl ChunkedDecoder {
 
     /// Skips framing, then returns at most one slice of content and skips the framing after it. Content before a fault
     /// is returned first, so the result does not depend on how the input was split; every later call fails.
-    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyError> {
+    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<DecodedPiece, BodyError> {
         let mut content = 0..0;
         let mut at = 0;
         while at < input.len() {
             match self.state {
-                State::End => break,
-                State::Data { .. } | State::Failed(_) if !content.is_empty() => break,
-                State::Failed(error) => return Err(error),
-                State::Data { left } => {
+                ChunkState::End => break,
+                ChunkState::Data { .. } | ChunkState::Failed(_) if !content.is_empty() => break,
+                ChunkState::Failed(error) => return Err(error),
+                ChunkState::Data { left } => {
                     content = at..at + within(left, input.len() - at);
                     self.state = after_data(left - content.len() as u64);
                     at = content.end;
                 }
                 _ => match self.after(input[at]) {
                     Ok(state) => (self.state, at) = (state, at + 1),
-                    Err(error) => self.state = State::Failed(error),
+                    Err(error) => self.state = ChunkState::Failed(error),
                 },
             }
         }
-        Ok(Step {
+        Ok(DecodedPiece {
             consumed: at,
             content,
             end: self.is_complete(),
@@ -200,48 +200,55 @@ impl ChunkedDecoder {
     }
 
     /// The state after a byte of framing.
-    fn after(&mut self, byte: u8) -> Result<State, BodyError> {
+    fn after(&mut self, byte: u8) -> Result<ChunkState, BodyError> {
         match self.state {
-            State::Size { size, digits } => after_size(size, digits, byte),
-            State::Padding { size, len } => self.after_padding(size, len, byte),
-            State::Extension { size, len } => self.after_extension(size, len, byte),
-            State::SizeLineFeed { size } => {
+            ChunkState::Size { size, digits } => after_size(size, digits, byte),
+            ChunkState::Padding { size, len } => self.after_padding(size, len, byte),
+            ChunkState::Extension { size, len } => self.after_extension(size, len, byte),
+            ChunkState::SizeLineFeed { size } => {
                 expect(byte, b'\n', BodyError::ChunkSizeInvalid)?;
                 Ok(after_size_line(size))
             }
-            State::DataReturn => {
+            ChunkState::DataReturn => {
                 expect(byte, b'\r', BodyError::ChunkEndInvalid)?;
-                Ok(State::DataLineFeed)
+                Ok(ChunkState::DataLineFeed)
             }
-            State::DataLineFeed => {
+            ChunkState::DataLineFeed => {
                 expect(byte, b'\n', BodyError::ChunkEndInvalid)?;
-                Ok(State::START)
+                Ok(ChunkState::START)
             }
-            State::TrailerLineStart if byte == b'\r' => Ok(State::LastLineFeed),
-            State::TrailerLineStart | State::TrailerLine => self.after_trailer_byte(byte),
-            State::LastLineFeed => {
+            ChunkState::TrailerLineStart if byte == b'\r' => Ok(ChunkState::LastLineFeed),
+            ChunkState::TrailerLineStart | ChunkState::TrailerLine => self.after_trailer_byte(byte),
+            ChunkState::LastLineFeed => {
                 expect(byte, b'\n', BodyError::TrailerInvalid)?;
                 self.finish()
             }
-            state @ (State::Data { .. } | State::End | State::Failed(_)) => Ok(state),
+            state @ (ChunkState::Data { .. } | ChunkState::End | ChunkState::Failed(_)) => {
+                Ok(state)
+            }
         }
     }
 
-    fn after_padding(&mut self, size: u64, len: usize, byte: u8) -> Result<State, BodyError> {
+    fn after_padding(&mut self, size: u64, len: usize, byte: u8) -> Result<ChunkState, BodyError> {
         match byte {
-            b'\r' => Ok(State::SizeLineFeed { size }),
+            b'\r' => Ok(ChunkState::SizeLineFeed { size }),
             // Old servers pad every size. Only the line limits the padding, because a long body has many of them.
-            b' ' | b'\t' if len < EXTENSION_BOUND => Ok(State::Padding { size, len: len + 1 }),
+            b' ' | b'\t' if len < EXTENSION_BOUND => Ok(ChunkState::Padding { size, len: len + 1 }),
             b' ' | b'\t' => Err(BodyError::ChunkExtensionTooLong),
-            b';' => Ok(State::Extension { size, len }),
+            b';' => Ok(ChunkState::Extension { size, len }),
             _ => Err(BodyError::ChunkSizeInvalid),
         }
     }
 
-    fn after_extension(&mut self, size: u64, len: usize, byte: u8) -> Result<State, BodyError> {
+    fn after_extension(
+        &mut self,
+        size: u64,
+        len: usize,
+        byte: u8,
+    ) -> Result<ChunkState, BodyError> {
         match byte {
-            b'\r' => Ok(State::SizeLineFeed { size }),
-            b'\t' | b' '..=b'~' | 0x80.. => Ok(State::Extension {
+            b'\r' => Ok(ChunkState::SizeLineFeed { size }),
+            b'\t' | b' '..=b'~' | 0x80.. => Ok(ChunkState::Extension {
                 size,
                 len: self.count_extension(len)?,
             }),
@@ -257,7 +264,7 @@ impl ChunkedDecoder {
         Ok(len + 1)
     }
 
-    fn after_trailer_byte(&mut self, byte: u8) -> Result<State, BodyError> {
+    fn after_trailer_byte(&mut self, byte: u8) -> Result<ChunkState, BodyError> {
         if self.section.len() >= self.trailer_limit as usize {
             return Err(BodyError::TrailerTooLong);
         }
@@ -266,45 +273,45 @@ impl ChunkedDecoder {
         }
         self.section.push(byte);
         Ok(match byte {
-            b'\n' => State::TrailerLineStart,
-            _ => State::TrailerLine,
+            b'\n' => ChunkState::TrailerLineStart,
+            _ => ChunkState::TrailerLine,
         })
     }
 
-    fn finish(&mut self) -> Result<State, BodyError> {
+    fn finish(&mut self) -> Result<ChunkState, BodyError> {
         if !self.section.is_empty() {
             let mut section = std::mem::take(&mut self.section);
             section.extend_from_slice(b"\r\n");
             self.trailers = Trailers::parse(section, self.is_response)?;
         }
-        Ok(State::End)
+        Ok(ChunkState::End)
     }
 }
 
-fn after_size(size: u64, digits: u8, byte: u8) -> Result<State, BodyError> {
+fn after_size(size: u64, digits: u8, byte: u8) -> Result<ChunkState, BodyError> {
     let digit = match byte {
         b'0'..=b'9' => byte - b'0',
         b'a'..=b'f' => byte - b'a' + 10,
         b'A'..=b'F' => byte - b'A' + 10,
         _ if digits == 0 => return Err(BodyError::ChunkSizeInvalid),
-        b'\r' => return Ok(State::SizeLineFeed { size }),
-        b' ' | b'\t' => return Ok(State::Padding { size, len: 1 }),
-        b';' => return Ok(State::Extension { size, len: 0 }),
+        b'\r' => return Ok(ChunkState::SizeLineFeed { size }),
+        b' ' | b'\t' => return Ok(ChunkState::Padding { size, len: 1 }),
+        b';' => return Ok(ChunkState::Extension { size, len: 0 }),
         _ => return Err(BodyError::ChunkSizeInvalid),
     };
     if digits == SIZE_DIGITS_BOUND || size > (i64::MAX as u64) >> 4 {
         return Err(BodyError::ChunkSizeTooLarge);
     }
-    Ok(State::Size {
+    Ok(ChunkState::Size {
         size: size << 4 | u64::from(digit),
         digits: digits + 1,
     })
 }
 
-fn after_size_line(size: u64) -> State {
+fn after_size_line(size: u64) -> ChunkState {
     match size {
-        0 => State::TrailerLineStart,
-        left => State::Data { left },
+        0 => ChunkState::TrailerLineStart,
+        left => ChunkState::Data { left },
     }
 }
 
@@ -313,10 +320,10 @@ pub(crate) fn within(left: u64, available: usize) -> usize {
     usize::try_from(left).map_or(available, |left| left.min(available))
 }
 
-fn after_data(left: u64) -> State {
+fn after_data(left: u64) -> ChunkState {
     match left {
-        0 => State::DataReturn,
-        left => State::Data { left },
+        0 => ChunkState::DataReturn,
+        left => ChunkState::Data { left },
     }
 }
 
@@ -487,7 +494,7 @@ mod tests {
         let step = decoder.decode(b"7fffffffffffffff\r\nabc").unwrap();
         assert_eq!((step.consumed, step.content), (21, 18..21));
         let left = i64::MAX as u64 - 3;
-        assert_eq!(decoder.state, State::Data { left });
+        assert_eq!(decoder.state, ChunkState::Data { left });
     }
 
     #[test]

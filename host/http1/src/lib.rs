@@ -31,7 +31,7 @@ mod trace;
 mod upgrade;
 mod via;
 
-pub use body::{BodyDecoder, BodyEncoder, BodyError, Step};
+pub use body::{BodyDecoder, BodyEncoder, BodyError, DecodedPiece};
 pub use chunked::Trailers;
 pub use connection::{
     ConnectionChallenge, connection_challenge, is_connection_bound, is_persistent,

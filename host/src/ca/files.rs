@@ -16,11 +16,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 pub(super) struct NewFile<'a> {
     path: &'a Path,
     content: &'a [u8],
-    access: Access,
+    access: FileMode,
 }
 
 impl<'a> NewFile<'a> {
-    pub(super) fn new(path: &'a Path, content: &'a [u8], access: Access) -> Self {
+    pub(super) fn new(path: &'a Path, content: &'a [u8], access: FileMode) -> Self {
         NewFile {
             path,
             content,
@@ -39,7 +39,7 @@ impl<'a> NewFile<'a> {
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum FileMode {
     /// Its owner only: mode 0600.
     Owner,
     /// Everyone: mode 0644, restricted by the umask.
@@ -137,13 +137,13 @@ impl Drop for WrittenFiles {
 }
 
 /// Creates a new file. The mode is set at creation: setting it later would let others open the file in between.
-fn create(path: &Path, access: Access) -> io::Result<File> {
+fn create(path: &Path, access: FileMode) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     options.mode(match access {
-        Access::Owner => 0o600,
-        Access::Everyone => 0o644,
+        FileMode::Owner => 0o600,
+        FileMode::Everyone => 0o644,
     });
     #[cfg(not(unix))]
     let _ = access;
@@ -200,7 +200,7 @@ mod tests {
         let scratch = Scratch::new("exists");
         let (a, b) = (scratch.0.join("a"), scratch.0.join("b"));
         fs::write(&b, "old").unwrap();
-        let files = [&a, &b].map(|path| NewFile::new(path, b"new", Access::Owner));
+        let files = [&a, &b].map(|path| NewFile::new(path, b"new", FileMode::Owner));
         let error = write_all(&files, Existing::Refuse).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -215,12 +215,12 @@ mod tests {
         let scratch = Scratch::new("half");
         let (a, b) = (scratch.0.join("a"), scratch.0.join("missing/b"));
         for existing in [Existing::Refuse, Existing::Replace] {
-            let files = [&a, &b].map(|path| NewFile::new(path, b"new", Access::Owner));
+            let files = [&a, &b].map(|path| NewFile::new(path, b"new", FileMode::Owner));
             let error = write_all(&files, existing).unwrap_err();
             assert!(matches!(error, FileError::Unwritable(path, _) if path == b));
             assert!(scratch.names().is_empty());
         }
-        let twice = [&a, &a].map(|path| NewFile::new(path, b"new", Access::Owner));
+        let twice = [&a, &a].map(|path| NewFile::new(path, b"new", FileMode::Owner));
         assert!(write_all(&twice, Existing::Refuse).is_err());
         assert!(scratch.names().is_empty());
     }
@@ -231,7 +231,7 @@ mod tests {
         let key = scratch.0.join("key");
         fs::write(&key, "old and longer").unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
-        let file = NewFile::new(&key, b"new", Access::Owner);
+        let file = NewFile::new(&key, b"new", FileMode::Owner);
         write_all(&[file], Existing::Replace).unwrap();
         assert_eq!(
             (mode(&key), fs::read(&key).unwrap()),
@@ -246,7 +246,7 @@ mod tests {
         let (target, link) = (scratch.0.join("target"), scratch.0.join("link"));
         symlink(&target, &link).unwrap();
         let write = |existing| {
-            let file = NewFile::new(&link, b"secret", Access::Owner);
+            let file = NewFile::new(&link, b"secret", FileMode::Owner);
             write_all(&[file], existing)
         };
         assert!(matches!(write(Existing::Refuse), Err(FileError::Exists(_))));

@@ -6,7 +6,7 @@ use super::upload::KeptContent;
 use crate::buffers;
 use crate::collect::Collected;
 use crate::error::{ContentRefused, ExchangeError, Peer, Step};
-use crate::held::Held;
+use crate::held::HeldBytes;
 use crate::http1::{self, BodyFraming, FieldId, Version};
 use crate::plugins::{
     BodyFacts, BodyPlan, ContentHooks, ExchangePlugins, Hook, Subject, WholeOutcome,
@@ -179,7 +179,7 @@ impl Exchange {
             head_len: head.len(),
             text: head,
             content_len: 0,
-            held: Held::default(),
+            held: HeldBytes::default(),
             is_over: false,
             decoder,
             begun,

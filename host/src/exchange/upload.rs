@@ -1,7 +1,7 @@
 //! The content of a request, as far as it is not simply relayed.
 
 use crate::collect::Collected;
-use crate::held::Held;
+use crate::held::HeldBytes;
 use crate::http1::BodyDecoder;
 use crate::plugins::{BodyPlan, ContentHooks};
 
@@ -26,7 +26,7 @@ pub(super) struct KeptContent {
     pub(super) text: Vec<u8>,
     pub(super) head_len: usize,
     pub(super) content_len: usize,
-    pub(super) held: Held,
+    pub(super) held: HeldBytes,
     /// The body is all there.
     pub(super) is_over: bool,
     pub(super) decoder: BodyDecoder,

@@ -43,10 +43,10 @@ impl RefusedProtocols {
 pub(crate) struct Guard {
     refused: RefusedProtocols,
     hooks: Option<TunnelHooks>,
-    state: RefCell<State>,
+    state: RefCell<GuardState>,
 }
 
-enum State {
+enum GuardState {
     /// The client's bytes so far do not decide it.
     Held(Vec<u8>),
     /// It is neither TLS nor HTTP.
@@ -59,24 +59,27 @@ impl Guard {
         Self {
             refused,
             hooks,
-            state: RefCell::new(State::Held(Vec::new())),
+            state: RefCell::new(GuardState::Held(Vec::new())),
         }
     }
 
     /// Whether the client sent TLS or HTTP.
     pub(crate) fn has_refused(&self) -> bool {
-        matches!(*self.state.borrow(), State::Refused)
+        matches!(*self.state.borrow(), GuardState::Refused)
     }
 
     /// The bytes to relay, given the client's first ones; `Err` closes the tunnel.
     fn decide(&self, held: Vec<u8>, opening: Opening) -> io::Result<Option<Vec<u8>>> {
         let (state, result) = match opening {
-            Opening::Undecided => (State::Held(held), Ok(Some(Vec::new()))),
+            Opening::Undecided => (GuardState::Held(held), Ok(Some(Vec::new()))),
             Opening::Other => {
                 let replacement = self.show(Side::Client, &held)?;
-                (State::Passed, Ok(Some(replacement.unwrap_or(held))))
+                (GuardState::Passed, Ok(Some(replacement.unwrap_or(held))))
             }
-            _ => (State::Refused, Err(io::ErrorKind::ConnectionAborted.into())),
+            _ => (
+                GuardState::Refused,
+                Err(io::ErrorKind::ConnectionAborted.into()),
+            ),
         };
         *self.state.borrow_mut() = state;
         result
@@ -84,8 +87,8 @@ impl Guard {
 
     fn take_held(&self) -> Option<Vec<u8>> {
         match &mut *self.state.borrow_mut() {
-            State::Held(held) => Some(std::mem::take(held)),
-            State::Passed | State::Refused => None,
+            GuardState::Held(held) => Some(std::mem::take(held)),
+            GuardState::Passed | GuardState::Refused => None,
         }
     }
 
@@ -106,7 +109,7 @@ impl TunnelWatcher for Guard {
                 self.decide(held, opening)
             }
             (Side::Upstream, Some(held)) => {
-                *self.state.borrow_mut() = State::Held(held);
+                *self.state.borrow_mut() = GuardState::Held(held);
                 self.show(from, bytes)
             }
             (_, None) => self.show(from, bytes),
@@ -120,7 +123,7 @@ impl TunnelWatcher for Guard {
                 self.decide(held, opening)
             }
             (_, Some(held)) => {
-                *self.state.borrow_mut() = State::Held(held);
+                *self.state.borrow_mut() = GuardState::Held(held);
                 Ok(None)
             }
             (_, None) => Ok(None),
@@ -128,7 +131,7 @@ impl TunnelWatcher for Guard {
     }
 
     fn is_needed(&self, from: Side) -> bool {
-        let has_passed = matches!(*self.state.borrow(), State::Passed);
+        let has_passed = matches!(*self.state.borrow(), GuardState::Passed);
         self.hooks.is_some() || from == Side::Client && !has_passed
     }
 }

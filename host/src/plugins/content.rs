@@ -14,7 +14,7 @@ use super::listener::Verdict;
 use super::plan::{BodyListener, BodyPlan, Delivery};
 use crate::content_coding::{Coding, DecodeError, DecodeFailure, Decoder, Encoder};
 use crate::error::{ContentError, PluginFailure, PluginFailureKind};
-use crate::held::Held;
+use crate::held::HeldBytes;
 use crate::http1::{RequestHead, ResponseHead, Trailers};
 use crate::relay::{ContentHook, Seen};
 use crate::side::Side;
@@ -293,7 +293,7 @@ impl ExchangePlugins {
             return Ok(WholeOutcome::TooLong { content, len });
         }
         // What it takes besides the content as it came, which its owner counts.
-        let mut held = Held::default();
+        let mut held = HeldBytes::default();
         held.set(plain.len() as u64).map_err(ContentError::Full)?;
         self.with(|state| state.attach(subject));
         let _attached = AttachedWhole(self);

@@ -72,10 +72,10 @@ pub(crate) fn limit_repeats_of_this_thread() {
 
 /// The rate limit of each location. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Repeats(Arc<Shared>);
+pub(super) struct Repeats(Arc<SharedRates>);
 
 #[derive(Default)]
-struct Shared {
+struct SharedRates {
     locations: Mutex<HashMap<Location, RateState>>,
     /// Some location may have reached its limit, so that there may be something to report.
     is_counting: AtomicBool,

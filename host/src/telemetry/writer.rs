@@ -80,13 +80,13 @@ impl fmt::Debug for LogSink {
 
 /// The running thread. Dropping it waits until everything queued before is written.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct LogWriter {
     sink: LogSink,
     /// Closed by the thread when it ends.
     ended: Receiver<()>,
 }
 
-impl Writer {
+impl LogWriter {
     pub(super) fn start(
         destination: Box<dyn Write + Send>,
         level: LogLevel,
@@ -104,7 +104,7 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || log.write_all(&messages, ending))?;
-        Ok(Writer {
+        Ok(LogWriter {
             sink: LogSink {
                 queue: Some(queue),
                 lost,
@@ -119,7 +119,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for LogWriter {
     fn drop(&mut self) {
         let give_up_at = Instant::now() + LAST_WORDS;
         let Some(queue) = &self.sink.queue else {
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    fn gated() -> (Writer, Sender<()>, Arc<Mutex<String>>) {
+    fn gated() -> (LogWriter, Sender<()>, Arc<Mutex<String>>) {
         let (permit, permissions) = channel();
         let taken = Arc::<Mutex<String>>::default();
         let gate = Gate {
@@ -268,7 +268,7 @@ mod tests {
             taken: Arc::clone(&taken),
         };
         (
-            Writer::start(Box::new(gate), LogLevel::Info, Repeats::default()).unwrap(),
+            LogWriter::start(Box::new(gate), LogLevel::Info, Repeats::default()).unwrap(),
             permit,
             taken,
         )
@@ -320,7 +320,8 @@ mod tests {
                 Ok(())
             }
         }
-        let writer = Writer::start(Box::new(Broken), LogLevel::Info, Repeats::default()).unwrap();
+        let writer =
+            LogWriter::start(Box::new(Broken), LogLevel::Info, Repeats::default()).unwrap();
         let sink = writer.sink();
         sink.send(b"a\n".to_vec());
         sink.send(b"b\n".to_vec());

@@ -118,10 +118,10 @@ struct PathPattern {
 
 /// The routes that share a pattern.
 #[derive(Debug, Default)]
-struct RouteSet(Vec<Route>);
+struct RouteSet(Vec<RegisteredRoute>);
 
 #[derive(Debug)]
-struct Route {
+struct RegisteredRoute {
     owner: usize,
     number: u32,
     protocols: u32,
@@ -148,7 +148,7 @@ impl Router {
             return Err(RouteError::Unknown);
         }
         self.has_websockets |= listed.protocols & protocol::WEBSOCKET != 0;
-        let route = Route {
+        let route = RegisteredRoute {
             owner,
             number: listed.number,
             protocols: listed.protocols,
@@ -162,7 +162,7 @@ impl Router {
         }
     }
 
-    fn add_path(&mut self, pattern: &str, route: Route) -> Result<(), RouteError> {
+    fn add_path(&mut self, pattern: &str, route: RegisteredRoute) -> Result<(), RouteError> {
         let bad = |reason: &str| Err(RouteError::Pattern(reason.to_owned()));
         if !pattern.starts_with('/') {
             return bad("does not begin with /");
@@ -236,7 +236,7 @@ impl Router {
         }
     }
 
-    fn add_regex(&mut self, expression: &str, route: Route) -> Result<(), RouteError> {
+    fn add_regex(&mut self, expression: &str, route: RegisteredRoute) -> Result<(), RouteError> {
         let same = |(regex, _): &&mut (Regex, RouteSet)| regex.as_str() == whole(expression);
         if let Some((_, set)) = self.regexes.iter_mut().find(same) {
             return set.add(route, expression, &self.owners);
@@ -297,7 +297,12 @@ impl Router {
 }
 
 impl RouteSet {
-    fn add(&mut self, route: Route, pattern: &str, owners: &[String]) -> Result<(), RouteError> {
+    fn add(
+        &mut self,
+        route: RegisteredRoute,
+        pattern: &str,
+        owners: &[String],
+    ) -> Result<(), RouteError> {
         if let Some(other) = self.0.iter().find(|other| other.overlaps(&route)) {
             return Err(RouteError::Conflict {
                 pattern: pattern.to_owned(),
@@ -316,7 +321,7 @@ impl RouteSet {
 
     /// The route for this protocol and method. If no route accepts the WebSocket that a request asks for, the request
     /// is handled like any other (RFC 9110 §7.8).
-    fn choose(&self, key: &RouteKey<'_>) -> Result<&Route, NoRoute> {
+    fn choose(&self, key: &RouteKey<'_>) -> Result<&RegisteredRoute, NoRoute> {
         let plain = match key.is_secure {
             true => protocol::HTTPS,
             false => protocol::HTTP,
@@ -345,7 +350,7 @@ impl RouteSet {
     }
 }
 
-impl Route {
+impl RegisteredRoute {
     fn takes(&self, method: &str) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|own| own == method)
     }
@@ -388,7 +393,7 @@ fn methods(text: &str) -> Result<Vec<String>, RouteError> {
 
 /// `parts` are substrings of `path`, or empty.
 fn matched<'p>(
-    route: &Route,
+    route: &RegisteredRoute,
     key: &RouteKey<'_>,
     path: &str,
     parts: impl Iterator<Item = (&'p str, &'p str)>,

@@ -24,7 +24,7 @@ use super::frame::{Kind, describe};
 use super::outgoing::Outgoing;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
-use crate::held::{Full, Held};
+use crate::held::{Full, HeldBytes};
 use crate::side::Side;
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
@@ -151,7 +151,7 @@ struct Endpoint<'a> {
     is_unseen: bool,
     assembly: Assembly,
     /// Counts its incomplete message, and the messages waiting for it.
-    held: Held,
+    held: HeldBytes,
     reading: ReadState,
     outgoing: Outgoing,
     writing: WriteState,
@@ -454,7 +454,7 @@ impl<'a> Endpoint<'a> {
             start: 0,
             is_unseen: true,
             assembly: Assembly::new(side.sender(), limits.max_len),
-            held: Held::default(),
+            held: HeldBytes::default(),
             reading: ReadState::Open,
             outgoing: Outgoing::new(side, random),
             writing: WriteState::Open,

@@ -20,7 +20,7 @@ use super::frame::{Kind, describe, is_sendable};
 use super::outgoing::Outgoing;
 use super::relay::{CLOSE_LIMIT, GOING_AWAY, MessageLimits, TRY_AGAIN_LATER};
 use crate::deadline::{Deadline, Deadlines};
-use crate::held::Held;
+use crate::held::HeldBytes;
 use crate::side::Side;
 use crate::splice::PIECES_PER_TURN;
 use crate::stream::{Reader, Writer};
@@ -37,7 +37,7 @@ pub(crate) struct ServerSocket {
     arrived: Option<Message>,
     outgoing: Outgoing,
     /// Counts the incomplete message, the arrived one, and the messages waiting for the client.
-    held: Held,
+    held: HeldBytes,
     writing: WriteState,
     /// The answer to the last Ping, sent when there is room.
     pong: Option<Vec<u8>>,
@@ -113,7 +113,7 @@ impl ServerSocket {
             has_ended: false,
             arrived: None,
             outgoing: Outgoing::new(Side::Client, random),
-            held: Held::default(),
+            held: HeldBytes::default(),
             writing: WriteState::Open,
             pong: None,
             deadline: deadlines.slot(),

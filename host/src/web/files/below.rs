@@ -18,7 +18,7 @@ use std::fs::{File, Metadata};
 
 /// What a name refers to.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum DirEntry {
     File(File, Metadata),
     Directory(Subdirectory),
     /// A device or a pipe, which has no content.
@@ -37,7 +37,7 @@ mod unix {
     use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
     use rustix::io::Errno;
 
-    use super::Opened;
+    use super::DirEntry;
     use crate::config::Symlinks;
 
     /// Links that are followed for one name, and the maximum depth of directories; the limit of Linux.
@@ -73,15 +73,15 @@ mod unix {
             &self,
             name: &[u8],
             symlinks: Symlinks,
-        ) -> io::Result<Opened> {
+        ) -> io::Result<DirEntry> {
             let file = File::from(self.open_below(name, symlinks)?);
             let metadata = file.metadata()?;
             Ok(if metadata.is_file() {
-                Opened::File(file, metadata)
+                DirEntry::File(file, metadata)
             } else if metadata.is_dir() {
-                Opened::Directory(Subdirectory(file))
+                DirEntry::Directory(Subdirectory(file))
             } else {
-                Opened::Other
+                DirEntry::Other
             })
         }
 
@@ -313,7 +313,7 @@ mod unix {
             rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
             let directory = Directory::open(site.root()).unwrap();
             let opened = directory.look_up(b"pipe", Symlinks::Inside).unwrap();
-            assert!(matches!(opened, Opened::Other));
+            assert!(matches!(opened, DirEntry::Other));
         }
     }
 }
@@ -324,7 +324,7 @@ mod portable {
     use std::io;
     use std::path::{Path, PathBuf};
 
-    use super::Opened;
+    use super::DirEntry;
     use crate::config::Symlinks;
 
     /// A directory with files to open, as a canonical path.
@@ -348,7 +348,7 @@ mod portable {
             &self,
             name: &[u8],
             symlinks: Symlinks,
-        ) -> io::Result<Opened> {
+        ) -> io::Result<DirEntry> {
             let name = str::from_utf8(name).map_err(|_| io::ErrorKind::NotFound)?;
             let mut asked = self.0.clone();
             asked.extend(name.split('/').filter(|step| !step.is_empty()));
@@ -362,13 +362,13 @@ mod portable {
                 return Err(io::ErrorKind::NotFound.into());
             }
             if fs::metadata(&path)?.is_dir() {
-                return Ok(Opened::Directory(Subdirectory(path)));
+                return Ok(DirEntry::Directory(Subdirectory(path)));
             }
             let file = File::open(&path)?;
             let metadata = file.metadata()?;
             Ok(match metadata.is_file() {
-                true => Opened::File(file, metadata),
-                false => Opened::Other,
+                true => DirEntry::File(file, metadata),
+                false => DirEntry::Other,
             })
         }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::below::{Directory, Opened, Subdirectory};
+use super::below::{DirEntry, Directory, Subdirectory};
 use crate::config::{StaticFilesConfig, Symlinks};
 use crate::http1::push_hexadecimal;
 
@@ -115,9 +115,9 @@ impl Root {
         let directory = directory.unwrap_or_else(PoisonError::into_inner);
         let directory = directory.as_ref().ok_or(OpenError::NotFound)?;
         match directory.look_up(name, self.symlinks) {
-            Ok(Opened::File(file, metadata)) => Ok(Found::File(OpenFile::new(file, &metadata))),
-            Ok(Opened::Directory(directory)) => Ok(Found::Directory(directory)),
-            Ok(Opened::Other) => Err(OpenError::NotAFile),
+            Ok(DirEntry::File(file, metadata)) => Ok(Found::File(OpenFile::new(file, &metadata))),
+            Ok(DirEntry::Directory(directory)) => Ok(Found::Directory(directory)),
+            Ok(DirEntry::Other) => Err(OpenError::NotAFile),
             Err(error) => Err(OpenError::report(&error)),
         }
     }

@@ -11,7 +11,7 @@ use std::process;
 
 use super::address::{self, ProxyAddress};
 use super::command::GenerateArgs;
-use super::script::{Listener, ScriptOptions, WithoutProxy, script};
+use super::script::{ClientProtocol, ScriptOptions, WithoutProxy, script};
 use crate::config::Config;
 
 /// Why there is no PAC file; one line with a remedy.
@@ -59,9 +59,9 @@ pub fn run(
     let direct = config.web_server.pac_direct.iter();
     let script = script(&ScriptOptions {
         proxies: &proxies(args, config, notes)?,
-        listener: match config.tls.listener {
-            Some(_) => Listener::Tls,
-            None => Listener::ClearText,
+        client_protocol: match config.tls.listener {
+            Some(_) => ClientProtocol::Tls,
+            None => ClientProtocol::ClearText,
         },
         direct: direct.chain(&args.direct).collect(),
         without_proxy: match args.no_fallback {

@@ -12,7 +12,7 @@ use crate::config::{DirectRule, RuleForm};
 pub(super) struct ScriptOptions<'a> {
     /// The proxies, in the order in which they are tried.
     pub(super) proxies: &'a [ProxyAddress],
-    pub(super) listener: Listener,
+    pub(super) client_protocol: ClientProtocol,
     /// Hosts that need no proxy, in addition to this machine and the proxies.
     pub(super) direct: Vec<&'a DirectRule>,
     pub(super) without_proxy: WithoutProxy,
@@ -20,7 +20,7 @@ pub(super) struct ScriptOptions<'a> {
 
 /// The protocol between clients and the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
+pub(super) enum ClientProtocol {
     ClearText,
     Tls,
 }
@@ -67,9 +67,9 @@ function FindProxyForURL(url, host) {
 
 /// What `FindProxyForURL` returns for hosts that need a proxy.
 fn answer(options: &ScriptOptions<'_>) -> String {
-    let word = match options.listener {
-        Listener::ClearText => "PROXY",
-        Listener::Tls => "HTTPS",
+    let word = match options.client_protocol {
+        ClientProtocol::ClearText => "PROXY",
+        ClientProtocol::Tls => "HTTPS",
     };
     let mut ways: Vec<String> = options
         .proxies
@@ -126,7 +126,7 @@ mod tests {
 
     fn made(
         proxies: &[&str],
-        listener: Listener,
+        client_protocol: ClientProtocol,
         direct: &[&str],
         without_proxy: WithoutProxy,
     ) -> String {
@@ -134,7 +134,7 @@ mod tests {
         let direct: Vec<DirectRule> = direct.iter().map(|text| text.parse().unwrap()).collect();
         script(&ScriptOptions {
             proxies: &proxies,
-            listener,
+            client_protocol,
             direct: direct.iter().collect(),
             without_proxy,
         })
@@ -143,7 +143,7 @@ mod tests {
     fn with_direct(direct: &[&str]) -> String {
         made(
             &["proxy.example:8899"],
-            Listener::ClearText,
+            ClientProtocol::ClearText,
             direct,
             WithoutProxy::GoDirectly,
         )
@@ -176,24 +176,29 @@ function FindProxyForURL(url, host) {
 
     #[test]
     fn proxies_are_tried_in_their_order() {
-        for (listener, without_proxy, answer) in [
+        for (client_protocol, without_proxy, answer) in [
             (
-                Listener::ClearText,
+                ClientProtocol::ClearText,
                 WithoutProxy::GoDirectly,
                 "return \"PROXY a:1; PROXY [2001:db8::1]:2; DIRECT\";",
             ),
             (
-                Listener::ClearText,
+                ClientProtocol::ClearText,
                 WithoutProxy::Fail,
                 "return \"PROXY a:1; PROXY [2001:db8::1]:2\";",
             ),
             (
-                Listener::Tls,
+                ClientProtocol::Tls,
                 WithoutProxy::GoDirectly,
                 "return \"HTTPS a:1; HTTPS [2001:db8::1]:2; DIRECT\";",
             ),
         ] {
-            let script = made(&["a:1", "[2001:db8::1]:2"], listener, &[], without_proxy);
+            let script = made(
+                &["a:1", "[2001:db8::1]:2"],
+                client_protocol,
+                &[],
+                without_proxy,
+            );
             assert!(script.contains(answer), "{script}");
         }
     }
