@@ -241,10 +241,10 @@ mod tests {
         frame
     }
 
-    type Outcome = (Vec<(MessageKind, Vec<u8>)>, Option<FrameError>);
+    type ReadMessages = (Vec<(MessageKind, Vec<u8>)>, Option<FrameError>);
 
     /// The messages in these pieces, and the error that ends them.
-    fn read<'b>(sender: Sender, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
+    fn read<'b>(sender: Sender, pieces: impl IntoIterator<Item = &'b [u8]>) -> ReadMessages {
         let mut assembly = Assembly::new(sender, 1000);
         let mut messages = Vec::new();
         for mut piece in pieces {
@@ -262,7 +262,7 @@ mod tests {
 
     /// Asserts the same result for the whole input, byte by byte, and for every split.
     #[track_caller]
-    fn assert_reads(sender: Sender, bytes: &[u8], expected: &Outcome) {
+    fn assert_reads(sender: Sender, bytes: &[u8], expected: &ReadMessages) {
         assert_eq!(&read(sender, [bytes]), expected, "whole");
         assert_eq!(&read(sender, bytes.chunks(1)), expected, "byte by byte");
         for split in 0..bytes.len() {

@@ -298,16 +298,16 @@ pub fn apply_mask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
 mod tests {
     use super::*;
 
-    type Outcome = Result<Option<FrameHead>, FrameError>;
+    type ParsedHead = Result<Option<FrameHead>, FrameError>;
 
-    fn read(sender: Sender, mut bytes: &[u8]) -> Outcome {
+    fn read(sender: Sender, mut bytes: &[u8]) -> ParsedHead {
         let mut reader = HeadReader::of(sender);
         let head = reader.read(&mut bytes)?;
         assert_eq!(bytes, b"");
         Ok(head)
     }
 
-    fn head(opcode: Opcode, fin: bool, len: u64) -> Outcome {
+    fn head(opcode: Opcode, fin: bool, len: u64) -> ParsedHead {
         Ok(Some(FrameHead {
             fin,
             ..FrameHead::whole(opcode, None, len)
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn heads_are_parsed_by_the_table_of_the_rfc() {
-        let rows: &[(&[u8], Outcome)] = &[
+        let rows: &[(&[u8], ParsedHead)] = &[
             (b"\x81\x00", head(Opcode::Text, true, 0)),
             (b"\x01\x05", head(Opcode::Text, false, 5)),
             (b"\x02\x7d", head(Opcode::Binary, false, 125)),
