@@ -215,17 +215,39 @@ fn make(
 
 /// Keeps the settings that need a restart, and reports if they have changed.
 fn with_startup_settings(new: Config, running: &Config) -> Config {
+    // All fields are listed, so that whoever adds one decides whether a reload changes it.
+    let Config {
+        hostname,
+        port,
+        num_workers,
+        backlog,
+        log,
+        open_file_limit,
+        pid_file,
+        plugins: _,
+        plugin_dirs: _,
+        plugin_statistics: _,
+        basic_auth: _,
+        disable_headers: _,
+        timeouts: _,
+        host_timeouts: _,
+        limits: _,
+        dns: _,
+        compatibility: _,
+        tls: _,
+        interception: _,
+        web_server: _,
+        disable_http_proxy: _,
+        via: _,
+    } = running;
     let changed = [
-        ("hostname", new.hostname != running.hostname),
-        ("port", new.port != running.port),
-        ("num_workers", new.num_workers != running.num_workers),
-        ("backlog", new.backlog != running.backlog),
-        ("log", new.log != running.log),
-        (
-            "open_file_limit",
-            new.open_file_limit != running.open_file_limit,
-        ),
-        ("pid_file", new.pid_file != running.pid_file),
+        ("hostname", new.hostname != *hostname),
+        ("port", new.port != *port),
+        ("num_workers", new.num_workers != *num_workers),
+        ("backlog", new.backlog != *backlog),
+        ("log", new.log != *log),
+        ("open_file_limit", new.open_file_limit != *open_file_limit),
+        ("pid_file", new.pid_file != *pid_file),
     ];
     for (setting, _) in changed.iter().filter(|(_, has_changed)| *has_changed) {
         tracing::warn!(
@@ -233,13 +255,13 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         );
     }
     Config {
-        hostname: running.hostname.clone(),
-        port: running.port,
-        num_workers: running.num_workers,
-        backlog: running.backlog,
-        log: running.log.clone(),
-        open_file_limit: running.open_file_limit,
-        pid_file: running.pid_file.clone(),
+        hostname: hostname.clone(),
+        port: *port,
+        num_workers: *num_workers,
+        backlog: *backlog,
+        log: log.clone(),
+        open_file_limit: *open_file_limit,
+        pid_file: pid_file.clone(),
         ..new
     }
 }
