@@ -22,7 +22,7 @@ thread_local! {
     static IDLE: RefCell<Vec<Runner>> = RefCell::default();
 }
 
-/// A client, lent to a runner for one exchange.
+/// A client, lent to a runner for one exchange. Boxed by its connection, as it moves there and back with each request.
 pub(super) struct Client {
     pub(super) stream: MessageStream,
     pub(super) connection: Connection,
@@ -30,10 +30,9 @@ pub(super) struct Client {
 
 impl Client {
     /// Serves its next exchange. Dropped before it is ready, it gives the exchange up and closes the connection.
-    pub(super) fn serve_exchange(self) -> impl Future<Output = (Self, Next)> {
+    pub(super) fn serve_exchange(self: Box<Self>) -> impl Future<Output = (Box<Self>, Next)> {
         let mut runner = Runner::take();
         runner.slot.replace(Slot::Lent(self));
-        // Not an `async fn`: that would hold the client a second time.
         async move {
             let served = poll_fn(|cx| runner.poll_served(cx)).await;
             runner.give_back();
@@ -54,12 +53,12 @@ enum Slot {
     /// The runner serves the client, or has none.
     #[default]
     Empty,
-    Lent(Client),
-    Served(Client, Next),
+    Lent(Box<Client>),
+    Served(Box<Client>, Next),
 }
 
 impl Slot {
-    fn poll_lent(&mut self) -> Poll<Client> {
+    fn poll_lent(&mut self) -> Poll<Box<Client>> {
         match self {
             Self::Lent(_) => match std::mem::take(self) {
                 Self::Lent(client) => Poll::Ready(client),
@@ -69,7 +68,7 @@ impl Slot {
         }
     }
 
-    fn poll_served(&mut self) -> Poll<(Client, Next)> {
+    fn poll_served(&mut self) -> Poll<(Box<Client>, Next)> {
         match self {
             Self::Served(..) => match std::mem::take(self) {
                 Self::Served(client, next) => Poll::Ready((client, next)),
@@ -91,7 +90,7 @@ impl Runner {
         })
     }
 
-    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<(Client, Next)> {
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<(Box<Client>, Next)> {
         let Poll::Pending = self.future.as_mut().poll(cx);
         self.slot.borrow_mut().poll_served()
     }
@@ -110,11 +109,9 @@ impl Runner {
 /// it polls.
 async fn run(slot: Rc<RefCell<Slot>>) -> Infallible {
     loop {
-        let Client {
-            mut stream,
-            connection,
-        } = poll_fn(|_| slot.borrow_mut().poll_lent()).await;
-        let next = exchange::serve(&mut stream, &connection).await;
-        slot.replace(Slot::Served(Client { stream, connection }, next));
+        let mut client = poll_fn(|_| slot.borrow_mut().poll_lent()).await;
+        let Client { stream, connection } = &mut *client;
+        let next = exchange::serve(stream, connection).await;
+        slot.replace(Slot::Served(client, next));
     }
 }
