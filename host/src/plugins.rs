@@ -1,28 +1,6 @@
-//! The plugins: loaded, called, and what they decide.
+//! The plugins: how they are loaded and called, and what they decide.
 //!
-//! `use` between the files of this directory points down in this drawing; files on one line do not know each other.
-//!
-//! ```text
-//! web                                  requests for the proxy itself: a task of a plugin answers
-//! websocket                            the messages of a WebSocket
-//! content tunnel                       a body, and the bytes of a tunnel, on their way through plugins
-//! plan walk                            which plugins see a body, in what form; a hook of every plugin
-//! listener                             a hook of one plugin, to its decision
-//! exchange waiting                     the plugins of an exchange; a hook that has not decided yet
-//! callbacks                            the edits that hooks ask for
-//! exchange_state                       what callbacks and handles of an exchange share
-//! shown client                         what plugins see of an exchange; the plugins of a client connection
-//! hello protocol route state summary
-//! chain                                the plugins in force, in call order
-//! facts load                           files and configuration become instances
-//! host_table                           what a library may ask of the process
-//! job                                  timers, calls, threads, tasks
-//! blocking instance                    a configured plugin, and every call into its code
-//! call watchdog                        the way into a plugin, and calls that do not return
-//! last_words statistics
-//! marks                                which plugin runs on which thread
-//! callee edits file_check guard views
-//! ```
+//! What the exchange uses stands at the end of this file; ARCHITECTURE.md draws the order of the files below.
 
 mod blocking;
 pub(crate) mod call;
@@ -44,6 +22,7 @@ mod job;
 pub(crate) mod last_words;
 mod listener;
 pub mod load;
+mod load_error;
 pub(crate) mod marks;
 #[cfg(feature = "benches")]
 #[doc(hidden)]

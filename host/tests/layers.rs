@@ -2,7 +2,7 @@
 //!
 //! Read from the sources: every `crate::module` outside of tests is an arrow from the module that it stands in. It may
 //! lead to a lower line of the drawing only. Modules on one line do not know each other. A module that has a drawing of its
-//! own is held to it in the same way: there, every `super::module` is an arrow.
+//! own is held to it in the same way: there, every path to another part is an arrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -174,7 +174,11 @@ fn inner_arrows(sources: &Path, module: &str) -> Vec<Arrow> {
         let text = without_tests(&fs::read_to_string(&file).expect("a source file"));
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            for to in names_after(&up, code, &text, number) {
+            let by_path = names_after(&format!("crate::{module}::"), code, &text, number);
+            for to in names_after(&up, code, &text, number)
+                .into_iter()
+                .chain(by_path)
+            {
                 if to != from && to != "super" {
                     arrows.push(Arrow {
                         from: from.clone(),

@@ -3,13 +3,13 @@
 //! All or nothing: whatever is wrong is the answer, one line for each. Libraries are opened in `library`;
 //! here the plugins asked for are picked and given their configuration. Calling them is left to their instances.
 
-mod error;
 mod library;
 mod private_copy;
 
-pub use error::{LoadError, LoadProblem};
+pub use super::load_error::{LoadError, LoadProblem};
 
 use super::instance::{Filter, Instance, Origin, Protocol, Subscriber, Web};
+use super::load_error::one_line;
 use super::search::find;
 use super::spec::PluginSpec;
 use abi_stable::std_types::ROption;
@@ -203,7 +203,7 @@ impl Library {
             (kind, ..) => return Err(self.error(LoadProblem::UnknownKind { name, kind })),
         };
         made.map_err(|reason| {
-            let reason = error::one_line(&reason);
+            let reason = one_line(&reason);
             self.error(refusal(&name, &request.config_origin, &reason))
         })?;
         loaded.names.push(shown);

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::file_check::find_note;
-use super::load::{LoadError, LoadProblem};
+use super::load_error::{LoadError, LoadProblem};
 use super::spec::PluginSpec;
 
 /// Finds the library's file.
@@ -161,8 +161,8 @@ fn plugins_in(path: &Path) -> Vec<String> {
     note.map(|note| note.plugins).unwrap_or_default()
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::{find, places};
     use crate::plugins::spec::PluginSpec;

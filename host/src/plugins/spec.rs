@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path};
 
-use super::load::{LoadError, LoadProblem};
+use super::load_error::{LoadError, LoadProblem};
 
 const LIBRARY_SUFFIXES: [&str; 3] = [".so", ".dylib", ".dll"];
 

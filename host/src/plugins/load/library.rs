@@ -10,10 +10,10 @@
     reason = "opens libraries and believes their layout after checking it"
 )]
 
-use super::error::{LoadProblem, one_line, with_causes};
 use super::private_copy::PrivateCopy;
 use crate::plugins::callee::{Call, Place, PluginId};
 use crate::plugins::file_check;
+use crate::plugins::load_error::{LoadProblem, one_line, with_causes};
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
     AbiInstabilityErrors, CheckingGlobals, check_layout_compatibility_with_globals,
