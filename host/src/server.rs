@@ -123,7 +123,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     let drained = runtime.block_on(server.drain(&mut signals));
     runtime.block_on(server.end(drained, &mut signals));
     // What was counted, now that nothing more is.
-    statistics::tell();
+    statistics::report();
     outcome
 }
 

@@ -1,6 +1,6 @@
 //! Who is called: a plugin, an instance of it, and what of its code.
 //!
-//! Each is a number, so that a thread can say in one word what it runs; see `marks`.
+//! Each is a number, so that one word of a thread can name what it runs; see `marks`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -43,7 +43,7 @@ impl PluginId {
             });
             index
         });
-        // Up to 1024, and 0 is nobody.
+        // Up to 1024; 0 stands for no plugin.
         Self(u16::try_from(index + 1).unwrap_or(u16::MAX))
     }
 

@@ -191,7 +191,7 @@ impl Drop for ClientPlugins {
         }
         for part in parts {
             if let PluginState::Made(state) = part.state {
-                // SAFETY: made by this plugin, dropped once, and nobody uses it any more.
+                // SAFETY: made by this plugin, dropped once, and not used any more.
                 unsafe { part.plugin.drop_connection(state) }
             }
         }

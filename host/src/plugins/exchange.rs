@@ -1,4 +1,4 @@
-//! The plugins of one exchange: what the host tells them and what they have decided.
+//! The plugins of one exchange: what they see and what they have decided.
 //!
 //! An [`ExchangePlugins`] exists only when the chain is not empty. Its clones are handles to the same exchange, for the two
 //! directions of its content. `listener` calls one plugin of it, `walk` calls all that listen to a hook.
@@ -197,7 +197,7 @@ impl ExchangePlugins {
         result
     }
 
-    // ---- for those who call the plugins ----------------------------------------------------------------------
+    // ---- for calls of the plugins ----------------------------------------------------------------------------
 
     #[inline]
     pub(super) fn chain(&self) -> &Chain {

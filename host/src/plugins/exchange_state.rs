@@ -68,7 +68,7 @@ pub(super) struct HookOutput {
     pub(super) emitted: Option<Vec<u8>>,
     /// WebSocket messages of the plugin's own.
     pub(super) messages: Vec<PluginMessage>,
-    /// Why it failed; empty if it has not said.
+    /// Why it failed; empty if it gave no reason.
     pub(super) failure: String,
 }
 
@@ -271,7 +271,7 @@ impl ExchangeState {
         std::mem::take(&mut self.content)
     }
 
-    /// The content coding of this side's message, as its head says now.
+    /// The content coding of this side's message, by its head as it is now.
     pub(super) fn coding(&self, side: Side) -> Option<Coding> {
         // SAFETY: as in `refresh_request`.
         let fields = unsafe {

@@ -38,7 +38,7 @@ pub enum FileFault {
     Damaged,
 }
 
-/// A kind of machine, as far as an ELF header tells it.
+/// A kind of machine, as an ELF header names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processor {
     machine: u16,
@@ -194,7 +194,7 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], FileFaul
     found.copied().ok_or(FileFault::Damaged)
 }
 
-/// What a plugin library says about itself.
+/// What a plugin library declares about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginNote {
     /// Major and minor version of the interface it was built with.

@@ -5,7 +5,7 @@
 //! its last owner lets it go; its library stays in memory for as long as the process lives.
 //!
 //! The functions of plugins are private to the files of this directory, and each of their calls goes through
-//! [`Callee::run`]. So nobody else can enter a plugin, and no entry is unseen.
+//! [`Callee::run`]. So no other code can enter a plugin, and every entry is counted.
 #![expect(unsafe_code, reason = "calls the plugins' own functions")]
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub struct Instance<K> {
     /// Where its calls are counted.
     _slot: Slot,
     origin: Origin,
-    /// The plugin itself, first argument of most of its functions.
+    /// The plugin itself, the first argument of most of its functions.
     object: *mut c_void,
     destroy: Destroy,
     kind: K,
@@ -79,7 +79,10 @@ unsafe impl<K: Send> Send for Instance<K> {}
 unsafe impl<K: Sync> Sync for Instance<K> {}
 
 impl<K> Instance<K> {
-    /// Makes a plugin, or tells in its own words why not.
+    /// Makes a plugin.
+    ///
+    /// # Errors
+    /// The message of the plugin.
     fn create(
         origin: Origin,
         (create, destroy): (Create, Destroy),

@@ -1,7 +1,7 @@
 //! Loads and configures the plugins of the configuration.
 //!
 //! All or nothing: whatever is wrong is the answer, one line for each. Libraries are opened in `library`;
-//! here the plugins asked for are picked and given their configuration. Calling them is left to their instances.
+//! here the requested plugins are selected and configured. Calling them is left to their instances.
 
 mod library;
 mod private_copy;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a plugin is asked for with.
+/// A request for a plugin.
 #[derive(Clone, Debug)]
 pub struct LoadRequest {
     /// Which one.
@@ -32,12 +32,12 @@ pub struct LoadRequest {
     pub config_origin: String,
 }
 
-/// The plugins that were asked for, by kind, each in the order of the requests.
+/// The requested plugins, by kind, each in the order of the requests.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// Those that see exchanges.
     pub filters: Vec<Arc<Instance<Filter>>>,
-    /// Those that are told what has happened.
+    /// Those that subscribe to events.
     pub subscribers: Vec<Arc<Instance<Subscriber>>>,
     /// Those that speak a protocol of their own.
     pub protocols: Vec<Arc<Instance<Protocol>>>,
@@ -47,7 +47,7 @@ pub struct Loaded {
     pub names: Vec<String>,
 }
 
-/// Loads what is asked for, in that order. A library is opened once in a process however often it is named, and by
+/// Loads what is requested, in that order. A library is opened once in a process however often it is named, and by
 /// whatever path; a file whose content has changed is another library. A request without a plugin's name gives all of
 /// its library. A plugin of `before` with the same content of its library and the same configuration is taken over.
 ///

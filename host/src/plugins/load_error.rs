@@ -1,6 +1,6 @@
 //! Why plugins cannot be loaded, each time in one line: which file, what is wrong, what to do.
 //!
-//! The reader is a person who has just tried to start the proxy.
+//! The reader is a person who starts or reloads the proxy.
 
 use crate::plugins::file_check::FileFault;
 use plugin_api::abi::{API_MAJOR, API_MINOR};
@@ -25,7 +25,7 @@ pub enum LoadProblem {
     /// The specification names nothing.
     #[error("specifies no plugin: write path/library.so:Name")]
     NotASpec,
-    /// Nothing of that name is where it was looked for.
+    /// There is no library of that name in the places that were searched.
     #[error(
         "library not found (tried {}{}): check the path, or add its directory with --plugin-dir",
         listed(.places), also_searched(.name.as_deref(), .dirs)
@@ -35,10 +35,10 @@ pub enum LoadProblem {
         places: Vec<PathBuf>,
         /// The plugin that libraries of other names could have held.
         name: Option<String>,
-        /// Where such a library was looked for.
+        /// The directories that were searched for such a library.
         dirs: Vec<PathBuf>,
     },
-    /// Nothing is where the path leads, and a path is not looked for anywhere else.
+    /// There is no file at the path, and a path is not searched for anywhere else.
     #[error(
         "library not found (tried {}): check the path; only names without a path are searched for in plugin \
          directories",
@@ -48,7 +48,7 @@ pub enum LoadProblem {
     /// Nothing is named for it, and several hold it.
     #[error("{name} is in several libraries ({}): write path/library.so:{name}", listed(.of))]
     Ambiguous {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// Where it is.
         of: Vec<PathBuf>,
@@ -62,7 +62,7 @@ pub enum LoadProblem {
     /// Its own headers speak against it.
     #[error(transparent)]
     File(#[from] FileFault),
-    /// A library, but not one of ours.
+    /// A library, but not of plugins.
     #[error("is not a proxy plugin: export it with export_plugins!")]
     NotAPlugin,
     /// A plugin for another kind of proxy.
@@ -100,10 +100,10 @@ pub enum LoadProblem {
     /// Its initialisation failed without a reason.
     #[error("failed to initialize: rebuild it with the proxy-plugin-api of this proxy")]
     InitFailed,
-    /// The plugin asked for is not in it.
+    /// The requested plugin is not in it.
     #[error("has no plugin named {name}: it provides {}", .has.join(", "))]
     UnknownName {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// What could have been.
         has: Vec<String>,
@@ -115,13 +115,13 @@ pub enum LoadProblem {
     UnknownKind {
         /// The plugin.
         name: String,
-        /// What it says it is.
+        /// The kind that it declares.
         kind: u32,
     },
-    /// Plugins whose names differ in case alone, and none has the case that was asked for.
+    /// Plugins whose names differ only in case, and none has the requested case.
     #[error("has several plugins named {name} that differ only in case: write one of {}", .of.join(", "))]
     AmbiguousName {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// What could be meant.
         of: Vec<String>,
@@ -136,7 +136,7 @@ pub enum LoadProblem {
         name: String,
         /// Where the configuration stands.
         origin: String,
-        /// What the plugin says.
+        /// The message of the plugin.
         reason: String,
     },
     /// The plugin panicked when it was made.

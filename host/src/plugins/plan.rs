@@ -35,7 +35,7 @@ impl Side {
     }
 }
 
-/// What the head says about the content.
+/// Facts of the head about the content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyFacts {
     pub(crate) codings: Codings,
@@ -84,7 +84,7 @@ pub(crate) struct BodyPlan {
     pub(super) side: Side,
     /// In call order.
     pub(super) listeners: Vec<BodyListener>,
-    /// The content coding, which is removed for those who want decoded content.
+    /// The content coding, which is removed for plugins that need decoded content.
     pub(super) coding: Option<Coding>,
     /// Any plugin listens to trailers.
     pub(super) has_trailer_hooks: bool,

@@ -3,7 +3,7 @@
 //! A path that names a place (absolute, beginning with `./` or `../`, or a file with its suffix in a directory) is that
 //! file or an error: nothing else is loaded in its stead. Bare names and `folder/file.Class` are searched: where they
 //! are written first, then under their plain name in the plugin directories, and last by what the libraries in those
-//! directories say that they hold: `proxy.plugin.ProposedRestApiPlugin` tells a class and no file. No library is loaded
+//! directories say that they hold: `proxy.plugin.ProposedRestApiPlugin` names a class and no file. No library is loaded
 //! for that; its note is read. A file that was named with its suffix is never found by what it holds.
 
 use std::env::consts::DLL_SUFFIX;
@@ -18,7 +18,7 @@ use super::spec::PluginSpec;
 /// Finds the library's file.
 ///
 /// # Errors
-/// `Missing`, which lists every place that was looked at; `Absent` if that is the only place where it may be;
+/// `Missing`, which lists every place that was searched; `Absent` if that is the only place where it may be;
 /// `Ambiguous` if several libraries of a directory hold the plugin and none is named for it.
 pub(super) fn find(spec: &PluginSpec, dirs: &[PathBuf]) -> Result<PathBuf, LoadError> {
     let is_exact = spec.names_a_place();
@@ -155,7 +155,7 @@ fn is_library(path: &Path) -> bool {
     name.is_some_and(|name| name.ends_with(DLL_SUFFIX)) && path.is_file()
 }
 
-/// The plugins that a library says it holds; none if it cannot be read or is no plugin library.
+/// The plugins that a library declares; none if it cannot be read or is no plugin library.
 fn plugins_in(path: &Path) -> Vec<String> {
     let note = fs::read(path).ok().and_then(|content| find_note(&content));
     note.map(|note| note.plugins).unwrap_or_default()

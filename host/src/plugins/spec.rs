@@ -2,7 +2,7 @@
 //!
 //! Three ways of writing are understood: `path/lib.so:Name`, `path/lib.so` (all its plugins) and the dotted
 //! `path/lib.Name`, in which users of proxy.py name a class. Where that library is, `search` finds out; whether what
-//! is found is a plugin is for `file_check` and `load` to say.
+//! is found is a plugin is decided by `file_check` and `load`.
 
 use std::path::{Component, Path};
 
@@ -10,7 +10,7 @@ use super::load_error::{LoadError, LoadProblem};
 
 const LIBRARY_SUFFIXES: [&str; 3] = [".so", ".dylib", ".dll"];
 
-/// A plugin as it was asked for.
+/// A plugin as it was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginSpec {
     /// The whole text, for messages.
@@ -21,7 +21,7 @@ pub struct PluginSpec {
     pub name: Option<String>,
 }
 
-/// How far a plugin's name is the one that was asked for; the better, the smaller.
+/// How close a plugin's name is to the requested one; smaller is closer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Likeness {
     /// Letter for letter.
@@ -56,7 +56,7 @@ impl PluginSpec {
         })
     }
 
-    /// How well `declared`, the name of a plugin, fits what was asked for; `None` if something else was. Without a
+    /// How well `declared`, the name of a plugin, matches the requested one; `None` if it does not. Without a
     /// name in the specification, every plugin fits.
     pub fn likeness(&self, declared: &str) -> Option<Likeness> {
         let Some(name) = &self.name else {
@@ -95,7 +95,7 @@ impl PluginSpec {
         self.library_suffix().is_some()
     }
 
-    /// Whether the library's place is written, so that it is not looked for anywhere else: an absolute path, one that
+    /// Whether the library's place is written, so that it is not searched for anywhere else: an absolute path, one that
     /// begins with `./` or `../`, or a file with its suffix in a directory.
     pub fn names_a_place(&self) -> bool {
         let path = Path::new(&self.library);
@@ -121,7 +121,7 @@ impl PluginSpec {
         let stem = stem.strip_prefix("lib").unwrap_or(stem);
         let mut stems = vec![stem.to_owned(), stem.replace('-', "_")];
         if let (Some(name), None) = (&self.name, suffix) {
-            // `proxy.plugin.ShortLinkPlugin`: only the class tells.
+            // `proxy.plugin.ShortLinkPlugin`: only the class counts.
             stems.extend([snake_case(bare(name)), bare(name).to_ascii_lowercase()]);
         }
         stems

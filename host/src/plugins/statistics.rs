@@ -255,7 +255,7 @@ pub(super) fn close_thread() {
 }
 
 /// Writes a line for every hook that was called.
-pub(crate) fn tell() {
+pub(crate) fn report() {
     let Some(clock) = CLOCK.get() else { return };
     for ((_, place), Total { callee, counts }) in &*totals() {
         let calls = counts.calls();

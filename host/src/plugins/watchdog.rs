@@ -16,7 +16,7 @@ use super::marks::{self, Moment, Role, ThreadState};
 
 /// How often a plugin and hook that do not return are named.
 const REPEAT: Duration = Duration::from_secs(60);
-/// Bounds of the time between two looks.
+/// Bounds of the time between two checks.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 
@@ -29,7 +29,7 @@ pub(crate) struct Patience {
     pub(crate) background: Duration,
 }
 
-/// Starts to look, until the process ends. `relieve` is called after each look, with the numbers of the workers that
+/// Starts checking, until the process ends. `relieve` is called after each check, with the numbers of the workers that
 /// are stuck.
 pub(crate) fn start(
     patience: Patience,
@@ -57,18 +57,18 @@ pub(crate) fn start(
     Ok(watchdog)
 }
 
-/// The thread that looks.
+/// The thread that checks.
 #[derive(Debug)]
 pub(crate) struct Watchdog(Arc<Mutex<Patience>>);
 
 impl Watchdog {
-    /// Calls may take so long from the next look on.
+    /// Calls may take so long from the next check on.
     pub(crate) fn set_patience(&self, patience: Patience) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = patience;
     }
 }
 
-/// Something to tell.
+/// Something to report.
 #[derive(Clone, Copy, Debug)]
 struct Finding {
     thread: u64,
@@ -125,8 +125,8 @@ struct Watched {
     patience: Patience,
     /// By the thread's number.
     threads: HashMap<u64, UnderWay>,
-    /// When a call that did not return was last told.
-    told: HashMap<Call, Instant>,
+    /// When a call that did not return was last reported.
+    reported: HashMap<Call, Instant>,
 }
 
 /// A call, and since when it has been seen.
@@ -136,7 +136,7 @@ struct UnderWay {
     moment: Moment,
     call: Call,
     since: Instant,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Watched {
@@ -144,11 +144,11 @@ impl Watched {
         Self {
             patience,
             threads: HashMap::new(),
-            told: HashMap::new(),
+            reported: HashMap::new(),
         }
     }
 
-    /// Takes in a look: what is to be told goes into `found`, the workers that are stuck into `stuck`.
+    /// Compares threads with the last check: what is to be reported goes into `found`, the stuck workers into `stuck`.
     fn compare(
         &mut self,
         now: Instant,
@@ -161,7 +161,7 @@ impl Watched {
         for (&thread, under_way) in &before {
             let is_in =
                 |seen: &ThreadState| seen.thread == thread && seen.moment == under_way.moment;
-            if under_way.is_told && !seen.iter().any(is_in) {
+            if under_way.is_reported && !seen.iter().any(is_in) {
                 found.push(under_way.finding(thread, now, true));
             }
         }
@@ -177,15 +177,15 @@ impl Watched {
                     moment: seen.moment,
                     call,
                     since: now,
-                    is_told: false,
+                    is_reported: false,
                 },
             };
             if self.is_late(&under_way, now) {
                 if let Role::Worker(worker) = under_way.role {
                     stuck.push(worker);
                 }
-                if !under_way.is_told && self.may_tell(call, now) {
-                    under_way.is_told = true;
+                if !under_way.is_reported && self.may_report(call, now) {
+                    under_way.is_reported = true;
                     found.push(under_way.finding(seen.thread, now, false));
                 }
             }
@@ -202,11 +202,11 @@ impl Watched {
     }
 
     /// Whether it is time to name this call, which counts as done.
-    fn may_tell(&mut self, call: Call, now: Instant) -> bool {
-        let last = self.told.get(&call);
+    fn may_report(&mut self, call: Call, now: Instant) -> bool {
+        let last = self.reported.get(&call);
         let may = last.is_none_or(|last| now.saturating_duration_since(*last) >= REPEAT);
         if may {
-            self.told.insert(call, now);
+            self.reported.insert(call, now);
         }
         may
     }
@@ -234,7 +234,7 @@ mod tests {
         background: Duration::from_secs(5),
     };
 
-    /// A watchdog whose time is what the test says.
+    /// A watchdog whose time the test sets.
     struct Run {
         watched: Watched,
         begin: Instant,
@@ -252,13 +252,14 @@ mod tests {
             }
         }
 
-        /// What is told of a look at so many milliseconds, as milliseconds and whether it has returned.
-        fn look(&mut self, at: u64, seen: &[ThreadState]) -> Vec<(u128, bool)> {
+        /// What a check after so many milliseconds reports, as milliseconds and whether the call has returned.
+        fn check(&mut self, at: u64, seen: &[ThreadState]) -> Vec<(u128, bool)> {
             let now = self.begin + Duration::from_millis(at);
             self.watched
                 .compare(now, seen, &mut self.found, &mut self.stuck);
-            let told = self.found.drain(..);
-            told.map(|finding| (finding.after.as_millis(), finding.has_returned))
+            let found = self.found.drain(..);
+            found
+                .map(|finding| (finding.after.as_millis(), finding.has_returned))
                 .collect()
         }
     }
@@ -282,22 +283,22 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_does_not_return_is_told_and_so_is_its_end() {
+    fn a_call_that_does_not_return_is_reported_and_so_is_its_end() {
         let worker = Role::Worker(1);
         let mut run = Run::new();
-        assert_eq!(run.look(0, &[seen(worker, Some(call("A")), 7)]), []);
-        assert_eq!(run.look(99, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.check(0, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.check(99, &[seen(worker, Some(call("A")), 7)]), []);
         assert_eq!(run.stuck, []);
         assert_eq!(
-            run.look(100, &[seen(worker, Some(call("A")), 7)]),
+            run.check(100, &[seen(worker, Some(call("A")), 7)]),
             [(100, false)]
         );
         assert_eq!(run.stuck, [1]);
-        assert_eq!(run.look(500, &[seen(worker, Some(call("A")), 7)]), []);
+        assert_eq!(run.check(500, &[seen(worker, Some(call("A")), 7)]), []);
         assert_eq!(run.stuck, [1]);
-        assert_eq!(run.look(700, &[seen(worker, None, 8)]), [(700, true)]);
+        assert_eq!(run.check(700, &[seen(worker, None, 8)]), [(700, true)]);
         assert_eq!(run.stuck, []);
-        assert_eq!(run.look(800, &[seen(worker, None, 8)]), []);
+        assert_eq!(run.check(800, &[seen(worker, None, 8)]), []);
     }
 
     #[test]
@@ -306,7 +307,7 @@ mod tests {
         for count in 0..100 {
             let at = u64::from(count) * 20;
             assert_eq!(
-                run.look(at, &[seen(Role::Worker(0), Some(call("B")), count)]),
+                run.check(at, &[seen(Role::Worker(0), Some(call("B")), count)]),
                 []
             );
             assert_eq!(run.stuck, []);
@@ -314,22 +315,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_told_once_a_minute_and_every_worker_counts_as_stuck() {
+    fn a_pair_is_reported_once_a_minute_and_every_worker_counts_as_stuck() {
         let (one, other) = (Role::Worker(0), Role::Worker(1));
         let both = |count| [one, other].map(|role| seen(role, Some(call("C")), count));
         let mut run = Run::new();
-        run.look(0, &both(1));
-        assert_eq!(run.look(200, &both(1)), [(200, false)]);
+        run.check(0, &both(1));
+        assert_eq!(run.check(200, &both(1)), [(200, false)]);
         assert_eq!(run.stuck, [0, 1]);
-        // The end of the one that was told.
-        assert_eq!(run.look(300, &both(2)).len(), 1);
-        assert_eq!(run.look(30_000, &both(2)), []);
+        // The end of the one that was reported.
+        assert_eq!(run.check(300, &both(2)).len(), 1);
+        assert_eq!(run.check(30_000, &both(2)), []);
         assert_eq!(run.stuck, [0, 1]);
-        assert_eq!(run.look(60_200, &both(2)).len(), 1);
+        assert_eq!(run.check(60_200, &both(2)).len(), 1);
         // Another plugin is another pair.
-        run.look(60_300, &[seen(one, Some(call("D")), 3)]);
+        run.check(60_300, &[seen(one, Some(call("D")), 3)]);
         assert_eq!(
-            run.look(60_400, &[seen(one, Some(call("D")), 3)]),
+            run.check(60_400, &[seen(one, Some(call("D")), 3)]),
             [(100, false)]
         );
     }
@@ -338,11 +339,11 @@ mod tests {
     fn a_thread_that_may_block_has_more_time_and_is_no_worker() {
         let mut run = Run::new();
         let job = [seen(Role::Background, Some(call("E")), 1)];
-        run.look(0, &job);
-        assert_eq!(run.look(4999, &job), []);
-        assert_eq!(run.look(5000, &job), [(5000, false)]);
+        run.check(0, &job);
+        assert_eq!(run.check(4999, &job), []);
+        assert_eq!(run.check(5000, &job), [(5000, false)]);
         assert_eq!(run.stuck, []);
         // A thread that has ended has returned.
-        assert_eq!(run.look(6000, &[]), [(6000, true)]);
+        assert_eq!(run.check(6000, &[]), [(6000, true)]);
     }
 }

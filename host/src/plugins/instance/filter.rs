@@ -25,9 +25,9 @@ pub struct Filter {
     pub(crate) needs_state: bool,
     /// It keeps something for a client connection.
     pub(crate) needs_connection_state: bool,
-    /// How it wants request bodies, unless it says otherwise for an exchange.
+    /// How it wants request bodies, unless it chooses otherwise for an exchange.
     pub(crate) client_body: BodyMode,
-    /// How it wants response bodies, unless it says otherwise for an exchange.
+    /// How it wants response bodies, unless it chooses otherwise for an exchange.
     pub(crate) upstream_body: BodyMode,
 }
 
@@ -86,7 +86,7 @@ impl Instance<Filter> {
     /// Ends the state of an exchange.
     ///
     /// # Safety
-    /// This instance has made it, and nobody uses it any more.
+    /// This instance has made it, and it is not used any more.
     pub(in crate::plugins) unsafe fn drop_state(&self, state: *mut c_void) {
         // SAFETY: as the caller promises.
         let drop = || unsafe { self.table.state_drop()(state) };
@@ -103,7 +103,7 @@ impl Instance<Filter> {
     /// Ends the state of a client connection.
     ///
     /// # Safety
-    /// This instance has made it, and nobody uses it any more.
+    /// This instance has made it, and it is not used any more.
     pub(in crate::plugins) unsafe fn drop_connection(&self, state: *mut c_void) {
         // SAFETY: as the caller promises.
         let drop = || unsafe { self.table.connection_drop()(state) };

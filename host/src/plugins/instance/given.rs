@@ -17,7 +17,7 @@ pub(in crate::plugins) struct SpawnedTask {
 
 impl SpawnedTask {
     /// # Safety
-    /// The functions fit the data, and nobody else uses it any more.
+    /// The functions fit the data, which nothing else uses any more.
     pub(in crate::plugins) unsafe fn new(task: Task, callee: Callee) -> Self {
         Self { task, callee }
     }
@@ -46,12 +46,12 @@ pub(in crate::plugins) struct BlockingWork {
     callee: Callee,
 }
 
-// SAFETY: the plugin says that its work may run on any thread.
+// SAFETY: the plugin promises that its work may run on any thread.
 unsafe impl Send for BlockingWork {}
 
 impl BlockingWork {
     /// # Safety
-    /// The function fits the data, and nobody else runs it.
+    /// The function fits the data, and nothing else runs it.
     pub(in crate::plugins) unsafe fn new(work: Work, callee: Callee) -> Self {
         Self { work, callee }
     }

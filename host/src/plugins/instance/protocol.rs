@@ -11,7 +11,7 @@ use super::{Instance, Origin, Task};
 use crate::plugins::callee::Place;
 use crate::plugins::statistics::Returned;
 
-/// What it says to first bytes. Counted as the answer to a request is: a connection that it takes is one that it answers.
+/// Whether it claims a connection by its first bytes. Counted like the result of a hook: to claim is to respond.
 struct Claimed(u32);
 
 impl Returned for Claimed {
@@ -40,7 +40,7 @@ impl Instance<Protocol> {
         Self::create(origin, functions, Protocol { table })
     }
 
-    /// What it says to the first bytes of a connection: a value of [`claim`].
+    /// Whether it claims a connection by its first bytes: a value of [`claim`].
     pub(in crate::plugins) fn claims(&self, first: &[u8]) -> u32 {
         let first = RSlice::from_slice(first);
         // SAFETY: the object is the table's own; the bytes are borrowed for the call.

@@ -24,7 +24,7 @@ impl Instance<Subscriber> {
         Self::create(origin, functions, Subscriber { table })
     }
 
-    /// Tells it what has happened, and how many events were lost before.
+    /// Passes events to it, and how many were lost before them.
     pub(crate) fn handle_events(&self, events: &[Event], lost: u64) {
         let events = RSlice::from_slice(events);
         // SAFETY: the object is the table's own, and the events are borrowed for the call.

@@ -44,7 +44,7 @@ impl Task {
         })
     }
 
-    /// Lets the task go on. What it answers is for its kind to say.
+    /// Polls the task. The meaning of the result depends on its kind.
     pub(in crate::plugins) fn poll(&mut self, waker: &RawWaker) -> u32 {
         let (place, poll) = self.calls.poll;
         // SAFETY: the task is alive until it is dropped; the waker is borrowed for the call.

@@ -1,4 +1,4 @@
-//! The signal handlers, and the one of `exit`.
+//! The handlers of signals and of `exit`.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -130,7 +130,7 @@ extern "C" fn dying(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     }));
 }
 
-/// A plugin that calls `exit` terminated the process in order, and nobody knows why.
+/// A plugin that calls `exit` ends the process in order, without a reason in the log.
 extern "C" fn exiting() {
     let _ = catch_unwind(|| {
         if let Some(call) = marks::moment().call() {
@@ -243,7 +243,7 @@ unsafe fn restore(signal: c_int) {
     }
 }
 
-/// Lets happen what would have happened without us.
+/// Does what would have been done without this handler.
 fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let position = SIGNALS.iter().position(|known| *known == signal);
     let before = position.and_then(|position| BEFORE[position].get());

@@ -1,7 +1,7 @@
 //! One library: from a path to its root, or to the reason why not.
 //!
-//! What can be told without running any of it is told first; see `file_check`. What is loaded is a private copy of the
-//! bytes that were checked, so that nobody changes them behind our back; see `private_copy`. The same bytes are the
+//! What can be checked without running any of it is checked first; see `file_check`. What is loaded is a private copy of the
+//! bytes that were checked, so that they cannot change afterwards; see `private_copy`. The same bytes are the
 //! same library, whatever file they are in, and other bytes in the same file are another one. A library that was opened
 //! once is never closed: its threads, thread-locals and statics may be in use, and there is no sound way to know. That
 //! holds for one that is refused after that, too, since its initialisers have run.
@@ -48,7 +48,7 @@ impl OpenLibrary {
 /// A library that is mapped for as long as the process lives, of use or not.
 struct Mapped {
     digest: Digest,
-    /// What it exports; none if that is nothing of ours.
+    /// What it exports; none if it is no plugin library.
     header: Option<AbiHeaderRef>,
     /// None until it has been introduced to the host.
     root: Option<PluginLibraryRef>,
@@ -206,7 +206,7 @@ fn open_forever(copy: PrivateCopy) -> Result<Library, (PrivateCopy, String)> {
     }
 }
 
-/// What the loader says of a copy, said of the file that the operator knows.
+/// The loader's error about a copy, as one about the file that the operator knows.
 fn refused(path: &Path, copy: &PrivateCopy, error: &str) -> LoadProblem {
     let copied = copy.path().display().to_string();
     let error = error.replace(&copied, &path.display().to_string());

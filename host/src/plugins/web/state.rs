@@ -69,7 +69,7 @@ pub(super) struct TaskState {
     pub(super) socket: TaskSocket,
     /// The connection ends with the answer.
     pub(super) is_last: bool,
-    /// Why the task failed; empty if it has not said.
+    /// Why the task failed; empty if it gave no reason.
     pub(super) failure: String,
     /// For the access log.
     pub(super) log_fields: Vec<(String, String)>,
@@ -212,7 +212,7 @@ impl TaskState {
             let stall = access.config.timeouts.stall;
             let before = outgoing.sent;
             let flushed = outgoing.poll_flush(access.writer, stall, cx);
-            // A part of the task with a waker of its own is not woken any more: ours has taken its place.
+            // A part of the task with a waker of its own is not woken any more: that of the task has taken its place.
             if flushed.is_ready() || outgoing.sent > before {
                 self.answer.sender.take().into_iter().for_each(Waker::wake);
             }
