@@ -7,11 +7,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Exit, HANG, OK, Origin, Proxy, Scratch, has_ipv6, proxy_binary};
 
@@ -236,36 +236,72 @@ fn a_name_without_address_is_refused() {
     );
 }
 
+/// A proxy whose log goes to a file; its end is the caller's.
+fn logging_to(file: &Path) -> Child {
+    let child = Command::new(proxy_binary())
+        .args(["--hostname", "127.0.0.1", "--port", "0"])
+        .args(["--num-workers", "1", "--log-file"])
+        .arg(file)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the proxy can be run");
+    wait_for_text(file, " - Started server on 127.0.0.1:");
+    child
+}
+
+/// The content of a file, once it has `text` in it.
+fn wait_for_text(file: &Path, text: &str) -> String {
+    let deadline = Instant::now() + HANG;
+    loop {
+        let content = fs::read_to_string(file).unwrap_or_default();
+        if content.contains(text) {
+            return content;
+        }
+        assert!(Instant::now() < deadline, "no {text:?} in {content:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn end(mut child: Child) {
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+}
+
 #[test]
 fn the_log_goes_to_a_file_and_is_appended() {
     let scratch = Scratch::new();
     let file = scratch.write("proxy.log", "earlier line\n");
-    let mut child = Command::new(proxy_binary())
-        .args([
-            "--hostname",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--num-workers",
-            "1",
-            "--log-file",
-        ])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the proxy can be run");
-    let deadline = Instant::now() + HANG;
-    let mut log = String::new();
-    while !log.contains(" - Started server on 127.0.0.1:") && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-        log = fs::read_to_string(&file).expect("the log can be read");
-    }
-    child.kill().expect("it is ours");
-    child.wait().expect("it ends");
-    assert!(
-        log.starts_with("earlier line\n") && log.contains(" - Started server on "),
-        "{log}"
-    );
+    end(logging_to(&file));
+    let log = fs::read_to_string(&file).expect("the log can be read");
+    assert!(log.starts_with("earlier line\n"), "{log}");
+}
+
+#[test]
+fn a_rotated_log_file_is_reopened_on_sigusr1() {
+    let scratch = Scratch::new();
+    let file = scratch.path("proxy.log");
+    let mut child = logging_to(&file);
+    let rotated = scratch.path("proxy.log.1");
+    fs::rename(&file, &rotated).expect("it is there");
+    kill_process(Pid::from_child(&child), Signal::USR1).expect("it is ours");
+    wait_for_text(&file, "the log file has been reopened");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it is ours");
+    let exit = child.wait().expect("it ends");
+    assert_eq!(exit.code(), Some(0));
+    let old = fs::read_to_string(&rotated).expect("it is there");
+    assert!(!old.contains("reopened"), "{old}");
+}
+
+#[test]
+fn no_signal_that_operators_send_ends_the_proxy_by_surprise() {
+    let proxy = Proxy::command().start();
+    proxy.signal(Signal::USR2);
+    proxy.wait_for_line("SIGUSR2 is ignored");
+    proxy.signal(Signal::USR1);
+    proxy.wait_for_line("the log is not reopened: it does not go to a file");
+    proxy.signal(Signal::QUIT);
+    proxy.wait_for_line("Shutting down 1 workers (SIGQUIT)");
+    assert_eq!(proxy.wait().code, Some(0));
 }
 
 #[test]
@@ -291,6 +327,19 @@ fn the_pid_file_lives_as_long_as_the_process() {
     proxy.signal(Signal::TERM);
     proxy.wait();
     assert!(!file.exists());
+}
+
+#[test]
+fn the_pid_file_of_a_running_proxy_stays() {
+    let scratch = Scratch::new();
+    let file = scratch.path("proxy.pid");
+    let flag = ["--pid-file".as_ref(), file.as_os_str()];
+    let first = Proxy::command().args(flag).start();
+    let second = Proxy::command().args(flag).run();
+    let reason = format!("belongs to the running process {}", first.id());
+    assert_refused(&second, SYSTEM, &["proxy.pid", &reason, "--pid-file"]);
+    let pid = fs::read_to_string(&file).expect("it is there");
+    assert_eq!(pid, first.id().to_string());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The file with the process id of the proxy.
 //!
-//! It exists as long as its `PidFile`. A file from an earlier run is overwritten; a file that a later run has put in
-//! its place is not removed. Anything that is not a regular file, such as a symbolic link, is neither written to nor
+//! It exists as long as its `PidFile`, and is locked as long. A file from an earlier run is overwritten, unless that
+//! still runs: then it is locked. A file that a later run has put in its place is not removed. Anything that is not a regular file, such as a symbolic link, is neither written to nor
 //! removed.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -18,6 +18,8 @@ const MAX_LEN: u64 = 64;
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
+    /// Holds the lock.
+    _file: File,
 }
 
 /// Why the pid file cannot be written.
@@ -35,16 +37,18 @@ impl PidFile {
     /// # Errors
     /// The system's error, or the path is not a regular file.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
-        write(path).map_err(|source| PidFileError {
+        let file = write(path).map_err(|source| PidFileError {
             path: path.to_owned(),
             remedy: match source.kind() {
                 io::ErrorKind::Other => "remove it, or ",
+                io::ErrorKind::WouldBlock => "stop that process, or ",
                 _ => "",
             },
             source,
         })?;
         Ok(PidFile {
             path: path.to_owned(),
+            _file: file,
         })
     }
 }
@@ -59,12 +63,35 @@ impl Drop for PidFile {
     }
 }
 
-fn write(path: &Path) -> io::Result<()> {
+fn write(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     let mut file = plain_file::open(&mut options, path)?;
+    lock(&file, path)?;
     file.set_len(0)?;
-    file.write_all(process::id().to_string().as_bytes())
+    file.write_all(process::id().to_string().as_bytes())?;
+    Ok(file)
+}
+
+/// Takes the lock that a running proxy has on its file. It ends with the process, however that ends.
+#[cfg(unix)]
+fn lock(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let pid = plain_file::read(path, MAX_LEN).unwrap_or_default();
+            let pid = String::from_utf8_lossy(&pid);
+            let reason = format!("belongs to the running process {}", pid.trim());
+            Err(io::Error::new(io::ErrorKind::WouldBlock, reason))
+        }
+        // Some file systems have no locks.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn lock(_file: &File, _path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]
@@ -106,6 +133,22 @@ mod tests {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "original");
         fs::remove_file(victim).unwrap();
         fs::remove_file(link).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn leaves_the_file_of_a_running_process_alone() {
+        let path = path("running");
+        let running = PidFile::create(&path).unwrap();
+        let error = PidFile::create(&path).unwrap_err().to_string();
+        let reason = format!(
+            "belongs to the running process {}; stop that process, or specify another file with --pid-file",
+            process::id()
+        );
+        assert!(error.ends_with(&reason), "{error}");
+        assert!(path.exists());
+        drop(running);
+        assert!(!path.exists());
     }
 
     #[test]

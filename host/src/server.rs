@@ -34,7 +34,7 @@ use crate::worker_context::Aborted;
 use listen::listen;
 use observe::Observer;
 use reload::Generations;
-use signals::{RELOAD, Signals};
+use signals::{Request, Signals};
 
 /// How long exchanges may take to finish after the signal to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -108,8 +108,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
         .enable_all()
         .build()
         .map_err(StartError::Worker)?;
-    let mut server = Server::start(generation, source, listeners, &log)?;
-    drop(log);
+    let mut server = Server::start(generation, source, listeners, log)?;
     // Before the start is reported: from then on, a signal drains.
     let mut signals = {
         let _context = runtime.enter();
@@ -153,6 +152,7 @@ struct Server {
     endings: mpsc::UnboundedReceiver<io::Result<Aborted>>,
     /// Reports which generation workers use.
     switched: mpsc::UnboundedReceiver<Switched>,
+    log: LogSink,
 }
 
 impl Server {
@@ -161,7 +161,7 @@ impl Server {
         generation: Arc<Generation>,
         source: ConfigSource,
         listeners: Vec<Vec<Listener>>,
-        log: &LogSink,
+        log: LogSink,
     ) -> Result<Self, StartError> {
         let workers = listeners.len();
         let handover = match workers {
@@ -182,6 +182,7 @@ impl Server {
             stage,
             endings,
             switched: switches,
+            log,
         };
         let (ready, ready_workers) = std::sync::mpsc::channel();
         for (number, listeners) in listeners.into_iter().enumerate() {
@@ -191,7 +192,7 @@ impl Server {
                 handover: server.handover.clone(),
                 generations: server.generations.subscribe(),
                 switched: switched.clone(),
-                log: log.clone(),
+                log: server.log.clone(),
                 stage: server.stage.subscribe(),
                 ready: Some(ready.clone()),
             };
@@ -210,14 +211,14 @@ impl Server {
         loop {
             let has_replaced = self.generations.has_replaced();
             tokio::select! {
-                signal = signals.next() => {
-                    if signal == RELOAD {
-                        self.generations.reload();
-                        continue;
+                request = signals.next() => match request {
+                    Request::Reload => self.generations.reload(),
+                    Request::ReopenLog => self.log.reopen(),
+                    Request::End(signal) => {
+                        tracing::info!("Shutting down {} workers ({signal})", self.workers);
+                        return Ok(());
                     }
-                    tracing::info!("Shutting down {} workers ({signal})", self.workers);
-                    return Ok(());
-                }
+                },
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
                         announce(&generation);

@@ -13,9 +13,9 @@ mod line;
 mod repeats;
 mod writer;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -69,7 +69,9 @@ impl Telemetry {
 /// The log file cannot be written, or the process already has a subscriber.
 pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let repeats = Repeats::default();
-    let writer = LogWriter::start(destination(config)?, config.level, repeats.clone())
+    let destination = destination(config)?;
+    let file = config.file.as_deref();
+    let writer = LogWriter::start(destination, file, config.level, repeats.clone())
         .map_err(TelemetryError::Thread)?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
@@ -84,25 +86,23 @@ pub fn start(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { writer })
 }
 
-/// The descriptor of standard output.
-const STDOUT: i32 = 1;
-
 fn destination(config: &LogConfig) -> Result<Box<dyn Write + Send>, TelemetryError> {
     let Some(path) = &config.file else {
-        direct::set_destination(STDOUT);
+        direct::set_destination(&io::stdout());
         return Ok(Box::new(io::stdout()));
     };
-    match OpenOptions::new().append(true).create(true).open(path) {
-        Ok(file) => {
-            #[cfg(unix)]
-            direct::set_destination(std::os::fd::AsRawFd::as_raw_fd(&file));
-            Ok(Box::new(file))
-        }
-        Err(source) => Err(TelemetryError::LogFile {
-            path: path.clone(),
-            source,
-        }),
-    }
+    let file = open(path)?;
+    direct::set_destination(&file);
+    Ok(Box::new(file))
+}
+
+/// Opens the log file, or creates it.
+fn open(path: &Path) -> Result<File, TelemetryError> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|source| TelemetryError::LogFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Enables the events of the proxy and of plugins from the configured level, and of other libraries from WARN: their

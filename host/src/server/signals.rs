@@ -5,12 +5,27 @@ use std::io;
 /// The signal that reloads configuration, certificates and plugins.
 pub(super) const RELOAD: &str = "SIGHUP";
 
+/// The signal that reopens the log file, after it has been rotated.
+const REOPEN: &str = "SIGUSR1";
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Reload,
+    ReopenLog,
+    /// To end; the name of the signal.
+    End(&'static str),
+}
+
 /// The signals that the proxy handles.
 #[cfg(unix)]
 pub(super) struct Signals {
     hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+    user2: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -21,16 +36,28 @@ impl Signals {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Waits for the next signal. Cancel safe.
-    pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.hangup.recv() => RELOAD,
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    pub(super) async fn next(&mut self) -> Request {
+        loop {
+            return tokio::select! {
+                _ = self.hangup.recv() => Request::Reload,
+                _ = self.interrupt.recv() => Request::End("SIGINT"),
+                _ = self.quit.recv() => Request::End("SIGQUIT"),
+                _ = self.terminate.recv() => Request::End("SIGTERM"),
+                _ = self.user1.recv() => Request::ReopenLog,
+                // Its default action would be to end the process.
+                _ = self.user2.recv() => {
+                    tracing::info!("SIGUSR2 is ignored: it has no meaning here");
+                    continue;
+                }
+            };
         }
     }
 }
@@ -40,8 +67,11 @@ impl Signals {
     pub(super) async fn next_end(&mut self) -> &'static str {
         loop {
             match self.next().await {
-                RELOAD => tracing::info!("{RELOAD}: shutting down, not reloading"),
-                signal => return signal,
+                Request::Reload => tracing::info!("{RELOAD}: shutting down, not reloading"),
+                Request::ReopenLog => {
+                    tracing::info!("{REOPEN}: shutting down, not reopening the log")
+                }
+                Request::End(signal) => return signal,
             }
         }
     }
@@ -58,9 +88,9 @@ impl Signals {
     }
 
     /// Waits for the next one. Cancel safe.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> Request {
         match tokio::signal::ctrl_c().await {
-            Ok(()) => "Ctrl-C",
+            Ok(()) => Request::End("Ctrl-C"),
             Err(_) => std::future::pending().await,
         }
     }

@@ -16,10 +16,14 @@ pub(super) static OFFSET: AtomicI32 = AtomicI32::new(0);
 /// The descriptor of the log; negative until it is known.
 static DESTINATION: AtomicI32 = AtomicI32::new(-1);
 
-/// From now on, lines also go to this descriptor.
-pub(super) fn set_destination(descriptor: i32) {
-    DESTINATION.store(descriptor, Ordering::Relaxed);
+/// From now on, lines also go here. It has to stay open until the next one is set.
+#[cfg(unix)]
+pub(super) fn set_destination(destination: &impl std::os::fd::AsRawFd) {
+    DESTINATION.store(destination.as_raw_fd(), Ordering::Relaxed);
 }
+
+#[cfg(not(unix))]
+pub(super) fn set_destination<T>(_destination: &T) {}
 
 /// A line of fixed size; longer text is cut.
 pub(crate) struct Line {

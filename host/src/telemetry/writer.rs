@@ -4,7 +4,9 @@
 //! lines are dropped and counted; the count is logged as soon as writing succeeds again. `telemetry` opens the
 //! destination.
 
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{
@@ -14,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use super::direct::{QUEUED, WRITTEN};
+use super::direct::{self, QUEUED, WRITTEN};
 use super::line::write_prefix;
 use super::repeats::{INTERVAL, Repeats};
 use crate::config::LogLevel;
@@ -27,6 +29,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 enum WriterMessage {
     Lines(Vec<u8>),
+    /// From now on, lines go here.
+    Destination(File),
     Stop,
 }
 
@@ -36,6 +40,8 @@ pub struct LogSink {
     queue: Option<SyncSender<WriterMessage>>,
     lost: Arc<AtomicU64>,
     level: LogLevel,
+    /// The log file, if the log goes to one.
+    file: Option<Arc<Path>>,
 }
 
 impl LogSink {
@@ -45,6 +51,30 @@ impl LogSink {
             queue: None,
             lost: Arc::default(),
             level: LogLevel::Critical,
+            file: None,
+        }
+    }
+
+    /// Opens the log file again, because the one that is open may have been renamed. Returns at once. If the file
+    /// cannot be opened, the log reports it and stays in the file that is open. Has no effect if the log goes to
+    /// standard output.
+    pub(crate) fn reopen(&self) {
+        let (Some(queue), Some(path)) = (self.queue.clone(), self.file.clone()) else {
+            tracing::info!("the log is not reopened: it does not go to a file");
+            return;
+        };
+        // Opening and queueing may wait: for a disk, for the reader of a FIFO, for the lines before.
+        let reopen = move || match super::open(&path) {
+            Ok(file) => {
+                if queue.send(WriterMessage::Destination(file)).is_ok() {
+                    tracing::info!("the log file has been reopened");
+                }
+            }
+            Err(error) => tracing::error!("{error}; the log stays in the file that is open"),
+        };
+        let thread = thread::Builder::new().name("reopen log".to_owned());
+        if let Err(error) = thread.spawn(reopen) {
+            tracing::error!(%error, "the log file cannot be reopened");
         }
     }
 
@@ -89,6 +119,7 @@ pub(super) struct LogWriter {
 impl LogWriter {
     pub(super) fn start(
         destination: Box<dyn Write + Send>,
+        file: Option<&Path>,
         level: LogLevel,
         repeats: Repeats,
     ) -> io::Result<Self> {
@@ -109,6 +140,7 @@ impl LogWriter {
                 queue: Some(queue),
                 lost,
                 level,
+                file: file.map(Arc::from),
             },
             ended,
         })
@@ -175,6 +207,10 @@ impl Log {
             }
             match message {
                 Ok(WriterMessage::Lines(lines)) => return Some(lines),
+                Ok(WriterMessage::Destination(file)) => {
+                    direct::set_destination(&file);
+                    self.destination = Box::new(file);
+                }
                 Ok(WriterMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -268,7 +304,7 @@ mod tests {
             taken: Arc::clone(&taken),
         };
         (
-            LogWriter::start(Box::new(gate), LogLevel::Info, Repeats::default()).unwrap(),
+            LogWriter::start(Box::new(gate), None, LogLevel::Info, Repeats::default()).unwrap(),
             permit,
             taken,
         )
@@ -321,7 +357,7 @@ mod tests {
             }
         }
         let writer =
-            LogWriter::start(Box::new(Broken), LogLevel::Info, Repeats::default()).unwrap();
+            LogWriter::start(Box::new(Broken), None, LogLevel::Info, Repeats::default()).unwrap();
         let sink = writer.sink();
         sink.send(b"a\n".to_vec());
         sink.send(b"b\n".to_vec());
