@@ -59,7 +59,7 @@ pub struct Config {
     pub port: u16,
     /// Worker threads. Default: the number of cores.
     pub num_workers: NonZeroUsize,
-    /// Connections that may wait to be accepted, as given to listen(2). Default 100.
+    /// Connections that may wait to be accepted, as given to listen(2); the kernel may lower it. Default 4096.
     pub backlog: u32,
     /// The plugins, in the order in which hooks are called.
     pub plugins: Vec<PluginEntry>,
@@ -106,7 +106,7 @@ impl Default for Config {
             hostname: "::1".to_owned(),
             port: 8899,
             num_workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            backlog: 100,
+            backlog: 4096,
             plugins: Vec::new(),
             plugin_dirs: dirs_beside_executable(),
             plugin_statistics: true,

@@ -54,7 +54,7 @@ pub struct Flags {
     #[arg(long)]
     pub threadless: bool,
 
-    /// Number of connections that may wait to be accepted. Default: 100.
+    /// Number of connections that may wait to be accepted; the kernel may lower it. Default: 4096.
     #[arg(long, value_name = "N", value_parser = checked::<Backlog>)]
     pub backlog: Option<String>,
 

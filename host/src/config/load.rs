@@ -588,7 +588,7 @@ mod tests {
         let config = load(&["--port", "2", "--basic-auth", "c:d"], text).unwrap();
         assert_eq!((config.hostname.as_str(), config.port), ("::", 2));
         assert_eq!(config.log.level, LogLevel::Debug);
-        assert_eq!((config.via.as_str(), config.backlog), ("edge", 100));
+        assert_eq!((config.via.as_str(), config.backlog), ("edge", 4096));
         assert!(config.basic_auth.unwrap().matches(b"Basic Yzpk"));
     }
 
