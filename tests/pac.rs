@@ -46,11 +46,11 @@ fn done(exit: Exit) -> String {
     exit.stdout
 }
 
-/// Must have failed with one line that has all of `words`.
+/// Must have failed with one error whose line has all of `words`; lines of a file are indented.
 fn assert_refused(exit: &Exit, code: i32, words: &[&str]) {
     assert_eq!(exit.code, Some(code), "{exit:?}");
     assert!(exit.stdout.is_empty(), "{exit:?}");
-    let mut lines = exit.stderr.lines();
+    let mut lines = exit.stderr.lines().filter(|line| !line.starts_with(' '));
     let line = lines.next().unwrap_or_default();
     assert!(lines.next().is_none(), "{exit:?}");
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
@@ -273,7 +273,7 @@ fn an_unusable_configuration_is_refused() {
     let exit = generate_from("hostname = \"fe80::1%eth0\"", &[]);
     assert_refused(&exit, CONFIG, &["fe80::1%eth0", "--proxy HOST:PORT"]);
     let exit = generate_from("[web_server.pac]\ndirect = [\"a b\"]", &[]);
-    assert_refused(&exit, CONFIG, &["2:10", "web_server.pac.direct[0]"]);
+    assert_refused(&exit, CONFIG, &["2:11", "web_server.pac.direct[0]"]);
     let exit = generate(&["--config", "/nonexistent/proxy.toml"]);
     assert_refused(&exit, CONFIG, &["/nonexistent/proxy.toml"]);
 }
