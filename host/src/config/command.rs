@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::document::{Files, Node, Origin, Value};
+use super::document::{Files, Node, Place, Value};
 use super::error::{ConfigErrors, is_secret};
 use super::load::Sources;
 use super::{Flags, PluginEntry};
@@ -93,8 +93,8 @@ fn text(sources: &Sources, flags: &Flags, has_origins: bool) -> Result<String, C
 fn defaults() -> Node {
     let parsed = Files::default().parse(PathBuf::new(), DEFAULTS.to_owned());
     // A test reads it.
-    let mut document = parsed.unwrap_or_else(|_| Node::empty_table(Origin::Default));
-    document.set_origin(&Origin::Default);
+    let mut document = parsed.unwrap_or_else(|_| Node::empty_table(Place::Default));
+    document.set_origin(&Place::Default);
     document
 }
 
@@ -164,7 +164,7 @@ impl Printer<'_> {
         }
     }
 
-    fn line(&mut self, key: &str, value: &toml::Value, origin: &Origin) {
+    fn line(&mut self, key: &str, value: &toml::Value, origin: &Place) {
         let _ = write!(self.out, "{key} = {value}");
         if let Some(sources) = self.sources {
             let _ = write!(self.out, "  # {}", sources.place(origin));

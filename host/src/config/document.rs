@@ -14,7 +14,7 @@ use super::error::position;
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Place {
     /// In a file: its position in [`Files`], and which bytes of its text.
     File(usize, Range<usize>),
     /// In this environment variable.
@@ -39,7 +39,7 @@ pub(super) struct File {
 /// A value and where it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) origin: Origin,
+    pub(super) origin: Place,
     pub(super) value: Value,
 }
 
@@ -62,12 +62,12 @@ pub(super) type Table = Vec<(Key, Node)>;
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) name: String,
-    pub(super) origin: Origin,
+    pub(super) origin: Place,
 }
 
 /// Why a text is not TOML.
 pub(super) struct SyntaxError {
-    pub(super) origin: Origin,
+    pub(super) origin: Place,
     pub(super) message: String,
 }
 
@@ -80,7 +80,7 @@ impl Files {
         let file = self.0.len();
         self.0.push(File { path, text });
         let text = &self.0[file].text;
-        let at = |span: Option<Range<usize>>| Origin::File(file, span.unwrap_or(0..0));
+        let at = |span: Option<Range<usize>>| Place::File(file, span.unwrap_or(0..0));
         let fault = |error: toml::de::Error| SyntaxError {
             origin: at(error.span()),
             message: error.message().replace('\n', " "),
@@ -121,7 +121,7 @@ impl Value {
 
 impl Node {
     /// A value that was not read from a file.
-    pub(super) fn new(origin: Origin, value: toml::Value) -> Self {
+    pub(super) fn new(origin: Place, value: toml::Value) -> Self {
         let value = match value {
             toml::Value::String(text) => Value::String(text),
             toml::Value::Integer(number) => Value::Integer(number),
@@ -147,14 +147,14 @@ impl Node {
     }
 
     /// A text of a variable or a flag.
-    pub(super) fn text(origin: Origin, text: String) -> Self {
+    pub(super) fn text(origin: Place, text: String) -> Self {
         Node {
             origin,
             value: Value::Text(text),
         }
     }
 
-    pub(super) fn empty_table(origin: Origin) -> Self {
+    pub(super) fn empty_table(origin: Place) -> Self {
         Node {
             origin,
             value: Value::Table(Table::new()),
@@ -221,7 +221,7 @@ impl Node {
     }
 
     /// Says that all of it was written there.
-    pub(super) fn set_origin(&mut self, origin: &Origin) {
+    pub(super) fn set_origin(&mut self, origin: &Place) {
         self.origin = origin.clone();
         match &mut self.value {
             Value::Array(items) => items.iter_mut().for_each(|item| item.set_origin(origin)),
@@ -262,7 +262,7 @@ impl Node {
     }
 
     /// Where the last key of a path is written.
-    pub(super) fn key_origin(&self, path: &str) -> Option<&Origin> {
+    pub(super) fn key_origin(&self, path: &str) -> Option<&Place> {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
         let Value::Table(table) = &self.find(table)?.value else {
             return None;
@@ -335,7 +335,7 @@ impl Node {
 }
 
 /// The values that a variable or a flag lists, separated by commas.
-pub(super) fn listed(origin: &Origin, text: &str) -> Vec<Node> {
+pub(super) fn listed(origin: &Place, text: &str) -> Vec<Node> {
     let items = text.split(',').map(str::trim);
     let items = items.filter(|item| !item.is_empty());
     items
@@ -358,7 +358,7 @@ fn first_of_each_line(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<toml:
 }
 
 fn node(file: usize, value: Spanned<DeValue<'_>>) -> Result<Node, SyntaxError> {
-    let origin = Origin::File(file, value.span());
+    let origin = Place::File(file, value.span());
     let value = match value.into_inner() {
         DeValue::String(text) => Ok(Value::String(text.into_owned())),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -389,7 +389,7 @@ fn node(file: usize, value: Spanned<DeValue<'_>>) -> Result<Node, SyntaxError> {
 fn table(file: usize, entries: DeTable<'_>) -> Result<Table, SyntaxError> {
     let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
         let key = Key {
-            origin: Origin::File(file, key.span()),
+            origin: Place::File(file, key.span()),
             name: key.into_inner().into_owned(),
         };
         Ok((key, node(file, value)?))

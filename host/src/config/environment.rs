@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::document::{Node, Origin};
+use super::document::{Node, Place};
 use super::settings::Settings;
 use super::settings_reader::{self, Fault};
 
@@ -15,7 +15,7 @@ const OTHERS: [&str; 1] = ["PROXY_CONFIG"];
 /// What the variables say. One that is empty counts as unset, except for the credential: it is more likely a secret that
 /// got lost on its way than a wish for an open proxy.
 pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Node {
-    let mut document = Node::empty_table(Origin::Default);
+    let mut document = Node::empty_table(Place::Default);
     for (name, value) in variables {
         let (Some(name), value) = (name.to_str(), value.to_string_lossy()) else {
             continue;
@@ -28,7 +28,7 @@ pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>
         }
         let key = key.to_ascii_lowercase();
         let path: Vec<&str> = key.split("__").collect();
-        let origin = Origin::Variable(name.to_owned());
+        let origin = Place::Variable(name.to_owned());
         document.put(&path, Node::text(origin, value.into_owned()));
     }
     for foreign in foreign(&document) {

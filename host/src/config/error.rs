@@ -7,7 +7,7 @@ use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::document::{Files, Origin};
+use super::document::{Files, Place};
 
 /// Everything that is wrong with the configuration; at least one thing. Displayed with one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,29 +53,29 @@ impl ConfigErrors {
 
 impl ConfigError {
     /// A setting has a value that it cannot have, or does not exist.
-    pub(super) fn of_setting(files: &Files, origin: &Origin, key: &str, reason: String) -> Self {
+    pub(super) fn of_setting(files: &Files, origin: &Place, key: &str, reason: String) -> Self {
         let shown = |key: &str| match is_secret(key) {
             true => None,
             false => Some(()),
         };
         let (place, excerpt) = match origin {
-            Origin::File(file, span) => {
+            Place::File(file, span) => {
                 let excerpt = shown(key).and_then(|()| excerpt(files, *file, span));
                 (place(files, *file, span), excerpt)
             }
-            Origin::Variable(name) => (name.clone(), None),
-            Origin::Flag(flag) => ((*flag).to_owned(), None),
-            Origin::Default => (String::new(), None),
+            Place::Variable(name) => (name.clone(), None),
+            Place::Flag(flag) => ((*flag).to_owned(), None),
+            Place::Default => (String::new(), None),
         };
         ConfigError {
             place,
             key: match origin {
-                Origin::File(..) => key.to_owned(),
+                Place::File(..) => key.to_owned(),
                 _ => String::new(),
             },
             reason,
             excerpt,
-            is_usage: matches!(origin, Origin::Flag(_)),
+            is_usage: matches!(origin, Place::Flag(_)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::Parser;
 
-use super::document::{Node, Origin, Value};
+use super::document::{Node, Place, Value};
 use super::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
@@ -173,7 +173,7 @@ impl Flags {
     /// The flags whose values are not UTF-8.
     pub(super) fn document(&self) -> Result<Node, Vec<NotText>> {
         let mut given = Given {
-            document: Node::empty_table(Origin::Default),
+            document: Node::empty_table(Place::Default),
             not_text: Vec::new(),
         };
         given.text("hostname", "--hostname", &self.hostname);
@@ -268,7 +268,7 @@ struct Given {
 impl Given {
     fn put(&mut self, key: &str, flag: &'static str, value: Value) {
         let path: Vec<&str> = key.split('.').collect();
-        let origin = Origin::Flag(flag);
+        let origin = Place::Flag(flag);
         self.document.put(&path, Node { origin, value });
     }
 
@@ -294,7 +294,7 @@ impl Given {
         let paths = paths.iter().filter_map(|path| self.utf8(flag, path));
         let paths: Vec<Node> = paths
             .map(|path| Node {
-                origin: Origin::Flag(flag),
+                origin: Place::Flag(flag),
                 value: Value::String(path),
             })
             .collect();

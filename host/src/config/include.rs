@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::document::{Files, Node, Origin, SyntaxError, Value};
+use super::document::{Files, Node, Place, SyntaxError, Value};
 use super::error::ConfigError;
 use super::load;
 
@@ -58,7 +58,7 @@ fn parse(files: &mut Files, path: &Path, text: String) -> Result<Node, Vec<Confi
 }
 
 /// What stands in the list; what is no text is found when the settings are read.
-fn patterns(document: &Node) -> Vec<(Origin, String)> {
+fn patterns(document: &Node) -> Vec<(Place, String)> {
     let Some(Value::Array(items)) = document.find(KEY).map(|node| &node.value) else {
         return Vec::new();
     };
@@ -87,7 +87,7 @@ fn matches(file: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-fn included(files: &mut Files, path: &Path, by: &Origin) -> Result<Node, Vec<ConfigError>> {
+fn included(files: &mut Files, path: &Path, by: &Place) -> Result<Node, Vec<ConfigError>> {
     let text = load::read(path).map_err(|error| {
         let reason = format!(
             "{}: {error}; make it readable, or remove it",

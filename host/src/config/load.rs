@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{Files, Node, Origin, Value};
+use super::document::{Files, Node, Place, Value};
 use super::error::{ConfigError, ConfigErrors, position};
 use super::flags::NotText;
 use super::settings::{
@@ -94,7 +94,7 @@ impl Sources {
             None => Vec::new(),
         };
         sources.push(environment::document(variables));
-        let mut document = Node::empty_table(Origin::Default);
+        let mut document = Node::empty_table(Place::Default);
         for source in sources {
             errors.extend(faults(&files, &source));
             lay(&mut document, source);
@@ -202,7 +202,7 @@ impl Sources {
             return None;
         }
         let name = |(key, flag): &(&str, &str)| match origin {
-            Origin::Flag(_) => (*flag).to_owned(),
+            Place::Flag(_) => (*flag).to_owned(),
             _ => format!("{key} ({flag})"),
         };
         let missing: Vec<String> = missing.iter().map(name).collect();
@@ -212,18 +212,18 @@ impl Sources {
     }
 
     /// File and line, or the variable or flag.
-    pub(super) fn place(&self, origin: &Origin) -> String {
+    pub(super) fn place(&self, origin: &Place) -> String {
         match origin {
-            Origin::File(file, span) => {
+            Place::File(file, span) => {
                 let Some(file) = self.files.get(*file) else {
                     return String::new();
                 };
                 let (line, _) = position(&file.text, span.start);
                 format!("{}:{line}", file.path.display())
             }
-            Origin::Variable(name) => name.clone(),
-            Origin::Flag(flag) => (*flag).to_owned(),
-            Origin::Default => "default".to_owned(),
+            Place::Variable(name) => name.clone(),
+            Place::Flag(flag) => (*flag).to_owned(),
+            Place::Default => "default".to_owned(),
         }
     }
 }
@@ -238,13 +238,11 @@ fn faults(files: &Files, source: &Node) -> Vec<ConfigError> {
             None => &node.origin,
         };
         let reason = match (origin, &node.value) {
-            (Origin::Variable(name), Value::Text(value)) => {
-                environment::reason(name, value, &fault)
-            }
+            (Place::Variable(name), Value::Text(value)) => environment::reason(name, value, &fault),
             _ => fault.reason,
         };
         let start = match origin {
-            Origin::File(_, span) => span.start,
+            Place::File(_, span) => span.start,
             _ => 0,
         };
         (
