@@ -138,21 +138,63 @@ fn by_inode(requests: Vec<LookupRequest>) -> HashMap<u64, LookupRequest> {
     requests.into_iter().filter_map(with_inode).collect()
 }
 
+/// Reading the tables is not atomic: while other sockets come and go, the kernel may omit one or list it twice.
+const READS: usize = 3;
+
 /// The inodes of the clients' sockets. A client with several sockets has none: one port may have connections to several
 /// destinations, of several programs, and no name is better than a wrong one.
 fn inodes_of(requests: &[LookupRequest]) -> HashMap<SocketAddr, Option<u64>> {
     let clients: HashSet<SocketAddr> = requests.iter().map(|request| request.client).collect();
     let mut inodes = HashMap::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let table = fs::read_to_string(table).unwrap_or_default();
-        for socket in sockets(&table).filter(|socket| clients.contains(&socket.local)) {
-            inodes
-                .entry(socket.local)
-                .and_modify(|inode| *inode = None)
-                .or_insert(Some(socket.inode));
+    for _ in 0..READS {
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            let table = fs::read_to_string(table).unwrap_or_default();
+            add_inodes(&table, &clients, &mut inodes);
+        }
+        if inodes.len() == clients.len() {
+            break;
         }
     }
     inodes
+}
+
+fn add_inodes(
+    table: &str,
+    clients: &HashSet<SocketAddr>,
+    inodes: &mut HashMap<SocketAddr, Option<u64>>,
+) {
+    for socket in sockets(table).filter(|socket| clients.contains(&socket.local)) {
+        let inode = Some(socket.inode);
+        let known = inodes.entry(socket.local).or_insert(inode);
+        if *known != inode {
+            *known = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod table_tests {
+    use super::*;
+
+    const CLIENT: &str = "   1: 0100007F:B0E6 0100007F:22C3 01 00000000:00000000 00:00000000 00000000  1000        0 ";
+
+    fn inode(inodes: &[u64]) -> Option<u64> {
+        let client = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0xB0E6));
+        let lines = inodes.iter().map(|inode| format!("{CLIENT}{inode} 1 0\n"));
+        let table = format!("heading\n{}", lines.collect::<String>());
+        let mut found = HashMap::new();
+        add_inodes(&table, &HashSet::from([client]), &mut found);
+        found.get(&client).copied().flatten()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_socket_that_is_listed_twice_is_one() {
+        assert_eq!(inode(&[7]), Some(7));
+        assert_eq!(inode(&[7, 7]), Some(7));
+        assert_eq!(inode(&[7, 8]), None);
+        assert_eq!(inode(&[7, 8, 7]), None);
+    }
 }
 
 #[cfg(test)]
