@@ -94,7 +94,7 @@ fn defaults() -> Node {
     let parsed = Files::default().parse(PathBuf::new(), DEFAULTS.to_owned());
     // A test reads it.
     let mut document = parsed.unwrap_or_else(|_| Node::empty_table(Place::Default));
-    document.set_origin(&Place::Default);
+    document.set_place(&Place::Default);
     document
 }
 
@@ -127,7 +127,7 @@ impl Printer<'_> {
                 true => toml::Value::from(MASK),
                 false => node.to_toml(),
             };
-            self.line(&key.name, &value, &node.origin);
+            self.line(&key.name, &value, &node.place);
         }
         for (key, node) in tables {
             let path = key_path(&key.name);
@@ -143,7 +143,7 @@ impl Printer<'_> {
         let _ = writeln!(self.out, "\n[[{path}]]");
         if let Value::Table(entries) = &node.value {
             for (key, node) in entries {
-                self.line(&key.name, &node.to_toml(), &node.origin);
+                self.line(&key.name, &node.to_toml(), &node.place);
             }
         }
     }
@@ -164,10 +164,10 @@ impl Printer<'_> {
         }
     }
 
-    fn line(&mut self, key: &str, value: &toml::Value, origin: &Place) {
+    fn line(&mut self, key: &str, value: &toml::Value, place: &Place) {
         let _ = write!(self.out, "{key} = {value}");
         if let Some(sources) = self.sources {
-            let _ = write!(self.out, "  # {}", sources.place(origin));
+            let _ = write!(self.out, "  # {}", sources.place(place));
         }
         self.out.push('\n');
     }

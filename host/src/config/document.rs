@@ -39,7 +39,7 @@ pub(super) struct File {
 /// A value and where it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) origin: Place,
+    pub(super) place: Place,
     pub(super) value: Value,
 }
 
@@ -62,12 +62,12 @@ pub(super) type Table = Vec<(Key, Node)>;
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub(super) name: String,
-    pub(super) origin: Place,
+    pub(super) place: Place,
 }
 
 /// Why a text is not TOML.
 pub(super) struct SyntaxError {
-    pub(super) origin: Place,
+    pub(super) place: Place,
     pub(super) message: String,
 }
 
@@ -82,7 +82,7 @@ impl Files {
         let text = &self.0[file].text;
         let at = |span: Option<Range<usize>>| Place::File(file, span.unwrap_or(0..0));
         let fault = |error: toml::de::Error| SyntaxError {
-            origin: at(error.span()),
+            place: at(error.span()),
             message: error.message().replace('\n', " "),
         };
         let (document, errors) = DeTable::parse_recoverable(text);
@@ -94,7 +94,7 @@ impl Files {
         }
         let table = table(file, document.into_inner()).map_err(|error| vec![error])?;
         Ok(Node {
-            origin: at(None),
+            place: at(None),
             value: Value::Table(table),
         })
     }
@@ -121,7 +121,7 @@ impl Value {
 
 impl Node {
     /// A value that was not read from a file.
-    pub(super) fn new(origin: Place, value: toml::Value) -> Self {
+    pub(super) fn new(place: Place, value: toml::Value) -> Self {
         let value = match value {
             toml::Value::String(text) => Value::String(text),
             toml::Value::Integer(number) => Value::Integer(number),
@@ -130,33 +130,33 @@ impl Node {
             toml::Value::Datetime(datetime) => Value::Datetime(datetime),
             toml::Value::Array(items) => {
                 let items = items.into_iter();
-                Value::Array(items.map(|item| Node::new(origin.clone(), item)).collect())
+                Value::Array(items.map(|item| Node::new(place.clone(), item)).collect())
             }
             toml::Value::Table(table) => {
                 let entry = |(name, value)| {
                     let key = Key {
                         name,
-                        origin: origin.clone(),
+                        place: place.clone(),
                     };
-                    (key, Node::new(origin.clone(), value))
+                    (key, Node::new(place.clone(), value))
                 };
                 Value::Table(table.into_iter().map(entry).collect())
             }
         };
-        Node { origin, value }
+        Node { place, value }
     }
 
     /// A text of a variable or a flag.
-    pub(super) fn text(origin: Place, text: String) -> Self {
+    pub(super) fn text(place: Place, text: String) -> Self {
         Node {
-            origin,
+            place,
             value: Value::Text(text),
         }
     }
 
-    pub(super) fn empty_table(origin: Place) -> Self {
+    pub(super) fn empty_table(place: Place) -> Self {
         Node {
-            origin,
+            place,
             value: Value::Table(Table::new()),
         }
     }
@@ -200,9 +200,9 @@ impl Node {
             None => {
                 let key = Key {
                     name: (*name).to_owned(),
-                    origin: node.origin.clone(),
+                    place: node.place.clone(),
                 };
-                table.push((key, Node::empty_table(node.origin.clone())));
+                table.push((key, Node::empty_table(node.place.clone())));
                 table.len() - 1
             }
         };
@@ -221,14 +221,14 @@ impl Node {
     }
 
     /// Says that all of it was written there.
-    pub(super) fn set_origin(&mut self, origin: &Place) {
-        self.origin = origin.clone();
+    pub(super) fn set_place(&mut self, place: &Place) {
+        self.place = place.clone();
         match &mut self.value {
-            Value::Array(items) => items.iter_mut().for_each(|item| item.set_origin(origin)),
+            Value::Array(items) => items.iter_mut().for_each(|item| item.set_place(place)),
             Value::Table(table) => {
                 for (key, node) in table {
-                    key.origin = origin.clone();
-                    node.set_origin(origin);
+                    key.place = place.clone();
+                    node.set_place(place);
                 }
             }
             _ => {}
@@ -261,16 +261,6 @@ impl Node {
         matches!(&self.value, Value::Array(items) if is_list_of_tables(items))
     }
 
-    /// Where the last key of a path is written.
-    pub(super) fn key_origin(&self, path: &str) -> Option<&Place> {
-        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let Value::Table(table) = &self.find(table)?.value else {
-            return None;
-        };
-        let (key, _) = table.iter().find(|(key, _)| key.name == name)?;
-        Some(&key.origin)
-    }
-
     /// Takes the value at a dotted path away.
     pub(super) fn remove(&mut self, path: &str) {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
@@ -290,7 +280,7 @@ impl Node {
         };
         let below = match &below.value {
             Value::Array(items) => items.clone(),
-            Value::Text(text) => listed(&below.origin, text),
+            Value::Text(text) => listed(&below.place, text),
             // Not a list: whoever reads the settings says so.
             _ => vec![below.clone()],
         };
@@ -328,18 +318,18 @@ impl Node {
             }
             (_, value) => {
                 self.value = value;
-                self.origin = over.origin;
+                self.place = over.place;
             }
         }
     }
 }
 
 /// The values that a variable or a flag lists, separated by commas.
-pub(super) fn listed(origin: &Place, text: &str) -> Vec<Node> {
+pub(super) fn listed(place: &Place, text: &str) -> Vec<Node> {
     let items = text.split(',').map(str::trim);
     let items = items.filter(|item| !item.is_empty());
     items
-        .map(|item| Node::text(origin.clone(), item.to_owned()))
+        .map(|item| Node::text(place.clone(), item.to_owned()))
         .collect()
 }
 
@@ -358,7 +348,7 @@ fn first_of_each_line(text: &str, mut errors: Vec<toml::de::Error>) -> Vec<toml:
 }
 
 fn node(file: usize, value: Spanned<DeValue<'_>>) -> Result<Node, SyntaxError> {
-    let origin = Place::File(file, value.span());
+    let place = Place::File(file, value.span());
     let value = match value.into_inner() {
         DeValue::String(text) => Ok(Value::String(text.into_owned())),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -378,9 +368,9 @@ fn node(file: usize, value: Spanned<DeValue<'_>>) -> Result<Node, SyntaxError> {
         DeValue::Table(entries) => Ok(Value::Table(table(file, entries)?)),
     };
     match value {
-        Ok(value) => Ok(Node { origin, value }),
+        Ok(value) => Ok(Node { place, value }),
         Err(message) => Err(SyntaxError {
-            origin,
+            place,
             message: message.to_owned(),
         }),
     }
@@ -389,7 +379,7 @@ fn node(file: usize, value: Spanned<DeValue<'_>>) -> Result<Node, SyntaxError> {
 fn table(file: usize, entries: DeTable<'_>) -> Result<Table, SyntaxError> {
     let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
         let key = Key {
-            origin: Place::File(file, key.span()),
+            place: Place::File(file, key.span()),
             name: key.into_inner().into_owned(),
         };
         Ok((key, node(file, value)?))

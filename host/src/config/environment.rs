@@ -28,8 +28,8 @@ pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>
         }
         let key = key.to_ascii_lowercase();
         let path: Vec<&str> = key.split("__").collect();
-        let origin = Place::Variable(name.to_owned());
-        document.put(&path, Node::text(origin, value.into_owned()));
+        let place = Place::Variable(name.to_owned());
+        document.put(&path, Node::text(place, value.into_owned()));
     }
     for foreign in foreign(&document) {
         document.remove(&foreign);

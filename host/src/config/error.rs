@@ -53,12 +53,12 @@ impl ConfigErrors {
 
 impl ConfigError {
     /// A setting has a value that it cannot have, or does not exist.
-    pub(super) fn of_setting(files: &Files, origin: &Place, key: &str, reason: String) -> Self {
+    pub(super) fn of_setting(files: &Files, at: &Place, key: &str, reason: String) -> Self {
         let shown = |key: &str| match is_secret(key) {
             true => None,
             false => Some(()),
         };
-        let (place, excerpt) = match origin {
+        let (place, excerpt) = match at {
             Place::File(file, span) => {
                 let excerpt = shown(key).and_then(|()| excerpt(files, *file, span));
                 (place(files, *file, span), excerpt)
@@ -69,13 +69,13 @@ impl ConfigError {
         };
         ConfigError {
             place,
-            key: match origin {
+            key: match at {
                 Place::File(..) => key.to_owned(),
                 _ => String::new(),
             },
             reason,
             excerpt,
-            is_usage: matches!(origin, Place::Flag(_)),
+            is_usage: matches!(at, Place::Flag(_)),
         }
     }
 

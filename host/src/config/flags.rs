@@ -268,8 +268,8 @@ struct Given {
 impl Given {
     fn put(&mut self, key: &str, flag: &'static str, value: Value) {
         let path: Vec<&str> = key.split('.').collect();
-        let origin = Place::Flag(flag);
-        self.document.put(&path, Node { origin, value });
+        let place = Place::Flag(flag);
+        self.document.put(&path, Node { place, value });
     }
 
     fn text(&mut self, key: &str, flag: &'static str, text: &Option<String>) {
@@ -294,7 +294,7 @@ impl Given {
         let paths = paths.iter().filter_map(|path| self.utf8(flag, path));
         let paths: Vec<Node> = paths
             .map(|path| Node {
-                origin: Place::Flag(flag),
+                place: Place::Flag(flag),
                 value: Value::String(path),
             })
             .collect();

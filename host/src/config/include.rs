@@ -30,16 +30,16 @@ pub(super) fn read(
     };
     let patterns = patterns(&document);
     let mut documents = vec![document];
-    for (origin, pattern) in patterns {
+    for (place, pattern) in patterns {
         let paths = match matches(path, &pattern) {
             Ok(paths) => paths,
             Err(reason) => {
-                errors.push(ConfigError::of_setting(files, &origin, KEY, reason));
+                errors.push(ConfigError::of_setting(files, &place, KEY, reason));
                 continue;
             }
         };
         for path in paths {
-            match included(files, &path, &origin) {
+            match included(files, &path, &place) {
                 Ok(document) => documents.push(document),
                 Err(wrong) => errors.extend(wrong),
             }
@@ -50,8 +50,8 @@ pub(super) fn read(
 
 fn parse(files: &mut Files, path: &Path, text: String) -> Result<Node, Vec<ConfigError>> {
     files.parse(path.to_owned(), text).map_err(|wrong| {
-        let errors = wrong.into_iter().map(|SyntaxError { origin, message }| {
-            ConfigError::of_setting(files, &origin, "", message)
+        let errors = wrong.into_iter().map(|SyntaxError { place, message }| {
+            ConfigError::of_setting(files, &place, "", message)
         });
         errors.collect()
     })
@@ -63,7 +63,7 @@ fn patterns(document: &Node) -> Vec<(Place, String)> {
         return Vec::new();
     };
     let text = |node: &Node| match &node.value {
-        Value::String(text) => Some((node.origin.clone(), text.clone())),
+        Value::String(text) => Some((node.place.clone(), text.clone())),
         _ => None,
     };
     items.iter().filter_map(text).collect()
@@ -101,7 +101,7 @@ fn included(files: &mut Files, path: &Path, by: &Place) -> Result<Node, Vec<Conf
             let reason = "an included file cannot include others".to_owned();
             Err(vec![ConfigError::of_setting(
                 files,
-                &node.origin,
+                &node.place,
                 KEY,
                 reason,
             )])

@@ -137,7 +137,7 @@ impl Sources {
             .collect();
         let plugin_place = |index: usize| {
             let library = format!("plugins[{index}].library");
-            self.place(&self.document.find_nearest(&library).origin)
+            self.place(&self.document.find_nearest(&library).place)
         };
         let plugins = plugins::entries(flags, &settings.plugins, plugin_place);
         let plugins = plugins
@@ -197,23 +197,23 @@ impl Sources {
             .iter()
             .partition(|(key, _)| self.document.find(key).is_some());
         let (key, _) = given.first()?;
-        let origin = &self.document.find(key)?.origin;
+        let place = &self.document.find(key)?.place;
         if missing.is_empty() {
             return None;
         }
-        let name = |(key, flag): &(&str, &str)| match origin {
+        let name = |(key, flag): &(&str, &str)| match place {
             Place::Flag(_) => (*flag).to_owned(),
             _ => format!("{key} ({flag})"),
         };
         let missing: Vec<String> = missing.iter().map(name).collect();
         let missing = missing.join(" and ");
         let reason = format!("given without {missing}; give all of them, or none");
-        Some(ConfigError::of_setting(&self.files, origin, key, reason))
+        Some(ConfigError::of_setting(&self.files, place, key, reason))
     }
 
     /// File and line, or the variable or flag.
-    pub(super) fn place(&self, origin: &Place) -> String {
-        match origin {
+    pub(super) fn place(&self, place: &Place) -> String {
+        match place {
             Place::File(file, span) => {
                 let Some(file) = self.files.get(*file) else {
                     return String::new();
@@ -230,29 +230,20 @@ impl Sources {
 
 /// Everything that is wrong with the settings of a source, in the order of its text.
 fn faults(files: &Files, source: &Node) -> Vec<ConfigError> {
-    let (_, faults): (Settings, Vec<Fault>) = settings_reader::read(source);
-    let faults = faults.into_iter().map(|fault| {
-        let node = source.find_nearest(&fault.path);
-        let origin = match fault.unknown {
-            Some(_) => source.key_origin(&fault.path).unwrap_or(&node.origin),
-            None => &node.origin,
-        };
-        let reason = match (origin, &node.value) {
+    let (_, mut faults): (Settings, Vec<Fault>) = settings_reader::read(source);
+    faults.sort_by_key(|fault| match &fault.place {
+        Place::File(_, span) => span.start,
+        _ => 0,
+    });
+    let errors = faults.into_iter().map(|fault| {
+        let value = &source.find_nearest(&fault.path).value;
+        let reason = match (&fault.place, value) {
             (Place::Variable(name), Value::Text(value)) => environment::reason(name, value, &fault),
             _ => fault.reason,
         };
-        let start = match origin {
-            Place::File(_, span) => span.start,
-            _ => 0,
-        };
-        (
-            start,
-            ConfigError::of_setting(files, origin, &fault.path, reason),
-        )
+        ConfigError::of_setting(files, &fault.place, &fault.path, reason)
     });
-    let mut faults: Vec<(usize, ConfigError)> = faults.collect();
-    faults.sort_by_key(|(start, _)| *start);
-    faults.into_iter().map(|(_, error)| error).collect()
+    errors.collect()
 }
 
 /// Lays one source over those before it.
@@ -882,6 +873,10 @@ mod tests {
             (
                 "[dns]\nresolver = \"hosts\"",
                 "2:12: dns.resolver: `hosts` is not possible; write \"dns\" or \"system\"",
+            ),
+            (
+                "[dns]\n\"a.b\" = 1",
+                "2:1: dns.a.b: unknown key `a.b`; the keys here are `resolver`, `servers`, `cache_ttl_max`, `negative_ttl`",
             ),
             (
                 "[dns]\nserver = []",

@@ -14,7 +14,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::document::{Node, Table, Value, listed};
+use super::document::{Node, Place, Table, Value, listed};
 use super::suggestion::closest;
 
 /// The key under which serde and `toml` pass a date on, in a map of its own.
@@ -25,6 +25,8 @@ const DATETIME_KEY: &str = "$__toml_private_datetime";
 pub(super) struct Fault {
     /// The setting, such as `timeouts.hosts[0].stall`; empty for the whole document.
     pub(super) path: String,
+    /// Where it is written: the value, or the key if there is none of this name.
+    pub(super) place: Place,
     pub(super) reason: String,
     /// A key that does not exist: which key may have been meant, if there is a similar one.
     pub(super) unknown: Option<Option<&'static str>>,
@@ -50,9 +52,12 @@ pub(super) fn read<T: DeserializeOwned + Default>(document: &Node) -> (T, Vec<Fa
             }
             Err(error) => error,
         };
-        let path = error.path.unwrap_or_default();
+        let (path, place) = error
+            .at
+            .unwrap_or_else(|| (String::new(), document.place.clone()));
         faults.push(Fault {
             path: path.clone(),
+            place,
             reason: error.reason,
             unknown: None,
         });
@@ -68,13 +73,14 @@ pub(super) fn read<T: DeserializeOwned + Default>(document: &Node) -> (T, Vec<Fa
 #[derive(Debug)]
 pub(super) struct ReadError {
     reason: String,
-    path: Option<String>,
+    at: Option<(String, Place)>,
 }
 
 impl ReadError {
     /// The innermost value is the one at fault.
-    fn within(mut self, path: &str) -> Self {
-        self.path.get_or_insert_with(|| path.to_owned());
+    fn within(mut self, path: &str, node: &Node) -> Self {
+        self.at
+            .get_or_insert_with(|| (path.to_owned(), node.place.clone()));
         self
     }
 }
@@ -91,7 +97,7 @@ impl de::Error for ReadError {
     fn custom<T: fmt::Display>(reason: T) -> Self {
         ReadError {
             reason: reason.to_string(),
-            path: None,
+            at: None,
         }
     }
 
@@ -145,7 +151,7 @@ impl<'d> Reader<'d> {
     fn expected(&self, what: &str, remedy: &str) -> ReadError {
         let found = self.node.value.kind();
         let error = format!("expected {what}, found {found}{remedy}");
-        ReadError::custom(error).within(&self.path)
+        ReadError::custom(error).within(&self.path, self.node)
     }
 
     fn key_path(&self, key: &str) -> String {
@@ -167,6 +173,7 @@ impl<'d> Reader<'d> {
                         reason: unknown_key(&key.name, fields),
                         unknown: Some(closest(&key.name, fields)),
                         path: path.clone(),
+                        place: key.place.clone(),
                     };
                     self.unknown.borrow_mut().insert(path, fault);
                 }
@@ -209,9 +216,9 @@ fn unknown_key(name: &str, fields: &[&'static str]) -> String {
 /// The error belongs to this value, unless to one in it.
 macro_rules! within {
     ($self:ident, $read:expr) => {{
-        let path = $self.path.clone();
+        let (path, node) = ($self.path.clone(), $self.node);
         let read: Result<_, ReadError> = $read;
-        read.map_err(|error| error.within(&path))
+        read.map_err(|error| error.within(&path, node))
     }};
 }
 
@@ -225,7 +232,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 // As TOML where it is any: a number, an array, an inline table.
                 Value::Text(text) => match text.trim().parse() {
                     Ok(value) => {
-                        let node = Node::new(self.node.origin.clone(), value);
+                        let node = Node::new(self.node.place.clone(), value);
                         return self.of(&node, self.path.clone()).deserialize_any(visitor);
                     }
                     Err(_) => visitor.visit_str(text),
@@ -262,7 +269,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 self.deserialize_any(visitor)
             }
             Value::Text(text) => {
-                let items = listed(&self.node.origin, text);
+                let items = listed(&self.node.place, text);
                 within!(self, visitor.visit_seq(self.items(&items)))
             }
             Value::Array(items) => within!(self, visitor.visit_seq(self.items(items))),
@@ -335,9 +342,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(item) = self.0.pop() else {
             return Ok(None);
         };
-        let path = item.path.clone();
+        let (path, node) = (item.path.clone(), item.node);
         let read = seed.deserialize(item).map(Some);
-        read.map_err(|error| error.within(&path))
+        read.map_err(|error| error.within(&path, node))
     }
 }
 
@@ -365,8 +372,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         match self.value.take() {
             Some(value) => {
-                let path = value.path.clone();
-                seed.deserialize(value).map_err(|error| error.within(&path))
+                let (path, node) = (value.path.clone(), value.node);
+                let read = seed.deserialize(value);
+                read.map_err(|error| error.within(&path, node))
             }
             None => Err(ReadError::custom("a value without a key")),
         }
