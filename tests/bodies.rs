@@ -1,8 +1,8 @@
-//! What plugins make of bodies arrives byte for byte, and looks broken where it is.
+//! Bodies edited by plugins arrive byte for byte, and incomplete bodies are visibly incomplete.
 //!
-//! Three editors stand in one proxy; what each does with an exchange stands in a field of the request, so that every
-//! test talks to the same plugins. What they make of content is computed here once more. Each file below asks one
-//! question: are the edits exact, is the framing right, and so on.
+//! One proxy runs three editors. Fields of the request tell each editor what to do, so that all tests use the same
+//! plugins. The expected content is computed here independently. Each file below covers one question: are the edits
+//! exact, is the framing right, and so on.
 
 mod breaks;
 mod coded;
@@ -27,7 +27,7 @@ fn editors() -> ProxyCommand {
         .plugin_config("EditC.label=\"C\"")
 }
 
-/// Field lines with the editors' orders; those without any skip the exchange.
+/// Field lines with the editors' orders; an editor without orders skips the exchange.
 fn orders(chain: &[&str]) -> String {
     let labels = ["A", "B", "C"].into_iter().zip(chain);
     labels
@@ -35,13 +35,13 @@ fn orders(chain: &[&str]) -> String {
         .collect()
 }
 
-/// The same, with whatever else the head has, as the lines of a POST to `path`.
+/// The head of a POST to `path` with these fields, without its final empty line.
 fn post(origin: &Origin, path: &str, fields: &str) -> String {
     let authority = origin.authority();
     format!("POST http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n{fields}")
 }
 
-/// What the editors make of content.
+/// The content after all edits.
 fn edited(chain: &[&str], content: &[u8]) -> Vec<u8> {
     if content.is_empty() {
         return Vec::new();
@@ -63,7 +63,7 @@ fn text(len: usize) -> Vec<u8> {
     pattern(len).iter().map(|byte| b'a' + byte % 26).collect()
 }
 
-/// How the end of a body is told.
+/// How a body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framed {
     Length,
@@ -72,7 +72,7 @@ enum Framed {
 }
 
 impl Framed {
-    /// A message; `head` is its start line and its fields, each with its CRLF.
+    /// A message; `head` is its start line and field lines, each with its CRLF.
     fn message(self, head: &str, content: &[u8]) -> Vec<u8> {
         let (field, body) = match self {
             Framed::Length => (
@@ -89,7 +89,7 @@ impl Framed {
     }
 }
 
-/// `content` in a few chunks, without the last one.
+/// `content` in a few chunks, without the last chunk.
 fn chunks(content: &[u8]) -> Vec<u8> {
     let pieces = content.chunks(content.len() / 5 + 1);
     pieces
@@ -97,7 +97,7 @@ fn chunks(content: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Answers each request with one response, in this framing.
+/// An origin that answers each request with this response, in this framing.
 fn answering(framed: Framed, head: &'static str, content: &[u8]) -> Origin {
     let message = framed.message(head, content);
     Origin::serve(move |peer| {

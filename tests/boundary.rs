@@ -1,7 +1,7 @@
-//! The boundary between proxy and plugins, against plugins that do there what nobody should.
+//! The boundary between proxy and plugins, with plugins that misuse it.
 //!
-//! Whatever safe code does in a plugin, the process lives, the next exchange is served, and nothing is read that
-//! belongs to another request. The fixture `hostile` says at each plugin what it does.
+//! No safe code in a plugin can crash the process, prevent the next exchange or read data of another request. The
+//! fixture `hostile` documents what each plugin does.
 
 mod authors;
 mod forwards;
@@ -11,7 +11,7 @@ mod wakers;
 
 use crate::support::{OK, Origin, Proxy};
 
-/// Another client of the proxy is served as if nothing had been.
+/// Asserts that the proxy still serves another client.
 #[track_caller]
 fn goes_on(proxy: &Proxy) {
     let origin = Origin::answering(OK);

@@ -1,7 +1,7 @@
-//! Configurations that cannot be used: what `proxy check` reports of each.
+//! Invalid configurations, and what `proxy check` reports for each.
 //!
-//! `broken/NAME.toml` is a configuration, `broken/NAME.stderr` all that is reported of it. After a change of messages,
-//! a run with the environment variable `BLESS` writes the reports anew, for the diff to be read.
+//! `broken/NAME.toml` is a configuration, `broken/NAME.stderr` the complete report. After changing messages, run with
+//! the environment variable `BLESS` set to rewrite the reports, then review the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn configurations() -> Vec<PathBuf> {
     paths
 }
 
-/// Exit code and standard error of `proxy check`, run where the configuration is.
+/// Exit code and standard error of `proxy check`, run in the configuration's directory.
 fn check(configuration: &Path) -> (Option<i32>, String) {
     let output = Command::new(proxy_binary())
         .env_remove("PROXY_CONFIG")

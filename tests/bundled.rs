@@ -1,7 +1,7 @@
-//! The bundled plugins at work: the real binary, the real library, and stand-ins for the named hosts.
+//! The bundled plugins, end to end: the real binary, the real library, and stand-ins for the named hosts.
 //!
-//! One module per plugin. What its rule decides is tested beside the rule; here stands what a client and an origin
-//! see of it.
+//! One module per plugin. Unit tests beside each rule cover its decisions; these tests cover what a client and an
+//! origin see.
 
 mod cache_responses;
 mod cloudflare_dns_resolver;

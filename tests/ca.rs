@@ -1,7 +1,7 @@
-//! Certificates made and handed out by `proxy ca`, from outside.
+//! Certificates created and exported by `proxy ca`, tested as a black box.
 //!
-//! What a test looks at is what an administrator would: files, their modes, what is printed, exit codes. 0 is done, 1
-//! means that a file cannot be read or written, 2 a wrong command line.
+//! The tests check what an administrator sees: files, their modes, output and exit codes. Exit codes: 0 success, 1
+//! cannot read or write a file, 2 invalid command line.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use crate::support::{Scratch, contains, proxy_binary};
 
 const CA_FILES: [&str; 3] = ["ca-cert.pem", "ca-key.pem", "ca-signing-key.pem"];
 
-/// Runs `proxy ca` in `directory`, where the umask takes nothing.
+/// Runs `proxy ca` in `directory` with umask 0.
 fn ca(directory: &Path, args: &[&str]) -> Output {
     Command::new("sh")
         .args(["-c", "umask 0; exec \"$0\" ca \"$@\""])
@@ -28,7 +28,7 @@ fn ca(directory: &Path, args: &[&str]) -> Output {
         .expect("the proxy can be run")
 }
 
-/// As `ca`, and must succeed; what it prints.
+/// Runs `ca`, asserts success and returns standard output.
 fn done(directory: &Path, args: &[&str]) -> String {
     let output = ca(directory, args);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -36,7 +36,7 @@ fn done(directory: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("words are UTF-8")
 }
 
-/// As `ca`, and must fail with one line that has all of `words`.
+/// Runs `ca` and asserts failure with a single line that contains all of `words`.
 fn refused(directory: &Path, args: &[&str], code: i32, words: &[&str]) {
     let output = ca(directory, args);
     assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -46,7 +46,7 @@ fn refused(directory: &Path, args: &[&str], code: i32, words: &[&str]) {
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
 }
 
-/// An empty directory in which the proxy is run.
+/// An empty directory to run the proxy in.
 fn directory(scratch: &Scratch) -> PathBuf {
     let path = scratch.path("run");
     fs::create_dir_all(&path).expect("a scratch directory can be made");

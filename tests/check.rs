@@ -1,4 +1,4 @@
-//! `proxy check`: what would prevent a start, found out without one.
+//! `proxy check`: finds what would prevent a start, without starting.
 
 use std::net::TcpListener;
 

@@ -1,8 +1,7 @@
-//! Flags, the configuration file and exit codes, from outside.
+//! Flags, the configuration file and exit codes of the executable.
 //!
-//! 0 is an orderly end, 1 means that the system refused something, 2 a wrong command line, 78 an unusable
-//! configuration. Whatever is wrong is one line on standard error that says what to do, and the line of the file that it is
-//! about.
+//! Exit code 0 is an orderly shutdown, 1 an error of the operating system, 2 a wrong command line, 78 an unusable
+//! configuration. Each error is one line on standard error that says what to do, with the line of the file at fault.
 
 use std::fs;
 use std::net::TcpListener;
@@ -19,7 +18,7 @@ const SYSTEM: i32 = 1;
 const USAGE: i32 = 2;
 const CONFIG: i32 = 78;
 
-/// Asserts the exit code, and that one line says all of `words`.
+/// Asserts the exit code, and that one line contains all of `words`.
 fn assert_refused(exit: &Exit, code: i32, words: &[&str]) {
     assert_eq!((exit.code, exit.signal), (Some(code), None), "{exit:?}");
     let line = exit
@@ -32,7 +31,7 @@ fn assert_refused(exit: &Exit, code: i32, words: &[&str]) {
         exit.stderr
     );
     if code != USAGE {
-        // The lines of a file are indented.
+        // Quoted lines of a file are indented.
         let errors = exit.stderr.lines().filter(|line| !line.starts_with(' '));
         assert_eq!(errors.count(), 1, "{:?}", exit.stderr);
     }
@@ -236,7 +235,7 @@ fn a_name_without_address_is_refused() {
     );
 }
 
-/// A proxy whose log goes to a file; its end is the caller's.
+/// A proxy that logs to a file; the caller must end it.
 fn logging_to(file: &Path) -> Child {
     let child = Command::new(proxy_binary())
         .args(["--hostname", "127.0.0.1", "--port", "0"])
@@ -249,7 +248,7 @@ fn logging_to(file: &Path) -> Child {
     child
 }
 
-/// The content of a file, once it has `text` in it.
+/// Waits until the file contains `text`; returns its content.
 fn wait_for_text(file: &Path, text: &str) -> String {
     let deadline = Instant::now() + HANG;
     loop {

@@ -1,8 +1,8 @@
 //! RFC 9110 and RFC 9112 as a table of raw messages.
 //!
-//! One row is what a client sends, what the origin says, and what both must see. The proxy refuses what is
-//! ambiguous and repairs nothing, so most rows state one outcome exactly; where the RFCs and our rules leave a
-//! choice the row says which outcomes are safe. All rows run against one proxy, which has to be alive after each.
+//! Each row states what the client sends, what the origin sends, and what both must receive. The proxy refuses
+//! ambiguous messages and repairs nothing, so most rows state exactly one outcome; where the RFCs and our rules leave a
+//! choice, the row lists the safe outcomes. All rows run against one proxy, which must still serve after each.
 
 mod case;
 mod chunked;
@@ -23,7 +23,7 @@ use std::thread;
 use crate::support::Proxy;
 use case::Case;
 
-/// Rows that run at the same time: enough to hide waiting, few enough for a small machine.
+/// Rows that run concurrently: enough to hide the waits, few enough for a small machine.
 const PARALLEL: usize = 4;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Clients that leave while nobody answers them: by a reset, which ends everything, or by the end of their direction, behind
-//! which some still wait for an answer.
+//! Clients that disconnect before they get a response. A reset ends the exchange; after a half-close, some clients
+//! still wait for the response.
 
 use std::io::Write;
 use std::thread;
@@ -10,24 +10,24 @@ use h2::Reason;
 use crate::support::tls::{Answer, Ask, Gate, Offer, Pki, Way};
 use crate::support::{Client, End, OK, Origin, Proxy, ProxyCommand, get, pattern, request};
 
-/// Limits that end nothing within a test, but for those of `timeouts`.
+/// A proxy whose limits are too long to expire during a test, except those in `timeouts`.
 fn with(timeouts: &str) -> ProxyCommand {
     Proxy::command().config(&format!(
         "[timeouts]\nupstream_response = 600\nupstream_idle = 600\nstall = 600\n{timeouts}"
     ))
 }
 
-/// A proxy that gives a half-closed client so much time that only a reset counts.
+/// A proxy whose limit for half-closed clients never expires in a test, so only a reset has an effect.
 fn patient() -> Proxy {
     with("half_closed = 600").start()
 }
 
-/// One that gives it half a second.
+/// A proxy that closes half-closed clients after half a second.
 fn hasty() -> Proxy {
     with("half_closed = 0.5").start()
 }
 
-/// Reads everything, and neither answers nor closes.
+/// An origin that reads everything and neither responds nor closes.
 fn deaf() -> Origin {
     Origin::serve(|peer| {
         peer.park();
@@ -101,11 +101,11 @@ fn a_reset_ends_an_upload_that_the_upstream_does_not_take() {
     let held = proxy.open_files();
     drop(socket);
     client.reset();
-    // Its own socket and that to the upstream.
+    // The client's socket and the upstream socket.
     assert!(proxy.wait_for_open_files(held - 2) <= held - 2);
 }
 
-/// Takes a head, and nothing behind it.
+/// An origin that reads the head and nothing after it.
 fn deaf_after_head() -> Origin {
     Origin::serve(|peer| {
         peer.head();
@@ -147,11 +147,11 @@ fn a_half_closed_client_gets_an_answer_that_takes_its_time() {
     assert_eq!(client.response().text(), "xxxxxxxx");
 }
 
-/// More than the buffers between an origin and a client hold.
+/// More bytes than the buffers between origin and client hold.
 const LONG: usize = 24 << 20;
 
-/// Waits until the proxy has given up a half-closed client that came now, twice: whoever was half-closed before has been
-/// so for longer than that takes.
+/// Waits until the proxy has closed two new half-closed clients, one after the other. Any client half-closed before
+/// them has then exceeded the limit too.
 fn outlast_half_closed(proxy: &Proxy) {
     for _ in 0..2 {
         let origin = Origin::silent();
@@ -279,14 +279,14 @@ fn a_client_that_leaves_cancels_its_stream_and_no_more() {
         .args(["--num-workers", "1"])
         .start();
     let authority = origin.authority();
-    // By HTTP/1.1, with the end of TLS.
+    // Over HTTP/1.1, by closing TLS.
     let client = pki.client(&proxy).offering(Offer::Http1);
     let mut pipe = client.try_secure(&authority).expect("TLS");
     pipe.send(format!("GET /held HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
     origin.wait_for_requests(1);
     pipe.finish();
     assert_eq!(pipe.read_to_end().0, b"");
-    // By HTTP/2.
+    // Over HTTP/2, by resetting the stream.
     let session = pki.client(&proxy).https(&authority);
     let stream = session.open(&Ask::get(&authority, "/held"));
     origin.wait_for_requests(2);
@@ -351,7 +351,7 @@ fn a_half_closed_tunnel_that_moves_goes_on() {
     client.finish();
     assert_eq!(client.read_to_end(), End::Closed);
     assert_eq!(client.rest(), b"xxxxxxxx");
-    // Before either side has closed its direction, the limit of tunnels holds.
+    // Until one side half-closes, the idle limit of tunnels applies.
     let origin = Origin::echoing();
     let mut client = proxy.tunnel(&origin);
     thread::sleep(Duration::from_millis(900));

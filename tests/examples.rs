@@ -1,6 +1,6 @@
-//! The configurations under `examples`, each started as it stands there.
+//! The configurations under `examples`, each started unchanged.
 //!
-//! Only addresses and files are replaced, by `--plugin-config`: the named hosts are stand-ins on loopback.
+//! Only addresses and files are overridden, with `--plugin-config`: stand-ins on loopback replace the named hosts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn egress_lets_a_tool_reach_what_is_listed_with_a_secret_it_does_not_have() {
     assert!(!audit.contains("s3cret"), "{audit}");
 }
 
-/// The same over HTTPS, with the rule and the secret that the README shows for that, and with interception.
+/// The same over HTTPS: with interception, and with the rule and the secret that the README shows for HTTPS.
 #[test]
 fn egress_sees_what_a_tool_asks_over_https() {
     let scratch = Scratch::new();

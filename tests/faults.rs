@@ -1,7 +1,7 @@
 //! The kill test: ten thousand requests over a hundred connections, against origins that reset, stall and truncate.
 //!
-//! Every answer is complete and right, or its failure can be seen; nothing outlives its deadline, and afterwards
-//! no descriptor is left. The faults are drawn from a seed, so that a failure can be run again.
+//! Every response is complete and correct, or visibly failed. Nothing outlives its deadline, and no descriptor leaks.
+//! The faults come from a seeded generator, so that a failure can be reproduced.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -16,11 +16,11 @@ const CLIENTS: u64 = 100;
 const REQUESTS: u64 = 100;
 const SEED: u64 = 0x5eed;
 
-/// Nothing may take longer: the proxy's deadlines below, one after the other, and some patience for a busy machine.
+/// The longest time that anything may take: the sum of the proxy's deadlines below, with a margin for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(8);
 const DEADLINES: &str = "[timeouts]\nheader_read = 1\nidle = 2\nconnect = 1\nupstream_response = 0.4\nupstream_idle = 0.4";
 
-/// A small generator; the same seed gives the same faults.
+/// A small random number generator; the same seed gives the same faults.
 struct Dice(u64);
 
 impl Dice {
@@ -33,7 +33,7 @@ impl Dice {
     }
 }
 
-/// What the origin answers to `/<number>` when nothing goes wrong: length and content depend on the number.
+/// The origin's response to `/<number>` without a fault; length and content depend on the number.
 fn content(number: u64) -> Vec<u8> {
     let len = Dice(number).roll(30_000) as usize;
     let mut body = format!("<{number}>").into_bytes();
@@ -41,7 +41,7 @@ fn content(number: u64) -> Vec<u8> {
     body
 }
 
-/// Answers requests, most of them right; the number of the request decides what goes wrong.
+/// Answers most requests correctly; the request's number selects the fault.
 fn unreliable(peer: &mut Peer) {
     while let Some(request) = peer.request() {
         let number: u64 = request
@@ -149,12 +149,12 @@ fn every_answer_is_right_or_visibly_broken() {
         200,
         "alive after {outcomes:?}"
     );
-    // Connections to the last two origins may be pooled or closing.
+    // Connections to the last two origins may still be pooled or closing.
     let open = proxy.wait_for_open_files(base);
     assert!(open <= base, "{open} descriptors, {base} at the start");
 }
 
-/// One client: request after request on a connection for as long as it lasts, then on the next one.
+/// Runs one client: it reuses its connection until that closes, then opens another.
 fn play(address: SocketAddr, origin: &Origin, client: u64) -> BTreeMap<Outcome, usize> {
     let mut outcomes = BTreeMap::new();
     let mut connection: Option<TcpStream> = None;

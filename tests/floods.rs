@@ -1,5 +1,5 @@
-//! Peers that send as much as they can of what costs them nothing: they are sent away or wait for their turn, others
-//! are served, and the log stays readable.
+//! Peers that flood the proxy with cheap frames or connections: they are disconnected or throttled, other clients are
+//! served, and the log stays readable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,7 +7,7 @@ use std::thread;
 use crate::support::tls::{Ask, Frame, Pki, Way};
 use crate::support::{OK, Origin, Proxy, get};
 
-/// The error of a GOAWAY to a peer that floods (RFC 9113 §7).
+/// The error code of a GOAWAY sent to a flooding peer (RFC 9113 §7).
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 #[test]
@@ -48,7 +48,7 @@ fn connections_that_fail_write_a_few_lines_and_a_count() {
         .start();
     for _ in 0..60 {
         let mut client = proxy.client();
-        // A message that no client begins with.
+        // No client starts a handshake with this message.
         client.send(b"\x16\x03\x01\0\x04\x0b\0\0\0");
         client.read_to_end();
     }
@@ -105,7 +105,7 @@ fn chunks_of_a_byte_reach_a_plugin_together() {
     let answer = client.ask(get(&origin, "/"));
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text(), "X".repeat(50_000) + "END");
-    // What the plugin gives for a piece is a chunk.
+    // Each piece that the plugin returns becomes one chunk.
     let lines = client.received().iter().filter(|byte| **byte == b'\n');
     assert!(lines.count() < 1000);
 }

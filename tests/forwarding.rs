@@ -1,6 +1,6 @@
-//! Messages that pass through whole: where they go, what arrives, which connections carry them.
+//! Forwarded messages: where they go, what arrives, which connections carry them.
 //!
-//! Wire details live in `conformance`; here stand whole exchanges, large bodies, reuse and credentials.
+//! Wire details are in `conformance`; this file covers whole exchanges, large bodies, reuse and credentials.
 
 use std::sync::{Arc, mpsc};
 use std::thread;

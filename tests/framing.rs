@@ -1,13 +1,13 @@
 //! Where a message ends must not depend on how its bytes arrive.
 //!
-//! Every message is fed in two pieces, at every place where it can be cut, and gets the same treatment each time.
+//! Every message is sent in two pieces, split at every offset; the result must be the same each time.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{Client, OK, Origin, Proxy, shown};
 
-/// Sends `bytes` cut at every place and hands each connection to `judge`.
+/// Sends `bytes` split at every offset, on a new connection each time, and passes the connection to `judge`.
 fn at_every_split(proxy: &Proxy, bytes: &[u8], judge: impl Fn(&mut Client, usize)) {
     for cut in 1..bytes.len() {
         let mut client = proxy.client();

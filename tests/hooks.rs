@@ -1,21 +1,21 @@
-//! Every hook, every edit and every service that `plugin-api` promises, through the real binary and real libraries.
+//! Every hook, edit and service of `plugin-api`, with the real binary and real libraries.
 //!
-//! The plugins are those of the zoo; what each does stands there. Loading them, and what the hooks of one plain
-//! exchange do, is in `plugins.rs`.
+//! The plugins come from the fixture `zoo`, which documents each of them. `plugins.rs` tests how plugins are loaded and
+//! the hooks of one plain exchange.
 
-/// Values that no message may have, and changes in the wrong hook.
+/// Invalid values, and edits in the wrong hook.
 mod bad_input;
-/// What clients say first inside of their tunnels, and who decides about it.
+/// The first bytes of a tunnel, and the hooks that decide what to do with it.
 mod hello;
-/// Which hook is called when, what it is told, what is kept for it.
+/// Which hook is called when, with which arguments and which state.
 mod order;
-/// What the proxy does for hooks that wait, and for tasks.
+/// Hooks that wait, and background tasks.
 mod services;
-/// Bytes that pass through a tunnel.
+/// Bytes relayed in a tunnel.
 mod tunnels;
-/// The way to an upstream: names, schemes, parents, failures.
+/// Routes to upstreams: names, schemes, parents, failures.
 mod ways;
-/// Who may come in: connections and users.
+/// Access control: connections and users.
 mod welcome;
 
 use crate::support::{Proxy, ProxyCommand};
@@ -25,24 +25,24 @@ fn zoo(name: &str) -> ProxyCommand {
     Proxy::command().plugin("zoo", name)
 }
 
-/// Ends the proxy; the whole log.
+/// Stops the proxy and returns its whole log.
 fn log(proxy: Proxy) -> String {
     proxy.signal(rustix::process::Signal::TERM);
     proxy.wait().stdout
 }
 
-/// What stands after `text` in the lines of a log that have it.
+/// The rest of each log line that contains `text`, after it.
 fn said<'l>(log: &'l str, text: &str) -> Vec<&'l str> {
     let after = |line: &'l str| line.split_once(text).map(|(_, said)| said);
     log.lines().filter_map(after).collect()
 }
 
-/// A request for `path` at a host that does not exist, for plugins that answer themselves.
+/// A request for `path` on a host that does not exist, for plugins that reply themselves.
 fn nowhere(path: &str) -> String {
     format!("GET http://nowhere.invalid{path} HTTP/1.1\r\nHost: nowhere.invalid\r\n\r\n")
 }
 
-/// A port on which nobody listens.
+/// A port without a listener.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     listener

@@ -1,4 +1,4 @@
-//! HTTP/2 on either side: peers that keep to no rule, peers that ask too much, and what must stay bounded.
+//! HTTP/2 on both sides: peers that break the protocol, peers that exceed limits, and what must stay bounded.
 //!
 //! Clients speak HTTP/2 over TLS to the proxy itself, unless a test says otherwise.
 
@@ -28,7 +28,7 @@ fn raw(pki: &Pki, proxy: &Proxy) -> RawHttp2 {
     pki.client(proxy).over(Way::Http2).pipe().raw_http2()
 }
 
-/// The head of a GET for `authority`, and no content.
+/// A GET for `authority`, without content.
 fn get(stream: u32, authority: &str) -> Frame {
     let fields = [
         (":method", "GET"),
@@ -351,7 +351,7 @@ fn requests_that_are_malformed_reach_no_origin() {
             frame.stream == 1 && matches!(frame.kind, Frame::RST_STREAM | Frame::HEADERS)
         });
         assert_eq!(origin.connections().len(), 0, "{name}");
-        // What is no field at all may end the connection (RFC 9113 §5.4.1 leaves the choice).
+        // An invalid field may also end the connection: RFC 9113 §5.4.1 leaves the choice.
         let Some(refusal) = refusal else {
             continue;
         };
@@ -398,7 +398,7 @@ fn content_that_differs_from_its_length_is_no_request() {
         );
         assert_is_served(&mut client, 3, &origin);
     }
-    // Of the broken ones a head may have been on its way, but never a whole request.
+    // The head of a malformed request may reach the origin, but never a complete request.
     assert_eq!(
         origin
             .requests()
@@ -679,7 +679,7 @@ fn streams_past_the_limit_are_refused_and_the_others_go_on() {
         "{settings:?}"
     );
     client.send(&[Frame::new(Frame::SETTINGS, Frame::ACK, 0, [])]);
-    // All but the last are taken.
+    // All streams but the last are accepted.
     let streams = [1, 3, 5, 7, 9];
     let heads: Vec<_> = streams
         .map(|stream| get(stream, &origin.authority()))
@@ -831,7 +831,7 @@ fn a_client_that_does_not_read_stalls_the_origin_and_costs_no_memory() {
     let mut stream = session.open(&Ask::get(&origin.authority(), "/"));
     stream.finish();
     assert_eq!(stream.head().expect("a head").status, 200);
-    // Time enough for what is not held back.
+    // Gives the proxy time to buffer the response if it applies no back-pressure.
     assert_serves(&pki, &proxy, &other);
     let grown = proxy.resident_kib().saturating_sub(before);
     assert!(grown < 8 << 10, "{grown} KiB more");
@@ -857,7 +857,7 @@ fn an_origin_that_does_not_read_stalls_the_client_and_costs_no_memory() {
     let sent = stream.send_until_full(LEN);
     let grown = proxy.resident_kib().saturating_sub(before);
     gate.store(1, Ordering::SeqCst);
-    // What the kernel's buffers hold is not the proxy's.
+    // The bound on `sent` includes the kernel's socket buffers.
     assert!(sent < 16 << 20, "{sent} bytes were taken");
     assert!(grown < 8 << 10, "{grown} KiB more");
 }
@@ -883,7 +883,7 @@ fn a_stalled_stream_does_not_hold_up_a_tunnel_of_another_connection() {
 
 #[test]
 fn both_directions_of_a_stream_flow_at_the_same_time() {
-    // As gRPC does it: an answer for each message, and the outcome in the trailers.
+    // As in gRPC: one reply per message, and the status in the trailer section.
     let pki = Pki::new();
     let origin = pki
         .origin()
@@ -1068,7 +1068,7 @@ fn an_origin_that_resets_a_stream_breaks_that_exchange_alone() {
     assert_eq!(origin.connections().len(), 1);
 }
 
-/// An origin that agrees on HTTP/2, and then wants every request by HTTP/1.1 (RFC 9113 §7).
+/// An origin that negotiates HTTP/2, then requires HTTP/1.1 for every request (RFC 9113 §7).
 fn wanting_http1(pki: &Pki, answer: Answer) -> TlsOrigin {
     pki.origin().serve(move |seen| match seen.version {
         Version::Http1 => answer.clone(),
@@ -1121,7 +1121,7 @@ fn content_is_sent_again_by_http1_as_plugins_have_made_it() {
     assert_eq!(session.ask(post()).told(), (200, "content".into()));
 }
 
-/// Refuses what comes over its first connection, after reading all of it, and sends back what comes over others.
+/// Refuses requests on its first connection after reading them completely; echoes requests on later connections.
 fn refusing_the_first(pki: &Pki) -> TlsOrigin {
     pki.origin().serve(|seen| match seen.connection {
         0 => Answer::reset_behind(Reason::REFUSED_STREAM),
@@ -1206,7 +1206,7 @@ fn refused_content_that_is_not_kept_is_for_the_client_to_send_again() {
     assert_eq!(received.status, 502);
 }
 
-/// HEADERS with these fields, uncompressed.
+/// A HEADERS frame with these fields, uncompressed.
 fn section(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Frame {
     let flags = flags | Frame::END_HEADERS;
     Frame::new(Frame::HEADERS, flags, stream, literal(fields))
@@ -1323,7 +1323,7 @@ fn an_early_answer_that_comes_with_its_reset_reaches_a_client_that_sends_on() {
     stream.send(&pattern(100_000));
     assert_eq!(stream.head().expect("a head").status, 413);
     assert_eq!(stream.read_exact(7), b"too big");
-    // More than the windows let it send at once, and then the end.
+    // More than the flow-control windows allow at once, then the end of the stream.
     stream.send(&pattern(2 << 20));
     stream.finish();
 }

@@ -1,7 +1,7 @@
-//! Interception: the proxy ends the TLS of its clients, looks at what is inside, and speaks TLS to the origin.
+//! Interception: the proxy terminates the TLS of its clients, inspects the content, and speaks TLS to the origin.
 //!
-//! An origin is `localhost` or 127.0.0.1, with a certificate of a CA that the proxy trusts; clients trust
-//! the proxy's authority. Where nothing is said, both sides may speak HTTP/2.
+//! Origins are `localhost` or 127.0.0.1, with a certificate from a CA that the proxy trusts; clients trust the proxy's
+//! CA. Unless a test says otherwise, both sides may speak HTTP/2.
 
 mod certificates;
 mod claims;
@@ -17,7 +17,7 @@ mod web_sockets;
 use crate::support::Proxy;
 use crate::support::tls::{Answer, Offer, Pki, ProxyClient, TlsOrigin};
 
-/// A proxy that looks into everything, an origin, and what both sides of the proxy speak.
+/// A proxy that intercepts every tunnel, an origin, and the protocols on both sides.
 struct Scene {
     pki: Pki,
     proxy: Proxy,
@@ -26,12 +26,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// An origin that gives the same answer to everything; both sides may speak HTTP/2.
+    /// An origin that gives the same answer to every request; both sides may speak HTTP/2.
     fn answering(answer: Answer) -> Scene {
         Scene::of(Offer::Both, Offer::Both, answer)
     }
 
-    /// What the client offers, and what the origin takes.
+    /// With the protocols that the client offers and the origin accepts.
     fn of(client: Offer, origin: Offer, answer: Answer) -> Scene {
         let pki = Pki::new();
         Scene {

@@ -1,11 +1,11 @@
-//! CONNECT and requests that lead to the proxy itself: refused, or answered by its web server to the same client.
+//! CONNECT and other requests addressed to the proxy itself: refused, or answered by its web server.
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use crate::support::tls::{Ask, Form, Offer, Pki, Trust, Way};
 use crate::support::{Client, End, Message, OK, Origin, Proxy, ProxyCommand, get as get_from};
 
-/// How clients may write an address of the loopback, and names that lead there.
+/// Spellings of loopback addresses, and names that resolve to them.
 const SPELLINGS: [&str; 11] = [
     "127.0.0.1",
     "127.0.0.1.",
@@ -30,7 +30,7 @@ fn get(authority: &str, path: &str) -> String {
 
 #[track_caller]
 fn assert_loop(answer: &Message) {
-    // An address with a final dot is no host.
+    // An IP address with a trailing dot is not a valid host.
     if answer.status() == 400 {
         return;
     }
@@ -39,10 +39,10 @@ fn assert_loop(answer: &Message) {
     assert!(status.contains("error=proxy_loop_detected"), "{status}");
 }
 
-/// An address of this machine that is not of the loopback, if it has one.
+/// A non-loopback address of this machine, if it has one.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent.
+    // Connecting a UDP socket sends nothing.
     socket.connect("192.0.2.1:9").ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
@@ -52,7 +52,7 @@ fn serving() -> ProxyCommand {
     Proxy::command().plugin("web_server_route", "WebServerPlugin")
 }
 
-/// A tunnel to `authority`.
+/// Opens a tunnel to `authority`.
 fn tunnel(proxy: &Proxy, authority: &str) -> Client {
     let mut client = proxy.client();
     client.send(connect(authority));
@@ -69,7 +69,7 @@ fn without_a_web_server_the_proxy_itself_is_refused_in_every_spelling() {
         assert_loop(&proxy.ask(connect(&authority)));
         assert_loop(&proxy.ask(get(&authority, "/")));
     }
-    // Others on the same machine are not meant.
+    // The same port at another loopback address is not the proxy.
     let answer = proxy.ask(connect(&format!("127.0.0.2:{port}")));
     assert_eq!(answer.status(), 502);
 }
@@ -183,7 +183,7 @@ fn a_request_that_leads_to_the_proxy_is_answered_by_its_web_server() {
 #[test]
 fn a_tunnel_to_a_listener_of_tls_has_its_certificate() {
     let pki = Pki::new();
-    // With interception, too: the proxy is who it is.
+    // Interception does not replace the proxy's own certificate.
     for command in [pki.relaying(), pki.intercepting()] {
         let proxy = command
             .args(pki.listener())
@@ -200,7 +200,7 @@ fn a_tunnel_to_a_listener_of_tls_has_its_certificate() {
                 assert_eq!(answer.told(), (200, "HTTPS route response".into()));
             }
         }
-        // In clear it is told what the port speaks.
+        // Plain HTTP to the TLS listener gets a 400.
         let mut tunnel = pki.client(&proxy).over(Way::Tls).tunnel(&authority);
         tunnel.send("GET /https-route-example HTTP/1.1\r\nHost: a\r\n\r\n");
         let (answer, end) = tunnel.read_to_end();
@@ -234,7 +234,7 @@ fn nothing_is_forwarded_from_a_tunnel_to_a_listener_of_tls() {
     origin.assert_untouched();
 }
 
-/// Ports that nobody listens on.
+/// Ports without a listener.
 fn free_ports(count: usize) -> Vec<u16> {
     let listen = |_| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let listeners: Vec<_> = (0..count).map(listen).collect();
@@ -257,7 +257,7 @@ fn a_connection_to_a_parent_that_is_there_already_does_not_lead_to_the_proxy_eit
     );
 }
 
-/// A proxy on `port` that goes through `parent` for everything.
+/// A proxy on `port` that forwards everything through `parent`.
 fn child_of(parent: &str, port: u16) -> ProxyCommand {
     Proxy::bare()
         .args(["--hostname", "127.0.0.1", "--port", &port.to_string()])
@@ -288,7 +288,7 @@ fn a_loop_of_proxies_ends_at_once() {
         ] {
             let answer = proxies[0].ask(message);
             assert_eq!(answer.status(), 508, "{}", answer.text());
-            // Once round, and no further.
+            // The request goes round the loop only once.
             for (proxy, before) in proxies.iter().zip(&before) {
                 let files = proxy.open_files();
                 assert!(files <= before + 8, "{files} descriptors after {before}");
@@ -310,7 +310,7 @@ fn a_loop_is_seen_over_http2_as_well() {
         client.session().ask(ask).status
     };
     assert_eq!(ask("1.1 proxy"), 200);
-    // What a parent is told is what the process is known by.
+    // The name in the Via field sent to a parent identifies the process.
     let vias = parent.only_request().all("Via");
     let mark = vias.last().and_then(|via| via.split(' ').nth(1));
     let mark = mark.expect("a name");
@@ -333,7 +333,7 @@ fn proxies_of_the_same_name_are_no_loop() {
         names[..2].iter().all(|name| name.starts_with("1.1 proxy-")),
         "{vias}"
     );
-    // The origin is told nothing that tells one process from another by the proxy that asks it.
+    // The Via entry added for an origin does not identify the process.
     assert_eq!(names[2], "1.1 proxy");
     let mut tunnel = first.tunnel(&origin);
     let answer = tunnel.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -359,7 +359,7 @@ fn connect_to_a_parent_names_everybody_on_the_way() {
 fn a_loop_through_a_parent_that_removes_every_mark_is_bounded() {
     let ports = free_ports(1);
     let port = ports[0];
-    // A SOCKS server that has everything connected by the proxy whose parent it is.
+    // The SOCKS parent of the proxy: it dials every target through that same proxy.
     let socks = Origin::serve(move |peer| {
         if peer.take(3).is_none() {
             return;
@@ -377,8 +377,8 @@ fn a_loop_through_a_parent_that_removes_every_mark_is_bounded() {
         .start();
     let answer = proxy.ask(connect("loop.example:443"));
     assert_eq!(answer.status(), 504, "{}", answer.text());
-    // At most 64 at a time; the places of those whose time is over are taken while the answers come back. Without a bound
-    // there are thousands.
+    // At most 64 at a time; new connections replace those that timed out while the errors travel back. Without the
+    // limit there would be thousands.
     let rounds = socks.connections().len();
     assert!((2..=2 * 64).contains(&rounds), "{rounds} connections");
 }

@@ -1,4 +1,4 @@
-//! Plugins that are no filters: those that speak a protocol of their own, and those that are told what happens.
+//! Plugins other than filters: protocol handlers and event subscribers.
 
 use rustix::process::Signal;
 
@@ -32,7 +32,7 @@ mod protocol {
         let mut client = proxy.client();
         client.dribble("ECHO\nx");
         client.read_until(b"ECHO\n");
-        // It begins like the protocol, and turns out to be HTTP.
+        // The first bytes match the protocol, but the request is HTTP.
         let mut client = proxy.client();
         client.dribble(get(&origin, "/").replacen("GET", "ECH", 1));
         assert_eq!(client.response().status(), 200);
@@ -173,7 +173,7 @@ mod subscriber {
             assert_eq!(client.ask(&asks).status(), 200);
             proxy.wait_for_line(&format!(" moments={expected:?} "));
         }
-        // What is told before the end has none.
+        // Events before the end carry no moments.
         let line = proxy.wait_for_line("event ResponseStarted");
         assert!(line.contains(" moments=\"none\" "), "{line}");
     }
@@ -198,7 +198,7 @@ mod subscriber {
                 Some((connection.parse().ok()?, exchange.parse().ok()?))
             })
             .collect();
-        // A client has its response before its exchange has ended, so the next one's may end first.
+        // A client gets its response before the exchange ends, so the next client's exchange may end first.
         numbers.sort_unstable();
         let expected: Vec<(u64, u64)> = (1..=8_u64)
             .map(|exchange| (exchange.div_ceil(2), exchange))
@@ -257,7 +257,7 @@ mod summary {
     use super::*;
     use crate::support::request;
 
-    /// The value of one of the fields that `SeesEnd` has added.
+    /// The value of a log field added by `SeesEnd`.
     fn field(line: &str, name: &str) -> String {
         let rest = line
             .split_once(&format!(" - {name}="))

@@ -1,4 +1,4 @@
-//! Bounds: what is too long is refused in words, and what is large does not grow the process.
+//! Limits: oversized messages are refused with an explanation, and large ones do not grow the process.
 
 use std::thread;
 use std::time::{Duration, Instant};

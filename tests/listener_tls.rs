@@ -1,4 +1,4 @@
-//! Clients that speak TLS to the proxy: HTTP/1.1 and HTTP/2, requests and tunnels, and what is no TLS.
+//! Clients that connect to the proxy over TLS: HTTP/1.1 and HTTP/2, requests and tunnels, and input that is not TLS.
 
 use std::time::Instant;
 use std::{fs, thread};
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::tls::{Answer, Ask, Identity, Offer, Pki, Trust, Version, Way};
 use crate::support::{End, HANG, OK, Origin, Proxy, ProxyCommand, pattern};
 
-/// The exit code for a configuration that cannot be used.
+/// The exit code for an invalid configuration.
 const CONFIG: i32 = 78;
 
 fn listening(pki: &Pki) -> ProxyCommand {
@@ -108,7 +108,7 @@ fn many_tunnels_are_streams_of_one_connection() {
             assert_eq!(tunnel.read_exact(expected.len()), expected.as_bytes());
         }
     }
-    // One that ends leaves the others alone.
+    // Closing one tunnel does not affect the others.
     drop(tunnels.remove(7));
     tunnels[0].finish();
     assert_eq!(tunnels[0].read_to_end(), (Vec::new(), End::Closed));
@@ -262,7 +262,7 @@ fn a_handshake_that_does_not_end_is_cut_off() {
 fn a_client_that_offers_something_else_is_refused() {
     let pki = Pki::new();
     let proxy = listening(&pki).start();
-    // No offer is HTTP/1.1.
+    // Without ALPN, the protocol is HTTP/1.1.
     let pipe = pki
         .client(&proxy)
         .try_pipe(Offer::Nothing)
@@ -373,7 +373,7 @@ fn a_certificate_that_is_not_in_date_is_warned_of() {
         proxy.wait_for_line_where("a warning", |line| {
             line.contains(" - WARNING - ") && line.contains(&file) && line.contains(words)
         });
-        // The same when it is read again.
+        // A reload logs the same warning.
         proxy.signal(Signal::HUP);
         proxy.wait_for_lines(words, 2);
     }
@@ -444,7 +444,7 @@ fn a_certificate_of_version_1_is_shown() {
         .start();
     let connected = pki.client(&proxy).pipe();
     let pipe = connected.secure(&pki, "localhost", Offer::Http1, Trust::Anyone);
-    // A client of rustls does not read it, but others do.
+    // rustls clients reject version 1 certificates; other clients accept them.
     let fault = pipe.err().expect("no handshake");
     assert!(fault.contains("UnsupportedCertVersion"), "{fault}");
 }

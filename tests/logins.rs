@@ -1,4 +1,4 @@
-//! NTLM and Negotiate: the upstream connection that a client has authenticated is that client's.
+//! NTLM and Negotiate: an upstream connection that a client has authenticated belongs to that client alone.
 
 use std::sync::mpsc;
 use std::thread;
@@ -35,7 +35,7 @@ fn what_a_client_has_logged_in_to_is_nobody_elses() {
     assert_eq!(proxy.get(&origin, "/").status(), 401);
     assert_eq!(client.ask(get(&origin, "/")).text(), "anna");
     drop(client);
-    // The other client's is kept.
+    // The other client's connection stays open.
     origin.wait_for_open(1);
     assert_eq!(proxy.get(&origin, "/").status(), 401);
     assert_eq!(origin.connections().len(), before + 1);
@@ -78,7 +78,7 @@ fn a_client_owns_only_so_many_connections() {
     for origin in &origins {
         log_in(&mut client, origin, "NTLM", "anna");
     }
-    // The pooled connection of the first request is there as well.
+    // The pooled connection of the first request is open as well.
     origins[0].wait_for_open(1);
     assert_eq!(client.ask(get(&origins[0], "/")).status(), 401);
     assert_eq!(client.ask(get(&origins[8], "/")).text(), "anna");
@@ -131,7 +131,8 @@ fn credentials_of_a_request_leave_its_connection_to_everybody() {
     }
 }
 
-/// An origin that closes each connection once it has sent so many responses, when it is told to.
+/// An origin that stops after `responses` responses to requests with credentials. A message on the channel makes it
+/// close the connection.
 fn closing_after(responses: usize) -> (Origin, mpsc::Sender<()>) {
     let logins = Logins::new("NTLM");
     let (close, closes) = mpsc::channel();
@@ -165,7 +166,7 @@ fn a_client_is_closed_with_the_connection_that_it_was_logging_in_to() {
 #[test]
 fn a_request_of_a_closed_login_goes_nowhere_else() {
     let logins = Logins::new("NTLM");
-    // Closes a connection in the moment of its second request.
+    // Closes a connection when its second request arrives.
     let origin = Origin::serve(move |peer| {
         while let Some(request) = peer.request() {
             let has_credentials = request.field("authorization");
@@ -237,7 +238,7 @@ fn a_login_completes_through_parent_proxies() {
     assert_eq!(proxy.get(&origin, "/").status(), 401);
 }
 
-/// An origin inside of TLS whose connections are logged in to.
+/// A TLS origin with connection-based logins.
 fn secure_origin(pki: &Pki, offer: Offer) -> TlsOrigin {
     let logins = Logins::new("NTLM");
     let origin = pki.origin().offering(offer);
@@ -307,6 +308,6 @@ fn a_client_of_http2_gets_the_answer_that_ends_its_login() {
     let challenge = challenged.field("www-authenticate").unwrap_or_default();
     let answer = session.ask(ask(&proof(&challenge, "anna")));
     assert_eq!(answer.told(), (200, "anna".to_owned()));
-    // Its other streams go on.
+    // Other streams of the connection continue.
     assert_eq!(session.ask(Ask::get(&authority, "/")).status, 401);
 }

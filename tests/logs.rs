@@ -1,4 +1,4 @@
-//! The log: one line per exchange in the layout that people know, and no secret in any line.
+//! The log: one line per exchange in the familiar layout, and no secrets in any line.
 
 use crate::support::{OK, Origin, Proxy, get, request, response};
 
@@ -60,7 +60,7 @@ fn an_exchange_is_one_line() {
         format!("GET {}/some/path?q=1", origin.authority())
     );
     assert_eq!(parts[2], "200 OK");
-    // As the origin sent it, or as the client got it.
+    // The length as sent by the origin or as received by the client.
     let lengths = [OK.len(), client.received().len()].map(|len| format!("{len} bytes"));
     assert!(lengths.iter().any(|len| len == parts[3]), "{message:?}");
     assert!(
@@ -196,7 +196,7 @@ fn debug_tells_more_and_error_tells_less() {
     );
 }
 
-/// What stands behind the duration of a line.
+/// The part of a line after the duration.
 fn behind_the_duration(line: &str) -> &str {
     line.split_once(" ms - ").map_or("", |(_, rest)| rest)
 }
@@ -287,7 +287,7 @@ fn a_request_that_the_proxy_refuses_names_what_was_asked_for() {
     }
 }
 
-/// How many lines are not of the access log.
+/// The number of lines outside the access log.
 fn start_lines(proxy: &Proxy) -> usize {
     let lines = proxy.lines();
     lines
@@ -311,7 +311,7 @@ fn a_line_names_the_user() {
 #[test]
 fn a_client_that_speaks_no_http_is_told_from_its_first_bytes() {
     let proxy = Proxy::start();
-    // Each waits for an answer before it sends more.
+    // In each protocol the client waits for an answer before it sends more.
     for (sent, name) in [
         (
             &b"\x05\x01\x00"[..],
@@ -406,7 +406,7 @@ fn lines_of_a_worker_are_in_the_order_of_their_times() {
     let proxy = Proxy::command()
         .args(["--num-workers", "1", "--log-level", "d"])
         .start();
-    // Fewer failures than would be left out and counted.
+    // Few enough failures that none is suppressed.
     for number in 0..8 {
         proxy.get(&origin, &format!("/{number}"));
         proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,94 +1,94 @@
 //! What the proxy does, seen from outside.
 //!
-//! Every test starts the real binary on a free loopback port, speaks to it over raw sockets, and stands in for
-//! the origins behind it. Nothing here knows how the proxy is built; a test reads *origin, proxy, client, assert*.
-//! Rules that need no socket are tested beside the code that holds them.
+//! Every test starts the real binary on a free loopback port, talks to it over raw sockets, and plays the origins.
+//! Tests do not depend on the proxy's internals; each reads *origin, proxy, client, assert*.
+//! Rules that need no socket have unit tests beside their code.
 
-/// What plugins make of bodies, byte by byte: hooks, framing, codings, limits, trailers, ends.
+/// Message bodies edited by plugins, byte by byte: hooks, framing, codings, limits, trailers, how bodies end.
 mod bodies;
-/// Plugins that try to take the proxy down or to read what is not theirs.
+/// Plugins that try to crash the proxy or to read other requests' data.
 mod boundary;
-/// Configurations that cannot be used.
+/// Invalid configurations.
 mod broken;
-/// The bundled plugins, each through the real binary, as its README shows it.
+/// The bundled plugins, configured as their READMEs show.
 mod bundled;
-/// Certificates made and handed out by `proxy ca`.
+/// Certificates created and exported by `proxy ca`.
 mod ca;
 /// `proxy check`.
 mod check;
 /// Start-up, flags, the configuration file, exit codes.
 mod cli;
-/// The table of raw messages: one row per way to get RFC 9110 or 9112 wrong.
+/// A table of raw messages: one row per violation of RFC 9110 or 9112.
 mod conformance;
-/// Clients that leave while nobody answers them.
+/// Clients that disconnect before they get a response.
 mod departures;
-/// The configurations that the repository shows, started as they stand there.
+/// The configurations under `examples`, run unchanged.
 mod examples;
 /// Ten thousand requests against origins that fail at random.
 mod faults;
-/// Peers that send as much as they can of what costs them nothing.
+/// Peers that flood the proxy with cheap requests and frames.
 mod floods;
-/// Requests and responses that pass through whole: routing, bodies, reuse, retries.
+/// Requests and responses that are forwarded unchanged: routing, bodies, reuse, retries.
 mod forwarding;
-/// Attacks on where a message ends, fed in every split.
+/// Message framing attacks, sent in every possible split.
 mod framing;
-/// Every hook and every service that plugins are promised, one claim each.
+/// Every hook and every service of the plugin API, one claim each.
 mod hooks;
-/// HTTP/2 on either side: what breaks its rules, what must stay bounded, what is shared.
+/// HTTP/2 with clients and upstreams: protocol violations, limits, shared connections.
 mod http2;
-/// TLS that the proxy ends, with certificates of its own CA.
+/// TLS interception with certificates issued by the proxy's own CA.
 mod interception;
-/// CONNECT and requests that lead to the proxy itself, and loops of several proxies.
+/// CONNECT and requests addressed to the proxy itself, and proxy loops.
 mod itself;
-/// Plugins that are no filters: protocols and subscribers.
+/// Plugins other than filters: protocols and subscribers.
 mod kinds;
-/// Bounds on heads, fields, memory and connections.
+/// Limits on heads, fields, memory and connections.
 mod limits;
 /// TLS between clients and the proxy.
 mod listener_tls;
-/// Authentication of connections: NTLM and Negotiate.
+/// Connection-based authentication: NTLM and Negotiate.
 mod logins;
-/// What one exchange leaves in the log.
+/// The access log, and the rest of the log.
 mod logs;
-/// Names of hosts: who is asked, what is said of failures, and files that change.
+/// Name resolution: servers queried, failures reported, `/etc` files that change.
 mod names;
-/// Responses that break the grammar: which are repaired, which only on demand, which refused.
+/// Malformed responses: which are repaired, which only if configured, which are refused.
 mod odd_responses;
-/// The order of plugins on the command line is the order of calls.
+/// Plugins are called in command-line order.
 mod ordering;
 /// PAC files made by `proxy pac generate`.
 mod pac;
-/// Loading filters from shared libraries, and what they may do to an exchange.
+/// Loading filters from shared libraries, and what filters may do to an exchange.
 mod plugins;
-/// Connections to upstreams: which are kept, shared and given up.
+/// Connections to upstreams: which are pooled, shared and closed.
 mod pooling;
-/// Defects that were found and fixed, each as the claim that failed.
+/// Fixed bugs, each as the claim that failed.
 mod regressions;
-/// SIGHUP and what it puts in force.
+/// SIGHUP: reloading the configuration and plugins.
 mod reload;
-/// Filters that change method and host of a request.
+/// Filters that change a request's method or host.
 mod rewrites;
-/// What users of proxy.py know: its examples, and the names of its plugins.
+/// Compatibility with proxy.py: its documented examples and plugin names.
 mod seed;
-/// The end of the process: signals, exchanges in flight, what is left behind.
+/// Shutdown: signals, exchanges in flight, leftover files.
 mod shutdown;
-/// Exchanges in which somebody pauses, and those in which nobody does anything any more.
+/// Exchanges that pause, and exchanges that stall.
 mod stalls;
-/// Plugins that block, loop, or end the process.
+/// Plugins that block, loop or exit the process.
 mod stuck;
-/// The vocabulary of these tests.
+/// Helpers shared by these tests.
 mod support;
-/// Peers that are slow or silent, and the status each one earns.
+/// Slow or silent peers, and the status each one gets.
 mod timeouts;
-/// The same where TLS or HTTP/2 is spoken.
+/// Fixed bugs in TLS and HTTP/2.
 mod tls_regressions;
-/// CONNECT and upgraded connections: bytes that are nobody's business.
+/// CONNECT and upgraded connections, relayed without inspection.
 mod tunnel;
-/// Ways to upstreams, as far as the configuration names them.
+/// Routes to upstreams that the configuration sets.
 mod upstreams;
-/// The proxy's own web server: files, a PAC file, routes of plugins, and what is none of theirs.
+/// The proxy's own web server: files, a PAC file, plugin routes, and requests that match none of them.
 mod web;
-/// Defects of the web server, each as the claim that failed.
+/// Fixed bugs in the web server, each as the claim that failed.
 mod web_regressions;
-/// WebSockets whose messages plugins see, frame by frame.
+/// WebSockets whose messages plugins read, frame by frame.
 mod websocket;

@@ -1,13 +1,13 @@
-//! Names of hosts: which are asked for, whom, what is said when nobody knows, and what happens when the files change by
-//! which a machine knows names and name servers.
+//! Host names: which are resolved, by which server, the errors for failed lookups, and changes to the machine's hosts
+//! file and name server configuration.
 
 use crate::support::{Manner, NameServer, OK, Origin, Proxy, has_ipv6};
 
-/// Machines whose files change; on Linux, which has namespaces for them.
+/// Machines whose resolver files change (Linux only: uses namespaces).
 #[cfg(target_os = "linux")]
 mod machines;
 
-/// Names that getaddrinfo asks for and stricter resolvers do not.
+/// Names that getaddrinfo looks up and stricter resolvers reject.
 const UNUSUAL: [&str; 8] = [
     "my_service",
     "_x.test",

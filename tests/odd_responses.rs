@@ -1,19 +1,19 @@
-//! Responses that break the grammar, or seem to: which are delivered, which only where the configuration says so, and
-//! which never. One row each, with the right value under both settings; README has the same as rules.
+//! Malformed and unusual responses: which are always delivered, which only with the relaxed setting, and which never.
+//! One row each, with the expected result under both settings; README states the rules.
 
 use crate::support::tls::{Answer, Ask, Offer, Pki, Way};
 use crate::support::{Message, Origin, Proxy, contains, shown};
 
 const RELAXED: &str = "[compatibility]\nresponses = \"relaxed\"";
 
-/// What becomes of a response.
+/// The result for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It arrives, sound and whole.
+    /// Delivered, sound and whole.
     Delivered,
     /// 502.
     Refused,
-    /// 502, or it ends early for the client to see.
+    /// 502, or visibly truncated.
     Broken,
 }
 use Outcome::{Broken, Delivered, Refused};
@@ -29,7 +29,7 @@ struct Row {
     absent: Option<&'static str>,
 }
 
-/// A row whose response comes to the same under both settings.
+/// A row with the same result under both settings.
 fn always(outcome: Outcome, name: &'static str, response: impl AsRef<[u8]>) -> Row {
     Row {
         name,
@@ -57,13 +57,13 @@ impl Row {
         self
     }
 
-    /// A line that the client gets.
+    /// A line that the client receives.
     fn line(mut self, line: &'static str) -> Row {
         self.line = Some(line);
         self
     }
 
-    /// Text that the client does not get.
+    /// Text that the client does not receive.
     fn without(mut self, text: &'static str) -> Row {
         self.absent = Some(text);
         self
@@ -663,7 +663,7 @@ fn interim() -> Vec<Row> {
     ]
 }
 
-/// Answers a request for `/N` with the response of row `N`, and leaves.
+/// Answers a request for `/N` with the response of row `N`, then closes.
 fn origin_of(rows: &[Row]) -> Origin {
     let responses: Vec<Vec<u8>> = rows.iter().map(|row| row.response.clone()).collect();
     Origin::serve(move |peer| {

@@ -1,7 +1,7 @@
-//! The order on the command line is the order of calls.
+//! Plugins are called in the order of the command line.
 //!
-//! Two bundled plugins show it: one drops requests for a host, the other sends every plain request to a server of
-//! its own. Dropped first or redirected first, the outcome differs.
+//! Two bundled plugins show it: one drops requests for a host, the other redirects every plain request to its server.
+//! The result depends on which comes first.
 
 use crate::support::{Origin, Proxy, ProxyCommand, response};
 

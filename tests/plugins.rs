@@ -1,7 +1,7 @@
-//! Filters from shared libraries: how loading fails, and what a loaded one does to an exchange.
+//! Filters from shared libraries: load errors, and the effect of loaded filters on an exchange.
 //!
-//! The filters are the bundled ones and the zoo of fixtures, each of which does one thing. A failure at the start
-//! is exit code 78 and one line that names the file; a failure in a hook is the failure of one exchange.
+//! The filters are the bundled ones and those of the fixture `zoo`, which do one thing each. An error at startup exits
+//! with code 78 and one line that names the file; an error in a hook fails one exchange.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -218,7 +218,7 @@ mod loading {
         let mapped = |line: &str| line.contains("memfd:libguard.so") && line.contains("r-xp");
         assert!(maps.lines().any(mapped), "{maps}");
         let denied = "GET http://google.com/ HTTP/1.1\r\nHost: google.com\r\n\r\n";
-        // What cp does, and what an editor or a build does.
+        // `cp` overwrites in place; editors and builds remove the file first.
         let other = fs::read(plugin_library("shortlink")).expect("it is built");
         for overwrite in [&other[..], &other[..100], b""] {
             fs::write(&library, overwrite).expect("it can be overwritten");
@@ -376,7 +376,7 @@ mod loading {
 mod hooks {
     use super::*;
 
-    /// The calls that tracers logged, `label hook` each, runs of the same call as one.
+    /// The calls that tracers logged, as `label hook`; consecutive repeats appear once.
     fn traced(proxy: &Proxy) -> Vec<String> {
         let lines = proxy.lines();
         let mut calls: Vec<String> = lines
@@ -693,7 +693,7 @@ mod hooks {
 mod bodies {
     use super::*;
 
-    /// The same content in every framing an origin may choose.
+    /// The same content in every framing an origin may use.
     fn framings(content: &str) -> Vec<(&'static str, Origin)> {
         let chunked = content.as_bytes().chunks(3).map(|chunk| {
             format!(
@@ -814,7 +814,7 @@ mod statistics {
 
     use super::*;
 
-    /// The lines about calls that are written at the end, after three requests that pass and one that is refused.
+    /// The call statistics logged at shutdown, after three forwarded requests and one denied request.
     fn lines_at_the_end(command: ProxyCommand) -> Vec<String> {
         let origin = Origin::answering(OK);
         let proxy = command

@@ -1,4 +1,4 @@
-//! Connections to upstreams: which are kept, shared and given up.
+//! Connections to upstreams: which are pooled, shared and closed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -72,14 +72,14 @@ fn nobody_waits_for_a_handshake_for_longer_than_for_ones_own() {
     for client in &mut clients {
         client.send(&connect);
     }
-    // One after the other would be a hang.
+    // Handshakes one after the other would exceed the time limit.
     for client in &mut clients {
         let status = client.response_to("CONNECT").status();
         assert!(status == 200 || status == 504, "{status}");
     }
 }
 
-/// A proxy that may have so many files open.
+/// A proxy limited to `files` open files.
 fn limited(files: u32) -> ProxyCommand {
     let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
     Proxy::at(Path::new("/bin/sh"))
@@ -88,7 +88,7 @@ fn limited(files: u32) -> ProxyCommand {
         .local()
 }
 
-/// An origin at so many addresses, and their authorities.
+/// Origins at `count` addresses, and their authorities.
 fn at_many_hosts(count: u8) -> (Vec<Origin>, Vec<String>) {
     let origins: Vec<Origin> = (1..=count)
         .map(|last| {

@@ -1,7 +1,7 @@
-//! Defects that were found and fixed, each as the claim that failed.
+//! Regression tests for fixed defects; each name is the claim that failed.
 //!
-//! The plugins are those of the fixture `odd`, which do what nobody writes on purpose. The modules follow an exchange:
-//! bodies, trailers, failures, heads, upstreams, calls, connections.
+//! The plugins are in the fixture `odd` and do unusual things on purpose. The modules follow an exchange: bodies,
+//! trailers, failures, heads, upstreams, calls, connections.
 
 use std::io::{Read, Write};
 
@@ -11,12 +11,12 @@ use flate2::write::GzEncoder;
 
 use crate::support::{OK, Origin, Proxy, ProxyCommand, get, request, shown};
 
-/// A proxy with one plugin of the fixture, configured by `key=value` settings.
+/// A proxy with one plugin from the fixture, configured by `key=value` settings.
 fn odd(name: &str, settings: &[&str]) -> ProxyCommand {
     beside(Proxy::command(), name, settings)
 }
 
-/// The same with one more plugin behind those there are.
+/// Adds one more plugin at the end of the chain.
 fn beside(command: ProxyCommand, name: &str, settings: &[&str]) -> ProxyCommand {
     settings
         .iter()
@@ -33,7 +33,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().expect("a vector takes what is written")
 }
 
-/// The one gzip member that `coded` must be.
+/// Decodes `coded`, which must be exactly one gzip member.
 fn gunzip(coded: &[u8]) -> Vec<u8> {
     let mut decoder = GzDecoder::new(coded);
     let mut plain = Vec::new();
@@ -44,13 +44,13 @@ fn gunzip(coded: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Lines of a text, `len` bytes.
+/// `len` bytes of text, in lines.
 fn text(len: usize) -> Vec<u8> {
     let lines = (0..).flat_map(|number: u32| format!("line {number} of a text\n").into_bytes());
     lines.take(len).collect()
 }
 
-/// In chunks of `len` bytes, with the last one.
+/// In chunks of `len` bytes, including the last chunk.
 fn chunked(content: &[u8], len: usize) -> Vec<Vec<u8>> {
     let chunk =
         |piece: &[u8]| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
@@ -58,7 +58,7 @@ fn chunked(content: &[u8], len: usize) -> Vec<Vec<u8>> {
     content.chunks(len).map(chunk).chain([last]).collect()
 }
 
-/// Answers the first request of its first connection and takes the second one without a word; answers all others.
+/// Closes its first connection on the second request without a response; answers all other requests.
 fn leaving_after_one() -> Origin {
     Origin::serve(|peer| {
         if peer.index() == 0 {
@@ -78,7 +78,7 @@ mod decoded_content {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    /// Content with its coding, and the chunks it comes in; `None`: it comes with its length.
+    /// Content with its coding, and the chunk size; `None` means Content-Length.
     fn forms() -> Vec<(Vec<u8>, Option<usize>)> {
         vec![
             (text(1_000_000), None),
@@ -241,7 +241,7 @@ mod decoded_content {
 
     #[test]
     fn does_not_hold_up_the_other_connections_of_its_worker() {
-        // Members of a megabyte each: what takes a while to code is quickly made.
+        // One-megabyte members, repeated: slow to decode, quick to build.
         let member = gzip(&text(1_000_000));
         let coded = member.repeat(20);
         let origin = Origin::replying(move |request| {
@@ -280,7 +280,7 @@ mod decoded_content {
                 assert_eq!(small.ask(get(&origin, "/small")).status(), 200);
                 longest = longest.max(started.elapsed());
             }
-            // Held up, they would wait for most of it, however long that takes here.
+            // A blocked worker would delay small requests for most of the big one, on any machine.
             let whole = big_started.elapsed();
             assert!(longest * 2 < whole, "{longest:?} of {whole:?}");
             let answer = reading.join().expect("the big answer comes");
@@ -296,8 +296,8 @@ mod decoded_content {
 mod taken_content {
     use super::*;
 
-    /// A PUT whose content goes on although somebody wanted it whole, on a kept connection that ends then: it is sent again
-    /// as it went out, and the client's next request is not taken for content.
+    /// A PUT whose content passes a plugin that tried to buffer it whole, on a kept connection that then closes. The
+    /// proxy resends it as first sent, and does not treat the client's next request as content.
     fn put_on_a_dead_connection(settings: &[&str], fields: &str, content: &[u8], body: &[u8]) {
         let origin = leaving_after_one();
         let proxy = odd("Whole", settings).start();
@@ -423,7 +423,7 @@ mod trailers {
 
     const LAST: &str = "0\r\nX-T: 1\r\n\r\n";
 
-    /// Where the log has a line that says exactly this, waited for.
+    /// Waits for a log line with exactly this message; returns its index.
     fn place(proxy: &Proxy, said: &str) -> usize {
         let end = format!(" - {said}");
         proxy.wait_for_line(&end);
@@ -432,7 +432,7 @@ mod trailers {
         found.unwrap_or_else(|| panic!("no {said:?} in {lines:#?}"))
     }
 
-    /// Begins its answer at once and ends it when it has the request's trailers.
+    /// Starts the response at once and finishes it after the request's trailers.
     fn answering_early() -> Origin {
         Origin::serve(|peer| {
             peer.head();
@@ -442,11 +442,11 @@ mod trailers {
         })
     }
 
-    /// More than the kernel holds between a proxy and an origin that does not read.
+    /// More than kernel buffers hold between a proxy and an origin that does not read.
     const FLOOD: usize = 24_000_000;
 
-    /// The proxy has read a request to its end and is stuck in sending the content, which a plugin has made large, when
-    /// the response comes; it gets on with that while the response's hook waits.
+    /// The proxy has read the whole request and is blocked on sending its content, which a plugin has enlarged, when
+    /// the response arrives. Sending continues while the response hook waits.
     fn get_stuck_before_the_trailers(settings: &[&str]) -> (Proxy, Origin, Client) {
         let (read_on, may_read_on) = mpsc::channel();
         let may_read_on = Mutex::new(may_read_on);
@@ -521,7 +521,7 @@ mod trailers {
             .filter(|(name, _)| name == "X-Calls");
         let calls: Vec<_> = calls.map(|(_, value)| value.as_slice()).collect();
         assert_eq!(calls, [b"1"]);
-        // The log has all of the exchange when it has its last line.
+        // The access line is the last line of the exchange.
         proxy.wait_for_line(" - PUT ");
         let lines = proxy.lines();
         let told = lines
@@ -630,7 +630,7 @@ mod heads {
 mod upstreams {
     use super::*;
 
-    /// Only Linux has more loopback addresses than one from the start.
+    /// Only Linux configures more than one loopback address by default.
     #[cfg(target_os = "linux")]
     #[test]
     fn are_connected_to_from_the_source_of_each_exchange() {

@@ -1,4 +1,4 @@
-//! SIGHUP: a new generation takes the place of the one in force, and whatever is under way goes on.
+//! SIGHUP: a new generation replaces the active one; exchanges in flight continue.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::support::{
     response,
 };
 
-/// A proxy whose `proxy.toml` and plugin library are this test's own.
+/// A proxy with its own copies of `proxy.toml` and of the plugin library.
 struct Reloading {
     scratch: Scratch,
     file: PathBuf,
@@ -33,7 +33,7 @@ impl Reloading {
         new
     }
 
-    /// The field that the plugin adds has this value from the next reload on.
+    /// Sets the value of the field that the plugin adds; takes effect at the next reload.
     fn configure(&self, value: &str) {
         self.write(&format!(
             "[[plugins]]\nlibrary = {:?}\nname = \"AddField\"\nconfig = {{ name = \"x-added\", value = {value:?} }}\n",
@@ -41,7 +41,7 @@ impl Reloading {
         ));
     }
 
-    /// Another library takes the place of the plugin's.
+    /// Overwrites the plugin library with that of `package`.
     fn replace_library(&self, package: &str) {
         fs::copy(plugin_library(package), &self.library).expect("a scratch file is ours");
     }
@@ -57,7 +57,7 @@ impl Reloading {
     }
 }
 
-/// Answers with the field that the plugin has added.
+/// An origin that replies with the value of the field added by the plugin.
 fn telling_origin() -> Origin {
     Origin::replying(|request| {
         let added = request.field("x-added").unwrap_or_default();
@@ -81,7 +81,7 @@ fn a_changed_plugin_configuration_is_in_force_and_whatever_is_open_goes_on() {
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("generation 2 is active; plugins: 1");
     assert_eq!(added(&proxy.get(&origin, "/")), "two");
-    // A connection that was there takes what is active when its next request begins.
+    // An existing connection uses the generation that is active when its next request starts.
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "two");
     tunnel.send("after");
     tunnel.read_until(b"after");
@@ -95,7 +95,7 @@ fn a_changed_library_is_loaded_although_its_path_is_the_same() {
     let origin = telling_origin();
     let proxy = reloading.start();
     assert_eq!(added(&proxy.get(&origin, "/")), "one");
-    // Another library, which has no such plugin.
+    // The new library does not export `AddField`.
     reloading.replace_library("kinds");
     proxy.signal(Signal::HUP);
     let line = proxy.wait_for_line("not reloaded, generation 1 remains active");
@@ -174,11 +174,11 @@ fn signals_that_come_during_a_reload_lead_to_the_last_configuration() {
     while added(&proxy.get(&origin, "/")) != "four" {
         assert!(Instant::now() < deadline, "{:?}", proxy.lines());
     }
-    // All but the one in force end.
+    // All generations but the active one end.
     proxy.wait_for_line("; 0 replaced generations are still in use");
 }
 
-/// One plugin of `package`, by its name; `config` is what is between the braces.
+/// The configuration of one plugin of `package`; `config` goes between the braces.
 fn plugin(package: &str, name: &str, config: &str) -> String {
     let library = plugin_library(package).display().to_string();
     format!("[[plugins]]\nlibrary = {library:?}\nname = {name:?}\nconfig = {{ {config} }}\n")
@@ -196,7 +196,7 @@ fn what_cannot_be_read_holds_nothing_up() {
             .filter(|line| line.contains("not reloaded"))
             .count()
     };
-    // A pipe that nobody writes to, and a directory.
+    // A FIFO without a writer, then a directory.
     fs::remove_file(&reloading.file).expect("a scratch file is ours");
     let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
     rustix::fs::mknodat(rustix::fs::CWD, &reloading.file, fifo, mode, 0).expect("a pipe is made");
@@ -221,7 +221,7 @@ fn a_library_that_is_half_written_or_gone_changes_nothing() {
     let proxy = reloading.start();
     let whole = fs::read(&reloading.library).expect("a scratch file is ours");
     let library = reloading.library.display().to_string();
-    // Cut off in place, as a copy that is under way: what runs does not use this file.
+    // Truncated in place, like an unfinished copy. The running generation does not use this file.
     for (count, len) in [0, 100, 5000, whole.len() / 2, whole.len() - 1]
         .into_iter()
         .enumerate()
@@ -263,7 +263,7 @@ fn a_library_may_come_back_with_other_hooks_and_kinds() {
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "one");
     let library = reloading.library.display().to_string();
     reloading.replace_library("kinds");
-    // A filter that answers by itself, a subscriber, and a protocol of its own.
+    // The library has a filter that replies, a subscriber and a protocol plugin.
     reloading.write(&format!("[[plugins]]\nlibrary = {library:?}\n"));
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("generation 2 is active; plugins: 4");
@@ -276,7 +276,7 @@ fn a_library_may_come_back_with_other_hooks_and_kinds() {
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("generation 3 is active; plugins: 1");
     assert_eq!(added(&kept.ask(get(&origin, "/"))), "three");
-    // Whom a plugin serves, it serves to the end.
+    // The protocol plugin keeps serving its existing connection.
     echo.send("still\n");
     echo.read_until(b"still\n");
 }
@@ -307,7 +307,7 @@ fn a_subscriber_that_stays_hears_all_in_its_order() {
     let proxy = reloading.start();
     for round in 0..10 {
         let mut client = proxy.client();
-        // Between the beginning of a connection and that of its requests.
+        // Reload after the connection is accepted and before its first request.
         reloading.write(&format!("via = \"v{round}\"\n{subscriber}"));
         proxy.signal(Signal::HUP);
         proxy.wait_for_line(&format!("generation {} is active", round + 2));
@@ -377,7 +377,7 @@ fn a_reload_that_ends_during_the_drain_is_given_up() {
     assert!(!exit.stdout.contains("did not stop"), "{}", exit.stdout);
 }
 
-/// A proxy that looks into tunnels, with a configuration that the test changes.
+/// An intercepting proxy whose configuration the test changes.
 fn intercepting(pki: &Pki, reloading: &Reloading) -> ProxyCommand {
     let file = ["--config".as_ref(), reloading.file.as_os_str()];
     pki.intercepting().args(file)
@@ -394,7 +394,7 @@ fn a_tunnel_keeps_the_timeouts_of_its_host() {
     let origin = pki.origin().offering(Offer::Http1);
     let origin = origin.answering(Answer::ok("never").behind(&gate));
     let mut session = pki.client(&proxy).https(&origin.authority());
-    // An entry of another host in the same place.
+    // Replace the entry with one for another host.
     reloading.write(&own("other.example", 3600));
     proxy.signal(Signal::HUP);
     proxy.wait_for_line("generation 2 is active");
@@ -407,7 +407,7 @@ fn a_library_that_is_refused_once_it_is_open_costs_nothing_more() {
     let reloading = Reloading::new();
     let origin = telling_origin();
     let proxy = reloading.start();
-    // It says that it is a plugin, and exports nothing of one.
+    // The library has a plugin note but exports no plugin.
     let note = fs::read(&reloading.library).expect("a scratch file is ours");
     let begin = position(&note, b"proxy-plugin-note:").expect("a plugin has a note");
     let len = note[begin..].iter().position(|byte| *byte == 0);
@@ -438,7 +438,7 @@ fn plugins_are_watched_although_there_were_none_at_the_start() {
     let patience = "[timeouts]\nplugin_hook = 0.2\nplugin_budget = 0.2\n";
     reloading.write(&(patience.to_owned() + &plugin("stuck", "BlocksNew", &until)));
     proxy.signal(Signal::HUP);
-    // Before it is active.
+    // The new generation is not active yet.
     let line = proxy.wait_for_line("a blocking task of a plugin occupies its thread");
     assert!(line.contains("plugin=BlocksNew hook=new"), "{line}");
     fs::write(&gate, "").expect("a scratch file is ours");
@@ -510,6 +510,6 @@ fn a_changed_ca_signs_from_the_reload_on() {
         (200, "ok".into())
     );
     assert!(before.client(&proxy).try_secure(&authority).is_err());
-    // Whoever has been shown the old one goes on.
+    // A session that was accepted with the old certificate continues.
     assert_eq!(session.ask(ask()).told(), (200, "ok".into()));
 }

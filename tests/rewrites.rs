@@ -1,9 +1,9 @@
-//! Filters that make a request another one: its method and its host, with all that follows from them.
+//! Filters that rewrite a request's method and host, and everything that depends on them.
 
 use crate::support::tls::{Answer, Ask, Identity, Offer, Pki};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, request};
 
-/// A proxy with the filter, and behind it one that tells what it sees.
+/// A proxy with the filter, followed by one that logs what it sees.
 fn rewriting(command: ProxyCommand, settings: &[String]) -> ProxyCommand {
     let command = command
         .plugin("rewrites", "Rewrite")

@@ -1,11 +1,10 @@
-//! What users of proxy.py know: the examples of its documentation, as they are printed there, and the names of its
-//! plugins.
+//! Compatibility with proxy.py: the examples in its documentation, as printed there, and its plugin names.
 //!
-//! A row of the table has the plugins of the command line as printed, what curl is told, what is printed of the
-//! answer, and the line in the log. The requests are the bytes that curl 7.54 sends. Named hosts are stand-ins on
-//! loopback, led to by a fixture at the end of the chain, so the log names those; here it is read with the names put
-//! back. Left out is what belongs to the machine that printed it, and `Connection` and `Proxy-agent`: the one is never
-//! passed on, the other is each proxy's own.
+//! Each row has the plugins on the command line as printed, the curl command, the printed part of the response, and the
+//! log line. The requests are the bytes that curl 7.54 sends. Named hosts are stand-ins on loopback. A fixture at the
+//! end of the chain connects to them, so the log shows their addresses; the tests put the names back. Not compared:
+//! values specific to the machine that printed them, `Connection` (never forwarded) and `Proxy-agent` (differs between
+//! proxies).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,12 +27,12 @@ struct Row {
     asks: Vec<Ask>,
 }
 
-/// One use of curl, and what is printed.
+/// One curl command and the output printed for it.
 struct Ask {
     request: String,
-    /// The status line and field lines, in this order; others may stand between them.
+    /// The status line and field lines in this order; others may appear between them.
     head: Vec<String>,
-    /// `None` where no content is printed.
+    /// `None` if no content is printed.
     content: Option<&'static str>,
     /// Part of the access line.
     log: &'static str,
@@ -174,8 +173,8 @@ const GOT: &str = r#"{
 }
 "#;
 
-/// As printed, but for the length, which was that of other addresses. Where a plugin listens to the content, as
-/// `CacheResponses` does, the client gets it chunked, since it could become longer.
+/// As printed, except the length, which depended on other addresses. If a plugin inspects the content, as
+/// `CacheResponses` does, the client receives it chunked, since it could grow.
 const GOT_FIELDS: &str = "Access-Control-Allow-Credentials: true
 Access-Control-Allow-Origin: *
 Content-Type: application/json
@@ -186,7 +185,7 @@ X-Content-Type-Options: nosniff
 X-Frame-Options: DENY
 X-XSS-Protection: 1; mode=block";
 
-/// What the stand-in for the server on port 8899 says.
+/// Content from the stand-in for the server on port 8899.
 const CUSTOM: &str = "no such page";
 
 fn short_link((name, destination): (&str, &str)) -> Ask {
@@ -224,7 +223,7 @@ impl Ask {
         }
     }
 
-    /// Lines of the head.
+    /// Expects these lines in the head.
     fn prints(mut self, lines: &str) -> Ask {
         self.head.extend(lines.lines().map(str::to_owned));
         self
@@ -241,7 +240,7 @@ impl Ask {
     }
 }
 
-/// The hosts that the examples name, each a stand-in.
+/// The hosts that the examples name; each is a stand-in.
 struct Internet {
     hosts: Vec<(&'static str, Origin)>,
 }
@@ -261,28 +260,28 @@ impl Internet {
         }
     }
 
-    /// For a proxy that is on port 8899 itself.
+    /// For a proxy that itself listens on port 8899.
     fn without_port_8899() -> Internet {
         let mut internet = Internet::new();
         internet.hosts.retain(|(name, _)| *name != "localhost:8899");
         internet
     }
 
-    /// Leads the proxy to the stand-ins, behind the plugins that it has.
+    /// Connects to the stand-ins, with a fixture after the other plugins.
     fn reached_by(&self, command: ProxyCommand) -> ProxyCommand {
         command
             .plugin("zoo", "ConnectTo")
             .plugin_config(&format!("ConnectTo.map={{ {} }}", self.map().join(", ")))
     }
 
-    /// Where each host is.
+    /// The address of each host.
     fn map(&self) -> Vec<String> {
         let entry =
             |(name, origin): &(&str, Origin)| format!("{name:?} = {:?}", origin.authority());
         self.hosts.iter().map(entry).collect()
     }
 
-    /// A line of the log with the names in place of the stand-ins' addresses.
+    /// A log line with the stand-ins' addresses replaced by their names.
     fn named(&self, line: &str) -> String {
         self.hosts
             .iter()
@@ -292,7 +291,7 @@ impl Internet {
     }
 }
 
-/// A proxy that finds its plugins by the names of the command line.
+/// A proxy that finds its plugins by the names used on the command line.
 fn proxy(plugins: &str) -> ProxyCommand {
     let directory = plugin_directory().as_os_str();
     Proxy::command()
@@ -300,7 +299,7 @@ fn proxy(plugins: &str) -> ProxyCommand {
         .args(["--plugins", plugins])
 }
 
-/// What httpbin.org answers to `/get` and `/post`: the request, as JSON. Like that server, it hides `Via`.
+/// httpbin.org's response to `/get` and `/post`: the request as JSON. Like that server, it hides `Via`.
 fn httpbin(request: &Message) -> Vec<u8> {
     let fields = request.fields.iter();
     let fields = fields.map(|(name, value)| (&**name, String::from_utf8_lossy(value).into()));
@@ -308,7 +307,7 @@ fn httpbin(request: &Message) -> Vec<u8> {
     got(&repeated(fields, request.target(), &posted, &json)).into_bytes()
 }
 
-/// The same over TLS, to `/get`.
+/// The same for `/get` over TLS.
 fn httpbin_over_tls(request: &ReceivedRequest) -> Answer {
     let fields = request.fields.iter();
     let fields = fields.map(|(name, value)| (&**name, value.clone()));
@@ -321,7 +320,7 @@ fn httpbin_over_tls(request: &ReceivedRequest) -> Answer {
         })
 }
 
-/// A request as JSON, with members of its content.
+/// A request as JSON, with the members for its content.
 fn repeated<'f>(
     fields: impl Iterator<Item = (&'f str, String)>,
     path: &str,
@@ -349,7 +348,7 @@ fn got(content: &str) -> String {
     )
 }
 
-/// The members in which a POST's content stands as it came.
+/// The members with a POST's content as received.
 fn posted(request: &Message) -> String {
     match request.method() {
         "POST" => format!(
@@ -360,7 +359,7 @@ fn posted(request: &Message) -> String {
     }
 }
 
-/// The member in which a POST's content stands as JSON: an object of one string.
+/// The member with a POST's content as JSON: an object with one string.
 fn posted_json(request: &Message) -> String {
     if request.method() != "POST" {
         return String::new();
@@ -375,7 +374,7 @@ fn posted_json(request: &Message) -> String {
     }
 }
 
-/// The answer, and the line in the log, behind the client's address.
+/// The response, and the log line after the client's address.
 fn ask(proxy: &Proxy, request: &str) -> (Message, String) {
     let mut client = proxy.client();
     let answer = client.ask(request);
@@ -436,7 +435,7 @@ fn the_file_that_the_log_names_has_the_response() {
     assert_eq!(content, got(GOT));
 }
 
-/// The file that the log names: `httpbin.org`, the time, in the directory for temporary files.
+/// The file named in the log: `httpbin.org` and the time, in the temporary directory.
 fn cached(proxy: &Proxy, scratch: &Scratch) -> PathBuf {
     let line = proxy.wait_for_line(" - Cached response at ");
     let (_, path) = line
@@ -468,7 +467,7 @@ fn make(directory: &Path, certificates: &str) {
     assert!(made.status.success(), "{made:?}");
 }
 
-/// https://httpbin.org, as a stand-in that a fixture leads to.
+/// A stand-in for https://httpbin.org; a fixture connects to it.
 struct SecureInternet {
     pki: Pki,
     httpbin: TlsOrigin,
@@ -480,7 +479,7 @@ impl SecureInternet {
         let pki = Pki::new();
         let names = ["httpbin.org", "127.0.0.1"].map(str::to_owned);
         SecureInternet {
-            // As the answers are printed, over HTTP/1.1.
+            // The printed responses use HTTP/1.1.
             httpbin: pki
                 .origin()
                 .offering(Offer::Http1)
@@ -491,8 +490,8 @@ impl SecureInternet {
         }
     }
 
-    /// A proxy with the arguments of the documentation, in which files are named as in the directory of `make`. It
-    /// trusts the stand-in, which stands for a site that all the world trusts.
+    /// A proxy with the arguments from the documentation; files are named as in `make`'s directory. It trusts the
+    /// stand-in, which replaces a publicly trusted site.
     fn proxy(&self, arguments: &[&str]) -> Proxy {
         let in_place = |argument: &&str| match argument.ends_with(".pem") {
             true => self.scratch.path(argument).into_os_string(),
@@ -513,7 +512,7 @@ impl SecureInternet {
             .start()
     }
 
-    /// What `curl https://httpbin.org/get` sends in the tunnel, and is answered.
+    /// Runs `curl https://httpbin.org/get` in the tunnel: sends the request, checks and returns the response.
     fn get(&self, secure: Pipe) -> Received {
         let ask = TlsAsk::get("httpbin.org", "/get")
             .field("User-Agent", "curl/7.54.0")
@@ -528,11 +527,11 @@ impl SecureInternet {
     }
 }
 
-/// The tunnel in which curl speaks TLS.
+/// The CONNECT request before curl's TLS handshake.
 const TUNNEL: &str = "CONNECT httpbin.org:443 HTTP/1.1\r\nHost: httpbin.org:443\r\n\
     User-Agent: curl/7.54.0\r\nProxy-Connection: Keep-Alive\r\n\r\n";
 
-/// Asks for the tunnel.
+/// Opens the tunnel.
 fn tunnel(mut pipe: Pipe) -> Pipe {
     pipe.send(TUNNEL);
     let head = pipe.read_until(b"\r\n\r\n");
@@ -608,12 +607,12 @@ fn without_the_flags_for_interception_the_cached_file_holds_encrypted_data() {
     internet.get(secure.expect("the origin's own certificate is shown"));
     let file = cached(&proxy, &internet.scratch);
     let content = fs::read(&file).expect("the file is there");
-    // A record of a handshake, and nothing of the answer.
+    // A TLS handshake record; nothing of the response is readable.
     assert_eq!(content[..2], [0x16, 3]);
     assert!(!contains(&content, b"httpbin") && !contains(&content, b"nginx"));
 }
 
-/// A proxy on port 8899, as in the examples, at an address of this machine's that no other test has.
+/// A proxy on port 8899, as in the examples, at a loopback address that no other test uses.
 fn on_port_8899(plugins: Option<&str>) -> (ProxyCommand, String) {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [_, _, high, low] = process::id().to_be_bytes();
@@ -629,7 +628,7 @@ fn on_port_8899(plugins: Option<&str>) -> (ProxyCommand, String) {
     (command, format!("{host}:8899"))
 }
 
-/// The same, to which `localhost:8899` leads.
+/// The same; `localhost:8899` connects to it.
 fn as_localhost_8899(plugins: &str, internet: &Internet) -> (Proxy, String) {
     let (command, address) = on_port_8899(Some(plugins));
     let mut map = internet.map();
@@ -643,8 +642,8 @@ fn as_localhost_8899(plugins: &str, internet: &Internet) -> (Proxy, String) {
 
 const REDIRECT: &str = "plugin_examples/redirect_to_custom_server.RedirectToCustomServerPlugin";
 
-/// `curl -v -x localhost:8899 http://google.com` with `--enable-web-server`: the 404 is that of the proxy's own web server,
-/// and the log has a line of each.
+/// `curl -v -x localhost:8899 http://google.com` with `--enable-web-server`: the proxy's own web server sends the 404,
+/// and the log has a line for each request.
 #[test]
 fn what_is_redirected_to_the_proxy_itself_is_answered_by_its_web_server() {
     let (proxy, address) = as_localhost_8899(REDIRECT, &Internet::without_port_8899());
@@ -661,7 +660,7 @@ fn what_is_redirected_to_the_proxy_itself_is_answered_by_its_web_server() {
     assert!(line.starts_with(&wanted), "{line}");
     let own = proxy.wait_for_line(" - GET / - 404 Not Found - ");
     assert!(!own.contains("None"), "{own}");
-    // Every one of them is redirected, whatever its host and path.
+    // Every request is redirected, for any host and path.
     let (answer, _) = ask(&proxy, &Ask::get("http://httpbin.org/get").request);
     assert_eq!(answer.status(), 404);
     proxy.wait_for_line(" - GET /get - 404 Not Found - ");
@@ -686,7 +685,7 @@ fn plugin_ordering_is_as_its_section_says_with_the_web_server_itself() {
     }
 }
 
-/// `hey -n 10000 -c 100 http://localhost:8899/`, the first thing that the documentation shows: nothing of it is forwarded.
+/// `hey -n 10000 -c 100 http://localhost:8899/`, the first example in the documentation; nothing is forwarded.
 #[test]
 fn ten_thousand_requests_of_the_headline_are_answered() {
     let (command, address) = on_port_8899(None);
@@ -751,13 +750,13 @@ fn without_the_proxy_it_is_a_programmable_web_server() {
 }
 
 /// "Enable inbuilt static file server. Optionally, also use --static-server-dir to serve static content from custom
-/// directory. By default, static file server serves from public folder", which is the one "in directory where proxy.py is
+/// directory. By default, static file server serves from public folder", the one "in directory where proxy.py is
 /// placed".
 #[test]
 fn the_static_server_serves_the_public_folder_or_another() {
     let scratch = Scratch::new();
     let executable = scratch.path("proxy");
-    // A copy has to be one: where a link leads is where the executable is.
+    // Copied, not linked: a link would resolve to the original executable's directory.
     fs::copy(proxy_binary(), &executable).expect("the proxy can be copied");
     for directory in ["public", "other"] {
         fs::create_dir(scratch.path(directory)).expect("a scratch directory can be written");
@@ -779,12 +778,12 @@ fn the_static_server_serves_the_public_folder_or_another() {
     assert_eq!(other.ask(direct("HEAD", "/index.html")).status(), 200);
 }
 
-/// What a browser sends to `http://localhost:8899`.
+/// A browser's request for `http://localhost:8899`.
 fn direct(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost:8899\r\n\r\n")
 }
 
-/// The bundled plugins: module and class as proxy.py knows them or would, library, name.
+/// The bundled plugins: module and class (proxy.py's, or named in its style), library, name.
 const PLUGINS: [(&str, &str, &str, &str); 23] = [
     (
         "cache_responses",

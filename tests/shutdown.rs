@@ -1,4 +1,4 @@
-//! The end of the process: in order on the first signal, at once on the second.
+//! Shutdown: orderly on the first signal, immediate on the second.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -201,7 +201,7 @@ fn what_is_cut_off_has_its_line_and_is_counted() {
     }
 }
 
-/// A response whose end is that of its connection, and of which this much has come.
+/// A client that has received the start of a response that is delimited by the end of its connection.
 fn begun_until_close(proxy: &Proxy, origin: &Origin) -> Client {
     let mut client = proxy.client();
     let authority = origin.authority();
@@ -224,7 +224,7 @@ fn a_response_that_ends_with_its_connection_is_reset_if_the_proxy_ends_first() {
     proxy.signal(Signal::TERM);
     assert_eq!(client.read_to_end(), End::Reset);
     proxy.wait();
-    // Nothing of the proxy runs any more that could say so.
+    // After SIGKILL, no code of the proxy runs that could reset the connection.
     let proxy = Proxy::start();
     let mut client = begun_until_close(&proxy, &origin);
     proxy.signal(Signal::KILL);

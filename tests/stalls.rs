@@ -1,4 +1,4 @@
-//! Exchanges in which somebody pauses: what is waited for, whose time runs meanwhile, and what a real stall comes to.
+//! Exchanges with pauses: what the proxy waits for, which deadline runs meanwhile, and what a real stall causes.
 
 use std::thread;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::tls::{Answer, Ask, Offer, Pki, Way};
 use crate::support::{End, Origin, Proxy, ProxyCommand, get, pattern, request, response};
 
-/// A pause that is longer than `timeouts.idle` of these tests, and shorter than their `timeouts.stall`.
+/// A pause longer than `timeouts.idle` of these tests, and shorter than their `timeouts.stall`.
 const PAUSE: Duration = Duration::from_millis(900);
 const IDLE: &str = "[timeouts]\nidle = 0.3\n";
 
@@ -14,7 +14,7 @@ fn with(timeouts: &str) -> ProxyCommand {
     Proxy::command().config(&format!("{IDLE}{timeouts}"))
 }
 
-/// An origin that sends a chunk every 200 ms, eight of them, then waits for the end of the request.
+/// An origin that sends eight chunks, one every 200 ms, then waits for the end of the request.
 fn ticking() -> Origin {
     Origin::serve(|peer| {
         peer.head();
@@ -308,7 +308,7 @@ fn a_tunnel_may_have_timeouts_of_its_host() {
 }
 
 fn events() -> Origin {
-    // It keeps its connections: what is asked next must not meet one that is being closed.
+    // The origin keeps its connections open: the next request must not meet one that is being closed.
     Origin::serve(|peer| {
         while peer.request().is_some() {
             peer.send(

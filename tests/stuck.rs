@@ -1,12 +1,12 @@
-//! Plugins that block, loop, or end the process: what others notice of it, and what is told.
+//! Plugins that block, loop, or terminate the process: the effect on other clients, and what is logged.
 //!
-//! What blocks does so until the test makes a file, so that nothing here is a matter of time but the watchdog's own.
+//! A blocked plugin waits until the test creates a file, so only the watchdog depends on time.
 
 use rustix::process::Signal;
 
 use crate::support::{Coding, Exit, Message, OK, Origin, Proxy, ProxyCommand, Scratch, get};
 
-/// What a blocked plugin waits for.
+/// The file that a blocked plugin waits for.
 struct Gate(Scratch);
 
 impl Gate {
@@ -14,7 +14,7 @@ impl Gate {
         Self(Scratch::new())
     }
 
-    /// The setting of a plugin that waits for it.
+    /// The configuration that makes `plugin` wait for this gate.
     fn setting(&self, plugin: &str) -> String {
         format!(
             "{plugin}.until={:?}",
@@ -28,7 +28,7 @@ impl Gate {
 }
 
 impl Drop for Gate {
-    /// Whatever a test comes to, nothing goes on blocking.
+    /// Unblocks the plugin even if the test fails.
     fn drop(&mut self) {
         self.open();
     }
@@ -76,9 +76,9 @@ mod blocked {
             .start();
         let mut blocked = proxy.client();
         blocked.send(get(&origin, "/block"));
-        // Connections that the worker has accepted already would stay with it.
+        // Connections that the blocked worker has already accepted would stay there.
         proxy.wait_for_line("blocks its worker");
-        // Whichever worker the kernel chooses for them, before the watchdog has seen anything and after.
+        // Clients are served before and after the watchdog acts, whichever worker the kernel selects.
         let ask = || {
             let mut clients: Vec<_> = (0..16).map(|_| proxy.client()).collect();
             for client in &mut clients {
@@ -161,7 +161,7 @@ mod blocked {
 
     #[test]
     fn stuck_jobs_of_a_plugin_do_not_hold_up_the_proxys_own_work() {
-        // Too much to be decoded on the worker, and what cannot be made shorter.
+        // Incompressible content, too large to be decoded on the worker.
         let mut noise = 1_u32;
         let content: Vec<u8> = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -217,7 +217,7 @@ mod waiting {
 mod deaths {
     use super::*;
 
-    /// Has a plugin end the process, and gives what it left.
+    /// Lets a plugin terminate the process; returns exit status and output.
     fn death(plugin: &str) -> Exit {
         let origin = Origin::answering(OK);
         let proxy = stuck(plugin).start();
@@ -226,7 +226,7 @@ mod deaths {
         proxy.wait()
     }
 
-    /// The line is in the log and on standard error, once, and behind what was logged before.
+    /// Asserts that the line appears once in the log and once on standard error, and that earlier log lines are kept.
     fn assert_told(exit: &Exit, words: &[&str]) {
         for text in [&exit.stdout, &exit.stderr] {
             let lines: Vec<_> = text
@@ -273,7 +273,7 @@ mod deaths {
                 "in handle_client_request: stack overflow",
             ],
         );
-        // The standard library's own words stay.
+        // The standard library's message is kept.
         assert!(
             exit.stderr.contains("has overflowed its stack"),
             "{}",
@@ -328,7 +328,7 @@ mod deaths {
     #[test]
     fn a_log_file_has_the_line_as_well() {
         let origin = Origin::answering(OK);
-        // A file of that name, opened by it, and what the harness reads at the same time.
+        // The proxy opens this path as its log file, and the harness reads it as standard output.
         let command = stuck("Aborts").args(["--log-file", "/dev/stdout"]);
         let proxy = command.start();
         let mut client = proxy.client();

@@ -1,4 +1,4 @@
-//! Peers that are slow or silent: each deadline has its own consequence, and none of them is a hang.
+//! Slow and silent peers: each deadline has its own consequence, and no peer makes the proxy hang.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
@@ -36,7 +36,7 @@ fn the_duration_of_an_exchange_begins_with_the_first_byte_of_its_head() {
     let line = lines.iter().find(|line| line.contains("answered 408"));
     let parts = line.into_iter().flat_map(|line| line.split(" - "));
     let mut durations = parts.filter_map(|part| part.strip_suffix(" ms")?.parse::<f64>().ok());
-    // The proxy waits no shorter than it is told to.
+    // The proxy must not time out early.
     assert!(durations.next().is_some_and(|ms| ms >= 500.0), "{line:?}");
 }
 
@@ -155,7 +155,7 @@ fn a_client_that_stalls_within_a_pipeline_gets_no_head_within_a_body() {
     let mut client = proxy.client();
     client.receive_little();
     client.send(get(&origin, "/").repeat(REQUESTS));
-    // Past the limit once, not twice: an answer to the stall would now find room.
+    // Past the limit once, not twice: an error response to the stall would now fit into the socket buffers.
     thread::sleep(Duration::from_millis(1600));
     client.read_to_end();
     let methods = ["GET"; REQUESTS];
@@ -297,7 +297,7 @@ fn an_origin_that_is_slow_but_steady_is_not_cut_off() {
 
 #[test]
 fn an_upload_that_the_origin_reads_slowly_is_not_cut_off() {
-    // More than the kernel takes on the way while the origin is slow.
+    // More than the kernel buffers while the origin is slow.
     const LEN: usize = 40 << 20;
     let origin = Origin::serve(|peer| {
         peer.head();

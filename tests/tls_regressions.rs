@@ -1,6 +1,6 @@
-//! Defects that were found and fixed where TLS or HTTP/2 is spoken, each as the claim that failed.
+//! Regression tests for fixed defects in TLS and HTTP/2; each name is the claim that failed.
 //!
-//! Clients speak through tunnels that the proxy looks into, unless a test says otherwise.
+//! Clients use intercepted tunnels, unless a test says otherwise.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ mod tunnels {
 
     #[test]
     fn that_begin_and_stop_are_not_relayed_unseen() {
-        // Whoever waits for the time limit behind the first byte would get past everything that looks.
+        // Stalling after the first byte until the time limit must not bypass inspection.
         let pki = Pki::new();
         let origin = pki.origin().answering(Answer::ok("unseen"));
         let proxy = pki
@@ -30,7 +30,7 @@ mod tunnels {
 
     #[test]
     fn lead_where_a_plugin_says_that_the_name_does_when_they_are_relayed_after_all() {
-        // The upstream's TLS was tried, and the client then speaks something else: a second connection is made.
+        // The proxy tried TLS with the upstream, but the client does not speak TLS: it opens a second connection.
         let pki = Pki::new();
         let origin = pki.origin().answering(Answer::ok("ok"));
         let proxy = pki
@@ -70,7 +70,7 @@ mod tunnels {
 
     #[test]
     fn to_an_address_are_given_up_for_one_name_only() {
-        // A client that accepts no certificate of ours for one name says nothing about others at the same address.
+        // A client that rejects our certificate for one name says nothing about other names at the same address.
         let pki = Pki::new();
         let origin = pki.origin().answering(Answer::ok("ok"));
         let proxy = pki.intercepting().start();
@@ -84,10 +84,10 @@ mod tunnels {
 
     #[test]
     fn with_an_empty_line_before_the_request_are_served_as_http() {
-        // Servers skip it (RFC 9112 §2.2), so what follows must be seen.
+        // Servers skip the empty line (RFC 9112 §2.2), so the request after it must be inspected.
         let pki = Pki::new();
         let origin = pki.origin().serve_clear(|_| Answer::ok("ok"));
-        // An origin that does not say that it speaks no TLS.
+        // This origin does not report that it speaks no TLS.
         let proxy = pki.intercepting().config("[timeouts]\nconnect = 1").start();
         let authority = origin.authority();
         let mut tunnel = pki.client(&proxy).tunnel(&authority);
@@ -124,7 +124,7 @@ mod shared_connections {
 
     #[test]
     fn never_carry_who_may_take_the_connection_for_the_clients_own() {
-        // NTLM and Negotiate: the next client would be somebody else's user.
+        // NTLM and Negotiate: the next client would act as another user.
         let pki = Pki::new();
         let origin = pki.origin().answering(Answer::ok("ok"));
         let proxy = pki.intercepting().start();
@@ -172,7 +172,7 @@ mod shared_connections {
 
     #[test]
     fn are_not_asked_again_for_what_was_reset() {
-        // The connection is well and the upstream has seen the request: a second one would meet the same end.
+        // The connection is healthy and the upstream has seen the request: a retry would fail the same way.
         let pki = Pki::new();
         let origin = pki
             .origin()

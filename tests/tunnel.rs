@@ -1,4 +1,4 @@
-//! CONNECT and upgraded connections: bytes pass unseen, ends pass in order, nothing is left behind.
+//! CONNECT and upgraded connections: bytes are relayed without inspection, half-closes in order, nothing leaks.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{End, Origin, Proxy, pattern, request};
 
-/// More than any buffer on the way.
+/// Larger than all buffers in the path.
 const BULK: usize = 24 << 20;
 
 #[test]
@@ -190,7 +190,7 @@ fn leaves_no_descriptor_behind() {
         }
     }
     let after = proxy.wait_for_open_files(before);
-    // A few pipes may be kept for the next tunnel.
+    // A few pipes may be cached for the next tunnel.
     assert!(after <= before + 16, "{after} descriptors after {before}");
 }
 

@@ -1,6 +1,6 @@
-//! Ways to upstreams, as far as the configuration names them.
+//! Upstream connections, as far as the configuration controls them.
 //!
-//! Routes through parents and with TLS are for plugins to choose; how each kind fails is tested where it is dialled.
+//! Plugins select parents and TLS; the tests of the dialling code cover how each kind of connection fails.
 
 use crate::support::{Ca, OK, Proxy, Scratch};
 

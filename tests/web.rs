@@ -1,19 +1,19 @@
-//! The proxy's own web server: what is answered to requests for the proxy itself.
+//! The proxy's own web server: responses to requests addressed to the proxy itself.
 //!
-//! Nearly all requests are in origin-form, as browsers send them to `http://localhost:8899/`. The plugins are those of the
-//! fixture `routes`, which says at each what it does.
+//! Nearly all requests are in origin-form, as browsers send them to `http://localhost:8899/`. The plugins come from the
+//! fixture `routes`, which documents each of them.
 
-/// Requests that break a rule, or look like another kind of request.
+/// Malformed requests, and requests that resemble another kind.
 mod bad_input;
-/// Spellings of paths that must not lead out of the directory.
+/// Paths that must not escape the directory.
 mod escapes;
-/// Files of a directory.
+/// Static files.
 mod files;
 /// The PAC file.
 mod pac;
-/// What plugins do with requests for their routes.
+/// Plugin routes.
 mod plugins;
-/// Who answers: the web server, an origin, or nobody.
+/// Which requests the web server answers, which go to an origin, and which are refused.
 mod routing;
 /// WebSockets that end at the proxy.
 mod sockets;
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use crate::support::{Exit, Proxy, ProxyCommand, Scratch};
 
-/// The exit code for a configuration that cannot be used.
+/// The exit code for an invalid configuration.
 const CONFIG: i32 = 78;
 
 /// A request in origin-form; `fields` are whole lines, each with its CRLF.
@@ -36,12 +36,12 @@ fn get(path: &str) -> String {
     ask("GET", path, "")
 }
 
-/// A web server without anything.
+/// A web server without files, PAC file or plugins.
 fn empty() -> ProxyCommand {
     Proxy::command().args(["--enable-web-server"])
 }
 
-/// Must have failed to start, with one line that has all of `words`.
+/// Asserts that the proxy failed to start and printed one line that contains all of `words`.
 #[track_caller]
 fn assert_refused(exit: &Exit, words: &[&str]) {
     assert_eq!(exit.code, Some(CONFIG), "{exit:?}");
@@ -51,10 +51,10 @@ fn assert_refused(exit: &Exit, words: &[&str]) {
     }
 }
 
-/// What no answer may have in it.
+/// Content that no response may contain.
 const SECRET: &str = "this is not to be served";
 
-/// A directory `public` to be served, and `secret` beside it.
+/// A directory `public` that is served, next to a file `secret` that is not.
 struct Site {
     scratch: Scratch,
 }
@@ -69,12 +69,12 @@ impl Site {
         site
     }
 
-    /// Where `name` is in the directory.
+    /// The path of `name` in the served directory.
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path("public").join(name)
     }
 
-    /// Writes a file, and the directories that it is in.
+    /// Writes a file and creates its parent directories.
     fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         let directory = path.parent().expect("it is in the directory");
@@ -83,7 +83,7 @@ impl Site {
         path
     }
 
-    /// The arguments that have it served.
+    /// The arguments to serve this directory.
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         vec![
             "--enable-static-server".into(),
@@ -92,12 +92,12 @@ impl Site {
         ]
     }
 
-    /// A proxy that serves it.
+    /// A proxy that serves this directory.
     fn command(&self) -> ProxyCommand {
         Proxy::command().args(self.arguments())
     }
 
-    /// The same, with more settings of the section for files.
+    /// The same, with further settings for `[web_server.static_files]`.
     fn command_with(&self, settings: &str) -> ProxyCommand {
         let section = format!("[web_server.static_files]\n{settings}");
         self.command().config(&section)

@@ -1,6 +1,6 @@
-//! Defects of the web server that were found and fixed, each as the claim that failed.
+//! Fixed bugs in the web server, each as the claim that failed.
 //!
-//! The routes are those of the fixture `web_edges`, each of which does one thing that hardly anybody does.
+//! The routes come from the fixture `web_edges`; each one covers an unusual use of the API.
 
 use crate::support::{Client, OK, Origin, Proxy, ProxyCommand};
 
@@ -8,13 +8,13 @@ fn edges() -> Proxy {
     Proxy::command().plugin("web_edges", "WebEdges").start()
 }
 
-/// A request for an edge, which may forward to `origin`.
+/// A request for the route `edge`, which may forward to `origin`.
 fn ask(edge: &str, origin: &Origin) -> String {
     let to = origin.authority();
     format!("GET /{edge} HTTP/1.1\r\nHost: site.example\r\nX-To: http://{to}/\r\n\r\n")
 }
 
-/// What stands on the connection behind an answer belongs to the next one.
+/// Asserts that the connection stays usable: the next request gets its own response and nothing follows it.
 fn goes_on(client: &mut Client) {
     let answer = client.ask("GET /nothing HTTP/1.1\r\nHost: site.example\r\n\r\n");
     assert_eq!(answer.status(), 404);
@@ -145,7 +145,7 @@ fn a_client_that_has_gone_without_a_reset_is_asked_for_by_the_system() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .find(|fields| fields[1].ends_with(&theirs) && fields[2].ends_with(&ours))
         .expect("the proxy's end is there");
-    // The timer that runs is that of probes (proc(5)).
+    // The active timer is the keepalive timer (proc(5)).
     assert!(fields[5].starts_with("02:"), "{fields:?}");
 }
 
@@ -201,7 +201,7 @@ fn a_task_that_is_dropped_while_its_request_is_forwarded_sees_no_request() {
     proxy.wait_for_line("dropped [] with 0 fields");
 }
 
-// ---- what upstreams and filters are told -------------------------------------------------------------------------
+// ---- what upstreams and filters see ------------------------------------------------------------------------------
 
 #[test]
 fn a_client_cannot_name_what_a_plugin_adds_as_its_own_hops() {
@@ -246,7 +246,7 @@ fn a_host_that_is_kept_does_not_say_where_the_upstream_is() {
         origin.only_request().field("Host").as_deref(),
         Some("evil.example")
     );
-    // The next one's turn, which no filter may be asked about under another name.
+    // The next upstream is `forbidden.example`: filters must see that host, not the client's Host.
     let refused = client.ask(request).status();
     assert!(refused >= 400 && refused != 502, "{refused}");
 }

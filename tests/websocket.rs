@@ -1,21 +1,22 @@
-//! WebSockets whose messages plugins see (RFC 6455), and those that nobody listens to.
+//! WebSockets (RFC 6455), with and without plugins that inspect their messages.
 //!
-//! The plugin is `Sockets` of the zoo, which does what texts say. The origin does what bytes say: it sends a binary message's
-//! content as it stands, so that a test writes the frames of both sides; everything else it answers as a server does.
+//! The plugin is `Sockets` of the zoo: text messages are its commands. Binary messages are the origin's commands: it
+//! sends their content as raw bytes, so a test writes the frames of both sides. It answers all other frames like an
+//! ordinary server.
 
 /// How a WebSocket ends: Closes, plugins, failures, peers that leave.
 mod closing;
-/// What breaks the protocol, and how each side is told.
+/// Protocol errors, and how each side is notified.
 mod faults;
-/// Frames as bytes.
+/// Encoding and decoding frames.
 pub(crate) mod frames;
-/// Memory and time.
+/// Memory and time limits.
 mod limits;
-/// What passes, and what plugins make of it.
+/// Messages that pass, and changes by plugins.
 mod messages;
-/// The opening handshake, and WebSockets without listeners.
+/// The opening handshake, and WebSockets without inspecting plugins.
 mod opening;
-/// Peers that were written by others.
+/// Third-party peers.
 mod peers;
 
 use crate::support::{Client, Message, Origin, Peer, Proxy, ProxyCommand, request};
@@ -30,7 +31,7 @@ fn sockets() -> ProxyCommand {
     Proxy::command().plugin("zoo", "Sockets")
 }
 
-/// Sends what binary messages contain, answers a Ping and a Close, says texts back.
+/// Sends the content of binary messages, answers Ping and Close, echoes text.
 fn obedient() -> Origin {
     Origin::serve(|peer| {
         if peer.head().is_some() && peer.send(SWITCH) {
@@ -39,7 +40,7 @@ fn obedient() -> Origin {
     })
 }
 
-/// Does what the next frame says; `None` at the end.
+/// Acts on the next frame; `None` at the end.
 fn obey(peer: &mut Peer) -> Option<()> {
     let Frame { first, data, .. } = peer.frame()?;
     let answer = match first & 0x0f {
@@ -60,18 +61,18 @@ fn open(proxy: &Proxy, origin: &Origin) -> Client {
     client
 }
 
-/// Asks for a WebSocket, with more fields.
+/// Requests a WebSocket, with additional fields.
 fn ask(client: &mut Client, origin: &Origin, fields: &str) -> Message {
     client.send(request("GET", origin, "/", &format!("{ASK}{fields}")));
     client.response()
 }
 
-/// Has the origin send these bytes.
+/// Makes the origin send these bytes.
 fn have_sent(client: &mut Client, bytes: &[u8]) {
     client.send(masked(FIN | BINARY, bytes));
 }
 
-/// Every frame that the origin has got, without its mask.
+/// Every frame that the origin has received, unmasked.
 fn frames_at(origin: &Origin) -> Vec<(u8, Vec<u8>)> {
     frames_in(&origin.received())
 }
@@ -84,7 +85,7 @@ fn frames_in(received: &[u8]) -> Vec<(u8, Vec<u8>)> {
         .collect()
 }
 
-/// Waits until the origin has got a frame.
+/// Waits until the origin has received a frame.
 fn wait_for_frame(origin: &Origin, first: u8, data: &[u8]) {
     let what = format!("{first:#x} {}", data.escape_ascii());
     origin.wait_until(&what, |connections| {

@@ -1,16 +1,16 @@
-//! What the hooks of plugins cost an exchange, in time and in allocations on both sides.
+//! What plugin hooks cost per exchange, in time and in allocations of host and plugins.
 //!
-//! Two tables, without statistics of calls and with them, for chains of 0, 1, 5 and 20 plugins of a real library, without
-//! sockets. The row without plugins parses the heads and no more. What a plugin adds is the difference to the row above,
-//! so the first plugin includes the fixed cost of having any. Times are the least of many batches, because other work on
-//! the machine can only add to them. Build the library first:
+//! Prints two tables, without and with call statistics, for chains of 0, 1, 5 and 20 plugins from a real library. No
+//! sockets are involved. The row without plugins only parses the heads. The cost per plugin is the difference from the
+//! row above, so the first plugin includes the fixed cost of having any. Each time is the minimum over many batches,
+//! because other load on the machine can only add to it. Build the library first:
 //!
 //! ```text
 //! cargo build --profile fast -p zoo && cargo bench --profile fast -p proxy --features benches --bench hooks
 //! ```
 //!
-//! `read`, `set`, `chunks` or `wait` and a number of plugins behind `--` run that case alone, a thousand times after as
-//! many to warm up, for counting instructions:
+//! To count instructions, pass `read`, `set`, `chunks` or `wait` and a number of plugins after `--`. Only that case
+//! runs: a thousand exchanges to warm up, then a thousand that are counted:
 //!
 //! ```text
 //! valgrind --tool=callgrind --toggle-collect='*counted*' target/fast/deps/hooks-HASH read 5
@@ -54,11 +54,11 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Type: text/html; charset=utf-8\r\n\
     Content-Length: 65536\r\n\r\n";
 
-/// A plugin of the zoo, and what is sent past it.
+/// A plugin of the zoo and the body that it processes.
 struct Case {
     name: &'static str,
     plugin: &'static str,
-    /// Pieces of content, of 16 KiB each.
+    /// Content chunks of 16 KiB each.
     pieces: usize,
 }
 
@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let count = arguments.iter().find_map(|argument| argument.parse().ok());
         return count_once(case, count.unwrap_or(1));
     }
-    // `cargo test` runs benches too, and wants nothing measured.
+    // `cargo test` also runs benches; measure nothing then.
     if asked("--bench") {
         println!("calls are not counted");
         print_table()?;
@@ -110,7 +110,7 @@ fn counted(measured: &Measured, messages: Messages<'_>) {
 }
 
 fn print_table() -> Result<(), Box<dyn Error>> {
-    // Its allocations are looked at even for a chain without plugins.
+    // Load the library first: its allocations are counted even for a chain without plugins.
     drop(load(&CASES[0], 1)?);
     println!("hooks   plugins   ns/exchange   ns/plugin   allocations/exchange: host, plugins");
     for case in &CASES {
@@ -132,7 +132,7 @@ fn print_table() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What one exchange costs.
+/// The cost of one exchange.
 struct Cost {
     nanoseconds: f64,
     host_allocations: f64,
@@ -164,7 +164,7 @@ fn load(case: &Case, count: usize) -> Result<Measured, Box<dyn Error>> {
     Measured::new(&spec, count, &[])
 }
 
-/// Benches run from target/PROFILE/deps; libraries are one directory up.
+/// Benches run from target/PROFILE/deps; plugin libraries are one directory up.
 fn library() -> Result<PathBuf, Box<dyn Error>> {
     let name = format!("{}zoo{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
     let executable = env::current_exe()?;
@@ -187,11 +187,11 @@ fn messages(pieces: &[Vec<u8>]) -> Messages<'_> {
     }
 }
 
-/// The library's own count of its allocations.
+/// The allocation counter inside the plugin library.
 struct PluginAllocations(Library);
 
 impl PluginAllocations {
-    /// The copy that the host has loaded, by the descriptor that it keeps of it.
+    /// Opens the copy that the host has loaded, through the host's memfd descriptor.
     fn open() -> Result<Self, Box<dyn Error>> {
         let copy = fs::read_dir("/proc/self/fd")?
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -199,14 +199,14 @@ impl PluginAllocations {
                 let target = fs::read_link(path).unwrap_or_default();
                 target.to_string_lossy().contains("memfd:libzoo")
             });
-        // SAFETY: it is loaded, so nothing runs.
+        // SAFETY: the library is already loaded, so no initializer runs.
         Ok(Self(unsafe {
             Library::new(copy.ok_or("the zoo is not loaded")?)
         }?))
     }
 
     fn count(&self) -> u64 {
-        // SAFETY: this is its signature.
+        // SAFETY: the zoo exports `zoo_allocations` with this signature.
         let count = unsafe { self.0.get::<extern "C" fn() -> u64>(b"zoo_allocations\0") };
         count.map_or(0, |count| count())
     }
@@ -219,7 +219,7 @@ static COUNTING: Counting = Counting;
 
 struct Counting;
 
-// SAFETY: the system's allocator does the work.
+// SAFETY: every call is passed on to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);

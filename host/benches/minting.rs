@@ -1,7 +1,7 @@
-//! What it costs to make a certificate for a host, by the key of the CA that signs.
+//! The cost of minting a certificate for a host, by the type of the CA's key.
 //!
-//! The difference between the rows is the signature; the rest is the same for all. How often it happens is bounded by
-//! the hosts, not by the connections: `interception::certificates` keeps what was made.
+//! The rows differ only in the signature. `interception::certificates` caches certificates, so one is minted per host,
+//! not per connection.
 
 #![expect(clippy::unwrap_used, reason = "the CAs are made in this file")]
 

@@ -1,8 +1,8 @@
-//! Load for `scripts/bench`: an origin, and clients that reach it through a proxy.
+//! Load generator for `scripts/bench`: an origin, and clients that reach it through a proxy.
 //!
-//! One program and one thread, so that the same client and the same origin stand around every proxy that is
-//! compared. Every answer is checked for its status and its length: a proxy that drops bytes scores errors, not
-//! speed. Starting the proxies and reading what they cost is the script's part.
+//! One program and one thread, so that every proxy under comparison has the same client and the same origin. Every
+//! response is checked for its status and its length: a proxy that drops bytes scores errors, not speed. The script
+//! starts the proxies and measures their cost.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -20,9 +20,9 @@ use tokio::task::LocalSet;
 
 type LoadResult<T> = Result<T, Box<dyn Error>>;
 
-/// What one read or write moves at most, in bytes.
+/// Largest read or write, in bytes.
 const CHUNK: usize = 128 * 1024;
-/// How long answers that are under way may still take once the time of a run is over.
+/// How long responses in flight may take after the time of a run is over.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Origin and clients for measuring a proxy. Results are one line of JSON.
@@ -34,9 +34,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Answer GET /N with N bytes, and any POST once its content is read
+    /// Answer GET /N with N bytes, and any POST after reading its content
     Origin {
-        /// Port on 127.0.0.1; 0 takes a free one. The address is printed
+        /// Port on 127.0.0.1; 0 picks a free one. The address is printed
         #[arg(long, default_value_t = 0)]
         port: u16,
     },
@@ -59,7 +59,7 @@ struct Plan {
     /// Connections open at the same time
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests in all
+    /// Total number of requests
     #[arg(long, default_value_t = 1)]
     requests: u64,
     /// Requests on a connection before it is closed; 0: no limit
@@ -71,15 +71,15 @@ struct Plan {
     /// Bytes in each request; above 0 the method is POST
     #[arg(long, default_value_t = 0)]
     upload: u64,
-    /// No new request after this many seconds
+    /// Start no new request after this many seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// One request on each connection, then print, and keep all open until standard input ends
+    /// Send one request on each connection, print the result, and keep all open until standard input ends
     #[arg(long)]
     hold: bool,
 }
 
-/// How the clients get past the proxy.
+/// How clients reach the origin through the proxy.
 #[derive(Clone, Copy, PartialEq)]
 enum ProxyPath {
     Forward,
@@ -111,12 +111,12 @@ async fn origin(port: u16) -> LoadResult<()> {
     println!("{}", listener.local_addr()?);
     io::stdout().flush()?;
     loop {
-        // A full table of open files passes: the next accept waits for the same connection.
+        // Running out of descriptors is temporary: the next accept returns the same connection.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
         tokio::task::spawn_local(async move {
-            // A client that leaves early is the client's affair: it counts the error.
+            // If a client closes early, the client counts the error.
             let _ = answer_all(stream).await;
         });
     }
@@ -136,13 +136,13 @@ async fn answer_all(stream: TcpStream) -> LoadResult<()> {
     Ok(())
 }
 
-/// What all clients of a run share.
+/// State shared by all clients of a run.
 struct LoadRun {
     route: ProxyPath,
     plan: Plan,
     started_at: Instant,
     unsent: Cell<u64>,
-    /// Bounds how many connections of a held set are opened at once, so that no listener's backlog overflows.
+    /// Limits how many held connections are opened at once, so that no listener's backlog overflows.
     opening: Semaphore,
     score: RefCell<Score>,
 }
@@ -156,7 +156,7 @@ struct Score {
 }
 
 impl LoadRun {
-    /// Takes one request off what is still to be sent.
+    /// Claims one of the unsent requests.
     fn take(&self) -> bool {
         let left = self.unsent.get();
         let may_send =
@@ -206,7 +206,7 @@ async fn clients(route: ProxyPath, plan: Plan) -> LoadResult<()> {
 }
 
 impl LoadRun {
-    /// Sends requests until none is left; hands back the connection it has open then.
+    /// Sends requests until none is left; returns its open connection, if any.
     async fn client(self: Rc<Self>) -> Option<Wire> {
         let _turn = self.opening.acquire().await;
         let mut open: Option<(Wire, u64)> = None;
@@ -228,7 +228,7 @@ impl LoadRun {
         open.map(|(wire, _)| wire)
     }
 
-    /// One request and its whole answer, on a new connection if there is none.
+    /// One request and its complete response; dials if `wire` is `None`.
     async fn ask(&self, wire: Option<Wire>) -> LoadResult<Wire> {
         let mut wire = match wire {
             Some(wire) => wire,
@@ -313,13 +313,13 @@ fn report(run: &LoadRun, open: usize) -> io::Result<()> {
     io::stdout().flush()
 }
 
-/// A request as the origin needs it.
+/// What the origin needs to know about a request.
 struct ServedRequest {
     content_len: u64,
     answer_len: u64,
 }
 
-/// A connection with what was read ahead of it.
+/// A connection and the bytes read ahead from it.
 struct Wire {
     stream: TcpStream,
     read: Vec<u8>,
@@ -333,7 +333,7 @@ impl Wire {
         }
     }
 
-    /// The next request; `None` when the peer has closed between two.
+    /// The next request; `None` if the peer closed the connection between two requests.
     async fn read_request(&mut self) -> LoadResult<Option<ServedRequest>> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; 64];
@@ -358,14 +358,14 @@ impl Wire {
         }
     }
 
-    /// The head of a 200 answer; gives the length of its content.
+    /// Reads the head of a 200 response; returns the length of its content.
     async fn read_response(&mut self) -> LoadResult<u64> {
         self.read_head()
             .await?
             .ok_or_else(|| "answer without Content-Length".into())
     }
 
-    /// The answer to CONNECT: a head and nothing else.
+    /// Reads the response to CONNECT, which has no content.
     async fn read_established(&mut self) -> LoadResult<()> {
         self.read_head().await.map(drop)
     }
@@ -389,7 +389,7 @@ impl Wire {
         }
     }
 
-    /// Reads and drops `len` bytes of content.
+    /// Reads and discards `len` bytes of content.
     async fn skip(&mut self, len: u64) -> LoadResult<()> {
         let ahead = self.read.len().min(usize::try_from(len)?);
         self.read.drain(..ahead);
@@ -409,7 +409,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes a head and `len` bytes of content, the beginning of it together with the head.
+    /// Writes a head and `len` bytes of content; the first of them go out together with the head.
     async fn write(&mut self, mut head: Vec<u8>, len: u64) -> io::Result<()> {
         let first = len.min(16 * 1024);
         head.resize(head.len() + first as usize, b'x');

@@ -1,8 +1,8 @@
-//! `use` between the modules of the host points down, in the order that ARCHITECTURE.md draws.
+//! `use` between the host's modules points down, in the order drawn in ARCHITECTURE.md.
 //!
-//! Read from the sources: every `crate::module` outside of tests is an arrow from the module that it stands in. It may
-//! lead to a lower line of the drawing only. Modules on one line do not know each other. A module that has a drawing of its
-//! own is held to it in the same way: there, every path to another part is an arrow.
+//! The test scans the sources: every `crate::module` outside tests is an arrow from the module that contains it. An
+//! arrow may only lead to a lower line of the drawing, and modules on one line must not use each other. The same holds
+//! inside a module that has its own drawing: there, every path to another part is an arrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The line before the drawing.
 const HEADING: &str = "## Layers";
-/// How the lines before drawings of single modules begin.
+/// The lines before drawings of single modules start with this.
 const INNER_HEADING: &str = "### Inside `";
 
 /// One `crate::` path in the sources.
@@ -27,7 +27,7 @@ fn no_module_uses_one_that_is_not_below_it() {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
     let layers = layers(&architecture(), HEADING);
     let arrows = arrows(&host.join("src"));
-    // As many as there were when this was written, about: a scan that finds nothing proves nothing.
+    // Guards against a scan that finds nothing; the count was about this high when the test was written.
     assert!(arrows.len() > 300, "only {} arrows found", arrows.len());
     assert_down(&arrows, &layers);
     println!("{} arrows, all of them down", arrows.len());
@@ -55,7 +55,7 @@ fn no_part_of_a_module_uses_one_that_is_not_below_it() {
     assert!(drawn > 0, "no module has a drawing of its own");
 }
 
-/// Fails for those that lead to no lower layer, or to nothing that is drawn.
+/// Fails for arrows that do not lead to a lower layer, or lead to something not drawn.
 fn assert_down(arrows: &[Arrow], layers: &BTreeMap<String, usize>) {
     let mut wrong: Vec<String> = arrows
         .iter()
@@ -84,7 +84,7 @@ fn every_module_has_its_layer() {
         let (_, name) = line.strip_suffix(';')?.split_once("mod ")?;
         Some(name.to_owned())
     });
-    // Crates of their own, below everything.
+    // Separate crates, below everything.
     let aliases = sources.lines().filter_map(|line| {
         let (_, alias) = line.strip_suffix(';')?.split_once(" as ")?;
         Some(alias.to_owned())
@@ -98,7 +98,7 @@ fn architecture() -> String {
     fs::read_to_string(path).expect("ARCHITECTURE.md")
 }
 
-/// The number of each module's line in the drawing below `heading`; higher numbers are lower layers.
+/// The line number of each module in the drawing below `heading`; higher numbers are lower layers.
 fn layers(architecture: &str, heading: &str) -> BTreeMap<String, usize> {
     let (_, section) = architecture.split_once(heading).expect("the heading");
     let drawing = section.split("```").nth(1).expect("a drawing");
@@ -145,7 +145,7 @@ fn arrows(sources: &Path) -> Vec<Arrow> {
     arrows
 }
 
-/// The parts of a module: the files and directories in its directory, those for tests left out.
+/// The parts of a module: the files and directories in its directory, without those for tests.
 fn parts_of(sources: &Path, module: &str) -> BTreeSet<String> {
     let mut files = Vec::new();
     let directory = sources.join(module);
@@ -161,7 +161,7 @@ fn part_of(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The arrows between the parts of a module. What its own file defines is above them all.
+/// The arrows between the parts of a module. Items in the module's own file are above all parts.
 fn inner_arrows(sources: &Path, module: &str) -> Vec<Arrow> {
     let directory = sources.join(module);
     let mut files = Vec::new();
@@ -192,7 +192,7 @@ fn inner_arrows(sources: &Path, module: &str) -> Vec<Arrow> {
     arrows
 }
 
-/// The modules that a line names right behind `prefix`; of `use crate::{a, b::c};` all of them.
+/// The modules named right after `prefix` on a line; for `use crate::{a, b::c};`, all of them.
 fn names_after(prefix: &str, code: &str, text: &str, number: usize) -> Vec<String> {
     let mut names = Vec::new();
     let group = format!("{prefix}{{");
@@ -241,7 +241,7 @@ fn identifier(text: &str) -> Option<String> {
     (end > 0).then(|| text[..end].to_owned())
 }
 
-/// The text with the lines of its test modules empty.
+/// The text with the lines of its test modules blanked.
 fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut is_test = false;
@@ -267,7 +267,7 @@ fn is_test_attribute(line: &str) -> bool {
     line.starts_with("#[cfg(test") || line.starts_with("#[cfg(all(test")
 }
 
-/// Every source file but those of test modules.
+/// Every source file except test modules.
 fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(directory).expect("a directory of sources");
     for entry in entries.map(|entry| entry.expect("an entry").path()) {
@@ -287,7 +287,7 @@ fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Whether the module of this name is declared for tests only.
+/// Whether the module with this name is declared for tests only.
 fn is_for_tests(directory: &Path, name: &str) -> bool {
     let parent = match directory.file_name() {
         Some(stem) if stem != "src" => directory.with_file_name(format!("{}.rs", stem.display())),

@@ -94,7 +94,7 @@ class Server:
         self.directory = directory
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory)
-        os.chmod(directory, 0o777)  # squid gives up root and then still writes here
+        os.chmod(directory, 0o777)  # squid drops root and still writes here
         self.port = free_port()
         self.log = os.path.join(directory, "output.log")
         with open(self.log, "w") as log:

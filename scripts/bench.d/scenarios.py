@@ -89,7 +89,7 @@ def round_of(scenario, load, server, route, idle):
         return system_calls(scenario, load, server, route)
     before = cpu_seconds(server.pid)
     result = load.run(route, server.port, **scenario.load)
-    time.sleep(0.05)  # what the last closed connections still cost
+    time.sleep(0.05)  # include the cost of closing the last connections
     spent = cpu_seconds(server.pid) - before
     done = result["requests"]
     if done == 0:

@@ -42,7 +42,7 @@ def authority(name, issuer=None):
 
 def server(issuer, names=("localhost", "my_service", "127.0.0.1", "::1"), begins=-1, ends=30, chain=()):
     """A server's certificate for `names`, valid between so many days from now; self-signed if nobody issues it."""
-    # A self-signed one must not have the name of an authority that some systems trust, such as "localhost".
+    # A self-signed certificate must not use the name of a CA that some systems trust, such as "localhost".
     name = names[0] if issuer else "self-signed origin"
     return _sign(name, issuer, x509.BasicConstraints(ca=False, path_length=None), names, begins, ends, chain)
 

@@ -39,7 +39,7 @@ class Origins:
                    for name, protocols in PROTOCOLS.items()]
         configs.append(_config(self._plain, ["http/1.1"]))
         self._loop = asyncio.new_event_loop()
-        # Connections that are cut off are part of what is tested, and no news.
+        # Tests cut connections on purpose; do not log the errors.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._loop.set_exception_handler(lambda *_: None)
         self._loop.create_task(self._serve(configs))
@@ -125,7 +125,7 @@ class BadOrigin:
     def __init__(self, pair, directory, name, version=None, text="bad origin\n"):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if version:
-            # OpenSSL 3 leaves the signatures of TLS 1.0 to security level 0.
+            # OpenSSL 3 allows TLS 1.0 signatures only at security level 0.
             self.context.set_ciphers("ALL:@SECLEVEL=0")
             self.context.minimum_version = self.context.maximum_version = version
         self.context.load_cert_chain(*pair.write(directory, name))
@@ -161,7 +161,7 @@ class BadOrigin:
                                b"Content-Length: %d\r\n\r\n%s" % (len(self._text), self._text))
                 stream.unwrap()
         except OSError:
-            pass  # A peer that does not like the certificate is what this server is for.
+            pass  # Clients that reject the certificate are the purpose of this server.
         finally:
             connection.close()
 
@@ -214,7 +214,7 @@ class NtlmOrigin:
                     stream.sendall(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM" + challenge +
                                    b"\r\nContent-Length: 7\r\n\r\nlog in\n")
         except OSError:
-            pass  # A client may leave when it likes.
+            pass  # The client may disconnect at any time.
 
 
 def _head(received):
@@ -263,7 +263,7 @@ class _TlsOrigin:
             with self._context.wrap_socket(connection, server_side=True) as stream, stream.makefile("rb") as received:
                 self._speak(stream, received)
         except OSError:
-            pass  # A client may leave when it likes.
+            pass  # The client may disconnect at any time.
         finally:
             connection.close()
 
@@ -287,7 +287,7 @@ class MailOrigin(_TlsOrigin):
         for line in received:
             tag, command, *arguments = line.split()
             if command == b"APPEND":
-                # The client waits until it is told to send the message (RFC 3501 7.5).
+                # The client waits for this before it sends the message (RFC 3501 7.5).
                 stream.sendall(b"+ send it\r\n")
                 self._text = received.read(int(arguments[-1].strip(b"{}")))
                 received.readline()
@@ -309,7 +309,7 @@ class MqttOrigin(_TlsOrigin):
             match kind[0] >> 4:
                 case 1:  # CONNECT: CONNACK, accepted
                     stream.sendall(b"\x20\x02\0\0")
-                case 3:  # PUBLISH: PUBACK if it is asked for, and the message itself as QoS 0
+                case 3:  # PUBLISH: PUBACK if required, and the message itself as QoS 0
                     end = 2 + int.from_bytes(content[:2], "big")
                     number = content[end:end + 2] if kind[0] & 6 else b""
                     if number:

@@ -18,7 +18,7 @@ from cases import (badssl, chromium, curl, git, grpc, h2, imap, libcurl, mqtt, n
                    python, sslyze, websocket_server)
 from origins import Origins
 
-# A case that takes longer hangs.
+# A case that takes longer counts as hung.
 SECONDS_PER_CASE = 120
 
 
@@ -97,7 +97,7 @@ def run(context, client, name, function):
         outcome, reason = "n/a", str(error)
     except checks.Failed as error:
         outcome, reason = "FAIL", str(error)
-    except Exception:  # noqa: BLE001 - whatever a client library raises is a failure of this case only
+    except Exception:  # noqa: BLE001 - any exception of a client library fails this case only
         outcome, reason = "FAIL", traceback.format_exc(limit=-4)
     finally:
         signal.alarm(0)
@@ -131,5 +131,5 @@ def indented(text):
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    # At once: servers and connections of other threads are still there, and would have a lot to say.
+    # Exit at once: servers and connections of other threads still run and would log errors.
     os._exit(status)

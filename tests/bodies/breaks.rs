@@ -1,4 +1,4 @@
-//! Bodies that end before their end: by a plugin, by a peer, by a connection that was dead.
+//! Bodies that end early: because of a plugin, a peer or a dead connection.
 
 use super::{Framed, answering, editors, orders, post, text};
 use crate::support::{OK, Origin, Proxy, get, request};
@@ -10,7 +10,7 @@ fn errors(proxy: &Proxy) -> Vec<String> {
     proxy.lines().into_iter().filter(is_error).collect()
 }
 
-/// A response of which the first part is there before the rest comes.
+/// An origin that sends its response in two parts.
 fn in_two_parts(framed: Framed) -> Origin {
     let message = framed.message(OK_LINE, &text(200_000));
     Origin::serve(move |peer| {
@@ -161,7 +161,7 @@ fn a_client_that_leaves_in_the_middle_leaves_no_whole_request() {
     assert_eq!(origin.requests().len(), 0);
 }
 
-/// Answers the first request of a connection; the first connection of all dies with its second request.
+/// Answers every request, but closes its first connection on the second request.
 fn forgetful() -> Origin {
     Origin::serve(|peer| {
         peer.request();

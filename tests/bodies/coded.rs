@@ -1,9 +1,9 @@
-//! Content codings are undone for the plugins that ask for it, and nobody else notices.
+//! Content is decoded for the plugins that request it and encoded again for everything else.
 
 use super::{Framed, answering, edited, editors, orders, post, text};
 use crate::support::{Coding, Message, Origin, Proxy, bomb, shown};
 
-/// A POST with coded content, and the answer that carries the same.
+/// A POST with encoded content, and the answer with the same content.
 struct Exchanged {
     request: Message,
     answer: Message,
@@ -38,7 +38,7 @@ fn assert_exact(proxy: &Proxy, chain: &[&str], coding: Coding, len: usize) {
             );
             let content = coding.decode(&message.body);
             let content = content.unwrap_or_else(|| panic!("{told}: {}", shown(&message.body)));
-            // Coded nothing is something: these bytes are the content that plugins are asked about.
+            // Empty content has a non-empty encoding, so plugins are called for it.
             let wanted = match len {
                 0 => chain.iter().fold(Vec::new(), |content: Vec<u8>, orders| {
                     match orders.ends_with("append") {
@@ -103,7 +103,7 @@ fn are_undone_only_for_those_who_ask() {
 fn of_whole_bodies_that_nobody_changes_are_not_done_again() {
     let proxy = editors().start();
     for coding in Coding::ALL {
-        // Not as the proxy would code it.
+        // Encoded differently than the proxy would encode it.
         let coded = [coding.encode(b"one, "), coding.encode(b"two")].concat();
         let coded = match coding {
             Coding::Gzip | Coding::Zstd => coded,
@@ -243,7 +243,7 @@ fn of_a_part_cannot_be_undone() {
     }
 }
 
-/// Content that is not what its coding says.
+/// Content that is invalid in its coding.
 fn broken(coding: Coding) -> Vec<(&'static str, Vec<u8>)> {
     let whole = coding.encode(&text(5000));
     let mut altered = whole.clone();

@@ -1,4 +1,4 @@
-//! Whatever plugins do to a body, alone or one after the other, both sides get exactly that.
+//! Client and origin receive exactly the body that one plugin or a chain of plugins produced.
 
 use super::{Framed, edited, editors, orders, post, text};
 use crate::support::{Framing, Message, Origin, Proxy, shown};
@@ -8,7 +8,7 @@ const SIZES: [usize; 5] = [0, 1, 100, 65_536, 65_537];
 const REQUESTS: [Framed; 2] = [Framed::Length, Framed::Chunked];
 const RESPONSES: [Framed; 3] = [Framed::Length, Framed::Chunked, Framed::UntilClose];
 
-/// Both bodies of one exchange.
+/// Framing and length of both bodies of one exchange.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     request: Framed,
@@ -32,7 +32,7 @@ fn cases(sizes: &[usize]) -> Vec<Case> {
     cases
 }
 
-/// The framing that the client has to see.
+/// The framing that the client must receive.
 fn outgoing(chain: &[&str], case: Case) -> Framing {
     match case.response {
         _ if chain.iter().any(|orders| orders.starts_with("whole")) => Framing::Length,
@@ -51,7 +51,7 @@ fn assert_same(is: &Message, wanted: &[u8], told: &str) {
     );
 }
 
-/// Every case on one client connection.
+/// Runs every case on one client connection.
 fn assert_exact(proxy: &Proxy, chain: &[&str]) {
     let cases = cases(&SIZES);
     let for_origin = cases.clone();
@@ -83,7 +83,7 @@ fn assert_exact(proxy: &Proxy, chain: &[&str]) {
         let told = format!("the request of {chain:?} {case:?}");
         assert_same(&request, &wanted, &told);
     }
-    // The last one is among them.
+    // The last case is one of them, so no origin connection is left open.
     let ended = cases
         .iter()
         .filter(|case| case.response == Framed::UntilClose);

@@ -1,4 +1,4 @@
-//! The framing fits the body that there is, and the connection goes on.
+//! The framing matches the body that is sent, and the connection stays usable.
 
 use super::{Framed, answering, editors, orders, post, text};
 use crate::support::{End, Framing, OK, Origin, get, request};
@@ -84,7 +84,7 @@ fn a_response_without_a_body_promises_none() {
             let line = proxy.wait_for_line(&path);
             assert!(!line.contains("A-upstream"), "{line}");
         }
-        // Nothing stays behind, and the connection goes on.
+        // No bytes are left over, and the connection stays usable.
         let origin = Origin::answering(OK);
         let answer = client.ask(request("GET", &origin, "/", &orders(&[chain])));
         assert_eq!(answer.text(), "origin-okA");

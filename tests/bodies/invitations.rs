@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: the proxy asks for a body itself where it wants it first, else the origin does.
+//! `Expect: 100-continue`: the proxy sends 100 itself if it collects the body first; otherwise the origin does.
 
 use super::{editors, orders, post};
 use crate::support::{OK, Origin};

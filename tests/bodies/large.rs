@@ -1,4 +1,4 @@
-//! A GiB through a plugin, each way: nothing of it stays in memory.
+//! 1 GiB through a plugin, in each direction, without being held in memory.
 
 use std::io::{Read, Write};
 
@@ -24,7 +24,7 @@ fn a_response_of_a_gib_leaves_no_trace() {
     let before = proxy.resident_kib();
     let client = proxy.client();
     let mut socket = client.socket();
-    // An HTTP/1.0 client gets the bare content.
+    // An HTTP/1.0 client receives the content without chunked framing.
     let head = post(&origin, "/", &orders(&["stream upper"])).replace("HTTP/1.1\r", "HTTP/1.0\r");
     let sent = socket.write_all((head + "\r\n").as_bytes());
     sent.expect("the proxy takes a request");
@@ -89,7 +89,7 @@ fn a_request_of_a_gib_leaves_no_trace() {
     assert!(grown < 16 * 1024, "{grown} KiB for a body that streams");
 }
 
-/// Reads a chunked body without keeping it; how much content it had.
+/// Reads and discards a chunked body; returns the length of its content.
 fn count_chunked(peer: &mut Peer) -> usize {
     let mut buffer = vec![0; PIECE];
     let mut line = Vec::new();

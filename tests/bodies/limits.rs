@@ -1,4 +1,4 @@
-//! How much a plugin is given whole, and what becomes of more.
+//! The limit on bodies buffered for a plugin, and what happens to larger ones.
 
 use super::{Framed, answering, editors, orders, post, text};
 use crate::support::{Coding, End, Message, OK, Origin, Proxy, get};
@@ -40,7 +40,7 @@ fn a_request_beyond_the_limit_is_refused() {
             assert_eq!(answer.status(), 413, "{framed:?}, {len}");
             origin.assert_untouched();
             if answer.field("Connection").is_none() {
-                // All of the request had been read when it turned out to be too long.
+                // The whole request had been read when it exceeded the limit, so the connection stays open.
                 let again = client.ask(get(&origin, "/"));
                 assert_eq!(again.status(), 200, "{framed:?}, {len}");
                 continue;

@@ -1,4 +1,4 @@
-//! What a hook may do besides once it has a whole body: answer, change the head, change the way, wait.
+//! What else a hook may do once it has a whole body: answer, change the head, change the upstream, wait.
 
 use super::{Framed, answering, editors, orders, post, text};
 use crate::support::{OK, Origin, get};
@@ -142,7 +142,7 @@ fn a_wait_ends_when_the_client_has_gone() {
     let mut client = proxy.client();
     let chain = orders(&["only=client wait=4000 whole"]);
     client.send(Framed::Length.message(&post(&origin, "/gone", &chain), b"body"));
-    // Served behind it by the same worker: the hook waits by now.
+    // The same worker has served a later request, so the hook is waiting by now.
     assert_eq!(proxy.get(&origin, "/").status(), 200);
     client.reset();
     let line = proxy.wait_for_line("/gone");

@@ -1,6 +1,6 @@
-//! What authors of plugins write in a workspace of their own: `tests/authors`.
+//! Plugins as their authors write them, in a separate workspace: `tests/authors`.
 //!
-//! `AUTHORS_LIBRARY` names the library when it is built already, by another compiler for instance.
+//! `AUTHORS_LIBRARY` is the path of a library that is already built, for instance by another compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use crate::support::{OK, Origin, Proxy, ProxyCommand};
 
-/// Each mistake with words of the one error that it gets.
+/// Each mistake with excerpts of its only error message.
 const MISTAKES: [(&str, &[&str]); 11] = [
     ("asynchronous_log", &["`on_access_log` cannot be async"]),
     (
@@ -55,7 +55,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("authors")
 }
 
-/// Runs cargo in the authors' workspace, with a target directory of its own beside this test's.
+/// Runs cargo in the authors' workspace, with a separate target directory beside this test's.
 fn cargo(arguments: &[&str]) -> (Output, PathBuf) {
     let executable = env::current_exe().expect("a process knows its executable");
     let target = executable
@@ -71,7 +71,7 @@ fn cargo(arguments: &[&str]) -> (Output, PathBuf) {
     (cargo.output().expect("cargo can be run"), target)
 }
 
-/// The library of the authors' filters.
+/// Path of the library with the authors' filters.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| match env::var_os("AUTHORS_LIBRARY") {
@@ -143,7 +143,7 @@ fn each_mistake_of_an_author_is_one_error_that_says_what_to_do() {
     assert_eq!(files.count(), MISTAKES.len());
     let (checked, _) = cargo(&["check", "--package", "mistakes", "--bins", "--keep-going"]);
     let said = String::from_utf8_lossy(&checked.stderr);
-    // Each begins a line; so do cargo's own, which name no place. Warnings may stand behind an error of another program.
+    // Each error starts a line. Cargo's own errors have no source location. Warnings of another binary may follow.
     let place_of = |error: &str| error.lines().nth(1).unwrap_or_default().to_owned();
     let blocks = format!("\n{said}");
     let errors: Vec<&str> = blocks

@@ -1,4 +1,4 @@
-//! Forwards that a plugin gives up: they do not happen, and what it has borrowed of its request stays as it was.
+//! Forwards that a plugin cancels: nothing is forwarded, and the request data that the plugin borrowed stays unchanged.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -7,7 +7,7 @@ use super::goes_on;
 use crate::support::tls::{Ask, Form, Pki, Way};
 use crate::support::{OK, Origin, Proxy, request};
 
-/// Each way with status and content of the answer, and how often the upstream is asked.
+/// Each way to cancel, with status and content of the response and the number of requests forwarded.
 const WAYS: [(&str, u16, &str, usize); 13] = [
     ("dropped-unpolled", 200, "kept", 0),
     ("dropped-after-a-poll", 200, "kept", 0),
@@ -30,7 +30,7 @@ fn a_forward_that_is_given_up_does_not_happen_and_its_request_stays() {
     let proxy = Proxy::command().plugin("hostile", "GivesUp").start();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Others whose heads would come to lie where that of a request lay.
+        // Other requests, whose heads would reuse the memory of a freed one.
         scope.spawn(|| {
             let field = format!("X-Other: {}\r\n", "c".repeat(60));
             while !is_over.load(Relaxed) {

@@ -1,13 +1,13 @@
-//! The list of functions that one side of the boundary calls on the other. A panic that leaves one aborts the process.
+//! The functions that are called across the boundary. A panic that unwinds out of one aborts the process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where such functions are.
+/// Where these functions are defined.
 const SOURCES: [&str; 3] = ["plugin-api/src", "plugin-api/macros/src", "host/src"];
 
-/// What contains a panic of what it is given: a word of a body, the file whose words count ("" for all), and the
-/// function behind it, which has to be guarded itself.
+/// Calls that contain panics: the text of the call, the file in which it counts ("" for all), and the function it
+/// refers to, which must itself be guarded.
 const GUARDS: [(&str, &str, &str); 18] = [
     ("catch_unwind(", "", ""),
     (
@@ -97,7 +97,7 @@ const GUARDS: [(&str, &str, &str); 18] = [
     ),
 ];
 
-/// Guards that lead to [`GUARDS`] in the file of routes' callbacks.
+/// Functions that lead to [`GUARDS`] and count as guards in the file of the route callbacks.
 const STEPS: [&str; 3] = ["edit(", "step(", "wait("];
 
 /// Functions that need no guard, each with the reason.
@@ -133,7 +133,7 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// Name and body of each function behind `start`, in order; types and declarations have neither.
+/// Name and body of each function that follows `start`, in order; types and declarations are skipped.
 fn functions<'t>(text: &'t str, start: &str) -> Vec<(&'t str, &'t str)> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices(start) {
@@ -175,7 +175,7 @@ fn is_guarded(file: &str, body: &str) -> bool {
             .any(|step| fits(step, "host/src/plugins/web/callbacks.rs"))
 }
 
-/// `file: name` of the functions that are called across the boundary, and of those that nothing guards.
+/// `file: name` of all functions that are called across the boundary, and of the unguarded ones.
 fn listed(sources: &[(String, String)]) -> (Vec<String>, Vec<String>) {
     let (mut all, mut unguarded) = (Vec::new(), Vec::new());
     for (file, text) in sources {
@@ -217,7 +217,7 @@ fn what_guards_is_guarded_itself() {
     };
     for (word, _, behind) in GUARDS.iter().filter(|guard| !guard.2.is_empty()) {
         let (file, name) = behind.split_once(": ").expect("a file and a name");
-        // Not by its own name alone.
+        // Its own name does not count as a guard.
         let body = body_of(behind).replace(&format!(" {name}("), "");
         assert!(is_guarded(file, &body), "{word} of {behind}");
     }

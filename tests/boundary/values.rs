@@ -1,4 +1,4 @@
-//! What plugins keep for exchanges and connections: made by `Default`, once, or not at all.
+//! State of plugins per exchange and connection: created by `Default`, once, or not at all.
 
 use crate::support::{OK, Origin, Proxy, get};
 

@@ -1,4 +1,4 @@
-//! Wakers of a plugin's own that panic.
+//! Panicking wakers made by plugins.
 
 use crate::support::{OK, Origin, Proxy};
 
@@ -6,7 +6,7 @@ use crate::support::{OK, Origin, Proxy};
 fn a_panic_in_a_waker_does_not_end_the_process() {
     for (plugin, panics_in, status) in [
         ("WakerPanics", "wake", 200),
-        // The last one is dropped by the hook itself.
+        // The hook itself drops the last waker.
         ("WakerDropPanics", "drop", 500),
         ("WakerClonePanics", "clone", 200),
     ] {

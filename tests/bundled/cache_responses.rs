@@ -1,4 +1,4 @@
-//! Copies of responses in files, and what becomes of those that break off.
+//! Copies of responses in files, and what happens to incomplete ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ fn storing_to(scratch: &Scratch, name: &str) -> ProxyCommand {
         .plugin_config(&format!("{name}.directory={directory:?}"))
 }
 
-/// Where the log says that the next copy is.
+/// The path of the next copy, as logged.
 fn cached(proxy: &Proxy) -> PathBuf {
     let line = proxy.wait_for_line("Cached response at ");
     let (_, path) = line.split_once("Cached response at ").expect("waited for");

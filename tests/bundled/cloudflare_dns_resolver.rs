@@ -1,8 +1,8 @@
-//! Names lead where a resolver says that is asked by HTTP, here a stand-in on the loopback.
+//! Names are resolved with DNS over HTTP, here by a stand-in on the loopback interface.
 
 use crate::support::{Message, OK, Origin, Proxy, ProxyCommand, contains};
 
-/// A resolver that knows one name, and that it is at 127.0.0.1 or 0.0.0.0, but at no IPv6 address.
+/// A resolver that knows one name, at 127.0.0.1 or 0.0.0.0, without IPv6 addresses.
 pub(super) fn resolver(name: &'static [u8], last: u8) -> Origin {
     Origin::replying(move |request| {
         let mut message = request.body.clone();
@@ -77,7 +77,7 @@ fn a_name_that_the_resolver_does_not_know_is_answered_or_left_to_others() {
             .plugin_config("CloudflareDnsResolver.on_failure=\"fail\"")
             .start();
         assert_eq!(get(&strict, "shop.example", 80).status(), 502);
-        // Another plugin stands for the system, which knows no name that it has to look up elsewhere.
+        // Another plugin stands in for the system's resolver, which may have no network here.
         let lenient = asking(&resolver)
             .plugin("custom_dns_resolver", "CustomDnsResolver")
             .plugin_config("CustomDnsResolver.hosts={ \"shop.example\" = [\"127.0.0.1\"] }")

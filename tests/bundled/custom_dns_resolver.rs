@@ -1,4 +1,4 @@
-//! Names lead where the table says; the request stays as it is.
+//! Names resolve as configured in the table; the request stays unchanged.
 
 use crate::support::{OK, Origin, Proxy, ProxyCommand};
 
@@ -48,7 +48,7 @@ fn other_names_are_resolved_by_the_system() {
     assert_eq!(answer.status(), 200);
 }
 
-/// All of 127.0.0.0/8 is this machine's on Linux only.
+/// Only on Linux is all of 127.0.0.0/8 local by default.
 #[cfg(target_os = "linux")]
 #[test]
 fn connections_come_from_the_source() {

@@ -1,4 +1,4 @@
-//! Only what is listed leaves, wherever a redirect leads, and every decision is in the audit log.
+//! Only listed requests leave, wherever redirects lead, and the audit log records every decision.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::support::tls::{Answer, Ask, Offer, Pki, Trust};
 use crate::support::{Message, OK, Origin, Proxy, ProxyCommand, Scratch, get, request};
 
-/// A proxy that allows `rule`, which is the inside of a rule's table after its host and port, toward `origin`.
+/// A proxy that allows requests to `origin`; `rule` completes the rule's table after host and port.
 fn allowing(origin: &Origin, rule: &str) -> ProxyCommand {
     let (host, port) = (origin.address().ip(), origin.address().port());
     let allow = format!("EgressAllowlist.allow=[{{ host = '{host}', ports = [{port}] {rule} }}]");
@@ -61,7 +61,7 @@ fn a_tunnel_needs_a_rule_that_does_not_look_inside() {
 fn a_redirect_to_somewhere_else_is_denied() {
     let (allowed, elsewhere) = (Origin::answering(OK), Origin::answering(OK));
     let redirect = format!("RedirectToCustomServer.server='{}'", elsewhere.authority());
-    // Listed behind, so that it redirects what has been allowed already.
+    // After the allowlist in the chain, so it redirects requests that are already allowed.
     let proxy = allowing(&allowed, "")
         .plugin("redirect_to_custom_server", "RedirectToCustomServer")
         .plugin_config(&redirect)

@@ -1,4 +1,4 @@
-//! A client is served or denied by the address it comes from.
+//! Clients are served or denied by their address.
 
 use crate::support::{OK, Origin, Proxy};
 

@@ -1,4 +1,4 @@
-//! URLs are blocked by regular expressions, from the table or from a file of proxy.py's form.
+//! URLs are blocked by regular expressions, from the plugin's table or from a file in proxy.py's format.
 
 use crate::support::{OK, Origin, Proxy, Scratch};
 

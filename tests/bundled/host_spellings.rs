@@ -1,5 +1,5 @@
-//! Every plugin that names hosts means the same host by each of its spellings, and no request gets through by one that
-//! different programs would read differently.
+//! Every plugin that names hosts matches a host in all of its spellings. Requests with an ambiguous spelling are
+//! refused.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ const LONG_ADDRESS: &[&str] = &[
     "[2001:db8:0::0:1]",
     "[2001:0DB8:0000:0000:0000:0000:0000:0001]",
 ];
-/// What no filter needs to know, since nobody gets through with it.
+/// Ambiguous spellings. The proxy refuses them, so filters need not know them.
 const REFUSED: &[&str] = &[
     "127.1",
     "127.0.1",
@@ -74,7 +74,7 @@ fn groups() -> impl Iterator<Item = &'static [&'static str]> {
     [NAME, ADDRESS, LONG_ADDRESS].into_iter()
 }
 
-/// The hosts of the groups as a list in TOML, in spellings that are not the canonical ones.
+/// The hosts of the groups as a TOML list, in non-canonical spellings.
 const LISTED: &str = "['Ads.Test.', '::FFFF:7f00:1', '2001:DB8:0::1']";
 
 fn plugin(package: &str, name: &str, config: &str) -> ProxyCommand {
@@ -83,7 +83,7 @@ fn plugin(package: &str, name: &str, config: &str) -> ProxyCommand {
         .plugin_config(&format!("{name}.{config}"))
 }
 
-/// Names lead to 127.0.0.1, where the origins are.
+/// Resolves names to 127.0.0.1, where the origins are.
 fn resolving(command: ProxyCommand) -> Proxy {
     command
         .plugin("custom_dns_resolver", "CustomDnsResolver")
@@ -105,7 +105,7 @@ fn connect(proxy: &Proxy, host: &str, port: u16) -> u16 {
     client.response_to("CONNECT").status()
 }
 
-/// Every spelling that is understood is answered `status`, and every other one 400.
+/// Every accepted spelling gets `status`, every other one 400.
 fn answers_all(proxy: &Proxy, status: u16) {
     let nobody = Origin::silent();
     let port = nobody.address().port();
@@ -117,7 +117,7 @@ fn answers_all(proxy: &Proxy, status: u16) {
     nobody.assert_untouched();
 }
 
-/// Nobody gets past the plugin, or anything out of it, by a spelling that is understood in different ways.
+/// An ambiguous spelling neither bypasses the plugin nor leaks its secrets.
 fn refuses_others(proxy: &Proxy, port: u16) {
     for host in REFUSED {
         let answer = get(proxy, host, port, "X: {{KEY}}\r\n");
@@ -284,7 +284,7 @@ fn spellings_of_a_host_share_its_connection_and_its_host_field() {
             assert_eq!(answer.status(), 200, "{host}");
         }
     }
-    // With a final dot a name is looked up without search domains, and could be another host.
+    // A name with a final dot is resolved without search domains and could be another host.
     assert_eq!(origin.connections().len(), 3);
     let hosts = origin
         .requests()

@@ -1,4 +1,4 @@
-//! Responses are replaced on their way to the client.
+//! Responses are replaced before they reach the client.
 
 use crate::support::{Origin, Proxy, pattern, request};
 

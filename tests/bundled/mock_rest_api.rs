@@ -1,4 +1,4 @@
-//! A REST API answers without an upstream.
+//! A REST API, mocked without an upstream.
 
 use crate::support::{OK, Origin, Proxy, plugin_directory};
 

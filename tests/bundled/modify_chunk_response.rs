@@ -1,4 +1,4 @@
-//! Chunked responses get another content, others pass.
+//! Chunked responses get new content; others pass unchanged.
 
 use crate::support::{OK, Origin, Proxy};
 

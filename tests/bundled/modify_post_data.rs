@@ -1,4 +1,4 @@
-//! What a client posts is replaced on its way.
+//! The content of a POST is replaced before it is forwarded.
 
 use crate::support::{OK, Origin, Proxy, request};
 

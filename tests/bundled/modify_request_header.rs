@@ -1,4 +1,4 @@
-//! Fields are changed on the way to the origin.
+//! Request fields are changed before they are forwarded.
 
 use crate::support::{OK, Origin, Proxy, request};
 

@@ -1,4 +1,4 @@
-//! The access log names the program that has asked.
+//! The access log names the program that sent the request.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{OK, Origin, Proxy, get};
 
-/// A proxy with the plugin, and what it notes of this program.
+/// A proxy with the plugin, and the log field that it adds for this program.
 fn noting() -> (Proxy, String) {
     let proxy = Proxy::command()
         .plugin("program_name", "ProgramName")
@@ -35,7 +35,7 @@ fn a_program_that_starts_another_is_still_the_one_that_asks() {
     let (proxy, noted) = noting();
     let mut client = proxy.client();
     let socket = client.socket().try_clone().expect("sockets can be cloned");
-    // It has the connection as well, and is younger.
+    // A younger process that holds the same connection.
     let other = Command::new("sleep")
         .arg("600")
         .stdin(OwnedFd::from(socket))
@@ -49,12 +49,12 @@ fn a_program_that_starts_another_is_still_the_one_that_asks() {
     assert!(line.ends_with(&noted), "{line}");
 }
 
-/// A program that ends with its owner.
+/// A process that is killed on drop.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Exchanges go through parent proxies, and past those that do not listen.
+//! Exchanges go through parent proxies; parents that do not listen are skipped.
 
 use crate::support::tls::{Answer, Ask, Offer, Pki};
 use crate::support::{Origin, Proxy, response};
@@ -120,6 +120,6 @@ fn what_is_inside_of_a_tunnel_goes_the_tunnels_way() {
     assert_eq!(used.len(), 4, "{lines:?}");
     used.dedup();
     assert_eq!(used.len(), 1, "{lines:?}");
-    // The connection that the tunnel was opened with serves all of them.
+    // All requests use the connection that was dialled for the tunnel.
     assert_eq!(origin.connections().len(), 1);
 }

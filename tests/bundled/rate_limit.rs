@@ -1,4 +1,4 @@
-//! Requests past the limit are answered by the proxy, on whichever worker they come.
+//! The proxy rejects requests over the limit, whichever worker they reach.
 
 use crate::support::tls::{Answer, Ask, Offer, Pki};
 use crate::support::{OK, Origin, Proxy};

@@ -1,4 +1,4 @@
-//! An exchange is in the archive once it is over, without what must not be in it.
+//! An exchange is written to the archive when it ends, without secrets.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn exchanges_are_recorded_without_credentials() {
     ] {
         assert!(lines[1].contains(part), "no {part} in {archive}");
     }
-    // A connection to an address, in clear.
+    // A plaintext connection to an address: no DNS and no TLS time.
     assert!(lines[1].contains("\"dns\":-1.0") && lines[1].contains("\"ssl\":-1.0"));
     assert!(!lines[1].contains("\"connect\":-1.0"), "{archive}");
     assert!(lines[2].contains(&format!("\"method\":\"CONNECT\",\"url\":\"{authority}\"")));

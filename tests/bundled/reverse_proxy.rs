@@ -1,4 +1,4 @@
-//! Requests for the proxy itself go to upstreams: where to, with what said of the client, and past those that are down.
+//! Requests to the proxy itself are forwarded to upstreams: routes, fields about the client, failover.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::{
     response,
 };
 
-/// A proxy with one route, of which this is the table.
+/// A proxy with one route; `route` is the content of its table.
 fn routing(route: &str) -> ProxyCommand {
     with(Proxy::command(), route)
 }
@@ -25,7 +25,7 @@ fn with(command: ProxyCommand, route: &str) -> ProxyCommand {
         .plugin_config(&format!("ReverseProxyPlugin.routes=[{{ {route} }}]"))
 }
 
-/// All paths, to these upstreams; `more` are further keys.
+/// A proxy that routes all paths to these upstreams; `more` holds further keys.
 fn all_to(upstreams: &[String], more: &str) -> Proxy {
     routing(&format!(
         "path = '/{{*all}}', upstreams = {upstreams:?} {more}"
@@ -41,12 +41,12 @@ fn get(path: &str) -> String {
     ask("GET", path, "")
 }
 
-/// A request as it goes to the proxy itself; `fields` are whole lines, each with its CRLF.
+/// A request to the proxy itself, in origin-form; `fields` are whole lines, each with its CRLF.
 fn ask(method: &str, path: &str, fields: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: site.example\r\n{fields}\r\n")
 }
 
-/// An upstream that refuses connections for as long as it does not listen; nobody else gets its port.
+/// An upstream that refuses connections until it listens; its port stays reserved.
 struct Dead(Socket);
 
 impl Dead {
@@ -63,14 +63,14 @@ impl Dead {
         format!("http://{address}")
     }
 
-    /// Listens from now on.
+    /// Starts listening.
     fn wake(self) -> TcpListener {
         self.0.listen(8).expect("a bound socket can listen");
         self.0.into()
     }
 }
 
-/// An origin that says its name, except at `/hold`, where it waits for the end of the connection.
+/// An origin that replies with its name; on `/hold` it waits until the connection closes.
 fn named(name: &'static str) -> Origin {
     Origin::serve(move |peer| {
         while let Some(request) = peer.request() {
@@ -87,7 +87,7 @@ fn what_the_path_captures_goes_into_the_url_and_the_query_stays() {
     let origin = Origin::answering(OK);
     let base = url(&origin);
     let library = plugin_library("reverse_proxy");
-    // As the plugin's manual shows it.
+    // Configured as in the plugin's manual.
     let proxy = Proxy::command()
         .config(&format!(
             r#"
@@ -244,7 +244,7 @@ fn an_upstream_over_tls_is_verified() {
     let proxy = with(pki.relaying(), &upstream).start();
     let answer = proxy.ask(get("/a"));
     assert_eq!((answer.status(), answer.text().as_str()), (200, "over TLS"));
-    // Nobody has told this one whom to trust.
+    // This proxy does not trust the test CA.
     assert_eq!(routing(&upstream).start().ask(get("/a")).status(), 502);
 }
 
@@ -294,7 +294,7 @@ fn what_may_have_arrived_is_not_sent_twice() {
     let origin = Origin::answering(OK);
     let proxy = all_to(&[url(&silent), url(&origin)], ", max_fails = 0");
     let length = "Content-Length: 0\r\n";
-    // Each of them would go to the first one; who goes on takes the second one's turn.
+    // In turn: a POST to `silent`, a POST to `origin`, then a GET to `silent`, which is retried at `origin`.
     assert_eq!(proxy.ask(ask("POST", "/x", length)).status(), 502);
     origin.assert_untouched();
     assert_eq!(proxy.ask(ask("POST", "/x", length)).status(), 200);
@@ -345,7 +345,7 @@ fn a_hundred_requests_share_a_connection() {
 const LEN: usize = 50 << 20;
 const PIECE: usize = 1 << 18;
 
-/// How much memory may grow by, in KiB.
+/// The allowed memory growth, in KiB.
 const GROWTH: u64 = 8 * 1024;
 
 #[test]
@@ -469,7 +469,7 @@ fn a_web_socket_passes_and_counts_for_its_upstream_while_it_is_open() {
             }
         }
         drop(socket);
-        // The next request, once the WebSocket is over.
+        // The next request, after the WebSocket has closed.
         let (mut socket, _) = listener.accept().expect("the proxy connects");
         read_head(&mut socket);
         socket

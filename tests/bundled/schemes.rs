@@ -1,7 +1,7 @@
-//! Every bundled plugin does over https what it does over http, whichever version of HTTP is inside.
+//! Every bundled plugin works the same over http and https, with HTTP/1.1 and HTTP/2 inside TLS.
 //!
-//! One telling scenario each, run in clear text and, with interception, over HTTP/1.1 and HTTP/2. What each plugin
-//! does in detail is in its own module. Left out is CacheTunnels alone: what is looked into is no tunnel.
+//! One representative scenario per plugin, run in clear text and, with interception, over HTTP/1.1 and HTTP/2. Each
+//! plugin's details are tested in its own module. Only CacheTunnels is missing: an intercepted connection is no tunnel.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::support::tls::{
 };
 use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch};
 
-/// How the client asks.
+/// The client's scheme and HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     Http,
@@ -24,7 +24,7 @@ enum Scheme {
 const SCHEMES: [Scheme; 3] = [Scheme::Http, Scheme::HttpsWithHttp1, Scheme::HttpsWithHttp2];
 
 impl Scheme {
-    /// As it begins a URL.
+    /// The scheme in a URL.
     fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -50,7 +50,7 @@ struct Run {
 }
 
 impl Run {
-    /// An origin called `host`, besides `localhost`, that answers what `answer` makes of each request.
+    /// An origin named `host` and `localhost` that answers each request with the result of `answer`.
     fn with(
         scheme: Scheme,
         host: &str,
@@ -88,7 +88,7 @@ impl Run {
         self.origin.authority()
     }
 
-    /// The path that the origin is to be asked for.
+    /// Requests this path from the origin.
     fn get(&self, proxy: &Proxy, path: &str) -> Received {
         self.ask(proxy, |authority| Ask::get(authority, path))
     }
@@ -97,7 +97,7 @@ impl Run {
         self.ask_for(proxy, &self.authority(), ask)
     }
 
-    /// Asks at `authority` on a connection of its own. A tunnel that is refused is an answer, too.
+    /// Sends a request to `authority` on a new connection. A refused tunnel counts as an answer, too.
     fn ask_for(&self, proxy: &Proxy, authority: &str, ask: impl Fn(&str) -> Ask) -> Received {
         let client = self.pki.client(proxy).offering(self.scheme.offer());
         let version = match self.scheme {
@@ -118,7 +118,7 @@ impl Run {
     }
 }
 
-/// Runs `scenario` for each scheme, with an origin that answers with nothing special.
+/// Runs `scenario` for each scheme, with an origin that sends a plain response.
 fn each(scenario: impl Fn(&Run)) {
     for scheme in SCHEMES {
         scenario(&Run::with(scheme, "named.example", |_| {
@@ -352,7 +352,7 @@ fn proxy_pool_goes_through_a_parent() {
             .start();
         assert_eq!(run.get(&proxy, "/").told(), told(200, "origin-ok"));
         assert_eq!(run.origin.requests().len(), 1);
-        // A tunnel is in the parent's log once it has ended.
+        // The parent logs a tunnel after it closes.
         drop(proxy);
         parent.wait_for_line(&run.authority());
     });
@@ -367,7 +367,7 @@ fn rate_limit_denies_past_the_limit() {
             .plugin_config("RateLimit.window_seconds=86400")
             .start();
         assert_eq!(run.get(&proxy, "/").told(), told(200, "origin-ok"));
-        // However a tunnel and what is in it are counted.
+        // Whether the tunnel, its requests or both are counted.
         let answers: Vec<_> = (0..8).map(|_| run.get(&proxy, "/")).collect();
         let denied = answers.last().expect("eight answers");
         assert_eq!(denied.status, 429);
@@ -440,7 +440,7 @@ fn secret_inject_gives_the_secret_to_the_origin_alone() {
             ask.field("authorization", "Bearer {{KEY}}")
         });
         match run.scheme {
-            // A secret is not sent in clear text.
+            // Secrets are not sent in clear text.
             Scheme::Http => assert_eq!(received.status, 403),
             Scheme::HttpsWithHttp1 | Scheme::HttpsWithHttp2 => {
                 assert_eq!(received.told(), told(200, "origin-ok"));

@@ -1,4 +1,4 @@
-//! The origin gets the secret, the client and everybody else only ever the placeholder.
+//! The origin gets the secret; the client and everyone else see only the placeholder.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch, request};
 
 const FIELD: &str = "Authorization: Bearer {{KEY}}\r\n";
 
-/// A proxy with a secret for 127.0.0.1 that is in `file`; `more` are further keys of the secret.
+/// A proxy with a secret for 127.0.0.1, read from `file`; `more` holds further keys of the secret.
 fn with_secret(file: &Path, more: &str) -> ProxyCommand {
     let file = file.display();
     let secrets = format!(

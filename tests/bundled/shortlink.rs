@@ -1,4 +1,4 @@
-//! Short links are answered by the proxy, and nothing is dialled for them.
+//! The proxy answers short links itself, without dialling an upstream.
 
 use crate::support::Proxy;
 

@@ -1,9 +1,10 @@
-//! Chosen tunnels stay closed, by either of their names; for others the configuration or another plugin decides.
+//! Excluded tunnels are not intercepted, by CONNECT host or by server name. For all others the configuration or another
+//! plugin decides.
 
 use crate::support::tls::{Answer, Ask, Form, Identity, Offer, Pki, Shown, TlsOrigin, Trust};
 use crate::support::{Origin, Proxy, ProxyCommand};
 
-/// An origin called `a.bank.example`, besides `localhost` and 127.0.0.1.
+/// An origin whose certificate also covers `a.bank.example`, besides `localhost` and 127.0.0.1.
 struct Scene {
     pki: Pki,
     origin: TlsOrigin,
@@ -27,7 +28,7 @@ impl Scene {
             .plugin_config(&format!("TlsInterceptConditionally.{setting}"))
     }
 
-    /// Whether a tunnel to `host` is looked into, in which TLS asks for `server_name`. It has to work in any case.
+    /// Whether a tunnel to `host` with server name `server_name` is intercepted. The handshake must succeed either way.
     fn is_seen(&self, proxy: &Proxy, host: &str, server_name: &str) -> bool {
         let authority = format!("{host}:{}", self.origin.address().port());
         let tunnel = self.pki.client(proxy).tunnel(&authority);
@@ -72,7 +73,7 @@ fn an_excluded_host_shows_its_own_certificate() {
     for (host, server_name, expected) in [
         ("localhost", "localhost", false),
         ("127.0.0.1", "127.0.0.1", true),
-        // Only the hello tells that this is the excluded one.
+        // Only the ClientHello names the excluded host.
         ("127.0.0.1", "localhost", false),
         ("127.0.0.1", "a.bank.example", true),
     ] {

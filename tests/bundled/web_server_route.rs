@@ -1,4 +1,4 @@
-//! Requests for the proxy itself are answered by a plugin, in clear, over TLS and as WebSockets.
+//! A plugin answers requests for the proxy itself: in clear text, over TLS and as WebSockets.
 
 use tungstenite::protocol::Role;
 use tungstenite::{Error, Message, WebSocket};
@@ -22,7 +22,7 @@ fn each_route_answers_on_its_own_protocol() {
     assert_eq!(answer.start, "HTTP/1.1 200 OK");
     assert_eq!(answer.text(), "HTTP route response");
     assert_eq!(proxy.ask(get("/https-route-example")).status(), 404);
-    // A query is no part of the path.
+    // Routes match without the query.
     assert_eq!(proxy.ask(get("/http-route-example?x=1")).status(), 200);
 
     let pki = Pki::new();
@@ -110,7 +110,7 @@ fn messages_of_a_web_socket_come_back_and_are_logged() {
     assert!(line.contains(" - INFO - "), "{line}");
     proxy.wait_for_line("WebSocket message: 70000 bytes");
     assert!(proxy.lines().iter().all(|line| line.len() < 2000));
-    // Nothing else is served there.
+    // The route serves WebSockets only.
     let refused = proxy.ask(get("/ws-route-example"));
     assert_eq!(refused.status(), 426);
 }

@@ -1,8 +1,8 @@
-//! One row: what is sent, what the origin says, what must be seen.
+//! One row: what the client sends, what the origin sends back, and what must hold afterwards.
 //!
-//! A row is put together with the methods of [`Case`] and run once. In its bytes `{T}` stands for the origin as an
-//! absolute-form target, `{H}` for its authority, `{P}` for its port and `{6}` for the authority of the same origin
-//! on the IPv6 loopback.
+//! Each row is built with the methods of [`Case`] and runs once. In its bytes, `{T}` is replaced by the origin as an
+//! absolute-form target, `{H}` by the origin's authority, `{P}` by its port, and `{6}` by the authority of the same
+//! origin on the IPv6 loopback.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::support::{
     Client, End, HANG, Message, OK, Origin, Peer, Proxy, contains, get, parse_all, shown,
 };
 
-/// After the expected answers, this long for bytes that must not come.
+/// How long to wait after the expected responses for bytes that must not arrive.
 const SETTLE: Duration = Duration::from_millis(60);
 
 /// What the client does, in order.
@@ -31,19 +31,19 @@ enum Step {
 /// What the origin does for one request.
 #[derive(Clone)]
 pub(super) enum Act {
-    /// Do not wait for the body of the request; must come first.
+    /// Do not wait for the request body; must be the first act.
     Early,
     /// Send these bytes.
     Send(Vec<u8>),
-    /// Send them again and again.
+    /// Send these bytes this many times.
     Repeat(usize, Vec<u8>),
     /// Wait, in milliseconds.
     Pause(u64),
-    /// Wait until these bytes came.
+    /// Wait until these bytes have arrived.
     WaitFor(Vec<u8>),
-    /// End the connection in order.
+    /// Close the connection cleanly.
     Close,
-    /// End it with a reset.
+    /// Reset the connection.
     Reset,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn say(bytes: impl AsRef<[u8]>) -> Act {
     Act::Send(bytes.as_ref().to_vec())
 }
 
-/// What must hold afterwards. Names of fields are compared without case, lines byte by byte.
+/// What must hold afterwards. Field names are compared case-insensitively, lines byte by byte.
 enum Check {
     Statuses(Vec<Vec<u16>>),
     Interim(Vec<u16>),
@@ -94,7 +94,7 @@ pub(super) struct Case {
     checks: Vec<Check>,
 }
 
-/// Begins a row; `rule` is the section that it is about.
+/// Starts a row; `rule` is the RFC section that it tests.
 pub(super) fn case(id: &'static str, rule: &'static str) -> Case {
     let (methods, steps, script, checks) = (vec!["GET"], Vec::new(), Vec::new(), Vec::new());
     Case {
@@ -109,7 +109,7 @@ pub(super) fn case(id: &'static str, rule: &'static str) -> Case {
     }
 }
 
-/// A row that sends a GET for `/` and the id, with these field lines.
+/// A row that sends a GET for `/<id>` with these field lines.
 pub(super) fn get_with(id: &'static str, rule: &'static str, fields: impl AsRef<[u8]>) -> Case {
     let head = [
         format!("GET {{T}}/{id} HTTP/1.1\r\nHost: {{H}}\r\n").as_bytes(),
@@ -120,7 +120,7 @@ pub(super) fn get_with(id: &'static str, rule: &'static str, fields: impl AsRef<
     case(id, rule).send(head)
 }
 
-/// A row that sends a POST with these field lines and these bytes after them.
+/// A row that sends a POST with these field lines, followed by these bytes.
 pub(super) fn post(
     id: &'static str,
     rule: &'static str,
@@ -137,12 +137,12 @@ pub(super) fn chunked_post(id: &'static str, rule: &'static str, body: impl AsRe
     post(id, rule, "Transfer-Encoding: chunked\r\n", body)
 }
 
-/// A row that sends a plain GET to which the origin answers with these bytes.
+/// A row that sends a plain GET; the origin responds with these bytes.
 pub(super) fn answered(id: &'static str, rule: &'static str, response: impl AsRef<[u8]>) -> Case {
     get_with(id, rule, "").origin([say(response)])
 }
 
-/// A row that opens a tunnel to an origin that does what `acts` say.
+/// A row that opens a tunnel to an origin that performs `acts`.
 pub(super) fn tunnel(id: &'static str, rule: &'static str, acts: impl Into<Vec<Act>>) -> Case {
     let head = "CONNECT {H} HTTP/1.1\r\nHost: {H}\r\n\r\n";
     let row = case(id, rule)
@@ -153,7 +153,7 @@ pub(super) fn tunnel(id: &'static str, rule: &'static str, acts: impl Into<Vec<A
 }
 
 impl Case {
-    /// The methods of the requests, where they are not one GET.
+    /// The request methods, in order; by default a single GET.
     pub(super) fn methods(mut self, methods: &[&'static str]) -> Case {
         self.methods = methods.to_vec();
         self
@@ -168,7 +168,7 @@ impl Case {
         self.step(Step::Dribble(bytes.as_ref().to_vec()))
     }
 
-    /// Waits until the client got these bytes.
+    /// Waits until the client has received these bytes.
     pub(super) fn wait_for(self, bytes: impl AsRef<[u8]>) -> Case {
         self.step(Step::WaitFor(bytes.as_ref().to_vec()))
     }
@@ -177,12 +177,12 @@ impl Case {
         self.step(Step::Pause(milliseconds))
     }
 
-    /// Ends the client's sending direction.
+    /// Closes the client's sending direction.
     pub(super) fn finish(self) -> Case {
         self.step(Step::Finish)
     }
 
-    /// The client leaves with a reset.
+    /// The client resets the connection.
     pub(super) fn reset(self) -> Case {
         self.step(Step::Reset)
     }
@@ -192,7 +192,7 @@ impl Case {
         self
     }
 
-    /// What the origin does for the next request; later requests get a plain answer.
+    /// What the origin does for the next request. Requests beyond the script get a plain 200.
     pub(super) fn origin(mut self, acts: impl Into<Vec<Act>>) -> Case {
         self.script.push(acts.into());
         self
@@ -204,7 +204,7 @@ impl Case {
         self.origin(acts)
     }
 
-    /// Skips the row where there is no IPv6 loopback.
+    /// Runs the row over the IPv6 loopback; skipped on machines without one.
     pub(super) fn over_ipv6(mut self) -> Case {
         self.needs_ipv6 = true;
         self
@@ -215,7 +215,7 @@ impl Case {
         self
     }
 
-    /// The proxy answers with this status and closes; nothing reached the origin.
+    /// The proxy replies with this status and closes; nothing reaches the origin.
     pub(super) fn refused(self, status: u16) -> Case {
         self.refused_as(&[status])
     }
@@ -225,7 +225,7 @@ impl Case {
         self.check(Check::Refused(statuses.to_vec()))
     }
 
-    /// The fault lies in the body: the request ends with 400, or with a close; the origin never saw it complete.
+    /// The fault is in the body: the proxy replies 400 or closes, and the origin never sees a complete request.
     pub(super) fn aborted(self) -> Case {
         self.aborted_as(&[400])
     }
@@ -235,17 +235,17 @@ impl Case {
         self.check(Check::Aborted(statuses.to_vec()))
     }
 
-    /// Either refused before anything was sent, or forwarded well-formed with this body.
+    /// Either refused before anything is forwarded, or forwarded well-formed with this body.
     pub(super) fn refused_or_body(self, body: impl AsRef<[u8]>) -> Case {
         self.check(Check::SameOrUnsent(body.as_ref().to_vec()))
     }
 
-    /// The message is not forwarded whole, or it is and these bytes are not in it.
+    /// These bytes never reach the origin: the message is forwarded without them, or aborted.
     pub(super) fn dropped(self, bytes: &str) -> Case {
         self.check(Check::Dropped(bytes.as_bytes().to_vec()))
     }
 
-    /// The final responses have these statuses, and each is whole.
+    /// The final responses have these statuses, and each is complete.
     pub(super) fn statuses(self, statuses: &[u16]) -> Case {
         let each = statuses.iter().map(|&status| vec![status]).collect();
         self.check(Check::Statuses(each)).check(Check::Sound)
@@ -260,17 +260,17 @@ impl Case {
         self.check(Check::Interim(statuses.to_vec()))
     }
 
-    /// The origin saw this many requests, all of them complete and well-formed.
+    /// The origin received this many requests, all of them complete and well-formed.
     pub(super) fn requests(self, count: usize) -> Case {
         self.check(Check::RequestCount(count))
     }
 
-    /// The first request arrived whole, with this content.
+    /// The first request is complete and has this content.
     pub(super) fn origin_body(self, body: impl AsRef<[u8]>) -> Case {
         self.check(Check::OriginBody(body.as_ref().to_vec()))
     }
 
-    /// The first request began with this line.
+    /// The first request has this request line.
     pub(super) fn origin_start(self, line: &str) -> Case {
         self.check(Check::OriginStart(line.into()))
     }
@@ -330,32 +330,32 @@ impl Case {
         self.check(Check::ClientLacks(bytes.as_ref().to_vec()))
     }
 
-    /// The response is broken off in a way that a client can see, or replaced by a 502.
+    /// The response is visibly truncated, or replaced by a 502.
     pub(super) fn truncated(self) -> Case {
         self.check(Check::Truncated)
     }
 
-    /// The origin's answer cannot be used.
+    /// The origin's response cannot be used: the proxy replies 502.
     pub(super) fn bad_gateway(self) -> Case {
         self.statuses(&[502]).field("Proxy-Status")
     }
 
-    /// The client connection ends.
+    /// The client connection is closed.
     pub(super) fn closes(self) -> Case {
         self.check(Check::Closes)
     }
 
-    /// The client connection can be used again.
+    /// The client connection can be reused.
     pub(super) fn stays(self) -> Case {
         self.check(Check::Stays)
     }
 
-    /// The next exchange, on a new client connection, gets the origin's next answer and nothing else.
+    /// The next exchange, on a new client connection, gets the origin's next response and nothing else.
     pub(super) fn next_is_clean(self) -> Case {
         self.check(Check::NextIsClean)
     }
 
-    /// Plays the row; the error says what does not hold.
+    /// Runs the row. The error describes what failed.
     pub(super) fn run(&self, proxy: &Proxy) -> Result<(), String> {
         if self.needs_ipv6 && !crate::support::has_ipv6() {
             return Ok(());
@@ -403,7 +403,7 @@ impl Case {
         }
     }
 
-    /// `true` if the client left with a reset.
+    /// Returns `true` if the client must reset the connection.
     fn take_steps(&self, client: &mut Client, origin: &Origin) -> bool {
         for step in &self.steps {
             match step {
@@ -430,7 +430,7 @@ impl Case {
     }
 }
 
-/// Unlike [`Client::read_until`] looks at everything received, answers included.
+/// Unlike [`Client::read_until`], searches everything received, including parsed responses.
 fn wait_for(client: &mut Client, bytes: &[u8]) {
     let deadline = Instant::now() + HANG;
     while !contains(client.received(), bytes) && client.end().is_none() && Instant::now() < deadline
@@ -483,7 +483,7 @@ fn serve(peer: &mut Peer, script: &[Vec<Act>], is_raw: bool, served: &AtomicUsiz
     }
 }
 
-/// `false` when the connection is over.
+/// Returns `false` once the connection is closed.
 fn perform(peer: &mut Peer, acts: &[Act]) -> bool {
     for act in acts {
         match act {
@@ -511,7 +511,7 @@ fn perform(peer: &mut Peer, acts: &[Act]) -> bool {
     true
 }
 
-/// Both ends of the exchange, after it.
+/// What client and origin received during the exchange.
 struct View {
     received: Vec<u8>,
     end: Option<End>,
@@ -720,7 +720,7 @@ impl View {
         self.hold_error(statuses)
     }
 
-    /// What every error of the proxy looks like.
+    /// The properties shared by all error responses of the proxy.
     fn hold_error(&self, statuses: &[u16]) -> Result<(), String> {
         self.hold_statuses(&[statuses.to_vec()])?;
         self.hold_sound()?;
@@ -807,7 +807,7 @@ impl View {
 }
 
 impl Case {
-    /// Whether everything that has to come is there.
+    /// Whether everything expected has arrived.
     fn is_answered(&self, received: &[u8]) -> bool {
         let (messages, _) = parse_all(received, &self.methods, false);
         let finals = messages

@@ -1,6 +1,6 @@
 //! The chunked coding, received from a client (RFC 9112 §7.1).
 //!
-//! A fault in the coding may show after the head was forwarded; then the origin must never see a complete request.
+//! A fault may be found after the head is forwarded; the origin must then never see a complete request.
 
 use super::case::Act::{Early, WaitFor};
 use super::case::{Case, chunked_post, say};
@@ -203,7 +203,7 @@ fn cut_off() -> Vec<Case> {
     ]
 }
 
-/// The answer began before the fault showed: nothing but its end can be said any more.
+/// The response starts before the fault is found: the proxy can only truncate it.
 fn overtaken() -> Vec<Case> {
     let begun = |id, framing: &str| {
         let first = format!("HTTP/1.1 200 OK\r\n{framing}0123456789");

@@ -1,4 +1,4 @@
-//! CONNECT as a message: its target, its answer, the bytes after it (RFC 9110 §9.3.6).
+//! CONNECT as a message: its target, its response, the bytes after it (RFC 9110 §9.3.6).
 
 use super::case::Act::{Close, Pause, Repeat, Reset, WaitFor};
 use super::case::{Case, case, say, tunnel};

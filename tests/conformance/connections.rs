@@ -1,4 +1,4 @@
-//! One client connection: several requests, the end of it, and Expect (RFC 9112 §9, RFC 9110 §10.1.1).
+//! One client connection: several requests, its end, and Expect (RFC 9112 §9, RFC 9110 §10.1.1).
 
 use super::case::Act::{Close, Early, Pause, WaitFor};
 use super::case::{Case, case, get_with, post, say};

@@ -1,4 +1,4 @@
-//! What ends at the proxy and what travels on (RFC 9110 §7.6 and §7.8).
+//! Hop-by-hop and end-to-end fields (RFC 9110 §7.6 and §7.8).
 
 use super::case::{Case, answered, case, get_with, post, say};
 

@@ -1,6 +1,6 @@
-//! How long is this request? (RFC 9112 §6)
+//! Framing of requests (RFC 9112 §6).
 //!
-//! Whatever a second reader could understand otherwise is refused, and what is forwarded is framed anew.
+//! Ambiguous framing is refused; forwarded requests are reframed.
 
 use super::case::{Case, case, get_with, post};
 

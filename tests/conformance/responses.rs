@@ -1,6 +1,6 @@
-//! What an origin says, and what a client may be told (RFC 9112 §4 and §6.3, RFC 9110 §15).
+//! What an origin sends, and what the client may receive (RFC 9112 §4 and §6.3, RFC 9110 §15).
 //!
-//! An answer that cannot be understood becomes a 502; one that breaks off breaks off visibly.
+//! A malformed response becomes a 502; a truncated response is visibly truncated.
 
 use super::case::Act::{Close, Early, Pause, Repeat, Reset};
 use super::case::{Act, Case, answered, case, get_with, say};
@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// A row whose origin sends these bytes and then does `end`.
+/// A row whose origin sends these bytes, then performs `end`.
 fn ended(id: &'static str, rule: &'static str, response: impl AsRef<[u8]>, end: Act) -> Case {
     get_with(id, rule, "").origin([say(response), Pause(100), end])
 }

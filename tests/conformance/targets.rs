@@ -1,6 +1,6 @@
 //! The request line: method, target, version (RFC 9112 §3).
 //!
-//! The target decides where a request goes, so a target that two readers take for two places is refused.
+//! The target decides where a request goes, so an ambiguous target is refused.
 
 use super::case::{Case, case};
 
@@ -23,7 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// A GET for this target, with a Host that is right.
+/// A GET for this target, with a valid Host.
 fn target(id: &'static str, rule: &'static str, target: impl AsRef<[u8]>) -> Case {
     case(id, rule).send([b"GET ", target.as_ref(), b" HTTP/1.1\r\nHost: {H}\r\n\r\n"].concat())
 }
@@ -180,7 +180,7 @@ fn authorities() -> Vec<Case> {
     ]
 }
 
-/// Other spellings of an address would pass by a filter that compares host names.
+/// Other spellings of an address would bypass a filter that compares host names.
 fn numeric_hosts() -> Vec<Case> {
     let host = |id, host: &str| target(id, "3986 3.2.2", format!("http://{host}:{{P}}/"));
     vec![

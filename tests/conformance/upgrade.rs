@@ -1,4 +1,4 @@
-//! Leaving HTTP by Upgrade, and not leaving it (RFC 9110 §7.8).
+//! Switching protocols by Upgrade, and refusing to (RFC 9110 §7.8).
 
 use super::case::Act::{Close, WaitFor};
 use super::case::{Case, case, get_with, post, say};

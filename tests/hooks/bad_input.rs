@@ -1,10 +1,10 @@
-//! Values that no message may have, and changes in the wrong hook.
+//! Invalid values in messages, and changes in the wrong hook.
 
 use super::{log, nowhere, said, zoo};
 use crate::support::{OK, Origin, Proxy, get, response};
 use std::collections::BTreeMap;
 
-/// What each hook may change, and nothing else.
+/// What each hook may change; all other changes must fail.
 const EDITS: [(&str, &str); 15] = [
     (
         "authenticate",
@@ -107,7 +107,7 @@ fn results(text: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// What becomes of an edit that no message may have.
+/// The error for an invalid edit.
 fn expected(edit: &str) -> &'static str {
     let value = |name: &str| {
         edit.strip_prefix("set ")

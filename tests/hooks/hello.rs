@@ -1,4 +1,4 @@
-//! What clients say first inside of their tunnels: who is told, and who decides what becomes of it.
+//! The ClientHello inside a tunnel: which plugins see it, and which decide what happens to the tunnel.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::support::tls::{
 };
 use crate::support::{OK, Origin, Proxy, ProxyCommand};
 
-/// Whose certificate a client is shown.
+/// Whose certificate the client receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
     TheProxy,
     TheOrigin,
 }
 
-/// An origin, and the authorities of one test.
+/// The origin and the CAs of one test.
 struct Scene {
     pki: Pki,
     origin: TlsOrigin,
@@ -27,7 +27,7 @@ impl Scene {
         Scene { pki, origin }
     }
 
-    /// With an origin that is called `host`, and speaks HTTP/1.1 only.
+    /// A scene whose origin is named `host` and speaks HTTP/1.1 only.
     fn called(host: &str) -> Scene {
         let pki = Pki::new();
         let names = ["127.0.0.1", host].map(str::to_owned);
@@ -39,7 +39,7 @@ impl Scene {
         Scene { pki, origin }
     }
 
-    /// The version that a client comes to who may speak both. A proxy that has asked the origin offers what it speaks.
+    /// The version that a client offering both negotiates. A proxy connected to the origin offers the origin's version.
     fn version(&self, proxy: &Proxy, authority: &str) -> Version {
         let client = self.pki.client(proxy).trusting(Trust::Anyone);
         client.https(authority).version()
@@ -56,7 +56,7 @@ impl Scene {
         )
     }
 
-    /// Makes sure that the tunnel to `authority` leads to the origin, and tells who speaks TLS in it.
+    /// Asserts that the tunnel to `authority` leads to the origin; returns which side terminates the client's TLS.
     fn who_answers(&self, proxy: &Proxy, authority: &str) -> Answers {
         let client = self.pki.client(proxy).trusting(Trust::Anyone);
         let mut session = client.https(authority);
@@ -69,7 +69,7 @@ impl Scene {
         }
     }
 
-    /// A tunnel in which TLS is tried and must not come about.
+    /// Asserts that the TLS handshake in a tunnel fails.
     fn assert_ends(&self, proxy: &Proxy) {
         let tunnel = self.pki.client(proxy).tunnel(&self.authority());
         let secure = tunnel.secure(&self.pki, "localhost", Offer::Both, Trust::Anyone);
@@ -94,7 +94,7 @@ fn a_hello_is_shown_with_name_protocols_and_the_tunnels_request() {
         let wanted =
             format!("looker localhost server_name=localhost protocols={protocols} request=CONNECT");
         assert!(line.ends_with(&wanted), "{line}");
-        // What is noted of the hello stands in the line of the CONNECT alone.
+        // Log fields added for the hello appear only in the line of the CONNECT.
         let line = proxy.wait_for_line("hello=localhost");
         assert!(line.contains(" - CONNECT "), "{line}");
         let line = proxy.wait_for_line("/inside");
@@ -152,7 +152,7 @@ fn without_interception_a_hello_is_shown_and_the_tunnel_relayed() {
         Answers::TheOrigin
     );
     proxy.wait_for_line("looker localhost server_name=localhost protocols=h2+http/1.1 ");
-    // There is nothing to decide.
+    // Without interception, `do_intercept` is not called.
     assert!(proxy.lines().iter().all(|line| !line.contains("decider")));
 }
 
@@ -238,7 +238,7 @@ fn a_plugin_may_insist_although_a_client_has_refused_our_certificate() {
 fn a_tunnel_may_be_ended_at_its_hello() {
     for (does, logged, note) in [
         ("close", None, "closed by Looker"),
-        // The client has its answer.
+        // The client already has the response to its CONNECT.
         ("reply", Some("may not change"), "a plugin failed"),
         ("fail", Some("looked too hard"), "a plugin failed"),
         ("panic", Some("looked too long"), "a plugin failed"),
@@ -260,7 +260,7 @@ fn a_tunnel_may_be_ended_at_its_hello() {
                 assert!(words.iter().all(|word| line.contains(word)), "{line}");
             }
         }
-        // Other hellos are of no concern.
+        // Hellos with other server names are not affected.
         let proxy = scene
             .proxy(
                 "Looker",
@@ -348,7 +348,7 @@ fn a_client_that_resets_ends_the_wait() {
 
 #[test]
 fn addresses_that_plugins_have_given_lead_a_tunnel_to_its_end() {
-    // Nobody else knows where this host is.
+    // Only the plugin resolves this host.
     let host = "named.invalid";
     let scene = Scene::called(host);
     let authority = format!("{host}:{}", scene.origin.address().port());

@@ -1,4 +1,4 @@
-//! Which hook is called when, what it is told, what is kept for it.
+//! Which hook is called when, with which arguments and which state.
 
 use super::{log, said, zoo};
 use crate::support::tls::{Answer, Ask, Offer, Pki, Version, Way};
@@ -38,7 +38,7 @@ impl Call {
     }
 }
 
-/// Every call, once the proxy has ended.
+/// Stops the proxy and returns every logged call.
 fn calls(proxy: Proxy) -> Vec<Call> {
     let log = log(proxy);
     said(&log, "seen ").into_iter().map(Call::read).collect()
@@ -121,7 +121,7 @@ fn whole_bodies_are_seen_before_dialling_and_before_answering() {
         for_both(&["handle_upstream_trailers"]),
         for_both(&END),
         end_of("end_of_exchange"),
-        // The connection to the upstream is kept, for exchanges that are sent the same way.
+        // The upstream connection is reused, but only for exchanges with the same route.
         for_both(&BEGINNING),
         for_both(&["resolve_dns", "on_upstream_connected"]),
         for_both(&["handle_upstream_response"]),
@@ -182,7 +182,7 @@ fn tunnels_and_failed_connections_have_their_own_hooks() {
     assert_eq!(sequence(proxy), wanted.concat());
 }
 
-/// The hooks of a tunnel that is looked into; the exchange ends where the requests inside begin.
+/// The hooks of an intercepted tunnel; its exchange ends before the first request inside.
 fn looked_into() -> Vec<String> {
     [
         for_both(&BEGINNING),
@@ -194,7 +194,7 @@ fn looked_into() -> Vec<String> {
     .concat()
 }
 
-/// The hooks of a request inside, for which nobody is asked who the client is.
+/// The hooks of a request inside the tunnel; the client is not authenticated again.
 fn inside(hooks: &[&str]) -> Vec<String> {
     [
         for_both(&BEGINNING[1..]),
@@ -222,7 +222,7 @@ fn a_tunnel_that_is_looked_into_comes_before_the_requests_inside() {
         .enumerate()
         {
             assert_eq!(session.ask(ask).told(), (200, "down".into()));
-            // Streams may overlap: the next request comes when this one's end has been told.
+            // Streams may overlap, so wait for the end of this exchange before the next request.
             proxy.wait_for_lines("seen b end_of_exchange", number + 2);
         }
         drop(session);
@@ -242,7 +242,7 @@ fn a_tunnel_that_is_looked_into_comes_before_the_requests_inside() {
         let shown = |call: &Call| format!("{} {}", call.label, call.hook);
         let sequence: Vec<String> = calls.iter().map(shown).collect();
         assert_eq!(sequence, wanted.concat());
-        // The hello belongs to the CONNECT, whose state is kept for it.
+        // The hello belongs to the CONNECT exchange and uses its state.
         let of_a = |hook: &str| calls.iter().find(|call| call.hook == hook).cloned();
         let of = |hook: &str| of_a(hook).map(|call| (call.exchange, call.connection));
         assert_eq!(of("handle_tls_hello"), of("authenticate"));
@@ -292,7 +292,7 @@ fn exchanges_share_their_connections_state_and_have_one_of_their_own() {
     let (origin, proxy) = (origin(), witnesses(false));
     two_requests(&proxy, &origin);
     two_requests(&proxy, &origin);
-    // Of two connections: the lines up to the first one's end, and the rest.
+    // Two connections: the lines up to the end of the first, then the rest.
     let mut of_a: Vec<Call> = calls(proxy)
         .into_iter()
         .filter(|call| call.label == "a")
@@ -375,7 +375,7 @@ fn the_close_of_a_connection_comes_after_a_tunnel_that_was_reset() {
 fn a_connection_without_a_request_is_seen_too() {
     let proxy = witnesses(false);
     drop(proxy.client());
-    // Told to end, the proxy takes no connection that still waits to be accepted.
+    // On SIGTERM the proxy drops connections that are not accepted yet, so wait first.
     proxy.wait_for_line("seen b end_of_connection");
     let hooks = ["on_client_connection", "on_client_connection_close"];
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What the proxy does for hooks that wait, and for tasks.
+//! Services of the proxy for async hooks and for tasks.
 
 use super::{free_port, nowhere, zoo};
 use crate::support::{Ca, HANG, OK, Origin, Proxy, ProxyCommand, get, response};
@@ -243,7 +243,7 @@ mod calls {
             .plugin("zoo", "Caller")
             .plugin_config(&format!("Caller.url=\"http://127.0.0.1:{port}/\""))
             .start();
-        // What arrives is a request to a web server, which is refused before plugins see it.
+        // The call arrives as a request to a web server, which is refused before plugins are called.
         let said = proxy.ask(nowhere("/")).text();
         assert!(said.starts_with("400 "), "{said}");
     }
@@ -269,7 +269,7 @@ mod work {
         let proxy = zoo("Blocker").start();
         let mut client = proxy.client();
         client.send(nowhere("/many"));
-        // The worker goes on meanwhile.
+        // The worker serves other clients meanwhile.
         assert_ne!(
             proxy.ask("OPTIONS * HTTP/1.1\r\nHost: p\r\n\r\n").status(),
             500

@@ -1,4 +1,4 @@
-//! Bytes that pass through a tunnel, and those who see them.
+//! Bytes relayed in a tunnel, and the plugins that see them.
 
 use super::zoo;
 use crate::support::{Client, End, Origin, Proxy};
@@ -7,7 +7,7 @@ fn bored() -> Proxy {
     zoo("Bore").start()
 }
 
-/// Sends `what` from the origin whenever the client asks for it by `send <what>`.
+/// An origin that sends `what` when the client sends `send <what>`.
 fn obedient() -> Origin {
     Origin::serve(|peer| {
         let mut seen = 0;

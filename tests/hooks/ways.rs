@@ -1,4 +1,4 @@
-//! The way to an upstream: names, schemes, parents, failures.
+//! Routes to an upstream: names, schemes, parents, failures.
 
 use super::{free_port, log, nowhere, said, zoo};
 use crate::support::{Ca, End, OK, Origin, Peer, Proxy, ProxyCommand, get, request, response};
@@ -133,7 +133,7 @@ mod names {
         .plugin_config("Names.source=\"127.0.0.2\"")
         .start();
         assert_eq!(proxy.ask(at("a.invalid", port, "/")).text(), "127.0.0.2");
-        // Said for one connection, it does not stick to the next.
+        // Set for one connection only; the next one does not use it.
         assert_eq!(proxy.ask(at("localhost", port, "/")).text(), "127.0.0.1");
     }
 
@@ -319,7 +319,7 @@ mod parents {
         }
     }
 
-    /// The server's part in SOCKS5 with a user and a password (RFC 1928, RFC 1929): what it was told.
+    /// The server side of SOCKS5 with user and password (RFC 1928, RFC 1929). Returns the credentials and the request.
     fn socks(peer: &mut Peer) -> Option<(Vec<u8>, Vec<u8>)> {
         let greeting = peer.take(2)?;
         let offered = peer.take(usize::from(greeting[1]))?;
@@ -330,7 +330,7 @@ mod parents {
         let credentials = peer.take(b"\x01\x04user\x06secret".len())?;
         peer.send([1, 0]);
         let mut asked = peer.take(5)?;
-        // Its last byte is the length of the name; the port follows.
+        // The last byte read is the length of the name; name and port follow.
         asked.extend(peer.take(usize::from(asked[4]) + 2)?);
         peer.send([5, 0, 0, 1, 127, 0, 0, 1, 0, 80]);
         Some((credentials, asked))
@@ -507,7 +507,7 @@ mod connections {
             origin.only_request().field("Host"),
             Some(format!("127.0.0.1:{port}"))
         );
-        // The content of an upload is still there for the second try.
+        // An upload's content is still available for the retry.
         let answer = proxy.ask(format!(
             "POST http://127.0.0.1:{port}/up HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 4\r\n\r\nfour"
         ));

@@ -1,4 +1,4 @@
-//! Who may come in: connections and users.
+//! Hooks that allow or deny connections and users.
 
 use super::{log, nowhere, said, zoo};
 use crate::support::{OK, Origin, request};

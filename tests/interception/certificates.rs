@@ -1,4 +1,4 @@
-//! Whom the proxy believes, whom clients believe, and what they are shown.
+//! Certificate verification by the proxy and by clients, and the certificates that the proxy presents.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::tls::{Answer, Ask, Identity, Pki, Shown, Trust};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The exit code for a configuration that cannot be used.
+/// The exit code for an invalid configuration.
 const CONFIG: i32 = 78;
 
 #[test]
@@ -114,7 +114,7 @@ fn insecure_hosts_may_show_what_they_like() {
             client.get(&origin.authority(), "/").told(),
             (200, "ok".into())
         );
-        // Only what is listed. Of an address the certificate may be judged when the name is known.
+        // Only listed hosts are exempt. For an address, verification may wait until the server name is known.
         let by_address = origin.address().to_string();
         let status = match client.connect(&by_address) {
             Err(answer) => answer.status,
@@ -179,7 +179,7 @@ fn only_included_hosts_are_looked_into_and_exclusion_wins() {
 
 #[test]
 fn a_host_that_is_not_looked_into_may_show_a_bad_certificate() {
-    // It is the client's to judge.
+    // Here the client verifies the certificate.
     let pki = Pki::new();
     let origin = pki
         .origin()
@@ -286,7 +286,7 @@ fn a_certificate_of_version_1_that_is_trusted_itself_is_good_for_its_name() {
         let client = pki.client(&proxy);
         let received = client.get(&origin.authority(), "/");
         assert_eq!(received.told(), (200, "ok".into()));
-        // It is for no other.
+        // It is not valid for other names.
         let by_address = origin.address().to_string();
         assert_eq!(client.get(&by_address, "/").status, 502);
     }

@@ -1,12 +1,12 @@
-//! Inside a tunnel to an address, the host of a request is what the client says. Rules about hosts hold for both, and
-//! only what the upstream's certificate proves counts as the name.
+//! Inside a tunnel to an address, the Host of a request is only the client's claim. Host rules apply to both, and only
+//! the upstream's certificate proves a name.
 
 use std::fs;
 
 use crate::support::tls::{Answer, Ask, Form, Identity, Offer, Pki, Trust};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, contains};
 
-/// `GET` for `host` in clear inside a tunnel to `origin`, and the head that comes back.
+/// Sends a plaintext `GET` for `host` inside a tunnel to `origin` and returns the response head.
 fn ask_in_clear(pki: &Pki, proxy: &Proxy, origin: &Origin, host: &str, more: &str) -> String {
     let mut pipe = pki.client(proxy).tunnel(&origin.authority());
     let port = origin.address().port();
@@ -16,7 +16,7 @@ fn ask_in_clear(pki: &Pki, proxy: &Proxy, origin: &Origin, host: &str, more: &st
     String::from_utf8_lossy(&pipe.read_until(b"\r\n\r\n")).into_owned()
 }
 
-/// A secret for `host`.
+/// Configures a secret for `host`.
 fn with_secret(pki: &Pki, command: ProxyCommand, host: &str) -> ProxyCommand {
     let file = pki.scratch().write("secret", "s3cret");
     let secrets = format!(
@@ -117,7 +117,7 @@ fn a_denied_host_is_denied_by_what_is_claimed_and_by_where_it_is() {
         let origin = Origin::answering(OK);
         let proxy = pki
             .intercepting()
-            // Tunnels are let through, so that the requests inside are seen.
+            // The rule matches no CONNECT, so the filter gets the requests inside.
             .plugin("filter_by_url_regex", "FilterByUrlRegex")
             .plugin_config(&format!(
                 "FilterByUrlRegex.rules=[{{ regex = '^{denied}/x' }}]"
@@ -180,7 +180,7 @@ fn claimed_hosts_have_no_limits_of_their_own() {
         };
         pipe.read_exact(rest);
     }
-    // The tunnel and the first request inside count once.
+    // CONNECT and the first request inside count as one request.
     assert_eq!(statuses, ["200", "200", "200", "429"]);
 }
 

@@ -1,15 +1,15 @@
-//! What clients send first inside of a tunnel, and what becomes of it: TLS, HTTP, other protocols, nothing, nonsense.
+//! The first bytes of a client inside a tunnel: TLS, HTTP, other protocols, nothing, garbage.
 
 use super::Scene;
 use crate::support::tls::{Answer, Ask, Form, Offer, Pipe, Pki, Trust, client_hello};
 use crate::support::{End, OK, Origin, Proxy, position};
 
-/// A tunnel to the origin of `scene`, with nothing sent in it yet.
+/// A tunnel to the origin of `scene`; nothing has been sent through it yet.
 fn tunnel(scene: &Scene) -> Pipe {
     scene.client().tunnel(&scene.authority())
 }
 
-/// Asserts that the proxy is as well as ever.
+/// Asserts that the proxy still serves new clients.
 fn assert_serves(scene: &Scene) {
     let received = scene.client().get(&scene.authority(), "/afterwards");
     assert_eq!(received.told(), (200, "ok".into()));
@@ -37,7 +37,7 @@ fn http_without_tls_is_served_as_http() {
 
 #[test]
 fn an_origin_that_waits_for_http_in_silence_is_found_out() {
-    // It takes the beginning of TLS for that of a request which goes on.
+    // The origin takes the start of a ClientHello for an incomplete request.
     let pki = Pki::new();
     let origin = Origin::answering(OK);
     let proxy = pki.intercepting().config("[timeouts]\nconnect = 1").start();
@@ -94,7 +94,7 @@ fn a_client_that_says_nothing_is_dropped_in_time() {
 fn nonsense_to_an_origin_of_tls_ends_the_tunnel() {
     let scene = Scene::answering(Answer::ok("ok"));
     let mut tunnel = tunnel(&scene);
-    // A TLS record that holds no handshake.
+    // A handshake record without a handshake message.
     tunnel.send(b"\x16\x03\x01\x00\x05hello");
     tunnel.read_to_end();
     assert_serves(&scene);
@@ -120,7 +120,7 @@ fn a_first_message_without_end_is_cut_off() {
     let scene = Scene::answering(Answer::ok("ok"));
     let mut tunnel = tunnel(&scene);
     let before = scene.proxy.resident_kib();
-    // The beginning of a ClientHello of 16 MiB, then record after record of it.
+    // The start of a ClientHello of almost 16 MiB, then record after record of it.
     let mut record = vec![0x16, 3, 1, 0x40, 0];
     record.extend([1, 0xff, 0xff, 0xff]);
     record.resize(5 + 0x4000, 0);
@@ -158,7 +158,7 @@ fn a_server_name_in_other_case_is_the_same() {
     assert_eq!(shown.names, ["localhost"]);
 }
 
-/// A ClientHello whose server name, which is as long as `name`, is `name`.
+/// A ClientHello with `name` as its server name, valid or not.
 fn hello_for(scene: &Scene, name: &[u8]) -> Vec<u8> {
     let sound: String = (0..name.len())
         .map(|at| if at % 8 == 7 { '.' } else { 'a' })
@@ -185,7 +185,7 @@ fn server_names_that_are_none_end_the_tunnel() {
         let mut tunnel = tunnel(&scene);
         tunnel.send(hello_for(&scene, &name));
         let (answered, _) = tunnel.read_to_end();
-        // An alert at most: a handshake record would be an answer.
+        // At most an alert: a handshake record would mean that the name was accepted.
         assert!(
             answered.first().is_none_or(|&kind| kind == 0x15),
             "{answered:?}"
@@ -211,7 +211,7 @@ fn handshakes_that_break_off_leave_nothing_behind() {
             assert!(matches!(end, End::Closed | End::Reset));
         }
     }
-    // A few connections to the origin may be kept.
+    // The proxy may keep a few connections to the origin.
     let after = scene.proxy.wait_for_open_files(before + 4);
     assert!(after <= before + 4, "{after} descriptors after {before}");
     assert_serves(&scene);
@@ -225,7 +225,7 @@ fn a_handshake_that_breaks_off_is_in_the_log() {
     let client = tunnel.local.to_string();
     tunnel.send(&hello[..hello.len() / 2]);
     drop(tunnel);
-    // Besides the line about the CONNECT.
+    // In addition to the line about the CONNECT.
     scene
         .proxy
         .wait_for_line_where("a handshake of the client", |line| {
@@ -236,7 +236,7 @@ fn a_handshake_that_breaks_off_is_in_the_log() {
 
 #[test]
 fn an_early_first_message_is_not_lost() {
-    // A client that does not wait for the answer to its CONNECT.
+    // The client does not wait for the response to its CONNECT.
     let scene = Scene::answering(Answer::ok("ok"));
     let authority = scene.authority();
     let mut pipe = scene.client().pipe();
@@ -244,7 +244,7 @@ fn an_early_first_message_is_not_lost() {
     let hello = client_hello(&scene.pki, "localhost");
     pipe.send([connect.as_bytes(), &hello].concat());
     pipe.read_until(b"\r\n\r\n");
-    // The server's part of the handshake.
+    // A handshake record from the proxy.
     assert_eq!(pipe.read_exact(1), [0x16]);
 }
 

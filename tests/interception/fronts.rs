@@ -1,12 +1,12 @@
-//! Tunnels in which the client asks for something else than what it has itself connected to: another port in Host, and
-//! with `allow_fronting` another server name or Host. Rules about hosts hold for both.
+//! Tunnels in which the client's requests name another target than its CONNECT: another port in Host, and with
+//! `allow_fronting` another server name or Host. Rules about hosts apply to both names.
 
 use crate::support::Proxy;
 use crate::support::tls::{Answer, Ask, Form, Identity, Offer, Pki, Session, TlsOrigin, Trust};
 
 const ALLOWED: &str = "[interception]\nallow_fronting = ['localhost']\n";
 
-/// HTTP inside TLS for `name`, in a tunnel to `authority`.
+/// An HTTP session over TLS with the server name `name`, in a tunnel to `authority`.
 fn session(pki: &Pki, proxy: &Proxy, authority: &str, name: &str, offer: Offer) -> Session {
     let tunnel = pki.client(proxy).tunnel(authority);
     let secured = tunnel.secure(pki, name, offer, Trust::Proxy);
@@ -40,7 +40,7 @@ fn host_may_name_another_port_and_arrives_as_it_was_sent() {
         for named in ["localhost:8443", "localhost:443", "localhost"] {
             let path = format!("/{}", named.replace(':', "-"));
             assert_eq!(session.ask(Ask::get(named, &path)).status, 200, "{named}");
-            // It has gone to the port of the tunnel.
+            // The request went to the port of the tunnel.
             proxy.wait_for_line(&format!("GET {authority}{path} - 200"));
         }
         let seen = origin.requests();
@@ -62,7 +62,7 @@ fn another_server_name_is_served_where_that_is_allowed() {
         let authority = origin.authority();
         let mut session = session(&pki, &proxy, &authority, "app.test", offer);
         assert_eq!(session.certificate().names, ["app.test"]);
-        // As curl --connect-to asks, and kubectl with tls-server-name.
+        // As with curl --connect-to, or kubectl with tls-server-name.
         assert_eq!(status(&mut session, &origin, "app.test"), 200, "{offer:?}");
         assert_eq!(status(&mut session, &origin, "localhost"), 200);
         assert_eq!(status(&mut session, &origin, "other.test"), 421);

@@ -1,5 +1,4 @@
-//! TLS that is ended by the proxy and whose client has named no protocol (ALPN): other protocols than HTTP are relayed,
-//! HTTP in whatever spelling is seen by filters.
+//! Intercepted TLS without ALPN: protocols other than HTTP are relayed; filters see HTTP in any spelling.
 
 use std::fs;
 
@@ -8,7 +7,7 @@ use crate::support::{Proxy, contains};
 
 const GREETING: &str = "* OK IMAP4rev1 ready\r\n";
 
-/// TLS with the proxy inside a tunnel to `origin`, without ALPN.
+/// Opens a tunnel to `origin` and TLS with the proxy inside it, without ALPN.
 fn inside(pki: &Pki, proxy: &Proxy, origin: &EchoOrigin) -> Pipe {
     let client = pki.client(proxy).offering(Offer::Nothing);
     client
@@ -78,7 +77,7 @@ fn a_tunnel_to_an_address_is_relayed_as_well() {
 
 #[test]
 fn a_server_that_takes_its_own_protocol_only_is_relayed() {
-    // It refuses TLS that offers HTTP.
+    // The origin refuses a handshake that offers HTTP.
     let pki = Pki::new();
     let offer = Offer::Names(&["imap"]);
     let origin = pki.origin().offering(offer).echoing(GREETING);
@@ -113,7 +112,7 @@ fn a_certificate_that_is_not_valid_relays_nothing() {
         let proxy = pki.intercepting().start();
         let answer = pki.client(&proxy).connect(&origin.authority());
         assert_eq!(answer.err().expect("no tunnel").status, 502);
-        // Of an address it is found out inside.
+        // For an address, verification fails only inside the tunnel.
         let tunnel = pki.client(&proxy).tunnel(&origin.address().to_string());
         let client = tunnel.secure(&pki, "localhost", Offer::Nothing, Trust::Proxy);
         if let Ok(mut client) = client {
@@ -175,7 +174,7 @@ fn http_is_served_and_filtered() {
         (200, "ok".into())
     );
     assert_eq!(session.ask(Ask::get(&authority, "/blocked")).status, 404);
-    // On the connection that was there before the first request.
+    // The request used the connection that was opened before it.
     assert_eq!(origin.connections().len(), 1);
     drop(session);
     let line = proxy.wait_for_line(&format!("CONNECT {authority} "));
@@ -273,7 +272,7 @@ fn a_protocol_that_is_named_is_refused_as_ever() {
     let proxy = pki.intercepting().start();
     let client = pki.client(&proxy).offering(Offer::Names(&["imap"]));
     assert!(client.try_secure(&origin.authority()).is_err());
-    // One that is HTTP's is HTTP.
+    // With HTTP in ALPN, the tunnel is handled as HTTP.
     let client = pki.client(&proxy).offering(Offer::Http1);
     let mut session = client.https(&origin.authority());
     let answer = session.ask(Ask::get(&origin.authority(), "/"));

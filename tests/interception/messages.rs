@@ -1,10 +1,10 @@
-//! What passes through whole, whichever version of HTTP each side speaks.
+//! What passes unchanged, whichever HTTP version each side speaks.
 
 use super::Scene;
 use crate::support::pattern;
 use crate::support::tls::{Answer, Ask, Offer, Session, Version};
 
-/// What the client offers and what the origin takes.
+/// The versions that the client offers and the origin accepts.
 const SIDES: [(Offer, Offer); 6] = [
     (Offer::Http1, Offer::Http1),
     (Offer::Http2, Offer::Http2),
@@ -125,7 +125,7 @@ fn a_mebibyte_passes_both_ways_and_unchanged() {
             Ask::post(authority, "/known", content.clone()),
             Ask::post_parts(authority, "/unknown", vec![content.clone()]),
         ] {
-            // The answer begins before the request has ended, which may cost a connection of HTTP/1.1.
+            // The response starts before the request ends, after which an HTTP/1.1 connection may close.
             let received = scene.client().https(authority).ask(ask);
             assert_eq!((received.status, &received.fault), (200, &None));
             assert!(received.body == content, "{} bytes", received.body.len());
@@ -231,7 +231,7 @@ fn a_response_that_breaks_off_stays_visibly_incomplete() {
     let answer = Answer::parts(vec![b"some".to_vec()]).broken();
     on_all_sides(&answer, |_, authority, session| {
         let received = session.try_ask(Ask::get(authority, "/"));
-        // It may break off before its head is on its way.
+        // The response may break off before its head is forwarded.
         let is_seen = match &received {
             Ok(received) => received.fault.is_some() || received.status == 502,
             Err(_) => true,
@@ -252,7 +252,7 @@ fn cookies_arrive_as_one_field() {
 
 #[test]
 fn cookies_in_crumbs_are_one_field_to_an_origin_of_http1() {
-    // What a client of HTTP/2 may split for compression means something else in HTTP/1.1 (RFC 9113 §8.2.3).
+    // HTTP/2 clients may split Cookie for compression; HTTP/1.1 requires a single field (RFC 9113 §8.2.3).
     let scene = Scene::of(Offer::Both, Offer::Http1, Answer::ok("ok"));
     let authority = scene.authority();
     let mut session = scene.client().https(&authority);

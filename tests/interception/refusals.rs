@@ -1,4 +1,4 @@
-//! Clients that refuse our certificate, requests that do not belong into their tunnel, and what the log says.
+//! Clients that refuse our certificate, requests that do not belong in their tunnel, and what is logged.
 
 use super::Scene;
 use crate::support::Origin;
@@ -24,7 +24,7 @@ fn a_host_whose_client_refuses_our_certificate_is_relayed_unseen_from_then_on() 
         unseen.ask(Ask::get(&authority, "/unseen")).told(),
         (200, "ok".into())
     );
-    // Other hosts are looked into as before.
+    // Other hosts are still intercepted.
     let by_address = scene.origin.address().to_string();
     assert_eq!(scene.client().get(&by_address, "/seen").status, 200);
     scene.proxy.wait_for_line("/seen");
@@ -149,7 +149,7 @@ fn invented_names_leave_no_certificates() {
             .map(Iterator::count)
             .unwrap_or_default()
     };
-    // No TLS at that address: an alert.
+    // No TLS at that address: the client gets an alert.
     let deaf = Origin::serve(|peer| {
         peer.read_more();
     });
@@ -159,7 +159,7 @@ fn invented_names_leave_no_certificates() {
     assert_eq!(alert, [0x15, 3, 3, 0, 2, 2, 40]);
     proxy.wait_for_line("closed, TLS with the upstream failed");
     assert_eq!(kept(), 0);
-    // TLS, but not by whom it should be: the reason inside, and nothing is kept.
+    // TLS with the wrong certificate: the error is sent inside the tunnel, and no certificate is stored.
     let other = pki
         .origin()
         .identity(Identity::WrongHost)

@@ -1,14 +1,14 @@
-//! What is relayed unseen, why, and that a relay opens no way around the filters.
+//! What is relayed without decryption, why, and that relaying does not bypass the filters.
 
 use crate::support::tls::{Answer, Ask, Form, Offer, Pki, Trust, client_hello};
 use crate::support::{End, Origin, Proxy, ProxyCommand, contains};
 
-/// The line of the tunnel to `authority` in the access log.
+/// The access log line of the tunnel to `authority`.
 fn tunnel_line(proxy: &Proxy, authority: &str) -> String {
     proxy.wait_for_line(&format!("CONNECT {authority} "))
 }
 
-/// An origin that greets, and takes what comes for a request.
+/// An origin that sends a greeting, then treats any bytes as a request.
 fn greeting() -> Origin {
     Origin::serve(|peer| {
         peer.send("220 hello\r\n");
@@ -134,7 +134,7 @@ fn a_client_that_rejected_our_certificate_is_still_filtered_in_clear() {
         .start();
     let client = pki.client(&proxy).trusting(Trust::Origins);
     assert!(client.try_secure(&authority).is_err());
-    // Now its TLS is relayed, and nothing else.
+    // From now on the client's TLS is relayed, but not its plain HTTP.
     assert_eq!(client.get(&authority, "/blocked").status, 200);
     let mut session = client.tunnel(&authority).session(Form::Origin("http"));
     let answer = session.ask(Ask::get(&authority, "/blocked"));
@@ -163,7 +163,7 @@ fn unknown_protocols_are_closed_where_that_is_configured() {
     let (answer, _) = tunnel.read_to_end();
     assert!(!contains(&answer, b"220"));
 
-    // HTTP is served as ever, and what is excluded is relayed.
+    // HTTP is still served, and excluded hosts are still relayed.
     let origin = pki.origin().answering(Answer::ok("ok"));
     assert_eq!(pki.client(&proxy).get(&origin.authority(), "/").status, 200);
     let excluding = "[interception]\nunknown = 'close'\nexclude = ['127.0.0.1']";
@@ -174,7 +174,7 @@ fn unknown_protocols_are_closed_where_that_is_configured() {
     tunnel.read_until(b"client\r\n");
 }
 
-/// A proxy for which every name is this machine's.
+/// A proxy that resolves every name to this machine.
 fn resolving(pki: &Pki) -> ProxyCommand {
     pki.intercepting()
         .plugin("custom_dns_resolver", "CustomDnsResolver")
@@ -214,7 +214,7 @@ fn the_server_name_of_such_a_host_arrives_as_it_was_sent() {
     let mut tunnel = pki.client(&proxy).tunnel(&format!("me-.wild.test:{port}"));
     tunnel.send(&hello);
     assert_eq!(tunnel.read_exact(hello.len()), hello);
-    // For another host it is refused, and so it is where relaying is not wanted.
+    // Refused for any other host, and where unknown protocols are closed.
     let closing = "[interception]\nunknown = 'close'";
     for (proxy, host) in [
         (resolving(&pki).start(), "other.test"),

@@ -1,13 +1,13 @@
-//! HTTP inside of tunnels in every spelling that some server takes: filters see it, or it is refused; nothing of it
-//! reaches the origin unseen.
+//! HTTP inside tunnels, in every spelling that some server accepts: filters see each request, or it is refused; no
+//! request reaches the origin without inspection.
 
 use crate::support::tls::{Offer, Pki, Trust, client_hello};
 use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch, contains, shown};
 
-/// What none of the plugins below lets pass.
+/// The path that all plugins below deny.
 const MARK: &[u8] = b"/blocked";
 
-/// Requests for `/blocked` in clear; `AUTHORITY` stands for that of the tunnel.
+/// Plaintext requests for `/blocked`; `AUTHORITY` stands for the authority of the tunnel.
 const SPELLINGS: &[&str] = &[
     "GET /blocked HTTP/1.1\r\nHost: AUTHORITY\r\nX: {{KEY}}\r\n\r\n",
     "GET /blocked HTTP/1.0\r\nHost: AUTHORITY\r\nX: {{KEY}}\r\n\r\n",
@@ -35,7 +35,7 @@ const SPELLINGS: &[&str] = &[
     "FOO /blocked BAR\r\nHost: AUTHORITY\r\n\r\n",
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n/blocked",
     "PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n/blocked",
-    // White space and ends of lines.
+    // White space and line endings.
     " GET /blocked HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
     "\tGET /blocked HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
     "\r\n \r\nGET /blocked HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
@@ -45,14 +45,14 @@ const SPELLINGS: &[&str] = &[
     "GET /blocked HTTP/1.1\nHost: AUTHORITY\n\n",
     "GET /blocked HTTP/1.1 \r\nHost: AUTHORITY\r\n\r\n",
     "GET /blocked HTTP/1.1\rHost: AUTHORITY\r\r",
-    // Bytes that do not belong there.
+    // Invalid bytes.
     "GET\0/blocked HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
     "GET /blocked\0 HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
     "FOO /blocked\u{1} HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
     "\u{feff}GET /blocked HTTP/1.1\r\nHost: AUTHORITY\r\n\r\n",
 ];
 
-/// An origin that takes everything for a request.
+/// An origin that treats any bytes as a request.
 fn lenient() -> Origin {
     Origin::serve(|peer| {
         while peer.read_more() {
@@ -61,7 +61,7 @@ fn lenient() -> Origin {
     })
 }
 
-/// Sends `bytes` through a tunnel of its own, whole or in single bytes, and waits for its end.
+/// Sends `bytes` through a new tunnel, at once or byte by byte, and waits until the tunnel closes.
 fn send(proxy: &Proxy, origin: &Origin, bytes: &[u8], in_single_bytes: bool) -> Vec<u8> {
     let authority = origin.authority();
     let mut client = proxy.client();
@@ -80,7 +80,7 @@ fn send(proxy: &Proxy, origin: &Origin, bytes: &[u8], in_single_bytes: bool) -> 
     client.rest().to_vec()
 }
 
-/// Sends every spelling; whatever reached the origin has to be as `is_filtered` says.
+/// Sends every spelling; `is_filtered` must accept every marked request that reaches the origin.
 fn assert_filters(proxy: ProxyCommand, origin: &Origin, is_filtered: impl Fn(&[u8]) -> bool) {
     let proxy = proxy.start();
     let authority = origin.authority();
@@ -93,7 +93,7 @@ fn assert_filters(proxy: ProxyCommand, origin: &Origin, is_filtered: impl Fn(&[u
     for text in sent {
         let bytes = text.replace("AUTHORITY", &authority).into_bytes();
         for in_single_bytes in [false, true] {
-            // What is long takes long in single bytes.
+            // Sending long requests byte by byte takes too long.
             if in_single_bytes && bytes.len() > 1000 {
                 continue;
             }
@@ -231,7 +231,7 @@ fn tls_in_odd_forms_is_closed_and_never_relayed() {
         of_version(4),
         of_version(0),
         of_version(0x7f),
-        // Records that are no handshake, one without content among them.
+        // Records other than handshakes, and empty records.
         behind(b"\x15\x03\x01\0\x02\x01\x5a"),
         behind(b"\x14\x03\x03\0\x01\x01"),
         behind(b"\x17\x03\x03\0\0"),
@@ -241,7 +241,7 @@ fn tls_in_odd_forms_is_closed_and_never_relayed() {
     ] {
         for in_single_bytes in [false, true] {
             let answer = send(&proxy, &origin, &bytes, in_single_bytes);
-            // An alert at most.
+            // Nothing but an alert is sent.
             assert!(
                 answer.first().is_none_or(|kind| *kind == 0x15),
                 "{}: {}",
@@ -275,7 +275,7 @@ fn a_hello_in_several_records_is_a_hello() {
 #[test]
 fn tls_that_offers_no_http_that_is_spoken_here_is_refused() {
     let pki = Pki::new();
-    // It does not mind what is offered.
+    // An origin without ALPN.
     let origin = pki
         .origin()
         .offering(Offer::Nothing)

@@ -1,4 +1,4 @@
-//! WebSockets inside of TLS: agreed to in either version, and carried either way.
+//! WebSockets inside TLS: opened in HTTP/1.1 or HTTP/2, and carried over either.
 
 use super::Scene;
 use crate::support::pattern;
@@ -57,7 +57,7 @@ fn an_origin_that_declines_is_heard() {
 
 #[test]
 fn an_origin_without_extended_connect_is_asked_in_http1() {
-    // Most servers of HTTP/2 know WebSockets in HTTP/1.1 only.
+    // Most HTTP/2 servers support WebSockets over HTTP/1.1 only.
     let pki = Pki::new();
     let scene = Scene {
         origin: pki

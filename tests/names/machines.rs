@@ -1,4 +1,4 @@
-//! A machine changes its network, and its files are edited, damaged or missing, while the proxy runs.
+//! While the proxy runs, the machine changes networks and its `/etc` files are edited, damaged or deleted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ struct Laptop {
 }
 
 impl Laptop {
-    /// The first server is the one that it begins with.
+    /// Starts with the `home` name server.
     fn new() -> Laptop {
         let home = NameServer::at("127.0.0.2:53", Manner::Knows);
         let office = NameServer::at("127.0.0.3:53", Manner::Silent);
@@ -32,7 +32,7 @@ impl Laptop {
         Laptop {
             home,
             office,
-            // A kept connection would need no name.
+            // A reused connection would not resolve the name.
             origin: Origin::answering(
                 "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             ),
@@ -41,7 +41,7 @@ impl Laptop {
         }
     }
 
-    /// For a name that nobody has asked for yet.
+    /// Sends a request for a name that has not been queried before.
     fn ask(&mut self) -> (String, Message) {
         self.asked += 1;
         let name = format!("name-{}.test", self.asked);
@@ -58,7 +58,7 @@ impl Laptop {
         assert_eq!(answer.status(), 200, "{name}: {}", answer.text());
     }
 
-    /// Asks until a name is found, as somebody in front of a browser does.
+    /// Retries with new names until one resolves, as a user would.
     fn works_soon(&mut self) {
         let deadline = Instant::now() + HANG;
         while self.ask().1.status() != 200 {
@@ -67,7 +67,7 @@ impl Laptop {
     }
 }
 
-/// What resolv.conf says for the name server at 127.0.0.`last`.
+/// A resolv.conf for the name server at 127.0.0.`last`.
 fn settings(last: u8) -> String {
     format!("nameserver 127.0.0.{last}\noptions timeout:1 attempts:1\n")
 }
@@ -79,26 +79,26 @@ fn a_change_of_network_needs_no_restart() {
     }
     let mut laptop = Laptop::new();
     laptop.works();
-    // The network is gone, and nobody has said so yet.
+    // The network is down, and resolv.conf has not changed yet.
     laptop.home.treat(Manner::Silent);
     let (name, answer) = laptop.ask();
     assert_eq!(answer.status(), 504, "{name}");
     let failure = "name server 127.0.0.2:53 did not answer within 1 s";
     assert!(answer.text().contains(failure), "{}", answer.text());
-    // The office has another one: the file is replaced, as most programs do that.
+    // The office has another name server; the file is replaced by a rename, as most programs do it.
     laptop.office.treat(Manner::Knows);
     fs::write("/etc/new", settings(3)).expect("an own /etc");
     fs::rename("/etc/new", RESOLV_CONF).expect("an own /etc");
     laptop.works_soon();
-    // What has failed is asked for again.
+    // The failed name is queried again.
     assert_eq!(laptop.ask_for(&name).status(), 200);
     assert!(laptop.office.was_asked(&name));
-    // Home again, by a file that is written in place.
+    // Back home; the file is written in place.
     laptop.office.treat(Manner::Silent);
     laptop.home.treat(Manner::Knows);
     fs::write(RESOLV_CONF, settings(2)).expect("an own /etc");
     laptop.works_soon();
-    // A link that leads to a file elsewhere, as systemd-resolved has it.
+    // A symlink to a file elsewhere, as with systemd-resolved.
     laptop.home.treat(Manner::Silent);
     laptop.office.treat(Manner::Knows);
     fs::create_dir("/etc/run").expect("an own /etc");
@@ -151,7 +151,7 @@ fn a_resolv_conf_that_cannot_be_used_changes_nothing() {
         assert_eq!(is_told(&laptop.proxy.lines()), 1, "{reason}");
     }
     fs::remove_dir(RESOLV_CONF).expect("an own /etc");
-    // Replaced without an end, while it is read: by two that are good, and by one that is not.
+    // The file is rewritten continuously while the proxy reads it: two valid versions and an empty one.
     let is_over = AtomicBool::new(false);
     laptop.office.treat(Manner::Knows);
     thread::scope(|scope| {
@@ -191,7 +191,7 @@ fn a_hosts_file_is_read_again_by_every_worker() {
     assert_eq!(laptop.ask_for("my_service").status(), 502);
     fs::write(HOSTS, "127.0.0.1\tlocalhost My_Service.\n").expect("an own /etc");
     let deadline = Instant::now() + HANG;
-    // Connections are spread over the workers by the kernel: as many in a row as leave none of them out.
+    // The kernel spreads connections over the workers; 20 successes in a row cover every worker.
     let mut found = 0;
     while found < 20 {
         assert!(Instant::now() < deadline, "the name is not found");

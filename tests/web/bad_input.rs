@@ -1,9 +1,9 @@
-//! Requests that break a rule, or look like another kind of request.
+//! Requests that break a rule, or resemble another kind of request.
 
 use super::{Site, ask, empty, get};
 use crate::support::{End, OK, Origin, Proxy, ProxyCommand};
 
-/// A proxy with everything that may answer.
+/// A proxy with a web server, a PAC file and a plugin with routes.
 fn all(site: &Site) -> ProxyCommand {
     let pac = "function FindProxyForURL(url, host) { return \"DIRECT\"; }";
     site.command()
@@ -25,7 +25,7 @@ fn a_target_that_is_too_long_gets_414() {
         client.read_to_end();
         assert_eq!(client.rest(), b"");
     }
-    // A query that is only long.
+    // A long query within the limit.
     let query = "q=".to_owned() + &"x".repeat(4000);
     assert_eq!(proxy.ask(get(&format!("/plain?{query}"))).text(), "plain");
 }
@@ -52,7 +52,7 @@ fn percent_encoding_that_is_none_gets_400() {
         assert_eq!(answer.status(), 400, "{path}: {}", answer.start);
         assert!(answer.is_sound(), "{path}");
     }
-    // The connection has gone on through all of them.
+    // The connection stayed open throughout.
     assert_eq!(client.ask(get("/plain")).text(), "plain");
 }
 
@@ -142,7 +142,7 @@ fn a_request_has_one_host() {
     ] {
         assert_eq!(proxy.ask(head).status(), 400, "{head:?}");
     }
-    // One without a name is one (RFC 9112 §3.2).
+    // An empty Host is valid (RFC 9112 §3.2).
     let empty = "GET /plain HTTP/1.1\r\nHost:\r\n\r\n";
     assert_eq!(proxy.ask(empty).status(), 200);
 }
@@ -204,7 +204,7 @@ fn methods_that_nobody_knows_are_refused_with_what_is_allowed() {
             assert_eq!(answer.all("Allow"), [allowed], "{method} {path}");
         }
     }
-    // What needs the whole server is none for a path either.
+    // CONNECT takes an authority, not a path.
     let connect = proxy
         .client()
         .ask("CONNECT /a.txt HTTP/1.1\r\nHost: here\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Spellings of paths that must not lead out of the directory.
+//! Paths that must not escape the directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,10 +6,10 @@ use std::os::unix::fs::symlink;
 use super::{SECRET, Site, get};
 use crate::support::{Client, Proxy, contains};
 
-/// The host's own list; its beginning says what the site has to have.
+/// The host's list of paths; its header describes the files that the site needs.
 const ESCAPES: &str = include_str!("../../host/src/web/files/escapes.txt");
 
-/// Its lines: status and path.
+/// The lines of the list: status and path.
 fn escapes() -> impl Iterator<Item = (u16, &'static str)> {
     ESCAPES.lines().filter_map(|line| {
         let (status, path) = line.split_once(' ')?;
@@ -63,7 +63,7 @@ fn no_spelling_bypasses_what_is_not_served() {
     }
 }
 
-/// The status; 403 and 404 leave the connection as it is.
+/// Sends the request and returns the status. Reconnects if the response closes the connection.
 fn answered(proxy: &Proxy, client: &mut Client, path: &str) -> u16 {
     let answer = client.ask(get(path));
     assert!(answer.is_sound(), "{path}: {:?}", answer.fault);
@@ -80,7 +80,7 @@ fn answered(proxy: &Proxy, client: &mut Client, path: &str) -> u16 {
     answer.status()
 }
 
-/// Nor does what a plugin or the proxy make of a path.
+/// The same paths in absolute form and over HTTP/2.
 #[test]
 fn no_spelling_leads_out_over_http2_or_in_absolute_form() {
     use crate::support::tls::{Ask, Form, Pki, Way};
@@ -102,7 +102,7 @@ fn no_spelling_leads_out_over_http2_or_in_absolute_form() {
             client = plain.client();
         }
         assert!(!answer.text().contains(SECRET), "{path}");
-        // Not every spelling can be said by the library for HTTP/2.
+        // The HTTP/2 library cannot send every spelling.
         if path
             .parse::<http::uri::PathAndQuery>()
             .is_ok_and(|it| it.as_str() == path)

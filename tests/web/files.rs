@@ -1,4 +1,4 @@
-//! Files of a directory.
+//! The static file server.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -16,14 +16,14 @@ use crate::support::{
     Client, Coding, End, Framing, HANG, Message, Proxy, Role, contains, parse, shown,
 };
 
-/// A GET with more fields, each with its CRLF.
+/// Sends a GET with additional field lines, each ending in CRLF.
 fn fetch(proxy: &Proxy, path: &str, fields: &str) -> Message {
     let answer = proxy.ask(ask("GET", path, fields));
     assert!(answer.is_sound(), "{path} {fields}: {:?}", answer.fault);
     answer
 }
 
-/// Text that compresses, and whose every line is different.
+/// Compressible text in which every line is different.
 fn lines(count: usize) -> String {
     (0..count)
         .map(|number| format!("line {number}, and so on as far as it goes\n"))
@@ -36,7 +36,7 @@ fn set_modified(path: &Path, time: SystemTime) {
     set.expect("a scratch file has a time");
 }
 
-/// Asks until `holds`: the directory is looked at once a second.
+/// Repeats the request until `holds`: the proxy reopens the directory once a second.
 #[track_caller]
 fn wait_for(proxy: &Proxy, path: &str, what: &str, holds: impl Fn(&Message) -> bool) {
     let deadline = Instant::now() + HANG;
@@ -55,7 +55,7 @@ fn wait_for(proxy: &Proxy, path: &str, what: &str, holds: impl Fn(&Message) -> b
     }
 }
 
-// ---- which file, and how it is described -------------------------------------------------------------------------
+// ---- file lookup and representation metadata ---------------------------------------------------------------------
 
 #[test]
 fn a_refusal_says_why_in_the_log_and_not_to_the_client() {
@@ -204,7 +204,7 @@ fn listings_are_off_unless_asked_for_and_escape_what_names_have() {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert!(text.contains("&lt;script&gt;"), "{text}");
-    // Every link leads to the file that it shows.
+    // Every link leads to the file that it names.
     let links: Vec<&str> = text
         .split("href=\"./")
         .skip(1)
@@ -276,7 +276,7 @@ fn who_has_it_already_gets_304() {
         ("If-None-Match: *\r\n".into(), 304),
         (format!("If-Modified-Since: {date}\r\n"), 304),
         ("If-None-Match: \"x\"\r\n".into(), 200),
-        // The tag counts before the date.
+        // The entity tag takes precedence over the date.
         (
             format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {date}\r\n"),
             200,
@@ -363,7 +363,7 @@ fn parts_are_sent_to_who_asks_for_them() {
         "Range: bytes=a-b\r\n",
         "Range: bytes=0-3\r\nIf-Range: \"x\"\r\n",
         "Range: bytes=0-3\r\nRange: bytes=4-5\r\n",
-        // More than the whole.
+        // The ranges add up to more than the whole file.
         "Range: bytes=0-9,0-9,0-9\r\n",
     ] {
         let whole = fetch(&proxy, "/a.txt", fields);
@@ -405,7 +405,7 @@ fn several_parts_are_told_apart_by_a_boundary() {
         ));
     }
     expected.push_str(&format!("\r\n--{boundary}--\r\n"));
-    // What stands before the first boundary means nothing (RFC 2046 §5.1.1).
+    // Ignore the preamble, all bytes before the first boundary (RFC 2046 §5.1.1).
     let expected = expected.trim_start();
     let text = answer.text();
     assert!(text.trim_start() == expected, "{}", shown(text.as_bytes()));
@@ -470,7 +470,7 @@ fn what_gains_nothing_or_must_not_change_is_sent_as_it_is() {
         let answer = fetch(&proxy, path, accept);
         assert_eq!(answer.all("Content-Encoding"), [""; 0], "{path}");
     }
-    // A part is a part of what is in the file.
+    // Ranges refer to the uncompressed file.
     let part = fetch(&proxy, "/a.txt", &format!("{accept}Range: bytes=0-4\r\n"));
     assert_eq!((part.status(), part.text().as_str()), (206, "line "));
     let mut client = proxy.client();
@@ -523,7 +523,7 @@ fn files_that_somebody_has_compressed_are_sent_instead() {
         fetch(&never, "/a.css", gzip).all("Content-Encoding"),
         [""; 0]
     );
-    // One that is older than the file is of an earlier one.
+    // A precompressed file older than the original is stale.
     set_modified(&plain, SystemTime::now() + Duration::from_secs(60));
     assert_eq!(fetch(&proxy, "/a.css", gzip).text(), content);
 }
@@ -549,9 +549,9 @@ fn compressed_text_arrives_over_http2_as_well() {
     }
 }
 
-// ---- long files, and what happens to them meanwhile --------------------------------------------------------------
+// ---- long files, and changes during the transfer -----------------------------------------------------------------
 
-/// 50 MiB in which every mebibyte is different.
+/// Content in which every mebibyte is different.
 fn long_content(mebibytes: u32) -> Vec<u8> {
     let mut content = crate::support::pattern(1 << 20).repeat(mebibytes as usize);
     for (number, part) in (0..mebibytes).zip(content.chunks_mut(1 << 20)) {
@@ -562,7 +562,7 @@ fn long_content(mebibytes: u32) -> Vec<u8> {
 
 const CLOSING: &str = "Connection: close\r\n";
 
-/// The only response on a connection that is over.
+/// The only response on a closed connection.
 fn only(received: &[u8]) -> Message {
     let answer = parse(received, Role::Response("GET"), true).expect("a response");
     assert_eq!(answer.len, received.len());
@@ -633,7 +633,7 @@ fn a_client_that_leaves_in_the_middle_costs_nobody_else_anything() {
     assert!(proxy.wait_for_open_files(before) <= before);
 }
 
-/// Asks for a file and holds it up in the middle; 100 MB do not fit between proxy and client.
+/// Requests a file and stalls the transfer: the socket buffers do not hold 100 MB.
 fn held_up(proxy: &Proxy) -> Client {
     let mut client = proxy.client();
     client.receive_little();
@@ -665,7 +665,7 @@ fn a_file_that_shrinks_meanwhile_ends_the_connection_and_is_not_padded() {
     assert!(!answer.complete, "{} bytes of content", answer.body.len());
     let line = proxy.wait_for_line("/long.bin - 200 OK - ");
     assert!(line.contains("cut off"), "{line}");
-    // Whoever asks now gets what is there now.
+    // A new request gets the current content.
     assert_eq!(fetch(&proxy, "/long.bin", "").body.len(), 1000);
 }
 
@@ -757,7 +757,7 @@ fn a_directory_that_is_not_there_is_named_at_start() {
     assert_refused(&site.command().run(), &words);
 }
 
-/// `public` beside the executable need not be there.
+/// The default is `public` beside the executable.
 #[test]
 fn the_default_directory_may_be_missing() {
     let proxy = Proxy::command().args(["--enable-static-server"]).start();

@@ -98,7 +98,7 @@ fn a_file_that_changes_is_read_again_and_the_last_one_stays() {
     let first = client.ask(get("/"));
     assert_eq!(first.text(), TEXT);
     let changed = TEXT.replace("PROXY", "DIRECT; PROXY");
-    // Replaced, as editors do.
+    // Replaced by a rename, as editors do.
     let new = scratch.write("new.pac", &changed);
     fs::rename(new, &file).expect("a scratch file can move");
     let deadline = Instant::now() + HANG;
@@ -167,7 +167,7 @@ fn a_plugin_must_not_have_the_same_path() {
             &["Told", pattern, "--pac-file-url-path", "conflicts"],
         );
     }
-    // A pattern that only covers it is fine: what is more literal counts.
+    // A pattern that only covers the path is allowed: the more literal route wins.
     let proxy = serving(TEXT)
         .args(["--pac-file-url-path", "/a.pac"])
         .plugin("routes", "Told")

@@ -1,4 +1,4 @@
-//! What plugins do with requests for their routes. The fixture says at each route what it does.
+//! Plugins that answer requests for their routes. The fixture documents what each route does.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ fn pages() -> Proxy {
     Proxy::command().plugin("routes", "Pages").start()
 }
 
-/// Status and text of a response that is whole.
+/// Status and text of a complete response.
 #[track_caller]
 fn told(answer: &Message) -> (u16, String) {
     assert!(answer.is_sound(), "{}: {:?}", answer.start, answer.fault);
@@ -26,14 +26,14 @@ fn post(path: &str, content: &str) -> String {
     ask("POST", path, &fields) + content
 }
 
-/// The only response on a connection that is over.
+/// The only response on a connection that has closed.
 fn only(client: &mut Client, method: &str) -> Message {
     client.read_to_end();
     let answer = parse(client.received(), Role::Response(method), true);
     answer.expect("a response")
 }
 
-// ---- which route -------------------------------------------------------------------------------------------------
+// ---- route selection ---------------------------------------------------------------------------------------------
 
 #[test]
 fn a_route_has_methods_and_tells_them() {
@@ -141,7 +141,7 @@ fn requests_for_different_routes_share_a_connection() {
     proxy.wait_for_lines(" - GET /stream - 200 OK - ", 20);
 }
 
-// ---- how it is answered ------------------------------------------------------------------------------------------
+// ---- responses ---------------------------------------------------------------------------------------------------
 
 #[test]
 fn content_of_unknown_length_is_framed_as_the_version_has_it() {
@@ -153,7 +153,7 @@ fn content_of_unknown_length_is_framed_as_the_version_has_it() {
     client.send("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let mut rest = client.response();
     while !rest.complete {
-        // Its end is the connection's.
+        // The end of the connection ends the content.
         assert_eq!(client.read_to_end(), End::Closed);
         rest.body.extend_from_slice(client.rest());
         rest.complete = true;
@@ -185,13 +185,13 @@ fn content_that_is_not_as_long_as_announced_is_visibly_broken() {
         assert!(!answer.complete, "{announced} {sent}");
         assert!(answer.body.len() < announced);
     }
-    // What is too much is not sent, and the connection is of no use afterwards.
+    // Excess content is not sent, and the connection closes.
     let mut client = proxy.client();
     client.send(get("/length/50000/60000") + &get("/plain"));
     let answer = only(&mut client, "GET");
     assert!(answer.complete && answer.body.len() == 50_000);
     assert_eq!(answer.len, client.received().len());
-    // There is nothing to miss in the answer to HEAD.
+    // A response to HEAD has no content that could be missing.
     let mut client = proxy.client();
     let head = client.ask(ask("HEAD", "/length/10/5", ""));
     assert_eq!(head.field("Content-Length").as_deref(), Some("10"));
@@ -250,7 +250,7 @@ fn a_stream_that_is_reset_ends_the_task_that_answers_it() {
     let proxy = proxy.plugin("routes", "Pages").start();
     let client = pki.client(&proxy).over(Way::Http2);
     let mut session = client.pipe().session(Form::Origin("https"));
-    // Whether the request has an end or not.
+    // Whether or not the request is complete.
     for (has_end, count) in [(true, 1), (false, 2)] {
         let mut stream = session.open(&Ask::get("here", "/slow"));
         if has_end {
@@ -274,7 +274,7 @@ fn others_are_answered_while_one_waits() {
     assert_eq!(proxy.ask(get("/dropped")).text(), "0");
 }
 
-// ---- the content of requests -------------------------------------------------------------------------------------
+// ---- request content ---------------------------------------------------------------------------------------------
 
 #[test]
 fn ten_mebibytes_are_said_back_while_they_come() {
@@ -360,7 +360,7 @@ fn who_waits_to_be_asked_for_content_is_asked_when_it_is_read() {
         assert!(client.interim.is_empty());
         assert_eq!(client.ask(get("/plain")).text(), "plain");
     }
-    // Who is not asked sends nothing, and the connection ends.
+    // Without a 100, the client sends no content, and the connection closes.
     let mut client = proxy.client();
     client.send(ask("POST", "/unread", expect));
     let answer = client.response_to("POST");
@@ -395,7 +395,7 @@ fn content_over_the_limit_gets_413() {
     for request in [
         post("/body/10", "0123456789a"),
         format!("{chunked}6\r\n012345\r\n5\r\n6789a\r\n0\r\n\r\n"),
-        // Told before the rest has come.
+        // Refused before the rest arrives.
         format!("{chunked}ffffff\r\n0123456789abcdef"),
     ] {
         let answer = proxy.ask(&request);
@@ -418,7 +418,7 @@ fn chunks_that_are_none_get_400() {
             client.send(ask("POST", path, "Transfer-Encoding: chunked\r\n") + content);
             let answer = client.response_to("POST");
             let is_told = answer.status() == 400 && answer.is_sound();
-            // What was right before it may have been answered already.
+            // Valid content before the error may already be answered.
             let is_cut = path == "/echo" && content.starts_with('4') && !answer.complete;
             assert!(is_told || is_cut, "{path} {content:?}: {}", answer.start);
             client.read_to_end();
@@ -451,7 +451,7 @@ fn content_that_ends_before_its_time_is_not_taken_for_whole() {
 
 // ---- forwarding --------------------------------------------------------------------------------------------------
 
-/// A port of 127.0.0.1 on which nobody listens.
+/// A port of 127.0.0.1 without a listener.
 fn dead_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr();
@@ -487,7 +487,7 @@ fn a_request_is_forwarded_with_its_content_and_the_answer_comes_back() {
         line.contains(&wanted) && line.contains("forwarded=203"),
         "{line}"
     );
-    // The same connection goes on, on either side.
+    // Both connections are reused.
     let answer = client.ask(post(&format!("{to}/p"), "content"));
     assert_eq!(answer.text(), "POST /p content");
     assert_eq!(client.ask(get("/plain")).text(), "plain");
@@ -716,7 +716,7 @@ fn a_response_that_never_ends_is_passed_on_as_it_comes() {
     client.read_until(b"first");
 }
 
-/// A response without an end may take the connection with it.
+/// A close-delimited response may end the connection.
 #[test]
 fn a_forwarded_response_until_close_reaches_the_client_whole() {
     let origin = Origin::serve(|peer| {
@@ -729,9 +729,9 @@ fn a_forwarded_response_until_close_reaches_the_client_whole() {
     assert!(parse(answer.as_bytes(), Role::Response("GET"), false).is_some());
 }
 
-// ---- at the start ------------------------------------------------------------------------------------------------
+// ---- startup -----------------------------------------------------------------------------------------------------
 
-/// A proxy with two plugins that have these routes.
+/// A proxy with two plugins that serve these routes.
 fn with_routes(first: &str, second: &str) -> crate::support::ProxyCommand {
     Proxy::command()
         .plugin("routes", "Told")
@@ -780,7 +780,7 @@ fn two_plugins_may_share_what_they_do_not_both_answer() {
         (ask("PUT", "/a", ""), "second"),
         (get("/b/c"), "second"),
         (get("/b/d"), "first x=d"),
-        // The one that comes first.
+        // The first plugin wins.
         (get("/rad"), "first"),
     ] {
         assert_eq!(proxy.ask(&request).text(), text, "{request}");

@@ -1,4 +1,4 @@
-//! Who answers: the web server, an origin, or nobody.
+//! Who answers a request: the web server, an origin, or neither.
 
 use super::{Site, ask, assert_refused, empty, get};
 use crate::support::tls::{Answer, Ask, Form, Pki, Version, Way};
@@ -100,7 +100,7 @@ fn without_the_proxy_there_has_to_be_something_to_serve() {
         &filter.plugin("zoo", "Nothing").run(),
         &["nothing to serve"],
     );
-    // A web server without anything is something.
+    // A web server without routes and files is still something to serve.
     let proxy = empty().args(["--disable-http-proxy"]).start();
     assert_eq!(proxy.ask(get("/")).status(), 404);
 }
@@ -190,7 +190,7 @@ fn content_for_nothing_is_not_read_and_ends_the_connection() {
     for (proxy, path) in servers.iter().zip(["/none", "/a.txt"]) {
         for fields in ["Content-Length: 19\r\n", "Transfer-Encoding: chunked\r\n"] {
             let mut client = proxy.client();
-            // What could be taken for a request is content.
+            // The content looks like a second request.
             let asked = ask("POST", path, fields) + "GET / HTTP/1.1\r\n\r\n";
             let answer = client.ask(asked);
             assert!(matches!(answer.status(), 404 | 405), "{}", answer.start);
@@ -279,7 +279,7 @@ fn a_route_may_be_for_tls_or_for_clear_connections_alone() {
     }
 }
 
-/// Filters are for what is forwarded.
+/// Filters apply only to forwarded requests.
 #[test]
 fn filters_are_not_asked_about_requests_for_the_proxy_itself() {
     let origin = Origin::answering(OK);
@@ -295,7 +295,7 @@ fn filters_are_not_asked_about_requests_for_the_proxy_itself() {
     origin.assert_untouched();
 }
 
-/// What asks for the options of the server as a whole has no path.
+/// `OPTIONS *` addresses the server as a whole and has no path.
 #[test]
 fn options_of_the_whole_server_are_answered() {
     let proxy = empty().start();

@@ -1,4 +1,4 @@
-//! WebSockets that end at the proxy (RFC 6455), at the fixture `Sockets`.
+//! WebSockets served by the proxy itself (RFC 6455), with the fixture `Sockets`.
 
 use super::{ask, get};
 use crate::support::tls::{Form, Opcode, Pki, Way, WebSocket};
@@ -14,12 +14,12 @@ fn sockets() -> Proxy {
     Proxy::command().plugin("routes", "Sockets").start()
 }
 
-/// An open WebSocket.
+/// Opens a WebSocket.
 #[track_caller]
 fn open(proxy: &Proxy, path: &str) -> Client {
     let mut client = proxy.client();
     client.send(ask("GET", path, ASK));
-    // It may be accepted by what the plugin says first.
+    // The plugin may accept it implicitly, with its first message.
     let answer = client.response();
     assert_eq!(answer.status(), 101, "{}", answer.start);
     assert_eq!(
@@ -31,7 +31,7 @@ fn open(proxy: &Proxy, path: &str) -> Client {
     client
 }
 
-/// The next frame is a Close with this code, and the connection ends.
+/// Expects a Close with this code, then the end of the connection.
 #[track_caller]
 fn expect_close(client: &mut Client, code: u16) {
     let frame = client.frame().expect("a client waits for its frames");
@@ -56,7 +56,7 @@ fn messages_come_and_go_until_the_client_closes() {
     expect(&mut client, FIN | BINARY, [0, 255]);
     client.send(masked(FIN | PING, "are you there"));
     expect(&mut client, FIN | PONG, "are you there");
-    // In parts, with a ping between them.
+    // Fragmented, with a Ping between the fragments.
     client.send(masked(TEXT, "one, "));
     client.send(masked(FIN | PING, ""));
     client.send(masked(FIN, "two"));
@@ -118,13 +118,13 @@ fn the_subprotocol_is_one_that_the_client_offers() {
     client.send(masked(FIN | TEXT, "hello"));
     expect(&mut client, FIN | TEXT, "hello");
 
-    // The plugin cannot have one that is not offered, and fails.
+    // The plugin fails if it selects a subprotocol that was not offered.
     for offer in ["", "Sec-WebSocket-Protocol: chat.v1\r\n"] {
         let refused = proxy.ask(ask("GET", "/chat", &format!("{ASK}{offer}")));
         assert_eq!(refused.status(), 500, "{offer}");
         assert_eq!(refused.all("Sec-WebSocket-Protocol"), [""; 0]);
     }
-    // Nor is one chosen where the plugin does not care, nor an extension.
+    // Without a choice by the plugin, no subprotocol is selected; extensions are never negotiated.
     let mut client = proxy.client();
     let offers = format!("{ASK}{offer}Sec-WebSocket-Extensions: permessage-deflate\r\n");
     client.send(ask("GET", "/echo/x", &offers));
@@ -180,7 +180,7 @@ fn a_handshake_that_is_none_is_refused() {
     assert!(matches!(post.status(), 400 | 405 | 426), "{}", post.start);
     let old = proxy.ask(format!("GET /echo/x HTTP/1.0\r\nHost: here\r\n{ASK}\r\n"));
     assert!(matches!(old.status(), 400 | 426), "{}", old.start);
-    // Who asks for no WebSocket is told that there is nothing else.
+    // A request without an upgrade gets 426.
     let plain = proxy.ask(get("/echo/x"));
     assert_eq!(plain.status(), 426);
     assert_eq!(plain.all("Sec-WebSocket-Version"), ["13"]);
@@ -199,25 +199,25 @@ fn a_route_may_be_both() {
     assert_eq!(client.ask(ask("POST", "/both", "")).status(), 405);
 }
 
-/// Sent on an open WebSocket, each of these earns a Close with the code.
+/// Protocol violations on an open WebSocket, each with the expected close code.
 #[test]
 fn what_breaks_the_protocol_is_closed_with_its_code() {
     let proxy = sockets();
     for (bytes, code) in [
-        // Without a mask.
+        // Unmasked.
         (frame(FIN | TEXT, "hello"), 1002),
-        // Reserved bits, an opcode that is none.
+        // Reserved bits; undefined opcodes.
         (masked(FIN | 0x40 | TEXT, "hello"), 1002),
         (masked(FIN | 0x20 | TEXT, "hello"), 1002),
         (masked(FIN | 3, "hello"), 1002),
         (masked(FIN | 0x0b, ""), 1002),
-        // A ping in parts, and one that is too long.
+        // A fragmented Ping; a Ping that is too long.
         (masked(PING, "x"), 1002),
         (masked(FIN | PING, [0; 126]), 1002),
-        // A continuation of nothing; a message within a message.
+        // A continuation without a message; a new message before the previous one is complete.
         (masked(FIN, "x"), 1002),
         ([masked(TEXT, "x"), masked(FIN | TEXT, "y")].concat(), 1002),
-        // Text that is none, and a Close that says nothing sensible.
+        // Invalid UTF-8; invalid Close frames.
         (masked(FIN | TEXT, [0xff]), 1007),
         (masked(FIN | CLOSE, [3]), 1002),
         (masked(FIN | CLOSE, closed(1005, "")), 1002),
@@ -244,7 +244,7 @@ fn a_message_that_is_too_long_is_refused_before_it_has_come() {
     announced[1] |= 0x80;
     client.send([announced, vec![0; 4]].concat());
     expect_close(&mut client, 1009);
-    // In parts.
+    // Fragmented.
     let mut client = open(&proxy, "/echo/x");
     client.send(masked(BINARY, [7; 600]));
     client.send(masked(FIN, [7; 600]));

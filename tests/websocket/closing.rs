@@ -1,4 +1,4 @@
-//! How a WebSocket ends: Closes, plugins, failures, peers that leave.
+//! How a WebSocket closes: Closes, plugins, failures, peers that disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ fn a_close_of_the_upstreams_passes_and_is_answered() {
     have_sent(&mut client, &[frame(FIN | TEXT, "last"), close].concat());
     expect(&mut client, FIN | TEXT, "LAST");
     expect(&mut client, FIN | CLOSE, closed(1012, "restart"));
-    // What comes until the client has seen it still passes.
+    // Messages that the client sends before it sees the Close still pass.
     client.send(
         [
             masked(FIN | TEXT, "one more"),
@@ -126,7 +126,7 @@ fn a_plugin_that_fails_closes_both_sides_and_is_named() {
     let said = |word: &str| masked(FIN | TEXT, word);
     for (bytes, logged) in [
         (said("fail"), "the line is dead"),
-        // What a peer has sent is no field of ours.
+        // Peer data must not become log fields.
         (
             said("fail plugin=Other hook=none"),
             "error=\"the line is dead: plugin=Other hook=none\"",
@@ -231,7 +231,7 @@ fn a_peer_that_does_not_close_its_connection_is_not_waited_for() {
     let origin = Origin::serve(|peer| {
         peer.head();
         peer.send([SWITCH.as_bytes(), &frame(FIN | CLOSE, "")].concat());
-        // Neither a Close nor the end of the connection moves it.
+        // Ignores the Close and the end of the connection.
         peer.park();
         peer.pause(20_000);
     });

@@ -1,18 +1,18 @@
-//! What breaks the protocol: its sender gets a Close that says so, the other side one with 1001, and both connections end.
+//! Protocol errors: the sender gets a Close with the reason, the other side one with 1001, and both connections close.
 
 use super::frames::{closed, expect, head};
 use super::{BINARY, CLOSE, FIN, PING, TEXT, frame, frames_at, have_sent, masked, obedient, open};
 use super::{sockets, wait_for_frame};
 use crate::support::{End, Origin, Proxy};
 
-/// A proxy for messages of up to 1000 bytes.
+/// A proxy with a message limit of 1000 bytes.
 fn strict() -> Proxy {
     sockets()
         .config("[limits]\nmax_body_buffer = 1000\n")
         .start()
 }
 
-/// What nobody may send, by a function that frames it, and the code that its sender is closed with.
+/// Invalid input, built with a function that encodes a frame, and the close code that its sender gets.
 fn faults(frame: fn(u8, &[u8]) -> Vec<u8>) -> Vec<(&'static str, Vec<u8>, u16)> {
     let announced = |len: u64| {
         let mut bytes = head(FIN | BINARY, len);
@@ -83,7 +83,7 @@ fn clients_are_told_what_they_broke() {
         client.send([masked(FIN | TEXT, what), bytes].concat());
         client.try_send(masked(FIN | TEXT, "dropped"));
         wait_for_frame(&origin, FIN | CLOSE, &closed(1001, ""));
-        // The origin's answer to the text may come before or not at all.
+        // The origin's answer to the text may or may not arrive first.
         let end = client.read_to_end();
         assert_eq!(end, End::Closed, "{what}");
         let close = frame(FIN | CLOSE, closed(code, ""));

@@ -1,4 +1,4 @@
-//! Frames as bytes, written apart from the proxy's own.
+//! WebSocket frames as bytes, encoded independently of the proxy.
 
 use crate::support::{Client, Peer};
 
@@ -15,11 +15,11 @@ pub(crate) struct Frame {
     /// FIN, reserved bits and opcode.
     pub(crate) first: u8,
     pub(crate) mask: Option<[u8; 4]>,
-    /// What it carries, without its mask.
+    /// Its data, unmasked.
     pub(crate) data: Vec<u8>,
 }
 
-/// The head of a frame without a mask.
+/// The head of an unmasked frame.
 pub(crate) fn head(first: u8, len: u64) -> Vec<u8> {
     let mut head = vec![first];
     match len {
@@ -36,13 +36,13 @@ pub(crate) fn head(first: u8, len: u64) -> Vec<u8> {
     head
 }
 
-/// A frame without a mask, as servers send them.
+/// An unmasked frame, as servers send it.
 pub(crate) fn frame(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
     let data = data.as_ref();
     [head(first, data.len() as u64), data.to_vec()].concat()
 }
 
-/// A frame with a mask, as clients send them.
+/// A masked frame, as clients send it.
 pub(crate) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let data = data.as_ref();
@@ -53,14 +53,14 @@ pub(crate) fn masked(first: u8, data: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// A Close's data.
+/// The data of a Close frame.
 pub(crate) fn closed(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// Where frames are read from.
+/// A source of frames.
 pub(crate) trait Frames {
-    /// The next bytes; `None` if they do not come.
+    /// The next bytes; `None` if they do not arrive.
     fn bytes(&mut self, len: usize) -> Option<Vec<u8>>;
 
     /// The next frame.
@@ -107,7 +107,7 @@ impl Frames for Vec<u8> {
     }
 }
 
-/// Reads the next frame of a client, which must be this one, without a mask.
+/// Reads the next frame, which must be this one, unmasked.
 #[track_caller]
 pub(crate) fn expect(client: &mut Client, first: u8, data: impl AsRef<[u8]>) {
     let frame = client.frame().expect("a client waits for its frames");

@@ -1,4 +1,4 @@
-//! Memory and time: little is held for a peer that does not read, and nothing for ever.
+//! Memory and time limits: little is buffered for a peer that does not read, and never indefinitely.
 
 use std::io::Write;
 use std::thread;
@@ -48,7 +48,7 @@ fn a_client_that_does_not_read_what_it_causes_is_not_read() {
     socket
         .set_write_timeout(Some(Duration::from_millis(500)))
         .expect("a TCP socket has this option");
-    // The plugin sends each of them back.
+    // The plugin echoes each message.
     let message = masked(FIN | TEXT, format!("echo {}", "x".repeat(MESSAGE)));
     let taken = (0..MESSAGES).take_while(|_| socket.write_all(&message).is_ok());
     let taken = taken.count();

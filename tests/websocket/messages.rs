@@ -1,4 +1,4 @@
-//! What passes, and what plugins make of it.
+//! Messages, and what plugins change in them.
 
 use super::frames::expect;
 use super::{BINARY, CLOSE, FIN, Frames, PING, PONG, TEXT, frame, frames_at, have_sent, masked};
@@ -176,7 +176,7 @@ fn messages_of_a_plugins_own_go_out_before_and_are_not_shown() {
         .start();
     let mut client = open(&proxy, &origin);
     client.send(masked(FIN | TEXT, "tell upstream first"));
-    // The origin says both back.
+    // The origin echoes both.
     expect(&mut client, FIN | TEXT, "FIRST");
     expect(&mut client, FIN | TEXT, "TELL UPSTREAM FIRST");
     let at_origin = frames_at(&origin);
@@ -196,7 +196,7 @@ fn messages_of_a_plugins_own_go_out_before_and_are_not_shown() {
     proxy.wait_for_line("socket a Client Text: echo yourself");
     let lines = proxy.lines();
     let has = |text: &str| lines.iter().any(|line| line.contains(text));
-    // The second plugin sees what the first one made of a message, and nobody what a plugin sent.
+    // The second plugin sees messages as edited by the first. No plugin sees messages sent by a plugin.
     assert!(has("socket b Client Text: TELL UPSTREAM FIRST"));
     assert!(has("socket b Upstream Text: TELL CLIENT HEAR"));
     for unseen in ["Client Text: first", "Upstream Text: hear", "yourself\n"] {

@@ -42,7 +42,7 @@ fn other_answers_than_101_pass() {
     let mut client = proxy.client();
     let answer = ask(&mut client, &origin, DEFLATE);
     assert_eq!((answer.status(), answer.text().as_str()), (403, "denied"));
-    // The connection goes on.
+    // The connection stays usable.
     assert_eq!(client.ask(crate::support::get(&origin, "/")).status(), 403);
 }
 
@@ -70,7 +70,7 @@ fn without_a_listener_everything_passes_as_it_is() {
             answer.all("Sec-WebSocket-Extensions"),
             ["permessage-deflate"]
         );
-        // A compressed text, an unmasked one, and nonsense.
+        // A compressed text message, an unmasked one, and garbage.
         let bytes = [
             masked(FIN | 0x40 | TEXT, b"\xca\x00"),
             frame(FIN | TEXT, "x"),

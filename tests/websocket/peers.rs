@@ -1,4 +1,4 @@
-//! Peers that were written by others: tungstenite on both sides, over TCP and over TLS.
+//! Third-party peers: tungstenite on both sides, over TCP and over TLS.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 use super::{ASK, SWITCH, sockets};
 use crate::support::{Client, HANG, Proxy, Scratch};
 
-/// A server for one connection: says back what it is told, answers Pings and Closes. Gives the messages it got.
+/// Serves one connection: echoes messages, answers Pings and Closes. Returns the messages received.
 fn serve(mut stream: impl Read + Write) -> Vec<Message> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -55,7 +55,7 @@ fn server(
     (port, server)
 }
 
-/// A client whose WebSocket is open.
+/// A client with an open WebSocket.
 fn connect(proxy: &Proxy, host: &str) -> WebSocket<TcpStream> {
     let mut client: Client = proxy.client();
     client.send(format!(

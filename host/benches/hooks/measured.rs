@@ -1,7 +1,8 @@
-//! What plugins cost an exchange, without its sockets.
+//! What plugins add to the cost of an exchange, without its sockets.
 //!
-//! A module of the library with the feature `benches` only: the bench measures what is private to it. An exchange goes through a real [`ExchangePlugins`] in the order
-//! in which `exchange` takes one; parsing the two heads is part of it, since plugins may edit them.
+//! A module of the library, with the feature `benches` only, because the bench measures private items. An exchange goes
+//! through a real [`ExchangePlugins`] in the same order as in `exchange`. Parsing the two heads is included, since
+//! plugins may edit them.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::http1::{FieldLine, HeadLimits, RequestHead, ResponseHead};
 use crate::relay::ContentHook;
 use crate::side::Side;
 
-/// What goes through the plugins.
+/// The messages that pass through the plugins.
 #[derive(Clone, Copy, Debug)]
 pub struct Messages<'a> {
     /// The head of the request.
@@ -37,12 +38,12 @@ pub struct Messages<'a> {
     pub pieces: &'a [Vec<u8>],
 }
 
-/// From now on, calls are counted and timed.
+/// Starts counting and timing calls.
 pub fn count_calls() {
     statistics::start();
 }
 
-/// A chain of plugins on a worker of its own, which is this thread's.
+/// A chain of plugins on its own worker, on this thread.
 pub struct Measured {
     _visible: Visible,
     runtime: tokio::runtime::LocalRuntime,
@@ -50,10 +51,10 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// A chain of `count` plugins, all of them the one that `spec` names, each configured by itself.
+    /// A chain of `count` instances of the plugin named by `spec`, each with its own configuration.
     ///
     /// # Errors
-    /// When it cannot be loaded, or the system has no descriptors left.
+    /// If the plugin cannot be loaded, or the system is out of descriptors.
     pub fn new(spec: &str, count: usize, dirs: &[PathBuf]) -> Result<Self, Box<dyn Error>> {
         let request = LoadRequest {
             spec: PluginSpec::parse(spec)?,
@@ -80,10 +81,10 @@ impl Measured {
         })
     }
 
-    /// Takes so many exchanges through the plugins, one after the other.
+    /// Runs `exchanges` exchanges through the plugins, one after the other.
     ///
     /// # Panics
-    /// When a head is malformed, or a plugin does anything but let the exchange pass.
+    /// If a head is malformed, or a plugin does not let the exchange pass.
     pub fn run(&self, messages: Messages<'_>, exchanges: usize) {
         self.runtime.block_on(async {
             for _ in 0..exchanges {

@@ -1,5 +1,5 @@
-//! The chunked decoder: no input panics, every split gives the same content and the same end, and what was
-//! understood can be encoded and understood again.
+//! The chunked decoder: no input panics, every split gives the same content and the same end, and decoded content
+//! survives encoding and decoding again.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ enum End {
 struct Decoded {
     content: Vec<u8>,
     end: End,
-    /// Content and trailer section, encoded by us; empty unless the body is complete.
+    /// Content and trailer section, re-encoded; empty unless the body is complete.
     encoded: Vec<u8>,
 }
 

@@ -1,7 +1,7 @@
-//! The content decoders: no input panics, every split gives the same content and the same end (but for one leniency
-//! of zstd, told in its file), memory stays bounded by the ratio, and content survives being encoded.
+//! The content decoders: no input causes a panic, every split gives the same content and the same end (except for one
+//! leniency of zstd, documented in its file), the ratio bounds memory, and encoding then decoding restores the content.
 //!
-//! The first byte chooses the coding, the rest is both coded content to try and content to encode.
+//! The first byte selects the coding. The rest is used twice: as coded content to decode and as content to encode.
 
 #![no_main]
 

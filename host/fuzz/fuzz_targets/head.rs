@@ -1,7 +1,7 @@
-//! Heads: no input panics, every split is found alike, and what is accepted is forwarded as it was understood.
+//! Heads: no input panics, every split parses to the same result, and accepted heads are forwarded as parsed.
 //!
-//! The input is both a request and a response to try. What the rules of forwarding add or remove on purpose
-//! (connection fields, Via, Host) is left to the unit tests of `http1::forward`.
+//! Each input is parsed both as a request and as a response. Fields that forwarding adds or removes on purpose
+//! (connection fields, Via, Host) are covered by the unit tests of `http1::forward`.
 
 #![no_main]
 
@@ -135,7 +135,7 @@ fn parse_relaxed(text: &[u8], start: usize) -> Option<ResponseHead> {
     ResponseHead::parse_relaxed(text.to_vec(), start, Vec::new(), &limits).ok()
 }
 
-/// The fields that no rule of forwarding speaks about, in order and spelling.
+/// The fields that forwarding must not change, in their order and spelling.
 fn end_to_end(fields: Fields<'_>) -> Vec<(&[u8], &[u8])> {
     let nominated: Vec<_> = fields.members(FieldId::Connection).collect();
     let is_nominated = |name: &[u8]| {

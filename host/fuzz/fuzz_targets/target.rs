@@ -1,7 +1,7 @@
-//! Request targets: no input panics, and an accepted target names one host, port and path however it is written.
+//! Request targets: no input panics, and an accepted target has exactly one host, port and path.
 //!
-//! The first byte of the input chooses the method, the rest is the target. A filter decides by `host()`; if the
-//! host that is dialled could read differently, the filter would be bypassed.
+//! The first byte of the input selects the method; the rest is the target. Filters decide by `host()`; if the proxy
+//! could dial a different host, they would be bypassed.
 
 #![no_main]
 

@@ -10,8 +10,8 @@ from checks import Failed, NotAvailable, expect_same
 from harness import case
 from website import IMAGES
 
-# Besides what makes it usable as root and without a display: no traffic of its own (what no flag turns off
-# leads nowhere), and none that goes around the proxy because it goes to localhost.
+# Runs as root and without a display. Disables background traffic, and maps the hosts of the rest to a dead port.
+# Sends requests for localhost through the proxy too.
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
          "--proxy-bypass-list=<-loopback>", "--host-rules=MAP * localhost:1, EXCLUDE localhost, EXCLUDE 127.0.0.1"]

@@ -194,7 +194,7 @@ def uploads_when_told_to(context):
 
 @case("curl", "upload with Expect: 100-continue, origin of HTTP/2")
 def uploads_to_http2_when_told_to(context):
-    # The origin sends no 100, which is its right (RFC 9110, 10.1.1): curl goes on by itself after its second.
+    # The origin sends no 100, as RFC 9110, 10.1.1 permits; curl waits one second, then sends the content.
     content = random_text(MEBIBYTE)
     upload = context.write("upload", content)
     done = curl(context, context.proxy, "--http1.1", "-H", "Expect: 100-continue", "-T", upload,
@@ -204,7 +204,7 @@ def uploads_to_http2_when_told_to(context):
 
 @case("curl", "HTTP/2: 413 to an upload of 16 MiB, five times")
 def is_refused_early(context):
-    # Curl 7.88 loses an answer that comes in one piece with the reset of its stream.
+    # curl 7.88 loses a response that arrives together with the reset of its stream.
     upload = context.write("upload", bytes(16 * MEBIBYTE))
     for _ in range(5):
         done = curl(context, context.proxy, "--http2", "-H", "Expect:", "-w", "%{http_code}",
@@ -248,7 +248,7 @@ def reuses_connection(context):
 
 @case("curl", "50 requests at once on one connection of HTTP/2")
 def opens_many_streams(context):
-    # The first request makes the connection, and the others wait until it says that it speaks HTTP/2.
+    # The first request opens the connection; the others wait until HTTP/2 is negotiated.
     urls = [context.url("any", f"/hello?number={number}") for number in range(50)]
     outputs = [word for _ in urls for word in ("-o", "-")]
     done = curl(context, context.proxy, "--http2", "--parallel", "--parallel-max", "50", *VERSION,
@@ -350,7 +350,7 @@ def accepts_authority_of_openssl(context):
         expect_match("the issuer", done.stderr.decode(), r"^\*\s+issuer: .*CN=openssl authority")
 
 
-# The name of another host in the tunnel to localhost; nothing but the proxy's upstream has it in its certificate.
+# Another host's name, used inside the tunnel to localhost; only the certificate of the proxy's upstream has it.
 FRONT = "my_service"
 
 
@@ -392,7 +392,7 @@ def fetches_authority(context):
 def _logs_in(context, origin, url):
     context.at_end(origin.close)
     who = ("--ntlm", "-u", "anna:secret")
-    # The second request has no credentials: its connection is logged in.
+    # The second request has no credentials: its connection is already logged in.
     done = curl(context, context.proxy, *who, url, url)
     if "NTLM" in done.notes and "not supported" in done.notes:
         raise NotAvailable("this curl has no NTLM")

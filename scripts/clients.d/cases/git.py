@@ -80,7 +80,7 @@ def clones_over_tls_proxy(context):
 def clones_files(context):
     name, commit = _repository(context)
     clone = os.path.join(context.directory, "clone")
-    # Unpacked, so that there are many small files to fetch.
+    # Unpack the objects, so that there are many small files to fetch.
     bare = os.path.join(context.origins.git_root, name)
     packs = os.path.join(bare, "objects", "pack")
     for pack in [file for file in os.listdir(packs) if file.endswith(".pack")]:

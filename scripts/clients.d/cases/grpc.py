@@ -127,7 +127,7 @@ def converses(context):
 @case("grpc", "a stream that is quiet on one side for 30 s")
 def is_quiet_on_one_side(context):
     with _channel(context, context.start("--timeout", "5")) as (channel, _):
-        # The client talks alone on the one stream, and the server on the other.
+        # On the first stream only the client sends, on the second only the server.
         total = channel.stream_unary("/clients.Test/Sum").future(_slowly(QUIET_SECONDS), timeout=2 * QUIET_SECONDS)
         said = queue.Queue()
         answers = channel.stream_stream("/clients.Test/Watch")(iter(said.get, None), timeout=2 * QUIET_SECONDS)

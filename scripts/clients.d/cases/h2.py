@@ -40,7 +40,7 @@ class _Client:
     def expect(self, *kinds):
         """Reads until an event of one of these kinds comes; returns it."""
         while True:
-            # Several may come at once: those behind the one that is returned are for the next call.
+            # Several may arrive at once; those after the returned one are kept for the next call.
             while self._events:
                 event = self._events.popleft()
                 if isinstance(event, kinds):
@@ -99,7 +99,7 @@ for origin in ("any", "h1"):
         with _websocket(context, origin, "/ws?resets") as (client, stream, _):
             client.http.reset_stream(stream)
             client.flush()
-        # The connection goes on.
+        # The connection stays usable.
         client.echo(*client.open_websocket(), "again")
 
     @case("h2", f"WebSocket whose client vanishes, origin {origin}")

@@ -58,7 +58,7 @@ for name, version in (("TLS 1.2", ssl.TLSVersion.TLSv1_2), ("TLS 1.3", None)):
         client.login("anna", "secret")
         expect_same("messages", client.select("INBOX"), ("OK", [b"1"]))
         expect_same("the message", client.fetch("1", "(RFC822)")[1][0][1], MESSAGE)
-        # Long enough for many records of TLS.
+        # Long enough to span many TLS records.
         message = b"Subject: second\r\n\r\n" + b"a line of it\r\n" * 50_000
         expect_same("the answer", client.append("INBOX", None, None, message)[0], "OK")
         client.logout()

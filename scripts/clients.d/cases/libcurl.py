@@ -9,7 +9,7 @@ from checks import NotAvailable, expect_same
 from harness import case, der
 from website import random_text
 
-# CURLPROXY_HTTPS2 and CURL_VERSION_HTTP2, which the binding has no names for.
+# CURLPROXY_HTTPS2 and CURL_VERSION_HTTP2; the binding does not define them.
 PROXYTYPE_HTTPS2 = 3
 FEATURE_HTTP2 = 1 << 16
 

@@ -1,7 +1,7 @@
-// Visits one address through a proxy with a client library of Node and prints what came of it as JSON.
+// Requests one URL through a proxy with a Node client library and prints the result as JSON.
 //
 // The only argument is the order as JSON: task (undici, fetch or ws), url, proxy, trust and proxyTrust (PEM files), and
-// for undici isHttp2, method and upload (a file). node.py gives the orders.
+// for undici also isHttp2, method and upload (a file). node.py creates the orders.
 "use strict";
 const fs = require("fs");
 const tls = require("tls");
@@ -10,7 +10,7 @@ const order = JSON.parse(process.argv[2]);
 const ca = fs.readFileSync(order.trust);
 const proxyCa = fs.readFileSync(order.proxyTrust);
 
-// Libraries keep their sockets to themselves; the last TLS connection that was made is the one inside the tunnel.
+// The libraries do not expose their sockets. The last TLS connection made is the one inside the tunnel.
 let inner;
 const connect = tls.connect;
 tls.connect = (...options) => {

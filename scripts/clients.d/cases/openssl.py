@@ -6,7 +6,7 @@ import subprocess
 from checks import expect_match, expect_same
 from harness import case
 
-# As much as OpenSSL can be persuaded to offer, so that it is the proxy that refuses.
+# Everything weak that OpenSSL can offer, so that the proxy is the side that refuses.
 WEAK_CIPHERS = {
     "NULL": "eNULL", "anonymous": "aNULL", "RC4": "RC4", "3DES": "3DES", "export": "EXPORT", "RSA key exchange": "kRSA",
     "CBC": "SHA1:SHA256:SHA384", "finite-field DH": "kDHE", "CCM": "AESCCM:AESCCM8", "CAMELLIA": "CAMELLIA",
@@ -48,10 +48,10 @@ def listener_refuses_versions(context):
 
 def _expect_no_weak_cipher(context, target):
     for name, ciphers in WEAK_CIPHERS.items():
-        # A list that this OpenSSL does not know at all cannot be offered.
+        # Ciphers unknown to this OpenSSL build cannot be offered.
         known = subprocess.run(["openssl", "ciphers", "-s", "-tls1_2", f"{ciphers}:@SECLEVEL=0"], capture_output=True)
         offered = [cipher for cipher in known.stdout.decode().strip().split(":") if cipher and "TLS_" not in cipher]
-        # The names of hashes name suites with authenticated encryption, too.
+        # Hash names such as SHA256 also match AEAD suites.
         weak = [cipher for cipher in offered if not _is_strong(cipher)]
         if weak:
             text = s_client(context, *target, "-tls1_2", "-cipher", ":".join(weak) + ":@SECLEVEL=0", status=1)
@@ -84,7 +84,7 @@ def listener_resumes(context):
 def _expect_resumption(context, target):
     for flag in ("-tls1_2", "-tls1_3"):
         session = os.path.join(context.directory, f"session{flag}")
-        # The request makes the server speak, so that s_client lives long enough to be given a ticket of TLS 1.3.
+        # The request makes the server respond, so that s_client lives long enough to receive a TLS 1.3 ticket.
         request = b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         s_client(context, *target, flag, "-ign_eof", "-sess_out", session, stdin=request)
         text = s_client(context, *target, flag, "-sess_in", session)

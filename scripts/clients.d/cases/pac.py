@@ -17,7 +17,7 @@ from harness import case
 
 PLUGIN = "libcustom_dns_resolver.so"
 PROXIED, DIRECT = "proxied.example", "direct.example"
-# As for the other cases, but nothing is said about proxies, and names lead to this machine or nowhere.
+# As in the other cases, but without proxy flags; names resolve to this machine or not at all.
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
          f"--host-resolver-rules=MAP {DIRECT} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
@@ -101,7 +101,7 @@ def follows_at_wpad(context):
 @case("pac", "a proxy that is gone: Chromium tries the next one")
 def fails_over(context):
     proxy, file = _start(context)
-    # Port 9 (discard): nobody is there.
+    # Port 9 (discard): nothing listens there.
     _generate(context, file, "--proxy", "127.0.0.1:9", "--proxy", f"127.0.0.1:{proxy.port}", "--no-fallback")
     _expect_served(proxy, "/", file)
     expect_same("Via", _via(context, f"{proxy.url}/", PROXIED), ["1.1 proxy"])

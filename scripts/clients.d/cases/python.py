@@ -29,7 +29,7 @@ def requests_gets(context):
     proxies = {"https": context.proxy.url}
     with requests.Session() as session:
         session.trust_env = False
-        # Taken from the connection while the body is still to come: afterwards it is back in its pool.
+        # The certificate is read before the body: afterwards the connection is back in the pool.
         with session.get(context.url("any", "/hello"), proxies=proxies, verify=context.ca_file, timeout=20,
                          stream=True) as answer:
             context.expect_issuer(answer.raw.connection.sock.getpeercert(True))
@@ -51,7 +51,7 @@ def requests_uploads_chunked(context):
 
 @case("requests", "a host with a certificate that cannot be verified")
 def requests_is_refused(context):
-    # The client trusts another authority: its handshake must fail, and with the reason that is true.
+    # The client trusts another CA: its handshake must fail with the correct reason.
     try:
         requests.get(context.url("any", "/hello"), proxies={"https": context.proxy.url},
                      verify=context.listener_ca_file, timeout=20)
@@ -126,7 +126,7 @@ def httpx_streams(context):
 
 async def _aiohttp_gets(context, proxy):
     listener = _trust(context.listener_ca_file) if proxy.url.startswith("https:") else None
-    # One context serves both handshakes, so it has to know both authorities.
+    # One context serves both handshakes, so it must trust both CAs.
     trust = _trust(context.ca_file)
     if listener:
         trust.load_verify_locations(context.listener_ca_file)
@@ -251,7 +251,7 @@ def pip_downloads(context):
 
 @case("pip", "download from an index over a proxy of TLS")
 def pip_downloads_over_tls_proxy(context):
-    # pip has one file for both handshakes.
+    # pip has one CA file for both handshakes.
     content = b""
     for file in (context.ca_file, context.listener_ca_file):
         with open(file, "rb") as pem:
@@ -259,7 +259,7 @@ def pip_downloads_over_tls_proxy(context):
     _pip_downloads(context, context.tls_proxy, context.write("trust.pem", content))
 
 
-# What Kubernetes' clients do with `tls-server-name`: the server has another name in its certificate than in its address.
+# As Kubernetes clients do with `tls-server-name`: the name in the server's certificate differs from its address.
 SERVER_NAME = "my_service"
 
 

@@ -49,7 +49,7 @@ def _relay(context, port):
 def _scan(context, *arguments):
     """Runs all scans; returns their results by name."""
     report = os.path.join(context.directory, "report.json")
-    # Its status tells whether the server follows Mozilla's recommendation, which asks more than is asked here.
+    # The exit status reflects Mozilla's recommendation, which is stricter than this case.
     context.run([sys.executable, "-m", "sslyze", *SCANS, "--json_out", report, *arguments], seconds=110, status=None)
     with open(report) as file:
         server, = json.load(file)["server_scan_results"]
@@ -95,7 +95,7 @@ def listener_is_strong(context):
 
 @case("sslyze", "nothing weak inside")
 def inside_is_strong(context):
-    # Its probes with old versions are clients that refuse to go on; they must not turn the interception off.
+    # sslyze's probes with old versions look like clients that abort the handshake; they must not turn interception off.
     relay = _relay(context, context.proxy.port)
     results = _scan(context, "--https_tunnel", f"http://127.0.0.1:{relay}", f"localhost:{context.origins.port('h1')}")
     _expect_nothing_weak(results)

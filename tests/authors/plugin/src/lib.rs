@@ -1,11 +1,11 @@
-//! Filters of an author who calls the interface by another name, and logs by the usual crates.
+//! Filters by an author who renames the `plugin_api` dependency and logs with the usual crates.
 
 #![forbid(unsafe_code)]
 
 use filters_api::prelude::*;
 use std::thread;
 
-/// Answers every request itself.
+/// Answers every request.
 #[derive(Deserialize)]
 pub struct Answers {}
 
@@ -17,7 +17,7 @@ impl Filter for Answers {
     }
 }
 
-/// Logs in a hook, in a task that it leaves behind, and on a thread of its own.
+/// Logs in a hook, in a task that outlives it, and on its own thread.
 #[derive(Deserialize)]
 pub struct Logs {}
 
@@ -40,7 +40,7 @@ impl Filter for Logs {
     }
 }
 
-/// Logs as well, with its name and no other's.
+/// Logs as well; its lines carry its own name.
 #[derive(Deserialize)]
 pub struct LogsToo {}
 

@@ -1,4 +1,4 @@
-//! A hook that cannot wait.
+//! An `async` hook where the trait allows none.
 use plugin_api::prelude::*;
 
 #[derive(Deserialize)]

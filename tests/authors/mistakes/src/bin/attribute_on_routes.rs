@@ -1,4 +1,4 @@
-//! The attribute stands above a plugin of another kind.
+//! The attribute is used on a plugin of another kind.
 use plugin_api::prelude::*;
 use plugin_api::{Route, WebRoutes};
 

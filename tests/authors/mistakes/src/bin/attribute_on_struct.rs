@@ -1,4 +1,4 @@
-//! The attribute stands above the type and not above the block.
+//! The attribute is on the type instead of the `impl` block.
 use plugin_api::prelude::*;
 
 #[filter]

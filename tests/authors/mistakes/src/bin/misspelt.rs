@@ -1,4 +1,4 @@
-//! A hook with a slip in its name.
+//! A hook with a misspelt name.
 use plugin_api::prelude::*;
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! A protocol, exported as a filter.
+//! A protocol exported as a filter.
 use plugin_api::Protocol;
 use plugin_api::prelude::*;
 

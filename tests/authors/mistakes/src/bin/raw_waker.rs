@@ -1,4 +1,4 @@
-//! A safe call must not believe an address.
+//! A safe call must not dereference an arbitrary address.
 #![forbid(unsafe_code)]
 use plugin_api::waker;
 use std::task::Waker;

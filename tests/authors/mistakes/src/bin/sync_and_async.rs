@@ -1,4 +1,4 @@
-//! A hook is there twice.
+//! A hook that is implemented twice.
 use plugin_api::prelude::*;
 
 #[derive(Deserialize)]
