@@ -1,7 +1,7 @@
 //! What files, environment and flags say, before it is checked: a tree of settings, each with where it was written.
 //!
-//! Every source becomes such a tree, and the trees are laid over one another. Only the result is read into settings, by
-//! `settings_reader`, so that a setting means the same wherever it is written.
+//! Every source becomes such a tree, and the trees are laid over one another. `settings_reader` reads settings from a
+//! tree, so a setting means the same wherever it is written.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -12,6 +12,9 @@ const PREFIX: &str = "PROXY_";
 /// Variables with this prefix that are no settings.
 const OTHERS: [&str; 1] = ["PROXY_CONFIG"];
 
+/// More sections than any setting has; further ones count as part of the key.
+const MAX_DEPTH: usize = 8;
+
 /// What the variables say. One that is empty counts as unset, except for the credential: it is more likely a secret that
 /// got lost on its way than a wish for an open proxy.
 pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Node {
@@ -27,7 +30,7 @@ pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>
             continue;
         }
         let key = key.to_ascii_lowercase();
-        let path: Vec<&str> = key.split("__").collect();
+        let path: Vec<&str> = key.splitn(MAX_DEPTH, "__").collect();
         let place = Place::Variable(name.to_owned());
         document.put(&path, Node::text(place, value.into_owned()));
     }
@@ -94,6 +97,14 @@ mod tests {
         for unset in ["config", "via"] {
             assert!(document.find(unset).is_none(), "{unset}");
         }
+    }
+
+    #[test]
+    fn a_name_with_thousands_of_sections_is_one_unknown_key() {
+        let name = format!("PROXY_{}", "A__".repeat(10_000));
+        let document = document([(name.into(), "1".into())]);
+        let (_, faults): (Settings, Vec<Fault>) = settings_reader::read(&document);
+        assert_eq!(faults.len(), 1);
     }
 
     #[test]
