@@ -54,14 +54,9 @@ impl ConfigErrors {
 impl ConfigError {
     /// A setting has a value that it cannot have, or does not exist.
     pub(super) fn of_setting(files: &Files, at: &Place, key: &str, reason: String) -> Self {
-        let shown = |key: &str| match is_secret(key) {
-            true => None,
-            false => Some(()),
-        };
         let (place, excerpt) = match at {
             Place::File(file, span) => {
-                let excerpt = shown(key).and_then(|()| excerpt(files, *file, span));
-                (place(files, *file, span), excerpt)
+                (place(files, *file, span), excerpt(files, *file, span, key))
             }
             Place::Variable(name) => (name.clone(), None),
             Place::Flag(flag) => ((*flag).to_owned(), None),
@@ -127,7 +122,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// Whether a setting's line is not to be shown: what plugins are configured with may be a secret, too.
 pub(super) fn is_secret(key: &str) -> bool {
-    key == "basic_auth" || (key.starts_with("plugins[") && key.contains("].config"))
+    key == "basic_auth" || key.starts_with("plugins")
 }
 
 fn place(files: &Files, file: usize, span: &Range<usize>) -> String {
@@ -146,8 +141,9 @@ pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
     (line, before[line_start..].chars().count() + 1)
 }
 
-/// The line of the span; the first one if it has several.
-fn excerpt(files: &Files, file: usize, span: &Range<usize>) -> Option<String> {
+/// The line of the span; the first one if it has several. No value is shown but that of a known setting which is not
+/// secret: a misspelt key may have been meant to be one, and what is not TOML may be anything.
+fn excerpt(files: &Files, file: usize, span: &Range<usize>, key: &str) -> Option<String> {
     let text = &files.get(file)?.text;
     let before = text.get(..span.start)?;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -159,12 +155,18 @@ fn excerpt(files: &Files, file: usize, span: &Range<usize>) -> Option<String> {
     if line.trim().is_empty() || line.len() > 500 {
         return None;
     }
-    let from = span.start - start;
-    let to = (span.end.min(end) - start).max(from);
+    let is_value = !key.is_empty() && !is_secret(key) && line[..span.start - start].contains('=');
+    let line = match line.split_once('=') {
+        Some((name, _)) if !is_value => &line[..name.len() + 1],
+        None if !is_value && line.contains(['"', '\'']) => return None,
+        _ => line,
+    };
+    let from = (span.start - start).min(line.len());
+    let to = (span.end.min(end) - start).clamp(from, line.len());
     let (number, _) = position(text, span.start);
     let snippet = Snippet::source(line)
         .line_start(number)
-        .annotation(AnnotationKind::Primary.span(from..to.min(line.len())));
+        .annotation(AnnotationKind::Primary.span(from..to));
     let report = [Group::with_level(Level::ERROR).element(snippet)];
     let rendered = Renderer::plain().render(&report);
     let lines = rendered
