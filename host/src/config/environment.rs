@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::document::{Node, Place};
+use super::document::{Node, Place, Value};
 use super::settings::Settings;
 use super::settings_reader::{self, Fault};
 
@@ -44,19 +44,22 @@ pub(super) fn document(variables: impl IntoIterator<Item = (OsString, OsString)>
 /// service of the name `proxy`. Those with a section do not.
 fn foreign(document: &Node) -> Vec<String> {
     let (_, faults): (Settings, Vec<Fault>) = settings_reader::read(document);
+    let has_section = |path: &str| !matches!(document.find_nearest(path).value, Value::Text(_));
     let foreign = faults
         .into_iter()
-        .filter(|fault| matches!(fault.unknown, Some(None)) && !fault.path.contains('.'));
+        .filter(|fault| matches!(fault.unknown, Some(None)) && !fault.path.contains('.'))
+        .filter(|fault| !has_section(&fault.path));
     foreign.map(|fault| fault.path).collect()
 }
 
 /// What is wrong with a variable, and what to do about it.
-pub(super) fn reason(name: &str, value: &str, fault: &Fault) -> String {
+pub(super) fn reason(name: &str, value: &Value, fault: &Fault) -> String {
     if let Some(None) = fault.unknown {
         return "no setting has this name".to_owned();
     }
     // Service links: `PROXY_PORT=tcp://10.0.0.1:8899`.
-    if name == "PROXY_PORT" && value.starts_with("tcp://") {
+    let is_link = matches!(value, Value::Text(text) if text.starts_with("tcp://"));
+    if name == "PROXY_PORT" && is_link {
         return format!(
             "{}; Kubernetes sets this variable for a service named `proxy`; set enableServiceLinks: false for the pod, \
              or rename the service",
@@ -69,7 +72,6 @@ pub(super) fn reason(name: &str, value: &str, fault: &Fault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::document::Value;
 
     fn text(document: &Node, path: &str) -> Option<String> {
         match &document.find(path)?.value {

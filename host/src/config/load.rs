@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{Files, Node, Place, Value};
+use super::document::{Files, Node, Place};
 use super::error::{ConfigError, ConfigErrors, position};
 use super::flags::NotText;
 use super::settings::{
@@ -237,8 +237,8 @@ fn faults(files: &Files, source: &Node) -> Vec<ConfigError> {
     });
     let errors = faults.into_iter().map(|fault| {
         let value = &source.find_nearest(&fault.path).value;
-        let reason = match (&fault.place, value) {
-            (Place::Variable(name), Value::Text(value)) => environment::reason(name, value, &fault),
+        let reason = match &fault.place {
+            Place::Variable(name) => environment::reason(name, value, &fault),
             _ => fault.reason,
         };
         ConfigError::of_setting(files, &fault.place, &fault.path, reason)

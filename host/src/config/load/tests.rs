@@ -329,6 +329,11 @@ fn a_variable_in_error_is_named_unless_it_belongs_to_another_program() {
             "PROXY_TIMEOUTS__X: no setting has this name",
         ),
         (
+            "PROXY_LOGGING__X",
+            "1",
+            "PROXY_LOGGING__X: no setting has this name",
+        ),
+        (
             "PROXY_PROT",
             "1",
             "PROXY_PROT: unknown key `prot`; did you mean `port`?",
