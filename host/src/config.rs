@@ -25,11 +25,9 @@ mod suggestion;
 mod value;
 mod web_server;
 
-use std::env;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -100,45 +98,6 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            hostname: "::1".to_owned(),
-            port: 8899,
-            num_workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            backlog: 4096,
-            plugins: Vec::new(),
-            plugin_dirs: dirs_beside_executable(),
-            plugin_statistics: true,
-            basic_auth: None,
-            disable_headers: Vec::new(),
-            timeouts: Timeouts::default(),
-            host_timeouts: Vec::new(),
-            limits: Limits::default(),
-            dns: DnsConfig::default(),
-            compatibility: CompatibilityConfig::default(),
-            tls: TlsConfig::default(),
-            interception: None,
-            web_server: WebServerConfig::default(),
-            disable_http_proxy: false,
-            via: "proxy".to_owned(),
-            log: LogConfig::default(),
-            open_file_limit: None,
-            pid_file: None,
-        }
-    }
-}
-
-fn dirs_beside_executable() -> Vec<PathBuf> {
-    let Some(dir) = env::current_exe()
-        .ok()
-        .and_then(|exe| exe.parent().map(PathBuf::from))
-    else {
-        return Vec::new();
-    };
-    vec![dir.join("plugins"), dir]
-}
-
 /// A plugin to load; the library has not been searched for yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginEntry {
@@ -179,23 +138,6 @@ pub struct Timeouts {
     /// For a plugin that blocks its worker; if exceeded, the log names it, and new connections go to other workers.
     /// Default 0.1 s.
     pub plugin_budget: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            header_read: Duration::from_secs(10),
-            client_idle: Duration::from_secs(10),
-            stall: Duration::from_secs(60),
-            half_closed: Duration::from_secs(10),
-            connect: Duration::from_secs(10),
-            upstream_response: Duration::from_secs(60),
-            upstream_idle: Duration::from_secs(60),
-            tunnel_idle: Duration::from_secs(600),
-            plugin_hook: Duration::from_secs(5),
-            plugin_budget: Duration::from_millis(100),
-        }
-    }
 }
 
 /// Time limits for some hosts.
@@ -262,25 +204,6 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_head_len: 64 * 1024,
-            max_fields: 256,
-            max_target_len: 16 * 1024,
-            client_read_len: 1024 * 1024,
-            server_read_len: 1024 * 1024,
-            max_concurrent_streams: 128,
-            max_connections: 0,
-            max_body_buffer: 16 * 1024 * 1024,
-            max_buffer_total: 128 * 1024 * 1024,
-            upstream_idle_per_host: None,
-            upstream_idle_total: None,
-            upstream_idle_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
 /// How host names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
@@ -293,17 +216,6 @@ pub struct DnsConfig {
     /// How long it is cached that a name has no address, and, for at most a second, that no server could be reached;
     /// zero: no caching. Default 5 s.
     pub negative_ttl: Duration,
-}
-
-impl Default for DnsConfig {
-    fn default() -> Self {
-        DnsConfig {
-            resolver: Resolver::Dns,
-            servers: Vec::new(),
-            cache_ttl_max: Duration::from_secs(300),
-            negative_ttl: Duration::from_secs(5),
-        }
-    }
 }
 
 /// Resolves host names.

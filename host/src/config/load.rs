@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use super::document::{Files, Node, Place};
@@ -18,12 +19,12 @@ use super::settings::{
     TimeoutsSettings, TlsSettings,
 };
 use super::settings_reader::{self, Fault};
-use super::value::{Bounded, ByteLen, Bytes, HeaderName, Seconds, SecondsOrZero};
+use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
-    ClientCertificate, CompatibilityConfig, Config, DnsConfig, Flags, HostPattern, HostTimeouts,
-    InterceptionConfig, KeyPairFiles, Limits, LogConfig, Timeouts, TlsConfig, UpstreamTls,
-    environment, include, plugins,
+    ClientCertificate, CompatibilityConfig, Config, DnsConfig, Flags, HostTimeouts,
+    InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, Timeouts, TlsConfig,
+    UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -37,6 +38,18 @@ impl Config {
     /// Everything that is wrong in any of them.
     pub fn load(flags: Flags) -> Result<Config, ConfigErrors> {
         Sources::read(&flags, env::vars_os())?.config(&flags)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        config(Settings::default(), Vec::new())
+    }
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        dns(&DnsSettings::default())
     }
 }
 
@@ -146,49 +159,7 @@ impl Sources {
         if !errors.is_empty() {
             return Err(ConfigErrors::new(errors));
         }
-        let default = Config::default();
-        let timeouts = timeouts(settings.timeout, &settings.timeouts);
-        Ok(Config {
-            plugins,
-            basic_auth: settings.basic_auth,
-            hostname: settings.hostname.map_or(default.hostname, |host| host.0),
-            port: settings.port.map_or(default.port, |port| port.0 as u16),
-            num_workers: settings
-                .num_workers
-                .and_then(|count| NonZeroUsize::new(count.0))
-                .unwrap_or(default.num_workers),
-            backlog: settings
-                .backlog
-                .map_or(default.backlog, |backlog| backlog.0 as u32),
-            plugin_dirs: [settings.plugin_dirs, default.plugin_dirs].concat(),
-            plugin_statistics: settings
-                .plugin_statistics
-                .unwrap_or(default.plugin_statistics),
-            disable_headers: names(settings.disable_headers),
-            timeouts,
-            host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
-            limits: limits(
-                settings.client_recvbuf_size,
-                settings.server_recvbuf_size,
-                &settings.limits,
-            ),
-            dns: dns(&settings.dns),
-            compatibility: CompatibilityConfig {
-                responses: settings.compatibility.responses,
-                relaxed_hosts: settings.compatibility.relaxed_hosts,
-            },
-            tls: tls(settings.tls),
-            interception: interception(settings.interception),
-            disable_http_proxy: settings.disable_http_proxy,
-            web_server: web_server(settings.web_server),
-            via: settings.via.map_or(default.via, |via| via.0),
-            log: LogConfig {
-                level: settings.log_level.unwrap_or_default(),
-                file: settings.log_file,
-            },
-            open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
-            pid_file: settings.pid_file,
-        })
+        Ok(config(settings, plugins))
     }
 
     /// Some of these are given, others are not.
@@ -255,6 +226,58 @@ fn lay(below: &mut Node, over: Node) {
     below.merge(over);
 }
 
+fn config(settings: Settings, plugins: Vec<PluginEntry>) -> Config {
+    let timeouts = timeouts(settings.timeout, &settings.timeouts);
+    Config {
+        plugins,
+        basic_auth: settings.basic_auth,
+        hostname: settings.hostname.0,
+        port: settings.port.0 as u16,
+        num_workers: NonZeroUsize::new(settings.num_workers.0).unwrap_or_else(number_of_cores),
+        backlog: settings.backlog.0 as u32,
+        plugin_dirs: [settings.plugin_dirs, dirs_beside_executable()].concat(),
+        plugin_statistics: settings.plugin_statistics,
+        disable_headers: names(settings.disable_headers),
+        timeouts,
+        host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
+        limits: limits(
+            settings.client_recvbuf_size,
+            settings.server_recvbuf_size,
+            &settings.limits,
+        ),
+        dns: dns(&settings.dns),
+        compatibility: CompatibilityConfig {
+            responses: settings.compatibility.responses,
+            relaxed_hosts: settings.compatibility.relaxed_hosts,
+        },
+        tls: tls(settings.tls),
+        interception: interception(settings.interception),
+        disable_http_proxy: settings.disable_http_proxy,
+        web_server: web_server(settings.web_server),
+        via: settings.via.0,
+        log: LogConfig {
+            level: settings.log_level,
+            file: settings.log_file,
+        },
+        open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
+        pid_file: settings.pid_file,
+    }
+}
+
+fn number_of_cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn dirs_beside_executable() -> Vec<PathBuf> {
+    let Some(dir) = env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(PathBuf::from))
+    else {
+        return Vec::new();
+    };
+    vec![dir.join("plugins"), dir]
+}
+
 fn tls(file: TlsSettings) -> TlsConfig {
     let (cert_file, key_file) = (file.cert_file, file.key_file);
     let client_certificates = file.upstream.client_certificates.into_iter();
@@ -296,27 +319,20 @@ fn interception(file: InterceptionSettings) -> Option<InterceptionConfig> {
         },
         signing_key_file,
         cert_dir: file.ca_cert_dir.unwrap_or_else(default_cert_dir),
-        include: match file.include {
-            Some(include) => include,
-            None => vec![HostPattern::all()],
-        },
+        include: file.include,
         exclude: file.exclude,
         insecure_hosts: file.insecure_hosts,
         allow_fronting: file.allow_fronting,
-        rejected_for: file
-            .rejected_for
-            .map_or(Duration::from_secs(600), |seconds| seconds.0),
-        cached_certificates: bounded(file.cached_certificates, 1024),
+        rejected_for: file.rejected_for.0,
+        cached_certificates: file.cached_certificates.0,
         unknown: file.unknown,
         relay_protocols: file
             .relay_protocols
             .into_iter()
             .map(|name| name.0)
             .collect(),
-        kept_certificates: bounded(file.kept_certificates, 10_000),
-        kept_certificates_len: file
-            .kept_certificates_len
-            .map_or(64 << 20, |len| len.0 as u64),
+        kept_certificates: file.kept_certificates.0,
+        kept_certificates_len: file.kept_certificates_len.0 as u64,
     })
 }
 
@@ -340,19 +356,18 @@ fn names(names: Vec<HeaderName>) -> Vec<String> {
     names.into_iter().map(|name| name.0).collect()
 }
 
-fn timeouts(general: Option<Seconds>, file: &TimeoutsSettings) -> Timeouts {
-    let default = Timeouts::default();
+fn timeouts(general: Seconds, file: &TimeoutsSettings) -> Timeouts {
     Timeouts {
-        header_read: seconds(file.header_read, default.header_read),
-        client_idle: seconds(file.idle.or(general), default.client_idle),
-        stall: seconds(file.stall, default.stall),
-        half_closed: seconds(file.half_closed, default.half_closed),
-        connect: seconds(file.connect, default.connect),
-        upstream_response: seconds(file.upstream_response, default.upstream_response),
-        upstream_idle: seconds(file.upstream_idle, default.upstream_idle),
-        tunnel_idle: seconds(file.tunnel_idle, default.tunnel_idle),
-        plugin_hook: seconds(file.plugin_hook, default.plugin_hook),
-        plugin_budget: seconds(file.plugin_budget, default.plugin_budget),
+        header_read: file.header_read.0,
+        client_idle: seconds(file.idle, general.0),
+        stall: file.stall.0,
+        half_closed: file.half_closed.0,
+        connect: file.connect.0,
+        upstream_response: file.upstream_response.0,
+        upstream_idle: file.upstream_idle.0,
+        tunnel_idle: file.tunnel_idle.0,
+        plugin_hook: file.plugin_hook.0,
+        plugin_budget: file.plugin_budget.0,
     }
 }
 
@@ -374,56 +389,30 @@ fn seconds(given: Option<Seconds>, default: Duration) -> Duration {
     given.map_or(default, |seconds| seconds.0)
 }
 
-fn limits(client: Option<ByteLen>, server: Option<ByteLen>, file: &LimitsSettings) -> Limits {
-    let default = Limits::default();
+fn limits(client: ByteLen, server: ByteLen, file: &LimitsSettings) -> Limits {
+    let max_body_buffer = file.max_body_buffer.0 as u64;
     Limits {
-        max_head_len: bytes(file.max_head_len, default.max_head_len),
-        max_fields: bounded(file.max_fields, default.max_fields),
-        max_target_len: bytes(file.max_target_len, default.max_target_len),
-        client_read_len: client.map_or(default.client_read_len, |len| len.0),
-        server_read_len: server.map_or(default.server_read_len, |len| len.0),
-        max_concurrent_streams: file
-            .max_concurrent_streams
-            .map_or(default.max_concurrent_streams, |number| number.0 as u32),
-        max_connections: bounded(file.max_connections, default.max_connections),
-        max_body_buffer: file
-            .max_body_buffer
-            .map_or(default.max_body_buffer, |len| len.0 as u64),
-        max_buffer_total: file
-            .max_buffer_total
-            .map_or(default.max_buffer_total, |len| len.0 as u64)
-            .max(
-                file.max_body_buffer
-                    .map_or(default.max_body_buffer, |len| len.0 as u64),
-            ),
+        max_head_len: file.max_head_len.0,
+        max_fields: file.max_fields.0,
+        max_target_len: file.max_target_len.0,
+        client_read_len: client.0,
+        server_read_len: server.0,
+        max_concurrent_streams: file.max_concurrent_streams.0 as u32,
+        max_connections: file.max_connections.0,
+        max_body_buffer,
+        max_buffer_total: max_body_buffer.max(file.max_buffer_total.0 as u64),
         upstream_idle_per_host: file.upstream_idle_per_host.map(|number| number.0),
         upstream_idle_total: file.upstream_idle_total.map(|number| number.0),
-        upstream_idle_timeout: seconds(file.upstream_idle_timeout, default.upstream_idle_timeout),
+        upstream_idle_timeout: file.upstream_idle_timeout.0,
     }
 }
 
-fn bytes<const MIN: usize, const MAX: usize>(
-    given: Option<Bytes<MIN, MAX>>,
-    default: usize,
-) -> usize {
-    given.map_or(default, |len| len.0)
-}
-
-fn bounded<const MIN: usize, const MAX: usize>(
-    given: Option<Bounded<MIN, MAX>>,
-    default: usize,
-) -> usize {
-    given.map_or(default, |number| number.0)
-}
-
 fn dns(file: &DnsSettings) -> DnsConfig {
-    let default = DnsConfig::default();
-    let ttl = |given: Option<SecondsOrZero>, default| given.map_or(default, |seconds| seconds.0);
     DnsConfig {
-        resolver: file.resolver.unwrap_or(default.resolver),
+        resolver: file.resolver,
         servers: file.servers.iter().map(|server| server.0).collect(),
-        cache_ttl_max: ttl(file.cache_ttl_max, default.cache_ttl_max),
-        negative_ttl: ttl(file.negative_ttl, default.negative_ttl),
+        cache_ttl_max: file.cache_ttl_max.0,
+        negative_ttl: file.negative_ttl.0,
     }
 }
 

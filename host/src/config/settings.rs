@@ -2,8 +2,12 @@
 //!
 //! Every key is optional and unknown keys are errors, so that a misspelt key is not silently ignored. A value that
 //! was read is in range. `settings_reader` fills them in; `load` makes the [`Config`](super::Config) of them.
+//!
+//! The code states the default of each key here alone: in the `Default` of its table, or, for an enum, as its
+//! `#[default]`. A key that is `None` by default has its meaning at the field of `Config`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -15,13 +19,13 @@ use super::value::{
 };
 use super::{BasicAuth, HostPattern, Resolver, ResponseSyntax, Symlinks, UnknownProtocol};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
-    pub(super) hostname: Option<Hostname>,
-    pub(super) port: Option<Port>,
-    pub(super) num_workers: Option<WorkerCount>,
-    pub(super) backlog: Option<Backlog>,
+    pub(super) hostname: Hostname,
+    pub(super) port: Port,
+    pub(super) num_workers: WorkerCount,
+    pub(super) backlog: Backlog,
     /// Files that are read as well. `load` follows them.
     #[serde(rename = "include")]
     _include: Vec<String>,
@@ -30,16 +34,16 @@ pub(super) struct Settings {
     _threadless: Option<bool>,
     pub(super) disable_headers: Vec<HeaderName>,
     pub(super) basic_auth: Option<BasicAuth>,
-    pub(super) log_level: Option<LogLevel>,
+    pub(super) log_level: LogLevel,
     pub(super) log_file: Option<PathBuf>,
     pub(super) open_file_limit: Option<OpenFileLimit>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) plugin_dirs: Vec<PathBuf>,
-    pub(super) plugin_statistics: Option<bool>,
-    pub(super) client_recvbuf_size: Option<ByteLen>,
-    pub(super) server_recvbuf_size: Option<ByteLen>,
-    pub(super) timeout: Option<Seconds>,
-    pub(super) via: Option<Pseudonym>,
+    pub(super) plugin_statistics: bool,
+    pub(super) client_recvbuf_size: ByteLen,
+    pub(super) server_recvbuf_size: ByteLen,
+    pub(super) timeout: Seconds,
+    pub(super) via: Pseudonym,
     pub(super) timeouts: TimeoutsSettings,
     pub(super) limits: LimitsSettings,
     pub(super) dns: DnsSettings,
@@ -51,20 +55,77 @@ pub(super) struct Settings {
     pub(super) plugins: Vec<PluginSettings>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            hostname: Hostname("::1".to_owned()),
+            port: Bounded(8899),
+            num_workers: Bounded(0),
+            backlog: Bounded(4096),
+            _include: Vec::new(),
+            _threadless: None,
+            disable_headers: Vec::new(),
+            basic_auth: None,
+            log_level: LogLevel::default(),
+            log_file: None,
+            open_file_limit: None,
+            pid_file: None,
+            plugin_dirs: Vec::new(),
+            plugin_statistics: true,
+            client_recvbuf_size: Bytes(1024 * 1024),
+            server_recvbuf_size: Bytes(1024 * 1024),
+            timeout: secs(10),
+            via: Pseudonym("proxy".to_owned()),
+            timeouts: TimeoutsSettings::default(),
+            limits: LimitsSettings::default(),
+            dns: DnsSettings::default(),
+            compatibility: CompatibilitySettings::default(),
+            tls: TlsSettings::default(),
+            interception: InterceptionSettings::default(),
+            disable_http_proxy: false,
+            web_server: WebServerSettings::default(),
+            plugins: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TimeoutsSettings {
-    pub(super) header_read: Option<Seconds>,
+    pub(super) header_read: Seconds,
+    /// Default: `timeout`.
     pub(super) idle: Option<Seconds>,
-    pub(super) stall: Option<Seconds>,
-    pub(super) half_closed: Option<Seconds>,
-    pub(super) connect: Option<Seconds>,
-    pub(super) upstream_response: Option<Seconds>,
-    pub(super) upstream_idle: Option<Seconds>,
-    pub(super) tunnel_idle: Option<Seconds>,
-    pub(super) plugin_hook: Option<Seconds>,
-    pub(super) plugin_budget: Option<Seconds>,
+    pub(super) stall: Seconds,
+    pub(super) half_closed: Seconds,
+    pub(super) connect: Seconds,
+    pub(super) upstream_response: Seconds,
+    pub(super) upstream_idle: Seconds,
+    pub(super) tunnel_idle: Seconds,
+    pub(super) plugin_hook: Seconds,
+    pub(super) plugin_budget: Seconds,
     pub(super) hosts: Vec<HostTimeoutsSettings>,
+}
+
+impl Default for TimeoutsSettings {
+    fn default() -> Self {
+        TimeoutsSettings {
+            header_read: secs(10),
+            idle: None,
+            stall: secs(60),
+            half_closed: secs(10),
+            connect: secs(10),
+            upstream_response: secs(60),
+            upstream_idle: secs(60),
+            tunnel_idle: secs(600),
+            plugin_hook: secs(5),
+            plugin_budget: Seconds(Duration::from_millis(100)),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+const fn secs(secs: u64) -> Seconds {
+    Seconds(Duration::from_secs(secs))
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,28 +138,56 @@ pub(super) struct HostTimeoutsSettings {
     pub(super) tunnel_idle: Option<Seconds>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitsSettings {
-    pub(super) max_head_len: Option<Bytes<1024, 16_777_216>>,
-    pub(super) max_fields: Option<Bounded<1, 256>>,
-    pub(super) max_target_len: Option<Bytes<16, 16_777_216>>,
-    pub(super) max_concurrent_streams: Option<Bounded<1, 65_535>>,
-    pub(super) max_connections: Option<Bounded<0, 1_000_000_000>>,
-    pub(super) max_body_buffer: Option<Bytes<0, 1_073_741_824>>,
-    pub(super) max_buffer_total: Option<ByteLen>,
+    pub(super) max_head_len: Bytes<1024, 16_777_216>,
+    pub(super) max_fields: Bounded<1, 256>,
+    pub(super) max_target_len: Bytes<16, 16_777_216>,
+    pub(super) max_concurrent_streams: Bounded<1, 65_535>,
+    pub(super) max_connections: Bounded<0, 1_000_000_000>,
+    pub(super) max_body_buffer: Bytes<0, 1_073_741_824>,
+    pub(super) max_buffer_total: ByteLen,
     pub(super) upstream_idle_per_host: Option<Bounded<0, 1_000_000>>,
     pub(super) upstream_idle_total: Option<Bounded<0, 1_000_000>>,
-    pub(super) upstream_idle_timeout: Option<Seconds>,
+    pub(super) upstream_idle_timeout: Seconds,
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl Default for LimitsSettings {
+    fn default() -> Self {
+        LimitsSettings {
+            max_head_len: Bytes(64 * 1024),
+            max_fields: Bounded(256),
+            max_target_len: Bytes(16 * 1024),
+            max_concurrent_streams: Bounded(128),
+            max_connections: Bounded(0),
+            max_body_buffer: Bytes(16 * 1024 * 1024),
+            max_buffer_total: Bytes(128 * 1024 * 1024),
+            upstream_idle_per_host: None,
+            upstream_idle_total: None,
+            upstream_idle_timeout: secs(60),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DnsSettings {
-    pub(super) resolver: Option<Resolver>,
+    pub(super) resolver: Resolver,
     pub(super) servers: Vec<NameServer>,
-    pub(super) cache_ttl_max: Option<SecondsOrZero>,
-    pub(super) negative_ttl: Option<SecondsOrZero>,
+    pub(super) cache_ttl_max: SecondsOrZero,
+    pub(super) negative_ttl: SecondsOrZero,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        DnsSettings {
+            resolver: Resolver::Dns,
+            servers: Vec::new(),
+            cache_ttl_max: SecondsOrZero(Duration::from_secs(300)),
+            negative_ttl: SecondsOrZero(Duration::from_secs(5)),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -132,23 +221,44 @@ pub(super) struct ClientCertificateSettings {
     pub(super) key_file: PathBuf,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InterceptionSettings {
     pub(super) ca_cert_file: Option<PathBuf>,
     pub(super) ca_key_file: Option<PathBuf>,
     pub(super) ca_signing_key_file: Option<PathBuf>,
     pub(super) ca_cert_dir: Option<PathBuf>,
-    pub(super) include: Option<Vec<HostPattern>>,
+    pub(super) include: Vec<HostPattern>,
     pub(super) exclude: Vec<HostPattern>,
     pub(super) insecure_hosts: Vec<HostPattern>,
     pub(super) allow_fronting: Vec<HostPattern>,
-    pub(super) rejected_for: Option<SecondsOrZero>,
-    pub(super) cached_certificates: Option<Bounded<1, 1_000_000>>,
-    pub(super) kept_certificates: Option<Bounded<1, 10_000_000>>,
-    pub(super) kept_certificates_len: Option<ByteLen>,
+    pub(super) rejected_for: SecondsOrZero,
+    pub(super) cached_certificates: Bounded<1, 1_000_000>,
+    pub(super) kept_certificates: Bounded<1, 10_000_000>,
+    pub(super) kept_certificates_len: ByteLen,
     pub(super) unknown: UnknownProtocol,
     pub(super) relay_protocols: Vec<ForeignProtocol>,
+}
+
+impl Default for InterceptionSettings {
+    fn default() -> Self {
+        InterceptionSettings {
+            ca_cert_file: None,
+            ca_key_file: None,
+            ca_signing_key_file: None,
+            ca_cert_dir: None,
+            include: vec![HostPattern::all()],
+            exclude: Vec::new(),
+            insecure_hosts: Vec::new(),
+            allow_fronting: Vec::new(),
+            rejected_for: SecondsOrZero(Duration::from_secs(600)),
+            cached_certificates: Bounded(1024),
+            kept_certificates: Bounded(10_000),
+            kept_certificates_len: Bytes(64 * 1024 * 1024),
+            unknown: UnknownProtocol::default(),
+            relay_protocols: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -159,25 +269,50 @@ pub(super) struct WebServerSettings {
     pub(super) pac: PacSettings,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StaticFilesSettings {
     pub(super) enable: bool,
     pub(super) dir: Option<PathBuf>,
-    pub(super) index: Option<Vec<FileName>>,
+    pub(super) index: Vec<FileName>,
     pub(super) listing: bool,
-    pub(super) symlinks: Option<Symlinks>,
-    pub(super) precompressed: Option<bool>,
-    pub(super) compress_from: Option<Bytes<0, 1_073_741_824>>,
-    pub(super) cache_control: Option<FieldText>,
+    pub(super) symlinks: Symlinks,
+    pub(super) precompressed: bool,
+    pub(super) compress_from: Bytes<0, 1_073_741_824>,
+    pub(super) cache_control: FieldText,
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl Default for StaticFilesSettings {
+    fn default() -> Self {
+        StaticFilesSettings {
+            enable: false,
+            dir: None,
+            index: vec![FileName("index.html".to_owned())],
+            listing: false,
+            symlinks: Symlinks::default(),
+            precompressed: true,
+            compress_from: Bytes(1024),
+            cache_control: FieldText(String::new()),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PacSettings {
     pub(super) file: Option<String>,
-    pub(super) url_path: Option<UrlPath>,
+    pub(super) url_path: UrlPath,
     pub(super) direct: Vec<DirectRule>,
+}
+
+impl Default for PacSettings {
+    fn default() -> Self {
+        PacSettings {
+            file: None,
+            url_path: UrlPath("/".to_owned()),
+            direct: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -68,7 +68,7 @@ pub(super) fn web_server(settings: WebServerSettings) -> WebServerConfig {
     let url_path = settings.pac.url_path;
     let pac = settings.pac.file.map(|file_or_text| PacConfig {
         file_or_text,
-        url_path: url_path.map_or_else(|| "/".to_owned(), |path| path.0),
+        url_path: url_path.0,
     });
     WebServerConfig {
         is_enabled: settings.enable || static_files.is_some() || pac.is_some(),
@@ -81,20 +81,14 @@ pub(super) fn web_server(settings: WebServerSettings) -> WebServerConfig {
 fn static_files(settings: StaticFilesSettings) -> Option<StaticFilesConfig> {
     settings.enable.then(|| StaticFilesConfig {
         dir: settings.dir,
-        index: settings.index.map_or_else(
-            || vec!["index.html".to_owned()],
-            |names| names.into_iter().map(|name| name.0).collect(),
-        ),
+        index: settings.index.into_iter().map(|name| name.0).collect(),
         has_listing: settings.listing,
-        symlinks: settings.symlinks.unwrap_or_default(),
-        has_precompressed: settings.precompressed.unwrap_or(true),
-        compress_from: match settings.compress_from {
-            None => Some(1024),
-            Some(never) if never.0 == 0 => None,
-            Some(len) => Some(len.0 as u64),
+        symlinks: settings.symlinks,
+        has_precompressed: settings.precompressed,
+        compress_from: match settings.compress_from.0 {
+            0 => None,
+            len => Some(len as u64),
         },
-        cache_control: settings
-            .cache_control
-            .map_or_else(String::new, |text| text.0),
+        cache_control: settings.cache_control.0,
     })
 }
