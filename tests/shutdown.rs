@@ -122,6 +122,27 @@ fn ends_at_once_on_a_second_signal() {
 }
 
 #[test]
+fn the_drain_has_its_limit() {
+    let origin = Origin::silent();
+    for limit in ["0", "300ms"] {
+        let proxy = Proxy::command().args(["--drain-timeout", limit]).start();
+        let mut client = proxy.client();
+        client.send(get(&origin, "/cut"));
+        origin.wait_for(b"GET /cut");
+        proxy.signal(Signal::TERM);
+        client.read_to_end();
+        let exit = proxy.wait();
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        let line = exit.stdout.lines().find(|line| line.contains("/cut"));
+        assert!(
+            line.is_some_and(|line| line.ends_with(" - cut off by shutdown")),
+            "{}",
+            exit.stdout
+        );
+    }
+}
+
+#[test]
 fn survives_a_hangup_of_every_client() {
     let origin = Origin::silent();
     let proxy = Proxy::start();

@@ -70,6 +70,8 @@ pub struct Config {
     pub basic_auth: Option<BasicAuth>,
     /// Request fields that are not forwarded, in lower case.
     pub disable_headers: Vec<String>,
+    /// How the process itself runs and ends.
+    pub server: ServerConfig,
     /// The time limit of each step.
     pub timeouts: Timeouts,
     /// Time limits for some hosts; the first entry that matches the host applies. Default: none.
@@ -109,6 +111,14 @@ pub struct PluginEntry {
     pub timeout: Option<Duration>,
     /// Where the entry is written, such as `proxy.toml:12` or `--plugins`.
     pub origin: String,
+}
+
+/// How the process itself runs and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// How long exchanges and tunnels may take to end when the proxy stops; then they are cut off, each with its line in
+    /// the access log. Zero cuts them off at once. Default 30 s.
+    pub drain_timeout: Duration,
 }
 
 /// Time limits; each is positive.

@@ -2,8 +2,8 @@
 //!
 //! Every worker binds the same addresses with SO_REUSEPORT, so the kernel spreads connections and workers do not wait
 //! for each other. SIGTERM and SIGINT drain: no new connections are accepted, exchanges in flight finish, idle
-//! connections are closed. A second signal, or [`DRAIN_LIMIT`], aborts the remaining exchanges, each with its line in
-//! the log, and ends the process within [`STOP_LIMIT`]. SIGHUP reloads, see `reload`. A worker that panics is
+//! connections are closed. A second signal, or the end of `drain_timeout`, aborts the remaining exchanges, each with its
+//! line in the log, and ends the process within [`STOP_LIMIT`]. SIGHUP reloads, see `reload`. A worker that panics is
 //! restarted, see `restart`.
 
 mod listen;
@@ -35,9 +35,6 @@ use listen::listen;
 use observe::Observer;
 use reload::Generations;
 use signals::{Request, Signals};
-
-/// How long exchanges may take to finish after the signal to stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long workers may take to abort the remaining exchanges.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
@@ -243,13 +240,14 @@ impl Server {
     /// Drains the workers, and aborts what does not end in time.
     async fn drain(&mut self, signals: &mut Signals) -> Drained {
         self.generations.log_abandoned();
+        let limit = self.generations.drain_timeout();
         self.enter(ShutdownStage::Draining);
         let mut aborted = Aborted::default();
         tokio::select! {
             () = all_ended(&mut self.endings, &mut self.running, &mut aborted) => return Drained::Complete,
             signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
-            () = tokio::time::sleep(DRAIN_LIMIT) => {
-                tracing::warn!("some exchanges did not finish within {DRAIN_LIMIT:?}: aborting them");
+            () = tokio::time::sleep(limit) => {
+                tracing::warn!("some exchanges did not finish within {limit:?}: aborting them");
             }
         }
         self.enter(ShutdownStage::Aborting);

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use clap::Parser;
 
 use super::document::{Node, Place, Value};
+use super::value::SecondsOrZero;
 use super::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
@@ -61,6 +62,11 @@ pub struct Flags {
     /// Seconds after which an idle client connection is closed; decimals are allowed. Default: 10.
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = checked::<Seconds>)]
     pub timeout: Option<String>,
+
+    /// Seconds that exchanges and tunnels may take to end when the proxy stops; then they are cut off. 0 cuts them off
+    /// at once. Default: 30.
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = checked::<SecondsOrZero>)]
+    pub drain_timeout: Option<String>,
 
     /// Maximum number of bytes read from a client at once; accepts K, M and G. Default: 1M.
     #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>)]
@@ -181,6 +187,11 @@ impl Flags {
         given.text("num_workers", "--num-workers", &self.num_workers);
         given.text("backlog", "--backlog", &self.backlog);
         given.text("timeouts.idle", "--timeout", &self.timeout);
+        given.text(
+            "server.drain_timeout",
+            "--drain-timeout",
+            &self.drain_timeout,
+        );
         given.text(
             "client_recvbuf_size",
             "--client-recvbuf-size",

@@ -23,8 +23,8 @@ use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
     ClientCertificate, CompatibilityConfig, Config, DnsConfig, Flags, HostTimeouts,
-    InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, Timeouts, TlsConfig,
-    UpstreamTls, environment, include, plugins,
+    InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, ServerConfig, Timeouts,
+    TlsConfig, UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -238,6 +238,9 @@ fn config(settings: Settings, plugins: Vec<PluginEntry>) -> Config {
         plugin_dirs: [settings.plugin_dirs, dirs_beside_executable()].concat(),
         plugin_statistics: settings.plugin_statistics,
         disable_headers: names(settings.disable_headers),
+        server: ServerConfig {
+            drain_timeout: settings.server.drain_timeout.0,
+        },
         timeouts,
         host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
         limits: limits(

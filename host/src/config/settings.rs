@@ -44,6 +44,7 @@ pub(super) struct Settings {
     pub(super) server_recvbuf_size: ByteLen,
     pub(super) timeout: Seconds,
     pub(super) via: Pseudonym,
+    pub(super) server: ServerSettings,
     pub(super) timeouts: TimeoutsSettings,
     pub(super) limits: LimitsSettings,
     pub(super) dns: DnsSettings,
@@ -76,6 +77,7 @@ impl Default for Settings {
             server_recvbuf_size: Bytes(1024 * 1024),
             timeout: secs(10),
             via: Pseudonym("proxy".to_owned()),
+            server: ServerSettings::default(),
             timeouts: TimeoutsSettings::default(),
             limits: LimitsSettings::default(),
             dns: DnsSettings::default(),
@@ -85,6 +87,20 @@ impl Default for Settings {
             disable_http_proxy: false,
             web_server: WebServerSettings::default(),
             plugins: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerSettings {
+    pub(super) drain_timeout: SecondsOrZero,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        ServerSettings {
+            drain_timeout: SecondsOrZero(Duration::from_secs(30)),
         }
     }
 }

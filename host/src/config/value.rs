@@ -122,6 +122,14 @@ impl TryFrom<f64> for SecondsOrZero {
     }
 }
 
+impl FromStr for SecondsOrZero {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        seconds(text)?.try_into()
+    }
+}
+
 impl FromStr for Seconds {
     type Err = ValueError;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -49,6 +50,11 @@ impl Generations {
             switched_workers: BTreeSet::new(),
             is_requested_again: false,
         }
+    }
+
+    /// How long exchanges may take to end when the proxy stops.
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.current.borrow().config.server.drain_timeout
     }
 
     /// Notifies a worker of new generations.
@@ -229,6 +235,7 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         plugin_statistics: _,
         basic_auth: _,
         disable_headers: _,
+        server: _,
         timeouts: _,
         host_timeouts: _,
         limits: _,
