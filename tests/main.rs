@@ -68,6 +68,8 @@ mod regressions;
 mod reload;
 /// Filters that change a request's method or host.
 mod rewrites;
+/// The JSON Schema of the configuration.
+mod schema;
 /// Compatibility with proxy.py: its documented examples and plugin names.
 mod seed;
 /// Shutdown: signals, exchanges in flight, leftover files.

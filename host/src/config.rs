@@ -19,6 +19,7 @@ mod host_pattern;
 mod include;
 mod load;
 mod plugins;
+pub mod schema;
 mod settings;
 mod settings_reader;
 mod suggestion;
@@ -30,6 +31,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http1::HeadLimits;
@@ -229,7 +231,7 @@ pub struct DnsConfig {
 }
 
 /// Resolves host names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolver {
     /// The proxy itself, over DNS, with a cache; also reads `/etc/hosts`.
@@ -310,7 +312,7 @@ pub struct InterceptionConfig {
 }
 
 /// What to do with a tunnel that carries neither TLS nor HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownProtocol {
     /// Relay it.

@@ -13,10 +13,10 @@ use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, Command};
-use proxy_host::config::command::{ConfigArgs, ConfigCommand};
+use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
 use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
 use proxy_host::generation;
-use proxy_host::generation::command::CheckArgs;
+use proxy_host::generation::command::{CheckArgs, plugin_schemas};
 use proxy_host::open_files;
 use proxy_host::pid_file::PidFile;
 use proxy_host::server::{self, StartError};
@@ -75,10 +75,41 @@ fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 /// `proxy config`. What stands before it says how the proxy would be started.
-fn configuration(args: ConfigArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
-    let ConfigCommand::Show(mut args) = args.command;
+fn configuration(args: ConfigArgs, cli: Cli) -> Result<ExitCode, Failure> {
+    match args.command {
+        ConfigCommand::Show(args) => show(args, cli),
+        ConfigCommand::Schema(args) => schema(args, cli),
+    }
+}
+
+fn show(mut args: ShowArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     cli.flags.config = args.file.take().or(cli.flags.config);
-    config::command::show(&args, &cli.flags, &mut io::stdout().lock())?;
+    let schemas = |plugins: &NamedPlugins| {
+        let schemas = plugin_schemas(plugins).into_iter();
+        schemas.map(Result::unwrap_or_default).collect()
+    };
+    config::command::show(&args, &cli.flags, schemas, &mut io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema(args: SchemaArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
+    cli.flags.config = args.file.or(cli.flags.config);
+    let plugins = config::command::named_plugins(&cli.flags)?;
+    let mut schemas = Vec::new();
+    let mut errors = Vec::new();
+    for read in plugin_schemas(&plugins) {
+        match read {
+            Ok(read) => schemas.extend(read),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Failure {
+            message: errors.join("\n"),
+            status: CONFIG,
+        });
+    }
+    config::command::print_schema(&schemas, &mut io::stdout().lock());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,6 @@
 //! Nothing here is shared with other threads, except for the two counters.
 
 use std::cell::{Cell, RefCell};
-use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -12,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use crate::deadline::Deadlines;
-use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 
 /// How often access lines are passed to the writer.
@@ -43,10 +41,8 @@ pub(crate) struct WorkerContext {
     access_lines: Notify,
     is_draining: Cell<bool>,
     abort_reason: Cell<Option<AbortReason>>,
-    tally: Cell<Tally>,
+    aborted: Cell<Aborted>,
     connections: Cell<usize>,
-    /// The exchanges that are open.
-    pub(crate) in_flight: InFlight,
     date: RefCell<DateText>,
 }
 
@@ -59,23 +55,12 @@ pub(crate) enum AbortReason {
     Panic,
 }
 
-/// What became of a worker's exchanges since it began to drain, or was aborted.
+/// What a worker aborted at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Those that ended while the worker drained.
-    pub(crate) finished: KindCounts,
-    /// Those that were cut off.
-    pub(crate) cut_off: KindCounts,
-    /// Client connections that were cut off, idle ones included.
+pub(crate) struct Aborted {
+    pub(crate) exchanges: usize,
+    /// Client connections, idle ones included.
     pub(crate) connections: usize,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.finished += other.finished;
-        self.cut_off += other.cut_off;
-        self.connections += other.connections;
-    }
 }
 
 impl WorkerContext {
@@ -86,9 +71,8 @@ impl WorkerContext {
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
             abort_reason: Cell::new(None),
-            tally: Cell::default(),
+            aborted: Cell::default(),
             connections: Cell::new(0),
-            in_flight: InFlight::default(),
             date: RefCell::default(),
         })
     }
@@ -106,9 +90,9 @@ impl WorkerContext {
     /// From now on, open connections and exchanges are aborted and counted.
     pub(crate) fn abort(&self, why: AbortReason) {
         self.abort_reason.set(Some(why));
-        self.tally.set(Tally {
+        self.aborted.set(Aborted {
+            exchanges: 0,
             connections: self.connections.get(),
-            ..self.tally.get()
         });
     }
 
@@ -117,34 +101,18 @@ impl WorkerContext {
         self.abort_reason.get()
     }
 
-    /// An exchange of this kind has ended by itself.
-    pub(crate) fn end_exchange(&self, kind: ExchangeKind) {
-        self.in_flight.end(kind);
-        if self.is_draining.get() {
-            self.count(|tally| tally.finished.add(kind));
-        }
+    /// Counts an exchange that did not complete.
+    pub(crate) fn count_aborted_exchange(&self) {
+        let aborted = self.aborted.get();
+        self.aborted.set(Aborted {
+            exchanges: aborted.exchanges + usize::from(self.abort_reason().is_some()),
+            ..aborted
+        });
     }
 
-    /// An exchange of this kind was dropped: by the worker, which aborts, or because its client has disconnected.
-    pub(crate) fn drop_exchange(&self, kind: ExchangeKind) {
-        match self.abort_reason.get() {
-            None => self.end_exchange(kind),
-            Some(_) => {
-                self.in_flight.end(kind);
-                self.count(|tally| tally.cut_off.add(kind));
-            }
-        }
-    }
-
-    fn count(&self, one: impl FnOnce(&mut Tally)) {
-        let mut tally = self.tally.get();
-        one(&mut tally);
-        self.tally.set(tally);
-    }
-
-    /// What has been counted since [`drain`](Self::drain) or [`abort`](Self::abort).
-    pub(crate) fn tally(&self) -> Tally {
-        self.tally.get()
+    /// What has been aborted since [`abort`](Self::abort).
+    pub(crate) fn aborted(&self) -> Aborted {
+        self.aborted.get()
     }
 
     /// The number of open client connections.

@@ -1,4 +1,4 @@
-//! `proxy config`: what the settings are, and where each comes from.
+//! `proxy config`: what the settings are, where each comes from, and which there are.
 
 use std::env;
 use std::fmt::Write as _;
@@ -10,10 +10,12 @@ use clap::{Args, Subcommand};
 use super::document::{Files, Node, Place, Value};
 use super::error::{ConfigErrors, is_secret};
 use super::load::Sources;
-use super::{Flags, PluginEntry};
+use super::schema::{PluginSchema, schema, without_secrets};
+use super::settings::Settings;
+use super::{Config, Flags, PluginEntry, plugins, settings_reader};
 
 /// The settings that hold where nothing else is said, with the value of each.
-const DEFAULTS: &str = include_str!("../../../proxy.toml");
+pub(super) const DEFAULTS: &str = include_str!("../../../proxy.toml");
 
 /// What is printed in place of a secret.
 const MASK: &str = "********";
@@ -36,6 +38,8 @@ pub enum ConfigCommand {
         reason = "a doc comment here would replace that of ShowArgs"
     )]
     Show(ShowArgs),
+    #[allow(missing_docs, reason = "as above")]
+    Schema(SchemaArgs),
 }
 
 /// Prints all settings as they would be used: those of flags, environment and files, and the defaults
@@ -43,8 +47,10 @@ pub enum ConfigCommand {
 #[command(
     long_about = "Prints all settings as they would be used: those of flags, environment and files, and the defaults.\n\n\
                   Flags before `config` count as if the proxy were started with them. Settings without a value are \
-                  omitted. The output is valid as a configuration file, except that the credential and all strings of \
-                  plugins are masked. Plugins are not loaded; `proxy check` checks them as well.\n\n\
+                  omitted. The output is valid as a configuration file, except that secrets are masked: the credential, \
+                  what plugins mark as secret in their schemas, and all strings of plugins without a schema. The \
+                  libraries of plugins are loaded for their schemas, but no plugin is configured; `proxy check` does \
+                  that as well.\n\n\
                   Exit status: 0, 2 the command line is invalid, 78 the configuration is invalid."
 )]
 pub struct ShowArgs {
@@ -57,20 +63,85 @@ pub struct ShowArgs {
     pub origin: bool,
 }
 
-/// Prints what the configuration is.
+/// Prints a JSON Schema of the configuration file, for editors
+#[derive(Args)]
+#[command(
+    long_about = "Prints a JSON Schema (draft 2020-12) of the configuration file, for editors and other tools that complete \
+                  and check it: all keys with their descriptions, types, ranges and defaults.\n\n\
+                  The schema includes those of the plugins that FILE and the flags before `config` name. Their \
+                  libraries are loaded for it, but no plugin is configured.\n\n\
+                  Exit status: 0, 2 the command line is invalid, 78 the file cannot be read, or a library cannot be \
+                  loaded."
+)]
+pub struct SchemaArgs {
+    /// Configuration file whose plugins to include. Default: the file in --config or PROXY_CONFIG, or none.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// The plugins that a configuration names.
+pub struct NamedPlugins {
+    /// As written, such as `path/lib.so:Name`.
+    pub specs: Vec<String>,
+    /// The directories searched for libraries.
+    pub dirs: Vec<PathBuf>,
+}
+
+/// Prints what the configuration is. `schemas` gives the schemas of plugins, for each spec those of its plugins; none if
+/// its library cannot be loaded.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub fn show(args: &ShowArgs, flags: &Flags, out: &mut impl Write) -> Result<(), ConfigErrors> {
+/// Everything that is wrong with the configuration.
+pub fn show(
+    args: &ShowArgs,
+    flags: &Flags,
+    schemas: impl Fn(&NamedPlugins) -> Vec<Vec<PluginSchema>>,
+    out: &mut impl Write,
+) -> Result<(), ConfigErrors> {
     let sources = Sources::read(flags, env::vars_os())?;
-    let text = text(&sources, flags, args.origin)?;
+    let config = sources.config(flags)?;
+    let schemas = schemas(&NamedPlugins::of(
+        &config.plugins,
+        config.plugin_dirs.clone(),
+    ));
+    let text = text(&sources, &config, &schemas, args.origin);
     // A reader that has gone, such as `head`, has what it wanted.
     let _: io::Result<()> = out.write_all(text.as_bytes());
     Ok(())
 }
 
-fn text(sources: &Sources, flags: &Flags, has_origins: bool) -> Result<String, ConfigErrors> {
-    let config = sources.config(flags)?;
+/// Which plugins the configuration names, even if other settings are wrong: the schema helps to correct them.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn named_plugins(flags: &Flags) -> Result<NamedPlugins, ConfigErrors> {
+    let sources = Sources::read(flags, env::vars_os())?;
+    let (settings, _): (Settings, _) = settings_reader::read(&sources.document);
+    let entries = plugins::entries(flags, &settings.plugins, |_| String::new());
+    let dirs = [settings.plugin_dirs, Config::default().plugin_dirs].concat();
+    Ok(NamedPlugins::of(&entries.unwrap_or_default(), dirs))
+}
+
+/// Prints the schema of the file, with those of these plugins.
+pub fn print_schema(plugins: &[PluginSchema], out: &mut impl Write) {
+    let _: io::Result<()> = writeln!(out, "{:#}", schema(plugins));
+}
+
+impl NamedPlugins {
+    fn of(entries: &[PluginEntry], dirs: Vec<PathBuf>) -> Self {
+        NamedPlugins {
+            specs: entries.iter().map(|entry| entry.spec.clone()).collect(),
+            dirs,
+        }
+    }
+}
+
+fn text(
+    sources: &Sources,
+    config: &Config,
+    schemas: &[Vec<PluginSchema>],
+    has_origins: bool,
+) -> String {
     let mut document = defaults();
     document.merge(sources.document.clone());
     document.remove("plugins");
@@ -84,13 +155,13 @@ fn text(sources: &Sources, flags: &Flags, has_origins: bool) -> Result<String, C
         out: String::new(),
     };
     printer.table("", &document);
-    for plugin in &config.plugins {
-        printer.plugin(plugin);
+    for (index, plugin) in config.plugins.iter().enumerate() {
+        printer.plugin(plugin, schemas.get(index).map_or(&[], Vec::as_slice));
     }
-    Ok(printer.out)
+    printer.out
 }
 
-fn defaults() -> Node {
+pub(super) fn defaults() -> Node {
     let parsed = Files::default().parse(PathBuf::new(), DEFAULTS.to_owned());
     // A test reads it.
     let mut document = parsed.unwrap_or_else(|_| Node::empty_table(Place::Default));
@@ -148,7 +219,7 @@ impl Printer<'_> {
         }
     }
 
-    fn plugin(&mut self, plugin: &PluginEntry) {
+    fn plugin(&mut self, plugin: &PluginEntry, schemas: &[PluginSchema]) {
         let origin = match self.sources {
             Some(_) => format!("  # {}", plugin.origin),
             None => String::new(),
@@ -158,7 +229,7 @@ impl Printer<'_> {
         if let Some(timeout) = plugin.timeout {
             let _ = writeln!(self.out, "timeout = {}", timeout.as_secs_f64());
         }
-        let config = masked_table(plugin.config.parse().unwrap_or_default());
+        let config = without_secrets(plugin.config.parse().unwrap_or_default(), schemas, MASK);
         if !config.is_empty() {
             let _ = writeln!(self.out, "config = {}", toml::Value::Table(config));
         }
@@ -171,21 +242,6 @@ impl Printer<'_> {
         }
         self.out.push('\n');
     }
-}
-
-/// Any string of a plugin may be a secret.
-fn masked(value: toml::Value) -> toml::Value {
-    match value {
-        toml::Value::String(_) => toml::Value::from(MASK),
-        toml::Value::Array(items) => items.into_iter().map(masked).collect::<Vec<_>>().into(),
-        toml::Value::Table(table) => toml::Value::Table(masked_table(table)),
-        other => other,
-    }
-}
-
-fn masked_table(table: toml::Table) -> toml::Table {
-    let entries = table.into_iter();
-    entries.map(|(key, value)| (key, masked(value))).collect()
 }
 
 #[cfg(test)]
@@ -204,7 +260,9 @@ mod tests {
             .map(|(name, value)| (name.into(), value.into()));
         let file = Some((Path::new("proxy.toml"), text.to_owned()));
         let sources = Sources::merge(&flags, variables, file);
-        super::text(&sources, &flags, has_origins).unwrap_or_else(|error| panic!("{error}"))
+        let config = sources.config(&flags);
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        super::text(&sources, &config, &[], has_origins)
     }
 
     #[test]

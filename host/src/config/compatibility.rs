@@ -1,5 +1,6 @@
 //! Tolerance for peers that violate the protocol.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::HostPattern;
@@ -14,7 +15,7 @@ pub struct CompatibilityConfig {
 }
 
 /// What is done with a response head that breaks the grammar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResponseSyntax {
     /// It is repaired as far as RFC 9112 lets a proxy do so; otherwise 502.

@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::DirectRule;
@@ -19,19 +20,19 @@ use super::value::{
 };
 use super::{BasicAuth, HostPattern, Resolver, ResponseSyntax, Symlinks, UnknownProtocol};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     pub(super) hostname: Hostname,
     pub(super) port: Port,
     pub(super) num_workers: WorkerCount,
     pub(super) backlog: Backlog,
-    /// Files that are read as well. `load` follows them.
+    // `include` follows them.
     #[serde(rename = "include")]
     _include: Vec<String>,
-    /// Accepted as the flag of that name is; it changes nothing.
+    // Accepted as the flag of that name is; it changes nothing.
     #[serde(rename = "threadless")]
-    _threadless: Option<bool>,
+    _threadless: bool,
     pub(super) disable_headers: Vec<HeaderName>,
     pub(super) basic_auth: Option<BasicAuth>,
     pub(super) log_level: LogLevel,
@@ -64,7 +65,7 @@ impl Default for Settings {
             num_workers: Bounded(0),
             backlog: Bounded(4096),
             _include: Vec::new(),
-            _threadless: None,
+            _threadless: true,
             disable_headers: Vec::new(),
             basic_auth: None,
             log_level: LogLevel::default(),
@@ -91,7 +92,7 @@ impl Default for Settings {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerSettings {
     pub(super) drain_timeout: SecondsOrZero,
@@ -105,11 +106,11 @@ impl Default for ServerSettings {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TimeoutsSettings {
     pub(super) header_read: Seconds,
-    /// Default: `timeout`.
+    // The default is `timeout`.
     pub(super) idle: Option<Seconds>,
     pub(super) stall: Seconds,
     pub(super) half_closed: Seconds,
@@ -144,7 +145,7 @@ const fn secs(secs: u64) -> Seconds {
     Seconds(Duration::from_secs(secs))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostTimeoutsSettings {
     pub(super) hosts: Vec<HostPattern>,
@@ -154,7 +155,7 @@ pub(super) struct HostTimeoutsSettings {
     pub(super) tunnel_idle: Option<Seconds>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitsSettings {
     pub(super) max_head_len: Bytes<1024, 16_777_216>,
@@ -186,7 +187,7 @@ impl Default for LimitsSettings {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DnsSettings {
     pub(super) resolver: Resolver,
@@ -206,14 +207,14 @@ impl Default for DnsSettings {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CompatibilitySettings {
     pub(super) responses: ResponseSyntax,
     pub(super) relaxed_hosts: Vec<HostPattern>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsSettings {
     pub(super) cert_file: Option<PathBuf>,
@@ -222,14 +223,14 @@ pub(super) struct TlsSettings {
     pub(super) upstream: UpstreamTlsSettings,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct UpstreamTlsSettings {
     pub(super) extra_ca_files: Vec<PathBuf>,
     pub(super) client_certificates: Vec<ClientCertificateSettings>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClientCertificateSettings {
     pub(super) hosts: Vec<HostPattern>,
@@ -237,7 +238,7 @@ pub(super) struct ClientCertificateSettings {
     pub(super) key_file: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InterceptionSettings {
     pub(super) ca_cert_file: Option<PathBuf>,
@@ -277,7 +278,7 @@ impl Default for InterceptionSettings {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WebServerSettings {
     pub(super) enable: bool,
@@ -285,7 +286,7 @@ pub(super) struct WebServerSettings {
     pub(super) pac: PacSettings,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StaticFilesSettings {
     pub(super) enable: bool,
@@ -313,7 +314,7 @@ impl Default for StaticFilesSettings {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PacSettings {
     pub(super) file: Option<String>,
@@ -331,12 +332,13 @@ impl Default for PacSettings {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PluginSettings {
     pub(super) library: String,
     pub(super) name: Option<String>,
     pub(super) timeout: Option<Seconds>,
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(super) config: toml::Table,
 }

@@ -78,7 +78,7 @@ pub enum ValueError {
 }
 
 /// The longest duration: a year. It prevents overflow when added to a clock.
-const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
+pub(super) const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
 
 /// A duration longer than zero: a number of seconds, decimals allowed, or a text such as `500ms`, `10s` or `5m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,23 +390,28 @@ pub enum LogLevel {
     Critical,
 }
 
+impl LogLevel {
+    /// What they are called in settings.
+    pub(super) const NAMES: [(&str, LogLevel); 5] = [
+        ("DEBUG", LogLevel::Debug),
+        ("INFO", LogLevel::Info),
+        ("WARNING", LogLevel::Warning),
+        ("ERROR", LogLevel::Error),
+        ("CRITICAL", LogLevel::Critical),
+    ];
+}
+
 impl FromStr for LogLevel {
     type Err = ValueError;
 
     /// Parses a level or its first letters, such as `d` and `warn`, in any case.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let word = text.trim().to_ascii_uppercase();
-        [
-            ("DEBUG", LogLevel::Debug),
-            ("INFO", LogLevel::Info),
-            ("WARNING", LogLevel::Warning),
-            ("ERROR", LogLevel::Error),
-            ("CRITICAL", LogLevel::Critical),
-        ]
-        .into_iter()
-        .find(|(name, _)| !word.is_empty() && name.starts_with(&word))
-        .map(|(_, level)| level)
-        .ok_or(ValueError::NotALogLevel)
+        LogLevel::NAMES
+            .into_iter()
+            .find(|(name, _)| !word.is_empty() && name.starts_with(&word))
+            .map(|(_, level)| level)
+            .ok_or(ValueError::NotALogLevel)
     }
 }
 

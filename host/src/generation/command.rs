@@ -10,8 +10,13 @@ use clap::Args;
 
 use super::{Problems, build};
 use crate::config::Config;
+use crate::config::command::NamedPlugins;
+use crate::config::schema::PluginSchema;
 use crate::plugins::call::Visible;
+use crate::plugins::host_table::HOST_TABLE;
+use crate::plugins::load::{LoadError, schemas};
 use crate::plugins::marks::Role;
+use crate::plugins::spec::PluginSpec;
 
 /// How long plugins may take to end after the check.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -55,4 +60,13 @@ pub fn check(config: Config, out: &mut impl Write) -> Result<(), Problems> {
     // If standard output is closed, the exit status remains.
     let _: io::Result<()> = out.write_all(report.as_bytes());
     Ok(())
+}
+
+/// For each spec, the schemas of its plugins. Loads the libraries.
+///
+/// # Errors
+/// In each place: why that library cannot be loaded, or its schema read.
+pub fn plugin_schemas(plugins: &NamedPlugins) -> Vec<Result<Vec<PluginSchema>, LoadError>> {
+    let of_spec = |spec: &String| schemas(&PluginSpec::parse(spec)?, &plugins.dirs, HOST_TABLE);
+    plugins.specs.iter().map(of_spec).collect()
 }

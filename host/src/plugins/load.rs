@@ -12,6 +12,7 @@ use super::instance::{Filter, Instance, Origin, Protocol, Subscriber, Web};
 use super::load_error::one_line;
 use super::search::find;
 use super::spec::PluginSpec;
+use crate::config::schema::PluginSchema;
 use abi_stable::std_types::ROption;
 use library::{Digest, OpenLibrary};
 use plugin_api::abi::{HostTableRef, PluginDeclarationRef, kind};
@@ -74,6 +75,22 @@ pub fn load(
         true => Ok(loading.loaded),
         false => Err(errors),
     }
+}
+
+/// The schemas of the plugins that a specification means; none of them is configured.
+///
+/// # Errors
+/// The library cannot be loaded, or has no such plugin, or a schema is not JSON.
+pub fn schemas(
+    spec: &PluginSpec,
+    dirs: &[PathBuf],
+    host: HostTableRef,
+) -> Result<Vec<PluginSchema>, LoadError> {
+    let library = Library::open(spec, dirs, host)?;
+    let declared = library.declared(spec)?.into_iter();
+    declared
+        .map(|declaration| library.schema(declaration))
+        .collect()
 }
 
 /// What is loaded so far.
@@ -160,9 +177,8 @@ impl Library {
         before: &Loaded,
         loaded: &mut Loaded,
     ) -> Result<(), LoadError> {
-        let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
         let origin = Origin {
-            library: file_name.to_string_lossy().into_owned(),
+            library: self.file_name(),
             digest: self.opened.digest,
             name: declaration.name().to_string(),
             version: declaration.version().to_string(),
@@ -208,6 +224,27 @@ impl Library {
         })?;
         loaded.names.push(shown);
         Ok(())
+    }
+
+    fn schema(&self, declaration: PluginDeclarationRef) -> Result<PluginSchema, LoadError> {
+        let name = declaration.name().to_string();
+        let schema = match declaration.config_schema().as_str() {
+            "" => serde_json::Value::Bool(true),
+            text => serde_json::from_str(text).map_err(|reason| {
+                let (name, reason) = (name.clone(), reason.to_string());
+                self.error(LoadProblem::Schema { name, reason })
+            })?,
+        };
+        Ok(PluginSchema {
+            library: self.file_name(),
+            name,
+            schema,
+        })
+    }
+
+    fn file_name(&self) -> String {
+        let file_name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        file_name.to_string_lossy().into_owned()
     }
 
     fn error(&self, problem: LoadProblem) -> LoadError {

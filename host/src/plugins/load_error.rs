@@ -129,6 +129,14 @@ pub enum LoadProblem {
     /// A plugin is in the chain once at most.
     #[error("{0} is listed twice: remove one entry")]
     Twice(String),
+    /// The schema of a plugin's settings cannot be read.
+    #[error("the schema of {name} is not JSON ({reason}): correct its CONFIG_SCHEMA")]
+    Schema {
+        /// The plugin.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The plugin did not accept its configuration.
     #[error("{name} rejected its configuration ({origin}): {reason}")]
     Config {

@@ -28,9 +28,12 @@ fn refusal(text: &str) -> String {
 fn the_default_file_equals_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy.toml");
     let shown = fs::read_to_string(path).unwrap();
-    let default = format!("{:?}", Config::default());
-    assert_eq!(format!("{:?}", load(&[], &shown).unwrap()), default);
-    assert_eq!(format!("{:?}", load(&[], "").unwrap()), default);
+    let sources = Sources::merge(&Flags::default(), [], Some((Path::new(""), shown)));
+    let settings = sources.settings().unwrap();
+    assert_eq!(
+        format!("{settings:#?}"),
+        format!("{:#?}", Settings::default())
+    );
 }
 
 /// The default file with every setting that stands in a comment.
