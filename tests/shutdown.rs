@@ -122,6 +122,142 @@ fn ends_at_once_on_a_second_signal() {
 }
 
 #[test]
+fn twenty_downloads_that_a_drain_cuts_off_have_a_line_each() {
+    let origin = Origin::serve(|peer| {
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello");
+        peer.park();
+    });
+    let proxy = Proxy::command()
+        .args(["--num-workers", "2", "--drain-timeout", "400ms"])
+        .start();
+    let mut clients: Vec<_> = (0..20)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.send(get(&origin, &format!("/download-{number}-")));
+            client.read_until(b"hello");
+            client
+        })
+        .collect();
+    proxy.signal(Signal::TERM);
+    for client in &mut clients {
+        client.read_to_end();
+    }
+    let exit = proxy.wait();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let lines: Vec<&str> = exit.stdout.lines().collect();
+    for number in 0..20 {
+        let path = format!("/download-{number}-");
+        let line = lines.iter().find(|line| line.contains(&path));
+        let line = line.unwrap_or_else(|| panic!("no line of {path} in {lines:#?}"));
+        assert!(line.ends_with(" ms - cut off by shutdown"), "{line}");
+    }
+    for text in [
+        " - Draining for at most 400ms: 20 exchanges",
+        " more: 20 exchanges left",
+        " - drain_timeout (400ms) is over: aborting 20 exchanges",
+        ": 0 exchanges finished; 20 exchanges cut off, 20 client connections closed",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.contains(text)),
+            "{text:?} in {lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn names_what_has_no_end_of_its_own() {
+    let events = Origin::serve(|peer| {
+        peer.request();
+        peer.send(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+             Transfer-Encoding: chunked\r\n\r\n7\r\ndata:\n\n\r\n",
+        );
+        peer.park();
+    });
+    let socket = Origin::serve(|peer| {
+        peer.request();
+        peer.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        peer.park();
+    });
+    let echo = Origin::echoing();
+    let proxy = Proxy::command()
+        .args(["--num-workers", "2", "--drain-timeout", "1m"])
+        .start();
+    let mut tunnel = proxy.tunnel(&echo);
+    tunnel.send("twelve bytes");
+    tunnel.read_exact(12);
+    let mut subscriber = proxy.client();
+    subscriber.send(get(&events, "/events"));
+    subscriber.read_until(b"data:");
+    let mut chat = proxy.client();
+    let authority = socket.authority();
+    chat.send(format!(
+        "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert_eq!(chat.response().status(), 101);
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_line(" - Draining for at most 60s: 1 event stream, 1 tunnel, 1 WebSocket");
+    let line = proxy.wait_for_line(" - Still open: tunnel from ");
+    let named = format!(
+        " to {}, open for 0 s; 12 bytes to the upstream, 12 bytes to the client",
+        echo.authority()
+    );
+    assert!(line.ends_with(&named), "{line}");
+    let line = proxy.wait_for_line(" - Still open: WebSocket from ");
+    assert!(line.contains(&format!(" to {authority}, ")), "{line}");
+    let line = proxy.wait_for_line(" - Still open: event stream from ");
+    assert!(
+        line.contains(&format!(" to {}, ", events.authority())),
+        "{line}"
+    );
+    drop((tunnel, chat));
+    subscriber.reset();
+    let exit = proxy.wait();
+    assert!(
+        exit.stdout
+            .contains(" s: 1 event stream, 1 tunnel, 1 WebSocket finished"),
+        "{}",
+        exit.stdout
+    );
+}
+
+#[test]
+fn a_drain_of_many_tunnels_names_the_oldest_and_counts_the_rest() {
+    let echo = Origin::echoing();
+    let proxy = Proxy::start();
+    let tunnels: Vec<_> = (0..12).map(|_| proxy.tunnel(&echo)).collect();
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_lines(" - Still open: tunnel from ", 10);
+    proxy.wait_for_line(" - Still open: 2 more tunnels, WebSockets and event streams");
+    drop(tunnels);
+    let exit = proxy.wait();
+    assert!(
+        exit.stdout.contains(" s: 12 tunnels finished"),
+        "{}",
+        exit.stdout
+    );
+}
+
+#[test]
+fn a_drain_without_exchanges_says_so() {
+    let proxy = Proxy::start();
+    let mut idle = proxy.client();
+    proxy.signal(Signal::TERM);
+    idle.read_to_end();
+    let exit = proxy.wait();
+    assert!(
+        exit.stdout.contains(" s: nothing was in flight"),
+        "{}",
+        exit.stdout
+    );
+}
+
+#[test]
 fn the_drain_has_its_limit() {
     let origin = Origin::silent();
     for limit in ["0", "300ms"] {
@@ -215,7 +351,7 @@ fn what_is_cut_off_has_its_line_and_is_counted() {
         assert!(line.contains(shown), "{line}");
         assert!(line.ends_with(" ms - cut off by shutdown"), "{line}");
     }
-    let count = " - Aborted 4 exchanges and 4 client connections";
+    let count = " finished; 3 exchanges, 1 tunnel cut off, 4 client connections closed";
     assert!(lines.iter().any(|line| line.ends_with(count)), "{lines:#?}");
     for client in &mut clients {
         client.read_to_end();

@@ -42,6 +42,7 @@ mod deadline;
 mod error;
 mod events;
 mod held;
+mod in_flight;
 mod listener;
 mod reply;
 mod side;

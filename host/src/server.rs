@@ -6,6 +6,7 @@
 //! line in the log, and ends the process within [`STOP_LIMIT`]. SIGHUP reloads, see `reload`. A worker that panics is
 //! restarted, see `restart`.
 
+mod drain;
 mod listen;
 mod observe;
 mod panics;
@@ -29,15 +30,13 @@ use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
 use crate::telemetry::LogSink;
-use crate::worker::{self, ShutdownStage, Switched, WorkerStart};
-use crate::worker_context::Aborted;
+use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
+use crate::worker_context::Tally;
+use drain::{Drain, Drained, STOP_LIMIT};
 use listen::listen;
 use observe::Observer;
 use reload::Generations;
 use signals::{Request, Signals};
-
-/// How long workers may take to abort the remaining exchanges.
-const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often replaced generations are checked for users.
 const CHECK_UNUSED: Duration = Duration::from_millis(200);
@@ -146,9 +145,11 @@ struct Server {
     handover: Option<Arc<Handover>>,
     observer: Arc<Observer>,
     stage: watch::Sender<ShutdownStage>,
-    endings: mpsc::UnboundedReceiver<io::Result<Aborted>>,
+    endings: mpsc::UnboundedReceiver<io::Result<Tally>>,
     /// Reports which generation workers use.
     switched: mpsc::UnboundedReceiver<Switched>,
+    /// Reports what draining workers have in flight.
+    drain_reports: mpsc::UnboundedReceiver<DrainReport>,
     log: LogSink,
 }
 
@@ -170,6 +171,7 @@ impl Server {
         let (stage, _) = watch::channel(ShutdownStage::Serving);
         let (ended, endings) = mpsc::unbounded_channel();
         let (switched, switches) = mpsc::unbounded_channel();
+        let (drain_reports, reports) = mpsc::unbounded_channel();
         let mut server = Self {
             workers,
             running: workers,
@@ -179,6 +181,7 @@ impl Server {
             stage,
             endings,
             switched: switches,
+            drain_reports: reports,
             log,
         };
         let (ready, ready_workers) = std::sync::mpsc::channel();
@@ -189,13 +192,14 @@ impl Server {
                 handover: server.handover.clone(),
                 generations: server.generations.subscribe(),
                 switched: switched.clone(),
+                drain_reports: drain_reports.clone(),
                 log: server.log.clone(),
                 stage: server.stage.subscribe(),
                 ready: Some(ready.clone()),
             };
             start_worker(start, ended.clone()).map_err(StartError::Worker)?;
         }
-        drop((ended, switched, ready));
+        drop((ended, switched, drain_reports, ready));
         if ready_workers.iter().take(workers).count() < workers {
             return Err(StartError::Worker(first_failure(&mut server.endings)));
         }
@@ -242,30 +246,15 @@ impl Server {
         self.generations.log_abandoned();
         let limit = self.generations.drain_timeout();
         self.enter(ShutdownStage::Draining);
-        let mut aborted = Aborted::default();
-        tokio::select! {
-            () = all_ended(&mut self.endings, &mut self.running, &mut aborted) => return Drained::Complete,
-            signal = signals.next_end() => tracing::warn!("second {signal}: aborting open exchanges"),
-            () = tokio::time::sleep(limit) => {
-                tracing::warn!("some exchanges did not finish within {limit:?}: aborting them");
-            }
-        }
-        self.enter(ShutdownStage::Aborting);
-        let stopped = all_ended(&mut self.endings, &mut self.running, &mut aborted);
-        let is_stopped = tokio::time::timeout(STOP_LIMIT, stopped).await.is_ok();
-        let Aborted {
-            exchanges,
-            connections,
-        } = aborted;
-        tracing::warn!("Aborted {exchanges} exchanges and {connections} client connections");
-        if !is_stopped {
-            let running = self.running;
-            tracing::warn!(
-                "{running} workers did not stop within {STOP_LIMIT:?}: their open exchanges are not logged"
-            );
-            return Drained::Stuck;
-        }
-        Drained::Aborted
+        let stage = &self.stage;
+        let drain = Drain::new(
+            self.workers,
+            &mut self.running,
+            &mut self.endings,
+            &mut self.drain_reports,
+        );
+        let abort = || _ = stage.send_replace(ShutdownStage::Aborting);
+        drain.run(limit, signals, abort).await
     }
 
     /// Ends the plugins, unless a worker still uses them.
@@ -332,7 +321,7 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
 
 fn start_worker(
     mut start: WorkerStart,
-    ended: mpsc::UnboundedSender<io::Result<Aborted>>,
+    ended: mpsc::UnboundedSender<io::Result<Tally>>,
 ) -> io::Result<()> {
     let name = format!("worker-{}", start.number);
     thread::Builder::new().name(name).spawn(move || {
@@ -346,36 +335,7 @@ fn start_worker(
 }
 
 /// Why a worker ended before it was ready.
-fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Aborted>>) -> io::Error {
+fn first_failure(endings: &mut mpsc::UnboundedReceiver<io::Result<Tally>>) -> io::Error {
     let failure = std::iter::from_fn(|| endings.blocking_recv()).find_map(Result::err);
     failure.unwrap_or_else(|| io::Error::other("it stopped before it was ready"))
-}
-
-/// The result of draining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drained {
-    Complete,
-    /// Remaining exchanges were aborted.
-    Aborted,
-    /// A worker has not ended.
-    Stuck,
-}
-
-/// Waits for the workers to end; adds up what they have aborted. Cancel safe.
-async fn all_ended(
-    endings: &mut mpsc::UnboundedReceiver<io::Result<Aborted>>,
-    running: &mut usize,
-    aborted: &mut Aborted,
-) {
-    while *running > 0
-        && let Some(ending) = endings.recv().await
-    {
-        *running -= 1;
-        let Aborted {
-            exchanges,
-            connections,
-        } = ending.unwrap_or_default();
-        aborted.exchanges += exchanges;
-        aborted.connections += connections;
-    }
 }

@@ -15,6 +15,7 @@ use bytes::BufMut;
 
 use crate::buffers;
 use crate::deadline::Deadlines;
+use crate::in_flight::Moved;
 use crate::side::Side;
 use crate::splice::{self, Filled, PIECES_PER_TURN, PipeInUse};
 use crate::transport::{ReadHalf, Transport, WriteHalf};
@@ -52,13 +53,6 @@ pub(crate) struct Relayed {
     pub(crate) to_upstream: u64,
     pub(crate) to_client: u64,
     pub(crate) end: TunnelEndReason,
-}
-
-/// Bytes relayed so far, for the access log line, which is also written if the relay is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Moved {
-    pub(crate) to_upstream: Cell<u64>,
-    pub(crate) to_client: Cell<u64>,
 }
 
 /// Why a tunnel ended.

@@ -26,13 +26,23 @@ use crate::connection;
 use crate::generation::{Current, Generation, WorkerGeneration};
 use crate::handover::Handover;
 use crate::held;
+use crate::in_flight::{KindCounts, OpenExchange};
 use crate::listener::{AsyncListener, Listener};
 use crate::open_files;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
 use crate::telemetry::{self, LogSink};
 use crate::upstream::{Learned, pressure};
-use crate::worker_context::{AbortReason, Aborted, WorkerContext};
+use crate::worker_context::{AbortReason, Tally, WorkerContext};
+
+/// The number of long exchanges that a draining worker names.
+pub(crate) const MAX_NAMED: usize = 10;
+
+/// How often a draining worker looks whether everything has ended.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// The number of such steps between two reports.
+const STEPS_PER_REPORT: u32 = 25;
 
 /// How long a worker stops accepting when the process runs out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +71,8 @@ pub(crate) struct WorkerStart {
     pub(crate) generations: watch::Receiver<Arc<Generation>>,
     /// Receives each generation that the worker uses now, or cannot use.
     pub(crate) switched: UnboundedSender<Switched>,
+    /// Receives what the worker has in flight while it drains.
+    pub(crate) drain_reports: UnboundedSender<DrainReport>,
     pub(crate) log: LogSink,
     /// The stage of the shutdown.
     pub(crate) stage: watch::Receiver<ShutdownStage>,
@@ -77,13 +89,23 @@ pub(crate) struct Switched {
     pub(crate) generation: u64,
 }
 
+/// What a draining worker has in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DrainReport {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    pub(crate) in_flight: KindCounts,
+    /// In its first report, the oldest exchanges that end only if a peer ends them, at most [`MAX_NAMED`].
+    pub(crate) oldest: Option<Vec<OpenExchange>>,
+}
+
 /// How the run of a worker ended.
 #[derive(Debug)]
 pub(crate) enum WorkerEnd {
-    /// As requested; with what was aborted.
-    Drained(Aborted),
+    /// As requested; with what became of its exchanges.
+    Drained(Tally),
     /// By a panic; with its payload, and what was aborted.
-    Panicked(Box<dyn Any + Send>, Aborted),
+    Panicked(Box<dyn Any + Send>, Tally),
 }
 
 /// The stage of the shutdown.
@@ -123,10 +145,10 @@ fn run_with(
     // the log.
     runtime.shutdown_background();
     worker.context.flush_access_log();
-    let aborted = worker.context.aborted();
+    let tally = worker.context.tally();
     match served {
-        Ok(result) => result.map(|()| WorkerEnd::Drained(aborted)),
-        Err(panic) => Ok(WorkerEnd::Panicked(panic, aborted)),
+        Ok(result) => result.map(|()| WorkerEnd::Drained(tally)),
+        Err(panic) => Ok(WorkerEnd::Panicked(panic, tally)),
     }
 }
 
@@ -160,7 +182,7 @@ async fn serve(
     }
     tokio::select! {
         panic = first_panic(&mut tasks) => resume_unwind(panic),
-        () = worker.drained(&mut start.stage, &mut start.listeners) => Ok(()),
+        () = worker.drained(start) => Ok(()),
     }
 }
 
@@ -306,24 +328,30 @@ impl Worker {
     }
 
     /// Waits for the order to drain, and then for the connections to end, or for the order to abort them.
-    async fn drained(
-        &self,
-        stage: &mut watch::Receiver<ShutdownStage>,
-        listeners: &mut Vec<Listener>,
-    ) {
+    async fn drained(&self, start: &mut WorkerStart) {
+        let stage = &mut start.stage;
         // An error means that the server has ended, which is an order too.
         let _ = stage
             .wait_for(|stage| *stage >= ShutdownStage::Draining)
             .await;
         // The kernel refuses connections once all listeners are closed.
-        listeners.clear();
+        start.listeners.clear();
+        let reports = &start.drain_reports;
+        let oldest = self.context.in_flight.oldest(MAX_NAMED);
+        self.report_in_flight(start.number, reports, Some(oldest));
         self.context.drain();
         self.learned.pool().clear();
         let ended = async {
+            let mut steps = 0;
             while self.context.connections() > 0 {
                 self.context.deadlines.wake_all();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(DRAIN_STEP).await;
+                steps += 1;
+                if steps % STEPS_PER_REPORT == 0 {
+                    self.report_in_flight(start.number, reports, None);
+                }
             }
+            self.report_in_flight(start.number, reports, None);
         };
         let has_stopped = tokio::select! {
             biased;
@@ -333,6 +361,22 @@ impl Worker {
         if has_stopped {
             self.context.abort(AbortReason::Shutdown);
         }
+    }
+}
+
+impl Worker {
+    fn report_in_flight(
+        &self,
+        worker: usize,
+        reports: &UnboundedSender<DrainReport>,
+        oldest: Option<Vec<OpenExchange>>,
+    ) {
+        // The server may have ended.
+        let _ = reports.send(DrainReport {
+            worker,
+            in_flight: self.context.in_flight.open(),
+            oldest,
+        });
     }
 }
 
@@ -370,6 +414,7 @@ mod tests {
             handover: None,
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
             switched: tokio::sync::mpsc::unbounded_channel().0,
+            drain_reports: tokio::sync::mpsc::unbounded_channel().0,
             log: LogSink::discard(),
             stage: stages,
             ready: None,
@@ -405,12 +450,12 @@ mod tests {
         assert!(response.starts_with("HTTP/1.1 "), "{response}");
         stage.send_replace(ShutdownStage::Draining);
         let (first, second) = worker.join().unwrap();
-        let WorkerEnd::Panicked(panic, aborted) = first else {
+        let WorkerEnd::Panicked(panic, tally) = first else {
             panic!("{first:?}");
         };
         assert_eq!(panic.downcast_ref(), Some(&"boom"));
-        assert_eq!((aborted.connections, aborted.exchanges), (2, 0));
-        assert!(matches!(second, WorkerEnd::Drained(aborted) if aborted == Aborted::default()));
+        assert_eq!((tally.connections, tally.cut_off.total()), (2, 0));
+        assert!(matches!(second, WorkerEnd::Drained(tally) if tally == Tally::default()));
         assert!(
             TcpStream::connect(address).is_err(),
             "a drained worker keeps no listener"

@@ -4,6 +4,7 @@
 //! Nothing here is shared with other threads, except for the two counters.
 
 use std::cell::{Cell, RefCell};
+use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use crate::deadline::Deadlines;
+use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
 use crate::telemetry::{AccessLog, AccessRecord, LogSink};
 
 /// How often access lines are passed to the writer.
@@ -41,8 +43,10 @@ pub(crate) struct WorkerContext {
     access_lines: Notify,
     is_draining: Cell<bool>,
     abort_reason: Cell<Option<AbortReason>>,
-    aborted: Cell<Aborted>,
+    tally: Cell<Tally>,
     connections: Cell<usize>,
+    /// The exchanges that are open.
+    pub(crate) in_flight: InFlight,
     date: RefCell<DateText>,
 }
 
@@ -55,12 +59,23 @@ pub(crate) enum AbortReason {
     Panic,
 }
 
-/// What a worker aborted at its end.
+/// What became of a worker's exchanges since it began to drain, or was aborted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Aborted {
-    pub(crate) exchanges: usize,
-    /// Client connections, idle ones included.
+pub(crate) struct Tally {
+    /// Those that ended while the worker drained.
+    pub(crate) finished: KindCounts,
+    /// Those that were cut off.
+    pub(crate) cut_off: KindCounts,
+    /// Client connections that were cut off, idle ones included.
     pub(crate) connections: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.finished += other.finished;
+        self.cut_off += other.cut_off;
+        self.connections += other.connections;
+    }
 }
 
 impl WorkerContext {
@@ -71,8 +86,9 @@ impl WorkerContext {
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
             abort_reason: Cell::new(None),
-            aborted: Cell::default(),
+            tally: Cell::default(),
             connections: Cell::new(0),
+            in_flight: InFlight::default(),
             date: RefCell::default(),
         })
     }
@@ -90,9 +106,9 @@ impl WorkerContext {
     /// From now on, open connections and exchanges are aborted and counted.
     pub(crate) fn abort(&self, why: AbortReason) {
         self.abort_reason.set(Some(why));
-        self.aborted.set(Aborted {
-            exchanges: 0,
+        self.tally.set(Tally {
             connections: self.connections.get(),
+            ..self.tally.get()
         });
     }
 
@@ -101,18 +117,34 @@ impl WorkerContext {
         self.abort_reason.get()
     }
 
-    /// Counts an exchange that did not complete.
-    pub(crate) fn count_aborted_exchange(&self) {
-        let aborted = self.aborted.get();
-        self.aborted.set(Aborted {
-            exchanges: aborted.exchanges + usize::from(self.abort_reason().is_some()),
-            ..aborted
-        });
+    /// An exchange of this kind has ended by itself.
+    pub(crate) fn end_exchange(&self, kind: ExchangeKind) {
+        self.in_flight.end(kind);
+        if self.is_draining.get() {
+            self.count(|tally| tally.finished.add(kind));
+        }
     }
 
-    /// What has been aborted since [`abort`](Self::abort).
-    pub(crate) fn aborted(&self) -> Aborted {
-        self.aborted.get()
+    /// An exchange of this kind was dropped: by the worker, which aborts, or because its client has disconnected.
+    pub(crate) fn drop_exchange(&self, kind: ExchangeKind) {
+        match self.abort_reason.get() {
+            None => self.end_exchange(kind),
+            Some(_) => {
+                self.in_flight.end(kind);
+                self.count(|tally| tally.cut_off.add(kind));
+            }
+        }
+    }
+
+    fn count(&self, one: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally.get();
+        one(&mut tally);
+        self.tally.set(tally);
+    }
+
+    /// What has been counted since [`drain`](Self::drain) or [`abort`](Self::abort).
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.get()
     }
 
     /// The number of open client connections.

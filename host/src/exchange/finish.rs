@@ -16,7 +16,7 @@ impl Drop for Exchange {
         if self.record.is_over {
             return;
         }
-        self.generation.worker.count_aborted_exchange();
+        self.generation.worker.drop_exchange(self.record.kind);
         self.record.cut_off(&self.generation.worker);
         if std::thread::panicking() {
             // Plugins are not called while a panic of the proxy unwinds.
@@ -117,6 +117,7 @@ impl Exchange {
 
     /// Runs the last hooks, writes the access log line, and frees the head's buffers.
     pub(super) fn finish(mut self) {
+        self.generation.worker.end_exchange(self.record.kind);
         self.end();
     }
 

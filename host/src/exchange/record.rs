@@ -1,10 +1,11 @@
 //! What is recorded of an exchange, for the access log, plugins and subscribers.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::timeline::Timeline;
+use crate::in_flight::{ExchangeKind, LongExchange};
 use crate::plugins::AnsweredBy;
-use crate::tunnel::Moved;
 use crate::worker_context::{AbortReason, WorkerContext};
 
 /// What the access log, plugins and subscribers get to know about an exchange.
@@ -35,8 +36,9 @@ pub(super) struct Record {
     /// What the web server's plugins add.
     pub(super) fields: Vec<(String, String)>,
     pub(super) note: Option<String>,
-    /// What has gone through the tunnel that it has become.
-    pub(super) moved: Moved,
+    pub(super) kind: ExchangeKind,
+    /// What is listed of an exchange that ends only if a peer ends it, such as a tunnel.
+    pub(super) long: Option<Rc<LongExchange>>,
     /// The end has been reported.
     pub(super) is_over: bool,
 }
@@ -59,7 +61,8 @@ impl Record {
             sent: 0,
             fields: Vec::new(),
             note: None,
-            moved: Moved::default(),
+            kind: ExchangeKind::default(),
+            long: None,
             is_over: false,
         }
     }
@@ -75,7 +78,9 @@ impl Record {
             Some(note) => format!("{note}, {cut_off}"),
             None => cut_off.to_owned(),
         });
-        self.sent += self.moved.to_client.get();
-        self.received += self.moved.to_upstream.get();
+        if let Some(long) = &self.long {
+            self.sent += long.moved.to_client.get();
+            self.received += long.moved.to_upstream.get();
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::http1::{
     self, BodyDecoder, BodyEncoder, BodyFraming, ConnectionAnnouncement, ConnectionChallenge,
     FieldId, OutFraming, ResponseForward, ResponseHead, Version,
 };
+use crate::in_flight::ExchangeKind;
 use crate::plugins::{
     AnsweredBy, BodyFacts, BodyPlan, ContentHooks, Hook, Subject, Verdict, WholeOutcome,
 };
@@ -492,6 +493,9 @@ impl Download<'_, '_, '_> {
                 ),
                 _ => None,
             };
+            if is_event_stream {
+                self.exchange.become_long(ExchangeKind::EventStream);
+            }
             self.progress.note_started(Passing {
                 is_framed: !is_unframed,
                 is_event_stream,

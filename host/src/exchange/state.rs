@@ -4,6 +4,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
+use plugin_api::Authority;
+
 use super::client::{Binding, ClientSide};
 use super::connection::Connection;
 use super::destination::Routing;
@@ -15,6 +17,7 @@ use crate::config::Timeouts;
 use crate::error::{Cause, ExchangeError, Peer, Step};
 use crate::generation::WorkerGeneration;
 use crate::http1::{BodyDecoder, BodyFraming, RequestHead, Version};
+use crate::in_flight::{ExchangeKind, LongExchange, Moved};
 use crate::plugins::web::WebTask;
 use crate::plugins::{ExchangeFacts, ExchangePlugins};
 use crate::worker_context;
@@ -69,6 +72,7 @@ impl Exchange {
             has_observers || generation.events.has_subscribers(),
         );
         timeline.note(Moment::HeadRead);
+        generation.worker.in_flight.begin();
         Self {
             plugins,
             generation,
@@ -103,6 +107,27 @@ impl Exchange {
                 .as_ref()
                 .map_or("", |tunnel| tunnel.user()),
         }
+    }
+
+    /// From now on, only a peer ends the exchange. It is listed while the result or the exchange exists.
+    pub(super) fn become_long(&mut self, kind: ExchangeKind) -> Rc<LongExchange> {
+        let head = &self.request.head;
+        let target = Authority {
+            host: head.host().into(),
+            port: Some(head.port()),
+        };
+        let long = LongExchange {
+            kind,
+            client: self.client.facts.client,
+            target: target.to_string().into(),
+            began_at: self.record.timeline.began_at(),
+            moved: Moved::default(),
+        };
+        let in_flight = &self.generation.worker.in_flight;
+        let long = in_flight.list(self.record.kind, long);
+        self.record.kind = kind;
+        self.record.long = Some(Rc::clone(&long));
+        long
     }
 
     pub(super) fn report(&self, error: &ExchangeError) {

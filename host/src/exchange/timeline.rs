@@ -64,6 +64,11 @@ impl Timeline {
         }
     }
 
+    /// When the exchange began.
+    pub(super) fn began_at(&self) -> Instant {
+        self.began_at
+    }
+
     /// How long the exchange has lasted.
     pub(super) fn elapsed(&self) -> Duration {
         self.began_at.elapsed()

@@ -12,26 +12,34 @@ use crate::buffers;
 use crate::config::Timeouts;
 use crate::error::{ExchangeError, Peer, Step};
 use crate::generation::WorkerGeneration;
-use crate::http1::Scheme;
+use crate::http1::{self, Scheme};
+use crate::in_flight::{ExchangeKind, LongExchange, Moved};
 use crate::interception::RelayReason;
 use crate::plugins::{Hook, ShownHello, Subject, TunnelHooks, Verdict, WebSocketHooks};
 use crate::stream::MessageStream;
-use crate::tunnel::{Moved, Relayed};
+use crate::tunnel::Relayed;
 use crate::upstream::{self, Freshness, HttpVersions, Route, Upstream};
 
 /// An exchange that has become a tunnel.
 pub(crate) struct TunnelExchange {
     exchange: Exchange,
+    listed: Rc<LongExchange>,
 }
 
 impl TunnelExchange {
     /// Frees what a tunnel does not need: tunnels live long and may be many.
     pub(super) fn new(mut exchange: Exchange) -> Self {
+        let head = &exchange.request.head;
+        let kind = match !head.is_method("CONNECT") && http1::requests_websocket(head) {
+            true => ExchangeKind::WebSocket,
+            false => ExchangeKind::Tunnel,
+        };
+        let listed = exchange.become_long(kind);
         if let Some(plugins) = &exchange.plugins {
             plugins.forget_request();
         }
         buffers::give_back_head(exchange.request.head.compact());
-        Self { exchange }
+        Self { exchange, listed }
     }
 
     /// The host of the CONNECT request, in its canonical form.
@@ -245,7 +253,7 @@ impl TunnelExchange {
 impl TunnelExchange {
     /// The bytes relayed so far, for the relay to update.
     pub(crate) fn moved(&self) -> &Moved {
-        &self.exchange.record.moved
+        &self.listed.moved
     }
 
     /// Records for the access log why the tunnel is relayed.

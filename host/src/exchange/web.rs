@@ -22,6 +22,7 @@ use super::state::{Exchange, client_has_gone};
 use crate::deadline::Deadline;
 use crate::error::{Cause, ExchangeError, Peer, PluginFailure, PluginFailureKind, Step};
 use crate::http1::{self, RequestHead, Scheme, TargetForm};
+use crate::in_flight::ExchangeKind;
 use crate::plugins::AnsweredBy;
 use crate::plugins::instance::{Instance, Web};
 use crate::plugins::web::{
@@ -216,6 +217,9 @@ impl WebService<'_> {
             framing: self.exchange.request.framing,
             is_last: self.exchange.persistence(RequestEnd::Read).is_close(),
         };
+        if asked.handshake.is_some() {
+            self.exchange.become_long(ExchangeKind::WebSocket);
+        }
         let mut task =
             WebTask::begin(plugin, asked, &self.exchange.request.head).map_err(hook_failed)?;
         let mut forwarded = None;

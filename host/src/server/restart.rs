@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::panics;
 use crate::worker::WorkerEnd;
-use crate::worker_context::Aborted;
+use crate::worker_context::Tally;
 
 /// The maximum number of restarts of one worker within [`WINDOW`]; the next panic ends the proxy.
 const MAX_RESTARTS: usize = 5;
@@ -25,22 +25,22 @@ pub(super) fn run_again(
     number: usize,
     mut run: impl FnMut() -> io::Result<WorkerEnd>,
     now: impl Fn() -> Instant,
-) -> io::Result<Aborted> {
+) -> io::Result<Tally> {
     let mut restarts = VecDeque::with_capacity(MAX_RESTARTS);
     loop {
         // A panic that `run` does not return happened before there were connections.
         let ended = catch_unwind(AssertUnwindSafe(&mut run))
-            .unwrap_or_else(|panic| Ok(WorkerEnd::Panicked(panic, Aborted::default())));
-        let (panic, aborted) = match ended? {
-            WorkerEnd::Drained(aborted) => return Ok(aborted),
-            WorkerEnd::Panicked(panic, aborted) => (panic, aborted),
+            .unwrap_or_else(|panic| Ok(WorkerEnd::Panicked(panic, Tally::default())));
+        let (panic, tally) = match ended? {
+            WorkerEnd::Drained(tally) => return Ok(tally),
+            WorkerEnd::Panicked(panic, tally) => (panic, tally),
         };
         let may_restart = may_restart(&mut restarts, now());
         tracing::error!(
             worker = number,
             panic = panics::message(&*panic),
-            connections = aborted.connections,
-            exchanges = aborted.exchanges,
+            connections = tally.connections,
+            exchanges = tally.cut_off.total(),
             "a worker panicked and lost its client connections: {}",
             if may_restart {
                 "restarting it"
@@ -73,21 +73,23 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    const ABORTED: Aborted = Aborted {
-        exchanges: 1,
-        connections: 2,
-    };
+    fn tally() -> Tally {
+        Tally {
+            connections: 2,
+            ..Tally::default()
+        }
+    }
 
     /// Runs a worker that panics `times` times, once per `interval`; returns its end and the number of runs.
-    fn panics(times: usize, interval: Duration) -> (io::Result<Aborted>, usize) {
+    fn panics(times: usize, interval: Duration) -> (io::Result<Tally>, usize) {
         let (runs, clock) = (Cell::new(0), Cell::new(Instant::now()));
         let run = || {
             runs.set(runs.get() + 1);
             clock.set(clock.get() + interval);
             match runs.get() {
-                run if run > times => Ok(WorkerEnd::Drained(ABORTED)),
+                run if run > times => Ok(WorkerEnd::Drained(tally())),
                 run if run % 2 == 0 => panic!("before it serves"),
-                _ => Ok(WorkerEnd::Panicked(Box::new("boom"), ABORTED)),
+                _ => Ok(WorkerEnd::Panicked(Box::new("boom"), tally())),
             }
         };
         let ended = run_again(3, run, || clock.get());
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn a_worker_that_panics_is_restarted() {
         let (ended, runs) = panics(5, Duration::from_millis(1));
-        assert_eq!((ended.ok(), runs), (Some(ABORTED), 6));
+        assert_eq!((ended.ok(), runs), (Some(tally()), 6));
     }
 
     #[test]
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn restarts_count_for_a_minute() {
         let (ended, runs) = panics(100, Duration::from_secs(12));
-        assert_eq!((ended.ok(), runs), (Some(ABORTED), 101));
+        assert_eq!((ended.ok(), runs), (Some(tally()), 101));
     }
 
     #[test]

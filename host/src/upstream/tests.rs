@@ -778,7 +778,7 @@ fn a_tunnel_relays_between_plain_and_tls_and_passes_half_closes_on() {
                 half_closed: STALL,
             },
             None,
-            &tunnel::Moved::default(),
+            &crate::in_flight::Moved::default(),
         )
         .await;
         assert!(matches!(relayed.end, TunnelEndReason::Closed));

@@ -25,10 +25,11 @@ use super::outgoing::Outgoing;
 use crate::buffers;
 use crate::deadline::{Deadline, Deadlines};
 use crate::held::{Full, HeldBytes};
+use crate::in_flight::Moved;
 use crate::side::Side;
 use crate::splice::PIECES_PER_TURN;
 use crate::transport::{ReadHalf, WriteHalf};
-use crate::tunnel::{Moved, Relayed, TunnelEnd, TunnelEndReason, TunnelLimits};
+use crate::tunnel::{Relayed, TunnelEnd, TunnelEndReason, TunnelLimits};
 use crate::turn::{self, Steps};
 
 /// How long peers may take to close their connections after the last Close.

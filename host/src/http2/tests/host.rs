@@ -83,7 +83,7 @@ fn a_tunnel_connects_two_streams() {
             read_len: READ_LEN,
         };
         let (to_client, to_origin) = (end(to_client), end(to_origin));
-        let moved = tunnel::Moved::default();
+        let moved = crate::in_flight::Moved::default();
         let limits = tunnel::TunnelLimits {
             idle: STALL,
             half_closed: STALL,
