@@ -80,6 +80,9 @@ mod stalls;
 mod stuck;
 /// Helpers shared by these tests.
 mod support;
+/// Service managers: notifications, the watchdog, inherited sockets.
+#[cfg(target_os = "linux")]
+mod systemd;
 /// Slow or silent peers, and the status each one gets.
 mod timeouts;
 /// Fixed bugs in TLS and HTTP/2.

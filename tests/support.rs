@@ -16,6 +16,8 @@ pub(crate) mod namespace;
 mod origin;
 mod proxy;
 mod scratch;
+#[cfg(target_os = "linux")]
+mod service_manager;
 pub(crate) mod tls;
 mod tls_origin;
 mod wire;
@@ -29,6 +31,8 @@ pub(crate) use name_server::{Manner, NameServer};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};
 pub(crate) use scratch::Scratch;
+#[cfg(target_os = "linux")]
+pub(crate) use service_manager::ServiceManager;
 pub(crate) use tls_origin::Ca;
 pub(crate) use wire::{Framing, Message, Role, parse, parse_all};
 

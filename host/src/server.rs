@@ -7,7 +7,9 @@
 //! restarted, see `restart`.
 
 mod drain;
+mod heartbeats;
 mod listen;
+mod notify;
 mod observe;
 mod panics;
 mod reload;
@@ -33,7 +35,9 @@ use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
 use drain::{Drain, Drained, STOP_LIMIT};
+use heartbeats::Heartbeats;
 use listen::listen;
+use notify::Notifier;
 use observe::Observer;
 use reload::Generations;
 use signals::{Request, Signals};
@@ -96,6 +100,7 @@ pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sy
 /// If the start fails, nothing has been served; see [`StartError`].
 pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
     panics::report();
+    let notifier = Notifier::from_environment();
     observe::prepare_start(&config);
     let generation = Arc::new(generation::build(config, None)?);
     announce(&generation);
@@ -104,16 +109,18 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
         .enable_all()
         .build()
         .map_err(StartError::Worker)?;
-    let mut server = Server::start(generation, source, listeners, log)?;
+    let mut server = Server::start(generation, source, listeners, log, notifier)?;
     // Before the start is reported: from then on, a signal drains.
     let mut signals = {
         let _context = runtime.enter();
         Signals::listen().map_err(StartError::Worker)?
     };
     tracing::info!("Started {} workers", server.workers);
-    for address in addresses {
+    for address in &addresses {
         tracing::info!("Started server on {address}");
     }
+    server.addresses = addresses;
+    server.notify_ready();
     let outcome = runtime.block_on(server.serve(&mut signals));
     let drained = runtime.block_on(server.drain(&mut signals));
     runtime.block_on(server.end(drained, &mut signals));
@@ -138,6 +145,11 @@ fn announce(generation: &Generation) {
 /// The running proxy, as the thread that waits for signals uses it.
 struct Server {
     workers: usize,
+    /// Where it listens, as the log shows it.
+    addresses: Vec<String>,
+    notifier: Notifier,
+    /// `None` without a watchdog.
+    heartbeats: Option<Heartbeats>,
     /// The number of workers that have not ended.
     running: usize,
     generations: Generations,
@@ -160,8 +172,13 @@ impl Server {
         source: ConfigSource,
         listeners: Vec<Vec<Listener>>,
         log: LogSink,
+        notifier: Notifier,
     ) -> Result<Self, StartError> {
         let workers = listeners.len();
+        let watchdog = notifier.watchdog();
+        let (heartbeats, heartbeat) = watchdog
+            .map(|limit| Heartbeats::new(workers, limit))
+            .unzip();
         let handover = match workers {
             1 => None,
             _ => Some(Handover::new(&listeners).map_err(StartError::Worker)?),
@@ -174,6 +191,9 @@ impl Server {
         let (drain_reports, reports) = mpsc::unbounded_channel();
         let mut server = Self {
             workers,
+            addresses: Vec::new(),
+            notifier,
+            heartbeats,
             running: workers,
             generations: Generations::new(Arc::clone(&generation), source, Arc::clone(&observer)),
             handover,
@@ -193,6 +213,7 @@ impl Server {
                 generations: server.generations.subscribe(),
                 switched: switched.clone(),
                 drain_reports: drain_reports.clone(),
+                heartbeat: heartbeat.clone(),
                 log: server.log.clone(),
                 stage: server.stage.subscribe(),
                 ready: Some(ready.clone()),
@@ -213,7 +234,11 @@ impl Server {
             let has_replaced = self.generations.has_replaced();
             tokio::select! {
                 request = signals.next() => match request {
-                    Request::Reload => self.generations.reload(),
+                    Request::Reload => {
+                        self.notifier.reloading();
+                        self.generations.reload();
+                        self.notify_reloaded();
+                    }
                     Request::ReopenLog => self.log.reopen(),
                     Request::End(signal) => {
                         tracing::info!("Shutting down {} workers ({signal})", self.workers);
@@ -225,7 +250,9 @@ impl Server {
                         announce(&generation);
                         self.observer.follow(&generation);
                     }
+                    self.notify_reloaded();
                 }
+                stuck = next_heartbeat(&mut self.heartbeats) => self.notify_alive(&stuck),
                 Some(switched) = self.switched.recv() => self.generations.switched(switched, self.workers),
                 () = tokio::time::sleep(CHECK_UNUSED), if has_replaced => {
                     self.generations.end_unused();
@@ -241,10 +268,38 @@ impl Server {
         }
     }
 
+    /// Notifies the service manager that the proxy serves.
+    fn notify_ready(&self) {
+        let (number, workers) = (self.generations.number(), self.workers);
+        let addresses = self.addresses.join(", ");
+        self.notifier.ready(&format!(
+            "Serving on {addresses}; {workers} workers, generation {number}"
+        ));
+    }
+
+    /// The same, unless a reload is running.
+    fn notify_reloaded(&self) {
+        if !self.generations.is_reloading() {
+            self.notify_ready();
+        }
+    }
+
+    /// Notifies the service manager that all workers make progress, unless some are stuck.
+    fn notify_alive(&self, stuck: &[usize]) {
+        if stuck.is_empty() {
+            return self.notifier.alive();
+        }
+        tracing::error!(
+            workers = ?stuck,
+            "workers are stuck: not notifying the watchdog of the service manager, which may restart the proxy"
+        );
+    }
+
     /// Drains the workers, and aborts what does not end in time.
     async fn drain(&mut self, signals: &mut Signals) -> Drained {
         self.generations.log_abandoned();
         let limit = self.generations.drain_timeout();
+        self.notifier.stopping(limit);
         self.enter(ShutdownStage::Draining);
         let stage = &self.stage;
         let drain = Drain::new(
@@ -252,6 +307,7 @@ impl Server {
             &mut self.running,
             &mut self.endings,
             &mut self.drain_reports,
+            &self.notifier,
         );
         let abort = || _ = stage.send_replace(ShutdownStage::Aborting);
         drain.run(limit, signals, abort).await
@@ -274,6 +330,14 @@ impl Server {
             handover.close();
         }
         self.stage.send_replace(stage);
+    }
+}
+
+/// Waits for the next moment to notify the watchdog; returns the workers that are stuck. Cancel safe.
+async fn next_heartbeat(heartbeats: &mut Option<Heartbeats>) -> Vec<usize> {
+    match heartbeats {
+        Some(heartbeats) => heartbeats.next().await,
+        None => std::future::pending().await,
     }
 }
 

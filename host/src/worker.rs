@@ -73,6 +73,8 @@ pub(crate) struct WorkerStart {
     pub(crate) switched: UnboundedSender<Switched>,
     /// Receives what the worker has in flight while it drains.
     pub(crate) drain_reports: UnboundedSender<DrainReport>,
+    /// `None` without a watchdog.
+    pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) log: LogSink,
     /// The stage of the shutdown.
     pub(crate) stage: watch::Receiver<ShutdownStage>,
@@ -87,6 +89,13 @@ pub(crate) struct Switched {
     pub(crate) worker: usize,
     /// The number of the generation.
     pub(crate) generation: u64,
+}
+
+/// How a worker shows that it makes progress: it answers each question with its number and that of the question.
+#[derive(Clone, Debug)]
+pub(crate) struct Heartbeat {
+    pub(crate) questions: watch::Receiver<u64>,
+    pub(crate) answer: UnboundedSender<(usize, u64)>,
 }
 
 /// What a draining worker has in flight.
@@ -176,6 +185,9 @@ async fn serve(
         let (taker, number, stage) = (Rc::clone(worker), start.number, start.stage.clone());
         tasks.spawn_local(async move { taker.take_over(&handover, number, stage).await });
     }
+    if let Some(heartbeat) = start.heartbeat.clone() {
+        tasks.spawn_local(answer_heartbeats(start.number, heartbeat));
+    }
     if let Some(ready) = start.ready.take() {
         // The server may have given up because another worker failed.
         let _ = ready.send(());
@@ -183,6 +195,14 @@ async fn serve(
     tokio::select! {
         panic = first_panic(&mut tasks) => resume_unwind(panic),
         () = worker.drained(start) => Ok(()),
+    }
+}
+
+async fn answer_heartbeats(worker: usize, mut heartbeat: Heartbeat) {
+    while heartbeat.questions.changed().await.is_ok() {
+        let number = *heartbeat.questions.borrow_and_update();
+        // The server may have ended.
+        let _ = heartbeat.answer.send((worker, number));
     }
 }
 
@@ -415,6 +435,7 @@ mod tests {
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
             switched: tokio::sync::mpsc::unbounded_channel().0,
             drain_reports: tokio::sync::mpsc::unbounded_channel().0,
+            heartbeat: None,
             log: LogSink::discard(),
             stage: stages,
             ready: None,

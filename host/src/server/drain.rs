@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{self, Instant};
 
+use super::notify::Notifier;
 use super::signals::Signals;
 use crate::in_flight::{KindCounts, OpenExchange};
 use crate::worker::{DrainReport, MAX_NAMED};
@@ -51,6 +52,7 @@ pub(super) struct Drain<'a> {
     /// What each worker has in flight, by its number.
     in_flight: Vec<KindCounts>,
     tally: Tally,
+    notifier: &'a Notifier,
 }
 
 impl<'a> Drain<'a> {
@@ -59,6 +61,7 @@ impl<'a> Drain<'a> {
         running: &'a mut usize,
         endings: &'a mut UnboundedReceiver<io::Result<Tally>>,
         reports: &'a mut UnboundedReceiver<DrainReport>,
+        notifier: &'a Notifier,
     ) -> Self {
         Self {
             endings,
@@ -66,6 +69,7 @@ impl<'a> Drain<'a> {
             running,
             in_flight: vec![KindCounts::default(); workers],
             tally: Tally::default(),
+            notifier,
         }
     }
 
@@ -120,6 +124,7 @@ impl<'a> Drain<'a> {
         let left = self.left();
         if left.total() > 0 {
             tracing::info!("Draining for at most {limit:?}: {left}");
+            self.show(left);
             name(&oldest, left);
         }
         let interval = (limit / 4).clamp(MIN_PROGRESS_INTERVAL, PROGRESS_INTERVAL);
@@ -130,7 +135,9 @@ impl<'a> Drain<'a> {
                 () = self.ended() => return,
                 _ = progress.tick() => {
                     let rest = ends_at.saturating_duration_since(Instant::now()).as_secs_f32();
-                    tracing::info!("Draining for at most {rest:.1} s more: {} left", self.left());
+                    let left = self.left();
+                    tracing::info!("Draining for at most {rest:.1} s more: {left} left");
+                    self.show(left);
                 }
             }
         }
@@ -181,6 +188,10 @@ impl<'a> Drain<'a> {
         let mut left = KindCounts::default();
         self.in_flight.iter().for_each(|counts| left += *counts);
         left
+    }
+
+    fn show(&self, left: KindCounts) {
+        self.notifier.status(&format!("Draining: {left} left"));
     }
 
     fn report_end(&self, elapsed: Duration) {

@@ -57,6 +57,15 @@ impl Generations {
         self.current.borrow().config.server.drain_timeout
     }
 
+    /// The number of the current generation.
+    pub(super) fn number(&self) -> u64 {
+        self.current.borrow().number
+    }
+
+    pub(super) fn is_reloading(&self) -> bool {
+        self.build_in_progress.is_some()
+    }
+
     /// Notifies a worker of new generations.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Generation>> {
         self.current.subscribe()
