@@ -20,6 +20,8 @@ mod check;
 mod cli;
 /// A table of raw messages: one row per violation of RFC 9110 or 9112.
 mod conformance;
+/// The control socket, and the commands that use it.
+mod control;
 /// Clients that disconnect before they get a response.
 mod departures;
 /// The configurations under `examples`, run unchanged.

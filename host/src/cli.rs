@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use crate::ca::command::CaArgs;
 use crate::config::Flags;
 use crate::config::command::ConfigArgs;
+#[cfg(unix)]
+use crate::control::command::{ReloadArgs, ReopenArgs, StatusArgs, StopArgs};
 use crate::generation::command::CheckArgs;
 use crate::web::pac::command::PacArgs;
 
@@ -53,6 +55,18 @@ pub enum Command {
     Check(CheckArgs),
     #[allow(missing_docs, reason = "as above")]
     Config(ConfigArgs),
+    #[cfg(unix)]
+    #[allow(missing_docs, reason = "as above")]
+    Status(StatusArgs),
+    #[cfg(unix)]
+    #[allow(missing_docs, reason = "as above")]
+    Reload(ReloadArgs),
+    #[cfg(unix)]
+    #[allow(missing_docs, reason = "as above")]
+    Reopen(ReopenArgs),
+    #[cfg(unix)]
+    #[allow(missing_docs, reason = "as above")]
+    Stop(StopArgs),
 }
 
 const AFTER_HELP: &str = "\

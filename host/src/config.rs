@@ -102,6 +102,19 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
 }
 
+/// The socket for commands such as `proxy reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ControlSocketConfig {
+    /// `PORT.sock` in `$XDG_RUNTIME_DIR/proxy`, or in `~/.proxy/run` if there is no such directory. If it cannot be made,
+    /// the proxy starts without.
+    #[default]
+    Default,
+    /// At this path. If it cannot be made, the proxy does not start.
+    At(PathBuf),
+    /// None.
+    Off,
+}
+
 /// A plugin to load; the library has not been searched for yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginEntry {
@@ -121,6 +134,8 @@ pub struct ServerConfig {
     /// How long exchanges and tunnels may take to end when the proxy stops; then they are cut off, each with its line in
     /// the access log. Zero cuts them off at once. Default 30 s.
     pub drain_timeout: Duration,
+    /// The socket for commands such as `proxy reload`. Default: one in a directory of the user.
+    pub control_socket: ControlSocketConfig,
 }
 
 /// Time limits; each is positive.

@@ -38,6 +38,7 @@ pub mod web;
 mod websocket;
 
 mod buffers;
+pub mod control;
 mod deadline;
 mod error;
 mod events;

@@ -15,6 +15,11 @@ use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, Command};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
 use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
+#[cfg(unix)]
+use proxy_host::control::{
+    self,
+    command::{CommandError, ControlCommand},
+};
 use proxy_host::generation;
 use proxy_host::generation::command::{CheckArgs, plugin_schemas};
 use proxy_host::open_files;
@@ -32,6 +37,14 @@ fn main() -> ExitCode {
             Some(Command::Pac(args)) => pac(args, cli),
             Some(Command::Check(args)) => check(args, cli),
             Some(Command::Config(args)) => configuration(args, cli),
+            #[cfg(unix)]
+            Some(Command::Status(args)) => control(ControlCommand::Status(args), cli),
+            #[cfg(unix)]
+            Some(Command::Reload(args)) => control(ControlCommand::Reload(args), cli),
+            #[cfg(unix)]
+            Some(Command::Reopen(args)) => control(ControlCommand::Reopen(args), cli),
+            #[cfg(unix)]
+            Some(Command::Stop(args)) => control(ControlCommand::Stop(args), cli),
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
@@ -113,6 +126,18 @@ fn schema(args: SchemaArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `proxy status`, `reload`, `reopen` and `stop`. What stands before them says how the proxy was started.
+#[cfg(unix)]
+fn control(command: ControlCommand, cli: Cli) -> Result<ExitCode, Failure> {
+    control::command::run(
+        command,
+        cli.flags,
+        &mut io::stdout().lock(),
+        &mut io::stderr(),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let config = Config::load(cli.flags)?;
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
@@ -166,6 +191,26 @@ impl From<ConfigErrors> for Failure {
         let status = if error.is_usage() { USAGE } else { CONFIG };
         Failure {
             message: error.with_excerpts(),
+            status,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        let status = match &error {
+            CommandError::Config(errors) if errors.is_usage() => USAGE,
+            CommandError::Config(_) => CONFIG,
+            CommandError::Unreachable(_) => REFUSED,
+            CommandError::Refused {
+                is_configuration: true,
+                ..
+            } => CONFIG,
+            CommandError::Refused { .. } => REFUSED,
+        };
+        Failure {
+            message: error.to_string(),
             status,
         }
     }

@@ -4,20 +4,27 @@
 //! for each other. SIGTERM and SIGINT drain: no new connections are accepted, exchanges in flight finish, idle
 //! connections are closed. A second signal, or the end of `drain_timeout`, aborts the remaining exchanges, each with its
 //! line in the log, and ends the process within [`STOP_LIMIT`]. SIGHUP reloads, see `reload`. A worker that panics is
-//! restarted, see `restart`.
+//! restarted, see `restart`. `control` serves the clients of the control socket, whose commands are requests like
+//! signals.
 
+#[cfg(unix)]
+mod control;
 mod drain;
 mod heartbeats;
 mod listen;
 mod notify;
 mod observe;
+mod overview;
 mod panics;
 mod reload;
+mod requester;
+mod requests;
 mod restart;
 mod signals;
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +32,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, ConfigErrors};
+#[cfg(unix)]
+use crate::control::socket::{ControlSocket, ControlSocketError};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
 use crate::listener::Listener;
@@ -34,13 +43,16 @@ use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
+#[cfg(unix)]
+use control::Control;
 use drain::{Drain, Drained, STOP_LIMIT};
 use heartbeats::Heartbeats;
 use listen::listen;
 use notify::Notifier;
 use observe::Observer;
+use overview::{Overview, ReportTo};
 use reload::Generations;
-use signals::{Request, Signals};
+use requests::{Request, Requests};
 
 /// How often replaced generations are checked for users.
 const CHECK_UNUSED: Duration = Duration::from_millis(200);
@@ -75,6 +87,10 @@ pub enum StartError {
         /// How to fix it.
         remedy: &'static str,
     },
+    /// The configured control socket cannot be made.
+    #[cfg(unix)]
+    #[error(transparent)]
+    ControlSocket(#[from] ControlSocketError),
     /// A thread or a runtime could not be created, or a worker failed.
     #[error("a worker failed: {0}")]
     Worker(io::Error),
@@ -86,6 +102,8 @@ impl StartError {
         match self {
             Self::Problems(problems) => problems.is_configuration(),
             Self::Hostname { .. } => true,
+            #[cfg(unix)]
+            Self::ControlSocket(_) => false,
             Self::Listen { .. } | Self::Worker(_) => false,
         }
     }
@@ -107,26 +125,51 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     let (addresses, listeners) = listen(&generation.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(tokio::runtime::LocalOptions::default())
         .map_err(StartError::Worker)?;
-    let mut server = Server::start(generation, source, listeners, log, notifier)?;
-    // Before the start is reported: from then on, a signal drains.
-    let mut signals = {
-        let _context = runtime.enter();
-        Signals::listen().map_err(StartError::Worker)?
+    // Removed at the end of the drain and of the plugins, so that `proxy status` shows both.
+    #[cfg(unix)]
+    let socket = {
+        let port = first_port(&listeners).map_err(StartError::Worker)?;
+        ControlSocket::open(&generation.config.server.control_socket, port)?
     };
+    let mut server = Server::start(generation, source, listeners, log, notifier)?;
+    let (commands, received) = mpsc::unbounded_channel();
+    // Before the start is reported: from then on, a signal drains.
+    let mut requests = {
+        let _context = runtime.enter();
+        Requests::listen(received).map_err(StartError::Worker)?
+    };
+    server.overview.set_listeners(&addresses);
+    #[cfg(unix)]
+    if let Some(socket) = &socket {
+        server.overview.set_control_socket(socket.path());
+        let control = Control::new(Rc::clone(&server.overview), commands.clone());
+        let serving = runtime.block_on(async { control.serve(socket) });
+        serving.map_err(StartError::Worker)?;
+    }
     tracing::info!("Started {} workers", server.workers);
     for address in &addresses {
         tracing::info!("Started server on {address}");
     }
     server.addresses = addresses;
     server.notify_ready();
-    let outcome = runtime.block_on(server.serve(&mut signals));
-    let drained = runtime.block_on(server.drain(&mut signals));
-    runtime.block_on(server.end(drained, &mut signals));
+    let outcome = runtime.block_on(server.serve(&mut requests));
+    let drained = runtime.block_on(server.drain(&mut requests));
+    runtime.block_on(server.end(drained, &mut requests));
+    drop(commands);
     // What was counted, now that nothing more is.
     statistics::report();
     outcome
+}
+
+/// The port of the first listener that has one.
+#[cfg(unix)]
+fn first_port(listeners: &[Vec<Listener>]) -> io::Result<Option<u16>> {
+    let first = listeners.iter().flatten().next();
+    first
+        .map(|first| first.local_addr().map(|address| address.port()))
+        .transpose()
 }
 
 /// Logs warnings about a new generation, and its plugins.
@@ -157,6 +200,7 @@ struct Server {
     handover: Option<Arc<Handover>>,
     observer: Arc<Observer>,
     stage: watch::Sender<ShutdownStage>,
+    overview: Rc<Overview>,
     endings: mpsc::UnboundedReceiver<io::Result<Tally>>,
     /// Reports which generation workers use.
     switched: mpsc::UnboundedReceiver<Switched>,
@@ -186,6 +230,10 @@ impl Server {
         let handover = handover.map(Arc::new);
         let observer = Arc::new(Observer::new(workers, handover.clone()));
         let (stage, _) = watch::channel(ShutdownStage::Serving);
+        let report_to: Vec<watch::Sender<ReportTo>> =
+            (0..workers).map(|_| watch::Sender::new(None)).collect();
+        let reporters: Vec<_> = report_to.iter().map(watch::Sender::subscribe).collect();
+        let overview = Overview::new(&generation.config.log, stage.subscribe(), report_to);
         let (ended, endings) = mpsc::unbounded_channel();
         let (switched, switches) = mpsc::unbounded_channel();
         let (drain_reports, reports) = mpsc::unbounded_channel();
@@ -199,13 +247,14 @@ impl Server {
             handover,
             observer,
             stage,
+            overview: Rc::new(overview),
             endings,
             switched: switches,
             drain_reports: reports,
             log,
         };
         let (ready, ready_workers) = std::sync::mpsc::channel();
-        for (number, listeners) in listeners.into_iter().enumerate() {
+        for (number, (listeners, report_to)) in listeners.into_iter().zip(reporters).enumerate() {
             let start = WorkerStart {
                 number,
                 listeners,
@@ -216,6 +265,7 @@ impl Server {
                 heartbeat: heartbeat.clone(),
                 log: server.log.clone(),
                 stage: server.stage.subscribe(),
+                report_to,
                 ready: Some(ready.clone()),
             };
             start_worker(start, ended.clone()).map_err(StartError::Worker)?;
@@ -228,20 +278,27 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits for a signal that ends the proxy, or for a worker that fails. Reloads meanwhile.
-    async fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+    /// Waits for a request to end the proxy, or for a worker that fails. Reloads meanwhile.
+    async fn serve(&mut self, requests: &mut Requests) -> Result<(), StartError> {
         loop {
             let has_replaced = self.generations.has_replaced();
+            self.overview.note(self.generations.status());
             tokio::select! {
-                request = signals.next() => match request {
-                    Request::Reload => {
+                request = requests.next() => match request {
+                    Request::Reload(requester) => {
                         self.notifier.reloading();
-                        self.generations.reload();
+                        self.generations.reload(requester);
                         self.notify_reloaded();
                     }
-                    Request::ReopenLog => self.log.reopen(),
-                    Request::End(signal) => {
-                        tracing::info!("Shutting down {} workers ({signal})", self.workers);
+                    Request::ReopenLog(requester) => {
+                        self.log.reopen();
+                        requester.done(match self.overview.has_log_file() {
+                            true => "the log file is being opened again; if that fails, the log shows why",
+                            false => "the log goes to standard output: nothing to open again",
+                        });
+                    }
+                    Request::End(name) => {
+                        tracing::info!("Shutting down {} workers ({name})", self.workers);
                         return Ok(());
                     }
                 },
@@ -296,8 +353,8 @@ impl Server {
     }
 
     /// Drains the workers, and aborts what does not end in time.
-    async fn drain(&mut self, signals: &mut Signals) -> Drained {
-        self.generations.log_abandoned();
+    async fn drain(&mut self, requests: &mut Requests) -> Drained {
+        self.generations.abandon();
         let limit = self.generations.drain_timeout();
         self.notifier.stopping(limit);
         self.enter(ShutdownStage::Draining);
@@ -310,11 +367,11 @@ impl Server {
             &self.notifier,
         );
         let abort = || _ = stage.send_replace(ShutdownStage::Aborting);
-        drain.run(limit, signals, abort).await
+        drain.run(limit, requests, abort).await
     }
 
     /// Ends the plugins, unless a worker still uses them.
-    async fn end(self, drained: Drained, signals: &mut Signals) {
+    async fn end(self, drained: Drained, requests: &mut Requests) {
         let limit = match drained {
             Drained::Complete => END_LIMIT,
             Drained::Aborted => STOP_LIMIT,
@@ -322,7 +379,7 @@ impl Server {
         };
         // Workers drop their generation when they have drained.
         let remaining = self.generations.into_remaining();
-        end_plugins(|| remaining.end(), signals, limit).await;
+        end_plugins(|| remaining.end(), requests, limit).await;
     }
 
     fn enter(&self, stage: ShutdownStage) {
@@ -365,7 +422,11 @@ fn report_stuck_plugins(limit: Duration) {
 }
 
 /// Runs `end`, code of plugins that may never return, on a thread of its own, within the limit.
-async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals, limit: Duration) {
+async fn end_plugins(
+    end: impl FnOnce() + Send + 'static,
+    requests: &mut Requests,
+    limit: Duration,
+) {
     let (over, ended) = tokio::sync::oneshot::channel();
     let thread = thread::Builder::new().name("end".to_owned());
     let spawned = thread.spawn(move || {
@@ -378,7 +439,7 @@ async fn end_plugins(end: impl FnOnce() + Send + 'static, signals: &mut Signals,
     }
     tokio::select! {
         _ = ended => {}
-        signal = signals.next_end() => tracing::warn!("second {signal}: not waiting for plugins to stop"),
+        name = requests.next_end() => tracing::warn!("second {name}: not waiting for plugins to stop"),
         () = tokio::time::sleep(limit) => report_stuck_plugins(limit),
     }
 }

@@ -31,6 +31,7 @@ use crate::listener::{AsyncListener, Listener};
 use crate::open_files;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
+use crate::plugins::statistics;
 use crate::telemetry::{self, LogSink};
 use crate::upstream::{Learned, pressure};
 use crate::worker_context::{AbortReason, Tally, WorkerContext};
@@ -78,6 +79,8 @@ pub(crate) struct WorkerStart {
     pub(crate) log: LogSink,
     /// The stage of the shutdown.
     pub(crate) stage: watch::Receiver<ShutdownStage>,
+    /// Where to send a report, each time somebody wants one.
+    pub(crate) report_to: watch::Receiver<Option<UnboundedSender<WorkerReport>>>,
     /// Sent once when the worker accepts connections; dropped without a message if it cannot.
     pub(crate) ready: Option<mpsc::Sender<()>>,
 }
@@ -106,6 +109,17 @@ pub(crate) struct DrainReport {
     pub(crate) in_flight: KindCounts,
     /// In its first report, the oldest exchanges that end only if a peer ends them, at most [`MAX_NAMED`].
     pub(crate) oldest: Option<Vec<OpenExchange>>,
+}
+
+/// What a worker reports about itself on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerReport {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    /// Open client connections.
+    pub(crate) connections: usize,
+    /// Open exchanges.
+    pub(crate) in_flight: KindCounts,
 }
 
 /// How the run of a worker ended.
@@ -181,6 +195,8 @@ async fn serve(
     }
     let (generations, switched) = (start.generations.clone(), start.switched.clone());
     tasks.spawn_local(Rc::clone(worker).switch_generations(start.number, generations, switched));
+    let (reporter, report_to) = (Rc::clone(worker), start.report_to.clone());
+    tasks.spawn_local(reporter.report(start.number, report_to));
     if let Some(handover) = start.handover.clone() {
         let (taker, number, stage) = (Rc::clone(worker), start.number, start.stage.clone());
         tasks.spawn_local(async move { taker.take_over(&handover, number, stage).await });
@@ -264,6 +280,27 @@ impl Worker {
                 ),
             }
             report_switched(&switched, number, generation.number);
+        }
+    }
+
+    /// Reports on each request, and publishes what was counted of plugins.
+    async fn report(
+        self: Rc<Self>,
+        number: usize,
+        mut report_to: watch::Receiver<Option<UnboundedSender<WorkerReport>>>,
+    ) {
+        while report_to.changed().await.is_ok() {
+            let Some(report_to) = report_to.borrow_and_update().clone() else {
+                continue;
+            };
+            statistics::publish();
+            let report = WorkerReport {
+                worker: number,
+                connections: self.context.connections(),
+                in_flight: self.context.in_flight.open(),
+            };
+            // Nobody may be waiting for it any more.
+            let _ = report_to.send(report);
         }
     }
 
@@ -438,6 +475,7 @@ mod tests {
             heartbeat: None,
             log: LogSink::discard(),
             stage: stages,
+            report_to: watch::Sender::new(None).subscribe(),
             ready: None,
         };
         (start, stage)

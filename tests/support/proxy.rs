@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -157,8 +157,8 @@ pub(crate) struct Proxy {
     stdout: Log,
     stderr: Log,
     has_ended: bool,
-    /// Keeps the configuration file while the process runs.
-    _scratch: Scratch,
+    /// Keeps the configuration file and the control socket while the process runs.
+    scratch: Scratch,
 }
 
 impl Proxy {
@@ -173,9 +173,12 @@ impl Proxy {
         command
             .env_remove("PROXY_CONFIG")
             .env_remove("PROXY_BASIC_AUTH");
+        let scratch = Scratch::new();
+        // Where its control socket is.
+        command.env("XDG_RUNTIME_DIR", scratch.path(""));
         ProxyCommand {
             command,
-            scratch: Scratch::new(),
+            scratch,
             plugins: Vec::new(),
             config: String::new(),
         }
@@ -211,7 +214,7 @@ impl Proxy {
             stdout,
             stderr,
             has_ended: false,
-            _scratch: scratch,
+            scratch,
         }
     }
 
@@ -245,6 +248,22 @@ impl Proxy {
         let answer = client.response_to("CONNECT");
         assert_eq!(answer.status(), 200, "no tunnel: {}", answer.start);
         client
+    }
+
+    /// The default control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        let name = format!("proxy/{}.sock", self.address.port());
+        self.scratch.path(&name)
+    }
+
+    /// Runs a command such as `status` for this proxy.
+    pub(crate) fn order(&self, args: &[&str]) -> Exit {
+        let socket = self.control_socket();
+        let socket = socket.to_str().expect("scratch paths are text");
+        Proxy::bare()
+            .args(["--control-socket", socket])
+            .args(args)
+            .run()
     }
 
     /// The process id.

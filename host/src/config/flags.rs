@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::document::{Node, Place, Value};
 use super::value::SecondsOrZero;
@@ -161,6 +162,11 @@ pub struct Flags {
     /// File to write the process id to; removed at exit. It must not be a symbolic link. Default: none.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+
+    /// Unix socket for `proxy status`, `reload`, `reopen` and `stop`; only this user and root may use it. An empty PATH
+    /// turns it off. Default: PORT.sock in $XDG_RUNTIME_DIR/proxy, or in ~/.proxy/run.
+    #[arg(long, value_name = "PATH", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    pub control_socket: Option<PathBuf>,
 }
 
 /// The text, if it is a value of this type.
@@ -261,6 +267,11 @@ impl Flags {
             &self.open_file_limit,
         );
         given.path("pid_file", "--pid-file", &self.pid_file);
+        given.path(
+            "server.control_socket",
+            "--control-socket",
+            &self.control_socket,
+        );
         given.paths("plugin_dirs", "--plugin-dir", &self.plugin_dir);
         given.paths("tls.upstream.extra_ca_files", "--ca-file", &self.ca_file);
         match given.not_text.is_empty() {

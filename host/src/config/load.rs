@@ -22,9 +22,9 @@ use super::settings_reader::{self, Fault};
 use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
-    ClientCertificate, CompatibilityConfig, Config, DnsConfig, Flags, HostTimeouts,
-    InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, ServerConfig, Timeouts,
-    TlsConfig, UpstreamTls, environment, include, plugins,
+    ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig, DnsConfig, Flags,
+    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, ServerConfig,
+    Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -240,6 +240,7 @@ fn config(settings: Settings, plugins: Vec<PluginEntry>) -> Config {
         disable_headers: names(settings.disable_headers),
         server: ServerConfig {
             drain_timeout: settings.server.drain_timeout.0,
+            control_socket: control_socket(settings.server.control_socket),
         },
         timeouts,
         host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
@@ -279,6 +280,15 @@ fn dirs_beside_executable() -> Vec<PathBuf> {
         return Vec::new();
     };
     vec![dir.join("plugins"), dir]
+}
+
+/// An empty path turns it off.
+fn control_socket(path: Option<PathBuf>) -> ControlSocketConfig {
+    match path {
+        None => ControlSocketConfig::Default,
+        Some(path) if path.as_os_str().is_empty() => ControlSocketConfig::Off,
+        Some(path) => ControlSocketConfig::At(path),
+    }
 }
 
 fn tls(file: TlsSettings) -> TlsConfig {

@@ -96,12 +96,14 @@ impl Default for Settings {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerSettings {
     pub(super) drain_timeout: SecondsOrZero,
+    pub(super) control_socket: Option<PathBuf>,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
         ServerSettings {
             drain_timeout: SecondsOrZero(Duration::from_secs(30)),
+            control_socket: None,
         }
     }
 }

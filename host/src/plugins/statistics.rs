@@ -207,6 +207,14 @@ impl Counts {
         self.outcomes.iter().sum()
     }
 
+    fn errors(&self) -> u64 {
+        let failed = [code::ERROR, code::PANIC];
+        failed
+            .iter()
+            .map(|code| self.outcomes[*code as usize])
+            .sum()
+    }
+
     /// Those that there are: `proceed=7 error=1`.
     fn shown_outcomes(&self) -> String {
         let mut shown = String::new();
@@ -246,12 +254,58 @@ fn add_to_totals(
     }
 }
 
-/// Adds what this worker has counted to the counts of the process.
+/// Adds what this worker has counted so far to the counts of the process.
+pub(crate) fn publish() {
+    let _ = PAGES.try_with(|pages| {
+        for page in pages.borrow_mut().iter_mut().flatten() {
+            page.close();
+            page.counts = [Counts::NONE; Place::COUNT];
+        }
+    });
+}
+
+/// Adds what this worker has counted to the counts of the process, at its end.
 pub(super) fn close_thread() {
     let pages = PAGES.try_with(RefCell::take).unwrap_or_default();
     for page in pages.into_iter().flatten() {
         page.close();
     }
+}
+
+/// The calls of a plugin: of all its hooks and instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PluginCalls {
+    /// The file name of the library.
+    pub(crate) library: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) calls: u64,
+    /// Those that returned an error or panicked.
+    pub(crate) errors: u64,
+    /// The time of all calls together, in microseconds.
+    pub(crate) time_us: u64,
+}
+
+/// What the process has counted, for each plugin that was called.
+pub(crate) fn summary() -> Vec<PluginCalls> {
+    let Some(clock) = CLOCK.get() else {
+        return Vec::new();
+    };
+    let mut sums: BTreeMap<(&str, &str), Counts> = BTreeMap::new();
+    for Total { callee, counts } in totals().values() {
+        let plugin = callee.plugin();
+        let sum = sums.entry((plugin.library(), plugin.name()));
+        sum.or_insert(Counts::NONE).merge(*counts);
+    }
+    let shown = sums
+        .into_iter()
+        .map(|((library, name), counts)| PluginCalls {
+            library,
+            name,
+            calls: counts.calls(),
+            errors: counts.errors(),
+            time_us: clock.delta_as_nanos(0, counts.ticks) / 1000,
+        });
+    shown.collect()
 }
 
 /// Writes a line for every hook that was called.
@@ -341,6 +395,23 @@ mod tests {
         let counts = total(callee);
         assert_eq!((counts.calls(), counts.ticks), (3, 13));
         assert_eq!(counts.shown_outcomes(), "proceed=2 panic=1");
+    }
+
+    #[test]
+    fn a_worker_that_goes_on_counts_no_call_twice() {
+        let slot = Slot::take();
+        let callee = callee("Published", &slot);
+        std::thread::spawn(move || {
+            for code in [code::PROCEED, code::ERROR] {
+                count_on_worker(callee, HOOK.into(), 1, code);
+                publish();
+            }
+            close_thread();
+        })
+        .join()
+        .unwrap();
+        let counts = total(callee);
+        assert_eq!((counts.calls(), counts.errors()), (2, 1));
     }
 
     #[test]

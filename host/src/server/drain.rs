@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{self, Instant};
 
 use super::notify::Notifier;
-use super::signals::Signals;
+use super::requests::Requests;
 use crate::in_flight::{KindCounts, OpenExchange};
 use crate::worker::{DrainReport, MAX_NAMED};
 use crate::worker_context::Tally;
@@ -38,7 +38,7 @@ pub(super) enum Drained {
 
 /// Why the drain is over before everything has ended.
 enum CutShort {
-    SecondSignal(&'static str),
+    SecondRequest(&'static str),
     Timeout,
 }
 
@@ -78,13 +78,13 @@ impl<'a> Drain<'a> {
     pub(super) async fn run(
         mut self,
         limit: Duration,
-        signals: &mut Signals,
+        requests: &mut Requests,
         abort: impl FnOnce(),
     ) -> Drained {
         let began_at = Instant::now();
         let cut_short = tokio::select! {
             () = self.all_ended(limit) => None,
-            signal = signals.next_end() => Some(CutShort::SecondSignal(signal)),
+            name = requests.next_end() => Some(CutShort::SecondRequest(name)),
             () = time::sleep(limit) => Some(CutShort::Timeout),
         };
         let Some(reason) = cut_short else {
@@ -92,8 +92,8 @@ impl<'a> Drain<'a> {
             return Drained::Complete;
         };
         match reason {
-            CutShort::SecondSignal(signal) => {
-                tracing::warn!("second {signal}: aborting open exchanges");
+            CutShort::SecondRequest(name) => {
+                tracing::warn!("second {name}: aborting open exchanges");
             }
             CutShort::Timeout if limit.is_zero() => {}
             CutShort::Timeout => {

@@ -13,9 +13,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::observe::Observer;
-use super::signals::RELOAD;
+use super::requester::Requester;
 use super::{ConfigSource, end_in_background};
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
+use crate::control::message::Refusal;
+use crate::control::status::GenerationsStatus;
 use crate::generation::{self, Generation};
 use crate::plugins::call::Visible;
 use crate::plugins::callee::Place;
@@ -28,12 +30,19 @@ pub(super) struct Generations {
     observer: Arc<Observer>,
     current: watch::Sender<Arc<Generation>>,
     replaced: Vec<Arc<Generation>>,
-    build_in_progress: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
+    build_in_progress: Option<oneshot::Receiver<Made>>,
     /// Workers that use the current generation.
     switched_workers: BTreeSet<usize>,
-    /// Another reload was requested during the current one.
-    is_requested_again: bool,
+    /// Who has requested the current reload.
+    requesters: Vec<Requester>,
+    /// Who has requested another one during the current one.
+    next_requesters: Vec<Requester>,
+    /// Who waits until all workers use the current generation.
+    switch_requesters: Vec<Requester>,
 }
+
+/// What a reload has made, or all problems.
+type Made = Result<Generation, Refusal>;
 
 impl Generations {
     pub(super) fn new(
@@ -48,7 +57,9 @@ impl Generations {
             replaced: Vec::new(),
             build_in_progress: None,
             switched_workers: BTreeSet::new(),
-            is_requested_again: false,
+            requesters: Vec::new(),
+            next_requesters: Vec::new(),
+            switch_requesters: Vec::new(),
         }
     }
 
@@ -72,13 +83,22 @@ impl Generations {
     }
 
     /// Starts a reload, or requests one after the current one.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self, requester: Requester) {
         if self.build_in_progress.is_some() {
             let call = blocking_call().unwrap_or_default();
-            tracing::info!("{RELOAD}: a reload is already running{call}; another one will follow");
-            self.is_requested_again = true;
-            return;
+            tracing::info!(
+                "{requester}: a reload is already running{call}; another one will follow"
+            );
+            requester.progress(format!(
+                "another reload is running{call}; this one will follow"
+            ));
+            return self.next_requesters.push(requester);
         }
+        self.requesters.push(requester);
+        self.start();
+    }
+
+    fn start(&mut self) {
         let (send, receive) = oneshot::channel();
         let (source, observer) = (Arc::clone(&self.source), Arc::clone(&self.observer));
         let current = self.current.borrow().clone();
@@ -92,7 +112,13 @@ impl Generations {
         };
         match thread::Builder::new().name("reload".to_owned()).spawn(make) {
             Ok(_) => self.build_in_progress = Some(receive),
-            Err(error) => tracing::error!(%error, "{RELOAD}: cannot reload"),
+            Err(error) => {
+                tracing::error!(%error, "reload: cannot reload");
+                let refusal = Refusal::of(format!("cannot reload: {error}"));
+                self.requesters
+                    .drain(..)
+                    .for_each(|requester| requester.fail(&refusal));
+            }
         }
     }
 
@@ -106,29 +132,45 @@ impl Generations {
         self.build_in_progress = None;
         let generation = match made {
             Ok(Ok(generation)) => Some(self.replace(generation)),
-            Ok(Err(problems)) => {
-                let number = self.current.borrow().number;
-                for problem in problems {
-                    tracing::error!(
-                        "{RELOAD}: not reloaded, generation {number} remains active: {problem}"
-                    );
-                }
+            Ok(Err(refusal)) => {
+                self.fail(refusal);
                 None
             }
             Err(_) => {
-                tracing::error!("{RELOAD}: not reloaded: the reload panicked");
+                self.fail(Refusal::of("the reload panicked"));
                 None
             }
         };
-        if std::mem::take(&mut self.is_requested_again) {
-            self.reload();
+        self.requesters.append(&mut self.next_requesters);
+        if !self.requesters.is_empty() {
+            self.start();
         }
         generation
+    }
+
+    /// Logs why the current generation remains active, and reports it to those who have requested another one.
+    fn fail(&mut self, mut refusal: Refusal) {
+        let number = self.current.borrow().number;
+        for problem in &mut refusal.problems {
+            *problem = format!("not reloaded, generation {number} remains active: {problem}");
+            tracing::error!("reload: {problem}");
+        }
+        self.requesters
+            .drain(..)
+            .for_each(|requester| requester.fail(&refusal));
     }
 
     fn replace(&mut self, generation: Generation) -> Arc<Generation> {
         let generation = Arc::new(generation);
         self.switched_workers.clear();
+        for requester in &self.requesters {
+            let number = generation.number;
+            requester.progress(format!(
+                "generation {number} is ready; the workers switch to it"
+            ));
+        }
+        // Those who wait for an older generation get this one.
+        self.switch_requesters.append(&mut self.requesters);
         let before = self.current.send_replace(Arc::clone(&generation));
         self.replaced.push(before);
         generation
@@ -143,7 +185,12 @@ impl Generations {
             && self.switched_workers.len() == workers
         {
             let plugins = current.plugin_names().len();
-            tracing::info!("{RELOAD}: generation {number} is active; plugins: {plugins}");
+            tracing::info!("reload: generation {number} is active; plugins: {plugins}");
+            let done =
+                format!("generation {number} is active; workers: {workers}; plugins: {plugins}");
+            self.switch_requesters
+                .drain(..)
+                .for_each(|requester| requester.done(&*done));
         }
     }
 
@@ -167,10 +214,33 @@ impl Generations {
         }
     }
 
-    /// Logs that the current reload is abandoned.
-    pub(super) fn log_abandoned(&self) {
+    /// The numbers of the generations, and the names of the plugins of the active one.
+    pub(super) fn status(&self) -> (GenerationsStatus, Vec<String>) {
+        let current = self.current.borrow();
+        let status = GenerationsStatus {
+            active: current.number,
+            replaced: self
+                .replaced
+                .iter()
+                .map(|generation| generation.number)
+                .collect(),
+            is_reloading: self.build_in_progress.is_some(),
+        };
+        (status, current.plugin_names().to_vec())
+    }
+
+    /// Reports that the current reload is abandoned.
+    pub(super) fn abandon(&mut self) {
         if self.build_in_progress.is_some() {
-            tracing::warn!("{RELOAD}: not reloaded: shutting down");
+            tracing::warn!("reload: not reloaded: shutting down");
+        }
+        let waiting = [
+            &mut self.requesters,
+            &mut self.next_requesters,
+            &mut self.switch_requesters,
+        ];
+        for requester in waiting.into_iter().flat_map(|waiting| waiting.drain(..)) {
+            requester.refuse("not reloaded: the proxy is shutting down");
         }
     }
 
@@ -189,7 +259,7 @@ impl Generations {
 pub(super) struct Remaining {
     /// The last current generation.
     generations: Vec<Arc<Generation>>,
-    build_in_progress: Option<oneshot::Receiver<Result<Generation, Vec<String>>>>,
+    build_in_progress: Option<oneshot::Receiver<Made>>,
 }
 
 impl Remaining {
@@ -214,18 +284,20 @@ fn blocking_call() -> Option<String> {
     Some(format!(" (in {hook} of {plugin})"))
 }
 
-/// Builds a generation from the current configuration. `Err`: all problems found.
-fn make(
-    source: &ConfigSource,
-    observer: &Observer,
-    current: &Generation,
-) -> Result<Generation, Vec<String>> {
-    let config =
-        source().map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+/// Builds a generation from the current configuration.
+fn make(source: &ConfigSource, observer: &Observer, current: &Generation) -> Made {
+    let in_configuration = |problems: Vec<String>| Refusal {
+        is_configuration: true,
+        problems,
+    };
+    let config = source()
+        .map_err(|errors| in_configuration(errors.iter().map(ToString::to_string).collect()))?;
     let config = with_startup_settings(config, &current.config);
     observer.prepare(&config);
-    generation::build(config, Some(current))
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    generation::build(config, Some(current)).map_err(|problems| Refusal {
+        is_configuration: problems.is_configuration(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Keeps the settings that need a restart, and reports if they have changed.
@@ -239,12 +311,15 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         log,
         open_file_limit,
         pid_file,
+        server: ServerConfig {
+            drain_timeout: _,
+            control_socket,
+        },
         plugins: _,
         plugin_dirs: _,
         plugin_statistics: _,
         basic_auth: _,
         disable_headers: _,
-        server: _,
         timeouts: _,
         host_timeouts: _,
         limits: _,
@@ -264,10 +339,14 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         ("log", new.log != *log),
         ("open_file_limit", new.open_file_limit != *open_file_limit),
         ("pid_file", new.pid_file != *pid_file),
+        (
+            "server.control_socket",
+            new.server.control_socket != *control_socket,
+        ),
     ];
     for (setting, _) in changed.iter().filter(|(_, has_changed)| *has_changed) {
         tracing::warn!(
-            "{RELOAD}: {setting} has changed, which a reload cannot apply: restart the proxy"
+            "reload: {setting} has changed, which a reload cannot apply: restart the proxy"
         );
     }
     Config {
@@ -278,6 +357,10 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         log: log.clone(),
         open_file_limit: *open_file_limit,
         pid_file: pid_file.clone(),
+        server: ServerConfig {
+            control_socket: control_socket.clone(),
+            ..new.server
+        },
         ..new
     }
 }

@@ -2,20 +2,8 @@
 
 use std::io;
 
-/// The signal that reloads configuration, certificates and plugins.
-pub(super) const RELOAD: &str = "SIGHUP";
-
-/// The signal that reopens the log file, after it has been rotated.
-const REOPEN: &str = "SIGUSR1";
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    Reload,
-    ReopenLog,
-    /// To end; the name of the signal.
-    End(&'static str),
-}
+use super::requester::Requester;
+use super::requests::Request;
 
 /// The signals that the proxy handles.
 #[cfg(unix)]
@@ -47,32 +35,17 @@ impl Signals {
     pub(super) async fn next(&mut self) -> Request {
         loop {
             return tokio::select! {
-                _ = self.hangup.recv() => Request::Reload,
+                _ = self.hangup.recv() => Request::Reload(Requester::Signal("SIGHUP")),
                 _ = self.interrupt.recv() => Request::End("SIGINT"),
                 _ = self.quit.recv() => Request::End("SIGQUIT"),
                 _ = self.terminate.recv() => Request::End("SIGTERM"),
-                _ = self.user1.recv() => Request::ReopenLog,
+                _ = self.user1.recv() => Request::ReopenLog(Requester::Signal("SIGUSR1")),
                 // Its default action would be to end the process.
                 _ = self.user2.recv() => {
                     tracing::info!("SIGUSR2 is ignored: it has no meaning here");
                     continue;
                 }
             };
-        }
-    }
-}
-
-impl Signals {
-    /// Waits for the next signal that ends the proxy. Cancel safe.
-    pub(super) async fn next_end(&mut self) -> &'static str {
-        loop {
-            match self.next().await {
-                Request::Reload => tracing::info!("{RELOAD}: shutting down, not reloading"),
-                Request::ReopenLog => {
-                    tracing::info!("{REOPEN}: shutting down, not reopening the log")
-                }
-                Request::End(signal) => return signal,
-            }
         }
     }
 }
