@@ -1,13 +1,14 @@
 //! Invalid configurations, and what `proxy check` reports for each.
 //!
-//! `broken/NAME.toml` is a configuration, `broken/NAME.stderr` the complete report. After changing messages, run with
+//! `broken/NAME.toml` is a configuration, `broken/NAME.stderr` the complete report. A mistake that no schema can find is
+//! listed in `schema.rs`. After changing messages, run with
 //! the environment variable `BLESS` set to rewrite the reports, then review the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::proxy_binary;
+use crate::support::{plugin_directory, proxy_binary};
 
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("broken")
@@ -26,17 +27,24 @@ fn configurations() -> Vec<PathBuf> {
     paths
 }
 
-/// Exit code and standard error of `proxy check`, run in the configuration's directory.
+/// Exit code and standard error of `proxy check`, run in the configuration's directory. That directory is shown as
+/// `HERE`, that of the plugins as `PLUGINS`.
 fn check(configuration: &Path) -> (Option<i32>, String) {
     let output = Command::new(proxy_binary())
         .env_remove("PROXY_CONFIG")
         .env_remove("PROXY_BASIC_AUTH")
         .current_dir(dir())
+        .arg("--plugin-dir")
+        .arg(plugin_directory())
         .arg("check")
         .arg(configuration.file_name().expect("a name"))
         .output()
         .expect("the proxy runs");
     let text = String::from_utf8(output.stderr).expect("text");
+    let shown = |dir: &Path| dir.display().to_string();
+    let text = text
+        .replace(&shown(&dir()), "HERE")
+        .replace(&shown(plugin_directory()), "PLUGINS");
     (output.status.code(), text)
 }
 

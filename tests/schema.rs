@@ -80,15 +80,30 @@ fn whatever_the_proxy_accepts_is_accepted() {
 
 /// Mistakes in `broken` that the schema does not find: most are about files or several settings; in texts such as `9000h`,
 /// it does not compute the value.
-const BEYOND_A_SCHEMA: [&str; 9] = [
+const BEYOND_A_SCHEMA: [&str; 24] = [
+    "ca-that-does-not-exist",
     "ca-without-its-keys",
     "certificate-that-does-not-exist",
+    "certificate-that-is-a-directory",
+    "certificate-that-is-none",
     "certificate-without-a-key",
+    "client-certificate-that-does-not-exist",
+    "directory-that-does-not-exist",
     "duration-beyond-a-year",
     // JSON has one type of number: 9000.0 is an integer.
     "float-for-a-number",
     "include-of-a-file-that-does-not-exist",
+    "nothing-to-serve",
+    "pac-file-that-does-not-exist",
+    "plugin-name-that-does-not-exist",
+    "plugin-refuses-a-key",
+    "plugin-refuses-a-rule",
+    "plugin-refuses-a-secret",
+    "plugin-refuses-a-value",
     "plugin-that-does-not-exist",
+    "plugin-that-is-no-library",
+    "plugin-twice",
+    "problems-of-several-parts",
     "size-out-of-range",
     "trusted-certificates-that-are-none",
 ];

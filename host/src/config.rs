@@ -18,6 +18,7 @@ mod flags;
 mod host_pattern;
 mod include;
 mod load;
+mod origins;
 mod plugins;
 pub mod schema;
 mod settings;
@@ -29,6 +30,7 @@ mod web_server;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -43,6 +45,7 @@ pub use direct_rule::{DirectRule, RuleError};
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::Flags;
 pub use host_pattern::HostPattern;
+pub use origins::{Origins, PluginPart};
 
 pub use value::{
     Backlog, Bounded, ByteLen, Bytes, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit,
@@ -100,6 +103,8 @@ pub struct Config {
     pub open_file_limit: Option<u64>,
     /// The file for the process id. Default: none.
     pub pid_file: Option<PathBuf>,
+    /// Where all this is written, for messages.
+    pub origins: Arc<Origins>,
 }
 
 /// The socket for commands such as `proxy reload`.
@@ -126,6 +131,8 @@ pub struct PluginEntry {
     pub timeout: Option<Duration>,
     /// Where the entry is written, such as `proxy.toml:12` or `--plugins`.
     pub origin: String,
+    /// The position of its table in `plugins`; `None` if it has none.
+    pub entry: Option<usize>,
 }
 
 /// How the process itself runs and ends.

@@ -237,10 +237,11 @@ impl From<StartError> for Failure {
         } else {
             REFUSED
         };
-        Failure {
-            message: error.to_string(),
-            status,
-        }
+        let message = match &error {
+            StartError::Problems(problems) => problems.with_excerpts(),
+            _ => error.to_string(),
+        };
+        Failure { message, status }
     }
 }
 

@@ -60,13 +60,13 @@ impl Measured {
             spec: PluginSpec::parse(spec)?,
             config: String::new(),
             hook_limit: Duration::from_secs(5),
-            config_origin: "the bench".to_owned(),
+            position: 0,
         };
         let mut plugins = Vec::new();
         for _ in 0..count {
             let none = Loaded::default();
             let loaded = load(std::slice::from_ref(&request), dirs, HOST_TABLE, &none)
-                .map_err(|mut errors| errors.remove(0))?;
+                .map_err(|mut errors| errors.remove(0).1)?;
             plugins.extend(loaded.filters);
         }
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -116,7 +116,7 @@ pub fn show(
 /// The file cannot be read.
 pub fn named_plugins(flags: &Flags) -> Result<NamedPlugins, ConfigErrors> {
     let sources = Sources::read(flags, env::vars_os())?;
-    let (settings, _): (Settings, _) = settings_reader::read(&sources.document);
+    let (settings, _): (Settings, _) = settings_reader::read(&sources.origins.document);
     let entries = plugins::entries(flags, &settings.plugins, |_| String::new());
     let dirs = [settings.plugin_dirs, Config::default().plugin_dirs].concat();
     Ok(NamedPlugins::of(&entries.unwrap_or_default(), dirs))
@@ -143,11 +143,11 @@ fn text(
     has_origins: bool,
 ) -> String {
     let mut document = defaults();
-    document.merge(sources.document.clone());
+    document.merge(sources.origins.document.clone());
     document.remove("plugins");
     document.remove("include");
     // The older name of `timeouts.idle`, which is shown instead.
-    if sources.document.find("timeouts.idle").is_some() {
+    if sources.origins.document.find("timeouts.idle").is_some() {
         document.remove("timeout");
     }
     let mut printer = Printer {

@@ -119,6 +119,12 @@ impl Value {
     }
 }
 
+impl Default for Node {
+    fn default() -> Self {
+        Self::empty_table(Place::Default)
+    }
+}
+
 impl Node {
     /// A value that was not read from a file.
     pub(super) fn new(place: Place, value: toml::Value) -> Self {

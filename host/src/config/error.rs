@@ -43,15 +43,20 @@ impl ConfigErrors {
 
     /// For people: each error with the line of the file that it is about.
     pub fn with_excerpts(&self) -> String {
-        let each = self.0.iter().map(|error| match &error.excerpt {
-            Some(excerpt) => format!("{error}\n{excerpt}"),
-            None => error.to_string(),
-        });
+        let each = self.0.iter().map(ConfigError::with_excerpt);
         each.collect::<Vec<_>>().join("\n")
     }
 }
 
 impl ConfigError {
+    /// For people: with the line of the file that it is about.
+    pub fn with_excerpt(&self) -> String {
+        match &self.excerpt {
+            Some(excerpt) => format!("{self}\n{excerpt}"),
+            None => self.to_string(),
+        }
+    }
+
     /// A setting has a value that it cannot have, or does not exist.
     pub(super) fn of_setting(files: &Files, at: &Place, key: &str, reason: String) -> Self {
         let (place, excerpt) = match at {
@@ -71,6 +76,17 @@ impl ConfigError {
             reason,
             excerpt,
             is_usage: matches!(at, Place::Flag(_)),
+        }
+    }
+
+    /// Something that is written nowhere.
+    pub fn without_place(reason: String) -> Self {
+        ConfigError {
+            place: String::new(),
+            key: String::new(),
+            reason,
+            excerpt: None,
+            is_usage: false,
         }
     }
 
@@ -99,10 +115,12 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.is_empty() {
-            true => write!(f, "{}: {}", self.place, self.reason),
-            false => write!(f, "{}: {}: {}", self.place, self.key, self.reason),
+        for part in [&self.place, &self.key] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
         }
+        f.write_str(&self.reason)
     }
 }
 
@@ -123,6 +141,13 @@ impl std::error::Error for ConfigErrors {}
 /// Whether a setting's line is not to be shown: what plugins are configured with may be a secret, too.
 pub(super) fn is_secret(key: &str) -> bool {
     key == "basic_auth" || key.starts_with("plugins")
+}
+
+/// Whether the line sets only which plugin is loaded. In an inline table, its settings may follow.
+fn names_a_plugin(key: &str, line: &str) -> bool {
+    let names = ["library", "name"].into_iter();
+    let mut names = names.filter(|name| key.starts_with("plugins[") && key.ends_with(name));
+    names.any(|name| line.trim_start().starts_with(name))
 }
 
 fn place(files: &Files, file: usize, span: &Range<usize>) -> String {
@@ -155,7 +180,8 @@ fn excerpt(files: &Files, file: usize, span: &Range<usize>, key: &str) -> Option
     if line.trim().is_empty() || line.len() > 500 {
         return None;
     }
-    let is_value = !key.is_empty() && !is_secret(key) && line[..span.start - start].contains('=');
+    let is_shown = !is_secret(key) || names_a_plugin(key, line);
+    let is_value = !key.is_empty() && is_shown && line[..span.start - start].contains('=');
     let line = match line.split_once('=') {
         Some((name, _)) if !is_value => &line[..name.len() + 1],
         None if !is_value && line.contains(['"', '\'']) => return None,

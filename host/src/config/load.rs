@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
     ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig, DnsConfig, Flags,
-    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, PluginEntry, ServerConfig,
-    Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
+    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Origins, PluginEntry,
+    ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -43,7 +44,7 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        config(Settings::default(), Vec::new())
+        config(Settings::default(), Vec::new(), Arc::default())
     }
 }
 
@@ -69,9 +70,7 @@ const CA_FILES: [(&str, &str); 3] = [
 
 /// What was given, laid over one another, but not yet checked.
 pub(super) struct Sources {
-    files: Files,
-    /// Everything, one source over the other.
-    pub(super) document: Node,
+    pub(super) origins: Arc<Origins>,
     /// Everything that is wrong in any source, also in what another one overrides.
     errors: Vec<ConfigError>,
 }
@@ -127,8 +126,7 @@ impl Sources {
             }
         }
         Sources {
-            files,
-            document,
+            origins: Arc::new(Origins { files, document }),
             errors,
         }
     }
@@ -138,7 +136,7 @@ impl Sources {
         if !self.errors.is_empty() {
             return Err(ConfigErrors::new(self.errors.clone()));
         }
-        let (settings, _) = settings_reader::read(&self.document);
+        let (settings, _) = settings_reader::read(&self.origins.document);
         Ok(settings)
     }
 
@@ -148,9 +146,10 @@ impl Sources {
             .iter()
             .filter_map(|keys| self.incomplete(keys))
             .collect();
+        let document = &self.origins.document;
         let plugin_place = |index: usize| {
             let library = format!("plugins[{index}].library");
-            self.place(&self.document.find_nearest(&library).place)
+            self.place(&document.find_nearest(&library).place)
         };
         let plugins = plugins::entries(flags, &settings.plugins, plugin_place);
         let plugins = plugins
@@ -159,16 +158,16 @@ impl Sources {
         if !errors.is_empty() {
             return Err(ConfigErrors::new(errors));
         }
-        Ok(config(settings, plugins))
+        Ok(config(settings, plugins, Arc::clone(&self.origins)))
     }
 
     /// Some of these are given, others are not.
     fn incomplete(&self, keys: &Together) -> Option<ConfigError> {
         let (given, missing): (Vec<_>, Vec<_>) = keys
             .iter()
-            .partition(|(key, _)| self.document.find(key).is_some());
+            .partition(|(key, _)| self.origins.document.find(key).is_some());
         let (key, _) = given.first()?;
-        let place = &self.document.find(key)?.place;
+        let place = &self.origins.document.find(key)?.place;
         if missing.is_empty() {
             return None;
         }
@@ -179,14 +178,14 @@ impl Sources {
         let missing: Vec<String> = missing.iter().map(name).collect();
         let missing = missing.join(" and ");
         let reason = format!("given without {missing}; give all of them, or none");
-        Some(ConfigError::of_setting(&self.files, place, key, reason))
+        Some(self.origins.of_setting(key, reason))
     }
 
     /// File and line, or the variable or flag.
     pub(super) fn place(&self, place: &Place) -> String {
         match place {
             Place::File(file, span) => {
-                let Some(file) = self.files.get(*file) else {
+                let Some(file) = self.origins.files.get(*file) else {
                     return String::new();
                 };
                 let (line, _) = position(&file.text, span.start);
@@ -226,7 +225,7 @@ fn lay(below: &mut Node, over: Node) {
     below.merge(over);
 }
 
-fn config(settings: Settings, plugins: Vec<PluginEntry>) -> Config {
+fn config(settings: Settings, plugins: Vec<PluginEntry>, origins: Arc<Origins>) -> Config {
     let timeouts = timeouts(settings.timeout, &settings.timeouts);
     Config {
         plugins,
@@ -265,6 +264,7 @@ fn config(settings: Settings, plugins: Vec<PluginEntry>) -> Config {
         },
         open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
         pid_file: settings.pid_file,
+        origins,
     }
 }
 

@@ -19,6 +19,7 @@ struct Draft {
     table: Table,
     timeout: Option<Duration>,
     origin: String,
+    entry: Option<usize>,
 }
 
 /// The entries of flags and settings; `place` says where the plugin with this index is written.
@@ -29,7 +30,7 @@ pub(super) fn entries(
 ) -> Result<Vec<PluginEntry>, ConfigError> {
     let written = settings.iter().enumerate();
     let written: Vec<Draft> = written
-        .map(|(index, plugin)| draft(plugin, place(index)))
+        .map(|(index, plugin)| draft(index, plugin, place(index)))
         .collect();
     let mut drafts = if flags.plugins.is_empty() {
         written
@@ -42,7 +43,7 @@ pub(super) fn entries(
     Ok(drafts.into_iter().map(Draft::into_entry).collect())
 }
 
-fn draft(plugin: &PluginSettings, origin: String) -> Draft {
+fn draft(index: usize, plugin: &PluginSettings, origin: String) -> Draft {
     let library = &plugin.library;
     Draft {
         spec: match &plugin.name {
@@ -52,6 +53,7 @@ fn draft(plugin: &PluginSettings, origin: String) -> Draft {
         table: plugin.config.clone(),
         timeout: plugin.timeout.map(|seconds| seconds.0),
         origin,
+        entry: Some(index),
     }
 }
 
@@ -66,10 +68,12 @@ fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
                 table: Table::new(),
                 timeout: None,
                 origin: "--plugins".to_owned(),
+                entry: None,
             };
             if let Some(known) = of_file.iter().find(|known| known.is_same_plugin(spec)) {
                 draft.table.clone_from(&known.table);
                 draft.timeout = known.timeout;
+                draft.entry = known.entry;
                 draft.note_origin(&known.origin);
             }
             draft
@@ -177,6 +181,7 @@ impl Draft {
             config: toml::to_string(&self.table).unwrap_or_default(),
             timeout: self.timeout,
             origin: self.origin,
+            entry: self.entry,
         }
     }
 }
@@ -238,12 +243,13 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
-    fn entry(spec: &str, config: &str, origin: &str) -> PluginEntry {
+    fn entry(spec: &str, config: &str, origin: &str, entry: Option<usize>) -> PluginEntry {
         PluginEntry {
             spec: spec.to_owned(),
             config: config.to_owned(),
             timeout: None,
             origin: origin.to_owned(),
+            entry,
         }
     }
 
@@ -255,8 +261,13 @@ mod tests {
         assert_eq!(
             load(&[], FILE).unwrap(),
             [
-                entry("a.so:A", "hosts = [\"x\", \"y\"]\n", "proxy.toml:2"),
-                entry("lib_b.so", "[inner]\nn = 1\n", "proxy.toml:6"),
+                entry(
+                    "a.so:A",
+                    "hosts = [\"x\", \"y\"]\n",
+                    "proxy.toml:2",
+                    Some(0)
+                ),
+                entry("lib_b.so", "[inner]\nn = 1\n", "proxy.toml:6", Some(1)),
             ]
         );
     }
@@ -270,11 +281,12 @@ mod tests {
             )
             .unwrap(),
             [
-                entry("c.so:C", "", "--plugins"),
+                entry("c.so:C", "", "--plugins", None),
                 entry(
                     "other/a.so:A",
                     "hosts = [\"x\", \"y\"]\n",
-                    "--plugins, proxy.toml:2"
+                    "--plugins, proxy.toml:2",
+                    Some(0)
                 ),
             ]
         );
@@ -384,6 +396,7 @@ mod tests {
             table: table.clone(),
             timeout: None,
             origin: String::new(),
+            entry: None,
         };
         assert_eq!(
             toml::from_str::<Table>(&draft.into_entry().config).unwrap(),

@@ -15,7 +15,7 @@ use crate::interception::Interception;
 use crate::interception::certificates::{Certificates, CertificatesError};
 use crate::plugins::Chain;
 use crate::plugins::host_table::HOST_TABLE;
-use crate::plugins::load::{LoadError, LoadRequest, Loaded, load};
+use crate::plugins::load::{LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::server_tls::ServerTls;
 use crate::tls_listener::TlsListener;
@@ -32,7 +32,7 @@ use crate::web::WebServer;
 pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Generation, Problems> {
     let mut findings = Findings::default();
     let plugins = load_plugins(&config, before)
-        .map_err(|errors| findings.0.extend(errors.into_iter().map(Problem::from)))
+        .map_err(|problems| findings.0.extend(problems))
         .ok();
     let tls_client = findings.note(tls_client(&config, before));
     let tls_listener = findings.note(tls_listener(&config, before));
@@ -42,7 +42,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
     let (Some(services), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
         (services, tls_client, tls_listener, interception)
     else {
-        return Err(Problems(findings.0));
+        return Err(Problems::new(findings.0, &config));
     };
     Ok(Generation {
         number: before.map_or(1, |before| before.number + 1),
@@ -115,30 +115,27 @@ fn services(
     })
 }
 
-fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, Vec<LoadError>> {
+fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, Vec<Problem>> {
     let mut errors = Vec::new();
     let mut requests = Vec::new();
-    for entry in &config.plugins {
+    for (position, entry) in config.plugins.iter().enumerate() {
         match PluginSpec::parse(&entry.spec) {
             Ok(spec) => requests.push(LoadRequest {
                 spec,
                 hook_limit: entry.timeout.unwrap_or(config.timeouts.plugin_hook),
                 config: entry.config.clone(),
-                config_origin: entry.origin.clone(),
+                position,
             }),
-            Err(error) => errors.push(error),
+            Err(error) => errors.push((position, error)),
         }
     }
     let none = Loaded::default();
     let before = before.map_or(&none, |before| &before.plugins);
     let loaded = load(&requests, &config.plugin_dirs, HOST_TABLE, before);
-    match (loaded, errors.is_empty()) {
-        (Ok(loaded), true) => Ok(loaded),
-        (Ok(_), false) => Err(errors),
-        (Err(more), _) => {
-            errors.extend(more);
-            Err(errors)
-        }
+    let loaded = loaded.map_err(|more| errors.extend(more)).ok();
+    match loaded.filter(|_| errors.is_empty()) {
+        Some(loaded) => Ok(loaded),
+        None => Err(errors.into_iter().map(Problem::of_plugin).collect()),
     }
 }
 

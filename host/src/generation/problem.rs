@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::config::{Config, ConfigError, PluginEntry, PluginPart};
 use crate::interception::certificates::CertificatesError;
 use crate::key_pair::KeyPairError;
 use crate::plugins::load::LoadError;
@@ -14,8 +15,13 @@ use crate::web::WebServerError;
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// A plugin cannot be used.
-    #[error(transparent)]
-    Plugin(#[from] LoadError),
+    #[error("{error}")]
+    Plugin {
+        /// Its position among the plugins.
+        position: usize,
+        /// The cause.
+        error: LoadError,
+    },
     /// A file of trusted certificates cannot be used.
     #[error(
         "{}: {source}; specify files with PEM certificates in --ca-file or tls.upstream.extra_ca_files", .path.display()
@@ -37,14 +43,14 @@ pub enum Problem {
     WebServer(#[from] WebServerError),
     /// Nothing is to be served.
     #[error(
-        "--disable-http-proxy leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
+        "leaves nothing to serve; add --enable-web-server, --enable-static-server or --pac-file, or a plugin with routes"
     )]
     NothingToServe,
     /// The certificates of intercepted hosts cannot be stored.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
     /// A client certificate or its key cannot be used.
-    #[error("tls.upstream.client_certificates: {0}")]
+    #[error(transparent)]
     ClientCertificate(KeyPairError),
     /// A thread for events cannot be started.
     #[error("cannot start a thread for events: {0}")]
@@ -64,6 +70,47 @@ impl From<TlsClientError> for Problem {
 }
 
 impl Problem {
+    pub(super) fn of_plugin((position, error): (usize, LoadError)) -> Self {
+        Self::Plugin { position, error }
+    }
+
+    /// The problem with the place in the configuration that causes it.
+    fn located(&self, config: &Config) -> ConfigError {
+        let (origins, reason) = (&config.origins, self.to_string());
+        match self {
+            Self::Plugin { position, error } => {
+                let plugin = config.plugins.get(*position);
+                let entry = plugin.and_then(|plugin| plugin.entry);
+                match (entry, error.part()) {
+                    (Some(entry), part) if !is_chosen_by_flag(plugin, part) => {
+                        origins.of_plugin(entry, part, reason)
+                    }
+                    _ => origins.of_flag("--plugins", reason),
+                }
+            }
+            Self::CaFile { path, .. } => origins.of_file(path, reason),
+            Self::TlsListener(error) | Self::ClientCertificate(error) => {
+                origins.of_file(&error.path, reason)
+            }
+            Self::Certificates(CertificatesError::KeyPair(error)) => {
+                origins.of_file(&error.path, reason)
+            }
+            Self::Certificates(CertificatesError::Directory { path, .. }) => {
+                origins.of_file(path, reason)
+            }
+            Self::WebServer(WebServerError::Files(_)) => {
+                origins.of_setting("web_server.static_files.dir", reason)
+            }
+            Self::WebServer(WebServerError::Pac(_)) => {
+                origins.of_setting("web_server.pac.file", reason)
+            }
+            Self::NothingToServe => origins.of_setting("disable_http_proxy", reason),
+            Self::WebServer(_) | Self::Certificates(_) | Self::Tls(_) | Self::Events(_) => {
+                ConfigError::without_place(reason)
+            }
+        }
+    }
+
     /// Whether the configuration or a plugin is the cause, rather than the system.
     fn is_configuration(&self) -> bool {
         !matches!(self, Self::Events(_) | Self::Tls(_))
@@ -72,23 +119,45 @@ impl Problem {
 
 /// All problems, at least one. Displayed with a line for each.
 #[derive(Debug)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems {
+    located: Vec<ConfigError>,
+    is_configuration: bool,
+}
 
 impl Problems {
-    /// Iterates over the problems.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+    pub(super) fn new(problems: Vec<Problem>, config: &Config) -> Self {
+        Problems {
+            is_configuration: problems.iter().any(Problem::is_configuration),
+            located: problems.iter().map(|each| each.located(config)).collect(),
+        }
+    }
+
+    /// The problems, each with its place in the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.located.iter()
     }
 
     /// Whether the configuration or a plugin is the cause, rather than the system.
     pub fn is_configuration(&self) -> bool {
-        self.0.iter().any(Problem::is_configuration)
+        self.is_configuration
     }
+
+    /// For people: each with the line of the file that it is about.
+    pub fn with_excerpts(&self) -> String {
+        let each = self.iter().map(ConfigError::with_excerpt);
+        each.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Whether the flag `--plugins` names this part, and not the entry of the file, which gives the settings.
+fn is_chosen_by_flag(plugin: Option<&PluginEntry>, part: PluginPart<'_>) -> bool {
+    let is_config = matches!(part, PluginPart::Config(_));
+    !is_config && plugin.is_some_and(|plugin| plugin.origin.starts_with("--plugins"))
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, problem) in self.0.iter().enumerate() {
+        for (position, problem) in self.iter().enumerate() {
             if position > 0 {
                 f.write_str("\n")?;
             }

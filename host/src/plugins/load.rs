@@ -29,8 +29,8 @@ pub struct LoadRequest {
     pub config: String,
     /// How long each of its hooks may wait.
     pub hook_limit: Duration,
-    /// Where that stands, for messages: `proxy.toml: plugins[0]`.
-    pub config_origin: String,
+    /// Its position in the configuration, for messages.
+    pub position: usize,
 }
 
 /// The requested plugins, by kind, each in the order of the requests.
@@ -53,13 +53,13 @@ pub struct Loaded {
 /// its library. A plugin of `before` with the same content of its library and the same configuration is taken over.
 ///
 /// # Errors
-/// Everything that is wrong; at least one thing. What was loaded is ended; its libraries stay in memory.
+/// Everything that is wrong, with the positions of the requests; at least one thing. What was loaded is ended; its libraries stay in memory.
 pub fn load(
     requests: &[LoadRequest],
     dirs: &[PathBuf],
     host: HostTableRef,
     before: &Loaded,
-) -> Result<Loaded, Vec<LoadError>> {
+) -> Result<Loaded, Vec<(usize, LoadError)>> {
     let mut loading = Loading {
         before,
         taken: Vec::new(),
@@ -68,7 +68,7 @@ pub fn load(
     let mut errors = Vec::new();
     for request in requests {
         if let Err(error) = loading.add(request, dirs, host) {
-            errors.push(error);
+            errors.push((request.position, error));
         }
     }
     match errors.is_empty() {
@@ -220,7 +220,7 @@ impl Library {
         };
         made.map_err(|reason| {
             let reason = one_line(&reason);
-            self.error(refusal(&name, &request.config_origin, &reason))
+            self.error(refusal(&name, &reason))
         })?;
         loaded.names.push(shown);
         Ok(())
@@ -252,19 +252,11 @@ impl Library {
     }
 }
 
-fn refusal(name: &str, origin: &str, reason: &str) -> LoadProblem {
-    let (name, origin, reason) = (name.to_owned(), origin.to_owned(), reason.to_owned());
+fn refusal(name: &str, reason: &str) -> LoadProblem {
+    let (name, reason) = (name.to_owned(), reason.to_owned());
     match reason.starts_with("panicked") {
-        true => LoadProblem::Panicked {
-            name,
-            origin,
-            reason,
-        },
-        false => LoadProblem::Config {
-            name,
-            origin,
-            reason,
-        },
+        true => LoadProblem::Panicked { name, reason },
+        false => LoadProblem::Config { name, reason },
     }
 }
 
@@ -304,10 +296,10 @@ mod tests {
             spec: PluginSpec::parse(&format!("{}:Name", library.display())).unwrap(),
             config: String::new(),
             hook_limit: std::time::Duration::from_secs(5),
-            config_origin: "test".to_owned(),
+            position: 0,
         };
         let errors = load(&[request], &[], HOST_TABLE, &Loaded::default()).unwrap_err();
-        let text = errors[0].to_string();
+        let text = errors[0].1.to_string();
         assert_eq!(text.lines().count(), 1);
         let file = library.display().to_string();
         assert!(text.starts_with(&file), "{text}");

@@ -2,6 +2,7 @@
 //!
 //! The reader is a person who starts or reloads the proxy.
 
+use crate::config::PluginPart;
 use crate::plugins::file_check::FileFault;
 use plugin_api::abi::{API_MAJOR, API_MINOR};
 use std::error::Error as StdError;
@@ -138,22 +139,18 @@ pub enum LoadProblem {
         reason: String,
     },
     /// The plugin did not accept its configuration.
-    #[error("{name} rejected its configuration ({origin}): {reason}")]
+    #[error("{name} rejected its configuration: {reason}")]
     Config {
         /// The plugin.
         name: String,
-        /// Where the configuration stands.
-        origin: String,
         /// The message of the plugin.
         reason: String,
     },
     /// The plugin panicked when it was made.
-    #[error("{name} {reason}: check its configuration ({origin}), or report it to its author")]
+    #[error("{name} {reason}: check its configuration, or report it to its author")]
     Panicked {
         /// The plugin.
         name: String,
-        /// Where the configuration stands.
-        origin: String,
         /// Message and place.
         reason: String,
     },
@@ -167,10 +164,35 @@ impl LoadError {
         }
     }
 
+    /// Which part of the plugin's entry is at fault. For its settings, the key that the reason names, by the convention
+    /// that it begins with it, or as serde names it.
+    pub fn part(&self) -> PluginPart<'_> {
+        match &self.problem {
+            LoadProblem::UnknownName { .. }
+            | LoadProblem::AmbiguousName { .. }
+            | LoadProblem::Twice(_) => PluginPart::Name,
+            LoadProblem::Panicked { .. } => PluginPart::Config(""),
+            LoadProblem::Config { reason, .. } => PluginPart::Config(key_in(reason)),
+            _ => PluginPart::Library,
+        }
+    }
+
     /// What is wrong.
     pub fn problem(&self) -> &LoadProblem {
         &self.problem
     }
+}
+
+/// The key in `key: reason`, or in serde's words for one that does not exist.
+fn key_in(reason: &str) -> &str {
+    if let Some((_, rest)) = reason.split_once("unknown field `") {
+        return rest.split('`').next().unwrap_or_default();
+    }
+    let key = reason.split_once(": ").map_or("", |(key, _)| key);
+    // Of a path, the last key.
+    let key = key.rsplit('.').next().unwrap_or(key);
+    let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if key.bytes().all(is_key) { key } else { "" }
 }
 
 fn also_searched(name: Option<&str>, dirs: &[PathBuf]) -> String {
@@ -215,7 +237,22 @@ pub(super) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoadError, LoadProblem, one_line};
+    use super::{LoadError, LoadProblem, key_in, one_line};
+
+    #[test]
+    fn a_refusal_names_the_key_at_fault() {
+        for (reason, key) in [
+            ("hosts: `a b` is not a host", "hosts"),
+            ("rules.url: is not a URL", "url"),
+            ("unknown field `prot`, expected `hosts` or `port`", "prot"),
+            ("allow: unknown field `prot`, expected `port`", "prot"),
+            ("missing field `hosts`", ""),
+            ("no such file: x", ""),
+            ("nothing", ""),
+        ] {
+            assert_eq!(key_in(reason), key, "{reason}");
+        }
+    }
 
     #[test]
     fn an_other_version_is_told_with_both() {

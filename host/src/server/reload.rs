@@ -315,6 +315,7 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
             drain_timeout: _,
             control_socket,
         },
+        origins: _,
         plugins: _,
         plugin_dirs: _,
         plugin_statistics: _,
