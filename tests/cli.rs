@@ -61,6 +61,21 @@ fn version_is_a_bare_number() {
 }
 
 #[test]
+fn help_explains_the_proxy_and_each_command() {
+    let help = |args: &[&str]| {
+        let exit = Proxy::bare().args(args).run();
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        exit.stdout
+    };
+    assert_eq!(help(&["help"]), help(&["--help"]));
+    assert_eq!(
+        help(&["help", "ca", "init"]),
+        help(&["ca", "init", "--help"])
+    );
+    assert!(help(&["-h"]).lines().count() < help(&["--help"]).lines().count());
+}
+
+#[test]
 fn help_names_every_flag() {
     let flags = [
         "--config",
@@ -142,6 +157,20 @@ fn flags_may_be_abbreviated() {
         .args(["--host", "127.0.0.1", "--po", "0", "--num", "1"])
         .start();
     assert_eq!(proxy.get(&Origin::answering(OK), "/").status(), 200);
+}
+
+#[test]
+fn a_flag_that_is_none_is_answered_with_what_to_do() {
+    for (args, words) in [
+        (&["--prt", "1"][..], &["--prt", "--port"][..]),
+        (&["--ca-cert", "x"], &["--ca-cert-file", "--ca-cert-dir"]),
+        (&["--proxy-pool", "x:1"], &["ProxyPool.parents"]),
+        (&["--insecure-tls-interception"], &["insecure_hosts"]),
+    ] {
+        let exit = run(args);
+        assert_refused(&exit, USAGE, words);
+        assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+    }
 }
 
 #[test]

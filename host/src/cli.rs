@@ -1,10 +1,19 @@
 //! The command line: flags and their help, no behaviour.
 //!
 //! A flag that was not given is `None`, so that `config` can use the value of the environment or the file. Values are
-//! checked as those in `proxy.toml`, so an invalid value causes the same error message in both places. Names may be abbreviated as
-//! long as they are unambiguous; if a flag is given twice, the last one counts.
+//! checked as those in `proxy.toml`, so an invalid value causes the same error message in both places. If a flag is given
+//! twice, the last one counts. How flags may be written is in `arguments`; flags of proxy.py that do not exist here are
+//! in `replaced`.
 
-use clap::{Parser, Subcommand};
+mod arguments;
+mod replaced;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use thiserror::Error;
+
+pub use arguments::ArgumentError;
 
 use crate::ca::command::CaArgs;
 use crate::config::Flags;
@@ -21,23 +30,46 @@ use crate::web::pac::command::PacArgs;
     about = "A programmable HTTP(S) forward proxy that loads its filters from shared libraries.",
     after_help = AFTER_HELP,
     disable_version_flag = true,
-    disable_help_subcommand = true,
     infer_long_args = true,
     args_override_self = true,
-    next_line_help = true
+    max_term_width = 100
 )]
 pub struct Cli {
-    /// The flags of the configuration.
-    #[command(flatten)]
-    pub flags: Flags,
-
     /// Print the version and exit.
     #[arg(short = 'v', long)]
     pub version: bool,
 
+    /// The flags of the configuration.
+    #[command(flatten)]
+    pub flags: Flags,
+
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// A flag is none, or may be several.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// A value is wrong, a command is unknown, or the help was asked for.
+    #[error(transparent)]
+    Clap(#[from] clap::Error),
+}
+
+impl Cli {
+    /// Reads the command line, the program's name first.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; the help, if that is what was asked for.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
+        let mut command = Self::command();
+        command.build();
+        let args = arguments::written_out(&command, args)?;
+        Ok(Self::try_parse_from(args)?)
+    }
 }
 
 /// What the executable can do besides serving.
@@ -81,14 +113,17 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+    fn read(args: &[&str]) -> Result<Flags, CliError> {
+        let args = [&["proxy"], args].concat().into_iter();
+        Cli::read(args.map(OsString::from)).map(|cli| cli.flags)
+    }
+
     fn parse(args: &[&str]) -> Flags {
-        Cli::try_parse_from([&["proxy"], args].concat())
-            .unwrap_or_else(|error| panic!("{error}"))
-            .flags
+        read(args).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn refusal(args: &[&str]) -> String {
-        match Cli::try_parse_from([&["proxy"], args].concat()) {
+        match read(args) {
             Ok(_) => panic!("{args:?} is accepted"),
             Err(error) => error
                 .to_string()
@@ -102,18 +137,6 @@ mod tests {
     #[test]
     fn is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn unambiguous_abbreviations_are_understood() {
-        let cli = parse(&[
-            "--host", "::", "--plugin", "a.so:A", "--log-l", "d", "--num=3",
-        ]);
-        assert_eq!(cli.hostname, Some("::".to_owned()));
-        assert_eq!(cli.plugins, ["a.so:A"]);
-        assert_eq!(cli.log_level, Some("d".to_owned()));
-        assert_eq!(cli.num_workers, Some("3".to_owned()));
-        assert!(refusal(&["--log", "x"]).contains("--log"));
     }
 
     #[test]
@@ -177,18 +200,32 @@ mod tests {
     fn the_help_names_every_default_and_the_exit_status() {
         let mut command = Cli::command();
         let help = command.render_long_help().to_string();
-        for flag in command
-            .get_arguments()
-            .filter(|flag| flag.get_action().takes_values())
-        {
+        for flag in command.get_arguments() {
             let text = flag.get_help().map(ToString::to_string).unwrap_or_default();
-            let is_list_of_dirs = flag.get_id() == "plugin_dir";
-            assert!(
-                text.contains("Default") || is_list_of_dirs,
-                "{}",
-                flag.get_id()
-            );
+            let is_about = flag.get_help_heading().is_none();
+            assert!(text.contains("Default: ") || is_about, "{}", flag.get_id());
         }
         assert!(help.contains("78  the configuration file"));
+    }
+
+    #[test]
+    fn the_short_help_has_a_line_for_each_flag() {
+        let mut command = Cli::command();
+        let help = command.render_help().to_string();
+        for flag in command.get_arguments() {
+            let name = format!("--{}", flag.get_long().expect("flags have long names"));
+            let text = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            let text = text.trim_end_matches('.');
+            let is_whole = help
+                .lines()
+                .any(|line| line.contains(&name) && line.contains(text));
+            assert!(is_whole, "{name}: {text}\n{help}");
+            let is_about = ["--version", "--help"].contains(&name.as_str());
+            assert!(
+                is_about || flag.get_help_heading().is_some(),
+                "{name} is in no group"
+            );
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100));
     }
 }

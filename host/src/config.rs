@@ -20,6 +20,7 @@ mod include;
 mod load;
 mod origins;
 mod plugins;
+mod proxy_py;
 pub mod schema;
 mod settings;
 mod settings_reader;
@@ -46,6 +47,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use flags::Flags;
 pub use host_pattern::HostPattern;
 pub use origins::{Origins, PluginPart};
+pub use proxy_py::ProxyPyFlags;
+pub(crate) use suggestion::closest;
 
 pub use value::{
     Backlog, Bounded, ByteLen, Bytes, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit,

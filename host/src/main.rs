@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::{env, fmt, io};
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
-use proxy_host::cli::{Cli, Command};
+use proxy_host::cli::{Cli, CliError, Command};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
 use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
 #[cfg(unix)]
@@ -30,7 +29,7 @@ use proxy_host::web::pac::command::{PacArgs, PacCommand};
 use proxy_host::web::pac::generate::{self, GenerateError};
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::read(env::args_os()) {
         Ok(cli) if cli.version => print_version(),
         Ok(mut cli) => match cli.command.take() {
             Some(Command::Ca(args)) => certificates(&args),
@@ -139,18 +138,19 @@ fn control(command: ControlCommand, cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    // A reload reads environment and file again.
+    let (flags, notices) = (cli.flags.clone(), cli.flags.notices());
+    let source = move || Config::load(flags.clone());
     let config = Config::load(cli.flags)?;
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
     open_files::raise_limit(config.open_file_limit);
     let pid_file = config.pid_file.as_deref().map(PidFile::create);
     let _pid_file = pid_file.transpose().map_err(Failure::system)?;
-    server::run(config, Arc::new(reload_config), telemetry.sink())?;
+    server::run(config, Arc::new(source), telemetry.sink())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The current configuration, for a reload; the flags are those of the start.
-fn reload_config() -> Result<Config, ConfigErrors> {
-    Config::load(Cli::parse().flags)
 }
 
 /// The system refused something.
@@ -250,14 +250,18 @@ fn print_version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints the help, or the error about the flags in one line.
-fn print_help_or_error(error: &clap::Error) -> ExitCode {
-    if error.kind() == ErrorKind::DisplayHelp {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
+/// Prints the help, or the error about the command line in one line.
+fn print_help_or_error(error: &CliError) -> ExitCode {
+    let message = match error {
+        CliError::Clap(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        CliError::Clap(error) => in_one_line(&error.to_string()),
+        CliError::Argument(error) => error.to_string(),
+    };
     Failure {
-        message: in_one_line(&error.to_string()),
+        message,
         status: USAGE,
     }
     .report()
@@ -286,9 +290,11 @@ mod tests {
     use super::*;
 
     fn refusal(args: &[&str]) -> String {
-        match Cli::try_parse_from([&["proxy"], args].concat()) {
-            Ok(_) => panic!("{args:?} is accepted"),
-            Err(error) => in_one_line(&error.to_string()),
+        let args = [&["proxy"], args].concat().into_iter().map(Into::into);
+        match Cli::read(args) {
+            Ok(_) => panic!("the command line is accepted"),
+            Err(CliError::Clap(error)) => in_one_line(&error.to_string()),
+            Err(CliError::Argument(error)) => error.to_string(),
         }
     }
 
@@ -296,7 +302,7 @@ mod tests {
     fn wrong_flags_are_reported_in_one_line() {
         assert_eq!(
             refusal(&["--prt", "1"]),
-            "unexpected argument '--prt' found; a similar argument exists: '--port'"
+            "there is no flag --prt; did you mean --port?"
         );
         assert_eq!(
             refusal(&["--port", "70000"]),

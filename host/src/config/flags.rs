@@ -10,167 +10,245 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::document::{Node, Place, Value};
+use super::proxy_py::ProxyPyFlags;
 use super::value::SecondsOrZero;
 use super::{
     Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
     WorkerCount,
 };
 
-// No doc comment: clap would use it as the description of the program.
-#[derive(Parser, Default)]
+/// The groups of the help.
+pub(super) mod heading {
+    pub(in crate::config) const SETTINGS: &str = "Settings and plugins";
+    pub(in crate::config) const LISTENERS: &str = "Listeners";
+    pub(in crate::config) const LIMITS: &str = "Workers and limits";
+    pub(in crate::config) const REQUESTS: &str = "Requests";
+    pub(in crate::config) const INTERCEPTION: &str = "TLS interception";
+    pub(in crate::config) const WEB_SERVER: &str = "Web server";
+    pub(in crate::config) const PROCESS: &str = "Log and process";
+    pub(in crate::config) const PROXY_PY: &str = "Flags of proxy.py, for scripts that use them";
+}
+
+// No doc comment: clap would use it as the description of the program. The first paragraph of each flag is its line in
+// the short help; it ends with the default.
+#[derive(Clone, Default, Parser)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Flags {
-    /// Read settings from this file; flags override it. Default: no file.
-    #[arg(long, value_name = "FILE", env = "PROXY_CONFIG")]
+    /// Read settings from this file. Default: none.
+    ///
+    /// The variable PROXY_CONFIG does the same. Other environment variables and flags override what the file says. `proxy config show` prints what is in force.
+    #[arg(long, value_name = "FILE", env = "PROXY_CONFIG", hide_env = true, help_heading = heading::SETTINGS)]
     pub config: Option<PathBuf>,
 
-    /// Plugins to load, in the order in which their hooks are called; separated by commas, may be repeated.
-    /// LIBRARY is a shared library, NAME a plugin in it, which may be omitted if there is only one. A path such as
-    /// ./x.so or /opt/x.so means exactly that file; a bare name is searched for in the plugin directories.
-    /// Replaces the list in the file. Default: none.
-    #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin")]
+    /// Plugins, in the order of their calls. Default: none.
+    ///
+    /// Separated by commas or spaces; may be repeated. LIBRARY is a shared library, NAME a plugin in it, which may be
+    /// omitted if there is only one. A path such as ./x.so or /opt/x.so means exactly that file; a bare name is searched
+    /// for in the plugin directories. Class names of proxy.py, such as proxy.plugin.ShortLinkPlugin, mean the bundled
+    /// plugin of that name. Replaces the list in the file.
+    #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin", help_heading = heading::SETTINGS)]
     pub plugins: Vec<String>,
 
-    /// Directory to search for plugin libraries; may be repeated. `plugins` beside the executable and the directory of
-    /// the executable are always searched, after these.
-    #[arg(long, value_name = "DIR")]
+    /// Directory to search for libraries first. Default: see --help.
+    ///
+    /// May be repeated. Default: none; `plugins` beside the executable and the directory of the executable are always
+    /// searched, after these.
+    #[arg(long, value_name = "DIR", help_heading = heading::SETTINGS)]
     pub plugin_dir: Vec<PathBuf>,
 
-    /// One setting of one plugin; may be repeated. VALUE is TOML; anything else is a string. Default: none.
-    #[arg(long, value_name = "NAME.KEY=VALUE")]
+    /// One setting of one plugin; may be repeated. Default: none.
+    ///
+    /// VALUE is TOML; anything else is a string.
+    #[arg(long, value_name = "NAME.KEY=VALUE", help_heading = heading::SETTINGS)]
     pub plugin_config: Vec<String>,
 
-    /// Address to listen on: an IP literal or a name such as localhost. Default: ::1.
-    #[arg(long, value_name = "ADDRESS", value_parser = checked::<Hostname>)]
+    /// Address to listen on, or a name such as localhost. Default: ::1.
+    ///
+    /// :: and 0.0.0.0 are all addresses of this machine.
+    #[arg(long, value_name = "ADDRESS", value_parser = checked::<Hostname>, help_heading = heading::LISTENERS)]
     pub hostname: Option<String>,
 
-    /// TCP port to listen on; 0 selects a free port, which the log shows. Default: 8899.
-    #[arg(long, value_name = "PORT", value_parser = checked::<Port>)]
+    /// TCP port to listen on; 0 selects a free port. Default: 8899.
+    ///
+    /// The log shows which port was selected.
+    #[arg(long, value_name = "PORT", value_parser = checked::<Port>, help_heading = heading::LISTENERS)]
     pub port: Option<String>,
 
-    /// Number of worker threads; 0 for one per CPU core. Default: the number of CPU cores.
-    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = checked::<WorkerCount>)]
-    pub num_workers: Option<String>,
-
-    /// Accepted for compatibility and ignored: workers serve connections without a thread for each.
-    #[arg(long)]
-    pub threadless: bool,
-
-    /// Number of connections that may wait to be accepted; the kernel may lower it. Default: 4096.
-    #[arg(long, value_name = "N", value_parser = checked::<Backlog>)]
+    /// Connections that may wait to be accepted. Default: 4096.
+    ///
+    /// The kernel may lower it (net.core.somaxconn).
+    #[arg(long, value_name = "N", value_parser = checked::<Backlog>, help_heading = heading::LISTENERS)]
     pub backlog: Option<String>,
 
-    /// Seconds after which an idle client connection is closed; decimals are allowed. Default: 10.
-    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = checked::<Seconds>)]
-    pub timeout: Option<String>,
-
-    /// Seconds that exchanges and tunnels may take to end when the proxy stops; then they are cut off. 0 cuts them off
-    /// at once. Default: 30.
-    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = checked::<SecondsOrZero>)]
-    pub drain_timeout: Option<String>,
-
-    /// Maximum number of bytes read from a client at once; accepts K, M and G. Default: 1M.
-    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>)]
-    pub client_recvbuf_size: Option<String>,
-
-    /// Maximum number of bytes read from an upstream server at once; accepts K, M and G. Default: 1M.
-    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>)]
-    pub server_recvbuf_size: Option<String>,
-
-    /// Request headers to remove before forwarding, separated by commas, may be repeated. Default: none.
-    #[arg(long, value_name = "NAME,...", value_parser = checked::<HeaderNames>)]
-    pub disable_headers: Vec<String>,
-
-    /// Require this user name and password from every client. Use the environment variable to keep it out of the
-    /// process list. Default: no authentication.
-    // Checked with the other settings: errors there do not repeat it.
-    #[arg(long, value_name = "USER:PASSWORD")]
-    pub basic_auth: Option<String>,
-
-    /// PEM file of certificates to trust for upstream servers, in addition to those of the system; may be repeated.
-    /// Default: none.
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Vec<PathBuf>,
-
-    /// PEM file with the certificate of the listener, followed by its chain: clients then speak TLS to the proxy
-    /// (https://). Requires --key-file. Reloaded on SIGHUP. Default: none, clients connect without TLS.
-    #[arg(long, value_name = "FILE")]
+    /// Certificate: clients then speak TLS to the proxy. Default: none.
+    ///
+    /// PEM file with the certificate of the listener, followed by its chain; clients use https:// for the proxy.
+    /// Requires --key-file. Reloaded on SIGHUP.
+    #[arg(long, value_name = "FILE", help_heading = heading::LISTENERS)]
     pub cert_file: Option<PathBuf>,
 
-    /// PEM file with the private key of --cert-file. Default: none.
-    #[arg(long, value_name = "FILE")]
+    /// Private key of --cert-file (PEM). Default: none.
+    #[arg(long, value_name = "FILE", help_heading = heading::LISTENERS)]
     pub key_file: Option<PathBuf>,
 
-    /// PEM file with the CA certificate for interception: the proxy then decrypts the TLS traffic of its clients, which
-    /// have to trust this CA. Requires --ca-key-file and --ca-signing-key-file; `proxy ca init` creates all three.
-    /// Default: none, TLS is relayed without decryption.
-    #[arg(long, value_name = "FILE")]
-    pub ca_cert_file: Option<PathBuf>,
+    /// Worker threads; 0 is one per CPU core. Default: 0.
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        value_parser = checked::<WorkerCount>,
+        help_heading = heading::LIMITS
+    )]
+    pub num_workers: Option<String>,
 
-    /// PEM file with the private key of --ca-cert-file. Default: none.
-    #[arg(long, value_name = "FILE")]
-    pub ca_key_file: Option<PathBuf>,
+    /// Close a client connection idle for so long. Default: 10.
+    ///
+    /// Seconds, with decimals if needed, or a duration such as 500ms, 10s or 5m.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_hyphen_values = true,
+        value_parser = checked::<Seconds>,
+        help_heading = heading::LIMITS
+    )]
+    pub timeout: Option<String>,
 
-    /// PEM file with the private key that the certificates of intercepted hosts use. Default: none.
-    #[arg(long, value_name = "FILE")]
-    pub ca_signing_key_file: Option<PathBuf>,
+    /// Time for exchanges to end at the stop, then cut. Default: 30.
+    ///
+    /// Seconds, or a duration such as 5m. Exchanges and tunnels that have not ended by then are cut off; 0 cuts them off
+    /// at once.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_hyphen_values = true,
+        value_parser = checked::<SecondsOrZero>,
+        help_heading = heading::LIMITS
+    )]
+    pub drain_timeout: Option<String>,
 
-    /// Directory for the certificates of intercepted hosts. Default: ~/.proxy.
-    #[arg(long, value_name = "DIR")]
-    pub ca_cert_dir: Option<PathBuf>,
+    /// Most bytes read from a client at once. Default: 1M.
+    ///
+    /// A number of bytes, or one with K, M or G.
+    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>, help_heading = heading::LIMITS)]
+    pub client_recvbuf_size: Option<String>,
 
-    /// Answer requests addressed to the proxy itself, such as http://localhost:8899/path, with the routes of plugins,
-    /// static files (--enable-static-server) and the PAC file (--pac-file). Default: such requests are refused.
-    #[arg(long)]
-    pub enable_web_server: bool,
+    /// Most bytes read from an upstream server at once. Default: 1M.
+    ///
+    /// A number of bytes, or one with K, M or G.
+    #[arg(long, value_name = "BYTES", value_parser = checked::<ByteLen>, help_heading = heading::LIMITS)]
+    pub server_recvbuf_size: Option<String>,
 
-    /// Do not forward requests; act as a web server only. Default: requests are forwarded.
-    #[arg(long)]
+    /// Most open files and sockets. Default: the hard limit.
+    ///
+    /// Raises the soft limit of the process, never lowers it. Above the hard limit it needs root (CAP_SYS_RESOURCE).
+    #[arg(long, value_name = "N", value_parser = checked::<OpenFileLimit>, help_heading = heading::LIMITS)]
+    pub open_file_limit: Option<String>,
+
+    /// Do not forward requests: web server only. Default: forward.
+    #[arg(long, help_heading = heading::REQUESTS)]
     pub disable_http_proxy: bool,
 
-    /// Serve the files in --static-server-dir; enables the web server. Default: no files.
-    #[arg(long)]
+    /// Request headers that are not forwarded. Default: none.
+    ///
+    /// Separated by commas; may be repeated.
+    #[arg(long, value_name = "NAME,...", value_parser = checked::<HeaderNames>, help_heading = heading::REQUESTS)]
+    pub disable_headers: Vec<String>,
+
+    /// Name and password that clients must send. Default: none.
+    ///
+    /// Use the environment variable PROXY_BASIC_AUTH to keep it out of the process list.
+    // Checked with the other settings: errors there do not repeat it.
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = heading::REQUESTS)]
+    pub basic_auth: Option<String>,
+
+    /// Certificates of upstreams to trust as well. Default: none.
+    ///
+    /// PEM file; may be repeated. The certificates of the system are trusted as well.
+    #[arg(long, value_name = "FILE", help_heading = heading::REQUESTS)]
+    pub ca_file: Vec<PathBuf>,
+
+    /// CA certificate with which to intercept TLS. Default: none.
+    ///
+    /// PEM file. The proxy then decrypts the TLS traffic of its clients, which have to trust this CA. Requires
+    /// --ca-key-file and --ca-signing-key-file; `proxy ca init` creates all three. Without it, TLS is relayed without
+    /// decryption.
+    #[arg(long, value_name = "FILE", help_heading = heading::INTERCEPTION)]
+    pub ca_cert_file: Option<PathBuf>,
+
+    /// Private key of --ca-cert-file (PEM). Default: none.
+    #[arg(long, value_name = "FILE", help_heading = heading::INTERCEPTION)]
+    pub ca_key_file: Option<PathBuf>,
+
+    /// Private key for intercepted hosts (PEM). Default: none.
+    #[arg(long, value_name = "FILE", help_heading = heading::INTERCEPTION)]
+    pub ca_signing_key_file: Option<PathBuf>,
+
+    /// Directory for their certificates. Default: ~/.proxy.
+    #[arg(long, value_name = "DIR", help_heading = heading::INTERCEPTION)]
+    pub ca_cert_dir: Option<PathBuf>,
+
+    /// Answer requests to the proxy itself. Default: refuse them.
+    ///
+    /// Requests such as http://localhost:8899/path are answered with the routes of plugins, static files
+    /// (--enable-static-server) and the PAC file (--pac-file).
+    #[arg(long, help_heading = heading::WEB_SERVER)]
+    pub enable_web_server: bool,
+
+    /// Serve files; enables the web server. Default: no files.
+    ///
+    /// They are those in --static-server-dir.
+    #[arg(long, help_heading = heading::WEB_SERVER)]
     pub enable_static_server: bool,
 
-    /// Directory of the files for --enable-static-server. Default: `public` beside the executable.
-    #[arg(long, value_name = "DIR")]
+    /// Their directory. Default: `public` beside the executable.
+    #[arg(long, value_name = "DIR", help_heading = heading::WEB_SERVER)]
     pub static_server_dir: Option<PathBuf>,
 
-    /// Serve this PAC (proxy auto-configuration) file; enables the web server. If no such file exists and the value
-    /// contains FindProxyForURL, the value is the text to serve. `proxy pac generate` creates one. Default: none.
-    #[arg(long, value_name = "FILE|TEXT")]
+    /// Serve this PAC file; enables the web server. Default: none.
+    ///
+    /// PAC is proxy auto-configuration. If no such file exists and the value contains FindProxyForURL, the value is the
+    /// text to serve. `proxy pac generate` creates one.
+    #[arg(long, value_name = "FILE|TEXT", help_heading = heading::WEB_SERVER)]
     pub pac_file: Option<String>,
 
-    /// Path at which to serve --pac-file, in addition to /wpad.dat. Default: /.
-    #[arg(long, value_name = "PATH", value_parser = checked::<UrlPath>)]
+    /// Path of the PAC file, besides /wpad.dat. Default: /.
+    #[arg(long, value_name = "PATH", value_parser = checked::<UrlPath>, help_heading = heading::WEB_SERVER)]
     pub pac_file_url_path: Option<String>,
 
-    /// Lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL, in upper or lower case, or its first letter.
-    /// Default: INFO.
-    #[arg(long, value_name = "LEVEL", value_parser = checked::<LogLevel>)]
+    /// DEBUG, INFO, WARNING, ERROR or CRITICAL. Default: INFO.
+    ///
+    /// The lowest level to log, in upper or lower case, or its first letter.
+    #[arg(long, value_name = "LEVEL", value_parser = checked::<LogLevel>, help_heading = heading::PROCESS)]
     pub log_level: Option<String>,
 
     /// File to append the log to. Default: standard output.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub log_file: Option<PathBuf>,
 
-    /// Maximum number of open files and sockets; raises the soft limit of the process, never lowers it. Default: the
-    /// hard limit.
-    #[arg(long, value_name = "N", value_parser = checked::<OpenFileLimit>)]
-    pub open_file_limit: Option<String>,
-
-    /// File to write the process id to; removed at exit. It must not be a symbolic link. Default: none.
-    #[arg(long, value_name = "FILE")]
+    /// File to write the process id to. Default: none.
+    ///
+    /// Removed at exit. It must not be a symbolic link.
+    #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub pid_file: Option<PathBuf>,
 
-    /// Unix socket for `proxy status`, `reload`, `reopen` and `stop`; only this user and root may use it. An empty PATH
-    /// turns it off. Default: PORT.sock in $XDG_RUNTIME_DIR/proxy, or in ~/.proxy/run.
-    #[arg(long, value_name = "PATH", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    /// Unix socket for `proxy status`, `reload` and so on. Default: see --help.
+    ///
+    /// Only this user and root may use it. An empty PATH turns it off. Default: PORT.sock in $XDG_RUNTIME_DIR/proxy, or
+    /// in ~/.proxy/run.
+    #[arg(
+        long,
+        value_name = "PATH",
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        help_heading = heading::PROCESS
+    )]
     pub control_socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub proxy_py: ProxyPyFlags,
 }
 
 /// The text, if it is a value of this type.
-fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+pub(super) fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
     text.parse::<T>().map(|_| text.to_owned())
 }
 
@@ -274,6 +352,7 @@ impl Flags {
         );
         given.paths("plugin_dirs", "--plugin-dir", &self.plugin_dir);
         given.paths("tls.upstream.extra_ca_files", "--ca-file", &self.ca_file);
+        self.put_proxy_py(&mut given);
         match given.not_text.is_empty() {
             true => Ok(given.document),
             false => Err(given.not_text),
@@ -282,31 +361,31 @@ impl Flags {
 }
 
 /// The flags that were given.
-struct Given {
+pub(super) struct Given {
     document: Node,
     not_text: Vec<NotText>,
 }
 
 impl Given {
-    fn put(&mut self, key: &str, flag: &'static str, value: Value) {
+    pub(super) fn put(&mut self, key: &str, flag: &'static str, value: Value) {
         let path: Vec<&str> = key.split('.').collect();
         let place = Place::Flag(flag);
         self.document.put(&path, Node { place, value });
     }
 
-    fn text(&mut self, key: &str, flag: &'static str, text: &Option<String>) {
+    pub(super) fn text(&mut self, key: &str, flag: &'static str, text: &Option<String>) {
         if let Some(text) = text {
             self.put(key, flag, Value::Text(text.clone()));
         }
     }
 
-    fn switch(&mut self, key: &str, flag: &'static str, is_given: bool) {
+    pub(super) fn switch(&mut self, key: &str, flag: &'static str, is_given: bool) {
         if is_given {
             self.put(key, flag, Value::Boolean(true));
         }
     }
 
-    fn path(&mut self, key: &str, flag: &'static str, path: &Option<PathBuf>) {
+    pub(super) fn path(&mut self, key: &str, flag: &'static str, path: &Option<PathBuf>) {
         if let Some(path) = path.as_deref().and_then(|path| self.utf8(flag, path)) {
             self.put(key, flag, Value::String(path));
         }

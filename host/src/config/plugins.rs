@@ -33,10 +33,15 @@ pub(super) fn entries(
         .map(|(index, plugin)| draft(index, plugin, place(index)))
         .collect();
     let mut drafts = if flags.plugins.is_empty() {
-        written
+        written.clone()
     } else {
-        chosen(&flags.plugins, &written)
+        let specs = flags.listed_plugins();
+        let chosen = specs.map(|spec| chosen(spec, "--plugins", &written));
+        chosen.collect()
     };
+    if let Some(spec) = flags.auth_plugin() {
+        drafts.insert(0, chosen(spec, "--auth-plugin", &written));
+    }
     for setting in &flags.plugin_config {
         apply(setting, &mut drafts)?;
     }
@@ -57,28 +62,22 @@ fn draft(index: usize, plugin: &PluginSettings, origin: String) -> Draft {
     }
 }
 
-/// The plugins of the command line, each with its table from the file.
-fn chosen(flags: &[String], of_file: &[Draft]) -> Vec<Draft> {
-    let specs = flags.iter().flat_map(|flag| flag.split(',')).map(str::trim);
-    specs
-        .filter(|spec| !spec.is_empty())
-        .map(|spec| {
-            let mut draft = Draft {
-                spec: spec.to_owned(),
-                table: Table::new(),
-                timeout: None,
-                origin: "--plugins".to_owned(),
-                entry: None,
-            };
-            if let Some(known) = of_file.iter().find(|known| known.is_same_plugin(spec)) {
-                draft.table.clone_from(&known.table);
-                draft.timeout = known.timeout;
-                draft.entry = known.entry;
-                draft.note_origin(&known.origin);
-            }
-            draft
-        })
-        .collect()
+/// A plugin of the command line, with its table from the file.
+fn chosen(spec: &str, flag: &str, of_file: &[Draft]) -> Draft {
+    let mut draft = Draft {
+        spec: spec.to_owned(),
+        table: Table::new(),
+        timeout: None,
+        origin: flag.to_owned(),
+        entry: None,
+    };
+    if let Some(known) = of_file.iter().find(|known| known.is_same_plugin(spec)) {
+        draft.table.clone_from(&known.table);
+        draft.timeout = known.timeout;
+        draft.entry = known.entry;
+        draft.note_origin(&known.origin);
+    }
+    draft
 }
 
 /// Applies one `NAME.key=value` to the table of the plugin.
@@ -291,6 +290,21 @@ mod tests {
             ]
         );
         assert_eq!(load(&["--plugins", ""], FILE).unwrap(), []);
+    }
+
+    #[test]
+    fn a_plugin_that_checks_credentials_comes_first_and_built_in_classes_are_no_plugins() {
+        let specs = |args: &[&str]| {
+            let entries = load(args, FILE).unwrap();
+            let specs: Vec<String> = entries.into_iter().map(|entry| entry.spec).collect();
+            specs
+        };
+        let auth = ["--auth-plugin", "auth.so:Auth"];
+        assert_eq!(specs(&auth), ["auth.so:Auth", "a.so:A", "lib_b.so"]);
+        let list = ["--plugins", "proxy.http.proxy.HttpProxyPlugin,c.so:C"];
+        assert_eq!(specs(&[auth, list].concat()), ["auth.so:Auth", "c.so:C"]);
+        let built_in = ["--auth-plugin", "proxy.http.proxy.auth.AuthPlugin"];
+        assert_eq!(specs(&[built_in, list].concat()), ["c.so:C"]);
     }
 
     #[test]

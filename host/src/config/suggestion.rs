@@ -2,7 +2,7 @@
 
 /// The name among these that is most like the one that was written, if any is like it: a third of its letters may be
 /// wrong, missing, too many or in each other's place (Damerau-Levenshtein).
-pub(super) fn closest(written: &str, names: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn closest<'n>(written: &str, names: &[&'n str]) -> Option<&'n str> {
     let normal = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let written = normal(written);
     let most = (written.chars().count() / 3).max(1);
