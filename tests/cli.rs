@@ -42,21 +42,21 @@ fn run(args: &[&str]) -> Exit {
 }
 
 #[test]
-fn version_is_a_bare_number() {
+fn the_version_is_a_bare_number_followed_by_the_build() {
     for flag in ["--version", "-v"] {
         let exit = Proxy::bare().args([flag]).run();
         assert_eq!(exit.code, Some(0));
-        let numbers: Vec<_> = exit
-            .stdout
-            .trim()
-            .split('.')
-            .map(str::parse::<u32>)
-            .collect();
+        let lines: Vec<_> = exit.stdout.lines().collect();
+        let [version, api, build] = lines[..] else {
+            panic!("{lines:?}");
+        };
+        let numbers: Vec<_> = version.split('.').map(str::parse::<u32>).collect();
         assert!(
             numbers.len() == 3 && numbers.iter().all(Result::is_ok),
-            "{:?}",
-            exit.stdout
+            "{version}"
         );
+        assert!(api.starts_with("plugin-api 1."), "{api}");
+        assert!(build.starts_with("built "), "{build}");
     }
 }
 

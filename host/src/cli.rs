@@ -7,6 +7,7 @@
 
 mod arguments;
 mod replaced;
+pub mod version;
 
 use std::ffi::OsString;
 
@@ -35,7 +36,7 @@ use crate::web::pac::command::PacArgs;
     max_term_width = 100
 )]
 pub struct Cli {
-    /// Print the version and exit.
+    /// Print the version, that of plugin-api, and how it was built.
     #[arg(short = 'v', long)]
     pub version: bool,
 

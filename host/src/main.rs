@@ -11,7 +11,7 @@ use std::{env, fmt, io};
 use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
-use proxy_host::cli::{Cli, CliError, Command};
+use proxy_host::cli::{Cli, CliError, Command, version};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
 use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
 #[cfg(unix)]
@@ -246,7 +246,7 @@ impl From<StartError> for Failure {
 }
 
 fn print_version() -> ExitCode {
-    let _ = writeln!(io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(io::stdout(), "{}", version::text());
     ExitCode::SUCCESS
 }
 

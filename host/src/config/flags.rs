@@ -231,7 +231,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub pid_file: Option<PathBuf>,
 
-    /// Unix socket for `proxy status`, `reload` and so on. Default: see --help.
+    /// Unix socket for commands such as `proxy status`. Default: on.
     ///
     /// Only this user and root may use it. An empty PATH turns it off. Default: PORT.sock in $XDG_RUNTIME_DIR/proxy, or
     /// in ~/.proxy/run.
